@@ -1,0 +1,43 @@
+//! The user that a server runs as.
+
+use std::io;
+use std::process::{Command, Stdio};
+
+/// Users to drop to, in order of preference: `postgres` comes with the Debian package,
+/// `nobody` is everywhere.
+const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
+
+/// A user and its main group, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Account {
+    /// The user to drop to: `None` unless this process runs as root, which PostgreSQL
+    /// refuses to do.
+    pub(crate) fn to_drop_to() -> io::Result<Option<Self>> {
+        if !is_root()? {
+            return Ok(None);
+        }
+        for name in CANDIDATES {
+            if let (Ok(uid), Ok(gid)) = (id(&["-u", name]), id(&["-g", name])) {
+                return Ok(Some(Self { uid, gid }));
+            }
+        }
+        Err(io::Error::other(format!("running as root, and none of the users {} exists to run the server as", CANDIDATES.join(", "))))
+    }
+}
+
+/// Whether this process runs as root.
+pub(crate) fn is_root() -> io::Result<bool> {
+    Ok(id(&["-u"])? == 0)
+}
+
+/// What the program `id` answers: std has no call for it, and libc needs `unsafe`.
+fn id(arguments: &[&str]) -> io::Result<u32> {
+    let output = Command::new("id").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+    let answer = String::from_utf8_lossy(&output.stdout);
+    answer.trim().parse().map_err(|_| io::Error::other(format!("`id {}` answered {:?}", arguments.join(" "), answer.trim())))
+}

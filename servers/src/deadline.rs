@@ -1,0 +1,22 @@
+//! How long to wait for a real process.
+
+use std::time::{Duration, Instant};
+
+/// A moment by which something has to have happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    begin: Instant,
+    patience: Duration,
+}
+
+impl Deadline {
+    pub(crate) fn after(patience: Duration) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a server is a process of its own and knows no clock but the real one")]
+        let begin = Instant::now();
+        Self { begin, patience }
+    }
+
+    pub(crate) fn has_passed(self) -> bool {
+        self.begin.elapsed() >= self.patience
+    }
+}

@@ -1,0 +1,213 @@
+//! The shell process between a test and its server, which outlives both.
+//!
+//! Everything that has to happen even when the test process is killed happens in
+//! `guardian.sh`; this side only sends it requests, and holds the pipe whose end is the
+//! last request.
+
+use std::collections::hash_map::RandomState;
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use crate::account::Account;
+
+const SCRIPT: &str = include_str!("guardian.sh");
+
+/// What a server is told to make it stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// SIGINT.
+    Interrupt,
+    /// SIGQUIT.
+    Quit,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "INT",
+            Self::Quit => "QUIT",
+        }
+    }
+}
+
+/// A running guardian, its folder, and the server that it may have started.
+#[derive(Debug)]
+pub(crate) struct Guardian {
+    process: Child,
+    /// `None` only while it is being dropped.
+    requests: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    folder: PathBuf,
+    server: Option<u32>,
+}
+
+impl Guardian {
+    /// Starts a guardian, which makes its folder before anything else: from then on
+    /// nothing can be left behind.
+    pub(crate) fn start(account: Option<Account>, last_signal: Signal) -> io::Result<Self> {
+        let folder = std::path::absolute(env::temp_dir())?.join(format!("claviger-{}", nonce()));
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", r#"eval "$CLAVIGER_GUARDIAN""#, "claviger-guardian"])
+            .arg(&folder)
+            .arg(last_signal.name())
+            .env("CLAVIGER_GUARDIAN", SCRIPT)
+            // The log has to read the same on every machine.
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            // Out of reach of a Ctrl-C at the terminal, which is for the test.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Whoever waits for the end of the test's stderr must not wait for us.
+            .stderr(Stdio::null());
+        without_postgres_variables(&mut command);
+        if let Some(Account { uid, gid }) = account {
+            command.uid(uid).gid(gid);
+        }
+        let mut process = command.spawn()?;
+        let (Some(requests), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err(io::Error::other("the guardian has no pipes"));
+        };
+        let mut guardian = Self { process, requests: Some(requests), answers: BufReader::new(answers), folder, server: None };
+        guardian.answer()?;
+        Ok(guardian)
+    }
+
+    /// The folder that goes away with the guardian.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the server writes its stdout and stderr.
+    pub(crate) fn server_log(&self) -> PathBuf {
+        self.folder.join("server.log")
+    }
+
+    /// The process id of the server, if it has been started and not been stopped.
+    pub(crate) fn server(&self) -> Option<u32> {
+        self.server
+    }
+
+    /// Runs a program to its end; its output is the error's text when it fails.
+    pub(crate) fn run(&mut self, program: &Path, arguments: &[&OsStr]) -> io::Result<()> {
+        self.command_line(program, arguments)?;
+        self.request("run").map(drop).map_err(|status| {
+            let output = fs::read(self.folder.join("run.log")).unwrap_or_default();
+            let output = String::from_utf8_lossy(&output);
+            io::Error::other(format!("{}: {status}\n{}", program.display(), output.trim()))
+        })
+    }
+
+    /// Starts the server and answers its process id.
+    pub(crate) fn serve(&mut self, program: &Path, arguments: &[&OsStr]) -> io::Result<u32> {
+        self.command_line(program, arguments)?;
+        let answer = self.request("serve")?;
+        let pid = answer.parse().map_err(|_| io::Error::other(format!("not a process id: {answer:?}")))?;
+        self.server = Some(pid);
+        Ok(pid)
+    }
+
+    /// Whether the server runs; a stalled one does.
+    pub(crate) fn is_running(&mut self) -> io::Result<bool> {
+        let running = self.request("running")? == "yes";
+        if !running {
+            self.server = None;
+        }
+        Ok(running)
+    }
+
+    /// Stops the server and all its children in their tracks.
+    pub(crate) fn stall(&mut self) -> io::Result<()> {
+        self.request("stall").map(drop)
+    }
+
+    /// Lets a stalled server go on.
+    pub(crate) fn resume(&mut self) -> io::Result<()> {
+        self.request("resume").map(drop)
+    }
+
+    /// Stops the server, if it runs, with SIGKILL when it is not gone after `patience`
+    /// (whole seconds).
+    pub(crate) fn stop(&mut self, signal: Signal, patience: Duration) -> io::Result<()> {
+        self.request(&format!("stop {} {}", signal.name(), patience.as_secs()))?;
+        self.server = None;
+        Ok(())
+    }
+
+    fn command_line(&mut self, program: &Path, arguments: &[&OsStr]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for argument in [program.as_os_str()].iter().chain(arguments) {
+            if argument.as_bytes().contains(&b'\n') {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a line break in the argument {argument:?}")));
+            }
+            lines.extend_from_slice(b"arg ");
+            lines.extend_from_slice(argument.as_bytes());
+            lines.push(b'\n');
+        }
+        self.send(&lines)
+    }
+
+    fn request(&mut self, line: &str) -> io::Result<String> {
+        self.send(format!("{line}\n").as_bytes())?;
+        self.answer()
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.requests {
+            Some(pipe) => pipe.write_all(bytes),
+            None => Err(gone()),
+        }
+    }
+
+    fn answer(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            return Err(gone());
+        }
+        let line = line.trim_end();
+        match line.strip_prefix("ok") {
+            Some(rest) => Ok(rest.trim_start().to_owned()),
+            None => Err(io::Error::other(line.strip_prefix("failed ").unwrap_or(line).to_owned())),
+        }
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        // Waits for the clean-up, not only for the process: nothing is left once this
+        // returns. There is nobody to tell about an error.
+        let _ = self.process.wait();
+    }
+}
+
+/// Takes away the variables (PGHOST, PGSERVICE, PGOPTIONS, …) by which the user's own
+/// settings would reach our programs.
+pub(crate) fn without_postgres_variables(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        if name.as_bytes().starts_with(b"PG") {
+            command.env_remove(name);
+        }
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the server's guardian process is gone")
+}
+
+/// Sixteen hexadecimal digits that no other process or call comes up with; std seeds each
+/// `RandomState` of a process from the system's random numbers.
+fn nonce() -> String {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    format!("{:016x}", hasher.finish())
+}

@@ -1,0 +1,58 @@
+//! Real servers for tests: started in a second, gone without a trace.
+//!
+//! A [`Postgres`] is a PostgreSQL server of its own, with a fresh data folder, on a free
+//! port of 127.0.0.1. It can be asked what a test needs to know ([`Log`]: how many
+//! log-ins were refused, how many were let in) and made to fail the way servers fail
+//! ([`Postgres::stall`], [`Postgres::stop`], [`Postgres::terminate_sessions`]).
+//!
+//! ```no_run
+//! use claviger_servers::Postgres;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Postgres::start()?;
+//! server.create_role("app", "first password")?;
+//! server.create_database("orders", "app")?;
+//!
+//! let url = format!("postgres://app@{}:{}/orders", server.host(), server.port());
+//! // … connect, then change the password under the open sessions:
+//! server.set_password("app", "second password")?;
+//! server.terminate_sessions("app")?;
+//! // … and count what the change cost:
+//! assert_eq!(server.log().refused_logins_of("app")?, 0);
+//! # drop(url);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where the programs come from
+//!
+//! [`Programs`] looks for what the machine already has. [`install`] adds what is missing,
+//! on Debian and Ubuntu, without starting a service. A server that cannot be found is an
+//! error that carries the line which installs it ([`NotInstalled`]).
+//!
+//! # What is left behind
+//!
+//! No process and no folder: not after a drop, not after a panic, and not when the test
+//! process is killed with SIGKILL. Each server is the child of a small shell process, the
+//! guardian, which waits at a pipe that only the test process holds open. However that
+//! process ends, the pipe closes, and the guardian stops the server and deletes the
+//! folder. Killing the guardian itself with SIGKILL is the one thing that defeats this.
+//!
+//! # Features
+//!
+//! `tls` (default) adds `Builder::tls`. Without it the crate
+//! depends on std alone and compiles in a second or two.
+
+#[cfg(not(unix))]
+compile_error!("claviger-servers needs a Unix: it works with signals, users and a shell");
+
+mod account;
+mod deadline;
+mod guardian;
+mod install;
+pub mod postgres;
+mod programs;
+
+pub use install::{InstallError, install};
+pub use postgres::{Log, Postgres, SqlError, StartError};
+pub use programs::{NotInstalled, Programs, Server, find_postgres};

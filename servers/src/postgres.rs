@@ -1,0 +1,122 @@
+//! A PostgreSQL server of one's own.
+
+mod builder;
+mod config;
+mod error;
+mod faults;
+mod launch;
+mod log;
+mod sql;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::guardian::Guardian;
+
+pub use builder::Builder;
+pub use error::StartError;
+pub use log::Log;
+pub use sql::{SqlError, quote_identifier, quote_literal};
+
+/// The only address that the server listens on: nothing outside reaches it.
+const HOST: &str = "127.0.0.1";
+
+/// The role that `initdb` creates.
+const SUPERUSER: &str = "postgres";
+
+/// A running PostgreSQL server with a data folder of its own.
+///
+/// Clients log in over TCP at [`host`](Self::host) and [`port`](Self::port) with
+/// SCRAM-SHA-256. The superuser is let in over the socket only, without a password, and
+/// the socket lies in a folder that nobody else may enter.
+///
+/// Dropping it stops the server and waits until nothing is left of it, which takes some
+/// 20 ms and at most a few seconds. Every method takes `&self`, so a test can share the
+/// server with its tasks.
+#[derive(Debug)]
+pub struct Postgres {
+    guardian: Mutex<Guardian>,
+    programs: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    log: Log,
+    authorities: Option<Authorities>,
+}
+
+/// The certificate authority that signed the server's certificate, and one that did not.
+#[derive(Debug)]
+struct Authorities {
+    own: PathBuf,
+    unrelated: PathBuf,
+}
+
+impl Postgres {
+    /// Starts a server without TLS and with the default settings, see [`Builder`].
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn start() -> Result<Self, StartError> {
+        Self::builder().start()
+    }
+
+    /// A server that is to differ from the default.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The address that it listens on: `127.0.0.1`, for which its certificate is valid,
+    /// as it is for `localhost`.
+    pub fn host(&self) -> &str {
+        HOST
+    }
+
+    /// The TCP port; the same after [`start_again`](Self::start_again).
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder with the Unix socket. It is the server's whole folder and goes away with
+    /// the server.
+    pub fn socket_dir(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The process id of the postmaster, `None` while it is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.guardian().server()
+    }
+
+    /// The name of the superuser.
+    pub fn superuser(&self) -> &str {
+        SUPERUSER
+    }
+
+    /// The PEM file of the authority that signed the server's certificate, for
+    /// `sslrootcert`; `None` without TLS.
+    pub fn ca_file(&self) -> Option<&Path> {
+        Some(&self.authorities.as_ref()?.own)
+    }
+
+    /// The PEM file of an authority that has nothing to do with this server: a client
+    /// that trusts it must refuse the server. `None` without TLS.
+    pub fn unrelated_ca_file(&self) -> Option<&Path> {
+        Some(&self.authorities.as_ref()?.unrelated)
+    }
+
+    /// The folder of the server's programs (`psql`, `pg_dump`, …).
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// What the server has written to its log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn guardian(&self) -> MutexGuard<'_, Guardian> {
+        // A panic in another thread leaves the guardian as usable as it was.
+        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,99 @@
+//! The contents of `postgresql.conf` and `pg_hba.conf`.
+
+use std::path::Path;
+
+use super::{HOST, SUPERUSER};
+
+/// The files of a server that speaks TLS, in its folder.
+pub(super) const CERTIFICATE_FILE: &str = "server.pem";
+pub(super) const KEY_FILE: &str = "server.key";
+
+/// What is added to `initdb`'s `postgresql.conf`; of two lines the later one counts.
+pub(super) fn settings(folder: &Path, tls: bool, own: &[(String, String)]) -> String {
+    // A list of folders, hence its own quotes inside those of the value.
+    let socket = format!("\"{}\"", folder.to_string_lossy().replace('"', "\"\""));
+    let mut lines = String::from("\n# claviger\n");
+    for (name, value) in [
+        ("listen_addresses", HOST),
+        ("unix_socket_directories", &socket),
+        ("max_connections", "200"),
+        ("shared_buffers", "16MB"),
+        ("password_encryption", "scram-sha-256"),
+        // Nobody needs the data after a power failure. After a crash of the server alone it
+        // has to be there: hence not `synchronous_commit`, which loses the last commits.
+        ("fsync", "off"),
+        ("full_page_writes", "off"),
+        // In the data folder: /dev/shm would keep the segments of a killed server.
+        ("dynamic_shared_memory_type", "mmap"),
+        // What the oracle in `Log` reads.
+        ("log_destination", "stderr"),
+        ("logging_collector", "off"),
+        ("log_connections", "on"),
+        ("log_disconnections", "on"),
+        ("log_line_prefix", "%m [%p] "),
+        ("log_timezone", "UTC"),
+        ("lc_messages", "C"),
+        ("timezone", "UTC"),
+    ] {
+        lines.push_str(&setting(name, value));
+    }
+    if tls {
+        lines.push_str(&setting("ssl", "on"));
+        for (name, file) in [("ssl_cert_file", CERTIFICATE_FILE), ("ssl_key_file", KEY_FILE)] {
+            lines.push_str(&setting(name, &folder.join(file).to_string_lossy()));
+        }
+    }
+    for (name, value) in own {
+        lines.push_str(&setting(name, value));
+    }
+    lines
+}
+
+fn setting(name: &str, value: &str) -> String {
+    let value = value.replace('\\', r"\\").replace('\'', "''").replace('\n', r"\n");
+    format!("{name} = '{value}'\n")
+}
+
+/// The whole of `pg_hba.conf`; of the lines that fit a client the first one counts.
+pub(super) fn access(own: &[String], tls: bool) -> String {
+    let mut lines = format!("local all {SUPERUSER} trust\n");
+    for line in own {
+        lines.push_str(line);
+        lines.push('\n');
+    }
+    lines.push_str("local all all scram-sha-256\n");
+    if tls {
+        lines.push_str(&format!("hostssl all all {HOST}/32 scram-sha-256\n"));
+    }
+    lines.push_str(&format!("host all all {HOST}/32 scram-sha-256\n"));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_quoted_as_postgresql_reads_them() {
+        assert_eq!(setting("a.b", "it's a \\ and\na line"), "a.b = 'it''s a \\\\ and\\na line'\n");
+    }
+
+    #[test]
+    fn own_settings_come_last_and_own_access_lines_first() {
+        let settings = settings(Path::new("/tmp/claviger-x"), false, &[("fsync".into(), "on".into())]);
+        assert!(settings.ends_with("fsync = 'on'\n"));
+        assert!(settings.contains("unix_socket_directories = '\"/tmp/claviger-x\"'\n"));
+        let access = access(&["host all eve 127.0.0.1/32 reject".into()], true);
+        let lines: Vec<&str> = access.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "local all postgres trust",
+                "host all eve 127.0.0.1/32 reject",
+                "local all all scram-sha-256",
+                "hostssl all all 127.0.0.1/32 scram-sha-256",
+                "host all all 127.0.0.1/32 scram-sha-256",
+            ]
+        );
+    }
+}

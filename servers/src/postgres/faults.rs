@@ -1,0 +1,81 @@
+//! The ways in which a server fails, at a test's command.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use super::launch::launch;
+use super::{Postgres, StartError};
+use crate::deadline::Deadline;
+use crate::guardian::Signal;
+
+/// How long the server may take to stop before it is killed.
+const AT_ONCE: Duration = Duration::from_secs(2);
+const IN_ORDER: Duration = Duration::from_secs(20);
+
+/// How long [`Postgres::start_again`] waits for its port. Another process that looks for a
+/// free one holds it for microseconds.
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Postgres {
+    /// Freezes the server and all its sessions (SIGSTOP). New connections are still taken
+    /// by the operating system, and then nothing comes any more: a machine that hangs, or
+    /// a network that swallows packets. When this returns, every process stands still.
+    ///
+    /// # Errors
+    /// When the server is stopped, or a process does not stand still within 5 s.
+    pub fn stall(&self) -> io::Result<()> {
+        self.guardian().stall()
+    }
+
+    /// Lets a stalled server go on as if nothing had been (SIGCONT).
+    ///
+    /// # Errors
+    /// When the server is stopped.
+    pub fn resume(&self) -> io::Result<()> {
+        self.guardian().resume()
+    }
+
+    /// Stops the server at once, stalled or not, the way a crash does: sessions break off
+    /// without being finished, and clients are refused from then on. What was committed is
+    /// there again after [`start_again`](Self::start_again). Does nothing when it is stopped
+    /// already.
+    ///
+    /// # Errors
+    /// When the guardian process is gone.
+    pub fn stop(&self) -> io::Result<()> {
+        self.guardian().stop(Signal::Quit, AT_ONCE)
+    }
+
+    /// Stops the server in order (PostgreSQL's "fast" shutdown): sessions are told 57P01
+    /// and ended, and the data is written out. Does nothing when it is stopped already.
+    ///
+    /// # Errors
+    /// When the guardian process is gone.
+    pub fn shut_down(&self) -> io::Result<()> {
+        self.guardian().stop(Signal::Interrupt, IN_ORDER)
+    }
+
+    /// Starts the server again with the same data on the same port, and waits until it
+    /// takes connections. One that still runs is stopped first, as by [`stop`](Self::stop):
+    /// nobody can tell a server that runs from one that is just dying.
+    ///
+    /// # Errors
+    /// As [`Builder::start`](super::Builder::start); [`StartError::PortTaken`] when
+    /// somebody else has listened on the port for 5 s.
+    pub fn start_again(&self) -> Result<(), StartError> {
+        let mut guardian = self.guardian();
+        let failed = super::error::io("talk to the server's guardian process");
+        guardian.stop(Signal::Quit, AT_ONCE).map_err(failed)?;
+        let deadline = Deadline::after(PORT_PATIENCE);
+        loop {
+            match launch(&mut guardian, &self.programs, self.port) {
+                Err(StartError::PortTaken { .. }) if !deadline.has_passed() => {
+                    thread::sleep(PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Statements by the superuser, and what tests do with them all the time.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use super::error::with_causes;
+use super::{Postgres, SUPERUSER};
+use crate::guardian::without_postgres_variables;
+
+/// How long `psql` waits for the server to let it in, so that a stalled server does not
+/// hang the test.
+const CONNECT_SECONDS: &str = "10";
+
+impl Postgres {
+    /// Runs statements as the superuser in the database `postgres` and answers what they
+    /// return: a line for each row, columns separated by `|`, without surrounding white
+    /// space. Each statement is a transaction of its own.
+    ///
+    /// # Errors
+    /// [`SqlError::Failed`] with the server's message; the statements after the failing one
+    /// are not run.
+    pub fn sql(&self, sql: &str) -> Result<String, SqlError> {
+        self.sql_in(SUPERUSER, sql)
+    }
+
+    /// Like [`sql`](Self::sql), in another database.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub fn sql_in(&self, database: &str, sql: &str) -> Result<String, SqlError> {
+        // C strings all the way; psql would silently cut the statement short.
+        if sql.contains('\0') || database.contains('\0') {
+            return Err(SqlError::Failed("a zero byte in the statement".to_owned()));
+        }
+        let target = format!(
+            "host={} port={} user={SUPERUSER} dbname={} connect_timeout={CONNECT_SECONDS}",
+            conninfo_value(&self.socket_dir().to_string_lossy()),
+            self.port(),
+            conninfo_value(database),
+        );
+        let program = self.programs.join("psql");
+        let mut command = Command::new(if program.exists() { program.as_os_str() } else { "psql".as_ref() });
+        without_postgres_variables(&mut command);
+        let mut psql = command
+            .args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"])
+            .arg(target)
+            .env("PGCLIENTENCODING", "UTF8")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(SqlError::Psql)?;
+        let statements = psql.stdin.take();
+        let output = thread::scope(|scope| {
+            // Not as an argument, where everybody could read a password, and not before
+            // reading the answers, which could fill their pipe meanwhile.
+            scope.spawn(move || {
+                // psql that stops at a failed statement reads no further; it says so itself.
+                statements.map(|mut pipe| pipe.write_all(sql.as_bytes()))
+            });
+            psql.wait_with_output()
+        })
+        .map_err(SqlError::Psql)?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
+            return Err(SqlError::Failed(message.trim().to_owned()));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Creates a role that may log in with this password.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub fn create_role(&self, user: &str, password: &str) -> Result<(), SqlError> {
+        self.sql(&format!("CREATE ROLE {} LOGIN PASSWORD {}", quote_identifier(user), quote_literal(password))).map(drop)
+    }
+
+    /// Changes a role's password. Open sessions go on.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub fn set_password(&self, user: &str, password: &str) -> Result<(), SqlError> {
+        self.sql(&format!("ALTER ROLE {} PASSWORD {}", quote_identifier(user), quote_literal(password))).map(drop)
+    }
+
+    /// Creates a database that belongs to this role.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub fn create_database(&self, name: &str, owner: &str) -> Result<(), SqlError> {
+        self.sql(&format!("CREATE DATABASE {} OWNER {}", quote_identifier(name), quote_identifier(owner))).map(drop)
+    }
+
+    /// Ends the open sessions of a role (57P01 to their clients), waits until they are gone
+    /// (up to 5 s each), and answers how many there were.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub fn terminate_sessions(&self, user: &str) -> Result<usize, SqlError> {
+        self.count(&format!("SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) {}", sessions_of(user)))
+    }
+
+    /// How many sessions of a role are open. One that its client has just closed is
+    /// counted until the server has noticed; those of a role that has been dropped since
+    /// belong to nobody and are not found.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub fn session_count(&self, user: &str) -> Result<usize, SqlError> {
+        self.count(&format!("SELECT count(*) {}", sessions_of(user)))
+    }
+
+    fn count(&self, sql: &str) -> Result<usize, SqlError> {
+        let answer = self.sql(sql)?;
+        answer.parse().map_err(|_| SqlError::Failed(format!("not a number: {answer:?}")))
+    }
+}
+
+fn sessions_of(user: &str) -> String {
+    format!(
+        "FROM pg_stat_activity WHERE backend_type = 'client backend' \
+         AND pid <> pg_backend_pid() AND usename = {}",
+        quote_literal(user)
+    )
+}
+
+/// A name between double quotes, whatever it contains.
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text between single quotes, whatever it contains and whether or not the server takes
+/// backslashes literally.
+pub fn quote_literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', r"\\")) } else { format!("'{quoted}'") }
+}
+
+/// A value of a libpq connection string. Without it psql would take a database `a=b` for a
+/// connection string of its own.
+fn conninfo_value(value: &str) -> String {
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+/// Why a statement did not run to its end. Its `Debug` form is the message with its causes.
+#[non_exhaustive]
+pub enum SqlError {
+    /// The program `psql` could not be run.
+    Psql(io::Error),
+    /// The server did not let `psql` in or refused a statement: the message.
+    Failed(String),
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Psql(_) => f.write_str("failed to run psql"),
+            Self::Failed(message) => write!(f, "the statement failed: {message}"),
+        }
+    }
+}
+
+impl fmt::Debug for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_causes(self, f)
+    }
+}
+
+impl Error for SqlError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Psql(error) => Some(error),
+            Self::Failed(_) => None,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A certificate authority, the server's certificate, and an authority to distrust.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+use super::config::{CERTIFICATE_FILE, KEY_FILE};
+use super::error::io;
+use super::{Authorities, HOST, StartError};
+use crate::account::Account;
+
+/// Makes them all and writes them to the server's folder. The authorities' keys are not
+/// written anywhere: nobody else can sign by them.
+pub(super) fn write(folder: &Path, account: Option<Account>) -> Result<Authorities, StartError> {
+    let (own, issuer) = authority("claviger test authority")?;
+    let (unrelated, _) = authority("claviger unrelated authority")?;
+    let (certificate, key) = server(&issuer)?;
+
+    let files = Authorities { own: folder.join("ca.pem"), unrelated: folder.join("unrelated-ca.pem") };
+    for (file, pem) in
+        [(&files.own, own), (&files.unrelated, unrelated), (&folder.join(CERTIFICATE_FILE), certificate), (&folder.join(KEY_FILE), key)]
+    {
+        write_private(file, &pem, account).map_err(io("write a certificate"))?;
+    }
+    Ok(files)
+}
+
+fn authority(name: &str) -> Result<(String, Issuer<'static, KeyPair>), StartError> {
+    let key = KeyPair::generate().map_err(StartError::Certificate)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key).map_err(StartError::Certificate)?;
+    Ok((certificate.pem(), Issuer::new(params, key)))
+}
+
+fn server(issuer: &Issuer<'_, KeyPair>) -> Result<(String, String), StartError> {
+    let key = KeyPair::generate().map_err(StartError::Certificate)?;
+    let mut params = CertificateParams::new(["localhost".to_owned(), HOST.to_owned()]).map_err(StartError::Certificate)?;
+    params.distinguished_name.push(DnType::CommonName, "claviger test server");
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = params.signed_by(&key, issuer).map_err(StartError::Certificate)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// For the server's user alone: PostgreSQL takes no key that others may read.
+fn write_private(file: &Path, text: &str, account: Option<Account>) -> std::io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())?;
+    match account {
+        Some(Account { uid, gid }) => chown(file, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,152 @@
+//! needs: postgresql
+//!
+//! Stalling, stopping, starting again, ending sessions.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/processes.rs"]
+mod processes;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use claviger_servers::Postgres;
+use client::{answer, client, log_in};
+use processes::{children_of, is_gone, kill, parent_and_state};
+
+/// A client that is in and stays in.
+fn session(server: &Postgres, user: &str) -> Child {
+    let mut psql = client(server)
+        .args(["-h", server.host(), "-p", &server.port().to_string(), "-U", user, "-d", "postgres"])
+        .env("PGPASSWORD", "right")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    psql.stdin.as_mut().unwrap().write_all(b"SELECT 'in';\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(psql.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "in\n");
+    psql
+}
+
+/// The server's answer to a client that asks for TLS, if there is one soon.
+fn answers_at_all(server: &Postgres) -> bool {
+    let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
+    let silence = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+    let answer = stream.read(&mut [0]);
+    match answer {
+        Err(error) if silence.contains(&error.kind()) => false,
+        answer => answer.unwrap() == 1,
+    }
+}
+
+#[test]
+fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
+    let server = Postgres::start().unwrap();
+    server.create_role("app", "right").unwrap();
+    server.create_role("other", "right").unwrap();
+    let mut client = session(&server, "app");
+    assert!(answers_at_all(&server));
+
+    server.stall().unwrap();
+    let pid = server.pid().unwrap();
+    for process in [children_of(pid), vec![pid]].concat() {
+        let (_, state) = parent_and_state(process).unwrap();
+        // A session that ended just before waits for its parent, which stands still.
+        assert!(matches!(state, 'T' | 'Z'), "{process}: {state}");
+    }
+    assert!(!answers_at_all(&server));
+
+    server.resume().unwrap();
+    assert!(answers_at_all(&server));
+    assert_eq!(answer(&log_in(&server, "other", "right", "")), Ok("other".to_owned()));
+    assert_eq!(server.session_count("app").unwrap(), 1);
+    assert_eq!(server.pid(), Some(pid));
+    drop(client.stdin.take());
+    assert!(client.wait().unwrap().success());
+}
+
+#[test]
+fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
+    let server = Postgres::start().unwrap();
+    server.create_role("app", "right").unwrap();
+    let (port, first) = (server.port(), server.pid().unwrap());
+    for stop in [Postgres::stop, Postgres::shut_down] {
+        let pid = server.pid().unwrap();
+        let before = [children_of(pid), vec![pid]].concat();
+        stop(&server).unwrap();
+        assert_eq!(server.pid(), None);
+        for process in before {
+            assert!(is_gone(process), "{process}");
+        }
+        let error = TcpStream::connect((server.host(), port)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        server.stall().unwrap_err();
+        stop(&server).unwrap();
+
+        server.start_again().unwrap();
+        assert_eq!(server.port(), port);
+        assert_ne!(server.pid(), Some(first));
+        assert_eq!(answer(&log_in(&server, "app", "right", "")), Ok("app".to_owned()));
+    }
+    assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 2);
+}
+
+#[test]
+fn a_stalled_server_can_be_stopped_and_a_crashed_one_started_again() {
+    let server = Postgres::start().unwrap();
+    server.stall().unwrap();
+    server.stop().unwrap();
+    server.start_again().unwrap();
+
+    let pid = server.pid().unwrap();
+    kill(pid);
+    server.start_again().unwrap();
+    assert_eq!(server.sql("SELECT 1").unwrap(), "1");
+
+    // One that runs is no obstacle either.
+    server.start_again().unwrap();
+    assert_eq!(server.sql("SELECT 1").unwrap(), "1");
+}
+
+#[test]
+fn only_the_sessions_of_one_role_are_ended_and_counted() {
+    let server = Postgres::start().unwrap();
+    for user in ["app", "other"] {
+        server.create_role(user, "right").unwrap();
+    }
+    let mut ended = [session(&server, "app"), session(&server, "app")];
+    let mut spared = session(&server, "other");
+    assert_eq!(server.session_count("app").unwrap(), 2);
+    assert_eq!(server.terminate_sessions("app").unwrap(), 2);
+    assert_eq!(server.session_count("app").unwrap(), 0);
+    assert_eq!(server.terminate_sessions("app").unwrap(), 0);
+    assert_eq!(server.session_count("other").unwrap(), 1);
+    for client in &mut ended {
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+    drop(spared.stdin.take());
+    assert!(spared.wait().unwrap().success());
+}
+
+#[test]
+fn servers_side_by_side_do_not_know_each_other() {
+    let (one, two) = (Postgres::start().unwrap(), Postgres::start().unwrap());
+    assert_ne!(one.port(), two.port());
+    assert_ne!(one.socket_dir(), two.socket_dir());
+    one.create_role("app", "right").unwrap();
+    answer(&log_in(&one, "app", "right", "")).unwrap();
+    answer(&log_in(&two, "app", "right", "")).unwrap_err();
+    assert_eq!(one.log().refused_logins().unwrap(), 0);
+    assert_eq!(two.log().refused_logins().unwrap(), 1);
+    one.stall().unwrap();
+    assert_eq!(two.sql("SELECT 1").unwrap(), "1");
+}

@@ -1,0 +1,108 @@
+//! Looking for programs, on machines made of temporary folders. Needs no server.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use claviger_servers::{NotInstalled, Postgres, Programs, Server, StartError};
+use tempfile::TempDir;
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = fs::canonicalize(folder.path()).unwrap();
+    (folder, path)
+}
+
+fn program(file: &Path, text: &str) {
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, text).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn server_in(folder: &Path) -> PathBuf {
+    program(&folder.join("postgres"), "");
+    program(&folder.join("initdb"), "");
+    folder.to_owned()
+}
+
+fn find(programs: &Programs) -> Result<PathBuf, NotInstalled> {
+    programs.find(Server::PostgreSql)
+}
+
+#[test]
+fn a_missing_server_is_an_error_with_the_line_that_installs_it() {
+    let error = Postgres::builder().programs(Programs::nowhere()).start().unwrap_err();
+    assert!(matches!(error, StartError::NotInstalled(_)));
+    assert_eq!(
+        error.to_string(),
+        "PostgreSQL is not installed; install it with: sudo apt-get install -y postgresql \
+         (or: cargo xtask test, which installs what is missing)"
+    );
+}
+
+#[test]
+fn a_folder_without_the_programs_is_not_taken() {
+    let (_guard, root) = folder();
+    program(&root.join("client/pg_config"), "#!/bin/sh\necho /nonexistent\n");
+    program(&root.join("half/postgres"), "");
+    server_in(&root.join("plain"));
+    fs::set_permissions(root.join("plain/initdb"), fs::Permissions::from_mode(0o644)).unwrap();
+    let programs = Programs::nowhere().path([root.join("client"), root.join("half"), root.join("plain")]).packaged(root.join("absent"));
+    assert_eq!(find(&programs).unwrap_err().server(), Server::PostgreSql);
+}
+
+#[test]
+fn a_link_in_the_path_leads_to_the_folder_of_the_programs() {
+    let (_guard, root) = folder();
+    let real = server_in(&root.join("lib/postgresql/17/bin"));
+    fs::create_dir(root.join("bin")).unwrap();
+    symlink(real.join("postgres"), root.join("bin/postgres")).unwrap();
+    let programs = Programs::nowhere().path([root.join("empty"), root.join("bin")]);
+    assert_eq!(find(&programs), Ok(real));
+}
+
+#[test]
+fn pg_config_is_asked_before_the_packages_are_looked_through() {
+    let (_guard, root) = folder();
+    let real = server_in(&root.join("own"));
+    server_in(&root.join("lib/99/bin"));
+    program(&root.join("bin/pg_config"), &format!("#!/bin/sh\n[ \"$1\" = --bindir ] && echo '{}'\n", real.display()));
+    let programs = Programs::nowhere().path([root.join("bin")]).packaged(root.join("lib"));
+    assert_eq!(find(&programs), Ok(real));
+}
+
+#[test]
+fn the_newest_packaged_version_wins_by_number() {
+    let (_guard, root) = folder();
+    for version in ["9.6", "15", "16", "8.4"] {
+        server_in(&root.join(version).join("bin"));
+    }
+    fs::create_dir_all(root.join("17/bin")).unwrap();
+    fs::create_dir_all(root.join("common")).unwrap();
+    let programs = Programs::nowhere().packaged(&root);
+    assert_eq!(find(&programs), Ok(root.join("16/bin")));
+}
+
+#[test]
+fn a_chosen_folder_is_the_only_one() {
+    let (_guard, root) = folder();
+    let chosen = server_in(&root.join("chosen"));
+    let other = server_in(&root.join("other"));
+    let programs = Programs::nowhere().path([other]);
+    assert_eq!(find(&programs.clone().chosen(&chosen)), Ok(chosen));
+
+    let error = find(&programs.chosen(root.join("slip"))).unwrap_err();
+    assert!(error.to_string().contains("CLAVIGER_POSTGRES_BIN"), "{error}");
+    assert!(error.to_string().contains("slip"), "{error}");
+}
+
+#[test]
+fn every_server_says_how_it_is_installed() {
+    for server in Server::ALL {
+        assert!(!server.tag().contains(char::is_whitespace));
+        for package in server.debian_packages() {
+            assert!(server.install_command().contains(package));
+        }
+    }
+}

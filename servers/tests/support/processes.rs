@@ -1,0 +1,39 @@
+//! What is left: processes by way of /proc.
+
+use std::fs;
+use std::process::Command;
+
+/// The processes that this one has started, those included that have ended and that
+/// nobody has waited for.
+pub(crate) fn children_of(pid: u32) -> Vec<u32> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&child| parent_and_state(child).is_some_and(|(parent, _)| parent == pid))
+        .collect()
+}
+
+/// Kills a process the hard way.
+pub(crate) fn kill(pid: u32) {
+    let status = Command::new("sh").args(["-c", "kill -KILL $0", &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Whether no such process is there, not even as a zombie of this process.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    match parent_and_state(pid) {
+        None => true,
+        // An orphan, which whatever runs as process 1 has yet to collect.
+        Some((parent, 'Z')) => parent != std::process::id(),
+        Some(_) => false,
+    }
+}
+
+/// A process's parent and the letter of its state.
+pub(crate) fn parent_and_state(pid: u32) -> Option<(u32, char)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?.chars().next()?;
+    Some((fields.next()?.parse().ok()?, state))
+}

@@ -1,0 +1,51 @@
+//! How tasks and callers reach an actor whose incarnations come and go.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ractor::ActorRef;
+
+/// The one message: look at your slot.
+#[derive(Debug)]
+pub(crate) struct Look;
+
+/// The address of the present incarnation. At most one [`Look`] is queued: mailboxes are unbounded, attention is not.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    actor: Mutex<Option<ActorRef<Look>>>,
+    queued: AtomicBool,
+}
+
+impl Mailbox {
+    /// Asks the actor to look. Nobody there: the next incarnation looks first thing.
+    pub(crate) fn poke(&self) {
+        if self.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let sent = self.lock().as_ref().is_some_and(|actor| actor.cast(Look).is_ok());
+        if !sent {
+            self.queued.store(false, Ordering::Release);
+        }
+    }
+
+    /// A new incarnation lives here.
+    pub(super) fn move_in(&self, actor: ActorRef<Look>) {
+        *self.lock() = Some(actor);
+        self.queued.store(false, Ordering::Release);
+        self.poke();
+    }
+
+    /// The message was taken: what is noted from now on needs another.
+    pub(super) fn taken(&self) {
+        self.queued.store(false, Ordering::Release);
+    }
+
+    /// The present incarnation, to stop it.
+    pub(crate) fn actor(&self) -> Option<ActorRef<Look>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ActorRef<Look>>> {
+        self.actor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

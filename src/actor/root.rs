@@ -1,0 +1,171 @@
+//! The root actor: owns the others, starts them again within a budget, stops them in order.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
+
+use super::Slot;
+use super::shell::Shell;
+use crate::clock::Clock;
+use crate::supervisor::{Event, EventHub};
+
+/// So many restarts of one actor within [`WINDOW`] are at once; further ones come one per window.
+const RESTARTS: usize = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// An actor that the root keeps running until it is told to leave.
+pub(crate) struct Child {
+    name: Arc<str>,
+    start: Box<dyn Fn(ActorCell) -> Option<ActorCell> + Send + Sync>,
+    leaving: AtomicBool,
+    restarts: AtomicU64,
+    over_budget: AtomicBool,
+}
+
+impl Child {
+    pub(crate) fn new<T: Slot>(slot: Arc<T>) -> Arc<Self> {
+        let name = Arc::clone(slot.name());
+        let start = move |root: ActorCell| {
+            ActorRuntime::spawn_linked_instant(None, Shell::<T>::new(), Arc::clone(&slot), root).ok().map(|(actor, _)| actor.get_cell())
+        };
+        Arc::new(Self {
+            name,
+            start: Box::new(start),
+            leaving: AtomicBool::new(false),
+            restarts: AtomicU64::new(0),
+            over_budget: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on its end is wanted.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// How often it was started again.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Acquire)
+    }
+
+    /// Whether it fails so often that it is started again only once a minute.
+    pub(crate) fn is_over_budget(&self) -> bool {
+        self.over_budget.load(Ordering::Acquire)
+    }
+}
+
+enum RootMessage {
+    Adopt(Arc<Child>),
+    Restart(Arc<Child>),
+    Run(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+/// The address of the root actor.
+#[derive(Clone, Debug)]
+pub(crate) struct Root(ActorRef<RootMessage>);
+
+impl Root {
+    /// Starts it; needs a tokio runtime.
+    pub(crate) fn start(clock: Clock, events: EventHub) -> Option<Self> {
+        ActorRuntime::spawn_instant(None, RootActor, RootState::new(clock, events)).ok().map(|(actor, _)| Self(actor))
+    }
+
+    /// Starts a child and keeps it running.
+    pub(crate) fn adopt(&self, child: Arc<Child>) {
+        let _ = self.0.cast(RootMessage::Adopt(child));
+    }
+
+    /// Runs work for a caller that may not spawn: a `Drop`.
+    pub(crate) fn run(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        let _ = self.0.cast(RootMessage::Run(work));
+    }
+
+    /// Stops the root, once its children are gone.
+    pub(crate) async fn stop(&self, within: Duration) {
+        let _ = self.0.stop_and_wait(None, Some(within)).await;
+    }
+}
+
+struct RootActor;
+
+struct RootState {
+    clock: Clock,
+    events: EventHub,
+    children: HashMap<ActorId, Arc<Child>>,
+    failures: HashMap<Arc<str>, VecDeque<Instant>>,
+}
+
+impl RootState {
+    fn new(clock: Clock, events: EventHub) -> Self {
+        Self { clock, events, children: HashMap::new(), failures: HashMap::new() }
+    }
+
+    fn start(&mut self, root: &ActorRef<RootMessage>, child: Arc<Child>) {
+        if child.leaving.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(actor) = (child.start)(root.get_cell()) {
+            self.children.insert(actor.get_id(), child);
+        }
+    }
+
+    /// How long to wait before starting it again: not at all within the budget, else until the window is over.
+    fn pause(&mut self, name: &Arc<str>) -> Option<Duration> {
+        let now = self.clock.mono();
+        let failures = self.failures.entry(Arc::clone(name)).or_default();
+        while failures.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
+            failures.pop_front();
+        }
+        failures.push_back(now);
+        (failures.len() > RESTARTS).then_some(WINDOW)
+    }
+}
+
+impl Actor for RootActor {
+    type Msg = RootMessage;
+    type State = RootState;
+    type Arguments = RootState;
+
+    async fn pre_start(&self, _: ActorRef<RootMessage>, state: RootState) -> Result<RootState, ActorProcessingErr> {
+        Ok(state)
+    }
+
+    async fn handle(&self, myself: ActorRef<RootMessage>, message: RootMessage, state: &mut RootState) -> Result<(), ActorProcessingErr> {
+        match message {
+            RootMessage::Adopt(child) | RootMessage::Restart(child) => state.start(&myself, child),
+            RootMessage::Run(work) => drop(tokio::spawn(work)),
+        }
+        Ok(())
+    }
+
+    /// ractor's default stops the supervisor when any child ends; here the child is started again, alone.
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<RootMessage>,
+        event: SupervisionEvent,
+        state: &mut RootState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (SupervisionEvent::ActorFailed(actor, _) | SupervisionEvent::ActorTerminated(actor, _, _)) = event else {
+            return Ok(());
+        };
+        let Some(child) = state.children.remove(&actor.get_id()) else { return Ok(()) };
+        if child.leaving.load(Ordering::Acquire) {
+            state.failures.remove(&child.name);
+            return Ok(());
+        }
+        let pause = state.pause(&child.name);
+        child.restarts.fetch_add(1, Ordering::AcqRel);
+        child.over_budget.store(pause.is_some(), Ordering::Release);
+        tracing::error!(actor = %child.name, pause = ?pause, "an actor of ours failed; its slot is picked up by a new one, queries do not notice");
+        state.events.send(Event::Restarted { actor: Arc::clone(&child.name) });
+        match pause {
+            None => state.start(&myself, child),
+            Some(pause) => drop(myself.send_after(pause, move || RootMessage::Restart(child))),
+        }
+        Ok(())
+    }
+}

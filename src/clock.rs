@@ -1,0 +1,95 @@
+//! The two clocks, read together: wall time, which jumps, and monotonic time, which sleeps when the machine does.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// One instant as both clocks tell it.
+///
+/// A credential's death is judged by the wall clock (the issuer's certificate says "14:15 UTC") and by the monotonic clock (nobody can set
+/// it back). Keeping both lets [`Expiry`](crate::Expiry) be as pessimistic as the earlier of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    wall: SystemTime,
+    mono: Instant,
+}
+
+impl Moment {
+    /// Reads both clocks now.
+    ///
+    /// A provider should prefer [`FetchRequest::started`](crate::FetchRequest::started): it was read *before* the issuer was asked, so a
+    /// lifetime counted from it never ends too late.
+    pub fn now() -> Self {
+        Clock::default().now()
+    }
+
+    /// The wall clock's reading.
+    pub fn wall(&self) -> SystemTime {
+        self.wall
+    }
+
+    /// The monotonic clock's reading.
+    pub fn mono(&self) -> Instant {
+        self.mono
+    }
+
+    /// How much further the wall clock moved than the monotonic one since `earlier`, in either direction.
+    pub(crate) fn skew_since(&self, earlier: &Moment) -> Duration {
+        let mono = self.mono.saturating_duration_since(earlier.mono);
+        match self.wall.duration_since(earlier.wall) {
+            Ok(wall) => wall.abs_diff(mono),
+            Err(back) => back.duration() + mono,
+        }
+    }
+}
+
+/// Where the framework reads time. Follows tokio's paused clock for the monotonic part.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock {
+    #[cfg(feature = "testing")]
+    moved: Option<crate::testing::MovedClock>,
+}
+
+impl Clock {
+    #[cfg(feature = "testing")]
+    pub(crate) fn moved(moved: crate::testing::MovedClock) -> Self {
+        Self { moved: Some(moved) }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        let mono = tokio::time::Instant::now().into_std();
+        #[cfg(feature = "testing")]
+        if let Some(moved) = &self.moved {
+            return Moment { wall: moved.wall(mono), mono };
+        }
+        Moment { wall: wall_now(), mono }
+    }
+
+    pub(crate) fn mono(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub(crate) fn wall_now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skew_is_seen_in_both_directions() {
+        let start = Moment::now();
+        let step = |wall: i64, mono: u64| Moment {
+            wall: if wall < 0 {
+                start.wall - Duration::from_secs(wall.unsigned_abs())
+            } else {
+                start.wall + Duration::from_secs(wall.unsigned_abs())
+            },
+            mono: start.mono + Duration::from_secs(mono),
+        };
+        assert_eq!(step(10, 10).skew_since(&start), Duration::ZERO);
+        assert_eq!(step(3_610, 10).skew_since(&start), Duration::from_secs(3_600));
+        assert_eq!(step(-50, 10).skew_since(&start), Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,154 @@
+//! Errors: one kind per boundary.
+
+mod fault;
+mod provider;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+pub use fault::{Fault, FaultKind};
+pub use provider::{ProviderError, ProviderErrorKind};
+
+type Source = Arc<dyn StdError + Send + Sync + 'static>;
+
+/// What went wrong between the service and the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A name, duration or size that cannot be right; the message names the field and what would be right.
+    InvalidInput,
+    /// A provider or pool of that name exists already.
+    AlreadyRegistered,
+    /// No provider or pool has that name.
+    NotRegistered,
+    /// The provider still serves pools; the message names them.
+    InUse,
+    /// The supervisor was shut down.
+    ShutDown,
+    /// The provider gave no usable lease; [`Error::provider_error`] has the cause.
+    Provider,
+    /// The lease could not be proved by a log-in; [`Error::fault`] has the cause, SQLSTATE included.
+    Pool,
+}
+
+impl ErrorKind {
+    /// The word for telemetry's `error.type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid_input",
+            Self::AlreadyRegistered => "already_registered",
+            Self::NotRegistered => "not_registered",
+            Self::InUse => "in_use",
+            Self::ShutDown => "shut_down",
+            Self::Provider => "provider",
+            Self::Pool => "pool",
+        }
+    }
+}
+
+/// What a call to the supervisor answers when it cannot do as asked. Nothing was started, nothing was lost.
+#[derive(Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    cause: Option<Cause>,
+}
+
+#[derive(Clone)]
+enum Cause {
+    Provider(ProviderError),
+    Pool(Fault),
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), cause: None }
+    }
+
+    pub(crate) fn invalid(field: &str, problem: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::InvalidInput, format!("{field}: {problem}"))
+    }
+
+    pub(crate) fn shut_down() -> Self {
+        Self::new(ErrorKind::ShutDown, "the supervisor was shut down; start a new one")
+    }
+
+    pub(crate) fn from_provider(name: &str, waited: Option<std::time::Duration>, error: ProviderError) -> Self {
+        let message = match waited {
+            Some(waited) => format!("provider {name:?} held no lease within {}", humantime::format_duration(waited)),
+            None => format!("provider {name:?} cannot start"),
+        };
+        Self { kind: ErrorKind::Provider, message, cause: Some(Cause::Provider(error)) }
+    }
+
+    pub(crate) fn from_provider_asked(name: &str, error: ProviderError) -> Self {
+        let message = format!("provider {name:?} gave no new credential, what is held goes on serving");
+        Self { kind: ErrorKind::Provider, message, cause: Some(Cause::Provider(error)) }
+    }
+
+    pub(crate) fn from_pool(name: &str, waited: Option<std::time::Duration>, fault: Fault) -> Self {
+        let message = match waited {
+            Some(waited) => format!("pool {name:?} proved no lease within {}", humantime::format_duration(waited)),
+            None => format!("pool {name:?} cannot start"),
+        };
+        Self { kind: ErrorKind::Pool, message, cause: Some(Cause::Pool(fault)) }
+    }
+
+    /// The kind, for a match.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later without a change on the caller's side.
+    pub fn is_transient(&self) -> bool {
+        match &self.cause {
+            Some(Cause::Provider(error)) => error.is_transient(),
+            Some(Cause::Pool(fault)) => fault.is_transient(),
+            None => false,
+        }
+    }
+
+    /// The provider's error behind [`ErrorKind::Provider`].
+    pub fn provider_error(&self) -> Option<&ProviderError> {
+        match &self.cause {
+            Some(Cause::Provider(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The database's answer behind [`ErrorKind::Pool`].
+    pub fn fault(&self) -> Option<&Fault> {
+        match &self.cause {
+            Some(Cause::Pool(fault)) => Some(fault),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.cause {
+            Some(Cause::Provider(error)) => write!(f, ": {error}"),
+            Some(Cause::Pool(fault)) => write!(f, ": {fault}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({}: {self})", self.kind.as_str())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.cause {
+            Some(Cause::Provider(error)) => error.source(),
+            Some(Cause::Pool(fault)) => fault.source(),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a provider answers when it has no lease to give.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Source;
+
+/// Why a provider has no lease to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProviderErrorKind {
+    /// The issuer cannot be reached, or has a fault of its own. Passing.
+    Unavailable,
+    /// The issuer asks for fewer requests. Passing.
+    Throttled,
+    /// The issuer did not answer within the fetch deadline. Passing.
+    TimedOut,
+    /// The issuer knows us and forbids it. Stays until somebody grants it.
+    Denied,
+    /// What was asked for does not exist. Stays until somebody creates it.
+    NotFound,
+    /// What the issuer holds cannot be used. Stays until somebody writes it right.
+    Malformed,
+    /// The provider's own settings cannot be right. Stays.
+    Misconfigured,
+    /// The lease that came was dead on arrival: its expiry had passed. Passing.
+    DeadLease,
+    /// The provider panicked. Passing, as far as anyone can tell.
+    Panicked,
+    /// Anything else. Passing, as far as anyone can tell.
+    Other,
+}
+
+impl ProviderErrorKind {
+    /// The word for telemetry's `error.type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Throttled => "throttled",
+            Self::TimedOut => "timed_out",
+            Self::Denied => "denied",
+            Self::NotFound => "not_found",
+            Self::Malformed => "malformed",
+            Self::Misconfigured => "misconfigured",
+            Self::DeadLease => "dead_lease",
+            Self::Panicked => "panicked",
+            Self::Other => "other",
+        }
+    }
+
+    const fn is_transient(self) -> bool {
+        !matches!(self, Self::Denied | Self::NotFound | Self::Malformed | Self::Misconfigured)
+    }
+}
+
+/// Why a provider has no lease to give. Cheap to clone.
+///
+/// The message and the source are logged: they must never carry a secret.
+///
+/// ```
+/// use std::time::Duration;
+/// use claviger::{ProviderError, ProviderErrorKind};
+///
+/// let error = ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded").retry_after(Duration::from_secs(3));
+/// assert!(error.is_transient());
+/// assert_eq!(error.to_string(), "rate exceeded (throttled)");
+/// ```
+#[derive(Clone)]
+pub struct ProviderError {
+    kind: ProviderErrorKind,
+    message: Arc<str>,
+    retry_after: Option<Duration>,
+    source: Option<Source>,
+}
+
+impl ProviderError {
+    /// An error of `kind`; the message says what to do.
+    pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into().into(), retry_after: None, source: None }
+    }
+
+    /// Keeps the cause for [`source`](StdError::source).
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The issuer's own word on when to ask again; the next attempt comes no sooner.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// The kind, for a match.
+    pub fn kind(&self) -> ProviderErrorKind {
+        self.kind
+    }
+
+    /// Whether the same fetch may succeed later without anybody's doing. A registration waits only for such errors.
+    pub fn is_transient(&self) -> bool {
+        self.kind.is_transient()
+    }
+
+    pub(crate) fn wait_hint(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.kind.as_str())
+    }
+}
+
+impl fmt::Debug for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProviderError({self})")
+    }
+}
+
+impl StdError for ProviderError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,113 @@
+//! When a credential dies, by either clock.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::clock::Moment;
+
+/// When something dies: expired as soon as either clock says so.
+///
+/// ```
+/// use std::time::Duration;
+/// use claviger::{Expiry, Moment};
+///
+/// let asked = Moment::now();
+/// // An RDS token lives 15 minutes; the session that signed it may die sooner.
+/// let token = Expiry::after(asked, Duration::from_secs(900));
+/// let session = Expiry::at(asked, asked.wall() + Duration::from_secs(540));
+/// let lease = token.earliest(session);
+/// assert_eq!(lease.remaining(asked), Some(Duration::from_secs(540)));
+/// assert!(Expiry::never().remaining(asked).is_none());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    wall: Option<SystemTime>,
+    mono: Option<Instant>,
+}
+
+impl Expiry {
+    /// No known death: a password that works until somebody changes it.
+    pub const fn never() -> Self {
+        Self { wall: None, mono: None }
+    }
+
+    /// Dies `ttl` after `from`. A `ttl` beyond what the clocks can express counts as [`never`](Self::never).
+    pub fn after(from: Moment, ttl: Duration) -> Self {
+        match (from.wall().checked_add(ttl), from.mono().checked_add(ttl)) {
+            (Some(wall), Some(mono)) => Self { wall: Some(wall), mono: Some(mono) },
+            _ => Self::never(),
+        }
+    }
+
+    /// Dies at the wall-clock time `wall`, which the monotonic clock reaches as far after `from` as `wall` is.
+    /// A time before `from` is a death at `from`.
+    pub fn at(from: Moment, wall: SystemTime) -> Self {
+        Self::after(from, wall.duration_since(from.wall()).unwrap_or(Duration::ZERO))
+    }
+
+    /// The earlier of two deaths, clock by clock.
+    #[must_use]
+    pub fn earliest(self, other: Self) -> Self {
+        Self { wall: min(self.wall, other.wall), mono: min(self.mono, other.mono) }
+    }
+
+    /// Whether there is no known death.
+    pub fn is_never(&self) -> bool {
+        self.wall.is_none() && self.mono.is_none()
+    }
+
+    /// Whether either clock has reached the death.
+    pub fn is_expired(&self, now: Moment) -> bool {
+        self.wall.is_some_and(|wall| now.wall() >= wall) || self.mono.is_some_and(|mono| now.mono() >= mono)
+    }
+
+    /// The life left by the more pessimistic clock; `None` when there is no death, zero when it has passed.
+    pub fn remaining(&self, now: Moment) -> Option<Duration> {
+        let wall = self.wall.map(|wall| wall.duration_since(now.wall()).unwrap_or(Duration::ZERO));
+        let mono = self.mono.map(|mono| mono.saturating_duration_since(now.mono()));
+        min(wall, mono)
+    }
+
+    /// The wall-clock time of death, for people and for logs.
+    pub fn wall(&self) -> Option<SystemTime> {
+        self.wall
+    }
+
+    /// The monotonic instant of death, for timers.
+    pub(crate) fn mono(&self) -> Option<Instant> {
+        self.mono
+    }
+}
+
+fn min<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn earliest_never_outlives_either(a in 0u64..100_000, b in 0u64..100_000, probe in 0u64..100_000) {
+            let from = Moment::now();
+            let (a, b) = (Expiry::after(from, Duration::from_secs(a)), Expiry::after(from, Duration::from_secs(b)));
+            let both = a.earliest(b);
+            let later = Expiry::after(from, Duration::from_secs(probe));
+            prop_assert!(both.remaining(from) <= a.remaining(from));
+            prop_assert!(both.remaining(from) <= b.remaining(from));
+            prop_assert_eq!(both.earliest(later), later.earliest(both));
+        }
+    }
+
+    #[test]
+    fn a_time_in_the_past_is_dead_at_once() {
+        let now = Moment::now();
+        assert!(Expiry::at(now, now.wall() - Duration::from_secs(1)).is_expired(now));
+        assert!(!Expiry::never().is_expired(now));
+        assert_eq!(Expiry::after(now, Duration::MAX), Expiry::never());
+    }
+}

@@ -1,0 +1,88 @@
+//! What application code holds.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Fault, FaultKind};
+use crate::pool::{Phase, Shared};
+use crate::supervisor::PoolStatus;
+
+/// Leads to the pool that is served now. Cheap to clone; dropping it does nothing.
+///
+/// `&Handle<sqlx::Pool<DB>>` is used as `&sqlx::Pool<DB>` is: in `fetch_one(&db)`, `db.begin()`, `migrate!().run(&db)`.
+pub struct Handle<P> {
+    shared: Arc<Shared<P>>,
+}
+
+impl<P> Handle<P> {
+    pub(crate) fn supervised(shared: Arc<Shared<P>>) -> Self {
+        Self { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<P>> {
+        &self.shared
+    }
+
+    /// The number of the generation that is served now: 1, 2, 3 …; 0 before the first proof.
+    pub fn generation(&self) -> u64 {
+        self.shared.current().number
+    }
+
+    /// Resolves with the new number once another generation is served than at the time of the call; never, once the pool is gone.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped; a generation published between two calls is seen by comparing [`generation`](Self::generation).
+    pub async fn changed(&self) -> u64 {
+        let mut changes = self.shared.changes();
+        let seen = *changes.borrow_and_update();
+        match changes.wait_for(|number| *number != seen).await.map(|number| *number) {
+            Ok(number) => number,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Tells that a query which did not go through `&Handle` (through [`current`](Self::current), or a session taken earlier) failed: was it
+    /// the credential's fault, it is refreshed as if the handle had met the refusal itself. Answers whether it was.
+    ///
+    /// `generation` is the number read *before* the session was opened. Nothing happens when a newer one is served by now, or when the error is
+    /// no refusal.
+    pub fn refused(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
+        let Some(keeper) = self.shared.keeper() else { return false };
+        if self.shared.current().number != generation || keeper.classify(error) != FaultKind::Refused {
+            return false;
+        }
+        keeper.refused(generation, Fault::new(FaultKind::Refused, error.to_string()));
+        true
+    }
+
+    /// How the pool stands; `None` for a fixed handle and once the pool is gone.
+    pub fn status(&self) -> Option<PoolStatus> {
+        self.shared.keeper().map(|keeper| keeper.status())
+    }
+
+    /// Whether the pool was removed or shut down.
+    pub fn is_closed(&self) -> bool {
+        self.shared.current().end.phase() == Phase::Retired
+    }
+}
+
+impl<P: Clone> Handle<P> {
+    /// The pool that is served now, for libraries that want one. It is closed when the pool is replaced; it stays valid where every handover is in
+    /// place (see [`Policy::AlwaysInPlace`](crate::Policy::AlwaysInPlace)). Sessions opened through it are outside of the session budget.
+    pub fn current(&self) -> P {
+        self.shared.current().pool.clone()
+    }
+}
+
+impl<P> Clone for Handle<P> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<P> fmt::Debug for Handle<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("pool", &self.shared.name).field("generation", &self.generation()).finish()
+    }
+}

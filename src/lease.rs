@@ -1,0 +1,174 @@
+//! One issued credential: the secret, its revision, when it dies and what becomes of the sessions it opened.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::expiry::Expiry;
+
+/// The issuer's opaque name of a credential: a `VersionId`, a lease id, a digest. Equal revision = same credential.
+///
+/// Logs, spans and status show only its [`digest`](Self::digest). It must not be the secret itself, nor an unkeyed hash of it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revision(Arc<str>);
+
+impl Revision {
+    /// Names a credential as its issuer does.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The issuer's name, as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Eight hexadecimal digits that are the same in every process and reveal nothing of the name.
+    pub fn digest(&self) -> String {
+        let hash = Sha256::digest(self.0.as_bytes());
+        hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.digest())
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Revision({})", self.digest())
+    }
+}
+
+/// What becomes of open sessions once a newer lease is served. Decides how a pool hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Sessions {
+    /// A renewed token: sessions stay good. The pool is refitted in place, `max_lifetime` retires what is open.
+    Keep,
+    /// A rotated password: sessions work, but should go. The pool is replaced, unhurried, within the session budget.
+    Drain,
+    /// The issuer drops the role. The pool is replaced, and drained before the lease dies.
+    EndWithLease,
+}
+
+impl Sessions {
+    /// The word for telemetry.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Drain => "drain",
+            Self::EndWithLease => "end_with_lease",
+        }
+    }
+}
+
+/// One issued credential. Clones share the secret.
+///
+/// ```
+/// use std::time::Duration;
+/// use claviger::{Expiry, Lease, Login, Moment, Revision, Sessions};
+///
+/// let asked = Moment::now();
+/// let lease = Lease::new(Login::new("orders", "token"), Revision::new("token-1"))
+///     .expires(Expiry::after(asked, Duration::from_secs(900)))
+///     .sessions(Sessions::Keep)
+///     .refresh_after(Duration::from_secs(840)); // asked for at 0:00, renewed at 14:00
+/// assert!(!format!("{lease:?}").contains("token-1"));
+/// ```
+pub struct Lease<S> {
+    secret: Arc<S>,
+    revision: Revision,
+    expiry: Expiry,
+    sessions: Sessions,
+    refresh_after: Option<Duration>,
+}
+
+impl<S> Lease<S> {
+    /// A lease without a known death whose sessions are drained when a newer one is served.
+    pub fn new(secret: S, revision: Revision) -> Self {
+        Self { secret: Arc::new(secret), revision, expiry: Expiry::never(), sessions: Sessions::Drain, refresh_after: None }
+    }
+
+    /// When the credential dies. Default: [`Expiry::never`].
+    #[must_use]
+    pub fn expires(mut self, expiry: Expiry) -> Self {
+        self.expiry = expiry;
+        self
+    }
+
+    /// What becomes of open sessions. Default: [`Sessions::Drain`].
+    #[must_use]
+    pub fn sessions(mut self, sessions: Sessions) -> Self {
+        self.sessions = sessions;
+        self
+    }
+
+    /// When to ask the issuer again, counted from the start of the fetch, exactly (no jitter). Without it: at 80 % of the life less up to
+    /// 10 % jitter (60 % when sessions end with the lease), or every 5 min when there is no death. At least 1 s.
+    /// A value at or beyond the lease's death is ignored in favour of that rule.
+    #[must_use]
+    pub fn refresh_after(mut self, after: Duration) -> Self {
+        self.refresh_after = Some(after);
+        self
+    }
+
+    /// The same credential with another death: what a renewal returns.
+    #[must_use]
+    pub fn extended(&self, expiry: Expiry) -> Self {
+        let mut lease = self.clone();
+        lease.expiry = expiry;
+        lease
+    }
+
+    /// The secret that pools take.
+    pub fn secret(&self) -> &S {
+        &self.secret
+    }
+
+    /// The issuer's name of this credential.
+    pub fn revision(&self) -> &Revision {
+        &self.revision
+    }
+
+    /// When it dies.
+    pub fn expiry(&self) -> Expiry {
+        self.expiry
+    }
+
+    /// What becomes of the sessions it opened.
+    pub fn session_fate(&self) -> Sessions {
+        self.sessions
+    }
+
+    pub(crate) fn refresh_hint(&self) -> Option<Duration> {
+        self.refresh_after
+    }
+}
+
+impl<S> Clone for Lease<S> {
+    fn clone(&self) -> Self {
+        Self {
+            secret: Arc::clone(&self.secret),
+            revision: self.revision.clone(),
+            expiry: self.expiry,
+            sessions: self.sessions,
+            refresh_after: self.refresh_after,
+        }
+    }
+}
+
+impl<S> fmt::Debug for Lease<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("revision", &self.revision)
+            .field("expiry", &self.expiry)
+            .field("sessions", &self.sessions)
+            .field("refresh_after", &self.refresh_after)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,64 @@
+//! Keeps a service's connection pools alive through every credential rotation.
+//!
+//! A [`Supervisor`] owns providers, which issue credentials, and pools, which log in with them. When a credential is renewed, changed, refused or about to
+//! die, the new one is proved by a real log-in, the pool is handed over to it, and what the old one opened is drained, while queries go on
+//! through a [`Handle`].
+//!
+//! ```no_run
+//! # #[cfg(feature = "postgres")]
+//! # async fn service() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use claviger::{Login, PgPools, Supervisor, fixed};
+//! use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+//!
+//! let supervisor = Supervisor::start();
+//! let login = supervisor.provide("orders-login", fixed(Login::new("orders", "s3cret"))).await?;
+//! let options = PgConnectOptions::new().host("db.internal").database("orders");
+//! let db = supervisor.pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
+//!
+//! let n: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&db).await?; // as with &PgPool
+//! # let _ = n;
+//! supervisor.shutdown(Duration::from_secs(10)).await;
+//! # Ok(()) }
+//! ```
+//!
+//! The words: a *provider* issues *leases* (a secret, its *revision*, when it dies, what becomes of its sessions); a *pool* serves one *generation*
+//! at a time; a *handover* goes from one to the next; a *rotation* is the whole event, from its *trigger* to the release of the old lease.
+
+#![cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "the acquire loop, which asks these, comes with a database"))]
+
+mod actor;
+mod clock;
+mod error;
+mod expiry;
+mod handle;
+mod lease;
+mod login;
+mod outlook;
+mod pool;
+mod provider;
+mod rotation;
+#[cfg(feature = "postgres")]
+mod sql;
+mod supervisor;
+mod telemetry;
+#[doc(hidden)]
+#[cfg(feature = "testing")]
+pub mod testing;
+mod trigger;
+
+pub use clock::Moment;
+pub use error::{Error, ErrorKind, Fault, FaultKind, ProviderError, ProviderErrorKind};
+pub use expiry::Expiry;
+pub use handle::Handle;
+pub use lease::{Lease, Revision, Sessions};
+pub use login::{Endpoint, Login};
+pub use pool::{Policy, PoolFactory, Terms};
+pub use provider::{FetchRequest, Fixed, Hints, Provider, ProviderFn, fixed, provider_fn};
+pub use rotation::{HandoverReport, How, Outcome, RotationReport};
+#[cfg(feature = "postgres")]
+pub use sql::{PgPools, Refusal};
+pub use supervisor::{
+    Abandoned, Builder, DrainStatus, Event, Events, PoolStatus, ProviderRef, ProviderStatus, Readiness, ShutdownReport, Status, Supervisor,
+};
+pub use trigger::Trigger;

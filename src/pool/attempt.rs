@@ -1,0 +1,91 @@
+//! One attempt: prove the held lease, then hand over to it. In a task of its own; the outcome lands in the slot.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{Instrument, Span};
+
+use super::handover::{self, Times};
+use super::{PoolFactory, PoolSlot};
+use crate::error::{Fault, FaultKind};
+use crate::lease::Lease;
+use crate::telemetry;
+
+/// Starts the attempt that was decided on.
+pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_only: bool) {
+    let slot = Arc::clone(slot);
+    let Some(mut attempt) = slot.lock().attempt.clone().filter(|attempt| attempt.number == number) else { return };
+    let Some(loan) = slot.upstream().lend() else {
+        slot.lock().attempt = None;
+        return;
+    };
+    // What is lent is what the provider holds now, which may be newer than what was decided on: the latest lease wins.
+    let renewed = attempt.revision != *loan.lease.revision();
+    attempt.revision = loan.lease.revision().clone();
+    attempt.check_only = check_only && !renewed;
+    let rotation = slot.upstream().rotation();
+    let parent = rotation.as_ref().map_or_else(Span::none, |rotation| rotation.span());
+    let span = telemetry::handover(&parent, slot.name(), &attempt.revision.digest());
+    drop(parent);
+    tokio::spawn(async move {
+        let began = slot.clock().mono();
+        let proved = prove(&slot, &loan.lease, &span).await;
+        let prove_took = slot.clock().mono().saturating_duration_since(began);
+        slot.context().traps.spring(slot.name(), "pool.proved");
+        let outcome = match proved {
+            Ok(()) if attempt.check_only => {
+                let now = slot.clock().now();
+                slot.lock().checked(now);
+                slot.settled();
+                Ok(())
+            }
+            Ok(()) => {
+                let times = Times { began, prove: prove_took, open: Duration::ZERO, warm: Duration::ZERO };
+                handover::run(&slot, loan, times, &span, rotation).await
+            }
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = outcome {
+            telemetry::failed(&span, fault.kind().as_str());
+            slot.attempt_failed(&attempt, fault);
+        }
+    });
+}
+
+/// A bare log-in and the probe, under the prove deadline.
+async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>, parent: &Span) -> Result<(), Fault> {
+    slot.factory().check(lease)?;
+    let span = telemetry::prove(parent);
+    let task = {
+        let (slot, lease) = (Arc::clone(slot), lease.clone());
+        async move { slot.factory().prove(lease.secret()).await }
+    };
+    let outcome = in_a_task(task.instrument(span.clone()), slot.context().settings.prove_deadline, "the proof").await;
+    if let Err(fault) = &outcome {
+        telemetry::failed(&span, fault.kind().as_str());
+    }
+    outcome
+}
+
+/// Runs a factory's code in a task of its own under a deadline: its panic and its silence are faults like others.
+pub(super) async fn in_a_task<T: Send + 'static>(
+    code: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    deadline: Duration,
+    what: &str,
+) -> Result<T, Fault> {
+    let mut task = tokio::spawn(code);
+    match tokio::time::timeout(deadline, &mut task).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(Fault::new(FaultKind::Other, format!("{what} panicked; see its own output"))),
+        Err(_) => {
+            task.abort();
+            Err(Fault::new(FaultKind::Unreachable, format!("{what} had no answer within {}", humantime::format_duration(deadline))))
+        }
+    }
+}
+
+/// How long ago `since` was.
+pub(super) fn elapsed<F: PoolFactory>(slot: &PoolSlot<F>, since: Instant) -> Duration {
+    slot.clock().mono().saturating_duration_since(since)
+}

@@ -1,0 +1,118 @@
+//! Old generations that are being emptied.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::Instrument;
+
+use super::{PoolFactory, PoolSlot};
+use crate::clock::Moment;
+use crate::lease::Sessions;
+use crate::provider::{Loan, schedule};
+use crate::supervisor::Event;
+
+/// A generation that is being emptied. Its lease is in use until then.
+pub(crate) struct Drain<S: Send + Sync + 'static, P> {
+    pub(crate) number: u64,
+    pub(crate) pool: P,
+    /// Dropped with the entry: the lease goes back when its last session has.
+    _loan: Option<Loan<S>>,
+    since: Instant,
+    deadline: Instant,
+    pub(crate) abandoned: bool,
+    started: bool,
+    span: tracing::Span,
+}
+
+/// The drain list: it outlives a crash of the actor, which then starts what was not started.
+pub(crate) struct Drains<S: Send + Sync + 'static, P>(Vec<Drain<S, P>>);
+
+impl<S: Send + Sync + 'static, P> Default for Drains<S, P> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
+    pub(crate) fn enter(&mut self, number: u64, pool: P, loan: Option<Loan<S>>, patience: Duration, now: Moment, span: tracing::Span) {
+        let deadline = now.mono() + loan.as_ref().map_or(patience, |loan| budget(loan, patience, now));
+        self.0.push(Drain { number, pool, _loan: loan, since: now.mono(), deadline, abandoned: false, started: false, span });
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Drain<S, P>> {
+        self.0.iter()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The drains that no task works on yet.
+    fn start(&mut self) -> Vec<(u64, P, Instant, Instant, tracing::Span)> {
+        self.0
+            .iter_mut()
+            .filter(|drain| !drain.started)
+            .map(|drain| {
+                drain.started = true;
+                (drain.number, drain.pool.clone(), drain.since, drain.deadline, std::mem::replace(&mut drain.span, tracing::Span::none()))
+            })
+            .collect()
+    }
+
+    fn abandon(&mut self, number: u64) {
+        if let Some(drain) = self.0.iter_mut().find(|drain| drain.number == number) {
+            drain.abandoned = true;
+        }
+    }
+
+    fn leave(&mut self, number: u64) -> Option<Drain<S, P>> {
+        let at = self.0.iter().position(|drain| drain.number == number)?;
+        Some(self.0.swap_remove(at))
+    }
+}
+
+/// How long the sessions of a lease may take to go: the patience of the settings; for a lease that ends them, until its death less a margin.
+fn budget<S: Send + Sync + 'static>(loan: &Loan<S>, patience: Duration, now: Moment) -> Duration {
+    match (loan.lease.session_fate(), loan.lease.expiry().remaining(now)) {
+        (Sessions::EndWithLease, Some(left)) => left.saturating_sub(schedule::drain_margin(loan.life.unwrap_or(left))),
+        _ => patience,
+    }
+}
+
+/// Starts a task for each drain that has none.
+pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
+    let waiting = slot.lock().drains.start();
+    for (number, pool, since, deadline, span) in waiting {
+        let slot = Arc::clone(slot);
+        let run = span.clone();
+        tokio::spawn(
+            async move {
+                let drained = tokio::spawn({
+                    let (slot, pool) = (Arc::clone(&slot), pool.clone());
+                    async move { slot.factory().drain(pool).await }
+                });
+                tokio::pin!(drained);
+                if tokio::time::timeout_at(deadline.into(), &mut drained).await.is_err() {
+                    span.record("abandoned", true);
+                    let sessions = slot.factory().sessions(&pool);
+                    tracing::warn!(
+                        pool = %slot.name(), generation = number, sessions,
+                        "sessions of an old generation outlive its drain deadline; they are not cut, and still counted"
+                    );
+                    slot.lock().drains.abandon(number);
+                    slot.events().send(Event::DrainAbandoned { pool: Arc::clone(slot.name()), generation: number, sessions });
+                    slot.settled();
+                    let _ = drained.await;
+                }
+                slot.shared().gate.drained(number);
+                // Dropped outside of the lock: the lease goes back with it.
+                let gone = slot.lock().drains.leave(number);
+                drop(gone);
+                let took = slot.clock().mono().saturating_duration_since(since);
+                slot.events().send(Event::Drained { pool: Arc::clone(slot.name()), generation: number, took });
+                slot.settled();
+            }
+            .instrument(run),
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! The gate before opening sessions: keeps old and new within the session budget, and a doubtful revision within its log-in budget.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Closed only while an old generation has sessions, or while a revision that was refused lately is on probation.
+pub(crate) struct Gate<P> {
+    engaged: AtomicBool,
+    max: u32,
+    overlap: u32,
+    sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
+    /// One caller at a time asks for leave, first come first served; the others queue.
+    door: Semaphore,
+    inner: Mutex<Inner<P>>,
+}
+
+struct Inner<P> {
+    /// Generations that drain.
+    old: Vec<(u64, P)>,
+    /// Callers that may be opening a session at this moment.
+    opening: u32,
+    probation: Option<(u32, Instant)>,
+}
+
+/// Leave to open a session; given back on drop.
+pub(crate) struct Pass<'g, P>(&'g Gate<P>);
+
+impl<P> Drop for Pass<'_, P> {
+    fn drop(&mut self) {
+        self.0.lock().opening -= 1;
+    }
+}
+
+impl<P> Gate<P> {
+    pub(crate) fn new(max: u32, overlap: u32, sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>) -> Self {
+        Self {
+            engaged: AtomicBool::new(false),
+            max,
+            overlap,
+            sessions,
+            door: Semaphore::new(1),
+            inner: Mutex::new(Inner { old: Vec::new(), opening: 0, probation: None }),
+        }
+    }
+
+    /// Whether a caller may open a session without asking: one load.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.engaged.load(Ordering::Acquire)
+    }
+
+    /// The caller's turn to ask for leave. The guard is to be held until leave, or an idle session, was had.
+    pub(crate) async fn door(&self) -> Option<SemaphorePermit<'_>> {
+        self.door.acquire().await.ok()
+    }
+
+    /// Leave to open a session in `current`, or none for the moment.
+    pub(crate) fn enter(&self, current: &P, now: Instant) -> Option<Pass<'_, P>> {
+        let mut inner = self.lock();
+        if inner.probation.is_some_and(|(_, until)| now >= until) {
+            inner.probation = None;
+            self.refresh(&inner);
+        }
+        if inner.probation.is_some_and(|(width, _)| inner.opening >= width) {
+            return None;
+        }
+        let old: u32 = inner.old.iter().map(|(_, pool)| (self.sessions)(pool)).sum();
+        let new = (self.sessions)(current);
+        // With the old ones within the overlap, or the pool full, whatever it does stays within the budget.
+        let within = old <= self.overlap || new >= self.max || old + new + inner.opening < self.max + self.overlap;
+        within.then(|| {
+            inner.opening += 1;
+            Pass(self)
+        })
+    }
+
+    /// A generation begins to drain. To be called before the next one is published.
+    pub(crate) fn drains(&self, number: u64, pool: P) {
+        let mut inner = self.lock();
+        inner.old.push((number, pool));
+        self.refresh(&inner);
+    }
+
+    /// A generation has drained.
+    pub(crate) fn drained(&self, number: u64) {
+        let mut inner = self.lock();
+        inner.old.retain(|(old, _)| *old != number);
+        self.refresh(&inner);
+    }
+
+    /// A generation whose revision was refused lately is about to be published.
+    pub(crate) fn probation(&self, probation: Option<(u32, Instant)>) {
+        let mut inner = self.lock();
+        inner.probation = probation;
+        self.refresh(&inner);
+    }
+
+    fn refresh(&self, inner: &Inner<P>) {
+        self.engaged.store(!inner.old.is_empty() || inner.probation.is_some(), Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<P>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
+
+    type Count = Arc<AtomicU32>;
+
+    fn gate(max: u32, overlap: u32) -> Gate<Count> {
+        Gate::new(max, overlap, Arc::new(|pool: &Count| pool.load(Ordering::Acquire)))
+    }
+
+    #[test]
+    fn old_and_new_stay_within_maximum_and_overlap() {
+        let (gate, now) = (gate(10, 2), tokio::time::Instant::now().into_std());
+        let (old, new) = (Arc::new(AtomicU32::new(10)), Arc::new(AtomicU32::new(0)));
+        assert!(gate.is_open());
+        gate.drains(1, Arc::clone(&old));
+        assert!(!gate.is_open());
+        let first = gate.enter(&new, now);
+        let second = gate.enter(&new, now);
+        assert!(first.is_some() && second.is_some());
+        assert!(gate.enter(&new, now).is_none());
+        drop((first, second));
+        new.store(2, Ordering::Release);
+        assert!(gate.enter(&new, now).is_none());
+        old.store(9, Ordering::Release);
+        assert!(gate.enter(&new, now).is_some());
+        old.store(2, Ordering::Release);
+        new.store(9, Ordering::Release);
+        let all: Vec<_> = (0..16).map(|_| gate.enter(&new, now)).collect();
+        assert!(all.iter().all(Option::is_some));
+        gate.drained(1);
+        assert!(gate.is_open());
+    }
+
+    #[test]
+    fn probation_admits_its_width_until_it_ends() {
+        let (gate, now) = (gate(10, 2), tokio::time::Instant::now().into_std());
+        let pool = Arc::new(AtomicU32::new(0));
+        gate.probation(Some((1, now + Duration::from_secs(30))));
+        let one = gate.enter(&pool, now);
+        assert!(one.is_some());
+        assert!(gate.enter(&pool, now).is_none());
+        assert!(gate.enter(&pool, now + Duration::from_secs(30)).is_some());
+        assert!(gate.is_open());
+    }
+}

@@ -1,0 +1,209 @@
+//! What a pool serves now, and how its end is told: the data plane that the control plane writes and every caller reads.
+
+use std::error::Error as StdError;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use arc_swap::ArcSwap;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, watch};
+
+use super::Terms;
+use super::gate::Gate;
+use crate::clock::Clock;
+use crate::error::{Fault, FaultKind};
+use crate::expiry::Expiry;
+use crate::lease::Sessions;
+use crate::outlook::Outlook;
+use crate::supervisor::PoolStatus;
+
+/// Where a generation stands. It only ever moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Nothing was proved yet. Left by the first publication.
+    Vacant = 0,
+    /// Callers log in and query. Left by a refusal, or by a newer generation.
+    Serving = 1,
+    /// Nobody logs in any more; callers share the live sessions. Left by a newer generation.
+    Refused = 2,
+    /// A newer generation is published, or the pool is gone. Never left.
+    Retired = 3,
+}
+
+/// How one generation's end is told to its callers.
+#[derive(Debug)]
+pub(crate) struct End {
+    phase: AtomicU8,
+    refusal: OnceLock<Fault>,
+    /// Callers refused since the actor last looked.
+    refused_callers: AtomicU32,
+    /// Shared with the generations before it in the same pool, so that callers queued there hear of its end, too.
+    over: Arc<Notify>,
+}
+
+impl End {
+    pub(super) fn new(phase: Phase) -> Arc<Self> {
+        Self::sharing(phase, Arc::default())
+    }
+
+    fn sharing(phase: Phase, over: Arc<Notify>) -> Arc<Self> {
+        Arc::new(Self { phase: AtomicU8::new(phase as u8), refusal: OnceLock::new(), refused_callers: AtomicU32::new(0), over })
+    }
+
+    /// The end of a generation that serves the same pool: callers of the old one are told of the new one's end.
+    pub(super) fn successor(&self) -> Arc<Self> {
+        Self::sharing(Phase::Serving, Arc::clone(&self.over))
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Vacant,
+            1 => Phase::Serving,
+            2 => Phase::Refused,
+            _ => Phase::Retired,
+        }
+    }
+
+    /// Resolves when the generation is over. To be created before [`phase`](Self::phase) is read: then no end is missed.
+    pub(crate) fn over(&self) -> Notified<'_> {
+        self.over.notified()
+    }
+
+    /// What the database said when it refused.
+    pub(crate) fn refusal(&self) -> Option<&Fault> {
+        self.refusal.get()
+    }
+
+    /// The database refused a caller. The first to say so ends the generation; answers whether this one was.
+    pub(super) fn refuse(&self, fault: Fault, callers: u32) -> bool {
+        self.refused_callers.fetch_add(callers, Ordering::AcqRel);
+        let _ = self.refusal.set(fault);
+        let first = self.phase.compare_exchange(Phase::Serving as u8, Phase::Refused as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if first {
+            self.over.notify_waiters();
+        }
+        first
+    }
+
+    /// The callers refused since the last call.
+    pub(super) fn take_refused_callers(&self) -> u32 {
+        self.refused_callers.swap(0, Ordering::AcqRel)
+    }
+
+    /// A newer generation is there. `quietly` when it serves the same pool: callers queued there need not move.
+    pub(super) fn retire(&self, quietly: bool) {
+        let before = self.phase.swap(Phase::Retired as u8, Ordering::AcqRel);
+        // Notified once: by the refusal, or here. Whoever waits for a session of a refused one is woken by the attempt that ended.
+        if !quietly && before == Phase::Serving as u8 {
+            self.over.notify_waiters();
+        }
+    }
+}
+
+/// One generation of a pool.
+pub(crate) struct Generation<P> {
+    pub(crate) number: u64,
+    pub(crate) pool: P,
+    pub(crate) expiry: Expiry,
+    pub(crate) sessions: Sessions,
+    pub(crate) end: Arc<End>,
+}
+
+impl<P> Generation<P> {
+    pub(crate) fn serving(number: u64, pool: P, expiry: Expiry, sessions: Sessions) -> Self {
+        Self { number, pool, expiry, sessions, end: End::new(Phase::Serving) }
+    }
+}
+
+/// What the data plane may ask of the control plane, off the happy path.
+pub(crate) trait Keeper: Send + Sync {
+    /// The database refused a log-in of this generation.
+    fn refused(&self, number: u64, fault: Fault);
+    /// A statement failed in a way that a dropped role would explain.
+    fn suspect(&self, number: u64);
+    /// When something that may help is tried next.
+    fn outlook(&self) -> Outlook;
+    /// What the last attempt failed of.
+    fn last_fault(&self) -> Option<Fault>;
+    fn classify(&self, error: &(dyn StdError + 'static)) -> FaultKind;
+    fn status(&self) -> PoolStatus;
+}
+
+/// What all handles of a pool share.
+pub(crate) struct Shared<P> {
+    pub(crate) name: Arc<str>,
+    pub(crate) terms: Terms,
+    pub(crate) clock: Clock,
+    pub(crate) gate: Gate<P>,
+    current: ArcSwap<Generation<P>>,
+    changed: watch::Sender<u64>,
+    /// Fires when an attempt ended, or a lease was extended: whoever waits looks again.
+    attempts: Notify,
+    keeper: OnceLock<Weak<dyn Keeper>>,
+    moved: AtomicU64,
+}
+
+impl<P> Shared<P> {
+    pub(crate) fn new(
+        name: Arc<str>,
+        terms: Terms,
+        clock: Clock,
+        sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
+        first: Generation<P>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            gate: Gate::new(terms.max_sessions, terms.overlap, sessions),
+            terms,
+            clock,
+            changed: watch::Sender::new(first.number),
+            current: ArcSwap::from_pointee(first),
+            attempts: Notify::new(),
+            keeper: OnceLock::new(),
+            moved: AtomicU64::new(0),
+        })
+    }
+
+    /// A caller moved over from a generation that ended while it waited there.
+    pub(crate) fn note_moved(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn keep(&self, keeper: Weak<dyn Keeper>) {
+        let _ = self.keeper.set(keeper);
+    }
+
+    /// The generation that callers get: one atomic load.
+    pub(crate) fn current(&self) -> Arc<Generation<P>> {
+        self.current.load_full()
+    }
+
+    /// Makes a generation the one that callers get. The old one's end is told after this, so that whoever hears of it finds the new one.
+    pub(super) fn publish(&self, generation: Generation<P>) {
+        let number = generation.number;
+        self.current.store(Arc::new(generation));
+        self.changed.send_if_modified(|published| std::mem::replace(published, number) != number);
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn next_attempt_ended(&self) -> Notified<'_> {
+        self.attempts.notified()
+    }
+
+    pub(super) fn attempt_ended(&self) {
+        self.attempts.notify_waiters();
+    }
+
+    /// The control plane, while it lives.
+    pub(crate) fn keeper(&self) -> Option<Arc<dyn Keeper>> {
+        self.keeper.get()?.upgrade()
+    }
+}

@@ -1,0 +1,219 @@
+//! From a proved lease to the generation that serves it: open → warm → publish → drain, or refit in place.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{Instrument, Span};
+
+use super::attempt::{elapsed, in_a_task};
+use super::generation::{End, Generation, Phase};
+use super::{Policy, PoolFactory, PoolSlot};
+use crate::error::Fault;
+use crate::lease::Sessions;
+use crate::provider::Loan;
+use crate::rotation::{HandoverReport, How, Rotation};
+use crate::supervisor::Event;
+use crate::telemetry;
+
+/// How long each step took so far.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub(super) began: Instant,
+    pub(super) prove: Duration,
+    pub(super) open: Duration,
+    pub(super) warm: Duration,
+}
+
+/// How often the gate is asked for leave to open one more session ahead of demand.
+const TOP_UP_EVERY: Duration = Duration::from_millis(20);
+
+/// Hands over to a proved lease. An error leaves the old generation as it was.
+pub(super) async fn run<F: PoolFactory>(
+    slot: &Arc<PoolSlot<F>>,
+    loan: Loan<F::Secret>,
+    mut times: Times,
+    span: &Span,
+    rotation: Option<Arc<Rotation>>,
+) -> Result<(), Fault> {
+    let opening = slot.clock().mono();
+    let open_span = telemetry::open(span);
+    let (pool, how) = match refit(slot, &loan) {
+        Some(pool) => (pool, How::InPlace),
+        None => {
+            let pool =
+                slot.factory().open(loan.lease.secret()).inspect_err(|fault| telemetry::failed(&open_span, fault.kind().as_str()))?;
+            (pool, How::Replace)
+        }
+    };
+    drop(open_span);
+    times.open = elapsed(slot, opening);
+    span.record("how", how.as_str());
+
+    // The refused generation's callers wait: sessions ahead of demand come after publication then.
+    let refused = slot.shared().current().end.phase() == Phase::Refused;
+    if how == How::Replace && !refused {
+        let warming = slot.clock().mono();
+        if let Err(fault) = warm(slot, &pool, span).await {
+            discard(slot, pool);
+            return Err(fault);
+        }
+        times.warm = elapsed(slot, warming);
+    }
+
+    let secret = loan.lease.clone();
+    let Some((number, report)) = publish(slot, loan, &pool, how, times, span) else {
+        discard(slot, pool);
+        return Ok(());
+    };
+    slot.context().traps.spring(slot.name(), "pool.published");
+    slot.upstream().note_proved(secret.revision());
+    slot.shared().attempt_ended();
+    slot.events().send(Event::HandedOver(report.clone()));
+    tracing::debug!(pool = %slot.name(), generation = number, how = how.as_str(), "handed over");
+    if let Some(rotation) = rotation {
+        rotation.handed_over(report);
+        slot.upstream().pool_settled(&rotation);
+    }
+    slot.settled();
+    if how == How::Replace {
+        top_up(slot, number, pool);
+    }
+    Ok(())
+}
+
+/// The served pool with new options, where the lease, the policy and the factory allow it.
+fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Option<F::Pool> {
+    let served = slot.served_lease()?;
+    // A refused revision that works again: nothing about the pool is wrong.
+    let same = served.revision() == loan.lease.revision();
+    let in_place = match slot.terms().policy {
+        Policy::AlwaysInPlace => true,
+        Policy::AlwaysReplace => same,
+        Policy::AsLeased => same || served.session_fate() == Sessions::Keep,
+    };
+    let pool = slot.shared().current().pool.clone();
+    (in_place && slot.factory().refit(&pool, served.secret(), loan.lease.secret())).then_some(pool)
+}
+
+/// Opens sessions before publication: all that are wanted when there is no old generation, else as many as the overlap leaves beside the
+/// proof's. The rest follow as the old ones go, see [`top_up`].
+async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, parent: &Span) -> Result<(), Fault> {
+    let terms = slot.terms();
+    let first = slot.shared().current().end.phase() == Phase::Vacant;
+    let sessions = if first { terms.warm_sessions } else { terms.warm_sessions.max(1).min(terms.overlap.saturating_sub(1)) };
+    if sessions == 0 {
+        return Ok(());
+    }
+    let span = telemetry::warm(parent);
+    let work = {
+        let (slot, pool) = (Arc::clone(slot), pool.clone());
+        async move { slot.factory().warm(&pool, sessions).await }
+    };
+    let outcome = in_a_task(work.instrument(span.clone()), slot.context().settings.prove_deadline, "warming").await;
+    match outcome {
+        Ok(opened) => {
+            span.record("sessions", opened);
+            Ok(())
+        }
+        Err(fault) => {
+            telemetry::failed(&span, fault.kind().as_str());
+            Err(fault)
+        }
+    }
+}
+
+/// One synchronous step on the slot: the new generation is what callers get, and the old one is on the drain list.
+/// Answers nothing when the pool was retired meanwhile.
+fn publish<F: PoolFactory>(
+    slot: &Arc<PoolSlot<F>>,
+    loan: Loan<F::Secret>,
+    pool: &F::Pool,
+    how: How,
+    times: Times,
+    parent: &Span,
+) -> Option<(u64, HandoverReport)> {
+    let span = telemetry::publish(parent);
+    let now = slot.clock().now();
+    let mut state = slot.lock();
+    if state.closing {
+        state.attempt = None;
+        drop(state);
+        slot.settled();
+        return None;
+    }
+    let current = slot.shared().current();
+    let probation = state.logins.width(loan.lease.revision(), now.mono());
+    let (expiry, sessions) = (loan.lease.expiry(), loan.lease.session_fate());
+    let (number, old) = state.published(loan, now);
+    slot.shared().gate.probation(probation);
+    let replaced = how == How::Replace && current.end.phase() != Phase::Vacant;
+    let mut given_up = None;
+    if replaced {
+        slot.shared().gate.drains(current.number, current.pool.clone());
+        let drain_span = telemetry::drain(parent, slot.name(), current.number);
+        let patience = slot.context().settings.drain;
+        state.drains.enter(current.number, current.pool.clone(), old.map(|old| old.loan), patience, now, drain_span);
+    } else {
+        // In place: its sessions stay good without the old lease. Given back outside of the lock, below.
+        given_up = old.map(|old| old.loan);
+    }
+    let end = match how {
+        How::InPlace => current.end.successor(),
+        How::Replace => End::new(Phase::Serving),
+    };
+    slot.shared().publish(Generation { number, pool: pool.clone(), expiry, sessions, end });
+    current.end.retire(how == How::InPlace);
+    let report = HandoverReport {
+        pool: Arc::clone(slot.name()),
+        generation: number,
+        how,
+        prove: times.prove,
+        open: times.open,
+        warm: times.warm,
+        took: now.mono().saturating_duration_since(times.began),
+    };
+    state.last_handover = Some(report.clone());
+    drop(state);
+    drop(given_up);
+    span.record("generation", number);
+    parent.record("generation", number);
+    Some((number, report))
+}
+
+/// A pool that was never published is closed.
+fn discard<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: F::Pool) {
+    let slot = Arc::clone(slot);
+    tokio::spawn(async move { slot.factory().drain(pool).await });
+}
+
+/// Opens what is wanted ahead of demand as the old generation's sessions go, while this generation serves.
+fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
+    let wanted = slot.terms().warm_sessions;
+    if slot.factory().sessions(&pool) >= wanted {
+        return;
+    }
+    let slot = Arc::clone(slot);
+    tokio::spawn(async move {
+        let end = slot.clock().mono() + slot.context().settings.drain;
+        loop {
+            let generation = slot.shared().current();
+            let have = slot.factory().sessions(&pool);
+            let now = slot.clock().mono();
+            if generation.number != number || generation.end.phase() != Phase::Serving || have >= wanted || now >= end {
+                return;
+            }
+            let pass = slot.shared().gate.enter(&pool, now);
+            match pass {
+                Some(_pass) => {
+                    let deadline = slot.context().settings.prove_deadline;
+                    match tokio::time::timeout(deadline, slot.factory().warm(&pool, have + 1)).await {
+                        Ok(Ok(_)) => {}
+                        // Callers will meet the same fault, and report it.
+                        Ok(Err(_)) | Err(_) => return,
+                    }
+                }
+                None => tokio::time::sleep(TOP_UP_EVERY).await,
+            }
+        }
+    });
+}

@@ -1,0 +1,147 @@
+//! The pool side: how a lease is proved, handed over and drained, and what callers get meanwhile.
+
+mod attempt;
+mod decide;
+mod drain;
+mod gate;
+mod generation;
+mod handover;
+mod logins;
+mod probe;
+mod slot;
+
+use std::error::Error as StdError;
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use generation::{Generation, Keeper, Phase, Shared};
+pub(crate) use slot::PoolSlot;
+
+use crate::error::{Fault, FaultKind};
+use crate::lease::Lease;
+
+/// How a pool goes from one lease to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Policy {
+    /// As the lease says: [`Sessions::Keep`](crate::Sessions::Keep) in place, everything else by replacing.
+    #[default]
+    AsLeased,
+    /// Always in place: what [`Handle::current`](crate::Handle::current) answers stays valid until the pool is removed. An error with a lease that
+    /// ends its sessions.
+    AlwaysInPlace,
+    /// Always by replacing.
+    AlwaysReplace,
+}
+
+/// What the framework must know of a kind of pool.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Terms {
+    /// The most sessions one pool opens.
+    pub max_sessions: u32,
+    /// How many sessions are opened ahead of demand when a pool is replaced.
+    pub warm_sessions: u32,
+    /// By how many sessions old and new pool together may exceed the maximum while a replacement lasts. Default: a quarter of the maximum, at
+    /// least 1 (10 sessions: 2, so never more than 12).
+    pub overlap: u32,
+    /// How long a caller waits for a session, however many generations pass meanwhile.
+    pub acquire_timeout: Duration,
+    /// How a pool goes from one lease to the next.
+    pub policy: Policy,
+    /// Whether a handle pings a session before it hands it out.
+    pub test_before_acquire: bool,
+    /// The statement by which an open session shows that its role still exists.
+    pub probe: Arc<str>,
+}
+
+impl Terms {
+    /// The terms of a pool of at most `max_sessions` sessions: nothing opened ahead, a quarter of overlap, 30 s of patience, as leased.
+    pub fn new(max_sessions: u32) -> Self {
+        Self {
+            max_sessions,
+            warm_sessions: 0,
+            overlap: (max_sessions / 4).max(1),
+            acquire_timeout: Duration::from_secs(30),
+            policy: Policy::AsLeased,
+            test_before_acquire: false,
+            probe: Arc::from("SELECT 1"),
+        }
+    }
+}
+
+/// Knows how to prove a lease and to open, refit and drain one kind of pool.
+///
+/// Its code runs in tasks of the library's: a panic counts as one failed attempt.
+pub trait PoolFactory: Debug + Send + Sync + 'static {
+    /// What a lease must carry.
+    type Secret: Send + Sync + 'static;
+    /// The pool; clones lead to the same sessions.
+    type Pool: Clone + Send + Sync + 'static;
+
+    /// Sizes and deadlines.
+    fn terms(&self) -> Terms;
+
+    /// Refuses a lease that cannot be right for this pool, before anything connects. Default: anything goes.
+    ///
+    /// # Errors
+    /// [`FaultKind::Misconfigured`], naming the field and what would be right.
+    fn check(&self, lease: &Lease<Self::Secret>) -> Result<(), Fault> {
+        let _ = lease;
+        Ok(())
+    }
+
+    /// A closed pool: what a handle leads to before the first lease is proved.
+    fn vacant(&self) -> Self::Pool;
+
+    /// Logs in with a bare connection, probes it and logs out. Never through a pool: pools retry and lose the cause.
+    ///
+    /// # Errors
+    /// The database's answer. Only [`FaultKind::Refused`] may lead to a fetch.
+    ///
+    /// # Cancel safety
+    /// Dropped when it takes longer than the prove deadline (default 5 s).
+    fn prove(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Makes a pool for this secret; opens no session.
+    ///
+    /// # Errors
+    /// When the secret cannot be used at all.
+    fn open(&self, secret: &Self::Secret) -> Result<Self::Pool, Fault>;
+
+    /// Opens sessions until the pool has `sessions` of them; answers how many it has.
+    ///
+    /// # Errors
+    /// The database's answer to the first session that could not be opened.
+    fn warm(&self, pool: &Self::Pool, sessions: u32) -> impl Future<Output = Result<u32, Fault>> + Send;
+
+    /// Lets the pool log in with `new` from now on; sessions stay. `false` when it must be replaced (another host, port or database), and
+    /// nothing was changed then. Default: always replaced.
+    fn refit(&self, pool: &Self::Pool, old: &Self::Secret, new: &Self::Secret) -> bool {
+        let _ = (pool, old, new);
+        false
+    }
+
+    /// Closes the pool: no session is opened any more, idle ones are closed, busy ones when they return. Resolves when the last is gone.
+    ///
+    /// # Cancel safety
+    /// Never dropped by the library while its runtime lives, however long it takes.
+    fn drain(&self, pool: Self::Pool) -> impl Future<Output = ()> + Send;
+
+    /// How many sessions the pool has, busy, idle and being opened.
+    fn sessions(&self, pool: &Self::Pool) -> u32;
+
+    /// Asks one idle session whether its role still exists; `None` when no session is idle. Used for leases that end their sessions.
+    fn probe(&self, pool: &Self::Pool) -> impl Future<Output = Option<Result<(), Fault>>> + Send {
+        let _ = pool;
+        async { None }
+    }
+
+    /// What an error that a user of the pool met says about the credential.
+    fn classify(&self, error: &(dyn StdError + 'static)) -> FaultKind {
+        let _ = error;
+        FaultKind::Other
+    }
+}

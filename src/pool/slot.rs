@@ -1,0 +1,344 @@
+//! What must outlive a crash of the pool actor, and what the rest of the framework may ask of it.
+
+use std::error::Error as StdError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::decide::{Action, Attempt, State};
+use super::generation::{End, Generation, Keeper, Phase, Shared};
+use super::{PoolFactory, Terms, attempt, drain, probe};
+use crate::actor::{Mailbox, Slot};
+use crate::clock::Clock;
+use crate::error::{Fault, FaultKind};
+use crate::expiry::Expiry;
+use crate::lease::{Lease, Sessions};
+use crate::outlook::Outlook;
+use crate::provider::{ProviderSlot, Subscriber};
+use crate::supervisor::{Context, DrainStatus, Event, EventHub, PoolStatus};
+
+/// A pool's slot: its state, its factory, where its leases come from and what its handles share.
+pub(crate) struct PoolSlot<F: PoolFactory> {
+    name: Arc<str>,
+    factory: F,
+    terms: Terms,
+    upstream: Arc<ProviderSlot<F::Secret>>,
+    context: Context,
+    shared: Arc<Shared<F::Pool>>,
+    state: Mutex<State<F::Secret, F::Pool>>,
+    mailbox: Mailbox,
+    /// Fires whenever something settled: for whoever waits in a task of their own.
+    settled: Notify,
+}
+
+impl<F: PoolFactory> PoolSlot<F> {
+    pub(crate) fn new(name: Arc<str>, factory: F, upstream: Arc<ProviderSlot<F::Secret>>, context: Context) -> Arc<Self> {
+        let terms = factory.terms();
+        Arc::new_cyclic(|weak: &Weak<Self>| {
+            let counter = weak.clone();
+            let sessions = Arc::new(move |pool: &F::Pool| counter.upgrade().map_or(0, |slot| slot.factory.sessions(pool)));
+            let vacant = Generation {
+                number: 0,
+                pool: factory.vacant(),
+                expiry: Expiry::never(),
+                sessions: Sessions::Drain,
+                end: End::new(Phase::Vacant),
+            };
+            let shared = Shared::new(Arc::clone(&name), terms.clone(), context.clock.clone(), sessions, vacant);
+            shared.keep(weak.clone());
+            Self {
+                state: Mutex::new(State::new(terms.max_sessions, context.clock.now())),
+                name,
+                factory,
+                terms,
+                upstream,
+                context,
+                shared,
+                mailbox: Mailbox::default(),
+                settled: Notify::new(),
+            }
+        })
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn factory(&self) -> &F {
+        &self.factory
+    }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    pub(crate) fn upstream(&self) -> &Arc<ProviderSlot<F::Secret>> {
+        &self.upstream
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.context.clock
+    }
+
+    pub(crate) fn events(&self) -> &EventHub {
+        &self.context.events
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<F::Pool>> {
+        &self.shared
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<F::Secret, F::Pool>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something settled: whoever waits looks again, and so does the actor.
+    pub(crate) fn settled(&self) {
+        self.settled.notify_waiters();
+        self.mailbox.poke();
+    }
+
+    pub(crate) fn next_settled(&self) -> tokio::sync::futures::Notified<'_> {
+        self.settled.notified()
+    }
+
+    pub(super) fn served_lease(&self) -> Option<Lease<F::Secret>> {
+        self.lock().serving.as_ref().map(|serving| serving.loan.lease.clone())
+    }
+
+    /// The database refused log-ins of this generation; nothing happens for one that is not served any more.
+    pub(super) fn end_refused(&self, number: u64, fault: Fault, callers: u32) {
+        let generation = self.shared.current();
+        if generation.number != number {
+            return;
+        }
+        // Told before the callers are: whoever then asks for the outlook is told to wait.
+        self.lock().noted = true;
+        if generation.end.refuse(fault.clone(), callers) {
+            tracing::info!(pool = %self.name, generation = number, error = %fault, "the database refused the credential");
+            self.events().send(Event::Refused { pool: Arc::clone(&self.name), generation: number, fault });
+        }
+        self.mailbox.poke();
+    }
+
+    /// What was noted on the data plane since the last turn.
+    fn take_notes(&self, held: Option<&Lease<F::Secret>>) {
+        let generation = self.shared.current();
+        if generation.end.phase() == Phase::Refused
+            && let Some(fault) = generation.end.refusal()
+        {
+            let callers = generation.end.take_refused_callers();
+            let held = held.map(Lease::revision);
+            self.lock().note_refused(callers, fault.clone(), held, self.clock().mono());
+        }
+    }
+
+    /// An attempt failed: what is served goes on.
+    pub(super) fn attempt_failed(&self, attempt: &Attempt, fault: Fault) {
+        let now = self.clock().now();
+        let tell = {
+            let mut state = self.lock();
+            state.failed(attempt, &fault, now)
+        };
+        tracing::warn!(pool = %self.name, revision = %attempt.revision, error = %fault, "a lease could not be proved");
+        self.events().send(Event::ProofFailed { pool: Arc::clone(&self.name), fault: fault.clone() });
+        if attempt.check_only && fault.kind() == FaultKind::Refused {
+            self.end_refused(self.shared.current().number, fault, 0);
+        }
+        for revision in tell {
+            self.upstream.note_refused(&revision);
+        }
+        self.settled();
+        self.shared.attempt_ended();
+    }
+
+    /// Callers are told of a later death under the same number.
+    fn extend(&self, expiry: Expiry) {
+        let mut state = self.lock();
+        if let Some(serving) = &mut state.serving {
+            serving.expiry = expiry;
+            let current = self.shared.current();
+            self.shared.publish(Generation {
+                number: current.number,
+                pool: current.pool.clone(),
+                expiry,
+                sessions: current.sessions,
+                end: Arc::clone(&current.end),
+            });
+        }
+        drop(state);
+        self.shared.attempt_ended();
+    }
+
+    /// Nothing new starts, callers get `PoolClosed`, and what is served begins to drain.
+    pub(crate) fn retire(&self) {
+        let now = self.clock().now();
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.closing, true) {
+            return;
+        }
+        let generation = self.shared.current();
+        let span = crate::telemetry::drain(&tracing::Span::none(), &self.name, generation.number);
+        let loan = state.serving.take().map(|serving| serving.loan);
+        state.drains.enter(generation.number, generation.pool.clone(), loan, self.context.settings.drain, now, span);
+        drop(state);
+        generation.end.retire(false);
+        self.upstream.unsubscribe(&self.name);
+        self.excuse();
+        self.shared.attempt_ended();
+        self.settled();
+    }
+
+    /// No rotation is to wait for this pool.
+    fn excuse(&self) {
+        if let Some(rotation) = self.upstream.rotation() {
+            rotation.excuse(&self.name);
+            self.upstream.pool_settled(&rotation);
+        }
+    }
+
+    /// Resolves when no attempt runs.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let settled = self.next_settled();
+            if self.lock().attempt.is_none() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Resolves when every retired generation has drained.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let settled = self.next_settled();
+            if self.lock().drains.is_empty() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Generations that still have sessions, with their number.
+    pub(crate) fn undrained(&self) -> Vec<(u64, u32)> {
+        self.lock().drains.iter().map(|drain| (drain.number, self.factory.sessions(&drain.pool))).collect()
+    }
+}
+
+impl<F: PoolFactory> Slot for PoolSlot<F> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    fn turn(self: &Arc<Self>) -> Option<Duration> {
+        self.context.traps.spring(&self.name, "pool.turn");
+        let held = self.upstream.held();
+        self.take_notes(held.as_ref());
+        let now = self.clock().now();
+        let actions = self.lock().decide(held.as_ref(), now);
+        for action in actions {
+            match action {
+                Action::HandOver { attempt, check_only } => attempt::spawn(self, attempt, check_only),
+                Action::Extend(expiry) => self.extend(expiry),
+                Action::Report(revision) => self.upstream.note_refused(&revision),
+                Action::Probe => probe::spawn(self),
+                Action::Settled => self.excuse_if_waited_for(),
+            }
+        }
+        drain::start(self);
+        self.shared.attempt_ended();
+        self.lock().next(now.mono()).map(|at| at.saturating_duration_since(now.mono()))
+    }
+}
+
+impl<F: PoolFactory> PoolSlot<F> {
+    fn excuse_if_waited_for(&self) {
+        if let Some(rotation) = self.upstream.rotation()
+            && rotation.waits_for(&self.name)
+        {
+            self.excuse();
+        }
+    }
+}
+
+impl<F: PoolFactory> Subscriber for PoolSlot<F> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn poke(&self) {
+        self.mailbox.poke();
+    }
+}
+
+impl<F: PoolFactory> Keeper for PoolSlot<F> {
+    fn refused(&self, number: u64, fault: Fault) {
+        self.end_refused(number, fault, 1);
+    }
+
+    fn suspect(&self, number: u64) {
+        if self.shared.current().number == number {
+            self.lock().note_suspect();
+            self.mailbox.poke();
+        }
+    }
+
+    fn outlook(&self) -> Outlook {
+        let now = self.clock().mono();
+        let held = self.upstream.held();
+        let own = self.lock().outlook(held.as_ref().map(Lease::revision), now);
+        own.or(self.upstream.outlook(now))
+    }
+
+    fn last_fault(&self) -> Option<Fault> {
+        self.lock().last_fault.clone()
+    }
+
+    fn classify(&self, error: &(dyn StdError + 'static)) -> FaultKind {
+        self.factory.classify(error)
+    }
+
+    fn status(&self) -> PoolStatus {
+        let generation = self.shared.current();
+        let (held, now) = (self.upstream.held(), self.clock().now());
+        let state = self.lock();
+        PoolStatus {
+            name: Arc::clone(&self.name),
+            provider: Arc::clone(self.upstream.name()),
+            generation: generation.number,
+            serving: generation.end.phase() == Phase::Serving && !generation.expiry.is_expired(now),
+            refused: generation.end.phase() == Phase::Refused,
+            revision: state.serving.as_ref().map(|serving| serving.revision().digest()),
+            expires: generation.expiry.wall(),
+            proved: state.serving.as_ref().map(|serving| serving.proved.wall()),
+            sessions: self.factory.sessions(&generation.pool),
+            moved: self.shared.moved(),
+            draining: state
+                .drains
+                .iter()
+                .map(|drain| DrainStatus {
+                    generation: drain.number,
+                    sessions: self.factory.sessions(&drain.pool),
+                    abandoned: drain.abandoned,
+                })
+                .collect(),
+            last_handover: state.last_handover.clone(),
+            last_fault: state.last_fault.clone(),
+            next_proof: match state.outlook(held.as_ref().map(Lease::revision), now.mono()) {
+                Outlook::Due(at) => Some(at.saturating_duration_since(now.mono())),
+                Outlook::Running => Some(Duration::ZERO),
+                Outlook::Never => None,
+            },
+            restarts: 0,
+        }
+    }
+}

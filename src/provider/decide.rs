@@ -1,0 +1,406 @@
+//! What a provider's slot knows, and what follows from it: no I/O, no clock, no task.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::bucket::TokenBucket;
+use super::exclusion::Exclusions;
+use super::release::Debts;
+use super::schedule;
+use crate::clock::Moment;
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::lease::{Lease, Revision};
+use crate::rotation::{Rotation, RotationReport};
+use crate::trigger::Trigger;
+
+/// Hints and manual requests are answered at most this often.
+const COALESCE: Duration = Duration::from_secs(1);
+/// How long a retired revision is not taken back, unless the current one is refused.
+const RETIRED_FOR: Duration = Duration::from_secs(3_600);
+/// A clock jump of more than this means that the machine slept or that time was set.
+const JUMP: Duration = Duration::from_secs(60);
+
+pub(crate) type ManualReply = oneshot::Sender<Result<Arc<Rotation>, ProviderError>>;
+
+/// Everything that must outlive a crash of the actor.
+pub(crate) struct State<S> {
+    /// No more fetches: the provider is being removed, or the supervisor shut down.
+    pub(crate) closing: bool,
+    pub(crate) held: Option<Lease<S>>,
+    held_life: Option<Duration>,
+    /// When the held lease is to be refreshed; `None` while a failed attempt awaits its retry.
+    pub(crate) refresh_at: Option<Instant>,
+    pub(crate) in_flight: Option<InFlight>,
+    retry: Option<Retry>,
+    failures: u32,
+    pub(crate) last_error: Option<ProviderError>,
+    changed: Option<Instant>,
+    last_hinted: Option<Instant>,
+    manual: Vec<ManualReply>,
+    pub(crate) woke: bool,
+    /// When the held revision, which is refused, may be asked about.
+    refused_due: Option<Instant>,
+    pub(crate) exclusions: Exclusions,
+    pub(crate) bucket: TokenBucket,
+    retired: Vec<(Revision, Instant)>,
+    /// How many generations, attempts and drains use each revision, over all pools.
+    tenants: HashMap<Revision, usize>,
+    /// Leases that are no longer held but still in use.
+    parked: HashMap<Revision, Lease<S>>,
+    pub(crate) debts: Debts<S>,
+    pub(crate) last_beat: Moment,
+    /// The rotation whose fetch is due, runs or is retried.
+    pub(crate) fetching: Option<Arc<Rotation>>,
+    /// The rotation whose new lease pools have not all taken.
+    pub(crate) settling: Option<Arc<Rotation>>,
+    /// The last rotation that ended.
+    pub(crate) last_rotation: Option<RotationReport>,
+    /// Attempts so far.
+    pub(crate) fetches: u64,
+    fetch_number: u64,
+}
+
+/// A fetch that runs.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) number: u64,
+    trigger: Trigger,
+    manual: Vec<ManualReply>,
+    /// The held revision was refused after this fetch had begun: its answer may be older than the refusal.
+    refused_since: bool,
+}
+
+/// A fetch to come.
+struct Due {
+    at: Instant,
+    trigger: Trigger,
+    paid: bool,
+}
+
+/// A further attempt after one that failed.
+#[derive(Debug)]
+struct Retry {
+    at: Instant,
+    trigger: Trigger,
+}
+
+/// What the shell is to do.
+pub(crate) struct Decision<S> {
+    pub(crate) fetch: Option<(u64, Trigger)>,
+    pub(crate) releases: Vec<Lease<S>>,
+    /// When something falls due that no message announces.
+    pub(crate) next: Option<Instant>,
+}
+
+/// What a finished fetch came to.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// A new revision is held.
+    Adopted,
+    /// The same revision is held; its expiry may have moved.
+    Unchanged,
+    /// The issuer answered a revision retired a while ago; it was not taken.
+    Stale,
+    /// No usable lease came; what was held is held.
+    Failed(ProviderError),
+}
+
+impl<S> State<S> {
+    pub(crate) fn new(now: Moment) -> Self {
+        Self {
+            closing: false,
+            held: None,
+            held_life: None,
+            refresh_at: Some(now.mono()),
+            in_flight: None,
+            retry: None,
+            failures: 0,
+            last_error: None,
+            changed: None,
+            last_hinted: None,
+            manual: Vec::new(),
+            woke: false,
+            refused_due: None,
+            exclusions: Exclusions::default(),
+            bucket: TokenBucket::full(now.mono()),
+            retired: Vec::new(),
+            tenants: HashMap::new(),
+            parked: HashMap::new(),
+            debts: Debts::default(),
+            last_beat: now,
+            fetching: None,
+            settling: None,
+            last_rotation: None,
+            fetches: 0,
+            fetch_number: 0,
+        }
+    }
+
+    /// The database refused a log-in with this revision.
+    pub(crate) fn note_refused(&mut self, revision: &Revision, now: Instant) {
+        let fresh = self.exclusions.refuse(revision, now);
+        if self.holds(revision) && (fresh || self.refused_due.is_none()) {
+            self.refused_due.get_or_insert(now);
+            if let Some(in_flight) = &mut self.in_flight {
+                in_flight.refused_since = true;
+            }
+        }
+    }
+
+    /// A log-in with this revision worked.
+    pub(crate) fn note_proved(&mut self, revision: &Revision) {
+        self.exclusions.clear(revision);
+        if self.holds(revision) {
+            self.refused_due = None;
+            if let Some(retry) = self.retry.as_mut().filter(|retry| retry.trigger == Trigger::Refused) {
+                retry.trigger = Trigger::Schedule;
+            }
+        }
+    }
+
+    /// No fetch runs, and none is due but by schedule.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.in_flight.is_none() && self.retry.is_none() && self.refused_due.is_none()
+    }
+
+    /// Whether the database refuses what is held.
+    pub(crate) fn held_is_refused(&self, now: Instant) -> bool {
+        self.held.as_ref().is_some_and(|held| self.exclusions.contains(held.revision(), now))
+    }
+
+    pub(crate) fn note_changed(&mut self, now: Instant) {
+        self.changed.get_or_insert(now);
+    }
+
+    pub(crate) fn note_manual(&mut self, reply: ManualReply) {
+        self.manual.push(reply);
+    }
+
+    /// Compares the clocks; a jump makes everything count as unlooked-at.
+    pub(crate) fn beat(&mut self, now: Moment) {
+        if now.skew_since(&self.last_beat) > JUMP {
+            self.woke = true;
+        }
+        self.last_beat = now;
+    }
+
+    pub(crate) fn holds(&self, revision: &Revision) -> bool {
+        self.held.as_ref().is_some_and(|held| held.revision() == revision)
+    }
+
+    /// Lends the held lease to a pool: it is not released until given back as often as lent.
+    pub(crate) fn lend(&mut self) -> Option<(Lease<S>, Option<Duration>)> {
+        let lease = self.held.clone()?;
+        *self.tenants.entry(lease.revision().clone()).or_default() += 1;
+        Some((lease, self.held_life))
+    }
+
+    /// A pool's attempt failed, or its generation has drained.
+    pub(crate) fn give_back(&mut self, revision: &Revision, now: Instant) {
+        let Some(count) = self.tenants.get_mut(revision) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.tenants.remove(revision);
+            if let Some(lease) = self.parked.remove(revision) {
+                self.debts.owe(lease, now);
+            }
+        }
+    }
+
+    fn in_use(&self, revision: &Revision) -> bool {
+        self.tenants.contains_key(revision)
+    }
+
+    /// The next fetch; `None` when one runs or none will. Refusals and further attempts draw on the bucket; a start, a schedule after
+    /// success, a hint, a manual request and a wake take none.
+    fn next_fetch(&self, now: Instant) -> Option<Due> {
+        if self.closing || self.in_flight.is_some() {
+            return None;
+        }
+        let hinted = |at: Instant| self.last_hinted.map_or(at, |last| at.max(last + COALESCE));
+        let free = |at: Instant, trigger| Due { at: at.max(now), trigger, paid: false };
+        let paid = |at: Instant, trigger| Due { at: at.max(self.bucket.available_at(now)), trigger, paid: true };
+        let scheduled = if self.held.is_none() { Trigger::Start } else { Trigger::Schedule };
+        // Of those that fall due together the first is taken; it answers the others' question, too.
+        [
+            (!self.manual.is_empty()).then(|| free(hinted(now), Trigger::Manual)),
+            self.woke.then(|| free(now, Trigger::Woke)),
+            self.changed.map(|at| free(hinted(at), Trigger::Changed)),
+            self.refused_due.map(|at| paid(at, Trigger::Refused)),
+            self.retry.as_ref().map(|retry| paid(retry.at, retry.trigger)),
+            self.refresh_at.map(|at| free(at, scheduled)),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|due| due.at.max(now))
+    }
+
+    /// When the next fetch is due, if one is.
+    pub(crate) fn next_fetch_at(&self, now: Instant) -> Option<Instant> {
+        self.next_fetch(now).map(|due| due.at)
+    }
+
+    /// What is to be done now, and when to look again.
+    pub(crate) fn decide(&mut self, now: Moment) -> Decision<S> {
+        self.beat(now);
+        let mono = now.mono();
+        let mut fetch = None;
+        if let Some(Due { at, trigger, paid }) = self.next_fetch(mono)
+            && at <= mono
+            && (!paid || self.bucket.take(mono))
+        {
+            self.fetch_number += 1;
+            self.fetches += 1;
+            let manual = std::mem::take(&mut self.manual);
+            if matches!(trigger, Trigger::Manual | Trigger::Changed) {
+                self.last_hinted = Some(mono);
+            }
+            // Whatever is fetched now answers every question that was open.
+            self.changed = None;
+            self.woke = false;
+            self.in_flight = Some(InFlight { number: self.fetch_number, trigger, manual, refused_since: false });
+            fetch = Some((self.fetch_number, trigger));
+        }
+        let releases = if self.closing { Vec::new() } else { self.debts.due(now, &mut self.bucket) };
+        let next = [self.next_fetch_at(mono), self.debts.next(mono, &self.bucket)].into_iter().flatten().min();
+        Decision { fetch, releases, next }
+    }
+
+    /// Takes in what a fetch came to. `jitter` is between 0 and 1. Answers nothing for a fetch that was given up.
+    pub(crate) fn settle(
+        &mut self,
+        number: u64,
+        result: Result<Lease<S>, ProviderError>,
+        started: Moment,
+        now: Moment,
+        poll: Duration,
+        jitter: f64,
+    ) -> Option<(Settled, Vec<ManualReply>)> {
+        let in_flight = self.in_flight.take_if(|in_flight| in_flight.number == number)?;
+        let result = result.and_then(|lease| {
+            if lease.expiry().is_expired(now) {
+                return Err(dead_on_arrival(&lease));
+            }
+            Ok(lease)
+        });
+        let settled = match result {
+            Err(error) => {
+                self.failed(in_flight.trigger, error.clone(), now, jitter);
+                Settled::Failed(error)
+            }
+            Ok(lease) => {
+                self.last_error = None;
+                self.retry = None;
+                let settled = self.adopt(lease, started, now, poll, jitter);
+                self.look_again_while_refused(in_flight.refused_since, now.mono(), jitter);
+                settled
+            }
+        };
+        Some((settled, in_flight.manual))
+    }
+
+    fn failed(&mut self, trigger: Trigger, error: ProviderError, now: Moment, jitter: f64) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = schedule::retry_after(self.failures, !error.is_transient(), error.wait_hint(), jitter);
+        // Whoever asked for a new credential has been told; it is not minted behind their back.
+        let trigger = if trigger == Trigger::Manual { Trigger::Schedule } else { trigger };
+        self.retry = Some(Retry { at: now.mono() + pause, trigger });
+        self.refresh_at = None;
+        if self.refused_due.is_some() {
+            self.refused_due = Some(now.mono() + pause);
+        }
+        self.last_error = Some(error);
+    }
+
+    fn adopt(&mut self, lease: Lease<S>, started: Moment, now: Moment, poll: Duration, jitter: f64) -> Settled {
+        let mono = now.mono();
+        self.retired.retain(|(_, since)| mono.saturating_duration_since(*since) < RETIRED_FOR);
+        let held_refused = self.held_is_refused(mono);
+        let known = self.retired.iter().any(|(revision, _)| revision == lease.revision());
+        if self.holds(lease.revision()) {
+            self.schedule(&lease, started, poll, jitter);
+            self.held = Some(lease);
+            return Settled::Unchanged;
+        }
+        let held_dead = self.held.as_ref().is_none_or(|held| held.expiry().is_expired(now));
+        if known && !held_refused && !held_dead {
+            if let Some(held) = self.held.clone() {
+                self.schedule(&held, started, poll, jitter);
+                // A poll that answers a stale revision is answered at the poll's pace, not at once again.
+                self.refresh_at = self.refresh_at.map(|at| at.max(mono + schedule::LONGEST_RETRY));
+            }
+            return Settled::Stale;
+        }
+        if !known && !self.exclusions.contains(lease.revision(), mono) {
+            self.bucket.refill();
+        }
+        self.retired.retain(|(revision, _)| revision != lease.revision());
+        self.parked.remove(lease.revision());
+        self.debts.forget(lease.revision());
+        self.schedule(&lease, started, poll, jitter);
+        if let Some(old) = self.held.replace(lease) {
+            self.retired.push((old.revision().clone(), mono));
+            if self.in_use(old.revision()) {
+                self.parked.insert(old.revision().clone(), old);
+            } else {
+                self.debts.owe(old, mono);
+            }
+        }
+        Settled::Adopted
+    }
+
+    fn schedule(&mut self, lease: &Lease<S>, started: Moment, poll: Duration, jitter: f64) {
+        self.held_life = lease.expiry().remaining(started);
+        self.refresh_at = Some(started.mono() + schedule::refresh_after(lease, started, poll, jitter));
+    }
+
+    /// The held revision is refused and the issuer has nothing better: ask again, ever more slowly; at once if the answer may be older than
+    /// the refusal.
+    fn look_again_while_refused(&mut self, at_once: bool, now: Instant, jitter: f64) {
+        if !self.held_is_refused(now) {
+            self.failures = 0;
+            self.refused_due = None;
+        } else if at_once {
+            self.refused_due = Some(now);
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.refused_due = Some(now + schedule::retry_after(self.failures, false, None, jitter));
+        }
+    }
+
+    /// A fetch answered after its deadline: its lease is owed back, unless it is the one in use.
+    pub(crate) fn late(&mut self, lease: Lease<S>, now: Instant) {
+        if !self.holds(lease.revision()) && !self.in_use(lease.revision()) {
+            self.debts.owe(lease, now);
+        }
+    }
+
+    /// Everything that is to be released now that no pool is left.
+    pub(crate) fn last_debts(&mut self) -> Vec<Lease<S>> {
+        let mut leases: Vec<Lease<S>> = self.held.take().into_iter().collect();
+        leases.extend(self.parked.drain().map(|(_, lease)| lease));
+        leases.extend(self.debts.drain());
+        self.tenants.clear();
+        leases
+    }
+
+    /// Manual requests that no fetch will answer any more.
+    pub(crate) fn abandon_manual(&mut self) -> Vec<ManualReply> {
+        std::mem::take(&mut self.manual)
+    }
+}
+
+fn dead_on_arrival<S>(lease: &Lease<S>) -> ProviderError {
+    let died = lease.expiry().wall().map(|wall| humantime::format_rfc3339_seconds(wall).to_string());
+    ProviderError::new(
+        ProviderErrorKind::DeadLease,
+        format!(
+            "the lease {} that came had already expired at {}; issue one that lives, or check this machine's clock",
+            lease.revision(),
+            died.unwrap_or_default()
+        ),
+    )
+}

@@ -1,0 +1,94 @@
+//! Which revisions are not to be chosen for a while because the database refuses them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::lease::Revision;
+
+/// The first cool-down; each further one doubles it.
+const FIRST: Duration = Duration::from_secs(30);
+/// The longest cool-down.
+const LONGEST: Duration = Duration::from_secs(600);
+/// How long after its last cool-down a revision's record is kept, so that a further refusal doubles rather than starts afresh.
+const MEMORY: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug)]
+struct CoolDown {
+    until: Instant,
+    length: Duration,
+}
+
+/// Refused revisions and their cool-downs: 30 s, doubling to 10 min, cleared by a proof.
+#[derive(Debug, Default)]
+pub(crate) struct Exclusions(HashMap<Revision, CoolDown>);
+
+impl Exclusions {
+    /// The database refused this revision. Returns whether a new cool-down began.
+    pub(crate) fn refuse(&mut self, revision: &Revision, now: Instant) -> bool {
+        self.0.retain(|_, cool_down| now < cool_down.until + MEMORY);
+        match self.0.get_mut(revision) {
+            Some(cool_down) if now < cool_down.until => false,
+            Some(cool_down) => {
+                cool_down.length = (cool_down.length * 2).min(LONGEST);
+                cool_down.until = now + cool_down.length;
+                true
+            }
+            None => {
+                self.0.insert(revision.clone(), CoolDown { until: now + FIRST, length: FIRST });
+                true
+            }
+        }
+    }
+
+    /// A log-in with this revision worked.
+    pub(crate) fn clear(&mut self, revision: &Revision) {
+        self.0.remove(revision);
+    }
+
+    pub(crate) fn contains(&self, revision: &Revision, now: Instant) -> bool {
+        self.0.get(revision).is_some_and(|cool_down| now < cool_down.until)
+    }
+
+    /// What a fetch is told.
+    pub(crate) fn active(&self, now: Instant) -> Arc<[Revision]> {
+        let mut active: Vec<Revision> =
+            self.0.iter().filter(|(_, cool_down)| now < cool_down.until).map(|(revision, _)| revision.clone()).collect();
+        active.sort();
+        active.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_cool_down_doubles_to_ten_minutes_and_a_proof_clears_it() {
+        let mut now = tokio::time::Instant::now().into_std();
+        let (mut exclusions, revision) = (Exclusions::default(), Revision::new("r"));
+        for seconds in [30, 60, 120, 240, 480, 600, 600] {
+            assert!(exclusions.refuse(&revision, now));
+            assert!(exclusions.contains(&revision, now + Duration::from_secs(seconds) - Duration::from_millis(1)));
+            now += Duration::from_secs(seconds);
+            assert!(!exclusions.contains(&revision, now));
+        }
+        exclusions.clear(&revision);
+        assert!(exclusions.refuse(&revision, now));
+        assert!(!exclusions.contains(&revision, now + FIRST));
+    }
+
+    proptest! {
+        #[test]
+        fn no_revision_is_excluded_for_ever(steps in prop::collection::vec((0u8..3, 0u64..900_000), 1..100)) {
+            let mut now = tokio::time::Instant::now().into_std();
+            let mut exclusions = Exclusions::default();
+            for (which, step) in steps {
+                now += Duration::from_millis(step);
+                exclusions.refuse(&Revision::new(which.to_string()), now);
+            }
+            prop_assert!(exclusions.active(now + LONGEST).is_empty());
+        }
+    }
+}

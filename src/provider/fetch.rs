@@ -1,0 +1,53 @@
+//! One fetch: the provider's code in a task of its own, under a deadline, its panic an error like others.
+
+use std::sync::Arc;
+
+use tracing::Instrument;
+
+use super::FetchRequest;
+use super::slot::ProviderSlot;
+use crate::clock::Moment;
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::telemetry;
+use crate::trigger::Trigger;
+
+/// Starts a fetch. The outcome lands in the slot; then the actor is poked.
+pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, number: u64, trigger: Trigger, started: Moment) {
+    let slot = Arc::clone(slot);
+    let (request, rotation) = {
+        let state = slot.lock();
+        let request = FetchRequest { trigger, started, held: state.held.clone(), refused: state.exclusions.active(started.mono()) };
+        (request, state.fetching.clone())
+    };
+    let parent = rotation.as_ref().map(|rotation| rotation.span()).unwrap_or_else(tracing::Span::none);
+    let span = telemetry::fetch(&parent, slot.name(), trigger);
+    drop(parent);
+    let issuer = Arc::clone(slot.issuer());
+    let mut task = tokio::spawn(async move { issuer.fetch(request).await }.instrument(span.clone()));
+    tokio::spawn(async move {
+        let deadline = slot.context().settings.fetch_deadline;
+        let answer = tokio::time::timeout(deadline, &mut task).await;
+        let late = answer.is_err();
+        let result = match answer {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ProviderError::new(ProviderErrorKind::Panicked, "the provider panicked while fetching; see its own output")),
+            Err(_) => Err(ProviderError::new(
+                ProviderErrorKind::TimedOut,
+                format!("the provider did not answer within {}", humantime::format_duration(deadline)),
+            )),
+        };
+        if let Err(error) = &result {
+            telemetry::failed(&span, error.kind().as_str());
+        }
+        drop(span);
+        if let Some(rotation) = rotation {
+            rotation.fetched(slot.clock().now().mono().saturating_duration_since(started.mono()), result.as_ref().err());
+        }
+        slot.settle_fetch(number, started, result);
+        if late && let Ok(Ok(lease)) = task.await {
+            let now = slot.clock().mono();
+            slot.lock().late(lease, now);
+            slot.settled();
+        }
+    });
+}

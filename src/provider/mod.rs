@@ -1,0 +1,128 @@
+//! The provider side: who issues credentials, when they are asked, what they are owed.
+
+mod bucket;
+mod decide;
+mod exclusion;
+mod fetch;
+mod issuer;
+mod release;
+pub(crate) mod schedule;
+mod simple;
+mod slot;
+mod watch;
+
+use std::fmt::Debug;
+use std::future::{Future, pending};
+use std::sync::Arc;
+
+pub(crate) use decide::ManualReply;
+pub(crate) use issuer::Issuer;
+pub(crate) use slot::{Loan, ProviderSlot, Subscriber};
+pub(crate) use watch::spawn as spawn_watch;
+
+pub use simple::{Fixed, ProviderFn, fixed, provider_fn};
+pub use watch::Hints;
+
+use crate::clock::Moment;
+use crate::error::ProviderError;
+use crate::lease::{Lease, Revision};
+use crate::trigger::Trigger;
+
+/// Issues credentials.
+///
+/// Implement [`fetch`](Self::fetch); everything else has a default. A closure becomes a provider by [`provider_fn`].
+pub trait Provider: Debug + Send + Sync + 'static {
+    /// What a lease carries: [`Login`](crate::Login) for databases.
+    type Secret: Send + Sync + 'static;
+
+    /// Answers with the credential to use now.
+    ///
+    /// - A new credential: a lease with a new revision.
+    /// - A renewal: the held lease, [extended](Lease::extended). On [`Trigger::Manual`] a new credential is wanted instead.
+    /// - Unchanged: a clone of the held lease.
+    /// - `request.refused` names revisions that the database refuses at present: offer another candidate if there is one, and the first choice
+    ///   again when all are refused.
+    ///
+    /// # Cancel safety
+    /// Never cancelled by the library: a cancelled mint would leave a role that nobody knows. It runs in a task of its own under a deadline
+    /// (default 30 s); a lease that comes later than that is released, unless it is in use. A panic counts as one failed attempt.
+    ///
+    /// # Errors
+    /// A permanent error ([`ProviderError::is_transient`] false) ends a registration at once; later it leaves the held lease serving.
+    fn fetch(&self, request: FetchRequest<Self::Secret>) -> impl Future<Output = Result<Lease<Self::Secret>, ProviderError>> + Send;
+
+    /// Gives back a lease that no session uses any more, or that was never served. Default: nothing to do.
+    ///
+    /// # Errors
+    /// Tried again with back-off within the provider's budget, and given up when the lease dies by itself.
+    fn release(&self, lease: Lease<Self::Secret>) -> impl Future<Output = Result<(), ProviderError>> + Send {
+        let _ = lease;
+        async { Ok(()) }
+    }
+
+    /// The provider's own background work: watching a file, keeping a log-in token alive. Runs as long as the provider is registered; when it
+    /// ends or panics it is started again with back-off.
+    ///
+    /// # Cancel safety
+    /// Dropped at an await point when the provider is removed.
+    fn watch(&self, hints: Hints) -> impl Future<Output = ()> + Send {
+        let _ = hints;
+        pending()
+    }
+
+    /// Called once, under a deadline, after the last release, at removal and shutdown.
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+/// What a provider is told when it is asked. Owned, cheap to clone.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FetchRequest<S> {
+    /// Why.
+    pub trigger: Trigger,
+    /// When, read before the issuer is asked: count lifetimes from here.
+    pub started: Moment,
+    /// The lease that is held now, if any.
+    pub held: Option<Lease<S>>,
+    /// The revisions that the database refuses at present.
+    pub refused: Arc<[Revision]>,
+}
+
+impl<S> FetchRequest<S> {
+    /// The first request of a registration: nothing held, nothing refused.
+    pub fn first() -> Self {
+        Self::new(Trigger::Start)
+    }
+
+    /// A request with nothing held and nothing refused, for a provider's own tests.
+    pub fn new(trigger: Trigger) -> Self {
+        Self { trigger, started: Moment::now(), held: None, refused: Arc::from([]) }
+    }
+
+    /// The same request with a held lease.
+    #[must_use]
+    pub fn held(mut self, lease: Lease<S>) -> Self {
+        self.held = Some(lease);
+        self
+    }
+
+    /// The same request with revisions that the database refuses.
+    #[must_use]
+    pub fn refused(mut self, revisions: impl IntoIterator<Item = Revision>) -> Self {
+        self.refused = revisions.into_iter().collect();
+        self
+    }
+
+    /// Whether the database refuses that revision at present.
+    pub fn is_refused(&self, revision: &Revision) -> bool {
+        self.refused.contains(revision)
+    }
+}
+
+impl<S> Clone for FetchRequest<S> {
+    fn clone(&self) -> Self {
+        Self { trigger: self.trigger, started: self.started, held: self.held.clone(), refused: Arc::clone(&self.refused) }
+    }
+}

@@ -1,0 +1,99 @@
+//! What is owed to the issuer: leases that no session uses any more.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::bucket::TokenBucket;
+use super::schedule;
+use super::slot::ProviderSlot;
+use crate::clock::Moment;
+use crate::lease::{Lease, Revision};
+
+/// A lease without a death is given up after so many refusals to take it back.
+const ATTEMPTS: u32 = 10;
+
+#[derive(Debug)]
+struct Debt<S> {
+    lease: Lease<S>,
+    failures: u32,
+    due: Instant,
+    running: bool,
+}
+
+/// Leases to be released.
+#[derive(Debug)]
+pub(crate) struct Debts<S>(Vec<Debt<S>>);
+
+impl<S> Default for Debts<S> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<S> Debts<S> {
+    pub(crate) fn owe(&mut self, lease: Lease<S>, now: Instant) {
+        if !self.0.iter().any(|debt| debt.lease.revision() == lease.revision()) {
+            self.0.push(Debt { lease, failures: 0, due: now, running: false });
+        }
+    }
+
+    /// The issuer offers this revision again: it is not to be released, unless it is too late to stop that.
+    pub(crate) fn forget(&mut self, revision: &Revision) {
+        self.0.retain(|debt| debt.running || debt.lease.revision() != revision);
+    }
+
+    /// The leases to release now. A first attempt is free, further ones draw on the bucket; dead leases need none.
+    pub(crate) fn due(&mut self, now: Moment, bucket: &mut TokenBucket) -> Vec<Lease<S>> {
+        self.0.retain(|debt| debt.running || (!debt.lease.expiry().is_expired(now) && debt.failures < ATTEMPTS));
+        let mut leases = Vec::new();
+        for debt in &mut self.0 {
+            if !debt.running && debt.due <= now.mono() && (debt.failures == 0 || bucket.take(now.mono())) {
+                debt.running = true;
+                leases.push(debt.lease.clone());
+            }
+        }
+        leases
+    }
+
+    pub(crate) fn next(&self, now: Instant, bucket: &TokenBucket) -> Option<Instant> {
+        self.0
+            .iter()
+            .filter(|debt| !debt.running)
+            .map(|debt| if debt.failures == 0 { debt.due } else { debt.due.max(bucket.available_at(now)) })
+            .min()
+    }
+
+    fn settle(&mut self, revision: &Revision, released: bool, now: Instant) {
+        if released {
+            self.0.retain(|debt| debt.lease.revision() != revision);
+        } else if let Some(debt) = self.0.iter_mut().find(|debt| debt.lease.revision() == revision) {
+            debt.running = false;
+            debt.failures += 1;
+            debt.due = now + schedule::retry_after(debt.failures, false, None, 0.0);
+        }
+    }
+
+    /// How many leases are still to be released.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes everything that is not being released at this moment.
+    pub(crate) fn drain(&mut self) -> Vec<Lease<S>> {
+        let (running, idle): (Vec<_>, Vec<_>) = self.0.drain(..).partition(|debt| debt.running);
+        self.0 = running;
+        idle.into_iter().map(|debt| debt.lease).collect()
+    }
+}
+
+/// Releases a lease in a task of its own; the outcome lands in the slot.
+pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, lease: Lease<S>) {
+    let slot = Arc::clone(slot);
+    tokio::spawn(async move {
+        let revision = lease.revision().clone();
+        let released = slot.release(lease).await;
+        let now = slot.clock().mono();
+        slot.lock().debts.settle(&revision, released, now);
+        slot.settled();
+    });
+}

@@ -1,0 +1,133 @@
+//! When to ask the issuer again: pure functions of a lease and of what has failed.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use crate::clock::Moment;
+use crate::lease::{Lease, Sessions};
+
+/// Nothing is asked for more often than this.
+pub(crate) const FLOOR: Duration = Duration::from_secs(1);
+/// The longest pause between attempts that fail in a passing way.
+pub(crate) const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// The pause after an error that only somebody's doing can mend.
+const PERMANENT_RETRY: Duration = Duration::from_secs(60);
+
+/// How long after `issued` the lease is to be refreshed. `jitter` is between 0 and 1.
+///
+/// A 15-minute token: 80 % is 12:00, less up to 10 % of the life is 10:30 at the earliest. A Vault lease of one hour whose sessions end with
+/// it: 60 % is 36:00, 30:00 at the earliest.
+pub(crate) fn refresh_after<S>(lease: &Lease<S>, issued: Moment, poll: Duration, jitter: f64) -> Duration {
+    let jitter = jitter.clamp(0.0, 1.0);
+    let life = lease.expiry().remaining(issued);
+    let after = match (lease.refresh_hint(), life) {
+        (Some(after), Some(life)) if after < life => after,
+        (Some(after), None) => after,
+        (_, Some(life)) => {
+            let share = if lease.session_fate() == Sessions::EndWithLease { 0.6 } else { 0.8 };
+            life.mul_f64(share - 0.1 * jitter)
+        }
+        (None, None) => poll.mul_f64(1.0 - 0.1 * jitter),
+    };
+    after.max(FLOOR)
+}
+
+/// How long before the death of a lease its sessions are to be gone: 10 % of its life, at least 1 s and at most 60 s.
+pub(crate) fn drain_margin(life: Duration) -> Duration {
+    (life / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
+}
+
+/// Why a lease of this life cannot be handed over in time, if so.
+pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Moment, poll: Duration) -> Option<String> {
+    let life = lease.expiry().remaining(issued)?;
+    let refresh = refresh_after(lease, issued, poll, 0.0);
+    let needed = if lease.session_fate() == Sessions::EndWithLease { refresh + FLOOR + drain_margin(life) } else { refresh + FLOOR / 4 };
+    (life < needed).then(|| {
+        format!(
+            "a life of {} is too short: refreshed after {}, proved and drained it needs at least {}; issue longer leases",
+            humantime::format_duration(life),
+            humantime::format_duration(refresh),
+            humantime::format_duration(needed),
+        )
+    })
+}
+
+/// The pause after the n-th failure in a row (counted from 1): 1 s doubling to 10 s, a minute when it will not pass by itself, and never
+/// sooner than the issuer asks.
+pub(crate) fn retry_after(failures: u32, permanent: bool, asked: Option<Duration>, jitter: f64) -> Duration {
+    let pause = if permanent { PERMANENT_RETRY } else { back_off(FLOOR, LONGEST_RETRY, failures) };
+    pause.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0)).max(asked.unwrap_or_default())
+}
+
+/// The n-th pause (counted from 1) of an exponential back-off.
+pub(crate) fn back_off(first: Duration, longest: Duration, n: u32) -> Duration {
+    ExponentialBuilder::default()
+        .with_min_delay(first)
+        .with_max_delay(longest)
+        .with_factor(2.0)
+        .without_max_times()
+        .build()
+        .nth(n.saturating_sub(1).min(32) as usize)
+        .unwrap_or(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expiry::Expiry;
+    use crate::lease::Revision;
+    use proptest::prelude::*;
+
+    const POLL: Duration = Duration::from_secs(300);
+
+    fn lease(life: Duration, now: Moment) -> Lease<()> {
+        Lease::new((), Revision::new("r")).expires(Expiry::after(now, life))
+    }
+
+    proptest! {
+        #[test]
+        fn a_refresh_comes_while_the_lease_lives(millis in 2_000u64..100_000_000, jitter in 0.0f64..1.0, hint in prop::option::of(0u64..200_000_000), ends: bool) {
+            let now = Moment::now();
+            let mut lease = lease(Duration::from_millis(millis), now).sessions(if ends { Sessions::EndWithLease } else { Sessions::Keep });
+            if let Some(hint) = hint {
+                lease = lease.refresh_after(Duration::from_millis(hint));
+            }
+            let after = refresh_after(&lease, now, POLL, jitter);
+            prop_assert!(after >= FLOOR);
+            prop_assert!(after < Duration::from_millis(millis));
+        }
+
+        #[test]
+        fn retries_grow_to_their_bound(n in 1u32..10_000, jitter in 0.0f64..1.0) {
+            let pause = retry_after(n, false, None, jitter);
+            prop_assert!(pause >= FLOOR && pause <= LONGEST_RETRY.mul_f64(1.1));
+            prop_assert!(retry_after(n + 1, false, None, 0.0) >= retry_after(n, false, None, 0.0));
+        }
+    }
+
+    #[test]
+    fn worked_numbers() {
+        let now = Moment::now();
+        let token = lease(Duration::from_secs(900), now).sessions(Sessions::Keep);
+        assert_eq!(refresh_after(&token, now, POLL, 0.0).as_secs(), 720);
+        assert_eq!(refresh_after(&token, now, POLL, 1.0).as_secs(), 630);
+        assert_eq!(refresh_after(&token.clone().refresh_after(Duration::from_secs(840)), now, POLL, 1.0).as_secs(), 840);
+        let role = lease(Duration::from_secs(3_600), now).sessions(Sessions::EndWithLease);
+        assert_eq!(refresh_after(&role, now, POLL, 0.0).as_secs(), 2_160);
+        assert_eq!(refresh_after(&role, now, POLL, 1.0).as_secs(), 1_800);
+        assert_eq!(refresh_after(&Lease::new((), Revision::new("r")), now, POLL, 0.0), POLL);
+        assert_eq!(retry_after(1, false, Some(Duration::from_secs(7)), 0.0).as_secs(), 7);
+        assert_eq!(retry_after(1, true, None, 0.0).as_secs(), 60);
+    }
+
+    #[test]
+    fn a_life_too_short_to_hand_over_is_said() {
+        let now = Moment::now();
+        assert!(too_short(&lease(Duration::from_secs(1), now), now, POLL).is_some());
+        assert!(too_short(&lease(Duration::from_secs(6), now), now, POLL).is_none());
+        let role = |seconds| lease(Duration::from_secs(seconds), now).sessions(Sessions::EndWithLease);
+        assert!(too_short(&role(3), now, POLL).is_some());
+        assert!(too_short(&role(10), now, POLL).is_none());
+    }
+}

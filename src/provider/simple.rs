@@ -1,0 +1,73 @@
+//! Providers without a type of their own: a closure, and a login that never changes.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+
+use super::{FetchRequest, Provider};
+use crate::error::ProviderError;
+use crate::lease::{Lease, Revision};
+use crate::login::Login;
+
+/// Makes a provider of a closure.
+///
+/// ```
+/// use claviger::{FetchRequest, Lease, Login, ProviderError, Revision, provider_fn};
+///
+/// let provider = provider_fn(|_request: FetchRequest<Login>| async {
+///     Ok::<_, ProviderError>(Lease::new(Login::new("orders", "s3cret"), Revision::new("v1")))
+/// });
+/// # drop(provider);
+/// ```
+pub fn provider_fn<F, Fut, S>(fetch: F) -> ProviderFn<F, S>
+where
+    F: Fn(FetchRequest<S>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Lease<S>, ProviderError>> + Send + 'static,
+    S: Send + Sync + 'static,
+{
+    ProviderFn { fetch, secret: PhantomData }
+}
+
+/// A closure as a provider; made by [`provider_fn`].
+pub struct ProviderFn<F, S> {
+    fetch: F,
+    secret: PhantomData<fn() -> S>,
+}
+
+impl<F, S> fmt::Debug for ProviderFn<F, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProviderFn")
+    }
+}
+
+impl<F, Fut, S> Provider for ProviderFn<F, S>
+where
+    F: Fn(FetchRequest<S>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Lease<S>, ProviderError>> + Send + 'static,
+    S: Send + Sync + 'static,
+{
+    type Secret = S;
+
+    fn fetch(&self, request: FetchRequest<S>) -> impl Future<Output = Result<Lease<S>, ProviderError>> + Send {
+        (self.fetch)(request)
+    }
+}
+
+/// A login that never changes, so that development and production differ by one line.
+pub fn fixed(login: Login) -> Fixed {
+    Fixed { login }
+}
+
+/// A login that never changes; made by [`fixed`].
+#[derive(Debug)]
+pub struct Fixed {
+    login: Login,
+}
+
+impl Provider for Fixed {
+    type Secret = Login;
+
+    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        Ok(request.held.unwrap_or_else(|| Lease::new(self.login.clone(), Revision::new("fixed"))))
+    }
+}

@@ -1,0 +1,349 @@
+//! What must outlive a crash of the provider actor, and what the rest of the framework may ask of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::decide::{ManualReply, Settled, State};
+use super::{Issuer, fetch, release};
+use crate::actor::{Mailbox, Slot};
+use crate::clock::{Clock, Moment};
+use crate::error::ProviderError;
+use crate::lease::{Lease, Revision};
+use crate::outlook::Outlook;
+use crate::rotation::{Outcome, Rotation};
+use crate::supervisor::{Context, Event};
+
+/// Whoever wants to know that another lease is held: pools.
+pub(crate) trait Subscriber: Send + Sync {
+    fn name(&self) -> &Arc<str>;
+    fn poke(&self);
+}
+
+/// A provider's slot: its state, and whose it is.
+pub(crate) struct ProviderSlot<S> {
+    name: Arc<str>,
+    issuer: Arc<dyn Issuer<S>>,
+    context: Context,
+    state: Mutex<State<S>>,
+    subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
+    mailbox: Mailbox,
+    /// Fires whenever something settled: for whoever waits in a task of their own.
+    settled: Notify,
+}
+
+/// A lease in use: it is not released until given back.
+pub(crate) struct Loan<S: Send + Sync + 'static> {
+    pub(crate) lease: Lease<S>,
+    /// How long the lease was to live when it came; `None` without a death.
+    pub(crate) life: Option<Duration>,
+    slot: Arc<ProviderSlot<S>>,
+}
+
+impl<S: Send + Sync + 'static> Drop for Loan<S> {
+    fn drop(&mut self) {
+        let now = self.slot.clock().mono();
+        self.slot.lock().give_back(self.lease.revision(), now);
+        self.slot.mailbox.poke();
+    }
+}
+
+impl<S: Send + Sync + 'static> ProviderSlot<S> {
+    pub(crate) fn new(name: Arc<str>, issuer: Arc<dyn Issuer<S>>, context: Context) -> Self {
+        let state = Mutex::new(State::new(context.clock.now()));
+        Self { name, issuer, context, state, subscribers: Mutex::default(), mailbox: Mailbox::default(), settled: Notify::new() }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn issuer(&self) -> &Arc<dyn Issuer<S>> {
+        &self.issuer
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.context.clock
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something settled: whoever waits looks again, and so does the actor.
+    pub(crate) fn settled(&self) {
+        self.settled.notify_waiters();
+        self.mailbox.poke();
+    }
+
+    /// Resolves when something settles after this call.
+    pub(crate) fn next_settled(&self) -> tokio::sync::futures::Notified<'_> {
+        self.settled.notified()
+    }
+
+    pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber>) {
+        self.lock_subscribers().push(subscriber);
+    }
+
+    pub(crate) fn unsubscribe(&self, name: &str) {
+        self.lock_subscribers().retain(|one| one.upgrade().is_some_and(|one| &**one.name() != name));
+    }
+
+    /// The pools that take this provider's leases.
+    pub(crate) fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
+        self.lock_subscribers().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock_subscribers(&self) -> MutexGuard<'_, Vec<Weak<dyn Subscriber>>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The held lease, without using it.
+    pub(crate) fn held(&self) -> Option<Lease<S>> {
+        self.lock().held.clone()
+    }
+
+    /// The held lease, in use until the loan is dropped.
+    pub(crate) fn lend(self: &Arc<Self>) -> Option<Loan<S>> {
+        let (lease, life) = self.lock().lend()?;
+        Some(Loan { lease, life, slot: Arc::clone(self) })
+    }
+
+    /// The rotation that a handover now belongs to, while it is open.
+    pub(crate) fn rotation(&self) -> Option<Arc<Rotation>> {
+        let state = self.lock();
+        state.settling.clone().or_else(|| state.fetching.clone())
+    }
+
+    /// The database refused a log-in with this revision.
+    pub(crate) fn note_refused(&self, revision: &Revision) {
+        self.lock().note_refused(revision, self.clock().mono());
+        self.mailbox.poke();
+    }
+
+    /// A log-in with this revision worked.
+    pub(crate) fn note_proved(&self, revision: &Revision) {
+        let closed = {
+            let mut state = self.lock();
+            state.note_proved(revision);
+            if state.is_at_rest() { state.fetching.take() } else { None }
+        };
+        if let Some(rotation) = closed {
+            self.close_rotation(&rotation, Outcome::Unchanged);
+        }
+        self.settled();
+    }
+
+    /// A pool has taken the lease of this rotation, or left.
+    pub(crate) fn pool_settled(&self, rotation: &Arc<Rotation>) {
+        if rotation.is_settled() {
+            let current = self.lock().settling.take_if(|settling| Arc::ptr_eq(settling, rotation));
+            if current.is_some() {
+                self.close_rotation(rotation, Outcome::Adopted);
+            }
+        }
+        self.settled();
+    }
+
+    pub(crate) fn note_changed(&self) {
+        self.lock().note_changed(self.clock().mono());
+        self.mailbox.poke();
+    }
+
+    pub(crate) fn note_manual(&self, reply: ManualReply) {
+        self.lock().note_manual(reply);
+        self.mailbox.poke();
+    }
+
+    /// Whether a fetch runs, or when the next one is due.
+    pub(crate) fn outlook(&self, now: Instant) -> Outlook {
+        let state = self.lock();
+        if state.in_flight.is_some() {
+            return Outlook::Running;
+        }
+        if state.last_error.as_ref().is_some_and(|error| !error.is_transient()) {
+            return Outlook::Never;
+        }
+        match state.next_fetch_at(now) {
+            Some(at) if at <= now => Outlook::Running,
+            Some(at) => Outlook::Due(at),
+            None => Outlook::Never,
+        }
+    }
+
+    /// Takes in what a fetch came to.
+    pub(super) fn settle_fetch(&self, number: u64, started: Moment, result: Result<Lease<S>, ProviderError>) {
+        let now = self.clock().now();
+        let pools: Vec<Arc<str>> = self.subscribers().iter().map(|pool| Arc::clone(pool.name())).collect();
+        let settled = {
+            let mut state = self.lock();
+            let settled = state.settle(number, result, started, now, self.context.settings.poll, fastrand::f64());
+            settled.map(|(settled, manual)| {
+                let rotation = state.fetching.clone();
+                let (closed, superseded) = move_rotation(&mut state, &settled, rotation.as_ref(), pools, now.mono());
+                (settled, manual, rotation, closed, superseded)
+            })
+        };
+        self.context.traps.spring(&self.name, "provider.settled");
+        if let Some((settled, manual, rotation, closed, superseded)) = settled {
+            if let Some(superseded) = superseded {
+                self.close_rotation(&superseded, Outcome::Superseded);
+            }
+            self.report(&settled, rotation.as_ref());
+            if let (Some(outcome), Some(rotation)) = (closed, &rotation) {
+                self.close_rotation(rotation, outcome);
+            }
+            for reply in manual {
+                let _ = reply.send(match (&settled, &rotation) {
+                    (Settled::Failed(error), _) => Err(error.clone()),
+                    (_, Some(rotation)) => Ok(Arc::clone(rotation)),
+                    (_, None) => continue,
+                });
+            }
+        }
+        for subscriber in self.subscribers() {
+            subscriber.poke();
+        }
+        self.settled();
+    }
+
+    fn report(&self, settled: &Settled, rotation: Option<&Arc<Rotation>>) {
+        let trigger = rotation.map(|rotation| rotation.trigger().as_str()).unwrap_or_default();
+        match settled {
+            Settled::Failed(error) => {
+                tracing::warn!(provider = %self.name, trigger, error = %error, "fetch failed; what is held goes on serving");
+                self.context.events.send(Event::FetchFailed { provider: Arc::clone(&self.name), error: error.clone() });
+            }
+            Settled::Stale => {
+                tracing::info!(provider = %self.name, trigger, "the issuer answered a revision retired a while ago; it is not taken back");
+            }
+            Settled::Unchanged => tracing::debug!(provider = %self.name, trigger, "unchanged"),
+            Settled::Adopted => tracing::debug!(provider = %self.name, trigger, "a new lease is held"),
+        }
+    }
+
+    fn close_rotation(&self, rotation: &Arc<Rotation>, outcome: Outcome) {
+        if let Some(report) = rotation.close(outcome, self.clock().now()) {
+            self.lock().last_rotation = Some(report.clone());
+            if outcome == Outcome::Adopted {
+                tracing::info!(
+                    provider = %self.name,
+                    trigger = %report.trigger,
+                    revision = report.revision.as_deref().unwrap_or_default(),
+                    took_ms = report.took.as_secs_f64() * 1_000.0,
+                    pools = report.handovers.len(),
+                    "rotated"
+                );
+            }
+            self.context.events.send(Event::Rotated(report));
+        }
+    }
+
+    /// Releases one lease under the fetch deadline; says whether the issuer took it back.
+    pub(crate) async fn release(self: &Arc<Self>, lease: Lease<S>) -> bool {
+        let revision = lease.revision().clone();
+        let issuer = Arc::clone(&self.issuer);
+        let task = tokio::spawn(async move { issuer.release(lease).await });
+        match tokio::time::timeout(self.context.settings.fetch_deadline, task).await {
+            Ok(Ok(Ok(()))) => true,
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(provider = %self.name, %revision, error = %error, "the issuer did not take a lease back");
+                false
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(provider = %self.name, %revision, "a release panicked or hung");
+                false
+            }
+        }
+    }
+
+    /// Nothing new starts; manual requests are dropped, which their callers see.
+    pub(crate) fn stop_fetching(&self) {
+        let abandoned = {
+            let mut state = self.lock();
+            state.closing = true;
+            state.abandon_manual()
+        };
+        drop(abandoned);
+        self.settled();
+    }
+
+    /// Resolves when no fetch runs.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let settled = self.next_settled();
+            if self.lock().in_flight.is_none() {
+                return;
+            }
+            settled.await;
+        }
+    }
+}
+
+/// Where the rotation goes: on to the pools, closed, or on to the next attempt. Answers what to close it with, and what it replaces.
+fn move_rotation<S>(
+    state: &mut State<S>,
+    settled: &Settled,
+    rotation: Option<&Arc<Rotation>>,
+    pools: Vec<Arc<str>>,
+    now: Instant,
+) -> (Option<Outcome>, Option<Arc<Rotation>>) {
+    match settled {
+        Settled::Failed(_) => (None, None),
+        Settled::Unchanged | Settled::Stale if state.held_is_refused(now) => (None, None),
+        Settled::Unchanged | Settled::Stale => {
+            state.fetching = None;
+            (Some(Outcome::Unchanged), None)
+        }
+        Settled::Adopted => {
+            state.fetching = None;
+            let superseded = state.settling.take();
+            let Some(rotation) = rotation else { return (None, superseded) };
+            if let Some(held) = &state.held {
+                rotation.adopted(held.revision(), pools);
+            }
+            if rotation.is_settled() {
+                return (Some(Outcome::Adopted), superseded);
+            }
+            state.settling = Some(Arc::clone(rotation));
+            (None, superseded)
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    fn turn(self: &Arc<Self>) -> Option<Duration> {
+        let now = self.clock().now();
+        self.context.traps.spring(&self.name, "provider.turn");
+        let decision = {
+            let mut state = self.lock();
+            let decision = state.decide(now);
+            if let Some((_, trigger)) = decision.fetch
+                && state.fetching.is_none()
+            {
+                state.fetching = Some(Rotation::begin(&self.name, trigger, now));
+            }
+            decision
+        };
+        if let Some((number, trigger)) = decision.fetch {
+            fetch::spawn(self, number, trigger, now);
+        }
+        for lease in decision.releases {
+            release::spawn(self, lease);
+        }
+        decision.next.map(|at| at.saturating_duration_since(now.mono()))
+    }
+}

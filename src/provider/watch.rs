@@ -1,0 +1,77 @@
+//! The provider's own background work, kept running.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::schedule;
+use super::slot::ProviderSlot;
+
+/// The longest pause before a watch that keeps ending is started again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How a provider's background work says that it is worth looking again.
+#[derive(Clone)]
+pub struct Hints {
+    changed: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Hints {
+    /// Makes hints of a function, for a provider's own tests.
+    pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { changed: Arc::new(changed) }
+    }
+
+    /// The source has changed: fetch soon. Cheap; any number of calls within a second are one fetch.
+    pub fn changed(&self) {
+        (self.changed)();
+    }
+}
+
+impl fmt::Debug for Hints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hints")
+    }
+}
+
+/// Runs the provider's watch until aborted, restarting it with back-off (1 s doubling to 60 s; afresh once it has run for a minute).
+pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> JoinHandle<()> {
+    let weak: Weak<ProviderSlot<S>> = Arc::downgrade(slot);
+    let hints = Hints::new({
+        let weak = weak.clone();
+        move || {
+            if let Some(slot) = weak.upgrade() {
+                slot.note_changed();
+            }
+        }
+    });
+    tokio::spawn(async move {
+        let mut failures = 0;
+        loop {
+            let Some(slot) = weak.upgrade() else { return };
+            let (issuer, hints) = (Arc::clone(slot.issuer()), hints.clone());
+            let (name, clock) = (Arc::clone(slot.name()), slot.clock().clone());
+            drop(slot);
+            let began = clock.mono();
+            let mut task = AbortOnDrop(tokio::spawn(async move { issuer.watch(hints).await }));
+            let ended = (&mut task.0).await;
+            let ran = clock.mono().saturating_duration_since(began);
+            failures = if ran >= LONGEST_PAUSE { 1 } else { failures + 1 };
+            let pause = schedule::back_off(schedule::FLOOR, LONGEST_PAUSE, failures);
+            let how = if ended.is_err() { "panicked" } else { "ended" };
+            tracing::warn!(provider = %name, how, pause = ?pause, "the provider's watch stopped; starting it again after a pause");
+            tokio::time::sleep(pause).await;
+        }
+    })
+}
+
+/// A watch does not outlive the loop that keeps it.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

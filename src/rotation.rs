@@ -1,0 +1,235 @@
+//! One rotation, from its trigger to the last pool's handover, and the report of it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tracing::Span;
+
+use crate::clock::Moment;
+use crate::error::ProviderError;
+use crate::lease::Revision;
+use crate::telemetry;
+use crate::trigger::Trigger;
+
+/// How a rotation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A new lease is held, and every pool serves it.
+    Adopted,
+    /// The issuer had nothing new; the lease's expiry may have moved.
+    Unchanged,
+    /// A newer lease came before every pool had taken this one.
+    Superseded,
+    /// Not every pool had taken it when the caller's patience ended; the pools go on trying.
+    Unfinished,
+}
+
+impl Outcome {
+    /// The word for telemetry.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Adopted => "adopted",
+            Self::Unchanged => "unchanged",
+            Self::Superseded => "superseded",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
+/// How a pool went from one generation to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum How {
+    /// A new pool; the old one is drained.
+    Replace,
+    /// The same pool with new options; its sessions stay.
+    InPlace,
+}
+
+impl How {
+    /// The word for telemetry.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::InPlace => "in_place",
+        }
+    }
+}
+
+/// One pool's handover, with the time each step took.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HandoverReport {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The generation it serves now.
+    pub generation: u64,
+    /// Replaced or refitted.
+    pub how: How,
+    /// A bare log-in and the probe.
+    pub prove: Duration,
+    /// Making the pool, or refitting it.
+    pub open: Duration,
+    /// Opening sessions ahead of demand, before publication.
+    pub warm: Duration,
+    /// From the first step to publication.
+    pub took: Duration,
+}
+
+/// What a rotation came to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RotationReport {
+    /// The provider.
+    pub provider: Arc<str>,
+    /// Why it began.
+    pub trigger: Trigger,
+    /// When it began, by the wall clock.
+    pub started: SystemTime,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The digest of the revision that came, if a new one came.
+    pub revision: Option<String>,
+    /// How often the issuer was asked.
+    pub attempts: u32,
+    /// How long the last answer took.
+    pub fetch: Duration,
+    /// The pools that took the new lease, in the order in which they did.
+    pub handovers: Vec<HandoverReport>,
+    /// The pools that had not when the report was made.
+    pub waiting: Vec<Arc<str>>,
+    /// From the trigger to the last handover.
+    pub took: Duration,
+}
+
+/// A rotation under way.
+#[derive(Debug)]
+pub(crate) struct Rotation {
+    provider: Arc<str>,
+    trigger: Trigger,
+    started: Moment,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// The root span; given up when the rotation ends, so that it is exported then.
+    span: Span,
+    revision: Option<String>,
+    attempts: u32,
+    fetch: Duration,
+    waiting: BTreeSet<Arc<str>>,
+    handovers: Vec<HandoverReport>,
+    closed: Option<RotationReport>,
+}
+
+impl Rotation {
+    pub(crate) fn begin(provider: &Arc<str>, trigger: Trigger, now: Moment) -> Arc<Self> {
+        Arc::new(Self {
+            provider: Arc::clone(provider),
+            trigger,
+            started: now,
+            inner: Mutex::new(Inner {
+                span: telemetry::rotation(provider, trigger),
+                revision: None,
+                attempts: 0,
+                fetch: Duration::ZERO,
+                waiting: BTreeSet::new(),
+                handovers: Vec::new(),
+                closed: None,
+            }),
+        })
+    }
+
+    pub(crate) fn trigger(&self) -> Trigger {
+        self.trigger
+    }
+
+    /// The root span while the rotation is open.
+    pub(crate) fn span(&self) -> Span {
+        self.lock().span.clone()
+    }
+
+    /// One attempt ended.
+    pub(crate) fn fetched(&self, took: Duration, _error: Option<&ProviderError>) {
+        let mut inner = self.lock();
+        inner.attempts += 1;
+        inner.fetch = took;
+    }
+
+    /// A new revision is held, which these pools are to take.
+    pub(crate) fn adopted(&self, revision: &Revision, pools: impl IntoIterator<Item = Arc<str>>) {
+        let mut inner = self.lock();
+        let digest = revision.digest();
+        inner.span.record("revision", digest.as_str());
+        inner.revision = Some(digest);
+        inner.waiting = pools.into_iter().collect();
+    }
+
+    /// A pool took the lease.
+    pub(crate) fn handed_over(&self, report: HandoverReport) {
+        let mut inner = self.lock();
+        inner.span.record("generation", report.generation);
+        inner.waiting.remove(&report.pool);
+        inner.handovers.push(report);
+    }
+
+    /// A pool left, or keeps what it has for good.
+    pub(crate) fn excuse(&self, pool: &str) {
+        self.lock().waiting.remove(pool);
+    }
+
+    /// Whether this pool has yet to take the lease.
+    pub(crate) fn waits_for(&self, pool: &str) -> bool {
+        self.lock().waiting.contains(pool)
+    }
+
+    /// Whether no pool is waited for.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
+    /// Ends it, once; the span is recorded as it ends.
+    pub(crate) fn close(&self, outcome: Outcome, now: Moment) -> Option<RotationReport> {
+        let mut inner = self.lock();
+        if inner.closed.is_some() {
+            return None;
+        }
+        inner.span.record("outcome", outcome.as_str());
+        let report = self.report_of(&inner, outcome, now);
+        inner.closed = Some(report.clone());
+        inner.span = Span::none();
+        Some(report)
+    }
+
+    /// The final report, or how things stand.
+    pub(crate) fn report(&self, now: Moment) -> RotationReport {
+        let inner = self.lock();
+        inner.closed.clone().unwrap_or_else(|| self.report_of(&inner, Outcome::Unfinished, now))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed.is_some()
+    }
+
+    fn report_of(&self, inner: &Inner, outcome: Outcome, now: Moment) -> RotationReport {
+        RotationReport {
+            provider: Arc::clone(&self.provider),
+            trigger: self.trigger,
+            started: self.started.wall(),
+            outcome,
+            revision: inner.revision.clone(),
+            attempts: inner.attempts,
+            fetch: inner.fetch,
+            handovers: inner.handovers.clone(),
+            waiting: inner.waiting.iter().cloned().collect(),
+            took: now.mono().saturating_duration_since(self.started.mono()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

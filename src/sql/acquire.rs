@@ -1,0 +1,201 @@
+//! The acquire loop: how a caller gets a session while generations come and go.
+//!
+//! A caller reads the generation *before* it connects, waits for its end while it waits for a session, and moves over at once when it comes. Only
+//! the acquire is repeated, never a statement. One deadline holds for the call, however many generations pass.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Database, Error, Executor, Pool};
+use tokio::sync::futures::Notified;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::fault;
+use super::refusal::Refusal;
+use crate::error::FaultKind;
+use crate::lease::Sessions;
+use crate::pool::{Generation, Phase, Shared};
+
+/// How often a caller that may not log in looks for a session that came back.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A session, and the generation it is of.
+pub(super) struct Acquired<DB: Database> {
+    pub(super) session: PoolConnection<DB>,
+    pub(super) generation: u64,
+    pub(super) sessions: Sessions,
+}
+
+/// How often the first in the queue at the gate looks for a session that came back.
+const AT_THE_DOOR: Duration = Duration::from_millis(1);
+
+/// What became of one turn with one generation.
+enum Turn<DB: Database> {
+    Got(PoolConnection<DB>),
+    /// The generation is over, or another may be served: look again.
+    Next,
+    Failed(Error),
+}
+
+/// Answers with a session of the generation that is served now.
+pub(super) async fn acquire<DB: Database>(shared: &Shared<Pool<DB>>) -> Result<Acquired<DB>, Error>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let deadline = Instant::from_std(shared.clock.mono()) + shared.terms.acquire_timeout;
+    let mut refusal: Option<Error> = None;
+    loop {
+        let generation = shared.current();
+        // Created before the phase is read: no end is missed.
+        let over = std::pin::pin!(generation.end.over());
+        let turn = match generation.end.phase() {
+            // A newer one is published before an older one retires: the same number again means that the pool is gone.
+            Phase::Retired if shared.current().number == generation.number => Turn::Failed(Error::PoolClosed),
+            Phase::Retired => Turn::Next,
+            Phase::Serving if !is_expired(shared, &generation) => serve(shared, &generation, over, deadline, &mut refusal).await,
+            Phase::Serving | Phase::Refused | Phase::Vacant => share(shared, &generation, deadline, &mut refusal).await,
+        };
+        match turn {
+            Turn::Got(session) => {
+                let (generation, sessions) = (generation.number, generation.sessions);
+                return Ok(Acquired { session, generation, sessions });
+            }
+            Turn::Failed(error) => return Err(error),
+            Turn::Next if Instant::now() >= deadline => return Err(refusal.unwrap_or(Error::PoolTimedOut)),
+            Turn::Next => {}
+        }
+    }
+}
+
+fn is_expired<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
+    !generation.expiry.is_never() && generation.expiry.is_expired(shared.clock.now())
+}
+
+/// The generation is served: wait in its pool for a session, logging in where the pool opens one.
+async fn serve<DB: Database>(
+    shared: &Shared<Pool<DB>>,
+    generation: &Generation<Pool<DB>>,
+    over: Pin<&mut Notified<'_>>,
+    deadline: Instant,
+    refusal: &mut Option<Error>,
+) -> Turn<DB>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    // Nobody logs in with a dead credential: whoever still waits at its death looks again.
+    let limit = generation.expiry.mono().map_or(deadline, |death| deadline.min(death.into()));
+    let got = if shared.gate.is_open() {
+        tokio::select! {
+            biased;
+            got = generation.pool.acquire() => got,
+            () = over => return moved(shared),
+            () = sleep_until(limit) => return Turn::Next,
+        }
+    } else {
+        tokio::select! {
+            biased;
+            got = through_the_gate(shared, generation) => got,
+            () = over => return moved(shared),
+            () = sleep_until(limit) => return Turn::Next,
+        }
+    };
+    match got {
+        Ok(session) => checked(shared, session, shared.terms.test_before_acquire, false).await,
+        Err(Error::PoolTimedOut) => Turn::Failed(refusal.take().unwrap_or(Error::PoolTimedOut)),
+        Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => moved(shared),
+        Err(error) => {
+            let Some(keeper) = shared.keeper() else { return Turn::Failed(error) };
+            if keeper.classify(&error) != FaultKind::Refused {
+                return Turn::Failed(error);
+            }
+            keeper.refused(generation.number, fault::of(FaultKind::Refused, &error));
+            refusal.get_or_insert(error);
+            Turn::Next
+        }
+    }
+}
+
+/// Old sessions are still open, or the credential is on probation: take an idle session, or wait for leave to open one.
+async fn through_the_gate<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) -> Result<PoolConnection<DB>, Error> {
+    let turn = shared.gate.door().await;
+    let pass = loop {
+        if let Some(session) = generation.pool.try_acquire() {
+            return Ok(session);
+        }
+        if let Some(pass) = shared.gate.enter(&generation.pool, shared.clock.mono()) {
+            break pass;
+        }
+        sleep(AT_THE_DOOR).await;
+    };
+    drop(turn);
+    let session = generation.pool.acquire().await;
+    drop(pass);
+    session
+}
+
+fn moved<DB: Database>(shared: &Shared<Pool<DB>>) -> Turn<DB> {
+    shared.note_moved();
+    Turn::Next
+}
+
+/// Nobody logs in with this generation: share its live sessions until a newer one is served, the deadline comes, or nothing is to be hoped for.
+async fn share<DB: Database>(
+    shared: &Shared<Pool<DB>>,
+    generation: &Arc<Generation<Pool<DB>>>,
+    deadline: Instant,
+    refusal: &mut Option<Error>,
+) -> Turn<DB>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    // The sessions of a role that the issuer drops may be dead though they answer pings.
+    let doubtful = generation.sessions == Sessions::EndWithLease;
+    loop {
+        // Created before anything is read: no ended attempt is missed.
+        let attempt_ended = std::pin::pin!(shared.next_attempt_ended());
+        if !Arc::ptr_eq(&shared.current(), generation) || generation.end.phase() == Phase::Retired {
+            return Turn::Next;
+        }
+        if let Some(session) = generation.pool.try_acquire() {
+            match checked(shared, session, shared.terms.test_before_acquire, doubtful).await {
+                Turn::Next => continue,
+                turn => return turn,
+            }
+        }
+        let hopeless =
+            generation.pool.size() == 0 && !shared.keeper().is_some_and(|keeper| keeper.outlook().is_before(deadline.into_std()));
+        if hopeless || Instant::now() >= deadline {
+            return Turn::Failed(refusal.take().unwrap_or_else(|| Refusal::explaining(shared, generation)));
+        }
+        tokio::select! {
+            biased;
+            () = attempt_ended => {}
+            () = sleep_until(deadline) => {}
+            () = sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Makes sure that a session lives, after the acquire: a ping that is cancelled inside of it would cost the session.
+async fn checked<DB: Database>(shared: &Shared<Pool<DB>>, mut session: PoolConnection<DB>, ping: bool, probe: bool) -> Turn<DB>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let alive = if probe {
+        session.fetch_optional(&*shared.terms.probe).await.map(drop)
+    } else if ping {
+        session.ping().await
+    } else {
+        Ok(())
+    };
+    match alive {
+        Ok(()) => Turn::Got(session),
+        Err(_) => {
+            // Not returned to the pool; its place is free.
+            drop(session.detach());
+            Turn::Next
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! `&Handle` where sqlx wants an executor, or something to begin a transaction on.
+
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use futures_util::TryStreamExt;
+use sqlx::pool::{MaybePoolConnection, PoolConnection};
+use sqlx::{Database, Describe, Either, Error, Execute, Executor, Pool, Transaction};
+
+use super::acquire::{Acquired, acquire};
+use super::fault;
+use crate::handle::Handle;
+use crate::lease::Sessions;
+use crate::pool::Shared;
+
+/// A statement failed: would a dropped role explain it?
+fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, sessions: Sessions, error: &Error) {
+    if sessions == Sessions::EndWithLease
+        && fault::is_suspect(error)
+        && let Some(keeper) = shared.keeper()
+    {
+        keeper.suspect(generation);
+    }
+}
+
+impl<DB: Database> Handle<Pool<DB>>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    /// A session of the generation that is served now.
+    ///
+    /// # Errors
+    /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down. When the database refuses the credential and nothing better
+    /// is to be had before the pool's `acquire_timeout`, its refusal ([`Refusal`](crate::Refusal), with the original SQLSTATE).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn acquire(&self) -> Result<PoolConnection<DB>, Error> {
+        acquire(self.shared()).await.map(|acquired| acquired.session)
+    }
+
+    /// A transaction on the generation that is served now. It keeps its session through a handover, until the drain deadline and beyond.
+    ///
+    /// # Errors
+    /// Those of [`acquire`](Self::acquire), and of `BEGIN`.
+    pub async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
+        begin(self.shared()).await
+    }
+
+    /// An idle session, without waiting; `None` when there is none.
+    pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
+        self.shared().current().pool.try_acquire()
+    }
+}
+
+async fn begin<DB: Database>(shared: &Shared<Pool<DB>>) -> Result<Transaction<'static, DB>, Error>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let Acquired { session, generation, sessions } = acquire(shared).await?;
+    Transaction::begin(MaybePoolConnection::PoolConnection(session), None)
+        .await
+        .inspect_err(|error| observe(shared, generation, sessions, error))
+}
+
+impl<'h, DB: Database> sqlx::Acquire<'h> for &'_ Handle<Pool<DB>>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    type Database = DB;
+    type Connection = PoolConnection<DB>;
+
+    fn acquire(self) -> BoxFuture<'h, Result<PoolConnection<DB>, Error>> {
+        let shared = Arc::clone(self.shared());
+        Box::pin(async move { acquire(&shared).await.map(|acquired| acquired.session) })
+    }
+
+    fn begin(self) -> BoxFuture<'h, Result<Transaction<'h, DB>, Error>> {
+        let shared = Arc::clone(self.shared());
+        Box::pin(async move { begin(&shared).await })
+    }
+}
+
+impl<'h, DB: Database> Executor<'h> for &'_ Handle<Pool<DB>>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    type Database = DB;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<DB::QueryResult, DB::Row>, Error>>
+    where
+        'h: 'e,
+        E: 'q + Execute<'q, DB>,
+    {
+        let shared = Arc::clone(self.shared());
+        Box::pin(async_stream::try_stream! {
+            let Acquired { mut session, generation, sessions } = acquire(&shared).await?;
+            let mut rows = session.fetch_many(query);
+            while let Some(row) = rows.try_next().await.inspect_err(|error| observe(&shared, generation, sessions, error))? {
+                yield row;
+            }
+        })
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<DB::Row>, Error>>
+    where
+        'h: 'e,
+        E: 'q + Execute<'q, DB>,
+    {
+        let shared = Arc::clone(self.shared());
+        Box::pin(async move {
+            let Acquired { mut session, generation, sessions } = acquire(&shared).await?;
+            let row = session.fetch_optional(query).await;
+            row.inspect_err(|error| observe(&shared, generation, sessions, error))
+        })
+    }
+
+    fn prepare_with<'e, 'q: 'e>(
+        self,
+        sql: &'q str,
+        parameters: &'e [DB::TypeInfo],
+    ) -> BoxFuture<'e, Result<<DB as Database>::Statement<'q>, Error>>
+    where
+        'h: 'e,
+    {
+        let shared = Arc::clone(self.shared());
+        Box::pin(async move { acquire(&shared).await?.session.prepare_with(sql, parameters).await })
+    }
+
+    fn describe<'e, 'q: 'e>(self, sql: &'q str) -> BoxFuture<'e, Result<Describe<DB>, Error>>
+    where
+        'h: 'e,
+    {
+        let shared = Arc::clone(self.shared());
+        Box::pin(async move { acquire(&shared).await?.session.describe(sql).await })
+    }
+}

@@ -1,0 +1,47 @@
+//! What sqlx's errors say, whatever the database.
+
+use std::error::Error as StdError;
+
+use crate::error::{Fault, FaultKind};
+
+/// A fault of this kind with the database's own words and SQLSTATE.
+pub(super) fn of(kind: FaultKind, error: &sqlx::Error) -> Fault {
+    match error {
+        sqlx::Error::Database(database) => {
+            let fault = Fault::new(kind, database.message());
+            match database.code() {
+                Some(code) => fault.with_code(code.as_ref()),
+                None => fault,
+            }
+        }
+        error => Fault::new(kind, error.to_string()),
+    }
+}
+
+/// sqlx's error at the bottom of whatever wraps it.
+pub(super) fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Errors that are the same for every database.
+pub(super) fn common_kind(error: &sqlx::Error) -> FaultKind {
+    match error {
+        // rustls reports a certificate that it does not trust so.
+        sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => FaultKind::Misconfigured,
+        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => FaultKind::Misconfigured,
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => FaultKind::Unreachable,
+        _ => FaultKind::Other,
+    }
+}
+
+/// What a statement answers when the role of its session was dropped: 42501 no right any more, 42704 no such role.
+pub(super) fn is_suspect(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42501" || code == "42704")
+}

@@ -1,0 +1,31 @@
+//! Everything that names a type of sqlx's: its version is part of our API here and nowhere else.
+
+mod acquire;
+mod executor;
+mod fault;
+mod postgres;
+mod refusal;
+
+pub use postgres::PgPools;
+pub use refusal::Refusal;
+
+use std::sync::Arc;
+
+use sqlx::{Database, Pool};
+
+use crate::clock::Clock;
+use crate::expiry::Expiry;
+use crate::handle::Handle;
+use crate::lease::Sessions;
+use crate::pool::{Generation, Shared, Terms};
+
+impl<DB: Database> Handle<Pool<DB>> {
+    /// A handle to a pool that nobody supervises, for `#[sqlx::test]` and local runs: development and production differ by one line.
+    pub fn fixed(pool: Pool<DB>) -> Self {
+        let options = pool.options();
+        let mut terms = Terms::new(options.get_max_connections());
+        terms.acquire_timeout = options.get_acquire_timeout();
+        let first = Generation::serving(1, pool, Expiry::never(), Sessions::Keep);
+        Self::supervised(Shared::new(Arc::from("fixed"), terms, Clock::default(), Arc::new(|pool: &Pool<DB>| pool.size()), first))
+    }
+}

@@ -1,0 +1,114 @@
+//! Other durations than the defaults.
+
+use std::time::Duration;
+
+use super::settings::{Context, Settings, Traps};
+use super::{EventHub, Supervisor};
+use crate::clock::Clock;
+use crate::error::Error;
+
+/// No duration here can be right beyond a day.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+
+/// Sets the durations that a supervisor goes by.
+///
+/// | | default | worked |
+/// |---|---|---|
+/// | [`fetch_deadline`](Self::fetch_deadline) | 30 s | a store that hangs from 0:00 counts as failed at 0:30, and is asked again at 0:31 |
+/// | [`start_deadline`](Self::start_deadline) | 30 s | a pod whose database is down fails its start after 30 s, with the cause |
+/// | [`prove_deadline`](Self::prove_deadline) | 5 s | a frozen database costs a handover 5 s, and the old generation goes on serving |
+/// | [`drain_deadline`](Self::drain_deadline) | 60 s | a 3-minute report on a rotated password is reported as abandoned after 1 min, and ends in peace |
+/// | [`poll`](Self::poll) | 5 min | a secret without a death is looked at every 4:30 to 5:00, 9,000 times a month |
+/// | [`ready_margin`](Self::ready_margin) | 5 s | a token that dies in 4 s makes the service unready |
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    settings: Settings,
+    clock: Clock,
+    traps: Traps,
+}
+
+impl Builder {
+    /// How long one answer of a provider may take. Default 30 s.
+    #[must_use]
+    pub fn fetch_deadline(mut self, deadline: Duration) -> Self {
+        self.settings.fetch_deadline = deadline;
+        self
+    }
+
+    /// How long `provide`, `pool` and `rotate_now` wait for what passes. Default 30 s.
+    #[must_use]
+    pub fn start_deadline(mut self, deadline: Duration) -> Self {
+        self.settings.start_deadline = deadline;
+        self
+    }
+
+    /// How long one log-in and its probe may take. Default 5 s.
+    #[must_use]
+    pub fn prove_deadline(mut self, deadline: Duration) -> Self {
+        self.settings.prove_deadline = deadline;
+        self
+    }
+
+    /// How long an old generation may take to drain before it is reported. Default 60 s. Nothing is cut then.
+    #[must_use]
+    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+        self.settings.drain = deadline;
+        self
+    }
+
+    /// How often a lease without a death is looked at. Default 5 min, less up to 10 % jitter.
+    #[must_use]
+    pub fn poll(mut self, every: Duration) -> Self {
+        self.settings.poll = every;
+        self
+    }
+
+    /// How much life a credential must have left for the service to count as ready. Default 5 s.
+    #[must_use]
+    pub fn ready_margin(mut self, margin: Duration) -> Self {
+        self.settings.ready_margin = margin;
+        self
+    }
+
+    #[doc(hidden)]
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn testing(mut self, clock: crate::testing::MovedClock, traps: crate::testing::Traps) -> Self {
+        self.clock = Clock::moved(clock);
+        self.traps = traps;
+        self
+    }
+
+    /// Starts the supervisor.
+    ///
+    /// # Errors
+    /// When a duration is zero or longer than a day, or a poll is shorter than a second; the message names it.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, as `tokio::spawn` does.
+    pub fn start(self) -> Result<Supervisor, Error> {
+        let settings = &self.settings;
+        for (field, value, least) in [
+            ("fetch_deadline", settings.fetch_deadline, Duration::from_millis(1)),
+            ("start_deadline", settings.start_deadline, Duration::from_millis(1)),
+            ("prove_deadline", settings.prove_deadline, Duration::from_millis(1)),
+            ("drain_deadline", settings.drain, Duration::from_millis(1)),
+            ("poll", settings.poll, Duration::from_secs(1)),
+            ("ready_margin", settings.ready_margin, Duration::ZERO),
+        ] {
+            if value < least || value > LONGEST {
+                let problem = format!(
+                    "{} cannot be right; give between {} and 1day",
+                    humantime::format_duration(value),
+                    humantime::format_duration(least)
+                );
+                return Err(Error::invalid(field, problem));
+            }
+        }
+        Ok(self.start_with_defaults())
+    }
+
+    pub(super) fn start_with_defaults(self) -> Supervisor {
+        Supervisor::with(Context { settings: self.settings, clock: self.clock, events: EventHub::default(), traps: self.traps })
+    }
+}

@@ -1,0 +1,131 @@
+//! What happens, told to whoever listens, never waiting for them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use crate::error::{Fault, ProviderError};
+use crate::rotation::{HandoverReport, RotationReport};
+
+/// How many events a slow reader may lag behind before it misses some.
+const KEPT: usize = 1_024;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A rotation ended.
+    Rotated(RotationReport),
+    /// A pool serves a new generation.
+    HandedOver(HandoverReport),
+    /// The database refused a pool's credential.
+    Refused {
+        /// The pool.
+        pool: Arc<str>,
+        /// The generation that ended so.
+        generation: u64,
+        /// What the database said.
+        fault: Fault,
+    },
+    /// A provider had no lease to give; what is held goes on serving.
+    FetchFailed {
+        /// The provider.
+        provider: Arc<str>,
+        /// Why.
+        error: ProviderError,
+    },
+    /// A lease could not be proved; what is served goes on.
+    ProofFailed {
+        /// The pool.
+        pool: Arc<str>,
+        /// Why.
+        fault: Fault,
+    },
+    /// The last session of an old generation is gone.
+    Drained {
+        /// The pool.
+        pool: Arc<str>,
+        /// The old generation.
+        generation: u64,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Sessions of an old generation outlive its drain deadline. They are not cut.
+    DrainAbandoned {
+        /// The pool.
+        pool: Arc<str>,
+        /// The old generation.
+        generation: u64,
+        /// How many sessions it has.
+        sessions: u32,
+    },
+    /// An actor of the library failed and was started again.
+    Restarted {
+        /// The provider or pool whose actor it was.
+        actor: Arc<str>,
+    },
+    /// This reader was slow; so many events were dropped for it.
+    Missed(u64),
+}
+
+/// A reader of events.
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    /// The next event; `None` after shutdown.
+    ///
+    /// # Cancel safety
+    /// No event is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Events")
+    }
+}
+
+/// Where events are sent from.
+#[derive(Clone, Debug)]
+pub(crate) struct EventHub(Arc<std::sync::Mutex<Option<broadcast::Sender<Event>>>>);
+
+impl Default for EventHub {
+    fn default() -> Self {
+        Self(Arc::new(std::sync::Mutex::new(Some(broadcast::Sender::new(KEPT)))))
+    }
+}
+
+impl EventHub {
+    /// Tells whoever listens; nobody need.
+    pub(crate) fn send(&self, event: Event) {
+        if let Some(sender) = self.lock().as_ref() {
+            let _ = sender.send(event);
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> Events {
+        let receiver = match self.lock().as_ref() {
+            Some(sender) => sender.subscribe(),
+            // After the end there is nothing to hear.
+            None => broadcast::Sender::new(1).subscribe(),
+        };
+        Events(receiver)
+    }
+
+    /// Readers hear what was sent, then the end.
+    pub(super) fn close(&self) {
+        self.lock().take();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<broadcast::Sender<Event>>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

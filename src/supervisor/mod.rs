@@ -1,0 +1,196 @@
+//! What a service embeds: registration, status, events, rotation on demand, shutdown in order.
+
+mod builder;
+mod events;
+mod readiness;
+mod registry;
+mod rotate;
+mod settings;
+mod shutdown;
+mod start;
+mod status;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use builder::Builder;
+pub use events::{Event, Events};
+pub use readiness::Readiness;
+pub use shutdown::{Abandoned, ShutdownReport};
+pub use start::ProviderRef;
+pub use status::{DrainStatus, PoolStatus, ProviderStatus, Status};
+
+pub(crate) use events::EventHub;
+pub(crate) use settings::Context;
+
+use crate::actor::Root;
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::pool::PoolFactory;
+use crate::provider::Provider;
+use crate::rotation::RotationReport;
+use registry::Registry;
+
+/// Owns providers and pools, and keeps them alive through every rotation. Clones are the same supervisor.
+///
+/// Dropping it does nothing: what was registered lives until it is removed or [`shutdown`](Self::shutdown) is called.
+///
+/// ```
+/// use claviger::{Login, Supervisor, fixed};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
+/// let supervisor = Supervisor::start();
+/// let login = supervisor.provide("orders-login", fixed(Login::new("orders", "s3cret"))).await?;
+/// assert_eq!(login.name(), "orders-login");
+/// supervisor.shutdown(std::time::Duration::from_secs(1)).await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Supervisor {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) context: Context,
+    root: Option<Root>,
+    registry: Mutex<Registry>,
+    ended: watch::Sender<Option<ShutdownReport>>,
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Supervisor {
+    /// Starts with the defaults; see [`Builder`] for what they are.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, as `tokio::spawn` does.
+    pub fn start() -> Self {
+        Builder::default().start_with_defaults()
+    }
+
+    /// Other durations than the defaults.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn with(context: Context) -> Self {
+        let root = Root::start(context.clock.clone(), context.events.clone());
+        Self { inner: Arc::new(Inner { context, root, registry: Mutex::default(), ended: watch::Sender::new(None) }) }
+    }
+
+    /// Registers a provider and waits for its first lease.
+    ///
+    /// # Errors
+    /// At once when the name is empty or taken, when the provider says that it cannot work ([`ProviderError::is_transient`](crate::ProviderError::is_transient)
+    /// false), or when its lease lives too short to be handed over. A passing error is tried again until the start deadline (30 s). Nothing
+    /// stays registered then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes the registration back.
+    pub async fn provide<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+        start::provide(&self.inner, name, provider).await
+    }
+
+    /// Registers a provider without waiting for its first lease: its pools are unready until it comes.
+    ///
+    /// # Errors
+    /// When the name is empty or taken, or after shutdown.
+    pub fn provide_eventually<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+        start::provide_eventually(&self.inner, name, provider)
+    }
+
+    /// Registers a pool and waits until a log-in has proved its first lease.
+    ///
+    /// # Errors
+    /// At once when the name is empty or taken, when a size or duration cannot be right, or when the database says that it will not work whatever the
+    /// credential is (no such database, no right to connect). Everything else, a refusal included, is tried again until the start deadline (30 s);
+    /// the error then carries the SQLSTATE. Nothing stays registered then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes the registration back.
+    pub async fn pool<F: PoolFactory>(&self, name: &str, provider: &ProviderRef<F::Secret>, factory: F) -> Result<Handle<F::Pool>, Error> {
+        start::pool(&self.inner, name, provider, factory).await
+    }
+
+    /// Registers a pool without waiting for a proof: the service starts while the database is down. Until the first proof callers wait as long as
+    /// for a session, and [`Handle::current`] answers a closed pool.
+    ///
+    /// # Errors
+    /// When the name is empty or taken, a size or duration cannot be right, or after shutdown.
+    pub fn pool_eventually<F: PoolFactory>(
+        &self,
+        name: &str,
+        provider: &ProviderRef<F::Secret>,
+        factory: F,
+    ) -> Result<Handle<F::Pool>, Error> {
+        start::pool_eventually(&self.inner, name, provider, factory)
+    }
+
+    /// Asks a provider for a *new* credential, never a renewal, and waits until every pool has taken it, or the start deadline (30 s) has passed.
+    /// Calls within a second are one fetch.
+    ///
+    /// # Errors
+    /// When there is no such provider, or it had nothing to give; the held lease goes on serving then.
+    pub async fn rotate_now(&self, provider: &str) -> Result<RotationReport, Error> {
+        rotate::now(&self.inner, provider).await
+    }
+
+    /// Removes a pool: its callers get `PoolClosed`, its sessions are drained. Returns when they are gone or the drain deadline (60 s) has passed.
+    ///
+    /// # Errors
+    /// When there is no such pool.
+    ///
+    /// # Cancel safety
+    /// The removal goes on without the future.
+    pub async fn remove_pool(&self, name: &str) -> Result<(), Error> {
+        shutdown::remove_pool(&self.inner, name).await
+    }
+
+    /// Removes a provider: its leases are released, its background work ends.
+    ///
+    /// # Errors
+    /// When there is no such provider, or it still has pools; the message names them.
+    ///
+    /// # Cancel safety
+    /// The removal goes on without the future.
+    pub async fn remove_provider(&self, name: &str) -> Result<(), Error> {
+        shutdown::remove_provider(&self.inner, name).await
+    }
+
+    /// How everything stands.
+    pub fn status(&self) -> Status {
+        status::of(&self.inner)
+    }
+
+    /// Whether traffic should be sent here: every credential is good and was proved when last looked at. Not a `SELECT 1`.
+    pub fn readiness(&self) -> Readiness {
+        readiness::of(&self.inner)
+    }
+
+    /// What happens from now on. A slow reader misses events, and is told how many; it never slows the supervisor.
+    pub fn events(&self) -> Events {
+        self.inner.context.events.subscribe()
+    }
+
+    /// Ends everything in order, within `bound`: nothing new starts → what runs may end → sessions drain → leases are released → actors stop. A tenth of
+    /// the bound is kept for releases, which happen even where a drain was abandoned. Further calls answer the same report.
+    ///
+    /// # Cancel safety
+    /// The shutdown goes on without the future.
+    pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {
+        shutdown::run(&self.inner, bound).await
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor").field("status", &self.status()).finish()
+    }
+}

@@ -1,0 +1,50 @@
+//! Whether traffic should be sent here.
+
+use super::Inner;
+
+/// Whether traffic should be sent here, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Readiness {
+    /// Whether every credential is good for the ready margin (5 s) and the last proof of every pool passed.
+    pub ready: bool,
+    /// Why not, in words; empty when ready.
+    pub reasons: Vec<String>,
+}
+
+pub(super) fn of(inner: &Inner) -> Readiness {
+    let (providers, pools, closed) = {
+        let registry = inner.lock();
+        (registry.providers(), registry.pools(), registry.is_closed())
+    };
+    let mut reasons = Vec::new();
+    if closed {
+        reasons.push("the supervisor was shut down".to_owned());
+    }
+    let margin = inner.context.settings.ready_margin;
+    for provider in providers {
+        let status = provider.status();
+        if status.revision.is_none() {
+            reasons.push(format!("provider {:?} holds no lease", status.name));
+        } else if status.remaining.is_some_and(|remaining| remaining < margin) {
+            reasons.push(format!("the lease of provider {:?} has less than {} left", status.name, humantime::format_duration(margin)));
+        }
+        if provider.child().is_over_budget() {
+            reasons.push(format!("the actor of provider {:?} keeps failing", status.name));
+        }
+    }
+    for pool in pools {
+        let status = pool.status();
+        if status.generation == 0 {
+            reasons.push(format!("pool {:?} has proved no lease", status.name));
+        } else if status.refused {
+            reasons.push(format!("the database refuses what pool {:?} serves", status.name));
+        } else if !status.serving {
+            reasons.push(format!("the lease that pool {:?} serves has expired", status.name));
+        }
+        if pool.child().is_over_budget() {
+            reasons.push(format!("the actor of pool {:?} keeps failing", status.name));
+        }
+    }
+    Readiness { ready: reasons.is_empty(), reasons }
+}

@@ -1,0 +1,291 @@
+//! What is registered, whatever its types.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::status::{PoolStatus, ProviderStatus};
+use crate::actor::{Child, Slot};
+use crate::error::{Error, ErrorKind};
+use crate::pool::{Keeper, PoolFactory, PoolSlot};
+use crate::provider::{ManualReply, ProviderSlot, spawn_watch};
+
+pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A provider, whatever its secret.
+pub(super) trait ProviderEntry: Send + Sync {
+    fn status(&self) -> ProviderStatus;
+    fn child(&self) -> &Arc<Child>;
+    fn pools(&self) -> Vec<Arc<str>>;
+    fn request(&self, reply: ManualReply);
+    fn next_settled(&self) -> Boxed<()>;
+    fn stop_fetching(&self);
+    fn idle(&self) -> Boxed<()>;
+    /// Releases everything, then closes the provider and stops its actor. Answers how many leases could not be released in time.
+    fn close(&self, deadline: Instant) -> Boxed<usize>;
+}
+
+/// A pool, whatever its kind.
+pub(super) trait PoolEntry: Send + Sync {
+    fn status(&self) -> PoolStatus;
+    fn child(&self) -> &Arc<Child>;
+    fn retire(&self);
+    fn idle(&self) -> Boxed<()>;
+    fn drained(&self) -> Boxed<()>;
+    fn undrained(&self) -> Vec<(u64, u32)>;
+    fn stop(&self) -> Boxed<()>;
+}
+
+pub(super) struct ProviderOf<S: Send + Sync + 'static> {
+    pub(super) slot: Arc<ProviderSlot<S>>,
+    child: Arc<Child>,
+    watch: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<S: Send + Sync + 'static> ProviderOf<S> {
+    pub(super) fn new(slot: Arc<ProviderSlot<S>>) -> Arc<Self> {
+        let watch = spawn_watch(&slot);
+        Arc::new(Self { child: Child::new(Arc::clone(&slot)), slot, watch: Mutex::new(Some(watch)) })
+    }
+}
+
+pub(super) struct PoolOf<F: PoolFactory> {
+    pub(super) slot: Arc<PoolSlot<F>>,
+    child: Arc<Child>,
+}
+
+impl<F: PoolFactory> PoolOf<F> {
+    pub(super) fn new(slot: Arc<PoolSlot<F>>) -> Arc<Self> {
+        Arc::new(Self { child: Child::new(Arc::clone(&slot)), slot })
+    }
+}
+
+/// How long an actor may take to stop. It never waits in a handler, so this is long.
+const STOP: Duration = Duration::from_secs(1);
+
+async fn stop<T: Slot>(slot: Arc<T>, child: Arc<Child>) {
+    child.leave();
+    if let Some(actor) = slot.mailbox().actor() {
+        let _ = actor.stop_and_wait(None, Some(STOP)).await;
+    }
+}
+
+impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
+    fn status(&self) -> ProviderStatus {
+        let pools = self.pools();
+        let now = self.slot.clock().now();
+        let state = self.slot.lock();
+        ProviderStatus {
+            name: Arc::clone(self.slot.name()),
+            revision: state.held.as_ref().map(|held| held.revision().digest()),
+            expires: state.held.as_ref().and_then(|held| held.expiry().wall()),
+            remaining: state.held.as_ref().and_then(|held| held.expiry().remaining(now)),
+            refused: state.held_is_refused(now.mono()),
+            fetching: state.in_flight.is_some(),
+            next_fetch: state.next_fetch_at(now.mono()).map(|at| at.saturating_duration_since(now.mono())),
+            fetches: state.fetches,
+            last_error: state.last_error.clone(),
+            last_rotation: state.last_rotation.clone(),
+            unreleased: state.debts.len(),
+            pools,
+            restarts: self.child.restarts(),
+        }
+    }
+
+    fn child(&self) -> &Arc<Child> {
+        &self.child
+    }
+
+    fn pools(&self) -> Vec<Arc<str>> {
+        self.slot.subscribers().iter().map(|pool| Arc::clone(pool.name())).collect()
+    }
+
+    fn request(&self, reply: ManualReply) {
+        self.slot.note_manual(reply);
+    }
+
+    fn next_settled(&self) -> Boxed<()> {
+        let slot = Arc::clone(&self.slot);
+        Box::pin(async move { slot.next_settled().await })
+    }
+
+    fn stop_fetching(&self) {
+        self.slot.stop_fetching();
+    }
+
+    fn idle(&self) -> Boxed<()> {
+        let slot = Arc::clone(&self.slot);
+        Box::pin(async move { slot.idle().await })
+    }
+
+    fn close(&self, deadline: Instant) -> Boxed<usize> {
+        let (slot, child) = (Arc::clone(&self.slot), Arc::clone(&self.child));
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(async move {
+            slot.stop_fetching();
+            let deadline = tokio::time::Instant::from_std(deadline);
+            let leases = slot.lock().last_debts();
+            let mut left = leases.len();
+            let mut releases = tokio::task::JoinSet::new();
+            for lease in leases {
+                let slot = Arc::clone(&slot);
+                releases.spawn(async move { slot.release(lease).await });
+            }
+            while let Ok(Some(released)) = tokio::time::timeout_at(deadline, releases.join_next()).await {
+                if matches!(released, Ok(true)) {
+                    left -= 1;
+                }
+            }
+            if let Some(watch) = watch {
+                watch.abort();
+            }
+            // A bound that is used up still leaves the provider a moment to let go of what it holds.
+            let closing = slot.clone();
+            let at_least = tokio::time::Instant::now() + Duration::from_millis(100);
+            let task = tokio::spawn(async move { closing.issuer().close().await });
+            let _ = tokio::time::timeout_at(deadline.max(at_least), task).await;
+            stop(slot, child).await;
+            left
+        })
+    }
+}
+
+impl<F: PoolFactory> PoolEntry for PoolOf<F> {
+    fn status(&self) -> PoolStatus {
+        let mut status = Keeper::status(&*self.slot);
+        status.restarts = self.child.restarts();
+        status
+    }
+
+    fn child(&self) -> &Arc<Child> {
+        &self.child
+    }
+
+    fn retire(&self) {
+        self.slot.retire();
+    }
+
+    fn idle(&self) -> Boxed<()> {
+        let slot = Arc::clone(&self.slot);
+        Box::pin(async move { slot.idle().await })
+    }
+
+    fn drained(&self) -> Boxed<()> {
+        let slot = Arc::clone(&self.slot);
+        Box::pin(async move { slot.drained().await })
+    }
+
+    fn undrained(&self) -> Vec<(u64, u32)> {
+        self.slot.undrained()
+    }
+
+    fn stop(&self) -> Boxed<()> {
+        Box::pin(stop(Arc::clone(&self.slot), Arc::clone(&self.child)))
+    }
+}
+
+/// Everything that is registered, by name.
+#[derive(Default)]
+pub(crate) struct Registry {
+    closed: bool,
+    providers: BTreeMap<Arc<str>, Arc<dyn ProviderEntry>>,
+    pools: BTreeMap<Arc<str>, Arc<dyn PoolEntry>>,
+}
+
+impl Registry {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Nothing is registered any more. Answers whether this call closed it.
+    pub(super) fn close(&mut self) -> bool {
+        !std::mem::replace(&mut self.closed, true)
+    }
+
+    pub(super) fn providers(&self) -> Vec<Arc<dyn ProviderEntry>> {
+        self.providers.values().cloned().collect()
+    }
+
+    pub(super) fn pools(&self) -> Vec<Arc<dyn PoolEntry>> {
+        self.pools.values().cloned().collect()
+    }
+
+    pub(super) fn provider(&self, name: &str) -> Result<Arc<dyn ProviderEntry>, Error> {
+        self.check_open()?;
+        self.providers.get(name).cloned().ok_or_else(|| unknown("provider", name, self.providers.keys()))
+    }
+
+    /// Whether a pool of that name may be added.
+    pub(super) fn check_pool(&self, name: &str) -> Result<(), Error> {
+        self.check_open()?;
+        check_name("pool name", name)?;
+        if self.pools.contains_key(name) {
+            return Err(Error::new(
+                ErrorKind::AlreadyRegistered,
+                format!("a pool named {name:?} exists; choose another name, or remove it first"),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_provider(&self, name: &str) -> Result<(), Error> {
+        self.check_open()?;
+        check_name("provider name", name)?;
+        if self.providers.contains_key(name) {
+            return Err(Error::new(
+                ErrorKind::AlreadyRegistered,
+                format!("a provider named {name:?} exists; choose another name, or remove it first"),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_provider(&mut self, name: Arc<str>, entry: Arc<dyn ProviderEntry>) {
+        self.providers.insert(name, entry);
+    }
+
+    pub(super) fn add_pool(&mut self, name: Arc<str>, entry: Arc<dyn PoolEntry>) {
+        self.pools.insert(name, entry);
+    }
+
+    pub(super) fn take_pool(&mut self, name: &str) -> Result<Arc<dyn PoolEntry>, Error> {
+        self.check_open()?;
+        self.pools.remove(name).ok_or_else(|| unknown("pool", name, self.pools.keys()))
+    }
+
+    pub(super) fn take_provider(&mut self, name: &str) -> Result<Arc<dyn ProviderEntry>, Error> {
+        let pools = self.provider(name)?.pools();
+        if !pools.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InUse,
+                format!("provider {name:?} serves the pools {}; remove them first", pools.join(", ")),
+            ));
+        }
+        self.providers.remove(name).ok_or_else(|| unknown("provider", name, self.providers.keys()))
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.closed { Err(Error::shut_down()) } else { Ok(()) }
+    }
+}
+
+fn unknown<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n Arc<str>>) -> Error {
+    let known = known.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() { "none is".to_owned() } else { format!("registered: {known}") };
+    Error::new(ErrorKind::NotRegistered, format!("no {what} is named {name:?}; {known}"))
+}
+
+/// Names appear in logs, spans and metrics.
+fn check_name(field: &str, name: &str) -> Result<(), Error> {
+    if name.trim().is_empty() {
+        return Err(Error::invalid(field, "is empty; give a name to find it by in logs and traces"));
+    }
+    if name.len() > 200 || name.chars().any(char::is_control) {
+        return Err(Error::invalid(field, "is longer than 200 bytes or has control characters; give a short printable name"));
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! A rotation on demand.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::Inner;
+use crate::error::{Error, ProviderError, ProviderErrorKind};
+use crate::rotation::RotationReport;
+
+pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport, Error> {
+    let provider = inner.lock().provider(name)?;
+    let (reply, answer) = oneshot::channel();
+    provider.request(reply);
+    let patience = inner.context.settings.start_deadline;
+    let deadline = tokio::time::Instant::now() + inner.context.settings.fetch_deadline + patience;
+    let rotation = match tokio::time::timeout_at(deadline, answer).await {
+        Ok(Ok(Ok(rotation))) => rotation,
+        Ok(Ok(Err(error))) => return Err(Error::from_provider_asked(name, error)),
+        Ok(Err(_)) => return Err(Error::shut_down()),
+        Err(_) => {
+            let error = ProviderError::new(ProviderErrorKind::TimedOut, "the provider has not answered yet");
+            return Err(Error::from_provider_asked(name, error));
+        }
+    };
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        let settled = provider.next_settled();
+        if rotation.is_closed() {
+            break;
+        }
+        // A lost wake-up would cost no more than this.
+        let look = tokio::time::Instant::now() + crate::actor::HEARTBEAT;
+        let _ = tokio::time::timeout_at(deadline.min(look), settled).await;
+        if tokio::time::Instant::now() >= deadline {
+            break;
+        }
+    }
+    Ok(rotation.report(inner.context.clock.now()))
+}

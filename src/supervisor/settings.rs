@@ -1,0 +1,52 @@
+//! The durations that a supervisor goes by, and what its parts share.
+
+use std::time::Duration;
+
+use super::EventHub;
+use crate::clock::Clock;
+
+#[cfg(feature = "testing")]
+pub(crate) use crate::testing::Traps;
+
+/// Nothing to fall into outside of tests.
+#[cfg(not(feature = "testing"))]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traps;
+
+#[cfg(not(feature = "testing"))]
+impl Traps {
+    #[inline]
+    pub(crate) fn spring(&self, _actor: &str, _step: &str) {}
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) fetch_deadline: Duration,
+    pub(crate) start_deadline: Duration,
+    pub(crate) prove_deadline: Duration,
+    pub(crate) drain: Duration,
+    pub(crate) poll: Duration,
+    pub(crate) ready_margin: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            fetch_deadline: Duration::from_secs(30),
+            start_deadline: Duration::from_secs(30),
+            prove_deadline: Duration::from_secs(5),
+            drain: Duration::from_secs(60),
+            poll: Duration::from_secs(300),
+            ready_margin: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What every part of a supervisor shares.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) events: EventHub,
+    pub(crate) traps: Traps,
+}

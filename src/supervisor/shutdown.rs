@@ -1,0 +1,178 @@
+//! Ending things in order: all of them, one pool, one provider.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Inner;
+use super::registry::{PoolEntry, ProviderEntry};
+use crate::error::Error;
+
+/// What a shutdown had to leave behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Whether nothing was left behind.
+    pub clean: bool,
+    /// Generations whose sessions were not all returned in time. They are not cut; they end with the process.
+    pub abandoned: Vec<Abandoned>,
+    /// Providers whose fetch or pools whose proof was still running.
+    pub unfinished: Vec<Arc<str>>,
+    /// Providers with the number of leases that they did not release in time. Those die by themselves.
+    pub unreleased: Vec<(Arc<str>, usize)>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A generation whose sessions were not all returned in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Abandoned {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The generation.
+    pub generation: u64,
+    /// How many sessions it had left.
+    pub sessions: u32,
+}
+
+pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
+    let mut ended = inner.ended.subscribe();
+    if inner.lock().close() {
+        let task = Arc::clone(inner);
+        tokio::spawn(async move {
+            let report = all(&task, bound).await;
+            task.ended.send_replace(Some(report));
+            task.context.events.close();
+        });
+    }
+    match ended.wait_for(Option::is_some).await.map(|report| report.clone()) {
+        Ok(Some(report)) => report,
+        // The sender lives in `inner`, which we hold.
+        Ok(None) | Err(_) => {
+            ShutdownReport { clean: false, abandoned: Vec::new(), unfinished: Vec::new(), unreleased: Vec::new(), took: Duration::ZERO }
+        }
+    }
+}
+
+async fn all(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
+    let began = inner.context.clock.mono();
+    let end = began + bound;
+    // A tenth is kept for releases.
+    let drained_by = began + bound.mul_f64(0.9);
+    let (providers, pools) = {
+        let registry = inner.lock();
+        (registry.providers(), registry.pools())
+    };
+    for provider in &providers {
+        provider.stop_fetching();
+    }
+    // Callers get `PoolClosed` from here on; what runs may end.
+    for pool in &pools {
+        pool.retire();
+    }
+    let mut unfinished = Vec::new();
+    for provider in &providers {
+        if by(drained_by, provider.idle()).await.is_none() {
+            unfinished.push(provider.status().name);
+        }
+    }
+    for pool in &pools {
+        if by(drained_by, pool.idle()).await.is_none() {
+            unfinished.push(pool.status().name);
+        }
+    }
+    let mut abandoned = Vec::new();
+    for pool in &pools {
+        if by(drained_by, pool.drained()).await.is_none() {
+            let name = pool.status().name;
+            abandoned.extend(pool.undrained().into_iter().map(|(generation, sessions)| Abandoned {
+                pool: Arc::clone(&name),
+                generation,
+                sessions,
+            }));
+        }
+    }
+    let closing: Vec<_> = providers.iter().map(|provider| (provider.status().name, tokio::spawn(provider.close(end)))).collect();
+    let mut unreleased = Vec::new();
+    for (name, closed) in closing {
+        match closed.await {
+            Ok(0) => {}
+            Ok(left) => unreleased.push((name, left)),
+            Err(_) => unreleased.push((name, 1)),
+        }
+    }
+    for pool in &pools {
+        pool.stop().await;
+    }
+    if let Some(root) = &inner.root {
+        root.stop(Duration::from_secs(1)).await;
+    }
+    let report = ShutdownReport {
+        clean: abandoned.is_empty() && unfinished.is_empty() && unreleased.is_empty(),
+        abandoned,
+        unfinished,
+        unreleased,
+        took: inner.context.clock.mono().saturating_duration_since(began),
+    };
+    tracing::info!(clean = report.clean, took = ?report.took, "shut down");
+    report
+}
+
+/// The outcome, if it comes in time.
+async fn by<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(deadline.into(), outcome).await.ok()
+}
+
+pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
+    let pool = inner.lock().take_pool(name)?;
+    pool.retire();
+    let patience = inner.context.clock.mono() + inner.context.settings.drain;
+    let _ = tokio::spawn(end_pool(pool, patience)).await;
+    Ok(())
+}
+
+async fn end_pool(pool: Arc<dyn PoolEntry>, patience: Instant) {
+    let _ = by(patience, pool.idle()).await;
+    if by(patience, pool.drained()).await.is_some() {
+        pool.stop().await;
+    } else {
+        // Its actor goes on until the last session has returned.
+        tokio::spawn(async move {
+            pool.drained().await;
+            pool.stop().await;
+        });
+    }
+}
+
+pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
+    let provider = inner.lock().take_provider(name)?;
+    let settings = inner.context.settings.clone();
+    let clock = inner.context.clock.clone();
+    let _ = tokio::spawn(end_provider(provider, clock.mono() + settings.fetch_deadline)).await;
+    Ok(())
+}
+
+async fn end_provider(provider: Arc<dyn ProviderEntry>, deadline: Instant) {
+    provider.stop_fetching();
+    let _ = by(deadline, provider.idle()).await;
+    provider.close(deadline).await;
+}
+
+/// As [`remove_pool`], for a caller that cannot wait: the root actor sees to it.
+pub(super) fn give_up_pool(inner: &Arc<Inner>, name: &str) {
+    let taken = inner.lock().take_pool(name);
+    if let (Ok(pool), Some(root)) = (taken, &inner.root) {
+        pool.retire();
+        let patience = inner.context.clock.mono() + inner.context.settings.drain;
+        root.run(Box::pin(end_pool(pool, patience)));
+    }
+}
+
+/// As [`remove_provider`], for a caller that cannot wait: the root actor sees to it.
+pub(super) fn give_up_provider(inner: &Arc<Inner>, name: &str) {
+    let taken = inner.lock().take_provider(name);
+    if let (Ok(provider), Some(root)) = (taken, &inner.root) {
+        let deadline = inner.context.clock.mono() + inner.context.settings.fetch_deadline;
+        root.run(Box::pin(end_provider(provider, deadline)));
+    }
+}

@@ -1,0 +1,241 @@
+//! Registration: in the caller's task, so that the supervisor waits for nobody.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf};
+use super::{Inner, shutdown};
+use crate::error::{Error, Fault, FaultKind, ProviderError, ProviderErrorKind};
+use crate::handle::Handle;
+use crate::pool::{PoolFactory, PoolSlot, Terms};
+use crate::provider::{Issuer, Provider, ProviderSlot, schedule};
+
+/// A registered provider: what pools are given. Clones are the same provider.
+pub struct ProviderRef<S: Send + Sync + 'static> {
+    slot: Arc<ProviderSlot<S>>,
+    owner: Arc<Inner>,
+}
+
+impl<S: Send + Sync + 'static> ProviderRef<S> {
+    /// The name it was registered under.
+    pub fn name(&self) -> &str {
+        self.slot.name()
+    }
+}
+
+impl<S: Send + Sync + 'static> Clone for ProviderRef<S> {
+    fn clone(&self) -> Self {
+        Self { slot: Arc::clone(&self.slot), owner: Arc::clone(&self.owner) }
+    }
+}
+
+impl<S: Send + Sync + 'static> fmt::Debug for ProviderRef<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ProviderRef").field(&self.slot.name()).finish()
+    }
+}
+
+pub(super) fn provide_eventually<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+    let root = inner.root.clone().ok_or_else(Error::shut_down)?;
+    let mut registry = inner.lock();
+    registry.check_provider(name)?;
+    let name: Arc<str> = name.into();
+    let issuer: Arc<dyn Issuer<P::Secret>> = Arc::new(provider);
+    let slot = Arc::new(ProviderSlot::new(Arc::clone(&name), issuer, inner.context.clone()));
+    let entry = ProviderOf::new(Arc::clone(&slot));
+    root.adopt(Arc::clone(entry.child()));
+    registry.add_provider(name, entry);
+    Ok(ProviderRef { slot, owner: Arc::clone(inner) })
+}
+
+pub(super) async fn provide<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+    let provided = provide_eventually(inner, name, provider)?;
+    let mut guard = TakeBack::new(inner, Registered::Provider(name.to_owned()));
+    let patience = inner.context.settings.start_deadline;
+    let first = async {
+        loop {
+            let settled = provided.slot.next_settled();
+            {
+                let state = provided.slot.lock();
+                if let Some(held) = &state.held {
+                    let now = provided.slot.clock().now();
+                    let short = schedule::too_short(held, now, inner.context.settings.poll);
+                    return short.map_or(Ok(()), |problem| Err(ProviderError::new(ProviderErrorKind::Misconfigured, problem)));
+                }
+                if let Some(error) = state.last_error.as_ref().filter(|error| !error.is_transient()) {
+                    return Err(error.clone());
+                }
+                if state.closing {
+                    return Err(ProviderError::new(ProviderErrorKind::Other, "removed or shut down while it started"));
+                }
+            }
+            settled.await;
+        }
+    };
+    match tokio::time::timeout(patience, first).await {
+        Ok(Ok(())) => {
+            guard.keep();
+            Ok(provided)
+        }
+        Ok(Err(error)) => {
+            guard.take_back().await;
+            Err(Error::from_provider(name, None, error))
+        }
+        Err(_) => {
+            let error = provided.slot.lock().last_error.clone();
+            guard.take_back().await;
+            let error = error.unwrap_or_else(|| ProviderError::new(ProviderErrorKind::TimedOut, "the provider has not answered yet"));
+            Err(Error::from_provider(name, Some(patience), error))
+        }
+    }
+}
+
+fn register<F: PoolFactory>(
+    inner: &Arc<Inner>,
+    name: &str,
+    provider: &ProviderRef<F::Secret>,
+    factory: F,
+) -> Result<Arc<PoolSlot<F>>, Error> {
+    let root = inner.root.clone().ok_or_else(Error::shut_down)?;
+    if !Arc::ptr_eq(inner, &provider.owner) {
+        return Err(Error::invalid("provider", "belongs to another supervisor; give one that this supervisor provides"));
+    }
+    check_terms(&factory.terms())?;
+    let mut registry = inner.lock();
+    registry.check_pool(name)?;
+    registry.provider(provider.name())?;
+    let name: Arc<str> = name.into();
+    let slot = PoolSlot::new(Arc::clone(&name), factory, Arc::clone(&provider.slot), inner.context.clone());
+    let subscriber: Arc<dyn crate::provider::Subscriber> = Arc::<PoolSlot<F>>::clone(&slot);
+    provider.slot.subscribe(Arc::downgrade(&subscriber));
+    let entry = PoolOf::new(Arc::clone(&slot));
+    root.adopt(Arc::clone(entry.child()));
+    registry.add_pool(name, entry);
+    Ok(slot)
+}
+
+pub(super) fn pool_eventually<F: PoolFactory>(
+    inner: &Arc<Inner>,
+    name: &str,
+    provider: &ProviderRef<F::Secret>,
+    factory: F,
+) -> Result<Handle<F::Pool>, Error> {
+    let slot = register(inner, name, provider, factory)?;
+    Ok(Handle::supervised(Arc::clone(slot.shared())))
+}
+
+pub(super) async fn pool<F: PoolFactory>(
+    inner: &Arc<Inner>,
+    name: &str,
+    provider: &ProviderRef<F::Secret>,
+    factory: F,
+) -> Result<Handle<F::Pool>, Error> {
+    let slot = register(inner, name, provider, factory)?;
+    let mut guard = TakeBack::new(inner, Registered::Pool(name.to_owned()));
+    let patience = inner.context.settings.start_deadline;
+    let first = async {
+        loop {
+            let settled = slot.next_settled();
+            {
+                let state = slot.lock();
+                if state.serving.is_some() {
+                    return Ok(());
+                }
+                if let Some(fault) = state.last_fault.as_ref().filter(|fault| !fault.is_transient()) {
+                    return Err(fault.clone());
+                }
+                if state.closing {
+                    return Err(Fault::new(FaultKind::Other, "removed or shut down while it started"));
+                }
+            }
+            settled.await;
+        }
+    };
+    match tokio::time::timeout(patience, first).await {
+        Ok(Ok(())) => {
+            guard.keep();
+            Ok(Handle::supervised(Arc::clone(slot.shared())))
+        }
+        Ok(Err(fault)) => {
+            guard.take_back().await;
+            Err(Error::from_pool(name, None, fault))
+        }
+        Err(_) => {
+            let fault = slot.lock().last_fault.clone();
+            guard.take_back().await;
+            match fault {
+                Some(fault) => Err(Error::from_pool(name, Some(patience), fault)),
+                None => {
+                    let error = provider.slot.lock().last_error.clone();
+                    let error =
+                        error.unwrap_or_else(|| ProviderError::new(ProviderErrorKind::TimedOut, "the provider has not answered yet"));
+                    Err(Error::from_provider(provider.name(), Some(patience), error))
+                }
+            }
+        }
+    }
+}
+
+fn check_terms(terms: &Terms) -> Result<(), Error> {
+    const MOST: u32 = 10_000;
+    if terms.max_sessions == 0 || terms.max_sessions > MOST {
+        return Err(Error::invalid("max_connections", format!("{} cannot be right; give between 1 and {MOST}", terms.max_sessions)));
+    }
+    if terms.warm_sessions > terms.max_sessions {
+        return Err(Error::invalid(
+            "min_connections",
+            format!("{} is more than max_connections, {}; give at most that", terms.warm_sessions, terms.max_sessions),
+        ));
+    }
+    if terms.overlap == 0 || terms.overlap > terms.max_sessions {
+        return Err(Error::invalid(
+            "overlap",
+            format!("{} cannot be right; give between 1 and max_connections, {}", terms.overlap, terms.max_sessions),
+        ));
+    }
+    if terms.acquire_timeout.is_zero() || terms.acquire_timeout.as_secs() > 24 * 3_600 {
+        let given = humantime::format_duration(terms.acquire_timeout);
+        return Err(Error::invalid("acquire_timeout", format!("{given} cannot be right; give between 1ms and 1day")));
+    }
+    Ok(())
+}
+
+enum Registered {
+    Provider(String),
+    Pool(String),
+}
+
+/// Takes a registration back when its start failed, or when the caller gave it up.
+struct TakeBack<'s> {
+    inner: &'s Arc<Inner>,
+    what: Option<Registered>,
+}
+
+impl<'s> TakeBack<'s> {
+    fn new(inner: &'s Arc<Inner>, what: Registered) -> Self {
+        Self { inner, what: Some(what) }
+    }
+
+    fn keep(&mut self) {
+        self.what = None;
+    }
+
+    async fn take_back(&mut self) {
+        match self.what.take() {
+            Some(Registered::Provider(name)) => drop(shutdown::remove_provider(self.inner, &name).await),
+            Some(Registered::Pool(name)) => drop(shutdown::remove_pool(self.inner, &name).await),
+            None => {}
+        }
+    }
+}
+
+impl Drop for TakeBack<'_> {
+    /// The caller dropped the future: what it had registered is asked to go, by those who can wait for it.
+    fn drop(&mut self) {
+        match self.what.take() {
+            Some(Registered::Provider(name)) => shutdown::give_up_provider(self.inner, &name),
+            Some(Registered::Pool(name)) => shutdown::give_up_pool(self.inner, &name),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! How everything stands, for people and probes.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::Inner;
+use crate::error::{Fault, ProviderError};
+use crate::rotation::{HandoverReport, RotationReport};
+
+/// How everything stands. Never carries a secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// Every provider, by name.
+    pub providers: Vec<ProviderStatus>,
+    /// Every pool, by name.
+    pub pools: Vec<PoolStatus>,
+    /// Whether shutdown was called.
+    pub shutting_down: bool,
+}
+
+/// How a provider stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProviderStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The digest of the held lease's revision; `None` when no lease is held.
+    pub revision: Option<String>,
+    /// When the held lease dies, if it does.
+    pub expires: Option<SystemTime>,
+    /// How much life it has left, by the more pessimistic clock.
+    pub remaining: Option<Duration>,
+    /// Whether the database refuses the held revision at present.
+    pub refused: bool,
+    /// Whether a fetch runs.
+    pub fetching: bool,
+    /// In how long the issuer is asked again.
+    pub next_fetch: Option<Duration>,
+    /// How often the issuer was asked.
+    pub fetches: u64,
+    /// Why the last attempt failed; `None` after one that worked.
+    pub last_error: Option<ProviderError>,
+    /// The last rotation that ended.
+    pub last_rotation: Option<RotationReport>,
+    /// Leases that are still to be released.
+    pub unreleased: usize,
+    /// The pools that take its leases.
+    pub pools: Vec<Arc<str>>,
+    /// How often its actor was started again.
+    pub restarts: u64,
+}
+
+/// How a pool stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where its leases come from.
+    pub provider: Arc<str>,
+    /// What it serves: 1, 2, 3 …; 0 before the first proof.
+    pub generation: u64,
+    /// Whether callers are served without restriction.
+    pub serving: bool,
+    /// Whether the database refuses what is served.
+    pub refused: bool,
+    /// The digest of the served revision.
+    pub revision: Option<String>,
+    /// When the served lease dies, if it does.
+    pub expires: Option<SystemTime>,
+    /// When it was proved last.
+    pub proved: Option<SystemTime>,
+    /// Sessions of the served generation, busy, idle and being opened.
+    pub sessions: u32,
+    /// Callers that moved over from a generation which ended while they waited for one of its sessions.
+    pub moved: u64,
+    /// Old generations that still have sessions.
+    pub draining: Vec<DrainStatus>,
+    /// The last handover, with the time of each step.
+    pub last_handover: Option<HandoverReport>,
+    /// Why the last proof failed; `None` after one that worked.
+    pub last_fault: Option<Fault>,
+    /// In how long the held lease is proved, if that is awaited.
+    pub next_proof: Option<Duration>,
+    /// How often its actor was started again.
+    pub restarts: u64,
+}
+
+/// An old generation that still has sessions.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DrainStatus {
+    /// Its number.
+    pub generation: u64,
+    /// How many sessions it has.
+    pub sessions: u32,
+    /// Whether its drain deadline has passed.
+    pub abandoned: bool,
+}
+
+pub(super) fn of(inner: &Inner) -> Status {
+    let (providers, pools, shutting_down) = {
+        let registry = inner.lock();
+        (registry.providers(), registry.pools(), registry.is_closed())
+    };
+    Status {
+        providers: providers.iter().map(|provider| provider.status()).collect(),
+        pools: pools.iter().map(|pool| pool.status()).collect(),
+        shutting_down,
+    }
+}

@@ -1,0 +1,229 @@
+//! A kind of pool that does as a script says.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use claviger::{Fault, FaultKind, Login, PoolFactory, Terms};
+use tokio::sync::{Notify, watch};
+
+struct State {
+    terms: Terms,
+    accepted: Option<Vec<String>>,
+    script: VecDeque<Fault>,
+    proofs: Vec<(String, bool)>,
+    opened: Vec<ScriptedPool>,
+    in_place: bool,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    stalled: watch::Sender<bool>,
+}
+
+/// Makes [`ScriptedPool`]s. Accepts every password unless told otherwise. Clones share the script.
+#[derive(Clone)]
+pub struct ScriptedPools {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for ScriptedPools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScriptedPools").finish_non_exhaustive()
+    }
+}
+
+impl ScriptedPools {
+    /// Pools of at most so many sessions.
+    pub fn new(max_sessions: u32) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                state: Mutex::new(State {
+                    terms: Terms::new(max_sessions),
+                    accepted: None,
+                    script: VecDeque::new(),
+                    proofs: Vec::new(),
+                    opened: Vec::new(),
+                    in_place: true,
+                }),
+                stalled: watch::Sender::new(false),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The database takes these passwords and refuses all others with 28P01.
+    pub fn accept_only<T: Into<String>>(&self, passwords: impl IntoIterator<Item = T>) {
+        self.lock().accepted = Some(passwords.into_iter().map(Into::into).collect());
+    }
+
+    /// The next `times` proofs end so.
+    pub fn fail_next(&self, times: usize, fault: Fault) {
+        let mut state = self.lock();
+        state.script.extend(std::iter::repeat_with(|| fault.clone()).take(times));
+    }
+
+    /// No pool can be refitted in place from now on.
+    pub fn never_in_place(&self) {
+        self.lock().in_place = false;
+    }
+
+    /// Proofs hang from now on.
+    pub fn stall(&self) {
+        self.inner.stalled.send_replace(true);
+    }
+
+    /// Proofs that hang go on.
+    pub fn resume(&self) {
+        self.inner.stalled.send_replace(false);
+    }
+
+    /// Every proof so far: the password, and whether it was accepted.
+    pub fn proofs(&self) -> Vec<(String, bool)> {
+        self.lock().proofs.clone()
+    }
+
+    /// How many proofs were refused.
+    pub fn refused(&self) -> usize {
+        self.lock().proofs.iter().filter(|(_, accepted)| !accepted).count()
+    }
+
+    /// Every pool that was opened, in order.
+    pub fn opened(&self) -> Vec<ScriptedPool> {
+        self.lock().opened.clone()
+    }
+
+    fn pool(password: &str) -> ScriptedPool {
+        ScriptedPool {
+            inner: Arc::new(PoolInner {
+                password: Mutex::new(password.to_owned()),
+                closed: AtomicBool::new(false),
+                sessions: AtomicU32::new(0),
+                returned: Notify::new(),
+            }),
+        }
+    }
+
+    fn refusal() -> Fault {
+        Fault::new(FaultKind::Refused, "password authentication failed for user \"app\"").with_code("28P01")
+    }
+}
+
+struct PoolInner {
+    password: Mutex<String>,
+    closed: AtomicBool,
+    sessions: AtomicU32,
+    returned: Notify,
+}
+
+/// A pool without a database.
+#[derive(Clone)]
+pub struct ScriptedPool {
+    inner: Arc<PoolInner>,
+}
+
+impl std::fmt::Debug for ScriptedPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScriptedPool").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl ScriptedPool {
+    /// The password that new sessions log in with.
+    pub fn password(&self) -> String {
+        self.inner.password.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::Acquire)
+    }
+
+    /// A session; the pool has not drained before it is dropped.
+    pub fn session(&self) -> Session {
+        self.inner.sessions.fetch_add(1, Ordering::AcqRel);
+        Session { pool: self.clone() }
+    }
+}
+
+/// A session of a [`ScriptedPool`].
+#[derive(Debug)]
+pub struct Session {
+    pool: ScriptedPool,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.pool.inner.sessions.fetch_sub(1, Ordering::AcqRel);
+        self.pool.inner.returned.notify_waiters();
+    }
+}
+
+impl PoolFactory for ScriptedPools {
+    type Secret = Login;
+    type Pool = ScriptedPool;
+
+    fn terms(&self) -> Terms {
+        self.lock().terms.clone()
+    }
+
+    fn vacant(&self) -> ScriptedPool {
+        let pool = Self::pool("");
+        pool.inner.closed.store(true, Ordering::Release);
+        pool
+    }
+
+    async fn prove(&self, login: &Login) -> Result<(), Fault> {
+        let mut stalled = self.inner.stalled.subscribe();
+        let _ = stalled.wait_for(|stalled| !stalled).await;
+        let mut state = self.lock();
+        let password = login.expose_password().to_owned();
+        let outcome = match state.script.pop_front() {
+            Some(fault) => Err(fault),
+            None if state.accepted.as_ref().is_some_and(|accepted| !accepted.contains(&password)) => Err(Self::refusal()),
+            None => Ok(()),
+        };
+        state.proofs.push((password, outcome.is_ok()));
+        outcome
+    }
+
+    fn open(&self, login: &Login) -> Result<ScriptedPool, Fault> {
+        let pool = Self::pool(login.expose_password());
+        self.lock().opened.push(pool.clone());
+        Ok(pool)
+    }
+
+    async fn warm(&self, _: &ScriptedPool, sessions: u32) -> Result<u32, Fault> {
+        Ok(sessions)
+    }
+
+    fn refit(&self, pool: &ScriptedPool, _: &Login, new: &Login) -> bool {
+        let in_place = self.lock().in_place;
+        if in_place {
+            *pool.inner.password.lock().unwrap_or_else(PoisonError::into_inner) = new.expose_password().to_owned();
+        }
+        in_place
+    }
+
+    async fn drain(&self, pool: ScriptedPool) {
+        pool.inner.closed.store(true, Ordering::Release);
+        loop {
+            let returned = pool.inner.returned.notified();
+            if pool.inner.sessions.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            returned.await;
+        }
+    }
+
+    fn sessions(&self, pool: &ScriptedPool) -> u32 {
+        pool.inner.sessions.load(Ordering::Acquire)
+    }
+
+    fn classify(&self, error: &(dyn std::error::Error + 'static)) -> FaultKind {
+        error.downcast_ref::<Fault>().map_or(FaultKind::Other, Fault::kind)
+    }
+}

@@ -1,0 +1,250 @@
+//! A provider that does as a script says.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use claviger::{Expiry, FetchRequest, Hints, Lease, Login, Provider, ProviderError, Revision, Sessions, Trigger};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// One fetch, as the provider saw it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Call {
+    /// Why.
+    pub trigger: Trigger,
+    /// When, by tokio's clock.
+    pub at: Instant,
+    /// The revisions said to be refused.
+    pub refused: Vec<Revision>,
+}
+
+enum Step {
+    Fail(ProviderError),
+    Panic,
+    Answer(Lease<Login>),
+}
+
+struct State {
+    version: u32,
+    life: Option<Duration>,
+    sessions: Sessions,
+    refresh_after: Option<Duration>,
+    mint_each: bool,
+    script: VecDeque<Step>,
+    calls: Vec<Call>,
+    released: Vec<Revision>,
+    release_failures: u32,
+    closed: u32,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    stalled: watch::Sender<bool>,
+    hinted: Notify,
+}
+
+/// A provider of user `app` with the passwords `password-1`, `password-2` …, which are also the revisions' numbers. Clones share the script.
+#[derive(Clone)]
+pub struct ScriptedProvider {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for ScriptedProvider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScriptedProvider").finish_non_exhaustive()
+    }
+}
+
+impl Default for ScriptedProvider {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ScriptedProvider {
+    /// Holds `password-1`, which lives for ever and whose sessions are drained.
+    pub fn new() -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                state: Mutex::new(State {
+                    version: 1,
+                    life: None,
+                    sessions: Sessions::Drain,
+                    refresh_after: None,
+                    mint_each: false,
+                    script: VecDeque::new(),
+                    calls: Vec::new(),
+                    released: Vec::new(),
+                    release_failures: 0,
+                    closed: 0,
+                }),
+                stalled: watch::Sender::new(false),
+                hinted: Notify::new(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leases live so long, counted from the start of the fetch.
+    #[must_use]
+    pub fn lives(self, life: Duration) -> Self {
+        self.lock().life = Some(life);
+        self
+    }
+
+    /// What becomes of sessions.
+    #[must_use]
+    pub fn sessions(self, sessions: Sessions) -> Self {
+        self.lock().sessions = sessions;
+        self
+    }
+
+    /// When leases ask to be refreshed.
+    #[must_use]
+    pub fn refresh_after(self, after: Duration) -> Self {
+        self.lock().refresh_after = Some(after);
+        self
+    }
+
+    /// Every fetch mints a new credential, as IAM tokens do.
+    #[must_use]
+    pub fn mint_each(self) -> Self {
+        self.lock().mint_each = true;
+        self
+    }
+
+    /// The store holds the next credential from now on; answers its password.
+    pub fn rotate(&self) -> String {
+        let mut state = self.lock();
+        state.version += 1;
+        format!("password-{}", state.version)
+    }
+
+    /// The store holds that credential again: a roll-back, a stale replica.
+    pub fn go_back_to(&self, version: u32) {
+        self.lock().version = version;
+    }
+
+    /// The next `times` fetches fail so.
+    pub fn fail_next(&self, times: usize, error: ProviderError) {
+        let mut state = self.lock();
+        state.script.extend(std::iter::repeat_with(|| Step::Fail(error.clone())).take(times));
+    }
+
+    /// No scripted failure is left.
+    pub fn recover(&self) {
+        self.lock().script.clear();
+    }
+
+    /// The next fetch panics.
+    pub fn panic_next(&self) {
+        self.lock().script.push_back(Step::Panic);
+    }
+
+    /// The next fetch answers with exactly this.
+    pub fn answer_next(&self, lease: Lease<Login>) {
+        self.lock().script.push_back(Step::Answer(lease));
+    }
+
+    /// Fetches hang from now on.
+    pub fn stall(&self) {
+        self.inner.stalled.send_replace(true);
+    }
+
+    /// Fetches that hang go on.
+    pub fn resume(&self) {
+        self.inner.stalled.send_replace(false);
+    }
+
+    /// The source signals a change.
+    pub fn hint(&self) {
+        self.inner.hinted.notify_one();
+    }
+
+    /// The next `times` releases fail.
+    pub fn fail_releases(&self, times: u32) {
+        self.lock().release_failures = times;
+    }
+
+    /// Every fetch so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    /// Every revision that was released, in order.
+    pub fn released(&self) -> Vec<Revision> {
+        self.lock().released.clone()
+    }
+
+    /// How often `close` was called.
+    pub fn closed(&self) -> u32 {
+        self.lock().closed
+    }
+
+    /// The lease of that version, as issued at `request`'s start.
+    fn lease(state: &State, request: &FetchRequest<Login>) -> Lease<Login> {
+        let version = state.version;
+        let mut lease =
+            Lease::new(Login::new("app", format!("password-{version}")), Revision::new(version.to_string())).sessions(state.sessions);
+        if let Some(life) = state.life {
+            lease = lease.expires(Expiry::after(request.started, life));
+        }
+        if let Some(after) = state.refresh_after {
+            lease = lease.refresh_after(after);
+        }
+        lease
+    }
+}
+
+impl Provider for ScriptedProvider {
+    type Secret = Login;
+
+    #[expect(clippy::panic, reason = "its purpose")]
+    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        let step = {
+            let mut state = self.lock();
+            state.calls.push(Call { trigger: request.trigger, at: Instant::now(), refused: request.refused.to_vec() });
+            state.script.pop_front()
+        };
+        let mut stalled = self.inner.stalled.subscribe();
+        let _ = stalled.wait_for(|stalled| !stalled).await;
+        match step {
+            Some(Step::Fail(error)) => Err(error),
+            Some(Step::Panic) => panic!("the script says so"),
+            Some(Step::Answer(lease)) => Ok(lease),
+            None => {
+                let mut state = self.lock();
+                if state.mint_each && request.held.is_some() {
+                    state.version += 1;
+                }
+                Ok(Self::lease(&state, &request))
+            }
+        }
+    }
+
+    async fn release(&self, lease: Lease<Login>) -> Result<(), ProviderError> {
+        let mut state = self.lock();
+        if state.release_failures > 0 {
+            state.release_failures -= 1;
+            return Err(ProviderError::new(claviger::ProviderErrorKind::Unavailable, "the script says so"));
+        }
+        state.released.push(lease.revision().clone());
+        Ok(())
+    }
+
+    async fn watch(&self, hints: Hints) {
+        loop {
+            self.inner.hinted.notified().await;
+            hints.changed();
+        }
+    }
+
+    async fn close(&self) {
+        self.lock().closed += 1;
+    }
+}

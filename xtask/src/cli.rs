@@ -1,0 +1,139 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use lexopt::Arg::{Long, Short, Value};
+use lexopt::Parser;
+
+/// What `--help` prints, and what follows an error in the command line.
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  demo [--seconds N] [ARGUMENT…]
+      Rotates credentials under a running service, on a real PostgreSQL, and shows that
+      no query failed. All arguments go to the demo; `demo -- --help` names them.
+
+  test [--require-all] [-- FILTER…]
+      Runs every test. A server that tests need is installed if it is missing, as root
+      or where CI is set; otherwise the tests that need it are left out, each by name,
+      and counted as skipped. What follows -- goes to the test programs.
+      --require-all    to leave one out is an error, said before anything runs
+
+  bench [ARGUMENT…]
+      Runs the benchmarks, on a real PostgreSQL. All arguments go to them.
+
+exit status: 0 all is well, 1 something failed, 2 it could not start
+";
+
+/// A command line that can be followed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Print [`USAGE`].
+    Help,
+    /// Run the demo with these arguments.
+    Demo(Vec<OsString>),
+    /// Run the tests.
+    Test(TestOptions),
+    /// Run the benchmarks with these arguments.
+    Bench(Vec<OsString>),
+}
+
+/// What can be asked of `test`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct TestOptions {
+    /// To leave a test out is an error.
+    pub(crate) require_all: bool,
+    /// For the test programs: filters and libtest's own flags.
+    pub(crate) pass_on: Vec<OsString>,
+}
+
+/// Reads the arguments, the program's name not among them.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let rest = if arguments.is_empty() { Vec::new() } else { arguments.split_off(1) };
+    let mut parser = Parser::from_args(arguments);
+    let command = match parser.next()? {
+        None => return Err("a command is missing".into()),
+        Some(Short('h') | Long("help")) => return Ok(Command::Help),
+        Some(Value(command)) => command,
+        Some(argument) => return Err(argument.unexpected()),
+    };
+    match command.to_str() {
+        Some("help") => Ok(Command::Help),
+        Some("demo") => Ok(pass_on(rest).map_or(Command::Help, Command::Demo)),
+        Some("bench") => Ok(pass_on(rest).map_or(Command::Help, Command::Bench)),
+        Some("test") => parse_test(rest),
+        _ => Err(format!("there is no command {:?}", command.display()).into()),
+    }
+}
+
+/// The arguments for another program, or nothing if ours is asked for help. A leading
+/// `--` says that all that follows is meant for the other.
+fn pass_on(mut arguments: Vec<OsString>) -> Option<Vec<OsString>> {
+    if arguments.first().is_some_and(|first| first == "--") {
+        arguments.remove(0);
+        return Some(arguments);
+    }
+    let help = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "-h" || argument == "--help");
+    (!help).then_some(arguments)
+}
+
+fn parse_test(mut arguments: Vec<OsString>) -> Result<Command, lexopt::Error> {
+    let mut options = TestOptions::default();
+    if let Some(end) = arguments.iter().position(|argument| argument == "--") {
+        options.pass_on = arguments.split_off(end).split_off(1);
+    }
+    let mut parser = Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("require-all") => options.require_all = true,
+            argument => return Err(argument.unexpected()),
+        }
+    }
+    Ok(Command::Test(options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(OsString::from)).map_err(|error| error.to_string())
+    }
+
+    fn strings(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_demo_gets_all_arguments() {
+        assert_eq!(parsed("demo"), Ok(Command::Demo(Vec::new())));
+        assert_eq!(parsed("demo --seconds 10 --x"), Ok(Command::Demo(strings("--seconds 10 --x"))));
+        assert_eq!(parsed("bench -- --quick"), Ok(Command::Bench(strings("--quick"))));
+    }
+
+    #[test]
+    fn help_is_ours_before_two_dashes_and_the_demos_after_them() {
+        for line in ["--help", "-h", "help", "demo --help", "demo --seconds 1 -h", "test --help", "bench --help"] {
+            assert_eq!(parsed(line), Ok(Command::Help), "{line}");
+        }
+        assert_eq!(parsed("demo -- --help"), Ok(Command::Demo(strings("--help"))));
+        assert_eq!(parsed("test -- --help"), Ok(Command::Test(TestOptions { require_all: false, pass_on: strings("--help") })));
+    }
+
+    #[test]
+    fn test_takes_its_flag_before_the_filters() {
+        let options = TestOptions { require_all: true, pass_on: strings("law_01 --nocapture") };
+        assert_eq!(parsed("test --require-all -- law_01 --nocapture"), Ok(Command::Test(options)));
+        let filter = TestOptions { require_all: false, pass_on: strings("--require-all") };
+        assert_eq!(parsed("test -- --require-all"), Ok(Command::Test(filter)));
+    }
+
+    #[test]
+    fn what_is_unknown_is_an_error() {
+        for line in ["", "dance", "--require-all", "test --quick", "test law_01", "test --require-all=yes"] {
+            assert!(parsed(line).is_err(), "{line:?} went through");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `cargo xtask …`: the commands of this workspace, one for each thing that a
+//! contributor wants to see.
+//!
+//! It depends on next to nothing, so that it is there at once; what a command needs is
+//! built by the `cargo` that the command runs.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program talks to its user")]
+
+mod bench;
+mod cargo;
+mod cli;
+mod demo;
+mod manifest;
+mod need;
+mod plan;
+mod provide;
+mod tally;
+mod test;
+mod test_file;
+mod workspace;
+
+use std::env;
+use std::error::Error;
+use std::process::ExitCode;
+
+use cli::Command;
+
+/// The status of a command line that cannot be followed, or of a server that is missing.
+const CANNOT_START: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(error) => {
+            eprint!("error: {error}\n\n{}", cli::USAGE);
+            return ExitCode::from(CANNOT_START);
+        }
+    };
+    run(command).unwrap_or_else(|error| {
+        eprintln!("error: {}", with_sources(&*error));
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Help => {
+            print!("{}", cli::USAGE);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(options) => test::run(&options),
+        Command::Bench(arguments) => bench::run(&arguments),
+    }
+}
+
+/// An error and what led to it, on one line.
+fn with_sources(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        line.push_str(": ");
+        line.push_str(&source.to_string());
+        next = source.source();
+    }
+    line
+}

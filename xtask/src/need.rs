@@ -1,0 +1,47 @@
+//! The first line of a test file: `//! needs: postgresql, …`.
+
+use claviger_servers::Server;
+
+/// The servers that a file asks for in its first line; none if it is another line.
+///
+/// # Errors
+/// A word that is no server's: a slip there would let a test run without its server.
+pub(crate) fn servers(file: &str) -> Result<Vec<Server>, String> {
+    let Some(tags) = file.lines().next().and_then(|line| line.strip_prefix("//! needs:")) else {
+        return Ok(Vec::new());
+    };
+    tags.split(',').map(|tag| server(tag.trim())).collect()
+}
+
+fn server(tag: &str) -> Result<Server, String> {
+    Server::ALL.iter().copied().find(|server| server.tag() == tag).ok_or_else(|| {
+        let known: Vec<_> = Server::ALL.iter().map(|server| server.tag()).collect();
+        format!("the first line needs {tag:?}, which is none of: {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_names_the_servers() {
+        assert_eq!(servers("//! needs: postgresql\n//!\n//! More."), Ok(vec![Server::PostgreSql]));
+        assert_eq!(servers("//! needs: postgresql , postgresql"), Ok(vec![Server::PostgreSql; 2]));
+    }
+
+    #[test]
+    fn other_files_need_nothing() {
+        for file in ["", "//! Looking for programs.\n", "//! It works.\n//! needs: postgresql\n", "// needs: postgresql"] {
+            assert_eq!(servers(file), Ok(Vec::new()), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_an_error_that_says_what_is_known() {
+        for file in ["//! needs: postgersql", "//! needs:", "//! needs: postgresql,"] {
+            let error = servers(file);
+            assert!(error.as_ref().is_err_and(|error| error.contains("none of: postgresql")), "{file:?}: {error:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask test`.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use claviger_servers::Server;
+
+use crate::cli::TestOptions;
+use crate::plan::{Plan, plan};
+use crate::tally::Tally;
+use crate::test_file::TestFile;
+use crate::{cargo, provide, workspace};
+
+/// Runs every test that this machine can show and closes with the sums, alone on a line.
+pub(crate) fn run(options: &TestOptions) -> Result<ExitCode, Box<dyn Error>> {
+    let files = workspace::test_files(&workspace::root())?;
+    let missing = missing_servers(&files);
+    let plan = plan(files, &missing);
+    for target in &plan.left_out {
+        println!("{}", target.line());
+    }
+    if options.require_all && !plan.left_out.is_empty() {
+        return Err("nothing was run: --require-all, and the targets above would be left out".into());
+    }
+    let (tally, well) = run_all(&plan, &options.pass_on)?;
+    println!("{}", tally.line());
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The servers that some file needs and that are neither there nor could be installed.
+fn missing_servers(files: &[TestFile]) -> BTreeSet<Server> {
+    let mut needed: BTreeSet<_> = files.iter().flat_map(|file| &file.needs).copied().collect();
+    needed.retain(|&server| match provide::provide(server) {
+        Ok(()) => false,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            true
+        }
+    });
+    needed
+}
+
+/// The sums of all runs, and whether all went well. A run that fails does not keep the
+/// next one from running.
+fn run_all(plan: &Plan, pass_on: &[OsString]) -> Result<(Tally, bool), Box<dyn Error>> {
+    let mut sum = Tally { skipped: plan.left_out.iter().map(|target| target.file.tests).sum(), ..Tally::default() };
+    let mut well = true;
+    for run in &plan.runs {
+        let mut arguments: Vec<OsString> = run.iter().map(OsString::from).collect();
+        if !pass_on.is_empty() {
+            arguments.push("--".into());
+            arguments.extend_from_slice(pass_on);
+        }
+        let (status, mut tally) = cargo::run_tests(&arguments)?;
+        if !status.success() && tally.failed == 0 {
+            eprintln!("error: cargo {} ended with {status} and named no failed test; this counts as one", run.join(" "));
+            tally.failed = 1;
+        }
+        well &= status.success() && tally.failed == 0;
+        sum.add(tally);
+    }
+    Ok((sum, well))
+}

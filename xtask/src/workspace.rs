@@ -1,0 +1,96 @@
+//! The members of this workspace and the test files in them.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::manifest;
+use crate::test_file::TestFile;
+
+/// The folder of the workspace: the one above this package's, which cargo names.
+pub(crate) fn root() -> PathBuf {
+    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map_or_else(|| package.clone(), Path::to_path_buf)
+}
+
+/// Every `tests/<name>.rs` and `tests/<name>/main.rs` of every member, in a fixed order.
+///
+/// # Errors
+/// A manifest or a test file that cannot be read or understood: to take it for one
+/// without needs would run what this machine cannot show.
+pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for folder in member_folders(root)? {
+        let manifest = read(&folder.join("Cargo.toml"))?;
+        let package = manifest::string(&manifest, "package", "name").ok_or_else(|| format!("{} has no package name", folder.display()))?;
+        for (target, path) in test_targets(&folder)? {
+            let file = TestFile::read(&package, &target, &read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn member_folders(root: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let manifest = read(&root.join("Cargo.toml"))?;
+    let members = manifest::list(&manifest, "workspace", "members").ok_or("the root Cargo.toml has no list of members")?;
+    let mut folders = Vec::new();
+    if manifest::has_table(&manifest, "package") {
+        folders.push(root.to_path_buf());
+    }
+    for member in members {
+        match member.strip_suffix("/*") {
+            Some(parent) => folders.extend(entries(&root.join(parent))?.into_iter().filter(|entry| entry.join("Cargo.toml").exists())),
+            None => folders.push(root.join(member)),
+        }
+    }
+    Ok(folders)
+}
+
+/// The integration tests that cargo finds by itself, with their names.
+fn test_targets(package: &Path) -> Result<Vec<(String, PathBuf)>, Box<dyn Error>> {
+    let folder = package.join("tests");
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let targets = entries(&folder)?.into_iter().filter_map(|entry| {
+        let name = entry.file_stem()?.to_str()?.to_owned();
+        if entry.is_dir() {
+            let main = entry.join("main.rs");
+            return main.is_file().then_some((name, main));
+        }
+        (entry.extension()? == "rs").then_some((name, entry))
+    });
+    Ok(targets.collect())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let unreadable = |error| format!("{}: {error}", folder.display());
+    let found: Result<Vec<_>, _> = fs::read_dir(folder).map_err(unreadable)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    Ok(found.map_err(unreadable)?)
+}
+
+fn read(path: &Path) -> Result<String, Box<dyn Error>> {
+    Ok(fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_members_of_this_workspace_are_found() {
+        let folders = member_folders(&root()).unwrap_or_default();
+        for expected in [root(), root().join("xtask"), root().join("servers")] {
+            assert!(folders.contains(&expected), "{} is not among {folders:?}", expected.display());
+        }
+    }
+
+    #[test]
+    fn every_test_file_of_this_workspace_can_be_read() {
+        let files = test_files(&root());
+        assert!(files.is_ok(), "{files:?}");
+    }
+}
