@@ -1,5 +1,6 @@
 //! Actors as shells: what they know is in a slot, what follows from it is decided by pure functions, and a crash costs one turn.
 
+mod budget;
 mod mailbox;
 mod root;
 mod shell;

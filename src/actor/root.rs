@@ -1,22 +1,19 @@
 //! The root actor: owns the others, starts them again within a budget, stops them in order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 
 use super::Slot;
+use super::budget::Restarts;
 use super::shell::Shell;
 use crate::clock::Clock;
 use crate::supervisor::{Event, EventHub};
-
-/// So many restarts of one actor within [`WINDOW`] are at once; further ones come one per window.
-const RESTARTS: usize = 5;
-const WINDOW: Duration = Duration::from_secs(60);
 
 /// An actor that the root keeps running until it is told to leave.
 pub(crate) struct Child {
@@ -24,7 +21,7 @@ pub(crate) struct Child {
     start: Box<dyn Fn(ActorCell) -> Option<ActorCell> + Send + Sync>,
     leaving: AtomicBool,
     restarts: AtomicU64,
-    over_budget: AtomicBool,
+    budget: Mutex<Restarts>,
 }
 
 impl Child {
@@ -38,7 +35,7 @@ impl Child {
             start: Box::new(start),
             leaving: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
-            over_budget: AtomicBool::new(false),
+            budget: Mutex::default(),
         })
     }
 
@@ -53,8 +50,12 @@ impl Child {
     }
 
     /// Whether it fails so often that it is started again only once a minute.
-    pub(crate) fn is_over_budget(&self) -> bool {
-        self.over_budget.load(Ordering::Acquire)
+    pub(crate) fn is_over_budget(&self, now: Instant) -> bool {
+        self.budget().is_over(now)
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Restarts> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,12 +97,11 @@ struct RootState {
     clock: Clock,
     events: EventHub,
     children: HashMap<ActorId, Arc<Child>>,
-    failures: HashMap<Arc<str>, VecDeque<Instant>>,
 }
 
 impl RootState {
     fn new(clock: Clock, events: EventHub) -> Self {
-        Self { clock, events, children: HashMap::new(), failures: HashMap::new() }
+        Self { clock, events, children: HashMap::new() }
     }
 
     fn start(&mut self, root: &ActorRef<RootMessage>, child: Arc<Child>) {
@@ -111,17 +111,6 @@ impl RootState {
         if let Some(actor) = (child.start)(root.get_cell()) {
             self.children.insert(actor.get_id(), child);
         }
-    }
-
-    /// How long to wait before starting it again: not at all within the budget, else until the window is over.
-    fn pause(&mut self, name: &Arc<str>) -> Option<Duration> {
-        let now = self.clock.mono();
-        let failures = self.failures.entry(Arc::clone(name)).or_default();
-        while failures.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
-            failures.pop_front();
-        }
-        failures.push_back(now);
-        (failures.len() > RESTARTS).then_some(WINDOW)
     }
 }
 
@@ -154,17 +143,16 @@ impl Actor for RootActor {
         };
         let Some(child) = state.children.remove(&actor.get_id()) else { return Ok(()) };
         if child.leaving.load(Ordering::Acquire) {
-            state.failures.remove(&child.name);
             return Ok(());
         }
-        let pause = state.pause(&child.name);
+        let pause = child.budget().failed(state.clock.mono());
         child.restarts.fetch_add(1, Ordering::AcqRel);
-        child.over_budget.store(pause.is_some(), Ordering::Release);
         tracing::error!(actor = %child.name, pause = ?pause, "an actor of ours failed; its slot is picked up by a new one, queries do not notice");
         state.events.send(Event::Restarted { actor: Arc::clone(&child.name) });
-        match pause {
-            None => state.start(&myself, child),
-            Some(pause) => drop(myself.send_after(pause, move || RootMessage::Restart(child))),
+        if pause.is_zero() {
+            state.start(&myself, child);
+        } else {
+            drop(myself.send_after(pause, move || RootMessage::Restart(child)));
         }
         Ok(())
     }

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use tracing::{Instrument, Span};
 
+use super::decide::Attempt;
 use super::handover::{self, Times};
 use super::{PoolFactory, PoolSlot};
 use crate::error::{Fault, FaultKind};
 use crate::lease::Lease;
+use crate::provider::Loan;
+use crate::rotation::Rotation;
 use crate::telemetry;
 
 /// Starts the attempt that was decided on.
@@ -28,29 +31,41 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_
     let parent = rotation.as_ref().map_or_else(Span::none, |rotation| rotation.span());
     let span = telemetry::handover(&parent, slot.name(), &attempt.revision.digest());
     drop(parent);
+    let work = tokio::spawn(run(Arc::clone(&slot), attempt.clone(), loan, rotation, span));
     tokio::spawn(async move {
-        let began = slot.clock().mono();
-        let proved = prove(&slot, &loan.lease, &span).await;
-        let prove_took = slot.clock().mono().saturating_duration_since(began);
-        slot.context().traps.spring(slot.name(), "pool.proved");
-        let outcome = match proved {
-            Ok(()) if attempt.check_only => {
-                let now = slot.clock().now();
-                slot.lock().checked(now);
-                slot.settled();
-                Ok(())
-            }
-            Ok(()) => {
-                let times = Times { began, prove: prove_took, open: Duration::ZERO, warm: Duration::ZERO };
-                handover::run(&slot, loan, times, &span, rotation).await
-            }
-            Err(fault) => Err(fault),
-        };
-        if let Err(fault) = outcome {
-            telemetry::failed(&span, fault.kind().as_str());
-            slot.attempt_failed(&attempt, fault);
+        // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
+        let stuck = || slot.lock().attempt.as_ref().is_some_and(|attempt| attempt.number == number);
+        if work.await.is_err() && stuck() {
+            slot.attempt_failed(&attempt, Fault::new(FaultKind::Other, "the attempt panicked; see its own output"));
         }
     });
+}
+
+async fn run<F: PoolFactory>(
+    slot: Arc<PoolSlot<F>>,
+    attempt: Attempt,
+    loan: Loan<F::Secret>,
+    rotation: Option<Arc<Rotation>>,
+    span: Span,
+) {
+    let began = slot.clock().mono();
+    let proved = prove(&slot, &loan.lease, &span).await;
+    let prove = elapsed(&slot, began);
+    slot.context().traps.spring(slot.name(), "pool.proved");
+    let outcome = match proved {
+        Ok(()) if attempt.check_only => {
+            let now = slot.clock().now();
+            slot.lock().checked(now);
+            slot.settled();
+            Ok(())
+        }
+        Ok(()) => handover::run(&slot, loan, Times { began, prove, open: Duration::ZERO, warm: Duration::ZERO }, &span, rotation).await,
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = outcome {
+        telemetry::failed(&span, fault.kind().as_str());
+        slot.attempt_failed(&attempt, fault);
+    }
 }
 
 /// A bare log-in and the probe, under the prove deadline.

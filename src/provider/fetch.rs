@@ -24,7 +24,8 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
     drop(parent);
     let issuer = Arc::clone(slot.issuer());
     let mut task = tokio::spawn(async move { issuer.fetch(request).await }.instrument(span.clone()));
-    tokio::spawn(async move {
+    let keeper = Arc::clone(&slot);
+    let work = tokio::spawn(async move {
         let deadline = slot.context().settings.fetch_deadline;
         let answer = tokio::time::timeout(deadline, &mut task).await;
         let late = answer.is_err();
@@ -48,6 +49,12 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
             let now = slot.clock().mono();
             slot.lock().late(lease, now);
             slot.settled();
+        }
+    });
+    tokio::spawn(async move {
+        // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
+        if work.await.is_err() {
+            keeper.settle_fetch(number, started, Err(ProviderError::new(ProviderErrorKind::Panicked, "a fetch of ours panicked")));
         }
     });
 }

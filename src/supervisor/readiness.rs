@@ -29,7 +29,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         } else if status.remaining.is_some_and(|remaining| remaining < margin) {
             reasons.push(format!("the lease of provider {:?} has less than {} left", status.name, humantime::format_duration(margin)));
         }
-        if provider.child().is_over_budget() {
+        if provider.child().is_over_budget(inner.context.clock.mono()) {
             reasons.push(format!("the actor of provider {:?} keeps failing", status.name));
         }
     }
@@ -42,7 +42,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         } else if !status.serving {
             reasons.push(format!("the lease that pool {:?} serves has expired", status.name));
         }
-        if pool.child().is_over_budget() {
+        if pool.child().is_over_budget(inner.context.clock.mono()) {
             reasons.push(format!("the actor of pool {:?} keeps failing", status.name));
         }
     }

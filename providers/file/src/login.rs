@@ -1,0 +1,285 @@
+//! The provider: its settings, and how it answers.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Sessions};
+use tokio::sync::Mutex;
+
+use crate::flaw::Flaw;
+use crate::shape::Shape;
+use crate::{revision, watch};
+
+const DEFAULT_POLL: Duration = Duration::from_secs(30);
+const SHORTEST_POLL: Duration = Duration::from_secs(1);
+const LONGEST_POLL: Duration = Duration::from_secs(24 * 3_600);
+
+/// The pauses before reading again what looks half-written: 250 ms in all.
+const PATIENCE: [Duration; 5] = [
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(80),
+    Duration::from_millis(100),
+];
+
+/// A database login in mounted files, taken anew when they change.
+///
+/// The files are watched, and looked at every [`poll`](Self::poll) besides. A lease has no death; its revision is a digest of the content under
+/// a random key of the process, so the same content is the same credential. A relative path is taken from the working directory at construction.
+///
+/// What each kind of error means:
+///
+/// | kind | the file |
+/// |---|---|
+/// | `NotFound` | does not exist |
+/// | `Denied` | may not be read |
+/// | `Malformed` | is empty, longer than 64 KiB, not UTF-8, not in its shape, without a part that is needed, or has a NUL in one |
+/// | `Misconfigured` | is a directory, pipe or device where a file is wanted, or the reverse; or a setting cannot be right |
+/// | `Unavailable` | could not be read for another reason, or kept changing |
+///
+/// All but the last end a registration at once; later the held lease goes on serving. What looks half-written (empty, or JSON that ends early)
+/// is read again for 250 ms first. No error, log line or `Debug` carries content.
+///
+/// ```
+/// use std::time::Duration;
+/// use claviger::Sessions;
+/// use claviger_file::FileLogin;
+///
+/// let provider = FileLogin::directory("/etc/orders-db")?
+///     .poll(Duration::from_secs(10)) // where no event tells: a change at 0:01 is taken at 0:10
+///     .sessions(Sessions::Drain);
+/// # drop(provider);
+/// # Ok::<_, claviger::ProviderError>(())
+/// ```
+pub struct FileLogin {
+    shape: Shape,
+    path: PathBuf,
+    poll: Duration,
+    token: bool,
+    sessions: Sessions,
+    /// The first setting that cannot be right.
+    fault: Option<ProviderError>,
+    /// One reading at a time: a mount that hangs costs one thread, not one per attempt.
+    reading: Arc<Mutex<()>>,
+}
+
+impl FileLogin {
+    /// A JSON object: `username` (or `user`) and `password`; with `host` also `dbname` (or `database`) and `port`, a number or a string of one,
+    /// default 5432. Without `host` the pool's own options say where the database is, and `port` and `dbname` are not looked at. Other keys are
+    /// ignored, null is as good as missing.
+    ///
+    /// # Errors
+    /// `Misconfigured` when the path is empty or has a NUL.
+    pub fn json(path: impl AsRef<Path>) -> Result<Self, ProviderError> {
+        Self::new(path.as_ref(), Shape::Json { user_key: None, password_key: "password".to_owned() })
+    }
+
+    /// A directory with the files `username` and `password`, as Kubernetes mounts a secret. Both are read from one version, however often the
+    /// kubelet moves `..data` meanwhile. In a directory without `..data` two files cannot be replaced at once: they are read again when one changes
+    /// while they are read, and a pair that is half replaced is refused by the database and replaced with the next change.
+    ///
+    /// One newline (`\n` or `\r\n`) at the end of a file is not part of it; other white space is.
+    ///
+    /// # Errors
+    /// `Misconfigured` when the path is empty or has a NUL.
+    pub fn directory(path: impl AsRef<Path>) -> Result<Self, ProviderError> {
+        Self::new(path.as_ref(), Shape::Directory { user_file: "username".to_owned(), password_file: "password".to_owned() })
+    }
+
+    /// A connection URL, `postgres://user:p%40ss@host:5432/database`, also `postgresql://`, `mysql://` or `mariadb://`. The port is 5432, or 3306 for
+    /// the latter two, when not given; everything else must be there. User, password, host and database are percent-decoded: `@ / ? # %` must
+    /// be encoded in them. Parameters after `?` are ignored: TLS is a matter of the pool's own options. White space around the URL is ignored.
+    ///
+    /// # Errors
+    /// `Misconfigured` when the path is empty or has a NUL.
+    pub fn url(path: impl AsRef<Path>) -> Result<Self, ProviderError> {
+        Self::new(path.as_ref(), Shape::Url)
+    }
+
+    /// A file that holds the password alone, for the user given here.
+    ///
+    /// One newline (`\n` or `\r\n`) at its end is not part of the password; other white space is.
+    ///
+    /// # Errors
+    /// `Misconfigured` when the path or the user is empty or has a NUL.
+    pub fn password(path: impl AsRef<Path>, user: impl Into<String>) -> Result<Self, ProviderError> {
+        let user = user.into();
+        check_text("user", &user)?;
+        Self::new(path.as_ref(), Shape::Password { user })
+    }
+
+    fn new(path: &Path, shape: Shape) -> Result<Self, ProviderError> {
+        if path.as_os_str().is_empty() {
+            return Err(misconfigured("path", "is empty; give the path where the login is mounted"));
+        }
+        if path.as_os_str().as_encoded_bytes().contains(&0) {
+            return Err(misconfigured("path", "has a NUL character; no file system takes one"));
+        }
+        let path = std::path::absolute(path).map_err(|error| {
+            misconfigured("path", "is relative, and the working directory is unknown; give an absolute path").with_source(error)
+        })?;
+        Ok(Self { shape, path, poll: DEFAULT_POLL, token: false, sessions: Sessions::Drain, fault: None, reading: Arc::default() })
+    }
+
+    /// The key that holds the user: of [`json`](Self::json) instead of `username` and `user`, of [`directory`](Self::directory), where a key is a file's
+    /// name, instead of `username`.
+    ///
+    /// An empty key, or one that is no plain file name where it must be, is `Misconfigured` on the first fetch; so is any for another shape.
+    #[must_use]
+    pub fn user_key(mut self, key: impl Into<String>) -> Self {
+        let key = key.into();
+        let checked = check_key("user_key", &key, &self.shape);
+        match &mut self.shape {
+            Shape::Json { user_key, .. } => *user_key = Some(key),
+            Shape::Directory { user_file, .. } => *user_file = key,
+            Shape::Url | Shape::Password { .. } => {}
+        }
+        self.note(checked)
+    }
+
+    /// The key that holds the password instead of `password`, of [`json`](Self::json) and [`directory`](Self::directory), where a key is a file's name.
+    ///
+    /// An empty key, or one that is no plain file name where it must be, is `Misconfigured` on the first fetch; so is any for another shape.
+    #[must_use]
+    pub fn password_key(mut self, key: impl Into<String>) -> Self {
+        let key = key.into();
+        let checked = check_key("password_key", &key, &self.shape);
+        match &mut self.shape {
+            Shape::Json { password_key, .. } => *password_key = key,
+            Shape::Directory { password_file, .. } => *password_file = key,
+            Shape::Url | Shape::Password { .. } => {}
+        }
+        self.note(checked)
+    }
+
+    /// How often the files are looked at besides being watched: network and FUSE mounts tell of no change. Default 30 s: a change at 0:01 that nobody
+    /// told of is taken at 0:30 at the latest. It is also how often a watch that cannot be set up is tried again.
+    ///
+    /// Less than 1 s or more than a day is `Misconfigured` on the first fetch.
+    #[must_use]
+    pub fn poll(mut self, every: Duration) -> Self {
+        self.poll = every;
+        let checked = if (SHORTEST_POLL..=LONGEST_POLL).contains(&every) {
+            Ok(())
+        } else {
+            Err(misconfigured("poll", &format!("of {every:?} cannot be right; give between 1 s and 1 day")))
+        };
+        self.note(checked)
+    }
+
+    /// Marks the password as a bearer token: pools refuse it without verified TLS before the first connect. Default: a password.
+    #[must_use]
+    pub fn token(mut self) -> Self {
+        self.token = true;
+        self
+    }
+
+    /// What becomes of open sessions once the files hold another login. Default [`Sessions::Drain`].
+    #[must_use]
+    pub fn sessions(mut self, sessions: Sessions) -> Self {
+        self.sessions = sessions;
+        self
+    }
+
+    fn note(mut self, checked: Result<(), ProviderError>) -> Self {
+        self.fault = self.fault.or(checked.err());
+        self
+    }
+
+    /// Reads in a thread that may block, again while a writer seems to be at work.
+    async fn read(&self) -> Result<Login, ProviderError> {
+        let mut pauses = PATIENCE.into_iter();
+        loop {
+            let flaw = match self.read_once().await {
+                Ok(login) => return Ok(if self.token { login.token() } else { login }),
+                Err(flaw) => flaw,
+            };
+            match pauses.next().filter(|_| flaw.is_unfinished()) {
+                Some(pause) => {
+                    tracing::debug!(path = %self.path.display(), pause = ?pause, "looks half-written; reading it again");
+                    tokio::time::sleep(pause).await;
+                }
+                None => return Err(flaw.into_error()),
+            }
+        }
+    }
+
+    async fn read_once(&self) -> Result<Login, Flaw> {
+        let turn = Arc::clone(&self.reading).lock_owned().await;
+        let (shape, path) = (self.shape.clone(), self.path.clone());
+        watch::off_thread(move || {
+            let _turn = turn;
+            shape.read(&path)
+        })
+        .await
+    }
+}
+
+impl Provider for FileLogin {
+    type Secret = Login;
+
+    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let login = self.read().await?;
+        let revision = revision::of(&login)?;
+        match request.held {
+            Some(held) if held.revision() == &revision => Ok(held),
+            _ => Ok(Lease::new(login, revision).sessions(self.sessions).refresh_after(self.poll)),
+        }
+    }
+
+    async fn watch(&self, hints: Hints) {
+        if self.fault.is_some() {
+            return std::future::pending().await;
+        }
+        watch::run(self.shape.watched(&self.path), self.poll, hints).await
+    }
+}
+
+impl fmt::Debug for FileLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileLogin")
+            .field("path", &self.path)
+            .field("shape", &self.shape)
+            .field("poll", &self.poll)
+            .field("token", &self.token)
+            .field("sessions", &self.sessions)
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_key(argument: &str, key: &str, shape: &Shape) -> Result<(), ProviderError> {
+    check_text(argument, key)?;
+    match shape {
+        Shape::Json { .. } => Ok(()),
+        Shape::Directory { .. } => {
+            let mut components = Path::new(key).components();
+            match (components.next(), components.next()) {
+                (Some(Component::Normal(name)), None) if name == key => Ok(()),
+                _ => Err(misconfigured(argument, "must be the name of a file in the directory, without a path")),
+            }
+        }
+        Shape::Url => Err(misconfigured(argument, "means nothing for a URL; leave it out")),
+        Shape::Password { .. } => Err(misconfigured(argument, "means nothing for a lone password; leave it out")),
+    }
+}
+
+fn check_text(argument: &str, text: &str) -> Result<(), ProviderError> {
+    if text.is_empty() {
+        return Err(misconfigured(argument, "is empty"));
+    }
+    if text.contains('\0') {
+        return Err(misconfigured(argument, "has a NUL character"));
+    }
+    Ok(())
+}
+
+fn misconfigured(argument: &str, problem: &str) -> ProviderError {
+    ProviderError::new(ProviderErrorKind::Misconfigured, format!("`{argument}` {problem}"))
+}

@@ -1,0 +1,164 @@
+//! A JSON object with the login's parts.
+
+use std::path::Path;
+
+use claviger::{Endpoint, Login};
+use serde_json::error::Category;
+use serde_json::{Map, Value};
+
+use crate::flaw::Flaw;
+use crate::read::without_nul;
+
+/// PostgreSQL's.
+const DEFAULT_PORT: u16 = 5432;
+
+/// The login in `text`. No message carries a part of it, serde's least of all.
+pub(super) fn login(path: &Path, text: &str, user_key: Option<&str>, password_key: &str) -> Result<Login, Flaw> {
+    let object = Object { path, map: object(path, text)? };
+    let user = match user_key {
+        Some(key) => object.required(&[key]),
+        None => object.required(&["username", "user"]),
+    }?;
+    let password = object.required(&[password_key])?;
+    let login = Login::new(user, password);
+    let Some(host) = object.text(&["host"])? else { return Ok(login) };
+    let port = object.port()?.unwrap_or(DEFAULT_PORT);
+    let database = object.required(&["dbname", "database"])?;
+    Ok(login.endpoint(Endpoint::new(host, port, database)))
+}
+
+fn object(path: &Path, text: &str) -> Result<Map<String, Value>, Flaw> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(Flaw::malformed(path, "holds JSON that is no object; write an object with the login's parts")),
+        Err(error) => {
+            let at = format!("line {}, column {}", error.line(), error.column());
+            Err(match error.classify() {
+                Category::Eof => Flaw::malformed(path, &format!("holds JSON that ends early, at {at}; write it whole")).unfinished(),
+                _ => Flaw::malformed(path, &format!("is not JSON at {at}; write a JSON object with the login's parts")),
+            })
+        }
+    }
+}
+
+struct Object<'a> {
+    path: &'a Path,
+    map: Map<String, Value>,
+}
+
+impl Object<'_> {
+    /// The first of `keys` that is there and not null.
+    fn find<'k>(&self, keys: &[&'k str]) -> Option<(&'k str, &Value)> {
+        keys.iter().find_map(|key| self.map.get(*key).filter(|value| !value.is_null()).map(|value| (*key, value)))
+    }
+
+    fn text(&self, keys: &[&str]) -> Result<Option<String>, Flaw> {
+        let Some((key, value)) = self.find(keys) else { return Ok(None) };
+        let Value::String(text) = value else {
+            return Err(self.flaw(&format!("the key `{key}` must be a string")));
+        };
+        if text.is_empty() {
+            return Err(self.flaw(&format!("the key `{key}` must be a string that is not empty")));
+        }
+        without_nul(self.path, &format!("the key `{key}`"), text.clone()).map(Some)
+    }
+
+    fn required(&self, keys: &[&str]) -> Result<String, Flaw> {
+        self.text(keys)?.ok_or_else(|| {
+            let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+            self.flaw(&format!("the key {} is missing; it must be a string", keys.join(" or ")))
+        })
+    }
+
+    fn port(&self) -> Result<Option<u16>, Flaw> {
+        let Some((key, value)) = self.find(&["port"]) else { return Ok(None) };
+        let port = match value {
+            Value::Number(number) => number.as_u64().and_then(|port| u16::try_from(port).ok()),
+            Value::String(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+            _ => None,
+        };
+        let port = port.filter(|port| *port != 0);
+        port.map(Some).ok_or_else(|| self.flaw(&format!("the key `{key}` must be a number from 1 to 65535, or a string of one")))
+    }
+
+    fn flaw(&self, problem: &str) -> Flaw {
+        Flaw::malformed(self.path, problem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(text: &str) -> Result<Login, Flaw> {
+        login(Path::new("/run/login.json"), text, None, "password")
+    }
+
+    fn problem(text: &str) -> String {
+        parsed(text).unwrap_err().into_error().to_string()
+    }
+
+    #[test]
+    fn an_endpoint_comes_with_a_host_only() {
+        assert!(parsed(r#"{"username":"u","password":"p","port":1,"dbname":"d"}"#).unwrap().location().is_none());
+        assert!(parsed(r#"{"username":"u","password":"p","host":null}"#).unwrap().location().is_none());
+        let login = parsed(r#"{"user":"u","password":"p","host":"h","database":"d"}"#).unwrap();
+        assert_eq!(login.location().unwrap(), &Endpoint::new("h", 5432, "d"));
+        for port in ["6432", "\"6432\""] {
+            let login = parsed(&format!(r#"{{"user":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#)).unwrap();
+            assert_eq!(login.location().unwrap().port(), 6432);
+        }
+    }
+
+    #[test]
+    fn the_longer_name_of_a_key_goes_first() {
+        let login = parsed(r#"{"user":"b","username":"a","password":"p","host":"h","database":"y","dbname":"x"}"#).unwrap();
+        assert_eq!((login.user(), login.location().unwrap().database()), ("a", "x"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_never_shown() {
+        for (text, says) in [
+            (r#"{"password":"CANARY"}"#, "the key `username` or `user` is missing"),
+            (r#"{"username":"u"}"#, "the key `password` is missing"),
+            (r#"{"username":"u","password":null}"#, "the key `password` is missing"),
+            (r#"{"username":"u","password":777444}"#, "the key `password` must be a string"),
+            (r#"{"username":["CANARY"],"password":"p"}"#, "the key `username` must be a string"),
+            (r#"{"username":"","password":"CANARY"}"#, "the key `username` must be a string that is not empty"),
+            (r#"{"username":"u","password":"CAN\u0000ARY"}"#, "the key `password` has a NUL"),
+            (r#"{"username":"u","password":"CANARY","host":"h"}"#, "the key `dbname` or `database` is missing"),
+            (r#"{"username":"u","password":"CANARY","host":5}"#, "the key `host` must be a string"),
+            (r#"["CANARY"]"#, "no object"),
+            (r#""CANARY""#, "no object"),
+            ("CANARY", "line 1, column 1"),
+            ("{\"username\":\"u\",\n\"password\":CANARY}", "line 2, column 12"),
+            (r#"{"username":"u","password":"CANARY"} CANARY"#, "line 1"),
+        ] {
+            let problem = problem(text);
+            assert!(problem.contains(says), "{text}: {problem}");
+            assert!(!problem.contains("CANARY") && !problem.contains("777444"), "{problem}");
+        }
+        for port in ["0", "65536", "-1", "5.5", "\"\"", "\"+5\"", "\" 5\"", "\"777444\"", "true"] {
+            let text = format!(r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#);
+            assert!(problem(&text).contains("the key `port` must be a number from 1 to 65535"), "{port}");
+            assert!(!problem(&text).contains("777444"));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_object_cut_short_is_unfinished(user in "[^\0]{1,8}", password in "[^\0]{1,8}", cut in 0.0..1.0f64) {
+            let whole = serde_json::json!({ "username": user, "password": password }).to_string();
+            let login = parsed(&whole).unwrap();
+            prop_assert_eq!((login.user(), login.expose_password()), (user.as_str(), password.as_str()));
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a short text")]
+            let cut = whole.floor_char_boundary((whole.len() as f64 * cut) as usize);
+            prop_assert!(parsed(&whole[..cut]).unwrap_err().is_unfinished());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A connection URL.
+
+use std::path::Path;
+
+use claviger::{Endpoint, Login};
+use url::Url;
+
+use crate::flaw::Flaw;
+use crate::read::without_nul;
+
+const SCHEMES: &str = "`postgres://`, `postgresql://`, `mysql://` or `mariadb://`";
+
+/// The login in `text`. No message carries a part of it: in a URL that is written wrong anything may be the password.
+pub(super) fn login(path: &Path, text: &str) -> Result<Login, Flaw> {
+    let flaw = |problem: &str| Flaw::malformed(path, problem);
+    let text = text.trim_ascii();
+    if text.is_empty() {
+        return Err(flaw("is empty; write a connection URL there").unfinished());
+    }
+    if text.contains(|one: char| one.is_ascii_whitespace() || one.is_ascii_control()) {
+        // The parser would drop some of them silently.
+        return Err(flaw("the URL has white space or a control character inside; percent-encode it"));
+    }
+    let url = Url::parse(text)
+        .map_err(|error| flaw(&format!("is no URL: {error}; write {SCHEMES} and percent-encode the user and the password")))?;
+    let default_port = match url.scheme() {
+        "postgres" | "postgresql" => 5432,
+        "mysql" | "mariadb" => 3306,
+        _ => return Err(flaw(&format!("the URL must begin with {SCHEMES}"))),
+    };
+    let part = |what: &str, encoded: &str| {
+        if encoded.is_empty() {
+            return Err(flaw(&format!("the URL has no {what}; write it as postgres://user:password@host:5432/database")));
+        }
+        let decoded = decode(encoded).ok_or_else(|| {
+            flaw(&format!("the {what} in the URL has a % that does not begin a percent-encoded UTF-8 character; write a lone % as %25"))
+        })?;
+        without_nul(path, &format!("the {what} in the URL"), decoded)
+    };
+    let user = part("user", url.username())?;
+    let password = part("password", url.password().unwrap_or_default())?;
+    // Taken from the text: the parser resolves `.` and `..`, which are names like others here.
+    let authority = text.split_once("://").map_or("", |(_, rest)| rest);
+    let rest = authority.find(['/', '?', '#']).map_or("", |end| &authority[end..]);
+    let database = rest.split('?').next().and_then(|path| path.strip_prefix('/')).unwrap_or_default();
+    // A raw `/`, `?` or `#` ends the authority. In a password that has an `@`, too, its first half would pass for the host.
+    if rest.contains(['@', '#']) || database.contains('/') {
+        return Err(flaw(
+            "the URL has a raw `@`, `/` or `#` after the host; percent-encode them in the user, the password and the database",
+        ));
+    }
+    let host = part("host", url.host_str().unwrap_or_default())?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    let database = part("database", database)?;
+    let port = url.port().unwrap_or(default_port);
+    if port == 0 {
+        return Err(flaw("the port in the URL must be a number from 1 to 65535"));
+    }
+    Ok(Login::new(user, password).endpoint(Endpoint::new(host, port, database)))
+}
+
+/// Strict: a `%` without two hexadecimal digits, and what is not UTF-8, are mistakes.
+fn decode(encoded: &str) -> Option<String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = encoded.bytes();
+    let mut decoded = Vec::with_capacity(encoded.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(if byte == b'%' { digit(bytes.next()?)? << 4 | digit(bytes.next()?)? } else { byte });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(text: &str) -> Result<Login, Flaw> {
+        login(Path::new("/run/url"), text)
+    }
+
+    fn encode(text: &str) -> String {
+        text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    }
+
+    #[test]
+    fn every_part_is_taken_and_decoded() {
+        for (text, user, password, endpoint) in [
+            ("postgres://user:p%40ss@host:6432/db?sslmode=require\n", "user", "p@ss", Endpoint::new("host", 6432, "db")),
+            ("postgresql://u:p@h/d", "u", "p", Endpoint::new("h", 5432, "d")),
+            ("mysql://u:p@h/d", "u", "p", Endpoint::new("h", 3306, "d")),
+            ("  mariadb://u:p@h/d\r\n", "u", "p", Endpoint::new("h", 3306, "d")),
+            (
+                "postgres://first.last%2Bx%40corp:%25%2F%3A%C3%A9@db.internal/or%20ders",
+                "first.last+x@corp",
+                "%/:\u{e9}",
+                Endpoint::new("db.internal", 5432, "or ders"),
+            ),
+            ("postgres://u:p+q@[::1]:5433/d", "u", "p+q", Endpoint::new("::1", 5433, "d")),
+        ] {
+            let login = parsed(text).unwrap();
+            assert_eq!((login.user(), login.expose_password(), login.location()), (user, password, Some(&endpoint)));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_the_url_never_shown() {
+        for (text, says) in [
+            ("postgres://:CANARY@h/d", "no user"),
+            ("postgres://CANARY@h/d", "no password"),
+            ("postgres://u:CANARY@h", "no database"),
+            ("postgres://u:CANARY@h/", "no database"),
+            ("postgres://u:CANARY@h/?dbname=x", "no database"),
+            ("postgres:///CANARY", "no user"),
+            ("postgres:CANARY", "no user"),
+            ("CANARY", "no URL"),
+            ("canary:CANARY", "must begin with"),
+            ("https://u:CANARY@h/d", "must begin with"),
+            ("postgres://u:CANARY@h:port/d", "no URL"),
+            ("postgres://u:CANARY@h:99999/d", "no URL"),
+            ("postgres://u:CANARY@h:0/d", "port"),
+            ("postgres://u:CAN ARY@h/d", "white space"),
+            ("postgres://u:CAN\nARY@h/d", "white space"),
+            ("postgres://u:p@h/d\npostgres://u:CANARY@h/d", "white space"),
+            ("postgres://u:CANARY%@h/d", "%25"),
+            ("postgres://u:CANARY%zz@h/d", "%25"),
+            ("postgres://u:CANARY%FF@h/d", "UTF-8"),
+            ("postgres://u:CANARY%00@h/d", "NUL"),
+            // Raw separators in the password.
+            ("postgres://u:p@CANARY/w@h/d", "percent-encode"),
+            ("postgres://u:p@CANARY/w?x@h/d", "percent-encode"),
+            ("postgres://u:p@CANARY/w#x@h/d", "percent-encode"),
+            ("postgres://u:p@CANARY?w@h/d", "percent-encode"),
+            ("postgres://u:p@CANARY/w@h/../d", "percent-encode"),
+            ("postgres://u:12/CANARY@h/d", "no user"),
+            ("postgres://u:CANARY/w@h/d", "no URL"),
+        ] {
+            let problem = parsed(text).unwrap_err().into_error().to_string();
+            assert!(problem.contains(says), "{text}: {problem}");
+            assert!(!problem.contains("CANARY"), "{problem}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_encoded_comes_back(user in "[^\0]{1,12}", password in "[^\0]{1,24}", database in "[^\0]{1,12}") {
+            let text = format!("postgres://{}:{}@h/{}", encode(&user), encode(&password), encode(&database));
+            let login = parsed(&text).unwrap();
+            prop_assert_eq!(login.user(), &user);
+            prop_assert_eq!(login.expose_password(), &password);
+            prop_assert_eq!(login.location().unwrap().database(), &database);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "(postgres://)?[a-z:@/?#%\\[\\]0-9]{0,24}") {
+            let _ = parsed(&text);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The way to a file through every link, and what stands at each turn of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+/// As many links as Linux follows.
+const MOST_LINKS: u32 = 40;
+
+/// A file or link as it stands: another stamp means another file, or another content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    unix: (Identity, i64, i64),
+}
+
+/// Which file or directory it is, whatever its name.
+type Identity = (u64, u64);
+
+impl Stamp {
+    /// The stamp of what `path` leads to, if it leads to something.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|about| Self::from(&about))
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(about: &Metadata) -> Self {
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt;
+        Self {
+            length: about.len(),
+            modified: about.modified().ok(),
+            // The change time, too: of a right to read that was granted.
+            #[cfg(unix)]
+            unix: (identity(about), about.ctime(), about.ctime_nsec()),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn identity(about: &Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    (about.dev(), about.ino())
+}
+
+#[cfg(not(unix))]
+fn identity(_about: &Metadata) -> Identity {
+    (0, 0)
+}
+
+/// Where a change of some files would show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trail {
+    /// Every link on the way, the file at its end or the first name that does not exist, each in a directory's real path.
+    turns: BTreeMap<PathBuf, Option<Stamp>>,
+    /// The directories that hold them.
+    directories: BTreeMap<PathBuf, Option<Identity>>,
+}
+
+impl Trail {
+    /// Follows each of the absolute `paths`. Blocks.
+    pub(crate) fn of(paths: &[PathBuf]) -> Self {
+        let mut trail = Self::default();
+        for path in paths {
+            trail.follow(path);
+        }
+        trail
+    }
+
+    /// The directories to watch.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.directories.keys().map(PathBuf::as_path)
+    }
+
+    /// Whether an event at `path` concerns it. A directory's own end and beginning do.
+    pub(crate) fn concerns(&self, path: &Path) -> bool {
+        self.turns.contains_key(path) || self.is_directory(path)
+    }
+
+    /// Whether `path` is one of the directories to watch.
+    pub(crate) fn is_directory(&self, path: &Path) -> bool {
+        self.directories.contains_key(path)
+    }
+
+    /// Whether it leads the same way, through the same directories, whatever stands at the turns.
+    pub(crate) fn is_along(&self, other: &Self) -> bool {
+        self.directories == other.directories && self.turns.keys().eq(other.turns.keys())
+    }
+
+    fn follow(&mut self, path: &Path) {
+        let mut ahead: VecDeque<Step> = steps(path).collect();
+        let mut here = PathBuf::new();
+        let mut links = 0;
+        while let Some(step) = ahead.pop_front() {
+            let name = match step {
+                Step::Root(root) => {
+                    here.push(root);
+                    continue;
+                }
+                Step::Up => {
+                    here.pop();
+                    continue;
+                }
+                Step::Down(name) => name,
+            };
+            let there = here.join(&name);
+            let about = fs::symlink_metadata(&there).ok();
+            match &about {
+                Some(found) if found.is_symlink() => {
+                    links += 1;
+                    self.note(&here, &there, about.as_ref());
+                    let Ok(target) = fs::read_link(&there) else { return };
+                    if links > MOST_LINKS {
+                        return;
+                    }
+                    // The target goes before what is still ahead.
+                    let mut onward: VecDeque<Step> = steps(&target).collect();
+                    onward.append(&mut ahead);
+                    ahead = onward;
+                }
+                Some(found) if found.is_dir() && !ahead.is_empty() => here = there,
+                _ => return self.note(&here, &there, about.as_ref()),
+            }
+        }
+    }
+
+    fn note(&mut self, directory: &Path, turn: &Path, about: Option<&Metadata>) {
+        self.turns.insert(turn.to_owned(), about.map(Stamp::from));
+        if !self.directories.contains_key(directory) {
+            let which = fs::metadata(directory).ok().as_ref().map(identity);
+            self.directories.insert(directory.to_owned(), which);
+        }
+    }
+}
+
+enum Step {
+    Root(OsString),
+    Up,
+    Down(OsString),
+}
+
+fn steps(path: &Path) -> impl Iterator<Item = Step> {
+    path.components().filter_map(|component| match component {
+        Component::Prefix(_) | Component::RootDir => Some(Step::Root(component.as_os_str().to_owned())),
+        Component::CurDir => None,
+        Component::ParentDir => Some(Step::Up),
+        Component::Normal(name) => Some(Step::Down(name.to_owned())),
+    })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A directory without links on the way to it.
+    fn real() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(dir.path()).unwrap();
+        (dir, path)
+    }
+
+    fn turns(path: &Path) -> Vec<PathBuf> {
+        Trail::of(&[path.to_owned()]).turns.into_keys().collect()
+    }
+
+    #[test]
+    fn every_link_on_the_way_is_a_turn() {
+        let (_dir, dir) = real();
+        fs::create_dir(dir.join("..v1")).unwrap();
+        fs::write(dir.join("..v1/password"), "one").unwrap();
+        symlink("..v1", dir.join("..data")).unwrap();
+        symlink("..data/password", dir.join("password")).unwrap();
+        let expected = [dir.join("..data"), dir.join("..v1/password"), dir.join("password")];
+        assert_eq!(turns(&dir.join("password")), expected);
+        let trail = Trail::of(&[dir.join("password")]);
+        assert!(trail.directories().eq([dir.as_path(), dir.join("..v1").as_path()]));
+        assert!(trail.concerns(&dir.join("..data")) && trail.concerns(&dir));
+        assert!(!trail.concerns(&dir.join("other")));
+    }
+
+    #[test]
+    fn a_missing_directory_is_awaited_where_it_would_appear() {
+        let (_dir, dir) = real();
+        assert_eq!(turns(&dir.join("missing/password")), [dir.join("missing")]);
+    }
+
+    #[test]
+    fn links_in_a_circle_end() {
+        let (_dir, dir) = real();
+        symlink("b", dir.join("a")).unwrap();
+        symlink("a", dir.join("b")).unwrap();
+        assert_eq!(turns(&dir.join("a")), [dir.join("a"), dir.join("b")]);
+    }
+
+    #[test]
+    fn a_way_up_and_an_absolute_link_are_followed() {
+        let (_dir, dir) = real();
+        fs::create_dir_all(dir.join("x/y")).unwrap();
+        fs::write(dir.join("x/password"), "one").unwrap();
+        symlink(dir.join("x/y/../password"), dir.join("link")).unwrap();
+        assert_eq!(turns(&dir.join("./x/../link")), [dir.join("link"), dir.join("x/password")]);
+    }
+
+    #[test]
+    fn a_replaced_file_has_another_stamp_on_the_same_way() {
+        let (_dir, dir) = real();
+        let path = dir.join("password");
+        fs::write(&path, "one").unwrap();
+        let first = Trail::of(std::slice::from_ref(&path));
+        fs::write(dir.join("new"), "two").unwrap();
+        fs::rename(dir.join("new"), &path).unwrap();
+        let second = Trail::of(&[path]);
+        assert!(second.is_along(&first));
+        assert_ne!(first, second);
+    }
+}

@@ -1,0 +1,149 @@
+//! No content of a file is in any error, any `Debug` or any log line, at any level.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::error::Error;
+use std::fs;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use claviger_file::FileLogin;
+use common::{Watched, first, replace};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+const CANARY: &str = "k4n4rienv0gel";
+/// Logged by the test itself: the search must find this one.
+const PLANTED: &str = "planted-k4n4rienv0gel";
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Captured {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Everything that can be printed of an error.
+fn printed(error: &dyn Error) -> String {
+    let mut text = format!("{error} {error:?} {error:#?}");
+    let mut source = error.source();
+    while let Some(one) = source {
+        text.push_str(&format!(" {one} {one:?}"));
+        source = one.source();
+    }
+    text
+}
+
+/// Every content that holds the canary, good and bad, as it would be in each shape.
+fn contents() -> Vec<Vec<u8>> {
+    let texts = [
+        CANARY.to_owned(),
+        format!("{CANARY}\0"),
+        format!("{{\"username\":\"u\",\"password\":\"{CANARY}\"}}"),
+        format!("{{\"username\":\"u\",\"password\":\"{CANARY}"),
+        format!("{{\"username\":\"u\",\"password\":{CANARY}}}"),
+        format!("{{\"username\":\"u\",\"password\":[\"{CANARY}\"]}}"),
+        format!("{{\"username\":{{\"{CANARY}\":1}},\"password\":\"p\"}}"),
+        format!("{{\"username\":\"u\",\"password\":\"{CANARY}\",\"host\":\"h\"}}"),
+        format!("{{\"username\":\"u\",\"password\":\"p\",\"host\":\"h\",\"dbname\":\"d\",\"port\":\"{CANARY}\"}}"),
+        format!("\"{CANARY}\""),
+        format!("postgres://u:{CANARY}@h/d"),
+        format!("postgres://u:{CANARY}@h"),
+        format!("postgres://u:{CANARY}%zz@h/d"),
+        format!("postgres://u:{CANARY}/@h/d"),
+        format!("postgres://u:{CANARY}@h:{CANARY}/d"),
+        format!("postgres://u:p@{CANARY}/x@h/d"),
+        format!("postgres://{CANARY}@h/d"),
+        format!("{CANARY}://u:p@h/d"),
+        format!("postgres://u:{CANARY}@h/d\n{CANARY}"),
+        CANARY.repeat(6_000),
+    ];
+    let mut contents: Vec<Vec<u8>> = texts.into_iter().map(String::into_bytes).collect();
+    contents.push([CANARY.as_bytes(), b"\xff"].concat());
+    contents
+}
+
+#[test]
+fn no_content_is_printed_or_logged() {
+    let log = Captured::default();
+    // For every thread: files are read, and watched, in others than the test's.
+    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(log.clone()).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (failures, leases) = runtime.block_on(read_and_watch());
+    assert!(failures > 40 && leases > 10, "{failures} errors and {leases} leases were looked at");
+
+    assert!(!log.text().contains(CANARY), "{}", log.text());
+    for line in ["watching", "half-written", "may have changed"] {
+        assert!(log.text().contains(line), "nothing was captured of {line}:\n{}", log.text());
+    }
+    tracing::trace!("{PLANTED}");
+    assert!(log.text().contains(CANARY), "the search finds what is there");
+}
+
+async fn read_and_watch() -> (u32, u32) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    fs::write(dir.path().join("username"), "u").unwrap();
+    let shapes = || {
+        [
+            FileLogin::json(&path).unwrap(),
+            FileLogin::url(&path).unwrap(),
+            FileLogin::password(&path, "u").unwrap(),
+            FileLogin::directory(dir.path()).unwrap(),
+        ]
+    };
+    let (mut failures, mut leases) = (0, 0);
+    let mut watched = Vec::new();
+    for provider in shapes() {
+        watched.push(Watched::begin(provider.poll(Duration::from_secs(1))).await);
+    }
+    for content in contents() {
+        fs::write(dir.path().join("new"), content).unwrap();
+        fs::rename(dir.path().join("new"), &path).unwrap();
+        for watched in &mut watched {
+            watched.hint().await;
+        }
+        for provider in shapes() {
+            let text = match first(&provider).await {
+                Ok(lease) => {
+                    leases += 1;
+                    format!("{lease:?} {:?} {:?} {}", lease.secret(), lease.revision(), lease.revision().as_str())
+                }
+                Err(error) => {
+                    failures += 1;
+                    printed(&error)
+                }
+            };
+            assert!(!text.contains(CANARY), "{text}");
+            assert!(!format!("{provider:?} {provider:#?}").contains(CANARY));
+        }
+    }
+    replace(&path, "");
+    assert!(first(&FileLogin::json(&path).unwrap()).await.is_err());
+    (failures, leases)
+}

@@ -1,0 +1,106 @@
+//! What the tests share: fetching, and waiting for hints without sleeping.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Trigger};
+use claviger_file::FileLogin;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// Far longer than anything here takes; a test that needs it has failed.
+pub(crate) const BOUND: Duration = Duration::from_secs(10);
+
+/// The first fetch of a registration.
+pub(crate) async fn first(provider: &FileLogin) -> Result<Lease<Login>, ProviderError> {
+    provider.fetch(FetchRequest::first()).await
+}
+
+/// A fetch while `held` is held.
+pub(crate) async fn again(provider: &FileLogin, held: &Lease<Login>) -> Result<Lease<Login>, ProviderError> {
+    provider.fetch(FetchRequest::new(Trigger::Changed).held(held.clone())).await
+}
+
+/// User and password of a lease.
+pub(crate) fn parts(lease: &Lease<Login>) -> (&str, &str) {
+    (lease.secret().user(), lease.secret().expose_password())
+}
+
+/// What a fetch that must fail says.
+pub(crate) async fn failure(provider: &FileLogin, kind: ProviderErrorKind) -> String {
+    let error = first(provider).await.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    error.to_string()
+}
+
+/// Writes another file and renames it over `path`.
+pub(crate) fn replace(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+/// A watch that runs, and the hints it gives.
+pub(crate) struct Watched {
+    hints: mpsc::UnboundedReceiver<()>,
+    task: JoinHandle<()>,
+}
+
+impl Watched {
+    /// Runs the provider's watch, and waits for the hint that says that it has begun.
+    pub(crate) async fn begin(provider: FileLogin) -> Self {
+        let (sender, hints) = mpsc::unbounded_channel();
+        let hinting = Hints::new(move || {
+            let _ = sender.send(());
+        });
+        let task = tokio::spawn(async move { provider.watch(hinting).await });
+        let mut watched = Self { hints, task };
+        watched.hint().await;
+        watched
+    }
+
+    /// Waits for the next hint.
+    pub(crate) async fn hint(&mut self) {
+        timeout(BOUND, self.hints.recv()).await.expect("no hint came").unwrap();
+    }
+
+    /// Fetches at every hint until `done` is content, as the core does.
+    pub(crate) async fn until(&mut self, provider: &FileLogin, done: impl Fn(&Lease<Login>) -> bool) -> Lease<Login> {
+        timeout(BOUND, async {
+            loop {
+                self.hints.recv().await.unwrap();
+                if let Ok(lease) = first(provider).await
+                    && done(&lease)
+                {
+                    return lease;
+                }
+            }
+        })
+        .await
+        .expect("the change was not seen")
+    }
+
+    /// How many hints come within `time`.
+    pub(crate) async fn count(&mut self, time: Duration) -> usize {
+        let mut count = 0;
+        let _ = timeout(time, async {
+            while self.hints.recv().await.is_some() {
+                count += 1;
+            }
+        })
+        .await;
+        count
+    }
+
+    /// Drops the watch, and waits until it is gone.
+    pub(crate) async fn end(mut self) {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled(), "a watch never ends by itself");
+        while self.hints.recv().await.is_some() {}
+    }
+}

@@ -1,0 +1,71 @@
+//! A file that this process may not read. Root may read everything, so as root the test runs itself again as another user.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use claviger::ProviderErrorKind;
+use claviger_file::FileLogin;
+use common::failure;
+
+/// Set for the run as another user: where the files are.
+const FILES: &str = "CLAVIGER_FILE_DENIED";
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn what_may_not_be_read_is_denied() {
+    if let Some(dir) = std::env::var_os(FILES) {
+        return check(&PathBuf::from(dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    mode(dir.path(), 0o755);
+    fs::write(dir.path().join("file"), "CANARY").unwrap();
+    mode(&dir.path().join("file"), 0o000);
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    for name in ["username", "password"] {
+        fs::write(closed.join(name), "CANARY").unwrap();
+    }
+    mode(&closed, 0o000);
+    if fs::read(dir.path().join("file")).is_err() {
+        check(dir.path());
+    } else {
+        let copy = dir.path().join("copy");
+        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        mode(&copy, 0o755);
+        let output = Command::new(&copy)
+            .args(["--exact", "what_may_not_be_read_is_denied"])
+            .env(FILES, dir.path())
+            .current_dir(dir.path())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+    mode(&closed, 0o755);
+}
+
+fn check(dir: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for provider in [
+            FileLogin::password(dir.join("file"), "u"),
+            FileLogin::json(dir.join("file")),
+            FileLogin::url(dir.join("closed/password")),
+            FileLogin::directory(dir.join("closed")),
+        ] {
+            let problem = failure(&provider.unwrap(), ProviderErrorKind::Denied).await;
+            assert!(problem.contains("may not be read") && problem.contains(dir.to_str().unwrap()), "{problem}");
+        }
+    });
+}

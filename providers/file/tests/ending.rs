@@ -1,0 +1,43 @@
+//! A watch that is dropped leaves nothing behind. A process of its own: it counts the process's threads.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::time::Duration;
+
+use claviger_file::FileLogin;
+use common::{BOUND, Watched};
+
+/// The threads and the inotify instances of all watchers.
+fn left() -> (usize, usize) {
+    let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let threads = threads.filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("notify-rs")));
+    let instances = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let instances = instances.filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.to_string_lossy().contains("inotify")));
+    (threads.count(), instances.count())
+}
+
+#[tokio::test]
+async fn a_watch_that_is_dropped_takes_its_thread_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    fs::write(&path, "s3cret").unwrap();
+    let mut watches = Vec::new();
+    for _ in 0..10 {
+        watches.push(Watched::begin(FileLogin::password(&path, "orders").unwrap()).await);
+    }
+    assert_eq!(left(), (10, 10), "the count finds what is there");
+    for watched in watches {
+        watched.end().await;
+    }
+    tokio::time::timeout(BOUND, async {
+        while left() != (0, 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+}

@@ -1,0 +1,220 @@
+//! Every way in which files can be wrong, and what is said about it.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use claviger::{FetchRequest, Hints, Provider, ProviderErrorKind, Trigger};
+use claviger_file::FileLogin;
+use common::{BOUND, again, failure, first, parts};
+use tokio::time::timeout;
+
+const CANARY: &str = "CANARY";
+
+/// A file with this content, as each shape that is one file.
+async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, says: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("login");
+    fs::write(&path, content).unwrap();
+    for provider in [FileLogin::json(&path), FileLogin::url(&path), FileLogin::password(&path, "orders")] {
+        let problem = failure(&provider.unwrap(), kind).await;
+        assert!(problem.contains(says) && problem.contains(path.to_str().unwrap()), "{problem}");
+        assert!(!problem.contains(CANARY), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_file_is_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("missing");
+    for provider in [FileLogin::json(&path), FileLogin::url(&path), FileLogin::password(&path, "u"), FileLogin::directory(&path)] {
+        let problem = failure(&provider.unwrap(), ProviderErrorKind::NotFound).await;
+        assert!(problem.contains("does not exist") && problem.contains(path.to_str().unwrap()), "{problem}");
+    }
+    fs::write(dir.path().join("username"), "orders").unwrap();
+    let problem = failure(&FileLogin::directory(dir.path()).unwrap(), ProviderErrorKind::NotFound).await;
+    assert!(problem.contains("/password: does not exist"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_link_to_nothing_is_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("nothing", dir.path().join("..data")).unwrap();
+    failure(&FileLogin::directory(dir.path()).unwrap(), ProviderErrorKind::NotFound).await;
+    failure(&FileLogin::json(dir.path().join("..data")).unwrap(), ProviderErrorKind::NotFound).await;
+}
+
+#[tokio::test]
+async fn a_directory_is_no_file_and_a_file_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let problem = failure(&FileLogin::json(dir.path()).unwrap(), ProviderErrorKind::Misconfigured).await;
+    assert!(problem.contains("is a directory") && problem.contains("FileLogin::directory"), "{problem}");
+
+    let path = dir.path().join("file");
+    fs::write(&path, CANARY).unwrap();
+    let problem = failure(&FileLogin::directory(&path).unwrap(), ProviderErrorKind::Misconfigured).await;
+    assert!(problem.contains("no directory") && !problem.contains(CANARY), "{problem}");
+    failure(&FileLogin::json(path.join("below")).unwrap(), ProviderErrorKind::Misconfigured).await;
+}
+
+#[tokio::test]
+async fn an_empty_file_is_malformed() {
+    each_of_one_file(b"", ProviderErrorKind::Malformed, "is empty").await;
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("password"), "\n").unwrap();
+    let problem = failure(&FileLogin::password(dir.path().join("password"), "u").unwrap(), ProviderErrorKind::Malformed).await;
+    assert!(problem.contains("is empty"), "{problem}");
+    fs::write(dir.path().join("username"), "").unwrap();
+    let problem = failure(&FileLogin::directory(dir.path()).unwrap(), ProviderErrorKind::Malformed).await;
+    assert!(problem.contains("/username: is empty"), "{problem}");
+}
+
+#[tokio::test]
+async fn what_is_not_utf_8_is_malformed_at_its_byte() {
+    each_of_one_file(b"CANARY\xffCANARY", ProviderErrorKind::Malformed, "not UTF-8 at byte 6").await;
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_malformed() {
+    each_of_one_file(CANARY.repeat(12_000).as_bytes(), ProviderErrorKind::Malformed, "longer than 64 KiB").await;
+}
+
+#[tokio::test]
+async fn a_file_without_an_end_is_never_read_beyond_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sparse");
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    let fetched = timeout(BOUND, failure(&FileLogin::password(&path, "u").unwrap(), ProviderErrorKind::Malformed)).await;
+    assert!(fetched.unwrap().contains("longer than 64 KiB"));
+}
+
+#[tokio::test]
+async fn a_nul_is_malformed() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in [
+        ("password", "CAN\0ARY"),
+        ("username", "orders"),
+        ("json", r#"{"user":"\u0000","password":"CANARY"}"#),
+        ("url", "mysql://u:%00@h/d"),
+    ] {
+        fs::write(dir.path().join(name), content).unwrap();
+    }
+    for provider in [
+        FileLogin::password(dir.path().join("password"), "u"),
+        FileLogin::directory(dir.path()),
+        FileLogin::json(dir.path().join("json")),
+        FileLogin::url(dir.path().join("url")),
+    ] {
+        let problem = failure(&provider.unwrap(), ProviderErrorKind::Malformed).await;
+        assert!(problem.contains("NUL"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn json_that_is_wrong_is_malformed_at_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("json");
+    let provider = FileLogin::json(&path).unwrap();
+    for (content, says) in [
+        ("{\n  \"username\": \"u\",\n  \"password\": CANARY\n}", "not JSON at line 3, column 15"),
+        ("{\"username\": \"u\", \"password\": \"CANARY", "ends early, at line 1"),
+        ("{\"username\": \"u\", \"password\": [\"CANARY\"]}", "the key `password` must be a string"),
+        ("{\"username\": \"u\"}", "the key `password` is missing"),
+        ("{\"username\": \"u\", \"password\": \"CANARY\", \"host\": \"h\"}", "the key `dbname` or `database` is missing"),
+    ] {
+        fs::write(&path, content).unwrap();
+        let problem = failure(&provider, ProviderErrorKind::Malformed).await;
+        assert!(problem.contains(says) && !problem.contains(CANARY), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_or_device_does_not_hang_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&pipe, &link).unwrap();
+    for path in [pipe.as_path(), link.as_path(), Path::new("/dev/zero")] {
+        let provider = FileLogin::password(path, "u").unwrap();
+        let problem = timeout(BOUND, failure(&provider, ProviderErrorKind::Misconfigured)).await.unwrap();
+        assert!(problem.contains("pipe, socket or device"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_right_is_said_at_once() {
+    for (made, names) in [
+        (FileLogin::json(""), "`path`"),
+        (FileLogin::directory("/run/\0"), "`path`"),
+        (FileLogin::password("/run/password", ""), "`user`"),
+        (FileLogin::password("/run/password", "a\0b"), "`user`"),
+    ] {
+        let error = made.unwrap_err();
+        assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
+        assert!(error.to_string().contains(names), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_cannot_be_right_fails_the_first_fetch_and_watches_nothing() {
+    let day = Duration::from_secs(24 * 3_600);
+    for (provider, names) in [
+        (FileLogin::json("/x").unwrap().poll(Duration::from_millis(999)), "`poll`"),
+        (FileLogin::json("/x").unwrap().poll(Duration::ZERO), "`poll`"),
+        (FileLogin::json("/x").unwrap().poll(day + Duration::from_nanos(1)), "`poll`"),
+        (FileLogin::json("/x").unwrap().user_key(""), "`user_key`"),
+        (FileLogin::json("/x").unwrap().password_key("").poll(Duration::ZERO), "`password_key`"),
+        (FileLogin::directory("/x").unwrap().user_key("../username"), "`user_key`"),
+        (FileLogin::directory("/x").unwrap().password_key("a/b"), "`password_key`"),
+        (FileLogin::directory("/x").unwrap().password_key(".."), "`password_key`"),
+        (FileLogin::directory("/x").unwrap().password_key("/etc/shadow"), "`password_key`"),
+        (FileLogin::url("/x").unwrap().user_key("user"), "`user_key`"),
+        (FileLogin::password("/x", "u").unwrap().password_key("password"), "`password_key`"),
+    ] {
+        let problem = failure(&provider, ProviderErrorKind::Misconfigured).await;
+        assert!(problem.contains(names), "{problem}");
+        let hints = Hints::new(|| panic!("nothing to hint at"));
+        assert!(timeout(Duration::from_millis(10), provider.watch(hints)).await.is_err());
+    }
+    let provider = FileLogin::json("/nothing/x").unwrap();
+    for poll in [Duration::from_secs(1), day] {
+        failure(&provider, ProviderErrorKind::NotFound).await;
+        failure(&FileLogin::json("/nothing/x").unwrap().poll(poll), ProviderErrorKind::NotFound).await;
+    }
+}
+
+#[tokio::test]
+async fn a_broken_file_gives_no_lease_while_one_is_held_and_a_mended_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("json");
+    let provider = FileLogin::json(&path).unwrap();
+    fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
+    let held = first(&provider).await.unwrap();
+    for broken in ["", "{", r#"{"user":"u"}"#, "\u{feff}{}"] {
+        fs::write(&path, broken).unwrap();
+        let error = provider.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.unwrap_err();
+        assert!(!error.is_transient(), "{error}");
+    }
+    fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
+    assert_eq!(again(&provider, &held).await.unwrap().revision(), held.revision());
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("json");
+    let provider = FileLogin::json(&path).unwrap();
+    for begun in ["", r#"{"user":"u","pass"#, "{\"user\":\"u\",\"password\":\"on"] {
+        fs::write(&path, begun).unwrap();
+        let mut fetch = std::pin::pin!(first(&provider));
+        // The first reading has found it unfinished well before this.
+        assert!(timeout(Duration::from_millis(30), &mut fetch).await.is_err());
+        fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
+        assert_eq!(parts(&fetch.await.unwrap()), ("u", "one"));
+    }
+}

@@ -1,0 +1,169 @@
+//! The provider under the real supervisor: a file is rewritten, broken, mended.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use claviger::{Event, Events, Outcome, ProviderError, ProviderErrorKind, ProviderStatus, RotationReport, Supervisor, Trigger};
+use claviger_file::FileLogin;
+use common::{BOUND, replace};
+use tokio::time::timeout;
+
+fn json(password: &str) -> String {
+    format!(r#"{{"username":"orders","password":"{password}"}}"#)
+}
+
+/// Waits until another login was adopted.
+async fn adopted(events: &mut Events) -> RotationReport {
+    timeout(BOUND, async {
+        loop {
+            match events.next().await.unwrap() {
+                Event::Rotated(report) if report.outcome == Outcome::Adopted => return report,
+                _ => {}
+            }
+        }
+    })
+    .await
+    .expect("no rotation came")
+}
+
+/// Waits until a fetch has failed; no other login may be adopted before.
+async fn failed(events: &mut Events) -> ProviderError {
+    timeout(BOUND, async {
+        loop {
+            match events.next().await.unwrap() {
+                Event::FetchFailed { error, .. } => return error,
+                Event::Rotated(report) => assert_ne!(report.outcome, Outcome::Adopted, "a broken file gave a lease"),
+                _ => {}
+            }
+        }
+    })
+    .await
+    .expect("no failure came")
+}
+
+fn status(supervisor: &Supervisor) -> ProviderStatus {
+    supervisor.status().providers.remove(0)
+}
+
+#[tokio::test]
+async fn a_rewritten_file_is_a_rotation() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("login.json");
+    fs::write(&path, json("one")).unwrap();
+    let supervisor = Supervisor::start();
+    let mut events = supervisor.events();
+    supervisor.provide("login", FileLogin::json(&path).unwrap()).await.unwrap();
+    let first = adopted(&mut events).await;
+    assert_eq!((first.trigger, &first.revision), (Trigger::Start, &status(&supervisor).revision));
+
+    replace(&path, &json("two"));
+    let second = adopted(&mut events).await;
+    assert_eq!((second.trigger, &second.revision), (Trigger::Changed, &status(&supervisor).revision));
+    assert!(second.revision.is_some());
+    assert_ne!(first.revision, second.revision);
+    supervisor.shutdown(BOUND).await;
+}
+
+#[tokio::test]
+async fn a_broken_file_leaves_the_held_login_and_a_mended_one_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("login.json");
+    fs::write(&path, json("one")).unwrap();
+    let supervisor = Supervisor::start();
+    let mut events = supervisor.events();
+    supervisor.provide("login", FileLogin::json(&path).unwrap()).await.unwrap();
+    let held = adopted(&mut events).await.revision;
+
+    fs::write(&path, "").unwrap();
+    let error = failed(&mut events).await;
+    assert_eq!(error.kind(), ProviderErrorKind::Malformed);
+    let broken = status(&supervisor);
+    assert_eq!(broken.revision, held);
+    assert_eq!(broken.last_error.unwrap().to_string(), error.to_string());
+
+    replace(&path, &json("two"));
+    let mended = adopted(&mut events).await;
+    assert_ne!(mended.revision, held);
+    assert!(status(&supervisor).last_error.is_none());
+    supervisor.shutdown(BOUND).await;
+}
+
+#[tokio::test]
+async fn a_missing_file_fails_a_registration_at_once_or_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("login.json");
+    let supervisor = Supervisor::start();
+    let registration = supervisor.provide("login", FileLogin::json(&path).unwrap());
+    let error = timeout(Duration::from_secs(5), registration).await.expect("not after the start deadline").unwrap_err();
+    assert!(error.to_string().contains("does not exist"), "{error}");
+
+    let mut events = supervisor.events();
+    supervisor.provide_eventually("login", FileLogin::json(&path).unwrap()).unwrap();
+    assert_eq!(failed(&mut events).await.kind(), ProviderErrorKind::NotFound);
+    replace(&path, &json("one"));
+    adopted(&mut events).await;
+    supervisor.shutdown(BOUND).await;
+}
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Polls a file each second until it was fetched `times` more often.
+async fn polled(supervisor: &Supervisor, times: u64) {
+    let until = status(supervisor).fetches + times;
+    timeout(BOUND, async {
+        while status(supervisor).fetches < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it is not polled");
+}
+
+async fn registered(path: &Path) -> Supervisor {
+    let supervisor = Supervisor::start();
+    supervisor.provide("login", FileLogin::json(path).unwrap().poll(Duration::from_secs(1))).await.unwrap();
+    supervisor
+}
+
+#[test]
+fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("login.json");
+    fs::write(&path, json("one")).unwrap();
+    let log = Captured::default();
+    let writer = log.clone();
+    // For this thread alone: other tests do log above DEBUG. All tasks of this runtime run in it.
+    let subscriber = tracing_subscriber::fmt().with_env_filter("info,ractor=off").with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let supervisor = registered(&path).await;
+        let held = status(&supervisor).revision;
+        let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
+        assert!(text.contains("rotated"), "the first login is worth a line: {text}");
+        polled(&supervisor, 3).await;
+        assert_eq!(status(&supervisor).revision, held);
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text, "", "nothing to say");
+        supervisor.shutdown(BOUND).await;
+    });
+}

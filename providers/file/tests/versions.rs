@@ -1,0 +1,128 @@
+//! A secret as the kubelet writes it: versions in directories of their own, and one link that is moved.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use claviger_file::FileLogin;
+use common::{BOUND, Watched, first, parts};
+use tokio::time::timeout;
+
+/// What the kubelet's atomic writer does.
+struct Mount {
+    dir: PathBuf,
+    versions: u64,
+}
+
+impl Mount {
+    fn new(dir: &Path) -> Self {
+        let mut mount = Self { dir: dir.to_owned(), versions: 0 };
+        mount.next();
+        for name in ["username", "password", "login.json"] {
+            symlink(Path::new("..data").join(name), dir.join(name)).unwrap();
+        }
+        mount
+    }
+
+    /// Writes the next version, moves the link to it and removes the one before.
+    fn next(&mut self) {
+        let before = fs::read_link(self.dir.join("..data")).ok();
+        self.versions += 1;
+        let version = self.versions;
+        let name = format!("..2026_11_22_{version}");
+        fs::create_dir(self.dir.join(&name)).unwrap();
+        let file = |file: &str, content: String| fs::write(self.dir.join(&name).join(file), content).unwrap();
+        file("username", format!("user-v{version}"));
+        file("password", format!("password-v{version}\n"));
+        file("login.json", format!(r#"{{"username":"user-v{version}","password":"password-v{version}"}}"#));
+        symlink(&name, self.dir.join("..data_tmp")).unwrap();
+        fs::rename(self.dir.join("..data_tmp"), self.dir.join("..data")).unwrap();
+        if let Some(before) = before {
+            fs::remove_dir_all(self.dir.join(before)).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_moved_link_is_seen_through_every_shape() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut mount = Mount::new(dir.path());
+    let hardly_ever = Duration::from_secs(3_600);
+    let shapes = || {
+        [
+            FileLogin::directory(dir.path()).unwrap(),
+            FileLogin::json(dir.path().join("login.json")).unwrap(),
+            FileLogin::password(dir.path().join("password"), "user-v2").unwrap(),
+        ]
+    };
+    for (provider, seen) in shapes().into_iter().zip(shapes()) {
+        let mut watched = Watched::begin(seen.poll(hardly_ever)).await;
+        for _ in 0..3 {
+            mount.next();
+            let password = format!("password-v{}", mount.versions);
+            watched.until(&provider, |lease| parts(lease).1 == password).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_is_never_paired_with_another_versions_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut mount = Mount::new(dir.path());
+    let provider = FileLogin::directory(dir.path()).unwrap();
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(1)));
+    let kubelet = std::thread::spawn({
+        let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                mount.next();
+                written.store(mount.versions, Ordering::Relaxed);
+            }
+        }
+    });
+    let mut seen = BTreeSet::new();
+    let mut overtaken = 0;
+    let reading = timeout(BOUND, async {
+        while seen.len() < 200 {
+            let before = written.load(Ordering::Relaxed);
+            let lease = first(&provider).await.unwrap();
+            overtaken += u32::from(written.load(Ordering::Relaxed) > before);
+            let (user, password) = parts(&lease);
+            let version = user.strip_prefix("user-v").unwrap().to_owned();
+            assert_eq!(password.strip_prefix("password-v").unwrap(), version);
+            seen.insert(version);
+        }
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    kubelet.join().unwrap();
+    assert!(reading.is_ok(), "only {} versions were seen", seen.len());
+    assert!(overtaken > 50, "only {overtaken} readings were overtaken by a swap");
+}
+
+#[tokio::test]
+async fn a_link_to_the_directory_itself_is_followed_once_too() {
+    let dir = tempfile::tempdir().unwrap();
+    for version in ["v1", "v2"] {
+        fs::create_dir(dir.path().join(version)).unwrap();
+        fs::write(dir.path().join(version).join("username"), format!("user-{version}")).unwrap();
+        fs::write(dir.path().join(version).join("password"), format!("password-{version}")).unwrap();
+    }
+    let current = dir.path().join("current");
+    symlink("v1", &current).unwrap();
+    let provider = FileLogin::directory(&current).unwrap();
+    assert_eq!(parts(&first(&provider).await.unwrap()), ("user-v1", "password-v1"));
+    let mut watched = Watched::begin(FileLogin::directory(&current).unwrap().poll(Duration::from_secs(3_600))).await;
+    symlink("v2", dir.path().join("next")).unwrap();
+    fs::rename(dir.path().join("next"), &current).unwrap();
+    watched.until(&provider, |lease| parts(lease) == ("user-v2", "password-v2")).await;
+}

@@ -1,0 +1,198 @@
+//! Changes are told, wherever they happen, and nothing else is.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use claviger::Sessions;
+use claviger_file::FileLogin;
+use common::{Watched, first, parts, replace};
+
+/// So rarely that whatever is seen was seen by an event.
+const HARDLY_EVER: Duration = Duration::from_secs(3_600);
+
+fn password(path: &Path) -> FileLogin {
+    FileLogin::password(path, "orders").unwrap().poll(HARDLY_EVER).sessions(Sessions::Drain)
+}
+
+#[tokio::test]
+async fn a_file_renamed_over_the_old_one_is_seen_every_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    fs::write(&path, "v0").unwrap();
+    let provider = password(&path);
+    let mut watched = Watched::begin(password(&path)).await;
+    for version in 1..=5 {
+        let content = format!("v{version}");
+        replace(&path, &content);
+        let lease = watched.until(&provider, |lease| parts(lease).1 == content).await;
+        assert_eq!(parts(&lease).0, "orders");
+    }
+    watched.end().await;
+}
+
+#[tokio::test]
+async fn a_file_written_in_place_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("login.json");
+    fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
+    let provider = FileLogin::json(&path).unwrap().poll(HARDLY_EVER);
+    let mut watched = Watched::begin(FileLogin::json(&path).unwrap().poll(HARDLY_EVER)).await;
+    let mut file = fs::File::create(&path).unwrap();
+    watched.hint().await;
+    assert!(first(&provider).await.is_err(), "truncated, and not written for longer than a reader waits");
+    file.write_all(br#"{"user":"u","pass"#).unwrap();
+    watched.hint().await;
+    assert!(first(&provider).await.is_err());
+    file.write_all(br#"word":"two"}"#).unwrap();
+    drop(file);
+    watched.until(&provider, |lease| parts(lease) == ("u", "two")).await;
+}
+
+#[tokio::test]
+async fn a_missing_file_that_appears_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    let provider = password(&path);
+    assert!(first(&provider).await.is_err());
+    let mut watched = Watched::begin(password(&path)).await;
+    fs::write(&path, "here").unwrap();
+    watched.until(&provider, |lease| parts(lease).1 == "here").await;
+}
+
+#[tokio::test]
+async fn a_missing_directory_that_appears_is_seen_and_its_file_goes_on_being_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/b/password");
+    let provider = password(&path);
+    let mut watched = Watched::begin(password(&path)).await;
+    fs::create_dir(dir.path().join("a")).unwrap();
+    watched.hint().await;
+    fs::create_dir(dir.path().join("a/b")).unwrap();
+    fs::write(&path, "one").unwrap();
+    watched.until(&provider, |lease| parts(lease).1 == "one").await;
+    replace(&path, "two");
+    watched.until(&provider, |lease| parts(lease).1 == "two").await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_replaced_is_watched_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = dir.path().join("mounted");
+    let path = mounted.join("password");
+    fs::create_dir(&mounted).unwrap();
+    fs::write(&path, "v0").unwrap();
+    let provider = password(&path);
+    let mut watched = Watched::begin(password(&path)).await;
+    for version in 1..=3 {
+        // Another directory, perhaps with the number of the one before.
+        fs::remove_dir_all(&mounted).unwrap();
+        watched.hint().await;
+        fs::create_dir(&mounted).unwrap();
+        let content = format!("v{version}");
+        replace(&path, &content);
+        watched.until(&provider, |lease| parts(lease).1 == content).await;
+        replace(&path, "again");
+        watched.until(&provider, |lease| parts(lease).1 == "again").await;
+    }
+}
+
+#[tokio::test]
+async fn links_to_a_file_elsewhere_are_watched_at_both_ends() {
+    let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = near.path().join("password");
+    fs::write(far.path().join("one"), "one").unwrap();
+    fs::write(far.path().join("two"), "two").unwrap();
+    symlink(far.path().join("one"), &path).unwrap();
+    let provider = password(&path);
+    let mut watched = Watched::begin(password(&path)).await;
+
+    replace(&far.path().join("one"), "one more");
+    watched.until(&provider, |lease| parts(lease).1 == "one more").await;
+
+    symlink(far.path().join("two"), near.path().join("new")).unwrap();
+    fs::rename(near.path().join("new"), &path).unwrap();
+    watched.until(&provider, |lease| parts(lease).1 == "two").await;
+
+    replace(&far.path().join("two"), "two more");
+    watched.until(&provider, |lease| parts(lease).1 == "two more").await;
+}
+
+#[tokio::test]
+async fn a_right_to_read_that_is_granted_is_seen() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    fs::write(&path, "s3cret").unwrap();
+    let mut watched = Watched::begin(password(&path)).await;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+    watched.hint().await;
+}
+
+#[tokio::test]
+async fn reading_it_and_writing_its_neighbours_is_no_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    fs::write(&path, "s3cret").unwrap();
+    let provider = password(&path);
+    let mut watched = Watched::begin(password(&path)).await;
+    for round in 0..20 {
+        first(&provider).await.unwrap();
+        fs::write(dir.path().join("neighbour"), round.to_string()).unwrap();
+    }
+    assert_eq!(watched.count(Duration::from_millis(300)).await, 0);
+    replace(&path, "other");
+    watched.until(&provider, |lease| parts(lease).1 == "other").await;
+}
+
+#[tokio::test]
+async fn a_busy_file_costs_a_hint_per_debounce_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    fs::write(&path, "s3cret").unwrap();
+    let mut watched = Watched::begin(password(&path)).await;
+    let began = tokio::time::Instant::now();
+    for round in 0..2_000 {
+        replace(&path, &round.to_string());
+    }
+    watched.hint().await;
+    let hints = 1 + watched.count(Duration::from_millis(200)).await;
+    let most = usize::try_from(began.elapsed().as_millis() / 20 + 1).unwrap();
+    assert!(hints <= most, "{hints} hints, {most} at most");
+}
+
+#[tokio::test]
+async fn a_change_that_no_event_tells_of_is_seen_by_the_poll() {
+    // Moving a directory far up makes no event in the watched one, as on a network mount.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/b/c/password");
+    for (top, content) in [("a", "one"), ("new", "two")] {
+        let below = dir.path().join(top).join("b/c");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("password"), content).unwrap();
+    }
+    let provider = FileLogin::password(&path, "orders").unwrap();
+    let mut watched = Watched::begin(FileLogin::password(&path, "orders").unwrap().poll(Duration::from_secs(1))).await;
+    fs::rename(dir.path().join("a"), dir.path().join("old")).unwrap();
+    fs::rename(dir.path().join("new"), dir.path().join("a")).unwrap();
+    watched.until(&provider, |lease| parts(lease).1 == "two").await;
+    // The new directory is watched from now on.
+    replace(&path, "three");
+    watched.until(&provider, |lease| parts(lease).1 == "three").await;
+}
+
+#[tokio::test]
+async fn an_unchanged_file_is_polled_without_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    fs::write(&path, "s3cret").unwrap();
+    let mut watched = Watched::begin(FileLogin::password(&path, "orders").unwrap().poll(Duration::from_secs(1))).await;
+    assert_eq!(watched.count(Duration::from_millis(2_500)).await, 0);
+}

@@ -1,0 +1,66 @@
+//! needs: postgresql
+//!
+//! Law 4: an equal revision is no handover and no event; a later expiry is adopted. Equal but refused: proved again with back-off.
+
+use std::time::Duration;
+
+use claviger::{Event, Outcome};
+use claviger_stage::{Callers, Stage, eventually, eventually_within};
+use claviger_testkit::ScriptedProvider;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
+    let store = ScriptedProvider::new().lives(Duration::from_secs(600)).refresh_after(Duration::from_secs(1));
+    let stage = Stage::with(store).await;
+    let mut events = stage.supervisor.events();
+    let db = stage.pool(4).await;
+    let first = db.status().expect("supervised").expires.expect("it dies");
+    let proved = db.status().expect("supervised").proved;
+    let callers = Callers::start(&db, 2);
+    eventually("it was renewed twice", || stage.store.calls().len() >= 3).await;
+    let report = stage.supervisor.rotate_now("login").await.expect("it answers");
+    assert_eq!((report.outcome, report.revision), (Outcome::Unchanged, None));
+    eventually("the later death is adopted", || db.status().is_some_and(|status| status.expires > Some(first))).await;
+    assert_eq!(callers.stop().await.failed, Vec::<String>::new());
+    assert_eq!(db.generation(), 1);
+    assert_eq!(db.status().expect("supervised").proved, proved, "nothing was proved again");
+    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::HandedOver(report) => assert_eq!(report.generation, 1),
+            Event::Rotated(report) => assert!(report.trigger == claviger::Trigger::Start || report.outcome == Outcome::Unchanged),
+            Event::Drained { generation, .. } => assert_eq!(generation, 1),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_04_a_passing_refusal_clears_itself() {
+    let stage = Stage::new().await;
+    let db = stage.pool(4).await;
+    // The database refuses for a while what it takes again later, and the store has nothing else.
+    stage.set_password("nobody knows this one").await;
+    stage.terminate_sessions().await;
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move {
+            loop {
+                match sqlx::query("SELECT 1").execute(&db).await {
+                    Ok(_) => break,
+                    Err(sqlx::Error::Io(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    });
+    eventually("it is refused", || db.status().is_some_and(|status| status.refused)).await;
+    assert!(!stage.supervisor.readiness().ready);
+    stage.set_password("password-1").await;
+    tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it recovers without a restart").expect("no panic");
+    eventually_within(Duration::from_secs(5), "it is served again", || db.status().is_some_and(|status| status.serving)).await;
+    let status = db.status().expect("supervised");
+    assert_eq!(status.generation, 2, "a refused revision that works again gets a number of its own");
+    assert!(stage.refused_log_ins() >= 1);
+    assert!(stage.supervisor.readiness().ready);
+}

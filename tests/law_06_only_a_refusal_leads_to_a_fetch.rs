@@ -1,0 +1,107 @@
+//! needs: postgresql
+//!
+//! Law 6: what is not an authentication failure never leads to a fetch; a failed statement at most to a probe.
+
+use std::time::Duration;
+
+use claviger::{ErrorKind, FaultKind, PgPools, Sessions, Trigger};
+use claviger_stage::{Stage, eventually, eventually_within};
+use claviger_testkit::ScriptedProvider;
+use sqlx::postgres::PgPoolOptions;
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|error| error.code()).map(Into::into)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_refusals() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_millis(700)).max_lifetime(Duration::from_millis(1));
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let mut failures = 0;
+
+    // 53300: no room for the role. sqlx retries it until its time-out.
+    stage.sql("ALTER ROLE app CONNECTION LIMIT 0").await;
+    failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
+    assert!(stage.server.log().count("too many connections for role").expect("the log") >= 1);
+    stage.sql("ALTER ROLE app CONNECTION LIMIT -1").await;
+
+    // 3D000: no such database.
+    stage.on_the_server(|server| server.sql_in("postgres", "ALTER DATABASE orders RENAME TO elsewhere").expect("it is renamed")).await;
+    let error = sqlx::query("SELECT 1").execute(&db).await.expect_err("it is gone");
+    assert_eq!(code(&error).as_deref(), Some("3D000"));
+    failures += 1;
+    stage.on_the_server(|server| server.sql_in("postgres", "ALTER DATABASE elsewhere RENAME TO orders").expect("it is renamed")).await;
+
+    // Frozen: TCP connects, nothing answers.
+    stage.on_the_server(|server| server.stall().expect("it stalls")).await;
+    failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
+    stage.on_the_server(|server| server.resume().expect("it resumes")).await;
+
+    // Stopped: nobody listens; then 57P03 while it starts.
+    stage.on_the_server(|server| server.stop().expect("it stops")).await;
+    failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
+    stage.on_the_server(|server| server.start_again().expect("it starts")).await;
+    eventually("it serves again", || db.status().is_some_and(|status| status.serving)).await;
+    let mut served = sqlx::query("SELECT 1").execute(&db).await;
+    for _ in 0..3 {
+        if served.is_err() {
+            served = sqlx::query("SELECT 1").execute(&db).await;
+        }
+    }
+    served.expect("it serves without a restart");
+    assert_eq!(failures, 4, "each hazard occurred");
+    assert_eq!(stage.store.calls().len(), 1, "the start, and nothing else");
+    assert_eq!(db.generation(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_06_a_missing_right_costs_a_probe_and_only_a_refused_probe_fetches() {
+    let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
+    let stage = Stage::with(store).await;
+    let db = stage.pool(4).await;
+    stage.sql("CREATE TABLE secret (n int)").await;
+    for _ in 0..20 {
+        let error = sqlx::query("SELECT * FROM secret").execute(&db).await.expect_err("it may not");
+        assert_eq!(code(&error).as_deref(), Some("42501"));
+    }
+    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+    assert_eq!(stage.store.calls().len(), 1, "the role is there: no fetch");
+
+    // The issuer drops the role under open sessions: they answer pings, and are worth nothing.
+    let (idle, next) = (db.acquire().await.expect("a session"), stage.store.rotate());
+    stage
+        .sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app")
+        .await;
+    drop(idle);
+    let role = format!("CREATE ROLE app LOGIN PASSWORD '{next}'");
+    stage.sql(&role).await;
+    // At most one probe per ten seconds: the one above may have been a moment ago.
+    eventually_within(Duration::from_secs(20), "a refused probe led to a fetch", || {
+        db.generation() == 2 || {
+            let db = db.clone();
+            tokio::spawn(async move { drop(sqlx::query("SELECT * FROM secret").execute(&db).await) });
+            false
+        }
+    })
+    .await;
+    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_06_what_stays_wrong_is_said_at_registration() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let elsewhere = PgPools::new(stage.connect_options().database("nowhere"), stage.pool_options(2));
+    let error = stage.supervisor.pool("a", &login, elsewhere).await.expect_err("there is no such database");
+    let fault = error.fault().expect("the database's answer");
+    assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, FaultKind::Misconfigured, Some("3D000")));
+
+    stage.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC; REVOKE ALL ON DATABASE orders FROM app; ALTER DATABASE orders OWNER TO CURRENT_USER").await;
+    let error = stage.supervisor.pool("b", &login, stage.pools(2)).await.expect_err("it may not connect");
+    let fault = error.fault().expect("the database's answer");
+    assert_eq!((fault.kind(), fault.code()), (FaultKind::Misconfigured, Some("42501")));
+    assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
+    assert_eq!(stage.store.calls().len(), 1);
+}

@@ -1,0 +1,116 @@
+//! Law 7: every failure path draws on one bucket per provider: three at once, then one per ten seconds. Calls are counted, not outcomes.
+
+use std::time::Duration;
+
+use claviger::{Event, ProviderError, ProviderErrorKind, Trigger};
+use claviger_testkit::{Call, Lab, ScriptedPools, ScriptedProvider};
+use tokio::time::sleep;
+
+fn down() -> ProviderError {
+    ProviderError::new(ProviderErrorKind::Unavailable, "the store is down")
+}
+
+/// No span of time has more calls than the bucket grants.
+fn assert_within_the_bucket(calls: &[Call]) {
+    for (i, from) in calls.iter().enumerate() {
+        for (j, to) in calls.iter().enumerate().skip(i) {
+            let granted = 3 + (to.at - from.at).as_secs() as usize / 10;
+            assert!(j - i < granted, "{} calls within {:?}", j - i + 1, to.at - from.at);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_07_a_store_that_is_down_for_an_hour() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new().refresh_after(Duration::from_secs(60));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let _pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
+    store.fail_next(10_000, down());
+    sleep(Duration::from_secs(3_600)).await;
+    let calls = store.calls();
+    assert!(calls.len() > 100, "the hazard: {} attempts failed", calls.len() - 2);
+    // The start and the scheduled one are free; everything after them followed a failure.
+    assert_within_the_bucket(&calls[2..]);
+    assert!(calls[1..].iter().all(|call| call.trigger == Trigger::Schedule));
+
+    // The bucket survives a restart of the actor.
+    let before = store.calls().len();
+    for _ in 0..3 {
+        lab.traps.set("login", "provider.turn", 1);
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(lab.traps.left("login", "provider.turn"), 0, "it crashed");
+    }
+    assert_within_the_bucket(&store.calls()[2..]);
+    assert!(store.calls().len() > before, "attempts go on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_07_a_refused_credential_that_the_store_cannot_replace() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    database.accept_only(["something else"]);
+    let refusal = claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed").with_code("28P01");
+    assert!(pool.refused(pool.generation(), &refusal));
+    for _ in 0..600 {
+        pool.refused(pool.generation(), &refusal);
+        sleep(Duration::from_secs(1)).await;
+    }
+    let calls = &store.calls()[1..];
+    let refused: Vec<_> = calls.iter().filter(|call| call.trigger == Trigger::Refused).cloned().collect();
+    assert!(refused.len() > 20, "the hazard: {} fetches followed refusals", refused.len());
+    assert_within_the_bucket(&refused);
+    assert!(refused.iter().all(|call| call.refused.len() == 1), "the provider is told what is refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new();
+    lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    store.fail_next(2, down());
+    for _ in 0..1_000 {
+        store.hint();
+        sleep(Duration::from_millis(10)).await;
+    }
+    let changed = store.calls().iter().filter(|call| call.trigger == Trigger::Changed).count();
+    assert!((9..=12).contains(&changed), "{changed} fetches in ten seconds of hints");
+    let before = store.calls().len();
+    let requests: Vec<_> = (0..100)
+        .map(|_| {
+            let supervisor = lab.supervisor.clone();
+            tokio::spawn(async move { supervisor.rotate_now("login").await })
+        })
+        .collect();
+    for request in requests {
+        request.await.expect("no panic").expect("it answers");
+    }
+    assert!(store.calls().len() - before <= 2, "a hundred requests at once are one fetch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_07_a_new_revision_fills_the_bucket() {
+    let lab = Lab::new();
+    let mut events = lab.supervisor.events();
+    let store = ScriptedProvider::new();
+    lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    for _ in 0..5 {
+        // Two failures, then a new revision: were the bucket not filled, the third round would wait.
+        store.fail_next(3, down());
+        store.rotate();
+        store.hint();
+        loop {
+            match events.next().await.expect("it goes on") {
+                Event::Rotated(report) if report.revision.is_some() && report.trigger == Trigger::Changed => {
+                    assert!(report.took < Duration::from_secs(12), "{:?}", report.took);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        sleep(Duration::from_secs(2)).await;
+    }
+    assert_eq!(store.calls().len(), 1 + 5 * 4);
+}

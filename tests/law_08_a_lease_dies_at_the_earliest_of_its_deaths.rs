@@ -1,0 +1,78 @@
+//! Law 8: dead as soon as either clock says so; a jump of the clock is the trigger `woke`; used until its true end while its renewal fails.
+
+use std::time::Duration;
+
+use claviger::{ProviderError, ProviderErrorKind, Trigger};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use tokio::time::{Instant, sleep};
+
+const TOKEN: Duration = Duration::from_secs(900);
+
+#[tokio::test(start_paused = true)]
+async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new().lives(TOKEN).refresh_after(Duration::from_secs(840)).mint_each();
+    let began = Instant::now();
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
+    sleep(Duration::from_secs(839)).await;
+    assert_eq!(store.calls().len(), 1);
+    sleep(Duration::from_secs(2)).await;
+    let at = store.calls()[1].at - began;
+    assert!((840..=841).contains(&at.as_secs()), "renewed after {at:?}");
+    assert_eq!(pool.generation(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new().lives(TOKEN).refresh_after(Duration::from_secs(840));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
+    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    sleep(Duration::from_secs(899)).await;
+    assert!(store.calls().len() > 3, "the hazard: renewals failed");
+    assert!(pool.status().expect("supervised").serving, "it lives for one more second");
+    sleep(Duration::from_secs(2)).await;
+    assert!(!pool.status().expect("supervised").serving, "it is dead");
+    let readiness = lab.supervisor.readiness();
+    assert!(!readiness.ready && readiness.reasons.iter().any(|reason| reason.contains("expired")), "{readiness:?}");
+    store.recover();
+    store.rotate();
+    sleep(Duration::from_secs(12)).await;
+    assert!(pool.status().expect("supervised").serving);
+    assert_eq!(pool.current().password(), "password-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_08_a_machine_that_slept_looks_at_everything() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new().lives(TOKEN).mint_each(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(store.calls().len(), 1);
+    // An hour passes on the wall clock, none on the monotonic one.
+    lab.clock.jump(Duration::from_secs(3_600));
+    assert!(!pool.status().expect("supervised").serving, "the wall clock says that it is dead");
+    // A heartbeat later.
+    sleep(Duration::from_secs(16)).await;
+    assert_eq!(store.calls()[1].trigger, Trigger::Woke);
+    assert!(pool.status().expect("supervised").serving);
+    assert_eq!(pool.generation(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_08_a_short_jump_wakes_nobody_and_a_long_one_proves_what_is_served_again() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    lab.clock.jump(Duration::from_secs(50));
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!((store.calls().len(), database.proofs().len()), (1, 1));
+    lab.clock.jump(Duration::from_secs(61));
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!((store.calls().len(), database.proofs().len()), (2, 2));
+    assert_eq!(pool.generation(), 1, "it was good");
+}

@@ -1,0 +1,110 @@
+//! Law 12: a crashed or panicking actor is restarted alone and resumes its slot, drain list and debts included.
+
+use std::time::Duration;
+
+use claviger::{Event, Fault, FaultKind, Revision};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use tokio::time::sleep;
+
+/// Longer than a heartbeat: what a lost poke may cost.
+const HEARTBEAT: Duration = Duration::from_secs(16);
+
+#[tokio::test(start_paused = true)]
+async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is proved");
+    store.stall();
+    store.rotate();
+    store.hint();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(store.calls().len(), 2, "a fetch is in flight");
+    lab.traps.set("login", "provider.turn", 1);
+    store.hint();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(lab.traps.left("login", "provider.turn"), 0, "the actor crashed");
+    store.resume();
+    sleep(HEARTBEAT).await;
+    assert_eq!(pool.current().password(), "password-2", "what was fetched was not lost");
+    assert_eq!(store.released(), [Revision::new("1")], "and the old lease is released once");
+    assert!(lab.supervisor.status().providers[0].restarts >= 1);
+    assert_eq!(lab.supervisor.status().pools[0].restarts, 0, "alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
+    for (actor, step) in [
+        ("login", "provider.turn"),
+        ("login", "provider.settled"),
+        ("pool", "pool.turn"),
+        ("pool", "pool.proved"),
+        ("pool", "pool.published"),
+    ] {
+        let lab = Lab::new();
+        let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+        let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+        let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is proved");
+        let session = pool.current().session();
+        lab.traps.set(actor, step, 1);
+        store.rotate();
+        store.hint();
+        sleep(2 * HEARTBEAT).await;
+        assert_eq!(lab.traps.left(actor, step), 0, "{step}: it crashed");
+        assert_eq!(pool.current().password(), "password-2", "{step}: the rotation went through");
+        assert_eq!(store.released(), [], "{step}: a session of the old lease is open");
+        drop(session);
+        sleep(2 * HEARTBEAT).await;
+        assert_eq!(store.released(), [Revision::new("1")], "{step}: the drain list was resumed");
+        assert!(pool.status().expect("supervised").draining.is_empty(), "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_12_user_code_that_panics_is_one_failed_attempt() {
+    let lab = Lab::new();
+    let mut events = lab.supervisor.events();
+    let store = ScriptedProvider::new();
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
+    store.panic_next();
+    store.rotate();
+    store.hint();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(pool.current().password(), "password-2");
+    let status = lab.supervisor.status();
+    assert_eq!((status.providers[0].restarts, status.pools[0].restarts), (0, 0), "no actor had to be restarted");
+    lab.supervisor.shutdown(Duration::from_secs(5)).await;
+    let mut panicked = 0;
+    while let Some(event) = events.next().await {
+        if let Event::FetchFailed { error, .. } = event {
+            assert_eq!(error.kind(), claviger::ProviderErrorKind::Panicked);
+            panicked += 1;
+        }
+    }
+    assert_eq!(panicked, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_12_restarts_are_bounded_and_said() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    lab.traps.set("pool", "pool.turn", u32::MAX);
+    let refusal = Fault::new(FaultKind::Refused, "password authentication failed");
+    pool.refused(1, &refusal);
+    sleep(Duration::from_secs(30)).await;
+    let crashes = u32::MAX - lab.traps.left("pool", "pool.turn");
+    assert_eq!(crashes, 6, "five restarts at once, the sixth waits for its minute");
+    assert!(!lab.supervisor.readiness().ready);
+    sleep(Duration::from_secs(600)).await;
+    let crashes = u32::MAX - lab.traps.left("pool", "pool.turn");
+    assert!((12..=17).contains(&crashes), "{crashes}: then one a minute, for ever");
+    // What is served went on: the data plane needs no actor.
+    assert_eq!(pool.current().password(), "password-1");
+    lab.traps.set("pool", "pool.turn", 0);
+    database.accept_only(["password-1"]);
+    sleep(Duration::from_secs(120)).await;
+    assert!(pool.status().expect("supervised").serving, "it recovered by itself");
+}
