@@ -18,7 +18,7 @@ pub(crate) fn text(path: &Path) -> Result<String, Flaw> {
     // And after: another may have taken its place.
     check_is_file(path, &file.metadata().map_err(io)?)?;
     let mut content = Vec::new();
-    file.take(LIMIT as u64 + 1).read_to_end(&mut content).map_err(io)?;
+    file.take(u64::MAX).read_to_end(&mut content).map_err(io)?;
     if content.len() > LIMIT {
         return Err(Flaw::malformed(path, "is longer than 64 KiB; give the file that holds the login alone"));
     }

@@ -1,6 +1,6 @@
 //! Every way in which files can be wrong, and what is said about it.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 

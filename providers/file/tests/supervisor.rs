@@ -1,6 +1,6 @@
 //! The provider under the real supervisor: a file is rewritten, broken, mended.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
 

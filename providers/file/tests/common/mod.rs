@@ -1,6 +1,6 @@
 //! What the tests share: fetching, and waiting for hints without sleeping.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
 
 use std::fs;

@@ -1,0 +1,50 @@
+//! needs: postgresql
+//!
+//! Past its lease's death a generation behaves as refused: live sessions are shared, nobody logs in, and the error names the expiry.
+
+use std::time::Duration;
+
+use claviger::{PgPools, ProviderError, ProviderErrorKind, Sessions};
+use claviger_stage::{Stage, eventually};
+use claviger_testkit::ScriptedProvider;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_logs_in_with_a_dead_credential() {
+    let store = ScriptedProvider::new().sessions(Sessions::Keep).lives(Duration::from_secs(3_600));
+    let stage = Stage::with(store).await;
+    let login = stage.login().await;
+    let options = stage.pool_options(2).acquire_timeout(Duration::from_millis(500));
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let session = db.acquire().await.expect("a session");
+    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
+    let log_ins = stage.accepted_log_ins();
+    stage.clock.jump(Duration::from_secs(4_000));
+
+    // The one session is busy: whoever comes waits for it, and does not log in.
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { sqlx::query("SELECT 1").execute(&db).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(session);
+    waiting.await.expect("no panic").expect("the live session is shared");
+
+    // Without a live session the error says what happened.
+    stage.terminate_sessions().await;
+    let mut answer = sqlx::query("SELECT 1").execute(&db).await;
+    while matches!(answer, Err(sqlx::Error::Io(_))) {
+        answer = sqlx::query("SELECT 1").execute(&db).await;
+    }
+    let error = answer.expect_err("nobody logs in");
+    assert!(error.to_string().contains("expired at 2"), "{error}");
+    assert_eq!(stage.accepted_log_ins(), log_ins, "no log-in with a dead credential");
+    assert!(!stage.supervisor.readiness().ready);
+
+    // A renewal brings it back to life.
+    stage.store.recover();
+    stage.store.rotate();
+    stage.set_password("password-2").await;
+    drop(stage.supervisor.rotate_now("login").await.expect("a new lease"));
+    eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
+    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+}

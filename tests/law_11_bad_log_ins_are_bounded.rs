@@ -1,0 +1,83 @@
+//! needs: postgresql
+//!
+//! Law 11: one revision that the database refuses costs at most `max_connections + 3` bad log-ins per cool-down.
+
+use std::time::Duration;
+
+use claviger::{Fault, FaultKind, PgPools};
+use claviger_stage::{Callers, Stage, eventually, eventually_within};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use tokio::time::{Instant, sleep};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_11_within_one_window_under_load() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    // Nobody waits long, so callers come again and again.
+    let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(100)).max_lifetime(Duration::from_millis(10));
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let callers = Callers::start(&db, 16);
+    callers.answer_more(100).await;
+    stage.set_password("nobody knows this one").await;
+    let began = Instant::now();
+    eventually_within(Duration::from_secs(20), "the proofs after 1, 3 and 10 s were made", || {
+        began.elapsed() > Duration::from_secs(11) && callers.failures() > 1_000
+    })
+    .await;
+    let refused = stage.refused_log_ins();
+    assert!((4..=7).contains(&refused), "{refused} bad log-ins with a maximum of 4");
+    drop(callers.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_11_a_database_that_changes_its_mind() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(100)).max_lifetime(Duration::from_millis(10));
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let callers = Callers::start(&db, 16);
+    callers.answer_more(100).await;
+    let began = Instant::now();
+    let mut rounds = 0;
+    // The same password is refused, taken, refused …, all within the first window of thirty seconds.
+    while began.elapsed() < Duration::from_secs(14) {
+        stage.set_password("nobody knows this one").await;
+        eventually_within(Duration::from_secs(20), "it is refused", || db.status().is_some_and(|status| status.refused)).await;
+        stage.set_password("password-1").await;
+        eventually_within(Duration::from_secs(40), "it is taken again", || db.status().is_some_and(|status| status.serving)).await;
+        rounds += 1;
+        if began.elapsed() < Duration::from_secs(12) {
+            callers.answer_more(50).await;
+        }
+    }
+    let refused = stage.refused_log_ins();
+    assert!(rounds >= 2, "the hazard: it was refused {rounds} times");
+    assert!((4..=7).contains(&refused), "{refused} bad log-ins in {rounds} rounds with a maximum of 4");
+    drop(callers.stop().await);
+    eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_11_over_an_hour_the_served_revision_is_proved_once_a_minute() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    database.accept_only(["something else"]);
+    let began = Instant::now();
+    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed")));
+    let mut seen = Vec::new();
+    while began.elapsed() < Duration::from_secs(3_600) {
+        sleep(Duration::from_millis(500)).await;
+        if database.refused() > seen.len() {
+            seen.push(began.elapsed().as_secs());
+        }
+    }
+    assert_eq!(seen[..5], [1, 3, 10, 30, 90]);
+    assert!((60..=66).contains(&seen.len()), "{} proofs in an hour", seen.len());
+    assert!(seen[3..].windows(2).all(|pair| pair[1] - pair[0] <= 62), "{seen:?}");
+    // What works again is served again within that minute.
+    database.accept_only(["password-1"]);
+    sleep(Duration::from_secs(61)).await;
+    assert!(pool.status().expect("supervised").serving);
+}

@@ -1,0 +1,78 @@
+//! needs: postgresql
+//!
+//! Law 13: no secret in any Debug, Display, log, span, metric, panic or error, at any level. A planted canary shows that the search finds what is there.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use claviger::{Endpoint, Event, Lease, Login, PgPools, ProviderError, ProviderErrorKind, Revision, provider_fn};
+use claviger_stage::{Callers, Capture, Stage, eventually};
+
+const SECRETS: [&str; 3] = ["password-1", "password-2", "kestrel-hidden-in-the-options"];
+
+fn assert_clean(what: &str, text: &str) {
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{what} shows {secret}");
+    }
+}
+
+fn shown(value: &impl Debug) -> String {
+    format!("{value:?} {value:#?}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_13_everything_that_is_said_in_a_rotation() {
+    let capture = Capture::everything();
+    let stage = Stage::new().await;
+    let mut events = stage.supervisor.events();
+    let login = stage.login().await;
+    let pools = PgPools::new(stage.connect_options().password("kestrel-hidden-in-the-options"), stage.pool_options(4));
+    assert_clean("the factory's Debug", &shown(&pools));
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("proved");
+    let callers = Callers::start(&db, 8);
+    callers.answer_more(50).await;
+
+    // A refusal, a failing store, a failing proof, a rotation, a shutdown.
+    stage.set_password("nobody knows this one").await;
+    stage.terminate_sessions().await;
+    stage.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    eventually("it is refused", || db.status().is_some_and(|status| status.refused)).await;
+    stage.store.rotate();
+    stage.store.hint();
+    eventually("the next one was tried", || stage.refused_log_ins() >= 2).await;
+    stage.set_password("password-2").await;
+    eventually("it is served", || db.status().is_some_and(|status| status.serving)).await;
+    for value in [shown(&stage.supervisor.status()), shown(&stage.supervisor), shown(&db), shown(&login), shown(&stage.supervisor.readiness())] {
+        assert_clean("a Debug", &value);
+    }
+    let tally = callers.stop().await;
+    assert_clean("a caller's error", &shown(&tally));
+    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    let mut heard = 0;
+    while let Some(event) = events.next().await {
+        assert_clean("an event", &shown(&event));
+        heard += usize::from(matches!(event, Event::Refused { .. } | Event::FetchFailed { .. } | Event::ProofFailed { .. }));
+    }
+    assert!(heard >= 3, "the hazards occurred");
+
+    // Values that carry the secret, and errors about them.
+    let lease = Lease::new(Login::new("app", "password-1").endpoint(Endpoint::new("db", 5432, "orders")), Revision::new("password-2"));
+    assert_clean("a lease", &format!("{} {}", shown(&lease), shown(lease.secret())));
+    assert_clean("a revision", &format!("{} {}", lease.revision(), shown(lease.revision())));
+    let supervisor = claviger::Supervisor::start();
+    let given = supervisor.provide("bad", provider_fn(move |_| {
+        let lease = lease.clone();
+        async move { Ok::<_, ProviderError>(lease) }
+    }));
+    let provider = given.await.expect("it has a lease");
+    let wrong = PgPools::new(stage.connect_options(), stage.pool_options(1)).always_replace();
+    let error = tokio::time::timeout(Duration::from_secs(1), supervisor.pool("bad", &provider, wrong)).await;
+    assert_clean("a start", &shown(&error.map(|outcome| outcome.map(drop))));
+
+    // The search would have found them.
+    tracing::info!(secret = "password-1", "planted canary");
+    let said = capture.text();
+    assert!(said.contains("credential.rotation") && said.contains("pool.prove"), "the spans were captured");
+    assert_eq!(said.matches("password-1").count(), 1, "{:?}", said.lines().find(|line| line.contains("password-1")));
+    assert_clean("the log", &said.replace("secret=\"password-1\"", ""));
+}

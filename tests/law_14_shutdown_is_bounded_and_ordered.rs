@@ -1,0 +1,109 @@
+//! needs: postgresql
+//!
+//! Law 14: shutdown is bounded, idempotent and ordered; a pool lives until it is removed or shut down; removing a provider in use names its pools.
+
+use std::time::Duration;
+
+use claviger::{ErrorKind, Revision};
+use claviger_stage::{Callers, Stage, eventually};
+use tokio::time::Instant;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_14_bounded_whatever_hangs() {
+    let stage = Stage::new().await;
+    let db = stage.pool(2).await;
+    // A fetch that never ends, a proof that never ends, a session that is never returned.
+    let held = db.begin().await.expect("a transaction");
+    stage.on_the_server(|server| server.stall().expect("it stalls")).await;
+    stage.store.rotate();
+    stage.store.hint();
+    eventually("a proof hangs", || stage.store.calls().len() == 2).await;
+    stage.store.stall();
+    let rotation = tokio::spawn({
+        let supervisor = stage.supervisor.clone();
+        async move { supervisor.rotate_now("login").await }
+    });
+    eventually("a fetch hangs", || stage.store.calls().len() == 3).await;
+    let began = Instant::now();
+    let both = tokio::join!(stage.supervisor.shutdown(Duration::from_secs(1)), stage.supervisor.shutdown(Duration::from_secs(60)));
+    assert!(began.elapsed() < Duration::from_millis(1_600), "took {:?}", began.elapsed());
+    assert_eq!(both.0, both.1, "one shutdown, one report");
+    assert!(!both.0.clean && !both.0.unfinished.is_empty() && !both.0.abandoned.is_empty(), "{:?}", both.0);
+    assert!(rotation.await.expect("no panic").is_err());
+    stage.on_the_server(|server| server.resume().expect("it resumes")).await;
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_14_in_order_and_for_good() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let db = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect("proved");
+    let held = db.begin().await.expect("a transaction");
+    let shutdown = tokio::spawn({
+        let supervisor = stage.supervisor.clone();
+        async move { supervisor.shutdown(Duration::from_secs(10)).await }
+    });
+    eventually("callers are turned away", || db.is_closed()).await;
+    assert!(matches!(sqlx::query("SELECT 1").execute(&db).await, Err(sqlx::Error::PoolClosed)));
+    assert_eq!(stage.store.released(), [], "not before the last session is back");
+    held.commit().await.expect("what was begun may end");
+    let report = shutdown.await.expect("no panic");
+    assert!(report.clean, "{report:?}");
+    assert_eq!((stage.store.released(), stage.store.closed()), (vec![Revision::new("1")], 1));
+    let sessions = stage.on_the_server(|server| server.session_count("app").expect("it counts")).await;
+    assert_eq!(sessions, 0);
+    // Any call after shutdown.
+    assert_eq!(stage.supervisor.provide("x", stage.store.clone()).await.expect_err("over").kind(), ErrorKind::ShutDown);
+    assert_eq!(stage.supervisor.pool("x", &login, stage.pools(1)).await.expect_err("over").kind(), ErrorKind::ShutDown);
+    assert_eq!(stage.supervisor.rotate_now("login").await.expect_err("over").kind(), ErrorKind::ShutDown);
+    assert_eq!(stage.supervisor.remove_pool("orders").await.expect_err("over").kind(), ErrorKind::ShutDown);
+    assert!(stage.supervisor.events().next().await.is_none());
+    assert!(!stage.supervisor.readiness().ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_14_dropping_handles_and_supervisors_does_nothing() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    // As sea-orm and session stores do: the handle is gone at once.
+    let plain = stage.supervisor.pool("orders", &login, stage.pools(2).always_in_place()).await.expect("proved").current();
+    drop(login);
+    let other = stage.supervisor.clone();
+    drop(other);
+    stage.rotate_announced().await;
+    eventually("it was rotated", || stage.supervisor.status().pools[0].generation == 2).await;
+    stage.terminate_sessions().await;
+    let mut answer = sqlx::query("SELECT 1").execute(&plain).await;
+    while matches!(answer, Err(sqlx::Error::Io(_))) {
+        answer = sqlx::query("SELECT 1").execute(&plain).await;
+    }
+    answer.expect("the plain pool logs in with the new password");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_14_removal_at_run_time() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let first = stage.supervisor.pool("first", &login, stage.pools(2)).await.expect("proved");
+    let second = stage.supervisor.pool("second", &login, stage.pools(2)).await.expect("proved");
+    let error = stage.supervisor.remove_provider("login").await.expect_err("it has pools");
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    assert!(error.to_string().contains("first") && error.to_string().contains("second"), "{error}");
+    let callers = Callers::start(&second, 4);
+    callers.answer_more(50).await;
+    stage.supervisor.remove_pool("first").await.expect("it goes");
+    assert!(first.is_closed());
+    assert!(matches!(sqlx::query("SELECT 1").execute(&first).await, Err(sqlx::Error::PoolClosed)));
+    assert_eq!(stage.supervisor.remove_pool("first").await.expect_err("it is gone").kind(), ErrorKind::NotRegistered);
+    callers.answer_more(50).await;
+    assert_eq!(callers.stop().await.failed, Vec::<String>::new());
+    assert_eq!(stage.store.released(), [], "the second pool uses it");
+    stage.supervisor.remove_pool("second").await.expect("it goes");
+    stage.supervisor.remove_provider("login").await.expect("it goes");
+    assert_eq!((stage.store.released(), stage.store.closed()), (vec![Revision::new("1")], 1));
+    // The names are free again.
+    let login = stage.login().await;
+    let again = stage.supervisor.pool("first", &login, stage.pools(2)).await.expect("proved");
+    sqlx::query("SELECT 1").execute(&again).await.expect("it serves");
+}
