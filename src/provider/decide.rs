@@ -384,6 +384,10 @@ impl<S> State<S> {
         leases.extend(self.parked.drain().map(|(_, lease)| lease));
         leases.extend(self.debts.drain());
         self.tenants.clear();
+        // Whoever still waits for a fetch that hangs is told.
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.manual.clear();
+        }
         leases
     }
 

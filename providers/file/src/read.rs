@@ -13,12 +13,12 @@ pub(crate) const LIMIT: usize = 64 * 1024;
 pub(crate) fn text(path: &Path) -> Result<String, Flaw> {
     let io = |error| Flaw::io(path, "a file", error);
     // Before it is opened: opening a FIFO waits for a writer.
-    check_is_file(path, &fs::metadata(path).map_err(io)?)?;
+
     let file = File::open(path).map_err(io)?;
     // And after: another may have taken its place.
     check_is_file(path, &file.metadata().map_err(io)?)?;
     let mut content = Vec::new();
-    file.take(u64::MAX).read_to_end(&mut content).map_err(io)?;
+    file.take(LIMIT as u64 + 1).read_to_end(&mut content).map_err(io)?;
     if content.len() > LIMIT {
         return Err(Flaw::malformed(path, "is longer than 64 KiB; give the file that holds the login alone"));
     }

@@ -1,0 +1,201 @@
+//! needs: postgresql
+//!
+//! `&Handle` where `&PgPool` stood: queries, streams, transactions, migrations, generic executors, shared state; and the fixed handle.
+
+use std::time::Duration;
+
+use claviger::{Handle, Login, PgPools, Supervisor, fixed};
+use claviger_stage::{Stage, eventually};
+use futures_util::TryStreamExt;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Acquire, Executor, PgExecutor, PgPool, Row};
+
+async fn count(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(executor).await
+}
+
+async fn in_a_transaction<'a>(db: impl Acquire<'a, Database = sqlx::Postgres>) -> Result<i64, sqlx::Error> {
+    let mut transaction = db.begin().await?;
+    sqlx::query("INSERT INTO orders (note) VALUES ('one')").execute(&mut *transaction).await?;
+    let seen = count(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(seen)
+}
+
+struct AppState {
+    db: Handle<PgPool>,
+}
+
+async fn everything(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
+    assert_eq!(count(db).await?, 0);
+    assert_eq!(in_a_transaction(db).await?, 1);
+    let mut transaction = db.begin().await?;
+    transaction.execute("INSERT INTO orders (note) VALUES ('two')").await?;
+    transaction.rollback().await?;
+    assert_eq!(count(db).await?, 1);
+
+    let rows: Vec<i64> = sqlx::query_scalar::<_, i64>("SELECT g FROM generate_series(1::bigint, 1000) g").fetch(db).try_collect().await?;
+    assert_eq!(rows.len(), 1_000);
+    let done = sqlx::raw_sql("INSERT INTO orders (note) VALUES ('three'); INSERT INTO orders (note) VALUES ('four')").execute(db).await?;
+    assert_eq!(done.rows_affected(), 2);
+    let row = db.fetch_one("SELECT 7 AS n").await?;
+    assert_eq!(row.get::<i32, _>("n"), 7);
+    assert!(sqlx::query("SELECT 1 WHERE false").fetch_optional(db).await?.is_none());
+    let statement = db.prepare("SELECT $1::int").await?;
+    assert_eq!(sqlx::Statement::columns(&statement).len(), 1);
+    assert_eq!(db.describe("SELECT 1 AS n").await?.columns().len(), 1);
+    let mut session = db.acquire().await?;
+    session.execute("SELECT 1").await?;
+    drop(session);
+
+    // Within a spawned task, and from shared state.
+    let state = AppState { db: db.clone() };
+    let counted = tokio::spawn(async move { count(&state.db).await }).await.expect("no panic")?;
+    assert_eq!(counted, 3);
+
+    let migrator = Migrator {
+        migrations: vec![Migration::new(1, "more".into(), MigrationType::Simple, "CREATE TABLE more (n int)".into(), false)].into(),
+        ..Migrator::DEFAULT
+    };
+    let target = db.clone();
+    tokio::spawn(async move { migrator.run(&target).await }).await.expect("no panic")?;
+    sqlx::query("INSERT INTO more VALUES (1)").execute(db).await?;
+    let error = sqlx::query("SELECT nothing").execute(db).await.expect_err("no such column");
+    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("42703"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervised_handle() {
+    let stage = Stage::new().await;
+    let db = stage.pool(4).await;
+    everything(&db).await.expect("as with &PgPool");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_handle() {
+    let stage = Stage::new().await;
+    let db = Handle::fixed(stage.plain_pool("password-1", stage.pool_options(4)));
+    everything(&db).await.expect("as with &PgPool");
+    assert_eq!((db.generation(), db.status().is_none()), (1, true));
+    db.current().close().await;
+    assert!(matches!(count(&db).await, Err(sqlx::Error::PoolClosed)));
+    let wrong = Handle::fixed(stage.plain_pool("wrong", stage.pool_options(1)));
+    let error = count(&wrong).await.expect_err("refused");
+    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("28P01"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_outlives_a_rotation() {
+    let stage = Stage::new().await;
+    let db = stage.pool(4).await;
+    let mut rows = sqlx::query_scalar::<_, i64>("SELECT g FROM generate_series(1::bigint, 50000) g").fetch(&db);
+    assert_eq!(rows.try_next().await.expect("a row"), Some(1));
+    stage.rotate_announced().await;
+    eventually("the next generation is served", || db.generation() == 2).await;
+    assert_eq!(db.status().expect("supervised").draining[0].sessions, 1, "the hazard: the stream's session is of the old generation");
+    let mut last = 1;
+    while let Some(row) = rows.try_next().await.expect("nothing is cut") {
+        last = row;
+    }
+    assert_eq!(last, 50_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_told() {
+    let stage = Stage::new().await;
+    let db = stage.pool(2).await;
+    let changed = tokio::spawn({
+        let db = db.clone();
+        async move { db.changed().await }
+    });
+    tokio::task::yield_now().await;
+    stage.rotate_announced().await;
+    let number = tokio::time::timeout(Duration::from_secs(10), changed).await.expect("in time").expect("no panic");
+    assert_eq!(number, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_met_elsewhere_is_reported() {
+    let stage = Stage::new().await;
+    let db = stage.pool(2).await;
+    let next = stage.store.rotate();
+    stage.set_password(&next).await;
+    // Met by somebody who opens connections of their own, with the generation read before.
+    let generation = db.generation();
+    let plain = stage.plain_pool("password-1", stage.pool_options(1));
+    let error = plain.acquire().await.expect_err("refused");
+    let other = sqlx::Error::PoolTimedOut;
+    assert!(!db.refused(generation, &other), "no refusal");
+    assert!(!db.refused(generation + 1, &error), "another generation");
+    assert!(db.refused(generation, &error));
+    eventually("it was replaced", || db.generation() == 2).await;
+    assert!(!db.refused(generation, &error), "a stale generation");
+    assert_eq!(stage.store.calls().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_starts_while_its_database_is_down() {
+    let stage = Stage::new().await;
+    stage.on_the_server(|server| server.stop().expect("it stops")).await;
+    let login = stage.supervisor.provide_eventually("login", stage.store.clone()).expect("a good name");
+    let db = stage.supervisor.pool_eventually("orders", &login, stage.pools(4)).expect("a good name");
+    assert_eq!((db.generation(), stage.supervisor.readiness().ready), (0, false));
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { count(&db).await }
+    });
+    eventually("a proof failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    assert!(db.current().is_closed());
+    stage.on_the_server(|server| server.start_again().expect("it starts")).await;
+    assert_eq!(waiting.await.expect("no panic").expect("whoever waits is served"), 0);
+    assert!(stage.supervisor.readiness().ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_place_always_replaces() {
+    use claviger::{Endpoint, Lease, Revision};
+    let stage = Stage::new().await;
+    stage.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is made")).await;
+    let login = stage.login().await;
+    let db = stage.supervisor.pool("orders", &login, stage.pools(2).always_in_place()).await.expect("proved");
+    let (first, port) = (db.current(), stage.server.port());
+    stage.store.answer_next(Lease::new(
+        Login::new("app", "password-1").endpoint(Endpoint::new("127.0.0.1", port, "elsewhere")),
+        Revision::new("elsewhere"),
+    ));
+    stage.supervisor.rotate_now("login").await.expect("it rotates");
+    let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it answers");
+    assert_eq!((name.as_str(), first.is_closed()), ("elsewhere", true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verified_tls_is_what_it_says() {
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+    let server = tokio::task::spawn_blocking(|| {
+        let server = claviger_servers::Postgres::builder().tls().start().expect("it starts");
+        server.create_role("app", "password-1").expect("a role");
+        server.create_database("orders", "app").expect("a database");
+        server
+    })
+    .await
+    .expect("no panic");
+    let supervisor = Supervisor::start();
+    let login = supervisor.provide("login", fixed(Login::new("app", "password-1").token())).await.expect("a login");
+    let options = |ca: &std::path::Path| {
+        PgConnectOptions::new_without_pgpass()
+            .host(server.host())
+            .port(server.port())
+            .database("orders")
+            .ssl_mode(PgSslMode::VerifyFull)
+            .ssl_root_cert(ca)
+    };
+    let good = PgPools::new(options(server.ca_file().expect("a CA")), PgPoolOptions::new());
+    let db = supervisor.pool("good", &login, good).await.expect("the server is who it says");
+    let encrypted: bool = sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetch_one(&db).await.expect("it answers");
+    assert!(encrypted);
+    let bad = PgPools::new(options(server.unrelated_ca_file().expect("another CA")), PgPoolOptions::new());
+    let error = supervisor.pool("bad", &login, bad).await.expect_err("nobody vouches for it");
+    assert_eq!(error.fault().map(claviger::Fault::kind), Some(claviger::FaultKind::Misconfigured), "{error}");
+    drop(tokio::task::spawn_blocking(move || drop(server)).await);
+}

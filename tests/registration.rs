@@ -1,0 +1,211 @@
+//! Bad input: one clear error that names the field and what would be right; nothing started, nothing lost.
+
+use std::time::Duration;
+
+use claviger::{
+    Endpoint, Error, ErrorKind, Expiry, FetchRequest, Lease, Login, PgPools, ProviderError, ProviderErrorKind, Revision, Sessions, Supervisor,
+    fixed, provider_fn,
+};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+
+fn options() -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders")
+}
+
+/// What a pool with these options says to this login; nothing is to be registered then.
+async fn said(login: Login, pools: PgPools) -> Error {
+    let supervisor = Supervisor::start();
+    let provider = supervisor.provide("login", fixed(login)).await.expect("a login");
+    let error = supervisor.pool("orders", &provider, pools).await.expect_err("it cannot be right");
+    assert!(supervisor.status().pools.is_empty(), "nothing stays registered");
+    error
+}
+
+fn pools() -> PgPools {
+    PgPools::new(options(), PgPoolOptions::new())
+}
+
+#[tokio::test]
+async fn names() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new();
+    for bad in ["", "  ", "a\nb"] {
+        let error = lab.supervisor.provide(bad, store.clone()).await.expect_err("a bad name");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with("provider name: "), "{error}");
+    }
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a good name");
+    let error = lab.supervisor.provide("login", store.clone()).await.expect_err("taken");
+    assert_eq!((error.kind(), error.to_string().contains("\"login\" exists")), (ErrorKind::AlreadyRegistered, true));
+    lab.supervisor.pool("pool", &login, ScriptedPools::new(1)).await.expect("a good name");
+    assert_eq!(lab.supervisor.pool("pool", &login, ScriptedPools::new(1)).await.expect_err("taken").kind(), ErrorKind::AlreadyRegistered);
+    assert_eq!(lab.supervisor.pool("", &login, ScriptedPools::new(1)).await.expect_err("empty").kind(), ErrorKind::InvalidInput);
+    let error = lab.supervisor.rotate_now("logni").await.expect_err("unknown");
+    assert!(error.to_string().contains("\"login\""), "it names what there is: {error}");
+    let other = Supervisor::start();
+    let error = other.pool("pool", &login, ScriptedPools::new(1)).await.expect_err("of another supervisor");
+    assert!(error.to_string().starts_with("provider: "), "{error}");
+    assert_eq!(store.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn durations_and_sizes() {
+    type Set = fn(claviger::Builder, Duration) -> claviger::Builder;
+    let fields: [(&str, Set); 5] = [
+        ("fetch_deadline", claviger::Builder::fetch_deadline),
+        ("start_deadline", claviger::Builder::start_deadline),
+        ("prove_deadline", claviger::Builder::prove_deadline),
+        ("drain_deadline", claviger::Builder::drain_deadline),
+        ("poll", claviger::Builder::poll),
+    ];
+    for (field, set) in fields {
+        for bad in [Duration::ZERO, Duration::MAX] {
+            let error = set(Supervisor::builder(), bad).start().expect_err("it cannot be right");
+            assert!(error.to_string().starts_with(&format!("{field}: ")), "{error}");
+        }
+    }
+    for (field, bad) in [
+        ("max_connections: 0", PgPools::new(options(), PgPoolOptions::new().max_connections(0))),
+        ("min_connections: 11", PgPools::new(options(), PgPoolOptions::new().max_connections(10).min_connections(11))),
+        ("overlap: 0", pools().overlap(0)),
+        ("overlap: 11", pools().overlap(11)),
+        ("acquire_timeout: 0s", PgPools::new(options(), PgPoolOptions::new().acquire_timeout(Duration::ZERO))),
+    ] {
+        let error = said(Login::new("app", "s3cret"), bad).await;
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with(field), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn logins() {
+    let empty = PgConnectOptions::new_without_pgpass().host("127.0.0.1");
+    for (expected, login, pools) in [
+        ("user: ", Login::new("", "s3cret"), pools()),
+        ("password: ", Login::new("app", ""), pools()),
+        ("login: ", Login::new("app", "s3\0cret"), pools()),
+        ("host: ", Login::new("app", "s3cret").endpoint(Endpoint::new("", 5432, "orders")), pools()),
+        ("port: ", Login::new("app", "s3cret").endpoint(Endpoint::new("db", 0, "orders")), pools()),
+        ("database: ", Login::new("app", "s3cret").endpoint(Endpoint::new("db", 5432, "")), pools()),
+        ("database: ", Login::new("app", "s3cret"), PgPools::new(empty, PgPoolOptions::new())),
+        ("ssl_mode: ", Login::new("app", "s3cret").token(), pools()),
+        ("ssl_mode: ", Login::new("app", "s3cret").token(), PgPools::new(options().ssl_mode(PgSslMode::Require), PgPoolOptions::new())),
+        ("ssl_mode: ", Login::new("app", "s3cret").token(), PgPools::new(options().ssl_mode(PgSslMode::VerifyCa), PgPoolOptions::new())),
+    ] {
+        let error = said(login, pools).await;
+        assert_eq!(error.kind(), ErrorKind::Pool);
+        assert!(error.to_string().contains(&format!(": {expected}")), "{error}");
+        assert!(!error.is_transient());
+        assert!(!format!("{error} {error:?}").contains("s3cret"));
+    }
+}
+
+#[tokio::test]
+async fn always_in_place_with_a_lease_that_ends_its_sessions() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
+    let login = lab.supervisor.provide("login", store).await.expect("a lease");
+    let error = lab.supervisor.pool("orders", &login, pools().always_in_place()).await.expect_err("it cannot be kept");
+    assert!(error.to_string().contains("always_in_place"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_that_cannot_be_used() {
+    let lab = Lab::new();
+    let provide = |name: &'static str, life: u64, sessions: Sessions| {
+        let supervisor = lab.supervisor.clone();
+        async move {
+            let provider = provider_fn(move |request: FetchRequest<Login>| async move {
+                let expiry = Expiry::after(request.started, Duration::from_secs(life));
+                Ok::<_, ProviderError>(Lease::new(Login::new("app", "s3cret"), Revision::new("1")).expires(expiry).sessions(sessions))
+            });
+            supervisor.provide(name, provider).await.expect_err("it cannot be used")
+        }
+    };
+    let error = provide("dead", 0, Sessions::Keep).await;
+    assert_eq!(error.provider_error().expect("its error").kind(), ProviderErrorKind::DeadLease);
+    let error = provide("short", 1, Sessions::Keep).await;
+    assert!(error.to_string().contains("too short"), "{error}");
+    let error = provide("short-role", 3, Sessions::EndWithLease).await;
+    assert!(error.to_string().contains("too short"), "{error}");
+    assert!(lab.supervisor.status().providers.is_empty(), "nothing stays registered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn providers_that_do_not_answer() {
+    let lab = Lab::new();
+    let began = tokio::time::Instant::now();
+    let denied = ScriptedProvider::new();
+    denied.fail_next(9, ProviderError::new(ProviderErrorKind::Denied, "grant secretsmanager:GetSecretValue"));
+    let error = lab.supervisor.provide("denied", denied.clone()).await.expect_err("denied");
+    assert_eq!((began.elapsed(), denied.calls().len()), (Duration::ZERO, 1), "at once");
+    assert!(error.to_string().contains("grant secretsmanager:GetSecretValue"), "{error}");
+
+    let down = ScriptedProvider::new();
+    down.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    let error = lab.supervisor.provide("down", down.clone()).await.expect_err("down");
+    assert_eq!(began.elapsed().as_secs(), 30, "to the deadline");
+    assert!(error.is_transient() && down.calls().len() > 2, "{error}");
+
+    let silent = ScriptedProvider::new();
+    silent.stall();
+    let error = lab.supervisor.provide("silent", silent.clone()).await.expect_err("silent");
+    assert_eq!(error.provider_error().expect("its error").kind(), ProviderErrorKind::TimedOut);
+    assert!(lab.supervisor.status().providers.is_empty());
+
+    let panics = ScriptedProvider::new();
+    panics.panic_next();
+    lab.supervisor.provide("panics", panics).await.expect("the second attempt works");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_refused() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("proved");
+    store.rotate();
+    lab.supervisor.rotate_now("login").await.expect("a new one");
+    assert_eq!(pool.current().password(), "password-2");
+    // A stale replica answers.
+    store.go_back_to(1);
+    lab.supervisor.rotate_now("login").await.expect("it answers");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!((pool.current().password().as_str(), pool.generation()), ("password-2", 2));
+    // A rotation that is rolled back: the current one is refused.
+    database.accept_only(["password-1"]);
+    pool.refused(2, &claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(pool.current().password(), "password-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_comes_too_late_is_released() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new();
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("proved");
+    store.stall();
+    store.answer_next(Lease::new(Login::new("app", "late"), Revision::new("late")));
+    store.hint();
+    // The fetch counts as failed after thirty seconds; its answer comes after that, beside the next one's.
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    assert_eq!(lab.supervisor.status().providers[0].last_error.as_ref().map(ProviderError::kind), Some(ProviderErrorKind::TimedOut));
+    store.resume();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(store.released(), [Revision::new("late")], "and what is in use is not");
+    assert_eq!(pool.generation(), 1);
+}
+
+#[tokio::test]
+async fn a_dropped_registration_is_taken_back() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new();
+    store.stall();
+    let given_up = tokio::time::timeout(Duration::from_millis(20), lab.supervisor.provide("login", store.clone())).await;
+    assert!(given_up.is_err());
+    assert!(lab.supervisor.status().providers.is_empty());
+    store.resume();
+    lab.supervisor.provide("login", store).await.expect("the name is free");
+}

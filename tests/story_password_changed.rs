@@ -1,0 +1,96 @@
+//! needs: postgresql
+//!
+//! A service reads its password once; `ALTER USER … PASSWORD` happens; open connections go on, every new one fails with `auth_failed`. First as it
+//! happens without us, then cured: one fetch, no insert lost, none doubled, nobody restarts.
+
+use std::time::Duration;
+
+use claviger::{Event, Handle};
+use claviger_stage::{Stage, eventually};
+use sqlx::PgPool;
+
+const INSERTS: i64 = 100;
+/// An even pace.
+const PACE: Duration = Duration::from_millis(10);
+
+async fn numbers(stage: &Stage) -> Vec<i64> {
+    let text = stage.sql("SELECT note::bigint FROM orders ORDER BY note::bigint").await;
+    text.lines().map(|line| line.parse().expect("a number")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_us_every_new_connection_fails() {
+    let stage = Stage::new().await;
+    let plain = stage.plain_pool("password-1", stage.pool_options(4));
+    let mut pace = tokio::time::interval(PACE);
+    let mut lost = Vec::new();
+    for number in 0..INSERTS {
+        pace.tick().await;
+        if number == 30 {
+            stage.set_password("password-2").await;
+        }
+        if number == 60 {
+            stage.terminate_sessions().await;
+        }
+        let inserted = sqlx::query("INSERT INTO orders (note) VALUES ($1)").bind(number.to_string()).execute(&plain).await;
+        if let Err(error) = inserted {
+            lost.push((number, error.as_database_error().and_then(|error| error.code()).map(String::from)));
+        }
+    }
+    // Open connections went on; from the moment on that they were gone, nothing worked.
+    assert!(lost.iter().all(|(number, _)| *number >= 60), "{lost:?}");
+    assert!(lost.iter().filter(|(_, code)| code.as_deref() == Some("28P01")).count() >= 35, "{lost:?}");
+    assert!(stage.refused_log_ins() >= 35, "a bad log-in for every caller");
+}
+
+/// Inserts at an even pace without a retry of its own, but for what the server itself interrupts: then it looks whether the row is there.
+async fn insert_all(stage: &Stage, db: &Handle<PgPool>) {
+    let mut pace = tokio::time::interval(PACE);
+    for number in 0..INSERTS {
+        pace.tick().await;
+        if number == 30 {
+            // Unannounced; the store knows it.
+            stage.store.rotate();
+            stage.set_password("password-2").await;
+        }
+        if number == 60 {
+            stage.terminate_sessions().await;
+        }
+        loop {
+            match sqlx::query("INSERT INTO orders (note) VALUES ($1)").bind(number.to_string()).execute(db).await {
+                Ok(_) => break,
+                Err(sqlx::Error::Io(_)) => {
+                    let there: bool = sqlx::query_scalar("SELECT exists(SELECT FROM orders WHERE note = $1)")
+                        .bind(number.to_string())
+                        .fetch_one(db)
+                        .await
+                        .expect("it can be looked up");
+                    if there {
+                        break;
+                    }
+                }
+                Err(error) => panic!("insert {number}: {error}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_us_no_insert_is_lost_and_none_doubled() {
+    let stage = Stage::new().await;
+    let mut events = stage.supervisor.events();
+    let db = stage.pool(4).await;
+    insert_all(&stage, &db).await;
+    assert_eq!(numbers(&stage).await, (0..INSERTS).collect::<Vec<_>>());
+    assert_eq!(stage.store.calls().len(), 2, "the start, and one fetch");
+    assert_eq!(db.generation(), 2);
+    assert!((1..=7).contains(&stage.refused_log_ins()), "{} bad log-ins", stage.refused_log_ins());
+    eventually("the old sessions are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
+    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    let mut refused = 0;
+    while let Some(event) = events.next().await {
+        assert!(!matches!(event, Event::Restarted { .. }), "nobody restarts");
+        refused += usize::from(matches!(event, Event::Refused { .. }));
+    }
+    assert_eq!(refused, 1, "the hazard: the database refused, once");
+}

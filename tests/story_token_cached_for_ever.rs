@@ -1,0 +1,101 @@
+//! A token store cached 15-minute tokens for ever and refreshed only on an authentication error; a pool opened a connection at minute 14 with a
+//! 14-minute-old token, and failed a minute later. First as it happens without us, then cured, as a timeline on paused time.
+
+use std::time::Duration;
+
+use claviger::{Handle, Sessions};
+use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
+use tokio::time::{Instant, sleep_until};
+
+const LIFE: Duration = Duration::from_secs(15 * 60);
+const BUFFER: Duration = Duration::from_secs(60);
+
+/// Issues tokens, and says how old one is.
+struct Issuer {
+    began: Instant,
+    issued: Vec<Instant>,
+}
+
+impl Issuer {
+    fn new() -> Self {
+        Self { began: Instant::now(), issued: Vec::new() }
+    }
+
+    fn issue(&mut self) -> usize {
+        self.issued.push(Instant::now());
+        self.issued.len()
+    }
+
+    /// Whether the database takes a log-in with this token now.
+    fn takes(&self, token: usize) -> bool {
+        self.issued[token - 1].elapsed() < LIFE
+    }
+
+    async fn at(&self, minutes: u64, seconds: u64) {
+        sleep_until(self.began + Duration::from_secs(minutes * 60 + seconds)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_us_a_connection_opened_late_fails() {
+    let mut issuer = Issuer::new();
+    let cached = issuer.issue();
+    issuer.at(14, 0).await;
+    assert!(issuer.takes(cached), "at 14:00 the pool opens a connection with a token of 14 minutes");
+    issuer.at(14, 59).await;
+    assert!(issuer.takes(cached));
+    issuer.at(15, 0).await;
+    assert!(!issuer.takes(cached), "PAM authentication failed: a minute later every log-in fails until somebody refreshes");
+}
+
+/// The token that a connection opened now would log in with.
+fn token(db: &Handle<ScriptedPool>) -> String {
+    db.current().password()
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).sessions(Sessions::Keep).mint_each();
+    let database = ScriptedPools::new(10);
+    let clock = Issuer::new();
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
+    let db = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+
+    let mut seen = Vec::new();
+    for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 5), (28, 0)] {
+        clock.at(minutes, seconds).await;
+        // At 14:00 sharp the renewal is due; a moment later it is there.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        seen.push(token(&db));
+    }
+    let expected = ["password-1", "password-1", "password-1", "password-2", "password-2", "password-3"];
+    assert_eq!(seen, expected);
+    assert_eq!(database.opened().len(), 1, "tokens are refitted in place: sessions stay");
+
+    // An hour, with a connection opened every second: never a token older than 14 minutes, and about five fetches for any number of connections.
+    let mut oldest = Duration::ZERO;
+    for second in 28 * 60 + 1..3_600 {
+        clock.at(0, second).await;
+        let version: usize = token(&db).trim_start_matches("password-").parse().expect("a number");
+        oldest = oldest.max(store.calls()[version - 1].at.elapsed());
+    }
+    assert!(oldest <= LIFE - BUFFER + Duration::from_secs(1), "a connection was opened with a token of {oldest:?}");
+    assert!(oldest > Duration::from_secs(13 * 60), "the hazard: tokens grew old");
+    assert_eq!(store.calls().len(), 5);
+    assert!(database.proofs().iter().all(|(_, accepted)| *accepted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_us_a_hundred_callers_share_one_refresh() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).sessions(Sessions::Keep).mint_each();
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
+    let mut pools = Vec::new();
+    for number in 0..10 {
+        pools.push(lab.supervisor.pool(&format!("pool-{number}"), &login, ScriptedPools::new(10)).await.expect("proved"));
+    }
+    tokio::time::sleep(LIFE - BUFFER + Duration::from_secs(1)).await;
+    assert!(pools.iter().all(|pool| pool.generation() == 2 && token(pool) == "password-2"));
+    assert_eq!(store.calls().len(), 2, "ten pools, one refresh");
+}
