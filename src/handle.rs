@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use crate::error::{Fault, FaultKind};
@@ -33,12 +34,17 @@ impl<P> Handle<P> {
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped; a generation published between two calls is seen by comparing [`generation`](Self::generation).
-    pub async fn changed(&self) -> u64 {
+    pub fn changed(&self) -> impl Future<Output = u64> + Send + use<P>
+    where
+        P: Send + Sync + 'static,
+    {
         let mut changes = self.shared.changes();
         let seen = *changes.borrow_and_update();
-        match changes.wait_for(|number| *number != seen).await.map(|number| *number) {
-            Ok(number) => number,
-            Err(_) => std::future::pending().await,
+        async move {
+            match changes.wait_for(|number| *number != seen).await.map(|number| *number) {
+                Ok(number) => number,
+                Err(_) => std::future::pending().await,
+            }
         }
     }
 

@@ -192,7 +192,8 @@ async fn verified_tls_is_what_it_says() {
     };
     let good = PgPools::new(options(server.ca_file().expect("a CA")), PgPoolOptions::new());
     let db = supervisor.pool("good", &login, good).await.expect("the server is who it says");
-    let encrypted: bool = sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetch_one(&db).await.expect("it answers");
+    let encrypted: bool =
+        sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetch_one(&db).await.expect("it answers");
     assert!(encrypted);
     let bad = PgPools::new(options(server.unrelated_ca_file().expect("another CA")), PgPoolOptions::new());
     let error = supervisor.pool("bad", &login, bad).await.expect_err("nobody vouches for it");

@@ -38,8 +38,6 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     assert!(stage.supervisor.readiness().ready, "the credential is good");
 
     stage.store.recover();
-    eventually_within(Duration::from_secs(15), "the store is asked again", || {
-        stage.supervisor.status().providers[0].last_error.is_none()
-    })
-    .await;
+    eventually_within(Duration::from_secs(15), "the store is asked again", || stage.supervisor.status().providers[0].last_error.is_none())
+        .await;
 }

@@ -90,7 +90,8 @@ async fn law_05_with_nothing_to_hope_for_the_original_refusal_comes_at_once() {
     let (served, errors) = thousand(&db).await;
     assert!(began.elapsed() < Duration::from_millis(800), "not at once but after {:?}", began.elapsed());
     assert_eq!(served, 0);
-    let refusals = errors.iter().filter(|error| error.as_database_error().and_then(|error| error.code()).as_deref() == Some("28P01")).count();
+    let refusals =
+        errors.iter().filter(|error| error.as_database_error().and_then(|error| error.code()).as_deref() == Some("28P01")).count();
     let interrupted = errors.iter().filter(|error| matches!(error, sqlx::Error::Io(_))).count();
     assert_eq!(refusals + interrupted, 1_000, "{:?}", errors.iter().find(|error| error.as_database_error().is_none()));
     assert!(refusals > 900);

@@ -17,7 +17,8 @@ fn code(error: &sqlx::Error) -> Option<String> {
 async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_refusals() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let options = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_millis(700)).max_lifetime(Duration::from_millis(1));
+    let options =
+        PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_millis(700)).max_lifetime(Duration::from_millis(1));
     let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
     let mut failures = 0;
 
@@ -71,9 +72,7 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_refused_probe_fetches()
 
     // The issuer drops the role under open sessions: they answer pings, and are worth nothing.
     let (idle, next) = (db.acquire().await.expect("a session"), stage.store.rotate());
-    stage
-        .sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app")
-        .await;
+    stage.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
     drop(idle);
     let role = format!("CREATE ROLE app LOGIN PASSWORD '{next}'");
     stage.sql(&role).await;

@@ -42,7 +42,9 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     eventually("the next one was tried", || stage.refused_log_ins() >= 2).await;
     stage.set_password("password-2").await;
     eventually("it is served", || db.status().is_some_and(|status| status.serving)).await;
-    for value in [shown(&stage.supervisor.status()), shown(&stage.supervisor), shown(&db), shown(&login), shown(&stage.supervisor.readiness())] {
+    for value in
+        [shown(&stage.supervisor.status()), shown(&stage.supervisor), shown(&db), shown(&login), shown(&stage.supervisor.readiness())]
+    {
         assert_clean("a Debug", &value);
     }
     let tally = callers.stop().await;
@@ -60,10 +62,13 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     assert_clean("a lease", &format!("{} {}", shown(&lease), shown(lease.secret())));
     assert_clean("a revision", &format!("{} {}", lease.revision(), shown(lease.revision())));
     let supervisor = claviger::Supervisor::start();
-    let given = supervisor.provide("bad", provider_fn(move |_| {
-        let lease = lease.clone();
-        async move { Ok::<_, ProviderError>(lease) }
-    }));
+    let given = supervisor.provide(
+        "bad",
+        provider_fn(move |_| {
+            let lease = lease.clone();
+            async move { Ok::<_, ProviderError>(lease) }
+        }),
+    );
     let provider = given.await.expect("it has a lease");
     let wrong = PgPools::new(stage.connect_options(), stage.pool_options(1)).always_replace();
     let error = tokio::time::timeout(Duration::from_secs(1), supervisor.pool("bad", &provider, wrong)).await;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use claviger::{
-    Endpoint, Error, ErrorKind, Expiry, FetchRequest, Lease, Login, PgPools, ProviderError, ProviderErrorKind, Revision, Sessions, Supervisor,
-    fixed, provider_fn,
+    Endpoint, Error, ErrorKind, Expiry, FetchRequest, Lease, Login, PgPools, ProviderError, ProviderErrorKind, Revision, Sessions,
+    Supervisor, fixed, provider_fn,
 };
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};

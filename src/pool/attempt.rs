@@ -41,13 +41,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_
     });
 }
 
-async fn run<F: PoolFactory>(
-    slot: Arc<PoolSlot<F>>,
-    attempt: Attempt,
-    loan: Loan<F::Secret>,
-    rotation: Option<Arc<Rotation>>,
-    span: Span,
-) {
+async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loan<F::Secret>, rotation: Option<Arc<Rotation>>, span: Span) {
     let began = slot.clock().mono();
     let proved = prove(&slot, &loan.lease, &span).await;
     let prove = elapsed(&slot, began);

@@ -13,7 +13,7 @@ pub(crate) const LIMIT: usize = 64 * 1024;
 pub(crate) fn text(path: &Path) -> Result<String, Flaw> {
     let io = |error| Flaw::io(path, "a file", error);
     // Before it is opened: opening a FIFO waits for a writer.
-
+    check_is_file(path, &fs::metadata(path).map_err(io)?)?;
     let file = File::open(path).map_err(io)?;
     // And after: another may have taken its place.
     check_is_file(path, &file.metadata().map_err(io)?)?;

@@ -5,9 +5,6 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::{Event, Events, Outcome, ProviderError, ProviderErrorKind, ProviderStatus, RotationReport, Supervisor, Trigger};
@@ -110,60 +107,4 @@ async fn a_missing_file_fails_a_registration_at_once_or_is_waited_for() {
     replace(&path, &json("one"));
     adopted(&mut events).await;
     supervisor.shutdown(BOUND).await;
-}
-
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Polls a file each second until it was fetched `times` more often.
-async fn polled(supervisor: &Supervisor, times: u64) {
-    let until = status(supervisor).fetches + times;
-    timeout(BOUND, async {
-        while status(supervisor).fetches < until {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-    .expect("it is not polled");
-}
-
-async fn registered(path: &Path) -> Supervisor {
-    let supervisor = Supervisor::start();
-    supervisor.provide("login", FileLogin::json(path).unwrap().poll(Duration::from_secs(1))).await.unwrap();
-    supervisor
-}
-
-#[test]
-fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("login.json");
-    fs::write(&path, json("one")).unwrap();
-    let log = Captured::default();
-    let writer = log.clone();
-    // For this thread alone: other tests do log above DEBUG. All tasks of this runtime run in it.
-    let subscriber = tracing_subscriber::fmt().with_env_filter("info,ractor=off").with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let supervisor = registered(&path).await;
-        let held = status(&supervisor).revision;
-        let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
-        assert!(text.contains("rotated"), "the first login is worth a line: {text}");
-        polled(&supervisor, 3).await;
-        assert_eq!(status(&supervisor).revision, held);
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(text, "", "nothing to say");
-        supervisor.shutdown(BOUND).await;
-    });
 }

@@ -28,11 +28,18 @@ pub(super) fn login(dir: &Path, user_file: &str, password_file: &str) -> Result<
     let names = [user_file, password_file];
     let mut last = None;
     for _ in 0..READINGS {
-        let version = version_of(dir)?;
+        let version = match version_of(dir) {
+            Ok(version) => version,
+            Err(flaw) => {
+                // The version may have been removed on the way to it.
+                last = last.or(Some(Err(flaw)));
+                continue;
+            }
+        };
         let before = stamps(&version, names);
         let pair = pair(&version, names);
         let after = stamps(&version, names);
-        let moved = version_of(dir)? != version;
+        let moved = !version_of(dir).is_ok_and(|now| now == version);
         if !moved && before == after {
             return pair;
         }
@@ -58,13 +65,13 @@ fn stamps(version: &Path, names: [&str; 2]) -> Stamps {
 fn version_of(dir: &Path) -> Result<PathBuf, Flaw> {
     let io = |error| Flaw::io(dir, "a directory with the login's files", error);
     let link = dir.join(VERSION_LINK);
-    let there = match fs::symlink_metadata(&link) {
-        Ok(_) => link,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => dir.to_owned(),
-        Err(error) => return Err(io(error)),
-    };
-    let version = fs::canonicalize(&there).map_err(io)?;
-    if !fs::metadata(&version).map_err(io)?.is_dir() {
+    let version = match fs::symlink_metadata(&link) {
+        // A link that leads nowhere may lead somewhere in a moment.
+        Ok(_) => fs::canonicalize(&link).map_err(|error| io(error).unfinished()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::canonicalize(dir).map_err(io),
+        Err(error) => Err(io(error)),
+    }?;
+    if fs::metadata(&version).is_ok_and(|about| !about.is_dir()) {
         return Err(Flaw::misconfigured(
             dir,
             "is no directory; give the directory, or use another constructor of `FileLogin` for one file",

@@ -1,0 +1,66 @@
+//! The provider: this is all that one has to write.
+
+use std::time::Duration;
+
+use claviger::{Expiry, FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger};
+use reqwest::{Client, StatusCode};
+use serde::Deserialize;
+
+/// Asks the secret service. Its Debug shows the address and nothing secret.
+#[derive(Debug)]
+pub(crate) struct HttpSecrets {
+    address: String,
+    http: Client,
+}
+
+/// What the service answers. No Debug: it carries the password.
+#[derive(Deserialize)]
+struct Minted {
+    id: String,
+    user: String,
+    password: String,
+    ttl_seconds: u64,
+}
+
+impl HttpSecrets {
+    pub(crate) fn new(address: String) -> Result<Self, ProviderError> {
+        let http = Client::builder()
+            .timeout(Duration::from_secs(10))
+            .build()
+            .map_err(|error| ProviderError::new(ProviderErrorKind::Misconfigured, "the HTTP client cannot be made").with_source(error))?;
+        Ok(Self { address, http })
+    }
+}
+
+/// What a caller should know of an HTTP failure: whether it passes.
+fn failed(error: reqwest::Error) -> ProviderError {
+    let kind = match error.status() {
+        Some(StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => ProviderErrorKind::Denied,
+        Some(StatusCode::NOT_FOUND) => ProviderErrorKind::NotFound,
+        Some(StatusCode::TOO_MANY_REQUESTS) => ProviderErrorKind::Throttled,
+        _ => ProviderErrorKind::Unavailable,
+    };
+    // Without the URL, which might carry a token.
+    ProviderError::new(kind, "the secret service did not answer as it should").with_source(error.without_url())
+}
+
+impl Provider for HttpSecrets {
+    type Secret = Login;
+
+    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        // A hint or a wake is no reason to mint: what is held is still good.
+        if let Some(held) = request.held.as_ref().filter(|_| matches!(request.trigger, Trigger::Changed | Trigger::Woke)) {
+            return Ok(held.clone());
+        }
+        let answer = self.http.post(format!("{}/leases", self.address)).send().await.map_err(failed)?;
+        let minted: Minted = answer.error_for_status().map_err(failed)?.json().await.map_err(failed)?;
+        Ok(Lease::new(Login::new(minted.user, minted.password), Revision::new(minted.id))
+            .expires(Expiry::after(request.started, Duration::from_secs(minted.ttl_seconds)))
+            .sessions(Sessions::EndWithLease))
+    }
+
+    async fn release(&self, lease: Lease<Login>) -> Result<(), ProviderError> {
+        let url = format!("{}/leases/{}", self.address, lease.revision().as_str());
+        self.http.delete(url).send().await.and_then(reqwest::Response::error_for_status).map(drop).map_err(failed)
+    }
+}

@@ -1,0 +1,80 @@
+//! The service: 16 tasks that query through the handle, and have no retry of their own.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use claviger::Handle;
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+const TASKS: usize = 16;
+/// What each task does beside querying.
+const OTHER_WORK: Duration = Duration::from_millis(5);
+
+#[derive(Default)]
+struct Counters {
+    stop: AtomicBool,
+    queries: AtomicU64,
+    longest_us: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+pub(crate) struct Service {
+    counters: Arc<Counters>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the service has counted.
+pub(crate) struct Count {
+    pub(crate) queries: u64,
+    pub(crate) failures: Vec<String>,
+    pub(crate) longest_wait: Duration,
+}
+
+impl Service {
+    pub(crate) fn start(db: &Handle<PgPool>) -> Self {
+        let counters = Arc::new(Counters::default());
+        let tasks = (0..TASKS).map(|_| tokio::spawn(work(db.clone(), Arc::clone(&counters)))).collect();
+        Self { counters, tasks }
+    }
+
+    pub(crate) fn queries(&self) -> u64 {
+        self.counters.queries.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn failed(&self) -> usize {
+        self.counters.failures.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub(crate) async fn stop(self) -> Count {
+        self.counters.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            if task.await.is_err() {
+                self.counters.failures.lock().unwrap_or_else(PoisonError::into_inner).push("a task panicked".to_owned());
+            }
+        }
+        Count {
+            queries: self.counters.queries.load(Ordering::Relaxed),
+            failures: self.counters.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            longest_wait: Duration::from_micros(self.counters.longest_us.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+async fn work(db: Handle<PgPool>, counters: Arc<Counters>) {
+    while !counters.stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let answer = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM orders").fetch_one(&db).await;
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        counters.longest_us.fetch_max(took, Ordering::Relaxed);
+        match answer {
+            Ok(_) => {
+                counters.queries.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => counters.failures.lock().unwrap_or_else(PoisonError::into_inner).push(error.to_string()),
+        }
+        tokio::time::sleep(OTHER_WORK).await;
+    }
+}

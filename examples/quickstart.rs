@@ -1,0 +1,36 @@
+//! A file, a pool, a query; then the password changes. Run it with `cargo run --example quickstart`.
+
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::time::Duration;
+
+use claviger::{PgPools, Supervisor};
+use claviger_file::FileLogin;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // The scenery: a server of our own, and the file in which its secret is mounted.
+    let server = claviger_servers::Postgres::start()?;
+    server.create_role("app", "first")?;
+    server.create_database("orders", "app")?;
+    let secret = tempfile::NamedTempFile::new()?;
+    std::fs::write(&secret, r#"{"username": "app", "password": "first"}"#)?;
+
+    // What a service writes.
+    let supervisor = Supervisor::start();
+    let login = supervisor.provide("orders-login", FileLogin::json(secret.path())?).await?;
+    let options = PgConnectOptions::new().host(server.host()).port(server.port()).database("orders");
+    let db = supervisor.pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
+    let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&db).await?;
+    println!("generation {}: logged in as {user}", db.generation());
+
+    // What happens to it.
+    let changed = db.changed();
+    server.set_password("app", "second")?;
+    std::fs::write(&secret, r#"{"username": "app", "password": "second"}"#)?;
+    println!("the password changed; generation {} is served", changed.await);
+    sqlx::query("SELECT 1").execute(&db).await?;
+    supervisor.shutdown(Duration::from_secs(10)).await;
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! A file that does not change is nothing to talk about. A process of its own: it captures what every thread logs.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use claviger::{ProviderStatus, Supervisor};
+use claviger_file::FileLogin;
+use common::BOUND;
+use tokio::time::timeout;
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn status(supervisor: &Supervisor) -> ProviderStatus {
+    supervisor.status().providers.remove(0)
+}
+
+#[tokio::test]
+async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("login.json");
+    fs::write(&path, r#"{"username":"orders","password":"one"}"#).unwrap();
+    let log = Captured::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt().with_env_filter("info,ractor=off").with_writer(move || writer.clone()).init();
+
+    let supervisor = Supervisor::start();
+    let provider = FileLogin::json(&path).unwrap().poll(Duration::from_secs(1));
+    supervisor.provide("login", provider).await.unwrap();
+    let first = log.take();
+    assert!(first.contains("rotated"), "the first login is worth a line: {first}");
+
+    let held = status(&supervisor);
+    timeout(BOUND, async {
+        while status(&supervisor).fetches < held.fetches + 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it is not polled");
+    assert_eq!(status(&supervisor).revision, held.revision);
+    assert_eq!(log.take(), "", "nothing to say");
+    supervisor.shutdown(BOUND).await;
+}
