@@ -2,6 +2,8 @@
 //!
 //! `&Handle` where `&PgPool` stood: queries, streams, transactions, migrations, generic executors, shared state; and the fixed handle.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{Handle, Login, PgPools, Supervisor, fixed};

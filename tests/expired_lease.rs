@@ -2,6 +2,8 @@
 //!
 //! Past its lease's death a generation behaves as refused: live sessions are shared, nobody logs in, and the error names the expiry.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{PgPools, ProviderError, ProviderErrorKind, Sessions};

@@ -2,6 +2,8 @@
 //!
 //! Law 2: what cannot be proved leaves the old generation serving; the proof is retried without a fetch, and at once when the old one is refused.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{Event, Fault, FaultKind};

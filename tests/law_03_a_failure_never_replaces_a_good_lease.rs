@@ -2,6 +2,8 @@
 //!
 //! Law 3: the store may be down for hours; what is held goes on serving.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{ProviderError, ProviderErrorKind};

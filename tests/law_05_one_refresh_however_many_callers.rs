@@ -2,6 +2,8 @@
 //!
 //! Law 5: one refresh however many callers are refused; they share the live sessions, or get the original refusal at once.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //!
 //! Law 6: what is not an authentication failure never leads to a fetch; a failed statement at most to a probe.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{ErrorKind, FaultKind, PgPools, Sessions, Trigger};

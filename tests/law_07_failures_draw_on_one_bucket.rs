@@ -1,5 +1,7 @@
 //! Law 7: every failure path draws on one bucket per provider: three at once, then one per ten seconds. Calls are counted, not outcomes.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{Event, ProviderError, ProviderErrorKind, Trigger};

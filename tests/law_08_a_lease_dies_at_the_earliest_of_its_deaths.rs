@@ -1,5 +1,7 @@
 //! Law 8: dead as soon as either clock says so; a jump of the clock is the trigger `woke`; used until its true end while its renewal fails.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{ProviderError, ProviderErrorKind, Trigger};

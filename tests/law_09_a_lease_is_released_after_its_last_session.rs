@@ -2,6 +2,8 @@
 //!
 //! Law 9: the old generation is gone before its lease is released; over all pools; an abandoned drain is still counted.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{Event, Revision};

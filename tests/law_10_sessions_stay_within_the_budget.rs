@@ -2,6 +2,8 @@
 //!
 //! Law 10: sessions during a handover ≤ maximum + overlap, also with the maximum number of transactions held open across it.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 

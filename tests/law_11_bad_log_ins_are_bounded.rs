@@ -2,6 +2,8 @@
 //!
 //! Law 11: one revision that the database refuses costs at most `max_connections + 3` bad log-ins per cool-down.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{Fault, FaultKind, PgPools};

@@ -1,5 +1,7 @@
 //! Law 12: a crashed or panicking actor is restarted alone and resumes its slot, drain list and debts included.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{Event, Fault, FaultKind, Revision};

@@ -2,6 +2,8 @@
 //!
 //! Law 13: no secret in any Debug, Display, log, span, metric, panic or error, at any level. A planted canary shows that the search finds what is there.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::fmt::Debug;
 use std::time::Duration;
 

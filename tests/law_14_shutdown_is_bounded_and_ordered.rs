@@ -2,6 +2,8 @@
 //!
 //! Law 14: shutdown is bounded, idempotent and ordered; a pool lives until it is removed or shut down; removing a provider in use names its pools.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{ErrorKind, Revision};

@@ -1,5 +1,7 @@
 //! Bad input: one clear error that names the field and what would be right; nothing started, nothing lost.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{

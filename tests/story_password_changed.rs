@@ -3,6 +3,8 @@
 //! A service reads its password once; `ALTER USER … PASSWORD` happens; open connections go on, every new one fails with `auth_failed`. First as it
 //! happens without us, then cured: one fetch, no insert lost, none doubled, nobody restarts.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{Event, Handle};

@@ -1,6 +1,8 @@
 //! A token store cached 15-minute tokens for ever and refreshed only on an authentication error; a pool opened a connection at minute 14 with a
 //! 14-minute-old token, and failed a minute later. First as it happens without us, then cured, as a timeline on paused time.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use claviger::{Handle, Sessions};

@@ -16,7 +16,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use generation::{Generation, Keeper, Phase, Shared};
+#[cfg(feature = "postgres")]
+pub(crate) use generation::Generation;
+pub(crate) use generation::{Keeper, Phase, Shared};
 pub(crate) use slot::PoolSlot;
 
 use crate::error::{Fault, FaultKind};

@@ -229,6 +229,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     fn close_rotation(&self, rotation: &Arc<Rotation>, outcome: Outcome) {
         if let Some(report) = rotation.close(outcome, self.clock().now()) {
+            // Looking and finding nothing new is no event, however often it happens.
+            if outcome == Outcome::Unchanged && report.handovers.is_empty() {
+                return;
+            }
             self.lock().last_rotation = Some(report.clone());
             if outcome == Outcome::Adopted {
                 tracing::info!(

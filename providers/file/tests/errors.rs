@@ -1,5 +1,6 @@
 //! Every way in which files can be wrong, and what is said about it.
 
+#![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;

@@ -95,11 +95,11 @@ async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
     assert_ne!(first(&FileLogin::password(&path, "another").unwrap()).await.unwrap().revision(), new.revision());
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn links_are_followed() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("real"), "s3cret").unwrap();
-    #[cfg(unix)]
     std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
     let lease = first(&FileLogin::password(dir.path().join("link"), "orders").unwrap()).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));

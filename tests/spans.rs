@@ -1,0 +1,158 @@
+//! The tree of one rotation, replaced and in place, as tracing sees it.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use claviger::{ProviderError, ProviderErrorKind, Sessions};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use tokio::time::sleep;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+#[derive(Clone, Default)]
+struct Tree(Arc<Mutex<Vec<Recorded>>>);
+
+struct Recorded {
+    id: u64,
+    name: &'static str,
+    parent: Option<u64>,
+    follows: Option<u64>,
+    fields: BTreeMap<&'static str, String>,
+}
+
+impl tracing::field::Visit for Recorded {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        self.fields.insert(field.name(), format!("{value:?}").replace('"', ""));
+    }
+}
+
+impl<S: tracing::Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Tree {
+    fn on_new_span(&self, attributes: &tracing::span::Attributes<'_>, id: &tracing::Id, context: Context<'_, S>) {
+        if !attributes.metadata().target().starts_with("claviger") {
+            return;
+        }
+        let parent = context.span(id).and_then(|span| span.parent()).map(|parent| parent.id().into_u64());
+        let mut span = Recorded { id: id.into_u64(), name: attributes.metadata().name(), parent, follows: None, fields: BTreeMap::new() };
+        attributes.record(&mut span);
+        self.0.lock().expect("no panic").push(span);
+    }
+
+    fn on_record(&self, id: &tracing::Id, values: &tracing::span::Record<'_>, _: Context<'_, S>) {
+        // Ids are used again: the latest span of that id is meant.
+        if let Some(span) = self.0.lock().expect("no panic").iter_mut().rev().find(|span| span.id == id.into_u64()) {
+            values.record(span);
+        }
+    }
+
+    fn on_follows_from(&self, id: &tracing::Id, follows: &tracing::Id, _: Context<'_, S>) {
+        if let Some(span) = self.0.lock().expect("no panic").iter_mut().rev().find(|span| span.id == id.into_u64()) {
+            span.follows = Some(follows.into_u64());
+        }
+    }
+}
+
+impl Tree {
+    /// The spans so far, as an indented text; they are forgotten then.
+    fn take(&self) -> String {
+        let spans = std::mem::take(&mut *self.0.lock().expect("no panic"));
+        let mut text = String::new();
+        for (index, root) in spans.iter().enumerate().filter(|(_, span)| span.parent.is_none()) {
+            show(&spans, index, root, 0, &mut text);
+        }
+        text
+    }
+}
+
+fn show(spans: &[Recorded], index: usize, span: &Recorded, depth: usize, text: &mut String) {
+    let fields = span.fields.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>();
+    let linked = span.follows.and_then(|id| spans.iter().find(|other| other.id == id)).map(|other| format!(" follows from {}", other.name));
+    let _ = writeln!(text, "{:indent$}{}{fields}{}", "", span.name, linked.unwrap_or_default(), indent = depth * 2);
+    for (at, child) in spans.iter().enumerate().skip(index + 1).filter(|(_, child)| child.parent == Some(span.id)) {
+        show(spans, at, child, depth + 1, text);
+    }
+}
+
+/// A lab with one pool, whose first rotation is over and forgotten.
+async fn stage(
+    tree: &Tree,
+    store: ScriptedProvider,
+) -> (Lab, ScriptedProvider, ScriptedPools, claviger::Handle<claviger_testkit::ScriptedPool>) {
+    let lab = Lab::new();
+    let database = ScriptedPools::new(10);
+    let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    tree.take();
+    (lab, store, database, pool)
+}
+
+fn subscribe(tree: &Tree) -> tracing::subscriber::DefaultGuard {
+    tracing::subscriber::set_default(tracing_subscriber::registry().with(tree.clone()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement() {
+    let tree = Tree::default();
+    let _guard = subscribe(&tree);
+    let (lab, store, _, _) = stage(&tree, ScriptedProvider::new()).await;
+    store.rotate();
+    lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
+    sleep(Duration::from_secs(1)).await;
+    insta::assert_snapshot!(tree.take(), @r"
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
+      credential.fetch otel.kind=client provider=orders-login trigger=manual
+      pool.handover generation=2 how=replace pool=orders revision=d4735e3a
+        pool.prove otel.kind=client
+        pool.open
+        pool.warm sessions=1
+        pool.publish generation=2
+    pool.drain generation=1 pool=orders follows from pool.handover
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refit_in_place() {
+    let tree = Tree::default();
+    let _guard = subscribe(&tree);
+    let (lab, store, _, _) = stage(&tree, ScriptedProvider::new().sessions(Sessions::Keep)).await;
+    store.rotate();
+    lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
+    sleep(Duration::from_secs(1)).await;
+    insta::assert_snapshot!(tree.take(), @r"
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
+      credential.fetch otel.kind=client provider=orders-login trigger=manual
+      pool.handover generation=2 how=in_place pool=orders revision=d4735e3a
+        pool.prove otel.kind=client
+        pool.open
+        pool.publish generation=2
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
+    let tree = Tree::default();
+    let _guard = subscribe(&tree);
+    let (_lab, store, database, pool) = stage(&tree, ScriptedProvider::new()).await;
+    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.rotate();
+    database.accept_only(["password-2"]);
+    database.fail_next(1, claviger::Fault::new(claviger::FaultKind::Unreachable, "connection refused"));
+    let refusal = claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed").with_code("28P01");
+    assert!(pool.refused(1, &refusal));
+    sleep(Duration::from_secs(10)).await;
+    insta::assert_snapshot!(tree.take(), @r"
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=refused
+      credential.fetch error.type=unavailable otel.kind=client provider=orders-login trigger=refused
+      pool.handover error.type=unreachable pool=orders revision=6b86b273
+        pool.prove error.type=unreachable otel.kind=client
+      credential.fetch otel.kind=client provider=orders-login trigger=refused
+      pool.handover generation=2 how=replace pool=orders revision=d4735e3a
+        pool.prove otel.kind=client
+        pool.open
+        pool.publish generation=2
+    pool.drain generation=1 pool=orders follows from pool.handover
+    ");
+}
