@@ -4,22 +4,24 @@
 //! die, the new one is proved by a real log-in, the pool is handed over to it, and what the old one opened is drained, while queries go on
 //! through a [`Handle`].
 //!
-//! ```no_run
-//! # #[cfg(feature = "postgres")]
-//! # async fn service() -> Result<(), Box<dyn std::error::Error>> {
+//! ```
+//! # #[cfg(feature = "postgres")] mod service {
 //! use std::time::Duration;
 //! use claviger::{Login, PgPools, Supervisor, fixed};
 //! use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 //!
-//! let supervisor = Supervisor::start();
-//! let login = supervisor.provide("orders-login", fixed(Login::new("orders", "s3cret"))).await?;
-//! let options = PgConnectOptions::new().host("db.internal").database("orders");
-//! let db = supervisor.pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
+//! async fn service() -> Result<(), Box<dyn std::error::Error>> {
+//!     let supervisor = Supervisor::start();
+//!     let login = supervisor.provide("orders-login", fixed(Login::new("orders", "s3cret"))).await?;
+//!     let options = PgConnectOptions::new().host("db.internal").database("orders");
+//!     let db = supervisor.pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
 //!
-//! let n: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&db).await?; // as with &PgPool
-//! # let _ = n;
-//! supervisor.shutdown(Duration::from_secs(10)).await;
-//! # Ok(()) }
+//!     let n: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&db).await?; // as with &PgPool
+//!     println!("{n} orders");
+//!     supervisor.shutdown(Duration::from_secs(10)).await;
+//!     Ok(())
+//! }
+//! # }
 //! ```
 //!
 //! The words: a *provider* issues *leases* (a secret, its *revision*, when it dies, what becomes of its sessions); a *pool* serves one *generation*
@@ -62,3 +64,8 @@ pub use supervisor::{
     Abandoned, Builder, DrainStatus, Event, Events, PoolStatus, ProviderRef, ProviderStatus, Readiness, ShutdownReport, Status, Supervisor,
 };
 pub use trigger::Trigger;
+
+/// The README's code compiles and runs.
+#[cfg(all(doctest, feature = "postgres"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -155,7 +155,7 @@ where
     loop {
         // Created before anything is read: no ended attempt is missed.
         let attempt_ended = std::pin::pin!(shared.next_attempt_ended());
-        if !Arc::ptr_eq(&shared.current(), generation) || generation.end.phase() == Phase::Retired {
+        if is_over(shared, generation) {
             return Turn::Next;
         }
         if let Some(session) = generation.pool.try_acquire() {
@@ -166,6 +166,10 @@ where
         }
         let hopeless =
             generation.pool.size() == 0 && !shared.keeper().is_some_and(|keeper| keeper.outlook().is_before(deadline.into_std()));
+        // Nothing is to be hoped for also when it has just been fulfilled.
+        if hopeless && is_over(shared, generation) {
+            return Turn::Next;
+        }
         if hopeless || Instant::now() >= deadline {
             return Turn::Failed(refusal.take().unwrap_or_else(|| Refusal::explaining(shared, generation)));
         }
@@ -176,6 +180,11 @@ where
             () = sleep(LOOK_AGAIN) => {}
         }
     }
+}
+
+/// Another generation is served, or the same one with a later death; or none will be.
+fn is_over<P>(shared: &Shared<P>, generation: &Arc<Generation<P>>) -> bool {
+    !Arc::ptr_eq(&shared.current(), generation) || generation.end.phase() == Phase::Retired
 }
 
 /// Makes sure that a session lives, after the acquire: a ping that is cancelled inside of it would cost the session.
