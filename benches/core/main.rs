@@ -1,0 +1,55 @@
+//! needs: postgresql
+//!
+//! The figures that the library is held to: ratios measured side by side in one run, for absolute ones lie on shared machines.
+//! `cargo xtask bench` measures all; `cargo xtask bench -- query` one of them; `--rotations N` takes N in place of 200.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench that cannot measure says so by panicking, and prints what it measured"
+)]
+
+mod figure;
+mod query;
+mod refused;
+mod rotations;
+mod serving_again;
+mod sessions;
+
+use figure::Figures;
+
+fn main() {
+    let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let mut turns = 200;
+    if let Some(at) = arguments.iter().position(|argument| argument == "--rotations") {
+        turns = arguments.get(at + 1).and_then(|count| count.parse().ok()).expect("--rotations takes a number");
+        arguments.drain(at..at + 2);
+    }
+    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
+    // A test run of all targets only wants to see that this starts.
+    if arguments.iter().any(|argument| argument == "--test") {
+        return;
+    }
+    let mut figures = Figures::default();
+    if wanted("query") {
+        // One thread: allocations are counted by thread.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        query::measure(&mut figures, &runtime);
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        if wanted("refused") {
+            refused::measure(&mut figures).await;
+        }
+        if wanted("serving-again") {
+            serving_again::measure(&mut figures).await;
+        }
+        if wanted("sessions") {
+            sessions::measure(&mut figures).await;
+        }
+        if wanted("rotations") {
+            rotations::measure(&mut figures, turns).await;
+        }
+    });
+    println!("\n{figures}");
+}

@@ -1,0 +1,85 @@
+//! A thousand callers refused at once.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{Handle, PgPools, ProviderError, ProviderErrorKind};
+use claviger_stage::{Stage, eventually};
+use sqlx::PgPool;
+use tokio::sync::Barrier;
+
+use crate::figure::Figures;
+
+const CALLERS: usize = 1_000;
+const LIVE: usize = 3;
+
+/// How many of the callers were served.
+async fn served<F: Future<Output = bool> + Send>(query: impl Fn() -> F + Clone + Send + Sync + 'static) -> usize {
+    let barrier = Arc::new(Barrier::new(CALLERS));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (query, barrier) = (query.clone(), Arc::clone(&barrier));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                query().await
+            })
+        })
+        .collect();
+    let mut served = 0;
+    for caller in callers {
+        served += usize::from(caller.await.expect("no panic"));
+    }
+    served
+}
+
+async fn through(db: Handle<PgPool>) -> bool {
+    sqlx::query("SELECT 1").execute(&db).await.is_ok()
+}
+
+async fn live_sessions(pool: &PgPool) {
+    let mut held = Vec::new();
+    for _ in 0..LIVE {
+        held.push(pool.acquire().await.expect("a session"));
+    }
+    drop(held);
+    eventually("they are idle", || pool.num_idle() == LIVE).await;
+}
+
+pub(crate) async fn measure(figures: &mut Figures) {
+    // The store has the new password.
+    let stage = Stage::new().await;
+    let db = stage.pool(10).await;
+    live_sessions(&db.current()).await;
+    let next = stage.store.rotate();
+    stage.set_password(&next).await;
+    let handle = db.clone();
+    let answered = served(move || through(handle.clone())).await;
+    figures.at_most("1,000 callers refused at once: fetches", stage.store.calls().len() as f64 - 1.0, 1.0);
+    figures.at_most("1,000 callers refused at once: bad log-ins (10 sessions)", stage.refused_log_ins() as f64, 13.0);
+    figures.at_least("1,000 callers refused at once: served", answered as f64, 1_000.0);
+
+    // The store is down, three sessions live; acquire time-out 3 s.
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options.clone())).await.expect("proved");
+    let plain = stage.plain_pool("password-1", options);
+    live_sessions(&db.current()).await;
+    live_sessions(&plain).await;
+    stage.set_password("nobody knows this one").await;
+    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    let handle = db.clone();
+    let ours = served(move || through(handle.clone())).await;
+    figures.at_least("store down, three sessions live: served of 1,000", ours as f64, 950.0);
+    let bad = stage.refused_log_ins();
+    figures.at_most("store down, three sessions live: bad log-ins", bad as f64, 13.0);
+    let pool = plain.clone();
+    let theirs = served(move || {
+        let pool = pool.clone();
+        async move { sqlx::query("SELECT 1").execute(&pool).await.is_ok() }
+    })
+    .await;
+    figures.beside("the same with plain sqlx: served of 1,000", theirs as f64);
+    figures.beside("the same with plain sqlx: bad log-ins", (stage.refused_log_ins() - bad) as f64);
+}

@@ -1,0 +1,79 @@
+//! Rotations under 16 tasks with 10 sessions: what queries notice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use claviger::{Event, Lease, Login, Revision, Sessions};
+use claviger_stage::Stage;
+use tokio::time::Instant;
+
+use crate::figure::{Figures, quantile};
+
+const TASKS: usize = 16;
+/// What a rotation may still disturb after it was published.
+const AFTERMATH: Duration = Duration::from_millis(50);
+
+pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
+    for (name, sessions) in [("in place", Sessions::Keep), ("replaced", Sessions::Drain)] {
+        let stage = Stage::new().await;
+        let lease =
+            |number: u32| Lease::new(Login::new("app", "password-1"), Revision::new(format!("revision-{number}"))).sessions(sessions);
+        stage.store.answer_next(lease(0));
+        let db = stage.pool(10).await;
+        let mut events = stage.supervisor.events();
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let (db, stop) = (db.clone(), Arc::clone(&stop));
+                tokio::spawn(async move {
+                    let (mut latencies, mut failed) = (Vec::new(), 0_u32);
+                    while !stop.load(Ordering::Relaxed) {
+                        let began = Instant::now();
+                        match sqlx::query("SELECT 1").execute(&db).await {
+                            Ok(_) => latencies.push((began, began.elapsed())),
+                            Err(_) => failed += 1,
+                        }
+                    }
+                    (latencies, failed)
+                })
+            })
+            .collect();
+        let mut windows = Vec::new();
+        for number in 1..=turns {
+            stage.store.answer_next(lease(number));
+            stage.supervisor.rotate_now("login").await.expect("it rotates");
+            while let Some(event) = events.next().await {
+                if let Event::HandedOver(report) = event
+                    && report.generation == u64::from(number) + 1
+                {
+                    let now = Instant::now();
+                    windows.push((now.checked_sub(report.took).unwrap_or(now), now + AFTERMATH));
+                    break;
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        let (mut inside, mut outside, mut failed) = (Vec::new(), Vec::new(), 0);
+        for task in tasks {
+            let (latencies, errors) = task.await.expect("no panic");
+            failed += errors;
+            for (began, took) in latencies {
+                let at = windows.partition_point(|(_, end)| *end < began);
+                let within = windows.get(at).is_some_and(|(start, _)| began + took >= *start);
+                (if within { &mut inside } else { &mut outside }).push(took.as_secs_f64() * 1_000.0);
+            }
+        }
+        figures.at_most(&format!("{turns} rotations {name}: failed queries of {}", inside.len() + outside.len()), f64::from(failed), 0.0);
+        let (within, without) = (quantile(&mut inside, 0.999), quantile(&mut outside, 0.999));
+        let title = format!("{turns} rotations {name}: p99.9 inside / outside");
+        if sessions == Sessions::Keep {
+            figures.at_most(&title, within / without, 1.5);
+        } else {
+            figures.beside(&title, within / without);
+        }
+        figures.beside(&format!("{turns} rotations {name}: p99.9 inside, ms"), within);
+        figures.beside(&format!("{turns} rotations {name}: p99.9 outside, ms"), without);
+        stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    }
+}

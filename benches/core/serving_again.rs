@@ -1,0 +1,54 @@
+//! From the refusal to the first answer, beside what cannot be saved: one store round trip and two verified log-ins.
+
+use claviger::Event;
+use claviger_stage::{Stage, eventually};
+use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::time::Instant;
+
+use crate::figure::{Figures, median, ms};
+
+const TURNS: usize = 30;
+
+pub(crate) async fn measure(figures: &mut Figures) {
+    let stage = Stage::new().await;
+    let db = stage.pool(10).await;
+    let (mut ratios, mut ours, mut floors) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+        let before = db.generation();
+        let mut events = stage.supervisor.events();
+        let password = stage.store.rotate();
+        stage.set_password(&password).await;
+        stage.terminate_sessions().await;
+        eventually("the idle sessions are gone", || stage.server.session_count("app").is_ok_and(|count| count == 0)).await;
+        // The cut sessions are found and dropped, and the refusal comes.
+        let refused = tokio::spawn(async move {
+            loop {
+                if let Some(Event::Refused { .. }) = events.next().await {
+                    return Instant::now();
+                }
+            }
+        });
+        while let Err(error) = sqlx::query("SELECT 1").execute(&db).await {
+            assert!(matches!(error, sqlx::Error::Io(_)), "what the server did not interrupt: {error}");
+        }
+        let answered = Instant::now();
+        let took = answered.saturating_duration_since(refused.await.expect("it was refused"));
+        assert!(db.generation() > before, "it was rotated");
+        // What cannot be saved: the proof and the first session. The store answers from memory.
+        let login = stage.connect_options().username("app").password(&password);
+        let began = Instant::now();
+        for _ in 0..2 {
+            let mut session = login.connect().await.expect("it is accepted");
+            session.execute("SELECT current_user").await.expect("it answers");
+            session.close().await.expect("it closes");
+        }
+        let floor = began.elapsed();
+        ratios.push(took.as_secs_f64() / floor.as_secs_f64());
+        ours.push(ms(took));
+        floors.push(ms(floor));
+    }
+    figures.at_most("refused → serving again / (store + two verified log-ins), median", median(&mut ratios), 1.2);
+    figures.beside("refused → serving again, ms", median(&mut ours));
+    figures.beside("two verified log-ins, ms", median(&mut floors));
+}
