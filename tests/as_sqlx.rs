@@ -155,6 +155,19 @@ async fn a_service_starts_while_its_database_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn before_the_first_lease_callers_are_told_why() {
+    use claviger::{ProviderError, ProviderErrorKind};
+    let stage = Stage::new().await;
+    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "grant read on the secret"));
+    let login = stage.supervisor.provide_eventually("login", stage.store.clone()).expect("a good name");
+    let db = stage.supervisor.pool_eventually("orders", &login, stage.pools(4)).expect("a good name");
+    eventually("it was denied", || stage.supervisor.status().providers[0].last_error.is_some()).await;
+    let error = count(&db).await.expect_err("there is no credential");
+    assert!(error.to_string().contains("grant read on the secret"), "{error}");
+    assert!(stage.supervisor.shutdown(Duration::from_secs(5)).await.clean);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_place_always_replaces() {
     use claviger::{Endpoint, Lease, Revision};
     let stage = Stage::new().await;

@@ -10,6 +10,8 @@ pub(crate) const PROOFS: u32 = 3;
 /// The first window; the second and all further ones are twice as long, for what a pool serves is proved again at least once a minute.
 const WINDOW: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
+/// How long after its last window an account is kept.
+const MEMORY: Duration = Duration::from_secs(3_600);
 /// When a refused revision is proved again, counted from the refusal; then once per [`LONGEST`].
 const AFTER: [Duration; 4] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10), Duration::from_secs(30)];
 
@@ -113,6 +115,7 @@ impl Logins {
     }
 
     fn account(&mut self, revision: &Revision, now: Instant) -> &mut Account {
+        self.accounts.retain(|_, account| now < account.ends() + MEMORY);
         let account = self.accounts.entry(revision.clone()).or_insert(Account {
             opened: now,
             length: WINDOW,

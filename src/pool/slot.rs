@@ -185,7 +185,9 @@ impl<F: PoolFactory> PoolSlot<F> {
         let generation = self.shared.current();
         let span = crate::telemetry::drain(&tracing::Span::none(), &self.name, generation.number);
         let loan = state.serving.take().map(|serving| serving.loan);
-        state.drains.enter(generation.number, generation.pool.clone(), loan, self.context.settings.drain, now, span);
+        if generation.end.phase() != Phase::Vacant {
+            state.drains.enter(generation.number, generation.pool.clone(), loan, self.context.settings.drain, now, span);
+        }
         drop(state);
         generation.end.retire(false);
         self.upstream.unsubscribe(&self.name);
@@ -300,7 +302,11 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
     }
 
     fn last_fault(&self) -> Option<Fault> {
-        self.lock().last_fault.clone()
+        let own = self.lock().last_fault.clone();
+        own.or_else(|| {
+            let error = self.upstream.lock().last_error.clone()?;
+            Some(Fault::new(FaultKind::Other, format!("provider {:?} has no lease to give: {error}", self.upstream.name())))
+        })
     }
 
     fn classify(&self, error: &(dyn StdError + 'static)) -> FaultKind {

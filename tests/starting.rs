@@ -1,0 +1,69 @@
+//! needs: postgresql
+//!
+//! A start inside a rotation's window: a refusal may pass, and is tried again within the log-in budget to the deadline; then the error has the SQLSTATE.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::{ErrorKind, FaultKind, Supervisor};
+use claviger_stage::{Stage, eventually};
+use claviger_testkit::Lab;
+use tokio::time::Instant;
+
+async fn stage(start_deadline: Duration) -> Stage {
+    let mut stage = Stage::new().await;
+    stage.supervisor = Lab::with(Supervisor::builder().start_deadline(start_deadline)).expect("it can be right").supervisor;
+    stage
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_until_the_deadline() {
+    let stage = stage(Duration::from_secs(4)).await;
+    stage.set_password("nobody knows this one").await;
+    let login = stage.login().await;
+    let began = Instant::now();
+    let error = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect_err("it is refused");
+    assert!((4.0..6.0).contains(&began.elapsed().as_secs_f64()), "after {:?}", began.elapsed());
+    let fault = error.fault().expect("the database's answer");
+    assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, FaultKind::Refused, Some("28P01")));
+    assert!(error.is_transient() && error.to_string().contains("28P01"), "{error}");
+    assert_eq!(stage.refused_log_ins(), 3, "at once, after one second, and after three");
+    assert!((2..=4).contains(&stage.store.calls().len()), "the start and the bucket: {}", stage.store.calls().len());
+    assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accepted_while_it_starts() {
+    let stage = stage(Duration::from_secs(20)).await;
+    stage.set_password("password-2").await;
+    let login = stage.login().await;
+    let starting = tokio::spawn({
+        let (supervisor, pools) = (stage.supervisor.clone(), stage.pools(4));
+        async move { supervisor.pool("orders", &login, pools).await }
+    });
+    eventually("it was refused", || stage.refused_log_ins() >= 1).await;
+    // The store learns, and signals.
+    stage.store.rotate();
+    stage.store.hint();
+    let db = starting.await.expect("no panic").expect("it starts");
+    assert_eq!(db.generation(), 1);
+    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_comes_up_while_it_starts() {
+    let stage = stage(Duration::from_secs(20)).await;
+    stage.on_the_server(|server| server.stop().expect("it stops")).await;
+    let login = stage.login().await;
+    let starting = tokio::spawn({
+        let (supervisor, pools) = (stage.supervisor.clone(), stage.pools(4));
+        async move { supervisor.pool("orders", &login, pools).await }
+    });
+    eventually("a proof failed", || stage.supervisor.status().pools.first().is_some_and(|pool| pool.last_fault.is_some())).await;
+    let fault = stage.supervisor.status().pools[0].last_fault.clone().expect("it failed");
+    assert_eq!(fault.kind(), FaultKind::Unreachable);
+    stage.on_the_server(|server| server.start_again().expect("it starts")).await;
+    starting.await.expect("no panic").expect("it starts");
+    assert_eq!(stage.store.calls().len(), 1, "no fetch: it was not the credential's fault");
+}
