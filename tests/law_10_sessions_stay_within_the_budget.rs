@@ -4,49 +4,10 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-
 use claviger::{Handle, Sessions};
-use claviger_stage::{Callers, Stage, eventually};
+use claviger_stage::{Callers, Peak, Stage, eventually};
 use claviger_testkit::ScriptedProvider;
 use sqlx::PgPool;
-use tokio::task::JoinHandle;
-
-/// Counts the role's sessions on the server, as often as it can.
-struct Peak {
-    stop: Arc<AtomicBool>,
-    peak: Arc<AtomicI64>,
-    task: JoinHandle<()>,
-}
-
-impl Peak {
-    async fn watch(stage: &Stage) -> Self {
-        let (stop, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
-        stage.sql("CREATE ROLE watcher LOGIN SUPERUSER PASSWORD 'watcher'").await;
-        let options = stage.connect_options().username("watcher").password("watcher");
-        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_with(options).await.expect("it connects");
-        let task = tokio::spawn({
-            let (stop, peak) = (Arc::clone(&stop), Arc::clone(&peak));
-            async move {
-                while !stop.load(Ordering::Acquire) {
-                    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'")
-                        .fetch_one(&pool)
-                        .await
-                        .expect("it counts");
-                    peak.fetch_max(count, Ordering::AcqRel);
-                }
-            }
-        });
-        Self { stop, peak, task }
-    }
-
-    async fn stop(self) -> i64 {
-        self.stop.store(true, Ordering::Release);
-        self.task.await.expect("no panic");
-        self.peak.load(Ordering::Acquire)
-    }
-}
 
 async fn peak_over_rotations(stage: &Stage, db: &Handle<PgPool>, rotations: u64) -> i64 {
     let peak = Peak::watch(stage).await;

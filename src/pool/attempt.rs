@@ -1,13 +1,13 @@
 //! One attempt: prove the held lease, then hand over to it. In a task of its own; the outcome lands in the slot.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{Instrument, Span};
 
 use super::decide::Attempt;
 use super::handover::{self, Times};
+use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
 use crate::error::{Fault, FaultKind};
 use crate::lease::Lease;
@@ -44,7 +44,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_
 async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loan<F::Secret>, rotation: Option<Arc<Rotation>>, span: Span) {
     let began = slot.clock().mono();
     let proved = prove(&slot, &loan.lease, &span).await;
-    let prove = elapsed(&slot, began);
+    let prove = slot.clock().mono().saturating_duration_since(began);
     slot.context().traps.spring(slot.name(), "pool.proved");
     let outcome = match proved {
         Ok(()) if attempt.check_only => {
@@ -75,26 +75,4 @@ async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>
         telemetry::failed(&span, fault.kind().as_str());
     }
     outcome
-}
-
-/// Runs a factory's code in a task of its own under a deadline: its panic and its silence are faults like others.
-pub(super) async fn in_a_task<T: Send + 'static>(
-    code: impl Future<Output = Result<T, Fault>> + Send + 'static,
-    deadline: Duration,
-    what: &str,
-) -> Result<T, Fault> {
-    let mut task = tokio::spawn(code);
-    match tokio::time::timeout(deadline, &mut task).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(Fault::new(FaultKind::Other, format!("{what} panicked; see its own output"))),
-        Err(_) => {
-            task.abort();
-            Err(Fault::new(FaultKind::Unreachable, format!("{what} had no answer within {}", humantime::format_duration(deadline))))
-        }
-    }
-}
-
-/// How long ago `since` was.
-pub(super) fn elapsed<F: PoolFactory>(slot: &PoolSlot<F>, since: Instant) -> Duration {
-    slot.clock().mono().saturating_duration_since(since)
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{Instrument, Span};
 
-use super::attempt::{elapsed, in_a_task};
 use super::generation::{End, Generation, Phase};
+use super::task::in_a_task;
 use super::{Policy, PoolFactory, PoolSlot};
 use crate::error::Fault;
 use crate::lease::Sessions;
@@ -46,7 +46,7 @@ pub(super) async fn run<F: PoolFactory>(
         }
     };
     drop(open_span);
-    times.open = elapsed(slot, opening);
+    times.open = slot.clock().mono().saturating_duration_since(opening);
     span.record("how", how.as_str());
 
     // The refused generation's callers wait: sessions ahead of demand come after publication then.
@@ -57,7 +57,7 @@ pub(super) async fn run<F: PoolFactory>(
             discard(slot, pool);
             return Err(fault);
         }
-        times.warm = elapsed(slot, warming);
+        times.warm = slot.clock().mono().saturating_duration_since(warming);
     }
 
     let secret = loan.lease.clone();

@@ -9,6 +9,7 @@ mod handover;
 mod logins;
 mod probe;
 mod slot;
+mod task;
 
 use std::error::Error as StdError;
 use std::fmt::Debug;

@@ -4,6 +4,7 @@
 
 mod callers;
 mod capture;
+mod peak;
 mod wait;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub use callers::{Callers, Tally};
 pub use capture::Capture;
+pub use peak::Peak;
 pub use wait::{eventually, eventually_within};
 
 /// A server with the role `app`, password `password-1`, and its database `orders`; a store that holds the same; a supervisor.
@@ -126,13 +128,6 @@ impl Stage {
     pub async fn rotate_announced(&self) -> String {
         let password = self.store.rotate();
         self.store.hint();
-        self.set_password(&password).await;
-        password
-    }
-
-    /// Unannounced: the server takes the next password first; the store has it when `publish` is awaited.
-    pub async fn rotate_unannounced(&self, version: u32) -> String {
-        let password = format!("password-{version}");
         self.set_password(&password).await;
         password
     }

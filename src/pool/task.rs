@@ -1,0 +1,23 @@
+//! Running a factory's code where neither its panic nor its silence harms us.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::error::{Fault, FaultKind};
+
+/// Runs a factory's code in a task of its own under a deadline: its panic and its silence are faults like others.
+pub(super) async fn in_a_task<T: Send + 'static>(
+    code: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    deadline: Duration,
+    what: &str,
+) -> Result<T, Fault> {
+    let mut task = tokio::spawn(code);
+    match tokio::time::timeout(deadline, &mut task).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(Fault::new(FaultKind::Other, format!("{what} panicked; see its own output"))),
+        Err(_) => {
+            task.abort();
+            Err(Fault::new(FaultKind::Unreachable, format!("{what} had no answer within {}", humantime::format_duration(deadline))))
+        }
+    }
+}
