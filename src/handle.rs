@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::error::{Fault, FaultKind};
+use crate::error::FaultKind;
 use crate::pool::{Phase, Shared};
 use crate::supervisor::PoolStatus;
 
@@ -55,10 +55,11 @@ impl<P> Handle<P> {
     /// no refusal.
     pub fn refused(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
         let Some(keeper) = self.shared.keeper() else { return false };
-        if self.shared.current().number != generation || keeper.classify(error) != FaultKind::Refused {
+        let fault = keeper.fault(error);
+        if self.shared.current().number != generation || fault.kind() != FaultKind::Refused {
             return false;
         }
-        keeper.refused(generation, Fault::new(FaultKind::Refused, error.to_string()));
+        keeper.refused(generation, fault);
         true
     }
 

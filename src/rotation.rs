@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use tracing::Span;
 
 use crate::clock::Moment;
-use crate::error::ProviderError;
 use crate::lease::Revision;
 use crate::telemetry;
 use crate::trigger::Trigger;
@@ -153,7 +152,7 @@ impl Rotation {
     }
 
     /// One attempt ended.
-    pub(crate) fn fetched(&self, took: Duration, _error: Option<&ProviderError>) {
+    pub(crate) fn fetched(&self, took: Duration) {
         let mut inner = self.lock();
         inner.attempts += 1;
         inner.fetch = took;
@@ -168,9 +167,12 @@ impl Rotation {
         inner.waiting = pools.into_iter().collect();
     }
 
-    /// A pool took the lease.
-    pub(crate) fn handed_over(&self, report: HandoverReport) {
+    /// A pool took the lease with this digest; nothing happens when the rotation brought another.
+    pub(crate) fn handed_over(&self, report: HandoverReport, revision: &str) {
         let mut inner = self.lock();
+        if inner.revision.as_deref().is_some_and(|brought| brought != revision) {
+            return;
+        }
         inner.span.record("generation", report.generation);
         inner.waiting.remove(&report.pool);
         inner.handovers.push(report);
@@ -181,9 +183,10 @@ impl Rotation {
         self.lock().waiting.remove(pool);
     }
 
-    /// Whether this pool has yet to take the lease.
-    pub(crate) fn waits_for(&self, pool: &str) -> bool {
-        self.lock().waiting.contains(pool)
+    /// Whether this pool has yet to take the lease with this digest.
+    pub(crate) fn waits_for(&self, pool: &str, revision: &str) -> bool {
+        let inner = self.lock();
+        inner.revision.as_deref() == Some(revision) && inner.waiting.contains(pool)
     }
 
     /// Whether no pool is waited for.

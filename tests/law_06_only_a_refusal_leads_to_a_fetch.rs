@@ -60,6 +60,24 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_refusals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(700));
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+    eventually("a session is idle", || db.current().num_idle() == 1).await;
+    stage.on_the_server(|server| server.stall().expect("it stalls")).await;
+    let began = tokio::time::Instant::now();
+    let answer = db.acquire().await;
+    assert!(matches!(answer, Err(sqlx::Error::PoolTimedOut)), "{answer:?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "after {:?}", began.elapsed());
+    stage.on_the_server(|server| server.resume().expect("it resumes")).await;
+    sqlx::query("SELECT 1").execute(&db).await.expect("it serves again");
+    assert_eq!(stage.store.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_missing_right_costs_a_probe_and_only_a_refused_probe_fetches() {
     let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;

@@ -93,11 +93,30 @@ async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_new_revision_fills_the_bucket() {
+async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new().mint_each(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    database.accept_only(["nothing that is minted"]);
+    pool.refused(1, &claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed"));
+    sleep(Duration::from_secs(120)).await;
+    let calls = store.calls();
+    assert!(calls.len() > 10, "the hazard: {} were minted", calls.len());
+    assert_within_the_bucket(&calls[1..]);
+    // A start, too.
+    let error = lab.supervisor.pool("other", &login, database.clone()).await.expect_err("nothing is accepted");
+    assert_eq!(error.fault().and_then(claviger::Fault::code), Some("28P01"));
+    assert_within_the_bucket(&store.calls()[1..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
     let lab = Lab::new();
     let mut events = lab.supervisor.events();
     let store = ScriptedProvider::new();
-    lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let _pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
     for _ in 0..5 {
         // Two failures, then a new revision: were the bucket not filled, the third round would wait.
         store.fail_next(3, down());

@@ -60,6 +60,48 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_session() {
+    let mut stage = Stage::with(ScriptedProvider::new()).await;
+    let builder = claviger::Supervisor::builder().drain_deadline(Duration::from_millis(200));
+    stage.supervisor = Lab::with(builder).expect("right").supervisor;
+    let db = stage.pool(2).await;
+    let held = db.begin().await.expect("a transaction");
+    stage.supervisor.remove_pool("orders").await.expect("it goes");
+    let error = stage.supervisor.remove_provider("login").await.expect_err("a session of its is open");
+    assert!(error.to_string().contains("orders"), "{error}");
+    assert_eq!(stage.store.released(), []);
+    held.commit().await.expect("it commits");
+    let mut removed = stage.supervisor.remove_provider("login").await;
+    while removed.is_err() {
+        tokio::task::yield_now().await;
+        removed = stage.supervisor.remove_provider("login").await;
+    }
+    assert_eq!(stage.store.released(), [Revision::new("1")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
+    use claviger::Sessions;
+    let store =
+        ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(20)).refresh_after(Duration::from_secs(1));
+    let stage = Stage::with(store).await;
+    let db = stage.pool(2).await;
+    // Renewed as the machine's clock goes on: its first death has passed when it is replaced.
+    for _ in 0..3 {
+        stage.clock.jump(Duration::from_secs(10));
+        let calls = stage.store.calls().len();
+        eventually("it was renewed", || stage.store.calls().len() > calls + 1).await;
+    }
+    assert!(db.status().expect("supervised").serving, "it lives by its renewals");
+    let held = db.begin().await.expect("a transaction");
+    stage.rotate_announced().await;
+    eventually("the next generation is served", || db.generation() == 2).await;
+    let draining = db.status().expect("supervised").draining;
+    assert!(draining.len() == 1 && !draining[0].abandoned, "its sessions have until the later death: {draining:?}");
+    held.commit().await.expect("it commits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn law_09_at_shutdown_releases_happen_even_under_an_abandoned_drain() {
     let stage = Stage::new().await;
     let db = stage.pool(2).await;

@@ -84,6 +84,13 @@ async fn law_14_dropping_handles_and_supervisors_does_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn law_14_a_bound_beyond_all_clocks_is_a_bound() {
+    let stage = Stage::new().await;
+    let _db = stage.pool(2).await;
+    assert!(stage.supervisor.shutdown(Duration::MAX).await.clean);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn law_14_removal_at_run_time() {
     let stage = Stage::new().await;
     let login = stage.login().await;

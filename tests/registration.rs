@@ -200,6 +200,48 @@ async fn a_lease_that_comes_too_late_is_released() {
     assert_eq!(pool.generation(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_comes_after_its_provider_is_gone_is_released() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new();
+    store.stall();
+    let began = tokio::time::Instant::now();
+    lab.supervisor.provide("login", store.clone()).await.expect_err("it hangs");
+    assert!(began.elapsed() <= Duration::from_secs(32), "{:?}", began.elapsed());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    store.resume();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(store.released().contains(&Revision::new("1")), "{:?}", store.released());
+}
+
+#[tokio::test(start_paused = true)]
+async fn durations_that_mean_for_ever() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new().refresh_after(Duration::MAX);
+    store.fail_next(1, ProviderError::new(ProviderErrorKind::Throttled, "later").retry_after(Duration::from_secs(5)));
+    lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    store.fail_next(1, ProviderError::new(ProviderErrorKind::Throttled, "never").retry_after(Duration::MAX));
+    store.hint();
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    assert_eq!(store.calls().len(), 3);
+}
+
+#[tokio::test]
+async fn a_registration_given_up_takes_nobody_elses_back() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(1));
+    let login = lab.supervisor.provide("login", store).await.expect("a lease");
+    database.stall();
+    let mut first = Box::pin(lab.supervisor.pool("pool", &login, database.clone()));
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut first).await.is_err(), "it waits for its proof");
+    database.resume();
+    lab.supervisor.remove_pool("pool").await.expect("it is there");
+    let second = lab.supervisor.pool("pool", &login, ScriptedPools::new(1)).await.expect("the name is free");
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!second.is_closed());
+}
+
 #[tokio::test]
 async fn a_dropped_registration_is_taken_back() {
     let lab = Lab::new();

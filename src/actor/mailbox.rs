@@ -40,11 +40,6 @@ impl Mailbox {
         self.queued.store(false, Ordering::Release);
     }
 
-    /// The present incarnation, to stop it.
-    pub(crate) fn actor(&self) -> Option<ActorRef<Look>> {
-        self.lock().clone()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Option<ActorRef<Look>>> {
         self.actor.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,15 @@ use crate::supervisor::{Event, EventHub};
 pub(crate) struct Child {
     name: Arc<str>,
     start: Box<dyn Fn(ActorCell) -> Option<ActorCell> + Send + Sync>,
-    leaving: AtomicBool,
+    running: Mutex<Running>,
     restarts: AtomicU64,
     budget: Mutex<Restarts>,
+}
+
+#[derive(Default)]
+struct Running {
+    leaving: bool,
+    actor: Option<ActorCell>,
 }
 
 impl Child {
@@ -30,18 +36,37 @@ impl Child {
         let start = move |root: ActorCell| {
             ActorRuntime::spawn_linked_instant(None, Shell::<T>::new(), Arc::clone(&slot), root).ok().map(|(actor, _)| actor.get_cell())
         };
-        Arc::new(Self {
-            name,
-            start: Box::new(start),
-            leaving: AtomicBool::new(false),
-            restarts: AtomicU64::new(0),
-            budget: Mutex::default(),
-        })
+        Arc::new(Self { name, start: Box::new(start), running: Mutex::default(), restarts: AtomicU64::new(0), budget: Mutex::default() })
     }
 
-    /// From now on its end is wanted.
-    pub(crate) fn leave(&self) {
-        self.leaving.store(true, Ordering::Release);
+    /// Its end is wanted from now on; resolves when it has come, or after `within`.
+    pub(crate) async fn stop(&self, within: Duration) {
+        let actor = {
+            let mut running = self.running();
+            running.leaving = true;
+            running.actor.take()
+        };
+        if let Some(actor) = actor {
+            let _ = actor.stop_and_wait(None, Some(within)).await;
+        }
+    }
+
+    /// Starts an incarnation, unless its end is wanted by now.
+    fn start(&self, root: ActorCell) -> Option<ActorId> {
+        let mut running = self.running();
+        if running.leaving {
+            return None;
+        }
+        running.actor = (self.start)(root);
+        running.actor.as_ref().map(ActorCell::get_id)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.running().leaving
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often it was started again.
@@ -105,11 +130,8 @@ impl RootState {
     }
 
     fn start(&mut self, root: &ActorRef<RootMessage>, child: Arc<Child>) {
-        if child.leaving.load(Ordering::Acquire) {
-            return;
-        }
-        if let Some(actor) = (child.start)(root.get_cell()) {
-            self.children.insert(actor.get_id(), child);
+        if let Some(id) = child.start(root.get_cell()) {
+            self.children.insert(id, child);
         }
     }
 }
@@ -142,7 +164,7 @@ impl Actor for RootActor {
             return Ok(());
         };
         let Some(child) = state.children.remove(&actor.get_id()) else { return Ok(()) };
-        if child.leaving.load(Ordering::Acquire) {
+        if child.is_leaving() {
             return Ok(());
         }
         let pause = child.budget().failed(state.clock.mono());

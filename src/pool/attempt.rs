@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{Instrument, Span};
 
 use super::decide::Attempt;
+use super::gate::Pass;
 use super::handover::{self, Times};
 use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
@@ -14,6 +15,10 @@ use crate::lease::Lease;
 use crate::provider::Loan;
 use crate::rotation::Rotation;
 use crate::telemetry;
+
+/// How long a proof waits for room among the sessions of old generations.
+const AT_THE_GATE: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Starts the attempt that was decided on.
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_only: bool) {
@@ -62,10 +67,24 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
     }
 }
 
+/// While old sessions are open, the proof's own one counts among them. A credential is not left unproved for long on that account.
+async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Option<Pass<'_, F::Pool>> {
+    let shared = slot.shared();
+    let end = slot.clock().mono() + AT_THE_GATE;
+    while !shared.gate.is_open() && slot.clock().mono() < end {
+        if let Some(leave) = shared.gate.enter_proof(&shared.current().pool) {
+            return Some(leave);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    None
+}
+
 /// A bare log-in and the probe, under the prove deadline.
 async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>, parent: &Span) -> Result<(), Fault> {
     slot.factory().check(lease)?;
     let span = telemetry::prove(parent);
+    let _leave = leave_to_log_in(slot).await;
     let task = {
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move { slot.factory().prove(lease.secret()).await }

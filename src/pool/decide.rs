@@ -50,6 +50,8 @@ pub(crate) struct Serving<S: Send + Sync + 'static> {
     pub(crate) expiry: Expiry,
     pub(crate) proved: Moment,
     pub(crate) refused: bool,
+    /// How many callers may log in at a time.
+    width: u32,
 }
 
 impl<S: Send + Sync + 'static> Serving<S> {
@@ -116,16 +118,17 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// The database refused callers of the generation that is served.
-    pub(crate) fn note_refused(&mut self, callers: u32, fault: Fault, held: Option<&Revision>, now: Instant) {
-        let Some(serving) = &mut self.serving else { return };
+    pub(crate) fn note_refused(&mut self, number: u64, fault: Fault, held: Option<&Revision>, now: Instant) {
+        // Another may have been published since it was noted.
+        let Some(serving) = self.serving.as_mut().filter(|serving| serving.number == number) else { return };
+        if std::mem::replace(&mut serving.refused, true) {
+            return;
+        }
         let revision = serving.revision().clone();
         self.last_fault = Some(fault);
-        if callers > 0 {
-            self.logins.callers_refused(&revision, callers, now);
-        }
-        if !std::mem::replace(&mut serving.refused, true)
-            && let Some(candidate) = held.filter(|held| **held != revision)
-        {
+        // All who might have logged in at the time count: some were cancelled in the middle of it, and their refusal is nobody's error.
+        self.logins.callers_refused(&revision, serving.width, now);
+        if let Some(candidate) = held.filter(|held| **held != revision) {
             // What could not be proved a moment ago may be what the database has been changed to.
             self.logins.news(candidate, now);
             self.retry = None;
@@ -149,8 +152,9 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         if self.closing {
             return actions;
         }
-        self.probe(mono, &mut actions);
-        let Some(held) = held else { return actions };
+        self.probe(now, &mut actions);
+        // Nobody logs in with a dead credential.
+        let Some(held) = held.filter(|held| !held.expiry().is_expired(now)) else { return actions };
         let mut wanted = true;
         let mut check_only = false;
         if let Some(serving) = &self.serving {
@@ -191,8 +195,10 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
     }
 
-    fn probe(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let wanted = self.serving.as_ref().is_some_and(|serving| serving.ends_its_sessions() && !serving.refused);
+    fn probe(&mut self, at: Moment, actions: &mut Vec<Action>) {
+        let wanted =
+            self.serving.as_ref().is_some_and(|serving| serving.ends_its_sessions() && !serving.refused && !serving.expiry.is_expired(at));
+        let now = at.mono();
         if !wanted {
             self.suspect = false;
             return;
@@ -222,14 +228,15 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// When something that may help callers is tried next, as far as this pool knows.
-    pub(crate) fn outlook(&self, held: Option<&Revision>, now: Instant) -> Outlook {
+    pub(crate) fn outlook(&self, held: Option<&Lease<S>>, now: Moment) -> Outlook {
         if self.closing {
             return Outlook::Never;
         }
         if self.noted || self.attempt.is_some() {
             return Outlook::Running;
         }
-        let Some(held) = held else { return Outlook::Never };
+        let Some(held) = held.filter(|held| !held.expiry().is_expired(now)).map(Lease::revision) else { return Outlook::Never };
+        let now = now.mono();
         if self.serving.as_ref().is_some_and(|serving| !serving.refused && serving.revision() == held) {
             return Outlook::Never;
         }
@@ -277,14 +284,14 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// A lease was proved and is about to be published under the answered number.
-    pub(crate) fn published(&mut self, loan: Loan<S>, now: Moment) -> (u64, Option<Serving<S>>) {
+    pub(crate) fn published(&mut self, loan: Loan<S>, width: u32, now: Moment) -> (u64, Option<Serving<S>>) {
         self.attempt = None;
         self.retry = None;
         self.last_fault = None;
         self.logins.proved(loan.lease.revision(), now.mono());
         let number = self.serving.as_ref().map_or(1, |serving| serving.number + 1);
         let expiry = loan.lease.expiry();
-        let old = self.serving.replace(Serving { number, loan, expiry, proved: now, refused: false });
+        let old = self.serving.replace(Serving { number, loan, expiry, proved: now, refused: false, width });
         (number, old)
     }
 }

@@ -56,7 +56,7 @@ impl<P> Gate<P> {
         self.door.acquire().await.ok()
     }
 
-    /// Leave to open a session in `current`, or none for the moment.
+    /// Leave for a caller to open a session in `current`, or none for the moment. Where the overlap has room for it, one place is left for a proof.
     pub(crate) fn enter(&self, current: &P, now: Instant) -> Option<Pass<'_, P>> {
         let mut inner = self.lock();
         if inner.probation.is_some_and(|(_, until)| now >= until) {
@@ -66,14 +66,27 @@ impl<P> Gate<P> {
         if inner.probation.is_some_and(|(width, _)| inner.opening >= width) {
             return None;
         }
-        let old: u32 = inner.old.iter().map(|(_, pool)| (self.sessions)(pool)).sum();
-        let new = (self.sessions)(current);
-        // With the old ones within the overlap, or the pool full, whatever it does stays within the budget.
-        let within = old <= self.overlap || new >= self.max || old + new + inner.opening < self.max + self.overlap;
-        within.then(|| {
-            inner.opening += 1;
-            Pass(self)
-        })
+        let ceiling = self.max + if self.overlap > 1 { self.overlap - 1 } else { self.overlap };
+        let (old, new) = self.count(&inner, current);
+        // With few old ones, or the pool full, whatever it does stays within the budget.
+        let within = old + self.max <= ceiling || new >= self.max || old + new + inner.opening < ceiling;
+        within.then(|| self.admit(&mut inner))
+    }
+
+    /// Leave for a proof, whose session is of no pool.
+    pub(crate) fn enter_proof(&self, current: &P) -> Option<Pass<'_, P>> {
+        let mut inner = self.lock();
+        let (old, new) = self.count(&inner, current);
+        (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(&mut inner))
+    }
+
+    fn count(&self, inner: &Inner<P>, current: &P) -> (u32, u32) {
+        (inner.old.iter().map(|(_, pool)| (self.sessions)(pool)).sum(), (self.sessions)(current))
+    }
+
+    fn admit(&self, inner: &mut Inner<P>) -> Pass<'_, P> {
+        inner.opening += 1;
+        Pass(self)
     }
 
     /// A generation begins to drain. To be called before the next one is published.
@@ -126,15 +139,17 @@ mod tests {
         gate.drains(1, Arc::clone(&old));
         assert!(!gate.is_open());
         let first = gate.enter(&new, now);
-        let second = gate.enter(&new, now);
-        assert!(first.is_some() && second.is_some());
-        assert!(gate.enter(&new, now).is_none());
-        drop((first, second));
-        new.store(2, Ordering::Release);
+        assert!(first.is_some());
+        assert!(gate.enter(&new, now).is_none(), "one place is left for a proof");
+        let proof = gate.enter_proof(&new);
+        assert!(proof.is_some());
+        assert!(gate.enter_proof(&new).is_none());
+        drop((first, proof));
+        new.store(1, Ordering::Release);
         assert!(gate.enter(&new, now).is_none());
         old.store(9, Ordering::Release);
         assert!(gate.enter(&new, now).is_some());
-        old.store(2, Ordering::Release);
+        old.store(1, Ordering::Release);
         new.store(9, Ordering::Release);
         let all: Vec<_> = (0..16).map(|_| gate.enter(&new, now)).collect();
         assert!(all.iter().all(Option::is_some));

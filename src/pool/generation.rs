@@ -1,7 +1,7 @@
 //! What a pool serves now, and how its end is told: the data plane that the control plane writes and every caller reads.
 
 use std::error::Error as StdError;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::Terms;
 use super::gate::Gate;
 use crate::clock::Clock;
-use crate::error::{Fault, FaultKind};
+use crate::error::Fault;
 use crate::expiry::Expiry;
 use crate::lease::Sessions;
 use crate::outlook::Outlook;
@@ -36,8 +36,6 @@ pub(crate) enum Phase {
 pub(crate) struct End {
     phase: AtomicU8,
     refusal: OnceLock<Fault>,
-    /// Callers refused since the actor last looked.
-    refused_callers: AtomicU32,
     /// Shared with the generations before it in the same pool, so that callers queued there hear of its end, too.
     over: Arc<Notify>,
 }
@@ -48,7 +46,7 @@ impl End {
     }
 
     fn sharing(phase: Phase, over: Arc<Notify>) -> Arc<Self> {
-        Arc::new(Self { phase: AtomicU8::new(phase as u8), refusal: OnceLock::new(), refused_callers: AtomicU32::new(0), over })
+        Arc::new(Self { phase: AtomicU8::new(phase as u8), refusal: OnceLock::new(), over })
     }
 
     /// The end of a generation that serves the same pool: callers of the old one are told of the new one's end.
@@ -76,19 +74,13 @@ impl End {
     }
 
     /// The database refused a caller. The first to say so ends the generation; answers whether this one was.
-    pub(super) fn refuse(&self, fault: Fault, callers: u32) -> bool {
-        self.refused_callers.fetch_add(callers, Ordering::AcqRel);
+    pub(super) fn refuse(&self, fault: Fault) -> bool {
         let _ = self.refusal.set(fault);
         let first = self.phase.compare_exchange(Phase::Serving as u8, Phase::Refused as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if first {
             self.over.notify_waiters();
         }
         first
-    }
-
-    /// The callers refused since the last call.
-    pub(super) fn take_refused_callers(&self) -> u32 {
-        self.refused_callers.swap(0, Ordering::AcqRel)
     }
 
     /// A newer generation is there. `quietly` when it serves the same pool: callers queued there need not move.
@@ -126,7 +118,8 @@ pub(crate) trait Keeper: Send + Sync {
     fn outlook(&self) -> Outlook;
     /// What the last attempt failed of.
     fn last_fault(&self) -> Option<Fault>;
-    fn classify(&self, error: &(dyn StdError + 'static)) -> FaultKind;
+    /// What an error that a user of the pool met says.
+    fn fault(&self, error: &(dyn StdError + 'static)) -> Fault;
     fn status(&self) -> PoolStatus;
 }
 

@@ -51,7 +51,8 @@ pub(super) async fn run<F: PoolFactory>(
 
     // The refused generation's callers wait: sessions ahead of demand come after publication then.
     let refused = slot.shared().current().end.phase() == Phase::Refused;
-    if how == How::Replace && !refused {
+    // Older generations that still have sessions use up the overlap.
+    if how == How::Replace && !refused && slot.shared().gate.is_open() {
         let warming = slot.clock().mono();
         if let Err(fault) = warm(slot, &pool, span).await {
             discard(slot, pool);
@@ -71,7 +72,7 @@ pub(super) async fn run<F: PoolFactory>(
     slot.events().send(Event::HandedOver(report.clone()));
     tracing::debug!(pool = %slot.name(), generation = number, how = how.as_str(), "handed over");
     if let Some(rotation) = rotation {
-        rotation.handed_over(report);
+        rotation.handed_over(report, &secret.revision().digest());
         slot.upstream().pool_settled(&rotation);
     }
     slot.settled();
@@ -144,7 +145,8 @@ fn publish<F: PoolFactory>(
     let current = slot.shared().current();
     let probation = state.logins.width(loan.lease.revision(), now.mono());
     let (expiry, sessions) = (loan.lease.expiry(), loan.lease.session_fate());
-    let (number, old) = state.published(loan, now);
+    let width = probation.map_or(slot.terms().max_sessions, |(width, _)| width);
+    let (number, old) = state.published(loan, width, now);
     slot.shared().gate.probation(probation);
     let replaced = how == How::Replace && current.end.phase() != Phase::Vacant;
     let mut given_up = None;

@@ -142,9 +142,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async { None }
     }
 
-    /// What an error that a user of the pool met says about the credential.
-    fn classify(&self, error: &(dyn StdError + 'static)) -> FaultKind {
-        let _ = error;
-        FaultKind::Other
+    /// What an error that a user of the pool met says, about the credential above all. The original message and SQLSTATE are what other callers are told.
+    fn fault(&self, error: &(dyn StdError + 'static)) -> Fault {
+        Fault::new(FaultKind::Other, error.to_string())
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
-use crate::error::{Fault, FaultKind};
+use crate::error::FaultKind;
 
 /// Probes one idle session, or logs in where none is idle. A refusal ends the generation as a caller's would.
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
@@ -11,23 +12,21 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
     let generation = slot.shared().current();
     let Some(lease) = slot.served_lease() else { return };
     tokio::spawn(async move {
-        let deadline = slot.context().settings.prove_deadline;
-        let task = tokio::spawn({
+        let work = {
             let (slot, pool) = (Arc::clone(&slot), generation.pool.clone());
             async move {
                 match slot.factory().probe(&pool).await {
                     Some(answer) => answer,
+                    // While old sessions are open there may be no room for one more.
+                    None if !slot.shared().gate.is_open() => Ok(()),
                     None => slot.factory().prove(lease.secret()).await,
                 }
             }
-        });
-        let answer = match tokio::time::timeout(deadline, task).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(Fault::new(FaultKind::Other, "the probe panicked or hung")),
         };
+        let answer = in_a_task(work, slot.context().settings.prove_deadline, "the probe").await;
         slot.lock().probed();
         match answer {
-            Err(fault) if fault.kind() == FaultKind::Refused => slot.end_refused(generation.number, fault, 0),
+            Err(fault) if fault.kind() == FaultKind::Refused => slot.end_refused(generation.number, fault),
             Err(fault) => tracing::debug!(pool = %slot.name(), error = %fault, "a probe was not answered"),
             Ok(()) => {}
         }

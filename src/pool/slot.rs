@@ -112,14 +112,14 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// The database refused log-ins of this generation; nothing happens for one that is not served any more.
-    pub(super) fn end_refused(&self, number: u64, fault: Fault, callers: u32) {
+    pub(super) fn end_refused(&self, number: u64, fault: Fault) {
         let generation = self.shared.current();
         if generation.number != number {
             return;
         }
         // Told before the callers are: whoever then asks for the outlook is told to wait.
         self.lock().noted = true;
-        if generation.end.refuse(fault.clone(), callers) {
+        if generation.end.refuse(fault.clone()) {
             tracing::info!(pool = %self.name, generation = number, error = %fault, "the database refused the credential");
             self.events().send(Event::Refused { pool: Arc::clone(&self.name), generation: number, fault });
         }
@@ -132,9 +132,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         if generation.end.phase() == Phase::Refused
             && let Some(fault) = generation.end.refusal()
         {
-            let callers = generation.end.take_refused_callers();
             let held = held.map(Lease::revision);
-            self.lock().note_refused(callers, fault.clone(), held, self.clock().mono());
+            self.lock().note_refused(generation.number, fault.clone(), held, self.clock().mono());
         }
     }
 
@@ -148,7 +147,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         tracing::warn!(pool = %self.name, revision = %attempt.revision, error = %fault, "a lease could not be proved");
         self.events().send(Event::ProofFailed { pool: Arc::clone(&self.name), fault: fault.clone() });
         if attempt.check_only && fault.kind() == FaultKind::Refused {
-            self.end_refused(self.shared.current().number, fault, 0);
+            self.end_refused(self.shared.current().number, fault);
         }
         for revision in tell {
             self.upstream.note_refused(&revision);
@@ -162,6 +161,9 @@ impl<F: PoolFactory> PoolSlot<F> {
         let mut state = self.lock();
         if let Some(serving) = &mut state.serving {
             serving.expiry = expiry;
+            // The drain deadline is counted from the later death, too.
+            serving.loan.lease = serving.loan.lease.extended(expiry);
+            serving.loan.life = expiry.remaining(self.clock().now());
             let current = self.shared.current();
             self.shared.publish(Generation {
                 number: current.number,
@@ -176,7 +178,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Nothing new starts, callers get `PoolClosed`, and what is served begins to drain.
-    pub(crate) fn retire(&self) {
+    pub(crate) fn retire(self: &Arc<Self>) {
         let now = self.clock().now();
         let mut state = self.lock();
         if std::mem::replace(&mut state.closing, true) {
@@ -190,8 +192,9 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
         drop(state);
         generation.end.retire(false);
-        self.upstream.unsubscribe(&self.name);
         self.excuse();
+        // Here, not by the actor: it may be waiting for its restart.
+        drain::start(self);
         self.shared.attempt_ended();
         self.settled();
     }
@@ -226,6 +229,11 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
     }
 
+    /// Nothing of it uses a lease any more.
+    pub(crate) fn leave(&self) {
+        self.upstream.unsubscribe(std::ptr::from_ref(self));
+    }
+
     /// Generations that still have sessions, with their number.
     pub(crate) fn undrained(&self) -> Vec<(u64, u32)> {
         self.lock().drains.iter().map(|drain| (drain.number, self.factory.sessions(&drain.pool))).collect()
@@ -253,19 +261,24 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
                 Action::Extend(expiry) => self.extend(expiry),
                 Action::Report(revision) => self.upstream.note_refused(&revision),
                 Action::Probe => probe::spawn(self),
-                Action::Settled => self.excuse_if_waited_for(),
+                Action::Settled => {
+                    if let Some(held) = &held {
+                        self.excuse_if_waited_for(&held.revision().digest());
+                    }
+                }
             }
         }
         drain::start(self);
         self.shared.attempt_ended();
+        self.settled.notify_waiters();
         self.lock().next(now.mono()).map(|at| at.saturating_duration_since(now.mono()))
     }
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
-    fn excuse_if_waited_for(&self) {
+    fn excuse_if_waited_for(&self, served: &str) {
         if let Some(rotation) = self.upstream.rotation()
-            && rotation.waits_for(&self.name)
+            && rotation.waits_for(&self.name, served)
         {
             self.excuse();
         }
@@ -277,6 +290,10 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
         &self.name
     }
 
+    fn is_leaving(&self) -> bool {
+        self.lock().closing
+    }
+
     fn poke(&self) {
         self.mailbox.poke();
     }
@@ -284,7 +301,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
 
 impl<F: PoolFactory> Keeper for PoolSlot<F> {
     fn refused(&self, number: u64, fault: Fault) {
-        self.end_refused(number, fault, 1);
+        self.end_refused(number, fault);
     }
 
     fn suspect(&self, number: u64) {
@@ -295,10 +312,15 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
     }
 
     fn outlook(&self) -> Outlook {
-        let now = self.clock().mono();
+        let now = self.clock().now();
         let held = self.upstream.held();
-        let own = self.lock().outlook(held.as_ref().map(Lease::revision), now);
-        own.or(self.upstream.outlook(now))
+        let own = {
+            let state = self.lock();
+            let unseen =
+                self.shared.current().end.phase() == Phase::Refused && state.serving.as_ref().is_some_and(|serving| !serving.refused);
+            if unseen { Outlook::Running } else { state.outlook(held.as_ref(), now) }
+        };
+        own.or(self.upstream.outlook(now.mono()))
     }
 
     fn last_fault(&self) -> Option<Fault> {
@@ -309,8 +331,8 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
         })
     }
 
-    fn classify(&self, error: &(dyn StdError + 'static)) -> FaultKind {
-        self.factory.classify(error)
+    fn fault(&self, error: &(dyn StdError + 'static)) -> Fault {
+        self.factory.fault(error)
     }
 
     fn status(&self) -> PoolStatus {
@@ -339,7 +361,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
                 .collect(),
             last_handover: state.last_handover.clone(),
             last_fault: state.last_fault.clone(),
-            next_proof: match state.outlook(held.as_ref().map(Lease::revision), now.mono()) {
+            next_proof: match state.outlook(held.as_ref(), now) {
                 Outlook::Due(at) => Some(at.saturating_duration_since(now.mono())),
                 Outlook::Running => Some(Duration::ZERO),
                 Outlook::Never => None,

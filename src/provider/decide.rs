@@ -31,6 +31,10 @@ pub(crate) struct State<S> {
     pub(crate) closing: bool,
     pub(crate) held: Option<Lease<S>>,
     held_life: Option<Duration>,
+    /// The revision that was proved last.
+    proved: Option<Revision>,
+    /// Everything was given back: what still comes is given back at once.
+    closed: bool,
     /// When the held lease is to be refreshed; `None` while a failed attempt awaits its retry.
     pub(crate) refresh_at: Option<Instant>,
     pub(crate) in_flight: Option<InFlight>,
@@ -114,6 +118,8 @@ impl<S> State<S> {
             closing: false,
             held: None,
             held_life: None,
+            proved: None,
+            closed: false,
             refresh_at: Some(now.mono()),
             in_flight: None,
             retry: None,
@@ -153,6 +159,11 @@ impl<S> State<S> {
     /// A log-in with this revision worked.
     pub(crate) fn note_proved(&mut self, revision: &Revision) {
         self.exclusions.clear(revision);
+        // A new revision serves: earlier failures are forgotten. Not when it is adopted, for an issuer that mints at each fetch would then fill its own bucket.
+        if self.holds(revision) && self.proved.as_ref() != Some(revision) {
+            self.proved = Some(revision.clone());
+            self.bucket.refill();
+        }
         if self.holds(revision) {
             self.refused_due = None;
             if let Some(retry) = self.retry.as_mut().filter(|retry| retry.trigger == Trigger::Refused) {
@@ -175,8 +186,11 @@ impl<S> State<S> {
         self.changed.get_or_insert(now);
     }
 
+    /// Dropped, which the caller sees, when nothing will be fetched any more.
     pub(crate) fn note_manual(&mut self, reply: ManualReply) {
-        self.manual.push(reply);
+        if !self.closing {
+            self.manual.push(reply);
+        }
     }
 
     /// Compares the clocks; a jump makes everything count as unlooked-at.
@@ -265,7 +279,8 @@ impl<S> State<S> {
             fetch = Some((self.fetch_number, trigger));
         }
         let releases = if self.closing { Vec::new() } else { self.debts.due(now, &mut self.bucket) };
-        let next = [self.next_fetch_at(mono), self.debts.next(mono, &self.bucket)].into_iter().flatten().min();
+        let debts = if self.closing { None } else { self.debts.next(mono, &self.bucket) };
+        let next = [self.next_fetch_at(mono), debts].into_iter().flatten().min();
         Decision { fetch, releases, next }
     }
 
@@ -334,9 +349,6 @@ impl<S> State<S> {
             }
             return Settled::Stale;
         }
-        if !known && !self.exclusions.contains(lease.revision(), mono) {
-            self.bucket.refill();
-        }
         self.retired.retain(|(revision, _)| revision != lease.revision());
         self.parked.remove(lease.revision());
         self.debts.forget(lease.revision());
@@ -383,12 +395,17 @@ impl<S> State<S> {
         let mut leases: Vec<Lease<S>> = self.held.take().into_iter().collect();
         leases.extend(self.parked.drain().map(|(_, lease)| lease));
         leases.extend(self.debts.drain());
-        self.tenants.clear();
+        self.closed = true;
         // Whoever still waits for a fetch that hangs is told.
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.manual.clear();
         }
         leases
+    }
+
+    /// What came after everything was given back.
+    pub(crate) fn orphans(&mut self) -> Vec<Lease<S>> {
+        if self.closed { self.last_debts() } else { Vec::new() }
     }
 
     /// Manual requests that no fetch will answer any more.

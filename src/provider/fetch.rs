@@ -42,12 +42,13 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
         }
         drop(span);
         if let Some(rotation) = rotation {
-            rotation.fetched(slot.clock().now().mono().saturating_duration_since(started.mono()), result.as_ref().err());
+            rotation.fetched(slot.clock().mono().saturating_duration_since(started.mono()));
         }
         slot.settle_fetch(number, started, result);
         if late && let Ok(Ok(lease)) = task.await {
             let now = slot.clock().mono();
             slot.lock().late(lease, now);
+            slot.release_orphans();
             slot.settled();
         }
     });

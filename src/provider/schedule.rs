@@ -11,6 +11,8 @@ use crate::lease::{Lease, Sessions};
 pub(crate) const FLOOR: Duration = Duration::from_secs(1);
 /// The longest pause between attempts that fail in a passing way.
 pub(crate) const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// Everything is looked at again within this time, whatever a lease or an issuer says.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// The pause after an error that only somebody's doing can mend.
 const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 
@@ -30,7 +32,7 @@ pub(crate) fn refresh_after<S>(lease: &Lease<S>, issued: Moment, poll: Duration,
         }
         (None, None) => poll.mul_f64(1.0 - 0.1 * jitter),
     };
-    after.max(FLOOR)
+    after.clamp(FLOOR, LONGEST)
 }
 
 /// How long before the death of a lease its sessions are to be gone: 10 % of its life, at least 1 s and at most 60 s.
@@ -57,7 +59,7 @@ pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Moment, poll: Duration) -> 
 /// sooner than the issuer asks.
 pub(crate) fn retry_after(failures: u32, permanent: bool, asked: Option<Duration>, jitter: f64) -> Duration {
     let pause = if permanent { PERMANENT_RETRY } else { back_off(FLOOR, LONGEST_RETRY, failures) };
-    pause.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0)).max(asked.unwrap_or_default())
+    pause.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0)).max(asked.unwrap_or_default().min(LONGEST))
 }
 
 /// The n-th pause (counted from 1) of an exponential back-off.
@@ -119,6 +121,14 @@ mod tests {
         assert_eq!(refresh_after(&Lease::new((), Revision::new("r")), now, POLL, 0.0), POLL);
         assert_eq!(retry_after(1, false, Some(Duration::from_secs(7)), 0.0).as_secs(), 7);
         assert_eq!(retry_after(1, true, None, 0.0).as_secs(), 60);
+    }
+
+    #[test]
+    fn for_ever_is_a_month() {
+        let now = Moment::now();
+        let lease = Lease::new((), Revision::new("r")).refresh_after(Duration::MAX);
+        assert_eq!(refresh_after(&lease, now, POLL, 0.0), LONGEST);
+        assert_eq!(retry_after(1, false, Some(Duration::MAX), 0.0), LONGEST);
     }
 
     #[test]

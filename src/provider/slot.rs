@@ -18,6 +18,8 @@ use crate::supervisor::{Context, Event};
 /// Whoever wants to know that another lease is held: pools.
 pub(crate) trait Subscriber: Send + Sync {
     fn name(&self) -> &Arc<str>;
+    /// It takes no more leases, but still uses one.
+    fn is_leaving(&self) -> bool;
     fn poke(&self);
 }
 
@@ -45,7 +47,7 @@ impl<S: Send + Sync + 'static> Drop for Loan<S> {
     fn drop(&mut self) {
         let now = self.slot.clock().mono();
         self.slot.lock().give_back(self.lease.revision(), now);
-        self.slot.mailbox.poke();
+        self.slot.settled();
     }
 }
 
@@ -90,8 +92,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.lock_subscribers().push(subscriber);
     }
 
-    pub(crate) fn unsubscribe(&self, name: &str) {
-        self.lock_subscribers().retain(|one| one.upgrade().is_some_and(|one| &**one.name() != name));
+    /// By identity: another pool may have the name by now.
+    pub(crate) fn unsubscribe<T>(&self, subscriber: *const T) {
+        self.lock_subscribers().retain(|one| one.strong_count() > 0 && !std::ptr::addr_eq(one.as_ptr(), subscriber));
     }
 
     /// The pools that take this provider's leases.
@@ -177,9 +180,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Takes in what a fetch came to.
-    pub(super) fn settle_fetch(&self, number: u64, started: Moment, result: Result<Lease<S>, ProviderError>) {
+    pub(super) fn settle_fetch(self: &Arc<Self>, number: u64, started: Moment, result: Result<Lease<S>, ProviderError>) {
         let now = self.clock().now();
-        let pools: Vec<Arc<str>> = self.subscribers().iter().map(|pool| Arc::clone(pool.name())).collect();
+        let pools: Vec<Arc<str>> =
+            self.subscribers().iter().filter(|pool| !pool.is_leaving()).map(|pool| Arc::clone(pool.name())).collect();
         let settled = {
             let mut state = self.lock();
             let settled = state.settle(number, result, started, now, self.context.settings.poll, fastrand::f64());
@@ -189,6 +193,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 (settled, manual, rotation, closed, superseded)
             })
         };
+        self.release_orphans();
         self.context.traps.spring(&self.name, "provider.settled");
         if let Some((settled, manual, rotation, closed, superseded)) = settled {
             if let Some(superseded) = superseded {
@@ -263,6 +268,25 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 tracing::warn!(provider = %self.name, %revision, "a release panicked or hung");
                 false
             }
+        }
+    }
+
+    /// Gives back what came after everything else was given back: no actor does it any more.
+    pub(super) fn release_orphans(self: &Arc<Self>) {
+        for lease in self.lock().orphans() {
+            let slot = Arc::clone(self);
+            tokio::spawn(async move { slot.release(lease).await });
+        }
+    }
+
+    /// Resolves when no release runs.
+    pub(crate) async fn released(&self) {
+        loop {
+            let settled = self.next_settled();
+            if self.lock().debts.len() == 0 {
+                return;
+            }
+            settled.await;
         }
     }
 

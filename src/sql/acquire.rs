@@ -10,9 +10,8 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Database, Error, Executor, Pool};
 use tokio::sync::futures::Notified;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::fault;
 use super::refusal::Refusal;
 use crate::error::FaultKind;
 use crate::lease::Sessions;
@@ -102,15 +101,16 @@ where
         }
     };
     match got {
-        Ok(session) => checked(shared, session, shared.terms.test_before_acquire, false).await,
+        Ok(session) => checked(shared, session, deadline, shared.terms.test_before_acquire, false).await,
         Err(Error::PoolTimedOut) => Turn::Failed(refusal.take().unwrap_or(Error::PoolTimedOut)),
         Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => moved(shared),
         Err(error) => {
             let Some(keeper) = shared.keeper() else { return Turn::Failed(error) };
-            if keeper.classify(&error) != FaultKind::Refused {
+            let fault = keeper.fault(&error);
+            if fault.kind() != FaultKind::Refused {
                 return Turn::Failed(error);
             }
-            keeper.refused(generation.number, fault::of(FaultKind::Refused, &error));
+            keeper.refused(generation.number, fault);
             refusal.get_or_insert(error);
             Turn::Next
         }
@@ -159,7 +159,7 @@ where
             return Turn::Next;
         }
         if let Some(session) = generation.pool.try_acquire() {
-            match checked(shared, session, shared.terms.test_before_acquire, doubtful).await {
+            match checked(shared, session, deadline, shared.terms.test_before_acquire, doubtful).await {
                 Turn::Next => continue,
                 turn => return turn,
             }
@@ -188,20 +188,24 @@ fn is_over<P>(shared: &Shared<P>, generation: &Arc<Generation<P>>) -> bool {
 }
 
 /// Makes sure that a session lives, after the acquire: a ping that is cancelled inside of it would cost the session.
-async fn checked<DB: Database>(shared: &Shared<Pool<DB>>, mut session: PoolConnection<DB>, ping: bool, probe: bool) -> Turn<DB>
+async fn checked<DB: Database>(
+    shared: &Shared<Pool<DB>>,
+    mut session: PoolConnection<DB>,
+    deadline: Instant,
+    ping: bool,
+    probe: bool,
+) -> Turn<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let alive = if probe {
-        session.fetch_optional(&*shared.terms.probe).await.map(drop)
-    } else if ping {
-        session.ping().await
-    } else {
-        Ok(())
-    };
-    match alive {
-        Ok(()) => Turn::Got(session),
-        Err(_) => {
+    if !ping && !probe {
+        return Turn::Got(session);
+    }
+    let alive = async { if probe { session.fetch_optional(&*shared.terms.probe).await.map(drop) } else { session.ping().await } };
+    // A frozen server takes no longer than the call may.
+    match timeout_at(deadline, alive).await {
+        Ok(Ok(())) => Turn::Got(session),
+        Ok(Err(_)) | Err(_) => {
             // Not returned to the pool; its place is free.
             drop(session.detach());
             Turn::Next

@@ -182,7 +182,8 @@ impl PoolFactory for PgPools {
         let answer = session.execute(&*self.terms.probe).await;
         // It is gone either way; a server that does not say good-bye is no reason to doubt the credential.
         let _ = session.close().await;
-        answer.map(drop).map_err(|error| probe_fault(&error))
+        // The role exists, for it has just logged in: a probe that it may not run is wrong itself (42501).
+        answer.map(drop).map_err(|error| log_in_fault(&error))
     }
 
     fn open(&self, login: &Login) -> Result<PgPool, Fault> {
@@ -190,10 +191,14 @@ impl PoolFactory for PgPools {
     }
 
     async fn warm(&self, pool: &PgPool, sessions: u32) -> Result<u32, Fault> {
+        // Idle ones are held meanwhile, or they would be answered with.
+        let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).take(sessions as usize).collect();
+        let missing = sessions.saturating_sub(pool.size());
         // Side by side: one after the other takes 2 to 8 times as long.
-        let opened = futures_util::future::try_join_all((0..sessions).map(|_| pool.acquire())).await;
-        let opened = opened.map_err(|error| log_in_fault(&error))?;
-        Ok(u32::try_from(opened.len()).unwrap_or(u32::MAX))
+        let opened = futures_util::future::try_join_all((0..missing).map(|_| pool.acquire())).await;
+        opened.map_err(|error| log_in_fault(&error))?;
+        drop(idle);
+        Ok(pool.size())
     }
 
     fn refit(&self, pool: &PgPool, old: &Login, new: &Login) -> bool {
@@ -221,8 +226,8 @@ impl PoolFactory for PgPools {
         }))
     }
 
-    fn classify(&self, error: &(dyn StdError + 'static)) -> FaultKind {
-        fault::find(error).map_or(FaultKind::Other, log_in_kind)
+    fn fault(&self, error: &(dyn StdError + 'static)) -> Fault {
+        fault::find(error).map_or_else(|| Fault::new(FaultKind::Other, error.to_string()), log_in_fault)
     }
 }
 

@@ -120,7 +120,7 @@ impl Supervisor {
     }
 
     /// Registers a pool without waiting for a proof: the service starts while the database is down. Until the first proof callers wait as long as
-    /// for a session, and [`Handle::current`] answers a closed pool.
+    /// for a session, or are told at once why there is none when the provider says that it will not pass, and [`Handle::current`] answers a closed pool.
     ///
     /// # Errors
     /// When the name is empty or taken, a size or duration cannot be right, or after shutdown.
@@ -156,7 +156,7 @@ impl Supervisor {
     /// Removes a provider: its leases are released, its background work ends.
     ///
     /// # Errors
-    /// When there is no such provider, or it still has pools; the message names them.
+    /// When there is no such provider, or it still has pools; the message names them. A removed pool counts until its last session is gone.
     ///
     /// # Cancel safety
     /// The removal goes on without the future.

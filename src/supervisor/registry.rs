@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::status::{PoolStatus, ProviderStatus};
-use crate::actor::{Child, Slot};
+use crate::actor::Child;
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Keeper, PoolFactory, PoolSlot};
 use crate::provider::{ManualReply, ProviderSlot, spawn_watch};
@@ -37,6 +37,7 @@ pub(super) trait PoolEntry: Send + Sync {
     fn idle(&self) -> Boxed<()>;
     fn drained(&self) -> Boxed<()>;
     fn undrained(&self) -> Vec<(u64, u32)>;
+    /// Stops its actor; nothing of it uses a lease any more.
     fn stop(&self) -> Boxed<()>;
 }
 
@@ -66,13 +67,6 @@ impl<F: PoolFactory> PoolOf<F> {
 
 /// How long an actor may take to stop. It never waits in a handler, so this is long.
 const STOP: Duration = Duration::from_secs(1);
-
-async fn stop<T: Slot>(slot: Arc<T>, child: Arc<Child>) {
-    child.leave();
-    if let Some(actor) = slot.mailbox().actor() {
-        let _ = actor.stop_and_wait(None, Some(STOP)).await;
-    }
-}
 
 impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
     fn status(&self) -> ProviderStatus {
@@ -140,6 +134,9 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
                     left -= 1;
                 }
             }
+            // Releases that were running when this began.
+            let _ = tokio::time::timeout_at(deadline, slot.released()).await;
+            left += slot.lock().debts.len();
             if let Some(watch) = watch {
                 watch.abort();
             }
@@ -148,7 +145,7 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
             let at_least = tokio::time::Instant::now() + Duration::from_millis(100);
             let task = tokio::spawn(async move { closing.issuer().close().await });
             let _ = tokio::time::timeout_at(deadline.max(at_least), task).await;
-            stop(slot, child).await;
+            child.stop(STOP).await;
             left
         })
     }
@@ -184,7 +181,11 @@ impl<F: PoolFactory> PoolEntry for PoolOf<F> {
     }
 
     fn stop(&self) -> Boxed<()> {
-        Box::pin(stop(Arc::clone(&self.slot), Arc::clone(&self.child)))
+        let (slot, child) = (Arc::clone(&self.slot), Arc::clone(&self.child));
+        Box::pin(async move {
+            child.stop(STOP).await;
+            slot.leave();
+        })
     }
 }
 
@@ -194,6 +195,8 @@ pub(crate) struct Registry {
     closed: bool,
     providers: BTreeMap<Arc<str>, Arc<dyn ProviderEntry>>,
     pools: BTreeMap<Arc<str>, Arc<dyn PoolEntry>>,
+    /// Removed, and not drained yet.
+    leaving: Vec<Arc<dyn PoolEntry>>,
 }
 
 impl Registry {
@@ -252,9 +255,43 @@ impl Registry {
         self.pools.insert(name, entry);
     }
 
+    /// Everything that has sessions or may open some.
+    pub(super) fn pools_and_leaving(&self) -> Vec<Arc<dyn PoolEntry>> {
+        self.pools.values().chain(&self.leaving).cloned().collect()
+    }
+
+    /// Its name is free; it is known until it has [left](Self::left).
     pub(super) fn take_pool(&mut self, name: &str) -> Result<Arc<dyn PoolEntry>, Error> {
         self.check_open()?;
-        self.pools.remove(name).ok_or_else(|| unknown("pool", name, self.pools.keys()))
+        let pool = self.pools.remove(name).ok_or_else(|| unknown("pool", name, self.pools.keys()))?;
+        self.leaving.push(Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// As [`take_pool`](Self::take_pool), of this very pool: another may have its name by now.
+    pub(super) fn take_this_pool(&mut self, pool: &Arc<dyn PoolEntry>) -> bool {
+        let name = pool.status().name;
+        let here = !self.closed && self.pools.get(&name).is_some_and(|one| Arc::ptr_eq(one, pool));
+        if here {
+            self.pools.remove(&name);
+            self.leaving.push(Arc::clone(pool));
+        }
+        here
+    }
+
+    /// As [`take_provider`](Self::take_provider), of this very provider, if it has no pools.
+    pub(super) fn take_this_provider(&mut self, provider: &Arc<dyn ProviderEntry>) -> bool {
+        let name = provider.status().name;
+        let here = !self.closed && self.providers.get(&name).is_some_and(|one| Arc::ptr_eq(one, provider)) && provider.pools().is_empty();
+        if here {
+            self.providers.remove(&name);
+        }
+        here
+    }
+
+    /// It has drained.
+    pub(super) fn left(&mut self, pool: &Arc<dyn PoolEntry>) {
+        self.leaving.retain(|one| !Arc::ptr_eq(one, pool));
     }
 
     pub(super) fn take_provider(&mut self, name: &str) -> Result<Arc<dyn ProviderEntry>, Error> {

@@ -4,8 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Inner;
-use super::registry::{PoolEntry, ProviderEntry};
+use super::registry::{Boxed, PoolEntry, ProviderEntry};
 use crate::error::Error;
+
+/// No bound is longer than this: later than anybody waits, and within what clocks can express.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long a start that failed waits for its own clean-up, which goes on without it.
+const TAKE_BACK: Duration = Duration::from_secs(1);
 
 /// What a shutdown had to leave behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +29,13 @@ pub struct ShutdownReport {
     pub took: Duration,
 }
 
+impl ShutdownReport {
+    /// Nobody could see how it ended.
+    fn unknown() -> Self {
+        Self { clean: false, abandoned: Vec::new(), unfinished: Vec::new(), unreleased: Vec::new(), took: Duration::ZERO }
+    }
+}
+
 /// A generation whose sessions were not all returned in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -38,9 +51,11 @@ pub struct Abandoned {
 pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
     let mut ended = inner.ended.subscribe();
     if inner.lock().close() {
-        let task = Arc::clone(inner);
+        let (work, task) = (Arc::clone(inner), Arc::clone(inner));
+        let all = tokio::spawn(async move { all(&work, bound.min(LONGEST)).await });
         tokio::spawn(async move {
-            let report = all(&task, bound).await;
+            // A panic, of a user's pool factory perhaps, must not leave anybody waiting.
+            let report = all.await.unwrap_or_else(|_| ShutdownReport::unknown());
             task.ended.send_replace(Some(report));
             task.context.events.close();
         });
@@ -61,7 +76,7 @@ async fn all(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
     let drained_by = began + bound.mul_f64(0.9);
     let (providers, pools) = {
         let registry = inner.lock();
-        (registry.providers(), registry.pools())
+        (registry.providers(), registry.pools_and_leaving())
     };
     for provider in &providers {
         provider.stop_fetching();
@@ -125,54 +140,68 @@ async fn by<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T>
 
 pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let pool = inner.lock().take_pool(name)?;
-    pool.retire();
-    let patience = inner.context.clock.mono() + inner.context.settings.drain;
-    let _ = tokio::spawn(end_pool(pool, patience)).await;
+    let _ = tokio::spawn(end_pool(Arc::clone(inner), pool)).await;
     Ok(())
 }
 
-async fn end_pool(pool: Arc<dyn PoolEntry>, patience: Instant) {
-    let _ = by(patience, pool.idle()).await;
-    if by(patience, pool.drained()).await.is_some() {
+/// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until the last session has returned.
+async fn end_pool(inner: Arc<Inner>, pool: Arc<dyn PoolEntry>) {
+    pool.retire();
+    let patience = inner.context.clock.mono() + inner.context.settings.drain;
+    let rest = tokio::spawn(async move {
+        pool.idle().await;
+        pool.drained().await;
         pool.stop().await;
-    } else {
-        // Its actor goes on until the last session has returned.
-        tokio::spawn(async move {
-            pool.drained().await;
-            pool.stop().await;
-        });
-    }
+        inner.lock().left(&pool);
+    });
+    let _ = by(patience, rest).await;
 }
 
 pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let provider = inner.lock().take_provider(name)?;
-    let settings = inner.context.settings.clone();
-    let clock = inner.context.clock.clone();
-    let _ = tokio::spawn(end_provider(provider, clock.mono() + settings.fetch_deadline)).await;
+    let _ = tokio::spawn(end_provider(Arc::clone(inner), provider)).await;
     Ok(())
 }
 
-async fn end_provider(provider: Arc<dyn ProviderEntry>, deadline: Instant) {
+async fn end_provider(inner: Arc<Inner>, provider: Arc<dyn ProviderEntry>) {
+    let deadline = inner.context.clock.mono() + inner.context.settings.fetch_deadline;
     provider.stop_fetching();
     let _ = by(deadline, provider.idle()).await;
     provider.close(deadline).await;
 }
 
-/// As [`remove_pool`], for a caller that cannot wait: the root actor sees to it.
-pub(super) fn give_up_pool(inner: &Arc<Inner>, name: &str) {
-    let taken = inner.lock().take_pool(name);
-    if let (Ok(pool), Some(root)) = (taken, &inner.root) {
-        pool.retire();
-        let patience = inner.context.clock.mono() + inner.context.settings.drain;
-        root.run(Box::pin(end_pool(pool, patience)));
-    }
+/// A registration whose start failed.
+pub(super) enum Registered {
+    Provider(Arc<dyn ProviderEntry>),
+    Pool(Arc<dyn PoolEntry>),
 }
 
-/// As [`remove_provider`], for a caller that cannot wait: the root actor sees to it.
-pub(super) fn give_up_provider(inner: &Arc<Inner>, name: &str) {
-    let taken = inner.lock().take_provider(name);
-    if let (Ok(provider), Some(root)) = (taken, &inner.root) {
-        let deadline = inner.context.clock.mono() + inner.context.settings.fetch_deadline;
-        root.run(Box::pin(end_provider(provider, deadline)));
+impl Registered {
+    /// Forgets it, if it is still there. Answers the work that is left, if any.
+    fn forget(self, inner: &Arc<Inner>) -> Option<Boxed<()>> {
+        match self {
+            Self::Provider(provider) => {
+                let here = inner.lock().take_this_provider(&provider);
+                here.then(|| Box::pin(end_provider(Arc::clone(inner), provider)) as Boxed<()>)
+            }
+            Self::Pool(pool) => {
+                let here = inner.lock().take_this_pool(&pool);
+                here.then(|| Box::pin(end_pool(Arc::clone(inner), pool)) as Boxed<()>)
+            }
+        }
+    }
+
+    /// Takes it back, and waits a moment for what that entails.
+    pub(super) async fn take_back(self, inner: &Arc<Inner>) {
+        if let Some(work) = self.forget(inner) {
+            let _ = tokio::time::timeout(TAKE_BACK, tokio::spawn(work)).await;
+        }
+    }
+
+    /// Takes it back for a caller that cannot wait: the root actor sees to the rest.
+    pub(super) fn give_up(self, inner: &Arc<Inner>) {
+        if let (Some(work), Some(root)) = (self.forget(inner), &inner.root) {
+            root.run(work);
+        }
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Inner;
 use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf};
-use super::{Inner, shutdown};
+use super::shutdown::Registered;
 use crate::error::{Error, Fault, FaultKind, ProviderError, ProviderErrorKind};
 use crate::handle::Handle;
 use crate::pool::{PoolFactory, PoolSlot, Terms};
@@ -36,6 +37,12 @@ impl<S: Send + Sync + 'static> fmt::Debug for ProviderRef<S> {
 }
 
 pub(super) fn provide_eventually<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+    register_provider(inner, name, provider).map(|(provided, _)| provided)
+}
+
+type Provided<S> = (ProviderRef<S>, Arc<dyn ProviderEntry>);
+
+fn register_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<Provided<P::Secret>, Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
     let mut registry = inner.lock();
     registry.check_provider(name)?;
@@ -44,13 +51,14 @@ pub(super) fn provide_eventually<P: Provider>(inner: &Arc<Inner>, name: &str, pr
     let slot = Arc::new(ProviderSlot::new(Arc::clone(&name), issuer, inner.context.clone()));
     let entry = ProviderOf::new(Arc::clone(&slot));
     root.adopt(Arc::clone(entry.child()));
-    registry.add_provider(name, entry);
-    Ok(ProviderRef { slot, owner: Arc::clone(inner) })
+    let entry: Arc<dyn ProviderEntry> = entry;
+    registry.add_provider(name, Arc::clone(&entry));
+    Ok((ProviderRef { slot, owner: Arc::clone(inner) }, entry))
 }
 
 pub(super) async fn provide<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
-    let provided = provide_eventually(inner, name, provider)?;
-    let mut guard = TakeBack::new(inner, Registered::Provider(name.to_owned()));
+    let (provided, entry) = register_provider(inner, name, provider)?;
+    let mut guard = TakeBack::new(inner, Registered::Provider(entry));
     let patience = inner.context.settings.start_deadline;
     let first = async {
         loop {
@@ -90,12 +98,14 @@ pub(super) async fn provide<P: Provider>(inner: &Arc<Inner>, name: &str, provide
     }
 }
 
+type Registration<F> = (Arc<PoolSlot<F>>, Arc<dyn PoolEntry>);
+
 fn register<F: PoolFactory>(
     inner: &Arc<Inner>,
     name: &str,
     provider: &ProviderRef<F::Secret>,
     factory: F,
-) -> Result<Arc<PoolSlot<F>>, Error> {
+) -> Result<Registration<F>, Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
     if !Arc::ptr_eq(inner, &provider.owner) {
         return Err(Error::invalid("provider", "belongs to another supervisor; give one that this supervisor provides"));
@@ -110,8 +120,9 @@ fn register<F: PoolFactory>(
     provider.slot.subscribe(Arc::downgrade(&subscriber));
     let entry = PoolOf::new(Arc::clone(&slot));
     root.adopt(Arc::clone(entry.child()));
-    registry.add_pool(name, entry);
-    Ok(slot)
+    let entry: Arc<dyn PoolEntry> = entry;
+    registry.add_pool(name, Arc::clone(&entry));
+    Ok((slot, entry))
 }
 
 pub(super) fn pool_eventually<F: PoolFactory>(
@@ -120,7 +131,7 @@ pub(super) fn pool_eventually<F: PoolFactory>(
     provider: &ProviderRef<F::Secret>,
     factory: F,
 ) -> Result<Handle<F::Pool>, Error> {
-    let slot = register(inner, name, provider, factory)?;
+    let (slot, _) = register(inner, name, provider, factory)?;
     Ok(Handle::supervised(Arc::clone(slot.shared())))
 }
 
@@ -130,8 +141,8 @@ pub(super) async fn pool<F: PoolFactory>(
     provider: &ProviderRef<F::Secret>,
     factory: F,
 ) -> Result<Handle<F::Pool>, Error> {
-    let slot = register(inner, name, provider, factory)?;
-    let mut guard = TakeBack::new(inner, Registered::Pool(name.to_owned()));
+    let (slot, entry) = register(inner, name, provider, factory)?;
+    let mut guard = TakeBack::new(inner, Registered::Pool(entry));
     let patience = inner.context.settings.start_deadline;
     let first = async {
         loop {
@@ -147,6 +158,10 @@ pub(super) async fn pool<F: PoolFactory>(
                 if state.closing {
                     return Err(Fault::new(FaultKind::Other, "removed or shut down while it started"));
                 }
+            }
+            // A provider that was registered without waiting, and will not have a lease by itself.
+            if let Some(error) = hopeless(&provider.slot) {
+                return Err(Fault::new(FaultKind::Misconfigured, format!("provider {:?} has no lease to give: {error}", provider.name())));
             }
             settled.await;
         }
@@ -176,6 +191,12 @@ pub(super) async fn pool<F: PoolFactory>(
     }
 }
 
+/// Why the provider has no lease, and will have none by itself.
+fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
+    let state = provider.lock();
+    state.last_error.clone().filter(|error| state.held.is_none() && !error.is_transient())
+}
+
 fn check_terms(terms: &Terms) -> Result<(), Error> {
     const MOST: u32 = 10_000;
     if terms.max_sessions == 0 || terms.max_sessions > MOST {
@@ -200,11 +221,6 @@ fn check_terms(terms: &Terms) -> Result<(), Error> {
     Ok(())
 }
 
-enum Registered {
-    Provider(String),
-    Pool(String),
-}
-
 /// Takes a registration back when its start failed, or when the caller gave it up.
 struct TakeBack<'s> {
     inner: &'s Arc<Inner>,
@@ -221,10 +237,8 @@ impl<'s> TakeBack<'s> {
     }
 
     async fn take_back(&mut self) {
-        match self.what.take() {
-            Some(Registered::Provider(name)) => drop(shutdown::remove_provider(self.inner, &name).await),
-            Some(Registered::Pool(name)) => drop(shutdown::remove_pool(self.inner, &name).await),
-            None => {}
+        if let Some(what) = self.what.take() {
+            what.take_back(self.inner).await;
         }
     }
 }
@@ -232,10 +246,8 @@ impl<'s> TakeBack<'s> {
 impl Drop for TakeBack<'_> {
     /// The caller dropped the future: what it had registered is asked to go, by those who can wait for it.
     fn drop(&mut self) {
-        match self.what.take() {
-            Some(Registered::Provider(name)) => shutdown::give_up_provider(self.inner, &name),
-            Some(Registered::Pool(name)) => shutdown::give_up_pool(self.inner, &name),
-            None => {}
+        if let Some(what) = self.what.take() {
+            what.give_up(self.inner);
         }
     }
 }

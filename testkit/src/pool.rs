@@ -223,7 +223,7 @@ impl PoolFactory for ScriptedPools {
         pool.inner.sessions.load(Ordering::Acquire)
     }
 
-    fn classify(&self, error: &(dyn std::error::Error + 'static)) -> FaultKind {
-        error.downcast_ref::<Fault>().map_or(FaultKind::Other, Fault::kind)
+    fn fault(&self, error: &(dyn std::error::Error + 'static)) -> Fault {
+        error.downcast_ref::<Fault>().cloned().unwrap_or_else(|| Fault::new(FaultKind::Other, error.to_string()))
     }
 }
