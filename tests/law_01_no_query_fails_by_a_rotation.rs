@@ -68,16 +68,21 @@ async fn law_01_pool_closed_comes_after_shutdown_only() {
     let stage = Stage::new().await;
     let db = stage.pool(2).await;
     let held = (db.acquire().await.expect("one"), db.acquire().await.expect("two"));
-    // Two callers stand in the queue; the pool is shut down under them.
-    let waiting = tokio::spawn({
-        let db = db.clone();
-        async move { sqlx::query("SELECT 1").execute(&db).await }
-    });
-    tokio::task::yield_now().await;
+    // Callers stand in the queue; the pool is shut down under them.
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let supervisor = stage.supervisor.clone();
     let shutdown = tokio::spawn(async move { supervisor.shutdown(Duration::from_secs(5)).await });
-    let answer = waiting.await.expect("no panic");
-    assert!(matches!(answer, Err(sqlx::Error::PoolClosed)), "{answer:?}");
+    for caller in callers {
+        let answer = caller.await.expect("no panic");
+        assert!(matches!(answer, Err(sqlx::Error::PoolClosed)), "{answer:?}");
+    }
+    assert!(db.status().is_none_or(|status| status.moved > 0), "the hazard: they stood in its queue");
     drop(held);
     assert!(shutdown.await.expect("no panic").clean);
     assert!(matches!(sqlx::query("SELECT 1").execute(&db).await, Err(sqlx::Error::PoolClosed)));

@@ -12,13 +12,16 @@ use tokio::time::{Instant, sleep_until};
 const LIFE: Duration = Duration::from_secs(15 * 60);
 const BUFFER: Duration = Duration::from_secs(60);
 
-/// Issues tokens, and says how old one is.
-struct Issuer {
+/// What the database says to a token, as RDS does.
+const REFUSAL: &str = "PAM authentication failed";
+
+/// Issues tokens, and takes log-ins with those that live.
+struct Aws {
     began: Instant,
     issued: Vec<Instant>,
 }
 
-impl Issuer {
+impl Aws {
     fn new() -> Self {
         Self { began: Instant::now(), issued: Vec::new() }
     }
@@ -28,9 +31,9 @@ impl Issuer {
         self.issued.len()
     }
 
-    /// Whether the database takes a log-in with this token now.
-    fn takes(&self, token: usize) -> bool {
-        self.issued[token - 1].elapsed() < LIFE
+    fn log_in(&self, token: usize) -> Result<Duration, &'static str> {
+        let age = self.issued[token - 1].elapsed();
+        if age < LIFE { Ok(age) } else { Err(REFUSAL) }
     }
 
     async fn at(&self, minutes: u64, seconds: u64) {
@@ -38,16 +41,31 @@ impl Issuer {
     }
 }
 
+/// The store of the story: fetches once, keeps for ever, and fetches anew only after an authentication error.
+#[derive(Default)]
+struct CachingStore {
+    cached: Option<usize>,
+}
+
+impl CachingStore {
+    /// What a pool does when it opens a connection: the age of the token that was taken, or the error that a caller sees.
+    fn connect(&mut self, aws: &mut Aws) -> Result<Duration, &'static str> {
+        let token = *self.cached.get_or_insert_with(|| aws.issue());
+        aws.log_in(token).inspect_err(|_| self.cached = None)
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_us_a_connection_opened_late_fails() {
-    let mut issuer = Issuer::new();
-    let cached = issuer.issue();
-    issuer.at(14, 0).await;
-    assert!(issuer.takes(cached), "at 14:00 the pool opens a connection with a token of 14 minutes");
-    issuer.at(14, 59).await;
-    assert!(issuer.takes(cached));
-    issuer.at(15, 0).await;
-    assert!(!issuer.takes(cached), "PAM authentication failed: a minute later every log-in fails until somebody refreshes");
+    let (mut aws, mut store) = (Aws::new(), CachingStore::default());
+    let mut seen = Vec::new();
+    // The pool opens a connection now and then.
+    for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 59), (15, 0), (15, 1), (29, 0), (30, 1)] {
+        aws.at(minutes, seconds).await;
+        seen.push(store.connect(&mut aws).map(|age| age.as_secs() / 60));
+    }
+    // At 14:00 a connection is opened with a token of fourteen minutes; a minute later a caller sees the error, and after each fifteen minutes again.
+    assert_eq!(seen, [Ok(0), Ok(0), Ok(13), Ok(14), Ok(14), Err(REFUSAL), Ok(0), Ok(13), Err(REFUSAL)]);
 }
 
 /// The token that a connection opened now would log in with.
@@ -60,7 +78,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
     let lab = Lab::new();
     let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).sessions(Sessions::Keep).mint_each();
     let database = ScriptedPools::new(10);
-    let clock = Issuer::new();
+    let clock = Aws::new();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
     let db = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
 

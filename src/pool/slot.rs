@@ -347,6 +347,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
             refused: generation.end.phase() == Phase::Refused,
             revision: state.serving.as_ref().map(|serving| serving.revision().digest()),
             expires: generation.expiry.wall(),
+            remaining: generation.expiry.remaining(now),
             proved: state.serving.as_ref().map(|serving| serving.proved.wall()),
             sessions: self.factory.sessions(&generation.pool),
             moved: self.shared.moved(),

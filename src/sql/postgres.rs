@@ -178,12 +178,12 @@ impl PoolFactory for PgPools {
     }
 
     async fn prove(&self, login: &Login) -> Result<(), Fault> {
-        let mut session: PgConnection = self.options_for(login).connect().await.map_err(|error| log_in_fault(&error))?;
+        let mut session: PgConnection = self.options_for(login).connect().await.map_err(log_in_fault)?;
         let answer = session.execute(&*self.terms.probe).await;
         // It is gone either way; a server that does not say good-bye is no reason to doubt the credential.
         let _ = session.close().await;
         // The role exists, for it has just logged in: a probe that it may not run is wrong itself (42501).
-        answer.map(drop).map_err(|error| log_in_fault(&error))
+        answer.map(drop).map_err(log_in_fault)
     }
 
     fn open(&self, login: &Login) -> Result<PgPool, Fault> {
@@ -196,7 +196,7 @@ impl PoolFactory for PgPools {
         let missing = sessions.saturating_sub(pool.size());
         // Side by side: one after the other takes 2 to 8 times as long.
         let opened = futures_util::future::try_join_all((0..missing).map(|_| pool.acquire())).await;
-        opened.map_err(|error| log_in_fault(&error))?;
+        opened.map_err(log_in_fault)?;
         drop(idle);
         Ok(pool.size())
     }
@@ -227,12 +227,12 @@ impl PoolFactory for PgPools {
     }
 
     fn fault(&self, error: &(dyn StdError + 'static)) -> Fault {
-        fault::find(error).map_or_else(|| Fault::new(FaultKind::Other, error.to_string()), log_in_fault)
+        fault::find(error).map_or_else(|| Fault::new(FaultKind::Other, error.to_string()), |error| fault::of(log_in_kind(error), error))
     }
 }
 
-fn log_in_fault(error: &sqlx::Error) -> Fault {
-    fault::of(log_in_kind(error), error)
+fn log_in_fault(error: sqlx::Error) -> Fault {
+    fault::of(log_in_kind(&error), &error).with_source(error)
 }
 
 /// What the answer to a log-in says. The codes are PostgreSQL's, appendix A of its manual.

@@ -42,6 +42,9 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         } else if !status.serving {
             reasons.push(format!("the lease that pool {:?} serves has expired", status.name));
         }
+        if status.serving && status.remaining.is_some_and(|remaining| remaining < margin) {
+            reasons.push(format!("the lease that pool {:?} serves has less than {} left", status.name, humantime::format_duration(margin)));
+        }
         if pool.child().is_over_budget(inner.context.clock.mono()) {
             reasons.push(format!("the actor of pool {:?} keeps failing", status.name));
         }

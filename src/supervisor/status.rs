@@ -69,6 +69,8 @@ pub struct PoolStatus {
     pub revision: Option<String>,
     /// When the served lease dies, if it does.
     pub expires: Option<SystemTime>,
+    /// How much life the served lease has left, by the more pessimistic clock.
+    pub remaining: Option<Duration>,
     /// When it was proved last.
     pub proved: Option<SystemTime>,
     /// Sessions of the served generation, busy, idle and being opened.
