@@ -243,6 +243,33 @@ async fn a_registration_given_up_takes_nobody_elses_back() {
 }
 
 #[tokio::test]
+async fn a_provider_that_was_removed_serves_no_new_pool() {
+    let lab = Lab::new();
+    let old = lab.supervisor.provide("login", ScriptedProvider::new()).await.expect("a lease");
+    lab.supervisor.remove_provider("login").await.expect("it goes");
+    lab.supervisor.provide("login", ScriptedProvider::new()).await.expect("the name is free");
+    let error = lab.supervisor.pool("pool", &old, ScriptedPools::new(1)).await.expect_err("it was removed");
+    assert_eq!(error.kind(), ErrorKind::NotRegistered);
+}
+
+#[test]
+fn a_shutdown_outlives_the_runtime_that_asked_for_it() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let lab = {
+        let _entered = runtime.enter();
+        Lab::new()
+    };
+    let short = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    short.block_on(async {
+        let _ = tokio::time::timeout(Duration::from_nanos(1), lab.supervisor.shutdown(Duration::from_secs(5))).await;
+    });
+    drop(short);
+    let report =
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), lab.supervisor.shutdown(Duration::from_secs(1))).await });
+    assert!(report.expect("it ends").clean);
+}
+
+#[tokio::test]
 async fn a_dropped_registration_is_taken_back() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();

@@ -102,6 +102,9 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the name is empty or taken, or after shutdown.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime. It should be the supervisor's: the provider's background work ends with it.
     pub fn provide_eventually<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
         start::provide_eventually(&self.inner, name, provider)
     }

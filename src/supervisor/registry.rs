@@ -20,6 +20,8 @@ pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) trait ProviderEntry: Send + Sync {
     fn status(&self) -> ProviderStatus;
     fn child(&self) -> &Arc<Child>;
+    /// Whether it is the one with this slot: another may have had its name.
+    fn has(&self, slot: *const ()) -> bool;
     fn pools(&self) -> Vec<Arc<str>>;
     fn request(&self, reply: ManualReply);
     fn next_settled(&self) -> Boxed<()>;
@@ -92,6 +94,10 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
 
     fn child(&self) -> &Arc<Child> {
         &self.child
+    }
+
+    fn has(&self, slot: *const ()) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.slot), slot)
     }
 
     fn pools(&self) -> Vec<Arc<str>> {

@@ -51,14 +51,22 @@ pub struct Abandoned {
 pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
     let mut ended = inner.ended.subscribe();
     if inner.lock().close() {
-        let (work, task) = (Arc::clone(inner), Arc::clone(inner));
-        let all = tokio::spawn(async move { all(&work, bound.min(LONGEST)).await });
-        tokio::spawn(async move {
+        let task = Arc::clone(inner);
+        let work: Boxed<()> = Box::pin(async move {
+            let all = tokio::spawn({
+                let inner = Arc::clone(&task);
+                async move { all(&inner, bound.min(LONGEST)).await }
+            });
             // A panic, of a user's pool factory perhaps, must not leave anybody waiting.
             let report = all.await.unwrap_or_else(|_| ShutdownReport::unknown());
             task.ended.send_replace(Some(report));
             task.context.events.close();
         });
+        // On the supervisor's runtime: the caller's may end before it.
+        match &inner.root {
+            Some(root) => root.run(work),
+            None => drop(tokio::spawn(work)),
+        }
     }
     match ended.wait_for(Option::is_some).await.map(|report| report.clone()) {
         Ok(Some(report)) => report,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Inner;
 use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf};
 use super::shutdown::Registered;
-use crate::error::{Error, Fault, FaultKind, ProviderError, ProviderErrorKind};
+use crate::error::{Error, ErrorKind, Fault, FaultKind, ProviderError, ProviderErrorKind};
 use crate::handle::Handle;
 use crate::pool::{PoolFactory, PoolSlot, Terms};
 use crate::provider::{Issuer, Provider, ProviderSlot, schedule};
@@ -113,7 +113,12 @@ fn register<F: PoolFactory>(
     check_terms(&factory.terms())?;
     let mut registry = inner.lock();
     registry.check_pool(name)?;
-    registry.provider(provider.name())?;
+    if !registry.provider(provider.name())?.has(Arc::as_ptr(&provider.slot).cast()) {
+        return Err(Error::new(
+            ErrorKind::NotRegistered,
+            format!("provider {:?} was removed; give the one that has its name now", provider.name()),
+        ));
+    }
     let name: Arc<str> = name.into();
     let slot = PoolSlot::new(Arc::clone(&name), factory, Arc::clone(&provider.slot), inner.context.clone());
     let subscriber: Arc<dyn crate::provider::Subscriber> = Arc::<PoolSlot<F>>::clone(&slot);
