@@ -5,23 +5,23 @@
 //! log-ins were refused, how many were let in) and made to fail the way servers fail
 //! ([`Postgres::stall`], [`Postgres::stop`], [`Postgres::terminate_sessions`]).
 //!
-//! ```no_run
+//! ```
 //! use claviger_servers::Postgres;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = Postgres::start()?;
-//! server.create_role("app", "first password")?;
-//! server.create_database("orders", "app")?;
+//! fn a_test() -> Result<(), Box<dyn std::error::Error>> {
+//!     let server = Postgres::start()?;
+//!     server.create_role("app", "first password")?;
+//!     server.create_database("orders", "app")?;
 //!
-//! let url = format!("postgres://app@{}:{}/orders", server.host(), server.port());
-//! // … connect, then change the password under the open sessions:
-//! server.set_password("app", "second password")?;
-//! server.terminate_sessions("app")?;
-//! // … and count what the change cost:
-//! assert_eq!(server.log().refused_logins_of("app")?, 0);
-//! # drop(url);
-//! # Ok(())
-//! # }
+//!     let url = format!("postgres://app@{}:{}/orders", server.host(), server.port());
+//!     // … connect, then change the password under the open sessions:
+//!     server.set_password("app", "second password")?;
+//!     server.terminate_sessions("app")?;
+//!     // … and count what the change cost:
+//!     assert_eq!(server.log().refused_logins_of("app")?, 0);
+//!     drop(url);
+//!     Ok(())
+//! }
 //! ```
 //!
 //! # Where the programs come from
