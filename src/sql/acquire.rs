@@ -49,12 +49,13 @@ where
         let generation = shared.current();
         // Created before the phase is read: no end is missed.
         let over = std::pin::pin!(generation.end.over());
+        // The ways off the happy path are boxed: every query's future would have room for them.
         let turn = match generation.end.phase() {
             // A newer one is published before an older one retires: the same number again means that the pool is gone.
             Phase::Retired if shared.current().number == generation.number => Turn::Failed(Error::PoolClosed),
             Phase::Retired => Turn::Next,
             Phase::Serving if !is_expired(shared, &generation) => serve(shared, &generation, over, deadline, &mut refusal).await,
-            Phase::Serving | Phase::Refused | Phase::Vacant => share(shared, &generation, deadline, &mut refusal).await,
+            Phase::Serving | Phase::Refused | Phase::Vacant => Box::pin(share(shared, &generation, deadline, &mut refusal)).await,
         };
         match turn {
             Turn::Got(session) => {
@@ -95,7 +96,7 @@ where
     } else {
         tokio::select! {
             biased;
-            got = through_the_gate(shared, generation) => got,
+            got = Box::pin(through_the_gate(shared, generation)) => got,
             () = over => return moved(shared),
             () = sleep_until(limit) => return Turn::Next,
         }
