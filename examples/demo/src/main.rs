@@ -70,6 +70,7 @@ async fn run(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     let tally = {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.tick().await;
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let rotated = rotations.finished();
         tokio::pin!(rotated);
         loop {
@@ -78,6 +79,7 @@ async fn run(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
                 Some(event) = events.next() => screen.event(&event),
                 _ = second.tick() => screen.standing(&db, &service),
                 _ = tokio::signal::ctrl_c() => rotations.stop(),
+                _ = terminate.recv() => rotations.stop(),
             }
         }
     };
@@ -99,6 +101,9 @@ async fn run(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
         "{} announced and {} unannounced changes, {} adopted; each new log-in was proved before it served",
         tally.announced, tally.unannounced, tally.adopted
     ));
+    if tally.announced == 0 || tally.unannounced == 0 {
+        screen.line("problem: stopped before both kinds of change had occurred");
+    }
     screen.line(&format!(
         "demo: {} queries, {} rotations, {} failed, longest wait {} ms",
         count.queries,
