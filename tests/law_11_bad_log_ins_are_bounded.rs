@@ -6,20 +6,26 @@
 
 use std::time::Duration;
 
-use claviger::{Fault, FaultKind, PgPools};
+use claviger::{Fault, FaultKind, Handle, PgPools};
 use claviger_stage::{Callers, Stage, eventually, eventually_within};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn law_11_within_one_window_under_load() {
-    let stage = Stage::new().await;
+/// A pool of four short-lived sessions, and callers who wait no longer than a moment and come again and again.
+async fn restless(stage: &Stage) -> (Handle<PgPool>, Callers) {
     let login = stage.login().await;
-    // Nobody waits long, so callers come again and again.
     let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(100)).max_lifetime(Duration::from_millis(10));
     let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
     let callers = Callers::start(&db, 16);
     callers.answer_more(100).await;
+    (db, callers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_11_within_one_window_under_load() {
+    let stage = Stage::new().await;
+    let (_db, callers) = restless(&stage).await;
     stage.set_password("nobody knows this one").await;
     let began = Instant::now();
     eventually_within(Duration::from_secs(20), "the proofs after 1, 3 and 10 s were made", || {
@@ -34,11 +40,7 @@ async fn law_11_within_one_window_under_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_11_a_database_that_changes_its_mind() {
     let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(100)).max_lifetime(Duration::from_millis(10));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
-    let callers = Callers::start(&db, 16);
-    callers.answer_more(100).await;
+    let (db, callers) = restless(&stage).await;
     let began = Instant::now();
     let (mut rounds, mut refused) = (0, 0);
     // The same password is refused, taken, refused …, all within the first window of thirty seconds.
