@@ -1,0 +1,1 @@
+//! Claviger's provider for RDS IAM authentication tokens.

@@ -1,0 +1,1 @@
+//! Claviger's provider for AWS Secrets Manager.
