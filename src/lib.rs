@@ -27,7 +27,7 @@
 //! The words: a *provider* issues *leases* (a secret, its *revision*, when it dies, what becomes of its sessions); a *pool* serves one *generation*
 //! at a time; a *handover* goes from one to the next; a *rotation* is the whole event, from its *trigger* to the release of the old lease.
 
-#![cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "the acquire loop, which asks these, comes with a database"))]
+#![cfg_attr(not(feature = "sql"), expect(dead_code, reason = "the acquire loop, which asks these, comes with a database"))]
 
 mod actor;
 mod clock;
@@ -40,7 +40,7 @@ mod outlook;
 mod pool;
 mod provider;
 mod rotation;
-#[cfg(feature = "postgres")]
+#[cfg(feature = "sql")]
 mod sql;
 mod supervisor;
 mod telemetry;
@@ -58,8 +58,12 @@ pub use login::{Endpoint, Login};
 pub use pool::{Policy, PoolFactory, Terms};
 pub use provider::{FetchRequest, Fixed, Hints, Provider, ProviderFn, fixed, provider_fn};
 pub use rotation::{HandoverReport, How, Outcome, RotationReport};
+#[cfg(feature = "mysql")]
+pub use sql::MySqlPools;
 #[cfg(feature = "postgres")]
-pub use sql::{PgPools, Refusal};
+pub use sql::PgPools;
+#[cfg(feature = "sql")]
+pub use sql::{Refusal, SqlPools};
 pub use supervisor::{
     Abandoned, Builder, DrainStatus, Event, Events, PoolStatus, ProviderRef, ProviderStatus, Readiness, ShutdownReport, Status, Supervisor,
 };

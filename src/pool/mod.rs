@@ -17,7 +17,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "postgres")]
+#[cfg(feature = "sql")]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
 pub(crate) use slot::PoolSlot;
@@ -56,6 +56,8 @@ pub struct Terms {
     pub policy: Policy,
     /// Whether a handle pings a session before it hands it out.
     pub test_before_acquire: bool,
+    /// The statement by which it pings; without one, by the protocol's own ping.
+    pub ping: Option<Arc<str>>,
     /// The statement by which an open session shows that its role still exists.
     pub probe: Arc<str>,
 }
@@ -70,6 +72,7 @@ impl Terms {
             acquire_timeout: Duration::from_secs(30),
             policy: Policy::AsLeased,
             test_before_acquire: false,
+            ping: None,
             probe: Arc::from("SELECT 1"),
         }
     }

@@ -30,6 +30,9 @@ pub(super) struct Acquired<DB: Database> {
 /// How often the first in the queue at the gate looks for a session that came back.
 const AT_THE_DOOR: Duration = Duration::from_millis(1);
 
+/// About how long a caller waits before it tries again to log in to a server that is full.
+const ROOM_AGAIN: Duration = Duration::from_millis(200);
+
 /// What became of one turn with one generation.
 enum Turn<DB: Database> {
     Got(PoolConnection<DB>),
@@ -77,7 +80,7 @@ fn is_expired<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
 async fn serve<DB: Database>(
     shared: &Shared<Pool<DB>>,
     generation: &Generation<Pool<DB>>,
-    over: Pin<&mut Notified<'_>>,
+    mut over: Pin<&mut Notified<'_>>,
     deadline: Instant,
     refusal: &mut Option<Error>,
 ) -> Turn<DB>
@@ -90,30 +93,36 @@ where
         tokio::select! {
             biased;
             got = generation.pool.acquire() => got,
-            () = over => return moved(shared),
+            () = over.as_mut() => return moved(shared),
             () = sleep_until(limit) => return Turn::Next,
         }
     } else {
         tokio::select! {
             biased;
             got = Box::pin(through_the_gate(shared, generation)) => got,
-            () = over => return moved(shared),
+            () = over.as_mut() => return moved(shared),
             () = sleep_until(limit) => return Turn::Next,
         }
     };
     match got {
-        Ok(session) => checked(shared, session, deadline, shared.terms.test_before_acquire, false).await,
+        Ok(session) => checked(shared, generation.number, session, deadline, shared.terms.test_before_acquire, false, refusal).await,
         Err(Error::PoolTimedOut) => Turn::Failed(refusal.take().unwrap_or(Error::PoolTimedOut)),
         Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => moved(shared),
         Err(error) => {
             let Some(keeper) = shared.keeper() else { return Turn::Failed(error) };
             let fault = keeper.fault(&error);
-            if fault.kind() != FaultKind::Refused {
-                return Turn::Failed(error);
+            match fault.kind() {
+                FaultKind::Refused => {
+                    keeper.refused(generation.number, fault);
+                    refusal.get_or_insert(error);
+                    Turn::Next
+                }
+                FaultKind::Overloaded => {
+                    refusal.get_or_insert(error);
+                    Box::pin(wait_for_room(shared, generation, over, deadline, refusal)).await
+                }
+                _ => Turn::Failed(error),
             }
-            keeper.refused(generation.number, fault);
-            refusal.get_or_insert(error);
-            Turn::Next
         }
     }
 }
@@ -134,6 +143,38 @@ async fn through_the_gate<DB: Database>(shared: &Shared<Pool<DB>>, generation: &
     let session = generation.pool.acquire().await;
     drop(pass);
     session
+}
+
+/// The server is full, and this driver says so at once: take a session that returns, or try to open one again after a while.
+async fn wait_for_room<DB: Database>(
+    shared: &Shared<Pool<DB>>,
+    generation: &Generation<Pool<DB>>,
+    mut over: Pin<&mut Notified<'_>>,
+    deadline: Instant,
+    refusal: &mut Option<Error>,
+) -> Turn<DB>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let end = Instant::now() + ROOM_AGAIN.mul_f64(0.5 + fastrand::f64());
+    loop {
+        if let Some(session) = generation.pool.try_acquire() {
+            return checked(shared, generation.number, session, deadline, shared.terms.test_before_acquire, false, refusal).await;
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            return Turn::Failed(refusal.take().unwrap_or(Error::PoolTimedOut));
+        }
+        if now >= end {
+            return Turn::Next;
+        }
+        tokio::select! {
+            biased;
+            () = over.as_mut() => return moved(shared),
+            () = sleep_until(deadline) => {}
+            () = sleep(LOOK_AGAIN) => {}
+        }
+    }
 }
 
 fn moved<DB: Database>(shared: &Shared<Pool<DB>>) -> Turn<DB> {
@@ -160,7 +201,8 @@ where
             return Turn::Next;
         }
         if let Some(session) = generation.pool.try_acquire() {
-            match checked(shared, session, deadline, shared.terms.test_before_acquire, doubtful).await {
+            let ping = shared.terms.test_before_acquire;
+            match checked(shared, generation.number, session, deadline, ping, doubtful, refusal).await {
                 Turn::Next => continue,
                 turn => return turn,
             }
@@ -191,25 +233,43 @@ fn is_over<P>(shared: &Shared<P>, generation: &Arc<Generation<P>>) -> bool {
 /// Makes sure that a session lives, after the acquire: a ping that is cancelled inside of it would cost the session.
 async fn checked<DB: Database>(
     shared: &Shared<Pool<DB>>,
+    generation: u64,
     mut session: PoolConnection<DB>,
     deadline: Instant,
     ping: bool,
     probe: bool,
+    refusal: &mut Option<Error>,
 ) -> Turn<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
+    let statement = if probe { Some(&shared.terms.probe) } else { shared.terms.ping.as_ref() };
     if !ping && !probe {
         return Turn::Got(session);
     }
-    let alive = async { if probe { session.fetch_optional(&*shared.terms.probe).await.map(drop) } else { session.ping().await } };
+    let alive = async {
+        match statement {
+            Some(sql) => session.execute(&**sql).await.map(drop),
+            None => session.ping().await,
+        }
+    };
     // A frozen server takes no longer than the call may.
     match timeout_at(deadline, alive).await {
-        Ok(Ok(())) => Turn::Got(session),
-        Ok(Err(_)) | Err(_) => {
-            // Not returned to the pool; its place is free.
-            drop(session.detach());
-            Turn::Next
-        }
+        Ok(Ok(())) => return Turn::Got(session),
+        Ok(Err(error)) => note_refusal(shared, generation, error, refusal),
+        Err(_) => {}
+    }
+    // Not returned to the pool; its place is free.
+    drop(session.detach());
+    Turn::Next
+}
+
+/// A log-in that worked, and then nothing is allowed: an expired password is a refusal, too.
+fn note_refusal<P>(shared: &Shared<P>, generation: u64, error: Error, refusal: &mut Option<Error>) {
+    let Some(keeper) = shared.keeper() else { return };
+    let fault = keeper.fault(&error);
+    if fault.kind() == FaultKind::Refused {
+        keeper.refused(generation, fault);
+        refusal.get_or_insert(error);
     }
 }

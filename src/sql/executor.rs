@@ -10,17 +10,24 @@ use sqlx::{Database, Describe, Either, Error, Execute, Executor, Pool, Transacti
 
 use super::acquire::{Acquired, acquire};
 use super::fault;
+use crate::error::FaultKind;
 use crate::handle::Handle;
 use crate::lease::Sessions;
 use crate::pool::Shared;
 
-/// A statement failed: would a dropped role explain it?
+/// A statement failed: would a dropped role explain it, or a password that has expired?
 fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, sessions: Sessions, error: &Error) {
-    if sessions == Sessions::EndWithLease
-        && fault::is_suspect(error)
-        && let Some(keeper) = shared.keeper()
-    {
+    let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return };
+    let Some(keeper) = shared.keeper() else { return };
+    if sessions == Sessions::EndWithLease && fault::is_suspect(error) {
         keeper.suspect(generation);
+    }
+    // Class 28 within a statement is about another server, which a foreign table leads to.
+    if !code.starts_with("28") {
+        let fault = keeper.fault(error);
+        if fault.kind() == FaultKind::Refused {
+            keeper.refused(generation, fault);
+        }
     }
 }
 

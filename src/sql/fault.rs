@@ -35,6 +35,8 @@ pub(super) fn common_kind(error: &sqlx::Error) -> FaultKind {
     match error {
         // rustls reports a certificate that it does not trust so.
         sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => FaultKind::Misconfigured,
+        // An authentication method that sqlx does not speak.
+        sqlx::Error::Protocol(message) if message.contains("auth") => FaultKind::Misconfigured,
         sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => FaultKind::Misconfigured,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => FaultKind::Unreachable,
         _ => FaultKind::Other,

@@ -1,11 +1,20 @@
 //! Everything that names a type of sqlx's: its version is part of our API here and nowhere else.
 
 mod acquire;
+mod dialect;
 mod executor;
 mod fault;
+#[cfg(feature = "mysql")]
+mod mysql;
+mod pools;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod refusal;
 
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlPools;
+pub use pools::SqlPools;
+#[cfg(feature = "postgres")]
 pub use postgres::PgPools;
 pub use refusal::Refusal;
 

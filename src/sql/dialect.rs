@@ -1,0 +1,44 @@
+//! What differs between the databases that sqlx speaks to.
+
+use sqlx::error::DatabaseError;
+use sqlx::{Connection, Database};
+
+use crate::error::FaultKind;
+use crate::login::Login;
+
+/// The connect options of a database.
+pub(super) type ConnectOptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
+
+/// A database that [`SqlPools`](super::SqlPools) knows. Sealed: PostgreSQL, and MySQL with MariaDB.
+pub trait Dialect: Database + Sealed {}
+
+/// Where connect options lead.
+pub(crate) struct Address<'o> {
+    pub(crate) host: &'o str,
+    pub(crate) port: u16,
+    pub(crate) database: Option<&'o str>,
+    /// A Unix socket, which takes precedence over the host.
+    pub(crate) socket: bool,
+}
+
+/// The inside of [`Dialect`].
+pub trait Sealed: Database {
+    /// The port that it listens on by default.
+    const DEFAULT_PORT: u16;
+    /// What an open session is asked to show that its role still exists.
+    const PROBE: &'static str;
+    /// What a handle asks instead of the protocol's own ping.
+    const PING: Option<&'static str>;
+    /// How TLS is to be for a token, in the words of the connect options.
+    const VERIFIED_TLS: &'static str;
+
+    /// The options by which this login connects. `in_clear`: a token may go over connections that are not verified.
+    fn options_for(options: &ConnectOptionsOf<Self>, login: &Login, in_clear: bool) -> ConnectOptionsOf<Self>;
+    /// Where the options lead.
+    #[expect(private_interfaces, reason = "nobody outside can name this trait")]
+    fn address(options: &ConnectOptionsOf<Self>) -> Address<'_>;
+    /// Whether the server's certificate is verified.
+    fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
+    /// What the server's answer to a log-in says.
+    fn kind_of(answer: &dyn DatabaseError) -> FaultKind;
+}

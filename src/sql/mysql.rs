@@ -1,0 +1,93 @@
+//! MySQL and MariaDB.
+
+use sqlx::MySql;
+use sqlx::error::DatabaseError;
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode};
+
+use super::SqlPools;
+use super::dialect::{Address, Dialect, Sealed};
+use crate::error::FaultKind;
+use crate::login::Login;
+
+/// Makes MySQL and MariaDB pools of [`Login`]s: [`SqlPools`] with sqlx's `MySqlConnectOptions` and `MySqlPoolOptions`.
+///
+/// - Bearer tokens are sent by the plugin `mysql_clear_password`. It is switched on for them, and for nothing else; it demands
+///   `MySqlSslMode::VerifyIdentity`, or `VerifyCa`, which trusts every server of that authority. `enable_cleartext_plugin` in the connect options counts
+///   only where TLS is verified.
+/// - An account whose password has expired may log in and is then refused every statement (1820): a handle pings with the statement `DO 0`, which costs
+///   what the protocol's own ping costs, and takes that answer for the refusal that it is.
+/// - After `DROP USER` open sessions go on answering whatever they are asked about their user: no probe finds them. They are retired with their generation.
+/// - Where the server is full (1040, 1203, 1226), sqlx returns at once; a handle waits for room until the call's deadline, as it does with PostgreSQL.
+///
+/// ```
+/// use claviger::MySqlPools;
+/// use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
+///
+/// let pools = MySqlPools::new(
+///     MySqlConnectOptions::new()
+///         .host("db.internal")
+///         .database("orders")
+///         .ssl_mode(MySqlSslMode::VerifyIdentity)
+///         .ssl_ca("/etc/ssl/db-ca.pem"),
+///     MySqlPoolOptions::new().max_connections(10),
+/// );
+/// # drop(pools);
+/// ```
+pub type MySqlPools = SqlPools<MySql>;
+
+impl Dialect for MySql {}
+
+impl Sealed for MySql {
+    const DEFAULT_PORT: u16 = 3306;
+    const PROBE: &'static str = "SELECT CURRENT_USER()";
+    const PING: Option<&'static str> = Some("DO 0");
+    const VERIFIED_TLS: &'static str = "MySqlSslMode::VerifyIdentity and ssl_ca";
+
+    fn options_for(options: &MySqlConnectOptions, login: &Login, in_clear: bool) -> MySqlConnectOptions {
+        let verified = Self::verifies(options);
+        let mut options = options.clone().username(login.user()).password(login.expose_password());
+        if login.is_token() && (verified || in_clear) {
+            options = options.enable_cleartext_plugin(true);
+        } else if !verified {
+            options = options.enable_cleartext_plugin(false);
+        }
+        match login.location() {
+            Some(endpoint) => options.host(endpoint.host()).port(endpoint.port()).database(endpoint.database()),
+            None => options,
+        }
+    }
+
+    #[expect(private_interfaces, reason = "nobody outside can name this trait")]
+    fn address(options: &MySqlConnectOptions) -> Address<'_> {
+        Address {
+            host: options.get_host(),
+            port: options.get_port(),
+            database: options.get_database(),
+            socket: options.get_socket().is_some(),
+        }
+    }
+
+    fn verifies(options: &MySqlConnectOptions) -> bool {
+        matches!(options.get_ssl_mode(), MySqlSslMode::VerifyCa | MySqlSslMode::VerifyIdentity)
+    }
+
+    /// The numbers are those of the server error references of MySQL 8.4 and MariaDB 10.11.
+    fn kind_of(answer: &dyn DatabaseError) -> FaultKind {
+        let Some(error) = answer.try_downcast_ref::<MySqlDatabaseError>() else { return FaultKind::Other };
+        match error.number() {
+            // Wrong password, token or user; without a password (also: not allowed by way of this plugin, such as a socket's).
+            1045 | 1698 => FaultKind::Refused,
+            // Locked; blocked after failed log-ins. Each in MySQL and in MariaDB.
+            3118 | 4151 | 3955 | 4150 => FaultKind::Refused,
+            // An expired password: at the log-in, or at the first statement after it.
+            1862 | 1820 => FaultKind::Refused,
+            // No room: for anybody, for this user, for this user within the hour.
+            1040 | 1203 | 1226 => FaultKind::Overloaded,
+            // Shutting down, killed, given up by the server.
+            1053 | 1152 | 1159 | 1161 | 1927 => FaultKind::Unreachable,
+            // No right on the database, no such database, not from this host, a plugin or TLS that one side lacks.
+            1044 | 1049 | 1130 | 1251 | 1524 | 3159 => FaultKind::Misconfigured,
+            _ => FaultKind::Other,
+        }
+    }
+}
