@@ -2,71 +2,7 @@
 //!
 //! Law 2: what cannot be proved leaves the old generation serving; the proof is retried without a fetch, and at once when the old one is refused.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#[path = "laws/law_02.rs"]
+mod on_postgresql;
 
-use std::time::Duration;
-
-use claviger::{Event, Fault, FaultKind};
-use claviger_stage::{Callers, Stage, eventually, eventually_within};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_02_an_unproved_lease_serves_nobody() {
-    let stage = Stage::new().await;
-    let db = stage.pool(4).await;
-    let callers = Callers::start(&db, 8);
-    callers.answer_more(100).await;
-
-    // The store announces what the database does not take yet.
-    let next = stage.store.rotate();
-    stage.store.hint();
-    eventually("the announced password was tried", || stage.refused_log_ins() >= 1).await;
-    callers.answer_more(500).await;
-    assert_eq!(db.generation(), 1, "what was not proved is not served");
-    let status = db.status().expect("supervised");
-    assert!(status.serving && !status.refused);
-    assert_eq!(status.last_fault.as_ref().and_then(Fault::code), Some("28P01"));
-
-    // Proved again after a second, without a fetch.
-    eventually("it was tried again", || stage.refused_log_ins() >= 2).await;
-    assert_eq!(stage.store.calls().len(), 2, "the start and the hint, nothing else");
-
-    stage.set_password(&next).await;
-    eventually("the next generation is served", || db.generation() == 2).await;
-    let tally = callers.stop().await;
-    assert_eq!(tally.failed, Vec::<String>::new());
-    assert_eq!(stage.store.calls().len(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_02_the_candidate_is_proved_at_once_when_the_old_one_is_refused() {
-    let stage = Stage::new().await;
-    let mut events = stage.supervisor.events();
-    let db = stage.pool(4).await;
-    let next = stage.store.rotate();
-    stage.store.hint();
-    // Two proofs fail: the next one would come three seconds after the first.
-    eventually_within(Duration::from_secs(5), "the candidate was refused twice", || stage.refused_log_ins() >= 2).await;
-    stage.set_password(&next).await;
-    stage.terminate_sessions().await;
-    let began = tokio::time::Instant::now();
-    let answer: i32 = loop {
-        // The idle sessions were cut; what the server interrupts is not a rotation's doing.
-        match sqlx::query_scalar("SELECT 1").fetch_one(&db).await {
-            Ok(answer) => break answer,
-            Err(sqlx::Error::Io(_)) => {}
-            Err(error) => panic!("{error}"),
-        }
-    };
-    assert_eq!(answer, 1);
-    assert!(began.elapsed() < Duration::from_millis(900), "not at once but after {:?}", began.elapsed());
-    assert_eq!(db.generation(), 2);
-    stage.supervisor.shutdown(Duration::from_secs(5)).await;
-    let mut refused = 0;
-    while let Some(event) = events.next().await {
-        if let Event::Refused { generation, fault, .. } = event {
-            assert_eq!((generation, fault.kind()), (1, FaultKind::Refused));
-            refused += 1;
-        }
-    }
-    assert_eq!(refused, 1, "the old generation was refused, once");
-}
+use claviger_stage::Stage;

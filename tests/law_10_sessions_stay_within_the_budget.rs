@@ -2,70 +2,8 @@
 //!
 //! Law 10: sessions during a handover ≤ maximum + overlap, also with the maximum number of transactions held open across it.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#[path = "laws/law_10.rs"]
+mod on_postgresql;
 
-use claviger::{Handle, Sessions};
-use claviger_stage::{Callers, Peak, Stage, eventually};
-use claviger_testkit::ScriptedProvider;
-use sqlx::PgPool;
-
-async fn peak_over_rotations(stage: &Stage, db: &Handle<PgPool>, rotations: u64) -> i64 {
-    let peak = Peak::watch(stage).await;
-    let callers = Callers::start(db, 16);
-    for _ in 0..rotations {
-        let before = db.generation();
-        callers.answer_more(200).await;
-        stage.rotate_announced().await;
-        eventually("the next generation is served", || db.generation() > before).await;
-    }
-    callers.answer_more(200).await;
-    assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    peak.stop().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_10_replacing_under_load() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let pools = claviger::PgPools::new(stage.connect_options(), stage.pool_options(10).min_connections(10));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("proved");
-    let peak = peak_over_rotations(&stage, &db, 6).await;
-    assert!((10..=12).contains(&peak), "{peak} sessions with a maximum of 10 and an overlap of 2");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_10_in_place_under_load() {
-    let stage = Stage::with(ScriptedProvider::new().sessions(Sessions::Keep)).await;
-    let db = stage.pool(10).await;
-    let peak = peak_over_rotations(&stage, &db, 4).await;
-    assert!((10..=11).contains(&peak), "{peak} sessions with a maximum of 10 and the proof");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_10_with_every_session_held_across_a_replacement() {
-    let stage = Stage::new().await;
-    let db = stage.pool(10).await;
-    let mut held = Vec::new();
-    for _ in 0..10 {
-        held.push(db.begin().await.expect("a transaction"));
-    }
-    let peak = Peak::watch(&stage).await;
-    stage.rotate_announced().await;
-    eventually("the next generation is served", || db.generation() == 2).await;
-    // Ten old sessions are busy: the callers share the overlap.
-    let callers = Callers::start(&db, 16);
-    callers.answer_more(300).await;
-    let now = db.status().expect("supervised");
-    assert_eq!(now.draining[0].sessions, 10, "the hazard: all old sessions are held");
-    assert!(now.sessions <= 2, "{} new sessions", now.sessions);
-    // As they return, new ones are opened.
-    for transaction in held {
-        transaction.commit().await.expect("it commits");
-        callers.answer_more(20).await;
-    }
-    eventually("the old generation has drained", || db.status().is_some_and(|status| status.draining.is_empty())).await;
-    callers.answer_more(300).await;
-    assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    let peak = peak.stop().await;
-    assert!((11..=12).contains(&peak), "{peak} sessions with a maximum of 10 and an overlap of 2");
-}
+use claviger_stage::Stage;
+use sqlx::PgPool as Pool;

@@ -4,68 +4,16 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "laws/law_11.rs"]
+mod on_postgresql;
+
 use std::time::Duration;
 
-use claviger::{Fault, FaultKind, Handle, PgPools};
-use claviger_stage::{Callers, Stage, eventually, eventually_within};
+use claviger::{Fault, FaultKind};
+use claviger_stage::Stage;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
-use sqlx::PgPool;
+use sqlx::PgPool as Pool;
 use tokio::time::{Instant, sleep};
-
-/// A pool of four short-lived sessions, and callers who wait no longer than a moment and come again and again.
-async fn restless(stage: &Stage) -> (Handle<PgPool>, Callers) {
-    let login = stage.login().await;
-    let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(100)).max_lifetime(Duration::from_millis(10));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
-    let callers = Callers::start(&db, 16);
-    callers.answer_more(100).await;
-    (db, callers)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_11_within_one_window_under_load() {
-    let stage = Stage::new().await;
-    let (_db, callers) = restless(&stage).await;
-    stage.set_password("nobody knows this one").await;
-    let began = Instant::now();
-    eventually_within(Duration::from_secs(20), "the proofs after 1, 3 and 10 s were made", || {
-        began.elapsed() > Duration::from_secs(11) && callers.failures() > 1_000
-    })
-    .await;
-    let refused = stage.refused_log_ins();
-    assert!((4..=7).contains(&refused), "{refused} bad log-ins with a maximum of 4");
-    drop(callers.stop().await);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_11_a_database_that_changes_its_mind() {
-    let stage = Stage::new().await;
-    let (db, callers) = restless(&stage).await;
-    let began = Instant::now();
-    let (mut rounds, mut refused) = (0, 0);
-    // The same password is refused, taken, refused …, all within the first window of thirty seconds.
-    while began.elapsed() < Duration::from_secs(14) {
-        stage.set_password("nobody knows this one").await;
-        eventually_within(Duration::from_secs(20), "it is refused", || db.status().is_some_and(|status| status.refused)).await;
-        stage.set_password("password-1").await;
-        eventually_within(Duration::from_secs(40), "it is taken again", || {
-            // Once its budget is spent, it is taken again in the next window, which has a budget of its own.
-            if began.elapsed() < Duration::from_secs(28) {
-                refused = stage.refused_log_ins();
-            }
-            db.status().is_some_and(|status| status.serving)
-        })
-        .await;
-        rounds += 1;
-        if began.elapsed() < Duration::from_secs(12) {
-            callers.answer_more(50).await;
-        }
-    }
-    assert!(rounds >= 2, "the hazard: it was refused {rounds} times");
-    assert!((4..=7).contains(&refused), "{refused} bad log-ins in {rounds} rounds with a maximum of 4");
-    drop(callers.stop().await);
-    eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
-}
 
 #[tokio::test(start_paused = true)]
 async fn law_11_over_an_hour_the_served_revision_is_proved_once_a_minute() {

@@ -25,7 +25,7 @@ pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
         let manifest = read(&folder.join("Cargo.toml"))?;
         let package = manifest::string(&manifest, "package", "name").ok_or_else(|| format!("{} has no package name", folder.display()))?;
         for (target, path) in test_targets(&folder)? {
-            let file = TestFile::read(&package, &target, &read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+            let file = TestFile::read(&package, &target, &whole(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
             files.push(file);
         }
     }
@@ -72,6 +72,20 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     Ok(found.map_err(unreadable)?)
 }
 
+/// The text of a test file and of the files that it names by `#[path = "…"]`: tests that
+/// several targets share lie there.
+fn whole(path: &Path) -> Result<String, Box<dyn Error>> {
+    let mut text = read(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let parts: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]")).map(|part| folder.join(part)).collect();
+    for part in parts {
+        text.push('\n');
+        text.push_str(&read(&part)?);
+    }
+    Ok(text)
+}
+
 fn read(path: &Path) -> Result<String, Box<dyn Error>> {
     Ok(fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
 }
@@ -86,6 +100,13 @@ mod tests {
         for expected in [root(), root().join("xtask"), root().join("servers")] {
             assert!(folders.contains(&expected), "{} is not among {folders:?}", expected.display());
         }
+    }
+
+    #[test]
+    fn tests_that_several_targets_share_are_counted_for_each() {
+        let files = test_files(&root()).unwrap_or_default();
+        let law = files.iter().find(|file| file.target.starts_with("law_09_"));
+        assert!(law.is_some_and(|law| law.tests > 1), "{law:?}");
     }
 
     #[test]

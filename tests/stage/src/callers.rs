@@ -6,9 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use claviger::Handle;
-use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+use crate::Queried;
 
 /// What the callers have counted.
 #[derive(Clone, Debug, Default)]
@@ -46,12 +47,12 @@ impl std::fmt::Debug for Callers {
 
 impl Callers {
     /// Starts so many callers, who query as fast as they can.
-    pub fn start(handle: &Handle<PgPool>, tasks: usize) -> Self {
+    pub fn start<P: Queried>(handle: &Handle<P>, tasks: usize) -> Self {
         Self::start_with(handle, tasks, "SELECT 1")
     }
 
     /// Starts so many callers with a query of their own.
-    pub fn start_with(handle: &Handle<PgPool>, tasks: usize, sql: &'static str) -> Self {
+    pub fn start_with<P: Queried>(handle: &Handle<P>, tasks: usize, sql: &'static str) -> Self {
         let counters = Arc::new(Counters::default());
         let tasks = (0..tasks)
             .map(|_| {
@@ -59,14 +60,14 @@ impl Callers {
                 tokio::spawn(async move {
                     while !counters.stop.load(Ordering::Acquire) {
                         let began = Instant::now();
-                        let answer = sqlx::query(sql).execute(&handle).await;
+                        let answer = P::ask(&handle, sql).await;
                         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
                         counters.longest_us.fetch_max(took, Ordering::AcqRel);
                         match answer {
-                            Ok(_) => {
+                            Ok(()) => {
                                 counters.answered.fetch_add(1, Ordering::AcqRel);
                             }
-                            Err(error) if is_interruption(&error) => {
+                            Err(error) if P::has_interrupted(&error) => {
                                 counters.interrupted.fetch_add(1, Ordering::AcqRel);
                             }
                             Err(error) => counters.failed.lock().unwrap_or_else(PoisonError::into_inner).push(error.to_string()),
@@ -106,14 +107,5 @@ impl Callers {
             failed: self.counters.failed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             longest: Duration::from_micros(self.counters.longest_us.load(Ordering::Acquire)),
         }
-    }
-}
-
-/// The server itself cut the statement short.
-fn is_interruption(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
-        sqlx::Error::Io(_) => true,
-        _ => false,
     }
 }

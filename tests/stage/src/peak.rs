@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use sqlx::pool::PoolOptions;
 use tokio::task::JoinHandle;
 
-use crate::Stage;
+use crate::{Server, StageOn};
 
 /// Counts the sessions of `app` on the server, as often as it can.
 #[derive(Debug)]
@@ -20,19 +21,16 @@ impl Peak {
     ///
     /// # Panics
     /// When it is called twice for one stage, or cannot log in.
-    pub async fn watch(stage: &Stage) -> Self {
+    pub async fn watch<S: Server>(stage: &StageOn<S>) -> Self {
         let (stop, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
-        stage.sql("CREATE ROLE watcher LOGIN SUPERUSER PASSWORD 'watcher'").await;
-        let options = stage.connect_options().username("watcher").password("watcher");
-        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_with(options).await.expect("it connects");
+        stage.on_the_server(S::admit_watcher).await;
+        let options = stage.server.options(Some(("watcher", "watcher")));
+        let pool = PoolOptions::new().max_connections(1).connect_with(options).await.expect("it connects");
         let task = tokio::spawn({
             let (stop, peak) = (Arc::clone(&stop), Arc::clone(&peak));
             async move {
                 while !stop.load(Ordering::Acquire) {
-                    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'")
-                        .fetch_one(&pool)
-                        .await
-                        .expect("it counts");
+                    let count = S::count_sessions(&pool).await.expect("it counts");
                     peak.fetch_max(count, Ordering::AcqRel);
                 }
             }

@@ -1,0 +1,88 @@
+//! Law 1: no query that ends before its generation's drain deadline fails because of a rotation.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::{Event, Handle, Sessions};
+use claviger_stage::{Callers, eventually};
+use claviger_testkit::ScriptedProvider;
+
+use super::{Pool, Stage};
+
+/// Rotates `times` times under 16 callers and a transaction that is held across each rotation.
+async fn rotate_under_load(stage: &Stage, db: &Handle<Pool>, times: u32) {
+    let callers = Callers::start(db, 16);
+    callers.answer_more(200).await;
+    for _ in 0..times {
+        let before = db.generation();
+        let mut transaction = db.begin().await.expect("a transaction begins");
+        sqlx::query("INSERT INTO orders (note) VALUES ('held across a rotation')").execute(&mut *transaction).await.expect("it inserts");
+        stage.rotate_announced().await;
+        eventually("the next generation is served", || db.generation() > before).await;
+        callers.answer_more(100).await;
+        transaction.commit().await.expect("a transaction that was open when its generation ended commits");
+    }
+    let tally = callers.stop().await;
+    assert_eq!(tally.failed, Vec::<String>::new());
+    assert_eq!(tally.interrupted, 0);
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(db).await.expect("it counts");
+    assert_eq!(rows, i64::from(times));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_01_replacing_loses_no_query() {
+    let stage = Stage::new().await;
+    let mut events = stage.supervisor.events();
+    let db = stage.pool(4).await;
+    rotate_under_load(&stage, &db, 8).await;
+    // The hazard: callers stood in the queue of a generation that ended.
+    let status = db.status().expect("it is supervised");
+    assert!(status.moved > 0, "no caller was moved off an ended generation");
+    eventually("all old generations have drained", || db.status().is_some_and(|status| status.draining.is_empty())).await;
+    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    let mut drained = 0;
+    while let Some(event) = events.next().await {
+        drained += usize::from(matches!(event, Event::Drained { .. }));
+    }
+    assert!(drained >= 8, "{drained} generations drained");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_01_refitting_in_place_loses_no_query() {
+    let stage = Stage::with(ScriptedProvider::new().sessions(Sessions::Keep)).await;
+    let login = stage.login().await;
+    // Sessions are short-lived, so that log-ins happen all the time.
+    let options = stage.pool_options(4).max_lifetime(Duration::from_millis(20));
+    let pools = stage.pools_with(options);
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is proved");
+    let before = stage.accepted_log_ins();
+    rotate_under_load(&stage, &db, 8).await;
+    assert!(stage.accepted_log_ins() > before + 40, "log-ins went on all the time");
+    assert!(!db.current().is_closed(), "the pool is the one that was opened first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_01_pool_closed_comes_after_shutdown_only() {
+    let stage = Stage::new().await;
+    let db = stage.pool(2).await;
+    let held = (db.acquire().await.expect("one"), db.acquire().await.expect("two"));
+    // Callers stand in the queue; the pool is shut down under them.
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let supervisor = stage.supervisor.clone();
+    let shutdown = tokio::spawn(async move { supervisor.shutdown(Duration::from_secs(5)).await });
+    for caller in callers {
+        let answer = caller.await.expect("no panic");
+        assert!(matches!(answer, Err(sqlx::Error::PoolClosed)), "{answer:?}");
+    }
+    assert!(db.status().is_none_or(|status| status.moved > 0), "the hazard: they stood in its queue");
+    drop(held);
+    assert!(shutdown.await.expect("no panic").clean);
+    assert!(matches!(sqlx::query("SELECT 1").execute(&db).await, Err(sqlx::Error::PoolClosed)));
+}

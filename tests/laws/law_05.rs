@@ -1,0 +1,118 @@
+//! Law 5: one refresh however many callers are refused; they share the live sessions, or get the original refusal at once.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{ProviderError, ProviderErrorKind, Trigger};
+use claviger_stage::eventually;
+use tokio::sync::Barrier;
+use tokio::time::Instant;
+
+use super::{Pool, Stage};
+
+/// A thousand callers at once; answers how many were served, and the errors.
+async fn thousand(db: &claviger::Handle<Pool>) -> (usize, Vec<sqlx::Error>) {
+    let barrier = Arc::new(Barrier::new(1_000));
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let (db, barrier) = (db.clone(), Arc::clone(&barrier));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                sqlx::query("SELECT 1").execute(&db).await
+            })
+        })
+        .collect();
+    let mut served = 0;
+    let mut errors = Vec::new();
+    for caller in callers {
+        match caller.await.expect("no panic") {
+            Ok(_) => served += 1,
+            Err(error) => errors.push(error),
+        }
+    }
+    (served, errors)
+}
+
+/// `sessions` idle sessions that the handle may use.
+async fn open_sessions(db: &claviger::Handle<Pool>, sessions: usize) {
+    let mut held = Vec::new();
+    for _ in 0..sessions {
+        held.push(db.acquire().await.expect("a session"));
+    }
+    drop(held);
+    eventually("they are idle", || db.current().num_idle() == sessions).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_05_a_thousand_refused_callers_are_one_fetch() {
+    let stage = Stage::new().await;
+    let db = stage.pool(10).await;
+    open_sessions(&db, 3).await;
+    // Unannounced, but the store has it by the time it is asked.
+    let next = stage.store.rotate();
+    stage.set_password(&next).await;
+    let (served, errors) = thousand(&db).await;
+    assert_eq!((served, errors.len()), (1_000, 0));
+    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count(), 1);
+    assert_eq!(stage.store.calls().len(), 2);
+    let refused = stage.refused_log_ins();
+    assert!((1..=13).contains(&refused), "{refused} bad log-ins");
+    assert_eq!(db.generation(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_05_a_few_live_sessions_carry_everyone_while_the_store_is_down() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    open_sessions(&db, 3).await;
+    stage.set_password("nobody knows this one").await;
+    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    let (served, errors) = thousand(&db).await;
+    assert!(served >= 950, "{served} of 1,000 were served, {errors:?}");
+    let refused = stage.refused_log_ins();
+    assert!((1..=13).contains(&refused), "{refused} bad log-ins");
+    assert!(stage.store.calls().len() <= 1 + 3, "the start and the bucket");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_05_with_nothing_to_hope_for_the_original_refusal_comes_at_once() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(800));
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    stage.set_password("nobody knows this one").await;
+    stage.terminate_sessions().await;
+    // The one attempt fails; the next one comes after a second, which is later than these callers wait.
+    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    let began = Instant::now();
+    let (served, errors) = thousand(&db).await;
+    assert!(began.elapsed() < Duration::from_millis(800), "not at once but after {:?}", began.elapsed());
+    assert_eq!(served, 0);
+    let refusals =
+        errors.iter().filter(|error| error.as_database_error().and_then(|error| error.code()).as_deref() == Some(Stage::REFUSED)).count();
+    let interrupted = errors.iter().filter(|error| matches!(error, sqlx::Error::Io(_))).count();
+    assert_eq!(refusals + interrupted, 1_000, "{:?}", errors.iter().find(|error| error.as_database_error().is_none()));
+    assert!(refusals > 900);
+
+    assert!(errors.iter().filter_map(|error| error.as_database_error()).all(|error| error.message() == Stage::REFUSAL));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
+    let stage = Stage::new().await;
+    let db = stage.pool(4).await;
+    stage.set_password("password-2").await;
+    stage.terminate_sessions().await;
+    // The first answer is an error; the second, a second later, is the new password. Callers wait five seconds.
+    stage.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    stage.store.rotate();
+    let (served, errors) = thousand(&db).await;
+    let other = errors.iter().filter(|error| !matches!(error, sqlx::Error::Io(_))).collect::<Vec<_>>();
+    assert!(other.is_empty(), "{other:?}");
+    assert!(served > 900);
+    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count(), 2);
+}

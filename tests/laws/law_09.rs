@@ -1,0 +1,115 @@
+//! Law 9: the old generation is gone before its lease is released; over all pools; an abandoned drain is still counted.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::{Event, Revision};
+use claviger_stage::eventually;
+use claviger_testkit::{Lab, ScriptedProvider};
+
+use super::Stage;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_09_released_when_the_last_of_two_pools_has_drained() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let reader = stage.supervisor.pool("reader", &login, stage.pools(2)).await.expect("proved");
+    let writer = stage.supervisor.pool("writer", &login, stage.pools(2)).await.expect("proved");
+    let held = writer.begin().await.expect("a transaction");
+    sqlx::query("SELECT 1").execute(&reader).await.expect("it serves");
+    stage.rotate_announced().await;
+    eventually("both pools serve the next lease", || reader.generation() == 2 && writer.generation() == 2).await;
+    eventually("the reader has drained", || reader.status().is_some_and(|status| status.draining.is_empty())).await;
+    let draining = writer.status().expect("supervised").draining;
+    assert_eq!((draining[0].generation, draining[0].sessions), (1, 1), "the hazard: a session of the old lease is open");
+    assert_eq!(stage.store.released(), [], "not under a live session");
+    held.commit().await.expect("it commits");
+    eventually("the old lease is released", || stage.store.released() == [Revision::new("1")]).await;
+    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(stage.store.released(), [Revision::new("1"), Revision::new("2")], "each once");
+    assert_eq!(stage.store.closed(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
+    let mut stage = Stage::with(ScriptedProvider::new()).await;
+    let builder = claviger::Supervisor::builder().drain_deadline(Duration::from_millis(200));
+    stage.supervisor = Lab::with(builder).expect("right").supervisor;
+    let mut events = stage.supervisor.events();
+    let db = stage.pool(2).await;
+    let mut held = db.begin().await.expect("a transaction");
+    stage.rotate_announced().await;
+    let abandoned = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            if let Some(Event::DrainAbandoned { generation, sessions, .. }) = events.next().await {
+                return (generation, sessions);
+            }
+        }
+    })
+    .await
+    .expect("it is reported");
+    assert_eq!(abandoned, (1, 1));
+    let draining = db.status().expect("supervised").draining;
+    assert!(draining[0].abandoned, "still counted");
+    assert_eq!(stage.store.released(), []);
+    sqlx::query("SELECT 1").execute(&mut *held).await.expect("nothing was cut");
+    held.commit().await.expect("it commits");
+    eventually("released when its last session returned", || stage.store.released() == [Revision::new("1")]).await;
+    assert!(db.status().expect("supervised").draining.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_session() {
+    let mut stage = Stage::with(ScriptedProvider::new()).await;
+    let builder = claviger::Supervisor::builder().drain_deadline(Duration::from_millis(200));
+    stage.supervisor = Lab::with(builder).expect("right").supervisor;
+    let db = stage.pool(2).await;
+    let held = db.begin().await.expect("a transaction");
+    stage.supervisor.remove_pool("orders").await.expect("it goes");
+    let error = stage.supervisor.remove_provider("login").await.expect_err("a session of its is open");
+    assert!(error.to_string().contains("orders"), "{error}");
+    assert_eq!(stage.store.released(), []);
+    held.commit().await.expect("it commits");
+    let mut removed = stage.supervisor.remove_provider("login").await;
+    while removed.is_err() {
+        tokio::task::yield_now().await;
+        removed = stage.supervisor.remove_provider("login").await;
+    }
+    assert_eq!(stage.store.released(), [Revision::new("1")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
+    use claviger::Sessions;
+    let store =
+        ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(20)).refresh_after(Duration::from_secs(1));
+    let stage = Stage::with(store).await;
+    let db = stage.pool(2).await;
+    // Renewed as the machine's clock goes on: its first death has passed when it is replaced.
+    for _ in 0..3 {
+        stage.clock.jump(Duration::from_secs(10));
+        let calls = stage.store.calls().len();
+        eventually("it was renewed", || stage.store.calls().len() > calls + 1).await;
+    }
+    assert!(db.status().expect("supervised").serving, "it lives by its renewals");
+    let held = db.begin().await.expect("a transaction");
+    stage.rotate_announced().await;
+    eventually("the next generation is served", || db.generation() == 2).await;
+    let draining = db.status().expect("supervised").draining;
+    assert!(draining.len() == 1 && !draining[0].abandoned, "its sessions have until the later death: {draining:?}");
+    held.commit().await.expect("it commits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_09_at_shutdown_releases_happen_even_under_an_abandoned_drain() {
+    let stage = Stage::new().await;
+    let db = stage.pool(2).await;
+    let held = db.begin().await.expect("a transaction");
+    let report = stage.supervisor.shutdown(Duration::from_secs(1)).await;
+    assert!(!report.clean);
+    assert_eq!((report.abandoned.len(), report.abandoned[0].sessions), (1, 1));
+    assert_eq!(stage.store.released(), [Revision::new("1")]);
+    assert_eq!(stage.store.closed(), 1);
+    drop(held);
+}
