@@ -6,7 +6,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
@@ -99,7 +99,7 @@ impl Guardian {
 
     /// Runs a program to its end; its output is the error's text when it fails.
     pub(crate) fn run(&mut self, program: &Path, arguments: &[&OsStr]) -> io::Result<()> {
-        self.command_line(program, arguments)?;
+        self.command_line([program.as_os_str()].into_iter().chain(arguments.iter().copied()))?;
         self.request("run").map(drop).map_err(|status| {
             let output = fs::read(self.folder.join("run.log")).unwrap_or_default();
             let output = String::from_utf8_lossy(&output);
@@ -107,9 +107,9 @@ impl Guardian {
         })
     }
 
-    /// Starts the server and answers its process id.
-    pub(crate) fn serve(&mut self, program: &Path, arguments: &[&OsStr]) -> io::Result<u32> {
-        self.command_line(program, arguments)?;
+    /// Starts the server, by a program and its arguments, and answers its process id.
+    pub(crate) fn serve(&mut self, command: &[OsString]) -> io::Result<u32> {
+        self.command_line(command.iter().map(OsString::as_os_str))?;
         let answer = self.request("serve")?;
         let pid = answer.parse().map_err(|_| io::Error::other(format!("not a process id: {answer:?}")))?;
         self.server = Some(pid);
@@ -143,9 +143,9 @@ impl Guardian {
         Ok(())
     }
 
-    fn command_line(&mut self, program: &Path, arguments: &[&OsStr]) -> io::Result<()> {
+    fn command_line<'a>(&mut self, words: impl Iterator<Item = &'a OsStr>) -> io::Result<()> {
         let mut lines = Vec::new();
-        for argument in [program.as_os_str()].iter().chain(arguments) {
+        for argument in words {
             if argument.as_bytes().contains(&b'\n') {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a line break in the argument {argument:?}")));
             }
@@ -206,7 +206,7 @@ fn gone() -> io::Error {
 
 /// Sixteen hexadecimal digits that no other process or call comes up with; std seeds each
 /// `RandomState` of a process from the system's random numbers.
-fn nonce() -> String {
+pub(crate) fn nonce() -> String {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
     format!("{:016x}", hasher.finish())

@@ -40,7 +40,7 @@
 //!
 //! # Features
 //!
-//! `tls` (default) adds `Builder::tls`. Without it the crate
+//! `tls` (default) adds `Builder::tls` and `Builder::tokens`. Without it the crate
 //! depends on std alone and compiles in a second or two.
 
 #[cfg(not(unix))]
@@ -48,11 +48,17 @@ compile_error!("claviger-servers needs a Unix: it works with signals, users and 
 
 mod account;
 mod deadline;
+mod error;
 mod guardian;
 mod install;
+mod ports;
 pub mod postgres;
 mod programs;
+mod text_log;
+mod tokens;
 
+pub use error::StartError;
 pub use install::{InstallError, install};
-pub use postgres::{Log, Postgres, SqlError, StartError};
+pub use postgres::{Log, Postgres, SqlError};
 pub use programs::{NotInstalled, Programs, Server, find_postgres};
+pub use tokens::{TokenCheck, TokenChecks};

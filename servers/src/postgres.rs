@@ -2,7 +2,6 @@
 
 mod builder;
 mod config;
-mod error;
 mod faults;
 mod launch;
 mod log;
@@ -13,15 +12,14 @@ mod tls;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::error::StartError;
 use crate::guardian::Guardian;
+use crate::ports::HOST;
+use crate::tokens::{Module, TokenChecks};
 
 pub use builder::Builder;
-pub use error::StartError;
 pub use log::Log;
 pub use sql::{SqlError, quote_identifier, quote_literal};
-
-/// The only address that the server listens on: nothing outside reaches it.
-const HOST: &str = "127.0.0.1";
 
 /// The role that `initdb` creates.
 const SUPERUSER: &str = "postgres";
@@ -29,7 +27,8 @@ const SUPERUSER: &str = "postgres";
 /// A running PostgreSQL server with a data folder of its own.
 ///
 /// Clients log in over TCP at [`host`](Self::host) and [`port`](Self::port) with
-/// SCRAM-SHA-256. The superuser is let in over the socket only, without a password, and
+/// SCRAM-SHA-256, or with a token where the server is to check such
+/// ([`Builder::tokens`](Builder)). The superuser is let in over the socket only, without a password, and
 /// the socket lies in a folder that nobody else may enter.
 ///
 /// Dropping it stops the server and waits until nothing is left of it, which takes some
@@ -43,6 +42,8 @@ pub struct Postgres {
     port: u16,
     log: Log,
     authorities: Option<Authorities>,
+    tokens: Option<Module>,
+    token_checks: TokenChecks,
 }
 
 /// The certificate authority that signed the server's certificate, and one that did not.
@@ -113,6 +114,12 @@ impl Postgres {
     /// What the server has written to its log.
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// What the server found in the tokens with which clients came, and the ways to make it
+    /// refuse them. Each of its methods fails for a server without [`Builder::tokens`].
+    pub fn token_checks(&self) -> &TokenChecks {
+        &self.token_checks
     }
 
     fn guardian(&self) -> MutexGuard<'_, Guardian> {

@@ -1,5 +1,6 @@
 //! Which servers there are, and where their programs lie on this machine.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
 use std::fmt;
@@ -14,16 +15,20 @@ use std::process::{Command, Stdio};
 pub enum Server {
     /// PostgreSQL 14 or newer: older ones do not log who was let in.
     PostgreSql,
+    /// What a database needs to check tokens: a C compiler for the PAM module. libpam itself
+    /// comes with the database.
+    Pam,
 }
 
 impl Server {
     /// Every server that this crate knows.
-    pub const ALL: &'static [Self] = &[Self::PostgreSql];
+    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::Pam];
 
     /// The name as its makers write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::PostgreSql => "PostgreSQL",
+            Self::Pam => "a C compiler for the PAM module",
         }
     }
 
@@ -31,6 +36,7 @@ impl Server {
     pub fn tag(self) -> &'static str {
         match self {
             Self::PostgreSql => "postgresql",
+            Self::Pam => "pam",
         }
     }
 
@@ -38,6 +44,7 @@ impl Server {
     pub fn debian_packages(self) -> &'static [&'static str] {
         match self {
             Self::PostgreSql => &["postgresql"],
+            Self::Pam => &["gcc", "libc6-dev", "libpam0g"],
         }
     }
 
@@ -50,6 +57,7 @@ impl Server {
     pub fn variable(self) -> &'static str {
         match self {
             Self::PostgreSql => "CLAVIGER_POSTGRES_BIN",
+            Self::Pam => "CLAVIGER_CC_BIN",
         }
     }
 
@@ -62,6 +70,7 @@ impl Server {
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::PostgreSql => &["postgres", "initdb"],
+            Self::Pam => &["cc"],
         }
     }
 }
@@ -84,19 +93,23 @@ pub fn find_postgres() -> Option<PathBuf> {
 /// without any server does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Programs {
-    chosen: Option<PathBuf>,
+    chosen: BTreeMap<Server, PathBuf>,
     path: Vec<PathBuf>,
     packaged: Option<PathBuf>,
 }
 
 impl Programs {
     /// Where a user would expect it: the folder in [`Server::variable`], and if that is
-    /// unset or empty the PATH, then what `pg_config --bindir` answers, then the newest
-    /// version below `/usr/lib/postgresql`.
+    /// unset or empty the PATH, and for PostgreSQL then what `pg_config --bindir` answers,
+    /// then the newest version below `/usr/lib/postgresql`.
     pub fn from_environment() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
+        let chosen = |&server: &Server| {
+            let folder = env::var_os(server.variable()).filter(|folder| !folder.is_empty())?;
+            Some((server, PathBuf::from(folder)))
+        };
         Self {
-            chosen: env::var_os(Server::PostgreSql.variable()).filter(|folder| !folder.is_empty()).map(PathBuf::from),
+            chosen: Server::ALL.iter().filter_map(chosen).collect(),
             // An empty entry means the working directory to a shell; nobody wants the
             // server from there.
             path: env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()).collect(),
@@ -109,11 +122,11 @@ impl Programs {
         Self::default()
     }
 
-    /// Looks in this folder and nowhere else: who names a folder does not want the server
-    /// of another one when there is a slip in the name.
+    /// Looks for this server in this folder and nowhere else: who names a folder does not
+    /// want the server of another one when there is a slip in the name.
     #[must_use]
-    pub fn chosen(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.chosen = Some(folder.into());
+    pub fn chosen(mut self, server: Server, folder: impl Into<PathBuf>) -> Self {
+        self.chosen.insert(server, folder.into());
         self
     }
 
@@ -124,7 +137,7 @@ impl Programs {
         self
     }
 
-    /// Looks below this folder for `<version>/bin`, the newest version first.
+    /// Looks for PostgreSQL below this folder in `<version>/bin`, the newest version first.
     #[must_use]
     pub fn packaged(mut self, folder: impl Into<PathBuf>) -> Self {
         self.packaged = Some(folder.into());
@@ -136,11 +149,13 @@ impl Programs {
     /// # Errors
     /// [`NotInstalled`], which says how to install it, when no place holds all of them.
     pub fn find(&self, server: Server) -> Result<PathBuf, NotInstalled> {
-        let missing = NotInstalled { server, chosen: self.chosen.clone() };
-        if let Some(folder) = &self.chosen {
+        let missing = NotInstalled { server, chosen: self.chosen.get(&server).cloned() };
+        if let Some(folder) = &missing.chosen {
             return whole(folder, server).ok_or(missing);
         }
-        self.in_path(server).or_else(|| self.by_pg_config(server)).or_else(|| self.newest_packaged(server)).ok_or(missing)
+        let packaged =
+            || if server == Server::PostgreSql { self.by_pg_config(server).or_else(|| self.newest_packaged(server)) } else { None };
+        self.in_path(server).or_else(packaged).ok_or(missing)
     }
 
     fn in_path(&self, server: Server) -> Option<PathBuf> {

@@ -90,9 +90,9 @@ fn a_chosen_folder_is_the_only_one() {
     let chosen = server_in(&root.join("chosen"));
     let other = server_in(&root.join("other"));
     let programs = Programs::nowhere().path([other]);
-    assert_eq!(find(&programs.clone().chosen(&chosen)), Ok(chosen));
+    assert_eq!(find(&programs.clone().chosen(Server::PostgreSql, &chosen)), Ok(chosen));
 
-    let error = find(&programs.chosen(root.join("slip"))).unwrap_err();
+    let error = find(&programs.chosen(Server::PostgreSql, root.join("slip"))).unwrap_err();
     assert!(error.to_string().contains("CLAVIGER_POSTGRES_BIN"), "{error}");
     assert!(error.to_string().contains("slip"), "{error}");
 }

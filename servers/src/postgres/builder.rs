@@ -6,16 +6,14 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::error::{StartError, io};
-use super::launch::{free_port, launch};
+use super::launch::launch;
 use super::{Authorities, Log, Postgres, SUPERUSER, config};
 use crate::account::Account;
+use crate::error::{StartError, io};
 use crate::guardian::{Guardian, Signal};
+use crate::ports::on_a_free_port;
 use crate::programs::{Programs, Server};
-
-/// How often another port is tried when somebody takes the chosen one before the server
-/// does.
-const PORTS_TO_TRY: u32 = 10;
+use crate::tokens::{Module, TokenChecks};
 
 /// A PostgreSQL server to be started.
 ///
@@ -30,6 +28,7 @@ pub struct Builder {
     access: Vec<String>,
     #[cfg(feature = "tls")]
     tls: bool,
+    tokens: bool,
 }
 
 impl Builder {
@@ -40,6 +39,18 @@ impl Builder {
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// Lets roles log in with IAM tokens, as RDS does: those that
+    /// [`Postgres::create_token_role`] creates, over TLS alone, which this call turns on,
+    /// and with a token that PAM finds to be good, see [`Postgres::token_checks`]. What it
+    /// finds bad is refused with 28000 `PAM authentication failed for user`.
+    ///
+    /// The server needs a C compiler then ([`Server::Pam`]), and starts some 0.2 s later.
+    #[cfg(feature = "tls")]
+    pub fn tokens(mut self) -> Self {
+        self.tokens = true;
+        self.tls()
     }
 
     /// A line of `postgresql.conf`: the name is taken as it is, the value is quoted. It wins
@@ -72,10 +83,8 @@ impl Builder {
     /// that does not come up within 30 s, or ends at once, is an error with the end of its
     /// log. Whatever fails, nothing is left behind.
     pub fn start(self) -> Result<Postgres, StartError> {
-        let programs = match &self.programs {
-            Some(programs) => programs.find(Server::PostgreSql),
-            None => Programs::from_environment().find(Server::PostgreSql),
-        }?;
+        let places = self.programs.clone().unwrap_or_else(Programs::from_environment);
+        let programs = places.find(Server::PostgreSql)?;
         let account = Account::to_drop_to().map_err(io("choose a user for the server"))?;
         let mut guardian = Guardian::start(account, Signal::Quit).map_err(io("start the server's guardian process"))?;
         let folder = guardian.folder().to_owned();
@@ -85,19 +94,20 @@ impl Builder {
         let authorities = self.authorities(&folder, account)?;
         let settings = config::settings(&folder, authorities.is_some(), &self.settings);
         append(&data.join("postgresql.conf"), &settings).map_err(io("write the server's settings"))?;
-        let access = config::access(&self.access, authorities.is_some());
+        let access = config::access(&self.access, authorities.is_some(), self.tokens);
         fs::write(data.join("pg_hba.conf"), access).map_err(io("write the server's settings"))?;
 
-        let mut tries = PORTS_TO_TRY;
-        let port = loop {
-            let port = free_port()?;
-            match launch(&mut guardian, &programs, port) {
-                Ok(()) => break port,
-                Err(StartError::PortTaken { .. }) if tries > 1 => tries -= 1,
-                Err(error) => return Err(error),
-            }
-        };
-        Ok(Postgres { log: Log::of(guardian.server_log()), guardian: Mutex::new(guardian), programs, folder, port, authorities })
+        let tokens = if self.tokens { Some(Module::build(&mut guardian, account, &places)?) } else { None };
+        let port = on_a_free_port(|port| launch(&mut guardian, &programs, tokens.as_ref(), port))?;
+        let log = Log::of(guardian.server_log());
+        let token_checks = TokenChecks::of(&folder);
+        let server = Postgres { guardian: Mutex::new(guardian), programs, folder, port, log, authorities, tokens, token_checks };
+        if self.tokens {
+            server
+                .create_token_group()
+                .map_err(|error| io("create the role of those who log in with a token")(std::io::Error::other(error)))?;
+        }
+        Ok(server)
     }
 
     #[cfg(feature = "tls")]

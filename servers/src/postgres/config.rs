@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{HOST, SUPERUSER};
+use crate::tokens::{ROLE, SERVICE};
 
 /// The files of a server that speaks TLS, in its folder.
 pub(super) const CERTIFICATE_FILE: &str = "server.pem";
@@ -55,11 +56,16 @@ fn setting(name: &str, value: &str) -> String {
 }
 
 /// The whole of `pg_hba.conf`; of the lines that fit a client the first one counts.
-pub(super) fn access(own: &[String], tls: bool) -> String {
+pub(super) fn access(own: &[String], tls: bool, tokens: bool) -> String {
     let mut lines = format!("local all {SUPERUSER} trust\n");
     for line in own {
         lines.push_str(line);
         lines.push('\n');
+    }
+    if tokens {
+        // As on RDS: who may come with a token may not come without TLS, nor with a password.
+        lines.push_str(&format!("hostssl all +{ROLE} {HOST}/32 pam pamservice={SERVICE}\n"));
+        lines.push_str(&format!("host all +{ROLE} {HOST}/32 reject\n"));
     }
     lines.push_str("local all all scram-sha-256\n");
     if tls {
@@ -83,13 +89,15 @@ mod tests {
         let settings = settings(Path::new("/tmp/claviger-x"), false, &[("fsync".into(), "on".into())]);
         assert!(settings.ends_with("fsync = 'on'\n"));
         assert!(settings.contains("unix_socket_directories = '\"/tmp/claviger-x\"'\n"));
-        let access = access(&["host all eve 127.0.0.1/32 reject".into()], true);
+        let access = access(&["host all eve 127.0.0.1/32 reject".into()], true, true);
         let lines: Vec<&str> = access.lines().collect();
         assert_eq!(
             lines,
             [
                 "local all postgres trust",
                 "host all eve 127.0.0.1/32 reject",
+                "hostssl all +rds_iam 127.0.0.1/32 pam pamservice=rds_iam",
+                "host all +rds_iam 127.0.0.1/32 reject",
                 "local all all scram-sha-256",
                 "hostssl all all 127.0.0.1/32 scram-sha-256",
                 "host all all 127.0.0.1/32 scram-sha-256",

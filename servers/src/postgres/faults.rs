@@ -66,11 +66,11 @@ impl Postgres {
     /// somebody else has listened on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
-        let failed = super::error::io("talk to the server's guardian process");
+        let failed = crate::error::io("talk to the server's guardian process");
         guardian.stop(Signal::Quit, AT_ONCE).map_err(failed)?;
         let deadline = Deadline::after(PORT_PATIENCE);
         loop {
-            match launch(&mut guardian, &self.programs, self.port) {
+            match launch(&mut guardian, &self.programs, self.tokens.as_ref(), self.port) {
                 Err(StartError::PortTaken { .. }) if !deadline.has_passed() => {
                     thread::sleep(PAUSE);
                 }

@@ -1,10 +1,12 @@
 //! The server's log as an oracle: who was let in, who was not.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const REFUSED: &str = "FATAL:  password authentication failed for user ";
+use crate::text_log::TextLog;
+
+/// Of passwords, and of tokens, which PAM checks.
+const REFUSED: [&str; 2] = ["FATAL:  password authentication failed for user ", "FATAL:  PAM authentication failed for user "];
 /// With the word `identity`: servers from version 16 on also write such a line for the
 /// superuser who comes in without authentication.
 const AUTHENTICATED: &str = "connection authenticated: identity=";
@@ -17,14 +19,11 @@ const AUTHENTICATED: &str = "connection authenticated: identity=";
 ///
 /// Each method fails when the log cannot be read: a count of zero always means none.
 #[derive(Clone, Debug)]
-pub struct Log {
-    file: PathBuf,
-    skip: usize,
-}
+pub struct Log(TextLog);
 
 impl Log {
     pub(super) fn of(file: PathBuf) -> Self {
-        Self { file, skip: 0 }
+        Self(TextLog::of(file))
     }
 
     /// The same log without what is in it already, to count what one step of a test
@@ -33,12 +32,12 @@ impl Log {
     /// # Errors
     /// When the log cannot be read.
     pub fn from_now(&self) -> io::Result<Self> {
-        Ok(Self { file: self.file.clone(), skip: self.whole_lines()?.len() })
+        self.0.since_now().map(Self)
     }
 
     /// The file. It goes away with the server.
     pub fn file(&self) -> &Path {
-        &self.file
+        self.0.file()
     }
 
     /// How many lines contain this text.
@@ -46,24 +45,26 @@ impl Log {
     /// # Errors
     /// When the log cannot be read.
     pub fn count(&self, needle: &str) -> io::Result<usize> {
-        Ok(self.text()?.lines().filter(|line| line.contains(needle)).count())
+        self.0.count(needle)
     }
 
-    /// How many log-ins were refused for their password, or for lack of such a user.
+    /// How many log-ins were refused for their password or token, or for lack of such a
+    /// user.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn refused_logins(&self) -> io::Result<usize> {
-        self.count(REFUSED)
+        let text = self.0.text()?;
+        Ok(REFUSED.iter().map(|refused| text.matches(refused).count()).sum())
     }
 
-    /// How many log-ins of this user were refused for the password.
+    /// How many log-ins of this user were refused for the password or token.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn refused_logins_of(&self, user: &str) -> io::Result<usize> {
-        let line = format!("{REFUSED}\"{}\"\n", as_logged(user));
-        Ok(self.text()?.matches(&line).count())
+        let text = self.0.text()?;
+        Ok(REFUSED.iter().map(|refused| text.matches(&format!("{refused}\"{}\"\n", as_logged(user))).count()).sum())
     }
 
     /// How many log-ins were let in after authentication. The superuser's own over the
@@ -75,40 +76,20 @@ impl Log {
         self.count(AUTHENTICATED)
     }
 
-    /// How many log-ins of this user were let in after authentication by password.
+    /// How many log-ins of this user were let in after authentication by password or
+    /// token.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn authenticated_logins_of(&self, user: &str) -> io::Result<usize> {
         let start = format!("{AUTHENTICATED}\"{}\" method=", as_logged(user));
-        Ok(self.text()?.matches(&start).count())
+        Ok(self.0.text()?.matches(&start).count())
     }
 
     /// The last lines, for the message of a test that fails. What hinders reading them
     /// becomes the text.
     pub fn tail(&self, lines: usize) -> String {
-        match self.text() {
-            Ok(text) => {
-                let all: Vec<&str> = text.lines().collect();
-                all[all.len().saturating_sub(lines)..].join("\n")
-            }
-            Err(error) => format!("{}: {error}", self.file.display()),
-        }
-    }
-
-    fn text(&self) -> io::Result<String> {
-        let bytes = self.whole_lines()?;
-        let new = bytes.get(self.skip..).unwrap_or_default();
-        // PostgreSQL logs the bytes of names as they came.
-        Ok(String::from_utf8_lossy(new).into_owned())
-    }
-
-    /// What has been written, up to the last line break.
-    fn whole_lines(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = fs::read(&self.file)?;
-        let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-        bytes.truncate(end);
-        Ok(bytes)
+        self.0.tail(lines)
     }
 }
 
@@ -150,31 +131,14 @@ mod tests {
         let (_folder, mut file, log) = log();
         for name in ["app", "app2", "my app", "a \"b\"", "a\n\tpp"] {
             writeln!(file, "FATAL:  password authentication failed for user \"{name}\"").unwrap();
+            writeln!(file, "FATAL:  PAM authentication failed for user \"{name}\"").unwrap();
             writeln!(file, "LOG:  connection authenticated: identity=\"{name}\" method=md5 (x:1)").unwrap();
         }
         for name in ["app", "app2", "my app", "a \"b\"", "a\npp"] {
-            assert_eq!(log.refused_logins_of(name).unwrap(), 1, "{name}");
+            assert_eq!(log.refused_logins_of(name).unwrap(), 2, "{name}");
             assert_eq!(log.authenticated_logins_of(name).unwrap(), 1, "{name}");
         }
-        assert_eq!(log.refused_logins().unwrap(), 5);
+        assert_eq!(log.refused_logins().unwrap(), 10);
         assert_eq!(log.authenticated_logins().unwrap(), 5);
-    }
-
-    #[test]
-    fn the_tail_is_at_most_what_there_is() {
-        let (_folder, mut file, log) = log();
-        write!(file, "one\ntwo\nthree\nfou").unwrap();
-        assert_eq!(log.tail(2), "two\nthree");
-        assert_eq!(log.tail(9), "one\ntwo\nthree");
-    }
-
-    #[test]
-    fn a_log_that_is_gone_is_an_error_and_not_a_zero() {
-        let (folder, mut file, log) = log();
-        writeln!(file, "one").unwrap();
-        let since = log.from_now().unwrap();
-        drop(folder);
-        since.refused_logins().unwrap_err();
-        log.count("one").unwrap_err();
     }
 }

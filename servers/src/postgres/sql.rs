@@ -6,9 +6,10 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use super::error::with_causes;
 use super::{Postgres, SUPERUSER};
+use crate::error::with_causes;
 use crate::guardian::without_postgres_variables;
+use crate::tokens::ROLE;
 
 /// How long `psql` waits for the server to let it in, so that a stalled server does not
 /// hang the test.
@@ -78,6 +79,20 @@ impl Postgres {
     /// As [`sql`](Self::sql).
     pub fn create_role(&self, user: &str, password: &str) -> Result<(), SqlError> {
         self.sql(&format!("CREATE ROLE {} LOGIN PASSWORD {}", quote_identifier(user), quote_literal(password))).map(drop)
+    }
+
+    /// Creates a role that may log in with IAM tokens, and with nothing else: a member of
+    /// `rds_iam`, as on RDS.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql); always for a server without `Builder::tokens`, which has no
+    /// such role.
+    pub fn create_token_role(&self, user: &str) -> Result<(), SqlError> {
+        self.sql(&format!("CREATE ROLE {} LOGIN IN ROLE {ROLE}", quote_identifier(user))).map(drop)
+    }
+
+    pub(super) fn create_token_group(&self) -> Result<(), SqlError> {
+        self.sql(&format!("CREATE ROLE {ROLE}")).map(drop)
     }
 
     /// Changes a role's password. Open sessions go on.

@@ -8,9 +8,9 @@ use std::path::Path;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use super::config::{CERTIFICATE_FILE, KEY_FILE};
-use super::error::io;
 use super::{Authorities, HOST, StartError};
 use crate::account::Account;
+use crate::error::io;
 
 /// Makes them all and writes them to the server's folder. The authorities' keys are not
 /// written anywhere: nobody else can sign by them.

@@ -13,7 +13,7 @@ use crate::programs::NotInstalled;
 /// test shows when it unwraps.
 #[non_exhaustive]
 pub enum StartError {
-    /// PostgreSQL is not on this machine; the message says how to install it.
+    /// The server is not on this machine; the message says how to install it.
     NotInstalled(NotInstalled),
     /// A file could not be written or a program could not be run.
     Io {
@@ -83,7 +83,7 @@ impl From<NotInstalled> for StartError {
 }
 
 /// The message and those of its causes, on one line where they are.
-pub(super) fn with_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn with_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{error}")?;
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -94,6 +94,6 @@ pub(super) fn with_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt:
 }
 
 /// Says what an I/O error was met at.
-pub(super) fn io(purpose: &'static str) -> impl FnOnce(io::Error) -> StartError {
+pub(crate) fn io(purpose: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Io { purpose, source }
 }

@@ -1,0 +1,99 @@
+//! The PAM module: building it, and the server's environment that makes it count.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use super::{CHECKS, DEAD};
+use crate::account::Account;
+use crate::error::{StartError, io};
+use crate::guardian::Guardian;
+use crate::programs::{Programs, Server};
+
+/// The PAM service that servers ask.
+pub(crate) const SERVICE: &str = "rds_iam";
+
+/// The folder of it all, in the server's own.
+pub(super) const FOLDER: &str = "tokens";
+
+const SOURCE: &str = include_str!("pam.c");
+const ENV: &str = "/usr/bin/env";
+
+/// A module that has been built into a server's folder.
+#[derive(Debug)]
+pub(crate) struct Module {
+    folder: PathBuf,
+    library: PathBuf,
+}
+
+impl Module {
+    /// Builds it with the system's C compiler, which takes a tenth of a second. The
+    /// guardian does it, so that a test that is killed meanwhile leaves nothing of it.
+    pub(crate) fn build(guardian: &mut Guardian, account: Option<Account>, programs: &Programs) -> Result<Self, StartError> {
+        let compiler = programs.find(Server::Pam)?.join("cc");
+        let folder = guardian.folder().join(FOLDER);
+        let source = folder.join("pam.c");
+        let library = folder.join("claviger_tokens.so");
+        let failed = || io("write the PAM module");
+        if folder.as_os_str().as_bytes().iter().any(|byte| byte.is_ascii_whitespace() || *byte == b':') {
+            // LD_PRELOAD is a list, and knows no quotes.
+            let error = format!("{}: the path must be without white space and colons; set TMPDIR to such a folder", folder.display());
+            return Err(failed()(io::Error::new(io::ErrorKind::InvalidInput, error)));
+        }
+        for folder in [&folder, &folder.join(DEAD)] {
+            fs::create_dir(folder).and_then(|()| give(folder, account)).map_err(failed())?;
+        }
+        let service = format!("auth required {0}\naccount required {0}\n", library.display());
+        for (name, text) in [(&source, SOURCE), (&folder.join(SERVICE), &service), (&folder.join(CHECKS), "")] {
+            write(name, text).and_then(|()| give(name, account)).map_err(failed())?;
+        }
+        // Whatever a compiler that is killed leaves behind goes away with the folder.
+        let scratch = variable("TMPDIR", &folder);
+        let arguments: [&OsStr; 9] = [
+            &scratch,
+            compiler.as_os_str(),
+            "-shared".as_ref(),
+            "-fPIC".as_ref(),
+            "-O1".as_ref(),
+            "-o".as_ref(),
+            library.as_os_str(),
+            source.as_os_str(),
+            // By the name that is there without libpam's development package.
+            "-l:libpam.so.0".as_ref(),
+        ];
+        let built = guardian.run(Path::new(ENV), &arguments);
+        built.map_err(io("build the PAM module with `cc` (on Debian and Ubuntu it takes the packages gcc, libc6-dev and libpam0g)"))?;
+        Ok(Self { folder, library })
+    }
+
+    /// The command line by which a server runs with the module; the process id stays that of
+    /// the server.
+    pub(crate) fn around(&self, server: Vec<OsString>) -> Vec<OsString> {
+        let environment = [variable("LD_PRELOAD", &self.library), variable("CLAVIGER_TOKENS", &self.folder)];
+        [ENV.into()].into_iter().chain(environment).chain(server).collect()
+    }
+}
+
+fn variable(name: &str, value: &Path) -> OsString {
+    let mut variable = OsString::from(name);
+    variable.push("=");
+    variable.push(value);
+    variable
+}
+
+/// Writes a file that the server can read, whatever the umask.
+pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
+    let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    open.write_all(text.as_bytes())?;
+    open.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+fn give(file: &Path, account: Option<Account>) -> io::Result<()> {
+    match account {
+        Some(Account { uid, gid }) => chown(file, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,233 @@
+//! needs: postgresql, pam
+//!
+//! Tokens that PostgreSQL checks as RDS does.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/token.rs"]
+mod token;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use claviger_servers::{Postgres, Programs, Server, StartError};
+use client::{answer, log_in};
+use token::{Token, ago, credential, date, now};
+
+fn server() -> Postgres {
+    let server = Postgres::builder().tokens().start().unwrap();
+    server.create_token_role("app").unwrap();
+    server
+}
+
+/// Logs in over verified TLS.
+fn sign_in(server: &Postgres, user: &str, token: &str) -> Result<String, String> {
+    let tls = format!("sslmode=verify-full sslrootcert='{}'", server.ca_file().unwrap().display());
+    answer(&log_in(server, user, token, &tls))
+}
+
+#[test]
+fn a_good_token_lets_in_and_its_check_is_noted_without_it() {
+    let server = server();
+    let before = now();
+    let token = Token::of("app", ago(60)).text();
+    assert!(token.len() > 1_500);
+    assert_eq!(sign_in(&server, "app", &token), Ok("app".to_owned()));
+
+    let checks = server.token_checks();
+    let [check] = checks.entries().unwrap().try_into().unwrap();
+    assert!(check.accepted && check.reason.is_empty(), "{check:?}");
+    assert_eq!((check.user.as_str(), check.length, check.access_key.as_str()), ("app", token.len(), "ASIAEXAMPLE"));
+    assert_eq!(check.expires, Duration::from_secs(900));
+    assert!(check.age >= Duration::from_secs(60) && check.age < Duration::from_secs(90), "{check:?}");
+    assert!(check.at + Duration::from_millis(1) >= before && check.at <= now(), "{check:?}");
+    assert_eq!((checks.accepted().unwrap(), checks.refused().unwrap()), (1, 0));
+    assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 1);
+    assert_eq!(server.log().count("method=pam").unwrap(), 1);
+
+    for file in [server.log().file().to_owned(), server.socket_dir().join("tokens/checks")] {
+        let text = fs::read_to_string(file).unwrap();
+        assert!(!text.contains("IQoJb3JpZ2lu") && !text.contains("0123456789abcdef"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
+    let server = server();
+    let signed = ago(60);
+    let good = Token::of("app", signed);
+    let day = date(signed);
+    let cases = [
+        ("not a token", "no-token-at-all".to_owned()),
+        ("a url", good.clone().at("https://db:5432").text()),
+        ("no port", good.clone().at("db").text()),
+        ("port 0", good.clone().at("db:0").text()),
+        ("a large port", good.clone().at("db:65536").text()),
+        ("no host", good.clone().at(":5432").text()),
+        ("bare IPv6", good.clone().at("::1:5432").text()),
+        ("another action", good.clone().with("Action", "Connect").text()),
+        ("another user", good.clone().with("DBUser", "app2").text()),
+        ("no user", good.clone().without("DBUser").text()),
+        ("a bad escape", good.clone().with("DBUser", "app%2").text()),
+        ("another algorithm", good.clone().with("X-Amz-Algorithm", "AWS4-HMAC-SHA1").text()),
+        ("no credential", good.clone().without("X-Amz-Credential").text()),
+        ("another service", good.clone().with("X-Amz-Credential", credential("ASIAEXAMPLE", &day).replace("rds-db", "rds")).text()),
+        ("another day", good.clone().with("X-Amz-Credential", credential("ASIAEXAMPLE", "20200102")).text()),
+        ("no key", good.clone().with("X-Amz-Credential", credential("", &day)).text()),
+        ("no date", good.clone().without("X-Amz-Date").text()),
+        ("an odd date", good.clone().with("X-Amz-Date", "2026-01-02T03:04:05Z").text()),
+        ("no expiry", good.clone().without("X-Amz-Expires").text()),
+        ("901 s", good.clone().with("X-Amz-Expires", "901").text()),
+        ("0 s", good.clone().with("X-Amz-Expires", "0").text()),
+        ("no signature", good.clone().without("X-Amz-Signature").text()),
+        ("half a signature", good.clone().with("X-Amz-Signature", "ab".repeat(31)).text()),
+        ("no hex", good.clone().with("X-Amz-Signature", "g".repeat(64)).text()),
+        ("twice", format!("{}&DBUser=app", good.text())),
+        ("expired", Token::of("app", ago(901)).text()),
+        ("expired early", Token::of("app", ago(3)).with("X-Amz-Expires", "2").text()),
+        ("future", Token::of("app", now() + Duration::from_secs(310)).text()),
+    ];
+    let mut reasons = Vec::new();
+    for (name, token) in &cases {
+        let since = server.token_checks().from_now().unwrap();
+        let refusal = sign_in(&server, "app", token).unwrap_err();
+        assert!(refusal.contains("PAM authentication failed for user \"app\""), "{name}: {refusal}");
+        let [check] = since.entries().unwrap().try_into().unwrap();
+        assert!(!check.accepted && !check.reason.is_empty(), "{name}: {check:?}");
+        reasons.push(format!("{name}: {}", check.reason));
+    }
+    for expected in [
+        "not a token: no host:port/? before the parameters",
+        "port 0: not exactly host:port/? before the parameters",
+        "another user: DBUser is another user",
+        "expired: the token has expired",
+        "expired early: the token has expired",
+        "future: X-Amz-Date is in the future",
+        "901 s: X-Amz-Expires is not from 1 to 900",
+        "another service: X-Amz-Credential is none for rds-db on that day",
+        "twice: a parameter that comes twice",
+    ] {
+        assert!(reasons.iter().any(|reason| reason == expected), "{expected} is not in {reasons:#?}");
+    }
+    assert_eq!(server.token_checks().refused().unwrap(), cases.len());
+    assert_eq!(server.log().refused_logins_of("app").unwrap(), cases.len());
+    assert_eq!(server.log().refused_logins().unwrap(), cases.len());
+    assert_eq!(server.log().authenticated_logins().unwrap(), 0);
+}
+
+#[test]
+fn what_is_unusual_and_right_is_let_in() {
+    let server = server();
+    let good = Token::of("app", ago(899 - 30));
+    for (name, token) in [
+        ("ipv6", good.clone().at("[::1]:5432").text()),
+        ("mixed case", good.clone().at("DB.Example.COM:1").text()),
+        ("a clock ahead", Token::of("app", now() + Duration::from_secs(280)).text()),
+        ("no session token", good.clone().without("X-Amz-Security-Token").text()),
+        ("long", good.clone().with("X-Amz-Security-Token", "x".repeat(4_000)).text()),
+        ("an unknown parameter", format!("{}&X-Amz-New=1", good.text())),
+    ] {
+        assert_eq!(sign_in(&server, "app", &token), Ok("app".to_owned()), "{name}: {:?}", server.token_checks().entries().unwrap().last());
+    }
+    for user in ["first.last+x@corp", "with a space", "größe", "100%", "a\"b'c\\d", "A&b=c"] {
+        server.create_token_role(user).unwrap();
+        assert_eq!(sign_in(&server, user, &Token::of(user, now()).text()).as_deref(), Ok(user));
+        assert_eq!(server.token_checks().entries().unwrap().last().unwrap().user, user);
+        assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
+    }
+    // What a client signs that does not encode the name: a plus reads as a space.
+    let raw = Token::of("app", now()).with("DBUser", "first.last+x@corp").text();
+    sign_in(&server, "first.last+x@corp", &raw).unwrap_err();
+}
+
+#[test]
+fn a_token_works_over_tls_alone_and_a_password_does_not_help() {
+    let server = server();
+    let token = Token::of("app", now()).text();
+    let refusal = answer(&log_in(&server, "app", &token, "sslmode=disable")).unwrap_err();
+    assert!(refusal.contains("pg_hba.conf rejects"), "{refusal}");
+    assert_eq!(server.token_checks().entries().unwrap(), []);
+
+    server.set_password("app", "right").unwrap();
+    sign_in(&server, "app", "right").unwrap_err();
+    server.create_role("other", "right").unwrap();
+    sign_in(&server, "other", "right").unwrap();
+    answer(&log_in(&server, "other", "right", "sslmode=disable")).unwrap();
+    sign_in(&server, "other", &Token::of("other", now()).text()).unwrap_err();
+    assert_eq!(server.token_checks().entries().unwrap().len(), 1);
+}
+
+#[test]
+fn everything_is_refused_for_as_long_as_that_is_wanted() {
+    let server = server();
+    let checks = server.token_checks();
+    let token = Token::of("app", now()).text();
+    checks.refuse_everything(true).unwrap();
+    checks.refuse_everything(true).unwrap();
+    sign_in(&server, "app", &token).unwrap_err();
+    let refused = checks.entries().unwrap().pop().unwrap();
+    assert_eq!((refused.reason.as_str(), refused.access_key.as_str()), ("everything is refused", "ASIAEXAMPLE"));
+    checks.refuse_everything(false).unwrap();
+    checks.refuse_everything(false).unwrap();
+    sign_in(&server, "app", &token).unwrap();
+}
+
+#[test]
+fn a_session_that_died_takes_its_tokens_along_and_those_alone() {
+    let server = server();
+    let checks = server.token_checks();
+    let signed = now();
+    let token = Token::of("app", signed);
+    let other = token.clone().with("X-Amz-Credential", credential("ASIAOTHER", &date(signed)));
+    checks.session_dies("ASIAEXAMPLE", now() + Duration::from_secs(3_600)).unwrap();
+    sign_in(&server, "app", &token.text()).unwrap();
+    checks.session_dies("ASIAEXAMPLE", now()).unwrap();
+    sign_in(&server, "app", &token.text()).unwrap_err();
+    assert_eq!(checks.entries().unwrap().last().unwrap().reason, "the session that signed it has died");
+    sign_in(&server, "app", &other.text()).unwrap();
+    checks.session_lives("ASIAEXAMPLE").unwrap();
+    checks.session_lives("ASIAEXAMPLE").unwrap();
+    sign_in(&server, "app", &token.text()).unwrap();
+    for slip in ["", "../checks", "a/b", "a b"] {
+        assert_eq!(checks.session_dies(slip, now()).unwrap_err().kind(), ErrorKind::InvalidInput, "{slip:?}");
+    }
+}
+
+#[test]
+fn the_checks_go_on_after_the_server_was_started_again() {
+    let server = server();
+    let token = Token::of("app", now()).text();
+    server.stop().unwrap();
+    server.start_again().unwrap();
+    sign_in(&server, "app", &token).unwrap();
+    assert_eq!(server.token_checks().accepted().unwrap(), 1);
+}
+
+#[test]
+fn a_server_without_tokens_has_no_checks_to_count() {
+    let server = Postgres::start().unwrap();
+    let checks = server.token_checks();
+    for error in [
+        checks.entries().map(drop),
+        checks.from_now().map(drop),
+        checks.accepted().map(drop),
+        checks.refuse_everything(true),
+        checks.refuse_everything(false),
+        checks.session_dies("A", now()),
+        checks.session_lives("A"),
+    ] {
+        let error = error.unwrap_err();
+        assert!(error.to_string().contains("builder().tokens()"), "{error}");
+    }
+    server.create_token_role("app").unwrap_err();
+}
+
+#[test]
+fn a_missing_compiler_is_an_error_with_the_line_that_installs_it() {
+    let places = Programs::from_environment().chosen(Server::Pam, "/nonexistent");
+    let error = Postgres::builder().programs(places).tokens().start().unwrap_err();
+    assert!(matches!(error, StartError::NotInstalled(_)));
+    assert!(error.to_string().contains("CLAVIGER_CC_BIN"), "{error}");
+}
