@@ -1,1 +1,14 @@
-//! Claviger's provider for RDS IAM authentication tokens.
+#![doc = include_str!("../README.md")]
+
+mod builder;
+mod host;
+mod identity;
+mod lifetime;
+mod provider;
+mod region;
+mod target;
+mod token;
+mod user;
+
+pub use builder::RdsIamBuilder;
+pub use provider::RdsIam;

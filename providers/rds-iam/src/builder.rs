@@ -1,0 +1,98 @@
+//! Settings, checked before anything is signed.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_types::SdkConfig;
+use claviger::{ProviderError, ProviderErrorKind};
+
+use crate::host::Host;
+use crate::lifetime::{LONGEST, SHORTEST};
+use crate::provider::RdsIam;
+use crate::region;
+use crate::target::Target;
+use crate::user::User;
+
+/// Makes an [`RdsIam`] whose region or lifetime is given here.
+///
+/// ```
+/// # async fn provider() -> Result<(), claviger::ProviderError> {
+/// use claviger_rds_iam::RdsIam;
+///
+/// let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+/// // Through a name of one's own the region cannot be seen.
+/// let provider = RdsIam::builder(&aws, "db.internal", 5432, "orders_app").region("eu-west-1").build()?;
+/// # drop(provider);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "call `build`"]
+pub struct RdsIamBuilder {
+    sdk: SdkConfig,
+    host: String,
+    port: u16,
+    user: String,
+    region: Option<String>,
+    lifetime: Duration,
+}
+
+impl RdsIamBuilder {
+    pub(crate) fn new(sdk: &SdkConfig, host: impl Into<String>, port: u16, user: impl Into<String>) -> Self {
+        Self { sdk: sdk.clone(), host: host.into(), port, user: user.into(), region: None, lifetime: LONGEST }
+    }
+
+    /// The region of the database, for a host whose name does not say it. Default: that of the `SdkConfig`, or of the endpoint's name. Where two of the
+    /// three are there, they must agree.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// How long a token is valid, between 3 s and 15 min, counted in whole seconds from the whole second in which it is signed. Default 15 min, which is also
+    /// what RDS grants at most: signed at 0:00.7, valid until 15:00.0, renewed at 13:00. Less is for tests: with 6 s, signed at 0:00.7, valid
+    /// until 0:06.0 and renewed 1 s before.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Checks all of it. Asks nobody.
+    ///
+    /// # Errors
+    /// `Misconfigured`, naming the argument and what would be right: a host, port or user that cannot be; regions that disagree, or none; a lifetime out
+    /// of range; an `SdkConfig` without credentials.
+    pub fn build(self) -> Result<RdsIam, ProviderError> {
+        let host = Host::parse(&self.host).map_err(|problem| misconfigured("host", &problem))?;
+        if self.port == 0 {
+            return Err(misconfigured("port", "is 0; give the database's, 5432 or 3306 by default"));
+        }
+        let user = User::parse(&self.user).map_err(|problem| misconfigured("user", &problem))?;
+        let config = self.sdk.region().map(|region| region.as_ref());
+        let region = region::agreed(self.region.as_deref(), config, region::of_endpoint(host.signed()))
+            .map_err(|problem| misconfigured("region", &problem))?;
+        if !(SHORTEST..=LONGEST).contains(&self.lifetime) {
+            return Err(misconfigured("lifetime", &format!("of {:?} cannot be; give between 3 s and 15 min", self.lifetime)));
+        }
+        let Some(chain) = self.sdk.credentials_provider() else {
+            return Err(misconfigured("SdkConfig", "has no credentials; load it by `aws_config::load_defaults`"));
+        };
+        let target = Target { host, port: self.port, region, user };
+        Ok(RdsIam::with(target, chain, self.sdk.time_source(), Duration::from_secs(self.lifetime.as_secs())))
+    }
+}
+
+impl fmt::Debug for RdsIamBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RdsIamBuilder")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .field("region", &self.region)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
+}
+
+fn misconfigured(argument: &str, problem: &str) -> ProviderError {
+    ProviderError::new(ProviderErrorKind::Misconfigured, format!("`{argument}` {problem}"))
+}

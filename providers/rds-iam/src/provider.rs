@@ -1,0 +1,195 @@
+//! The provider: when it signs, and when what is held will do.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_types::SdkConfig;
+use aws_types::sdk_config::SharedTimeSource;
+use claviger::{Expiry, FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger};
+
+use crate::builder::RdsIamBuilder;
+use crate::target::Target;
+use crate::{identity, lifetime, token};
+
+/// How often the chain is asked whether its identity is still the one that signed.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Signs RDS IAM authentication tokens for one database user, without a call to RDS.
+///
+/// - **A token** lives 15 minutes from the second in which it was signed, and no longer than the session that signed it (STS, IRSA, ECS, EC2): the lease's
+///   expiry is the earlier of the two. It is renewed at 13:00, or when two fifteenths of a shorter life are left, so that no connection opens with one older than
+///   14 minutes while renewals succeed, and none with a dead one.
+/// - **The identity** is asked of the `SdkConfig`'s chain for each signature, and once a minute besides: when the chain has another one, the token is signed anew.
+///   A chain that answers with a new session whenever it is asked is not asked besides.
+/// - **Sessions stay good** when their token dies ([`Sessions::Keep`]): pools take the next token in place.
+/// - **A refused token** that is young and whose identity is the chain's still is not signed again: what PAM or IAM refuse for a moment they take later. From
+///   half of its life on it is, for the database's clock may run ahead.
+/// - **The host** is that of the endpoint as AWS shows it; it is signed, and connected to by nobody here. Pools connect to the host in their own connect options:
+///   through a tunnel or a proxy of one's own give that one there, and the endpoint here.
+///
+/// What each kind of error means:
+///
+/// | kind | the chain of credentials |
+/// |---|---|
+/// | `Unavailable` | has none yet, could not be reached, or has a session about to end |
+/// | `TimedOut` | did not answer within 20 s |
+/// | `Throttled` | was asked for fewer requests |
+/// | `Denied` | may not assume the role |
+/// | `Misconfigured` | has settings that cannot be right; or an argument here cannot be |
+/// | `Other` | answered what cannot be understood |
+///
+/// `Denied` and `Misconfigured` end a registration at once; later what is held goes on serving to its end. No error, log line or `Debug` carries a credential.
+pub struct RdsIam {
+    target: Target,
+    chain: SharedCredentialsProvider,
+    time: Option<SharedTimeSource>,
+    lifetime: Duration,
+    last: Mutex<Option<Signed>>,
+}
+
+/// The last signature.
+#[derive(Clone)]
+struct Signed {
+    revision: Revision,
+    second: SystemTime,
+    by: Credentials,
+}
+
+impl RdsIam {
+    /// For the user `user` of the database at this endpoint: `orders.c1a2b3.eu-west-1.rds.amazonaws.com` or a cluster's or proxy's, as AWS shows it.
+    ///
+    /// The region is the `SdkConfig`'s or the one in the endpoint's name; where both are there, they must agree. For a host whose name has none, or a
+    /// shorter lifetime, see [`builder`](Self::builder).
+    ///
+    /// # Errors
+    /// `Misconfigured`, naming the argument and what would be right; see [`RdsIamBuilder::build`].
+    pub fn new(sdk: &SdkConfig, host: impl Into<String>, port: u16, user: impl Into<String>) -> Result<Self, ProviderError> {
+        Self::builder(sdk, host, port, user).build()
+    }
+
+    /// The same, with more to say.
+    pub fn builder(sdk: &SdkConfig, host: impl Into<String>, port: u16, user: impl Into<String>) -> RdsIamBuilder {
+        RdsIamBuilder::new(sdk, host, port, user)
+    }
+
+    pub(crate) fn with(target: Target, chain: SharedCredentialsProvider, time: Option<SharedTimeSource>, lifetime: Duration) -> Self {
+        Self { target, chain, time, lifetime, last: Mutex::default() }
+    }
+
+    /// The configuration's clock signs; without one, the supervisor's.
+    fn now(&self, request: &FetchRequest<Login>) -> SystemTime {
+        self.time.as_ref().map_or(request.started.wall(), SharedTimeSource::now)
+    }
+
+    fn last(&self) -> Option<Signed> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The held lease, if a token signed now would be no better.
+    fn still_good(&self, request: &FetchRequest<Login>, by: &Credentials, now: SystemTime) -> Option<Lease<Login>> {
+        if !matches!(request.trigger, Trigger::Refused | Trigger::Changed) {
+            return None;
+        }
+        let (held, last) = (request.held.as_ref()?, self.last()?);
+        let age = now.duration_since(last.second).unwrap_or_default();
+        let good = *held.revision() == last.revision
+            && identity::is_same(&last.by, by)
+            && lifetime::is_young(age, self.lifetime)
+            && !held.expiry().is_expired(request.started);
+        good.then(|| held.clone())
+    }
+
+    /// The second to sign in. Whoever demands a new token gets one: within one second the same identity signs the same token.
+    async fn second(&self, request: &FetchRequest<Login>, by: &Credentials, now: SystemTime) -> SystemTime {
+        let second = token::second_of(now);
+        let Some(last) = self.last().filter(|last| request.trigger == Trigger::Manual && last.second == second) else { return second };
+        if !identity::is_same(&last.by, by) {
+            return second;
+        }
+        let next = second + Duration::from_secs(1);
+        tokio::time::sleep(next.duration_since(now).unwrap_or_default()).await;
+        next
+    }
+
+    fn lease(&self, request: &FetchRequest<Login>, token: token::Token, end: SystemTime) -> Lease<Login> {
+        let expiry = Expiry::at(request.started, end);
+        let life = expiry.remaining(request.started).unwrap_or_default();
+        Lease::new(Login::new(self.target.user.name(), token.text).token(), Revision::new(token.name))
+            .expires(expiry)
+            .sessions(Sessions::Keep)
+            .refresh_after(lifetime::refresh_after(life))
+    }
+}
+
+impl Provider for RdsIam {
+    type Secret = Login;
+
+    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        let by = identity::resolve(&self.chain).await?;
+        let now = self.now(&request);
+        check_session(by.expiry(), now)?;
+        if let Some(held) = self.still_good(&request, &by, now) {
+            tracing::debug!(user = self.target.user.name(), "the held token is as good as another");
+            return Ok(held);
+        }
+        let second = self.second(&request, &by, now).await;
+        let token = token::sign(&self.target, &by, second, self.lifetime).await?;
+        let end = lifetime::end(second, self.lifetime, by.expiry());
+        tracing::debug!(user = self.target.user.name(), host = self.target.host.written(), "a token was signed");
+        let lease = self.lease(&request, token, end);
+        let signed = Signed { revision: lease.revision().clone(), second, by };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
+        Ok(lease)
+    }
+
+    async fn watch(&self, hints: Hints) {
+        let mut seen: Option<Credentials> = None;
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let Some(last) = self.last() else { continue };
+            // What fails here fails again when a token is due, and is told then.
+            let Ok(now) = identity::resolve(&self.chain).await else { continue };
+            if identity::is_same(&last.by, &now) {
+                seen = None;
+                continue;
+            }
+            if seen.is_some_and(|seen| !identity::is_same(&seen, &last.by)) {
+                tracing::debug!(
+                    user = self.target.user.name(),
+                    "the chain issues a new session each time; it is asked when a token is due"
+                );
+                return std::future::pending().await;
+            }
+            seen = Some(now);
+            hints.changed();
+        }
+    }
+}
+
+/// A session that is about to end signs nothing that could serve.
+fn check_session(end: Option<SystemTime>, now: SystemTime) -> Result<(), ProviderError> {
+    let Some(end) = end else { return Ok(()) };
+    if end.duration_since(now).unwrap_or_default() >= lifetime::LEAST {
+        return Ok(());
+    }
+    let message = match now.duration_since(end) {
+        Ok(since) => format!("the AWS session credentials ended {} s ago; the chain has to issue new ones", since.as_secs()),
+        Err(_) => "the AWS session credentials are about to end; the chain is asked for new ones".to_owned(),
+    };
+    Err(ProviderError::new(ProviderErrorKind::Unavailable, message))
+}
+
+impl fmt::Debug for RdsIam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RdsIam")
+            .field("host", &self.target.host.written())
+            .field("port", &self.target.port)
+            .field("user", &self.target.user.name())
+            .field("region", &self.target.region)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
+}

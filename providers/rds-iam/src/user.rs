@@ -1,0 +1,79 @@
+//! The database user that a token is for.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// No database has names as long as that (PostgreSQL: 63 bytes, MySQL: 32 characters, MariaDB: 128); the SDK panics from 65,534 on.
+const LONGEST: usize = 1_024;
+
+/// Everything but RFC 3986's unreserved characters, as Signature Version 4 demands.
+pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The name, and how it stands in a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    name: String,
+    encoded: String,
+}
+
+impl User {
+    /// Takes any name that a database may have.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
+    pub(crate) fn parse(name: &str) -> Result<Self, String> {
+        if name.is_empty() {
+            return Err("is empty; name the database user to log in as".to_owned());
+        }
+        if let Some(odd) = name.chars().find(|c| c.is_control()) {
+            return Err(format!("of {name:?} has the control character {odd:?}; name the database user as it was created"));
+        }
+        if name.len() > LONGEST {
+            return Err(format!("has {} bytes, which no database takes; give at most {LONGEST}", name.len()));
+        }
+        Ok(Self { name: name.to_owned(), encoded: utf8_percent_encode(name, RESERVED).to_string() })
+    }
+
+    /// As the database knows it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As it stands in a token.
+    pub(crate) fn encoded(&self) -> &str {
+        &self.encoded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn every_reserved_character_is_encoded() {
+        for (name, encoded) in [
+            ("orders_app", "orders_app"),
+            ("first.last+x@corp", "first.last%2Bx%40corp"),
+            ("a b", "a%20b"),
+            ("~-._", "~-._"),
+            ("50%", "50%25"),
+            ("a&DBUser=b", "a%26DBUser%3Db"),
+            ("zoë", "zo%C3%AB"),
+            ("*'()!", "%2A%27%28%29%21"),
+        ] {
+            assert_eq!(User::parse(name).expect("it is a user").encoded(), encoded);
+        }
+    }
+
+    #[test]
+    fn what_is_no_user_is_an_error_that_says_why() {
+        let long = "a".repeat(1_025);
+        for (name, why) in
+            [("", "is empty"), ("a\0", "control character"), ("a\nb", "control character"), (long.as_str(), "has 1025 bytes")]
+        {
+            let problem = User::parse(name).expect_err(name);
+            assert!(problem.contains(why), "{name:?}: {problem}");
+        }
+    }
+}
