@@ -1,0 +1,44 @@
+//! The candidates, in the order in which they are tried.
+
+use claviger::Revision;
+
+/// A staging label of a secret's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// What everybody is to use.
+    Current,
+    /// What a rotation under way has made, and maybe given to the database already.
+    Pending,
+    /// What was current before.
+    Previous,
+}
+
+impl Stage {
+    /// The label, as Secrets Manager writes it.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Current => "AWSCURRENT",
+            Self::Pending => "AWSPENDING",
+            Self::Previous => "AWSPREVIOUS",
+        }
+    }
+}
+
+/// What was taken from further down because the database refused `AWSCURRENT`.
+///
+/// It is held until it is refused itself or `AWSCURRENT` is another version: a rotation that stops half-way may leave `AWSCURRENT` wrong for days, and each look
+/// would cost a bad log-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stopgap {
+    /// The version at `AWSCURRENT`, refused.
+    pub(crate) instead_of: Revision,
+    /// What was taken.
+    pub(crate) taken: Revision,
+}
+
+impl Stopgap {
+    /// Whether `held`, which is not refused, is still the better choice with `current` at `AWSCURRENT`.
+    pub(crate) fn stands(&self, held: &Revision, current: &Revision) -> bool {
+        self.taken == *held && self.instead_of == *current
+    }
+}

@@ -1,0 +1,314 @@
+//! The provider: its settings, and how it answers.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aws_types::SdkConfig;
+use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, Revision, Sessions, Trigger};
+
+use crate::ladder::{Stage, Stopgap};
+use crate::look;
+use crate::secret_id::{SecretId, misconfigured};
+use crate::shape::{Flaw, Keys, Shape};
+use crate::store::{Content, Description, Store, Version};
+
+/// A database login in AWS Secrets Manager.
+///
+/// A lease is a version of the secret; its revision is the `VersionId`, and it has no death. What is served is `AWSCURRENT`; where the database refuses that, the
+/// version at `AWSPENDING`, then the one at `AWSPREVIOUS`, each proved by a log-in before it serves: between a rotation's setSecret and finishSecret the service goes on,
+/// and so it does when a rotation is rolled back.
+///
+/// What each kind of error means; the message names the secret, its region and the stage, and says what to do:
+///
+/// | kind | what happened |
+/// |---|---|
+/// | `NotFound` | there is no such secret or no value at `AWSCURRENT`; or it is marked for deletion |
+/// | `Denied` | `secretsmanager:GetSecretValue` or, on the secret's key, `kms:Decrypt` is not granted; or AWS does not know the credentials |
+/// | `Malformed` | the value is binary, or not in its shape, or lacks a key: the key is named, the value never |
+/// | `Misconfigured` | a setting cannot be right |
+/// | `Throttled` | the SDK's own retries were throttled, too |
+/// | `TimedOut`, `Unavailable` | Secrets Manager, or what issues the AWS credentials, cannot be reached, has a fault, or let the session expire |
+///
+/// The first four end a registration at once; later the held lease goes on serving. No error has a source: the SDK's errors hold the whole answer.
+///
+/// ```
+/// use claviger_secrets_manager::SecretsManager;
+///
+/// # fn provider(aws: &aws_types::SdkConfig) -> Result<SecretsManager, claviger::ProviderError> {
+/// // let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
+/// let provider = SecretsManager::new(aws, "prod/orders-db")?;
+/// # Ok(provider)
+/// # }
+/// ```
+pub struct SecretsManager {
+    store: Store,
+    shape: Shape,
+    alternating: bool,
+    sessions: Option<Sessions>,
+    /// The first setting that cannot be right.
+    fault: Option<ProviderError>,
+    stopgap: Mutex<Option<Stopgap>>,
+    /// DescribeSecret was denied: it is not asked for again.
+    undescribable: AtomicBool,
+}
+
+impl SecretsManager {
+    /// A secret that is a JSON object with the keys `username` and `password`, as AWS lays out the secret of a database. Other keys, `masterarn` among them, are
+    /// not looked at. Where the database is, the pool's own options say; see [`endpoint_from_secret`](Self::endpoint_from_secret).
+    ///
+    /// `aws` comes from `aws_config`: region, credentials, retries, endpoint and time-outs are its own. Where it sets no time-outs they are 3 s to connect, 5 s an attempt
+    /// and 20 s for an operation with the SDK's retries. `secret_id` is the secret's name, its ARN, or its ARN without the six random characters at the end.
+    ///
+    /// # Errors
+    /// `Misconfigured`, naming the setting: a `secret_id` that is no name and no secret's ARN; no region in the configuration or the ARN, or two that differ; no
+    /// credentials provider; an endpoint that is no URL.
+    pub fn new(aws: &SdkConfig, secret_id: impl Into<String>) -> Result<Self, ProviderError> {
+        Self::shaped(aws, secret_id.into(), Shape::Json(Keys::default()))
+    }
+
+    /// A secret that is the password alone, byte for byte, of the user given here.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and when the user is empty or has a NUL.
+    pub fn password(aws: &SdkConfig, secret_id: impl Into<String>, user: impl Into<String>) -> Result<Self, ProviderError> {
+        let user = user.into();
+        check("user", &user)?;
+        Self::shaped(aws, secret_id.into(), Shape::Password { user })
+    }
+
+    fn shaped(aws: &SdkConfig, secret_id: String, shape: Shape) -> Result<Self, ProviderError> {
+        Ok(Self {
+            store: Store::new(aws, SecretId::parse(secret_id)?)?,
+            shape,
+            alternating: false,
+            sessions: None,
+            fault: None,
+            stopgap: Mutex::default(),
+            undescribable: AtomicBool::new(false),
+        })
+    }
+
+    /// The key that holds the user, instead of `username`. An empty key is `Misconfigured` on the first fetch, as is any for a lone password; so with all keys.
+    #[must_use]
+    pub fn user_key(self, key: impl Into<String>) -> Self {
+        self.key("user_key", key.into(), |keys| &mut keys.user)
+    }
+
+    /// The key that holds the password, instead of `password`.
+    #[must_use]
+    pub fn password_key(self, key: impl Into<String>) -> Self {
+        self.key("password_key", key.into(), |keys| &mut keys.password)
+    }
+
+    /// The key that holds the host, instead of `host`. Looked at with [`endpoint_from_secret`](Self::endpoint_from_secret) alone, as are the next two.
+    #[must_use]
+    pub fn host_key(self, key: impl Into<String>) -> Self {
+        self.key("host_key", key.into(), |keys| &mut keys.host)
+    }
+
+    /// The key that holds the port, instead of `port`.
+    #[must_use]
+    pub fn port_key(self, key: impl Into<String>) -> Self {
+        self.key("port_key", key.into(), |keys| &mut keys.port)
+    }
+
+    /// The key that holds the database's name, instead of `dbname`.
+    #[must_use]
+    pub fn database_key(self, key: impl Into<String>) -> Self {
+        self.key("database_key", key.into(), |keys| &mut keys.database)
+    }
+
+    /// Takes host, port and database from the secret, before the pool's own options; a change of them replaces the pool. The port is a number or a string of one, by
+    /// default that of the `engine`: 5432 for `postgres`, 3306 for `mysql` and `mariadb`. Default: the pool's own options say where the database is.
+    ///
+    /// `Misconfigured` on the first fetch for a lone password.
+    #[must_use]
+    pub fn endpoint_from_secret(mut self) -> Self {
+        match &mut self.shape {
+            Shape::Json(keys) => keys.endpoint = true,
+            Shape::Password { .. } => {
+                let problem = "means nothing for a lone password; leave it out";
+                self.fault = self.fault.or_else(|| Some(misconfigured("endpoint_from_secret", problem)));
+            }
+        }
+        self
+    }
+
+    /// The secret is rotated between two users in turn: what it held before stays valid for one more rotation. Open sessions are kept then ([`Sessions::Keep`]), and go when
+    /// the pool's `max_lifetime` says: until then sessions of both users are in the pool. Default: one user, whose sessions are drained ([`Sessions::Drain`]).
+    #[must_use]
+    pub fn alternating_users(mut self) -> Self {
+        self.alternating = true;
+        self
+    }
+
+    /// What becomes of open sessions once another version is served, whatever the strategy.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Sessions) -> Self {
+        self.sessions = Some(sessions);
+        self
+    }
+
+    fn key(mut self, argument: &str, key: String, which: impl FnOnce(&mut Keys) -> &mut String) -> Self {
+        let checked = check(argument, &key);
+        let checked = match &mut self.shape {
+            Shape::Json(keys) => {
+                *which(keys) = key;
+                checked
+            }
+            Shape::Password { .. } => Err(misconfigured(argument, "means nothing for a lone password; leave it out")),
+        };
+        self.fault = self.fault.or(checked.err());
+        self
+    }
+
+    /// The secret's description; `None` when it may not be asked for.
+    async fn describe(&self) -> Result<Option<Description>, ProviderError> {
+        if self.undescribable.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let description = self.store.describe().await?;
+        if description.is_none() && !self.undescribable.swap(true, Ordering::AcqRel) {
+            tracing::info!(secret = %self.store.secret(), "secretsmanager:DescribeSecret is not granted; the secret is looked at by the supervisor's poll");
+        }
+        Ok(description)
+    }
+
+    /// Whether what is held, which works, is not to be given up for this version at `AWSCURRENT`.
+    fn keeps(&self, request: &FetchRequest<Login>, held: &Revision, current: &Revision) -> bool {
+        held == current || request.is_refused(current) || self.stopgap().as_ref().is_some_and(|stopgap| stopgap.stands(held, current))
+    }
+
+    /// The login to use, from `AWSCURRENT`, or from further down where the database refuses that. `held` is what is held and works.
+    async fn choose(&self, request: &FetchRequest<Login>, held: Option<&Lease<Login>>) -> Result<(Login, Revision), ProviderError> {
+        let current = self.store.value(Stage::Current).await?;
+        let revision = current.revision.clone();
+        if let Some(held) = held.filter(|held| self.keeps(request, held.revision(), &revision)) {
+            return Ok((held.secret().clone(), held.revision().clone()));
+        }
+        let first = self.read(Stage::Current, current);
+        if held.is_some() || !self.is_ruled_out(request, &revision, &first) {
+            *self.stopgap() = None;
+            return Ok((first?, revision));
+        }
+        for stage in [Stage::Pending, Stage::Previous] {
+            if let Some((login, taken)) = self.candidate(request, stage).await? {
+                tracing::info!(secret = %self.store.secret(), stage = stage.label(), revision = %taken, "AWSCURRENT is refused; another version is tried");
+                *self.stopgap() = Some(Stopgap { instead_of: revision, taken: taken.clone() });
+                return Ok((login, taken));
+            }
+        }
+        // All candidates are refused: the first choice again.
+        *self.stopgap() = None;
+        Ok((first?, revision))
+    }
+
+    /// Whether it is worth looking further down: the database refuses `AWSCURRENT`, or refuses something and `AWSCURRENT` cannot be read.
+    fn is_ruled_out(&self, request: &FetchRequest<Login>, current: &Revision, read: &Result<Login, ProviderError>) -> bool {
+        request.is_refused(current) || (read.is_err() && !request.refused.is_empty())
+    }
+
+    /// The version at a stage below `AWSCURRENT`, unless it is refused, missing or unusable.
+    async fn candidate(&self, request: &FetchRequest<Login>, stage: Stage) -> Result<Option<(Login, Revision)>, ProviderError> {
+        let version = match self.store.value(stage).await {
+            Ok(version) => version,
+            // It is asked again; a lower step taken for want of this one might be the wrong one.
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => {
+                tracing::debug!(secret = %self.store.secret(), stage = stage.label(), reason = %error, "no candidate");
+                return Ok(None);
+            }
+        };
+        let revision = version.revision.clone();
+        if request.is_refused(&revision) {
+            return Ok(None);
+        }
+        match self.read(stage, version) {
+            Ok(login) => Ok(Some((login, revision))),
+            Err(error) => {
+                tracing::warn!(secret = %self.store.secret(), stage = stage.label(), reason = %error, "no candidate");
+                Ok(None)
+            }
+        }
+    }
+
+    fn read(&self, stage: Stage, version: Version) -> Result<Login, ProviderError> {
+        let login = match version.content {
+            Content::Text(text) => self.shape.read(&text),
+            Content::Binary => Err(Flaw::new("the secret is binary (SecretBinary); write it as text (SecretString)")),
+            Content::Nothing => Err(Flaw::new("the version has no value; write one")),
+        };
+        login.map_err(|flaw| flaw.into_error(&format!("secret {} in {}, {}", self.store.secret(), self.store.region(), stage.label())))
+    }
+
+    /// Without the hint of when to look again that an older one may have.
+    fn lease(&self, login: Login, revision: Revision) -> Lease<Login> {
+        let sessions = self.sessions.unwrap_or(if self.alternating { Sessions::Keep } else { Sessions::Drain });
+        Lease::new(login, revision).sessions(sessions)
+    }
+
+    fn stopgap(&self) -> MutexGuard<'_, Option<Stopgap>> {
+        self.stopgap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Provider for SecretsManager {
+    type Secret = Login;
+
+    /// A look at what works costs one call: DescribeSecret, or GetSecretValue where that is not granted. A changed secret costs one more. When the database refuses what is
+    /// held, each candidate is a call, three at most.
+    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let held = request.held.as_ref().filter(|held| !request.is_refused(held.revision()));
+        let mut described = None;
+        if let Some(held) = held {
+            described = self.describe().await?;
+            let current =
+                described.as_ref().filter(|description| !description.deleted).and_then(|description| description.current.as_ref());
+            if current.is_some_and(|current| self.keeps(&request, held.revision(), current)) {
+                let lease = self.lease(held.secret().clone(), held.revision().clone());
+                return Ok(timed(lease, described, &request));
+            }
+        }
+        let (login, revision) = self.choose(&request, held).await?;
+        if described.is_none() && request.trigger != Trigger::Refused {
+            // There is a lease: what cannot be known now is known at the next look.
+            described = self.describe().await.unwrap_or_default();
+        }
+        Ok(timed(self.lease(login, revision), described, &request))
+    }
+}
+
+/// The lease, looked at again once the next rotation is over.
+fn timed(lease: Lease<Login>, described: Option<Description>, request: &FetchRequest<Login>) -> Lease<Login> {
+    match look::after(described.and_then(|description| description.next_rotation), request.started.wall(), fastrand::f64()) {
+        Some(after) => lease.refresh_after(after),
+        None => lease,
+    }
+}
+
+impl fmt::Debug for SecretsManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretsManager")
+            .field("secret", self.store.secret())
+            .field("region", &self.store.region())
+            .field("shape", &self.shape)
+            .field("alternating", &self.alternating)
+            .field("sessions", &self.sessions)
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check(argument: &str, text: &str) -> Result<(), ProviderError> {
+    if text.is_empty() {
+        return Err(misconfigured(argument, "is empty"));
+    }
+    if text.contains('\0') {
+        return Err(misconfigured(argument, "has a NUL character"));
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! A JSON object, as AWS lays out the secret of a database.
+
+use claviger::{Endpoint, Login};
+use serde_json::error::Category;
+use serde_json::{Map, Value};
+
+use super::Flaw;
+
+/// Where in the object the parts are. The defaults are AWS's ("JSON structure of Secrets Manager database credential secrets" in its user guide).
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    pub(crate) user: String,
+    pub(crate) password: String,
+    pub(crate) host: String,
+    pub(crate) port: String,
+    pub(crate) database: String,
+    /// Whether the secret says where the database is.
+    pub(crate) endpoint: bool,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self {
+            user: "username".to_owned(),
+            password: "password".to_owned(),
+            host: "host".to_owned(),
+            port: "port".to_owned(),
+            database: "dbname".to_owned(),
+            endpoint: false,
+        }
+    }
+}
+
+impl Keys {
+    pub(super) fn read(&self, text: &str) -> Result<Login, Flaw> {
+        // The parser's own message may quote what it read.
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            let how = if error.classify() == Category::Eof { "ends early" } else { "is not JSON" };
+            let place = format!("at line {}, column {}", error.line(), error.column());
+            Flaw::new(format!("the secret {how}, {place}; write a JSON object, or read a lone password with `SecretsManager::password`"))
+        })?;
+        let Value::Object(object) = value else {
+            return Err(Flaw::new("the secret is JSON, but no object; write one, or read a lone password with `SecretsManager::password`"));
+        };
+        let login = Login::new(text_at(&object, &self.user)?, text_at(&object, &self.password)?);
+        if !self.endpoint {
+            return Ok(login);
+        }
+        let host = text_at(&object, &self.host)?;
+        let port = self.port(&object)?;
+        let database = text_at(&object, &self.database)?;
+        Ok(login.endpoint(Endpoint::new(host, port, database)))
+    }
+
+    /// A number, or a string of one; without it the default of the `engine`.
+    fn port(&self, object: &Map<String, Value>) -> Result<u16, Flaw> {
+        let key = &self.port;
+        let port = match object.get(key) {
+            None | Some(Value::Null) => {
+                return default_port(object)
+                    .ok_or_else(|| Flaw::of_key(key, "is missing, and no `engine` whose port is known stands in for it; write the port"));
+            }
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(text)) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+            Some(_) => None,
+        };
+        port.and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port != 0)
+            .ok_or_else(|| Flaw::of_key(key, "must be a number from 1 to 65535, or a string of one"))
+    }
+}
+
+fn default_port(object: &Map<String, Value>) -> Option<u16> {
+    match object.get("engine")?.as_str()? {
+        "postgres" | "postgresql" | "aurora-postgresql" => Some(5432),
+        "mysql" | "mariadb" | "aurora-mysql" | "aurora" => Some(3306),
+        _ => None,
+    }
+}
+
+fn text_at<'o>(object: &'o Map<String, Value>, key: &str) -> Result<&'o str, Flaw> {
+    match object.get(key) {
+        None | Some(Value::Null) => Err(Flaw::of_key(key, "is missing; write it, or name the key that it stands under")),
+        Some(Value::String(text)) if text.is_empty() => Err(Flaw::of_key(key, "is empty; write it")),
+        Some(Value::String(text)) if text.contains('\0') => Err(Flaw::of_key(key, "has a NUL character, which no database takes")),
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(Flaw::of_key(key, "must be a string")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn located() -> Keys {
+        Keys { endpoint: true, ..Keys::default() }
+    }
+
+    fn place(login: &Login) -> (&str, u16, &str) {
+        let endpoint = login.location().unwrap();
+        (endpoint.host(), endpoint.port(), endpoint.database())
+    }
+
+    #[test]
+    fn the_secret_of_an_rds_database() {
+        let text = r#"{"engine":"postgres","host":"db.internal","port":5432,"username":"orders","password":"s3cret","dbname":"orders",
+            "masterarn":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:master","dbInstanceIdentifier":"db-1"}"#;
+        let login = Keys::default().read(text).unwrap();
+        assert_eq!((login.user(), login.expose_password()), ("orders", "s3cret"));
+        assert!(login.location().is_none(), "where it is, the pool knows");
+        assert_eq!(place(&located().read(text).unwrap()), ("db.internal", 5432, "orders"));
+    }
+
+    #[test]
+    fn a_port_is_a_number_or_a_string_of_one_or_the_engines() {
+        for (port, engine, is) in [
+            ("5433", "postgres", 5433),
+            ("\"5433\"", "postgres", 5433),
+            ("null", "postgres", 5432),
+            ("null", "aurora-postgresql", 5432),
+            ("null", "mariadb", 3306),
+            ("65535", "oracle", 65_535),
+        ] {
+            let text = format!(r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port},"engine":"{engine}"}}"#);
+            assert_eq!(place(&located().read(&text).unwrap()).1, is);
+        }
+        for port in ["0", "65536", "-1", "5432.5", "\"\"", "\"5432 \"", "\"+5432\"", "\"x\"", "[]", "{}", "true", "1e3"] {
+            let text = format!(r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#);
+            assert!(located().read(&text).unwrap_err().0.starts_with("the key `port` must be"), "{port}");
+            assert!(Keys::default().read(&text).is_ok(), "not looked at when the pool knows");
+        }
+        let text = r#"{"username":"u","password":"p","host":"h","dbname":"d","engine":"oracle"}"#;
+        assert!(located().read(text).unwrap_err().0.starts_with("the key `port` is missing"));
+    }
+
+    #[test]
+    fn keys_of_ones_own() {
+        let keys = Keys {
+            user: "login".to_owned(),
+            password: "pw".to_owned(),
+            host: "server".to_owned(),
+            port: "tcp".to_owned(),
+            database: "db".to_owned(),
+            endpoint: true,
+        };
+        let text = r#"{"login":"u","pw":"p","server":"h","tcp":"1","db":"d","username":"no","password":"no"}"#;
+        let login = keys.read(text).unwrap();
+        assert_eq!((login.user(), login.expose_password(), place(&login)), ("u", "p", ("h", 1, "d")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_key_and_never_by_its_value() {
+        for (text, says) in [
+            ("CANARY", "is not JSON, at line 1, column 1"),
+            ("", "ends early, at line 1"),
+            (r#"{"username":"u","password":"CANARY"#, "ends early, at line 1"),
+            (r#"{"username":"u","password":CANARY}"#, "is not JSON, at line 1, column 28"),
+            (r#"{"username":"u","password":"p"} CANARY"#, "is not JSON"),
+            (r#""CANARY""#, "no object"),
+            (r#"["CANARY"]"#, "no object"),
+            (r#"{"user":"CANARY","password":"CANARY"}"#, "the key `username` is missing"),
+            (r#"{"username":"CANARY"}"#, "the key `password` is missing"),
+            (r#"{"username":null,"password":"CANARY"}"#, "the key `username` is missing"),
+            (r#"{"username":"u","password":""}"#, "the key `password` is empty"),
+            (r#"{"username":"u","password":["CANARY"]}"#, "the key `password` must be a string"),
+            (r#"{"username":{"CANARY":1},"password":"CANARY"}"#, "the key `username` must be a string"),
+            (r#"{"username":"u","password":271828}"#, "the key `password` must be a string"),
+            (r#"{"username":"u","password":"CANARY\u0000"}"#, "the key `password` has a NUL"),
+            (r#"{"username":"u","password":"p","port":1}"#, "the key `host` is missing"),
+            (r#"{"username":"u","password":"p","host":"CANARY","port":1}"#, "the key `dbname` is missing"),
+            (r#"{"username":"u","password":"p","host":["CANARY"],"port":1}"#, "the key `host` must be a string"),
+            (r#"{"username":"u","password":"p","host":"h","dbname":"d","port":"CANARY"}"#, "the key `port` must be a number"),
+        ] {
+            let problem = located().read(text).unwrap_err().0;
+            assert!(problem.contains(says), "{text}: {problem}");
+            assert!(!problem.contains("CANARY") && !problem.contains("271828"), "{problem}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_json_can_say_is_read_back(user in "[^\\x00]{1,20}", password in "[^\\x00]{1,40}") {
+            let text = serde_json::json!({ "username": user, "password": password }).to_string();
+            let login = Keys::default().read(&text).unwrap();
+            prop_assert_eq!((login.user(), login.expose_password()), (user.as_str(), password.as_str()));
+        }
+
+        #[test]
+        fn no_error_shows_a_long_value(value in "[A-Z]{12}", cut in 0usize..80) {
+            let text = format!(r#"{{"username":"{value}","password":"{value}","host":"{value}"}}"#);
+            let text: String = text.chars().take(cut).collect();
+            if let Err(flaw) = located().read(&text) {
+                prop_assert!(!flaw.0.contains(&value), "{}", flaw.0);
+            }
+        }
+    }
+}

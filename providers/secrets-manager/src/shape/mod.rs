@@ -1,0 +1,73 @@
+//! What a secret's text may look like, and the login that is read from it.
+
+mod json;
+
+use claviger::{Login, ProviderError, ProviderErrorKind};
+
+pub(crate) use json::Keys;
+
+/// How the login is laid out in the secret.
+#[derive(Clone, Debug)]
+pub(crate) enum Shape {
+    /// A JSON object with these keys.
+    Json(Keys),
+    /// The password alone, for this user.
+    Password { user: String },
+}
+
+/// What is wrong with a secret's content. It says which part, and nothing of the content.
+#[derive(Clone, Debug)]
+pub(crate) struct Flaw(String);
+
+impl Flaw {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+
+    /// The key at fault, and what would be right.
+    fn of_key(key: &str, problem: &str) -> Self {
+        Self(format!("the key `{key}` {problem}"))
+    }
+
+    /// What the core is told of the version at `place`.
+    pub(crate) fn into_error(self, place: &str) -> ProviderError {
+        ProviderError::new(ProviderErrorKind::Malformed, format!("{place}: {}", self.0))
+    }
+}
+
+impl Shape {
+    /// Reads the login.
+    pub(crate) fn read(&self, text: &str) -> Result<Login, Flaw> {
+        match self {
+            Self::Json(keys) => keys.read(text),
+            Self::Password { user } => {
+                if text.is_empty() {
+                    return Err(Flaw::new("the secret is empty; write the password"));
+                }
+                if text.contains('\0') {
+                    return Err(Flaw::new("the password has a NUL character, which no database takes; write another"));
+                }
+                Ok(Login::new(user, text))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_lone_password_is_taken_byte_for_byte() {
+        let shape = Shape::Password { user: "orders".to_owned() };
+        for text in [" s3cret ", "s3cret\n", "{\"password\":\"x\"}", "pässwörd"] {
+            let login = shape.read(text).unwrap();
+            assert_eq!((login.user(), login.expose_password()), ("orders", text));
+            assert!(login.location().is_none());
+        }
+        assert!(shape.read("").is_err());
+        assert!(shape.read("a\0b").is_err());
+    }
+}

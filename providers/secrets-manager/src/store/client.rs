@@ -1,0 +1,86 @@
+//! The SDK's client, with time-outs where the configuration has none.
+
+use std::time::Duration;
+
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::{BehaviorVersion, Builder, Region};
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+use claviger::ProviderError;
+
+use crate::secret_id::misconfigured;
+
+const CONNECT: Duration = Duration::from_secs(3);
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// With the SDK's own retries, and below the core's fetch deadline of 30 s.
+const OPERATION: Duration = Duration::from_secs(20);
+
+/// Makes the client. What the SDK would panic about is an error here.
+pub(super) fn make(aws: &SdkConfig, region: &str) -> Result<Client, ProviderError> {
+    if aws.credentials_provider().is_none() {
+        let problem =
+            "has no credentials provider; load it with aws_config::load_defaults, which finds profiles, SSO, web identity and IMDS";
+        return Err(misconfigured("aws", problem));
+    }
+    if aws.endpoint_url().is_some_and(|url| !is_http(url)) {
+        return Err(misconfigured("endpoint_url", "of the AWS configuration is no URL; give one such as https://vpce-….amazonaws.com"));
+    }
+    let timeouts = match aws.timeout_config() {
+        Some(own) => own.to_builder().take_unset_from(default_timeouts()).build(),
+        None => default_timeouts().build(),
+    };
+    let config = Builder::from(aws)
+        .region(Region::new(region.to_owned()))
+        .behavior_version(aws.behavior_version().unwrap_or_else(BehaviorVersion::latest))
+        .timeout_config(timeouts);
+    Ok(Client::from_conf(config.build()))
+}
+
+fn default_timeouts() -> aws_smithy_types::timeout::TimeoutConfigBuilder {
+    TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).operation_timeout(OPERATION)
+}
+
+fn is_http(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use claviger::ProviderErrorKind;
+
+    fn config() -> aws_types::sdk_config::Builder {
+        SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
+    }
+
+    #[test]
+    fn what_the_sdk_would_panic_about_is_an_error_or_has_a_default() {
+        assert!(make(&config().build(), "eu-west-1").is_ok(), "no behaviour version, sleep or HTTP client");
+        for (aws, says) in [
+            (SdkConfig::builder().build(), "`aws` has no credentials provider"),
+            (config().endpoint_url("").build(), "`endpoint_url`"),
+            (config().endpoint_url("localhost:4566").build(), "`endpoint_url`"),
+            (config().endpoint_url("https://").build(), "`endpoint_url`"),
+            (config().endpoint_url("http://a b").build(), "`endpoint_url`"),
+        ] {
+            let error = make(&aws, "eu-west-1").map(drop).unwrap_err();
+            assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn time_outs_are_the_configurations_own_where_it_has_them() {
+        let own = TimeoutConfig::builder().operation_timeout(Duration::from_secs(7)).disable_connect_timeout().build();
+        let merged = own.to_builder().take_unset_from(default_timeouts()).build();
+        assert_eq!(merged.operation_timeout(), Some(Duration::from_secs(7)));
+        assert_eq!(merged.connect_timeout(), None);
+        assert_eq!(merged.operation_attempt_timeout(), Some(ATTEMPT));
+        assert!(default_timeouts().build().operation_timeout() < Some(Duration::from_secs(30)));
+    }
+}

@@ -1,0 +1,262 @@
+//! What a failure of Secrets Manager means, in words that say what to do. Nothing of the answer's own text is passed on: the SDK's errors hold the whole
+//! answer, and a signature's error quotes the session token.
+
+use std::error::Error as StdError;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_secretsmanager::config::http::HttpResponse;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use claviger::{ProviderError, ProviderErrorKind as Kind};
+
+use crate::ladder::Stage;
+
+pub(super) type Failure<E> = SdkError<E, HttpResponse>;
+
+/// An operation's error, as far as it is looked at.
+pub(super) trait Told: ProvideErrorMetadata + StdError + 'static {}
+
+impl<E: ProvideErrorMetadata + StdError + 'static> Told for E {}
+
+/// What was asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Asked {
+    /// The value of the version at a stage.
+    Value(Stage),
+    /// The secret's description.
+    Description,
+}
+
+impl Asked {
+    fn action(self) -> &'static str {
+        match self {
+            Self::Value(_) => "secretsmanager:GetSecretValue",
+            Self::Description => "secretsmanager:DescribeSecret",
+        }
+    }
+}
+
+/// What IAM says about a permission that is missing.
+const NOT_GRANTED: [&str; 4] = ["AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized"];
+
+/// Whether the permission is missing, whatever else may be.
+pub(super) fn is_not_granted<E: Told>(failure: &Failure<E>) -> bool {
+    failure.as_service_error().and_then(ProvideErrorMetadata::code).is_some_and(|code| NOT_GRANTED.contains(&code))
+}
+
+/// The kind of a failure, and what to do about it. `place` says what was asked for.
+pub(super) fn explain<E: Told>(asked: Asked, place: &str, secret: &str, failure: &Failure<E>) -> ProviderError {
+    match failure {
+        SdkError::TimeoutError(_) => error(Kind::TimedOut, place, "Secrets Manager did not answer in time"),
+        SdkError::DispatchFailure(dispatch) => match credentials(failure) {
+            Some(problem) => without_credentials(place, problem),
+            None if dispatch.is_timeout() => error(Kind::TimedOut, place, "Secrets Manager did not answer in time"),
+            None => {
+                error(Kind::Unavailable, place, "Secrets Manager cannot be reached; see to the network, the endpoint and its certificate")
+            }
+        },
+        SdkError::ServiceError(answer) => {
+            let (code, message) = (answer.err().code().unwrap_or_default(), answer.err().message().unwrap_or_default());
+            answered(asked, place, secret, code, message, answer.raw().status().as_u16())
+        }
+        SdkError::ConstructionFailure(_) => {
+            error(Kind::Misconfigured, place, "no request can be made; see to the AWS configuration's region and endpoint")
+        }
+        _ => no_answer(place),
+    }
+}
+
+/// What came was no answer of Secrets Manager's.
+pub(super) fn no_answer(place: &str) -> ProviderError {
+    error(Kind::Unavailable, place, "what came is no whole answer of Secrets Manager's; see to the endpoint and to what lies in between")
+}
+
+fn error(kind: Kind, place: &str, problem: &str) -> ProviderError {
+    ProviderError::new(kind, format!("{place}: {problem}"))
+}
+
+/// The codes are those of the API's reference, of its common errors, and of AWS's older front ends.
+fn answered(asked: Asked, place: &str, secret: &str, code: &str, message: &str, status: u16) -> ProviderError {
+    let action = asked.action();
+    match code {
+        "ResourceNotFoundException" => match asked {
+            Asked::Value(stage) => error(
+                Kind::NotFound,
+                place,
+                &format!(
+                    "there is no such secret, or no version of it at {}; see to name, region and account, or write a value",
+                    stage.label()
+                ),
+            ),
+            Asked::Description => error(Kind::NotFound, place, "there is no such secret; see to name, region and account"),
+        },
+        code if NOT_GRANTED.contains(&code) => {
+            if message.contains("KMS") || message.contains("kms:") {
+                return undecryptable(place);
+            }
+            error(Kind::Denied, place, &format!("not allowed; grant {action} on the secret to whom this process's AWS credentials belong"))
+        }
+        "DecryptionFailure" | "DecryptionFailureException" => undecryptable(place),
+        "InvalidRequestException" if message.contains("delet") => error(
+            Kind::NotFound,
+            place,
+            &format!("the secret is marked for deletion; take it back with `aws secretsmanager restore-secret --secret-id {secret}`"),
+        ),
+        "InvalidRequestException" => error(Kind::Misconfigured, place, "the secret's state does not allow it (InvalidRequestException)"),
+        "InvalidParameterException" | "ValidationException" | "ValidationError" => {
+            error(Kind::Misconfigured, place, "Secrets Manager does not take the request; see to `secret_id`")
+        }
+        "ExpiredTokenException" | "ExpiredToken" | "TokenRefreshRequired" | "RequestExpired" => error(
+            Kind::Unavailable,
+            place,
+            "the AWS session has expired and was not renewed yet; see to what renews this process's AWS credentials",
+        ),
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "OptInRequired"
+        | "AuthFailure" => error(Kind::Denied, place, "AWS does not know this process's AWS credentials; give it others"),
+        "InvalidSignatureException" | "SignatureDoesNotMatch" | "IncompleteSignature" | "IncompleteSignatureException" => {
+            error(Kind::Denied, place, "AWS does not take the signature; see to the secret access key and to this machine's clock")
+        }
+        _ if is_throttling(code) || status == 429 => error(Kind::Throttled, place, "Secrets Manager asks for fewer requests"),
+        _ if status >= 500 || matches!(code, "InternalServiceError" | "InternalFailure" | "ServiceUnavailable") => {
+            error(Kind::Unavailable, place, &format!("Secrets Manager has a fault of its own (HTTP status {status})"))
+        }
+        _ if status == 401 || status == 403 => {
+            error(Kind::Denied, place, &format!("not allowed (HTTP status {status}); grant {action} on the secret"))
+        }
+        _ => error(Kind::Other, place, &format!("Secrets Manager answered HTTP status {status}{}", in_brackets(code))),
+    }
+}
+
+fn undecryptable(place: &str) -> ProviderError {
+    let problem = "the value cannot be decrypted; grant kms:Decrypt on the secret's KMS key to whom this process's AWS credentials belong, and see that the key is enabled";
+    error(Kind::Denied, place, problem)
+}
+
+/// As the SDK tells throttling (aws-runtime, `THROTTLING_ERRORS`).
+fn is_throttling(code: &str) -> bool {
+    const CODES: [&str; 14] = [
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottledException",
+        "TooManyRequestsException",
+        "ProvisionedThroughputExceededException",
+        "TransactionInProgressException",
+        "RequestLimitExceeded",
+        "BandwidthLimitExceeded",
+        "LimitExceededException",
+        "RequestThrottled",
+        "SlowDown",
+        "PriorRequestNotComplete",
+        "EC2ThrottledException",
+    ];
+    CODES.contains(&code)
+}
+
+/// An error's code is a word; whatever else it is stays unsaid.
+fn in_brackets(code: &str) -> String {
+    let is_word = (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_word { format!(" ({code})") } else { String::new() }
+}
+
+/// The credentials' fault at the bottom of a failure, if that is what it is.
+fn credentials<'f>(failure: &'f (dyn StdError + 'static)) -> Option<&'f CredentialsError> {
+    let mut next = Some(failure);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Passing but for settings: what issues AWS credentials may be down for a while, as any store may.
+fn without_credentials(place: &str, problem: &CredentialsError) -> ProviderError {
+    match problem {
+        CredentialsError::InvalidConfiguration(_) => error(
+            Kind::Misconfigured,
+            place,
+            "the AWS configuration's credentials cannot be right; see to its profile, role or environment",
+        ),
+        CredentialsError::CredentialsNotLoaded(_) => error(
+            Kind::Unavailable,
+            place,
+            "this process has no AWS credentials; give it a profile, SSO, a web identity or an instance role",
+        ),
+        CredentialsError::ProviderTimedOut(_) => {
+            error(Kind::TimedOut, place, "what issues this process's AWS credentials did not answer in time")
+        }
+        _ => error(Kind::Unavailable, place, "what issues this process's AWS credentials failed; see to it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: &str = "secret orders in eu-west-1, AWSCURRENT";
+    const CANARY: &str = "CANARY";
+
+    fn told(code: &str, message: &str, status: u16) -> ProviderError {
+        answered(Asked::Value(Stage::Current), PLACE, "orders", code, message, status)
+    }
+
+    #[test]
+    fn every_answer_has_its_kind_and_says_what_to_do() {
+        let deleted = "You can't perform this operation on the secret because it was marked for deletion. CANARY";
+        let denied = "User: arn:aws:sts::1:assumed-role/CANARY is not authorized to perform: secretsmanager:GetSecretValue";
+        for (code, message, status, kind, says) in [
+            ("ResourceNotFoundException", CANARY, 400, Kind::NotFound, "no such secret, or no version of it at AWSCURRENT"),
+            ("AccessDeniedException", denied, 400, Kind::Denied, "grant secretsmanager:GetSecretValue"),
+            ("AccessDeniedException", "Access to KMS is not allowed", 400, Kind::Denied, "grant kms:Decrypt"),
+            ("DecryptionFailure", CANARY, 400, Kind::Denied, "grant kms:Decrypt"),
+            ("InvalidRequestException", deleted, 400, Kind::NotFound, "restore-secret --secret-id orders"),
+            ("InvalidRequestException", CANARY, 400, Kind::Misconfigured, "state"),
+            ("InvalidParameterException", CANARY, 400, Kind::Misconfigured, "`secret_id`"),
+            ("ThrottlingException", CANARY, 400, Kind::Throttled, "fewer requests"),
+            ("TooManyRequestsException", CANARY, 400, Kind::Throttled, "fewer requests"),
+            (CANARY, CANARY, 429, Kind::Throttled, "fewer requests"),
+            ("InternalServiceError", CANARY, 500, Kind::Unavailable, "status 500"),
+            ("", "", 503, Kind::Unavailable, "status 503"),
+            ("ExpiredTokenException", CANARY, 400, Kind::Unavailable, "expired"),
+            ("UnrecognizedClientException", CANARY, 400, Kind::Denied, "does not know"),
+            ("InvalidSignatureException", "x-amz-security-token:CANARY", 400, Kind::Denied, "clock"),
+            ("", CANARY, 403, Kind::Denied, "grant secretsmanager:GetSecretValue"),
+            ("Unheard-of CANARY", CANARY, 418, Kind::Other, "status 418"),
+            ("UnheardOf", "", 400, Kind::Other, "(UnheardOf)"),
+        ] {
+            let error = told(code, message, status);
+            assert_eq!(error.kind(), kind, "{code}: {error}");
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(PLACE) && text.contains(says), "{code}: {text}");
+            assert!(!text.contains(CANARY), "{text}");
+            assert!(StdError::source(&error).is_none());
+        }
+    }
+
+    #[test]
+    fn a_description_names_its_own_permission() {
+        let error = answered(Asked::Description, PLACE, "orders", "AccessDeniedException", "", 400);
+        assert!(error.to_string().contains("grant secretsmanager:DescribeSecret"), "{error}");
+    }
+
+    #[test]
+    fn what_issues_aws_credentials_may_be_down_for_a_while() {
+        for (problem, kind) in [
+            (CredentialsError::not_loaded(CANARY), Kind::Unavailable),
+            (CredentialsError::provider_error(CANARY), Kind::Unavailable),
+            (CredentialsError::unhandled(CANARY), Kind::Unavailable),
+            (CredentialsError::provider_timed_out(std::time::Duration::from_secs(5)), Kind::TimedOut),
+            (CredentialsError::invalid_configuration(CANARY), Kind::Misconfigured),
+        ] {
+            let error = without_credentials(PLACE, &problem);
+            assert_eq!(error.kind(), kind);
+            assert!(!format!("{error:?}").contains(CANARY));
+        }
+    }
+}
