@@ -1,0 +1,70 @@
+//! What cannot be right is an error when the provider is made, which names the argument.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use claviger::ProviderErrorKind;
+use claviger_rds_iam::{RdsIam, RdsIamBuilder};
+use common::{Chain, HOST, USER};
+
+/// What is said about arguments that must not be taken.
+fn problem(builder: RdsIamBuilder) -> String {
+    let error = builder.build().expect_err("it cannot be right");
+    assert_eq!(error.kind(), ProviderErrorKind::Misconfigured, "{error}");
+    assert!(!error.is_transient());
+    error.to_string()
+}
+
+#[test]
+fn each_argument_is_named() {
+    let aws = Chain::key().config(Some("eu-west-1"));
+    for (builder, words) in [
+        (RdsIam::builder(&aws, "", 5432, USER), "`host` is empty"),
+        (RdsIam::builder(&aws, "https://db", 5432, USER), "`host` of \"https://db\" has a scheme"),
+        (RdsIam::builder(&aws, "db:5432", 5432, USER), "`host` of \"db:5432\" is neither"),
+        (RdsIam::builder(&aws, "db", 0, USER), "`port` is 0"),
+        (RdsIam::builder(&aws, "db", 5432, ""), "`user` is empty"),
+        (RdsIam::builder(&aws, "db", 5432, "a\0b"), "`user` of \"a\\0b\" has the control character"),
+        (RdsIam::builder(&aws, "db", 5432, USER).region(""), "`region` of the caller"),
+        (RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_secs(901)), "`lifetime` of 901s"),
+        (RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_millis(2_999)), "`lifetime` of 2.999s"),
+    ] {
+        let problem = problem(builder);
+        assert!(problem.contains(words), "{problem} should say {words}");
+    }
+    let bare = SdkConfig::builder().region(aws_config::Region::new("eu-west-1")).build();
+    assert!(problem(RdsIam::builder(&bare, "db", 5432, USER)).contains("`SdkConfig` has no credentials"));
+}
+
+#[test]
+fn no_region_is_an_error_and_none_is_guessed() {
+    let silent = Chain::key().config(None);
+    let said = problem(RdsIam::builder(&silent, "db.internal", 5432, USER));
+    assert!(said.contains("`region` is missing"), "{said}");
+    for builder in [
+        RdsIam::builder(&silent, HOST, 5432, USER),
+        RdsIam::builder(&silent, "db.internal", 5432, USER).region("eu-west-1"),
+        RdsIam::builder(&Chain::key().config(Some("eu-west-1")), "db.internal", 5432, USER),
+    ] {
+        let provider = builder.build().expect("one of the three says it");
+        assert!(format!("{provider:?}").contains("region: \"eu-west-1\""), "{provider:?}");
+    }
+}
+
+#[test]
+fn regions_that_disagree_are_both_named() {
+    let elsewhere = Chain::key().config(Some("us-east-1"));
+    for (builder, sources) in [
+        (RdsIam::builder(&elsewhere, HOST, 5432, USER), ["the SdkConfig", "the endpoint's name"]),
+        (RdsIam::builder(&elsewhere, "db", 5432, USER).region("eu-west-1"), ["the caller", "the SdkConfig"]),
+        (RdsIam::builder(&Chain::key().config(None), HOST, 5432, USER).region("us-east-1"), ["the caller", "the endpoint's name"]),
+    ] {
+        let said = problem(builder);
+        assert!(said.contains("us-east-1") && said.contains("eu-west-1"), "{said}");
+        assert!(sources.iter().all(|source| said.contains(source)), "{said}");
+    }
+}

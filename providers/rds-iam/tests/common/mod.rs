@@ -1,0 +1,155 @@
+//! What the tests share: a chain of credentials that does as a script says, and a provider on it.
+
+#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+#![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_config::{Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use claviger::{FetchRequest, Lease, Login, Provider, Trigger};
+use claviger_rds_iam::RdsIam;
+
+/// The endpoint that tokens are signed for.
+pub(crate) const HOST: &str = "orders.c1a2b3.eu-west-1.rds.amazonaws.com";
+/// The database user.
+pub(crate) const USER: &str = "orders_app";
+
+type Answer = Result<Credentials, CredentialsError>;
+
+struct Script {
+    answer: Box<dyn FnMut() -> Answer + Send>,
+    asked: usize,
+}
+
+/// Answers as a script says. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Chain(Arc<Mutex<Script>>);
+
+impl Chain {
+    /// Answers with what `answer` says each time.
+    pub(crate) fn of(answer: impl FnMut() -> Answer + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Script { answer: Box::new(answer), asked: 0 })))
+    }
+
+    /// One key that never ends.
+    pub(crate) fn key() -> Self {
+        Self::of(|| Ok(key("AKIAEXAMPLE")))
+    }
+
+    /// Sessions that live so long, each kept until `kept` before its end, as a cache does. `issued` hears of each key and its end.
+    pub(crate) fn sessions(life: Duration, kept: Duration, issued: impl Fn(&str, SystemTime) + Send + 'static) -> Self {
+        let (mut number, mut current) = (0, None::<(Credentials, SystemTime)>);
+        Self::of(move || {
+            let now = now();
+            if let Some((session, end)) = &current
+                && now + kept < *end
+            {
+                return Ok(session.clone());
+            }
+            number += 1;
+            let end = now + life;
+            let session = session(&format!("ASIAEXAMPLE{number}"), &format!("session-token/{number}=="), Some(end));
+            issued(session.access_key_id(), end);
+            current = Some((session.clone(), end));
+            Ok(session)
+        })
+    }
+
+    /// Answers with that from now on.
+    pub(crate) fn becomes(&self, answer: impl FnMut() -> Answer + Send + 'static) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).answer = Box::new(answer);
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).asked
+    }
+
+    /// A configuration with this chain, and the region given.
+    pub(crate) fn config(&self, region: Option<&'static str>) -> SdkConfig {
+        SdkConfig::builder()
+            .credentials_provider(SharedCredentialsProvider::new(self.clone()))
+            .region(region.map(Region::new))
+            .time_source(WallClock)
+            .build()
+    }
+
+    /// A provider on this chain.
+    pub(crate) fn provider(&self) -> RdsIam {
+        RdsIam::new(&self.config(None), HOST, 5432, USER).expect("the arguments are right")
+    }
+
+    /// A provider on this chain whose tokens live so long.
+    pub(crate) fn provider_of(&self, lifetime: Duration) -> RdsIam {
+        RdsIam::builder(&self.config(None), HOST, 5432, USER).lifetime(lifetime).build().expect("the arguments are right")
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Chain")
+    }
+}
+
+impl ProvideCredentials for Chain {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        script.asked += 1;
+        future::ProvideCredentials::ready((script.answer)())
+    }
+}
+
+/// The wall clock, as signers read it.
+pub(crate) fn now() -> SystemTime {
+    claviger::Moment::now().wall()
+}
+
+#[derive(Debug)]
+struct WallClock;
+
+impl aws_types::sdk_config::TimeSource for WallClock {
+    fn now(&self) -> SystemTime {
+        now()
+    }
+}
+
+/// A key without a session.
+pub(crate) fn key(id: &str) -> Credentials {
+    Credentials::new(id, "wJalrXUtnFEMI/EXAMPLEKEY", None, None, "test")
+}
+
+/// A key with a session token.
+pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> Credentials {
+    Credentials::new(id, "wJalrXUtnFEMI/EXAMPLEKEY", Some(token.to_owned()), end, "test")
+}
+
+/// The first fetch of a registration.
+pub(crate) async fn first(provider: &RdsIam) -> Lease<Login> {
+    provider.fetch(FetchRequest::first()).await.expect("a token is signed")
+}
+
+/// A fetch while `held` is held.
+pub(crate) async fn again(provider: &RdsIam, trigger: Trigger, held: &Lease<Login>) -> Lease<Login> {
+    let request = FetchRequest::new(trigger).held(held.clone());
+    let request = if trigger == Trigger::Refused { request.refused([held.revision().clone()]) } else { request };
+    provider.fetch(request).await.expect("an answer comes")
+}
+
+/// The token of a lease.
+pub(crate) fn token(lease: &Lease<Login>) -> &str {
+    lease.secret().expose_password()
+}
+
+/// A parameter of a token, as it stands there.
+pub(crate) fn parameter<'t>(token: &'t str, name: &str) -> Option<&'t str> {
+    let (_, query) = token.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
