@@ -9,7 +9,7 @@ mod on_postgresql;
 
 use std::time::Duration;
 
-use claviger::{Fault, FaultKind};
+use claviger::{Fault, FaultKind, Revision};
 use claviger_stage::Stage;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::PgPool as Pool;
@@ -38,4 +38,33 @@ async fn law_11_over_an_hour_the_served_revision_is_proved_once_a_minute() {
     database.accept_only(["password-1"]);
     sleep(Duration::from_secs(61)).await;
     assert!(pool.status().expect("supervised").serving);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    let refusal = Fault::new(FaultKind::Refused, "password authentication failed");
+    let became = async |password: &str| {
+        let began = Instant::now();
+        while pool.current().password() != password {
+            assert!(began.elapsed() < Duration::from_millis(100), "not at once");
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    // The database is changed, and a moment later changed back.
+    store.rotate();
+    database.accept_only(["password-2"]);
+    pool.refused(1, &refusal);
+    became("password-2").await;
+    sleep(Duration::from_millis(300)).await;
+    store.go_back_to(1);
+    database.accept_only(["password-1"]);
+    pool.refused(2, &refusal);
+    became("password-1").await;
+    let refused: Vec<_> = store.calls().iter().map(|call| call.refused.clone()).collect();
+    let (first, second) = (Revision::new("1"), Revision::new("2"));
+    assert_eq!(refused, [vec![], vec![first], vec![second]], "what was refused before the change is a candidate again");
 }

@@ -289,6 +289,9 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.retry = None;
         self.last_fault = None;
         self.logins.proved(loan.lease.revision(), now.mono());
+        if self.serving.as_ref().is_some_and(|serving| serving.revision() != loan.lease.revision()) {
+            self.logins.superseded(loan.lease.revision());
+        }
         let number = self.serving.as_ref().map_or(1, |serving| serving.number + 1);
         let expiry = loan.lease.expiry();
         let old = self.serving.replace(Serving { number, loan, expiry, proved: now, refused: false, width });

@@ -99,6 +99,13 @@ impl Logins {
         self.accounts.retain(|_, account| account.next_proof.is_some() || now < account.ends());
     }
 
+    /// Another revision is served: what was planned for the rest is moot, and whichever is offered next may be right again. What they cost stays on their accounts.
+    pub(crate) fn superseded(&mut self, served: &Revision) {
+        for (_, account) in self.accounts.iter_mut().filter(|(revision, _)| *revision != served) {
+            account.next_proof = None;
+        }
+    }
+
     /// When this revision may be proved; now, if nothing speaks against it.
     pub(crate) fn next_proof(&self, revision: &Revision, now: Instant) -> Instant {
         let Some(account) = self.accounts.get(revision) else { return now };

@@ -33,6 +33,8 @@ pub(crate) struct State<S> {
     held_life: Option<Duration>,
     /// The revision that was proved last.
     proved: Option<Revision>,
+    /// The revision that a log-in worked with and that was not refused since, and when it first worked.
+    working: Option<(Revision, Instant)>,
     /// Everything was given back: what still comes is given back at once.
     closed: bool,
     /// When the held lease is to be refreshed; `None` while a failed attempt awaits its retry.
@@ -119,6 +121,7 @@ impl<S> State<S> {
             held: None,
             held_life: None,
             proved: None,
+            working: None,
             closed: false,
             refresh_at: Some(now.mono()),
             in_flight: None,
@@ -147,6 +150,10 @@ impl<S> State<S> {
 
     /// The database refused a log-in with this revision.
     pub(crate) fn note_refused(&mut self, revision: &Revision, now: Instant) {
+        // What worked does not any more: the database was changed, maybe back to what it refused before (a rotation rolled back).
+        if let Some((_, since)) = self.working.take_if(|(working, _)| working == revision) {
+            self.exclusions.lift_older(since, now);
+        }
         let fresh = self.exclusions.refuse(revision, now);
         if self.holds(revision) && (fresh || self.refused_due.is_none()) {
             self.refused_due.get_or_insert(now);
@@ -157,8 +164,11 @@ impl<S> State<S> {
     }
 
     /// A log-in with this revision worked.
-    pub(crate) fn note_proved(&mut self, revision: &Revision) {
+    pub(crate) fn note_proved(&mut self, revision: &Revision, now: Instant) {
         self.exclusions.clear(revision);
+        if self.working.as_ref().is_none_or(|(working, _)| working != revision) {
+            self.working = Some((revision.clone(), now));
+        }
         // A new revision serves: earlier failures are forgotten. Not when it is adopted, for an issuer that mints at each fetch would then fill its own bucket.
         if self.holds(revision) && self.proved.as_ref() != Some(revision) {
             self.proved = Some(revision.clone());

@@ -41,6 +41,13 @@ impl Exclusions {
         }
     }
 
+    /// The database was changed since `then`: cool-downs that began before it are over. They are remembered, so that a further refusal doubles.
+    pub(crate) fn lift_older(&mut self, then: Instant, now: Instant) {
+        for cool_down in self.0.values_mut().filter(|cool_down| cool_down.until <= then + cool_down.length) {
+            cool_down.until = cool_down.until.min(now);
+        }
+    }
+
     /// A log-in with this revision worked.
     pub(crate) fn clear(&mut self, revision: &Revision) {
         self.0.remove(revision);
@@ -77,6 +84,21 @@ mod tests {
         exclusions.clear(&revision);
         assert!(exclusions.refuse(&revision, now));
         assert!(!exclusions.contains(&revision, now + FIRST));
+    }
+
+    #[test]
+    fn a_change_of_the_database_ends_the_cool_downs_from_before_it() {
+        let start = tokio::time::Instant::now().into_std();
+        let second = Duration::from_secs(1);
+        let (mut exclusions, before, after) = (Exclusions::default(), Revision::new("before"), Revision::new("after"));
+        exclusions.refuse(&before, start);
+        exclusions.refuse(&after, start + 3 * second);
+        exclusions.lift_older(start + 2 * second, start + 4 * second);
+        assert!(!exclusions.contains(&before, start + 4 * second));
+        assert!(exclusions.contains(&after, start + 4 * second));
+        // It is remembered.
+        exclusions.refuse(&before, start + 5 * second);
+        assert!(exclusions.contains(&before, start + 5 * second + FIRST));
     }
 
     proptest! {

@@ -133,7 +133,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn note_proved(&self, revision: &Revision) {
         let closed = {
             let mut state = self.lock();
-            state.note_proved(revision);
+            state.note_proved(revision, self.clock().mono());
             if state.is_at_rest() { state.fetching.take() } else { None }
         };
         if let Some(rotation) = closed {
