@@ -55,6 +55,8 @@ pub struct RdsIam {
 struct Signed {
     revision: Revision,
     second: SystemTime,
+    /// When the next one is due.
+    renewal: SystemTime,
     by: Credentials,
 }
 
@@ -99,7 +101,9 @@ impl RdsIam {
             && identity::is_same(&last.by, by)
             && lifetime::is_young(age, self.lifetime)
             && !held.expiry().is_expired(request.started);
-        good.then(|| held.clone())
+        // Counted from now, or each such answer would put the renewal off.
+        let due = last.renewal.duration_since(now).unwrap_or_default();
+        good.then(|| held.clone().refresh_after(due))
     }
 
     /// The second to sign in. Whoever demands a new token gets one: within one second the same identity signs the same token.
@@ -112,15 +116,6 @@ impl RdsIam {
         let next = second + Duration::from_secs(1);
         tokio::time::sleep(next.duration_since(now).unwrap_or_default()).await;
         next
-    }
-
-    fn lease(&self, request: &FetchRequest<Login>, token: token::Token, end: SystemTime) -> Lease<Login> {
-        let expiry = Expiry::at(request.started, end);
-        let life = expiry.remaining(request.started).unwrap_or_default();
-        Lease::new(Login::new(self.target.user.name(), token.text).token(), Revision::new(token.name))
-            .expires(expiry)
-            .sessions(Sessions::Keep)
-            .refresh_after(lifetime::refresh_after(life))
     }
 }
 
@@ -137,12 +132,14 @@ impl Provider for RdsIam {
         }
         let second = self.second(&request, &by, now).await;
         let token = token::sign(&self.target, &by, second, self.lifetime).await?;
-        let end = lifetime::end(second, self.lifetime, by.expiry());
         tracing::debug!(user = self.target.user.name(), host = self.target.host.written(), "a token was signed");
-        let lease = self.lease(&request, token, end);
-        let signed = Signed { revision: lease.revision().clone(), second, by };
+        let expiry = Expiry::at(request.started, lifetime::end(second, self.lifetime, by.expiry()));
+        let due = lifetime::refresh_after(expiry.remaining(request.started).unwrap_or_default());
+        let revision = Revision::new(token.name);
+        let signed = Signed { revision: revision.clone(), second, renewal: now + due, by };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
-        Ok(lease)
+        let login = Login::new(self.target.user.name(), token.text).token();
+        Ok(Lease::new(login, revision).expires(expiry).sessions(Sessions::Keep).refresh_after(due))
     }
 
     async fn watch(&self, hints: Hints) {

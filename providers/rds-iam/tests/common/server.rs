@@ -1,0 +1,82 @@
+//! Database servers that check tokens as RDS does.
+
+#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+
+use std::time::SystemTime;
+
+use claviger::{Login, PgPools, PoolFactory};
+use claviger_servers::{Postgres, TokenCheck, TokenChecks};
+use claviger_stage::Queried;
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{Connection, Database, Pool};
+
+use super::USER;
+
+/// The connect options of a server's database.
+pub(crate) type OptionsOf<S> = <<<S as TokenServer>::Db as Database>::Connection as Connection>::Options;
+
+/// A server on which [`USER`] logs in with a token, and in no other way.
+pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
+    type Db: Database;
+    type Pools: PoolFactory<Secret = Login, Pool = Pool<Self::Db>>;
+
+    /// What a refused token is told: the SQLSTATE, and the words.
+    const REFUSAL: (&'static str, &'static str);
+
+    /// Starts one.
+    fn raise() -> Self;
+    fn checks(&self) -> &TokenChecks;
+    /// Where it is, without a user or a password, over verified TLS.
+    fn options(&self) -> OptionsOf<Self>;
+    /// The same for that user and token.
+    fn options_for(&self, token: &str) -> OptionsOf<Self>;
+    fn pools(&self, options: PoolOptions<Self::Db>) -> Self::Pools;
+}
+
+/// Starts a server off the async threads.
+pub(crate) async fn raise<S: TokenServer>() -> S
+where
+    Pool<S::Db>: Queried,
+{
+    tokio::task::spawn_blocking(S::raise).await.expect("the server's thread ends")
+}
+
+/// When the token of a check was signed: to the second, as its date says.
+pub(crate) fn signed(check: &TokenCheck) -> SystemTime {
+    let signed = check.at - check.age;
+    let since = signed.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    // Both are to the millisecond, each cut off by itself.
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs((since.as_millis() as u64 + 500) / 1_000)
+}
+
+impl TokenServer for Postgres {
+    type Db = sqlx::Postgres;
+    type Pools = PgPools;
+
+    const REFUSAL: (&'static str, &'static str) = ("28000", "PAM authentication failed for user");
+
+    fn raise() -> Self {
+        let server = Postgres::builder().tokens().start().expect("a server starts");
+        server.create_token_role(USER).expect("a role is made");
+        server
+    }
+
+    fn checks(&self) -> &TokenChecks {
+        self.token_checks()
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        let authority = self.ca_file().expect("it speaks TLS");
+        let options = PgConnectOptions::new_without_pgpass().host(self.host()).port(self.port()).database("postgres");
+        options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(authority)
+    }
+
+    fn options_for(&self, token: &str) -> PgConnectOptions {
+        self.options().username(USER).password(token)
+    }
+
+    fn pools(&self, options: PoolOptions<sqlx::Postgres>) -> PgPools {
+        PgPools::new(self.options(), options)
+    }
+}

@@ -1,0 +1,193 @@
+//! The stories that are told on every kind of server.
+
+#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use claviger::Supervisor;
+use claviger_servers::TokenCheck;
+use claviger_stage::{Callers, Queried, eventually, eventually_within};
+use sqlx::pool::PoolOptions;
+use sqlx::{Connection, Pool};
+
+use super::server::{TokenServer, raise, signed};
+use super::{Chain, first, now, token};
+
+/// The bound on whatever is waited for here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Options of a pool that logs in again and again, whose callers wait for as long as it takes.
+fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
+    PoolOptions::new().max_connections(max).max_lifetime(Duration::from_millis(250)).acquire_timeout(PATIENCE)
+}
+
+/// The fault that this library is there to cure: a token that is kept for ever serves for as long as no connection is opened.
+pub(crate) async fn a_token_kept_for_ever_fails_when_a_connection_opens_late<S: TokenServer>()
+where
+    Pool<S::Db>: Queried,
+{
+    let server: S = raise().await;
+    let lease = first(&Chain::key().provider_of(Duration::from_secs(3))).await;
+    let options = PoolOptions::<S::Db>::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
+    let pool = options.connect_lazy_with(server.options_for(token(&lease)));
+    let mut early = pool.acquire().await.expect("a young token lets in");
+    let death = lease.expiry().wall().expect("it ends");
+    eventually("the token is dead", || now() > death).await;
+
+    let error = pool.acquire().await.expect_err("a second connection is opened with a dead token");
+    let told = error.as_database_error().expect("the database says so");
+    assert_eq!(told.code().as_deref(), Some(S::REFUSAL.0), "{told}");
+    assert!(told.message().contains(S::REFUSAL.1), "{told}");
+    let checks = server.checks().entries().expect("it keeps them");
+    let verdicts: Vec<_> = checks.iter().map(|check| (check.accepted, &*check.reason)).collect();
+    assert_eq!(verdicts, [(true, ""), (false, "the token has expired")]);
+    // What is open stays good: so nobody notices until then.
+    early.ping().await.expect("the first connection answers");
+}
+
+/// Over twenty lives of a token, with connections opened all the time.
+pub(crate) async fn twenty_token_lives_without_a_failure<S: TokenServer>()
+where
+    Pool<S::Db>: Queried,
+{
+    const LIFE: Duration = Duration::from_secs(3);
+    let server: S = raise().await;
+    let chain = Chain::key();
+    let supervisor = Supervisor::start();
+    let login = supervisor.provide("login", chain.provider_of(LIFE)).await.expect("a token is signed");
+    let db = supervisor.pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is proved");
+    let callers = Callers::start(&db, 8);
+    let end = now() + 20 * LIFE;
+    eventually_within(25 * LIFE, "twenty lives are over", || now() >= end || callers.failures() > 0).await;
+    let tally = callers.stop().await;
+    supervisor.shutdown(Duration::from_secs(5)).await;
+
+    assert_eq!((tally.failed.as_slice(), tally.interrupted), ([].as_slice(), 0));
+    let checks = server.checks().entries().expect("it keeps them");
+    let refused: Vec<_> = checks.iter().filter(|check| !check.accepted).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    // The hazard: log-ins all the time, also with tokens in the last third of their life.
+    let tokens: BTreeSet<_> = checks.iter().map(signed).collect();
+    assert!(tokens.len() >= 20 && checks.len() > 400, "{} tokens, {} log-ins", tokens.len(), checks.len());
+    let oldest = checks.iter().map(|check| check.age).max().expect("there are some");
+    assert!(oldest > LIFE / 2 && oldest < LIFE, "the oldest token was {oldest:?} old");
+    assert!(chain.asked() <= 65, "{} signatures in 60 s", chain.asked());
+    println!("{} queries, {} log-ins, {} signatures, oldest token {oldest:?}", tally.answered, checks.len(), chain.asked());
+}
+
+/// Tokens say 15 minutes, and the sessions that sign them die after four seconds.
+pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>()
+where
+    Pool<S::Db>: Queried,
+{
+    let server: S = raise().await;
+    let checks = server.checks().clone();
+    // A cache that keeps a session until its very last second, and a server that takes nothing from a dead one.
+    let chain = Chain::sessions(Duration::from_secs(4), Duration::from_millis(1_200), move |key, end| {
+        checks.session_dies(key, end).expect("the server is told");
+    });
+    let supervisor = Supervisor::start();
+    let login = supervisor.provide("login", chain.provider()).await.expect("a token is signed");
+    let db = supervisor.pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is proved");
+    let callers = Callers::start(&db, 8);
+    let keys = || {
+        let checks = server.checks().entries().expect("it keeps them");
+        checks.into_iter().map(|check| check.access_key).collect::<BTreeSet<_>>()
+    };
+    eventually_within(2 * PATIENCE, "six sessions were used", || keys().len() >= 6 || callers.failures() > 0).await;
+    let tally = callers.stop().await;
+    supervisor.shutdown(Duration::from_secs(5)).await;
+
+    assert_eq!((tally.failed.as_slice(), tally.interrupted), ([].as_slice(), 0));
+    let entries = server.checks().entries().expect("it keeps them");
+    let refused: Vec<_> = entries.iter().filter(|check| !check.accepted).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    assert!(entries.iter().all(|check| check.expires == Duration::from_secs(900)), "the tokens themselves live longer");
+
+    // The hazard: a token of a dead session is refused, however long it was to live.
+    let checks = server.checks().clone();
+    let death = now() + Duration::from_secs(2);
+    checks.session_dies("ASIALAST", death).expect("the server is told");
+    let lease = first(&Chain::of(move || Ok(super::session("ASIALAST", "t", Some(death)))).provider()).await;
+    eventually("the session is dead", || now() > death).await;
+    let pool = PoolOptions::<S::Db>::new().connect_lazy_with(server.options_for(token(&lease)));
+    pool.acquire().await.expect_err("its session is dead");
+    let last = server.checks().entries().expect("it keeps them").pop().expect("there is one");
+    assert_eq!(last.reason, "the session that signed it has died");
+}
+
+/// PAM refuses everything for five seconds, as when IAM throttles.
+pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>()
+where
+    Pool<S::Db>: Queried,
+{
+    const MAX: u32 = 10;
+    let server: S = raise().await;
+    let chain = Chain::key();
+    let supervisor = Supervisor::start();
+    let login = supervisor.provide("login", chain.provider()).await.expect("a token is signed");
+    let options = PoolOptions::new().max_connections(MAX).acquire_timeout(PATIENCE);
+    let db = supervisor.pool("orders", &login, server.pools(options)).await.expect("it is proved");
+    // A few sessions are open; more callers come when everything is refused, and want more of them.
+    let few = Callers::start(&db, 1);
+    few.answer_more(50).await;
+    let open = db.status().expect("it is supervised").sessions;
+    assert!(open < MAX, "{open} sessions for one caller");
+    let before = server.checks().entries().expect("it keeps them");
+    let during = server.checks().from_now().expect("it keeps them");
+    let began = now();
+    server.checks().refuse_everything(true).expect("the server is told");
+    let many = Callers::start(&db, 32);
+    eventually("log-ins are refused", || during.refused().expect("it keeps them") > 0).await;
+    // Open sessions carry on, and are shared.
+    many.answer_more(200).await;
+    few.answer_more(200).await;
+    let end = began + Duration::from_secs(5);
+    eventually_within(PATIENCE, "five seconds are over", || now() >= end).await;
+    server.checks().refuse_everything(false).expect("the server is told");
+    eventually_within(PATIENCE, "a log-in is taken again, and the pool serves", || {
+        during.accepted().expect("it keeps them") > 0 && db.status().is_some_and(|status| status.serving && !status.refused)
+    })
+    .await;
+    // Without a restart, and without a new pool.
+    many.answer_more(200).await;
+    let (few, many) = (few.stop().await, many.stop().await);
+    assert!(few.failed.is_empty() && many.failed.is_empty(), "{:?} {:?}", few.failed, many.failed);
+    assert_eq!(few.interrupted + many.interrupted, 0);
+    assert!(before.iter().all(|check| check.accepted));
+
+    let refused = during.refused().expect("it keeps them");
+    assert!(refused >= 2 && refused <= MAX as usize + 3, "{refused} bad log-ins with a maximum of {MAX}");
+    let all = server.checks().entries().expect("it keeps them");
+    let tokens: BTreeSet<_> = all.iter().map(signed).collect();
+    assert_eq!(tokens.len(), 1, "a refusal that passes needs no other token");
+    let recovered = all.iter().rev().take_while(|check| check.accepted).last().expect("it recovered").at;
+    let after = recovered.duration_since(end).unwrap_or_default();
+    println!("{refused} bad log-ins, taken again {after:?} after the end, {} queries meanwhile and after", few.answered + many.answered);
+    supervisor.shutdown(Duration::from_secs(5)).await;
+}
+
+/// One signature serves all pools and all their connections.
+pub(crate) async fn one_signature_serves_all<S: TokenServer>()
+where
+    Pool<S::Db>: Queried,
+{
+    let server: S = raise().await;
+    let chain = Chain::key();
+    let supervisor = Supervisor::start();
+    let login = supervisor.provide("login", chain.provider()).await.expect("a token is signed");
+    let mut callers = Vec::new();
+    for name in ["orders", "reports", "jobs"] {
+        let db = supervisor.pool(name, &login, server.pools(restless::<S>(4))).await.expect("it is proved");
+        callers.push(Callers::start(&db, 4));
+    }
+    eventually_within(PATIENCE, "a hundred log-ins", || server.checks().accepted().expect("it keeps them") >= 100).await;
+    for callers in callers {
+        assert!(callers.stop().await.failed.is_empty());
+    }
+    supervisor.shutdown(Duration::from_secs(5)).await;
+    let checks: Vec<TokenCheck> = server.checks().entries().expect("it keeps them");
+    assert_eq!(checks.iter().map(|check| (signed(check), check.length)).collect::<BTreeSet<_>>().len(), 1);
+    assert_eq!(chain.asked(), 1, "one signature");
+}
