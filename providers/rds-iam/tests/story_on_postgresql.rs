@@ -3,9 +3,9 @@
 //! Tokens on a PostgreSQL that checks them through PAM, as RDS does.
 
 mod common;
+mod story;
 
 use claviger_servers::Postgres;
-use common::story;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_kept_for_ever_fails_when_a_connection_opens_late() {

@@ -3,9 +3,6 @@
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 #![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
 
-pub(crate) mod server;
-pub(crate) mod story;
-
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};

@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+pub(crate) mod server;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use claviger_stage::{Callers, Queried, eventually, eventually_within};
 use sqlx::pool::PoolOptions;
 use sqlx::{Connection, Pool};
 
-use super::server::{TokenServer, raise, signed};
-use super::{Chain, first, now, token};
+use crate::common::{Chain, first, now, session, token};
+use server::{TokenServer, raise, signed};
 
 /// The bound on whatever is waited for here.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,7 +75,6 @@ where
     let oldest = checks.iter().map(|check| check.age).max().expect("there are some");
     assert!(oldest > LIFE / 2 && oldest < LIFE, "the oldest token was {oldest:?} old");
     assert!(chain.asked() <= 65, "{} signatures in 60 s", chain.asked());
-    println!("{} queries, {} log-ins, {} signatures, oldest token {oldest:?}", tally.answered, checks.len(), chain.asked());
 }
 
 /// Tokens say 15 minutes, and the sessions that sign them die after four seconds.
@@ -109,7 +110,7 @@ where
     let checks = server.checks().clone();
     let death = now() + Duration::from_secs(2);
     checks.session_dies("ASIALAST", death).expect("the server is told");
-    let lease = first(&Chain::of(move || Ok(super::session("ASIALAST", "t", Some(death)))).provider()).await;
+    let lease = first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(death)))).provider()).await;
     eventually("the session is dead", || now() > death).await;
     let pool = PoolOptions::<S::Db>::new().connect_lazy_with(server.options_for(token(&lease)));
     pool.acquire().await.expect_err("its session is dead");
@@ -162,9 +163,6 @@ where
     let all = server.checks().entries().expect("it keeps them");
     let tokens: BTreeSet<_> = all.iter().map(signed).collect();
     assert_eq!(tokens.len(), 1, "a refusal that passes needs no other token");
-    let recovered = all.iter().rev().take_while(|check| check.accepted).last().expect("it recovered").at;
-    let after = recovered.duration_since(end).unwrap_or_default();
-    println!("{refused} bad log-ins, taken again {after:?} after the end, {} queries meanwhile and after", few.answered + many.answered);
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 

@@ -11,7 +11,7 @@ use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, Database, Pool};
 
-use super::USER;
+use crate::common::USER;
 
 /// The connect options of a server's database.
 pub(crate) type OptionsOf<S> = <<<S as TokenServer>::Db as Database>::Connection as Connection>::Options;

@@ -1,0 +1,160 @@
+//! Hours of tokens on paused time: how old one is when a connection opens, and how many are signed.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use claviger::{Fault, FaultKind, Handle, Moment};
+use claviger_rds_iam::RdsIam;
+use claviger_testkit::{Lab, ScriptedPool, ScriptedPools};
+use common::{HOST, USER, key, parameter, session};
+use tokio::time::{Instant, sleep};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A chain that takes its time, and whose sessions end when the clock that is paused says so.
+#[derive(Debug)]
+struct Slow {
+    takes: Duration,
+    sessions: Option<Duration>,
+    born: (SystemTime, Instant),
+}
+
+impl Slow {
+    /// A session is kept until 10 s before its end, as the SDK's cache does.
+    async fn answer(&self) -> Credentials {
+        sleep(self.takes).await;
+        let Some(life) = self.sessions else { return key("AKIAEXAMPLE") };
+        let kept = life - Duration::from_secs(10);
+        let number = self.born.1.elapsed().as_secs() / kept.as_secs();
+        let end = self.born.0 + kept * u32::try_from(number).expect("few") + life;
+        session(&format!("ASIA{number}"), &format!("token-{number}"), Some(end))
+    }
+}
+
+impl ProvideCredentials for Slow {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async { Ok(self.answer().await) })
+    }
+}
+
+/// A pool on tokens, without a database.
+struct Scene {
+    lab: Lab,
+    database: ScriptedPools,
+    pool: Handle<ScriptedPool>,
+    born: (SystemTime, Instant),
+}
+
+impl Scene {
+    async fn new(takes: Duration, sessions: Option<Duration>) -> Self {
+        let (lab, database) = (Lab::new(), ScriptedPools::new(10));
+        let born = (Moment::now().wall(), Instant::now());
+        // Without a clock of its own, so that the supervisor's signs, which is paused.
+        let aws = SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(Slow { takes, sessions, born })).build();
+        let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
+        let login = lab.supervisor.provide("login", provider).await.expect("a token is signed");
+        let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+        Self { lab, database, pool, born }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.born.0 + self.born.1.elapsed()
+    }
+
+    /// The ages of the tokens that new connections would get, a second apart, and of each the last.
+    async fn watch(&self, span: Duration, mut each_second: impl FnMut(u64)) -> BTreeMap<String, Duration> {
+        let mut last = BTreeMap::new();
+        for second in 0..span.as_secs() {
+            let token = self.pool.current().password();
+            let date = parameter(&token, "X-Amz-Date").expect("it has a date").to_owned();
+            let signed = aws_date(&date);
+            last.insert(date, self.now().duration_since(signed).unwrap_or_default());
+            each_second(second);
+            sleep(Duration::from_secs(1)).await;
+        }
+        last
+    }
+}
+
+/// Reads `20261125T103011Z`.
+fn aws_date(date: &str) -> SystemTime {
+    let part = |range: std::ops::Range<usize>| date[range].parse::<i64>().expect("digits");
+    let (year, month, day) = (part(0..4), part(4..6), part(6..8));
+    // Days since 1970, as in "Euclidean affine functions": the year begins in March.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1 - 719_468;
+    let seconds = days * 86_400 + part(9..11) * 3_600 + part(11..13) * 60 + part(13..15);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).expect("after 1970"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_connection_opens_with_a_token_older_than_14_minutes() {
+    for takes in [Duration::ZERO, Duration::from_secs(19)] {
+        let scene = Scene::new(takes, None).await;
+        let ages = scene.watch(130 * MINUTE, |_| {}).await;
+        assert!(ages.values().all(|age| *age <= 14 * MINUTE), "{ages:?}");
+        assert!((10..=11).contains(&ages.len()), "one signature in 13 minutes, though it is looked at each minute: {ages:?}");
+        let oldest = ages.values().max().expect("there are some");
+        assert!(*oldest >= 12 * MINUTE, "the hazard: tokens grow old, {oldest:?}");
+        assert!((10..=11).contains(&scene.database.proofs().len()), "each is proved once");
+        scene.lab.supervisor.shutdown(MINUTE).await;
+    }
+}
+
+/// A refusal when the token is so many seconds old, then every so many; answers the ages, and how many refusals there were.
+async fn refused(from: u64, every: u64, span: Duration) -> (BTreeMap<String, Duration>, usize) {
+    let scene = Scene::new(Duration::ZERO, None).await;
+    let mut refused = 0;
+    let ages = scene
+        .watch(span, |second| {
+            if second >= from && (second - from).is_multiple_of(every) {
+                let refusal = Fault::new(FaultKind::Refused, "PAM authentication failed").with_code("28000");
+                refused += usize::from(scene.pool.refused(scene.pool.generation(), &refusal));
+            }
+        })
+        .await;
+    (ages, refused)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_does_not_put_the_renewal_off() {
+    let (ages, refusals) = refused(100, 3_600, 20 * MINUTE).await;
+    assert_eq!((refusals, ages.len()), (1, 2), "{ages:?}");
+    assert!(ages.values().all(|age| *age <= 14 * MINUTE), "{ages:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_refused_again_and_again_is_signed_again_when_half_of_its_life_is_over() {
+    let (ages, refusals) = refused(90, 95, 60 * MINUTE).await;
+    assert!(refusals > 30, "the hazard: {refusals} refusals");
+    assert!((8..=9).contains(&ages.len()), "{ages:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_connection_opens_with_a_token_whose_session_has_ended() {
+    let life = 9 * MINUTE;
+    let scene = Scene::new(Duration::from_secs(1), Some(life)).await;
+    let mut tightest = life;
+    scene
+        .watch(60 * MINUTE, |_| {
+            let status = scene.pool.status().expect("it is supervised");
+            tightest = tightest.min(status.remaining.expect("it ends"));
+            let token = scene.pool.current().password();
+            let number: u32 =
+                parameter(&token, "X-Amz-Security-Token").and_then(|token| token.strip_prefix("token-")?.parse().ok()).expect("numbered");
+            let end = scene.born.0 + (life - Duration::from_secs(10)) * number + life;
+            assert!(scene.now() < end, "session {number} has ended");
+        })
+        .await;
+    assert!(tightest > Duration::ZERO && tightest < MINUTE, "the hazard: sessions came to their end, {tightest:?}");
+}
