@@ -4,11 +4,9 @@
 //! `guardian.sh`; this side only sends it requests, and holds the pipe whose end is the
 //! last request.
 
-use std::collections::hash_map::RandomState;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -17,8 +15,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::account::Account;
+use crate::nonce::nonce;
 
 const SCRIPT: &str = include_str!("guardian.sh");
+
+/// How the names of variables begin that PostgreSQL's programs, moto and boto3 obey.
+const USER_SETTINGS: [&str; 3] = ["PG", "AWS_", "MOTO_"];
 
 /// What a server is told to make it stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(crate) enum Signal {
     Interrupt,
     /// SIGQUIT.
     Quit,
+    /// SIGKILL.
+    Kill,
 }
 
 impl Signal {
@@ -34,6 +38,7 @@ impl Signal {
         match self {
             Self::Interrupt => "INT",
             Self::Quit => "QUIT",
+            Self::Kill => "KILL",
         }
     }
 }
@@ -69,7 +74,7 @@ impl Guardian {
             .stdout(Stdio::piped())
             // Whoever waits for the end of the test's stderr must not wait for us.
             .stderr(Stdio::null());
-        without_postgres_variables(&mut command);
+        without_user_settings(&mut command);
         if let Some(Account { uid, gid }) = account {
             command.uid(uid).gid(gid);
         }
@@ -190,11 +195,11 @@ impl Drop for Guardian {
     }
 }
 
-/// Takes away the variables (PGHOST, PGSERVICE, PGOPTIONS, …) by which the user's own
-/// settings would reach our programs.
-pub(crate) fn without_postgres_variables(command: &mut Command) {
+/// Takes away the variables (PGHOST, PGSERVICE, AWS_PROFILE, MOTO_PORT, …) by which the
+/// user's own settings would reach our programs.
+pub(crate) fn without_user_settings(command: &mut Command) {
     for (name, _) in env::vars_os() {
-        if name.as_bytes().starts_with(b"PG") {
+        if USER_SETTINGS.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) {
             command.env_remove(name);
         }
     }
@@ -202,12 +207,4 @@ pub(crate) fn without_postgres_variables(command: &mut Command) {
 
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the server's guardian process is gone")
-}
-
-/// Sixteen hexadecimal digits that no other process or call comes up with; std seeds each
-/// `RandomState` of a process from the system's random numbers.
-pub(crate) fn nonce() -> String {
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    format!("{:016x}", hasher.finish())
 }

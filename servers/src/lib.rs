@@ -24,10 +24,13 @@
 //! }
 //! ```
 //!
+//! A [`Moto`] answers as AWS does, for clients whose endpoint it is.
+//!
 //! # Where the programs come from
 //!
 //! [`Programs`] looks for what the machine already has. [`install`] adds what is missing,
-//! on Debian and Ubuntu, without starting a service. A server that cannot be found is an
+//! without starting a service: Debian's packages on Debian and Ubuntu, Python's in a folder
+//! beside what cargo builds. A server that cannot be found is an
 //! error that carries the line which installs it ([`NotInstalled`]).
 //!
 //! # What is left behind
@@ -51,14 +54,21 @@ mod deadline;
 mod error;
 mod guardian;
 mod install;
+mod launch;
+mod moto;
+mod nonce;
 mod ports;
 pub mod postgres;
 mod programs;
+mod server;
 mod text_log;
 mod tokens;
+mod tools;
 
 pub use error::StartError;
 pub use install::{InstallError, install};
+pub use moto::Moto;
 pub use postgres::{Log, Postgres, SqlError};
-pub use programs::{NotInstalled, Programs, Server, find_postgres};
+pub use programs::{NotInstalled, Programs, find_postgres};
+pub use server::Server;
 pub use tokens::{TokenCheck, TokenChecks};

@@ -1,4 +1,4 @@
-//! Which servers there are, and where their programs lie on this machine.
+//! Where the programs of a server lie on this machine.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,77 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A server that tests can need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Server {
-    /// PostgreSQL 14 or newer: older ones do not log who was let in.
-    PostgreSql,
-    /// What a database needs to check tokens: a C compiler for the PAM module. libpam itself
-    /// comes with the database.
-    Pam,
-}
-
-impl Server {
-    /// Every server that this crate knows.
-    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::Pam];
-
-    /// The name as its makers write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PostgreSql => "PostgreSQL",
-            Self::Pam => "a C compiler for the PAM module",
-        }
-    }
-
-    /// The word by which a test file asks for it: a first line `//! needs: postgresql`.
-    pub fn tag(self) -> &'static str {
-        match self {
-            Self::PostgreSql => "postgresql",
-            Self::Pam => "pam",
-        }
-    }
-
-    /// The packages that hold it on Debian and Ubuntu.
-    pub fn debian_packages(self) -> &'static [&'static str] {
-        match self {
-            Self::PostgreSql => &["postgresql"],
-            Self::Pam => &["gcc", "libc6-dev", "libpam0g"],
-        }
-    }
-
-    /// The one command that installs it on Debian and Ubuntu.
-    pub fn install_command(self) -> String {
-        format!("sudo apt-get install -y {}", self.debian_packages().join(" "))
-    }
-
-    /// The environment variable that names the folder of its programs.
-    pub fn variable(self) -> &'static str {
-        match self {
-            Self::PostgreSql => "CLAVIGER_POSTGRES_BIN",
-            Self::Pam => "CLAVIGER_CC_BIN",
-        }
-    }
-
-    /// The folder of its programs, looked for as [`Programs::from_environment`] says.
-    pub fn find(self) -> Option<PathBuf> {
-        Programs::from_environment().find(self).ok()
-    }
-
-    /// The programs that have to lie side by side, the one to look for first.
-    fn programs(self) -> &'static [&'static str] {
-        match self {
-            Self::PostgreSql => &["postgres", "initdb"],
-            Self::Pam => &["cc"],
-        }
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use crate::moto::python;
+use crate::server::Server;
+use crate::tools;
 
 /// The folder that holds `postgres` and `initdb`, if this machine has them: short for
 /// `Server::PostgreSql.find()`.
@@ -96,12 +28,17 @@ pub struct Programs {
     chosen: BTreeMap<Server, PathBuf>,
     path: Vec<PathBuf>,
     packaged: Option<PathBuf>,
+    tools: Option<PathBuf>,
 }
 
 impl Programs {
-    /// Where a user would expect it: the folder in [`Server::variable`], and if that is
-    /// unset or empty the PATH, and for PostgreSQL then what `pg_config --bindir` answers,
-    /// then the newest version below `/usr/lib/postgresql`.
+    /// Where a user would expect it: what [`Server::variable`] names, and if that is unset
+    /// or empty:
+    ///
+    /// - the PATH, and for PostgreSQL then what `pg_config --bindir` answers, then the newest
+    ///   version below `/usr/lib/postgresql`;
+    /// - for moto what [`install`](crate::install) has made beside what cargo builds, then
+    ///   each `python3` in the PATH.
     pub fn from_environment() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let chosen = |&server: &Server| {
@@ -114,6 +51,7 @@ impl Programs {
             // server from there.
             path: env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()).collect(),
             packaged: Some(PathBuf::from("/usr/lib/postgresql")),
+            tools: tools::folder(),
         }
     }
 
@@ -122,11 +60,12 @@ impl Programs {
         Self::default()
     }
 
-    /// Looks for this server in this folder and nowhere else: who names a folder does not
-    /// want the server of another one when there is a slip in the name.
+    /// Looks for this server here and nowhere else, as if [`Server::variable`] named the
+    /// place: who names one does not want the server of another when there is a slip in
+    /// the name.
     #[must_use]
-    pub fn chosen(mut self, server: Server, folder: impl Into<PathBuf>) -> Self {
-        self.chosen.insert(server, folder.into());
+    pub fn chosen(mut self, server: Server, place: impl Into<PathBuf>) -> Self {
+        self.chosen.insert(server, place.into());
         self
     }
 
@@ -144,18 +83,42 @@ impl Programs {
         self
     }
 
-    /// The folder that holds the server's programs, absolute and without symbolic links.
+    /// Looks in this folder for what [`install`](crate::install) makes.
+    #[must_use]
+    pub fn tools(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.tools = Some(folder.into());
+        self
+    }
+
+    /// The folder that holds the server's programs, absolute and without symbolic links;
+    /// for moto, the Python program that has its packages.
     ///
     /// # Errors
-    /// [`NotInstalled`], which says how to install it, when no place holds all of them.
+    /// [`NotInstalled`], which says how to install it, when no place holds all of it.
     pub fn find(&self, server: Server) -> Result<PathBuf, NotInstalled> {
-        let missing = NotInstalled { server, chosen: self.chosen.get(&server).cloned() };
-        if let Some(folder) = &missing.chosen {
-            return whole(folder, server).ok_or(missing);
-        }
-        let packaged =
-            || if server == Server::PostgreSql { self.by_pg_config(server).or_else(|| self.newest_packaged(server)) } else { None };
-        self.in_path(server).or_else(packaged).ok_or(missing)
+        let found = match (server, self.chosen.get(&server)) {
+            (Server::Moto, Some(program)) => python::with_packages(program),
+            (Server::Moto, None) => {
+                let made = self.tools.as_deref().and_then(python::made_in);
+                made.or_else(|| self.each_in_path("python3").find_map(|program| python::with_packages(&program)))
+            }
+            (server, Some(folder)) => whole(folder, server),
+            (Server::PostgreSql, None) => {
+                self.in_path(server).or_else(|| self.by_pg_config(server)).or_else(|| self.newest_packaged(server))
+            }
+            (server, None) => self.in_path(server),
+        };
+        found.ok_or_else(|| self.not_installed(server))
+    }
+
+    /// That it is in none of the places.
+    pub(crate) fn not_installed(&self, server: Server) -> NotInstalled {
+        NotInstalled { server, chosen: self.chosen.get(&server).cloned() }
+    }
+
+    /// Every program of this name in the PATH.
+    pub(crate) fn each_in_path(&self, name: &str) -> impl Iterator<Item = PathBuf> {
+        self.path.iter().map(move |folder| folder.join(name)).filter(|program| is_program(program))
     }
 
     fn in_path(&self, server: Server) -> Option<PathBuf> {
@@ -168,7 +131,7 @@ impl Programs {
     }
 
     fn by_pg_config(&self, server: Server) -> Option<PathBuf> {
-        let program = self.path.iter().map(|folder| folder.join("pg_config")).find(|program| is_program(program))?;
+        let program = self.each_in_path("pg_config").next()?;
         let output = Command::new(program).arg("--bindir").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
         let folder = String::from_utf8(output.stdout).ok()?;
         whole(Path::new(folder.trim()), server)
@@ -197,18 +160,23 @@ impl NotInstalled {
     pub fn server(&self) -> Server {
         self.server
     }
+
+    /// Whether the user has said where it is, and it is not there.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.chosen.is_some()
+    }
 }
 
 impl fmt::Display for NotInstalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(folder) = &self.chosen {
+        if let Some(place) = &self.chosen {
             return write!(
                 f,
-                "{} is not in {}, the folder that {} names: it has to hold {}",
+                "{} is not at {}, which {} names: {}",
                 self.server,
-                folder.display(),
+                place.display(),
                 self.server.variable(),
-                self.server.programs().join(" and "),
+                self.server.requirement(),
             );
         }
         write!(

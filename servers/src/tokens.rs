@@ -140,7 +140,7 @@ impl TokenChecks {
 
     /// By way of a second file: the server must never read half of it.
     fn put(&self, file: &Path, text: &str) -> io::Result<()> {
-        let draft = self.folder.join(format!("draft-{}", crate::guardian::nonce()));
+        let draft = self.folder.join(format!("draft-{}", crate::nonce::nonce()));
         module::write(&draft, text).and_then(|()| fs::rename(&draft, file)).map_err(none_checked)
     }
 

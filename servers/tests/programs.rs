@@ -4,14 +4,19 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use claviger_servers::{NotInstalled, Postgres, Programs, Server, StartError};
 use tempfile::TempDir;
 
-fn folder() -> (TempDir, PathBuf) {
+/// A folder for one test at a time: a program that one of them still writes cannot be run
+/// while a process that another has started meanwhile holds its file open.
+fn folder() -> ((TempDir, MutexGuard<'static, ()>), PathBuf) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = TempDir::new().unwrap();
     let path = fs::canonicalize(folder.path()).unwrap();
-    (folder, path)
+    ((folder, turn), path)
 }
 
 fn program(file: &Path, text: &str) {
@@ -95,6 +100,40 @@ fn a_chosen_folder_is_the_only_one() {
     let error = find(&programs.chosen(Server::PostgreSql, root.join("slip"))).unwrap_err();
     assert!(error.to_string().contains("CLAVIGER_POSTGRES_BIN"), "{error}");
     assert!(error.to_string().contains("slip"), "{error}");
+}
+
+/// A Python that has the packages, or has not; whichever script it is asked by.
+fn python(file: &Path, has_them: bool) -> PathBuf {
+    program(file, if has_them { "#!/bin/sh\nexit 0\n" } else { "#!/bin/sh\nexit 1\n" });
+    file.to_owned()
+}
+
+#[test]
+fn a_python_without_moto_is_not_taken() {
+    let (_guard, root) = folder();
+    let bare = python(&root.join("one/python3"), false);
+    let places = Programs::nowhere().path([root.join("one")]);
+    assert_eq!(places.find(Server::Moto).unwrap_err().server(), Server::Moto);
+    assert!(places.find(Server::Moto).unwrap_err().to_string().contains("cargo xtask install moto"));
+
+    let right = python(&root.join("two/python3"), true);
+    let places = places.path([root.join("one"), root.join("two")]);
+    assert_eq!(places.find(Server::Moto).as_ref(), Ok(&right));
+
+    // Not even where it is chosen, and no other is taken in its place.
+    let error = places.clone().chosen(Server::Moto, &bare).find(Server::Moto).unwrap_err().to_string();
+    assert!(error.contains("CLAVIGER_MOTO_PYTHON") && error.contains("moto[server] and boto3"), "{error}");
+    assert_eq!(places.chosen(Server::PostgreSql, &bare).find(Server::Moto), Ok(right));
+}
+
+#[test]
+fn a_link_to_a_python_is_left_as_it_is() {
+    let (_guard, root) = folder();
+    let real = python(&root.join("lib/python3.99"), true);
+    fs::create_dir(root.join("bin")).unwrap();
+    symlink(real, root.join("bin/python3")).unwrap();
+    let places = Programs::nowhere().path([root.join("bin")]);
+    assert_eq!(places.find(Server::Moto), Ok(root.join("bin/python3")));
 }
 
 #[test]

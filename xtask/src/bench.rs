@@ -10,8 +10,7 @@ use crate::{CANNOT_START, cargo, provide};
 
 /// Becomes the benchmarks.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
-    if let Err(reason) = provide::provide(Server::PostgreSql) {
-        eprintln!("error: {reason}");
+    if !provide::provide([Server::PostgreSql]).is_empty() {
         return Ok(ExitCode::from(CANNOT_START));
     }
     let words = ["bench", "--package", "claviger", "--bench", "core", "--"].map(OsString::from);

@@ -2,8 +2,11 @@
 
 use std::ffi::OsString;
 
+use claviger_servers::Server;
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::Parser;
+
+use crate::need;
 
 /// What `--help` prints, and what follows an error in the command line.
 pub(crate) const USAGE: &str = "\
@@ -22,6 +25,11 @@ usage: cargo xtask <command>
   bench [ARGUMENT…]
       Runs the benchmarks, on a real PostgreSQL. All arguments go to them.
 
+  install [SERVER…]
+      Installs the servers named by the words that test files need them by (postgresql,
+      moto), or all of them, if they are missing, and says where each of them is. The
+      other commands install what they need by themselves.
+
 exit status: 0 all is well, 1 something failed, 2 it could not start
 ";
 
@@ -36,6 +44,8 @@ pub(crate) enum Command {
     Test(TestOptions),
     /// Run the benchmarks with these arguments.
     Bench(Vec<OsString>),
+    /// Install these servers.
+    Install(Vec<Server>),
 }
 
 /// What can be asked of `test`.
@@ -63,6 +73,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         Some("demo") => Ok(pass_on(rest).map_or(Command::Help, Command::Demo)),
         Some("bench") => Ok(pass_on(rest).map_or(Command::Help, Command::Bench)),
         Some("test") => parse_test(rest),
+        Some("install") => parse_install(rest),
         _ => Err(format!("there is no command {:?}", command.display()).into()),
     }
 }
@@ -94,6 +105,19 @@ fn parse_test(mut arguments: Vec<OsString>) -> Result<Command, lexopt::Error> {
     Ok(Command::Test(options))
 }
 
+fn parse_install(arguments: Vec<OsString>) -> Result<Command, lexopt::Error> {
+    let mut servers = Vec::new();
+    let mut parser = Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Value(tag) => servers.push(need::server(&tag.to_string_lossy())?),
+            argument => return Err(argument.unexpected()),
+        }
+    }
+    Ok(Command::Install(if servers.is_empty() { Server::ALL.to_vec() } else { servers }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +139,7 @@ mod tests {
 
     #[test]
     fn help_is_ours_before_two_dashes_and_the_demos_after_them() {
-        for line in ["--help", "-h", "help", "demo --help", "demo --seconds 1 -h", "test --help", "bench --help"] {
+        for line in ["--help", "-h", "help", "demo --help", "demo --seconds 1 -h", "test --help", "bench --help", "install --help"] {
             assert_eq!(parsed(line), Ok(Command::Help), "{line}");
         }
         assert_eq!(parsed("demo -- --help"), Ok(Command::Demo(strings("--help"))));
@@ -131,8 +155,16 @@ mod tests {
     }
 
     #[test]
+    fn install_takes_the_words_of_test_files_and_means_all_without_one() {
+        assert_eq!(parsed("install moto postgresql"), Ok(Command::Install(vec![Server::Moto, Server::PostgreSql])));
+        assert_eq!(parsed("install"), Ok(Command::Install(Server::ALL.to_vec())));
+    }
+
+    #[test]
     fn what_is_unknown_is_an_error() {
-        for line in ["", "dance", "--require-all", "test --quick", "test law_01", "test --require-all=yes"] {
+        for line in
+            ["", "dance", "--require-all", "test --quick", "test law_01", "test --require-all=yes", "install bread", "install --now"]
+        {
             assert!(parsed(line).is_err(), "{line:?} went through");
         }
     }

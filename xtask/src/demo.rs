@@ -10,8 +10,7 @@ use crate::{CANNOT_START, cargo, provide};
 
 /// Becomes the demo, in the debug profile: the first build is what a visitor waits for.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
-    if let Err(reason) = provide::provide(Server::PostgreSql) {
-        eprintln!("error: {reason}");
+    if !provide::provide([Server::PostgreSql]).is_empty() {
         return Ok(ExitCode::from(CANNOT_START));
     }
     let words = ["run", "--package", "claviger-demo", "--"].map(OsString::from);

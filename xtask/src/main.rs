@@ -50,6 +50,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(options) => test::run(&options),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Install(servers) => Ok(provide::run(&servers)),
     }
 }
 

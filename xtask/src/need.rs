@@ -10,13 +10,17 @@ pub(crate) fn servers(file: &str) -> Result<Vec<Server>, String> {
     let Some(tags) = file.lines().next().and_then(|line| line.strip_prefix("//! needs:")) else {
         return Ok(Vec::new());
     };
-    tags.split(',').map(|tag| server(tag.trim())).collect()
+    tags.split(',').map(|tag| server(tag.trim()).map_err(|error| format!("the first line: {error}"))).collect()
 }
 
-fn server(tag: &str) -> Result<Server, String> {
+/// The server of this tag.
+///
+/// # Errors
+/// A word that is no server's.
+pub(crate) fn server(tag: &str) -> Result<Server, String> {
     Server::ALL.iter().copied().find(|server| server.tag() == tag).ok_or_else(|| {
         let known: Vec<_> = Server::ALL.iter().map(|server| server.tag()).collect();
-        format!("the first line needs {tag:?}, which is none of: {}", known.join(", "))
+        format!("{tag:?} is no server; it has to be one of: {}", known.join(", "))
     })
 }
 
@@ -27,7 +31,7 @@ mod tests {
     #[test]
     fn the_first_line_names_the_servers() {
         assert_eq!(servers("//! needs: postgresql\n//!\n//! More."), Ok(vec![Server::PostgreSql]));
-        assert_eq!(servers("//! needs: postgresql , postgresql"), Ok(vec![Server::PostgreSql; 2]));
+        assert_eq!(servers("//! needs: postgresql , moto"), Ok(vec![Server::PostgreSql, Server::Moto]));
     }
 
     #[test]
@@ -41,7 +45,7 @@ mod tests {
     fn an_unknown_word_is_an_error_that_says_what_is_known() {
         for file in ["//! needs: postgersql", "//! needs:", "//! needs: postgresql,"] {
             let error = servers(file);
-            assert!(error.as_ref().is_err_and(|error| error.contains("none of: postgresql")), "{file:?}: {error:?}");
+            assert!(error.as_ref().is_err_and(|error| error.contains("one of: postgresql")), "{file:?}: {error:?}");
         }
     }
 }

@@ -131,6 +131,24 @@ mod tests {
     }
 
     #[test]
+    fn one_missing_server_of_two_is_named_alone_and_two_together() {
+        let files = || vec![file("claviger", "rotation", &[Server::PostgreSql, Server::Moto]), file("servers", "moto", &[Server::Moto])];
+        let named = |missing| plan(files(), &BTreeSet::from_iter(missing)).left_out.iter().map(LeftOut::line).collect::<Vec<_>>();
+        let (postgres, moto) = (Server::PostgreSql.install_command(), Server::Moto.install_command());
+        assert_eq!(
+            named(vec![Server::PostgreSql]),
+            [format!("skipped: claviger rotation (needs PostgreSQL; install it with: {postgres})")]
+        );
+        assert_eq!(
+            named(vec![Server::PostgreSql, Server::Moto]),
+            [
+                format!("skipped: claviger rotation (needs PostgreSQL and moto; install it with: {postgres} && {moto})"),
+                format!("skipped: servers moto (needs moto; install it with: {moto})"),
+            ]
+        );
+    }
+
+    #[test]
     fn a_name_that_another_package_leaves_out_runs_in_its_own_package() {
         let files = vec![file("claviger", "tls", &[Server::PostgreSql]), file("servers", "tls", &[])];
         let plan = plan(files, &no_postgres());

@@ -1,20 +1,33 @@
-//! Making sure that a server's programs are on this machine.
+//! Making sure that the programs of servers are on this machine.
 
-use std::env;
+use std::collections::BTreeSet;
+use std::process::ExitCode;
 
-use claviger_servers::{Programs, Server, install};
+use claviger_servers::{Server, install};
 
-use crate::with_sources;
+use crate::{CANNOT_START, with_sources};
 
-/// Finds the server's programs, else installs them where that is allowed.
-///
-/// # Errors
-/// A line that says why not and how to install them.
-pub(crate) fn provide(server: Server) -> Result<(), String> {
-    let Err(missing) = Programs::from_environment().find(server) else { return Ok(()) };
-    if env::var_os(server.variable()).is_some_and(|folder| !folder.is_empty()) {
-        // The user chose a folder and slipped; an installation would not be looked at.
-        return Err(missing.to_string());
+/// Finds the programs of each server, else installs them where that is allowed. Says on
+/// stderr what could not be had and why, and answers which these are.
+pub(crate) fn provide(servers: impl IntoIterator<Item = Server>) -> BTreeSet<Server> {
+    let mut missing: BTreeSet<_> = servers.into_iter().collect();
+    missing.retain(|&server| match install(server) {
+        Ok(_) => false,
+        Err(error) => {
+            eprintln!("error: {}", with_sources(&error));
+            true
+        }
+    });
+    missing
+}
+
+/// `cargo xtask install`: says of each server where it is.
+pub(crate) fn run(servers: &[Server]) -> ExitCode {
+    let missing = provide(servers.iter().copied());
+    for server in servers {
+        if let Some(place) = server.find().filter(|_| !missing.contains(server)) {
+            println!("{server}: {}", place.display());
+        }
     }
-    install(server).map(drop).map_err(|error| with_sources(&error))
+    if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CANNOT_START) }
 }

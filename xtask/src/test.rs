@@ -1,22 +1,18 @@
 //! `cargo xtask test`.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use claviger_servers::Server;
-
 use crate::cli::TestOptions;
 use crate::plan::{Plan, plan};
 use crate::tally::Tally;
-use crate::test_file::TestFile;
 use crate::{cargo, provide, workspace};
 
 /// Runs every test that this machine can show and closes with the sums, alone on a line.
 pub(crate) fn run(options: &TestOptions) -> Result<ExitCode, Box<dyn Error>> {
     let files = workspace::test_files(&workspace::root())?;
-    let missing = missing_servers(&files);
+    let missing = provide::provide(files.iter().flat_map(|file| &file.needs).copied());
     let plan = plan(files, &missing);
     for target in &plan.left_out {
         println!("{}", target.line());
@@ -27,19 +23,6 @@ pub(crate) fn run(options: &TestOptions) -> Result<ExitCode, Box<dyn Error>> {
     let (tally, well) = run_all(&plan, &options.pass_on)?;
     println!("{}", tally.line());
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The servers that some file needs and that are neither there nor could be installed.
-fn missing_servers(files: &[TestFile]) -> BTreeSet<Server> {
-    let mut needed: BTreeSet<_> = files.iter().flat_map(|file| &file.needs).copied().collect();
-    needed.retain(|&server| match provide::provide(server) {
-        Ok(()) => false,
-        Err(reason) => {
-            eprintln!("xtask: {reason}");
-            true
-        }
-    });
-    needed
 }
 
 /// The sums of all runs, and whether all went well. A run that fails does not keep the

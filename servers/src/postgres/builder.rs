@@ -11,8 +11,9 @@ use super::{Authorities, Log, Postgres, SUPERUSER, config};
 use crate::account::Account;
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, Signal};
-use crate::ports::on_a_free_port;
-use crate::programs::{Programs, Server};
+use crate::launch::on_a_free_port;
+use crate::programs::Programs;
+use crate::server::Server;
 use crate::tokens::{Module, TokenChecks};
 
 /// A PostgreSQL server to be started.

@@ -1,22 +1,17 @@
 //! The ways in which a server fails, at a test's command.
 
 use std::io;
-use std::thread;
 use std::time::Duration;
 
+use super::Postgres;
 use super::launch::launch;
-use super::{Postgres, StartError};
-use crate::deadline::Deadline;
+use crate::error::{StartError, io};
 use crate::guardian::Signal;
+use crate::launch::on_its_port;
 
 /// How long the server may take to stop before it is killed.
 const AT_ONCE: Duration = Duration::from_secs(2);
 const IN_ORDER: Duration = Duration::from_secs(20);
-
-/// How long [`Postgres::start_again`] waits for its port. Another process that looks for a
-/// free one holds it for microseconds.
-const PORT_PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
 
 impl Postgres {
     /// Freezes the server and all its sessions (SIGSTOP). New connections are still taken
@@ -66,16 +61,8 @@ impl Postgres {
     /// somebody else has listened on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
-        let failed = crate::error::io("talk to the server's guardian process");
+        let failed = io("talk to the server's guardian process");
         guardian.stop(Signal::Quit, AT_ONCE).map_err(failed)?;
-        let deadline = Deadline::after(PORT_PATIENCE);
-        loop {
-            match launch(&mut guardian, &self.programs, self.tokens.as_ref(), self.port) {
-                Err(StartError::PortTaken { .. }) if !deadline.has_passed() => {
-                    thread::sleep(PAUSE);
-                }
-                result => return result,
-            }
-        }
+        on_its_port(|| launch(&mut guardian, &self.programs, self.tokens.as_ref(), self.port))
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 
 use super::{Postgres, SUPERUSER};
 use crate::error::with_causes;
-use crate::guardian::without_postgres_variables;
+use crate::guardian::without_user_settings;
 use crate::tokens::ROLE;
 
 /// How long `psql` waits for the server to let it in, so that a stalled server does not
@@ -44,7 +44,7 @@ impl Postgres {
         );
         let program = self.programs.join("psql");
         let mut command = Command::new(if program.exists() { program.as_os_str() } else { "psql".as_ref() });
-        without_postgres_variables(&mut command);
+        without_user_settings(&mut command);
         let mut psql = command
             .args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"])
             .arg(target)

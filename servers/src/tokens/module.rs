@@ -11,7 +11,8 @@ use super::{CHECKS, DEAD};
 use crate::account::Account;
 use crate::error::{StartError, io};
 use crate::guardian::Guardian;
-use crate::programs::{Programs, Server};
+use crate::programs::Programs;
+use crate::server::Server;
 
 /// The PAM service that servers ask.
 pub(crate) const SERVICE: &str = "rds_iam";

@@ -1,0 +1,84 @@
+//! Starting a server's process and knowing when it is ready.
+
+use std::ffi::OsString;
+use std::thread;
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::error::{StartError, io};
+use crate::guardian::Guardian;
+use crate::ports::free_port;
+use crate::text_log::TextLog;
+
+/// How long a server may take until it accepts connections; PostgreSQL takes some 50 ms.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How many lines of the log an error shows.
+const LINES_TO_SHOW: usize = 20;
+
+/// How often another port is tried when somebody takes the chosen one before the server
+/// does.
+const PORTS_TO_TRY: u32 = 10;
+
+/// How long a server that starts again waits for its port. Another process that looks for
+/// a free one holds it for microseconds.
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
+const PORT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A server's command line, and how it shows that it is ready.
+pub(crate) struct Launch<'a, Ready> {
+    /// The program and its arguments.
+    pub(crate) command: &'a [OsString],
+    /// The port among them.
+    pub(crate) port: u16,
+    /// Asked again and again, with the server's process id and its log since the launch.
+    pub(crate) is_ready: Ready,
+}
+
+impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
+    /// Starts the server and waits until it is ready.
+    pub(crate) fn run(mut self, guardian: &mut Guardian) -> Result<(), StartError> {
+        let guardian_failed = || io("talk to the server's guardian process");
+        let log = TextLog::of(guardian.server_log()).since_now().map_err(io("read the server's log"))?;
+        let pid = guardian.serve(self.command).map_err(guardian_failed())?;
+        let deadline = Deadline::after(PATIENCE);
+        while !(self.is_ready)(pid, &log) {
+            if !guardian.is_running().map_err(guardian_failed())? {
+                let log = log.tail(LINES_TO_SHOW);
+                let taken = log.contains("Address already in use");
+                return Err(if taken { StartError::PortTaken { port: self.port } } else { StartError::Ended { log } });
+            }
+            if deadline.has_passed() {
+                return Err(StartError::NotReady { after: PATIENCE, log: log.tail(LINES_TO_SHOW) });
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
+/// Launches a server on one free port after the other, until one is still free when the
+/// server gets to it, and answers that one.
+pub(crate) fn on_a_free_port(mut launch: impl FnMut(u16) -> Result<(), StartError>) -> Result<u16, StartError> {
+    let mut tries = PORTS_TO_TRY;
+    loop {
+        let port = free_port()?;
+        match launch(port) {
+            Ok(()) => return Ok(port),
+            Err(StartError::PortTaken { .. }) if tries > 1 => tries -= 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Launches a server on the port that it had, for which it waits up to 5 s.
+pub(crate) fn on_its_port(mut launch: impl FnMut() -> Result<(), StartError>) -> Result<(), StartError> {
+    let deadline = Deadline::after(PORT_PATIENCE);
+    loop {
+        match launch() {
+            Err(StartError::PortTaken { .. }) if !deadline.has_passed() => thread::sleep(PORT_PAUSE),
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Which servers there are.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::programs::Programs;
+
+/// A server that tests can need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Server {
+    /// PostgreSQL 14 or newer: older ones do not log who was let in.
+    PostgreSql,
+    /// What a database needs to check tokens: a C compiler for the PAM module. libpam itself
+    /// comes with the database.
+    Pam,
+    /// moto, which answers as AWS does, and boto3, AWS's own client: two Python packages.
+    Moto,
+}
+
+impl Server {
+    /// Every server that this crate knows.
+    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::Pam, Self::Moto];
+
+    /// The name as its makers write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "PostgreSQL",
+            Self::Pam => "a C compiler for the PAM module",
+            Self::Moto => "moto",
+        }
+    }
+
+    /// The word by which a test file asks for it: a first line `//! needs: postgresql`.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "postgresql",
+            Self::Pam => "pam",
+            Self::Moto => "moto",
+        }
+    }
+
+    /// The packages that hold it on Debian and Ubuntu, or what it is installed by.
+    pub fn debian_packages(self) -> &'static [&'static str] {
+        match self {
+            Self::PostgreSql => &["postgresql"],
+            Self::Pam => &["gcc", "libc6-dev", "libpam0g"],
+            Self::Moto => &["python3-venv"],
+        }
+    }
+
+    /// The one command that installs it on Debian and Ubuntu.
+    pub fn install_command(self) -> String {
+        match self {
+            Self::PostgreSql | Self::Pam => format!("sudo apt-get install -y {}", self.debian_packages().join(" ")),
+            // No package, but a folder beside what cargo builds.
+            Self::Moto => format!("sudo apt-get install -y {} && cargo xtask install {}", self.debian_packages().join(" "), self.tag()),
+        }
+    }
+
+    /// The environment variable that names the folder of its programs; for moto, the Python
+    /// program that has the packages `moto[server]` and `boto3`.
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "CLAVIGER_POSTGRES_BIN",
+            Self::Pam => "CLAVIGER_CC_BIN",
+            Self::Moto => "CLAVIGER_MOTO_PYTHON",
+        }
+    }
+
+    /// What [`Programs::find`] answers, looked for as [`Programs::from_environment`] says.
+    pub fn find(self) -> Option<PathBuf> {
+        Programs::from_environment().find(self).ok()
+    }
+
+    /// What has to be at a place that the user has chosen.
+    pub(crate) fn requirement(self) -> String {
+        match self {
+            Self::PostgreSql | Self::Pam => format!("it has to be a folder that holds {}", self.programs().join(" and ")),
+            Self::Moto => "it has to be a python3 that has moto[server] and boto3".to_owned(),
+        }
+    }
+
+    /// The programs that have to lie side by side, the one to look for first.
+    pub(crate) fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::PostgreSql => &["postgres", "initdb"],
+            Self::Pam => &["cc"],
+            Self::Moto => &["python3"],
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,165 @@
+//! What is made once for all tests of a checkout: the tools folder beside what cargo
+//! builds, which goes away with it.
+
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::nonce::nonce;
+
+/// The folder's name in cargo's target folder.
+const NAME: &str = "claviger-tools";
+
+/// By this file cargo marks its target folder.
+const MARK: &str = "CACHEDIR.TAG";
+
+/// The tools folder: in cargo's target folder, which is the first above this program that
+/// cargo has marked, else the one in `CARGO_TARGET_DIR`. It need not exist yet.
+pub(crate) fn folder() -> Option<PathBuf> {
+    let program = env::current_exe().ok();
+    let above = program.as_deref().and_then(target_folder_above);
+    let named = || env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty()).and_then(|folder| std::path::absolute(folder).ok());
+    Some(above.or_else(named)?.join(NAME))
+}
+
+fn target_folder_above(program: &Path) -> Option<PathBuf> {
+    program.ancestors().skip(1).find(|folder| folder.join(MARK).is_file()).map(Path::to_path_buf)
+}
+
+/// Answers the tool of this name, and makes it first if it is not there: a file or folder
+/// that appears as a whole or not at all. While one process makes it, all others wait.
+///
+/// `made` says whether what lies at a path is the whole tool; `make` is given a path at
+/// which nothing lies.
+pub(crate) fn once<E: From<io::Error>>(
+    tools: &Path,
+    name: &str,
+    made: impl Fn(&Path) -> bool,
+    make: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<PathBuf, E> {
+    let tool = tools.join(name);
+    fs::create_dir_all(tools)?;
+    // Given back when the file is closed, also by the death of the process.
+    let lock = File::create(tools.join(format!("{name}.lock")))?;
+    lock.lock()?;
+    if made(&tool) {
+        return Ok(tool);
+    }
+    // Programs of a maker that was killed may still be writing: nobody makes it where
+    // somebody has before.
+    remove_leftovers(tools, name)?;
+    let scratch = tools.join(format!("{name}.{}", nonce()));
+    make(&scratch).inspect_err(|_| {
+        // The error of the making counts more than that of tidying up after it.
+        let _ = remove(&scratch);
+    })?;
+    remove(&tool)?;
+    fs::rename(&scratch, &tool)?;
+    Ok(tool)
+}
+
+fn remove_leftovers(tools: &Path, name: &str) -> io::Result<()> {
+    for entry in fs::read_dir(tools)? {
+        let entry = entry?;
+        let file = entry.file_name();
+        let Some(end) = file.to_str().and_then(|file| file.strip_prefix(name)?.strip_prefix('.')) else { continue };
+        if end != "lock" {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    const TOOL: &str = "tool-1.0";
+
+    fn is_whole(tool: &Path) -> bool {
+        fs::read_to_string(tool.join("file")).is_ok_and(|text| text == "whole")
+    }
+
+    fn write(folder: &Path, text: &str) -> io::Result<()> {
+        fs::create_dir(folder)?;
+        fs::write(folder.join("file"), text)
+    }
+
+    fn content(tools: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(tools).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn it_is_made_once_however_many_ask_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let tools = root.path().join("not/there/yet");
+        let made = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let tool = once::<io::Error>(&tools, TOOL, is_whole, |scratch| {
+                        made.fetch_add(1, Ordering::SeqCst);
+                        assert!(!tools.join(TOOL).exists());
+                        write(scratch, "whole")
+                    });
+                    assert!(is_whole(&tool.unwrap()));
+                });
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
+        assert_eq!(content(&tools), [TOOL.to_owned(), format!("{TOOL}.lock")]);
+    }
+
+    #[test]
+    fn what_is_half_made_or_of_another_maker_is_never_used() {
+        let root = tempfile::tempdir().unwrap();
+        let tools = root.path();
+        for leftover in [TOOL.to_owned(), format!("{TOOL}.0123")] {
+            write(&tools.join(leftover), "half").unwrap();
+        }
+        write(&tools.join("tool-1.01"), "of another").unwrap();
+        let failed = once::<io::Error>(tools, TOOL, is_whole, |scratch| {
+            write(scratch, "half")?;
+            Err(io::Error::other("the network is down"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "the network is down");
+        assert!(!is_whole(&tools.join(TOOL)));
+        let tool = once::<io::Error>(tools, TOOL, is_whole, |scratch| write(scratch, "whole")).unwrap();
+        assert!(is_whole(&tool));
+        assert_eq!(content(tools), [TOOL.to_owned(), format!("{TOOL}.lock"), "tool-1.01".to_owned()]);
+    }
+
+    #[test]
+    fn the_target_folder_is_the_nearest_that_is_marked() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("target");
+        fs::create_dir_all(target.join("debug/deps")).unwrap();
+        let program = target.join("debug/deps/laws-0123");
+        assert_eq!(target_folder_above(&program), None);
+        fs::write(target.join(MARK), "").unwrap();
+        fs::write(root.path().join(MARK), "").unwrap();
+        assert_eq!(target_folder_above(&program), Some(target));
+        // This program lies in one.
+        assert!(folder().is_some_and(|folder| folder.ends_with(NAME)));
+    }
+}

@@ -1,0 +1,83 @@
+//! A client of an AWS that speaks in JSON, in HTTP by hand.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection, which stays open over several calls if the server lets it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Client {
+    pub(crate) fn connect(endpoint: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Calls an operation of Secrets Manager. moto checks no signature, but reads from it
+    /// which service and region are meant.
+    pub(crate) fn call(&mut self, operation: &str, body: &str) -> io::Result<Answer> {
+        self.send(operation, body)?;
+        self.answer()
+    }
+
+    pub(crate) fn send(&mut self, operation: &str, body: &str) -> io::Result<()> {
+        let request = format!(
+            "POST / HTTP/1.1\r\n\
+             Host: aws\r\n\
+             X-Amz-Target: secretsmanager.{operation}\r\n\
+             Content-Type: application/x-amz-json-1.1\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/secretsmanager/aws4_request, SignedHeaders=host, Signature=any\r\n\
+             Content-Length: {}\r\n\
+             \r\n\
+             {body}",
+            body.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes())
+    }
+
+    pub(crate) fn answer(&mut self) -> io::Result<Answer> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut length = 0;
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line)?;
+            match line.trim_end().split_once(": ") {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().unwrap(),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok(Answer { status, body: String::from_utf8(body).unwrap() })
+    }
+
+    /// Whether nothing comes for so long.
+    pub(crate) fn is_silent_for(&mut self, time: Duration) -> io::Result<bool> {
+        self.stream.get_ref().set_read_timeout(Some(time))?;
+        let silent = match self.stream.fill_buf() {
+            Ok(_) => false,
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => true,
+            Err(error) => return Err(error),
+        };
+        self.stream.get_ref().set_read_timeout(Some(PATIENCE))?;
+        Ok(silent)
+    }
+}
