@@ -12,8 +12,8 @@ use crate::need;
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  demo [--seconds N] [ARGUMENT…]
-      Rotates credentials under a running service, on a real PostgreSQL, and shows that
+  demo [--seconds N] [--database NAME] [--with ISSUER] [ARGUMENT…]
+      Rotates credentials under a running service, on a real database, and shows that
       no query failed. All arguments go to the demo; `demo -- --help` names them.
 
   test [--require-all] [-- FILTER…]

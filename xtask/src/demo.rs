@@ -1,5 +1,6 @@
 //! `cargo xtask demo`.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -9,10 +10,77 @@ use claviger_servers::Server;
 use crate::{CANNOT_START, cargo, provide};
 
 /// Becomes the demo, in the debug profile: the first build is what a visitor waits for.
+/// So it is built with what its arguments ask for, and no more.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
-    if !provide::provide([Server::PostgreSql]).is_empty() {
+    let scene = Scene::of(arguments);
+    if !provide::provide(scene.servers).is_empty() {
         return Ok(ExitCode::from(CANNOT_START));
     }
-    let words = ["run", "--package", "claviger-demo", "--"].map(OsString::from);
+    let mut words = ["run", "--package", "claviger-demo"].map(OsString::from).to_vec();
+    for feature in scene.features {
+        words.extend(["--features", feature].map(OsString::from));
+    }
+    words.push("--".into());
     match cargo::become_cargo(words.iter().chain(arguments))? {}
+}
+
+/// What the demo's arguments ask for. What they get wrong, the demo itself says.
+#[derive(Debug, PartialEq, Eq)]
+struct Scene {
+    features: BTreeSet<&'static str>,
+    servers: BTreeSet<Server>,
+}
+
+impl Scene {
+    fn of(arguments: &[OsString]) -> Self {
+        let mut scene = Self { features: BTreeSet::new(), servers: BTreeSet::new() };
+        scene.servers.insert(Server::PostgreSql);
+        match value_of("--with", arguments) {
+            Some("rds-iam") => scene.add("rds-iam", Server::Pam),
+            Some("secrets-manager") => scene.add("secrets-manager", Server::Moto),
+            _ => {}
+        }
+        scene
+    }
+
+    fn add(&mut self, feature: &'static str, server: Server) {
+        self.features.insert(feature);
+        self.servers.insert(server);
+    }
+}
+
+/// The value behind `--name value` or `--name=value`.
+fn value_of<'a>(name: &str, arguments: &'a [OsString]) -> Option<&'a str> {
+    let mut words = arguments.iter().map(|argument| argument.to_str().unwrap_or_default());
+    words.find(|word| word.starts_with(name)).and_then(|word| match word.strip_prefix(name) {
+        Some("") => words.next(),
+        rest => rest?.strip_prefix('='),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scene(line: &str) -> Scene {
+        Scene::of(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_plain_demo_builds_no_more_than_it_needs() {
+        let plain = Scene { features: BTreeSet::new(), servers: BTreeSet::from([Server::PostgreSql]) };
+        for line in ["", "--seconds 10", "--with file", "--database postgresql", "--with dance"] {
+            assert_eq!(scene(line), plain, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_built_and_started() {
+        for line in ["--with rds-iam", "--seconds 9 --with=rds-iam"] {
+            let expected =
+                Scene { features: BTreeSet::from(["mariadb", "rds-iam"]), servers: BTreeSet::from([Server::MariaDb, Server::Pam]) };
+            assert_eq!(scene(line), expected, "{line}");
+        }
+        assert_eq!(scene("--with secrets-manager").servers, BTreeSet::from([Server::PostgreSql, Server::Moto]));
+    }
 }

@@ -2,10 +2,19 @@
 
 use std::time::Duration;
 
-pub(crate) const USAGE: &str = "\
-usage: demo [--seconds N]
+use lexopt::ValueExt;
 
-  --seconds N   how long the service runs, 5 to 86400 (default 30)
+pub(crate) const USAGE: &str = "\
+usage: demo [--seconds N] [--database NAME] [--with ISSUER] [--window SECONDS]
+
+  --seconds N       how long the service runs, 5 to 86400 (default 30)
+  --database NAME   postgresql (default) or mariadb
+  --with ISSUER     who issues the credentials:
+                      file             a file that is rewritten (default)
+                      rds-iam          tokens as RDS takes them, which live 6 seconds
+                      secrets-manager  AWS's four rotation steps, by moto
+  --window SECONDS  with secrets-manager: from setSecret to finishSecret, 0.1 to 60
+                    (default 10)
 ";
 
 /// Two changes of each kind fit into the shortest run.
@@ -14,17 +23,41 @@ const LONGEST: u64 = 86_400;
 
 pub(crate) struct Options {
     pub(crate) duration: Duration,
+    pub(crate) database: Kind,
+    pub(crate) issuer: Issuer,
+    #[cfg_attr(not(feature = "secrets-manager"), expect(dead_code, reason = "read by that script alone"))]
+    pub(crate) window: Duration,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    PostgreSql,
+    #[cfg(feature = "mariadb")]
+    MariaDb,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Issuer {
+    File,
+    #[cfg(feature = "rds-iam")]
+    RdsIam,
+    #[cfg(feature = "secrets-manager")]
+    SecretsManager,
 }
 
 impl Options {
     /// Nothing when help was asked for.
     pub(crate) fn from_arguments() -> Result<Option<Self>, lexopt::Error> {
-        use lexopt::prelude::*;
-        let mut seconds = 30;
+        use lexopt::Arg::{Long, Short};
+        let (mut seconds, mut window) = (30, 10.0);
+        let (mut database, mut issuer) = (Kind::PostgreSql, Issuer::File);
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("seconds") => seconds = parser.value()?.parse()?,
+                Long("window") => window = parser.value()?.parse()?,
+                Long("database") => database = parser.value()?.parse_with(kind)?,
+                Long("with") => issuer = parser.value()?.parse_with(issuer_of)?,
                 Short('h') | Long("help") => return Ok(None),
                 argument => return Err(argument.unexpected()),
             }
@@ -32,6 +65,41 @@ impl Options {
         if !(SHORTEST..=LONGEST).contains(&seconds) {
             return Err(format!("--seconds {seconds}: give between {SHORTEST} and {LONGEST}").into());
         }
-        Ok(Some(Self { duration: Duration::from_secs(seconds) }))
+        if !(0.1..=60.0).contains(&window) {
+            return Err(format!("--window {window}: give between 0.1 and 60").into());
+        }
+        Ok(Some(Self { duration: Duration::from_secs(seconds), database, issuer, window: Duration::from_secs_f64(window) }))
     }
+}
+
+fn kind(word: &str) -> Result<Kind, String> {
+    match word {
+        "postgresql" => Ok(Kind::PostgreSql),
+        #[cfg(feature = "mariadb")]
+        "mariadb" => Ok(Kind::MariaDb),
+        #[cfg(not(feature = "mariadb"))]
+        "mariadb" => Err(not_built("mariadb")),
+        _ => Err("there are postgresql and mariadb".to_owned()),
+    }
+}
+
+fn issuer_of(word: &str) -> Result<Issuer, String> {
+    match word {
+        "file" => Ok(Issuer::File),
+        #[cfg(feature = "rds-iam")]
+        "rds-iam" => Ok(Issuer::RdsIam),
+        #[cfg(not(feature = "rds-iam"))]
+        "rds-iam" => Err(not_built("rds-iam")),
+        #[cfg(feature = "secrets-manager")]
+        "secrets-manager" => Ok(Issuer::SecretsManager),
+        #[cfg(not(feature = "secrets-manager"))]
+        "secrets-manager" => Err(not_built("secrets-manager")),
+        _ => Err("there are file, rds-iam and secrets-manager".to_owned()),
+    }
+}
+
+/// `cargo xtask demo` builds what its arguments need; who builds by hand has to name it.
+#[cfg(not(all(feature = "mariadb", feature = "rds-iam", feature = "secrets-manager")))]
+fn not_built(feature: &str) -> String {
+    format!("this demo was built without it; build it with --features {feature}, or run it by cargo xtask demo")
 }

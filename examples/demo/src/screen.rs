@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use claviger::{Event, Handle, How, Outcome};
-use sqlx::PgPool;
 use tokio::time::Instant;
 
 use crate::service::Service;
@@ -41,36 +40,36 @@ impl Screen {
         }
     }
 
-    /// The password is about to change under the service.
-    pub(crate) fn change(&self, number: u32, announced: bool) {
-        let what = if announced {
-            "announced: the file is rewritten, then ALTER ROLE"
-        } else {
-            "unannounced: ALTER ROLE, the file half a second later"
-        };
-        self.stamped("1", &format!("change {number}, {what}"));
+    /// A credential is about to change under the service.
+    pub(crate) fn change(&self, what: &str) {
+        self.stamped("1", what);
     }
 
     /// Once a second: what is served, and how fast.
-    pub(crate) fn standing(&self, db: &Handle<PgPool>, service: &Service) {
+    pub(crate) fn standing<P: Clone>(&self, pools: &[Handle<P>], service: &Service) {
         let queries = service.queries();
         let rate = queries - self.queries.swap(queries, Ordering::Relaxed);
-        let sessions = db.status().map_or(0, |status| status.sessions);
-        let text = format!("generation {:<3} {rate:>6} queries/s  {sessions:>2} sessions  {} failed", db.generation(), service.failed());
+        let sessions: u32 = pools.iter().filter_map(Handle::status).map(|status| status.sessions).sum();
+        let generations: Vec<_> = pools.iter().map(|pool| pool.generation().to_string()).collect();
+        let generations = generations.join(" and ");
+        let text = format!("generation {generations:<3} {rate:>6} queries/s  {sessions:>2} sessions  {} failed", service.failed());
         self.stamped("0", &text);
     }
 
     pub(crate) fn event(&self, event: &Event) {
         match event {
-            Event::Refused { generation, fault, .. } => {
-                self.stamped("33", &format!("  the database refuses generation {generation}: {}", fault.message()));
+            Event::Refused { pool, generation, fault } => {
+                self.stamped("33", &format!("  {pool}: the database refuses generation {generation}: {}", fault.message()));
             }
-            Event::ProofFailed { fault, .. } => self.stamped("33", &format!("  not proved: {} (what is served goes on)", fault.message())),
-            Event::FetchFailed { error, .. } => self.stamped("33", &format!("  not fetched: {error}")),
+            Event::ProofFailed { pool, fault } => {
+                self.stamped("33", &format!("  {pool}: not proved: {} (what is served goes on)", fault.message()));
+            }
+            Event::FetchFailed { provider, error } => self.stamped("33", &format!("  {provider}: not fetched: {error}")),
             Event::HandedOver(report) => {
                 let how = if report.how == How::InPlace { "in place" } else { "replaced" };
                 let text = format!(
-                    "  generation {} is served, {how}: prove {} + open {} + warm {} = {} ms",
+                    "  {}: generation {} is served, {how}: prove {} + open {} + warm {} = {} ms",
+                    report.pool,
                     report.generation,
                     ms(report.prove),
                     ms(report.open),
@@ -81,7 +80,8 @@ impl Screen {
             }
             Event::Rotated(report) if report.outcome == Outcome::Adopted => {
                 let text = format!(
-                    "  rotation ({}): fetched in {} ms, {} attempt{}; adopted {} ms after its trigger",
+                    "  {}: rotation ({}): fetched in {} ms, {} attempt{}; adopted {} ms after its trigger",
+                    report.provider,
                     report.trigger,
                     ms(report.fetch),
                     report.attempts,
@@ -90,11 +90,11 @@ impl Screen {
                 );
                 self.stamped("32", &text);
             }
-            Event::Drained { generation, took, .. } => {
-                self.stamped("2", &format!("  generation {generation} has drained after {} ms", ms(*took)));
+            Event::Drained { pool, generation, took } => {
+                self.stamped("2", &format!("  {pool}: generation {generation} has drained after {} ms", ms(*took)));
             }
-            Event::DrainAbandoned { generation, sessions, .. } => {
-                self.stamped("33", &format!("  generation {generation} still has {sessions} sessions; they are not cut"));
+            Event::DrainAbandoned { pool, generation, sessions } => {
+                self.stamped("33", &format!("  {pool}: generation {generation} still has {sessions} sessions; they are not cut"));
             }
             Event::Restarted { actor } => self.stamped("31", &format!("  the actor of {actor} was restarted")),
             Event::Missed(missed) => self.stamped("31", &format!("  {missed} events were missed")),

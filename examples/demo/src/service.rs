@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use claviger::Handle;
-use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+use crate::database::Orders;
 
 const TASKS: usize = 16;
 /// What each task does beside querying.
@@ -34,9 +35,10 @@ pub(crate) struct Count {
 }
 
 impl Service {
-    pub(crate) fn start(db: &Handle<PgPool>) -> Self {
+    /// The tasks share the pools evenly.
+    pub(crate) fn start<P: Orders>(pools: &[Handle<P>]) -> Self {
         let counters = Arc::new(Counters::default());
-        let tasks = (0..TASKS).map(|_| tokio::spawn(work(db.clone(), Arc::clone(&counters)))).collect();
+        let tasks = pools.iter().cycle().take(TASKS).map(|db| tokio::spawn(work(db.clone(), Arc::clone(&counters)))).collect();
         Self { counters, tasks }
     }
 
@@ -63,10 +65,10 @@ impl Service {
     }
 }
 
-async fn work(db: Handle<PgPool>, counters: Arc<Counters>) {
+async fn work<P: Orders>(db: Handle<P>, counters: Arc<Counters>) {
     while !counters.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let answer = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM orders").fetch_one(&db).await;
+        let answer = P::count(&db).await;
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         counters.longest_us.fetch_max(took, Ordering::Relaxed);
         match answer {

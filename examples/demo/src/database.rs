@@ -1,0 +1,85 @@
+//! The database servers that the demo can run on.
+
+#[cfg(feature = "mariadb")]
+mod mariadb;
+mod postgres;
+
+use std::future::Future;
+
+use claviger::{Handle, Login, PoolFactory};
+
+use crate::Problem;
+
+/// A server with the role `app` and its database `orders`, in which there are a thousand orders.
+pub(crate) trait Database: Send + Sync + Sized + 'static {
+    type Pool: Orders;
+    type Pools: PoolFactory<Secret = Login, Pool = Self::Pool>;
+
+    /// Its name as its makers write it.
+    const NAME: &'static str;
+    /// The same as AWS writes it into a secret.
+    #[cfg(feature = "secrets-manager")]
+    const ENGINE: &'static str;
+
+    fn start(access: Access) -> Result<Self, Problem>;
+    #[cfg(feature = "rds-iam")]
+    fn host(&self) -> &str;
+    fn port(&self) -> u16;
+    /// Pools of short-lived sessions: log-ins are needed all the time.
+    fn pools(&self) -> Self::Pools;
+    /// Another role that may read the orders, with this password.
+    #[cfg(feature = "secrets-manager")]
+    fn admit(&self, role: &str, password: &str) -> Result<(), Problem>;
+    /// The password of a role from now on; open sessions go on.
+    fn change_password(&self, role: &str, password: &str) -> Result<(), Problem>;
+
+    /// What a plain pool does when it opens a connection.
+    #[cfg(feature = "rds-iam")]
+    fn log_in(&self, login: &Login) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// How the server found the tokens of a role.
+    #[cfg(feature = "rds-iam")]
+    fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem>;
+}
+
+/// How a server found the tokens of a role.
+#[cfg(feature = "rds-iam")]
+#[derive(Debug, Default)]
+pub(crate) struct TokenChecks {
+    pub(crate) taken: usize,
+    pub(crate) refused: usize,
+    /// The age of the oldest token that was taken.
+    pub(crate) oldest: std::time::Duration,
+}
+
+#[cfg(feature = "rds-iam")]
+impl TokenChecks {
+    /// Counts those of one role.
+    pub(crate) fn of(checks: &claviger_servers::TokenChecks, role: &str) -> Result<Self, Problem> {
+        let mut found = Self::default();
+        for check in checks.entries()?.into_iter().filter(|check| check.user == role) {
+            if check.accepted {
+                found.taken += 1;
+                found.oldest = found.oldest.max(check.age);
+            } else {
+                found.refused += 1;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// How the role `app` is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// By the password `password-0`.
+    Password,
+    /// By tokens as RDS takes them, over TLS; and a role `plain` likewise.
+    #[cfg(feature = "rds-iam")]
+    Tokens,
+}
+
+/// A pool that the service queries through a handle.
+pub(crate) trait Orders: Clone + Send + Sync + 'static {
+    /// How many orders there are.
+    fn count(db: &Handle<Self>) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
+}

@@ -1,0 +1,96 @@
+//! MariaDB.
+
+#[cfg(feature = "rds-iam")]
+use claviger::Login;
+use claviger::{Handle, MySqlPools};
+use claviger_servers::MariaDb;
+#[cfg(feature = "rds-iam")]
+use sqlx::Connection;
+use sqlx::MySqlPool;
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
+
+#[cfg(feature = "rds-iam")]
+use super::TokenChecks;
+use super::{Access, Database, Orders};
+use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem, SESSION_LIFE};
+
+const ORDERS: &str = "CREATE TABLE orders AS SELECT seq AS id FROM seq_1_to_1000";
+
+impl Database for MariaDb {
+    type Pool = MySqlPool;
+    type Pools = MySqlPools;
+
+    const NAME: &'static str = "MariaDB";
+    #[cfg(feature = "secrets-manager")]
+    const ENGINE: &'static str = "mariadb";
+
+    fn start(access: Access) -> Result<Self, Problem> {
+        let server = match access {
+            Access::Password => {
+                let server = MariaDb::start()?;
+                server.create_role("app", "password-0")?;
+                server
+            }
+            #[cfg(feature = "rds-iam")]
+            Access::Tokens => {
+                let server = MariaDb::builder().tokens().start()?;
+                server.create_token_role("app")?;
+                server.create_token_role("plain")?;
+                server
+            }
+        };
+        server.create_database("orders", "app")?;
+        server.sql_in("orders", ORDERS)?;
+        Ok(server)
+    }
+
+    #[cfg(feature = "rds-iam")]
+    fn host(&self) -> &str {
+        self.host()
+    }
+
+    fn port(&self) -> u16 {
+        self.port()
+    }
+
+    fn pools(&self) -> MySqlPools {
+        let pool = MySqlPoolOptions::new().max_connections(CONNECTIONS).max_lifetime(SESSION_LIFE).acquire_timeout(ACQUIRE_TIMEOUT);
+        MySqlPools::new(connect_options(self), pool)
+    }
+
+    #[cfg(feature = "secrets-manager")]
+    fn admit(&self, role: &str, password: &str) -> Result<(), Problem> {
+        self.create_role(role, password)?;
+        self.sql(&format!("GRANT SELECT ON orders.* TO {role}@'%'"))?;
+        Ok(())
+    }
+
+    fn change_password(&self, role: &str, password: &str) -> Result<(), Problem> {
+        Ok(self.set_password(role, password)?)
+    }
+
+    #[cfg(feature = "rds-iam")]
+    async fn log_in(&self, login: &Login) -> Result<(), sqlx::Error> {
+        let options = connect_options(self).username(login.user()).password(login.expose_password()).enable_cleartext_plugin(true);
+        sqlx::MySqlConnection::connect_with(&options).await?.close().await
+    }
+
+    #[cfg(feature = "rds-iam")]
+    fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem> {
+        TokenChecks::of(self.token_checks(), role)
+    }
+}
+
+fn connect_options(server: &MariaDb) -> MySqlConnectOptions {
+    let options = MySqlConnectOptions::new().host(server.host()).port(server.port()).database("orders");
+    match server.ca_file() {
+        Some(ca) => options.ssl_mode(MySqlSslMode::VerifyIdentity).ssl_ca(ca),
+        None => options.ssl_mode(MySqlSslMode::Disabled),
+    }
+}
+
+impl Orders for MySqlPool {
+    async fn count(db: &Handle<Self>) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(db).await
+    }
+}

@@ -1,0 +1,94 @@
+//! PostgreSQL.
+
+#[cfg(feature = "rds-iam")]
+use claviger::Login;
+use claviger::{Handle, PgPools};
+use claviger_servers::Postgres;
+#[cfg(feature = "rds-iam")]
+use sqlx::Connection;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+#[cfg(feature = "rds-iam")]
+use super::TokenChecks;
+use super::{Access, Database, Orders};
+use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem, SESSION_LIFE};
+
+const ORDERS: &str = "CREATE TABLE orders AS SELECT n AS id FROM generate_series(1, 1000) n; GRANT ALL ON orders TO PUBLIC";
+
+impl Database for Postgres {
+    type Pool = PgPool;
+    type Pools = PgPools;
+
+    const NAME: &'static str = "PostgreSQL";
+    #[cfg(feature = "secrets-manager")]
+    const ENGINE: &'static str = "postgres";
+
+    fn start(access: Access) -> Result<Self, Problem> {
+        let server = match access {
+            Access::Password => {
+                let server = Postgres::start()?;
+                server.create_role("app", "password-0")?;
+                server
+            }
+            #[cfg(feature = "rds-iam")]
+            Access::Tokens => {
+                let server = Postgres::builder().tokens().start()?;
+                server.create_token_role("app")?;
+                server.create_token_role("plain")?;
+                server
+            }
+        };
+        server.create_database("orders", "app")?;
+        server.sql_in("orders", ORDERS)?;
+        Ok(server)
+    }
+
+    #[cfg(feature = "rds-iam")]
+    fn host(&self) -> &str {
+        self.host()
+    }
+
+    fn port(&self) -> u16 {
+        self.port()
+    }
+
+    fn pools(&self) -> PgPools {
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).max_lifetime(SESSION_LIFE).acquire_timeout(ACQUIRE_TIMEOUT);
+        PgPools::new(connect_options(self), pool)
+    }
+
+    #[cfg(feature = "secrets-manager")]
+    fn admit(&self, role: &str, password: &str) -> Result<(), Problem> {
+        Ok(self.create_role(role, password)?)
+    }
+
+    fn change_password(&self, role: &str, password: &str) -> Result<(), Problem> {
+        Ok(self.set_password(role, password)?)
+    }
+
+    #[cfg(feature = "rds-iam")]
+    async fn log_in(&self, login: &Login) -> Result<(), sqlx::Error> {
+        let options = connect_options(self).username(login.user()).password(login.expose_password());
+        sqlx::PgConnection::connect_with(&options).await?.close().await
+    }
+
+    #[cfg(feature = "rds-iam")]
+    fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem> {
+        TokenChecks::of(self.token_checks(), role)
+    }
+}
+
+fn connect_options(server: &Postgres) -> PgConnectOptions {
+    let options = PgConnectOptions::new_without_pgpass().host(server.host()).port(server.port()).database("orders");
+    match server.ca_file() {
+        Some(ca) => options.ssl_mode(sqlx::postgres::PgSslMode::VerifyFull).ssl_root_cert(ca),
+        None => options,
+    }
+}
+
+impl Orders for PgPool {
+    async fn count(db: &Handle<Self>) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(db).await
+    }
+}

@@ -1,0 +1,132 @@
+//! What happens to the credentials while the service runs.
+
+#[cfg(any(feature = "rds-iam", feature = "secrets-manager"))]
+mod aws;
+pub(crate) mod file;
+#[cfg(feature = "rds-iam")]
+pub(crate) mod rds_iam;
+#[cfg(feature = "secrets-manager")]
+pub(crate) mod secrets_manager;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::Handle;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::Problem;
+use crate::database::Orders;
+use crate::screen::Screen;
+
+/// How long a change may take to be adopted.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a script did, and what came of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) changes: u32,
+    pub(crate) adopted: u32,
+    /// What there is to say about it.
+    pub(crate) summary: Vec<String>,
+    pub(crate) problems: Vec<String>,
+}
+
+impl Tally {
+    /// Both together.
+    #[cfg(feature = "secrets-manager")]
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.changes += other.changes;
+        self.adopted += other.adopted;
+        self.summary.extend(other.summary);
+        self.problems.extend(other.problems);
+        self
+    }
+
+    pub(crate) fn problem(&mut self, problem: impl Into<String>) {
+        self.problems.push(problem.into());
+    }
+}
+
+/// How long a script goes on, and where it says what it does.
+#[derive(Clone)]
+pub(crate) struct Cue {
+    pub(crate) screen: Arc<Screen>,
+    pub(crate) end: Instant,
+    stop: watch::Receiver<bool>,
+}
+
+impl Cue {
+    /// Waits; false when the change before was the last one.
+    pub(crate) async fn pause(&mut self, pause: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            _ = self.stop.wait_for(|stop| *stop) => false,
+        }
+    }
+
+    /// Waits for the end, or for somebody who does not want to.
+    pub(crate) async fn rest(&mut self) {
+        self.pause(self.end.saturating_duration_since(Instant::now())).await;
+    }
+}
+
+/// A script that runs.
+pub(crate) struct Script {
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<Tally>>>,
+}
+
+impl Script {
+    pub(crate) fn start<F>(screen: &Arc<Screen>, duration: Duration, script: impl FnOnce(Cue) -> F) -> Self
+    where
+        F: Future<Output = Tally> + Send + 'static,
+    {
+        let stop = watch::Sender::new(false);
+        let cue = Cue { screen: Arc::clone(screen), end: Instant::now() + duration, stop: stop.subscribe() };
+        Self { stop, task: Mutex::new(Some(tokio::spawn(script(cue)))) }
+    }
+
+    /// The change under way is the last one.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// What was changed and adopted, when the time is over.
+    pub(crate) async fn finished(&self) -> Tally {
+        let task = self.task.lock().await.take();
+        let tally = match task {
+            Some(task) => task.await.ok(),
+            None => None,
+        };
+        tally.unwrap_or_else(|| Tally { problems: vec!["the script panicked".to_owned()], ..Tally::default() })
+    }
+}
+
+/// Makes a change and waits until the pool serves another credential than before.
+pub(crate) async fn adopted<P: Orders>(db: &Handle<P>, change: impl Future<Output = Result<(), Problem>>) -> Result<(), Problem> {
+    let before = revision(db);
+    change.await?;
+    let adopted = async {
+        loop {
+            let changed = db.changed();
+            if revision(db) != before {
+                break;
+            }
+            changed.await;
+        }
+    };
+    timeout(PATIENCE, adopted).await.map_err(|_| format!("not adopted within {PATIENCE:?}").into())
+}
+
+/// What is served, by its digest.
+fn revision<P: Clone>(db: &Handle<P>) -> Option<String> {
+    db.status().and_then(|status| status.revision)
+}
+
+/// Does something that blocks, off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await?
+}

@@ -1,0 +1,114 @@
+//! The secret is in a file; the password changes again and again, in turn announced and unannounced.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{Handle, Supervisor};
+use claviger_file::FileLogin;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::{Cue, Script, Tally, adopted, blocking};
+use crate::database::{Access, Database};
+use crate::options::Options;
+use crate::screen::Screen;
+use crate::{Problem, show};
+
+/// From one change's adoption to the next change.
+const PAUSE: Duration = Duration::from_millis(1_200);
+/// How long the file lags behind the database when nobody announced the change.
+const LAG: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+    screen.line(&format!("starting a {} of our own …", D::NAME));
+    let scene = Arc::new(blocking(Scene::<D>::set).await?);
+    screen.line(&format!("{} listens on port {}; the secret is in a file that the service reads", D::NAME, scene.server.port()));
+
+    let supervisor = Supervisor::start();
+    let events = supervisor.events();
+    let login = supervisor.provide("orders-login", FileLogin::json(scene.secret_file())?).await?;
+    let db = supervisor.pool("orders", &login, scene.server.pools()).await?;
+    // The server outlives the service, not only the script.
+    let script = Script::start(screen, options.duration, |cue| rotate(Arc::clone(&scene), db.clone(), cue));
+    show::show(screen, &supervisor, events, &[db], script).await
+}
+
+/// The server, and the file in which its secret is mounted.
+struct Scene<D> {
+    server: D,
+    folder: TempDir,
+}
+
+impl<D: Database> Scene<D> {
+    fn set() -> Result<Self, Problem> {
+        let folder = tempfile::Builder::new().prefix("claviger-demo-").tempdir()?;
+        let scene = Self { server: D::start(Access::Password)?, folder };
+        scene.write_secret("password-0")?;
+        Ok(scene)
+    }
+
+    fn secret_file(&self) -> PathBuf {
+        self.folder.path().join("secret.json")
+    }
+
+    /// Rewrites the file as Kubernetes and Vault Agent do: whole, by a rename.
+    fn write_secret(&self, password: &str) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(self.folder.path())?;
+        writeln!(file, r#"{{"username": "app", "password": "{password}"}}"#)?;
+        file.persist(self.secret_file())?;
+        Ok(())
+    }
+}
+
+async fn rotate<D: Database>(scene: Arc<Scene<D>>, db: Handle<D::Pool>, mut cue: Cue) -> Tally {
+    let mut tally = Tally::default();
+    let (mut announced, mut unannounced) = (0, 0);
+    while cue.pause(PAUSE).await {
+        // A change that could not be adopted before the end is not begun; both kinds happen at least once.
+        if Instant::now() + LAG >= cue.end && unannounced > 0 {
+            break;
+        }
+        tally.changes += 1;
+        let number = tally.changes;
+        let is_announced = announced == unannounced;
+        let what = if is_announced {
+            announced += 1;
+            "announced: the file is rewritten, then the password changes"
+        } else {
+            unannounced += 1;
+            "unannounced: the password changes, the file half a second later"
+        };
+        cue.screen.change(&format!("change {number}, {what}"));
+        match adopted(&db, change(&scene, is_announced, format!("password-{number}"))).await {
+            Ok(()) => tally.adopted += 1,
+            Err(problem) => {
+                tally.problem(format!("change {number}: {problem}"));
+                break;
+            }
+        }
+    }
+    cue.rest().await;
+    tally.summary.push(format!(
+        "{announced} announced and {unannounced} unannounced changes, {} adopted; each new log-in was proved before it served",
+        tally.adopted
+    ));
+    if unannounced == 0 {
+        tally.problem("stopped before both kinds of change had occurred");
+    }
+    tally
+}
+
+async fn change<D: Database>(scene: &Arc<Scene<D>>, announced: bool, password: String) -> Result<(), Problem> {
+    let (first, second) = (Arc::clone(scene), Arc::clone(scene));
+    let (before, after) = (password.clone(), password);
+    if announced {
+        blocking(move || Ok(first.write_secret(&before)?)).await?;
+        blocking(move || second.server.change_password("app", &after)).await
+    } else {
+        blocking(move || first.server.change_password("app", &before)).await?;
+        sleep(LAG).await;
+        blocking(move || Ok(second.write_secret(&after)?)).await
+    }
+}
