@@ -1,0 +1,184 @@
+//! needs: moto
+//!
+//! Which version is offered: `AWSCURRENT`, and further down the ladder what the database does not refuse.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use aws_sdk_secretsmanager::types::RotationRulesType;
+use claviger::{FetchRequest, Lease, Login, Provider, ProviderErrorKind, Revision, Sessions, Trigger};
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::{Secret, aws, login, moto};
+use claviger_servers::Moto;
+
+async fn scene(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
+    let moto = moto().await;
+    let (secret, first) = Secret::create(&moto, name, &login("password-1")).await;
+    let provider = SecretsManager::new(&aws(&moto.endpoint()), name).expect("it can be right");
+    (moto, secret, Revision::new(first), provider)
+}
+
+async fn start(provider: &SecretsManager) -> Lease<Login> {
+    provider.fetch(FetchRequest::first()).await.expect("a lease")
+}
+
+/// What is offered while this is held, and the database refuses these.
+async fn refused(provider: &SecretsManager, held: &Lease<Login>, refused: &[&Revision]) -> Lease<Login> {
+    let request = FetchRequest::new(Trigger::Refused).held(held.clone()).refused(refused.iter().copied().cloned());
+    provider.fetch(request).await.expect("a lease")
+}
+
+async fn look(provider: &SecretsManager, held: &Lease<Login>) -> Lease<Login> {
+    provider.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.expect("a lease")
+}
+
+fn password(lease: &Lease<Login>) -> &str {
+    lease.secret().expose_password()
+}
+
+#[tokio::test]
+async fn what_is_current_comes_first_and_is_named_by_its_version() {
+    let (_moto, secret, first, provider) = scene("orders").await;
+    let lease = start(&provider).await;
+    assert_eq!((lease.secret().user(), password(&lease), lease.revision()), ("app", "password-1", &first));
+    assert!(lease.expiry().is_never());
+    assert_eq!(lease.session_fate(), Sessions::Drain);
+    assert_eq!(look(&provider, &lease).await.revision(), &first, "unchanged");
+
+    let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
+    let lease = look(&provider, &lease).await;
+    assert_eq!((password(&lease), lease.revision()), ("password-2", &second));
+}
+
+#[tokio::test]
+async fn in_a_rotations_window_what_is_pending_is_offered_and_then_kept() {
+    let (_moto, secret, first, provider) = scene("orders").await;
+    let held = start(&provider).await;
+    let second = secret.put("AWSPENDING", &login("password-2")).await;
+    assert_eq!(look(&provider, &held).await.revision(), &first, "nobody was refused: it is none of our business");
+
+    let taken = refused(&provider, &held, &[&first]).await;
+    assert_eq!((password(&taken), taken.revision().as_str()), ("password-2", second.as_str()));
+    // The cool-down is over and AWSCURRENT is still the same: the database would refuse it again.
+    assert_eq!(look(&provider, &taken).await.revision(), taken.revision());
+    // finishSecret.
+    secret.stage("AWSCURRENT", Some(&second), Some(first.as_str())).await;
+    assert_eq!(look(&provider, &taken).await.revision(), taken.revision());
+    // The next rotation's end is seen. (Its version is not put at AWSCURRENT: after a stage was moved moto would have two versions there.)
+    secret.stage("AWSPENDING", None, Some(&second)).await;
+    let third = secret.put("AWSPENDING", &login("password-3")).await;
+    secret.stage("AWSCURRENT", Some(&third), Some(&second)).await;
+    assert_eq!(look(&provider, &taken).await.revision().as_str(), third);
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_rolled_back_leads_to_what_is_current() {
+    let (_moto, secret, first, provider) = scene("orders").await;
+    let held = start(&provider).await;
+    let second = secret.put("AWSPENDING", &login("password-2")).await;
+    let taken = refused(&provider, &held, &[&first]).await;
+    assert_eq!(taken.revision().as_str(), second);
+    secret.stage("AWSPENDING", None, Some(&second)).await;
+    // The core does not name what was refused before the change any more.
+    let back = refused(&provider, &taken, &[taken.revision()]).await;
+    assert_eq!((password(&back), back.revision()), ("password-1", &first));
+    assert_eq!(look(&provider, &back).await.revision(), &first);
+}
+
+#[tokio::test]
+async fn what_is_pending_and_current_at_once_is_one_candidate() {
+    let (_moto, secret, first, provider) = scene("orders").await;
+    let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
+    secret.stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str())).await;
+    let held = start(&provider).await;
+    assert_eq!(held.revision(), &second);
+    // The database was restored from yesterday's copy: AWSPREVIOUS works.
+    let taken = refused(&provider, &held, &[&second]).await;
+    assert_eq!((password(&taken), taken.revision()), ("password-1", &first));
+    assert_eq!(look(&provider, &taken).await.revision(), &first, "and stays, for AWSCURRENT is what was refused");
+}
+
+#[tokio::test]
+async fn when_all_are_refused_the_first_choice_is_offered_again() {
+    let (_moto, secret, first, provider) = scene("orders").await;
+    let held = start(&provider).await;
+    assert_eq!(refused(&provider, &held, &[&first]).await.revision(), &first, "nothing is pending, and nothing came before");
+    let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
+    assert_eq!(refused(&provider, &held, &[&first, &second]).await.revision(), &first);
+}
+
+#[tokio::test]
+async fn what_is_pending_and_cannot_be_read_is_no_candidate() {
+    let (_moto, secret, first, provider) = scene("orders").await;
+    let held = start(&provider).await;
+    for text in ["half a secr", "{}", r#"{"username":"app"}"#, "[]"] {
+        secret.put("AWSPENDING", text).await;
+        assert_eq!(refused(&provider, &held, &[&first]).await.revision(), &first, "{text}");
+    }
+    let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
+    let held = look(&provider, &held).await;
+    assert_eq!(held.revision(), &second);
+    secret.put("AWSPENDING", "half a secr").await;
+    assert_eq!(refused(&provider, &held, &[&second]).await.revision(), &first, "the next step down");
+}
+
+#[tokio::test]
+async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_refuses_what_is_held() {
+    let (_moto, secret, first, provider) = scene("orders").await;
+    let held = start(&provider).await;
+    secret.put("AWSCURRENT", r#"{"username":"app","password":7}"#).await;
+    let request = FetchRequest::new(Trigger::Schedule).held(held.clone());
+    let error = provider.fetch(request).await.expect_err("it has no password");
+    assert_eq!(error.kind(), ProviderErrorKind::Malformed);
+    assert!(error.to_string().contains("secret orders in eu-west-1, AWSCURRENT: the key `password` must be a string"), "{error}");
+    // What was current before is still there, but refused; what is pending is a candidate.
+    let third = secret.put("AWSPENDING", &login("password-3")).await;
+    assert_eq!(refused(&provider, &held, &[&first]).await.revision().as_str(), third);
+}
+
+#[tokio::test]
+async fn the_sessions_go_by_the_strategy_unless_said_otherwise() {
+    let (moto, ..) = scene("orders").await;
+    let made = || SecretsManager::new(&aws(&moto.endpoint()), "orders").expect("it can be right");
+    for (provider, fate) in [
+        (made(), Sessions::Drain),
+        (made().alternating_users(), Sessions::Keep),
+        (made().alternating_users().sessions(Sessions::Drain), Sessions::Drain),
+        (made().sessions(Sessions::EndWithLease).alternating_users(), Sessions::EndWithLease),
+    ] {
+        assert_eq!(start(&provider).await.session_fate(), fate);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_rotated_by_schedule_is_looked_at_after_its_next_rotation() {
+    let (_moto, secret, _, provider) = scene("orders").await;
+    let hint = |lease: &Lease<Login>| format!("{lease:?}").split("refresh_after: ").nth(1).map(str::to_owned).expect("it is shown");
+    assert!(hint(&start(&provider).await).starts_with("None"), "without a schedule the poll decides");
+    let rules = RotationRulesType::builder().automatically_after_days(10).build();
+    secret
+        .client
+        .rotate_secret()
+        .secret_id("orders")
+        .rotation_rules(rules)
+        .rotate_immediately(false)
+        .send()
+        .await
+        .expect("it is configured");
+    let lease = start(&provider).await;
+    // Ten days are 864,000 s; the margin is 300 s, and up to 60 s more.
+    let seconds: f64 = hint(&lease).trim_start_matches("Some(").split('s').next().and_then(|text| text.parse().ok()).expect("seconds");
+    assert!((864_250.0..864_361.0).contains(&seconds), "{seconds}");
+    let again = look(&provider, &lease).await;
+    assert!(hint(&again).starts_with("Some(8643") || hint(&again).starts_with("Some(8642"), "{}", hint(&again));
+}
+
+#[tokio::test]
+async fn a_secret_by_its_arn() {
+    let (moto, secret, first, _) = scene("prod/orders").await;
+    let described = secret.client.describe_secret().secret_id("prod/orders").send().await.expect("it is there");
+    let arn = described.arn.expect("an ARN");
+    for id in [&arn, &arn[..arn.len() - 7]] {
+        let provider = SecretsManager::new(&aws(&moto.endpoint()), id).expect("it can be right");
+        assert_eq!(start(&provider).await.revision(), &first, "{id}");
+    }
+}

@@ -1,0 +1,9 @@
+//! The scenery of the tests with AWS Secrets Manager: a store of their own, and the secrets in it as their administrator sees them.
+
+#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+
+mod secret;
+mod store;
+
+pub use secret::{Secret, login};
+pub use store::{SECRET_ACCESS_KEY, SESSION_TOKEN, aws, moto};
