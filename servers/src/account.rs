@@ -1,6 +1,9 @@
 //! The user that a server runs as.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Users to drop to, in order of preference: `postgres` comes with the Debian package,
@@ -28,6 +31,20 @@ impl Account {
         }
         Err(io::Error::other(format!("running as root, and none of the users {} exists to run the server as", CANDIDATES.join(", "))))
     }
+}
+
+/// Makes a file or folder the server's.
+pub(crate) fn give(account: Option<Account>, path: &Path) -> io::Result<()> {
+    match account {
+        Some(Account { uid, gid }) => chown(path, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
+}
+
+/// Writes a new file, for the server's user alone.
+pub(crate) fn write_for(account: Option<Account>, file: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())?;
+    give(account, file)
 }
 
 /// Whether this process runs as root.

@@ -5,7 +5,7 @@
 //! last request.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -19,8 +19,9 @@ use crate::nonce::nonce;
 
 const SCRIPT: &str = include_str!("guardian.sh");
 
-/// How the names of variables begin that PostgreSQL's programs, moto and boto3 obey.
-const USER_SETTINGS: [&str; 3] = ["PG", "AWS_", "MOTO_"];
+/// How the names of variables begin that the programs of PostgreSQL and MariaDB, moto and
+/// boto3 obey.
+const USER_SETTINGS: [&str; 5] = ["PG", "MYSQL", "MARIADB", "AWS_", "MOTO_"];
 
 /// What a server is told to make it stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(crate) enum Signal {
     Interrupt,
     /// SIGQUIT.
     Quit,
+    /// SIGTERM.
+    Terminate,
     /// SIGKILL.
     Kill,
 }
@@ -38,6 +41,7 @@ impl Signal {
         match self {
             Self::Interrupt => "INT",
             Self::Quit => "QUIT",
+            Self::Terminate => "TERM",
             Self::Kill => "KILL",
         }
     }
@@ -103,18 +107,22 @@ impl Guardian {
     }
 
     /// Runs a program to its end; its output is the error's text when it fails.
-    pub(crate) fn run(&mut self, program: &Path, arguments: &[&OsStr]) -> io::Result<()> {
-        self.command_line([program.as_os_str()].into_iter().chain(arguments.iter().copied()))?;
+    pub(crate) fn run(&mut self, command: &[OsString]) -> io::Result<()> {
+        self.command_line(command)?;
         self.request("run").map(drop).map_err(|status| {
             let output = fs::read(self.folder.join("run.log")).unwrap_or_default();
             let output = String::from_utf8_lossy(&output);
-            io::Error::other(format!("{}: {status}\n{}", program.display(), output.trim()))
+            io::Error::other(format!(
+                "{}: {status}\n{}",
+                command.first().map(|program| program.display().to_string()).unwrap_or_default(),
+                output.trim()
+            ))
         })
     }
 
     /// Starts the server, by a program and its arguments, and answers its process id.
     pub(crate) fn serve(&mut self, command: &[OsString]) -> io::Result<u32> {
-        self.command_line(command.iter().map(OsString::as_os_str))?;
+        self.command_line(command)?;
         let answer = self.request("serve")?;
         let pid = answer.parse().map_err(|_| io::Error::other(format!("not a process id: {answer:?}")))?;
         self.server = Some(pid);
@@ -148,7 +156,7 @@ impl Guardian {
         Ok(())
     }
 
-    fn command_line<'a>(&mut self, words: impl Iterator<Item = &'a OsStr>) -> io::Result<()> {
+    fn command_line(&mut self, words: &[OsString]) -> io::Result<()> {
         let mut lines = Vec::new();
         for argument in words {
             if argument.as_bytes().contains(&b'\n') {

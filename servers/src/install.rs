@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use crate::account;
+use crate::mariadb::plugins;
 use crate::moto::python;
 use crate::programs::{NotInstalled, Programs};
 use crate::server::Server;
@@ -25,6 +26,9 @@ const APT: &str = "/usr/bin/apt-get";
 ///   `createcluster.conf` keep them from it, are never written over files that exist, and
 ///   are gone afterwards. When the installation fails, what it brought along is removed
 ///   again.
+/// - Of MariaDB, Debian's packages are the server's and the client's programs. Its plugins
+///   are in a package that creates a database and starts a service: that one is fetched
+///   without being installed, and the plugins are put into a folder beside what cargo builds.
 /// - moto goes into a folder beside what cargo builds, by Python's own `venv` and `pip`: it
 ///   takes some 25 s and 320 MB, and whoever else wants it meanwhile waits. What Python
 ///   lacks for that comes by Debian's packages.
@@ -47,6 +51,7 @@ pub fn install(server: Server) -> Result<PathBuf, InstallError> {
             debian(server)?;
             programs.find(server).map_err(InstallError::StillMissing)
         }
+        Server::MariaDb => plugins::install(&programs),
         Server::Moto => python::install(&programs),
     }
 }

@@ -24,6 +24,8 @@
 //! }
 //! ```
 //!
+//! A [`MariaDb`] is the same for MariaDB. Both check IAM tokens as AWS's databases do, when
+//! they are started so, and tell what they found ([`TokenChecks`]).
 //! A [`Moto`] answers as AWS does, for clients whose endpoint it is.
 //!
 //! # Where the programs come from
@@ -50,11 +52,13 @@
 compile_error!("claviger-servers needs a Unix: it works with signals, users and a shell");
 
 mod account;
+mod client;
 mod deadline;
 mod error;
 mod guardian;
 mod install;
 mod launch;
+pub mod mariadb;
 mod moto;
 mod nonce;
 mod ports;
@@ -62,13 +66,16 @@ pub mod postgres;
 mod programs;
 mod server;
 mod text_log;
+mod tls;
 mod tokens;
 mod tools;
 
+pub use client::SqlError;
 pub use error::StartError;
 pub use install::{InstallError, install};
+pub use mariadb::MariaDb;
 pub use moto::Moto;
-pub use postgres::{Log, Postgres, SqlError};
+pub use postgres::{Log, Postgres};
 pub use programs::{NotInstalled, Programs, find_postgres};
 pub use server::Server;
 pub use tokens::{TokenCheck, TokenChecks};

@@ -6,8 +6,6 @@ mod faults;
 mod launch;
 mod log;
 mod sql;
-#[cfg(feature = "tls")]
-mod tls;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,11 +13,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::StartError;
 use crate::guardian::Guardian;
 use crate::ports::HOST;
+use crate::tls::Authorities;
 use crate::tokens::{Module, TokenChecks};
 
 pub use builder::Builder;
 pub use log::Log;
-pub use sql::{SqlError, quote_identifier, quote_literal};
+pub use sql::{quote_identifier, quote_literal};
 
 /// The role that `initdb` creates.
 const SUPERUSER: &str = "postgres";
@@ -44,13 +43,6 @@ pub struct Postgres {
     authorities: Option<Authorities>,
     tokens: Option<Module>,
     token_checks: TokenChecks,
-}
-
-/// The certificate authority that signed the server's certificate, and one that did not.
-#[derive(Debug)]
-struct Authorities {
-    own: PathBuf,
-    unrelated: PathBuf,
 }
 
 impl Postgres {

@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::mariadb::installation::{self, Installation};
+use crate::mariadb::plugins;
 use crate::moto::python;
 use crate::server::Server;
 use crate::tools;
@@ -28,6 +30,7 @@ pub struct Programs {
     chosen: BTreeMap<Server, PathBuf>,
     path: Vec<PathBuf>,
     packaged: Option<PathBuf>,
+    daemons: Vec<PathBuf>,
     tools: Option<PathBuf>,
 }
 
@@ -37,6 +40,8 @@ impl Programs {
     ///
     /// - the PATH, and for PostgreSQL then what `pg_config --bindir` answers, then the newest
     ///   version below `/usr/lib/postgresql`;
+    /// - for MariaDB then the folders of daemons, as `/usr/sbin`; its plugins are looked for
+    ///   beside it, then in what [`install`](crate::install) has made beside what cargo builds;
     /// - for moto what [`install`](crate::install) has made beside what cargo builds, then
     ///   each `python3` in the PATH.
     pub fn from_environment() -> Self {
@@ -51,6 +56,7 @@ impl Programs {
             // server from there.
             path: env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()).collect(),
             packaged: Some(PathBuf::from("/usr/lib/postgresql")),
+            daemons: ["/usr/local/sbin", "/usr/sbin", "/usr/libexec"].map(PathBuf::from).to_vec(),
             tools: tools::folder(),
         }
     }
@@ -103,12 +109,35 @@ impl Programs {
                 made.or_else(|| self.each_in_path("python3").find_map(|program| python::with_packages(&program)))
             }
             (server, Some(folder)) => whole(folder, server),
+            (Server::MariaDb, _) => self.mariadb().ok().map(|installation| installation.folder),
             (Server::PostgreSql, None) => {
                 self.in_path(server).or_else(|| self.by_pg_config(server)).or_else(|| self.newest_packaged(server))
             }
             (server, None) => self.in_path(server),
         };
         found.ok_or_else(|| self.not_installed(server))
+    }
+
+    /// The MariaDB that [`find`](Self::find) answers the folder of.
+    pub(crate) fn mariadb(&self) -> Result<Installation, NotInstalled> {
+        let plugins = self.tools.as_deref().map(plugins::in_tools);
+        let found = self.folders_of_mariadb().iter().find_map(|folder| Installation::of(folder, plugins.as_deref()));
+        found.ok_or_else(|| self.not_installed(Server::MariaDb))
+    }
+
+    /// Whether there is a MariaDB that may lack its plugins.
+    pub(crate) fn has_bare_mariadb(&self) -> bool {
+        self.folders_of_mariadb().iter().any(|folder| installation::has_programs(folder))
+    }
+
+    fn folders_of_mariadb(&self) -> Vec<PathBuf> {
+        if let Some(folder) = self.chosen.get(&Server::MariaDb) {
+            return fs::canonicalize(folder).into_iter().collect();
+        }
+        // The server itself is not for users, whose PATH may lack its folder.
+        let programs = self.each_in_path(installation::SERVER).chain(self.daemons.iter().map(|folder| folder.join(installation::SERVER)));
+        // A link leads to the folder beside which the rest lies.
+        programs.filter_map(|program| Some(fs::canonicalize(program).ok()?.parent()?.to_owned())).collect()
     }
 
     /// That it is in none of the places.
@@ -195,7 +224,7 @@ fn whole(folder: &Path, server: Server) -> Option<PathBuf> {
     server.programs().iter().all(|program| is_program(&folder.join(program))).then(|| fs::canonicalize(folder).ok()).flatten()
 }
 
-fn is_program(file: &Path) -> bool {
+pub(crate) fn is_program(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::mariadb::installation::SERVER;
 use crate::programs::Programs;
 
 /// A server that tests can need.
@@ -11,6 +12,9 @@ use crate::programs::Programs;
 pub enum Server {
     /// PostgreSQL 14 or newer: older ones do not log who was let in.
     PostgreSql,
+    /// MariaDB 10.6 or newer, its client, and its plugins for the audit of log-ins, the log of
+    /// errors and PAM.
+    MariaDb,
     /// What a database needs to check tokens: a C compiler for the PAM module. libpam itself
     /// comes with the database.
     Pam,
@@ -20,12 +24,13 @@ pub enum Server {
 
 impl Server {
     /// Every server that this crate knows.
-    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::Pam, Self::Moto];
+    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto];
 
     /// The name as its makers write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::PostgreSql => "PostgreSQL",
+            Self::MariaDb => "MariaDB",
             Self::Pam => "a C compiler for the PAM module",
             Self::Moto => "moto",
         }
@@ -35,6 +40,7 @@ impl Server {
     pub fn tag(self) -> &'static str {
         match self {
             Self::PostgreSql => "postgresql",
+            Self::MariaDb => "mariadb",
             Self::Pam => "pam",
             Self::Moto => "moto",
         }
@@ -44,6 +50,8 @@ impl Server {
     pub fn debian_packages(self) -> &'static [&'static str] {
         match self {
             Self::PostgreSql => &["postgresql"],
+            // Those that bring no service along.
+            Self::MariaDb => &["mariadb-server-core", "mariadb-client-core"],
             Self::Pam => &["gcc", "libc6-dev", "libpam0g"],
             Self::Moto => &["python3-venv"],
         }
@@ -53,8 +61,11 @@ impl Server {
     pub fn install_command(self) -> String {
         match self {
             Self::PostgreSql | Self::Pam => format!("sudo apt-get install -y {}", self.debian_packages().join(" ")),
-            // No package, but a folder beside what cargo builds.
-            Self::Moto => format!("sudo apt-get install -y {} && cargo xtask install {}", self.debian_packages().join(" "), self.tag()),
+            // The rest is in a folder beside what cargo builds: Python's packages, and of a
+            // Debian package that would start a service nothing but the plugins.
+            Self::MariaDb | Self::Moto => {
+                format!("sudo apt-get install -y {} && cargo xtask install {}", self.debian_packages().join(" "), self.tag())
+            }
         }
     }
 
@@ -63,6 +74,7 @@ impl Server {
     pub fn variable(self) -> &'static str {
         match self {
             Self::PostgreSql => "CLAVIGER_POSTGRES_BIN",
+            Self::MariaDb => "CLAVIGER_MARIADB_BIN",
             Self::Pam => "CLAVIGER_CC_BIN",
             Self::Moto => "CLAVIGER_MOTO_PYTHON",
         }
@@ -77,6 +89,9 @@ impl Server {
     pub(crate) fn requirement(self) -> String {
         match self {
             Self::PostgreSql | Self::Pam => format!("it has to be a folder that holds {}", self.programs().join(" and ")),
+            Self::MariaDb => {
+                format!("it has to be the folder of {SERVER}, with mariadb in the same or in ../bin, and the rest in ../share and ../lib")
+            }
             Self::Moto => "it has to be a python3 that has moto[server] and boto3".to_owned(),
         }
     }
@@ -85,6 +100,7 @@ impl Server {
     pub(crate) fn programs(self) -> &'static [&'static str] {
         match self {
             Self::PostgreSql => &["postgres", "initdb"],
+            Self::MariaDb => &[SERVER],
             Self::Pam => &["cc"],
             Self::Moto => &["python3"],
         }

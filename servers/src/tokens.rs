@@ -4,9 +4,11 @@ mod module;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::nonce::nonce;
 use crate::text_log::TextLog;
 
 pub(crate) use module::{Module, SERVICE};
@@ -140,8 +142,10 @@ impl TokenChecks {
 
     /// By way of a second file: the server must never read half of it.
     fn put(&self, file: &Path, text: &str) -> io::Result<()> {
-        let draft = self.folder.join(format!("draft-{}", crate::nonce::nonce()));
-        module::write(&draft, text).and_then(|()| fs::rename(&draft, file)).map_err(none_checked)
+        let draft = self.folder.join(format!("draft-{}", nonce()));
+        // Readable by the server, whatever the umask.
+        let readable = || fs::set_permissions(&draft, fs::Permissions::from_mode(0o644));
+        fs::write(&draft, text).and_then(|()| readable()).and_then(|()| fs::rename(&draft, file)).map_err(none_checked)
     }
 
     fn remove(&self, file: &Path) -> io::Result<()> {

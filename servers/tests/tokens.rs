@@ -28,6 +28,18 @@ fn sign_in(server: &Postgres, user: &str, token: &str) -> Result<String, String>
     answer(&log_in(server, user, token, &tls))
 }
 
+/// The token for another endpoint.
+fn at(token: &Token, endpoint: &str) -> String {
+    Token { endpoint: endpoint.to_owned(), parameters: token.parameters.clone() }.text()
+}
+
+/// The token without that parameter.
+fn without(token: &Token, name: &str) -> String {
+    let mut token = token.clone();
+    token.parameters.retain(|(known, _)| *known != name);
+    token.text()
+}
+
 #[test]
 fn a_good_token_lets_in_and_its_check_is_noted_without_it() {
     let server = server();
@@ -61,27 +73,27 @@ fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
     let day = date(signed);
     let cases = [
         ("not a token", "no-token-at-all".to_owned()),
-        ("a url", good.clone().at("https://db:5432").text()),
-        ("no port", good.clone().at("db").text()),
-        ("port 0", good.clone().at("db:0").text()),
-        ("a large port", good.clone().at("db:65536").text()),
-        ("no host", good.clone().at(":5432").text()),
-        ("bare IPv6", good.clone().at("::1:5432").text()),
+        ("a url", at(&good, "https://db:5432")),
+        ("no port", at(&good, "db")),
+        ("port 0", at(&good, "db:0")),
+        ("a large port", at(&good, "db:65536")),
+        ("no host", at(&good, ":5432")),
+        ("bare IPv6", at(&good, "::1:5432")),
         ("another action", good.clone().with("Action", "Connect").text()),
         ("another user", good.clone().with("DBUser", "app2").text()),
-        ("no user", good.clone().without("DBUser").text()),
+        ("no user", without(&good, "DBUser")),
         ("a bad escape", good.clone().with("DBUser", "app%2").text()),
         ("another algorithm", good.clone().with("X-Amz-Algorithm", "AWS4-HMAC-SHA1").text()),
-        ("no credential", good.clone().without("X-Amz-Credential").text()),
+        ("no credential", without(&good, "X-Amz-Credential")),
         ("another service", good.clone().with("X-Amz-Credential", credential("ASIAEXAMPLE", &day).replace("rds-db", "rds")).text()),
         ("another day", good.clone().with("X-Amz-Credential", credential("ASIAEXAMPLE", "20200102")).text()),
         ("no key", good.clone().with("X-Amz-Credential", credential("", &day)).text()),
-        ("no date", good.clone().without("X-Amz-Date").text()),
+        ("no date", without(&good, "X-Amz-Date")),
         ("an odd date", good.clone().with("X-Amz-Date", "2026-01-02T03:04:05Z").text()),
-        ("no expiry", good.clone().without("X-Amz-Expires").text()),
+        ("no expiry", without(&good, "X-Amz-Expires")),
         ("901 s", good.clone().with("X-Amz-Expires", "901").text()),
         ("0 s", good.clone().with("X-Amz-Expires", "0").text()),
-        ("no signature", good.clone().without("X-Amz-Signature").text()),
+        ("no signature", without(&good, "X-Amz-Signature")),
         ("half a signature", good.clone().with("X-Amz-Signature", "ab".repeat(31)).text()),
         ("no hex", good.clone().with("X-Amz-Signature", "g".repeat(64)).text()),
         ("twice", format!("{}&DBUser=app", good.text())),
@@ -122,10 +134,10 @@ fn what_is_unusual_and_right_is_let_in() {
     let server = server();
     let good = Token::of("app", ago(899 - 30));
     for (name, token) in [
-        ("ipv6", good.clone().at("[::1]:5432").text()),
-        ("mixed case", good.clone().at("DB.Example.COM:1").text()),
+        ("ipv6", at(&good, "[::1]:5432")),
+        ("mixed case", at(&good, "DB.Example.COM:1")),
         ("a clock ahead", Token::of("app", now() + Duration::from_secs(280)).text()),
-        ("no session token", good.clone().without("X-Amz-Security-Token").text()),
+        ("no session token", without(&good, "X-Amz-Security-Token")),
         ("long", good.clone().with("X-Amz-Security-Token", "x".repeat(4_000)).text()),
         ("an unknown parameter", format!("{}&X-Amz-New=1", good.text())),
     ] {

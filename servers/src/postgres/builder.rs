@@ -1,19 +1,20 @@
 //! How a server is to be, and the way from there to a running one.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
 use super::launch::launch;
-use super::{Authorities, Log, Postgres, SUPERUSER, config};
+use super::{Log, Postgres, SUPERUSER, config};
 use crate::account::Account;
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, Signal};
 use crate::launch::on_a_free_port;
 use crate::programs::Programs;
 use crate::server::Server;
+use crate::tls::authorities;
 use crate::tokens::{Module, TokenChecks};
 
 /// A PostgreSQL server to be started.
@@ -27,7 +28,6 @@ pub struct Builder {
     programs: Option<Programs>,
     settings: Vec<(String, String)>,
     access: Vec<String>,
-    #[cfg(feature = "tls")]
     tls: bool,
     tokens: bool,
 }
@@ -92,7 +92,7 @@ impl Builder {
         let data = folder.join("data");
 
         init(&mut guardian, &programs, &data)?;
-        let authorities = self.authorities(&folder, account)?;
+        let authorities = authorities(self.tls, &folder, account)?;
         let settings = config::settings(&folder, authorities.is_some(), &self.settings);
         append(&data.join("postgresql.conf"), &settings).map_err(io("write the server's settings"))?;
         let access = config::access(&self.access, authorities.is_some(), self.tokens);
@@ -110,41 +110,18 @@ impl Builder {
         }
         Ok(server)
     }
-
-    #[cfg(feature = "tls")]
-    fn authorities(&self, folder: &Path, account: Option<Account>) -> Result<Option<Authorities>, StartError> {
-        if !self.tls {
-            return Ok(None);
-        }
-        super::tls::write(folder, account).map(Some)
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn authorities(&self, _folder: &Path, _account: Option<Account>) -> Result<Option<Authorities>, StartError> {
-        Ok(None)
-    }
 }
 
 /// Creates the data folder. The guardian does it, so that a test that is killed meanwhile
 /// leaves nothing of it.
 fn init(guardian: &mut Guardian, programs: &Path, data: &Path) -> Result<(), StartError> {
-    guardian
-        .run(
-            &programs.join("initdb"),
-            &[
-                OsStr::new("--pgdata"),
-                data.as_os_str(),
-                OsStr::new("--username"),
-                OsStr::new(SUPERUSER),
-                OsStr::new("--no-sync"),
-                // Replaced by our own pg_hba.conf before the server runs.
-                OsStr::new("--auth=trust"),
-                // The same on every machine, and quick.
-                OsStr::new("--encoding=UTF8"),
-                OsStr::new("--locale=C"),
-            ],
-        )
-        .map_err(io("create the server's data folder"))
+    let mut command = vec![programs.join("initdb").into_os_string(), "--pgdata".into(), data.as_os_str().to_owned()];
+    command.extend(["--username", SUPERUSER, "--no-sync"].map(OsString::from));
+    // Replaced by our own pg_hba.conf before the server runs.
+    command.push("--auth=trust".into());
+    // The same on every machine, and quick.
+    command.extend(["--encoding=UTF8", "--locale=C"].map(OsString::from));
+    guardian.run(&command).map_err(io("create the server's data folder"))
 }
 
 fn append(file: &Path, text: &str) -> std::io::Result<()> {

@@ -3,11 +3,8 @@
 use std::path::Path;
 
 use super::{HOST, SUPERUSER};
+use crate::tls::{CERTIFICATE_FILE, KEY_FILE};
 use crate::tokens::{ROLE, SERVICE};
-
-/// The files of a server that speaks TLS, in its folder.
-pub(super) const CERTIFICATE_FILE: &str = "server.pem";
-pub(super) const KEY_FILE: &str = "server.key";
 
 /// What is added to `initdb`'s `postgresql.conf`; of two lines the later one counts.
 pub(super) fn settings(folder: &Path, tls: bool, own: &[(String, String)]) -> String {

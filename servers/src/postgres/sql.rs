@@ -1,13 +1,9 @@
 //! Statements by the superuser, and what tests do with them all the time.
 
-use std::error::Error;
-use std::fmt;
-use std::io::{self, Write};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 
 use super::{Postgres, SUPERUSER};
-use crate::error::with_causes;
+use crate::client::{SqlError, run};
 use crate::guardian::without_user_settings;
 use crate::tokens::ROLE;
 
@@ -45,32 +41,8 @@ impl Postgres {
         let program = self.programs.join("psql");
         let mut command = Command::new(if program.exists() { program.as_os_str() } else { "psql".as_ref() });
         without_user_settings(&mut command);
-        let mut psql = command
-            .args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"])
-            .arg(target)
-            .env("PGCLIENTENCODING", "UTF8")
-            .env("LC_ALL", "C")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(SqlError::Psql)?;
-        let statements = psql.stdin.take();
-        let output = thread::scope(|scope| {
-            // Not as an argument, where everybody could read a password, and not before
-            // reading the answers, which could fill their pipe meanwhile.
-            scope.spawn(move || {
-                // psql that stops at a failed statement reads no further; it says so itself.
-                statements.map(|mut pipe| pipe.write_all(sql.as_bytes()))
-            });
-            psql.wait_with_output()
-        })
-        .map_err(SqlError::Psql)?;
-        if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr);
-            return Err(SqlError::Failed(message.trim().to_owned()));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        command.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"]).arg(target).env("PGCLIENTENCODING", "UTF8");
+        run(command, sql)
     }
 
     /// Creates a role that may log in with this password.
@@ -160,37 +132,4 @@ pub fn quote_literal(text: &str) -> String {
 /// connection string of its own.
 fn conninfo_value(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
-}
-
-/// Why a statement did not run to its end. Its `Debug` form is the message with its causes.
-#[non_exhaustive]
-pub enum SqlError {
-    /// The program `psql` could not be run.
-    Psql(io::Error),
-    /// The server did not let `psql` in or refused a statement: the message.
-    Failed(String),
-}
-
-impl fmt::Display for SqlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Psql(_) => f.write_str("failed to run psql"),
-            Self::Failed(message) => write!(f, "the statement failed: {message}"),
-        }
-    }
-}
-
-impl fmt::Debug for SqlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        with_causes(self, f)
-    }
-}
-
-impl Error for SqlError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Psql(error) => Some(error),
-            Self::Failed(_) => None,
-        }
-    }
 }

@@ -1,14 +1,13 @@
 //! The PAM module: building it, and the server's environment that makes it count.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::{CHECKS, DEAD};
-use crate::account::Account;
+use crate::account::{Account, give, write_for};
 use crate::error::{StartError, io};
 use crate::guardian::Guardian;
 use crate::programs::Programs;
@@ -45,27 +44,20 @@ impl Module {
             return Err(failed()(io::Error::new(io::ErrorKind::InvalidInput, error)));
         }
         for folder in [&folder, &folder.join(DEAD)] {
-            fs::create_dir(folder).and_then(|()| give(folder, account)).map_err(failed())?;
+            fs::create_dir(folder).and_then(|()| give(account, folder)).map_err(failed())?;
         }
         let service = format!("auth required {0}\naccount required {0}\n", library.display());
         for (name, text) in [(&source, SOURCE), (&folder.join(SERVICE), &service), (&folder.join(CHECKS), "")] {
-            write(name, text).and_then(|()| give(name, account)).map_err(failed())?;
+            write_for(account, name, text).map_err(failed())?;
         }
         // Whatever a compiler that is killed leaves behind goes away with the folder.
         let scratch = variable("TMPDIR", &folder);
-        let arguments: [&OsStr; 9] = [
-            &scratch,
-            compiler.as_os_str(),
-            "-shared".as_ref(),
-            "-fPIC".as_ref(),
-            "-O1".as_ref(),
-            "-o".as_ref(),
-            library.as_os_str(),
-            source.as_os_str(),
-            // By the name that is there without libpam's development package.
-            "-l:libpam.so.0".as_ref(),
-        ];
-        let built = guardian.run(Path::new(ENV), &arguments);
+        let mut command = vec![ENV.into(), scratch, compiler.into_os_string()];
+        command.extend(["-shared", "-fPIC", "-O1", "-o"].map(OsString::from));
+        command.extend([library.clone().into_os_string(), source.into_os_string()]);
+        // By the name that is there without libpam's development package.
+        command.push("-l:libpam.so.0".into());
+        let built = guardian.run(&command);
         built.map_err(io("build the PAM module with `cc` (on Debian and Ubuntu it takes the packages gcc, libc6-dev and libpam0g)"))?;
         Ok(Self { folder, library })
     }
@@ -83,18 +75,4 @@ fn variable(name: &str, value: &Path) -> OsString {
     variable.push("=");
     variable.push(value);
     variable
-}
-
-/// Writes a file that the server can read, whatever the umask.
-pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
-    let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    open.write_all(text.as_bytes())?;
-    open.set_permissions(fs::Permissions::from_mode(0o644))
-}
-
-fn give(file: &Path, account: Option<Account>) -> io::Result<()> {
-    match account {
-        Some(Account { uid, gid }) => chown(file, Some(uid), Some(gid)),
-        None => Ok(()),
-    }
 }

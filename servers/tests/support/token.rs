@@ -34,16 +34,6 @@ impl Token {
         self
     }
 
-    pub(crate) fn without(mut self, name: &str) -> Self {
-        self.parameters.retain(|(known, _)| *known != name);
-        self
-    }
-
-    pub(crate) fn at(mut self, endpoint: &str) -> Self {
-        endpoint.clone_into(&mut self.endpoint);
-        self
-    }
-
     pub(crate) fn text(&self) -> String {
         let parameters: Vec<_> = self.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
         format!("{}/?{}", self.endpoint, parameters.join("&"))

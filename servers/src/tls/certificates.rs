@@ -1,16 +1,13 @@
 //! A certificate authority, the server's certificate, and an authority to distrust.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-use super::config::{CERTIFICATE_FILE, KEY_FILE};
-use super::{Authorities, HOST, StartError};
-use crate::account::Account;
-use crate::error::io;
+use super::{Authorities, CERTIFICATE_FILE, KEY_FILE};
+use crate::account::{Account, write_for};
+use crate::error::{StartError, io};
+use crate::ports::HOST;
 
 /// Makes them all and writes them to the server's folder. The authorities' keys are not
 /// written anywhere: nobody else can sign by them.
@@ -23,7 +20,8 @@ pub(super) fn write(folder: &Path, account: Option<Account>) -> Result<Authoriti
     for (file, pem) in
         [(&files.own, own), (&files.unrelated, unrelated), (&folder.join(CERTIFICATE_FILE), certificate), (&folder.join(KEY_FILE), key)]
     {
-        write_private(file, &pem, account).map_err(io("write a certificate"))?;
+        // PostgreSQL takes no key that others may read.
+        write_for(account, file, &pem).map_err(io("write a certificate"))?;
     }
     Ok(files)
 }
@@ -47,13 +45,4 @@ fn server(issuer: &Issuer<'_, KeyPair>) -> Result<(String, String), StartError> 
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = params.signed_by(&key, issuer).map_err(StartError::Certificate)?;
     Ok((certificate.pem(), key.serialize_pem()))
-}
-
-/// For the server's user alone: PostgreSQL takes no key that others may read.
-fn write_private(file: &Path, text: &str, account: Option<Account>) -> std::io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())?;
-    match account {
-        Some(Account { uid, gid }) => chown(file, Some(uid), Some(gid)),
-        None => Ok(()),
-    }
 }

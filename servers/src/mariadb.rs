@@ -1,0 +1,128 @@
+//! A MariaDB server of one's own.
+
+mod accounts;
+mod builder;
+mod config;
+mod faults;
+pub(crate) mod installation;
+mod launch;
+mod log;
+pub(crate) mod plugins;
+mod sql;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::StartError;
+use crate::guardian::Guardian;
+use crate::ports::HOST;
+use crate::tls::Authorities;
+use crate::tokens::{Module, TokenChecks};
+
+pub use builder::Builder;
+use config::Config;
+use installation::Installation;
+pub use log::Log;
+pub use sql::{quote_identifier, quote_literal};
+
+/// The superuser, who comes in over the socket only.
+const SUPERUSER: &str = "root";
+
+/// A running MariaDB server with a data folder of its own.
+///
+/// Clients log in over TCP at [`host`](Self::host) and [`port`](Self::port) with a password,
+/// or with a token where the server is to check such (`Builder::tokens`). There are no
+/// anonymous users, which would shadow others. The superuser is let in over the socket
+/// only, without a password, and the socket lies in a folder that nobody else may enter.
+///
+/// Dropping it kills the server and waits until nothing is left of it, which takes some
+/// 50 ms. Every method takes `&self`, so a test can share the server with its tasks.
+#[derive(Debug)]
+pub struct MariaDb {
+    guardian: Mutex<Guardian>,
+    installation: Installation,
+    config: Config,
+    port: u16,
+    log: Log,
+    authorities: Option<Authorities>,
+    tokens: Option<Module>,
+    token_checks: TokenChecks,
+}
+
+impl MariaDb {
+    /// Starts a server without TLS and with the default settings, see [`Builder`].
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn start() -> Result<Self, StartError> {
+        Self::builder().start()
+    }
+
+    /// A server that is to differ from the default.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The address that it listens on: `127.0.0.1`, for which its certificate is valid,
+    /// as it is for `localhost`.
+    pub fn host(&self) -> &str {
+        HOST
+    }
+
+    /// The TCP port; the same after [`start_again`](Self::start_again).
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder with the Unix socket `mariadb.sock`. It is the server's whole folder and
+    /// goes away with the server.
+    pub fn socket_dir(&self) -> &Path {
+        self.config.folder()
+    }
+
+    /// The process id of the server, `None` while it is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.guardian().server()
+    }
+
+    /// The name of the superuser.
+    pub fn superuser(&self) -> &str {
+        SUPERUSER
+    }
+
+    /// The PEM file of the authority that signed the server's certificate, for
+    /// `ssl-ca`; `None` without TLS.
+    pub fn ca_file(&self) -> Option<&Path> {
+        Some(&self.authorities.as_ref()?.own)
+    }
+
+    /// The PEM file of an authority that has nothing to do with this server: a client
+    /// that trusts it must refuse the server. `None` without TLS.
+    pub fn unrelated_ca_file(&self) -> Option<&Path> {
+        Some(&self.authorities.as_ref()?.unrelated)
+    }
+
+    /// The client program `mariadb`.
+    pub fn client(&self) -> &Path {
+        &self.installation.client
+    }
+
+    /// What the server has written to its logs.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// What the server found in the tokens with which clients came, and the ways to make it
+    /// refuse them. Each of its methods fails for a server without `Builder::tokens`.
+    ///
+    /// MariaDB asks for the token before it looks whether the client came by TLS, as the
+    /// account demands: a good token without TLS is accepted here, and refused all the same.
+    pub fn token_checks(&self) -> &TokenChecks {
+        &self.token_checks
+    }
+
+    fn guardian(&self) -> MutexGuard<'_, Guardian> {
+        // A panic in another thread leaves the guardian as usable as it was.
+        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,27 @@
+//! MariaDB's way of saying that it is ready.
+
+use super::config::Config;
+use super::installation::Installation;
+use crate::error::StartError;
+use crate::guardian::Guardian;
+use crate::launch::Launch;
+use crate::text_log::TextLog;
+use crate::tokens::Module;
+
+/// Starts the server on this port and waits until it accepts connections.
+pub(super) fn launch(
+    guardian: &mut Guardian,
+    installation: &Installation,
+    config: &Config,
+    tokens: Option<&Module>,
+    port: u16,
+) -> Result<(), StartError> {
+    let command = config.serve(installation, port);
+    let command = match tokens {
+        Some(tokens) => tokens.around(command),
+        None => command,
+    };
+    // It listens from before it says so, and a trial connection would leave a trace.
+    let is_ready = |_, log: &TextLog| log.count("ready for connections").is_ok_and(|lines| lines > 0);
+    Launch { command: &command, port, is_ready }.run(guardian)
+}

@@ -1,0 +1,160 @@
+//! The server's logs as an oracle: who was let in, who was not.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::config::{ERRORS, LOG_INS};
+use crate::text_log::TextLog;
+
+/// How clients over TCP appear; the superuser over the socket is `localhost`.
+const CLIENT: &str = "127.0.0.1";
+
+/// A wrong password or token, an unknown user, or a lack of TLS; a plugin that was given no
+/// password; a locked account.
+const REFUSED: [&str; 3] = ["1045", "1698", "4151"];
+
+/// What each line of the errors begins with.
+const DATE: &str = "2026-01-02 03:04:05 ";
+
+/// What the server has written to its logs, read anew by each method.
+///
+/// The server notes a refusal before it answers the client: that count is exact as soon as
+/// the client has its answer. It notes a log-in after its answer, and before the session's
+/// first statement: that count is exact as soon as each client has run a statement, which
+/// pools do when they connect. Lines that are only half written are not counted yet.
+///
+/// Each method fails when a log cannot be read: a count of zero always means none.
+#[derive(Clone, Debug)]
+pub struct Log {
+    own: TextLog,
+    errors: TextLog,
+    log_ins: TextLog,
+}
+
+impl Log {
+    pub(super) fn in_folder(folder: &Path, own: PathBuf) -> Self {
+        Self { own: TextLog::of(own), errors: TextLog::of(folder.join(ERRORS)), log_ins: TextLog::of(folder.join(LOG_INS)) }
+    }
+
+    /// The same logs without what is in them already, to count what one step of a test
+    /// brings about.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub fn from_now(&self) -> io::Result<Self> {
+        Ok(Self { own: self.own.since_now()?, errors: self.errors.since_now()?, log_ins: self.log_ins.since_now()? })
+    }
+
+    /// The file of the server's own log. It goes away with the server.
+    pub fn file(&self) -> &Path {
+        self.own.file()
+    }
+
+    /// How many lines of the server's own log contain this text.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn count(&self, needle: &str) -> io::Result<usize> {
+        self.own.count(needle)
+    }
+
+    /// How many log-ins over TCP were refused for their password or token, for lack of TLS
+    /// or of such a user, or for a locked account (errors 1045, 1698 and 4151).
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn refused_logins(&self) -> io::Result<usize> {
+        let text = self.errors.text()?;
+        Ok(REFUSED.iter().map(|code| text.matches(&format!("] @  [{CLIENT}] ERROR {code}: ")).count()).sum())
+    }
+
+    /// How many log-ins of this user were refused for one of these reasons.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn refused_logins_of(&self, user: &str) -> io::Result<usize> {
+        let text = self.errors.text()?;
+        let refused = |code| {
+            let line = format!("[{user}] @  [{CLIENT}] ERROR {code}: ");
+            // Before the bracket stands, from the log-in on, who it is: then it was no log-in.
+            text.match_indices(&line).filter(|&(at, _)| line_before(&text, at).len() == DATE.len()).count()
+        };
+        Ok(REFUSED.into_iter().map(refused).sum())
+    }
+
+    /// How many log-ins over TCP were let in.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn authenticated_logins(&self) -> io::Result<usize> {
+        let text = self.log_ins.text()?;
+        Ok(log_ins(&text, &format!(",{CLIENT},")).count())
+    }
+
+    /// How many log-ins of this user were let in. One whose password has expired is let in.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn authenticated_logins_of(&self, user: &str) -> io::Result<usize> {
+        let text = self.log_ins.text()?;
+        // Before the user stand the date and the server's host.
+        let of_user = |&at: &usize| line_before(&text, at).matches(',').count() == 1;
+        Ok(log_ins(&text, &format!(",{user},{CLIENT},")).filter(of_user).count())
+    }
+
+    /// The last lines of the server's own log, for the message of a test that fails. What
+    /// hinders reading them becomes the text.
+    pub fn tail(&self, lines: usize) -> String {
+        self.own.tail(lines)
+    }
+}
+
+/// Where in the text these fields of a line stand that is about a log-in: behind them come
+/// the connection's number, that of the statement, and what happened.
+fn log_ins(text: &str, fields: &str) -> impl Iterator<Item = usize> {
+    let is_log_in = |rest: &str| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()).starts_with(",0,CONNECT,");
+    text.match_indices(fields).filter(move |(at, fields)| is_log_in(&text[at + fields.len()..])).map(|(at, _)| at)
+}
+
+/// The part of the line before that place.
+fn line_before(text: &str, at: usize) -> &str {
+    let before = &text[..at];
+    &before[before.rfind('\n').map_or(0, |end| end + 1)..]
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+    use std::fs;
+
+    use super::*;
+
+    const NAMES: [&str; 6] = ["app", "app2", "my app", "a, b", "x] @  [y", "a\npp"];
+
+    #[test]
+    fn one_name_is_not_taken_for_another_that_contains_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::in_folder(folder.path(), folder.path().join("server.log"));
+        let (mut errors, mut log_ins) = (String::new(), String::new());
+        for name in NAMES {
+            for code in REFUSED {
+                errors += &format!("2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR {code}: Access denied : (null)\n");
+            }
+            errors += &format!("2026-11-25 10:32:59 {name}[{name}] @  [127.0.0.1] ERROR 1045: Access denied : LOAD DATA\n");
+            errors += &format!("2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR 1040: Too many connections : (null)\n");
+            for (host, event, code) in [("127.0.0.1", "CONNECT", 0), ("127.0.0.1", "FAILED_CONNECT", 1045), ("localhost", "CONNECT", 0)] {
+                log_ins += &format!("20261125 10:32:59,vm,{name},{host},12,0,{event},orders,,{code}\n");
+                log_ins += &format!("20261125 10:32:59,vm,{name},{host},12,0,DISCONNECT,orders,,0\n");
+            }
+        }
+        fs::write(folder.path().join(ERRORS), errors).unwrap();
+        fs::write(folder.path().join(LOG_INS), log_ins).unwrap();
+        for name in NAMES {
+            assert_eq!(log.refused_logins_of(name).unwrap(), REFUSED.len(), "{name:?}");
+            assert_eq!(log.authenticated_logins_of(name).unwrap(), 1, "{name:?}");
+        }
+        assert_eq!(log.authenticated_logins().unwrap(), NAMES.len());
+        log.from_now().unwrap_err();
+    }
+}

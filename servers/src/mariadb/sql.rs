@@ -1,0 +1,66 @@
+//! Statements by the superuser.
+
+use std::process::Command;
+
+use super::config::SOCKET;
+use super::{MariaDb, SUPERUSER};
+use crate::client::{SqlError, run};
+use crate::guardian::without_user_settings;
+
+/// How long the client waits for the server to let it in, so that a stalled server does not
+/// hang the test.
+const CONNECT_SECONDS: u32 = 10;
+
+impl MariaDb {
+    /// Runs statements as the superuser in the database `mysql` and answers what they
+    /// return: a line for each row, columns separated by tabs, without surrounding white
+    /// space. Each statement is a transaction of its own.
+    ///
+    /// # Errors
+    /// [`SqlError::Failed`] with the server's message; the statements after the failing one
+    /// are not run.
+    pub fn sql(&self, sql: &str) -> Result<String, SqlError> {
+        self.sql_in("mysql", sql)
+    }
+
+    /// Like [`sql`](Self::sql), in another database.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub fn sql_in(&self, database: &str, sql: &str) -> Result<String, SqlError> {
+        if sql.contains('\0') || database.contains('\0') {
+            return Err(SqlError::Failed("a zero byte in the statement".to_owned()));
+        }
+        let mut command = Command::new(&self.installation.client);
+        without_user_settings(&mut command);
+        command
+            .args(["--no-defaults", "--batch", "--raw", "--skip-column-names", "--binary-mode"])
+            .args(["--default-character-set=utf8mb4", "--user", SUPERUSER])
+            .arg(format!("--connect-timeout={CONNECT_SECONDS}"))
+            .arg("--socket")
+            .arg(self.socket_dir().join(SOCKET))
+            .arg(format!("--database={database}"));
+        run(command, sql).map_err(|error| match error {
+            // Before its message the client repeats the statement, with what it may contain.
+            SqlError::Failed(text) => SqlError::Failed(text.find("ERROR ").map_or(text.as_str(), |message| &text[message..]).to_owned()),
+            error => error,
+        })
+    }
+
+    /// What a statement returns that returns a number.
+    pub(super) fn count(&self, sql: &str) -> Result<usize, SqlError> {
+        let answer = self.sql(sql)?;
+        answer.parse().map_err(|_| SqlError::Failed(format!("not a number: {answer:?}")))
+    }
+}
+
+/// A name between backticks, whatever it contains.
+pub fn quote_identifier(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// A text between single quotes, whatever it contains, for a session in which a backslash
+/// escapes, as it does by default.
+pub fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', "''"))
+}

@@ -1,0 +1,32 @@
+//! What a server needs to speak TLS.
+
+#[cfg(feature = "tls")]
+mod certificates;
+
+use std::path::{Path, PathBuf};
+
+use crate::account::Account;
+use crate::error::StartError;
+
+/// The server's own files, in its folder.
+pub(crate) const CERTIFICATE_FILE: &str = "server.pem";
+pub(crate) const KEY_FILE: &str = "server.key";
+
+/// The certificate authority that signed the server's certificate, and one that did not.
+#[derive(Debug)]
+pub(crate) struct Authorities {
+    pub(crate) own: PathBuf,
+    pub(crate) unrelated: PathBuf,
+}
+
+/// Makes authorities and the server's certificate, if they are wanted.
+#[cfg(feature = "tls")]
+pub(crate) fn authorities(wanted: bool, folder: &Path, account: Option<Account>) -> Result<Option<Authorities>, StartError> {
+    if wanted { certificates::write(folder, account).map(Some) } else { Ok(None) }
+}
+
+/// Nobody can want them.
+#[cfg(not(feature = "tls"))]
+pub(crate) fn authorities(_wanted: bool, _folder: &Path, _account: Option<Account>) -> Result<Option<Authorities>, StartError> {
+    Ok(None)
+}

@@ -1,0 +1,179 @@
+//! needs: mariadb
+//!
+//! Stalling, stopping, starting again, ending sessions, and nothing that is left, on MariaDB.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+#[path = "support/mariadb_client.rs"]
+mod client;
+#[path = "support/processes.rs"]
+mod processes;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use claviger_servers::MariaDb;
+use client::{answer, client, log_in};
+use processes::{children_of, is_gone, kill, parent_and_state};
+
+fn server() -> MariaDb {
+    let server = MariaDb::start().unwrap();
+    server.create_role("app", "right").unwrap();
+    server
+}
+
+/// A client that is in and stays in until its stdin is closed.
+fn session(server: &MariaDb, user: &str, password: &str) -> Child {
+    let mut client = client(server, user, password).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    client.stdin.as_mut().unwrap().write_all(b"SELECT 'in';\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(client.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "in\n");
+    client
+}
+
+/// Whether the server greets a client soon.
+fn greets(server: &MariaDb) -> bool {
+    let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let silence = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+    match stream.read(&mut [0]) {
+        Err(error) if silence.contains(&error.kind()) => false,
+        answer => answer.unwrap() == 1,
+    }
+}
+
+#[test]
+fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
+    let server = server();
+    server.create_role("other", "right").unwrap();
+    let mut client = session(&server, "app", "right");
+    assert!(greets(&server));
+
+    server.stall().unwrap();
+    let pid = server.pid().unwrap();
+    assert_eq!(parent_and_state(pid).unwrap().1, 'T');
+    assert!(!greets(&server));
+
+    server.resume().unwrap();
+    assert!(greets(&server));
+    assert_eq!(answer(&log_in(&server, "other", "right", &[])), Ok("other".to_owned()));
+    assert_eq!(server.session_count("app").unwrap(), 1);
+    assert_eq!(server.pid(), Some(pid));
+    drop(client.stdin.take());
+    assert!(client.wait().unwrap().success());
+}
+
+#[test]
+fn many_connections_that_break_off_lock_nobody_out() {
+    let server = server();
+    for _ in 0..150 {
+        drop(TcpStream::connect((server.host(), server.port())).unwrap());
+    }
+    answer(&log_in(&server, "app", "right", &[])).unwrap();
+}
+
+#[test]
+fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
+    let server = server();
+    server.create_database("orders", "app").unwrap();
+    server.sql_in("orders", "CREATE TABLE orders (id int)").unwrap();
+    let (port, first) = (server.port(), server.pid().unwrap());
+    for stop in [MariaDb::stop, MariaDb::shut_down] {
+        server.sql_in("orders", "INSERT INTO orders VALUES (1)").unwrap();
+        let pid = server.pid().unwrap();
+        stop(&server).unwrap();
+        assert_eq!(server.pid(), None);
+        assert!(is_gone(pid));
+        let error = TcpStream::connect((server.host(), port)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        server.stall().unwrap_err();
+        stop(&server).unwrap();
+
+        server.start_again().unwrap();
+        assert_eq!(server.port(), port);
+        assert_ne!(server.pid(), Some(first));
+        assert_eq!(answer(&log_in(&server, "app", "right", &[])), Ok("app".to_owned()));
+    }
+    assert_eq!(server.sql_in("orders", "SELECT count(*) FROM orders").unwrap(), "2");
+    assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 2);
+}
+
+#[test]
+fn a_stalled_server_can_be_stopped_and_a_crashed_one_started_again() {
+    let server = server();
+    server.stall().unwrap();
+    server.stop().unwrap();
+    server.start_again().unwrap();
+    server.stall().unwrap();
+    server.shut_down().unwrap();
+    server.start_again().unwrap();
+
+    kill(server.pid().unwrap());
+    server.start_again().unwrap();
+    assert_eq!(server.sql("SELECT 1").unwrap(), "1");
+
+    // One that runs is no obstacle either.
+    server.start_again().unwrap();
+    assert_eq!(server.sql("SELECT 1").unwrap(), "1");
+}
+
+#[test]
+fn only_the_sessions_of_one_user_are_ended_and_counted() {
+    let server = server();
+    for user in ["other", "App"] {
+        server.create_role(user, "right").unwrap();
+    }
+    let mut ended = [session(&server, "app", "right"), session(&server, "app", "right")];
+    let mut spared = [session(&server, "other", "right"), session(&server, "App", "right")];
+    assert_eq!(server.session_count("app").unwrap(), 2);
+    assert_eq!(server.terminate_sessions("app").unwrap(), 2);
+    assert_eq!(server.session_count("app").unwrap(), 0);
+    assert_eq!(server.terminate_sessions("app").unwrap(), 0);
+    assert_eq!((server.session_count("other").unwrap(), server.session_count("App").unwrap()), (1, 1));
+    for client in &mut ended {
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+    for client in &mut spared {
+        drop(client.stdin.take());
+        assert!(client.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn nothing_is_left_after_a_drop_in_any_state() {
+    type Reach = fn(&MariaDb);
+    let states: [(&str, Reach); 4] = [
+        ("running", |_| {}),
+        ("stalled", |server| server.stall().unwrap()),
+        ("stopped", |server| server.stop().unwrap()),
+        ("crashed", |server| kill(server.pid().unwrap())),
+    ];
+    for (name, reach) in states {
+        let server = server();
+        let pid = server.pid().unwrap();
+        let guardian = parent_and_state(pid).unwrap().0;
+        assert_eq!(children_of(guardian), [pid]);
+        let folder = server.socket_dir().to_owned();
+        assert!(folder.join("data/mysql").is_dir());
+        reach(&server);
+        drop(server);
+        assert!(!folder.exists(), "{name}");
+        assert!(is_gone(pid) && is_gone(guardian), "{name}");
+    }
+}
+
+#[test]
+fn servers_side_by_side_do_not_know_each_other() {
+    let (one, two) = (server(), MariaDb::start().unwrap());
+    two.create_role("other", "right").unwrap();
+    assert_ne!(one.port(), two.port());
+    answer(&log_in(&one, "app", "right", &[])).unwrap();
+    answer(&log_in(&two, "app", "right", &[])).unwrap_err();
+    assert_eq!(one.log().refused_logins().unwrap(), 0);
+    assert_eq!(two.log().refused_logins().unwrap(), 1);
+    one.stall().unwrap();
+    assert_eq!(two.sql("SELECT 1").unwrap(), "1");
+}

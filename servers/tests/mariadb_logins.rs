@@ -1,0 +1,146 @@
+//! needs: mariadb
+//!
+//! Users, passwords, and the count of who was let in, on MariaDB.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+#[path = "support/mariadb_client.rs"]
+mod client;
+
+use claviger_servers::mariadb::quote_literal;
+use claviger_servers::{MariaDb, SqlError};
+use client::{answer, log_in};
+
+#[test]
+fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
+    let server = MariaDb::start().unwrap();
+    let log = server.log();
+    server.create_role("app", "right").unwrap();
+    server.create_role("other", "right").unwrap();
+    assert_eq!((log.refused_logins().unwrap(), log.authenticated_logins().unwrap()), (0, 0));
+
+    for _ in 0..3 {
+        assert_eq!(answer(&log_in(&server, "app", "right", &[])), Ok("app".to_owned()));
+    }
+    for _ in 0..2 {
+        let refusal = answer(&log_in(&server, "app", "wrong", &[])).unwrap_err();
+        assert!(refusal.contains("ERROR 1045 (28000): Access denied for user 'app'"), "{refusal}");
+    }
+    answer(&log_in(&server, "nobody there", "right", &[])).unwrap_err();
+    answer(&log_in(&server, "other", "right", &[])).unwrap();
+
+    assert_eq!(log.refused_logins_of("app").unwrap(), 2);
+    assert_eq!(log.refused_logins_of("other").unwrap(), 0);
+    assert_eq!(log.refused_logins().unwrap(), 3);
+    assert_eq!(log.authenticated_logins_of("app").unwrap(), 3);
+    assert_eq!(log.authenticated_logins_of("other").unwrap(), 1);
+    assert_eq!(log.authenticated_logins().unwrap(), 4);
+    assert_eq!(log.count("Access denied").unwrap(), 3);
+    assert_eq!(log.tail(3).lines().count(), 3);
+}
+
+#[test]
+fn there_are_no_anonymous_users_and_the_superuser_comes_over_the_socket_alone() {
+    let server = MariaDb::start().unwrap();
+    assert_eq!(server.sql("SELECT User, Host FROM user WHERE User <> 'mariadb.sys'").unwrap(), "root\tlocalhost");
+    assert_eq!(server.sql("SELECT CURRENT_USER()").unwrap(), "root@localhost");
+    // Without any user for its host a client is turned away before it is asked who it is.
+    server.create_role("app", "right").unwrap();
+    let refusal = answer(&log_in(&server, server.superuser(), "", &[])).unwrap_err();
+    assert!(refusal.contains("1045"), "{refusal}");
+    answer(&log_in(&server, "", "", &[])).unwrap_err();
+}
+
+#[test]
+fn a_changed_password_is_the_only_one_that_counts_from_then_on() {
+    let server = MariaDb::start().unwrap();
+    server.create_role("app", "first").unwrap();
+    answer(&log_in(&server, "app", "first", &[])).unwrap();
+
+    server.set_password("app", "second").unwrap();
+    let since = server.log().from_now().unwrap();
+    answer(&log_in(&server, "app", "first", &[])).unwrap_err();
+    answer(&log_in(&server, "app", "second", &[])).unwrap();
+    assert_eq!(since.refused_logins_of("app").unwrap(), 1);
+    assert_eq!(since.authenticated_logins_of("app").unwrap(), 1);
+    assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 2);
+}
+
+#[test]
+fn a_locked_user_is_refused_and_one_whose_password_expired_is_let_in() {
+    let server = MariaDb::start().unwrap();
+    let log = server.log();
+    server.create_role("app", "right").unwrap();
+    server.lock_account("app").unwrap();
+    let refusal = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
+    assert!(refusal.contains("ERROR 4151 (HY000)"), "{refusal}");
+    assert_eq!((log.refused_logins_of("app").unwrap(), log.authenticated_logins_of("app").unwrap()), (1, 0));
+    server.unlock_account("app").unwrap();
+    answer(&log_in(&server, "app", "right", &[])).unwrap();
+
+    server.expire_password("app").unwrap();
+    let refusal = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
+    assert!(refusal.contains("ERROR 1820 (HY000)"), "{refusal}");
+    assert_eq!((log.refused_logins_of("app").unwrap(), log.authenticated_logins_of("app").unwrap()), (1, 2));
+    server.set_password("app", "next").unwrap();
+    answer(&log_in(&server, "app", "next", &[])).unwrap();
+}
+
+#[test]
+fn odd_names_and_passwords_are_taken_as_they_are() {
+    let server = MariaDb::start().unwrap();
+    for name in ["Robert'); DROP USER x; --", "a `b` \"c\"", r"back\slash\'", "new\nline", ":x $1 =é", "a,b", "under_score%"] {
+        let password = format!("{name}{name}");
+        server.create_role(name, &password).unwrap();
+        server.create_database(name, name).unwrap();
+        assert_eq!(answer(&log_in(&server, name, &password, &[])).as_deref(), Ok(name));
+        answer(&log_in(&server, name, name, &[])).unwrap_err();
+        server.set_password(name, name).unwrap();
+        answer(&log_in(&server, name, name, &[&format!("--database={name}")])).unwrap();
+        assert_eq!(server.log().refused_logins_of(name).unwrap(), 1, "{name}");
+        assert_eq!(server.log().authenticated_logins_of(name).unwrap(), 2, "{name}");
+        assert_eq!(server.sql_in(name, "SELECT DATABASE()").unwrap(), name);
+        assert_eq!(server.sql(&format!("SELECT {}", quote_literal(name))).unwrap(), name);
+        // A session that its client has just closed may be there.
+        assert!(server.session_count(name).unwrap() < 2);
+    }
+}
+
+#[test]
+fn a_database_is_its_owners_and_no_pattern() {
+    let server = MariaDb::start().unwrap();
+    server.create_role("app", "right").unwrap();
+    server.create_database("my_db", "app").unwrap();
+    server.create_database("myxdb", "root").unwrap_err();
+    let into = |database| answer(&log_in(&server, "app", "right", &["--database", database]));
+    into("my_db").unwrap();
+    let refusal = into("myxdb").unwrap_err();
+    assert!(refusal.contains("1044"), "{refusal}");
+    // Refused for its database, not for its password.
+    assert_eq!(server.log().refused_logins().unwrap(), 0);
+    assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 1);
+}
+
+#[test]
+fn a_failing_statement_stops_the_rest_and_says_why_without_repeating_it() {
+    let server = MariaDb::start().unwrap();
+    let error = server.sql("SELECT * FROM no_such_table WHERE a = 'secret'; CREATE TABLE never (a int)").unwrap_err();
+    assert!(matches!(&error, SqlError::Failed(message) if message.starts_with("ERROR 1146")), "{error}");
+    assert!(!error.to_string().contains("secret"), "{error}");
+    assert_eq!(server.sql("SHOW TABLES LIKE 'never'").unwrap(), "");
+    let big = format!("SELECT LENGTH({})", quote_literal(&"x".repeat(1 << 20)));
+    assert_eq!(server.sql(&big).unwrap(), (1 << 20).to_string());
+    server.sql("SELECT 1\0").unwrap_err();
+}
+
+#[test]
+fn own_settings_win_over_the_defaults() {
+    let server = MariaDb::builder().setting("max-connections", "17").setting("init-connect", "SET @a = 'it''s \\ 1'").start().unwrap();
+    assert_eq!(server.sql("SELECT @@max_connections").unwrap(), "17");
+    assert_eq!(server.sql("SELECT @@init_connect").unwrap(), r"SET @a = 'it''s \ 1'");
+}
+
+#[test]
+fn a_server_that_does_not_come_up_shows_its_log() {
+    let error = MariaDb::builder().setting("no-such-setting", "1").start().unwrap_err();
+    assert!(error.to_string().contains("no-such-setting"), "{error}");
+}

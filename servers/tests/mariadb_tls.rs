@@ -1,0 +1,106 @@
+//! needs: mariadb, pam
+//!
+//! Verified connections, those that must fail, and tokens, on MariaDB.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+#[path = "support/mariadb_client.rs"]
+mod client;
+#[path = "support/token.rs"]
+mod token;
+
+use std::path::Path;
+use std::time::Duration;
+
+use claviger_servers::MariaDb;
+use client::{answer, log_in};
+use token::{Token, ago, now};
+
+/// The options by which the client trusts this authority and looks at the host.
+fn verify(ca: &Path) -> [String; 3] {
+    ["--ssl".to_owned(), format!("--ssl-ca={}", ca.display()), "--ssl-verify-server-cert".to_owned()]
+}
+
+fn sign_in(server: &MariaDb, user: &str, password: &str, ca: &Path) -> Result<String, String> {
+    answer(&log_in(server, user, password, &verify(ca).each_ref().map(String::as_str)))
+}
+
+#[test]
+fn the_own_authority_verifies_the_server_and_the_other_does_not() {
+    let server = MariaDb::builder().tls().start().unwrap();
+    server.create_role("app", "right").unwrap();
+    server.sql("ALTER USER 'app'@'%' REQUIRE SSL").unwrap();
+    let (ca, unrelated) = (server.ca_file().unwrap(), server.unrelated_ca_file().unwrap());
+    assert_eq!(sign_in(&server, "app", "right", ca), Ok("app".to_owned()));
+    let refusal = sign_in(&server, "app", "right", unrelated).unwrap_err();
+    assert!(refusal.contains("TLS/SSL error") && refusal.contains("certificate"), "{refusal}");
+    assert_eq!(server.log().authenticated_logins().unwrap(), 1);
+    // What the account demands.
+    answer(&log_in(&server, "app", "right", &["--skip-ssl"])).unwrap_err();
+    assert_eq!(server.log().refused_logins_of("app").unwrap(), 1);
+
+    let plain = MariaDb::start().unwrap();
+    assert_eq!((plain.ca_file(), plain.unrelated_ca_file()), (None, None));
+    plain.create_role("app", "right").unwrap();
+    sign_in(&plain, "app", "right", ca).unwrap_err();
+}
+
+#[test]
+fn tokens_are_checked_as_on_postgresql() {
+    let server = MariaDb::builder().tokens().start().unwrap();
+    let ca = server.ca_file().unwrap();
+    for user in ["app", "first.last+x@corp", "with a space", "größe"] {
+        server.create_token_role(user).unwrap();
+        let token = Token::of(user, ago(60)).text();
+        assert!(token.len() > 1_500);
+        assert_eq!(sign_in(&server, user, &token, ca).as_deref(), Ok(user));
+        let check = server.token_checks().entries().unwrap().pop().unwrap();
+        assert!(check.accepted && check.user == user && check.length == token.len(), "{check:?}");
+        assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
+    }
+    let good = Token::of("app", now());
+    let long = good.clone().with("X-Amz-Security-Token", "x".repeat(4_000)).text();
+    assert_eq!(sign_in(&server, "app", &long, ca), Ok("app".to_owned()));
+
+    let since = server.token_checks().from_now().unwrap();
+    let refused = [
+        Token::of("app", ago(901)).text(),
+        Token::of("app", ago(3)).with("X-Amz-Expires", "2").text(),
+        Token::of("other", now()).text(),
+        "no token".to_owned(),
+    ];
+    for token in &refused {
+        let refusal = sign_in(&server, "app", token, ca).unwrap_err();
+        assert!(refusal.contains("ERROR 1045 (28000)"), "{refusal}");
+    }
+    let reasons: Vec<_> = since.entries().unwrap().into_iter().map(|check| check.reason).collect();
+    assert_eq!(reasons[..3], ["the token has expired", "the token has expired", "DBUser is another user"]);
+    assert_eq!(server.log().refused_logins_of("app").unwrap(), refused.len());
+
+    let checks = server.token_checks();
+    checks.refuse_everything(true).unwrap();
+    sign_in(&server, "app", &good.text(), ca).unwrap_err();
+    checks.refuse_everything(false).unwrap();
+    checks.session_dies("ASIAEXAMPLE", now()).unwrap();
+    sign_in(&server, "app", &good.text(), ca).unwrap_err();
+    checks.session_dies("ASIAEXAMPLE", now() + Duration::from_secs(60)).unwrap();
+    sign_in(&server, "app", &good.text(), ca).unwrap();
+}
+
+#[test]
+fn a_token_works_over_tls_alone() {
+    let server = MariaDb::builder().tokens().start().unwrap();
+    server.create_token_role("app").unwrap();
+    let token = Token::of("app", now()).text();
+    let refusal = answer(&log_in(&server, "app", &token, &["--skip-ssl"])).unwrap_err();
+    assert!(refusal.contains("1045"), "{refusal}");
+    assert_eq!(server.log().refused_logins_of("app").unwrap(), 1);
+    assert_eq!(server.log().authenticated_logins().unwrap(), 0);
+}
+
+#[test]
+fn a_server_without_tokens_has_no_checks_to_count() {
+    let server = MariaDb::start().unwrap();
+    let error = server.token_checks().accepted().unwrap_err();
+    assert!(error.to_string().contains("builder().tokens()"), "{error}");
+    server.create_token_role("app").unwrap_err();
+}
