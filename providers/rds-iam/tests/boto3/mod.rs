@@ -1,0 +1,64 @@
+//! One long-lived boto3.
+
+#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// What signs, when, and what for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case<'c> {
+    pub(crate) host: &'c str,
+    pub(crate) port: u16,
+    pub(crate) user: &'c str,
+    pub(crate) region: &'c str,
+    /// Seconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) key: &'c str,
+    pub(crate) secret: &'c str,
+    pub(crate) session: Option<&'c str>,
+}
+
+/// A Python process that signs with boto3. It ends when its input does.
+pub(crate) struct Boto3 {
+    process: Child,
+    cases: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Boto3 {
+    pub(crate) fn start(python: &Path) -> Self {
+        let mut process = Command::new(python)
+            .args(["-c", include_str!("tokens.py")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python starts");
+        let cases = process.stdin.take();
+        let answers = BufReader::new(process.stdout.take().expect("it is piped"));
+        Self { process, cases, answers }
+    }
+
+    /// The token, or what boto3 says instead.
+    pub(crate) fn token(&mut self, case: Case<'_>) -> Result<String, String> {
+        let Case { host, port, user, region, at, key, secret, session } = case;
+        let line = json!({ "host": host, "port": port, "user": user, "region": region, "at": at, "key": key, "secret": secret, "session": session });
+        let cases = self.cases.as_mut().expect("it runs");
+        writeln!(cases, "{line}").and_then(|()| cases.flush()).expect("it reads");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("it writes");
+        let answer: Value = serde_json::from_str(&answer).expect("an answer is JSON; boto3 is there");
+        let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
+        text("token").ok_or_else(|| text("error").unwrap_or_default())
+    }
+}
+
+impl Drop for Boto3 {
+    fn drop(&mut self) {
+        drop(self.cases.take());
+        let _ = self.process.wait();
+    }
+}
