@@ -26,7 +26,9 @@
 //!
 //! A [`MariaDb`] is the same for MariaDB. Both check IAM tokens as AWS's databases do, when
 //! they are started so, and tell what they found ([`TokenChecks`]).
-//! A [`Moto`] answers as AWS does, for clients whose endpoint it is.
+//!
+//! A [`Moto`] answers as AWS does, for clients whose endpoint it is. A [`Proxy`] in front of
+//! it counts their requests and lets them fail.
 //!
 //! # Where the programs come from
 //!
@@ -64,6 +66,7 @@ mod nonce;
 mod ports;
 pub mod postgres;
 mod programs;
+mod proxy;
 mod server;
 mod text_log;
 mod tls;
@@ -77,5 +80,6 @@ pub use mariadb::MariaDb;
 pub use moto::Moto;
 pub use postgres::{Log, Postgres};
 pub use programs::{NotInstalled, Programs, find_postgres};
+pub use proxy::{Fault, Proxy, Request};
 pub use server::Server;
 pub use tokens::{TokenCheck, TokenChecks};

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use claviger_servers::{Moto, Programs, StartError};
+use claviger_servers::{Fault, Moto, Programs, Proxy, StartError};
 use http::{Answer, Client};
 use processes::{children_of, is_gone, kill, parent_and_state};
 
@@ -41,17 +41,44 @@ fn a_secret_is_created_and_read_by_its_stage() {
     assert!(absent.body.contains("ResourceNotFoundException"), "{absent:?}");
 }
 
+/// What a script prints that is run with boto3 and a `client` of Secrets Manager.
+fn boto3(aws: &Moto, endpoint: &str, script: &str) -> String {
+    let begin = "
+import boto3, botocore, sys
+client = boto3.client('secretsmanager', endpoint_url=sys.argv[1], region_name='eu-central-1', aws_access_key_id='any',
+                      aws_secret_access_key='any', config=botocore.config.Config(retries={'total_max_attempts': 2}))";
+    let output = Command::new(aws.python()).args(["-c", &format!("{begin}\n{script}"), endpoint]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn the_python_that_runs_it_has_boto3() {
     let aws = Moto::start().unwrap();
     let script = "
-import boto3, sys
-client = boto3.client('secretsmanager', endpoint_url=sys.argv[1], region_name='eu-central-1',
-                      aws_access_key_id='any', aws_secret_access_key='any')
 client.create_secret(Name='db', SecretString='by boto3')
 print(client.get_secret_value(SecretId='db', VersionStage='AWSCURRENT')['SecretString'])";
-    let output = Command::new(aws.python()).args(["-c", script, &aws.endpoint()]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "by boto3\n", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(boto3(&aws, &aws.endpoint(), script), "by boto3\n");
+}
+
+#[test]
+fn a_proxy_in_front_of_it_is_taken_for_aws() {
+    let aws = Moto::start().unwrap();
+    let proxy = Proxy::start(&aws.endpoint()).unwrap();
+    proxy.fault_on("GetSecretValue", Fault::reply(400, r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#));
+    let script = "
+client.create_secret(Name='db', SecretString='by boto3')
+print(client.describe_secret(SecretId='db')['Name'])
+try:
+    client.get_secret_value(SecretId='db', VersionStage='AWSCURRENT')
+except botocore.exceptions.ClientError as error:
+    print(error.response['Error']['Code'])";
+    assert_eq!(boto3(&aws, &proxy.endpoint(), script), "db\nThrottlingException\n");
+    // All on one connection, and with a second try.
+    assert_eq!((proxy.requests("GetSecretValue"), proxy.connections()), (2, 1));
+    assert!(
+        proxy.log().iter().filter(|request| request.operation == "GetSecretValue").all(|request| request.body.contains("VersionStage"))
+    );
 }
 
 #[test]

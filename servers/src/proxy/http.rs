@@ -1,0 +1,149 @@
+//! As much of HTTP/1.1 as AWS's clients and moto speak.
+
+use std::io::{self, BufRead, Read};
+
+/// Headers that are about one connection, not about the message.
+const OF_A_CONNECTION: [&str; 3] = ["connection", "keep-alive", "transfer-encoding"];
+
+/// A request: its first line, its headers, its body.
+#[derive(Debug)]
+pub(super) struct Message {
+    first: String,
+    headers: Vec<String>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Message {
+    /// The next request of a connection, `None` when the client has closed it in between.
+    pub(super) fn read(stream: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let Some((first, headers)) = head(stream)? else { return Ok(None) };
+        let mut message = Self { first, headers, body: Vec::new() };
+        if message.header("transfer-encoding").is_some() {
+            return Err(invalid("a request without a length"));
+        }
+        let length = message.header("content-length").unwrap_or("0");
+        let length: usize = length.parse().map_err(|_| invalid("a length that is no number"))?;
+        message.body.resize(length, 0);
+        stream.read_exact(&mut message.body)?;
+        Ok(Some(message))
+    }
+
+    /// The value of a header whose name is written in small letters here.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        value(&self.headers, name)
+    }
+
+    /// The name of the operation that it asks for.
+    pub(super) fn operation(&self) -> String {
+        if let Some(target) = self.header("x-amz-target") {
+            return target.rsplit('.').next().unwrap_or(target).to_owned();
+        }
+        let body = String::from_utf8_lossy(&self.body);
+        let action = body.split('&').find_map(|field| field.strip_prefix("Action="));
+        let path = || self.first.split(' ').nth(1).unwrap_or_default();
+        action.unwrap_or_else(path).to_owned()
+    }
+
+    /// The same request on a connection of its own. A client of HTTP/1.0 gets an answer that
+    /// ends with the connection, and never one in pieces.
+    pub(super) fn for_one_answer(&self) -> Vec<u8> {
+        let request = self.first.rsplit_once(' ').map_or(self.first.as_str(), |(request, _)| request);
+        let mut text = format!("{request} HTTP/1.0\r\n");
+        for header in self.headers.iter().filter(|header| !is_of_a_connection(header)) {
+            text.push_str(header);
+            text.push_str("\r\n");
+        }
+        text.push_str("Connection: close\r\n\r\n");
+        [text.as_bytes(), &self.body].concat()
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Response {
+    /// From the status on: `200 OK`.
+    status: String,
+    headers: Vec<String>,
+    body: Vec<u8>,
+}
+
+impl Response {
+    /// An answer of our own.
+    pub(super) fn json(status: u16, body: &str) -> Self {
+        let headers = vec!["Content-Type: application/x-amz-json-1.1".to_owned()];
+        Self { status: format!("{status} Fault"), headers, body: body.as_bytes().to_vec() }
+    }
+
+    /// All that came on a connection.
+    pub(super) fn parse(mut bytes: &[u8]) -> io::Result<Self> {
+        let stream = &mut bytes;
+        let (first, mut headers) = head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (_, status) = first.split_once(' ').ok_or_else(|| invalid("an answer without a status"))?;
+        let mut body = Vec::new();
+        stream.read_to_end(&mut body)?;
+        if value(&headers, "content-length").is_some_and(|length| length.parse() != Ok(body.len())) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        headers.retain(|header| !is_of_a_connection(header) && name(header) != "content-length");
+        Ok(Self { status: status.to_owned(), headers, body })
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        [self.head().as_bytes(), &self.body].concat()
+    }
+
+    /// The answer up to the middle of its body.
+    pub(super) fn half(&self) -> Vec<u8> {
+        [self.head().as_bytes(), &self.body[..self.body.len() / 2]].concat()
+    }
+
+    fn head(&self) -> String {
+        let mut text = format!("HTTP/1.1 {}\r\n", self.status);
+        for header in &self.headers {
+            text.push_str(header);
+            text.push_str("\r\n");
+        }
+        text.push_str(&format!("Content-Length: {}\r\n\r\n", self.body.len()));
+        text
+    }
+}
+
+/// The first line and the headers of the next message, `None` at the end of the stream.
+fn head(stream: &mut impl BufRead) -> io::Result<Option<(String, Vec<String>)>> {
+    let Some(first) = line(stream)? else { return Ok(None) };
+    let mut headers = Vec::new();
+    loop {
+        let line = line(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if line.is_empty() {
+            return Ok(Some((first, headers)));
+        }
+        headers.push(line);
+    }
+}
+
+/// The next line without its end, `None` at the end of the stream.
+fn line(stream: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    stream.read_until(b'\n', &mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| invalid("a header that is no text"))?;
+    text.strip_suffix("\r\n").map(|line| Some(line.to_owned())).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+fn value<'a>(headers: &'a [String], wanted: &str) -> Option<&'a str> {
+    headers.iter().find(|header| name(header) == wanted)?.split_once(':').map(|(_, value)| value.trim())
+}
+
+fn name(header: &str) -> String {
+    header.split(':').next().unwrap_or_default().to_ascii_lowercase()
+}
+
+fn is_of_a_connection(header: &str) -> bool {
+    OF_A_CONNECTION.contains(&name(header).as_str())
+}
+
+fn invalid(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}

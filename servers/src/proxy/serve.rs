@@ -1,0 +1,87 @@
+//! The proxy's threads: one that takes connections, and one for each of these.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::http::{Message, Response};
+use super::state::State;
+use super::{Fault, Request};
+
+/// How long the service may take to accept a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Takes connections until the proxy ends, and returns when the last of them is done.
+pub(super) fn all(listener: &TcpListener, upstream: SocketAddr, state: &Arc<State>) {
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    loop {
+        let accepted = listener.accept();
+        if state.has_ended() {
+            break;
+        }
+        let Ok((client, _)) = accepted else {
+            // One that has gone again, or too many open files: neither is for ever.
+            state.wait(PAUSE);
+            continue;
+        };
+        threads.retain(|thread| !thread.is_finished());
+        let state = Arc::clone(state);
+        // What ends a connection before its time is what the client sees, too: the end of
+        // the connection.
+        let serve = move || drop(connection(client, upstream, &state));
+        threads.extend(thread::Builder::new().name("claviger-proxy-client".to_owned()).spawn(serve));
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+/// Serves one client until it closes its connection or a fault does.
+fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io::Result<()> {
+    let _registered = state.accept(&client)?;
+    client.set_nodelay(true)?;
+    let mut requests = BufReader::new(client.try_clone()?);
+    while let Some(request) = Message::read(&mut requests)? {
+        let answer = match state.note(noted(&request)) {
+            Some(Fault::Refuse) => break,
+            Some(Fault::Stall) => {
+                state.wait_for_healing();
+                break;
+            }
+            Some(Fault::Cut) => {
+                client.write_all(&pass_on(&request, upstream, state)?.half())?;
+                break;
+            }
+            Some(Fault::Reply { status, body }) => Response::json(status, &body),
+            Some(Fault::Delay(time)) => {
+                state.wait(time);
+                pass_on(&request, upstream, state)?
+            }
+            None => pass_on(&request, upstream, state)?,
+        };
+        client.write_all(&answer.to_bytes())?;
+        if request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+            break;
+        }
+    }
+    client.shutdown(Shutdown::Both)
+}
+
+fn noted(request: &Message) -> Request {
+    #[expect(clippy::disallowed_methods, reason = "what clients of a real server do happens by the real clock")]
+    let at = std::time::Instant::now();
+    Request { operation: request.operation(), at, body: String::from_utf8_lossy(&request.body).into_owned() }
+}
+
+/// Asks the service on a connection of the request's own, and reads its answer to the end.
+fn pass_on(request: &Message, upstream: SocketAddr, state: &State) -> io::Result<Response> {
+    let mut service = TcpStream::connect_timeout(&upstream, PATIENCE)?;
+    let _registered = state.connected(&service)?;
+    service.write_all(&request.for_one_answer())?;
+    let mut answer = Vec::new();
+    service.read_to_end(&mut answer)?;
+    Response::parse(&answer)
+}

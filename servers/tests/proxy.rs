@@ -1,0 +1,282 @@
+//! A proxy that counts, and fails on command. Needs no server: what is behind it is a
+//! service made of a few lines.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+#[path = "support/http.rs"]
+mod http;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use claviger_servers::{Fault, Proxy};
+use http::Client;
+
+const SOON: Duration = Duration::from_millis(200);
+
+/// A service that answers each request with its body, one for each connection; nothing when
+/// the body is `hang`.
+struct Echo {
+    endpoint: String,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Echo {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&requests);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let counter = Arc::clone(&counter);
+                thread::spawn(move || answer(stream.unwrap(), &counter));
+            }
+        });
+        Self { endpoint, requests }
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+fn answer(stream: TcpStream, requests: &AtomicUsize) {
+    let mut stream = BufReader::new(stream);
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let start = head.len();
+        stream.read_line(&mut head).unwrap();
+        if let Some(value) = head[start..].to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    requests.fetch_add(1, Ordering::SeqCst);
+    if body == b"hang" {
+        // Until the proxy closes the connection.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        return;
+    }
+    let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nX-Kept: yes\r\nConnection: close\r\n\r\n");
+    stream.get_mut().write_all(&[text.as_bytes(), &body].concat()).unwrap();
+}
+
+fn start() -> (Echo, Proxy) {
+    let echo = Echo::start();
+    let proxy = Proxy::start(&echo.endpoint).unwrap();
+    (echo, proxy)
+}
+
+/// A client whose connection is in use already.
+fn client(proxy: &Proxy) -> Client {
+    let mut client = Client::connect(&proxy.endpoint()).unwrap();
+    assert_eq!(client.call("Begin", "{}").unwrap().status, 200);
+    client
+}
+
+/// What is answered to a request until the connection ends.
+fn all_that_comes(proxy: &Proxy, request: &str) -> String {
+    let mut stream = TcpStream::connect(proxy.endpoint().strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// That a connection has come to its end, by an end of the stream or by a reset.
+fn assert_closed<T: std::fmt::Debug>(answer: std::io::Result<T>) {
+    let error = answer.unwrap_err();
+    let ends = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+    assert!(ends.contains(&error.kind()), "{error}");
+}
+
+#[test]
+fn requests_go_through_and_are_counted_by_operation() {
+    let (echo, proxy) = start();
+    let mut client = Client::connect(&proxy.endpoint()).unwrap();
+    let before = now();
+    for (operation, body) in [("GetSecretValue", "one"), ("DescribeSecret", ""), ("GetSecretValue", "three")] {
+        let answer = client.call(operation, body).unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (200, body));
+    }
+    assert_eq!(proxy.requests("GetSecretValue"), 2);
+    assert_eq!(proxy.requests("DescribeSecret"), 1);
+    assert_eq!(proxy.requests("PutSecretValue"), 0);
+    // The service closes each connection, the proxy keeps the client's.
+    assert_eq!((proxy.connections(), echo.requests()), (1, 3));
+
+    let log = proxy.log();
+    let bodies: Vec<_> = log.iter().map(|request| (request.operation.as_str(), request.body.as_str())).collect();
+    assert_eq!(bodies, [("GetSecretValue", "one"), ("DescribeSecret", ""), ("GetSecretValue", "three")]);
+    assert!(before <= log[0].at && log[0].at <= log[1].at && log[2].at <= now());
+    assert!(!format!("{log:?}").contains("three"));
+}
+
+#[test]
+fn an_operation_is_named_by_its_form_where_no_header_does() {
+    let (_echo, proxy) = start();
+    let body = "Version=2011-06-15&Action=AssumeRole";
+    for request in [
+        format!("POST /sts HTTP/1.1\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()),
+        "GET /moto-api/ HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(),
+    ] {
+        let answer = all_that_comes(&proxy, &request);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("X-Kept: yes"), "{answer}");
+        assert!(!answer.contains("Connection"), "{answer}");
+    }
+    assert_eq!((proxy.requests("AssumeRole"), proxy.requests("/moto-api/")), (1, 1));
+}
+
+#[test]
+fn refusing_closes_connections_that_are_open_and_that_are_new() {
+    let (echo, proxy) = start();
+    let (mut idle, mut waiting) = (client(&proxy), client(&proxy));
+    waiting.send("GetSecretValue", "hang").unwrap();
+    wait_until("the service has the request", || echo.requests() == 3);
+
+    proxy.fault(Fault::Refuse);
+    assert_closed(waiting.answer());
+    assert_closed(idle.call("GetSecretValue", "{}"));
+    assert_closed(Client::connect(&proxy.endpoint()).and_then(|mut new| new.call("GetSecretValue", "{}")));
+    assert_eq!((proxy.connections(), proxy.requests("GetSecretValue")), (3, 1));
+
+    proxy.heal();
+    client(&proxy);
+    assert_eq!(echo.requests(), 4);
+}
+
+#[test]
+fn a_fault_on_one_operation_spares_the_others_and_goes_before_the_general_one() {
+    let (echo, proxy) = start();
+    let mut client = client(&proxy);
+    proxy.fault_on("GetSecretValue", Fault::Refuse);
+    assert_eq!(client.call("DescribeSecret", "{}").unwrap().status, 200);
+    assert_closed(client.call("GetSecretValue", "{}"));
+    assert_eq!((proxy.requests("GetSecretValue"), echo.requests()), (1, 2));
+
+    proxy.fault(Fault::reply(500, "general"));
+    proxy.fault_on("GetSecretValue", Fault::reply(400, "particular"));
+    let mut client = Client::connect(&proxy.endpoint()).unwrap();
+    assert_eq!(client.call("DescribeSecret", "{}").unwrap().body, "general");
+    assert_eq!(client.call("GetSecretValue", "{}").unwrap().body, "particular");
+}
+
+#[test]
+fn a_stalled_request_is_never_answered_and_let_go_when_the_proxy_is_healed() {
+    let (echo, proxy) = start();
+    let mut open = client(&proxy);
+    proxy.fault(Fault::Stall);
+    let mut new = Client::connect(&proxy.endpoint()).unwrap();
+    for client in [&mut open, &mut new] {
+        client.send("GetSecretValue", "{}").unwrap();
+        assert!(client.is_silent_for(SOON).unwrap());
+    }
+    assert_eq!((proxy.requests("GetSecretValue"), echo.requests()), (2, 1));
+    proxy.heal();
+    assert_closed(open.answer());
+    assert_closed(new.answer());
+    assert_eq!(echo.requests(), 1);
+    client(&proxy);
+}
+
+#[test]
+fn a_cut_answer_ends_in_the_middle_of_its_body() {
+    let (echo, proxy) = start();
+    let mut client = client(&proxy);
+    proxy.fault(Fault::Cut);
+    assert_closed(client.call("GetSecretValue", "{}"));
+    let sent = all_that_comes(&proxy, "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n0123456789");
+    assert!(sent.starts_with("HTTP/1.1 200 OK\r\n") && sent.contains("Content-Length: 10\r\n"), "{sent}");
+    assert!(sent.ends_with("\r\n\r\n01234"), "{sent}");
+    assert_eq!(echo.requests(), 3);
+}
+
+#[test]
+fn a_reply_of_the_proxy_keeps_the_connection_and_the_service_out_of_it() {
+    let (echo, proxy) = start();
+    let mut client = client(&proxy);
+    let throttled = r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#;
+    proxy.fault_on("GetSecretValue", Fault::reply(400, throttled));
+    for _ in 0..3 {
+        let answer = client.call("GetSecretValue", "{}").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (400, throttled));
+    }
+    assert_eq!((proxy.requests("GetSecretValue"), echo.requests()), (3, 1));
+    proxy.heal();
+    assert_eq!(client.call("GetSecretValue", "{}").unwrap().status, 200);
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[test]
+fn a_delayed_answer_comes_no_sooner() {
+    let (_echo, proxy) = start();
+    let mut client = client(&proxy);
+    proxy.fault(Fault::Delay(SOON));
+    let begin = now();
+    assert_eq!(client.call("GetSecretValue", "late").unwrap().body, "late");
+    assert!(begin.elapsed() >= SOON);
+}
+
+#[test]
+fn a_service_that_is_not_there_closes_the_clients_connection() {
+    let proxy = Proxy::start("http://127.0.0.1:1/").unwrap();
+    let mut client = Client::connect(&proxy.endpoint()).unwrap();
+    assert_closed(client.call("GetSecretValue", "{}"));
+    assert_eq!(proxy.requests("GetSecretValue"), 1);
+}
+
+#[test]
+fn dropping_it_ends_whatever_its_threads_are_at() {
+    let (echo, proxy) = start();
+    let mut idle = client(&proxy);
+    let mut hanging = client(&proxy);
+    hanging.send("GetSecretValue", "hang").unwrap();
+    let mut stalled = client(&proxy);
+    proxy.fault_on("DescribeSecret", Fault::Stall);
+    stalled.send("DescribeSecret", "{}").unwrap();
+    let mut delayed = client(&proxy);
+    proxy.fault_on("ListSecrets", Fault::Delay(Duration::from_secs(3600)));
+    delayed.send("ListSecrets", "{}").unwrap();
+    let count = |operation| proxy.requests(operation);
+    wait_until("all are under way", || echo.requests() == 5 && count("DescribeSecret") + count("ListSecrets") == 2);
+
+    let (done, is_done) = mpsc::channel();
+    // It waits for its threads: that it returns is all that there is to see of their end.
+    thread::spawn(move || {
+        drop(proxy);
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(10)).unwrap();
+    for client in [&mut idle, &mut hanging, &mut stalled, &mut delayed] {
+        assert_closed(client.answer());
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_none_is_an_error_that_says_what_is_one() {
+    for endpoint in ["", "127.0.0.1:80", "https://127.0.0.1:80", "http://", "http://127.0.0.1", "http://127.0.0.1:80/path"] {
+        let error = Proxy::start(endpoint).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{endpoint}");
+        assert!(error.to_string().contains("as http://127.0.0.1:5000"), "{error}");
+    }
+}
+
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "sockets know no clock but the real one")]
+    Instant::now()
+}
+
+/// Waits until the condition holds, for thirty seconds at most.
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
