@@ -168,7 +168,6 @@ fn nothing_is_left_after_a_drop_in_any_state() {
 #[test]
 fn servers_side_by_side_do_not_know_each_other() {
     let (one, two) = (server(), MariaDb::start().unwrap());
-    two.create_role("other", "right").unwrap();
     assert_ne!(one.port(), two.port());
     answer(&log_in(&one, "app", "right", &[])).unwrap();
     answer(&log_in(&two, "app", "right", &[])).unwrap_err();

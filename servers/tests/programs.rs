@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use claviger_servers::{NotInstalled, Postgres, Programs, Server, StartError};
+use claviger_servers::{MariaDb, NotInstalled, Postgres, Programs, Server, StartError};
 use tempfile::TempDir;
 
 /// A folder for one test at a time: a program that one of them still writes cannot be run
@@ -144,4 +144,57 @@ fn every_server_says_how_it_is_installed() {
             assert!(server.install_command().contains(package));
         }
     }
+}
+
+/// A MariaDB as packagers spread it, without its plugins.
+fn bare_mariadb_in(root: &Path) -> PathBuf {
+    program(&root.join("sbin/mariadbd"), "");
+    program(&root.join("bin/mariadb"), "");
+    fs::create_dir_all(root.join("share/mysql")).unwrap();
+    for table in ["mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql"] {
+        fs::write(root.join("share/mysql").join(table), "").unwrap();
+    }
+    root.join("sbin")
+}
+
+fn plugins_in(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    for plugin in ["server_audit.so", "sql_errlog.so", "auth_pam_v1.so"] {
+        fs::write(folder.join(plugin), "").unwrap();
+    }
+}
+
+#[test]
+fn mariadb_is_found_with_its_plugins_beside_it_or_among_the_tools() {
+    let (_guard, root) = folder();
+    let server = bare_mariadb_in(&root.join("usr"));
+    let tools = root.join("tools");
+    let programs = Programs::nowhere().path([server.clone()]).tools(&tools);
+    assert_eq!(programs.find(Server::MariaDb).unwrap_err().server(), Server::MariaDb);
+
+    plugins_in(&tools.join("mariadb-plugins"));
+    assert_eq!(programs.find(Server::MariaDb), Ok(server.clone()));
+    fs::remove_file(tools.join("mariadb-plugins/sql_errlog.so")).unwrap();
+    programs.find(Server::MariaDb).unwrap_err();
+
+    plugins_in(&root.join("usr/lib/mysql/plugin"));
+    assert_eq!(programs.find(Server::MariaDb), Ok(server.clone()));
+    // A link leads to the folder beside which the rest lies.
+    fs::create_dir(root.join("links")).unwrap();
+    symlink(server.join("mariadbd"), root.join("links/mariadbd")).unwrap();
+    assert_eq!(Programs::nowhere().path([root.join("links")]).find(Server::MariaDb), Ok(server.clone()));
+    assert_eq!(Programs::nowhere().chosen(Server::MariaDb, &server).find(Server::MariaDb), Ok(server));
+
+    fs::remove_file(root.join("usr/bin/mariadb")).unwrap();
+    programs.find(Server::MariaDb).unwrap_err();
+}
+
+#[test]
+fn a_missing_mariadb_is_an_error_with_the_lines_that_install_it() {
+    let error = MariaDb::builder().programs(Programs::nowhere()).start().unwrap_err();
+    assert!(matches!(error, StartError::NotInstalled(_)));
+    let command = "sudo apt-get install -y mariadb-server-core mariadb-client-core && cargo xtask install mariadb";
+    assert!(error.to_string().contains(command), "{error}");
+    let error = MariaDb::builder().programs(Programs::nowhere().chosen(Server::MariaDb, "/nonexistent")).start().unwrap_err();
+    assert!(error.to_string().contains("CLAVIGER_MARIADB_BIN"), "{error}");
 }

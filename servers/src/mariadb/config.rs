@@ -127,12 +127,18 @@ pub(super) fn statements(installation: &Installation) -> io::Result<String> {
         // Infallible for a string.
         let _ = writeln!(statements, "{read}");
     }
-    // Of the accounts that a new server has, the superuser's over the socket.
-    statements.push_str(
-        "DELETE FROM global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');\nDELETE FROM proxies_priv WHERE Host <> 'localhost';\n",
-    );
+    statements.push_str(ACCOUNTS);
     Ok(statements)
 }
+
+/// Of the accounts that a new server has, only the superuser's over the socket stays. Nobody
+/// can log in as the other: as long as no account at all is for a client's host, the server
+/// turns the client away (1130) before it asks who that is, and no server of anybody's is so.
+const ACCOUNTS: &str = r#"
+DELETE FROM global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');
+DELETE FROM proxies_priv WHERE Host <> 'localhost';
+INSERT INTO global_priv VALUES ('%', 'bystander', '{"access":0,"plugin":"mysql_native_password","authentication_string":"invalid","account_locked":true}');
+"#;
 
 #[cfg(test)]
 mod tests {

@@ -53,7 +53,7 @@ impl Module {
         // Whatever a compiler that is killed leaves behind goes away with the folder.
         let scratch = variable("TMPDIR", &folder);
         let mut command = vec![ENV.into(), scratch, compiler.into_os_string()];
-        command.extend(["-shared", "-fPIC", "-O1", "-o"].map(OsString::from));
+        command.extend(["-shared", "-fPIC", "-O1", "-Wl,--no-undefined", "-o"].map(OsString::from));
         command.extend([library.clone().into_os_string(), source.into_os_string()]);
         // By the name that is there without libpam's development package.
         command.push("-l:libpam.so.0".into());
