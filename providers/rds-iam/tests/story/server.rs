@@ -1,6 +1,7 @@
 //! Database servers that check tokens as RDS does.
 
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+#![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
 
 use std::time::SystemTime;
 
