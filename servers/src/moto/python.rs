@@ -116,3 +116,102 @@ fn succeeds(python: &Path, script: &str) -> bool {
     command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+    use std::fs;
+
+    use super::*;
+
+    /// Stands for a Python: notes how it is called, and makes environments in which another
+    /// of its kind lies. `PARTS` are the modules that it has.
+    const PYTHON: &str = r#"#!/bin/sh
+parts=" PARTS "
+echo "$@" >>"NOTES"
+case $*:$parts in
+*purelib*) echo /packages ;;
+'-c import ensurepip'*' ensurepip '* | '-c import pip'*' pip '* | '-c import sys, venv'*' venv '*) ;;
+'-m pip install '*' pip '*) ;;
+'-m venv --without-pip '*' venv '*) mkdir -p "$4/bin" && sed 's/^parts=.*/parts=/' "$0" >"$4/bin/python3" && chmod +x "$4/bin/python3" ;;
+'-m venv '*' venv '*) mkdir -p "$3/bin" && sed 's/^parts=.*/parts=" pip "/' "$0" >"$3/bin/python3" && chmod +x "$3/bin/python3" ;;
+*) exit 1 ;;
+esac
+"#;
+
+    /// Pythons in the PATH, by the modules that each has, and what they note.
+    struct Machine {
+        root: tempfile::TempDir,
+        programs: Programs,
+    }
+
+    impl Machine {
+        fn with(pythons: &[&str]) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let notes = root.path().join("notes");
+            let mut path = Vec::new();
+            for (number, parts) in pythons.iter().enumerate() {
+                let folder = root.path().join(number.to_string());
+                fs::create_dir(&folder).unwrap();
+                let text = PYTHON.replace("PARTS", parts).replace("NOTES", &notes.to_string_lossy());
+                // By a process of its own: a program that this one has open to write, and
+                // with it what other tests start meanwhile, cannot be run.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", r#"printf %s "$1" >"$0" && chmod +x "$0""#]).arg(folder.join("python3")).arg(text);
+                assert!(shell.status().unwrap().success());
+                path.push(folder);
+            }
+            Self { programs: Programs::nowhere().path(path), root }
+        }
+
+        fn python(&self, number: usize) -> PathBuf {
+            self.root.path().join(number.to_string()).join("python3")
+        }
+
+        fn notes(&self) -> String {
+            fs::read_to_string(self.root.path().join("notes")).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_python_that_gives_a_pip_goes_before_one_that_lends_its_own() {
+        let found = |pythons: &[&str]| {
+            let machine = Machine::with(pythons);
+            Maker::find(&machine.programs)
+                .map(|maker| ((0..pythons.len()).find(|&number| machine.python(number) == maker.python), maker.pip))
+        };
+        assert_eq!(found(&["", "venv pip", "venv ensurepip"]), Some((Some(2), Pip::Own)));
+        assert_eq!(found(&["venv", "ensurepip pip", "venv pip"]), Some((Some(2), Pip::Makers)));
+        assert_eq!(found(&["venv", "ensurepip pip"]), None);
+        assert_eq!(found(&[]), None);
+    }
+
+    #[test]
+    fn the_packages_come_by_the_environments_own_pip() {
+        let machine = Machine::with(&["venv ensurepip"]);
+        let environment = machine.root.path().join("environment");
+        Maker::find(&machine.programs).unwrap().make(&environment).unwrap();
+        let notes = machine.notes();
+        assert!(notes.ends_with(&format!(" --disable-pip-version-check moto[server]=={MOTO} boto3=={BOTO3}\n")), "{notes}");
+        assert!(!notes.contains("--without-pip") && !notes.contains("--target"), "{notes}");
+        assert!(python_in(&environment).exists());
+    }
+
+    #[test]
+    fn a_lent_pip_puts_them_where_the_environment_looks_for_them() {
+        let machine = Machine::with(&["venv pip"]);
+        let environment = machine.root.path().join("environment");
+        Maker::find(&machine.programs).unwrap().make(&environment).unwrap();
+        let notes = machine.notes();
+        assert!(notes.contains(&format!("-m venv --without-pip {}\n", environment.display())), "{notes}");
+        assert!(notes.ends_with(&format!(" --target /packages moto[server]=={MOTO} boto3=={BOTO3}\n")), "{notes}");
+    }
+
+    #[test]
+    fn a_step_that_fails_is_an_error() {
+        let machine = Machine::with(&["ensurepip"]);
+        let maker = Maker { python: machine.python(0), pip: Pip::Own };
+        assert!(matches!(maker.make(&machine.root.path().join("environment")), Err(InstallError::Failed(Server::Moto, _))));
+    }
+}
