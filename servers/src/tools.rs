@@ -46,9 +46,9 @@ pub(crate) fn once<E: From<io::Error>>(
     if made(&tool) {
         return Ok(tool);
     }
-    // Programs of a maker that was killed may still be writing: nobody makes it where
-    // somebody has before.
     remove_leftovers(tools, name)?;
+    // Never where somebody else has begun: programs of a maker that was killed may still be
+    // writing there.
     let scratch = tools.join(format!("{name}.{}", nonce()));
     make(&scratch).inspect_err(|_| {
         // The error of the making counts more than that of tidying up after it.
@@ -59,13 +59,15 @@ pub(crate) fn once<E: From<io::Error>>(
     Ok(tool)
 }
 
+/// Removes what makers left that were killed. What cannot be removed, because their programs
+/// are still writing, waits for the next time.
 fn remove_leftovers(tools: &Path, name: &str) -> io::Result<()> {
     for entry in fs::read_dir(tools)? {
         let entry = entry?;
         let file = entry.file_name();
         let Some(end) = file.to_str().and_then(|file| file.strip_prefix(name)?.strip_prefix('.')) else { continue };
         if end != "lock" {
-            remove(&entry.path())?;
+            let _ = remove(&entry.path());
         }
     }
     Ok(())
