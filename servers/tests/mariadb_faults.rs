@@ -66,15 +66,6 @@ fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
 }
 
 #[test]
-fn many_connections_that_break_off_lock_nobody_out() {
-    let server = server();
-    for _ in 0..150 {
-        drop(TcpStream::connect((server.host(), server.port())).unwrap());
-    }
-    answer(&log_in(&server, "app", "right", &[])).unwrap();
-}
-
-#[test]
 fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
     let server = server();
     server.create_database("orders", "app").unwrap();

@@ -37,8 +37,6 @@ impl Config {
             ("character-set-server", "utf8mb4"),
             ("collation-server", "utf8mb4_general_ci"),
             ("default-time-zone", "+00:00"),
-            // A host whose connections were cut off a hundred times is not to be locked out.
-            ("max-connect-errors", "4294967295"),
             // What the oracle in `Log` reads. Their files are never put aside.
             ("plugin-load-add", "sql_errlog"),
             ("sql-error-log-warnings", "OFF"),

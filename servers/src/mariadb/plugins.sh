@@ -20,8 +20,12 @@ download() {
     [ -n "$version" ] && apt-get -o APT::Sandbox::User=root download "mariadb-server=$version" ||
         apt-get -o APT::Sandbox::User=root download mariadb-server
 }
-# Where nobody has fetched the lists of packages yet, only root can.
-download || { [ "$(id -u)" = 0 ] && apt-get -o DPkg::Lock::Timeout=120 update && download; }
+if ! download; then
+    # Perhaps nobody has fetched the lists of packages yet; only root can.
+    [ "$(id -u)" = 0 ] || { echo "claviger: if the package is unknown here, run: sudo apt-get update" >&2 && exit 1; }
+    apt-get -o DPkg::Lock::Timeout=120 update
+    download
+fi
 dpkg-deb -x ./*.deb unpacked
 for plugin in "$@"; do
     cp "unpacked/usr/lib/mysql/plugin/$plugin" "$folder/"
