@@ -6,26 +6,20 @@
 //! child that runs the same test and plays the other part in it.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may panic")]
 
+#[path = "support/playmate.rs"]
+mod playmate;
 #[path = "support/processes.rs"]
 mod processes;
 
-use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Write};
 use std::panic::catch_unwind;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use claviger_servers::Postgres;
-use processes::{children_of, is_gone, kill, parent_and_state};
-use tempfile::TempDir;
-
-/// Tells this program that it is the child.
-const CHILD: &str = "CLAVIGER_TEST_CHILD";
+use playmate::{Playmate, family, is_child, say_and_wait, wait_until};
+use processes::{children_of, is_gone, kill};
 
 /// What there is of a server while it runs.
 struct Traces {
@@ -59,82 +53,6 @@ impl Traces {
 fn memory_segments() -> Vec<String> {
     let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
     table.lines().filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned)).collect()
-}
-
-/// This program once more, with a folder for temporary files of its own.
-struct Playmate {
-    child: Child,
-    temporary: TempDir,
-}
-
-impl Playmate {
-    fn start(test: &str) -> Self {
-        let temporary = TempDir::new().unwrap();
-        // The server's user writes there too.
-        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o1777)).unwrap();
-        let child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(CHILD, "1")
-            .env("TMPDIR", temporary.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self { child, temporary }
-    }
-
-    /// What the child has said by [`say_and_wait`].
-    fn hear(&mut self) -> u32 {
-        BufReader::new(self.child.stdout.as_mut().unwrap())
-            .lines()
-            .find_map(|line| line.unwrap().split_once("server: ")?.1.parse().ok())
-            .unwrap()
-    }
-
-    /// Kills the child the hard way, and waits until nothing of its server remains.
-    fn kill(&mut self, processes: &[u32]) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.wait_until_gone(processes);
-    }
-
-    fn wait_until_gone(&self, processes: &[u32]) {
-        wait_until("folder and processes are gone", || self.content().is_empty() && processes.iter().all(|&pid| is_gone(pid)));
-    }
-
-    fn content(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
-    }
-}
-
-/// A server, all its children, and its guardian.
-fn family(server: u32) -> Vec<u32> {
-    let mut family = children_of(server);
-    family.push(server);
-    family.extend(parent_and_state(server).map(|(guardian, _)| guardian));
-    family
-}
-
-/// Waits until the condition holds, for thirty seconds at most.
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    #[expect(clippy::disallowed_methods, reason = "processes know no clock but the real one")]
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn is_child() -> bool {
-    env::var_os(CHILD).is_some()
-}
-
-/// Tells the parent which server runs, and goes on when the parent is gone.
-fn say_and_wait(server: &Postgres) {
-    let mut out = io::stdout();
-    writeln!(out, "server: {}", server.pid().unwrap()).unwrap();
-    out.flush().unwrap();
-    io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
 #[test]
@@ -201,7 +119,7 @@ fn after_a_start_that_failed() {
 fn after_the_test_process_is_killed() {
     if is_child() {
         let server = Postgres::start().unwrap();
-        return say_and_wait(&server);
+        return say_and_wait(server.pid());
     }
     let mut playmate = Playmate::start("after_the_test_process_is_killed");
     let processes = family(playmate.hear());
@@ -214,7 +132,7 @@ fn after_the_test_process_is_killed_while_its_server_is_stalled() {
     if is_child() {
         let server = Postgres::start().unwrap();
         server.stall().unwrap();
-        return say_and_wait(&server);
+        return say_and_wait(server.pid());
     }
     let mut playmate = Playmate::start("after_the_test_process_is_killed_while_its_server_is_stalled");
     let processes = family(playmate.hear());
@@ -226,7 +144,7 @@ fn after_the_test_process_is_killed_while_its_server_is_stalled() {
 fn after_the_test_process_is_killed_while_it_creates_the_data_folder() {
     if is_child() {
         let server = Postgres::start().unwrap();
-        return say_and_wait(&server);
+        return say_and_wait(server.pid());
     }
     let mut playmate = Playmate::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
     wait_until("initdb is at work", || playmate.content().first().is_some_and(|folder| folder.join("data/base").exists()));

@@ -1,0 +1,94 @@
+//! A test that dies: this program once more, as a child that runs the same test and plays
+//! the other part in it.
+
+use std::env;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::processes::{children_of, is_gone, parent_and_state};
+
+/// Tells this program that it is the child.
+const CHILD: &str = "CLAVIGER_TEST_CHILD";
+
+/// This program once more, with a folder for temporary files of its own.
+pub(crate) struct Playmate {
+    pub(crate) child: Child,
+    temporary: TempDir,
+}
+
+impl Playmate {
+    pub(crate) fn start(test: &str) -> Self {
+        let temporary = TempDir::new().unwrap();
+        // The server's user writes there too.
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(CHILD, "1")
+            .env("TMPDIR", temporary.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { child, temporary }
+    }
+
+    /// What the child has said by [`say_and_wait`].
+    pub(crate) fn hear(&mut self) -> u32 {
+        BufReader::new(self.child.stdout.as_mut().unwrap())
+            .lines()
+            .find_map(|line| line.unwrap().split_once("server: ")?.1.parse().ok())
+            .unwrap()
+    }
+
+    /// Kills the child the hard way, and waits until nothing of its server remains.
+    pub(crate) fn kill(&mut self, processes: &[u32]) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.wait_until_gone(processes);
+    }
+
+    pub(crate) fn wait_until_gone(&self, processes: &[u32]) {
+        wait_until("folder and processes are gone", || self.content().is_empty() && processes.iter().all(|&pid| is_gone(pid)));
+    }
+
+    pub(crate) fn content(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// A server, all its children, and its guardian.
+pub(crate) fn family(server: u32) -> Vec<u32> {
+    let mut family = children_of(server);
+    family.push(server);
+    family.extend(parent_and_state(server).map(|(guardian, _)| guardian));
+    family
+}
+
+/// Waits until the condition holds, for thirty seconds at most.
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    #[expect(clippy::disallowed_methods, reason = "processes know no clock but the real one")]
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+/// Tells the parent which server runs, and goes on when the parent is gone.
+pub(crate) fn say_and_wait(server: Option<u32>) {
+    let mut out = io::stdout();
+    writeln!(out, "server: {}", server.unwrap()).unwrap();
+    out.flush().unwrap();
+    io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
