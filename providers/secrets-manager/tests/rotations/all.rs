@@ -1,0 +1,239 @@
+//! Whatever a rotation does, nobody notices. The including file names the `Server`.
+
+use std::time::Duration;
+
+use claviger::{Builder, Event, Events, Handle, Supervisor};
+use claviger_rotator::Users;
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::{SECRET, Scene, Users as _, rotations, window};
+use claviger_stage::{Callers, PoolOf, Tally, eventually};
+use claviger_testkit::Lab;
+use tokio::time::{Instant, sleep_until};
+
+use super::Server;
+
+const CALLERS: usize = 16;
+const SESSIONS: u32 = 10;
+
+/// The scene with a service on it: a pool on the secret, and callers.
+struct Service {
+    scene: Scene<Server>,
+    db: Handle<PoolOf<Server>>,
+    callers: Callers,
+    events: Events,
+}
+
+impl Service {
+    async fn start(users: Users) -> Self {
+        Self::start_with(users, Supervisor::builder(), |provider| provider).await
+    }
+
+    async fn start_with(users: Users, builder: Builder, settings: impl FnOnce(SecretsManager) -> SecretsManager) -> Self {
+        let mut scene = Scene::<Server>::new(users).await;
+        scene.stage.supervisor = Lab::with(builder).expect("it can be right").supervisor;
+        let provider = settings(SecretsManager::new(&scene.aws(), SECRET).expect("it can be right"));
+        let events = scene.stage.supervisor.events();
+        let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
+        let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("proved");
+        let callers = Callers::start_with(&db, CALLERS, Server::PAUSE);
+        callers.answer_more(50).await;
+        Self { scene, db, callers, events }
+    }
+
+    /// The database is changed, and all sessions are cut: the rest of the window, callers are answered all the same.
+    async fn through_the_window(&self) {
+        let end = Instant::now() + window();
+        self.scene.cut_sessions().await;
+        self.callers.answer_more(100).await;
+        sleep_until(end).await;
+        self.callers.answer_more(20).await;
+    }
+
+    /// Stops the callers: none has failed, and some were answered all along.
+    async fn stop(mut self) -> (Scene<Server>, Tally, Vec<Event>) {
+        let tally = self.callers.stop().await;
+        self.scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+        let mut events = Vec::new();
+        while let Some(event) = self.events.next().await {
+            events.push(event);
+        }
+        assert_eq!(tally.failed.len(), 0, "{:?} …", tally.failed.first());
+        drop(self.db);
+        (self.scene, tally, events)
+    }
+}
+
+/// How often the database refused what was served.
+fn refusals(events: &[Event]) -> usize {
+    events.iter().filter(|event| matches!(event, Event::Refused { .. })).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_user() {
+    let service = Service::start(Users::Single).await;
+    let mut asked = vec![service.scene.values_asked_for()];
+    for _ in 0..rotations() {
+        let pending = service.scene.open_window().await;
+        service.through_the_window().await;
+        service.scene.close_window(&pending).await;
+        asked.push(service.scene.values_asked_for());
+    }
+    assert_eq!(service.db.generation(), rotations() as u64 + 1);
+    let (scene, tally, events) = service.stop().await;
+    assert_eq!(refusals(&events), rotations(), "the hazard: each rotation was met by callers");
+    assert!(tally.interrupted > 0 && scene.stage.refused_log_ins() >= rotations());
+    let each: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(each.iter().all(|&calls| calls == 2), "AWSCURRENT, AWSPENDING: {each:?}");
+    assert_eq!(asked[0], 1);
+    assert!(scene.proxy.log().iter().filter(|one| one.operation == "GetSecretValue").all(|one| one.body.contains("VersionStage")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_user_whose_every_other_rotation_is_rolled_back() {
+    let service = Service::start(Users::Single).await;
+    for turn in 0..rotations() {
+        let before = service.scene.values_asked_for();
+        let pending = service.scene.open_window().await;
+        service.through_the_window().await;
+        if turn % 2 == 0 {
+            service.scene.rotator.roll_back(&pending).await.expect("it is rolled back");
+            service.scene.cut_sessions().await;
+            service.callers.answer_more(100).await;
+        } else {
+            service.scene.close_window(&pending).await;
+        }
+        let asked = service.scene.values_asked_for() - before;
+        // There: AWSCURRENT, AWSPENDING. Back: AWSCURRENT.
+        assert_eq!(asked, if turn % 2 == 0 { 3 } else { 2 }, "turn {turn}");
+    }
+    let (_, _, events) = service.stop().await;
+    assert_eq!(refusals(&events), rotations() + rotations().div_ceil(2), "the hazard: there, and back");
+}
+
+/// Rotations that stop at one step after another, each in the worst way, and are completed by a further one or rolled back.
+async fn each_step_fails(users: Users) {
+    let service = Service::start_with(users, Supervisor::builder(), |provider| match users {
+        Users::Alternating => provider.alternating_users(),
+        Users::Single => provider,
+    })
+    .await;
+    let rotator = &service.scene.rotator;
+    for turn in 0..rotations() {
+        let before = service.scene.values_asked_for();
+        let failed = match turn % 4 {
+            // createSecret: half a version is written.
+            0 => {
+                service.scene.put_pending("half a secr").await;
+                service.scene.cut_sessions().await;
+                service.callers.answer_more(50).await;
+                None
+            }
+            // setSecret: the database was changed, and the function did not hear of it.
+            1 => Some(service.scene.open_window().await),
+            // testSecret: it cannot reach the database.
+            2 => {
+                let pending = service.scene.open_window().await;
+                rotator.test_secret(&pending).await.expect("it is there");
+                Some(pending)
+            }
+            // finishSecret: the stage was moved, and what was pending is still marked so.
+            _ => {
+                let pending = service.scene.open_window().await;
+                service.scene.move_current(&pending.version).await;
+                Some(pending)
+            }
+        };
+        if failed.is_some() {
+            service.through_the_window().await;
+        }
+        match failed {
+            // Given up, and AWSCURRENT is what the database has again.
+            Some(pending) if turn % 8 == 1 => {
+                rotator.roll_back(&pending).await.expect("it is rolled back");
+                service.scene.cut_sessions().await;
+                service.callers.answer_more(50).await;
+            }
+            // Taken up where it stopped.
+            Some(pending) if turn % 4 != 3 => service.scene.close_window(&pending).await,
+            Some(pending) => service.scene.unstage(&pending.version).await,
+            // Done once more from the start.
+            None => {
+                let pending = service.scene.open_window().await;
+                service.through_the_window().await;
+                service.scene.close_window(&pending).await;
+            }
+        }
+        let asked = service.scene.values_asked_for() - before;
+        assert!(asked <= 6, "turn {turn}: at most three each time that the database refuses: {asked}");
+    }
+    let (scene, _, events) = service.stop().await;
+    let hazards = if users == Users::Single { rotations() / 2 } else { rotations() / 8 };
+    assert!(refusals(&events) >= hazards.max(1), "the hazard: {} refusals", refusals(&events));
+    assert!(scene.stage.refused_log_ins() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_user_each_step_failing() {
+    each_step_fails(Users::Single).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alternating_users_each_step_failing() {
+    each_step_fails(Users::Alternating).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alternating_users_that_nobody_looks_at() {
+    let service = Service::start_with(Users::Alternating, Supervisor::builder(), SecretsManager::alternating_users).await;
+    for _ in 0..rotations() {
+        let pending = service.scene.open_window().await;
+        service.through_the_window().await;
+        service.scene.close_window(&pending).await;
+    }
+    let asked = service.scene.values_asked_for();
+    let (_, _, events) = service.stop().await;
+    // What is served is refused when its user's turn comes again, in the rotation after it; what is current then works.
+    assert_eq!(refusals(&events), rotations() - 1, "the hazard");
+    assert_eq!(asked, rotations(), "the start, and one for each refusal");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alternating_users_that_are_looked_at_are_never_refused_and_nothing_is_hurried() {
+    let service = Service::start_with(Users::Alternating, Supervisor::builder(), SecretsManager::alternating_users).await;
+    let mut transaction = service.db.begin().await.expect("a session");
+    for _ in 0..rotations() {
+        let pending = service.scene.open_window().await;
+        let end = Instant::now() + window();
+        service.callers.answer_more(100).await;
+        sleep_until(end).await;
+        service.scene.close_window(&pending).await;
+        service.scene.stage.supervisor.rotate_now("login").await.expect("it looks");
+    }
+    let generation = service.db.generation();
+    assert_eq!(generation, rotations() as u64 + 1, "each version was served");
+    // Sessions of all that time: none was closed.
+    let status = service.db.status().expect("supervised");
+    assert!(status.draining.is_empty(), "{status:?}");
+    sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("the first generation's session lives");
+    transaction.commit().await.expect("it commits");
+    let asked = service.scene.values_asked_for();
+    assert_eq!(asked, 1 + rotations(), "one for each version");
+    let (scene, tally, events) = service.stop().await;
+    assert_eq!((refusals(&events), scene.stage.refused_log_ins(), tally.interrupted), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_in_the_window() {
+    let mut scene = Scene::<Server>::new(Users::Single).await;
+    scene.stage.supervisor = Lab::new().supervisor;
+    let pending = scene.open_window().await;
+    let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
+    let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
+    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("proved by what is pending");
+    assert_eq!(db.generation(), 1);
+    assert_eq!(scene.stage.refused_log_ins(), 1, "the hazard: AWSCURRENT was refused");
+    assert_eq!(scene.values_asked_for(), 3);
+    scene.close_window(&pending).await;
+    eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
+    scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+}
