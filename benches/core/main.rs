@@ -9,14 +9,13 @@
     reason = "a bench that cannot measure says so by panicking, and prints what it measured"
 )]
 
-mod figure;
 mod query;
 mod refused;
 mod rotations;
 mod serving_again;
 mod sessions;
 
-use figure::Figures;
+use claviger_stage::Figures;
 
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

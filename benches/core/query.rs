@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::figure::{Figures, median};
+use claviger_stage::{Figures, median};
 
 const PAIRS: usize = 60;
 const QUERIES: u32 = 300;

@@ -9,7 +9,7 @@ use claviger_stage::{Stage, eventually};
 use sqlx::PgPool;
 use tokio::sync::Barrier;
 
-use crate::figure::Figures;
+use claviger_stage::Figures;
 
 const CALLERS: usize = 1_000;
 const LIVE: usize = 3;

@@ -8,7 +8,7 @@ use claviger::{Event, Lease, Login, Revision, Sessions};
 use claviger_stage::Stage;
 use tokio::time::Instant;
 
-use crate::figure::{Figures, quantile};
+use claviger_stage::{Figures, quantile};
 
 const TASKS: usize = 16;
 /// What a rotation may still disturb after it was published.

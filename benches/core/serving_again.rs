@@ -5,7 +5,7 @@ use claviger_stage::{Stage, eventually};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::Instant;
 
-use crate::figure::{Figures, median, ms};
+use claviger_stage::{Figures, median, ms};
 
 const TURNS: usize = 30;
 

@@ -2,7 +2,7 @@
 
 use claviger_stage::{Callers, Peak, Stage, eventually};
 
-use crate::figure::Figures;
+use claviger_stage::Figures;
 
 pub(crate) async fn measure(figures: &mut Figures) {
     let stage = Stage::new().await;

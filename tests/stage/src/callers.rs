@@ -53,6 +53,11 @@ impl Callers {
 
     /// Starts so many callers with a query of their own.
     pub fn start_with<P: Queried>(handle: &Handle<P>, tasks: usize, sql: &'static str) -> Self {
+        Self::start_at(handle, tasks, sql, Duration::ZERO)
+    }
+
+    /// Starts so many callers who rest after each answer, and leave some of the machine to the others.
+    pub fn start_at<P: Queried>(handle: &Handle<P>, tasks: usize, sql: &'static str, rest: Duration) -> Self {
         let counters = Arc::new(Counters::default());
         let tasks = (0..tasks)
             .map(|_| {
@@ -71,6 +76,9 @@ impl Callers {
                                 counters.interrupted.fetch_add(1, Ordering::AcqRel);
                             }
                             Err(error) => counters.failed.lock().unwrap_or_else(PoisonError::into_inner).push(error.to_string()),
+                        }
+                        if !rest.is_zero() {
+                            tokio::time::sleep(rest).await;
                         }
                     }
                 })

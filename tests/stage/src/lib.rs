@@ -4,6 +4,7 @@
 
 mod callers;
 mod capture;
+mod figures;
 mod peak;
 mod server;
 mod wait;
@@ -18,6 +19,7 @@ use sqlx::pool::PoolOptions;
 
 pub use callers::{Callers, Tally};
 pub use capture::Capture;
+pub use figures::{Figures, median, ms, quantile};
 pub use peak::Peak;
 pub use server::{OptionsOf, PoolOf, Queried, Server};
 pub use wait::{eventually, eventually_within};

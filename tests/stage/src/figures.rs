@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+/// What was measured so far.
 #[derive(Default)]
-pub(crate) struct Figures(Vec<Figure>);
+pub struct Figures(Vec<Figure>);
 
 struct Figure {
     name: String,
@@ -15,23 +16,30 @@ struct Figure {
 
 impl Figures {
     /// To be at most `goal`.
-    pub(crate) fn at_most(&mut self, name: &str, measured: f64, goal: f64) {
+    pub fn at_most(&mut self, name: &str, measured: f64, goal: f64) {
         self.add(name, measured, format!("≤ {goal}"), measured <= goal);
     }
 
     /// To be at least `goal`.
-    pub(crate) fn at_least(&mut self, name: &str, measured: f64, goal: f64) {
+    pub fn at_least(&mut self, name: &str, measured: f64, goal: f64) {
         self.add(name, measured, format!("≥ {goal}"), measured >= goal);
     }
 
     /// For comparison.
-    pub(crate) fn beside(&mut self, name: &str, measured: f64) {
+    pub fn beside(&mut self, name: &str, measured: f64) {
         self.add(name, measured, String::new(), true);
     }
 
+    #[expect(clippy::print_stdout, reason = "a bench shows each figure as soon as it has it")]
     fn add(&mut self, name: &str, measured: f64, goal: String, met: bool) {
         println!("{name}: {measured:.3} {goal}");
         self.0.push(Figure { name: name.to_owned(), measured, goal, met });
+    }
+}
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Figures").field("figures", &self.0.len()).finish()
     }
 }
 
@@ -49,16 +57,18 @@ impl fmt::Display for Figures {
 }
 
 /// The value below which the share of all lies.
-pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
+pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = ((values.len() as f64 - 1.0) * share).round() as usize;
     values.get(at).copied().unwrap_or(f64::NAN)
 }
 
-pub(crate) fn median(values: &mut [f64]) -> f64 {
+/// The value in the middle.
+pub fn median(values: &mut [f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-pub(crate) fn ms(duration: Duration) -> f64 {
+/// In milliseconds.
+pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }

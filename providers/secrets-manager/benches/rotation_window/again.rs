@@ -1,0 +1,122 @@
+//! From the refusal to the first answer.
+
+use std::time::Duration;
+
+use aws_sdk_secretsmanager::Client;
+use claviger::Event;
+use claviger_rotator::Users;
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::{SECRET, Scene};
+use claviger_servers::Postgres;
+use claviger_stage::{Callers, Figures, eventually, median, ms};
+use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::time::{Instant, sleep_until};
+
+const CALLERS: usize = 16;
+const SESSIONS: u32 = 10;
+const REST: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy)]
+pub(crate) enum Case {
+    /// The database has the new password, and `AWSCURRENT` is moved after this time.
+    Window(Duration),
+    /// The database has the new password, and so has the store.
+    Changed,
+}
+
+impl Case {
+    fn name(self) -> String {
+        match self {
+            Self::Window(window) => format!("window of {} s", window.as_secs()),
+            Self::Changed => "changed password".to_owned(),
+        }
+    }
+
+    /// The store calls that cannot be saved.
+    fn calls(self) -> usize {
+        match self {
+            Self::Window(_) => 2,
+            Self::Changed => 1,
+        }
+    }
+}
+
+pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
+    let scene = Scene::<Postgres>::new(Users::Single).await;
+    let supervisor = &scene.stage.supervisor;
+    let mut events = supervisor.events();
+    let login = supervisor.provide("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
+    let db = supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("proved");
+    let callers = Callers::start_at(&db, CALLERS, "SELECT 1", REST);
+    callers.answer_more(200).await;
+    let (mut ratios, mut since_refusal, mut since_cut, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut bad, mut asked) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        let (bad_before, asked_before) = (scene.stage.refused_log_ins(), scene.values_asked_for());
+        let pending = scene.open_window().await;
+        if matches!(case, Case::Changed) {
+            scene.close_window(&pending).await;
+        }
+        let cut = Instant::now();
+        scene.cut_sessions().await;
+        let refused = loop {
+            if let Event::Refused { .. } = events.next().await.expect("it is refused") {
+                break Instant::now();
+            }
+        };
+        let goal = callers.answered() + 1;
+        eventually("somebody is answered", || callers.answered() >= goal).await;
+        let answered = Instant::now();
+        if let Case::Window(window) = case {
+            sleep_until(cut + window).await;
+            scene.close_window(&pending).await;
+        }
+        callers.answer_more(50).await;
+        let floor = floor(&scene, case, &pending.password).await;
+        ratios.push((answered - refused).as_secs_f64() / floor.as_secs_f64());
+        since_refusal.push(ms(answered - refused));
+        since_cut.push(ms(answered - cut));
+        floors.push(ms(floor));
+        bad.push((scene.stage.refused_log_ins() - bad_before) as f64);
+        asked.push((scene.values_asked_for() - asked_before) as f64 - (case.calls() + 1) as f64);
+    }
+    let tally = callers.stop().await;
+    let name = case.name();
+    figures.at_most(
+        &format!("{name}: refused → serving again / ({} store calls + two log-ins), median", case.calls()),
+        median(&mut ratios),
+        1.2,
+    );
+    figures.beside(&format!("{name}: refused → serving again, ms"), median(&mut since_refusal));
+    figures.beside(&format!("{name}: sessions cut → serving again, ms"), median(&mut since_cut));
+    figures.beside(&format!("{name}: {} store calls + two log-ins, ms", case.calls()), median(&mut floors));
+    let most = if matches!(case, Case::Changed) { 1.0 } else { 3.0 };
+    figures.at_most(&format!("{name}: store calls, most"), asked.iter().copied().fold(0.0, f64::max), most);
+    figures.at_most(&format!("{name}: bad log-ins, most"), bad.iter().copied().fold(0.0, f64::max), f64::from(SESSIONS + 3));
+    figures.at_most(&format!("{name}: bad log-ins, median"), median(&mut bad), 3.0);
+    figures.at_most(&format!("{name}: failed calls of {}", tally.answered), tally.failed.len() as f64, 0.0);
+    figures.beside(&format!("{name}: statements that the cut interrupted"), tally.interrupted as f64);
+    supervisor.shutdown(Duration::from_secs(5)).await;
+}
+
+/// What cannot be saved: the store's calls, one after the other, the proof and the first session. Measured beside it, while the callers go on.
+async fn floor(scene: &Scene<Postgres>, case: Case, password: &str) -> Duration {
+    let client = Client::new(&scene.aws());
+    let ask = async || client.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("it answers");
+    // The first call of a client connects; the service's client was connected, too.
+    ask().await;
+    let began = Instant::now();
+    for _ in 0..case.calls() {
+        ask().await;
+    }
+    let login = scene.stage.connect_options().username("app").password(password);
+    let mut took = began.elapsed();
+    for _ in 0..2 {
+        let began = Instant::now();
+        let mut session = login.connect().await.expect("it is accepted");
+        session.execute("SELECT current_user").await.expect("it answers");
+        session.close().await.expect("it closes");
+        took += began.elapsed();
+    }
+    took
+}

@@ -1,0 +1,37 @@
+//! A store that is down: nothing is noticed.
+
+use std::time::Duration;
+
+use claviger::{Event, Supervisor};
+use claviger_rotator::Users;
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::{SECRET, Scene};
+use claviger_servers::{Fault, Postgres};
+use claviger_stage::{Callers, Figures};
+use claviger_testkit::Lab;
+use tokio::time::sleep;
+
+pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
+    let mut scene = Scene::<Postgres>::new(Users::Single).await;
+    // Looked at each second, so that it would be noticed.
+    scene.stage.supervisor = Lab::with(Supervisor::builder().poll(Duration::from_secs(1))).expect("it can be right").supervisor;
+    let supervisor = &scene.stage.supervisor;
+    let mut events = supervisor.events();
+    let login = supervisor.provide("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
+    let db = supervisor.pool("orders", &login, scene.stage.pools(10)).await.expect("proved");
+    let callers = Callers::start_at(&db, 16, "SELECT 1", Duration::from_millis(10));
+    callers.answer_more(200).await;
+    scene.proxy.fault(Fault::Refuse);
+    sleep(time).await;
+    scene.proxy.heal();
+    let tally = callers.stop().await;
+    supervisor.shutdown(Duration::from_secs(5)).await;
+    let mut failed_looks = 0_u32;
+    while let Some(event) = events.next().await {
+        failed_looks += u32::from(matches!(event, Event::FetchFailed { .. }));
+    }
+    let name = format!("store down for {} s", time.as_secs());
+    figures.at_least(&format!("{name}: looks that failed"), f64::from(failed_looks), 1.0);
+    figures.at_most(&format!("{name}: failed calls of {}", tally.answered), tally.failed.len() as f64 + tally.interrupted as f64, 0.0);
+    figures.at_most(&format!("{name}: generations"), db.generation() as f64, 1.0);
+}
