@@ -120,6 +120,8 @@ fn answered(asked: Asked, place: &str, secret: &str, code: &str, message: &str, 
         "InvalidSignatureException" | "SignatureDoesNotMatch" | "IncompleteSignature" | "IncompleteSignatureException" => {
             error(Kind::Denied, place, "AWS does not take the signature; see to the secret access key and to this machine's clock")
         }
+        // The SDK's way to say that it could not read the answer.
+        _ if status < 400 => no_answer(place),
         _ if is_throttling(code) || status == 429 => error(Kind::Throttled, place, "Secrets Manager asks for fewer requests"),
         _ if status >= 500 || matches!(code, "InternalServiceError" | "InternalFailure" | "ServiceUnavailable") => {
             error(Kind::Unavailable, place, &format!("Secrets Manager has a fault of its own (HTTP status {status})"))
@@ -228,6 +230,7 @@ mod tests {
             ("InvalidSignatureException", "x-amz-security-token:CANARY", 400, Kind::Denied, "clock"),
             ("", CANARY, 403, Kind::Denied, "grant secretsmanager:GetSecretValue"),
             ("Unheard-of CANARY", CANARY, 418, Kind::Other, "status 418"),
+            ("other", CANARY, 200, Kind::Unavailable, "no whole answer"),
             ("UnheardOf", "", 400, Kind::Other, "(UnheardOf)"),
         ] {
             let error = told(code, message, status);

@@ -1,0 +1,251 @@
+//! What each failure of the store means, as it comes over the wire. The proxy answers in the store's place: no server is needed.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_types::SdkConfig;
+use claviger::{FetchRequest, Login, Provider, ProviderError, ProviderErrorKind as Kind, Trigger};
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::aws;
+use claviger_servers::{Fault, Proxy};
+
+const CANARY: &str = "CANARY";
+
+/// Nobody is behind it.
+fn proxy() -> Proxy {
+    Proxy::start("http://127.0.0.1:1").expect("a proxy starts")
+}
+
+/// The configuration, with the SDK's retries or without.
+fn config(proxy: &Proxy, attempts: u32) -> SdkConfig {
+    let retries = RetryConfig::standard().with_max_attempts(attempts).with_initial_backoff(Duration::from_millis(10));
+    let time_outs = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(400)).build();
+    aws(&proxy.endpoint()).into_builder().retry_config(retries).timeout_config(time_outs).build()
+}
+
+async fn failure(provider: &SecretsManager) -> ProviderError {
+    let error = provider.fetch(FetchRequest::first()).await.map(drop).expect_err("it fails");
+    let text = format!("{error} {error:?} {error:#?}");
+    assert!(!text.contains(CANARY), "{text}");
+    assert!(error.source().is_none(), "the SDK's error holds the whole answer");
+    error
+}
+
+/// An answer with the value of a version.
+fn value(version: &str, text: &str) -> Fault {
+    let body =
+        serde_json::json!({ "ARN": "arn", "Name": "orders", "VersionId": version, "SecretString": text, "VersionStages": ["AWSCURRENT"] });
+    Fault::reply(200, body.to_string())
+}
+
+#[tokio::test]
+async fn every_error_says_what_to_do_and_nothing_of_what_came() {
+    let proxy = proxy();
+    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    for (status, code, message, kind, says) in [
+        (400, "ResourceNotFoundException", "Secrets Manager can't find the specified secret.", Kind::NotFound, "no such secret"),
+        (
+            400,
+            "AccessDeniedException",
+            "User: CANARY is not authorized to perform: secretsmanager:GetSecretValue",
+            Kind::Denied,
+            "grant secretsmanager:GetSecretValue on the secret",
+        ),
+        (400, "AccessDeniedException", "Access to KMS is not allowed", Kind::Denied, "grant kms:Decrypt"),
+        (400, "DecryptionFailure", CANARY, Kind::Denied, "grant kms:Decrypt"),
+        (
+            400,
+            "InvalidRequestException",
+            "You can't perform this operation on the secret because it was marked for deletion.",
+            Kind::NotFound,
+            "aws secretsmanager restore-secret --secret-id orders",
+        ),
+        (400, "InvalidParameterException", CANARY, Kind::Misconfigured, "`secret_id`"),
+        (400, "ThrottlingException", CANARY, Kind::Throttled, "fewer requests"),
+        (429, "", CANARY, Kind::Throttled, "fewer requests"),
+        (500, "InternalServiceError", CANARY, Kind::Unavailable, "status 500"),
+        (503, "", CANARY, Kind::Unavailable, "status 503"),
+        (400, "ExpiredTokenException", "CANARY", Kind::Unavailable, "session has expired"),
+        (400, "UnrecognizedClientException", CANARY, Kind::Denied, "does not know"),
+        (400, "InvalidSignatureException", "x-amz-security-token:CANARY", Kind::Denied, "clock"),
+        (418, "CANARY of another kind", CANARY, Kind::Other, "status 418"),
+    ] {
+        proxy.fault(Fault::reply(status, serde_json::json!({ "__type": code, "Message": message }).to_string()));
+        let error = failure(&provider).await;
+        assert_eq!(error.kind(), kind, "{code}: {error}");
+        let text = error.to_string();
+        assert!(text.starts_with("secret orders in eu-west-1, AWSCURRENT: ") && text.contains(says), "{code}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_passing() {
+    let proxy = proxy();
+    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    for fault in [
+        Fault::reply(200, "<html>CANARY</html>"),
+        Fault::reply(200, r#"{"SecretString":"CANARY""#),
+        Fault::reply(200, r#"{"SecretString":"CANARY"}"#),
+        Fault::reply(502, "<html>CANARY</html>"),
+        Fault::Refuse,
+    ] {
+        proxy.fault(fault.clone());
+        let error = failure(&provider).await;
+        assert_eq!(error.kind(), Kind::Unavailable, "{fault:?}: {error}");
+    }
+    proxy.fault(Fault::Stall);
+    assert_eq!(failure(&provider).await.kind(), Kind::TimedOut);
+    proxy.heal();
+    // Nobody is behind the proxy.
+    assert_eq!(failure(&provider).await.kind(), Kind::Unavailable);
+}
+
+#[tokio::test]
+async fn what_is_in_the_secret_is_never_said() {
+    let proxy = proxy();
+    let json = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right").endpoint_from_secret();
+    for (answer, says) in [
+        (value("1", "CANARY"), "is not JSON, at line 1, column 1"),
+        (value("1", r#"{"username":"CANARY","password":["CANARY"]}"#), "the key `password` must be a string"),
+        (value("1", r#"{"username":"u","password":"CANARY","host":"CANARY","port":"CANARY"}"#), "the key `port` must be a number"),
+        (value("1", r#"{"username":"u","password":"CANARY","host":"h","port":1}"#), "the key `dbname` is missing"),
+        (Fault::reply(200, r#"{"VersionId":"1","SecretBinary":"Q0FOQVJZ"}"#), "is binary"),
+        (Fault::reply(200, r#"{"VersionId":"1"}"#), "has no value"),
+    ] {
+        proxy.fault(answer);
+        let error = failure(&json).await;
+        assert_eq!(error.kind(), Kind::Malformed);
+        assert!(error.to_string().starts_with("secret orders in eu-west-1, AWSCURRENT: ") && error.to_string().contains(says), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_sdk_alone_tries_again() {
+    let proxy = proxy();
+    let provider = SecretsManager::new(&config(&proxy, 3), "orders").expect("it can be right");
+    for (fault, attempts) in [
+        (Fault::reply(400, r#"{"__type":"ThrottlingException"}"#), 3),
+        (Fault::reply(500, r#"{"__type":"InternalServiceError"}"#), 3),
+        (Fault::reply(400, r#"{"__type":"AccessDeniedException"}"#), 1),
+        (Fault::reply(400, r#"{"__type":"ResourceNotFoundException"}"#), 1),
+        (value("1", "half a secr"), 1),
+    ] {
+        let before = proxy.requests("GetSecretValue");
+        proxy.fault(fault.clone());
+        failure(&provider).await;
+        assert_eq!(proxy.requests("GetSecretValue") - before, attempts, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_description_that_is_not_granted_is_asked_for_once() {
+    let proxy = proxy();
+    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
+    proxy.fault_on("DescribeSecret", Fault::reply(400, r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#));
+    let held = provider.fetch(FetchRequest::first()).await.expect("a lease, all the same");
+    for _ in 0..3 {
+        let lease = provider.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.expect("a lease");
+        assert_eq!(lease.revision(), held.revision());
+    }
+    assert_eq!((proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue")), (1, 4));
+}
+
+#[tokio::test]
+async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look() {
+    let proxy = proxy();
+    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
+    proxy.fault_on("DescribeSecret", Fault::reply(500, "{}"));
+    let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
+    let look = FetchRequest::new(Trigger::Schedule).held(held);
+    let error = provider.fetch(look.clone()).await.map(drop).expect_err("the store has a fault");
+    assert!(error.is_transient() && !error.to_string().contains("AWSCURRENT"), "{error}");
+    // Not taken for a permission that is missing: it is asked for again.
+    provider.fetch(look).await.map(drop).expect_err("the store has a fault");
+    assert_eq!((proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue")), (3, 1));
+}
+
+#[tokio::test]
+async fn a_refusal_is_answered_without_a_description() {
+    let proxy = proxy();
+    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    proxy.fault_on("DescribeSecret", Fault::reply(200, "{}"));
+    proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
+    let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
+    let before = proxy.requests("DescribeSecret");
+    let refused = FetchRequest::<Login>::new(Trigger::Refused).refused([held.revision().clone()]).held(held);
+    // All three stages answer the same version: one candidate.
+    provider.fetch(refused).await.expect("the first choice again");
+    assert_eq!((proxy.requests("DescribeSecret") - before, proxy.requests("GetSecretValue")), (0, 1 + 3));
+    let stages: Vec<_> = proxy.log().iter().filter(|one| one.operation == "GetSecretValue").map(|one| one.body.clone()).collect();
+    for (body, stage) in stages.iter().zip(["AWSCURRENT", "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"]) {
+        assert!(body.contains(&format!("\"VersionStage\":\"{stage}\"")), "{body}");
+    }
+}
+
+type Fails = fn() -> CredentialsError;
+
+#[derive(Debug)]
+struct Broken(Fails);
+
+impl ProvideCredentials for Broken {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err((self.0)()))
+    }
+}
+
+#[tokio::test]
+async fn what_issues_the_aws_credentials_may_fail_too() {
+    let proxy = proxy();
+    let cases: [(Fails, Kind, &str); 4] = [
+        (|| CredentialsError::not_loaded(CANARY), Kind::Unavailable, "has no AWS credentials"),
+        (|| CredentialsError::provider_error(CANARY), Kind::Unavailable, "failed"),
+        (|| CredentialsError::provider_timed_out(Duration::from_secs(5)), Kind::TimedOut, "in time"),
+        (|| CredentialsError::invalid_configuration(CANARY), Kind::Misconfigured, "profile"),
+    ];
+    for (broken, kind, says) in cases {
+        let provider = SharedCredentialsProvider::new(Broken(broken));
+        let aws = config(&proxy, 1).into_builder().credentials_provider(provider).build();
+        let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    assert_eq!(proxy.connections(), 0, "nothing was asked");
+}
+
+#[tokio::test]
+async fn a_setting_that_cannot_be_right_fails_the_first_fetch() {
+    let proxy = proxy();
+    let config = config(&proxy, 1);
+    let json = || SecretsManager::new(&config, "orders").expect("it can be right");
+    let password = || SecretsManager::password(&config, "orders", "app").expect("it can be right");
+    for (provider, names) in [
+        (json().user_key(""), "`user_key`"),
+        (json().password_key("a\0b").user_key(""), "`password_key`"),
+        (json().host_key(""), "`host_key`"),
+        (json().port_key(""), "`port_key`"),
+        (json().database_key(""), "`database_key`"),
+        (password().user_key("user"), "`user_key` means nothing for a lone password"),
+        (password().endpoint_from_secret(), "`endpoint_from_secret` means nothing"),
+    ] {
+        let error = failure(&provider).await;
+        assert_eq!(error.kind(), Kind::Misconfigured);
+        assert!(error.to_string().contains(names), "{error}");
+        assert!(format!("{provider:?}").contains("fault: Some"));
+    }
+    for user in ["", "a\0b"] {
+        let error = SecretsManager::password(&config, "orders", user).map(drop).expect_err("no user");
+        assert!(error.kind() == Kind::Misconfigured && error.to_string().starts_with("`user`"), "{error}");
+    }
+    assert_eq!(proxy.connections(), 0);
+}
