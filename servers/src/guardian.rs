@@ -19,9 +19,9 @@ use crate::nonce::nonce;
 
 const SCRIPT: &str = include_str!("guardian.sh");
 
-/// How the names of variables begin that the programs of PostgreSQL and MariaDB, moto and
-/// boto3 obey.
-const USER_SETTINGS: [&str; 5] = ["PG", "MYSQL", "MARIADB", "AWS_", "MOTO_"];
+/// How the names of variables begin that the programs of PostgreSQL and MariaDB, moto,
+/// boto3, OpenBao and Vault obey.
+const USER_SETTINGS: [&str; 7] = ["PG", "MYSQL", "MARIADB", "AWS_", "MOTO_", "BAO_", "VAULT_"];
 
 /// What a server is told to make it stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,8 @@
 //! A [`MariaDb`] is the same for MariaDB. Both check IAM tokens as AWS's databases do, when
 //! they are started so, and tell what they found ([`TokenChecks`]).
 //!
-//! A [`Moto`] answers as AWS does, for clients whose endpoint it is. A [`Proxy`] in front of
+//! A [`Moto`] answers as AWS does, for clients whose endpoint it is. An [`OpenBao`] is a
+//! server of secrets, which Vault may take the place of. A [`Proxy`] in front of
 //! it counts their requests and lets them fail.
 //!
 //! # Where the programs come from
@@ -63,10 +64,12 @@ mod launch;
 pub mod mariadb;
 mod moto;
 mod nonce;
+pub mod openbao;
 mod ports;
 pub mod postgres;
 mod programs;
 mod proxy;
+mod python;
 mod server;
 mod text_log;
 mod tls;
@@ -78,6 +81,7 @@ pub use error::StartError;
 pub use install::{InstallError, install};
 pub use mariadb::MariaDb;
 pub use moto::Moto;
+pub use openbao::OpenBao;
 pub use postgres::{Log, Postgres};
 pub use programs::{NotInstalled, Programs, find_postgres};
 pub use proxy::{Fault, Proxy, Request};

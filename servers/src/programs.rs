@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use crate::mariadb::installation::{self, Installation};
 use crate::mariadb::plugins;
 use crate::moto::python;
+use crate::openbao::program;
 use crate::server::Server;
 use crate::tools;
 
@@ -43,7 +44,7 @@ impl Programs {
     /// - for MariaDB then the folders of daemons, as `/usr/sbin`; its plugins are looked for
     ///   beside it, then in what [`install`](crate::install) has made beside what cargo builds;
     /// - for moto what [`install`](crate::install) has made beside what cargo builds, then
-    ///   each `python3` in the PATH.
+    ///   each `python3` in the PATH; for OpenBao likewise, then `bao` in the PATH.
     pub fn from_environment() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let chosen = |&server: &Server| {
@@ -97,7 +98,7 @@ impl Programs {
     }
 
     /// The folder that holds the server's programs, absolute and without symbolic links;
-    /// for moto, the Python program that has its packages.
+    /// for moto, the Python program that has its packages; for OpenBao, its program.
     ///
     /// # Errors
     /// [`NotInstalled`], which says how to install it, when no place holds all of it.
@@ -108,6 +109,10 @@ impl Programs {
                 let made = self.tools.as_deref().and_then(python::made_in);
                 made.or_else(|| self.each_in_path("python3").find_map(|program| python::with_packages(&program)))
             }
+            (Server::OpenBao, Some(place)) => program::chosen(place),
+            // A `vault` in the PATH is taken only where it is named: the two differ in their
+            // texts, and the tests were written with the other.
+            (Server::OpenBao, None) => self.tools.as_deref().and_then(program::made_in).or_else(|| self.each_in_path("bao").next()),
             (server, Some(folder)) => whole(folder, server),
             (Server::MariaDb, _) => self.mariadb().ok().map(|installation| installation.folder),
             (Server::PostgreSql, None) => {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::mariadb::installation::SERVER;
+use crate::openbao::program;
 use crate::programs::Programs;
 
 /// A server that tests can need.
@@ -20,11 +21,13 @@ pub enum Server {
     Pam,
     /// moto, which answers as AWS does, and boto3, AWS's own client: two Python packages.
     Moto,
+    /// OpenBao, or a HashiCorp Vault that the user names.
+    OpenBao,
 }
 
 impl Server {
     /// Every server that this crate knows.
-    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto];
+    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto, Self::OpenBao];
 
     /// The name as its makers write it.
     pub fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Server {
             Self::MariaDb => "MariaDB",
             Self::Pam => "a C compiler for the PAM module",
             Self::Moto => "moto",
+            Self::OpenBao => "OpenBao",
         }
     }
 
@@ -43,6 +47,7 @@ impl Server {
             Self::MariaDb => "mariadb",
             Self::Pam => "pam",
             Self::Moto => "moto",
+            Self::OpenBao => "openbao",
         }
     }
 
@@ -53,7 +58,7 @@ impl Server {
             // Those that bring no service along.
             Self::MariaDb => &["mariadb-server-core", "mariadb-client-core"],
             Self::Pam => &["gcc", "libc6-dev", "libpam0g"],
-            Self::Moto => &["python3-venv"],
+            Self::Moto | Self::OpenBao => &["python3-venv"],
         }
     }
 
@@ -63,20 +68,22 @@ impl Server {
             Self::PostgreSql | Self::Pam => format!("sudo apt-get install -y {}", self.debian_packages().join(" ")),
             // The rest is in a folder beside what cargo builds: Python's packages, and of a
             // Debian package that would start a service nothing but the plugins.
-            Self::MariaDb | Self::Moto => {
+            Self::MariaDb | Self::Moto | Self::OpenBao => {
                 format!("sudo apt-get install -y {} && cargo xtask install {}", self.debian_packages().join(" "), self.tag())
             }
         }
     }
 
     /// The environment variable that names the folder of its programs; for moto, the Python
-    /// program that has the packages `moto[server]` and `boto3`.
+    /// program that has the packages `moto[server]` and `boto3`; for OpenBao, the program
+    /// `bao` or `vault`, or its folder.
     pub fn variable(self) -> &'static str {
         match self {
             Self::PostgreSql => "CLAVIGER_POSTGRES_BIN",
             Self::MariaDb => "CLAVIGER_MARIADB_BIN",
             Self::Pam => "CLAVIGER_CC_BIN",
             Self::Moto => "CLAVIGER_MOTO_PYTHON",
+            Self::OpenBao => "CLAVIGER_VAULT_BIN",
         }
     }
 
@@ -93,6 +100,7 @@ impl Server {
                 format!("it has to be the folder of {SERVER}, with mariadb in the same or in ../bin, and the rest in ../share and ../lib")
             }
             Self::Moto => "it has to be a python3 that has moto[server] and boto3".to_owned(),
+            Self::OpenBao => format!("it has to be the program {}, or its folder", program::NAMES.join(" or ")),
         }
     }
 
@@ -103,6 +111,7 @@ impl Server {
             Self::MariaDb => &[SERVER],
             Self::Pam => &["cc"],
             Self::Moto => &["python3"],
+            Self::OpenBao => &program::NAMES,
         }
     }
 }

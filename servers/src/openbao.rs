@@ -1,0 +1,239 @@
+//! A Vault of one's own.
+
+mod builder;
+mod config;
+mod http;
+pub(crate) mod program;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+pub use builder::Builder;
+pub use http::Answer;
+
+use crate::deadline::Deadline;
+use crate::error::{self, StartError};
+use crate::guardian::{Guardian, Signal};
+use crate::launch::{Launch, on_its_port};
+use crate::ports::HOST;
+use crate::programs::Programs;
+use crate::text_log::TextLog;
+
+/// How long a server that is to be killed may take until it is gone.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// How long an unsealed server may take until it is active; it takes a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A running [OpenBao](https://openbao.org) server, or a HashiCorp Vault in its place where
+/// `CLAVIGER_VAULT_BIN` names one: initialised, unsealed, with nothing mounted but what is
+/// there always.
+///
+/// Its storage keeps what is in it over [`stop`](Self::stop) and
+/// [`start_again`](Self::start_again), also its leases and tokens, which die meanwhile as
+/// they would have. [`request`](Self::request) asks it anything as root:
+///
+/// ```
+/// use claviger_servers::OpenBao;
+///
+/// fn a_test() -> Result<(), Box<dyn std::error::Error>> {
+///     let vault = OpenBao::start()?;
+///     vault.request("POST", "sys/mounts/kv", Some(r#"{"type": "kv", "options": {"version": "2"}}"#))?;
+///     vault.request("POST", "kv/data/db", Some(r#"{"data": {"password": "s3cret"}}"#))?;
+///     vault.seal()?;
+///     assert_eq!(vault.request("GET", "kv/data/db", None)?.status, 503);
+///     Ok(())
+/// }
+/// ```
+///
+/// Dropping it kills the server and waits until nothing is left of it. Every method takes
+/// `&self`, so a test can share the server with its tasks.
+pub struct OpenBao {
+    guardian: Mutex<Guardian>,
+    program: PathBuf,
+    config: PathBuf,
+    port: u16,
+    tls_port: Option<u16>,
+    ca_file: Option<PathBuf>,
+    root_token: String,
+    unseal_key: String,
+}
+
+impl OpenBao {
+    /// Starts a server with nothing in it: about 3 s.
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn start() -> Result<Self, StartError> {
+        Self::builder().start()
+    }
+
+    /// Like [`start`](Self::start), with the program that is found in these places.
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn start_from(programs: &Programs) -> Result<Self, StartError> {
+        Self::builder().programs(programs.clone()).start()
+    }
+
+    /// A server that is to be different.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Where clients reach it, as `http://127.0.0.1:20123`; the same after
+    /// [`start_again`](Self::start_again).
+    pub fn address(&self) -> String {
+        format!("http://{HOST}:{}", self.port)
+    }
+
+    /// Where clients reach it by TLS, with [`Builder::tls`].
+    pub fn tls_address(&self) -> Option<String> {
+        self.tls_port.map(|port| format!("https://{HOST}:{port}"))
+    }
+
+    /// The authority that signed its certificate, with [`Builder::tls`].
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+
+    /// The token that may do everything and never dies.
+    pub fn root_token(&self) -> &str {
+        &self.root_token
+    }
+
+    /// The server's process id, `None` while it is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.guardian().server()
+    }
+
+    /// Asks as root; `path` is what follows `/v1/`, `body` is JSON.
+    ///
+    /// # Errors
+    /// When the server does not answer. What it answers is an [`Answer`], whatever its
+    /// status.
+    pub fn request(&self, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+        self.request_as(&self.root_token, method, path, body)
+    }
+
+    /// Like [`request`](Self::request), with another token; with none where it is empty.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn request_as(&self, token: &str, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+        http::request(self.port, token, method, path, body)
+    }
+
+    /// Seals it: everything is answered with 503 until [`unseal`](Self::unseal).
+    ///
+    /// # Errors
+    /// When it does not answer, or does not do it.
+    pub fn seal(&self) -> io::Result<()> {
+        expect_success("seal", &self.request("PUT", "sys/seal", None)?)
+    }
+
+    /// Unseals it and waits until it is active.
+    ///
+    /// # Errors
+    /// When it does not answer, or is not active within 30 s.
+    pub fn unseal(&self) -> io::Result<()> {
+        let key = format!(r#"{{"key": "{}"}}"#, self.unseal_key);
+        let deadline = Deadline::after(PATIENCE);
+        expect_success("unseal", &self.request_as("", "PUT", "sys/unseal", Some(&key))?)?;
+        loop {
+            // It is active a moment before it serves what is mounted.
+            let answers = [self.request_as("", "GET", "sys/health", None)?, self.request("GET", "sys/mounts", None)?];
+            match answers.iter().find(|answer| answer.status != 200) {
+                None => return Ok(()),
+                Some(answer) if deadline.has_passed() => return expect_success("become active", answer),
+                Some(_) => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Freezes the server (SIGSTOP): connections are still taken by the operating system,
+    /// and nothing is answered.
+    ///
+    /// # Errors
+    /// When the server is stopped, or does not stand still within 5 s.
+    pub fn stall(&self) -> io::Result<()> {
+        self.guardian().stall()
+    }
+
+    /// Lets a stalled server go on as if nothing had been (SIGCONT).
+    ///
+    /// # Errors
+    /// When the server is stopped.
+    pub fn resume(&self) -> io::Result<()> {
+        self.guardian().resume()
+    }
+
+    /// Kills the server, stalled or not. Does nothing when it is stopped already.
+    ///
+    /// # Errors
+    /// When the guardian process is gone.
+    pub fn stop(&self) -> io::Result<()> {
+        self.guardian().stop(Signal::Kill, AT_ONCE)
+    }
+
+    /// Starts the server again on the same port with what was in it, unseals it, and waits
+    /// until it is active. One that still runs is killed first.
+    ///
+    /// # Errors
+    /// As [`Builder::start`]; [`StartError::PortTaken`] when somebody else has listened on
+    /// the port for 5 s.
+    pub fn start_again(&self) -> Result<(), StartError> {
+        {
+            let mut guardian = self.guardian();
+            guardian.stop(Signal::Kill, AT_ONCE).map_err(error::io("talk to the server's guardian process"))?;
+            on_its_port(|| launch(&mut guardian, &self.program, &self.config, self.port))?;
+        }
+        self.unseal().map_err(error::io("unseal the server"))
+    }
+
+    fn initialise(&mut self) -> Result<(), StartError> {
+        let purpose = "initialise the server";
+        let shares = r#"{"secret_shares": 1, "secret_threshold": 1}"#;
+        let answer = self.request_as("", "PUT", "sys/init", Some(shares)).map_err(error::io(purpose))?;
+        expect_success("be initialised", &answer).map_err(error::io(purpose))?;
+        match (answer.text_of("keys"), answer.text_of("root_token")) {
+            (Some(key), Some(token)) => {
+                self.unseal_key = key.to_owned();
+                self.root_token = token.to_owned();
+                Ok(())
+            }
+            _ => Err(error::io(purpose)(io::Error::other("there is no key or no token in its answer"))),
+        }
+    }
+
+    fn guardian(&self) -> MutexGuard<'_, Guardian> {
+        // A panic in another thread leaves the guardian as usable as it was.
+        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for OpenBao {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenBao").field("program", &self.program).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Starts the server on this port and waits until it answers, sealed.
+fn launch(guardian: &mut Guardian, program: &Path, config: &Path, port: u16) -> Result<(), StartError> {
+    let command: [OsString; 4] = [program.into(), "server".into(), "-config".into(), config.into()];
+    // The log tells our server from another that has the port, the answer that it is more
+    // than a socket.
+    let is_ready = |_, log: &TextLog| {
+        log.count("server started!").is_ok_and(|lines| lines > 0) && http::request(port, "", "GET", "sys/health", None).is_ok()
+    };
+    Launch { command: &command, port, is_ready }.run(guardian)
+}
+
+fn expect_success(what: &str, answer: &Answer) -> io::Result<()> {
+    if answer.is_success() { Ok(()) } else { Err(io::Error::other(format!("the server did not {what}: {answer:?}"))) }
+}

@@ -1,0 +1,75 @@
+//! How a server is to be, and the way from there to a running one.
+
+use std::fs;
+use std::sync::Mutex;
+
+use super::{OpenBao, config, launch};
+use crate::error::{StartError, io};
+use crate::guardian::{Guardian, Signal};
+use crate::launch::on_a_free_port;
+use crate::ports::free_port;
+use crate::programs::Programs;
+use crate::server::Server;
+use crate::tls::{Authorities, authorities};
+
+/// An OpenBao server to be started.
+#[derive(Debug, Default)]
+#[must_use = "nothing runs before `start`"]
+pub struct Builder {
+    programs: Option<Programs>,
+    tls: bool,
+}
+
+impl Builder {
+    /// Lets the server listen on a second port, with TLS and a certificate for `localhost`
+    /// and `127.0.0.1` by an authority that is made for this server: see
+    /// [`OpenBao::tls_address`] and [`OpenBao::ca_file`].
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Where to look for the program, in place of [`Programs::from_environment`].
+    pub fn programs(mut self, programs: Programs) -> Self {
+        self.programs = Some(programs);
+        self
+    }
+
+    /// Starts the server, initialises and unseals it, and waits until it is active: about
+    /// 3 s.
+    ///
+    /// # Errors
+    /// [`StartError::NotInstalled`] when there is no `bao` on this machine. A server that
+    /// does not come up within 30 s, or ends at once, is an error with the end of its log.
+    /// Whatever fails, nothing is left behind.
+    pub fn start(self) -> Result<OpenBao, StartError> {
+        let program = self.programs.unwrap_or_else(Programs::from_environment).find(Server::OpenBao)?;
+        // As whoever runs the test: others may not be allowed where the program lies.
+        let mut guardian = Guardian::start(None, Signal::Kill).map_err(io("start the server's guardian process"))?;
+        let folder = guardian.folder().to_owned();
+        fs::create_dir(folder.join("data")).map_err(io("make the server's data folder"))?;
+        let authorities = authorities(self.tls, &folder, None)?;
+        let file = folder.join("config.hcl");
+        let mut tls_port = None;
+        let port = on_a_free_port(|port| {
+            tls_port = authorities.as_ref().map(|_| free_port()).transpose()?;
+            fs::write(&file, config::text(&folder, port, tls_port)).map_err(io("write the server's settings"))?;
+            launch(&mut guardian, &program, &file, port)
+        })?;
+        let ca_file = authorities.map(|Authorities { own, .. }| own);
+        let mut server = OpenBao {
+            guardian: Mutex::new(guardian),
+            program,
+            config: file,
+            port,
+            tls_port,
+            ca_file,
+            root_token: String::new(),
+            unseal_key: String::new(),
+        };
+        server.initialise()?;
+        server.unseal().map_err(io("unseal the server"))?;
+        Ok(server)
+    }
+}

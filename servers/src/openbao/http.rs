@@ -1,0 +1,82 @@
+//! Requests to the server, in HTTP by hand: one connection each.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::ports::HOST;
+
+/// How long it may take to be connected, and then to be answered: revocations wait for a
+/// database.
+const ONE_TRY: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a server answered.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The JSON text, or nothing.
+    pub body: String,
+}
+
+impl std::fmt::Debug for Answer {
+    /// Without the body, in which there may be secrets, unless it tells of an error.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let body = if self.is_success() { "[redacted]" } else { &self.body };
+        f.debug_struct("Answer").field("status", &self.status).field("body", &body).finish()
+    }
+}
+
+impl Answer {
+    /// Whether the status is one of success.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The text behind `"name":"` in the body.
+    pub(super) fn text_of(&self, name: &str) -> Option<&str> {
+        let (_, rest) = self.body.split_once(&format!("\"{name}\":"))?;
+        rest.trim_start_matches(['[', ' ']).strip_prefix('"')?.split('"').next()
+    }
+}
+
+pub(super) fn request(port: u16, token: &str, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ONE_TRY)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let body = body.unwrap_or_default();
+    // After an answer in HTTP/1.0 the connection ends, so that its length need not be read.
+    write!(
+        stream,
+        "{method} /v1/{path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nX-Vault-Request: true\r\nX-Vault-Token: {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "what came is no answer in HTTP");
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(malformed)?;
+    Ok(Answer { status, body: body.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_alone_and_in_a_list() {
+        let answer = Answer { status: 200, body: r#"{"keys":["ab"],"root_token":"s.x"}"#.to_owned() };
+        assert_eq!(answer.text_of("keys"), Some("ab"));
+        assert_eq!(answer.text_of("root_token"), Some("s.x"));
+        assert_eq!(answer.text_of("token"), None);
+    }
+
+    #[test]
+    fn a_secret_is_not_in_the_debug_form() {
+        let answer = Answer { status: 200, body: r#"{"root_token":"s.x"}"#.to_owned() };
+        assert!(!format!("{answer:?}").contains("s.x"));
+        let refused = Answer { status: 403, body: r#"{"errors":["permission denied"]}"#.to_owned() };
+        assert!(format!("{refused:?}").contains("permission denied"));
+    }
+}

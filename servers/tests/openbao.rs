@@ -1,0 +1,121 @@
+//! needs: openbao
+//!
+//! A Vault that is there in seconds, keeps what is in it, can be sealed, and leaves nothing
+//! behind.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+#[path = "support/processes.rs"]
+mod processes;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use claviger_servers::{OpenBao, Programs, Server, StartError};
+use processes::{children_of, is_gone, kill, parent_and_state};
+
+fn with_a_secret() -> OpenBao {
+    let vault = OpenBao::start().unwrap();
+    let mounted = vault.request("POST", "sys/mounts/kv", Some(r#"{"type": "kv", "options": {"version": "2"}}"#)).unwrap();
+    assert!(mounted.is_success(), "{mounted:?}");
+    // A store that has just been mounted says for a moment that it is upgrading.
+    let write = || vault.request("POST", "kv/data/db", Some(r#"{"data": {"password": "kept"}}"#)).unwrap();
+    let written = (0..100).any(|_| {
+        write().is_success() || {
+            std::thread::sleep(Duration::from_millis(20));
+            false
+        }
+    });
+    assert!(written, "{:?}", write());
+    vault
+}
+
+fn status(vault: &OpenBao) -> u16 {
+    vault.request("GET", "kv/data/db", None).unwrap().status
+}
+
+#[test]
+fn it_is_sealed_and_unsealed() {
+    let vault = with_a_secret();
+    assert_eq!(status(&vault), 200);
+    vault.seal().unwrap();
+    assert_eq!(status(&vault), 503);
+    vault.unseal().unwrap();
+    assert_eq!(status(&vault), 200);
+    // A token of nobody's.
+    assert_eq!(vault.request_as("unknown", "GET", "kv/data/db", None).unwrap().status, 403);
+}
+
+#[test]
+fn a_stopped_one_refuses_and_comes_back_with_all_that_was_in_it() {
+    let vault = with_a_secret();
+    let address = vault.address();
+    vault.stop().unwrap();
+    assert_eq!(vault.request("GET", "kv/data/db", None).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    vault.start_again().unwrap();
+    assert_eq!(vault.address(), address);
+    assert!(vault.request("GET", "kv/data/db", None).unwrap().body.contains("kept"));
+}
+
+#[test]
+fn a_stalled_one_answers_when_it_resumes() {
+    let vault = with_a_secret();
+    vault.stall().unwrap();
+    std::thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        let vault = &vault;
+        scope.spawn(move || tell.send(status(vault)).unwrap());
+        assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
+        vault.resume().unwrap();
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(200));
+    });
+}
+
+#[test]
+fn nothing_is_left_of_it() {
+    let vault = with_a_secret();
+    let server = vault.pid().unwrap();
+    let (guardian, _) = parent_and_state(server).unwrap();
+    assert!(children_of(guardian).contains(&server));
+    let debug = format!("{vault:?}");
+    assert!(!debug.contains(vault.root_token()), "{debug}");
+    drop(vault);
+    assert!(is_gone(server) && is_gone(guardian));
+
+    let vault = OpenBao::start().unwrap();
+    let server = vault.pid().unwrap();
+    kill(server);
+    drop(vault);
+    assert!(is_gone(server));
+}
+
+#[test]
+fn a_missing_one_is_an_error_that_says_what_to_do() {
+    let error = OpenBao::start_from(&Programs::nowhere()).unwrap_err();
+    assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
+    assert!(error.to_string().contains("cargo xtask install openbao"), "{error:?}");
+}
+
+#[test]
+fn a_vault_is_taken_where_the_user_names_it_and_nowhere_else() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let root = fs::canonicalize(folder.path()).unwrap();
+    let program = |name: &str| {
+        let file: PathBuf = root.join(name);
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        file
+    };
+    let vault = program("vault");
+    assert!(Programs::nowhere().path([root.clone()]).find(Server::OpenBao).is_err());
+    for place in [&vault, &root] {
+        assert_eq!(Programs::nowhere().chosen(Server::OpenBao, place).find(Server::OpenBao).as_ref(), Ok(&vault));
+    }
+    let error = Programs::nowhere().chosen(Server::OpenBao, root.join("slip")).find(Server::OpenBao).unwrap_err().to_string();
+    assert!(error.contains("CLAVIGER_VAULT_BIN") && error.contains("bao or vault"), "{error}");
+    let bao = program("bao");
+    assert_eq!(Programs::nowhere().path([root]).find(Server::OpenBao), Ok(bao));
+}
