@@ -120,7 +120,12 @@ async fn nothing_secret_shows_at_trace() {
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
     let login = supervisor.provide("login", provider).await.expect("a token is signed");
-    let options = PgPoolOptions::new().max_connections(4).max_lifetime(Duration::from_millis(300)).acquire_timeout(Duration::from_secs(3));
+    let options = PgPoolOptions::new()
+        .max_connections(4)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .after_release(|_, session| Box::pin(async move { Ok(session.age < Duration::from_millis(300)) }))
+        .acquire_timeout(Duration::from_secs(3));
     let db = supervisor.pool("orders", &login, server.pools(options)).await.expect("it is proved");
     let callers = Callers::start(&db, 8);
     eventually_within(Duration::from_secs(30), "a second and a third token serve", || db.generation() >= 3).await;

@@ -20,8 +20,17 @@ use server::{TokenServer, raise, signed};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Options of a pool that logs in again and again, whose callers wait for as long as it takes.
-fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
-    PoolOptions::new().max_connections(max).max_lifetime(Duration::from_millis(250)).acquire_timeout(PATIENCE)
+///
+/// Sessions are closed when they return, and not by `max_lifetime`: sqlx 0.8.6 looks after its idle sessions as often as
+/// that, and if it does so while their count is one below zero (a session was taken before it was counted), that task counts to 2^64 (sqlx 3645).
+pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
+    let young = |age: Duration| age < Duration::from_millis(250);
+    PoolOptions::new()
+        .max_connections(max)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .after_release(move |_, session| Box::pin(async move { Ok(young(session.age)) }))
+        .acquire_timeout(PATIENCE)
 }
 
 /// The fault that this library is there to cure: a token that is kept for ever serves for as long as no connection is opened.
