@@ -1,0 +1,67 @@
+//! Where the server is.
+
+use claviger::ProviderError;
+use url::Url;
+
+use crate::path::misconfigured;
+
+const RIGHT: &str = "give scheme, host and port and no more, as `https://vault.internal:8200`";
+
+/// # Errors
+/// `Misconfigured`, without the address: there may be a password in it.
+pub(super) fn parse(address: &str) -> Result<Url, ProviderError> {
+    let url = Url::parse(address).map_err(|_| misconfigured("address", RIGHT))?;
+    let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    let is_anonymous = url.username().is_empty() && url.password().is_none();
+    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
+    if matches!(url.scheme(), "http" | "https") && has_host && is_bare && is_anonymous {
+        Ok(url)
+    } else {
+        Err(misconfigured("address", RIGHT))
+    }
+}
+
+/// As people write it.
+pub(super) fn shown(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_host_and_a_port_are_an_address() {
+        for (address, says) in [
+            ("https://vault.internal:8200", "https://vault.internal:8200"),
+            ("http://127.0.0.1:8200/", "http://127.0.0.1:8200"),
+            ("https://[::1]:8200", "https://[::1]:8200"),
+        ] {
+            assert_eq!(shown(&parse(address).unwrap()), says);
+        }
+    }
+
+    #[test]
+    fn everything_else_is_an_error_that_does_not_repeat_it() {
+        for address in [
+            "",
+            "vault.internal",
+            "vault.internal:8200",
+            "ftp://vault",
+            "https://",
+            "https://user:CANARY@vault",
+            "https://vault/v1",
+            "https://vault?CANARY",
+            "https://vault#CANARY",
+            "https://va ult",
+            "http://vault:99999",
+            "unix:///run/vault.sock",
+        ] {
+            let error = parse(address).unwrap_err().to_string();
+            assert!(error.starts_with("`address`") && error.contains("https://vault.internal:8200"), "{address}: {error}");
+            assert!(!error.contains("CANARY"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! One request. vaultrs's own endpoints drop what the answer says of leases and versions.
+
+use rustify::Endpoint;
+use rustify::enums::{RequestMethod, RequestType, ResponseType};
+use rustify::errors::ClientError;
+use serde_json::Value;
+
+/// A method, a path below `/v1/`, and a body. Without `Debug`: there may be a secret in it.
+pub(crate) struct Call {
+    method: RequestMethod,
+    path: String,
+    body: Option<Value>,
+}
+
+impl Call {
+    /// Reads what is at this path.
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self { method: RequestMethod::GET, path: path.into(), body: None }
+    }
+
+    /// Writes to this path.
+    pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
+        Self { method: RequestMethod::POST, path: path.into(), body: Some(body) }
+    }
+}
+
+impl Endpoint for Call {
+    type Response = Value;
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
+
+    fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    fn method(&self) -> RequestMethod {
+        self.method.clone()
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(self.body.as_ref().map(|body| body.to_string().into_bytes()))
+    }
+}

@@ -1,0 +1,124 @@
+//! Requests to the server, by vaultrs's client, and what comes back.
+
+mod address;
+mod call;
+mod failure;
+mod reply;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use claviger::ProviderError;
+use rustify::Endpoint as _;
+use rustify::client::Client as _;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
+use vaultrs::api::EndpointMiddleware;
+use vaultrs::client::{Client as _, VaultClient, VaultClientSettings};
+
+pub(crate) use call::Call;
+pub(crate) use failure::Failure;
+pub(crate) use reply::{Envelope, Grant, LogIn, TokenLook};
+
+use crate::path::misconfigured;
+
+/// How an address is spoken to.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) address: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) timeout: Duration,
+}
+
+/// A server at its address. Without a token: each request brings its own.
+pub(crate) struct Api {
+    client: VaultClient,
+    address: String,
+    namespace: Option<String>,
+    timeout: Duration,
+}
+
+impl Api {
+    /// # Errors
+    /// `Misconfigured`, naming the setting that cannot be right.
+    pub(crate) fn new(settings: Settings) -> Result<Self, ProviderError> {
+        let Settings { address, namespace, ca_file, timeout } = settings;
+        let url = address::parse(&address)?;
+        let address = address::shown(&url);
+        if namespace.as_deref().is_some_and(|namespace| !is_header(namespace)) {
+            return Err(misconfigured("namespace", "give its path in visible ASCII, as `team/orders`"));
+        }
+        if timeout.is_zero() {
+            return Err(misconfigured("timeout", "give more than nothing, as 10 s"));
+        }
+        let ca_certs = match &ca_file {
+            None => Vec::new(),
+            Some(_) if url.scheme() == "http" => {
+                return Err(misconfigured("ca_file", "there is nothing to verify at an http address; give an https one"));
+            }
+            Some(file) => match file.to_str() {
+                Some(file) if std::fs::read(file).is_ok() => vec![file.to_owned()],
+                _ => return Err(misconfigured("ca_file", "give the path of a file of PEM certificates that this process may read")),
+            },
+        };
+        // Whole, so that nothing comes from the environment.
+        let client_settings = VaultClientSettings {
+            address: url,
+            ca_certs,
+            identity: None,
+            timeout: None,
+            token: String::new(),
+            verify: true,
+            version: 1,
+            wrapping: false,
+            namespace: None,
+            proxy: None,
+        };
+        let made = tracing::subscriber::with_default(NoSubscriber::default(), || VaultClient::new(client_settings));
+        let client = made.map_err(|_| match ca_file {
+            Some(_) => misconfigured("ca_file", "what is in it is no PEM certificate"),
+            None => misconfigured("ca_file", "the system has no root certificates; name a file of them"),
+        })?;
+        Ok(Self { client, address, namespace, timeout })
+    }
+
+    /// The address, for messages.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Asks, with this token if any.
+    pub(crate) async fn ask(&self, token: Option<&str>, call: Call) -> Result<Answer, Failure> {
+        let middle = EndpointMiddleware {
+            token: token.unwrap_or_default().to_owned(),
+            version: "v1".to_owned(),
+            wrap: None,
+            namespace: self.namespace.clone(),
+        };
+        let asking = async {
+            let http = self.client.http();
+            let request = call.with_middleware(&middle).request(http.base()).map_err(|error| Failure::of(&error))?;
+            http.send(request).await.map_err(|error| Failure::of(&error))
+        };
+        // Nothing that is said meanwhile is heard: at TRACE there are secrets in it.
+        let response = timeout(self.timeout, asking).with_subscriber(NoSubscriber::default()).await.map_err(|_| Failure::TimedOut)??;
+        if response.status().is_success() { Ok(Answer(response.into_body())) } else { Err(Failure::answered(&response)) }
+    }
+}
+
+/// The body of an answer. Without `Debug`: there may be a secret in it.
+pub(crate) struct Answer(Vec<u8>);
+
+impl Answer {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Envelope<T>, Failure> {
+        serde_json::from_slice(&self.0).map_err(|_| Failure::Garbled)
+    }
+}
+
+/// Whether this can be the value of a header: vaultrs panics where it cannot.
+pub(crate) fn is_header(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
+}

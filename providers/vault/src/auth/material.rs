@@ -1,0 +1,76 @@
+//! A secret that is given in code or lies in a file.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use claviger::{ProviderError, ProviderErrorKind};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::api::is_header;
+use crate::path::misconfigured;
+
+pub(crate) enum Material {
+    Given(SecretString),
+    File(PathBuf),
+}
+
+impl Material {
+    pub(super) fn given(secret: impl Into<String>) -> Self {
+        Self::Given(SecretString::from(secret.into()))
+    }
+
+    pub(super) fn file(path: impl Into<PathBuf>) -> Self {
+        Self::File(path.into())
+    }
+
+    /// # Errors
+    /// `Misconfigured`, naming it by `what`.
+    pub(super) fn validate(&self, what: &str) -> Result<(), ProviderError> {
+        match self {
+            Self::Given(secret) if is_header(secret.expose_secret()) => Ok(()),
+            Self::Given(_) => Err(misconfigured(what, "give it in visible ASCII, without white space or a line break")),
+            Self::File(path) if path.as_os_str().is_empty() => Err(misconfigured(what, "give the path of its file")),
+            Self::File(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
+    /// The secret as it is now.
+    ///
+    /// # Errors
+    /// Passing, for a file that is not there yet or only half written; without its content.
+    pub(crate) async fn read(&self) -> Result<SecretString, ProviderError> {
+        let path = match self {
+            Self::Given(secret) => return Ok(secret.clone()),
+            Self::File(path) => path.clone(),
+        };
+        let shown = path.display().to_string();
+        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
+        let error = |kind, problem: &str| ProviderError::new(kind, format!("{shown}: {problem}"));
+        match read {
+            Ok(Ok(text)) if is_header(text.trim()) => Ok(SecretString::from(text.trim().to_owned())),
+            Ok(Ok(text)) if text.trim().is_empty() => Err(error(ProviderErrorKind::Unavailable, "the file is empty; it is read again")),
+            Ok(Err(problem)) if problem.kind() == io::ErrorKind::NotFound => {
+                Err(error(ProviderErrorKind::Unavailable, "the file does not exist; write it, or give the path where it is mounted"))
+            }
+            Ok(Err(problem)) if problem.kind() == io::ErrorKind::PermissionDenied => {
+                Err(error(ProviderErrorKind::Denied, "the file may not be read; give this process's user the right to"))
+            }
+            Ok(Ok(_)) => Err(error(ProviderErrorKind::Malformed, "the file has to hold one word in visible ASCII")),
+            _ => Err(error(ProviderErrorKind::Unavailable, "the file could not be read")),
+        }
+    }
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("[redacted]"),
+            Self::File(path) => path.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Users that the database engine makes, and drops when their lease ends.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use claviger::{
+    Expiry, FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::{Call, Envelope, Failure};
+use crate::lifetime::Life;
+use crate::path::Place;
+use crate::session::{Member, Token, Trouble, VaultSession};
+
+/// A dynamic role of the database engine: each lease is a user of its own.
+///
+/// The revision is the lease's id. Its death is the earlier of the lease's own and that of the token it was issued by; the server drops the user then, so sessions
+/// [end with the lease](Sessions::EndWithLease).
+///
+/// - At 50 to 60 % of its life a lease is renewed, as long as that brings at least 90 % of its first life. When it brings less, the lease has met its maximum: a new
+///   user is fetched, and the old one lives on meanwhile. Leases of one hour with at most 24 hours: a new user some 23 and a half hours after the last.
+/// - A user whom the database refuses, or who was dropped, is replaced by a new one, never renewed. So is one whose token was replaced, and so is every user on
+///   [`rotate_now`](claviger::Supervisor::rotate_now).
+/// - A lease is revoked when the last session of the last pool on it is closed; one that was never served, at once.
+///
+/// What each kind of error means; the message names server and path, and says what to do:
+///
+/// | kind | what happened |
+/// |---|---|
+/// | `NotFound` | there is no such role, or no database engine at the mount |
+/// | `Denied` | the policy does not allow it; or the log-in is refused |
+/// | `Unavailable` | Vault is sealed, a standby, down, or has a fault; or the database behind it is down |
+/// | `Throttled` | a quota is used up; the server's Retry-After is kept to where it sends one |
+/// | `TimedOut` | Vault did not answer in time |
+/// | `Malformed` | what came is no user with a password |
+/// | `Misconfigured` | a setting cannot be right; Vault's certificate does not verify |
+///
+/// ```
+/// use claviger_vault::{Auth, VaultDynamic, VaultSession};
+///
+/// # fn provider() -> Result<VaultDynamic, claviger::ProviderError> {
+/// let session = VaultSession::new("https://vault.internal:8200", Auth::kubernetes("orders"))?;
+/// let provider = VaultDynamic::new(&session, "database", "orders")?;
+/// # Ok(provider)
+/// # }
+/// ```
+pub struct VaultDynamic {
+    session: VaultSession,
+    role: Place,
+    issued: Mutex<HashMap<Revision, Issued>>,
+    member: Member,
+}
+
+/// What the server said of a lease.
+#[derive(Clone, Copy, Debug)]
+struct Issued {
+    /// The token's that it was issued by.
+    serial: u64,
+    life: Life,
+    renewable: bool,
+}
+
+impl Issued {
+    /// With its token.
+    fn expiry(&self, token: &Token) -> Expiry {
+        self.life.expiry().earliest(token.expiry())
+    }
+}
+
+#[derive(Deserialize)]
+struct User {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+}
+
+/// What a renewal came to.
+enum Renewal {
+    /// The lease has real life before it.
+    Lives(Expiry),
+    /// It lives until then, and its maximum is near.
+    Ends(Expiry),
+    /// It cannot be renewed, or is gone.
+    None,
+}
+
+impl VaultDynamic {
+    /// The role `role` of the database engine at `mount`, as `database`.
+    ///
+    /// # Errors
+    /// `Misconfigured`, naming `mount` or `role`.
+    pub fn new(session: &VaultSession, mount: impl Into<String>, role: impl Into<String>) -> Result<Self, ProviderError> {
+        let role = Place::new(mount, "role", role)?;
+        Ok(Self { session: session.clone(), role, issued: Mutex::default(), member: session.member() })
+    }
+
+    async fn renew(&self, held: &Lease<Login>, trigger: Trigger) -> Result<Renewal, ProviderError> {
+        let Some(issued) = self.issued().get(held.revision()).copied() else { return Ok(Renewal::None) };
+        let token = self.session.token(true).await?;
+        // Another token's leases are not ours to keep: they die with it.
+        if token.serial() != issued.serial {
+            return Ok(Renewal::None);
+        }
+        // Its token's end was what was near; that one was renewed.
+        if trigger != Trigger::Woke && !issued.life.is_stale(Moment::now()) {
+            return Ok(Renewal::Lives(issued.expiry(&token)));
+        }
+        let Some(increment) = issued.life.first().filter(|_| issued.renewable) else { return Ok(Renewal::None) };
+        let asked = Moment::now();
+        let body = || json!({ "lease_id": held.revision().as_str(), "increment": increment.as_secs() });
+        let answer = self.session.ask::<Value>(false, || Call::post("sys/leases/renew", body())).await;
+        let (envelope, token) = match answer {
+            Ok(answer) => answer,
+            // Gone, past its maximum, not allowed: all of that ends in another user. So does a renewal that fails because the database is down, which looks the
+            // same; the next request tells.
+            Err(Trouble::Failed(failure)) if failure.is_refusal() || failure.is_forbidden() => return Ok(Renewal::None),
+            Err(trouble) => return Err(trouble.explain(&self.session.place("sys/leases/renew"), GRANT_RENEW)),
+        };
+        if envelope.life().is_zero() || token.serial() != issued.serial {
+            return Ok(Renewal::None);
+        }
+        let issued = Issued { life: issued.life.renewed(asked, Some(envelope.life())), renewable: envelope.renewable, ..issued };
+        self.issued().insert(held.revision().clone(), issued);
+        let expiry = issued.expiry(&token);
+        Ok(if issued.life.is_capped() { Renewal::Ends(expiry) } else { Renewal::Lives(expiry) })
+    }
+
+    async fn mint(&self) -> Result<Lease<Login>, ProviderError> {
+        let path = self.role.below("creds");
+        let place = self.session.place(&path);
+        let asked = Moment::now();
+        let answer = self.session.ask::<User>(true, || Call::get(path.clone())).await;
+        let (envelope, token) = answer.map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
+        let Envelope { lease_id, renewable, .. } = &envelope;
+        let (life, revision) = (envelope.life(), Revision::new(lease_id.as_str()));
+        if lease_id.is_empty() || life.is_zero() {
+            return Err(malformed(&place, "what came has no lease; give the role of a database engine"));
+        }
+        let issued = Issued { serial: token.serial(), life: Life::new(asked, Some(life)), renewable: *renewable };
+        self.issued().insert(revision.clone(), issued);
+        let expiry = issued.expiry(&token);
+        match envelope.data {
+            Some(User { username, password }) if !username.is_empty() && !password.is_empty() => {
+                Ok(Lease::new(Login::new(username, password), revision).expires(expiry).sessions(Sessions::EndWithLease))
+            }
+            _ => {
+                self.revoke(&revision).await?;
+                Err(malformed(&place, "what came has no user with a password; give a role whose credentials are passwords"))
+            }
+        }
+    }
+
+    async fn revoke(&self, revision: &Revision) -> Result<(), ProviderError> {
+        let serial = self.issued().get(revision).map(|issued| issued.serial);
+        // At once, not in the background: only so is it known whether the user is gone.
+        let body = || json!({ "lease_id": revision.as_str(), "sync": true });
+        let is_dead = serial.is_some_and(|serial| self.session.is_buried(serial));
+        if !is_dead {
+            match self.session.tell(|| Call::post("sys/leases/revoke", body())).await {
+                Ok(()) => {}
+                Err(trouble) if trouble.failure().is_some_and(is_gone) => {}
+                Err(trouble) => return Err(trouble.explain(&self.session.place("sys/leases/revoke"), GRANT_REVOKE)),
+            }
+        }
+        self.issued().remove(revision);
+        Ok(())
+    }
+
+    fn issued(&self) -> MutexGuard<'_, HashMap<Revision, Issued>> {
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is never released because it died needs no place here.
+        let now = Moment::now();
+        issued.retain(|_, issued| !issued.life.expiry().is_expired(now));
+        issued
+    }
+}
+
+const GRANT_RENEW: &str = "grant `update` on sys/leases/renew";
+const GRANT_REVOKE: &str = "grant `update` on sys/leases/revoke; until then leases live to their end";
+
+fn is_gone(failure: &Failure) -> bool {
+    failure.is_refusal() && failure.says(&["lease not found", "invalid lease", "lease is not"])
+}
+
+fn malformed(place: &str, problem: &str) -> ProviderError {
+    ProviderError::new(ProviderErrorKind::Malformed, format!("{place}: {problem}"))
+}
+
+impl Provider for VaultDynamic {
+    type Secret = Login;
+
+    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        self.member.join();
+        let keep = request.held.as_ref().filter(|held| request.trigger != Trigger::Manual && !request.is_refused(held.revision()));
+        let Some(held) = keep else { return self.mint().await };
+        match self.renew(held, request.trigger).await? {
+            Renewal::Lives(expiry) => Ok(held.clone().extended(expiry)),
+            Renewal::None => self.mint().await,
+            Renewal::Ends(expiry) => {
+                let minted = self.mint().await;
+                let gained = expiry.remaining(Moment::now()) > held.expiry().remaining(Moment::now()).map(|left| left.mul_f64(1.1));
+                match minted {
+                    // The last of its life is better than none. Once: the next renewal gains nothing, and the error is told.
+                    Err(error) if error.is_transient() && gained => {
+                        tracing::warn!(error = %error, "no new user; the old one's lease was renewed for the last time");
+                        Ok(held.clone().extended(expiry))
+                    }
+                    minted => minted,
+                }
+            }
+        }
+    }
+
+    async fn release(&self, lease: Lease<Login>) -> Result<(), ProviderError> {
+        self.revoke(lease.revision()).await
+    }
+
+    async fn watch(&self, hints: Hints) {
+        self.session.keep(Some(&hints)).await;
+    }
+
+    async fn close(&self) {
+        self.member.leave().await;
+    }
+}
+
+impl fmt::Debug for VaultDynamic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultDynamic").field("session", &self.session).field("role", &self.role).finish_non_exhaustive()
+    }
+}

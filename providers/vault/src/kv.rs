@@ -1,0 +1,269 @@
+//! A login in a key-value store with versions.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::api::Call;
+use crate::path::Place;
+use crate::session::{Member, Trouble, VaultSession};
+
+/// A login in a KV store of version 2.
+///
+/// The revision is the version, with the time at which it was written; a lease has no death, and open sessions are [drained](Sessions::Drain) when a newer version is
+/// served. The store is polled by the secret's metadata every 5 minutes (`Supervisor::builder().poll(…)`); its data are read when the version is another one, and at
+/// each poll only where the policy does not let the metadata be read.
+///
+/// A version that was deleted or destroyed is an error, `NotFound`, that says so; what was served before goes on serving.
+///
+/// ```
+/// use claviger_vault::{Auth, VaultKv, VaultSession};
+///
+/// # fn provider() -> Result<VaultKv, claviger::ProviderError> {
+/// let session = VaultSession::new("https://vault.internal:8200", Auth::token_file("/run/vault/token"))?;
+/// // {"login": "orders", "pw": "s3cret"}
+/// let provider = VaultKv::new(&session, "secret", "prod/orders-db")?.user_key("login").password_key("pw");
+/// # Ok(provider)
+/// # }
+/// ```
+///
+/// Errors are those of [`VaultDynamic`](crate::VaultDynamic).
+pub struct VaultKv {
+    session: VaultSession,
+    secret: Place,
+    user_key: String,
+    password_key: String,
+    sessions: Sessions,
+    /// The metadata may not be read: they are not asked for again.
+    undescribable: AtomicBool,
+    member: Member,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    current_version: u64,
+    #[serde(default)]
+    versions: std::collections::HashMap<String, Version>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    data: Option<Map<String, Value>>,
+    metadata: Version,
+}
+
+/// One version, as metadata and data both tell of it.
+#[derive(Clone, Deserialize)]
+struct Version {
+    #[serde(default)]
+    version: u64,
+    #[serde(default)]
+    created_time: String,
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}
+
+impl VaultKv {
+    /// The secret at `path` of the store at `mount`, as `secret`, with the keys `username` and `password`.
+    ///
+    /// # Errors
+    /// `Misconfigured`, naming `mount` or `path`.
+    pub fn new(session: &VaultSession, mount: impl Into<String>, path: impl Into<String>) -> Result<Self, ProviderError> {
+        Ok(Self {
+            session: session.clone(),
+            secret: Place::new(mount, "path", path)?,
+            user_key: "username".to_owned(),
+            password_key: "password".to_owned(),
+            sessions: Sessions::Drain,
+            undescribable: AtomicBool::new(false),
+            member: session.member(),
+        })
+    }
+
+    /// The key of the user; `username` by default.
+    #[must_use]
+    pub fn user_key(mut self, key: impl Into<String>) -> Self {
+        self.user_key = key.into();
+        self
+    }
+
+    /// The key of the password; `password` by default.
+    #[must_use]
+    pub fn password_key(mut self, key: impl Into<String>) -> Self {
+        self.password_key = key.into();
+        self
+    }
+
+    /// What becomes of open sessions when a newer version is served; [`Sessions::Drain`] by default.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Sessions) -> Self {
+        self.sessions = sessions;
+        self
+    }
+
+    /// The current version by the metadata; `None` when they may not be read.
+    async fn current(&self) -> Result<Option<Revision>, ProviderError> {
+        if self.undescribable.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let path = self.secret.below("metadata");
+        let (envelope, _) = match self.session.ask::<Metadata>(false, || Call::get(path.clone())).await {
+            Ok(answer) => answer,
+            Err(Trouble::Failed(failure)) if failure.is_forbidden() => {
+                self.undescribable.store(true, Ordering::Relaxed);
+                return Ok(None);
+            }
+            Err(trouble) => return Err(self.explain(trouble, &path)),
+        };
+        let Some(metadata) = envelope.data else { return Err(self.malformed("it has no metadata")) };
+        let number = metadata.current_version;
+        let Some(version) = metadata.versions.get(&number.to_string()).cloned() else {
+            return Err(self.not_found(&format!("it has no version {number}; write one")));
+        };
+        self.revision(&Version { version: number, ..version }).map(Some)
+    }
+
+    async fn read(&self) -> Result<Lease<Login>, ProviderError> {
+        let path = self.secret.below("data");
+        let (envelope, _) = match self.session.ask::<Data>(false, || Call::get(path.clone())).await {
+            Ok(answer) => answer,
+            Err(trouble) => return Err(self.explain(trouble, &path)),
+        };
+        let Some(Data { data, metadata }) = envelope.data else { return Err(self.malformed("it has no data")) };
+        let revision = self.revision(&metadata)?;
+        let data = data.unwrap_or_default();
+        let text = |key: &str| match data.get(key) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+            Some(_) => Err(self.malformed(&format!("its key `{key}` has to be a text that is not empty"))),
+            None => Err(self.malformed(&format!("its key `{key}` is missing; write it, or name another"))),
+        };
+        let login = Login::new(text(&self.user_key)?, text(&self.password_key)?);
+        Ok(Lease::new(login, revision).sessions(self.sessions))
+    }
+
+    /// A secret that was removed and written anew begins at version 1 again: the time tells them apart.
+    fn revision(&self, version: &Version) -> Result<Revision, ProviderError> {
+        let Version { version: number, created_time, deletion_time, destroyed } = version;
+        if *destroyed {
+            return Err(
+                self.not_found(&format!("its version {number} was destroyed; write another. What was served before goes on serving"))
+            );
+        }
+        // In the future it says when the store will forget the version, which the database does not know of.
+        if !deletion_time.is_empty() && is_past(deletion_time) {
+            return Err(self.not_found(&format!(
+                "its version {number} was deleted; undelete it or write another. What was served before goes on serving"
+            )));
+        }
+        Ok(Revision::new(format!("{} {number} of {created_time}", self.secret)))
+    }
+
+    fn explain(&self, trouble: Trouble, path: &str) -> ProviderError {
+        match trouble.failure() {
+            Some(failure) if failure.says(&["pgrading from non-versioned"]) => {
+                self.error(ProviderErrorKind::Unavailable, "the store is being upgraded and is there in a moment")
+            }
+            Some(failure) if failure.status() == Some(404) && !failure.says(&["no handler for route"]) => {
+                self.not_found("there is none, or its current version was deleted or destroyed; see to mount and path, or write one. The mount has to be a KV store of version 2")
+            }
+            _ => trouble.explain(&self.session.place(path), &format!("grant `read` on {path}")),
+        }
+    }
+
+    fn not_found(&self, problem: &str) -> ProviderError {
+        self.error(ProviderErrorKind::NotFound, problem)
+    }
+
+    fn malformed(&self, problem: &str) -> ProviderError {
+        self.error(ProviderErrorKind::Malformed, problem)
+    }
+
+    fn error(&self, kind: ProviderErrorKind, problem: &str) -> ProviderError {
+        ProviderError::new(kind, format!("{}: {problem}", self.session.place(&format!("secret {}", self.secret))))
+    }
+}
+
+/// A time that cannot be read is taken to have passed: the version is not to be had, else there would be none.
+fn is_past(time: &str) -> bool {
+    humantime::parse_rfc3339(time).map_or(true, |time| time <= claviger::Moment::now().wall())
+}
+
+impl Provider for VaultKv {
+    type Secret = Login;
+
+    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        self.member.join();
+        let Some(held) = request.held else { return self.read().await };
+        match self.current().await? {
+            Some(current) if current == *held.revision() => Ok(held),
+            // A version written between the two requests is the better one.
+            _ => self.read().await,
+        }
+    }
+
+    async fn watch(&self, _hints: Hints) {
+        self.session.keep(None).await;
+    }
+
+    async fn close(&self) {
+        self.member.leave().await;
+    }
+}
+
+impl fmt::Debug for VaultKv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultKv")
+            .field("session", &self.session)
+            .field("secret", &self.secret)
+            .field("user_key", &self.user_key)
+            .field("password_key", &self.password_key)
+            .field("sessions", &self.sessions)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::auth::Auth;
+
+    fn kv() -> VaultKv {
+        let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
+        VaultKv::new(&session, "secret", "prod/orders").unwrap()
+    }
+
+    fn version(number: u64, created: &str, deleted: &str, destroyed: bool) -> Version {
+        Version { version: number, created_time: created.to_owned(), deletion_time: deleted.to_owned(), destroyed }
+    }
+
+    #[test]
+    fn a_version_written_anew_is_another_one() {
+        let of = |version: &Version| kv().revision(version).unwrap();
+        let first = version(1, "2026-01-01T00:00:00Z", "", false);
+        assert_eq!(of(&first), of(&first.clone()));
+        assert_ne!(of(&first), of(&version(1, "2026-01-02T00:00:00Z", "", false)));
+        assert_ne!(of(&first), of(&version(2, "2026-01-01T00:00:00Z", "", false)));
+    }
+
+    #[test]
+    fn a_version_that_is_gone_is_told_so() {
+        for (gone, word) in [
+            (version(3, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00.123456789Z", false), "version 3 was deleted"),
+            (version(3, "2026-01-01T00:00:00Z", "no time", false), "version 3 was deleted"),
+            (version(3, "2026-01-01T00:00:00Z", "", true), "version 3 was destroyed"),
+        ] {
+            let error = kv().revision(&gone).unwrap_err();
+            assert_eq!(error.kind(), ProviderErrorKind::NotFound);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        // It will be, one day.
+        assert!(kv().revision(&version(3, "2026-01-01T00:00:00Z", "9999-01-01T00:00:00Z", false)).is_ok());
+    }
+}

@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod api;
+mod auth;
+mod dynamic;
+mod kv;
+mod lifetime;
+mod path;
+mod session;
+mod static_role;
+
+pub use auth::{Auth, SecretId};
+pub use dynamic::VaultDynamic;
+pub use kv::VaultKv;
+pub use session::{Builder, VaultSession};
+pub use static_role::VaultStatic;

@@ -1,0 +1,139 @@
+//! How long tokens and leases last, and when something is to be done about it: pure functions.
+
+use std::time::{Duration, Instant};
+
+use claviger::{Expiry, Moment};
+
+/// A renewal that gives less than this share of what was first given has met a maximum.
+const WHOLE: f64 = 0.9;
+/// A renewable token is renewed when this share of its life has passed, less up to [`JITTER`].
+const RENEW_AT: f64 = 2.0 / 3.0;
+/// One that cannot be renewed is replaced when this share has passed, less up to [`JITTER`]: the rest is for pools to move over.
+const REPLACE_AT: f64 = 0.6;
+const JITTER: f64 = 0.1;
+/// What is asked for with a token that has passed this share of its life has the token cared for first.
+const STALE_AT: f64 = 0.5;
+
+/// One span of life that the server gave: at the beginning, or by a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    from: Moment,
+    /// `None` without an end.
+    span: Option<Duration>,
+    /// What was given at the beginning.
+    first: Option<Duration>,
+}
+
+/// What a token needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// To be renewed.
+    Renew,
+    /// A new one in its place.
+    Replace,
+}
+
+impl Life {
+    pub(crate) fn new(from: Moment, span: Option<Duration>) -> Self {
+        Self { from, span, first: span }
+    }
+
+    /// After a renewal.
+    pub(crate) fn renewed(self, from: Moment, span: Option<Duration>) -> Self {
+        Self { from, span, first: self.first }
+    }
+
+    pub(crate) fn expiry(&self) -> Expiry {
+        self.span.map_or(Expiry::never(), |span| Expiry::after(self.from, span))
+    }
+
+    /// What was given at the beginning: what a renewal asks for.
+    pub(crate) fn first(&self) -> Option<Duration> {
+        self.first
+    }
+
+    /// Whether a renewal has met a maximum: 27 s given where 30 s were first is none, 26 s is.
+    pub(crate) fn is_capped(&self) -> bool {
+        match (self.span, self.first) {
+            (Some(span), Some(first)) => span.as_secs_f64() < first.as_secs_f64() * WHOLE,
+            _ => false,
+        }
+    }
+
+    /// Whether half of it has passed.
+    pub(crate) fn is_stale(&self, now: Moment) -> bool {
+        self.span.is_some_and(|span| self.passed(now) >= span.mul_f64(STALE_AT))
+    }
+
+    /// What a token of this life needs, and when; `jitter` is between 0 and 1. `None`: nothing, or there is nothing to be had.
+    ///
+    /// A token of one hour: renewed between 34 and 40 minutes. Its last renewal before a maximum of 32 days gives less than 54 minutes: replaced at once. One
+    /// that cannot be renewed: replaced between 30 and 36 minutes.
+    pub(crate) fn care(&self, renewable: bool, replaceable: bool, jitter: f64) -> Option<(Instant, Care)> {
+        let span = self.span?;
+        let at = |share: f64| self.from.mono() + span.mul_f64(share - JITTER * jitter.clamp(0.0, 1.0));
+        match (renewable && !self.is_capped(), replaceable) {
+            (true, _) => Some((at(RENEW_AT), Care::Renew)),
+            (false, true) if renewable => Some((self.from.mono(), Care::Replace)),
+            (false, true) => Some((at(REPLACE_AT), Care::Replace)),
+            (false, false) => None,
+        }
+    }
+
+    fn passed(&self, now: Moment) -> Duration {
+        now.mono().saturating_duration_since(self.from.mono())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn after(life: &Life, renewable: bool, replaceable: bool, jitter: f64) -> (u64, Care) {
+        let (at, care) = life.care(renewable, replaceable, jitter).unwrap();
+        ((at - life.from.mono()).as_secs(), care)
+    }
+
+    #[test]
+    fn worked_numbers() {
+        let life = Life::new(Moment::now(), Some(HOUR));
+        assert_eq!(after(&life, true, true, 0.0), (2_400, Care::Renew));
+        assert_eq!(after(&life, true, false, 1.0), (2_040, Care::Renew));
+        assert_eq!(after(&life, false, true, 0.0), (2_160, Care::Replace));
+        assert_eq!(after(&life, false, true, 1.0), (1_800, Care::Replace));
+        assert_eq!(life.care(false, false, 0.0), None, "a token of somebody else's is used to its end");
+    }
+
+    #[test]
+    fn a_token_without_an_end_needs_nothing() {
+        let life = Life::new(Moment::now(), None);
+        assert_eq!(life.care(true, true, 0.0), None);
+        assert!(life.expiry().is_never() && !life.is_capped() && !life.is_stale(Moment::now()));
+    }
+
+    #[test]
+    fn a_renewal_that_meets_the_maximum_is_the_last() {
+        let begun = Life::new(Moment::now(), Some(HOUR));
+        let whole = begun.renewed(Moment::now(), Some(HOUR.mul_f64(0.9)));
+        assert!(!whole.is_capped());
+        assert_eq!(after(&whole, true, true, 0.0).1, Care::Renew);
+        let capped = begun.renewed(Moment::now(), Some(HOUR.mul_f64(0.89)));
+        assert!(capped.is_capped());
+        assert_eq!(after(&capped, true, true, 1.0), (0, Care::Replace));
+        assert_eq!(capped.care(true, false, 0.0), None);
+        assert_eq!(capped.first(), Some(HOUR));
+    }
+
+    #[test]
+    fn half_a_life_is_stale() {
+        let from = Moment::now();
+        let life = Life::new(from, Some(Duration::from_secs(2)));
+        assert!(!life.is_stale(from));
+        let zero = Life::new(from, Some(Duration::ZERO));
+        assert!(zero.is_stale(from));
+    }
+}

@@ -1,0 +1,72 @@
+//! Keeping the token alive, in the background of whichever provider is registered.
+
+use std::time::Duration;
+
+use claviger::{Hints, Moment};
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep_until};
+
+use super::{FIRST_PAUSE, Inner, LAST_PAUSE, State, VaultSession};
+
+/// How often a token file is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// With nothing to be done, it is looked again for something to do.
+const IDLE: Duration = Duration::from_secs(60);
+
+impl VaultSession {
+    /// Runs until it is dropped. Hints when another token is used than before.
+    pub(crate) async fn keep(&self, hints: Option<&Hints>) {
+        let mut changes = self.0.changes.subscribe();
+        let mut looked = Moment::now().mono();
+        loop {
+            let now = Moment::now();
+            let care = self.0.care_at();
+            let look = self.0.is_watched().then(|| looked + LOOK);
+            let next = [care, look].into_iter().flatten().min().unwrap_or(now.mono() + IDLE);
+            tokio::select! {
+                changed = changes.changed() => match (changed, hints) {
+                    (Err(_), _) => return,
+                    (Ok(()), Some(hints)) => hints.changed(),
+                    (Ok(()), None) => {}
+                },
+                () = sleep_until(Instant::from_std(next)) => {
+                    let now = Moment::now();
+                    if look.is_some_and(|look| look <= now.mono()) {
+                        looked = now.mono();
+                        if self.0.file_has_changed().await {
+                            // Whatever comes of it is noted in the session.
+                            let _ = self.work(|_, _| true).await;
+                        }
+                    }
+                    if care.is_some_and(|care| care <= now.mono()) {
+                        let _ = self.work(|state, now| due(state).is_some_and(|at| at <= now.mono())).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn care_at(&self) -> Option<std::time::Instant> {
+        due(&self.lock())
+    }
+
+    /// Whether another token lies in the file than the one that is used.
+    async fn file_has_changed(&self) -> bool {
+        let (Some(material), Some(token)) = (self.auth.foreign_token(), self.lock().token.clone()) else { return false };
+        material.read().await.is_ok_and(|secret| secret.expose_secret() != token.expose())
+    }
+}
+
+/// When the token is to be cared for; after failures, ever more rarely. A dead token is left to whoever needs one.
+fn due(state: &State) -> Option<std::time::Instant> {
+    let (at, _) = state.token.as_ref()?.care()?;
+    let Some(failed) = &state.failed else { return Some(at) };
+    let pause = if failed.error.is_transient() {
+        FIRST_PAUSE.saturating_mul(1 << failed.count.saturating_sub(1).min(10)).min(LAST_PAUSE)
+    } else {
+        LAST_PAUSE
+    };
+    Some(at.max(failed.at + pause))
+}

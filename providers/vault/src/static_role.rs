@@ -1,0 +1,147 @@
+//! One user whose password the database engine rotates.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
+use serde::Deserialize;
+use tokio::time::sleep;
+
+use crate::api::Call;
+use crate::path::Place;
+use crate::session::{Member, VaultSession};
+
+/// How long after a rotation is due it is looked at.
+const MARGIN: Duration = Duration::from_secs(1);
+/// A rotation that is due and has not come: 1 s, doubling to this. Vault rotates on a tick of 5 s, and not while the database is down.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Vault gives the database a new password a few milliseconds before it answers it.
+const ECHO: Duration = Duration::from_millis(50);
+
+/// A static role of the database engine: one user whose password is rotated.
+///
+/// The revision is the time of the last rotation; a lease has no death, and open sessions are [drained](Sessions::Drain) after a rotation. It is looked at one second
+/// after the next one is due, and then every 1, 2, 4, 8 and 10 s until it has come: while the database is down, Vault goes on answering the old password, which
+/// goes on serving. Whoever calls `rotate-role` by hand changes the password of a pool that serves: the first log-in that is refused leads to the new one.
+///
+/// Errors are those of [`VaultDynamic`](crate::VaultDynamic).
+pub struct VaultStatic {
+    session: VaultSession,
+    role: Place,
+    sessions: Sessions,
+    /// Looks in a row at a rotation that is due.
+    waited: AtomicU32,
+    member: Member,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    ttl: u64,
+    #[serde(default)]
+    last_vault_rotation: Option<String>,
+}
+
+impl VaultStatic {
+    /// The static role `role` of the database engine at `mount`, as `database`.
+    ///
+    /// # Errors
+    /// `Misconfigured`, naming `mount` or `role`.
+    pub fn new(session: &VaultSession, mount: impl Into<String>, role: impl Into<String>) -> Result<Self, ProviderError> {
+        let role = Place::new(mount, "role", role)?;
+        Ok(Self { session: session.clone(), role, sessions: Sessions::Drain, waited: AtomicU32::new(0), member: session.member() })
+    }
+
+    /// What becomes of open sessions after a rotation; [`Sessions::Drain`] by default.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Sessions) -> Self {
+        self.sessions = sessions;
+        self
+    }
+
+    async fn read(&self) -> Result<(Answer, Revision), ProviderError> {
+        let path = self.role.below("static-creds");
+        let place = self.session.place(&path);
+        let answer = self.session.ask::<Answer>(false, || Call::get(path.clone())).await;
+        let (envelope, _) = answer.map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
+        match envelope.data {
+            Some(answer) if !answer.username.is_empty() && !answer.password.is_empty() => {
+                let rotated = answer.last_vault_rotation.as_deref().unwrap_or("never");
+                let revision = Revision::new(format!("{} of {} at {rotated}", answer.username, self.role));
+                Ok((answer, revision))
+            }
+            _ => Err(ProviderError::new(
+                ProviderErrorKind::Malformed,
+                format!("{place}: what came has no user with a password; give a role whose credentials are passwords"),
+            )),
+        }
+    }
+
+    /// When to look again.
+    fn next_look(&self, ttl: u64) -> Duration {
+        if ttl > 0 {
+            self.waited.store(0, Ordering::Relaxed);
+            return Duration::from_secs(ttl).saturating_add(MARGIN);
+        }
+        let waited = self.waited.fetch_add(1, Ordering::Relaxed);
+        MARGIN.saturating_mul(1 << waited.min(10)).min(LONGEST_WAIT)
+    }
+}
+
+impl Provider for VaultStatic {
+    type Secret = Login;
+
+    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        self.member.join();
+        let (mut answer, mut revision) = self.read().await?;
+        if request.is_refused(&revision) {
+            sleep(ECHO).await;
+            (answer, revision) = self.read().await?;
+        }
+        let again = self.next_look(answer.ttl);
+        let lease = match request.held {
+            Some(held) if *held.revision() == revision => held,
+            _ => Lease::new(Login::new(answer.username, answer.password), revision).sessions(self.sessions),
+        };
+        Ok(lease.refresh_after(again))
+    }
+
+    async fn watch(&self, _hints: Hints) {
+        self.session.keep(None).await;
+    }
+
+    async fn close(&self) {
+        self.member.leave().await;
+    }
+}
+
+impl fmt::Debug for VaultStatic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("VaultStatic");
+        shown.field("session", &self.session).field("role", &self.role).field("sessions", &self.sessions).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::auth::Auth;
+
+    #[test]
+    fn it_is_looked_at_a_second_after_a_rotation_and_then_ever_more_rarely() {
+        let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
+        let role = VaultStatic::new(&session, "database", "orders").unwrap();
+        assert_eq!(role.next_look(3_600), Duration::from_secs(3_601));
+        let waits: Vec<_> = (0..6).map(|_| role.next_look(0).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+        assert_eq!(role.next_look(5), Duration::from_secs(6));
+        assert_eq!(role.next_look(0), Duration::from_secs(1));
+    }
+}
