@@ -34,7 +34,10 @@ struct Scene {
 impl Scene {
     fn of(arguments: &[OsString]) -> Self {
         let mut scene = Self { features: BTreeSet::new(), servers: BTreeSet::new() };
-        scene.servers.insert(Server::PostgreSql);
+        match value_of("--database", arguments) {
+            Some("mariadb") => scene.add("mariadb", Server::MariaDb),
+            _ => drop(scene.servers.insert(Server::PostgreSql)),
+        }
         match value_of("--with", arguments) {
             Some("rds-iam") => scene.add("rds-iam", Server::Pam),
             Some("secrets-manager") => scene.add("secrets-manager", Server::Moto),
@@ -52,10 +55,8 @@ impl Scene {
 /// The value behind `--name value` or `--name=value`.
 fn value_of<'a>(name: &str, arguments: &'a [OsString]) -> Option<&'a str> {
     let mut words = arguments.iter().map(|argument| argument.to_str().unwrap_or_default());
-    words.find(|word| word.starts_with(name)).and_then(|word| match word.strip_prefix(name) {
-        Some("") => words.next(),
-        rest => rest?.strip_prefix('='),
-    })
+    let rest = words.find_map(|word| word.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with('=')))?;
+    rest.strip_prefix('=').or_else(|| words.next())
 }
 
 #[cfg(test)]
@@ -76,9 +77,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_built_and_started() {
-        let tokens = Scene { features: BTreeSet::from(["rds-iam"]), servers: BTreeSet::from([Server::PostgreSql, Server::Pam]) };
-        for line in ["--with rds-iam", "--seconds 9 --with=rds-iam"] {
-            assert_eq!(scene(line), tokens, "{line}");
+        for line in ["--with rds-iam --database mariadb", "--seconds 9 --database=mariadb --with=rds-iam"] {
+            let expected =
+                Scene { features: BTreeSet::from(["mariadb", "rds-iam"]), servers: BTreeSet::from([Server::MariaDb, Server::Pam]) };
+            assert_eq!(scene(line), expected, "{line}");
         }
         assert_eq!(scene("--with secrets-manager").servers, BTreeSet::from([Server::PostgreSql, Server::Moto]));
     }

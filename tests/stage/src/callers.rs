@@ -75,7 +75,11 @@ impl Callers {
                             Err(error) if P::has_interrupted(&error) => {
                                 counters.interrupted.fetch_add(1, Ordering::AcqRel);
                             }
-                            Err(error) => counters.failed.lock().unwrap_or_else(PoisonError::into_inner).push(error.to_string()),
+                            Err(error) => {
+                                counters.failed.lock().unwrap_or_else(PoisonError::into_inner).push(error.to_string());
+                                // An error may come at once, again and again: nobody else would have a turn.
+                                tokio::task::yield_now().await;
+                            }
                         }
                         if !rest.is_zero() {
                             tokio::time::sleep(rest).await;

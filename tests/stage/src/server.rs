@@ -1,5 +1,6 @@
 //! The kinds of server that a stage can stand on.
 
+mod mariadb;
 mod postgres;
 
 use std::fmt;

@@ -1,0 +1,21 @@
+//! needs: mariadb
+//!
+//! The laws in which a database server has a part, on MariaDB.
+
+#[path = "laws/law_01.rs"]
+mod law_01;
+#[path = "laws/law_02.rs"]
+mod law_02;
+#[path = "laws/law_05.rs"]
+mod law_05;
+#[path = "laws/law_09.rs"]
+mod law_09;
+#[path = "laws/law_10.rs"]
+mod law_10;
+#[path = "laws/law_11.rs"]
+mod law_11;
+
+use claviger_servers::MariaDb;
+use sqlx::MySqlPool as Pool;
+
+type Stage = claviger_stage::StageOn<MariaDb>;

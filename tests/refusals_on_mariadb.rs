@@ -1,0 +1,178 @@
+//! needs: mariadb, pam
+//!
+//! What MariaDB answers to a log-in, and what becomes of it: each kind of refusal, a full server, and tokens, which go over verified TLS alone.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{ErrorKind, FaultKind, Login, MySqlPools, PoolFactory, Sessions, Trigger, fixed};
+use claviger_servers::MariaDb;
+use claviger_stage::{Callers, StageOn, eventually};
+use claviger_testkit::{Lab, ScriptedProvider};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
+
+type Stage = StageOn<MariaDb>;
+
+/// What the proof of this login answers.
+async fn proof(stage: &Stage, login: Login) -> Result<(), (FaultKind, Option<String>)> {
+    let proved = stage.pools(1).prove(&login).await;
+    proved.map_err(|fault| (fault.kind(), fault.code().map(str::to_owned)))
+}
+
+fn refused(code: &str) -> Result<(), (FaultKind, Option<String>)> {
+    Err((FaultKind::Refused, Some(code.to_owned())))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_is_one() {
+    let stage = Stage::new().await;
+    let app = || Login::new("app", "password-1");
+    assert_eq!(proof(&stage, app()).await, Ok(()));
+    // 1045: a wrong password, an unknown user.
+    assert_eq!(proof(&stage, Login::new("app", "wrong")).await, refused("28000"));
+    assert_eq!(proof(&stage, Login::new("nobody", "password-1")).await, refused("28000"));
+    // 1698: no way in by a password.
+    stage.sql("CREATE USER socket@'%' IDENTIFIED VIA unix_socket").await;
+    assert_eq!(proof(&stage, Login::new("socket", "password-1")).await, refused("28000"));
+    // 4151: locked.
+    stage.on_the_server(|server| server.lock_account("app").expect("it locks")).await;
+    assert_eq!(proof(&stage, app()).await, refused("HY000"));
+    stage.on_the_server(|server| server.unlock_account("app").expect("it unlocks")).await;
+    // 1820: the log-in succeeds, and then nothing is answered.
+    stage.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
+    assert_eq!(proof(&stage, app()).await, refused("HY000"));
+}
+
+/// Log-ins that the server did not let in, for whatever reason.
+async fn failed_log_ins(stage: &Stage) -> u64 {
+    let status = stage.sql("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'ABORTED_CONNECTS'").await;
+    status.parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_refusal_leads_to_no_fetch() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.connect_options();
+    stage.sql("GRANT ALL ON nowhere.* TO app@'%'").await;
+    for (database, code) in [("nowhere", "42000"), ("mysql", "42000")] {
+        // 1049: no such database; 1044: no right on it.
+        let pools = MySqlPools::new(options.clone().database(database), stage.pool_options(2));
+        let error = stage.supervisor.pool(database, &login, pools).await.expect_err("it cannot be used");
+        let fault = error.fault().expect("the database's answer");
+        assert_eq!((fault.kind(), fault.code()), (FaultKind::Misconfigured, Some(code)), "{fault}");
+    }
+    // 1226: no room for the user. The caller waits until there is.
+    let db = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect("proved");
+    // Sessions from before a limit do not count.
+    stage.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
+    let other = stage.plain_pool("password-1", stage.pool_options(1));
+    let held = other.acquire().await.expect("the one session that there may be");
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { sqlx::query("SELECT 1").execute(&db).await }
+    });
+    let before = failed_log_ins(&stage).await;
+    while failed_log_ins(&stage).await < before + 2 {
+        assert!(!waiting.is_finished(), "there is no room");
+    }
+    assert!(!waiting.is_finished(), "there is no room");
+    held.close().await.expect("it closes");
+    waiting.await.expect("no panic").expect("there is room now");
+    assert_eq!(stage.store.calls().len(), 1, "the start, and nothing else");
+    assert_eq!(db.generation(), 1);
+}
+
+/// The log-in goes on to succeed, and so do open sessions: each statement is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(4).max_lifetime(Duration::from_millis(50));
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    let callers = Callers::start(&db, 8);
+    callers.answer_more(200).await;
+    stage.store.rotate();
+    stage.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
+    eventually("it was refused", || stage.store.calls().len() >= 2).await;
+    stage.set_password("password-2").await;
+    eventually("the next one is served", || db.generation() == 2).await;
+    callers.answer_more(200).await;
+    assert_eq!(callers.stop().await.failed, Vec::<String>::new());
+    let fetches = stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count();
+    assert!((1..=3).contains(&fetches), "{fetches} fetches; the next password may have been refused before it was set");
+}
+
+/// After `DROP USER` its sessions answer all that they are asked about themselves: they go with their generation, not by a probe.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_a_dropped_user_are_retired_with_their_generation() {
+    let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
+    let stage = Stage::with(store).await;
+    let db = stage.pool(4).await;
+    let mut zombie = db.acquire().await.expect("a session");
+    let next = stage.store.rotate();
+    stage.sql("DROP USER app@'%'").await;
+    let user: String = sqlx::query_scalar("SELECT CURRENT_USER()").fetch_one(&mut *zombie).await.expect("it answers");
+    assert_eq!(user, "app@%", "the hazard: no probe finds it");
+    drop(zombie);
+    stage.on_the_server(move |server| server.create_role("app", &next).expect("the next one")).await;
+    stage.sql("GRANT ALL ON orders.* TO app@'%'").await;
+    stage.supervisor.rotate_now("login").await.expect("it rotates");
+    eventually("the zombies are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
+    let since: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(&db).await.expect("it serves");
+    assert_eq!((db.generation(), since > 0), (2, true));
+}
+
+/// A server that checks tokens, and a factory of pools with this kind of TLS.
+async fn token_server() -> Arc<MariaDb> {
+    tokio::task::spawn_blocking(|| {
+        let server = MariaDb::builder().tokens().start().expect("a server starts");
+        server.create_token_role("app").expect("a role is made");
+        server.create_database("orders", "app").expect("a database is made");
+        Arc::new(server)
+    })
+    .await
+    .expect("the server's thread ends")
+}
+
+fn pools(server: &MariaDb, mode: MySqlSslMode) -> MySqlPools {
+    let options = MySqlConnectOptions::new().host(server.host()).port(server.port()).database("orders").ssl_mode(mode);
+    let options = options.ssl_ca(server.ca_file().expect("it speaks TLS")).enable_cleartext_plugin(true);
+    MySqlPools::new(options, MySqlPoolOptions::new().max_connections(2))
+}
+
+/// In the shape of a token; nobody signed it.
+fn token() -> Login {
+    Login::new("app", "host:3306/?Action=connect&DBUser=app").token()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_goes_over_verified_tls_alone() {
+    let server = token_server().await;
+    let lab = Lab::new();
+    let login = lab.supervisor.provide("login", fixed(token())).await.expect("it is held");
+    for mode in [MySqlSslMode::Disabled, MySqlSslMode::Preferred, MySqlSslMode::Required] {
+        let error = lab.supervisor.pool("orders", &login, pools(&server, mode)).await.expect_err("it is not verified");
+        assert_eq!(error.kind(), ErrorKind::Pool);
+        assert!(error.to_string().contains("VerifyIdentity"), "{error}");
+    }
+    assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");
+    // Verified, it is sent, and the server says what it thinks of it.
+    let proved = pools(&server, MySqlSslMode::VerifyIdentity).prove(&token()).await;
+    assert_eq!(proved.map_err(|fault| fault.kind()), Err(FaultKind::Refused));
+    assert_eq!(server.token_checks().refused().expect("the checks"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_not_sent_in_clear_because_a_server_asks_for_it() {
+    let server = token_server().await;
+    // The server asks for the clear-text plugin, and the options had it switched on.
+    for mode in [MySqlSslMode::Preferred, MySqlSslMode::Required] {
+        let proved = pools(&server, mode).prove(&Login::new("app", "a password")).await;
+        let fault = proved.expect_err("it is not sent");
+        assert_eq!(fault.kind(), FaultKind::Misconfigured, "{fault}");
+    }
+    assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");
+}
