@@ -41,6 +41,10 @@ impl Database for MariaDb {
         };
         server.create_database("orders", "app")?;
         server.sql_in("orders", ORDERS)?;
+        #[cfg(feature = "rds-iam")]
+        if access == Access::Tokens {
+            server.sql("GRANT SELECT ON orders.* TO plain@'%'")?;
+        }
         Ok(server)
     }
 
