@@ -2,11 +2,13 @@
 
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+mod naive;
 mod scene;
 mod secret;
 mod store;
 mod users;
 
+pub use naive::{Connect, Habit, Naive};
 pub use scene::{SECRET, Scene, rotations, window};
 pub use secret::{Secret, login};
 pub use store::{SECRET_ACCESS_KEY, SESSION_TOKEN, aws, moto};

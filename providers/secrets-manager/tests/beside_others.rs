@@ -1,0 +1,67 @@
+//! needs: postgresql, moto
+//!
+//! The same rotations, met by this library and by what services do without it: asking before each connect, and a cache of five minutes.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger_rotator::Users;
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::{Habit, Naive, SECRET, Scene, aws, window};
+use claviger_servers::{Postgres, Proxy};
+use claviger_stage::{Callers, eventually};
+use tokio::time::{Instant, sleep_until};
+
+const ROTATIONS: usize = 5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_down_for_the_whole_window_or_longer() {
+    let scene = Scene::<Postgres>::new(Users::Single).await;
+    let supervisor = &scene.stage.supervisor;
+    let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
+    let login = supervisor.provide("login", provider).await.expect("a lease");
+    // Sessions that live no longer than the others' connects.
+    let options = scene.stage.pool_options(4).max_lifetime(Duration::from_millis(20));
+    let db = supervisor.pool("orders", &login, scene.stage.pools_with(options)).await.expect("proved");
+    let ours = Callers::start_at(&db, 4, "SELECT 1", Duration::from_millis(20));
+    ours.answer_more(20).await;
+
+    let their_proxies: Vec<_> = (0..2).map(|_| Proxy::start(&scene.moto.endpoint()).expect("a proxy starts")).collect();
+    let habits = [Habit::EachTime, Habit::Cached(Duration::from_secs(300))];
+    let theirs = [0, 1].map(|which| Naive::start(&scene.stage, &aws(&their_proxies[which].endpoint()), habits[which]));
+    eventually("they connect", || theirs.iter().all(|one| one.connected() > 1)).await;
+    let mut windows = Vec::new();
+    for _ in 0..ROTATIONS {
+        let answered = ours.answered();
+        let pending = scene.open_window().await;
+        let opened = Instant::now();
+        sleep_until(opened + window()).await;
+        windows.push((opened, Instant::now()));
+        assert!(ours.answered() > answered, "we are answered in the window");
+        scene.close_window(&pending).await;
+        ours.answer_more(50).await;
+    }
+    let end = Instant::now();
+    let [each_time, cached] = theirs;
+    let (each_time, cached) = (each_time.stop().await, cached.stop().await);
+    let tally = ours.stop().await;
+
+    // Ours: no failure, and two calls for each rotation.
+    assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
+    assert_eq!(scene.values_asked_for(), 1 + 2 * ROTATIONS);
+    // Asking before each connect: down for each window, and a call for each connect.
+    let (asked, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
+    assert!(asked >= connects && connects > 3 * ROTATIONS, "{asked} calls for {connects} connects");
+    for (opened, closed) in &windows {
+        let mut within = each_time.iter().filter(|connect| connect.began > *opened && connect.ended < *closed).peekable();
+        assert!(within.peek().is_some() && within.all(|connect| !connect.worked), "down for the whole window");
+    }
+    // A cache: down from the first window on, for as long as it lasts.
+    assert_eq!(their_proxies[1].requests("GetSecretValue"), 1);
+    let since = windows.first().map(|(opened, _)| *opened).expect("a window");
+    assert!(cached.iter().any(|connect| connect.ended < since && connect.worked), "it worked before");
+    let after: Vec<_> = cached.iter().filter(|connect| connect.began > since).collect();
+    assert!(after.len() > 3 * ROTATIONS && after.iter().all(|connect| !connect.worked), "down for {:?} and more", end - since);
+    scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+}

@@ -1,0 +1,186 @@
+//! needs: postgresql, moto
+//!
+//! What the store is asked, and what callers notice, while it is well, throttles, breaks off, hangs or is down.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{Builder, Event, Events, Handle, ProviderErrorKind, Supervisor};
+use claviger_rotator::Users;
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::{SECRET, Scene};
+use claviger_servers::{Fault, Postgres};
+use claviger_stage::{Callers, eventually_within};
+use claviger_testkit::Lab;
+use sqlx::{ConnectOptions, PgPool};
+use tokio::sync::Barrier;
+use tokio::time::{Instant, sleep};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Service {
+    scene: Scene<Postgres>,
+    db: Handle<PgPool>,
+    events: Events,
+}
+
+/// A pool on the secret.
+async fn service(builder: Builder) -> Service {
+    let mut scene = Scene::<Postgres>::new(Users::Single).await;
+    scene.stage.supervisor = Lab::with(builder).expect("it can be right").supervisor;
+    let events = scene.stage.supervisor.events();
+    let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
+    let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
+    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(10)).await.expect("proved");
+    Service { scene, db, events }
+}
+
+impl Service {
+    fn callers(&self) -> Callers {
+        Callers::start_at(&self.db, 16, "SELECT 1", Duration::from_millis(10))
+    }
+
+    /// The errors of fetches, up to the shutdown that this is.
+    async fn failed_fetches(&mut self) -> Vec<ProviderErrorKind> {
+        self.scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+        let mut kinds = Vec::new();
+        while let Some(event) = self.events.next().await {
+            if let Event::FetchFailed { error, .. } = event {
+                kinds.push(error.kind());
+            }
+        }
+        kinds
+    }
+}
+
+fn polled() -> Builder {
+    Supervisor::builder().poll(SECOND)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_steady_state_costs_one_call_a_look() {
+    let mut service = service(polled()).await;
+    let (values, looks) =
+        (|scene: &Scene<Postgres>| scene.values_asked_for(), |scene: &Scene<Postgres>| scene.proxy.requests("DescribeSecret"));
+    eventually_within(10 * SECOND, "it is looked at", || looks(&service.scene) >= 4).await;
+    assert_eq!(values(&service.scene), 1, "the value is asked for once");
+    // Not granted any more: the value is asked for at each look, and the description not again.
+    service.scene.proxy.fault_on("DescribeSecret", Fault::reply(400, r#"{"__type":"AccessDeniedException"}"#));
+    let before = looks(&service.scene);
+    eventually_within(10 * SECOND, "it is looked at", || values(&service.scene) >= 4).await;
+    assert_eq!(looks(&service.scene), before + 1);
+    assert_eq!(service.db.generation(), 1);
+    assert_eq!(service.failed_fetches().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_refusals_in_the_window_is_two_calls() {
+    let service = service(Supervisor::builder()).await;
+    service.scene.open_window().await;
+    service.scene.cut_sessions().await;
+    let barrier = Arc::new(Barrier::new(1_000));
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let (db, barrier) = (service.db.clone(), Arc::clone(&barrier));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                sqlx::query("SELECT 1").execute(&db).await
+            })
+        })
+        .collect();
+    let mut served = 0;
+    for caller in callers {
+        match caller.await.expect("no panic") {
+            Ok(_) => served += 1,
+            Err(error) => assert!(matches!(error, sqlx::Error::Io(_)), "neither served nor interrupted: {error}"),
+        }
+    }
+    assert!(served >= 980, "{served} of 1,000");
+    assert_eq!(service.scene.values_asked_for(), 1 + 2);
+    let refused = service.scene.stage.refused_log_ins();
+    assert!((1..=13).contains(&refused), "{refused} bad log-ins");
+    service.scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
+    let mut service = service(polled()).await;
+    let callers = service.callers();
+    callers.answer_more(100).await;
+    service.scene.proxy.fault(Fault::Refuse);
+    let (began, before) = (Instant::now(), service.scene.proxy.connections());
+    while began.elapsed() < 30 * SECOND {
+        callers.answer_more(100).await;
+    }
+    let tried = service.scene.proxy.connections() - before;
+    service.scene.proxy.heal();
+    let looks = service.scene.proxy.requests("DescribeSecret");
+    eventually_within(20 * SECOND, "it is looked at again", || service.scene.proxy.requests("DescribeSecret") >= looks + 2).await;
+    let tally = callers.stop().await;
+    assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
+    assert_eq!(service.db.generation(), 1);
+    // One look, three on the bucket, one every ten seconds; each with the SDK's three attempts.
+    assert!((3..=3 * (1 + 3 + 3)).contains(&tried), "{tried} connections in 30 s");
+    let failed = service.failed_fetches().await;
+    assert!(!failed.is_empty() && failed.iter().all(|kind| *kind == ProviderErrorKind::Unavailable), "the hazard: {failed:?}");
+}
+
+/// The window opens, all sessions are cut, and the store fails for a while: callers wait, and the store is not asked more often for it.
+async fn trouble_in_the_window(fault: Fault, lasts: Duration) -> (usize, Vec<ProviderErrorKind>) {
+    let mut service = service(Supervisor::builder()).await;
+    let callers = service.callers();
+    callers.answer_more(100).await;
+    let before = service.scene.values_asked_for();
+    service.scene.proxy.fault_on("GetSecretValue", fault);
+    let pending = service.scene.open_window().await;
+    service.scene.cut_sessions().await;
+    sleep(lasts).await;
+    service.scene.proxy.heal();
+    callers.answer_more(100).await;
+    let asked = service.scene.values_asked_for() - before;
+    service.scene.close_window(&pending).await;
+    let tally = callers.stop().await;
+    assert_eq!(tally.failed.len(), 0, "{:?}", tally.failed.first());
+    assert_eq!(service.db.generation(), 2, "the hazard: it was rotated");
+    (asked, service.failed_fetches().await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn throttling_is_left_to_the_sdks_own_retries() {
+    let (asked, failed) = trouble_in_the_window(Fault::reply(400, r#"{"__type":"ThrottlingException"}"#), Duration::from_millis(800)).await;
+    // Three attempts for each fetch that failed, and at most three for each of the two stages of the one that did not.
+    assert!((3..=3 * (failed.len() + 2)).contains(&asked), "{asked} calls, {failed:?}");
+    assert!(failed.len() <= 2 && failed.iter().all(|kind| *kind == ProviderErrorKind::Throttled), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_break_off() {
+    let (asked, failed) = trouble_in_the_window(Fault::Cut, Duration::from_millis(500)).await;
+    assert!((3..=3 * (failed.len() + 2)).contains(&asked), "{asked} calls, {failed:?}");
+    assert!(failed.len() <= 2, "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
+    let service = service(Supervisor::builder()).await;
+    let callers = service.callers();
+    callers.answer_more(100).await;
+    // The password is changed and open sessions go on; the store hangs.
+    service.scene.proxy.fault(Fault::Stall);
+    let pending = service.scene.open_window().await;
+    let refused = service.scene.stage.connect_options().username("app").password("password-1").connect().await.expect_err("it is changed");
+    assert!(service.db.refused(1, &refused), "somebody met the refusal, and says so");
+    let began = Instant::now();
+    while began.elapsed() < 7 * SECOND {
+        callers.answer_more(50).await;
+    }
+    assert!(service.scene.values_asked_for() >= 3, "the hazard: an attempt was given up and made again");
+    service.scene.proxy.heal();
+    eventually_within(20 * SECOND, "another version is served", || service.db.generation() == 2).await;
+    service.scene.close_window(&pending).await;
+    let tally = callers.stop().await;
+    assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
+    service.scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+}
