@@ -77,9 +77,11 @@ fn reason(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(one) = cause {
         let said = one.to_string();
-        if !reason.contains(&said) {
+        // What a `credential_process` wrote may be what it should have written elsewhere.
+        let said = said.split_once("Stderr: ").map_or(&*said, |(said, _)| said);
+        if !reason.contains(said) {
             reason.push_str(": ");
-            reason.push_str(&said);
+            reason.push_str(said);
         }
         cause = one.source();
     }
@@ -107,6 +109,13 @@ mod tests {
             assert!(told.to_string().contains("; ") || kind == Kind::Throttled, "{told} says what to do");
         }
         assert!(explained(&CredentialsError::invalid_configuration("profile loops")).to_string().contains("profile loops"));
+    }
+
+    #[test]
+    fn what_a_process_wrote_is_left_out() {
+        let error = "Error retrieving credentials: external process exited with code exit status: 1. Stderr: kestrel";
+        let told = explained(&CredentialsError::provider_error(error)).to_string();
+        assert!(told.contains("exit status: 1") && !told.contains("kestrel"), "{told}");
     }
 
     #[test]
