@@ -41,6 +41,7 @@ impl Scene {
         match value_of("--with", arguments) {
             Some("rds-iam") => scene.add("rds-iam", Server::Pam),
             Some("secrets-manager") => scene.add("secrets-manager", Server::Moto),
+            Some("vault") => scene.add("vault", Server::OpenBao),
             _ => {}
         }
         scene
@@ -83,5 +84,6 @@ mod tests {
             assert_eq!(scene(line), expected, "{line}");
         }
         assert_eq!(scene("--with secrets-manager").servers, BTreeSet::from([Server::PostgreSql, Server::Moto]));
+        assert_eq!(scene("--with vault").servers, BTreeSet::from([Server::PostgreSql, Server::OpenBao]));
     }
 }

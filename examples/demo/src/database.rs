@@ -33,6 +33,16 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     /// The password of a role from now on; open sessions go on.
     fn change_password(&self, role: &str, password: &str) -> Result<(), Problem>;
 
+    /// Which one it is to a database engine of Vault's.
+    #[cfg(feature = "vault")]
+    const KIND: claviger_vault_stage::Kind;
+    /// The user by which a database engine of Vault's makes others.
+    #[cfg(feature = "vault")]
+    fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem>;
+    /// How many users there are that Vault made.
+    #[cfg(feature = "vault")]
+    fn made_users(&self) -> Result<usize, Problem>;
+
     /// What a plain pool does when it opens a connection.
     #[cfg(feature = "rds-iam")]
     fn log_in(&self, login: &Login) -> impl Future<Output = Result<(), sqlx::Error>> + Send;

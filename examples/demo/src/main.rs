@@ -66,5 +66,7 @@ async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<boo
         Issuer::RdsIam => script::rds_iam::run::<D>(screen, options).await,
         #[cfg(feature = "secrets-manager")]
         Issuer::SecretsManager => script::secrets_manager::run::<D>(screen, options).await,
+        #[cfg(feature = "vault")]
+        Issuer::Vault => script::vault::run::<D>(screen, options).await,
     }
 }

@@ -13,6 +13,7 @@ usage: demo [--seconds N] [--database NAME] [--with ISSUER] [--window SECONDS]
                       file             a file that is rewritten (default)
                       rds-iam          tokens as RDS takes them, which live 6 seconds
                       secrets-manager  AWS's four rotation steps, by moto
+                      vault            users that live 10 s, at most 30, by OpenBao
   --window SECONDS  with secrets-manager: from setSecret to finishSecret, 0.1 to 60
                     (default 10)
 ";
@@ -43,6 +44,8 @@ pub(crate) enum Issuer {
     RdsIam,
     #[cfg(feature = "secrets-manager")]
     SecretsManager,
+    #[cfg(feature = "vault")]
+    Vault,
 }
 
 impl Options {
@@ -94,12 +97,16 @@ fn issuer_of(word: &str) -> Result<Issuer, String> {
         "secrets-manager" => Ok(Issuer::SecretsManager),
         #[cfg(not(feature = "secrets-manager"))]
         "secrets-manager" => Err(not_built("secrets-manager")),
-        _ => Err("there are file, rds-iam and secrets-manager".to_owned()),
+        #[cfg(feature = "vault")]
+        "vault" => Ok(Issuer::Vault),
+        #[cfg(not(feature = "vault"))]
+        "vault" => Err(not_built("vault")),
+        _ => Err("there are file, rds-iam, secrets-manager and vault".to_owned()),
     }
 }
 
 /// `cargo xtask demo` builds what its arguments need; who builds by hand has to name it.
-#[cfg(not(all(feature = "mariadb", feature = "rds-iam", feature = "secrets-manager")))]
+#[cfg(not(all(feature = "mariadb", feature = "rds-iam", feature = "secrets-manager", feature = "vault")))]
 fn not_built(feature: &str) -> String {
     format!("this demo was built without it; build it with --features {feature}, or run it by cargo xtask demo")
 }

@@ -7,6 +7,8 @@ pub(crate) mod file;
 pub(crate) mod rds_iam;
 #[cfg(feature = "secrets-manager")]
 pub(crate) mod secrets_manager;
+#[cfg(feature = "vault")]
+pub(crate) mod vault;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -29,7 +29,7 @@ pub enum Kind {
 pub enum Revocation {
     /// As the engine does of itself: the role is dropped, and open sessions stay.
     Default,
-    /// Open sessions are ended first.
+    /// Open sessions are ended first. On PostgreSQL alone; elsewhere it is the default.
     Terminating,
 }
 
@@ -116,7 +116,7 @@ impl Admin {
             r#"DROP ROLE IF EXISTS "{{name}}""#,
         ]);
         let mut role = json!({ "db_name": "orders", "creation_statements": creation, "default_ttl": ttl, "max_ttl": max_ttl });
-        if revocation == Revocation::Terminating {
+        if revocation == Revocation::Terminating && kind == Kind::PostgreSql {
             role["revocation_statements"] = terminating;
         }
         self.write(&format!("{MOUNT}/roles/{name}"), &role).map(drop)

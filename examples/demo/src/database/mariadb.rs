@@ -73,6 +73,21 @@ impl Database for MariaDb {
         Ok(self.set_password(role, password)?)
     }
 
+    #[cfg(feature = "vault")]
+    const KIND: claviger_vault_stage::Kind = claviger_vault_stage::Kind::MariaDb;
+
+    #[cfg(feature = "vault")]
+    fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem> {
+        self.create_role(user, password)?;
+        self.sql(&format!("GRANT ALL ON *.* TO {user}@'%' WITH GRANT OPTION"))?;
+        Ok(())
+    }
+
+    #[cfg(feature = "vault")]
+    fn made_users(&self) -> Result<usize, Problem> {
+        Ok(self.sql("SELECT count(*) FROM mysql.user WHERE User LIKE 'v-%'")?.trim().parse()?)
+    }
+
     #[cfg(feature = "rds-iam")]
     async fn log_in(&self, login: &Login) -> Result<(), sqlx::Error> {
         let options = connect_options(self).username(login.user()).password(login.expose_password()).enable_cleartext_plugin(true);

@@ -67,6 +67,20 @@ impl Database for Postgres {
         Ok(self.set_password(role, password)?)
     }
 
+    #[cfg(feature = "vault")]
+    const KIND: claviger_vault_stage::Kind = claviger_vault_stage::Kind::PostgreSql;
+
+    #[cfg(feature = "vault")]
+    fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem> {
+        self.sql(&format!("CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{password}'"))?;
+        Ok(())
+    }
+
+    #[cfg(feature = "vault")]
+    fn made_users(&self) -> Result<usize, Problem> {
+        Ok(self.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'")?.trim().parse()?)
+    }
+
     #[cfg(feature = "rds-iam")]
     async fn log_in(&self, login: &Login) -> Result<(), sqlx::Error> {
         let options = connect_options(self).username(login.user()).password(login.expose_password());
