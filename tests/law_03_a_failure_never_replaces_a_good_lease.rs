@@ -16,7 +16,8 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     let stage = Stage::with(ScriptedProvider::new().refresh_after(Duration::from_secs(1))).await;
     let login = stage.login().await;
     // New log-ins are needed all the time.
-    let pools = claviger::PgPools::new(stage.connect_options(), stage.pool_options(4).max_lifetime(Duration::from_millis(50)));
+    let pools =
+        claviger::PgPools::new(stage.connect_options(), claviger_stage::short_lived(stage.pool_options(4), Duration::from_millis(50)));
     let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is proved");
     let log_ins = stage.accepted_log_ins();
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));

@@ -7,9 +7,8 @@
 use std::time::Duration;
 
 use claviger::{ErrorKind, FaultKind, PgPools, Sessions, Trigger};
-use claviger_stage::{Stage, eventually, eventually_within};
+use claviger_stage::{Stage, eventually, eventually_within, short_lived};
 use claviger_testkit::ScriptedProvider;
-use sqlx::postgres::PgPoolOptions;
 
 fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(|error| error.code()).map(Into::into)
@@ -19,8 +18,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
 async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_refusals() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let options =
-        PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_millis(700)).max_lifetime(Duration::from_millis(1));
+    let options = short_lived(stage.pool_options(4).acquire_timeout(Duration::from_millis(700)), Duration::from_millis(1));
     let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
     let mut failures = 0;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use claviger::{ErrorKind, FaultKind, Login, MySqlPools, PoolFactory, Sessions, Trigger, fixed};
 use claviger_servers::MariaDb;
-use claviger_stage::{Callers, StageOn, eventually};
+use claviger_stage::{Callers, StageOn, eventually, short_lived};
 use claviger_testkit::{Lab, ScriptedProvider};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 
@@ -90,7 +90,7 @@ async fn what_is_no_refusal_leads_to_no_fetch() {
 async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let options = stage.pool_options(4).max_lifetime(Duration::from_millis(50));
+    let options = short_lived(stage.pool_options(4), Duration::from_millis(50));
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
     let callers = Callers::start(&db, 8);
     callers.answer_more(200).await;

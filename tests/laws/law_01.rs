@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use claviger::{Event, Handle, Sessions};
-use claviger_stage::{Callers, eventually};
+use claviger_stage::{Callers, eventually, short_lived};
 use claviger_testkit::ScriptedProvider;
 
 use super::{Pool, Stage};
@@ -53,7 +53,7 @@ async fn law_01_refitting_in_place_loses_no_query() {
     let stage = Stage::with(ScriptedProvider::new().sessions(Sessions::Keep)).await;
     let login = stage.login().await;
     // Sessions are short-lived, so that log-ins happen all the time.
-    let options = stage.pool_options(4).max_lifetime(Duration::from_millis(20));
+    let options = short_lived(stage.pool_options(4), Duration::from_millis(20));
     let pools = stage.pools_with(options);
     let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is proved");
     let before = stage.accepted_log_ins();

@@ -8,7 +8,9 @@ use std::future::Future;
 
 use claviger::{Handle, Login, PoolFactory};
 
-use crate::Problem;
+use sqlx::pool::PoolOptions;
+
+use crate::{Problem, SESSION_LIFE};
 
 /// A server with the role `app` and its database `orders`, in which there are a thousand orders.
 pub(crate) trait Database: Send + Sync + Sized + 'static {
@@ -86,6 +88,15 @@ pub(crate) enum Access {
     /// By tokens as RDS takes them, over TLS; and a role `plain` likewise.
     #[cfg(feature = "rds-iam")]
     Tokens,
+}
+
+/// Sessions are closed when they return older than [`SESSION_LIFE`].
+///
+/// Not by `max_lifetime`: sqlx 0.8.6 looks after its idle sessions as often as that says, and when it comes upon its count of them while that is below zero, it
+/// spins for ever. With a lifetime of minutes that is not seen.
+fn short_lived<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
+    let options = options.max_lifetime(None).idle_timeout(None);
+    options.after_release(|_, session| Box::pin(async move { Ok(session.age < SESSION_LIFE) }))
 }
 
 /// A pool that the service queries through a handle.

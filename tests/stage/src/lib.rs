@@ -5,6 +5,7 @@
 mod callers;
 mod capture;
 mod figures;
+mod lives;
 mod peak;
 mod server;
 mod wait;
@@ -20,6 +21,7 @@ use sqlx::pool::PoolOptions;
 pub use callers::{Callers, Tally};
 pub use capture::Capture;
 pub use figures::{Figures, median, ms, quantile};
+pub use lives::short_lived;
 pub use peak::Peak;
 pub use server::{OptionsOf, PoolOf, Queried, Server};
 pub use wait::{eventually, eventually_within};

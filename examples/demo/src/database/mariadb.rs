@@ -11,8 +11,8 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 
 #[cfg(feature = "rds-iam")]
 use super::TokenChecks;
-use super::{Access, Database, Orders};
-use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem, SESSION_LIFE};
+use super::{Access, Database, Orders, short_lived};
+use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem};
 
 const ORDERS: &str = "CREATE TABLE orders AS SELECT seq AS id FROM seq_1_to_1000";
 
@@ -58,7 +58,7 @@ impl Database for MariaDb {
     }
 
     fn pools(&self) -> MySqlPools {
-        let pool = MySqlPoolOptions::new().max_connections(CONNECTIONS).max_lifetime(SESSION_LIFE).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = short_lived(MySqlPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT));
         MySqlPools::new(connect_options(self), pool)
     }
 

@@ -11,8 +11,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[cfg(feature = "rds-iam")]
 use super::TokenChecks;
-use super::{Access, Database, Orders};
-use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem, SESSION_LIFE};
+use super::{Access, Database, Orders, short_lived};
+use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem};
 
 const ORDERS: &str = "CREATE TABLE orders AS SELECT n AS id FROM generate_series(1, 1000) n; GRANT ALL ON orders TO PUBLIC";
 
@@ -54,7 +54,7 @@ impl Database for Postgres {
     }
 
     fn pools(&self) -> PgPools {
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).max_lifetime(SESSION_LIFE).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = short_lived(PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT));
         PgPools::new(connect_options(self), pool)
     }
 
