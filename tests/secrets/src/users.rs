@@ -1,12 +1,9 @@
 //! What a rotation does in the database, as its superuser.
 
-use claviger_servers::Postgres;
+use claviger_servers::{MariaDb, Postgres};
 
 /// A server whose users a rotation may change.
 pub trait Users {
-    /// A statement that takes 10 ms: callers who run it leave some of the machine to the others.
-    const PAUSE: &'static str;
-
     /// Makes `app_clone`, who may do what `app` may and whose password nobody knows.
     fn clone_app(&self);
     /// Ends the sessions of both; answers how many.
@@ -16,11 +13,24 @@ pub trait Users {
 }
 
 impl Users for Postgres {
-    const PAUSE: &'static str = "SELECT pg_sleep(0.01)";
-
     fn clone_app(&self) {
         self.create_role("app_clone", "nobody knows this one").expect("a role is made");
         self.sql("GRANT app TO app_clone").expect("it may do the same");
+    }
+
+    fn cut_both(&self) -> usize {
+        ["app", "app_clone"].into_iter().map(|user| self.terminate_sessions(user).expect("sessions are terminated")).sum()
+    }
+
+    fn give_password(&self, user: &str, password: &str) {
+        self.set_password(user, password).expect("the password is set");
+    }
+}
+
+impl Users for MariaDb {
+    fn clone_app(&self) {
+        self.create_role("app_clone", "nobody knows this one").expect("a user is made");
+        self.sql("GRANT ALL ON orders.* TO app_clone").expect("it may do the same");
     }
 
     fn cut_both(&self) -> usize {

@@ -51,7 +51,7 @@ impl Store {
     /// `Misconfigured`, naming the setting that cannot be right.
     pub(crate) fn new(aws: &SdkConfig, secret: SecretId) -> Result<Self, ProviderError> {
         let region = secret.region(aws.region().map(AsRef::as_ref))?;
-        let client = client::make(aws, &region)?;
+        let client = tracing::subscriber::with_default(NoSubscriber::default(), || client::make(aws, &region))?;
         Ok(Self { client, secret, region })
     }
 

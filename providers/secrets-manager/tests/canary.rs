@@ -1,0 +1,99 @@
+//! needs: postgresql, moto
+//!
+//! No password, secret access key, session token or Authorization value is in any output at TRACE, that of the crates below included. A planted canary shows that the
+//! search finds what is there, and the SDK without us what it would say.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use aws_sdk_secretsmanager::Client;
+use claviger::{Event, FetchRequest, Provider};
+use claviger_rotator::Users;
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::{SECRET, SECRET_ACCESS_KEY, SESSION_TOKEN, Scene};
+use claviger_servers::{Fault, Postgres};
+use claviger_stage::{Callers, Capture};
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
+
+/// `password-1`, `password-2` …; an Authorization header has its signature in it.
+const SECRETS: [&str; 4] = ["password-", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature="];
+
+fn shown_in(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| SECRETS.iter().any(|secret| line.contains(secret))).collect()
+}
+
+fn assert_clean(what: &str, value: &impl Debug) {
+    let text = format!("{value:?} {value:#?}");
+    assert!(shown_in(&text).is_empty(), "{what} shows a secret: {:?}", shown_in(&text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
+    let capture = Capture::everything();
+    // Whoever administers the secret is no part of the service: its own SDK client is not heard.
+    let scene = Scene::<Postgres>::new(Users::Single).with_subscriber(NoSubscriber::default()).await;
+    let supervisor = &scene.stage.supervisor;
+    let mut events = supervisor.events();
+    let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
+    assert_clean("the provider", &provider);
+    let login = supervisor.provide("login", provider).await.expect("a lease");
+    let db = supervisor.pool("orders", &login, scene.stage.pools(4)).await.expect("proved");
+    let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(10));
+    callers.answer_more(50).await;
+
+    // A window that is rolled back, one that is closed, a store that fails, a look on demand.
+    let pending = scene.open_window().with_subscriber(NoSubscriber::default()).await;
+    scene.cut_sessions().await;
+    callers.answer_more(50).await;
+    scene.rotator.roll_back(&pending).with_subscriber(NoSubscriber::default()).await.expect("it is rolled back");
+    scene.cut_sessions().await;
+    callers.answer_more(50).await;
+    let pending = scene.open_window().with_subscriber(NoSubscriber::default()).await;
+    scene.cut_sessions().await;
+    callers.answer_more(50).await;
+    scene.close_window(&pending).with_subscriber(NoSubscriber::default()).await;
+    for fault in [Fault::reply(400, r#"{"__type":"InvalidSignatureException","message":"password-9"}"#), Fault::Cut] {
+        scene.proxy.fault(fault);
+        let error = supervisor.rotate_now("login").await.expect_err("the store fails");
+        assert_clean("an error", &error);
+    }
+    scene.proxy.heal();
+    for value in ["password-8", r#"{"username":"app","password":["password-8"]}"#] {
+        let body = serde_json::json!({ "VersionId": "v", "SecretString": value }).to_string();
+        scene.proxy.fault_on("GetSecretValue", Fault::reply(200, body));
+        let other = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
+        assert_clean("an error", &other.fetch(FetchRequest::first()).await.map(drop).expect_err("it cannot be read"));
+    }
+    scene.proxy.heal();
+    assert_clean("the status", &supervisor.status());
+    let tally = callers.stop().await;
+    assert_clean("a caller's error", &tally);
+    supervisor.shutdown(Duration::from_secs(5)).await;
+    let (mut refused, mut failed) = (0, 0);
+    while let Some(event) = events.next().await {
+        assert_clean("an event", &event);
+        refused += usize::from(matches!(event, Event::Refused { .. }));
+        failed += usize::from(matches!(event, Event::FetchFailed { .. }));
+    }
+    assert!(refused == 3 && failed >= 2, "the hazards: {refused} refusals, {failed} failed fetches");
+
+    let said = capture.text();
+    for line in ["credential.rotation", "AWSCURRENT is refused; another version is tried", "pool.prove"] {
+        assert!(said.contains(line), "nothing was captured of {line}");
+    }
+    assert!(shown_in(&said).is_empty(), "{:#?}", shown_in(&said));
+
+    // What the connections' own tasks say is how much they move.
+    let of_the_sdk = |text: &str| text.lines().filter(|line| line.contains(" aws_") && !line.contains("minimum_throughput")).count();
+    assert_eq!(of_the_sdk(&said), 0, "the SDK is not heard: {:?}", said.lines().find(|line| of_the_sdk(line) > 0));
+
+    // The search finds what is there; and what the SDK says is captured where it is heard.
+    tracing::trace!(canary = "password-1", "planted");
+    assert_eq!(shown_in(&capture.text()).len(), 1);
+    let heard = Client::new(&scene.aws());
+    heard.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("it answers");
+    assert!(of_the_sdk(&capture.text()) > 10, "the hazard: the SDK talks");
+}
