@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Closed only while an old generation has sessions, or while a revision that was refused lately is on probation.
+/// How long a refused generation's successor lets one log-in go ahead of the others. A log-in takes some 10 ms; one that hangs holds nobody up for long.
+const LEAD: Duration = Duration::from_millis(100);
+
+/// Closed only while an old generation has sessions, while a revision that was refused lately is on probation, or for the first log-in after a refusal.
 pub(crate) struct Gate<P> {
     engaged: AtomicBool,
     max: u32,
@@ -23,6 +26,8 @@ struct Inner<P> {
     /// Callers that may be opening a session at this moment.
     opening: u32,
     probation: Option<(u32, Instant)>,
+    /// Until when one log-in at a time is let through: all waiting callers' at once would make the first answer wait for the last.
+    lead: Option<Instant>,
 }
 
 /// Leave to open a session; given back on drop.
@@ -30,7 +35,11 @@ pub(crate) struct Pass<'g, P>(&'g Gate<P>);
 
 impl<P> Drop for Pass<'_, P> {
     fn drop(&mut self) {
-        self.0.lock().opening -= 1;
+        let mut inner = self.0.lock();
+        inner.opening -= 1;
+        if inner.lead.take().is_some() {
+            self.0.refresh(&inner);
+        }
     }
 }
 
@@ -42,7 +51,7 @@ impl<P> Gate<P> {
             overlap,
             sessions,
             door: Semaphore::new(1),
-            inner: Mutex::new(Inner { old: Vec::new(), opening: 0, probation: None }),
+            inner: Mutex::new(Inner { old: Vec::new(), opening: 0, probation: None, lead: None }),
         }
     }
 
@@ -64,6 +73,13 @@ impl<P> Gate<P> {
             self.refresh(&inner);
         }
         if inner.probation.is_some_and(|(width, _)| inner.opening >= width) {
+            return None;
+        }
+        if inner.lead.is_some_and(|until| now >= until) {
+            inner.lead = None;
+            self.refresh(&inner);
+        }
+        if inner.lead.is_some() && inner.opening > 0 {
             return None;
         }
         let ceiling = self.max + if self.overlap > 1 { self.overlap - 1 } else { self.overlap };
@@ -110,8 +126,15 @@ impl<P> Gate<P> {
         self.refresh(&inner);
     }
 
+    /// The successor of a refused generation is about to be published: its first log-in goes ahead.
+    pub(crate) fn lead(&self, now: Instant) {
+        let mut inner = self.lock();
+        inner.lead = Some(now + LEAD);
+        self.refresh(&inner);
+    }
+
     fn refresh(&self, inner: &Inner<P>) {
-        self.engaged.store(!inner.old.is_empty() || inner.probation.is_some(), Ordering::Release);
+        self.engaged.store(!inner.old.is_empty() || inner.probation.is_some() || inner.lead.is_some(), Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<P>> {
@@ -123,7 +146,6 @@ impl<P> Gate<P> {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
-    use std::time::Duration;
 
     type Count = Arc<AtomicU32>;
 
@@ -166,6 +188,24 @@ mod tests {
         assert!(one.is_some());
         assert!(gate.enter(&pool, now).is_none());
         assert!(gate.enter(&pool, now + Duration::from_secs(30)).is_some());
+        assert!(gate.is_open());
+    }
+
+    #[test]
+    fn the_first_log_in_after_a_refusal_goes_ahead_of_the_others() {
+        let (gate, now) = (gate(10, 2), tokio::time::Instant::now().into_std());
+        let pool = Arc::new(AtomicU32::new(0));
+        gate.lead(now);
+        assert!(!gate.is_open());
+        let first = gate.enter(&pool, now);
+        assert!(first.is_some());
+        assert!(gate.enter(&pool, now).is_none());
+        drop(first);
+        assert!(gate.is_open());
+        // One that hangs holds nobody up for long.
+        gate.lead(now);
+        let _hangs = gate.enter(&pool, now);
+        assert!(gate.enter(&pool, now + LEAD).is_some());
         assert!(gate.is_open());
     }
 }

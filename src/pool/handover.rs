@@ -148,6 +148,9 @@ fn publish<F: PoolFactory>(
     let width = probation.map_or(slot.terms().max_sessions, |(width, _)| width);
     let (number, old) = state.published(loan, width, now);
     slot.shared().gate.probation(probation);
+    if current.end.phase() == Phase::Refused {
+        slot.shared().gate.lead(now.mono());
+    }
     let replaced = how == How::Replace && current.end.phase() != Phase::Vacant;
     let mut given_up = None;
     if replaced {

@@ -1,5 +1,6 @@
 //! From the refusal to the first answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
@@ -8,9 +9,9 @@ use claviger_rotator::Users;
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{SECRET, Scene};
 use claviger_servers::Postgres;
-use claviger_stage::{Callers, Figures, eventually, median, ms};
+use claviger_stage::{Callers, Figures, median, ms};
 use sqlx::{ConnectOptions, Connection, Executor};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 const CALLERS: usize = 16;
 const SESSIONS: u32 = 10;
@@ -44,10 +45,9 @@ impl Case {
 pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
     let scene = Scene::<Postgres>::new(Users::Single).await;
     let supervisor = &scene.stage.supervisor;
-    let mut events = supervisor.events();
     let login = supervisor.provide("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
     let db = supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("proved");
-    let callers = Callers::start_at(&db, CALLERS, "SELECT 1", REST);
+    let callers = Arc::new(Callers::start_at(&db, CALLERS, "SELECT 1", REST));
     callers.answer_more(200).await;
     let (mut ratios, mut since_refusal, mut since_cut, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut bad, mut asked) = (Vec::new(), Vec::new());
@@ -57,16 +57,25 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         if matches!(case, Case::Changed) {
             scene.close_window(&pending).await;
         }
-        let cut = Instant::now();
-        scene.cut_sessions().await;
-        let refused = loop {
-            if let Event::Refused { .. } = events.next().await.expect("it is refused") {
-                break Instant::now();
+        // Before the sessions are cut: it is over before whoever cuts them says so.
+        let (mut events, watched, handle, before) = (supervisor.events(), Arc::clone(&callers), db.clone(), db.generation());
+        let again = tokio::spawn(async move {
+            while !matches!(events.next().await.expect("it is refused"), Event::Refused { .. }) {}
+            let refused = Instant::now();
+            // What the last live sessions still answer does not count.
+            while handle.generation() == before {
+                sleep(Duration::from_millis(1)).await;
             }
-        };
-        let goal = callers.answered() + 1;
-        eventually("somebody is answered", || callers.answered() >= goal).await;
-        let answered = Instant::now();
+            let goal = watched.answered() + 1;
+            while watched.answered() < goal {
+                sleep(Duration::from_millis(1)).await;
+            }
+            (refused, Instant::now())
+        });
+        let cut = Instant::now();
+        // All at once, without waiting for each.
+        scene.stage.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'").await;
+        let (refused, answered) = again.await.expect("no panic");
         if let Case::Window(window) = case {
             sleep_until(cut + window).await;
             scene.close_window(&pending).await;
@@ -80,7 +89,7 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         bad.push((scene.stage.refused_log_ins() - bad_before) as f64);
         asked.push((scene.values_asked_for() - asked_before) as f64 - (case.calls() + 1) as f64);
     }
-    let tally = callers.stop().await;
+    let tally = Arc::into_inner(callers).expect("nobody else watches").stop().await;
     let name = case.name();
     figures.at_most(
         &format!("{name}: refused → serving again / ({} store calls + two log-ins), median", case.calls()),
