@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
 use sqlx::{ConnectOptions, Connection, Executor, Pool};
@@ -13,6 +14,9 @@ use crate::error::{Fault, FaultKind};
 use crate::lease::{Lease, Sessions};
 use crate::login::Login;
 use crate::pool::{Policy, PoolFactory, Terms};
+
+/// How often a pool that drains is looked at while sessions of it are busy.
+const STILL_BUSY: Duration = Duration::from_millis(10);
 
 /// Makes pools of [`Login`]s; sqlx's own options are the settings. Used as `PgPools` and `MySqlPools`, whose docs say what is particular to each
 /// database.
@@ -217,8 +221,16 @@ where
         same_place
     }
 
+    /// sqlx 0.8.6's `close` is not enough: for each idle session that it closes it gives a permit back that nobody had taken, so that it may return while as many
+    /// others are busy; and one that comes back in its last round it overlooks.
     async fn drain(&self, pool: Pool<DB>) {
-        pool.close().await;
+        loop {
+            pool.close().await;
+            if pool.size() == 0 {
+                return;
+            }
+            tokio::time::sleep(STILL_BUSY).await;
+        }
     }
 
     fn sessions(&self, pool: &Pool<DB>) -> u32 {

@@ -32,6 +32,33 @@ async fn law_09_released_when_the_last_of_two_pools_has_drained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn law_09_idle_sessions_that_were_closed_do_not_stand_for_a_busy_one() {
+    let stage = Stage::new().await;
+    let db = stage.pool(4).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(db.begin().await.expect("a transaction"));
+    }
+    let mut busy = held.pop().expect("one of four");
+    for other in held {
+        other.commit().await.expect("it commits");
+    }
+    eventually("the others are idle", || db.current().num_idle() == 3).await;
+    stage.rotate_announced().await;
+    eventually("the next generation is served", || db.generation() == 2).await;
+    eventually("the idle ones are closed", || db.status().is_some_and(|status| status.draining.iter().all(|old| old.sessions == 1))).await;
+    for _ in 0..100 {
+        sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+    }
+    let draining = db.status().expect("supervised").draining;
+    assert_eq!(draining.iter().map(|old| (old.generation, old.sessions)).collect::<Vec<_>>(), [(1, 1)]);
+    assert_eq!(stage.store.released(), [], "not under a live session");
+    sqlx::query("SELECT 1").execute(&mut *busy).await.expect("nothing was cut");
+    busy.commit().await.expect("it commits");
+    eventually("the old lease is released", || stage.store.released() == [Revision::new("1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     let mut stage = Stage::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().drain_deadline(Duration::from_millis(200));

@@ -39,9 +39,7 @@ async fn users_come_and_go_under_load_and_none_is_left() {
         most = most.max(scene.admin(|admin| admin.leases("orders")).await.len());
     }
     let tally = callers.stop().await;
-    assert_eq!(tally.failed, Vec::<String>::new(), "{} answered", tally.answered);
-    // A few sessions are cut by the revocation while they are drained: a known fault, see the README.
-    assert!(tally.interrupted * 1_000 < tally.answered, "{} of {} interrupted", tally.interrupted, tally.answered);
+    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     assert!(served > wanted, "{served} generations");
     assert!(most <= 3, "{most} leases at once");
     let report = scene.supervisor.shutdown(Duration::from_secs(10)).await;

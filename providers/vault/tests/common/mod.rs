@@ -1,7 +1,6 @@
 //! A Vault with a database engine on a PostgreSQL, and a service between them.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
 
 use std::sync::Arc;
 use std::time::Duration;
