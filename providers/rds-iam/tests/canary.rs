@@ -21,7 +21,7 @@ use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
 use claviger::{Event, FetchRequest, Lease, Login, Provider, Supervisor};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::{Moto, Postgres};
-use claviger_stage::{Callers, Capture, eventually, eventually_within};
+use claviger_stage::{Callers, Capture, eventually, eventually_within, short_lived};
 use common::{HOST, USER, token};
 use server::TokenServer;
 use sqlx::postgres::PgPoolOptions;
@@ -120,12 +120,7 @@ async fn nothing_secret_shows_at_trace() {
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
     let login = supervisor.provide("login", provider).await.expect("a token is signed");
-    let options = PgPoolOptions::new()
-        .max_connections(4)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .after_release(|_, session| Box::pin(async move { Ok(session.age < Duration::from_millis(300)) }))
-        .acquire_timeout(Duration::from_secs(3));
+    let options = short_lived(PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(3)), Duration::from_millis(300));
     let db = supervisor.pool("orders", &login, server.pools(options)).await.expect("it is proved");
     let callers = Callers::start(&db, 8);
     eventually_within(Duration::from_secs(30), "a second and a third token serve", || db.generation() >= 3).await;

@@ -10,7 +10,7 @@ use claviger_rotator::Users;
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{Connect, Habit, Naive, SECRET, Scene, aws, window};
 use claviger_servers::{Postgres, Proxy};
-use claviger_stage::{Callers, eventually};
+use claviger_stage::{Callers, eventually, short_lived};
 use tokio::time::{Instant, sleep_until};
 
 const ROTATIONS: usize = 5;
@@ -21,9 +21,8 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     let supervisor = &scene.stage.supervisor;
     let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
     let login = supervisor.provide("login", provider).await.expect("a lease");
-    // Sessions that live no longer than the others' connects. (Closed when they return: with so short a `max_lifetime` sqlx's reaper may spin, sqlx 3645.)
-    let young = |age: Duration| age < Duration::from_millis(20);
-    let options = scene.stage.pool_options(4).after_release(move |_, session| Box::pin(async move { Ok(young(session.age)) }));
+    // Sessions that live no longer than the others' connects.
+    let options = short_lived(scene.stage.pool_options(4), Duration::from_millis(20));
     let db = supervisor.pool("orders", &login, scene.stage.pools_with(options)).await.expect("proved");
     let ours = Callers::start_at(&db, 4, "SELECT 1", Duration::from_millis(20));
     ours.answer_more(20).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use claviger::Supervisor;
 use claviger_servers::TokenCheck;
-use claviger_stage::{Callers, Queried, eventually, eventually_within};
+use claviger_stage::{Callers, Queried, eventually, eventually_within, short_lived};
 use sqlx::pool::PoolOptions;
 use sqlx::{Connection, Pool};
 
@@ -20,17 +20,8 @@ use server::{TokenServer, raise, signed};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Options of a pool that logs in again and again, whose callers wait for as long as it takes.
-///
-/// Sessions are closed when they return, and not by `max_lifetime`: sqlx 0.8.6 looks after its idle sessions as often as
-/// that, and if it does so while their count is one below zero (a session was taken before it was counted), that task counts to 2^64 (sqlx 3645).
 pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
-    let young = |age: Duration| age < Duration::from_millis(250);
-    PoolOptions::new()
-        .max_connections(max)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .after_release(move |_, session| Box::pin(async move { Ok(young(session.age)) }))
-        .acquire_timeout(PATIENCE)
+    short_lived(PoolOptions::new().max_connections(max).acquire_timeout(PATIENCE), Duration::from_millis(250))
 }
 
 /// The fault that this library is there to cure: a token that is kept for ever serves for as long as no connection is opened.
