@@ -11,8 +11,9 @@ use crate::nonce::nonce;
 /// The folder's name in cargo's target folder.
 const NAME: &str = "claviger-tools";
 
-/// By this file cargo marks its target folder.
-const MARK: &str = "CACHEDIR.TAG";
+/// By one of these cargo's target folder is known: the first is not there when somebody else made the
+/// folder, the second is what cargo remembers of the compiler.
+const MARKS: [&str; 2] = ["CACHEDIR.TAG", ".rustc_info.json"];
 
 /// The tools folder: in cargo's target folder, which is the first above this program that
 /// cargo has marked, else the one in `CARGO_TARGET_DIR`. It need not exist yet.
@@ -24,7 +25,8 @@ pub(crate) fn folder() -> Option<PathBuf> {
 }
 
 fn target_folder_above(program: &Path) -> Option<PathBuf> {
-    program.ancestors().skip(1).find(|folder| folder.join(MARK).is_file()).map(Path::to_path_buf)
+    let is_marked = |folder: &&Path| MARKS.iter().any(|mark| folder.join(mark).is_file());
+    program.ancestors().skip(1).find(is_marked).map(Path::to_path_buf)
 }
 
 /// Answers the tool of this name, and makes it first if it is not there: a file or folder
@@ -158,9 +160,12 @@ mod tests {
         fs::create_dir_all(target.join("debug/deps")).unwrap();
         let program = target.join("debug/deps/laws-0123");
         assert_eq!(target_folder_above(&program), None);
-        fs::write(target.join(MARK), "").unwrap();
-        fs::write(root.path().join(MARK), "").unwrap();
-        assert_eq!(target_folder_above(&program), Some(target));
+        fs::write(root.path().join(MARKS[0]), "").unwrap();
+        for mark in MARKS {
+            fs::write(target.join(mark), "").unwrap();
+            assert_eq!(target_folder_above(&program).as_ref(), Some(&target), "{mark}");
+            fs::remove_file(target.join(mark)).unwrap();
+        }
         // This program lies in one.
         assert!(folder().is_some_and(|folder| folder.ends_with(NAME)));
     }
