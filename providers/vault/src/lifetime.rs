@@ -11,6 +11,8 @@ const RENEW_AT: f64 = 2.0 / 3.0;
 /// One that cannot be renewed is replaced when this share has passed, less up to [`JITTER`]: the rest is for pools to move over.
 const REPLACE_AT: f64 = 0.6;
 const JITTER: f64 = 0.1;
+/// A token in a file that nobody renews is not looked at more often than this.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// What is asked for with a token that has passed this share of its life has the token cared for first.
 const STALE_AT: f64 = 0.5;
 
@@ -31,6 +33,19 @@ pub(crate) enum Care {
     Renew,
     /// A new one in its place.
     Replace,
+    /// To be looked at: whoever writes its file may have renewed it.
+    Look,
+}
+
+/// Where another token comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A log-in gives one.
+    LogIn,
+    /// Somebody else writes one to the file.
+    File,
+    /// There is none but this.
+    Nowhere,
 }
 
 impl Life {
@@ -38,9 +53,9 @@ impl Life {
         Self { from, span, first: span }
     }
 
-    /// After a renewal.
+    /// After a renewal. What had an end has one, also where less than a second was given, which the server calls nothing.
     pub(crate) fn renewed(self, from: Moment, span: Option<Duration>) -> Self {
-        Self { from, span, first: self.first }
+        Self { from, span: span.or(self.first.map(|_| Duration::ZERO)), first: self.first }
     }
 
     pub(crate) fn expiry(&self) -> Expiry {
@@ -68,15 +83,16 @@ impl Life {
     /// What a token of this life needs, and when; `jitter` is between 0 and 1. `None`: nothing, or there is nothing to be had.
     ///
     /// A token of one hour: renewed between 34 and 40 minutes. Its last renewal before a maximum of 32 days gives less than 54 minutes: replaced at once. One
-    /// that cannot be renewed: replaced between 30 and 36 minutes.
-    pub(crate) fn care(&self, renewable: bool, replaceable: bool, jitter: f64) -> Option<(Instant, Care)> {
+    /// that cannot be renewed: replaced between 30 and 36 minutes; in a file, looked at then, and again after as much of what is left.
+    pub(crate) fn care(&self, renewable: bool, source: Source, jitter: f64) -> Option<(Instant, Care)> {
         let span = self.span?;
         let at = |share: f64| self.from.mono() + span.mul_f64(share - JITTER * jitter.clamp(0.0, 1.0));
-        match (renewable && !self.is_capped(), replaceable) {
-            (true, _) => Some((at(RENEW_AT), Care::Renew)),
-            (false, true) if renewable => Some((self.from.mono(), Care::Replace)),
-            (false, true) => Some((at(REPLACE_AT), Care::Replace)),
-            (false, false) => None,
+        match (source, renewable) {
+            (_, true) if !self.is_capped() => Some((at(RENEW_AT), Care::Renew)),
+            (Source::LogIn, true) => Some((self.from.mono(), Care::Replace)),
+            (Source::LogIn, false) => Some((at(REPLACE_AT), Care::Replace)),
+            (Source::File, _) => Some((at(REPLACE_AT).max(self.from.mono() + LOOK_AGAIN), Care::Look)),
+            (Source::Nowhere, _) => None,
         }
     }
 
@@ -93,25 +109,25 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    fn after(life: &Life, renewable: bool, replaceable: bool, jitter: f64) -> (u64, Care) {
-        let (at, care) = life.care(renewable, replaceable, jitter).unwrap();
+    fn after(life: &Life, renewable: bool, source: Source, jitter: f64) -> (u64, Care) {
+        let (at, care) = life.care(renewable, source, jitter).unwrap();
         ((at - life.from.mono()).as_secs(), care)
     }
 
     #[test]
     fn worked_numbers() {
         let life = Life::new(Moment::now(), Some(HOUR));
-        assert_eq!(after(&life, true, true, 0.0), (2_400, Care::Renew));
-        assert_eq!(after(&life, true, false, 1.0), (2_040, Care::Renew));
-        assert_eq!(after(&life, false, true, 0.0), (2_160, Care::Replace));
-        assert_eq!(after(&life, false, true, 1.0), (1_800, Care::Replace));
-        assert_eq!(life.care(false, false, 0.0), None, "a token of somebody else's is used to its end");
+        assert_eq!(after(&life, true, Source::LogIn, 0.0), (2_400, Care::Renew));
+        assert_eq!(after(&life, true, Source::Nowhere, 1.0), (2_040, Care::Renew));
+        assert_eq!(after(&life, false, Source::LogIn, 0.0), (2_160, Care::Replace));
+        assert_eq!(after(&life, false, Source::LogIn, 1.0), (1_800, Care::Replace));
+        assert_eq!(life.care(false, Source::Nowhere, 0.0), None, "a token of somebody else's is used to its end");
     }
 
     #[test]
     fn a_token_without_an_end_needs_nothing() {
         let life = Life::new(Moment::now(), None);
-        assert_eq!(life.care(true, true, 0.0), None);
+        assert_eq!(life.care(true, Source::LogIn, 0.0), None);
         assert!(life.expiry().is_never() && !life.is_capped() && !life.is_stale(Moment::now()));
     }
 
@@ -120,12 +136,25 @@ mod tests {
         let begun = Life::new(Moment::now(), Some(HOUR));
         let whole = begun.renewed(Moment::now(), Some(HOUR.mul_f64(0.9)));
         assert!(!whole.is_capped());
-        assert_eq!(after(&whole, true, true, 0.0).1, Care::Renew);
+        assert_eq!(after(&whole, true, Source::LogIn, 0.0).1, Care::Renew);
         let capped = begun.renewed(Moment::now(), Some(HOUR.mul_f64(0.89)));
         assert!(capped.is_capped());
-        assert_eq!(after(&capped, true, true, 1.0), (0, Care::Replace));
-        assert_eq!(capped.care(true, false, 0.0), None);
+        assert_eq!(after(&capped, true, Source::LogIn, 1.0), (0, Care::Replace));
+        assert_eq!(capped.care(true, Source::Nowhere, 0.0), None);
         assert_eq!(capped.first(), Some(HOUR));
+        assert!(begun.renewed(Moment::now(), None).expiry().is_expired(Moment::now()), "less than a second was given");
+    }
+
+    #[test]
+    fn a_token_in_a_file_is_looked_at_ever_sooner_and_never_in_a_loop() {
+        let life = |seconds| Life::new(Moment::now(), Some(Duration::from_secs(seconds)));
+        assert_eq!(after(&life(3_600), false, Source::File, 0.0), (2_160, Care::Look));
+        assert_eq!(after(&life(3_600), true, Source::File, 0.0), (2_400, Care::Renew));
+        for seconds in [0, 1] {
+            assert_eq!(after(&life(seconds), false, Source::File, 1.0), (1, Care::Look));
+        }
+        let capped = life(3_600).renewed(Moment::now(), Some(Duration::from_secs(100)));
+        assert_eq!(after(&capped, true, Source::File, 0.0), (60, Care::Look));
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Failure {
         }
     }
 
-    /// A token that is dead, or not allowed to: [`is_dead_token`](Self::is_dead_token) where Vault says which. OpenBao does not.
+    /// A token that is dead, or not allowed to: [`is_dead_token`](Self::is_dead_token) or [`is_by_policy`](Self::is_by_policy) where the server says which.
     pub(crate) fn is_forbidden(&self) -> bool {
         self.status() == Some(403)
     }
@@ -76,6 +76,12 @@ impl Failure {
     /// Vault says `invalid token` beside `permission denied`.
     pub(crate) fn is_dead_token(&self) -> bool {
         self.is_forbidden() && self.says(&["invalid token", "bad token"])
+    }
+
+    /// A living token that no policy allows it: OpenBao 2.7 and Vault 1.21 both answer `1 error occurred: permission denied`. Of a dead token, OpenBao says
+    /// `permission denied` and no more.
+    pub(crate) fn is_by_policy(&self) -> bool {
+        self.is_forbidden() && self.says(&["1 error occurred"])
     }
 
     /// The request itself was not to the server's liking, however often it is sent: an unknown lease, a renewal beyond its maximum.
@@ -200,5 +206,8 @@ mod tests {
         assert!(answered(&["permission denied", "invalid token"]).is_dead_token());
         assert!(!answered(&["permission denied"]).is_dead_token());
         assert!(answered(&["permission denied"]).is_forbidden());
+        assert!(answered(&["1 error occurred:\n\t* permission denied\n\n"]).is_by_policy());
+        assert!(!answered(&["permission denied"]).is_by_policy());
+        assert!(!answered(&["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]).is_by_policy());
     }
 }

@@ -48,7 +48,8 @@ pub(crate) struct Grant {
 
 impl LogIn {
     pub(crate) fn grant(&self) -> Grant {
-        grant(self.lease_duration, self.renewable, &self.token_type)
+        let life = (self.lease_duration > 0).then(|| Duration::from_secs(self.lease_duration));
+        Grant { life, renewable: self.renewable, batch: is_batch(&self.token_type) }
     }
 
     pub(crate) fn into_token(self) -> SecretString {
@@ -61,6 +62,9 @@ impl LogIn {
 pub(crate) struct TokenLook {
     #[serde(default)]
     ttl: u64,
+    /// Null when it does not die. In the last second of a life the other says 0, too.
+    #[serde(default)]
+    expire_time: Option<String>,
     #[serde(default)]
     renewable: bool,
     #[serde(default, rename = "type")]
@@ -69,11 +73,26 @@ pub(crate) struct TokenLook {
 
 impl TokenLook {
     pub(crate) fn grant(&self) -> Grant {
-        grant(self.ttl, self.renewable, &self.kind)
+        let life = self.expire_time.as_ref().map(|_| Duration::from_secs(self.ttl));
+        Grant { life, renewable: self.renewable, batch: is_batch(&self.kind) }
     }
 }
 
-fn grant(seconds: u64, renewable: bool, kind: &str) -> Grant {
-    // A token without an end has a life of zero; one that has ended is not answered for.
-    Grant { life: (seconds > 0).then(|| Duration::from_secs(seconds)), renewable, batch: kind == "batch" }
+fn is_batch(kind: &str) -> bool {
+    kind == "batch"
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_token_in_its_last_second_is_not_one_without_an_end() {
+        let life = |text: &str| serde_json::from_str::<TokenLook>(text).unwrap().grant().life;
+        assert_eq!(life(r#"{"ttl": 19, "expire_time": "2026-11-25T14:38:19.461778076Z"}"#), Some(Duration::from_secs(19)));
+        assert_eq!(life(r#"{"ttl": 0, "expire_time": "2026-11-25T14:38:00.567793416Z"}"#), Some(Duration::ZERO));
+        assert_eq!(life(r#"{"ttl": 0, "expire_time": null}"#), None);
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Call, Failure, LogIn};
 use crate::path::{checked, misconfigured};
-use material::Material;
+pub(crate) use material::Material;
 pub use secret_id::SecretId;
 
 /// Where Kubernetes mounts a pod's token.

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use claviger::{Hints, Moment};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until};
 
-use super::{FIRST_PAUSE, Inner, LAST_PAUSE, State, VaultSession};
+use super::{Inner, State, VaultSession};
 
+/// The pauses between attempts to keep a token alive: the first doubles to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// How often a token file is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// With nothing to be done, it is looked again for something to do.
@@ -33,9 +36,10 @@ impl VaultSession {
                     let now = Moment::now();
                     if look.is_some_and(|look| look <= now.mono()) {
                         looked = now.mono();
+                        let used = self.0.lock().serial;
                         if self.0.file_has_changed().await {
-                            // Whatever comes of it is noted in the session.
-                            let _ = self.work(|_, _| true).await;
+                            // Whatever comes of it is noted in the session. Other providers have the same thing to do.
+                            let _ = self.work(move |state, _| state.serial == used).await;
                         }
                     }
                     if care.is_some_and(|care| care <= now.mono()) {
@@ -52,10 +56,16 @@ impl Inner {
         due(&self.lock())
     }
 
-    /// Whether another token lies in the file than the one that is used.
+    /// Whether another token lies in the file than the one that is used, or than the dead one that was last in it.
     async fn file_has_changed(&self) -> bool {
-        let (Some(material), Some(token)) = (self.auth.foreign_token(), self.lock().token.clone()) else { return false };
-        material.read().await.is_ok_and(|secret| secret.expose_secret() != token.expose())
+        let Some(material) = self.auth.foreign_token() else { return false };
+        let known = {
+            let state = self.lock();
+            let used = state.token.as_ref().map(|token| SecretString::from(token.expose()));
+            used.into_iter().chain(state.refused.clone()).collect::<Vec<_>>()
+        };
+        let Ok(secret) = material.read().await else { return false };
+        !known.is_empty() && known.iter().all(|known| known.expose_secret() != secret.expose_secret())
     }
 }
 

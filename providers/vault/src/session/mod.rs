@@ -2,32 +2,26 @@
 
 mod builder;
 mod keep;
+mod member;
 mod token;
+mod work;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use claviger::{Moment, ProviderError, ProviderErrorKind};
-use secrecy::{ExposeSecret, SecretString};
+use claviger::{Moment, ProviderError};
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub use builder::Builder;
+pub(crate) use member::Member;
 pub(crate) use token::Token;
 
-use crate::api::{Answer, Api, Call, Envelope, Failure, TokenLook};
+use crate::api::{Answer, Api, Call, Envelope, Failure};
 use crate::auth::Auth;
-use crate::lifetime::Care;
-
-/// After a failed attempt to get or to renew a token, whoever asks within this time is told the same.
-const COOL_DOWN: Duration = Duration::from_secs(1);
-/// The pauses between attempts to keep a token alive: the first doubles to the last.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of it: one log-in, one token, kept alive while one of them is
 /// registered, and revoked when the last of them is removed, where it came from a log-in.
@@ -83,6 +77,8 @@ struct State {
     dead: HashSet<u64>,
     users: usize,
     failed: Option<Failed>,
+    /// What lay in the token's file and was dead.
+    refused: Option<SecretString>,
 }
 
 /// The last attempt to get or to renew a token.
@@ -166,7 +162,7 @@ impl VaultSession {
             Err(failure) => failure,
         };
         // One that has just been issued is alive.
-        if !failure.is_forbidden() || token.serial() > before || !self.is_dead(&token, &failure).await? {
+        if !failure.is_forbidden() || token.serial() > before || !self.0.is_dead(&token, &failure).await.map_err(Trouble::Failed)? {
             return Err(Trouble::Failed(failure));
         }
         tracing::warn!(vault = %self.0.api.address(), "the server does not take the token any more; getting another");
@@ -176,72 +172,10 @@ impl VaultSession {
         Ok((answer, token))
     }
 
-    /// Whether a token that was refused is dead; or else it may not do what was asked. Only Vault says which; OpenBao is asked whether it knows the token.
-    async fn is_dead(&self, token: &Token, failure: &Failure) -> Result<bool, Trouble> {
-        if failure.is_dead_token() || !token.is_alive(Moment::now()) {
-            return Ok(true);
-        }
-        match self.0.look_up(token.expose()).await {
-            Ok(_) => Ok(false),
-            Err(failure) if failure.is_forbidden() => Ok(true),
-            Err(failure) => Err(Trouble::Failed(failure)),
-        }
-    }
-
-    /// The token to use now.
-    pub(crate) async fn token(&self, fresh: bool) -> Result<Arc<Token>, ProviderError> {
-        let now = Moment::now();
-        let usable = self.0.usable(now);
-        if let Some(token) = usable.as_ref().filter(|token| !fresh || !token.is_stale(now)) {
-            return Ok(Arc::clone(token));
-        }
-        let work = self.work(move |state, now| match &state.token {
-            Some(token) if token.is_alive(now) => fresh && token.is_stale(now),
-            _ => true,
-        });
-        match (work.await, usable) {
-            (Err(_), Some(token)) if token.is_alive(Moment::now()) => Ok(token),
-            (worked, _) => worked,
-        }
-    }
-
-    /// Gets, renews or replaces the token if that is `due` once nobody else is at it. In a task of its own: a token whose arrival nobody awaits any more would be lost
-    /// and live on.
-    async fn work(&self, due: impl FnOnce(&State, Moment) -> bool + Send + 'static) -> Result<Arc<Token>, ProviderError> {
-        let inner = Arc::clone(&self.0);
-        let task = tokio::spawn(async move {
-            let _at_work = Arc::clone(&inner.at_work).lock_owned().await;
-            let now = Moment::now();
-            {
-                let state = inner.lock();
-                if !due(&state, now) {
-                    return state.token.clone().ok_or_else(closed);
-                }
-                let recent = state.failed.as_ref().filter(|failed| now.mono().saturating_duration_since(failed.at) < COOL_DOWN);
-                if let Some(failed) = recent {
-                    return Err(failed.error.clone());
-                }
-            }
-            let result = inner.attend(now).await;
-            inner.note(&result);
-            result
-        });
-        task.await.unwrap_or_else(|_| Err(ProviderError::new(ProviderErrorKind::Panicked, "a log-in to Vault panicked")))
-    }
-
-    /// A provider of this session is in use.
-    pub(crate) fn member(&self) -> Member {
-        Member { session: self.clone(), joined: AtomicBool::new(false) }
-    }
-
     /// Whether what was issued by this token has died with it.
     pub(crate) fn is_buried(&self, serial: u64) -> bool {
         self.0.lock().dead.contains(&serial)
     }
-}
-
-fn closed() -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Other, "no provider of this session is in use any more")
 }
 
 impl Inner {
@@ -253,6 +187,21 @@ impl Inner {
         self.lock().token.clone().filter(|token| token.is_alive(now))
     }
 
+    /// Whether a token that was refused is dead; or else it may not do what was asked. Where the server's words do not tell, it is asked whether it knows the token.
+    async fn is_dead(&self, token: &Token, failure: &Failure) -> Result<bool, Failure> {
+        if failure.is_dead_token() || !token.is_alive(Moment::now()) {
+            return Ok(true);
+        }
+        if failure.is_by_policy() {
+            return Ok(false);
+        }
+        match self.look_up(token.expose()).await {
+            Ok(_) => Ok(false),
+            Err(failure) if failure.is_forbidden() => Ok(!failure.is_by_policy()),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// The token is not used any more: the server does not know it.
     fn bury(&self, serial: u64) {
         let mut state = self.lock();
@@ -260,171 +209,8 @@ impl Inner {
         state.token.take_if(|token| token.serial() == serial);
     }
 
-    fn note(&self, result: &Result<Arc<Token>, ProviderError>) {
-        let mut state = self.lock();
-        match result {
-            Ok(_) => state.failed = None,
-            Err(error) => {
-                let count = state.failed.as_ref().map_or(0, |failed| failed.count) + 1;
-                // Three times, then quietly.
-                if count <= 3 {
-                    tracing::warn!(vault = %self.api.address(), error = %error, "no token, or none that is new; what is had is used to its end");
-                } else {
-                    tracing::debug!(vault = %self.api.address(), error = %error, "still no new token");
-                }
-                state.failed = Some(Failed { at: Moment::now().mono(), count, error: error.clone() });
-            }
-        }
-    }
-
-    /// Does what the token needs: the first one, a renewal, another one.
-    async fn attend(&self, now: Moment) -> Result<Arc<Token>, ProviderError> {
-        let current = self.usable(now);
-        if let Some(token) = &current
-            && matches!(token.care(), Some((_, Care::Renew)))
-        {
-            match self.renew(token).await {
-                Ok(renewed) if !matches!(renewed.care(), Some((_, Care::Replace))) => return Ok(renewed),
-                // Met its maximum.
-                Ok(renewed) if !self.auth.can_log_in() => return Ok(renewed),
-                Ok(_) => {}
-                Err(failure) if failure.is_forbidden() => self.bury(token.serial()),
-                // What is no refusal passes: the server is down or sealed. A renewal past the maximum is a fault of the server's own.
-                Err(failure) if failure.is_refusal() || failure.status() == Some(500) => {}
-                Err(failure) => return Err(failure.explain(&self.place("auth/token/renew-self"), GRANT_RENEW)),
-            }
-        }
-        match self.auth.foreign_token() {
-            None => self.log_in().await,
-            Some(material) => {
-                let secret = material.read().await?;
-                let known = self.usable(now).filter(|token| token.expose() == secret.expose_secret());
-                self.take(secret, known.as_deref()).await
-            }
-        }
-    }
-
-    async fn renew(&self, token: &Token) -> Result<Arc<Token>, Failure> {
-        let asked = Moment::now();
-        let answer = self.api.ask(Some(token.expose()), Call::post("auth/token/renew-self", json!({}))).await?.read::<Value>()?;
-        let grant = answer.auth.ok_or(Failure::Garbled)?.grant();
-        Ok(self.hold(Arc::new(token.renewed(asked, grant, self.is_watched()))))
-    }
-
-    async fn log_in(&self) -> Result<Arc<Token>, ProviderError> {
-        let asked = Moment::now();
-        let log_in = self.auth.log_in(&self.api).await?;
-        let grant = log_in.grant();
-        Ok(self.hold(Arc::new(Token::new(log_in.into_token(), self.next_serial(), asked, grant, true, false))))
-    }
-
-    /// Somebody else's token: `known` when it is the one that is used already.
-    async fn take(&self, secret: SecretString, known: Option<&Token>) -> Result<Arc<Token>, ProviderError> {
-        let asked = Moment::now();
-        let grant = match self.look_up(secret.expose_secret()).await {
-            Ok(look) => look.grant(),
-            Err(failure) if failure.is_forbidden() => return Err(self.refused_token()),
-            Err(failure) => return Err(failure.explain(&self.place("auth/token/lookup-self"), "grant `read` on auth/token/lookup-self")),
-        };
-        let token = match known {
-            Some(token) => token.renewed(asked, grant, self.is_watched()),
-            None => Token::new(secret, self.next_serial(), asked, grant, false, self.is_watched()),
-        };
-        Ok(self.hold(Arc::new(token)))
-    }
-
-    fn refused_token(&self) -> ProviderError {
-        let place = self.place("auth/token/lookup-self");
-        if self.is_watched() {
-            let problem = "the token in the file is dead; see to what writes it. The file is read again when it changes";
-            ProviderError::new(ProviderErrorKind::Unavailable, format!("{place}: {problem}"))
-        } else {
-            let problem = "the token is dead, or may not look at itself; give another, or grant `read` on auth/token/lookup-self";
-            ProviderError::new(ProviderErrorKind::Denied, format!("{place}: {problem}"))
-        }
-    }
-
-    async fn look_up(&self, token: &str) -> Result<TokenLook, Failure> {
-        self.api.ask(Some(token), Call::get("auth/token/lookup-self")).await?.read::<TokenLook>()?.data.ok_or(Failure::Garbled)
-    }
-
-    /// Uses this token from now on. One that it replaces may have leases in use.
-    fn hold(&self, token: Arc<Token>) -> Arc<Token> {
-        let now = Moment::now();
-        {
-            let mut state = self.lock();
-            state.replaced.retain(|token| token.is_alive(now));
-            let before = state.token.replace(Arc::clone(&token));
-            state.replaced.extend(before.filter(|before| before.serial() != token.serial() && before.is_own() && before.is_alive(now)));
-        }
-        self.changes.send_if_modified(|serial| std::mem::replace(serial, token.serial()) != token.serial());
-        token
-    }
-
-    fn next_serial(&self) -> u64 {
-        let mut state = self.lock();
-        state.serial += 1;
-        state.serial
-    }
-
-    /// Whether the token lies in a file.
-    fn is_watched(&self) -> bool {
-        self.auth.foreign_token().is_some_and(|material| material.is_file())
-    }
-
     fn place(&self, path: &str) -> String {
         format!("{}, {path}", self.api.address())
-    }
-
-    /// Revokes what is the session's own, and forgets the rest.
-    async fn give_back(&self) {
-        let _at_work = self.at_work.lock().await;
-        let now = Moment::now();
-        let tokens: Vec<_> = {
-            let mut state = self.lock();
-            if state.users > 0 {
-                return;
-            }
-            state.failed = None;
-            let replaced = std::mem::take(&mut state.replaced);
-            state.token.take().into_iter().chain(replaced).filter(|token| token.is_to_be_revoked(now)).collect()
-        };
-        for token in tokens {
-            // All leases of the token are revoked with it.
-            match self.api.ask(Some(token.expose()), Call::post("auth/token/revoke-self", json!({}))).await {
-                Ok(_) => {
-                    self.lock().dead.insert(token.serial());
-                }
-                Err(failure) => {
-                    let error = failure.explain(&self.place("auth/token/revoke-self"), "grant `update` on auth/token/revoke-self");
-                    tracing::warn!(error = %error, "the session's token was not revoked; it lives on to its end");
-                }
-            }
-        }
-    }
-}
-
-const GRANT_RENEW: &str = "grant `update` on auth/token/renew-self";
-
-/// A provider's part in the session: from its first fetch to its `close`.
-pub(crate) struct Member {
-    session: VaultSession,
-    joined: AtomicBool,
-}
-
-impl Member {
-    pub(crate) fn join(&self) {
-        if !self.joined.swap(true, Ordering::AcqRel) {
-            self.session.0.lock().users += 1;
-        }
-    }
-
-    /// The last one turns off the light.
-    pub(crate) async fn leave(&self) {
-        if self.joined.swap(false, Ordering::AcqRel) {
-            self.session.0.lock().users -= 1;
-            self.session.0.give_back().await;
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use claviger::{Expiry, Moment};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::Grant;
-use crate::lifetime::{Care, Life};
+use crate::lifetime::{Care, Life, Source};
 
 /// A token, and how long it is good for. Without `Debug`.
 pub(crate) struct Token {
@@ -15,24 +15,22 @@ pub(crate) struct Token {
     serial: u64,
     life: Life,
     batch: bool,
-    /// The session's own, by a log-in: it is to be revoked.
-    own: bool,
+    source: Source,
     care: Option<(Instant, Care)>,
 }
 
 impl Token {
-    /// `own` tokens can be replaced; somebody else's are looked at again where `watched`.
-    pub(super) fn new(secret: SecretString, serial: u64, asked: Moment, grant: Grant, own: bool, watched: bool) -> Self {
+    pub(super) fn new(secret: SecretString, serial: u64, asked: Moment, grant: Grant, source: Source) -> Self {
         let life = Life::new(asked, grant.life);
-        let care = life.care(grant.renewable, own || watched, fastrand::f64());
-        Self { secret, serial, life, batch: grant.batch, own, care }
+        let care = life.care(grant.renewable, source, fastrand::f64());
+        Self { secret, serial, life, batch: grant.batch, source, care }
     }
 
-    /// The same after a renewal.
-    pub(super) fn renewed(&self, asked: Moment, grant: Grant, watched: bool) -> Self {
+    /// The same after a renewal, or after a look.
+    pub(super) fn renewed(&self, asked: Moment, grant: Grant) -> Self {
         let life = self.life.renewed(asked, grant.life);
-        let care = life.care(grant.renewable, self.own || watched, fastrand::f64());
-        Self { secret: self.secret.clone(), serial: self.serial, life, batch: self.batch, own: self.own, care }
+        let care = life.care(grant.renewable, self.source, fastrand::f64());
+        Self { secret: self.secret.clone(), life, care, ..*self }
     }
 
     pub(crate) fn expose(&self) -> &str {
@@ -60,12 +58,13 @@ impl Token {
         self.care
     }
 
+    /// The session's own, by a log-in.
     pub(super) fn is_own(&self) -> bool {
-        self.own
+        self.source == Source::LogIn
     }
 
     /// Whether it can and should be revoked. A batch token cannot.
     pub(super) fn is_to_be_revoked(&self, now: Moment) -> bool {
-        self.own && !self.batch && self.is_alive(now)
+        self.is_own() && !self.batch && self.is_alive(now)
     }
 }

@@ -1,0 +1,73 @@
+//! Who uses the session: the last one to leave has its token revoked.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use claviger::Moment;
+use serde_json::json;
+
+use super::{Inner, VaultSession};
+use crate::api::Call;
+
+const NEW: u8 = 0;
+const IN: u8 = 1;
+const GONE: u8 = 2;
+
+/// A provider's part in the session: from its first fetch to its `close`.
+pub(crate) struct Member {
+    session: VaultSession,
+    state: AtomicU8,
+}
+
+impl Member {
+    /// What is fetched after it has left makes nobody a member again.
+    pub(crate) fn join(&self) {
+        if self.state.compare_exchange(NEW, IN, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.session.0.lock().users += 1;
+        }
+    }
+
+    /// The last one turns off the light.
+    pub(crate) async fn leave(&self) {
+        if self.state.swap(GONE, Ordering::AcqRel) == IN {
+            self.session.0.lock().users -= 1;
+            self.session.0.give_back().await;
+        }
+    }
+}
+
+impl VaultSession {
+    /// A provider of this session is in use.
+    pub(crate) fn member(&self) -> Member {
+        Member { session: self.clone(), state: AtomicU8::new(NEW) }
+    }
+}
+
+impl Inner {
+    /// Revokes what is the session's own, and forgets the rest.
+    async fn give_back(&self) {
+        let _at_work = self.at_work.lock().await;
+        let now = Moment::now();
+        let tokens: Vec<_> = {
+            let mut state = self.lock();
+            if state.users > 0 {
+                return;
+            }
+            state.failed = None;
+            state.refused = None;
+            let replaced = std::mem::take(&mut state.replaced);
+            state.token.take().into_iter().chain(replaced).filter(|token| token.is_to_be_revoked(now)).collect()
+        };
+        for token in tokens {
+            // All leases of the token are revoked with it.
+            match self.api.ask(Some(token.expose()), Call::post("auth/token/revoke-self", json!({}))).await {
+                Ok(_) => {
+                    self.lock().dead.insert(token.serial());
+                }
+                Err(failure) => {
+                    let error = failure.explain(&self.place("auth/token/revoke-self"), "grant `update` on auth/token/revoke-self");
+                    tracing::warn!(error = %error, "the session's token was not revoked; it lives on to its end");
+                }
+            }
+        }
+    }
+}
