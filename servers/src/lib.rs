@@ -29,7 +29,8 @@
 //!
 //! A [`Moto`] answers as AWS does, for clients whose endpoint it is. An [`OpenBao`] is a
 //! server of secrets, which Vault may take the place of. A [`Proxy`] in front of
-//! it counts their requests and lets them fail.
+//! it counts their requests and lets them fail. A [`TokenReviews`] is what a server of
+//! secrets needs of a Kubernetes cluster.
 //!
 //! # Where the programs come from
 //!
@@ -48,7 +49,7 @@
 //!
 //! # Features
 //!
-//! `tls` (default) adds `Builder::tls` and `Builder::tokens`. Without it the crate
+//! `tls` (default) adds `Builder::tls`, `Builder::tokens` and `JwtIssuer`. Without it the crate
 //! depends on std alone and compiles in a second or two.
 
 #[cfg(not(unix))]
@@ -59,7 +60,10 @@ mod client;
 mod deadline;
 mod error;
 mod guardian;
+mod http;
 mod install;
+#[cfg(feature = "tls")]
+mod jwt;
 mod launch;
 pub mod mariadb;
 mod moto;
@@ -73,12 +77,15 @@ mod python;
 mod server;
 mod text_log;
 mod tls;
+mod token_reviews;
 mod tokens;
 mod tools;
 
 pub use client::SqlError;
 pub use error::StartError;
 pub use install::{InstallError, install};
+#[cfg(feature = "tls")]
+pub use jwt::JwtIssuer;
 pub use mariadb::MariaDb;
 pub use moto::Moto;
 pub use openbao::OpenBao;
@@ -86,4 +93,5 @@ pub use postgres::{Log, Postgres};
 pub use programs::{NotInstalled, Programs, find_postgres};
 pub use proxy::{Fault, Proxy, Request};
 pub use server::Server;
+pub use token_reviews::TokenReviews;
 pub use tokens::{TokenCheck, TokenChecks};

@@ -126,7 +126,17 @@ impl OpenBao {
     /// # Errors
     /// As [`request`](Self::request).
     pub fn request_as(&self, token: &str, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
-        http::request(self.port, token, method, path, body)
+        http::request(self.port, token, "", method, path, body)
+    }
+
+    /// Like [`request`](Self::request), with the answer wrapped: in it is a token that opens
+    /// the real one once, within so many seconds.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn request_wrapped(&self, seconds: u64, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+        let header = format!("X-Vault-Wrap-TTL: {seconds}\r\n");
+        http::request(self.port, &self.root_token, &header, method, path, body)
     }
 
     /// Seals it: everything is answered with 503 until [`unseal`](Self::unseal).
@@ -229,7 +239,7 @@ fn launch(guardian: &mut Guardian, program: &Path, config: &Path, port: u16) -> 
     // The log tells our server from another that has the port, the answer that it is more
     // than a socket.
     let is_ready = |_, log: &TextLog| {
-        log.count("server started!").is_ok_and(|lines| lines > 0) && http::request(port, "", "GET", "sys/health", None).is_ok()
+        log.count("server started!").is_ok_and(|lines| lines > 0) && http::request(port, "", "", "GET", "sys/health", None).is_ok()
     };
     Launch { command: &command, port, is_ready }.run(guardian)
 }

@@ -1,6 +1,5 @@
 //! A reverse proxy that counts what goes through it, and fails on command.
 
-mod http;
 mod serve;
 mod state;
 

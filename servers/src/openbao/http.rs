@@ -41,14 +41,15 @@ impl Answer {
     }
 }
 
-pub(super) fn request(port: u16, token: &str, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+/// `headers` are further ones, each with its line's end.
+pub(super) fn request(port: u16, token: &str, headers: &str, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ONE_TRY)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let body = body.unwrap_or_default();
     // After an answer in HTTP/1.0 the connection ends, so that its length need not be read.
     write!(
         stream,
-        "{method} /v1/{path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nX-Vault-Request: true\r\nX-Vault-Token: {token}\r\n\
+        "{method} /v1/{path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nX-Vault-Request: true\r\nX-Vault-Token: {token}\r\n{headers}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;

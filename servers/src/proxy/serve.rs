@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::http::{Message, Response};
 use super::state::State;
 use super::{Fault, Request};
+use crate::http::{Message, Response};
 
 /// How long the service may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as AWS's clients and moto speak.
+//! As much of HTTP/1.1 as clients of AWS and of Kubernetes speak, and moto.
 
 use std::io::{self, BufRead, Read};
 
@@ -7,15 +7,15 @@ const OF_A_CONNECTION: [&str; 3] = ["connection", "keep-alive", "transfer-encodi
 
 /// A request: its first line, its headers, its body.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(crate) struct Message {
     first: String,
     headers: Vec<String>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Message {
     /// The next request of a connection, `None` when the client has closed it in between.
-    pub(super) fn read(stream: &mut impl BufRead) -> io::Result<Option<Self>> {
+    pub(crate) fn read(stream: &mut impl BufRead) -> io::Result<Option<Self>> {
         let Some((first, headers)) = head(stream)? else { return Ok(None) };
         let mut message = Self { first, headers, body: Vec::new() };
         if message.header("transfer-encoding").is_some() {
@@ -29,12 +29,12 @@ impl Message {
     }
 
     /// The value of a header whose name is written in small letters here.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         value(&self.headers, name)
     }
 
     /// The name of the operation that it asks for.
-    pub(super) fn operation(&self) -> String {
+    pub(crate) fn operation(&self) -> String {
         if let Some(target) = self.header("x-amz-target") {
             return target.rsplit('.').next().unwrap_or(target).to_owned();
         }
@@ -46,7 +46,7 @@ impl Message {
 
     /// The same request on a connection of its own. A client of HTTP/1.0 gets an answer that
     /// ends with the connection, and never one in pieces.
-    pub(super) fn for_one_answer(&self) -> Vec<u8> {
+    pub(crate) fn for_one_answer(&self) -> Vec<u8> {
         let request = self.first.rsplit_once(' ').map_or(self.first.as_str(), |(request, _)| request);
         let mut text = format!("{request} HTTP/1.0\r\n");
         for header in self.headers.iter().filter(|header| !is_of_a_connection(header)) {
@@ -60,7 +60,7 @@ impl Message {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Response {
+pub(crate) struct Response {
     /// From the status on: `200 OK`.
     status: String,
     headers: Vec<String>,
@@ -69,13 +69,13 @@ pub(super) struct Response {
 
 impl Response {
     /// An answer of our own.
-    pub(super) fn json(status: u16, body: &str) -> Self {
+    pub(crate) fn json(status: u16, body: &str) -> Self {
         let headers = vec!["Content-Type: application/x-amz-json-1.1".to_owned()];
         Self { status: format!("{status} Fault"), headers, body: body.as_bytes().to_vec() }
     }
 
     /// All that came on a connection.
-    pub(super) fn parse(mut bytes: &[u8]) -> io::Result<Self> {
+    pub(crate) fn parse(mut bytes: &[u8]) -> io::Result<Self> {
         let stream = &mut bytes;
         let (first, mut headers) = head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let (_, status) = first.split_once(' ').ok_or_else(|| invalid("an answer without a status"))?;
@@ -88,12 +88,12 @@ impl Response {
         Ok(Self { status: status.to_owned(), headers, body })
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         [self.head().as_bytes(), &self.body].concat()
     }
 
     /// The answer up to the middle of its body.
-    pub(super) fn half(&self) -> Vec<u8> {
+    pub(crate) fn half(&self) -> Vec<u8> {
         [self.head().as_bytes(), &self.body[..self.body.len() / 2]].concat()
     }
 
