@@ -1,9 +1,17 @@
 //! A server of secrets with a database engine, as its administrator sees it. All of it blocks.
 
+mod auth;
+#[cfg(feature = "scene")]
+mod scene;
+mod secrets;
+
 use std::io;
 
 use claviger_servers::OpenBao;
 use serde_json::{Value, json};
+
+#[cfg(feature = "scene")]
+pub use scene::{Clerk, Scene, next_generation};
 
 /// What can go wrong.
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;
@@ -162,45 +170,6 @@ impl Admin {
             path "sys/leases/revoke" { capabilities = ["update"] }
         "#;
         self.write("sys/policies/acl/orders", &json!({ "policy": policy })).map(drop)
-    }
-
-    /// A token of that policy; `settings` are those of `auth/token/create`.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn token(&self, mut settings: Value) -> Result<String, Problem> {
-        settings["policies"] = json!(["orders"]);
-        let answer = self.write("auth/token/create", &settings)?;
-        text(&answer["auth"]["client_token"])
-    }
-
-    /// Mounts AppRole with a role `orders` of that policy; `settings` are the role's. Answers its id.
-    ///
-    /// # Errors
-    /// When it is not made.
-    pub fn app_role(&self, mut settings: Value) -> Result<String, Problem> {
-        self.write("sys/auth/approle", &json!({ "type": "approle" }))?;
-        settings["token_policies"] = json!(["orders"]);
-        self.write("auth/approle/role/orders", &settings)?;
-        text(&self.read("auth/approle/role/orders/role-id")?["data"]["role_id"])
-    }
-
-    /// A secret id of that role.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn secret_id(&self) -> Result<String, Problem> {
-        text(&self.write("auth/approle/role/orders/secret-id", &json!({}))?["data"]["secret_id"])
-    }
-
-    /// The accessors of all tokens that are alive.
-    ///
-    /// # Errors
-    /// When they cannot be counted.
-    pub fn tokens(&self) -> Result<Vec<String>, Problem> {
-        let answer = self.read("auth/token/accessors?list=true")?;
-        let keys = answer["data"]["keys"].as_array().cloned().unwrap_or_default();
-        Ok(keys.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 }
 
