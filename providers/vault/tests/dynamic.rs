@@ -3,31 +3,26 @@
 //! Users of the database engine under load: renewed, replaced before their maximum, drained, revoked.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
-
 use claviger::{ProviderErrorKind, Supervisor};
+use claviger_servers::Postgres;
 use claviger_stage::Callers;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_stage::{Kind, Revocation, Scene, next_generation};
-use serde_json::json;
+use claviger_vault_stage::{Identity, Revocation, Scene, next_generation};
 
 /// How many rotations there are; `CLAVIGER_VAULT_ROTATIONS` says otherwise.
 fn rotations(of: u64) -> u64 {
     std::env::var("CLAVIGER_VAULT_ROTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(of)
 }
 
-async fn log_in(scene: &Scene) -> VaultSession {
-    let (role, secret_id) =
-        scene.admin(|admin| Ok((admin.app_role(json!({ "token_ttl": "60s", "token_max_ttl": "1h" }))?, admin.secret_id()?))).await;
-    VaultSession::new(scene.clerk.admin.vault.address(), Auth::app_role(role, SecretId::given(secret_id))).expect("the settings are right")
+async fn log_in(scene: &Scene<Postgres>) -> VaultSession {
+    let Identity { role_id, secret_id } = scene.identity().await;
+    VaultSession::new(scene.admin.vault.address(), Auth::app_role(role_id, SecretId::given(secret_id))).expect("the settings are right")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_come_and_go_under_load_and_none_is_left() {
-    let scene = Scene::set().await;
-    scene.admin(|admin| admin.role(Kind::PostgreSql, "orders", 10, 30, Revocation::Terminating)).await;
+    let scene = Scene::<Postgres>::new(10, 30, Revocation::Terminating).await;
     let session = log_in(&scene).await;
-    let tokens = scene.admin(|admin| admin.tokens()).await.len();
     let db = scene.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
 
@@ -38,22 +33,18 @@ async fn users_come_and_go_under_load_and_none_is_left() {
         scene.supervisor.rotate_now("login").await.expect("there is a new user");
         served = next_generation(&db, served).await;
         callers.answer_more(50).await;
-        most = most.max(scene.admin(|admin| admin.leases("orders")).await.len());
+        most = most.max(scene.leases().await.len());
     }
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     assert!(served > wanted, "{served} generations");
     assert!(most <= 3, "{most} leases at once");
-    let report = scene.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert!(report.clean, "{report:?}");
-    assert_eq!(scene.admin(|admin| admin.leases("orders")).await, Vec::<String>::new());
-    assert_eq!(scene.users().await, Vec::<String>::new());
-    assert_eq!(scene.admin(|admin| admin.tokens()).await.len(), tokens, "the session's own token is revoked");
+    scene.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_is_not_there_ends_the_registration_at_once() {
-    let scene = Scene::set().await;
+    let scene = Scene::<Postgres>::new(10, 30, Revocation::Default).await;
     let session = log_in(&scene).await;
     let provide = async |mount: &str| {
         let supervisor = Supervisor::start();

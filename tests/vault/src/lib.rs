@@ -2,6 +2,8 @@
 
 mod auth;
 #[cfg(feature = "scene")]
+mod clerk;
+#[cfg(feature = "scene")]
 mod scene;
 mod secrets;
 
@@ -11,7 +13,9 @@ use claviger_servers::OpenBao;
 use serde_json::{Value, json};
 
 #[cfg(feature = "scene")]
-pub use scene::{Clerk, Scene, next_generation};
+pub use clerk::Clerk;
+#[cfg(feature = "scene")]
+pub use scene::{Behind, Identity, ROLE, Scene, next_generation};
 
 /// What can go wrong.
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;

@@ -1,142 +1,181 @@
-//! A server of secrets with a database engine on a PostgreSQL, and a service between them.
+//! The server with its engine on a database, a proxy in front of it, and a supervisor: all that a service needs, and what it must not leave behind.
 
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Handle, Login, PgPools, Provider, Supervisor};
-use claviger_servers::{Postgres, Proxy, openbao};
-use claviger_stage::Server;
-use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use claviger::{Builder, Handle, Login, Provider, Supervisor};
+use claviger_servers::{MariaDb, Postgres, Proxy};
+use claviger_stage::{PoolOf, Server, eventually_within};
+use serde_json::{Value, json};
+use sqlx::pool::PoolOptions;
 
-use crate::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind, Problem};
+use crate::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind, Problem, Revocation};
 
-/// An administrator whose work is done off the async threads.
-#[derive(Clone, Debug)]
-pub struct Clerk {
-    /// The administrator.
-    pub admin: Arc<Admin>,
+/// The name of the dynamic role.
+pub const ROLE: &str = "orders";
+
+/// A database that the engine makes users in.
+pub trait Behind: Server {
+    /// How the engine knows it.
+    const KIND: Kind;
+    /// Where it listens.
+    fn port(&self) -> u16;
+    /// Makes the user by which the engine makes others.
+    fn admit_engine(&self);
+    /// The statement that names the users whom the engine made, one a line.
+    const MADE_USERS: &'static str;
 }
 
-impl Clerk {
-    /// Of a server with the policy `orders` and nothing else in it.
-    ///
-    /// # Panics
-    /// When there is none.
-    pub async fn start() -> Self {
-        Self::start_with(openbao::Builder::default()).await
+impl Behind for Postgres {
+    const KIND: Kind = Kind::PostgreSql;
+    const MADE_USERS: &'static str = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'v-%'";
+
+    fn port(&self) -> u16 {
+        Self::port(self)
     }
 
-    /// Of a server that is to be different.
-    ///
-    /// # Panics
-    /// When there is none.
-    pub async fn start_with(builder: openbao::Builder) -> Self {
-        let admin = blocking(|| {
-            let admin = Admin { vault: builder.start().expect("a server starts") };
-            admin.policy().expect("a policy is written");
-            admin
-        })
-        .await;
-        Self { admin: Arc::new(admin) }
-    }
-
-    /// Does something as the administrator.
-    ///
-    /// # Panics
-    /// When it is not done.
-    pub async fn asks<T: Send + 'static>(&self, work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static) -> T {
-        let admin = Arc::clone(&self.admin);
-        blocking(move || work(&admin)).await.expect("it is done")
-    }
-
-    /// What counts the requests, for those who take it for the server.
-    ///
-    /// # Panics
-    /// When there is no port.
-    pub fn proxy(&self) -> Proxy {
-        Proxy::start(&self.admin.vault.address()).expect("a proxy starts")
+    fn admit_engine(&self) {
+        self.run(&format!("CREATE ROLE {ENGINE_USER} LOGIN SUPERUSER PASSWORD '{ENGINE_PASSWORD}'"));
     }
 }
 
-/// The server, a database, and a supervisor.
+impl Behind for MariaDb {
+    const KIND: Kind = Kind::MariaDb;
+    const MADE_USERS: &'static str = "SELECT User FROM mysql.user WHERE User LIKE 'v-%'";
+
+    fn port(&self) -> u16 {
+        Self::port(self)
+    }
+
+    fn admit_engine(&self) {
+        self.create_role(ENGINE_USER, ENGINE_PASSWORD).expect("the engine's user is made");
+        self.run(&format!("GRANT ALL ON *.* TO {ENGINE_USER}@'%' WITH GRANT OPTION"));
+    }
+}
+
+/// What the settings of a service say to the server: an AppRole's ids.
+#[derive(Clone)]
+pub struct Identity {
+    /// The role's id.
+    pub role_id: String,
+    /// A secret id of that role.
+    pub secret_id: String,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+/// A Vault with a database engine on a database, and a service beside them. What fails here fails the test.
 #[derive(Debug)]
-pub struct Scene {
-    /// The server's administrator.
-    pub clerk: Clerk,
-    /// The database behind its engine.
-    pub server: Arc<Postgres>,
+pub struct Scene<S> {
+    /// The server of secrets.
+    pub admin: Arc<Admin>,
+    /// What is between it and the service.
+    pub proxy: Arc<Proxy>,
+    /// The database.
+    pub server: Arc<S>,
     /// The service's supervisor.
     pub supervisor: Supervisor,
+    /// Tokens on the server before the service was there.
+    tokens: usize,
 }
 
-impl Scene {
-    /// With an engine that is connected to the database.
-    ///
-    /// # Panics
-    /// When something of it is not to be had.
-    pub async fn set() -> Self {
-        let (clerk, server) = tokio::join!(Clerk::start(), blocking(Postgres::raise));
-        let server = Arc::new(server);
-        let scene = Self { clerk, server, supervisor: Supervisor::start() };
-        scene.sql(&format!("CREATE ROLE {ENGINE_USER} LOGIN SUPERUSER PASSWORD '{ENGINE_PASSWORD}'")).await;
-        let port = scene.server.port();
-        scene.admin(move |admin| admin.connect(Kind::PostgreSql, port)).await;
-        scene
+impl<S: Behind> Scene<S> {
+    /// Users live so many seconds at first, and at most.
+    pub async fn new(ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
+        Self::with(Supervisor::builder(), ttl, max_ttl, revocation).await
     }
 
-    /// Does something as the administrator.
-    ///
-    /// # Panics
-    /// When it is not done.
+    /// Like [`new`](Self::new), with a supervisor of the caller's.
+    pub async fn with(builder: Builder, ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
+        let set = move || {
+            let server = S::raise();
+            server.admit_engine();
+            let admin = Admin::start()?;
+            admin.connect(S::KIND, Behind::port(&server))?;
+            admin.policy()?;
+            admin.role(S::KIND, ROLE, ttl, max_ttl, revocation)?;
+            let tokens = admin.tokens()?.len();
+            let proxy = Proxy::start(&admin.vault.address())?;
+            Ok::<_, Problem>((admin, proxy, server, tokens))
+        };
+        let (admin, proxy, server, tokens) = tokio::task::spawn_blocking(set).await.expect("no panic").expect("the scene is set");
+        let supervisor = builder.start().expect("it can be right");
+        Self { admin: Arc::new(admin), proxy: Arc::new(proxy), server: Arc::new(server), supervisor, tokens }
+    }
+
+    /// Does something as the administrator, off the async threads.
     pub async fn admin<T: Send + 'static>(&self, work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static) -> T {
-        self.clerk.asks(work).await
+        let admin = Arc::clone(&self.admin);
+        tokio::task::spawn_blocking(move || work(&admin)).await.expect("no panic").expect("it is done")
     }
 
-    /// Runs a statement as superuser.
-    ///
-    /// # Panics
-    /// When it fails.
+    /// An AppRole whose tokens live a minute at first.
+    pub async fn identity(&self) -> Identity {
+        self.identity_with(json!({ "token_ttl": "60s", "token_max_ttl": "1h" })).await
+    }
+
+    /// An AppRole with these settings.
+    pub async fn identity_with(&self, settings: Value) -> Identity {
+        self.admin(move |admin| Ok(Identity { role_id: admin.app_role(settings)?, secret_id: admin.secret_id()? })).await
+    }
+
+    /// Runs a statement as the database's superuser.
     pub async fn sql(&self, sql: &str) -> String {
         let (server, sql) = (Arc::clone(&self.server), sql.to_owned());
-        blocking(move || server.sql(&sql).expect("the statement runs")).await
+        tokio::task::spawn_blocking(move || server.run(&sql)).await.expect("no panic")
     }
 
-    /// Users that the engine made and that are still there.
-    ///
-    /// # Panics
-    /// When they cannot be counted.
+    /// Leases that are alive on the server.
+    pub async fn leases(&self) -> Vec<String> {
+        self.admin(|admin| admin.leases(ROLE)).await
+    }
+
+    /// Users that the engine made and that are still in the database.
     pub async fn users(&self) -> Vec<String> {
-        self.sql("SELECT rolname FROM pg_roles WHERE rolname LIKE 'v-%'").await.lines().map(str::to_owned).collect()
+        self.sql(S::MADE_USERS).await.lines().map(str::to_owned).filter(|user| !user.is_empty()).collect()
     }
 
-    /// Pools of so many sessions.
-    pub fn pools(&self, max: u32) -> PgPools {
-        let options = PgPoolOptions::new().max_connections(max).acquire_timeout(Duration::from_secs(5));
-        Postgres::factory(self.server.options(None), options)
-    }
-
-    /// A pool `orders` of eight sessions on a provider `login`.
-    ///
-    /// # Panics
-    /// When there is no lease, or it is not proved.
-    pub async fn pool<P: Provider<Secret = Login>>(&self, provider: P) -> Handle<PgPool> {
+    /// Registers a provider as `login`, and a pool `orders` of eight sessions on it.
+    pub async fn pool<P: Provider<Secret = Login>>(&self, provider: P) -> Handle<PoolOf<S>> {
         let login = self.supervisor.provide("login", provider).await.expect("there is a lease");
-        self.supervisor.pool("orders", &login, self.pools(8)).await.expect("it is proved")
+        let options = PoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
+        self.supervisor.pool("orders", &login, S::factory(self.server.options(None), options)).await.expect("it is proved")
+    }
+
+    /// How often the server was asked for something at this path, as `database/creds/orders`.
+    pub fn asked(&self, path: &str) -> usize {
+        self.proxy.requests(&format!("/v1/{path}"))
+    }
+
+    /// Waits until no lease and no user is there but one: the one that serves.
+    pub async fn one_is_left(&self) {
+        let waited = tokio::time::timeout(Duration::from_secs(40), async {
+            while (self.leases().await.len(), self.users().await.len()) != (1, 1) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        if waited.await.is_err() {
+            assert_eq!((self.leases().await.len(), self.users().await.len()), (1, 1), "leases and users that are left");
+        }
+    }
+
+    /// Ends the service: no lease, no user and no token of its own is left.
+    pub async fn end(&self) {
+        let report = self.supervisor.shutdown(Duration::from_secs(10)).await;
+        assert!(report.clean, "{report:?}");
+        assert_eq!((self.leases().await, self.users().await), (Vec::new(), Vec::new()), "leases and users that are left");
+        assert_eq!(self.admin(Admin::tokens).await.len(), self.tokens, "tokens that are left");
     }
 }
 
-/// Waits up to 40 s until another generation is served than this one.
-///
-/// # Panics
-/// When it is not.
-pub async fn next_generation(db: &Handle<PgPool>, before: u64) -> u64 {
-    claviger_stage::eventually_within(Duration::from_secs(40), "another generation is served", || db.generation() > before).await;
+/// Waits until another generation is served than this one; answers its number.
+pub async fn next_generation<P: Clone + Send + Sync + 'static>(db: &Handle<P>, before: u64) -> u64 {
+    eventually_within(Duration::from_secs(60), "another generation is served", || db.generation() > before).await;
     db.generation()
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("no panic")
 }
