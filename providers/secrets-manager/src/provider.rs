@@ -1,8 +1,8 @@
 //! The provider: its settings, and how it answers.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_types::SdkConfig;
 use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, Revision, Sessions, Trigger};
@@ -12,6 +12,9 @@ use crate::look;
 use crate::secret_id::{SecretId, misconfigured};
 use crate::shape::{Flaw, Keys, Shape};
 use crate::store::{Content, Description, Store, Version};
+
+/// How long a DescribeSecret that was denied is not asked for again: whoever grants it later needs no restart, and 720 calls a month cost 0.004 USD.
+const DENIED_FOR: Duration = Duration::from_secs(3_600);
 
 /// A database login in AWS Secrets Manager.
 ///
@@ -49,8 +52,8 @@ pub struct SecretsManager {
     /// The first setting that cannot be right.
     fault: Option<ProviderError>,
     stopgap: Mutex<Option<Stopgap>>,
-    /// DescribeSecret was denied: it is not asked for again.
-    undescribable: AtomicBool,
+    /// When DescribeSecret was denied last.
+    denied: Mutex<Option<Instant>>,
 }
 
 impl SecretsManager {
@@ -85,7 +88,7 @@ impl SecretsManager {
             sessions: None,
             fault: None,
             stopgap: Mutex::default(),
-            undescribable: AtomicBool::new(false),
+            denied: Mutex::default(),
         })
     }
 
@@ -163,13 +166,15 @@ impl SecretsManager {
         self
     }
 
-    /// The secret's description; `None` when it may not be asked for.
-    async fn describe(&self) -> Result<Option<Description>, ProviderError> {
-        if self.undescribable.load(Ordering::Acquire) {
+    /// The secret's description; `None` when it may not be asked for, which is tried again each hour.
+    async fn describe(&self, now: Instant) -> Result<Option<Description>, ProviderError> {
+        let denied = *lock(&self.denied);
+        if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
             return Ok(None);
         }
         let description = self.store.describe().await?;
-        if description.is_none() && !self.undescribable.swap(true, Ordering::AcqRel) {
+        *lock(&self.denied) = description.is_none().then_some(now);
+        if description.is_none() && denied.is_none() {
             tracing::info!(secret = %self.store.secret(), "secretsmanager:DescribeSecret is not granted; the secret is looked at by the supervisor's poll");
         }
         Ok(description)
@@ -177,7 +182,10 @@ impl SecretsManager {
 
     /// Whether what is held, which works, is not to be given up for this version at `AWSCURRENT`.
     fn keeps(&self, request: &FetchRequest<Login>, held: &Revision, current: &Revision) -> bool {
-        held == current || request.is_refused(current) || self.stopgap().as_ref().is_some_and(|stopgap| stopgap.stands(held, current))
+        let mut stopgap = self.stopgap();
+        // The rotation was finished: should AWSCURRENT be moved back one day, that is meant.
+        stopgap.take_if(|stopgap| stopgap.instead_of != *current);
+        held == current || request.is_refused(current) || stopgap.as_ref().is_some_and(|stopgap| stopgap.stands(held, current))
     }
 
     /// The login to use, from `AWSCURRENT`, or from further down where the database refuses that. `held` is what is held and works.
@@ -249,7 +257,7 @@ impl SecretsManager {
     }
 
     fn stopgap(&self) -> MutexGuard<'_, Option<Stopgap>> {
-        self.stopgap.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stopgap)
     }
 }
 
@@ -265,7 +273,7 @@ impl Provider for SecretsManager {
         let held = request.held.as_ref().filter(|held| !request.is_refused(held.revision()));
         let mut described = None;
         if let Some(held) = held {
-            described = self.describe().await?;
+            described = self.describe(request.started.mono()).await?;
             let current =
                 described.as_ref().filter(|description| !description.deleted).and_then(|description| description.current.as_ref());
             if current.is_some_and(|current| self.keeps(&request, held.revision(), current)) {
@@ -276,7 +284,7 @@ impl Provider for SecretsManager {
         let (login, revision) = self.choose(&request, held).await?;
         if described.is_none() && request.trigger != Trigger::Refused {
             // There is a lease: what cannot be known now is known at the next look.
-            described = self.describe().await.unwrap_or_default();
+            described = self.describe(request.started.mono()).await.unwrap_or_default();
         }
         Ok(timed(self.lease(login, revision), described, &request))
     }
@@ -301,6 +309,10 @@ impl fmt::Debug for SecretsManager {
             .field("fault", &self.fault)
             .finish_non_exhaustive()
     }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check(argument: &str, text: &str) -> Result<(), ProviderError> {

@@ -7,6 +7,8 @@ use claviger::{ProviderError, ProviderErrorKind};
 /// The longest name, and the longest ARN, that Secrets Manager takes (its API reference, `SecretId` and `Name`).
 const LONGEST_NAME: usize = 512;
 const LONGEST_ARN: usize = 2_048;
+/// A hyphen and six random characters stand behind the name in an ARN.
+const SUFFIX: usize = 7;
 
 /// A secret's name, its whole ARN, or its ARN without the six random characters at the end.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,7 +27,7 @@ impl SecretId {
             return Err(wrong("is empty; give the secret's name or its ARN"));
         }
         if !text.starts_with("arn:") {
-            check_name(&text)?;
+            check_name(&text, LONGEST_NAME)?;
             return Ok(Self { text, region: None });
         }
         if text.len() > LONGEST_ARN {
@@ -47,7 +49,7 @@ impl SecretId {
         if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(wrong("has no account of 12 digits in its ARN; give the whole ARN"));
         }
-        check_name(name)?;
+        check_name(name, LONGEST_NAME + SUFFIX)?;
         let region = Some(region.to_owned());
         Ok(Self { text, region })
     }
@@ -95,12 +97,12 @@ impl fmt::Debug for SecretId {
 }
 
 /// Letters, digits and `/_+=.@-`; AWS itself also makes names with `!`, such as `rds!db-…`.
-fn check_name(name: &str) -> Result<(), ProviderError> {
+fn check_name(name: &str, longest: usize) -> Result<(), ProviderError> {
     if name.is_empty() {
         return Err(wrong("has no name at its end; give the secret's name or its whole ARN"));
     }
-    if name.len() > LONGEST_NAME {
-        return Err(wrong(&format!("is longer than {LONGEST_NAME} characters; give the secret's name or its ARN")));
+    if name.len() > longest {
+        return Err(wrong(&format!("is longer than {longest} characters; give the secret's name or its ARN")));
     }
     match name.chars().find(|&letter| !letter.is_ascii_alphanumeric() && !"/_+=.@-!".contains(letter)) {
         Some(letter) => Err(wrong(&format!("has the character {letter:?}; a secret's name has letters, digits and /_+=.@-! alone"))),
@@ -174,6 +176,9 @@ mod tests {
         }
         assert!(SecretId::parse("x".repeat(513)).is_err());
         assert!(SecretId::parse("x".repeat(512)).is_ok());
+        let arn =
+            |length: usize| SecretId::parse(format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{}-AbCdEf", "x".repeat(length)));
+        assert!(arn(512).is_ok() && arn(513).is_err());
     }
 
     #[test]

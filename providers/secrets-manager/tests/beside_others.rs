@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use claviger_rotator::Users;
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{Connect, Habit, Naive, SECRET, Scene, aws, window};
+use claviger_secrets_stage::{Connect, Habit, Naive, SECRET, Scene, aws, rotations, window};
 use claviger_servers::{Postgres, Proxy};
 use claviger_stage::{Callers, eventually, short_lived};
 use tokio::time::{Instant, sleep_until};
-
-const ROTATIONS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn others_are_down_for_the_whole_window_or_longer() {
@@ -32,7 +30,7 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     let theirs = [0, 1].map(|which| Naive::start(&scene.stage, &aws(&their_proxies[which].endpoint()), habits[which]));
     eventually("they connect", || theirs.iter().all(|one| one.connected() > 1)).await;
     let mut windows = Vec::new();
-    for _ in 0..ROTATIONS {
+    for _ in 0..rotations() {
         let answered = ours.answered();
         let pending = scene.open_window().await;
         let opened = Instant::now();
@@ -49,10 +47,10 @@ async fn others_are_down_for_the_whole_window_or_longer() {
 
     // Ours: no failure, and two calls for each rotation.
     assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
-    assert_eq!(scene.values_asked_for(), 1 + 2 * ROTATIONS);
+    assert_eq!(scene.values_asked_for(), 1 + 2 * rotations());
     // Asking before each connect: down for each window, and a call for each connect.
     let (asked, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
-    assert!(asked >= connects && connects > 3 * ROTATIONS, "{asked} calls for {connects} connects");
+    assert!(asked >= connects && connects > 3 * rotations(), "{asked} calls for {connects} connects");
     let in_a_window = |connect: &&Connect| windows.iter().any(|(opened, closed)| connect.began > *opened && connect.ended < *closed);
     let within: Vec<_> = each_time.iter().filter(in_a_window).collect();
     assert!(!within.is_empty() && within.iter().all(|connect| !connect.worked), "down for the whole of each window");
@@ -61,6 +59,6 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     let since = windows.first().map(|(opened, _)| *opened).expect("a window");
     assert!(cached.iter().any(|connect| connect.ended < since && connect.worked), "it worked before");
     let after: Vec<_> = cached.iter().filter(|connect| connect.began > since).collect();
-    assert!(after.len() > 3 * ROTATIONS && after.iter().all(|connect| !connect.worked), "down for {:?} and more", end - since);
+    assert!(after.len() > 3 * rotations() && after.iter().all(|connect| !connect.worked), "down for {:?} and more", end - since);
     scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
 }

@@ -143,18 +143,36 @@ async fn the_sdk_alone_tries_again() {
     }
 }
 
+/// Time goes on by this at once; it stands still for nobody who waits for an answer.
+async fn advance(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 #[tokio::test]
-async fn a_description_that_is_not_granted_is_asked_for_once() {
+async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
     proxy.fault_on("DescribeSecret", Fault::reply(400, r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#));
     let held = provider.fetch(FetchRequest::first()).await.expect("a lease, all the same");
-    for _ in 0..3 {
+    let look = async || {
         let lease = provider.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.expect("a lease");
         assert_eq!(lease.revision(), held.revision());
+        (proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue"))
+    };
+    for looks in 1..=3 {
+        assert_eq!(look().await, (1, 1 + looks));
     }
-    assert_eq!((proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue")), (1, 4));
+    advance(Duration::from_secs(3_600)).await;
+    assert_eq!(look().await, (2, 5), "still denied");
+    assert_eq!(look().await, (2, 6));
+    // It was granted meanwhile: the value is not asked for any more.
+    proxy.fault_on("DescribeSecret", Fault::reply(200, r#"{"VersionIdsToStages":{"1":["AWSCURRENT"]}}"#));
+    advance(Duration::from_secs(3_600)).await;
+    assert_eq!(look().await, (3, 6));
+    assert_eq!(look().await, (4, 6));
 }
 
 #[tokio::test]

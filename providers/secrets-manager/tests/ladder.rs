@@ -71,6 +71,19 @@ async fn in_a_rotations_window_what_is_pending_is_offered_and_then_kept() {
 }
 
 #[tokio::test]
+async fn a_finished_rotation_that_is_taken_back_is_followed() {
+    let (_moto, secret, first, provider) = scene("orders").await;
+    let held = start(&provider).await;
+    let second = secret.put("AWSPENDING", &login("password-2")).await;
+    let taken = refused(&provider, &held, &[&first]).await;
+    secret.stage("AWSCURRENT", Some(&second), Some(first.as_str())).await;
+    assert_eq!(look(&provider, &taken).await.revision().as_str(), second);
+    // Both work, as with alternating users, and somebody wants the first again.
+    secret.stage("AWSCURRENT", Some(first.as_str()), Some(&second)).await;
+    assert_eq!(look(&provider, &taken).await.revision(), &first);
+}
+
+#[tokio::test]
 async fn a_rotation_that_is_rolled_back_leads_to_what_is_current() {
     let (_moto, secret, first, provider) = scene("orders").await;
     let held = start(&provider).await;

@@ -105,7 +105,7 @@ fn answered(asked: Asked, place: &str, secret: &str, code: &str, message: &str, 
         "InvalidParameterException" | "ValidationException" | "ValidationError" => {
             error(Kind::Misconfigured, place, "Secrets Manager does not take the request; see to `secret_id`")
         }
-        "ExpiredTokenException" | "ExpiredToken" | "TokenRefreshRequired" | "RequestExpired" => error(
+        "ExpiredTokenException" | "ExpiredToken" | "TokenRefreshRequired" => error(
             Kind::Unavailable,
             place,
             "the AWS session has expired and was not renewed yet; see to what renews this process's AWS credentials",
@@ -117,6 +117,9 @@ fn answered(asked: Asked, place: &str, secret: &str, code: &str, message: &str, 
         | "MissingAuthenticationTokenException"
         | "OptInRequired"
         | "AuthFailure" => error(Kind::Denied, place, "AWS does not know this process's AWS credentials; give it others"),
+        "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => {
+            error(Kind::Unavailable, place, "AWS takes the request for one of another time; see to this machine's clock")
+        }
         "InvalidSignatureException" | "SignatureDoesNotMatch" | "IncompleteSignature" | "IncompleteSignatureException" => {
             error(Kind::Denied, place, "AWS does not take the signature; see to the secret access key and to this machine's clock")
         }
@@ -228,6 +231,8 @@ mod tests {
             ("ExpiredTokenException", CANARY, 400, Kind::Unavailable, "expired"),
             ("UnrecognizedClientException", CANARY, 400, Kind::Denied, "does not know"),
             ("InvalidSignatureException", "x-amz-security-token:CANARY", 400, Kind::Denied, "clock"),
+            ("RequestTimeTooSkewed", CANARY, 403, Kind::Unavailable, "clock"),
+            ("RequestExpired", CANARY, 400, Kind::Unavailable, "clock"),
             ("", CANARY, 403, Kind::Denied, "grant secretsmanager:GetSecretValue"),
             ("Unheard-of CANARY", CANARY, 418, Kind::Other, "status 418"),
             ("other", CANARY, 200, Kind::Unavailable, "no whole answer"),
