@@ -74,7 +74,7 @@ fn file(text: &str) -> NamedTempFile {
 async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
     let supervisor = Supervisor::start();
     let registered = tokio::time::timeout(Duration::from_secs(15), supervisor.provide("login", kv)).await;
-    let error = registered.expect("nothing is waited for").err().expect("it is no good");
+    let error = registered.expect("nothing is waited for").expect_err("it is no good");
     let error = error.provider_error().cloned().expect("the provider's own");
     assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
     assert!(error.to_string().contains(words), "{error}");
@@ -175,7 +175,7 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
 
     let elsewhere = Auth::app_role(&*scene.role_id, SecretId::none()).mount("elsewhere");
     let session = VaultSession::new(scene.proxy.endpoint(), elsewhere).expect("it can be right");
-    let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path")).await.err().expect("nothing is mounted there");
+    let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path")).await.expect_err("nothing is mounted there");
     assert!(!error.is_transient() && error.to_string().contains("log-in at auth/elsewhere"), "{error}");
     assert!(error.to_string().contains("see to the mount"), "{error}");
 }
