@@ -135,3 +135,50 @@ async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
     }
     assert_eq!(store.calls().len(), 1 + 5 * 4);
 }
+
+/// Ten leases are to be taken back; then the one that serves is refused. Answers how long its successor took.
+async fn refused_after_ten_releases(error: ProviderError) -> (ScriptedProvider, Lab, Duration) {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    store.fail_releases(1_000, error);
+    for _ in 0..10 {
+        store.rotate();
+        lab.supervisor.rotate_now("login").await.expect("a new one is served");
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert!(store.release_attempts() >= 10 && store.released().is_empty(), "the hazard: {} releases", store.release_attempts());
+    let served = pool.generation();
+    let began = tokio::time::Instant::now();
+    let next = store.rotate();
+    database.accept_only([next.as_str()]);
+    assert!(pool.refused(served, &claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed")));
+    while pool.generation() == served {
+        sleep(Duration::from_millis(10)).await;
+    }
+    (store, lab, began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_07_releases_that_fail_keep_no_fetch_waiting() {
+    let (store, _lab, took) = refused_after_ten_releases(down()).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let tried = store.release_attempts();
+    assert!(tried > 12, "they are tried again: {tried}");
+    sleep(Duration::from_secs(600)).await;
+    assert!(store.release_attempts() - tried <= 60 + 3, "within the bucket: {}", store.release_attempts() - tried);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_07_a_release_that_is_forbidden_is_not_tried_again() {
+    let error = ProviderError::new(ProviderErrorKind::Denied, "not allowed");
+    let (store, lab, took) = refused_after_ten_releases(error).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(store.release_attempts(), 11, "each lease once");
+    assert_eq!(lab.supervisor.status().providers[0].unreleased, 0);
+    // What is forbidden at the end is told.
+    let report = lab.supervisor.shutdown(Duration::from_secs(5)).await;
+    assert_eq!((report.clean, report.unreleased.len()), (false, 1), "{report:?}");
+}

@@ -37,6 +37,18 @@ impl TokenBucket {
         if self.tokens > 0 { now } else { now.max(self.since + REFILL) }
     }
 
+    /// Takes a token if another one is left behind it.
+    pub(crate) fn take_spare(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.tokens > 1 && self.take(now)
+    }
+
+    /// When a token can be had that leaves another one behind: now or later.
+    pub(crate) fn spare_at(&self, now: Instant) -> Instant {
+        let missing = 2u32.saturating_sub(self.tokens);
+        if missing == 0 { now } else { now.max(self.since + REFILL * missing) }
+    }
+
     /// A new revision was published: earlier failures are forgotten.
     pub(crate) fn refill(&mut self) {
         self.tokens = CAPACITY;

@@ -54,7 +54,8 @@ pub trait Provider: Debug + Send + Sync + 'static {
     /// Gives back a lease that no session uses any more, or that was never served. Default: nothing to do.
     ///
     /// # Errors
-    /// Tried again with back-off within the provider's budget, and given up when the lease dies by itself.
+    /// A passing one: tried again with back-off within the provider's budget, behind its fetches, and given up when the lease dies by itself. A permanent one
+    /// ([`ProviderError::is_transient`] false): said once, and not tried again; the lease lives to its own death.
     fn release(&self, lease: Lease<Self::Secret>) -> impl Future<Output = Result<(), ProviderError>> + Send {
         let _ = lease;
         async { Ok(()) }

@@ -7,6 +7,7 @@ use super::bucket::TokenBucket;
 use super::schedule;
 use super::slot::ProviderSlot;
 use crate::clock::Moment;
+use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};
 
 /// A lease without a death is given up after so many refusals to take it back.
@@ -22,32 +23,36 @@ struct Debt<S> {
 
 /// Leases to be released.
 #[derive(Debug)]
-pub(crate) struct Debts<S>(Vec<Debt<S>>);
+pub(crate) struct Debts<S> {
+    owed: Vec<Debt<S>>,
+    /// It was said that the issuer takes nothing back, which only somebody's doing can mend.
+    said: bool,
+}
 
 impl<S> Default for Debts<S> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { owed: Vec::new(), said: false }
     }
 }
 
 impl<S> Debts<S> {
     pub(crate) fn owe(&mut self, lease: Lease<S>, now: Instant) {
-        if !self.0.iter().any(|debt| debt.lease.revision() == lease.revision()) {
-            self.0.push(Debt { lease, failures: 0, due: now, running: false });
+        if !self.owed.iter().any(|debt| debt.lease.revision() == lease.revision()) {
+            self.owed.push(Debt { lease, failures: 0, due: now, running: false });
         }
     }
 
     /// The issuer offers this revision again: it is not to be released, unless it is too late to stop that.
     pub(crate) fn forget(&mut self, revision: &Revision) {
-        self.0.retain(|debt| debt.running || debt.lease.revision() != revision);
+        self.owed.retain(|debt| debt.running || debt.lease.revision() != revision);
     }
 
-    /// The leases to release now. A first attempt is free, further ones draw on the bucket; dead leases need none.
+    /// The leases to release now. A first attempt is free, further ones draw on the bucket as long as they leave a token for a fetch; dead leases need none.
     pub(crate) fn due(&mut self, now: Moment, bucket: &mut TokenBucket) -> Vec<Lease<S>> {
-        self.0.retain(|debt| debt.running || (!debt.lease.expiry().is_expired(now) && debt.failures < ATTEMPTS));
+        self.owed.retain(|debt| debt.running || (!debt.lease.expiry().is_expired(now) && debt.failures < ATTEMPTS));
         let mut leases = Vec::new();
-        for debt in &mut self.0 {
-            if !debt.running && debt.due <= now.mono() && (debt.failures == 0 || bucket.take(now.mono())) {
+        for debt in &mut self.owed {
+            if !debt.running && debt.due <= now.mono() && (debt.failures == 0 || bucket.take_spare(now.mono())) {
                 debt.running = true;
                 leases.push(debt.lease.clone());
             }
@@ -56,32 +61,45 @@ impl<S> Debts<S> {
     }
 
     pub(crate) fn next(&self, now: Instant, bucket: &TokenBucket) -> Option<Instant> {
-        self.0
+        self.owed
             .iter()
             .filter(|debt| !debt.running)
-            .map(|debt| if debt.failures == 0 { debt.due } else { debt.due.max(bucket.available_at(now)) })
+            .map(|debt| if debt.failures == 0 { debt.due } else { debt.due.max(bucket.spare_at(now)) })
             .min()
     }
 
-    fn settle(&mut self, revision: &Revision, released: bool, now: Instant) {
-        if released {
-            self.0.retain(|debt| debt.lease.revision() != revision);
-        } else if let Some(debt) = self.0.iter_mut().find(|debt| debt.lease.revision() == revision) {
+    /// A release has ended. What only somebody's doing can mend is not tried again: the lease lives to its own death.
+    fn settle(&mut self, revision: &Revision, released: &Result<(), ProviderError>, now: Instant) {
+        if released.as_ref().map_or_else(|error| !error.is_transient(), |()| true) {
+            self.owed.retain(|debt| debt.lease.revision() != revision);
+        } else if let Some(debt) = self.owed.iter_mut().find(|debt| debt.lease.revision() == revision) {
             debt.running = false;
             debt.failures += 1;
             debt.due = now + schedule::retry_after(debt.failures, false, None, 0.0);
         }
     }
 
+    /// Whether what became of a release is to be said: a denial that stays is, once.
+    pub(super) fn is_news(&mut self, released: &Result<(), ProviderError>) -> bool {
+        match released {
+            Ok(()) => {
+                self.said = false;
+                false
+            }
+            Err(error) if error.is_transient() => true,
+            Err(_) => !std::mem::replace(&mut self.said, true),
+        }
+    }
+
     /// How many leases are still to be released.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.owed.len()
     }
 
     /// Takes everything that is not being released at this moment.
     pub(crate) fn drain(&mut self) -> Vec<Lease<S>> {
-        let (running, idle): (Vec<_>, Vec<_>) = self.0.drain(..).partition(|debt| debt.running);
-        self.0 = running;
+        let (running, idle): (Vec<_>, Vec<_>) = self.owed.drain(..).partition(|debt| debt.running);
+        self.owed = running;
         idle.into_iter().map(|debt| debt.lease).collect()
     }
 }
@@ -93,7 +111,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, lease
         let revision = lease.revision().clone();
         let released = slot.release(lease).await;
         let now = slot.clock().mono();
-        slot.lock().debts.settle(&revision, released, now);
+        slot.lock().debts.settle(&revision, &released, now);
         slot.settled();
     });
 }

@@ -9,7 +9,7 @@ use super::decide::{ManualReply, Settled, State};
 use super::{Issuer, fetch, release};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::{Clock, Moment};
-use crate::error::ProviderError;
+use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::outlook::Outlook;
 use crate::rotation::{Outcome, Rotation};
@@ -253,22 +253,27 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
-    /// Releases one lease under the fetch deadline; says whether the issuer took it back.
-    pub(crate) async fn release(self: &Arc<Self>, lease: Lease<S>) -> bool {
+    /// Releases one lease under the fetch deadline, and says why the issuer did not take it back.
+    pub(crate) async fn release(self: &Arc<Self>, lease: Lease<S>) -> Result<(), ProviderError> {
         let revision = lease.revision().clone();
         let issuer = Arc::clone(&self.issuer);
         let task = tokio::spawn(async move { issuer.release(lease).await });
-        match tokio::time::timeout(self.context.settings.fetch_deadline, task).await {
-            Ok(Ok(Ok(()))) => true,
-            Ok(Ok(Err(error))) => {
-                tracing::warn!(provider = %self.name, %revision, error = %error, "the issuer did not take a lease back");
-                false
+        let released = match tokio::time::timeout(self.context.settings.fetch_deadline, task).await {
+            Ok(Ok(released)) => released,
+            Ok(Err(_)) => Err(ProviderError::new(ProviderErrorKind::Panicked, "the provider panicked while releasing; see its own output")),
+            Err(_) => Err(ProviderError::new(ProviderErrorKind::TimedOut, "the provider did not answer in time")),
+        };
+        let is_news = self.lock().debts.is_news(&released);
+        match &released {
+            Ok(()) => {}
+            Err(error) if is_news => {
+                let fate =
+                    if error.is_transient() { "" } else { ", and will not until somebody sees to it; such leases live to their own end" };
+                tracing::warn!(provider = %self.name, %revision, error = %error, "the issuer did not take a lease back{fate}");
             }
-            Ok(Err(_)) | Err(_) => {
-                tracing::warn!(provider = %self.name, %revision, "a release panicked or hung");
-                false
-            }
+            Err(error) => tracing::debug!(provider = %self.name, %revision, error = %error, "the issuer still does not take leases back"),
         }
+        released
     }
 
     /// Gives back what came after everything else was given back: no actor does it any more.

@@ -136,7 +136,7 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
                 releases.spawn(async move { slot.release(lease).await });
             }
             while let Ok(Some(released)) = tokio::time::timeout_at(deadline, releases.join_next()).await {
-                if matches!(released, Ok(true)) {
+                if matches!(released, Ok(Ok(()))) {
                     left -= 1;
                 }
             }

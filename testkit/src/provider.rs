@@ -35,7 +35,8 @@ struct State {
     script: VecDeque<Step>,
     calls: Vec<Call>,
     released: Vec<Revision>,
-    release_failures: u32,
+    release_failures: VecDeque<ProviderError>,
+    release_attempts: usize,
     closed: u32,
 }
 
@@ -77,7 +78,8 @@ impl ScriptedProvider {
                     script: VecDeque::new(),
                     calls: Vec::new(),
                     released: Vec::new(),
-                    release_failures: 0,
+                    release_failures: VecDeque::new(),
+                    release_attempts: 0,
                     closed: 0,
                 }),
                 stalled: watch::Sender::new(false),
@@ -166,9 +168,9 @@ impl ScriptedProvider {
         self.inner.hinted.notify_one();
     }
 
-    /// The next `times` releases fail.
-    pub fn fail_releases(&self, times: u32) {
-        self.lock().release_failures = times;
+    /// The next `times` releases fail so.
+    pub fn fail_releases(&self, times: usize, error: ProviderError) {
+        self.lock().release_failures.extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
     /// Every fetch so far.
@@ -179,6 +181,11 @@ impl ScriptedProvider {
     /// Every revision that was released, in order.
     pub fn released(&self) -> Vec<Revision> {
         self.lock().released.clone()
+    }
+
+    /// How many releases were tried so far, failed ones included.
+    pub fn release_attempts(&self) -> usize {
+        self.lock().release_attempts
     }
 
     /// How often `close` was called.
@@ -229,9 +236,9 @@ impl Provider for ScriptedProvider {
 
     async fn release(&self, lease: Lease<Login>) -> Result<(), ProviderError> {
         let mut state = self.lock();
-        if state.release_failures > 0 {
-            state.release_failures -= 1;
-            return Err(ProviderError::new(claviger::ProviderErrorKind::Unavailable, "the script says so"));
+        state.release_attempts += 1;
+        if let Some(error) = state.release_failures.pop_front() {
+            return Err(error);
         }
         state.released.push(lease.revision().clone());
         Ok(())

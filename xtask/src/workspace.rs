@@ -72,13 +72,17 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     Ok(found.map_err(unreadable)?)
 }
 
-/// The text of a test file and of the files that it names by `#[path = "…"]`: tests that
-/// several targets share lie there.
+/// The text of a test file and of the files that it is made of: those beside a `main.rs`,
+/// and those that it names by `#[path = "…"]`, where tests lie that several targets share.
 fn whole(path: &Path) -> Result<String, Box<dyn Error>> {
     let mut text = read(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let parts: Vec<_> =
+    let mut parts: Vec<_> =
         text.lines().filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]")).map(|part| folder.join(part)).collect();
+    if path.ends_with("main.rs") {
+        let beside = entries(folder)?;
+        parts.extend(beside.into_iter().filter(|entry| entry != path && entry.extension().is_some_and(|end| end == "rs")));
+    }
     for part in parts {
         text.push('\n');
         text.push_str(&read(&part)?);
