@@ -1,0 +1,74 @@
+//! Somebody revokes the token or the lease, or drops the role.
+
+use claviger_vault_stage::{Admin, Problem, Revocation, next_generation};
+use serde_json::json;
+
+use crate::service::{ORDERS, Service, assert_struck_alone};
+
+/// Revokes the tokens of the policy `orders`; answers how many there were.
+fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
+    let mut revoked = 0;
+    for accessor in admin.tokens()? {
+        let body = json!({ "accessor": accessor });
+        let look = admin.write("auth/token/lookup-accessor", &body)?;
+        if look["data"]["policies"].as_array().is_some_and(|policies| policies.contains(&json!("orders"))) {
+            admin.write("auth/token/revoke-accessor", &body)?;
+            revoked += 1;
+        }
+    }
+    Ok(revoked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
+    let service = Service::start(60, 120, Revocation::Terminating).await;
+    let callers = service.callers(ORDERS);
+    callers.answer_more(50).await;
+    assert_eq!(service.scene.admin(revoke_tokens).await, 1);
+    next_generation(&service.db, 1).await;
+    callers.answer_more(50).await;
+    let tally = callers.stop().await;
+    assert_struck_alone(&tally, 8);
+    assert_eq!(service.scene.asked("auth/approle/login"), 2);
+    assert!(service.scene.asked("database/creds/orders") <= 3, "one with each token, and the one that found it dead");
+    service.scene.one_is_left().await;
+    assert_eq!(service.end().await, 1, "the hazard: the user is refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are() {
+    let service = Service::start(60, 120, Revocation::Terminating).await;
+    let callers = service.callers(ORDERS);
+    for served in 1..=3 {
+        callers.answer_more(50).await;
+        let leases = service.scene.leases().await;
+        service.scene.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+        next_generation(&service.db, served).await;
+        assert_eq!(service.scene.asked("database/creds/orders") as u64, 1 + served);
+    }
+    callers.answer_more(50).await;
+    let tally = callers.stop().await;
+    assert_struck_alone(&tally, 3 * 8);
+    service.scene.one_is_left().await;
+    assert_eq!(service.end().await, 3, "the hazard: each user is refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights() {
+    let service = Service::start(60, 120, Revocation::Default).await;
+    let callers = service.callers(ORDERS);
+    callers.answer_more(50).await;
+    let user = service.user().await;
+    service.scene.sql(&format!("DROP ROLE \"{user}\"")).await;
+    next_generation(&service.db, 1).await;
+    let failed = callers.failures();
+    assert!(failed > 0, "the hazard: statements without rights");
+    callers.answer_more(100).await;
+    let tally = callers.stop().await;
+    assert!(tally.failed.iter().all(|error| error.contains("permission denied") || error.contains("does not exist")), "{:?}", tally.failed);
+    // A caller may have had a session of the old user in hand.
+    assert!(tally.failed.len() <= failed + 8, "{} failed, and then {}", failed, tally.failed.len());
+    assert_eq!(service.scene.asked("database/creds/orders"), 2, "one fetch");
+    service.scene.one_is_left().await;
+    assert_eq!(service.end().await, 1, "found by the probe");
+}

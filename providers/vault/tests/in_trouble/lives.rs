@@ -1,0 +1,31 @@
+//! A lease and its maximum.
+
+use std::time::Duration;
+
+use claviger_vault_stage::{Revocation, next_generation};
+use tokio::time::Instant;
+
+use crate::service::{ORDERS, Service};
+
+const TTL: u64 = 10;
+const MAX: u64 = 25;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_renewed_while_that_brings_life_and_replaced_well_before_its_maximum() {
+    let service = Service::start(TTL, MAX, Revocation::Terminating).await;
+    let (issued, first) = (Instant::now(), service.user().await);
+    let callers = service.callers(ORDERS);
+    next_generation(&service.db, 1).await;
+    let took = issued.elapsed();
+    assert!(took > Duration::from_secs(TTL), "it has lived on by renewals: {took:?}");
+    // A renewal that brings 90 % of a life counts; a last third of that is left at the least.
+    assert!(took < Duration::from_secs(MAX - TTL / 4), "the rest is for pools to move over: {took:?}");
+    assert!(service.scene.asked("sys/leases/renew") >= 2, "{} renewals", service.scene.asked("sys/leases/renew"));
+    assert_eq!(service.scene.asked("database/creds/orders"), 2, "a user for each generation");
+    assert_ne!(service.user().await, first);
+    service.scene.one_is_left().await;
+    callers.answer_more(50).await;
+    let tally = callers.stop().await;
+    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    service.end().await;
+}

@@ -1,0 +1,106 @@
+//! Leases that nobody uses are given back, whatever comes in between.
+
+use std::time::Duration;
+
+use claviger::{ProviderErrorKind, Supervisor};
+use claviger_servers::Fault;
+use claviger_stage::eventually_within;
+use claviger_vault_stage::{MOUNT, Revocation, next_generation};
+use serde_json::json;
+
+use crate::service::{ORDERS, Service};
+
+const CREDS: &str = "/v1/database/creds/orders";
+const REVOKE: &str = "/v1/sys/leases/revoke";
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_comes_too_late_is_given_back() {
+    let service = Service::with(Supervisor::builder().fetch_deadline(SECOND), 60, 120, Revocation::Terminating).await;
+    let callers = service.callers(ORDERS);
+    service.scene.proxy.fault_on(CREDS, Fault::Delay(2 * SECOND));
+    let error = service.rotation_fails().await;
+    assert_eq!(error.kind(), ProviderErrorKind::TimedOut, "{error}");
+    service.scene.proxy.heal();
+    eventually_within(20 * SECOND, "it is given back", || service.scene.proxy.requests(REVOKE) > 0).await;
+    service.scene.one_is_left().await;
+    assert_eq!(service.db.generation(), 1);
+    let tally = callers.stop().await;
+    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
+    let service = Service::start(60, 120, Revocation::Terminating).await;
+    let callers = service.callers(ORDERS);
+    let create = |login: &str| {
+        let create =
+            format!(r#"CREATE ROLE "{{{{name}}}}" {login} PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}' IN ROLE app"#);
+        json!({ "creation_statements": [create] })
+    };
+    let (locked, open) = (create("NOLOGIN"), create("LOGIN"));
+    let path = format!("{MOUNT}/roles/orders");
+    service
+        .scene
+        .admin({
+            let path = path.clone();
+            move |admin| admin.write(&path, &locked)
+        })
+        .await;
+    let rotation = tokio::spawn({
+        let supervisor = service.scene.supervisor.clone();
+        async move { supervisor.rotate_now("login").await }
+    });
+    eventually_within(10 * SECOND, "it cannot be proved", || service.db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    assert_eq!(service.scene.leases().await.len(), 2, "the hazard: a user who does not serve");
+    service.scene.admin(move |admin| admin.write(&path, &open)).await;
+    service.rotate().await;
+    drop(rotation.await.expect("no panic"));
+    assert_eq!(service.db.generation(), 2);
+    service.scene.one_is_left().await;
+    callers.answer_more(50).await;
+    let tally = callers.stop().await;
+    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_cannot_be_given_back_is_tried_again() {
+    let service = Service::start(60, 120, Revocation::Terminating).await;
+    service.scene.proxy.fault_on(REVOKE, Fault::reply(500, r#"{"errors":["failed to revoke entry"]}"#));
+    service.rotate().await;
+    eventually_within(20 * SECOND, "it is tried twice", || service.scene.proxy.requests(REVOKE) >= 2).await;
+    assert_eq!(service.scene.leases().await.len(), 2, "the hazard: it is still there");
+    service.scene.proxy.heal();
+    service.scene.one_is_left().await;
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_time() {
+    let service = Service::start(60, 120, Revocation::Terminating).await;
+    let policy = r#"path "database/creds/*" { capabilities = ["read"] }"#;
+    service.scene.admin(move |admin| admin.write("sys/policies/acl/orders", &json!({ "policy": policy }))).await;
+    for _ in 0..5 {
+        service.rotate().await;
+    }
+    eventually_within(20 * SECOND, "all are tried", || service.scene.proxy.requests(REVOKE) >= 5).await;
+    assert_eq!(service.scene.leases().await.len(), 6, "the hazard: nothing is given back");
+    let next_fetch = service.scene.supervisor.status().providers[0].next_fetch.expect("it is renewed");
+    assert!(next_fetch > 10 * SECOND, "{next_fetch:?}");
+    // Nothing waits for what is forbidden.
+    let (callers, served) = (service.callers(ORDERS), service.db.generation());
+    callers.answer_more(50).await;
+    let user = service.user().await;
+    service.scene.sql(&format!("ALTER ROLE \"{user}\" NOLOGIN")).await;
+    service.scene.sql(&format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{user}'")).await;
+    next_generation(&service.db, served).await;
+    callers.answer_more(50).await;
+    let tally = callers.stop().await;
+    assert_eq!(tally.failed, Vec::<String>::new());
+    assert!(tally.longest < 10 * SECOND, "{:?}", tally.longest);
+    assert!(service.scene.proxy.requests(REVOKE) <= 6, "{} requests", service.scene.proxy.requests(REVOKE));
+    let report = service.scene.supervisor.shutdown(10 * SECOND).await;
+    assert!(!report.clean && report.unreleased.len() == 1, "what is left is told: {report:?}");
+}

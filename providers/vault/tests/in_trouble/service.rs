@@ -1,0 +1,97 @@
+//! A service whose users come from the database engine, by AppRole.
+
+use std::time::Duration;
+
+use claviger::{Builder, Event, Events, Handle, ProviderError, Supervisor};
+use claviger_servers::Postgres;
+use claviger_stage::{Callers, Tally};
+use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
+use claviger_vault_stage::{Identity, MOUNT, ROLE, Revocation, Scene};
+use sqlx::PgPool;
+
+/// What needs the rights of the user.
+pub(crate) const ORDERS: &str = "SELECT count(*) FROM orders";
+
+pub(crate) struct Service {
+    pub(crate) scene: Scene<Postgres>,
+    pub(crate) db: Handle<PgPool>,
+    events: Events,
+}
+
+/// The AppRole's session, by way of the proxy.
+pub(crate) fn session(scene: &Scene<Postgres>, Identity { role_id, secret_id }: Identity) -> VaultSession {
+    VaultSession::new(scene.proxy.endpoint(), Auth::app_role(role_id, SecretId::given(secret_id))).expect("the settings are right")
+}
+
+pub(crate) fn dynamic(session: &VaultSession) -> VaultDynamic {
+    VaultDynamic::new(session, MOUNT, ROLE).expect("it can be right")
+}
+
+/// Nothing has failed but what the server did to the sessions of a user whom it dropped: a statement may run between the end of the user's rights and that of its
+/// session.
+pub(crate) fn assert_struck_alone(tally: &Tally, sessions: usize) {
+    let is_struck = |error: &&String| error.contains("permission denied") || error.contains("does not exist");
+    let struck = tally.failed.iter().filter(is_struck).count();
+    assert_eq!(struck, tally.failed.len(), "{:?}", tally.failed);
+    assert!(struck as u64 + tally.interrupted <= sessions as u64, "{struck} without rights and {} interrupted", tally.interrupted);
+}
+
+impl Service {
+    /// Users live so many seconds at first, and at most.
+    pub(crate) async fn start(ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
+        Self::with(Supervisor::builder(), ttl, max_ttl, revocation).await
+    }
+
+    pub(crate) async fn with(builder: Builder, ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
+        let scene = Scene::with(builder, ttl, max_ttl, revocation).await;
+        let session = session(&scene, scene.identity().await);
+        let events = scene.supervisor.events();
+        let db = scene.pool(dynamic(&session)).await;
+        Self { scene, db, events }
+    }
+
+    pub(crate) fn callers(&self, sql: &'static str) -> Callers {
+        Callers::start_at(&self.db, 8, sql, Duration::from_millis(10))
+    }
+
+    /// The next fetch that fails.
+    pub(crate) async fn fetch_fails(&mut self) -> ProviderError {
+        let failure = async {
+            loop {
+                if let Event::FetchFailed { error, .. } = self.events.next().await.expect("it goes on") {
+                    return error;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), failure).await.expect("a fetch fails")
+    }
+
+    /// How long the lease that is held lives.
+    pub(crate) fn life_left(&self) -> Duration {
+        self.scene.supervisor.status().providers[0].remaining.expect("it has an end")
+    }
+
+    /// The user that the pool serves.
+    pub(crate) async fn user(&self) -> String {
+        sqlx::query_scalar("SELECT current_user::text").fetch_one(&self.db).await.expect("it is answered")
+    }
+
+    /// Ends the service, of which nothing is left; answers how often the database refused a user who served.
+    pub(crate) async fn end(mut self) -> usize {
+        self.scene.end().await;
+        let mut refused = 0;
+        while let Some(event) = self.events.next().await {
+            refused += usize::from(matches!(event, Event::Refused { .. }));
+        }
+        refused
+    }
+
+    pub(crate) async fn rotate(&self) {
+        self.scene.supervisor.rotate_now("login").await.expect("there is a new user");
+    }
+
+    pub(crate) async fn rotation_fails(&self) -> ProviderError {
+        let error = self.scene.supervisor.rotate_now("login").await.expect_err("there is no new user");
+        error.provider_error().cloned().expect("it is the provider's")
+    }
+}

@@ -1,0 +1,30 @@
+//! Sessions whose role is gone: the engine's default revocation leaves them open, and they go on answering `SELECT 1`.
+
+use std::time::Duration;
+
+use claviger_stage::eventually_within;
+use claviger_vault_stage::Revocation;
+use tokio::time::Instant;
+
+use crate::service::Service;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
+    let service = Service::start(120, 240, Revocation::Default).await;
+    let callers = service.callers("SELECT 1");
+    callers.answer_more(50).await;
+    let leases = service.scene.leases().await;
+    service.scene.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+    let dropped = Instant::now();
+    assert_eq!(service.scene.users().await, Vec::<String>::new());
+    callers.answer_more(50).await;
+    assert_eq!(service.db.generation(), 1, "the hazard: callers are answered by sessions of a user that is gone");
+    eventually_within(Duration::from_secs(45), "it is found", || service.db.generation() > 1).await;
+    assert!(dropped.elapsed() < Duration::from_secs(36), "{:?}", dropped.elapsed());
+    callers.answer_more(50).await;
+    let tally = callers.stop().await;
+    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(service.scene.asked("database/creds/orders"), 2, "one fetch, after the database had refused");
+    service.scene.one_is_left().await;
+    assert_eq!(service.end().await, 1);
+}

@@ -1,0 +1,46 @@
+//! needs: mariadb, openbao
+//!
+//! Users of the database engine on MariaDB, where sessions of a user who was dropped go on answering whatever they are asked.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::Handle;
+use claviger_servers::MariaDb;
+use claviger_stage::Callers;
+use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
+use claviger_vault_stage::{Identity, MOUNT, ROLE, Revocation, Scene, next_generation};
+use sqlx::MySqlPool;
+
+const ORDERS: &str = "SELECT count(*) FROM orders";
+
+async fn service(ttl: u64, max_ttl: u64) -> (Scene<MariaDb>, Handle<MySqlPool>) {
+    let scene = Scene::new(ttl, max_ttl, Revocation::Default).await;
+    let Identity { role_id, secret_id } = scene.identity().await;
+    let auth = Auth::app_role(role_id, SecretId::given(secret_id));
+    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings are right");
+    let db = scene.pool(VaultDynamic::new(&session, MOUNT, ROLE).expect("a role")).await;
+    (scene, db)
+}
+
+fn callers(db: &Handle<MySqlPool>) -> Callers {
+    Callers::start_at(db, 8, ORDERS, Duration::from_millis(10))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_come_and_go_under_load_and_none_is_left() {
+    let (scene, db) = service(10, 24).await;
+    let callers = callers(&db);
+    // By its maximum once, then by hand.
+    let mut served = next_generation(&db, 1).await;
+    for _ in 0..4 {
+        scene.supervisor.rotate_now("login").await.expect("there is a new user");
+        served = next_generation(&db, served).await;
+        callers.answer_more(50).await;
+    }
+    scene.one_is_left().await;
+    let tally = callers.stop().await;
+    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(db.generation(), 6);
+    scene.end().await;
+}
