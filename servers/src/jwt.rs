@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rcgen::{KeyPair, SigningKey};
+use rcgen::{CertificateParams, KeyPair, SigningKey};
 
 use crate::error::StartError;
 
@@ -38,6 +38,15 @@ impl JwtIssuer {
     /// The key by which its tokens verify, in PEM.
     pub fn public_key(&self) -> String {
         self.key.public_key_pem()
+    }
+
+    /// A certificate of that key by itself, in PEM: for a server that wants one beside it.
+    ///
+    /// # Errors
+    /// [`StartError::Certificate`] when it cannot be made.
+    pub fn certificate(&self) -> Result<String, StartError> {
+        let certificate = CertificateParams::default().self_signed(&self.key).map_err(StartError::Certificate)?;
+        Ok(certificate.pem())
     }
 
     /// A token with these claims, which are a JSON object.

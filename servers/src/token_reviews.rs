@@ -121,7 +121,8 @@ fn review(asked: &str, state: &Mutex<State>) -> String {
     state.reviews += 1;
     let status = match token_in(asked).and_then(|token| state.accounts.get(token)) {
         Some((namespace, name)) => format!(
-            r#"{{"authenticated": true, "user": {{"username": "system:serviceaccount:{namespace}:{name}", "uid": "{}", "groups": ["system:serviceaccounts"]}}}}"#,
+            r#"{{"authenticated": true, "audiences": {}, "user": {{"username": "system:serviceaccount:{namespace}:{name}", "uid": "{}", "groups": ["system:serviceaccounts"]}}}}"#,
+            audiences_in(asked),
             TokenReviews::uid(namespace, name)
         ),
         None => r#"{"authenticated": false, "error": "[invalid bearer token]"}"#.to_owned(),
@@ -133,6 +134,13 @@ fn review(asked: &str, state: &Mutex<State>) -> String {
 fn token_in(asked: &str) -> Option<&str> {
     let (_, rest) = asked.split_once("\"token\"")?;
     rest.trim_start_matches([':', ' ']).strip_prefix('"')?.split('"').next()
+}
+
+/// For whom the token is to be valid, as it is asked: it is for all of them.
+fn audiences_in(asked: &str) -> String {
+    let list =
+        asked.split_once("\"audiences\"").and_then(|(_, rest)| rest.trim_start_matches([':', ' ']).strip_prefix('[')?.split_once(']'));
+    list.map_or_else(|| "[]".to_owned(), |(list, _)| format!("[{list}]"))
 }
 
 #[cfg(test)]
@@ -158,7 +166,8 @@ mod tests {
         let cluster = TokenReviews::start().unwrap();
         assert!(ask(&cluster, "a.b.c").contains("\"authenticated\": false"));
         cluster.admit("a.b.c", "shop", "orders");
-        assert!(ask(&cluster, "a.b.c").contains("system:serviceaccount:shop:orders"));
+        let known = ask(&cluster, "a.b.c");
+        assert!(known.contains("system:serviceaccount:shop:orders") && known.contains(r#""audiences": ["x"]"#), "{known}");
         assert!(ask(&cluster, "a.b").contains("\"authenticated\": false"));
         cluster.dismiss("a.b.c");
         assert!(ask(&cluster, "a.b.c").contains("\"authenticated\": false"));

@@ -100,13 +100,15 @@ impl Admin {
         self.write("auth/jwt/role/orders", &role).map(drop)
     }
 
-    /// Mounts the Kubernetes method with a role `orders` for the service account `orders` of the namespace `shop`. Tokens are reviewed by whoever is at `host`.
+    /// Mounts the Kubernetes method with a role `orders` for the service account `orders` of the namespace `shop`. Tokens are reviewed by whoever is at `host`;
+    /// OpenBao wants a certificate of theirs even where there is no TLS.
     ///
     /// # Errors
     /// When it is not made.
-    pub fn kubernetes(&self, host: &str, token_ttl: &str) -> Result<(), Problem> {
+    pub fn kubernetes(&self, host: &str, certificate: &str, token_ttl: &str) -> Result<(), Problem> {
         self.write("sys/auth/kubernetes", &json!({ "type": "kubernetes" }))?;
-        self.write("auth/kubernetes/config", &json!({ "kubernetes_host": host, "disable_local_ca_jwt": true }))?;
+        let config = json!({ "kubernetes_host": host, "kubernetes_ca_cert": certificate, "disable_local_ca_jwt": true });
+        self.write("auth/kubernetes/config", &config)?;
         let role = json!({
             "bound_service_account_names": ["orders"],
             "bound_service_account_namespaces": ["shop"],

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use claviger_servers::{Proxy, openbao};
+use serde_json::json;
 
 use crate::{Admin, Problem};
 
@@ -22,6 +23,16 @@ impl Clerk {
     /// When there is none.
     pub async fn start() -> Self {
         Self::start_with(openbao::Builder::default()).await
+    }
+
+    /// Of a server in which there is a secret `kv/orders`, too: the login `app` with the password `password-1`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn with_a_secret() -> Self {
+        let clerk = Self::start().await;
+        clerk.asks(|admin| admin.kv(&json!({ "username": "app", "password": "password-1" }))).await;
+        clerk
     }
 
     /// Of a server that is to be different.

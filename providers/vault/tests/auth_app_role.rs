@@ -1,0 +1,181 @@
+//! needs: openbao
+//!
+//! Log-ins by AppRole: where the secret id comes from, and what is said when it is none any more.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::time::Duration;
+
+use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind, Supervisor, Trigger};
+use claviger_servers::Proxy;
+use claviger_stage::eventually_within;
+use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
+use claviger_vault_stage::{Clerk, Problem};
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+const LOG_IN: &str = "/v1/auth/approle/login";
+const UNWRAP: &str = "/v1/sys/wrapping/unwrap";
+
+struct Scene {
+    clerk: Clerk,
+    proxy: Proxy,
+    role_id: String,
+}
+
+/// A role with these settings.
+async fn scene(settings: serde_json::Value) -> Scene {
+    let clerk = Clerk::with_a_secret().await;
+    let role_id = clerk.asks(|admin| admin.app_role(settings)).await;
+    Scene { proxy: clerk.proxy(), clerk, role_id }
+}
+
+impl Scene {
+    fn kv(&self, secret_id: SecretId) -> VaultKv {
+        let auth = Auth::app_role(&*self.role_id, secret_id);
+        let session = VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultKv::new(&session, "kv", "orders").expect("a path")
+    }
+
+    async fn secret_id(&self) -> String {
+        self.clerk.asks(|admin| admin.secret_id()).await
+    }
+
+    async fn wrapped(&self, seconds: u64) -> String {
+        self.clerk.asks(move |admin| admin.wrapped_secret_id(seconds)).await
+    }
+
+    /// Revokes every token but the administrator's.
+    async fn revoke_all(&self) -> usize {
+        self.clerk
+            .asks(|admin| {
+                let own = admin.look_up(admin.vault.root_token())?.ok_or("it is alive")?["accessor"].clone();
+                let others: Vec<_> = admin.tokens()?.into_iter().filter(|accessor| *accessor != own).collect();
+                for accessor in &others {
+                    admin.write("auth/token/revoke-accessor", &json!({ "accessor": accessor }))?;
+                }
+                Ok(others.len())
+            })
+            .await
+    }
+}
+
+async fn fetch(kv: &VaultKv) -> Result<Lease<Login>, ProviderError> {
+    kv.fetch(FetchRequest::first()).await
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().expect("a file");
+    fs::write(&file, text).expect("it is written");
+    file
+}
+
+/// A registration with it fails at once, for good, and without the secret.
+async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
+    let supervisor = Supervisor::start();
+    let registered = tokio::time::timeout(Duration::from_secs(15), supervisor.provide("login", kv)).await;
+    let error = registered.expect("nothing is waited for").expect_err("it is no good");
+    let error = error.provider_error().cloned().expect("the provider's own");
+    assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
+    assert!(error.to_string().contains(words), "{error}");
+    assert!(!format!("{error} {error:?}").contains(secret));
+    supervisor.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
+    let scene = scene(json!({})).await;
+    let id = scene.secret_id().await;
+    let (plain, wrapped) = (file(&format!("{id}\n")), file(&format!("{}\n", scene.wrapped(60).await)));
+    let sources = [
+        SecretId::given(&*id),
+        SecretId::file(plain.path()),
+        SecretId::wrapped(scene.wrapped(60).await),
+        SecretId::wrapped_file(wrapped.path()),
+    ];
+    for (number, secret_id) in sources.into_iter().enumerate() {
+        let kv = scene.kv(secret_id);
+        let lease = fetch(&kv).await.expect("a lease");
+        assert_eq!(lease.secret().user(), "app");
+        assert_eq!(scene.proxy.requests(LOG_IN), number + 1);
+        kv.close().await;
+    }
+    is_denied(scene.kv(SecretId::given("no-such-id")), "AppRole refuses role id or secret id", "no-such-id").await;
+    // The next id in the file is for the next log-in.
+    let kv = scene.kv(SecretId::file(plain.path()));
+    fetch(&kv).await.expect("a lease");
+    let next = scene.secret_id().await;
+    scene.clerk.asks(move |admin| admin.write("auth/approle/role/orders/secret-id/destroy", &json!({ "secret_id": id })).map(drop)).await;
+    fs::write(plain.path(), next).expect("it is written");
+    assert_eq!(scene.revoke_all().await, 1, "the hazard");
+    fetch(&kv).await.expect("a lease by another log-in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrapping_token_opens_once() {
+    let scene = scene(json!({})).await;
+    // Once for all log-ins, also when its file is gone.
+    let wrapped = file(&scene.wrapped(60).await);
+    let kv = scene.kv(SecretId::wrapped_file(wrapped.path()));
+    fetch(&kv).await.expect("a lease");
+    drop(wrapped);
+    assert_eq!(scene.revoke_all().await, 1, "the hazard");
+    fetch(&kv).await.expect("a lease by another log-in");
+    assert_eq!((scene.proxy.requests(UNWRAP), scene.proxy.requests(LOG_IN)), (1, 2));
+
+    let used = scene.wrapped(60).await;
+    let by_another = used.clone();
+    scene.clerk.asks(move |admin| admin.unwrap(&by_another)).await;
+    is_denied(scene.kv(SecretId::wrapped(&*used)), "was unwrapped already", &used).await;
+
+    let expired = scene.wrapped(1).await;
+    let admin = scene.clerk.admin.clone();
+    eventually_within(Duration::from_secs(10), "the wrapping token dies", || matches!(admin.look_up(&expired), Ok(None))).await;
+    is_denied(scene.kv(SecretId::wrapped(&*expired)), "has expired", &expired).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_id_that_is_used_up_is_said_at_the_next_log_in_and_not_asked_for_again_and_again() -> Result<(), Problem> {
+    let scene = scene(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
+    let id = file(&scene.secret_id().await);
+    let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start()?;
+    let login = supervisor.provide("login", scene.kv(SecretId::file(id.path()))).await?;
+    let status = || supervisor.status().providers.remove(0);
+    eventually_within(Duration::from_secs(15), "the token dies, and there is no other", || status().last_error.is_some()).await;
+    let error = status().last_error.ok_or("it is there")?;
+    assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
+    assert!(error.to_string().contains("the secret id has expired or is used up; issue another"), "{error}");
+    // What is held is held; a minute passes until it is tried again, but for the token, which was cared for while it lived.
+    assert!(status().revision.is_some() && !status().refused);
+    assert!((2..=4).contains(&scene.proxy.requests(LOG_IN)), "{} log-ins", scene.proxy.requests(LOG_IN));
+    assert!(status().next_fetch.is_some_and(|next| next > Duration::from_secs(30)), "{:?}", status().next_fetch);
+
+    fs::write(id.path(), scene.secret_id().await)?;
+    // Within a second of a failure everybody is told the same.
+    let rotated = async {
+        while supervisor.rotate_now("login").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), rotated).await?;
+    assert!(status().last_error.is_none());
+    drop(login);
+    supervisor.shutdown(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
+    let scene = scene(json!({ "bind_secret_id": false, "secret_id_bound_cidrs": [], "token_bound_cidrs": ["127.0.0.0/8"] })).await;
+    let kv = scene.kv(SecretId::none());
+    let held = fetch(&kv).await.expect("a lease");
+    let again = kv.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.expect("the same");
+    assert_eq!(again.revision(), held.revision());
+    assert_eq!(scene.proxy.requests(LOG_IN), 1, "one token for both");
+
+    let elsewhere = Auth::app_role(&*scene.role_id, SecretId::none()).mount("elsewhere");
+    let session = VaultSession::new(scene.proxy.endpoint(), elsewhere).expect("it can be right");
+    let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path")).await.expect_err("nothing is mounted there");
+    assert!(!error.is_transient() && error.to_string().contains("log-in at auth/elsewhere"), "{error}");
+    assert!(error.to_string().contains("see to the mount"), "{error}");
+}

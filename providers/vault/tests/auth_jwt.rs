@@ -1,0 +1,75 @@
+//! needs: openbao
+//!
+//! Log-ins by JSON Web Tokens that a key made here signs.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::time::{Duration, UNIX_EPOCH};
+
+use claviger::{FetchRequest, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind};
+use claviger_servers::JwtIssuer;
+use claviger_vault::{Auth, VaultKv, VaultSession};
+use claviger_vault_stage::Clerk;
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+/// A token that is valid for so many seconds from now.
+fn token(issuer: &JwtIssuer, subject: &str, seconds: i64) -> String {
+    let now = Moment::now().wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let ends = now.checked_add_signed(seconds).expect("a time");
+    let claims = json!({ "sub": subject, "aud": "vault", "iat": ends - 600, "exp": ends });
+    issuer.sign(&claims.to_string()).expect("it signs")
+}
+
+fn kv(clerk: &Clerk, auth: Auth) -> VaultKv {
+    let session = VaultSession::new(clerk.admin.vault.address(), auth).expect("the settings can be right");
+    VaultKv::new(&session, "kv", "orders").expect("a path")
+}
+
+async fn fetch(kv: &VaultKv) -> Result<Lease<Login>, ProviderError> {
+    kv.fetch(FetchRequest::first()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
+    let (clerk, issuer) = (Clerk::with_a_secret().await, JwtIssuer::new().expect("a key"));
+    let key = issuer.public_key();
+    clerk.asks(move |admin| admin.jwt(&key)).await;
+    let before = clerk.asks(|admin| admin.tokens()).await.len();
+    let given = kv(&clerk, Auth::jwt("orders", token(&issuer, "orders", 600)));
+    assert_eq!(fetch(&given).await.expect("a lease").secret().user(), "app");
+    assert_eq!(clerk.asks(|admin| admin.tokens()).await.len(), before + 1);
+    given.close().await;
+    assert_eq!(clerk.asks(|admin| admin.tokens()).await.len(), before, "it is given back");
+
+    let stranger = JwtIssuer::new().expect("another key");
+    for (role, jwt) in [
+        ("orders", token(&issuer, "orders", -600)),
+        ("orders", token(&issuer, "others", 600)),
+        ("orders", token(&stranger, "orders", 600)),
+        ("orders", "no.such.token".to_owned()),
+        ("absent", token(&issuer, "orders", 600)),
+    ] {
+        let error = fetch(&kv(&clerk, Auth::jwt(role, &*jwt))).await.expect_err("it is refused");
+        assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
+        assert!(error.to_string().contains("log-in at auth/jwt: the log-in is refused: see to"), "{error}");
+        assert!(!format!("{error} {error:?}").contains(&*jwt));
+    }
+
+    // In a file: read anew at each log-in.
+    let file = NamedTempFile::new().expect("a file");
+    fs::write(&file, token(&issuer, "orders", 600)).expect("it is written");
+    let kv = kv(&clerk, Auth::jwt_file("orders", file.path()));
+    fetch(&kv).await.expect("a lease");
+    fs::write(&file, token(&issuer, "orders", -600)).expect("it is written");
+    fetch(&kv).await.expect("a lease without a log-in");
+    clerk.asks(|admin| admin.write("sys/leases/revoke-prefix/auth/jwt", &json!({})).map(drop)).await;
+    assert_eq!(fetch(&kv).await.err().map(|error| error.kind()), Some(ProviderErrorKind::Denied), "the one in the file has expired");
+    fs::write(&file, token(&issuer, "orders", 600)).expect("it is written");
+    let again = async {
+        while fetch(&kv).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), again).await.expect("the next one is read");
+}

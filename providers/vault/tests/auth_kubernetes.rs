@@ -1,0 +1,132 @@
+//! needs: openbao
+//!
+//! Log-ins by a pod's token, which a cluster reviews.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::time::{Duration, UNIX_EPOCH};
+
+use claviger::{FetchRequest, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Supervisor};
+use claviger_servers::{JwtIssuer, Proxy, TokenReviews};
+use claviger_stage::eventually_within;
+use claviger_vault::{Auth, VaultKv, VaultSession};
+use claviger_vault_stage::Clerk;
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+struct Scene {
+    clerk: Clerk,
+    proxy: Proxy,
+    issuer: JwtIssuer,
+    cluster: TokenReviews,
+    file: NamedTempFile,
+}
+
+async fn scene(token_ttl: &'static str) -> Scene {
+    let clerk = Clerk::with_a_secret().await;
+    let cluster = TokenReviews::start().expect("a cluster");
+    let issuer = JwtIssuer::new().expect("a key");
+    let (host, certificate) = (cluster.host(), issuer.certificate().expect("a certificate"));
+    clerk.asks(move |admin| admin.kubernetes(&host, &certificate, token_ttl)).await;
+    Scene { proxy: clerk.proxy(), clerk, issuer, cluster, file: NamedTempFile::new().expect("a file") }
+}
+
+impl Scene {
+    /// A pod's token, the number-th one of its service account.
+    fn token(&self, name: &str, number: u64) -> String {
+        let now = Moment::now().wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        let claims = json!({
+            "iss": "https://kubernetes.default.svc.cluster.local",
+            "aud": ["https://kubernetes.default.svc.cluster.local"],
+            "sub": format!("system:serviceaccount:shop:{name}"),
+            "iat": now,
+            "exp": now + 600,
+            "jti": number.to_string(),
+            "kubernetes.io": { "namespace": "shop", "serviceaccount": { "name": name, "uid": TokenReviews::uid("shop", name) } },
+        });
+        self.issuer.sign(&claims.to_string()).expect("it signs")
+    }
+
+    /// Another token is mounted, and the cluster knows it and not the one before.
+    fn mount(&self, number: u64) -> String {
+        let token = self.token("orders", number);
+        self.cluster.admit(&token, "shop", "orders");
+        if let Ok(before) = fs::read_to_string(&self.file) {
+            self.cluster.dismiss(&before);
+        }
+        fs::write(&self.file, &token).expect("it is written");
+        token
+    }
+
+    fn kv(&self) -> VaultKv {
+        let auth = Auth::kubernetes_file("orders", self.file.path());
+        let session = VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultKv::new(&session, "kv", "orders").expect("a path")
+    }
+
+    fn log_ins(&self) -> usize {
+        self.proxy.requests("/v1/auth/kubernetes/login")
+    }
+
+    async fn refused(&self, token: &str) -> ProviderError {
+        fs::write(&self.file, token).expect("it is written");
+        let error = fetch(&self.kv()).await.expect_err("it is refused");
+        assert!(!format!("{error} {error:?}").contains(token));
+        assert!(error.to_string().contains("log-in at auth/kubernetes"), "{error}");
+        error
+    }
+}
+
+async fn fetch(kv: &VaultKv) -> Result<Lease<Login>, ProviderError> {
+    kv.fetch(FetchRequest::first()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mounted_token_is_read_anew_at_each_log_in() {
+    let scene = scene("3s").await;
+    scene.mount(1);
+    let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start().expect("it can be right");
+    supervisor.provide("login", scene.kv()).await.expect("a lease");
+    let reviews = scene.cluster.reviews();
+    assert!(reviews > 0 && scene.log_ins() == 1, "the hazard: it was reviewed");
+    // The token that it gives is renewed, then revoked by hand: there is another log-in, with the file as it is then.
+    let renewals = || scene.proxy.requests("/v1/auth/token/renew-self");
+    eventually_within(Duration::from_secs(10), "it is renewed", || renewals() > 0).await;
+    scene.mount(2);
+    scene.clerk.asks(|admin| admin.write("sys/leases/revoke-prefix/auth/kubernetes", &json!({})).map(drop)).await;
+    eventually_within(Duration::from_secs(10), "there is another log-in", || scene.log_ins() == 2).await;
+    let reads = || scene.proxy.requests("/v1/kv/metadata/orders");
+    let before = reads();
+    eventually_within(Duration::from_secs(10), "it is polled", || reads() >= before + 2).await;
+    let status = supervisor.status().providers.remove(0);
+    assert!(status.last_error.is_none(), "{:?}", status.last_error);
+    assert!(scene.cluster.reviews() > reviews && scene.log_ins() == 2, "{} log-ins", scene.log_ins());
+    supervisor.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_says_what_may_be_wrong() {
+    let scene = scene("60s").await;
+    // The cluster does not know it, which may be its own fault.
+    let error = scene.refused(&scene.token("orders", 1)).await;
+    assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("that Vault reaches the cluster which reviews tokens"), "{error}");
+    assert!(scene.cluster.reviews() > 0, "the hazard: it was reviewed");
+    // The role is not for this one.
+    let other = scene.token("others", 1);
+    scene.cluster.admit(&other, "shop", "others");
+    let error = scene.refused(&other).await;
+    assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
+    assert!(error.to_string().contains("see to the mount, to the role and what it is bound to"), "{error}");
+    fs::write(&scene.file, "").expect("it is written");
+    let error = fetch(&scene.kv()).await.expect_err("there is no token");
+    assert!(error.is_transient() && error.to_string().contains("the file is empty"), "{error}");
+    // Nobody reviews any more.
+    let token = scene.mount(2);
+    let Scene { clerk, proxy, issuer, cluster, file } = scene;
+    drop(cluster);
+    let cluster = TokenReviews::start().expect("another one, elsewhere");
+    let scene = Scene { clerk, proxy, issuer, cluster, file };
+    let error = scene.refused(&token).await;
+    assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
+}
