@@ -88,6 +88,11 @@ impl Response {
         Ok(Self { status: status.to_owned(), headers, body })
     }
 
+    /// The body.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         [self.head().as_bytes(), &self.body].concat()
     }

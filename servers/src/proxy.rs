@@ -14,7 +14,8 @@ use crate::ports::HOST;
 
 use state::State;
 
-/// An HTTP/1.1 proxy in front of an AWS endpoint, as that of a [`Moto`](crate::Moto).
+/// An HTTP/1.1 proxy in front of an AWS endpoint, as that of a [`Moto`](crate::Moto), or of an
+/// [`OpenBao`](crate::OpenBao).
 ///
 /// Clients take its [`endpoint`](Self::endpoint) for the service's. It notes each request,
 /// and behaves as the [`Fault`] says that a test has put on all operations or on one.
@@ -137,6 +138,12 @@ impl Proxy {
     /// Every request that has come so far, in order.
     pub fn log(&self) -> Vec<Request> {
         self.state.lock().log.clone()
+    }
+
+    /// The body of every answer that the service has given so far, whether or not it reached
+    /// the client. There may be secrets in it.
+    pub fn answers(&self) -> Vec<String> {
+        self.state.lock().answers.clone()
     }
 
     /// Lets every operation fail from now on that has no fault of its own.

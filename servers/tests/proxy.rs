@@ -116,6 +116,7 @@ fn requests_go_through_and_are_counted_by_operation() {
     assert_eq!(bodies, [("GetSecretValue", "one"), ("DescribeSecret", ""), ("GetSecretValue", "three")]);
     assert!(before <= log[0].at && log[0].at <= log[1].at && log[2].at <= now());
     assert!(!format!("{log:?}").contains("three"));
+    assert_eq!(proxy.answers(), ["one", "", "three"]);
 }
 
 #[test]

@@ -83,5 +83,7 @@ fn pass_on(request: &Message, upstream: SocketAddr, state: &State) -> io::Result
     service.write_all(&request.for_one_answer())?;
     let mut answer = Vec::new();
     service.read_to_end(&mut answer)?;
-    Response::parse(&answer)
+    let answer = Response::parse(&answer)?;
+    state.lock().answers.push(answer.text());
+    Ok(answer)
 }

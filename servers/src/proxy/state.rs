@@ -20,6 +20,7 @@ pub(super) struct Facts {
     pub(super) general: Option<Fault>,
     pub(super) particular: BTreeMap<String, Fault>,
     pub(super) log: Vec<Request>,
+    pub(super) answers: Vec<String>,
     pub(super) connections: usize,
     /// How often the proxy has been healed.
     healings: u64,

@@ -145,7 +145,12 @@ impl<S: Behind> Scene<S> {
     pub async fn pool<P: Provider<Secret = Login>>(&self, provider: P) -> Handle<PoolOf<S>> {
         let login = self.supervisor.provide("login", provider).await.expect("there is a lease");
         let options = PoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
-        self.supervisor.pool("orders", &login, S::factory(self.server.options(None), options)).await.expect("it is proved")
+        self.supervisor.pool("orders", &login, self.pools(options)).await.expect("it is proved")
+    }
+
+    /// A factory of pools of the database.
+    pub fn pools(&self, options: PoolOptions<S::Db>) -> S::Pools {
+        S::factory(self.server.options(None), options)
     }
 
     /// How often the server was asked for something at this path, as `database/creds/orders`.

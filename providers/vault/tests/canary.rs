@@ -1,0 +1,163 @@
+//! needs: postgresql, openbao
+//!
+//! No token, wrapping token, secret id or password that the server issued is in any output at TRACE, that of the crates below included. A planted canary shows that
+//! the search finds what is there, and vaultrs without us what it would say.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use claviger::{Event, FetchRequest, Provider};
+use claviger_servers::{Fault, Postgres};
+use claviger_stage::{Callers, Capture};
+use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
+use claviger_vault_stage::{MOUNT, ROLE, Revocation, Scene, next_generation};
+use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
+use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
+
+/// What is a secret where it is a text of this name.
+const NAMES: [&str; 4] = ["client_token", "token", "secret_id", "password"];
+
+/// The secrets in an answer of the server's.
+fn collect(value: &Value, secrets: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field.as_str() {
+                    Some(text) if NAMES.contains(&name.as_str()) => secrets.extend((!text.is_empty()).then(|| text.to_owned())),
+                    _ => collect(field, secrets),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, secrets)),
+        _ => {}
+    }
+}
+
+/// What has been issued so far.
+struct Secrets(BTreeSet<String>);
+
+impl Secrets {
+    fn of(scene: &Scene<Postgres>, more: &[&str]) -> Self {
+        let mut secrets: BTreeSet<String> = more.iter().map(|&secret| secret.to_owned()).collect();
+        for answer in scene.proxy.answers() {
+            if let Ok(answer) = serde_json::from_str(&answer) {
+                collect(&answer, &mut secrets);
+            }
+        }
+        Self(secrets)
+    }
+
+    fn shown_in<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        text.lines().filter(|line| self.0.iter().any(|secret| line.contains(secret))).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
+    let capture = Capture::everything();
+    let scene = Scene::<Postgres>::new(60, 120, Revocation::Terminating).await;
+    scene.sql("CREATE ROLE rotated LOGIN PASSWORD 'password-2' IN ROLE app").await;
+    let wrapped = scene
+        .admin(|admin| {
+            admin.app_role(json!({ "token_ttl": "60s", "token_max_ttl": "1h" }))?;
+            admin.static_role("rotated", 3_600)?;
+            admin.kv(&json!({ "username": "app", "password": "password-1" }))?;
+            admin.wrapped_secret_id(300)
+        })
+        .await;
+    let role_id =
+        scene.admin(|admin| claviger_vault_stage::text(&admin.read("auth/approle/role/orders/role-id")?["data"]["role_id"])).await;
+    let auth = Auth::app_role(role_id, SecretId::wrapped(wrapped.clone()));
+    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings are right");
+    let mut said = vec![format!("{session:?} {session:#?}")];
+    let mut say = |value: &dyn Debug| said.push(format!("{value:?} {value:#?}"));
+
+    // Users of all kinds, in use.
+    let supervisor = &scene.supervisor;
+    let mut events = supervisor.events();
+    let dynamic = || VaultDynamic::new(&session, MOUNT, ROLE).expect("it can be right");
+    let rotated = VaultStatic::new(&session, MOUNT, "rotated").expect("it can be right");
+    let kept = VaultKv::new(&session, "kv", "orders").expect("it can be right");
+    say(&(dynamic(), &rotated, &kept));
+    let db = scene.pool(dynamic()).await;
+    let mut callers = vec![Callers::start_at(&db, 4, "SELECT count(*) FROM orders", Duration::from_millis(10))];
+    let options = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
+    let login = supervisor.provide("rotated-login", rotated).await.expect("a lease");
+    let static_db = supervisor.pool("rotated", &login, scene.pools(options.clone())).await.expect("proved");
+    callers.push(Callers::start_at(&static_db, 2, "SELECT 1", Duration::from_millis(10)));
+    let login = supervisor.provide("kept-login", kept).await.expect("a lease");
+    let kept_db = supervisor.pool("kept", &login, scene.pools(options)).await.expect("proved");
+    callers.push(Callers::start_at(&kept_db, 2, "SELECT 1", Duration::from_millis(10)));
+    callers[0].answer_more(50).await;
+
+    // A new one by hand, a lease and a token that are revoked, a password and a secret that change.
+    supervisor.rotate_now("login").await.expect("a new user");
+    let leases = scene.leases().await;
+    let served = db.generation();
+    scene.admin(move |admin| leases.iter().try_for_each(|lease| admin.revoke_lease(lease))).await;
+    next_generation(&db, served).await;
+    let tokens = Secrets::of(&scene, &[]).0;
+    scene.admin(move |admin| Ok(tokens.iter().filter(|token| admin.revoke_token(token).is_ok()).count())).await;
+    supervisor.rotate_now("login").await.expect("a new user by another token");
+    scene.admin(|admin| admin.rotate_role("rotated")).await;
+    scene.admin(|admin| admin.put(&json!({ "username": "app", "password": "password-1", "note": "password-3" }))).await;
+    for provider in ["rotated-login", "kept-login"] {
+        say(&supervisor.rotate_now(provider).await);
+    }
+    // Answers that cannot be read, refuse, or break off.
+    let secret = "CANARY-s3cret";
+    for fault in [
+        Fault::reply(500, format!(r#"{{"errors":["{secret}"]}}"#)),
+        Fault::reply(403, format!(r#"{{"errors":["permission denied","{secret}"]}}"#)),
+        Fault::reply(200, format!(r#"{{"auth":{{"client_token":["{secret}"]}},"data":{{"username":"u","password":["{secret}"]}}}}"#)),
+        Fault::reply(200, format!(r#"{{"lease_id":"","lease_duration":7,"data":{{"username":"u","password":"{secret}"}}}}"#)),
+        Fault::reply(302, format!("<html>{secret}</html>")),
+        Fault::Cut,
+        Fault::Refuse,
+    ] {
+        scene.proxy.fault(fault);
+        say(&dynamic().fetch(FetchRequest::first()).await.map(drop).expect_err("there is no user"));
+        say(&supervisor.rotate_now("kept-login").await.map(drop));
+    }
+    scene.proxy.heal();
+    say(&supervisor.status());
+    for callers in callers {
+        say(&callers.stop().await);
+    }
+    say(&supervisor.shutdown(Duration::from_secs(10)).await);
+    let (mut refused, mut failed, mut rotated) = (0, 0, 0);
+    while let Some(event) = events.next().await {
+        say(&event);
+        refused += usize::from(matches!(event, Event::Refused { .. }));
+        failed += usize::from(matches!(event, Event::FetchFailed { .. }));
+        rotated += usize::from(matches!(event, Event::Rotated(_)));
+    }
+    assert!(refused >= 1 && failed >= 5 && rotated >= 5, "the hazards: {refused} refusals, {failed} failed fetches, {rotated} rotations");
+
+    // Two tokens, a secret id, three users, and the passwords of the other two at least.
+    let root = scene.admin.vault.root_token();
+    let secrets = Secrets::of(&scene, &[&wrapped, secret, root, "password-1", "password-2", "password-3"]);
+    assert!(secrets.0.len() >= 6 + 8, "the hazard: {} secrets", secrets.0.len());
+    for said in &said {
+        assert!(secrets.shown_in(said).is_empty(), "{:#?}", secrets.shown_in(said));
+    }
+    let logged = capture.text();
+    for line in ["credential.rotation", "the server does not take the token any more", "pool.prove"] {
+        assert!(logged.contains(line), "nothing was captured of {line}");
+    }
+    assert!(secrets.shown_in(&logged).is_empty(), "{:#?}", secrets.shown_in(&logged));
+    let of_vaultrs = |text: &str| text.lines().filter(|line| line.contains(" rustify") || line.contains(" vaultrs")).count();
+    assert_eq!(of_vaultrs(&logged), 0, "vaultrs is not heard: {:?}", logged.lines().find(|line| of_vaultrs(line) > 0));
+
+    // The search finds what is there; and what vaultrs says is captured where it is heard.
+    tracing::trace!(canary = secrets.0.first(), "planted");
+    assert_eq!(secrets.shown_in(&capture.text()).len(), 1);
+    let settings = VaultClientSettingsBuilder::default().address(scene.proxy.endpoint()).token(root).build().expect("settings");
+    let heard = VaultClient::new(settings).expect("a client");
+    vaultrs::kv2::read::<Value>(&heard, "kv", "orders").await.expect("it answers");
+    assert!(of_vaultrs(&capture.text()) > 0, "the hazard: vaultrs talks");
+}
