@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{ErrorKind, FaultKind, Login, MySqlPools, PoolFactory, Sessions, Trigger, fixed};
+use claviger::{ErrorKind, FaultKind, Login, MySqlPools, PoolFactory, ProviderError, ProviderErrorKind, Sessions, Trigger, fixed};
 use claviger_servers::MariaDb;
 use claviger_stage::{Callers, StageOn, eventually, short_lived};
 use claviger_testkit::{Lab, ScriptedProvider};
@@ -123,6 +123,39 @@ async fn sessions_of_a_dropped_user_are_retired_with_their_generation() {
     eventually("the zombies are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
     let since: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(&db).await.expect("it serves");
     assert_eq!((db.generation(), since > 0), (2, true));
+}
+
+/// As no probe finds them, none is handed out after the lease's end, though the next lease is not to be had.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_session_is_served_after_the_end_of_a_lease_that_ends_them() {
+    let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
+    let stage = Stage::with(store).await;
+    let login = stage.login().await;
+    let options = stage.pool_options(2).acquire_timeout(Duration::from_millis(500));
+    let db = stage.supervisor.pool("orders", &login, MySqlPools::new(stage.connect_options(), options)).await.expect("proved");
+    let (idle, busy) = (db.acquire().await.expect("a session"), db.acquire().await.expect("a session"));
+    drop(idle);
+    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    stage.sql("DROP USER app@'%'").await;
+    stage.clock.jump(Duration::from_secs(4_000));
+
+    let error = sqlx::query("SELECT 1").execute(&db).await.expect_err("not served");
+    assert!(error.to_string().contains("expired at 2"), "{error}");
+    assert!(db.try_acquire().is_none());
+    drop(busy);
+    assert!(db.try_acquire().is_none(), "nor one that comes back");
+    assert!(db.acquire().await.is_err());
+    let zombie = db.current().try_acquire();
+    assert!(zombie.is_some(), "the hazard: there is one, and it is idle");
+    drop(zombie);
+
+    let password = stage.store.rotate();
+    stage.on_the_server(move |server| server.create_role("app", &password).expect("the next one")).await;
+    stage.sql("GRANT ALL ON orders.* TO app@'%'").await;
+    stage.store.recover();
+    drop(stage.supervisor.rotate_now("login").await.expect("a new lease"));
+    eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
+    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
 }
 
 /// A server that checks tokens, and a factory of pools with this kind of TLS.

@@ -68,7 +68,7 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
 }
 
 /// While old sessions are open, the proof's own one counts among them. A credential is not left unproved for long on that account.
-async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Option<Pass<'_, F::Pool>> {
+async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Option<Pass<F::Pool>> {
     let shared = slot.shared();
     let end = slot.clock().mono() + AT_THE_GATE;
     while !shared.gate.is_open() && slot.clock().mono() < end {

@@ -18,6 +18,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// The same after a statement failed as it would without the role, at most.
 const PROBE_SUSPECT: Duration = Duration::from_secs(10);
+/// What is served is proved again after callers gave up waiting for a session, at most this often: their log-ins may be refused later than they wait.
+const UNHEARD_EVERY: Duration = Duration::from_secs(10);
 /// A clock jump of more than this makes every proof count as unlooked-at.
 const JUMP: Duration = Duration::from_secs(60);
 
@@ -38,6 +40,7 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     probing: bool,
     last_probe: Option<Instant>,
     recheck: bool,
+    last_unheard: Option<Instant>,
     last_beat: Moment,
     next_proof: Option<Instant>,
     attempts: u64,
@@ -111,6 +114,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             probing: false,
             last_probe: None,
             recheck: false,
+            last_unheard: None,
             last_beat: now,
             next_proof: None,
             attempts: 0,
@@ -137,6 +141,18 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
 
     pub(crate) fn note_suspect(&mut self) {
         self.suspect = true;
+    }
+
+    /// A caller gave up while it waited for a session of the generation that is served. Answers whether there is something to do.
+    pub(crate) fn note_unheard(&mut self, number: u64, now: Instant) -> bool {
+        let Some(serving) = self.serving.as_ref().filter(|serving| serving.number == number && !serving.refused) else { return false };
+        let last = self.last_unheard.map_or(serving.proved.mono(), |last| last.max(serving.proved.mono()));
+        if self.closing || self.recheck || now < last + UNHEARD_EVERY {
+            return false;
+        }
+        self.last_unheard = Some(now);
+        self.recheck = true;
+        true
     }
 
     /// What is to be done now, given what the provider holds.

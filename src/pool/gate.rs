@@ -31,9 +31,9 @@ struct Inner<P> {
 }
 
 /// Leave to open a session; given back on drop.
-pub(crate) struct Pass<'g, P>(&'g Gate<P>);
+pub(crate) struct Pass<P>(Arc<Gate<P>>);
 
-impl<P> Drop for Pass<'_, P> {
+impl<P> Drop for Pass<P> {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
         inner.opening -= 1;
@@ -44,15 +44,15 @@ impl<P> Drop for Pass<'_, P> {
 }
 
 impl<P> Gate<P> {
-    pub(crate) fn new(max: u32, overlap: u32, sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>) -> Self {
-        Self {
+    pub(crate) fn new(max: u32, overlap: u32, sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>) -> Arc<Self> {
+        Arc::new(Self {
             engaged: AtomicBool::new(false),
             max,
             overlap,
             sessions,
             door: Semaphore::new(1),
             inner: Mutex::new(Inner { old: Vec::new(), opening: 0, probation: None, lead: None }),
-        }
+        })
     }
 
     /// Whether a caller may open a session without asking: one load.
@@ -66,7 +66,7 @@ impl<P> Gate<P> {
     }
 
     /// Leave for a caller to open a session in `current`, or none for the moment. Where the overlap has room for it, one place is left for a proof.
-    pub(crate) fn enter(&self, current: &P, now: Instant) -> Option<Pass<'_, P>> {
+    pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Pass<P>> {
         let mut inner = self.lock();
         if inner.probation.is_some_and(|(_, until)| now >= until) {
             inner.probation = None;
@@ -90,7 +90,7 @@ impl<P> Gate<P> {
     }
 
     /// Leave for a proof, whose session is of no pool.
-    pub(crate) fn enter_proof(&self, current: &P) -> Option<Pass<'_, P>> {
+    pub(crate) fn enter_proof(self: &Arc<Self>, current: &P) -> Option<Pass<P>> {
         let mut inner = self.lock();
         let (old, new) = self.count(&inner, current);
         (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(&mut inner))
@@ -100,9 +100,9 @@ impl<P> Gate<P> {
         (inner.old.iter().map(|(_, pool)| (self.sessions)(pool)).sum(), (self.sessions)(current))
     }
 
-    fn admit(&self, inner: &mut Inner<P>) -> Pass<'_, P> {
+    fn admit(self: &Arc<Self>, inner: &mut Inner<P>) -> Pass<P> {
         inner.opening += 1;
-        Pass(self)
+        Pass(Arc::clone(self))
     }
 
     /// A generation begins to drain. To be called before the next one is published.
@@ -149,7 +149,7 @@ mod tests {
 
     type Count = Arc<AtomicU32>;
 
-    fn gate(max: u32, overlap: u32) -> Gate<Count> {
+    fn gate(max: u32, overlap: u32) -> Arc<Gate<Count>> {
         Gate::new(max, overlap, Arc::new(|pool: &Count| pool.load(Ordering::Acquire)))
     }
 

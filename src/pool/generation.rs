@@ -114,6 +114,8 @@ pub(crate) trait Keeper: Send + Sync {
     fn refused(&self, number: u64, fault: Fault);
     /// A statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
+    /// A caller of this generation gave up while it waited for a session: what the database would have said to it, nobody heard.
+    fn unheard(&self, number: u64);
     /// When something that may help is tried next.
     fn outlook(&self) -> Outlook;
     /// What the last attempt failed of.
@@ -128,7 +130,7 @@ pub(crate) struct Shared<P> {
     pub(crate) name: Arc<str>,
     pub(crate) terms: Terms,
     pub(crate) clock: Clock,
-    pub(crate) gate: Gate<P>,
+    pub(crate) gate: Arc<Gate<P>>,
     current: ArcSwap<Generation<P>>,
     changed: watch::Sender<u64>,
     /// Fires when an attempt ended, or a lease was extended: whoever waits looks again.

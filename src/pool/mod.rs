@@ -60,6 +60,8 @@ pub struct Terms {
     pub ping: Option<Arc<str>>,
     /// The statement by which an open session shows that its role still exists.
     pub probe: Arc<str>,
+    /// Whether it can show that: where it cannot, no session is handed out after the death of a lease that ends its sessions.
+    pub probe_tells: bool,
 }
 
 impl Terms {
@@ -74,6 +76,7 @@ impl Terms {
             test_before_acquire: false,
             ping: None,
             probe: Arc::from("SELECT 1"),
+            probe_tells: true,
         }
     }
 }

@@ -311,6 +311,12 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
         }
     }
 
+    fn unheard(&self, number: u64) {
+        if self.lock().note_unheard(number, self.clock().mono()) {
+            self.mailbox.poke();
+        }
+    }
+
     fn outlook(&self) -> Outlook {
         let now = self.clock().now();
         let held = self.upstream.held();

@@ -42,7 +42,7 @@ enum Turn<DB: Database> {
 }
 
 /// Answers with a session of the generation that is served now.
-pub(super) async fn acquire<DB: Database>(shared: &Shared<Pool<DB>>) -> Result<Acquired<DB>, Error>
+pub(super) async fn acquire<DB: Database>(shared: &Arc<Shared<Pool<DB>>>) -> Result<Acquired<DB>, Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
@@ -72,14 +72,19 @@ where
     }
 }
 
+/// Whether open sessions of this generation may be those of a user that is gone, and would not say so.
+pub(super) fn are_doomed<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
+    generation.sessions == Sessions::EndWithLease && !shared.terms.probe_tells && is_expired(shared, generation)
+}
+
 fn is_expired<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
     !generation.expiry.is_never() && generation.expiry.is_expired(shared.clock.now())
 }
 
 /// The generation is served: wait in its pool for a session, logging in where the pool opens one.
 async fn serve<DB: Database>(
-    shared: &Shared<Pool<DB>>,
-    generation: &Generation<Pool<DB>>,
+    shared: &Arc<Shared<Pool<DB>>>,
+    generation: &Arc<Generation<Pool<DB>>>,
     mut over: Pin<&mut Notified<'_>>,
     deadline: Instant,
     refusal: &mut Option<Error>,
@@ -89,21 +94,27 @@ where
 {
     // Nobody logs in with a dead credential: whoever still waits at its death looks again.
     let limit = generation.expiry.mono().map_or(deadline, |death| deadline.min(death.into()));
-    let got = if shared.gate.is_open() {
-        tokio::select! {
-            biased;
-            got = generation.pool.acquire() => got,
-            () = over.as_mut() => return moved(shared),
-            () = sleep_until(limit) => return Turn::Next,
+    let unheard = Unheard { shared, generation: generation.number };
+    let acquiring = async {
+        if shared.gate.is_open() { generation.pool.acquire().await } else { Box::pin(through_the_gate(shared, generation)).await }
+    };
+    let got = tokio::select! {
+        biased;
+        got = acquiring => got,
+        () = over.as_mut() => {
+            unheard.nothing();
+            return moved(shared);
         }
-    } else {
-        tokio::select! {
-            biased;
-            got = Box::pin(through_the_gate(shared, generation)) => got,
-            () = over.as_mut() => return moved(shared),
-            () = sleep_until(limit) => return Turn::Next,
+        () = sleep_until(limit) => {
+            if limit < deadline {
+                unheard.nothing();
+            }
+            return Turn::Next;
         }
     };
+    if !matches!(got, Err(Error::PoolTimedOut)) {
+        unheard.nothing();
+    }
     match got {
         Ok(session) => checked(shared, generation.number, session, deadline, shared.terms.test_before_acquire, false, refusal).await,
         Err(Error::PoolTimedOut) => Turn::Failed(refusal.take().unwrap_or(Error::PoolTimedOut)),
@@ -127,22 +138,67 @@ where
     }
 }
 
+/// Held while a caller waits for a session. Dropped with the caller, it tells that an answer of the database may have gone unheard: a server may take longer to
+/// refuse a log-in than its callers wait.
+struct Unheard<'s, P> {
+    shared: &'s Shared<P>,
+    generation: u64,
+}
+
+impl<P> Unheard<'_, P> {
+    /// The caller heard the answer, or had not asked.
+    fn nothing(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<P> Drop for Unheard<'_, P> {
+    fn drop(&mut self) {
+        if let Some(keeper) = self.shared.keeper() {
+            keeper.unheard(self.generation);
+        }
+    }
+}
+
 /// Old sessions are still open, or the credential is on probation: take an idle session, or wait for leave to open one.
-async fn through_the_gate<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) -> Result<PoolConnection<DB>, Error> {
+async fn through_the_gate<DB: Database>(
+    shared: &Arc<Shared<Pool<DB>>>,
+    generation: &Arc<Generation<Pool<DB>>>,
+) -> Result<PoolConnection<DB>, Error> {
     let turn = shared.gate.door().await;
     let pass = loop {
         if let Some(session) = generation.pool.try_acquire() {
             return Ok(session);
         }
         if let Some(pass) = shared.gate.enter(&generation.pool, shared.clock.mono()) {
-            break pass;
+            // Who had leave before may have been refused: the end of the generation is what is awaited then.
+            if generation.end.phase() == Phase::Serving {
+                break pass;
+            }
         }
         sleep(AT_THE_DOOR).await;
     };
     drop(turn);
-    let session = generation.pool.acquire().await;
-    drop(pass);
-    session
+    // In a task of its own: a refusal is heard also when the caller has gone, and before the next one has leave.
+    let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
+    let log_in = tokio::spawn(async move {
+        let got = generation.pool.acquire().await;
+        if let (Err(error), Some(keeper)) = (&got, shared.keeper()) {
+            let fault = keeper.fault(error);
+            if fault.kind() == FaultKind::Refused {
+                keeper.refused(generation.number, fault);
+            }
+        }
+        drop(pass);
+        got
+    });
+    match log_in.await {
+        Ok(got) => got,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::PoolClosed),
+        },
+    }
 }
 
 /// The server is full, and this driver says so at once: take a session that returns, or try to open one again after a while.
@@ -200,15 +256,16 @@ where
         if is_over(shared, generation) {
             return Turn::Next;
         }
-        if let Some(session) = generation.pool.try_acquire() {
+        let doomed = are_doomed(shared, generation);
+        if !doomed && let Some(session) = generation.pool.try_acquire() {
             let ping = shared.terms.test_before_acquire;
             match checked(shared, generation.number, session, deadline, ping, doubtful, refusal).await {
                 Turn::Next => continue,
                 turn => return turn,
             }
         }
-        let hopeless =
-            generation.pool.size() == 0 && !shared.keeper().is_some_and(|keeper| keeper.outlook().is_before(deadline.into_std()));
+        let hopeless = (doomed || generation.pool.size() == 0)
+            && !shared.keeper().is_some_and(|keeper| keeper.outlook().is_before(deadline.into_std()));
         // Nothing is to be hoped for also when it has just been fulfilled.
         if hopeless && is_over(shared, generation) {
             return Turn::Next;

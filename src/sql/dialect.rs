@@ -27,6 +27,8 @@ pub trait Sealed: Database {
     const DEFAULT_PORT: u16;
     /// What an open session is asked to show that its role still exists.
     const PROBE: &'static str;
+    /// Whether the answer to [`PROBE`](Self::PROBE) tells that the role was dropped.
+    const PROBE_TELLS: bool;
     /// What a handle asks instead of the protocol's own ping.
     const PING: Option<&'static str>;
     /// How TLS is to be for a token, in the words of the connect options.

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use sqlx::pool::{MaybePoolConnection, PoolConnection};
 use sqlx::{Database, Describe, Either, Error, Execute, Executor, Pool, Transaction};
 
-use super::acquire::{Acquired, acquire};
+use super::acquire::{Acquired, acquire, are_doomed};
 use super::fault;
 use crate::error::FaultKind;
 use crate::handle::Handle;
@@ -57,11 +57,12 @@ where
 
     /// An idle session, without waiting; `None` when there is none.
     pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
-        self.shared().current().pool.try_acquire()
+        let generation = self.shared().current();
+        if are_doomed(self.shared(), &generation) { None } else { generation.pool.try_acquire() }
     }
 }
 
-async fn begin<DB: Database>(shared: &Shared<Pool<DB>>) -> Result<Transaction<'static, DB>, Error>
+async fn begin<DB: Database>(shared: &Arc<Shared<Pool<DB>>>) -> Result<Transaction<'static, DB>, Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {

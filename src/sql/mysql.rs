@@ -16,7 +16,8 @@ use crate::login::Login;
 ///   only where TLS is verified.
 /// - An account whose password has expired may log in and is then refused every statement (1820): a handle pings with the statement `DO 0`, which costs
 ///   what the protocol's own ping costs, and takes that answer for the refusal that it is.
-/// - After `DROP USER` open sessions go on answering whatever they are asked about their user: no probe finds them. They are retired with their generation.
+/// - After `DROP USER` open sessions go on answering whatever they are asked about their user: no probe finds them. They are retired with their generation,
+///   and none is handed out after the death of a lease that ends its sessions, where PostgreSQL's are shared while their role exists.
 /// - Where the server is full (1040, 1203, 1226), sqlx returns at once; a handle waits for room until the call's deadline, as it does with PostgreSQL.
 ///
 /// ```
@@ -40,6 +41,7 @@ impl Dialect for MySql {}
 impl Sealed for MySql {
     const DEFAULT_PORT: u16 = 3306;
     const PROBE: &'static str = "SELECT CURRENT_USER()";
+    const PROBE_TELLS: bool = false;
     const PING: Option<&'static str> = Some("DO 0");
     const VERIFIED_TLS: &'static str = "MySqlSslMode::VerifyIdentity and ssl_ca";
 

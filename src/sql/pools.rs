@@ -45,6 +45,7 @@ impl<DB: Dialect> SqlPools<DB> {
         terms.acquire_timeout = options.get_acquire_timeout();
         terms.test_before_acquire = options.get_test_before_acquire();
         terms.probe = Arc::from(DB::PROBE);
+        terms.probe_tells = DB::PROBE_TELLS;
         terms.ping = DB::PING.map(Arc::from);
         Self {
             connect,

@@ -11,8 +11,8 @@ use crate::login::Login;
 
 /// Makes PostgreSQL pools of [`Login`]s: [`SqlPools`] with sqlx's `PgConnectOptions` and `PgPoolOptions`.
 ///
-/// Bearer tokens demand `PgSslMode::VerifyFull`. The probe is `SELECT current_user`, which fails once the role is dropped, where `SELECT 1` does not; after
-/// `SET ROLE`, use [`probe_sql`](SqlPools::probe_sql) with `SELECT session_user::regrole`.
+/// Bearer tokens demand `PgSslMode::VerifyFull`. The probe is `SELECT current_user, session_user`, which fails once the role is dropped, also after `SET ROLE`,
+/// where `SELECT 1` does not.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,7 +35,8 @@ impl Dialect for Postgres {}
 
 impl Sealed for Postgres {
     const DEFAULT_PORT: u16 = 5432;
-    const PROBE: &'static str = "SELECT current_user";
+    const PROBE: &'static str = "SELECT current_user, session_user";
+    const PROBE_TELLS: bool = true;
     const PING: Option<&'static str> = None;
     const VERIFIED_TLS: &'static str = "PgSslMode::VerifyFull and ssl_root_cert";
 

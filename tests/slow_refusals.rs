@@ -1,0 +1,49 @@
+//! needs: postgresql
+//!
+//! A server that takes longer to refuse a log-in than callers wait, as a PAM service may: nobody hears the refusal, and yet it is followed.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::PgPools;
+use claviger_servers::Postgres;
+use claviger_stage::{Callers, Stage, eventually_within, short_lived};
+
+/// The server delays each refusal, and no log-in that it accepts, by this.
+const DELAY: Duration = Duration::from_millis(1_500);
+
+async fn delay_refusals(stage: &Stage) {
+    let restart = |server: &Postgres| {
+        server.shut_down().expect("it stops");
+        server.start_again().expect("it starts");
+    };
+    drop(stage.sql("ALTER SYSTEM SET shared_preload_libraries = 'auth_delay'").await);
+    stage.on_the_server(restart).await;
+    drop(stage.sql(&format!("ALTER SYSTEM SET auth_delay.milliseconds = {}", DELAY.as_millis())).await);
+    stage.on_the_server(restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_comes_later_than_callers_wait_is_followed_all_the_same() {
+    let stage = Stage::new().await;
+    delay_refusals(&stage).await;
+    let login = stage.login().await;
+    let options = short_lived(stage.pool_options(4).acquire_timeout(DELAY / 3), Duration::from_millis(10));
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(5));
+    callers.answer_more(100).await;
+
+    let password = stage.store.rotate();
+    stage.set_password(&password).await;
+    eventually_within(Duration::from_secs(30), "callers gave up", || callers.failures() > 0).await;
+    eventually_within(Duration::from_secs(30), "the new password is served", || {
+        db.status().is_some_and(|status| status.generation == 2 && status.serving)
+    })
+    .await;
+    callers.answer_more(100).await;
+    let tally = callers.stop().await;
+    let unheard = tally.failed.iter().filter(|failure| failure.contains("timed out")).count();
+    assert!(unheard >= 8, "the hazard: callers gave up before they heard, {unheard} of {}", tally.failed.len());
+    assert_eq!(stage.store.calls().len(), 2, "one refresh, however many gave up");
+}
