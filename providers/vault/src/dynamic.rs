@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use claviger::{
     Expiry, FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger,
@@ -68,6 +69,14 @@ impl Issued {
     fn expiry(&self, token: &Token) -> Expiry {
         self.life.expiry().earliest(token.expiry())
     }
+
+    /// Whether it dies with its token rather than by itself. The server, which cuts the lease of a batch token, does so in whole seconds.
+    fn is_bound_by(&self, token: &Token, now: Moment) -> bool {
+        match (self.life.expiry().remaining(now), token.expiry().remaining(now)) {
+            (Some(lease), Some(token)) => lease + Duration::from_secs(1) >= token,
+            (lease, token) => lease.is_none() && token.is_some(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -105,8 +114,9 @@ impl VaultDynamic {
         if token.serial() != issued.serial {
             return Ok(Renewal::None);
         }
-        // Its token's end was what was near; that one was renewed.
-        if trigger != Trigger::Woke && !issued.life.is_stale(Moment::now()) {
+        // Its token's end was what was near: that one was renewed, or will be replaced, and another user would die with it as well.
+        let now = Moment::now();
+        if issued.is_bound_by(&token, now) || trigger != Trigger::Woke && !issued.life.is_stale(now) {
             return Ok(Renewal::Lives(issued.expiry(&token)));
         }
         let Some(increment) = issued.life.first().filter(|_| issued.renewable) else { return Ok(Renewal::None) };

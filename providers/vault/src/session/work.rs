@@ -117,7 +117,8 @@ impl Inner {
         let known = current.filter(|token| token.expose() == secret.expose_secret());
         if let Some(token) = known.as_ref().filter(|token| matches!(token.care(), Some((_, Care::Renew)))) {
             match self.renew(token).await {
-                Ok(renewed) => return Ok(renewed),
+                Ok(renewed) if renewed.is_alive(Moment::now()) => return Ok(renewed),
+                Ok(_) => {}
                 Err(failure) => self.pass_over(token, failure).await?,
             }
         }
@@ -160,12 +161,14 @@ impl Inner {
     async fn take(&self, secret: SecretString, known: Option<&Token>) -> Result<Arc<Token>, ProviderError> {
         let asked = Moment::now();
         let grant = match self.look_up(secret.expose_secret()).await {
-            Ok(look) => look.grant(),
-            Err(failure) if failure.is_forbidden() && !failure.is_by_policy() => {
-                self.lock().refused = Some(secret);
-                return Err(self.refused_token());
-            }
+            Ok(look) => Some(look.grant()),
+            Err(failure) if failure.is_forbidden() && !failure.is_by_policy() => None,
             Err(failure) => return Err(failure.explain(&self.place("auth/token/lookup-self"), "grant `read` on auth/token/lookup-self")),
+        };
+        // In its last second it is as good as dead: what it asks for dies on the way.
+        let Some(grant) = grant.filter(|grant| grant.life != Some(Duration::ZERO)) else {
+            self.lock().refused = Some(secret);
+            return Err(self.refused_token());
         };
         let source = if self.is_watched() { Source::File } else { Source::Nowhere };
         let token = match known {

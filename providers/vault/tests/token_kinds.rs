@@ -1,0 +1,154 @@
+//! needs: postgresql, openbao
+//!
+//! Each kind of token does what is right for it, and leases never outlive theirs.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::time::Duration;
+
+use claviger::{Handle, ProviderErrorKind, ProviderStatus, Supervisor};
+use claviger_servers::Postgres;
+use claviger_stage::{Callers, eventually_within};
+use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession};
+use claviger_vault_stage::{Clerk, Identity, Revocation, Scene};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+const LOG_IN: &str = "auth/approle/login";
+const RENEW: &str = "auth/token/renew-self";
+const LOOK_UP: &str = "auth/token/lookup-self";
+
+/// Users live far longer than the tokens here.
+async fn scene() -> Scene<Postgres> {
+    Scene::new(300, 600, Revocation::Terminating).await
+}
+
+async fn serve(scene: &Scene<Postgres>, auth: Auth) -> Handle<PgPool> {
+    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings can be right");
+    scene.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await
+}
+
+async fn app_role(scene: &Scene<Postgres>, settings: Value) -> Auth {
+    let Identity { role_id, secret_id } = scene.identity_with(settings).await;
+    Auth::app_role(role_id, SecretId::given(secret_id))
+}
+
+fn status(supervisor: &Supervisor) -> ProviderStatus {
+    supervisor.status().providers.remove(0)
+}
+
+fn callers(db: &Handle<PgPool>) -> Callers {
+    Callers::start_at(db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5))
+}
+
+/// Under load, until there were so many log-ins; nobody notices any of them, and no lease is ever taken to live longer than a token does.
+async fn move_over(scene: &Scene<Postgres>, auth: Auth, token_life: Duration) {
+    let db = serve(scene, auth).await;
+    let callers = callers(&db);
+    callers.answer_more(50).await;
+    let log_ins = || scene.asked(LOG_IN);
+    eventually_within(Duration::from_secs(60), "there are further log-ins, and pools move over", || {
+        let remaining = status(&scene.supervisor).remaining;
+        assert!(remaining.is_some_and(|left| left <= token_life), "a lease outlives its token: {remaining:?}");
+        log_ins() >= 3 && db.generation() >= 3
+    })
+    .await;
+    let tally = callers.stop().await;
+    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert!(db.generation() <= log_ins() as u64, "{} generations of {} tokens", db.generation(), log_ins());
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn near_its_maximum_a_token_is_replaced_and_pools_move_over_before() {
+    let scene = scene().await;
+    let auth = app_role(&scene, json!({ "token_ttl": "8s", "token_max_ttl": "14s" })).await;
+    move_over(&scene, auth, Duration::from_secs(8)).await;
+    assert!(scene.asked(RENEW) >= 2, "the hazard: it was renewed to its maximum");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_token_is_replaced_and_pools_move_over_before() {
+    let scene = scene().await;
+    let auth = app_role(&scene, json!({ "token_type": "batch", "token_ttl": "8s" })).await;
+    move_over(&scene, auth, Duration::from_secs(8)).await;
+    assert_eq!(scene.asked(RENEW), 0, "it cannot be renewed");
+    assert_eq!(scene.asked("auth/token/revoke-self"), 0, "nor revoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_periodic_token_is_renewed_for_ever() {
+    let scene = scene().await;
+    let db = serve(&scene, app_role(&scene, json!({ "token_period": "7s" })).await).await;
+    let callers = callers(&db);
+    eventually_within(Duration::from_secs(40), "it is renewed again and again", || scene.asked(RENEW) >= 3).await;
+    callers.answer_more(50).await;
+    let tally = callers.stop().await;
+    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!((scene.asked(LOG_IN), db.generation()), (1, 1), "the lease lives as long as the token is renewed");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_without_an_end_needs_nothing() {
+    let scene = scene().await;
+    let root = scene.admin.vault.root_token().to_owned();
+    let db = serve(&scene, Auth::token(root)).await;
+    let left = status(&scene.supervisor).remaining.expect("the lease has an end");
+    assert!(left > Duration::from_secs(250), "the lease's own: {left:?}");
+    scene.supervisor.rotate_now("login").await.expect("another user");
+    assert_eq!(db.generation(), 2);
+    assert_eq!((scene.asked(LOOK_UP), scene.asked(RENEW)), (1, 0));
+    // Revoked would be the administrator's own token.
+    scene.end().await;
+}
+
+/// Somebody else's token that cannot be replaced is used to its end, leases are not taken to live longer, and then it is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
+    let scene = scene().await;
+    let token = scene.admin(|admin| admin.token(json!({ "ttl": "8s", "renewable": false }))).await;
+    let db = serve(&scene, Auth::token(&*token)).await;
+    let callers = callers(&db);
+    callers.answer_more(50).await;
+    let left = status(&scene.supervisor).remaining.expect("it has an end");
+    assert!(left <= Duration::from_secs(8), "the token's end: {left:?}");
+    assert_eq!(callers.stop().await.failed, Vec::<String>::new());
+    eventually_within(Duration::from_secs(20), "the token dies", || status(&scene.supervisor).last_error.is_some()).await;
+    let error = status(&scene.supervisor).last_error.expect("it is there");
+    assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
+    assert!(error.to_string().contains("the token is dead; give another"), "{error}");
+    assert_eq!((scene.asked(RENEW), db.generation()), (0, 1));
+    // The server revokes the lease with the token.
+    eventually_within(Duration::from_secs(10), "no lease is left", || scene.admin.leases("orders").is_ok_and(|leases| leases.is_empty()))
+        .await;
+    scene.supervisor.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(scene.users().await, Vec::<String>::new());
+}
+
+/// A renewable token of somebody else's that meets its maximum: renewed while that brings something, then looked at rarely, in a file; never in a loop.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_renewed_any_more_is_not_asked_for_again_and_again() {
+    let clerk = Clerk::with_a_secret().await;
+    tokio::join!(used_to_its_maximum(&clerk, false), used_to_its_maximum(&clerk, true));
+}
+
+async fn used_to_its_maximum(clerk: &Clerk, in_a_file: bool) {
+    let proxy = clerk.proxy();
+    let token = clerk.asks(|admin| admin.token(json!({ "ttl": "3s", "explicit_max_ttl": "7s" }))).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, &token).expect("it is written");
+    let auth = if in_a_file { Auth::token_file(file.path()) } else { Auth::token(token) };
+    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
+    let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start().expect("it can be right");
+    supervisor.provide("login", VaultKv::new(&session, "kv", "orders").expect("a path")).await.expect("there is a lease");
+    let failed = || status(&supervisor).last_error;
+    eventually_within(Duration::from_secs(20), "the token dies", || failed().is_some()).await;
+    assert!(failed().is_some_and(|error| error.to_string().contains("is dead")), "{:?}", failed());
+    let asked = |path: &str| proxy.requests(&format!("/v1/{path}"));
+    let (renewals, looks) = (asked(RENEW), asked(LOOK_UP));
+    assert!((2..=5).contains(&renewals), "{renewals} renewals in 7 s");
+    assert!((1..=9).contains(&looks), "{looks} looks in 7 s");
+    assert!(asked("kv/metadata/orders") >= 4, "the hazard: it was used to its end");
+    supervisor.shutdown(Duration::from_secs(5)).await;
+}
