@@ -1,0 +1,120 @@
+//! needs: openbao
+//!
+//! One session for many providers: one log-in, one token, given back by the last of them.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::{FetchRequest, Provider, Supervisor, Trigger};
+use claviger_servers::{Fault, Proxy};
+use claviger_stage::eventually_within;
+use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
+use claviger_vault_stage::{Admin, Clerk};
+use serde_json::{Value, json};
+
+const LOG_IN: &str = "/v1/auth/approle/login";
+const RENEW: &str = "/v1/auth/token/renew-self";
+const REVOKE: &str = "/v1/auth/token/revoke-self";
+const DATA: &str = "/v1/kv/data/orders";
+
+struct Scene {
+    clerk: Clerk,
+    proxy: Proxy,
+    session: VaultSession,
+    /// Tokens on the server before there was a session.
+    tokens: usize,
+}
+
+async fn scene(settings: Value) -> Scene {
+    let clerk = Clerk::with_a_secret().await;
+    let (role_id, secret_id) = clerk.asks(|admin| Ok((admin.app_role(settings)?, admin.secret_id()?))).await;
+    let proxy = clerk.proxy();
+    let auth = Auth::app_role(role_id, SecretId::given(secret_id));
+    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
+    let tokens = clerk.asks(Admin::tokens).await.len();
+    Scene { clerk, proxy, session, tokens }
+}
+
+impl Scene {
+    fn kv(&self) -> VaultKv {
+        VaultKv::new(&self.session, "kv", "orders").expect("a path")
+    }
+
+    /// Tokens on the server that the session has.
+    async fn own_tokens(&self) -> usize {
+        self.clerk.asks(Admin::tokens).await.len() - self.tokens
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_share_one_log_in_and_the_last_one_gives_the_token_back() {
+    let scene = scene(json!({ "token_ttl": "4s", "token_max_ttl": "1h" })).await;
+    let supervisor = Supervisor::start();
+    let registered = tokio::join!(
+        supervisor.provide("one", scene.kv()),
+        supervisor.provide("two", scene.kv()),
+        supervisor.provide("three", scene.kv()),
+    );
+    registered.0.and(registered.1).and(registered.2).expect("all have a lease");
+    assert_eq!((scene.proxy.requests(LOG_IN), scene.own_tokens().await), (1, 1));
+    // Renewed by one for all: after 2.3 s at the earliest.
+    let began = scene.proxy.log().last().expect("it was asked").at;
+    eventually_within(Duration::from_secs(20), "it is renewed", || scene.proxy.requests(RENEW) >= 3).await;
+    let renewals: Vec<_> = scene.proxy.log().iter().filter(|request| request.operation == RENEW).map(|request| request.at).collect();
+    let earliest = [began].iter().chain(&renewals).zip(&renewals).map(|(before, at)| *at - *before).min();
+    assert!(earliest.is_some_and(|pause| pause > Duration::from_secs(2)), "{earliest:?}");
+
+    for (name, left) in [("one", 1), ("two", 1), ("three", 0)] {
+        supervisor.remove_provider(name).await.expect("it is removed");
+        assert_eq!((scene.proxy.requests(REVOKE), scene.own_tokens().await), (1 - left, left), "{name} was removed");
+    }
+    // The session is as good as new.
+    supervisor.provide("again", scene.kv()).await.expect("there is a lease");
+    assert_eq!((scene.proxy.requests(LOG_IN), scene.own_tokens().await), (2, 1));
+    supervisor.shutdown(Duration::from_secs(5)).await;
+    assert_eq!((scene.proxy.requests(REVOKE), scene.own_tokens().await), (2, 0));
+}
+
+/// A fetch that is still under way when the last provider leaves meets a dead token. Another log-in would leave a token that nobody gives back.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_logs_in_after_the_last_has_left() {
+    let scene = scene(json!({})).await;
+    let kv = std::sync::Arc::new(scene.kv());
+    kv.fetch(FetchRequest::first()).await.expect("there is a lease");
+    scene.proxy.fault_on(DATA, Fault::Delay(Duration::from_secs(1)));
+    let late = tokio::spawn({
+        let kv = std::sync::Arc::clone(&kv);
+        async move { kv.fetch(FetchRequest::new(Trigger::Manual)).await }
+    });
+    eventually_within(Duration::from_secs(5), "it is under way", || scene.proxy.requests(DATA) == 2).await;
+    kv.close().await;
+    assert_eq!(scene.proxy.requests(REVOKE), 1, "the hazard: the token is revoked under it");
+    let error = late.await.expect("no panic").expect_err("the token is dead");
+    assert!(error.to_string().contains("no provider of this session is in use any more"), "{error}");
+    assert_eq!((scene.proxy.requests(LOG_IN), scene.own_tokens().await), (1, 0));
+}
+
+/// A policy that forbids something does not make the token a dead one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forbidden_costs_no_log_in() {
+    let scene = scene(json!({ "token_no_default_policy": true })).await;
+    let forbidden = VaultKv::new(&scene.session, "secret", "orders").expect("a path");
+    for _ in 0..3 {
+        let error = forbidden.fetch(FetchRequest::first()).await.expect_err("the policy says nothing of it");
+        assert!(!error.is_transient() && error.to_string().contains("not allowed; grant `read` on secret/data/orders"), "{error}");
+    }
+    assert_eq!((scene.proxy.requests(LOG_IN), scene.own_tokens().await), (1, 1));
+}
+
+/// Without the right to renew its token, the session logs in anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_not_renew_itself_is_replaced() {
+    let scene = scene(json!({ "token_no_default_policy": true, "token_ttl": "5s" })).await;
+    let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start().expect("it can be right");
+    supervisor.provide("login", scene.kv()).await.expect("there is a lease");
+    let admin = &scene.clerk.admin;
+    let both = || admin.tokens().is_ok_and(|tokens| tokens.len() == scene.tokens + 2);
+    eventually_within(Duration::from_secs(10), "there is another token, and the old one lives on to its end", both).await;
+    assert_eq!((scene.proxy.requests(RENEW), scene.proxy.requests(LOG_IN)), (1, 2), "the hazard: it was tried");
+    supervisor.shutdown(Duration::from_secs(5)).await;
+}
