@@ -48,6 +48,8 @@ mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trigger;
+#[cfg(feature = "serde")]
+mod wire;
 
 pub use clock::Moment;
 pub use error::{Error, ErrorKind, Fault, FaultKind, ProviderError, ProviderErrorKind};
@@ -65,7 +67,8 @@ pub use sql::PgPools;
 #[cfg(feature = "sql")]
 pub use sql::{Refusal, SqlPools};
 pub use supervisor::{
-    Abandoned, Builder, DrainStatus, Event, Events, PoolStatus, ProviderRef, ProviderStatus, Readiness, ShutdownReport, Status, Supervisor,
+    Abandoned, Builder, DrainStatus, Event, Events, Liveness, PoolStatus, ProviderRef, ProviderStatus, Readiness, ShutdownReport, Status,
+    Supervisor,
 };
 pub use trigger::Trigger;
 

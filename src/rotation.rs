@@ -59,6 +59,7 @@ impl How {
 
 /// One pool's handover, with the time each step took.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct HandoverReport {
     /// The pool.
@@ -68,17 +69,22 @@ pub struct HandoverReport {
     /// Replaced or refitted.
     pub how: How,
     /// A bare log-in and the probe.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "prove_seconds"))]
     pub prove: Duration,
     /// Making the pool, or refitting it.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "open_seconds"))]
     pub open: Duration,
     /// Opening sessions ahead of demand, before publication.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "warm_seconds"))]
     pub warm: Duration,
     /// From the first step to publication.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "took_seconds"))]
     pub took: Duration,
 }
 
 /// What a rotation came to.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RotationReport {
     /// The provider.
@@ -86,6 +92,7 @@ pub struct RotationReport {
     /// Why it began.
     pub trigger: Trigger,
     /// When it began, by the wall clock.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time"))]
     pub started: SystemTime,
     /// How it ended.
     pub outcome: Outcome,
@@ -94,12 +101,14 @@ pub struct RotationReport {
     /// How often the issuer was asked.
     pub attempts: u32,
     /// How long the last answer took.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "fetch_seconds"))]
     pub fetch: Duration,
     /// The pools that took the new lease, in the order in which they did.
     pub handovers: Vec<HandoverReport>,
     /// The pools that had not when the report was made.
     pub waiting: Vec<Arc<str>>,
     /// From the trigger to the last handover.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "took_seconds"))]
     pub took: Duration,
 }
 

@@ -100,6 +100,11 @@ impl ProviderError {
         self.kind
     }
 
+    /// What was said.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Whether the same fetch may succeed later without anybody's doing. A registration waits only for such errors.
     pub fn is_transient(&self) -> bool {
         self.kind.is_transient()

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 pub use builder::Builder;
 pub use events::{Event, Events};
-pub use readiness::Readiness;
+pub use readiness::{Liveness, Readiness};
 pub use shutdown::{Abandoned, ShutdownReport};
 pub use start::ProviderRef;
 pub use status::{DrainStatus, PoolStatus, ProviderStatus, Status};
@@ -175,6 +175,11 @@ impl Supervisor {
     /// Whether traffic should be sent here: every credential is good and was proved when last looked at. Not a `SELECT 1`.
     pub fn readiness(&self) -> Readiness {
         readiness::of(&self.inner)
+    }
+
+    /// That this process answers, whatever the state of databases and issuers.
+    pub fn liveness(&self) -> Liveness {
+        readiness::liveness(&self.inner)
     }
 
     /// What happens from now on. A slow reader misses events, and is told how many; it never slows the supervisor.

@@ -1,15 +1,39 @@
-//! Whether traffic should be sent here.
+//! Whether traffic should be sent here, and whether this process should be left alone.
 
 use super::Inner;
 
 /// Whether traffic should be sent here, and why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Readiness {
     /// Whether every credential is good for the ready margin (5 s) and the last proof of every pool passed.
     pub ready: bool,
     /// Why not, in words; empty when ready.
     pub reasons: Vec<String>,
+}
+
+/// That this process answers. Says nothing of databases and issuers: a restart mends neither, and takes away the sessions that still work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Liveness {
+    /// Always true: who can be asked is alive.
+    pub alive: bool,
+    /// Whether shutdown was called.
+    pub shutting_down: bool,
+    /// How often an actor was started again since the start, after a fault of the library's own.
+    pub restarts: u64,
+}
+
+pub(super) fn liveness(inner: &Inner) -> Liveness {
+    let (providers, pools, shutting_down) = {
+        let registry = inner.lock();
+        (registry.providers(), registry.pools(), registry.is_closed())
+    };
+    let restarts =
+        providers.iter().map(|provider| provider.child().restarts()).chain(pools.iter().map(|pool| pool.child().restarts())).sum();
+    Liveness { alive: true, shutting_down, restarts }
 }
 
 pub(super) fn of(inner: &Inner) -> Readiness {

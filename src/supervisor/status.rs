@@ -9,6 +9,7 @@ use crate::rotation::{HandoverReport, RotationReport};
 
 /// How everything stands. Never carries a secret.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Status {
     /// Every provider, by name.
@@ -21,6 +22,7 @@ pub struct Status {
 
 /// How a provider stands.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ProviderStatus {
     /// Its name.
@@ -28,14 +30,17 @@ pub struct ProviderStatus {
     /// The digest of the held lease's revision; `None` when no lease is held.
     pub revision: Option<String>,
     /// When the held lease dies, if it does.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
     pub expires: Option<SystemTime>,
     /// How much life it has left, by the more pessimistic clock.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "remaining_seconds"))]
     pub remaining: Option<Duration>,
     /// Whether the database refuses the held revision at present.
     pub refused: bool,
     /// Whether a fetch runs.
     pub fetching: bool,
     /// In how long the issuer is asked again.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "next_fetch_seconds"))]
     pub next_fetch: Option<Duration>,
     /// How often the issuer was asked.
     pub fetches: u64,
@@ -53,6 +58,7 @@ pub struct ProviderStatus {
 
 /// How a pool stands.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PoolStatus {
     /// Its name.
@@ -68,10 +74,13 @@ pub struct PoolStatus {
     /// The digest of the served revision.
     pub revision: Option<String>,
     /// When the served lease dies, if it does.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
     pub expires: Option<SystemTime>,
     /// How much life the served lease has left, by the more pessimistic clock.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "remaining_seconds"))]
     pub remaining: Option<Duration>,
     /// When it was proved last.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
     pub proved: Option<SystemTime>,
     /// Sessions of the served generation, busy, idle and being opened.
     pub sessions: u32,
@@ -84,6 +93,7 @@ pub struct PoolStatus {
     /// Why the last proof failed; `None` after one that worked.
     pub last_fault: Option<Fault>,
     /// In how long the held lease is proved, if that is awaited.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "next_proof_seconds"))]
     pub next_proof: Option<Duration>,
     /// How often its actor was started again.
     pub restarts: u64,
@@ -91,6 +101,7 @@ pub struct PoolStatus {
 
 /// An old generation that still has sessions.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DrainStatus {
     /// Its number.

@@ -1,0 +1,61 @@
+//! How status, readiness and liveness are written by serde: durations in seconds, points in time by RFC 3339, kinds by telemetry's words.
+
+use std::time::{Duration, SystemTime};
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::error::{Fault, FaultKind, ProviderError, ProviderErrorKind};
+use crate::rotation::{How, Outcome};
+use crate::trigger::Trigger;
+
+pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+pub(crate) fn seconds_if_any<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+}
+
+pub(crate) fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+}
+
+pub(crate) fn time_if_any<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(at) => serializer.serialize_some(&humantime::format_rfc3339_millis(*at).to_string()),
+        None => serializer.serialize_none(),
+    }
+}
+
+macro_rules! by_its_word {
+    ($($kind:ty),*) => {$(
+        impl Serialize for $kind {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    )*};
+}
+by_its_word!(Trigger, Outcome, How, FaultKind, ProviderErrorKind);
+
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Fault", 4)?;
+        fields.serialize_field("kind", &self.kind())?;
+        fields.serialize_field("code", &self.code())?;
+        fields.serialize_field("message", self.message())?;
+        fields.serialize_field("transient", &self.is_transient())?;
+        fields.end()
+    }
+}
+
+impl Serialize for ProviderError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("ProviderError", 3)?;
+        fields.serialize_field("kind", &self.kind())?;
+        fields.serialize_field("message", self.message())?;
+        fields.serialize_field("transient", &self.is_transient())?;
+        fields.end()
+    }
+}
