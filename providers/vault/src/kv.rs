@@ -7,7 +7,7 @@ use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, Provi
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::api::Call;
+use crate::api::{Call, Failure};
 use crate::path::Place;
 use crate::session::{Member, Trouble, VaultSession};
 
@@ -165,11 +165,15 @@ impl VaultKv {
 
     fn explain(&self, trouble: Trouble, path: &str) -> ProviderError {
         match trouble.failure() {
+            Some(Failure::Gone(answer)) => {
+                let told = answer.read::<Data>().ok().and_then(|envelope| self.revision(&envelope.data?.metadata).err());
+                told.unwrap_or_else(|| self.not_found("its current version is gone; see to it, or write one"))
+            }
             Some(failure) if failure.says(&["pgrading from non-versioned"]) => {
                 self.error(ProviderErrorKind::Unavailable, "the store is being upgraded and is there in a moment")
             }
             Some(failure) if failure.status() == Some(404) && !failure.says(&["no handler for route"]) => {
-                self.not_found("there is none, or its current version was deleted or destroyed; see to mount and path, or write one. The mount has to be a KV store of version 2")
+                self.not_found("there is none; see to mount and path, or write one. The mount has to be a KV store of version 2")
             }
             _ => trouble.explain(&self.session.place(path), &format!("grant `read` on {path}")),
         }

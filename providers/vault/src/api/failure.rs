@@ -6,6 +6,9 @@ use std::time::Duration;
 use claviger::{ProviderError, ProviderErrorKind as Kind};
 use rustify::errors::ClientError;
 use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Answer, Envelope};
 
 /// How long a standby that has not yet got what was written elsewhere may take.
 const CATCHES_UP: Duration = Duration::from_secs(1);
@@ -14,6 +17,8 @@ const CATCHES_UP: Duration = Duration::from_secs(1);
 pub(crate) enum Failure {
     /// The server answered with an error.
     Answered { status: u16, texts: Vec<String>, retry_after: Option<Duration> },
+    /// Status 404 with an answer all the same: a KV store tells so of a version that is gone.
+    Gone(Answer),
     /// No answer came in time.
     TimedOut,
     /// The server cannot be reached.
@@ -31,7 +36,11 @@ struct Errors {
 
 impl Failure {
     /// An answer whose status is none of success.
-    pub(super) fn answered(response: &http::Response<Vec<u8>>) -> Self {
+    pub(super) fn answered(response: http::Response<Vec<u8>>) -> Self {
+        let has_data = || serde_json::from_slice::<Envelope<Value>>(response.body()).is_ok_and(|envelope| envelope.data.is_some());
+        if response.status() == http::StatusCode::NOT_FOUND && has_data() {
+            return Self::Gone(Answer::of(response));
+        }
         let texts = serde_json::from_slice::<Errors>(response.body()).map(|body| body.errors).unwrap_or_default();
         let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Self::Answered { status: response.status().as_u16(), texts, retry_after: header.map(Duration::from_secs) }
@@ -56,6 +65,7 @@ impl Failure {
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Answered { status, .. } => Some(*status),
+            Self::Gone(_) => Some(404),
             _ => None,
         }
     }
@@ -105,6 +115,7 @@ impl Failure {
                 return error(Kind::Unavailable, "what came is no whole answer of Vault's; see to the address and to what lies in between");
             }
             Self::Answered { status, retry_after, .. } => (*status, *retry_after),
+            Self::Gone(_) => (404, None),
         };
         let later = |error: ProviderError| match retry_after {
             Some(after) => error.retry_after(after),
@@ -193,6 +204,19 @@ mod tests {
             assert!(shown.contains(PLACE) && shown.contains(says), "{status} {text}: {shown}");
             assert!(!shown.contains(CANARY), "{shown}");
             assert!(StdError::source(&error).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_told_from_what_never_was() {
+        let answered = |body: &str| {
+            let mut response = http::Response::new(body.as_bytes().to_vec());
+            *response.status_mut() = http::StatusCode::NOT_FOUND;
+            Failure::answered(response)
+        };
+        assert!(matches!(answered(r#"{"data": {"data": null, "metadata": {"version": 2}}}"#), Failure::Gone(_)));
+        for body in [r#"{"errors": []}"#, "", "<html>", r#"{"data": null}"#] {
+            assert!(matches!(answered(body), Failure::Answered { status: 404, .. }), "{body}");
         }
     }
 

@@ -105,7 +105,7 @@ impl Api {
         };
         // Nothing that is said meanwhile is heard: at TRACE there are secrets in it.
         let response = timeout(self.timeout, asking).with_subscriber(NoSubscriber::default()).await.map_err(|_| Failure::TimedOut)??;
-        if response.status().is_success() { Ok(Answer(response.into_body())) } else { Err(Failure::answered(&response)) }
+        if response.status().is_success() { Ok(Answer::of(response)) } else { Err(Failure::answered(response)) }
     }
 }
 
@@ -113,6 +113,10 @@ impl Api {
 pub(crate) struct Answer(Vec<u8>);
 
 impl Answer {
+    fn of(response: http::Response<Vec<u8>>) -> Self {
+        Self(response.into_body())
+    }
+
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Envelope<T>, Failure> {
         serde_json::from_slice(&self.0).map_err(|_| Failure::Garbled)
     }
