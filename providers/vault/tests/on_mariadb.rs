@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use claviger::Handle;
-use claviger_servers::MariaDb;
-use claviger_stage::Callers;
+use claviger_servers::{Fault, MariaDb};
+use claviger_stage::{Callers, eventually_within};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_stage::{Identity, MOUNT, ROLE, Revocation, Scene, next_generation};
 use sqlx::MySqlPool;
 
 const ORDERS: &str = "SELECT count(*) FROM orders";
+const SECOND: Duration = Duration::from_secs(1);
 
 async fn service(ttl: u64, max_ttl: u64) -> (Scene<MariaDb>, Handle<MySqlPool>) {
     let scene = Scene::new(ttl, max_ttl, Revocation::Default).await;
@@ -42,5 +43,38 @@ async fn users_come_and_go_under_load_and_none_is_left() {
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     assert_eq!(db.generation(), 6);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_dead_lease_never_serves() {
+    let (scene, db) = service(10, 60).await;
+    let user: String = sqlx::query_scalar("SELECT CURRENT_USER()").fetch_one(&db).await.expect("it is answered");
+    // A session that somebody has in hand, and idle ones.
+    let mut held = db.current().acquire().await.expect("a session");
+    let callers = callers(&db);
+    callers.answer_more(50).await;
+    // The service cannot renew; the server drops the user when the lease ends.
+    scene.proxy.fault(Fault::Refuse);
+    let users = || {
+        let server = &scene.server;
+        server.sql("SELECT count(*) FROM mysql.user WHERE User LIKE 'v-%'").expect("it is counted").trim().to_owned()
+    };
+    eventually_within(30 * SECOND, "the user is dropped", || users() == "0").await;
+    let answered = callers.answered();
+    let of_the_dead: String = sqlx::query_scalar("SELECT CURRENT_USER()").fetch_one(&mut *held).await.expect("it is answered");
+    assert_eq!(of_the_dead, user, "the hazard: a session of a user who is gone answers");
+    drop(held);
+    let error = sqlx::query(ORDERS).execute(&db).await.expect_err("nobody serves");
+    assert!(error.to_string().contains("expired at"), "{error}");
+    eventually_within(10 * SECOND, "callers are told", || callers.failures() > 8).await;
+    assert_eq!(callers.answered(), answered, "nobody is answered by a user who is gone");
+
+    scene.proxy.heal();
+    next_generation(&db, 1).await;
+    callers.answer_more(50).await;
+    let tally = callers.stop().await;
+    assert!(tally.failed.iter().all(|error| error.contains("expired at")), "{:?}", tally.failed.first());
+    scene.one_is_left().await;
     scene.end().await;
 }

@@ -1,0 +1,62 @@
+//! A service whose PostgreSQL password Vault or OpenBao rotates. Run it with
+//!
+//! ```text
+//! cargo run -p vault_static -- VAULT TOKEN_FILE ROLE DB_HOST DB_PORT DATABASE CA_FILE
+//! ```
+//!
+//! as in `https://vault.internal:8200 /run/vault/token orders db.internal 5432 orders db-ca.pem`, with the token that an agent keeps in its sink. The database engine is
+//! mounted at `database`. The service asks the database who it is once a second, until Ctrl-C; rotate the role's password meanwhile.
+//!
+//! The README of `claviger-vault` says which policy it needs.
+
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::time::Duration;
+
+use claviger::{Handle, PgPools, Supervisor};
+use claviger_vault::{Auth, VaultSession, VaultStatic};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+
+type Problem = Box<dyn std::error::Error + Send + Sync>;
+
+const USAGE: &str = "usage: vault_static VAULT TOKEN_FILE ROLE DB_HOST DB_PORT DATABASE CA_FILE";
+
+#[tokio::main]
+async fn main() -> Result<(), Problem> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [vault, token, role, host, port, database, authorities] = arguments.as_slice() else { return Err(USAGE.into()) };
+    let port = port.parse().map_err(|_| USAGE)?;
+
+    // The agent renews the token; the file is read again when there is another one in it.
+    let session = VaultSession::new(vault, Auth::token_file(token))?;
+    let supervisor = Supervisor::start();
+    let login = supervisor.provide("orders-login", VaultStatic::new(&session, "database", role)?).await?;
+
+    let connect = PgConnectOptions::new_without_pgpass()
+        .host(host)
+        .port(port)
+        .database(database)
+        .ssl_mode(PgSslMode::VerifyFull)
+        .ssl_root_cert(authorities);
+    let pool = PgPoolOptions::new().max_connections(10);
+    let db = supervisor.pool("orders", &login, PgPools::new(connect, pool)).await?;
+
+    let outcome = tokio::select! {
+        outcome = serve(&db) => outcome,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Problem::from),
+    };
+    let report = supervisor.shutdown(Duration::from_secs(10)).await;
+    println!("shut down, nothing left behind: {}", report.clean);
+    outcome
+}
+
+/// What a service would do: here one question a second.
+async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(db).await?;
+        println!("generation {}: logged in as {user}", db.generation());
+    }
+}
