@@ -10,6 +10,9 @@ pub(crate) const PROOFS: u32 = 3;
 /// The first window; the second and all further ones are twice as long, for what a pool serves is proved again at least once a minute.
 const WINDOW: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
+/// How many callers' bad log-ins a window gives back to a revision that works again after another was served: one a second, on average. Rotations may be rolled back
+/// one after the other, and each is known to be over by two log-ins that worked.
+const RETURNS: u32 = 30;
 /// How long after its last window an account is kept.
 const MEMORY: Duration = Duration::from_secs(3_600);
 /// When a refused revision is proved again, counted from the refusal; then once per [`LONGEST`].
@@ -28,6 +31,10 @@ struct Account {
     /// The refusal, or the news that made a proof worth while again.
     since: Instant,
     next_proof: Option<Instant>,
+    /// Another revision was served since this one was refused.
+    away: bool,
+    /// How often it came back in this window.
+    returns: u32,
 }
 
 impl Account {
@@ -40,7 +47,8 @@ impl Account {
     }
 }
 
-/// Bad log-ins per revision and window. One revision costs at most `max + 3` of them per window.
+/// Bad log-ins per revision and window. One revision costs at most `max + 3` of them per window, and one more each time (30 times at most) that it works again
+/// after another was served.
 #[derive(Debug)]
 pub(crate) struct Logins {
     max: u32,
@@ -91,10 +99,15 @@ impl Logins {
         }
     }
 
-    /// A log-in with this revision worked. What it has cost stays on the account until the window ends.
+    /// A log-in with this revision worked. What it has cost stays on the account until the window ends, but for one bad log-in if another was served meanwhile: the
+    /// database was changed and changed back.
     pub(crate) fn proved(&mut self, revision: &Revision, now: Instant) {
         if let Some(account) = self.accounts.get_mut(revision) {
             account.next_proof = None;
+            if std::mem::take(&mut account.away) && account.returns < RETURNS {
+                account.returns += 1;
+                account.callers = account.callers.saturating_sub(1);
+            }
         }
         self.accounts.retain(|_, account| account.next_proof.is_some() || now < account.ends());
     }
@@ -103,6 +116,7 @@ impl Logins {
     pub(crate) fn superseded(&mut self, served: &Revision) {
         for (_, account) in self.accounts.iter_mut().filter(|(revision, _)| *revision != served) {
             account.next_proof = None;
+            account.away = true;
         }
     }
 
@@ -131,12 +145,15 @@ impl Logins {
             turn: 0,
             since: now,
             next_proof: None,
+            away: false,
+            returns: 0,
         });
         if now >= account.ends() {
             account.opened = now;
             account.length = LONGEST;
             account.callers = 0;
             account.proofs = 0;
+            account.returns = 0;
         }
         account
     }
@@ -175,6 +192,27 @@ mod tests {
         assert_eq!(logins.next_proof(&revision, now + seconds(2)), now + seconds(3));
         logins.news(&revision, now + seconds(2));
         assert_eq!(logins.next_proof(&revision, now + seconds(2)), now + seconds(2));
+    }
+
+    #[test]
+    fn rotations_may_be_rolled_back_one_after_the_other() {
+        let start = tokio::time::Instant::now().into_std();
+        let (mut logins, first) = (Logins::new(10), Revision::new("first"));
+        let mut bad = 0;
+        for turn in 0..100 {
+            let now = start + turn * Duration::from_millis(250);
+            if logins.next_proof(&first, now) > now {
+                break;
+            }
+            logins.proved(&first, now);
+            let width = logins.width(&first, now).map_or(10, |(width, _)| width);
+            logins.callers_refused(&first, width, now);
+            logins.superseded(&Revision::new(turn.to_string()));
+            bad += width;
+        }
+        // Ten, three that need no return, and one for each return.
+        assert_eq!(bad, 10 + 3 + RETURNS);
+        assert_eq!(logins.next_proof(&first, start + seconds(25)), start + WINDOW);
     }
 
     proptest! {
