@@ -34,8 +34,8 @@ pub trait Sealed: Database {
     /// How TLS is to be for a token, in the words of the connect options.
     const VERIFIED_TLS: &'static str;
 
-    /// The options by which this login connects. `in_clear`: a token may go over connections that are not verified.
-    fn options_for(options: &ConnectOptionsOf<Self>, login: &Login, in_clear: bool) -> ConnectOptionsOf<Self>;
+    /// The options by which this login connects.
+    fn options_for(options: &ConnectOptionsOf<Self>, login: &Login) -> ConnectOptionsOf<Self>;
     /// Where the options lead.
     #[expect(private_interfaces, reason = "nobody outside can name this trait")]
     fn address(options: &ConnectOptionsOf<Self>) -> Address<'_>;

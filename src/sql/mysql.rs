@@ -45,13 +45,11 @@ impl Sealed for MySql {
     const PING: Option<&'static str> = Some("DO 0");
     const VERIFIED_TLS: &'static str = "MySqlSslMode::VerifyIdentity and ssl_ca";
 
-    fn options_for(options: &MySqlConnectOptions, login: &Login, in_clear: bool) -> MySqlConnectOptions {
+    fn options_for(options: &MySqlConnectOptions, login: &Login) -> MySqlConnectOptions {
         let verified = Self::verifies(options);
         let mut options = options.clone().username(login.user()).password(login.expose_password());
-        if login.is_token() && (verified || in_clear) {
-            options = options.enable_cleartext_plugin(true);
-        } else if !verified {
-            options = options.enable_cleartext_plugin(false);
+        if login.is_token() || !verified {
+            options = options.enable_cleartext_plugin(verified);
         }
         match login.location() {
             Some(endpoint) => options.host(endpoint.host()).port(endpoint.port()).database(endpoint.database()),

@@ -34,7 +34,8 @@ pub struct SqlPools<DB: Dialect> {
     connect: ConnectOptionsOf<DB>,
     options: PoolOptions<DB>,
     terms: Terms,
-    tokens_in_clear: bool,
+    /// PostgreSQL's alone.
+    pub(super) tokens_in_clear: bool,
 }
 
 impl<DB: Dialect> SqlPools<DB> {
@@ -85,15 +86,8 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// Lets bearer tokens go over connections whose TLS is not verified: for a server on this machine, never elsewhere.
-    #[must_use]
-    pub fn danger_tokens_without_verified_tls(mut self) -> Self {
-        self.tokens_in_clear = true;
-        self
-    }
-
     fn options_for(&self, login: &Login) -> ConnectOptionsOf<DB> {
-        DB::options_for(&self.connect, login, self.tokens_in_clear)
+        DB::options_for(&self.connect, login)
     }
 
     fn check_login(login: &Login) -> Result<(), Fault> {
