@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 pub(crate) const LONGEST: Duration = Duration::from_secs(900);
 /// A signature is dated by the whole second, so that a token may have lost one when it comes; the core needs another to renew it.
 pub(crate) const SHORTEST: Duration = Duration::from_secs(3);
-/// A token that could not be renewed in time is not worth a log-in.
-pub(crate) const LEAST: Duration = Duration::from_secs(1);
+/// What lives no longer than that could not be renewed in time: the core asks nothing again within a second.
+pub(crate) const LEAST: Duration = Duration::from_millis(1_500);
 
 /// When a token dies that is dated `second`: with its own end, or with the session that signed it.
 pub(crate) fn end(second: SystemTime, lifetime: Duration, session: Option<SystemTime>) -> SystemTime {

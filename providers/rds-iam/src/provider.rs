@@ -123,6 +123,8 @@ impl Provider for RdsIam {
     type Secret = Login;
 
     async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+        // The moment of `request.started` by the clock that signs, which may be another.
+        let started = self.now(&request);
         let by = identity::resolve(&self.chain).await?;
         let now = self.now(&request);
         check_session(by.expiry(), now)?;
@@ -133,34 +135,36 @@ impl Provider for RdsIam {
         let second = self.second(&request, &by, now).await;
         let token = token::sign(&self.target, &by, second, self.lifetime).await?;
         tracing::debug!(user = self.target.user.name(), host = self.target.host.written(), "a token was signed");
-        let expiry = Expiry::at(request.started, lifetime::end(second, self.lifetime, by.expiry()));
-        let due = lifetime::refresh_after(expiry.remaining(request.started).unwrap_or_default());
+        let life = lifetime::end(second, self.lifetime, by.expiry()).duration_since(started).unwrap_or_default();
+        let due = lifetime::refresh_after(life);
         let revision = Revision::new(token.name);
         let signed = Signed { revision: revision.clone(), second, renewal: now + due, by };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
         let login = Login::new(self.target.user.name(), token.text).token();
-        Ok(Lease::new(login, revision).expires(expiry).sessions(Sessions::Keep).refresh_after(due))
+        Ok(Lease::new(login, revision).expires(Expiry::after(request.started, life)).sessions(Sessions::Keep).refresh_after(due))
     }
 
     async fn watch(&self, hints: Hints) {
-        let mut seen: Option<Credentials> = None;
+        // What signed when another identity was seen, and that one.
+        let mut hinted: Option<(Credentials, Credentials)> = None;
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
             let Some(last) = self.last() else { continue };
             // What fails here fails again when a token is due, and is told then.
             let Ok(now) = identity::resolve(&self.chain).await else { continue };
             if identity::is_same(&last.by, &now) {
-                seen = None;
+                hinted = None;
                 continue;
             }
-            if seen.is_some_and(|seen| !identity::is_same(&seen, &last.by)) {
+            // A hint that was not followed yet (the chain failed when it was asked again) says nothing about the chain.
+            if hinted.is_some_and(|(before, seen)| ![before, seen].iter().any(|one| identity::is_same(one, &last.by))) {
                 tracing::debug!(
                     user = self.target.user.name(),
                     "the chain issues a new session each time; it is asked when a token is due"
                 );
                 return std::future::pending().await;
             }
-            seen = Some(now);
+            hinted = Some((last.by, now));
             hints.changed();
         }
     }

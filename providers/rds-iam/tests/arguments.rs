@@ -28,7 +28,7 @@ fn each_argument_is_named() {
         (RdsIam::builder(&aws, "db:5432", 5432, USER), "`host` of \"db:5432\" is neither"),
         (RdsIam::builder(&aws, "db", 0, USER), "`port` is 0"),
         (RdsIam::builder(&aws, "db", 5432, ""), "`user` is empty"),
-        (RdsIam::builder(&aws, "db", 5432, "a\0b"), "`user` of \"a\\0b\" has the control character"),
+        (RdsIam::builder(&aws, "db", 5432, "a\0b"), "`user` of \"a\\0b\" has a NUL"),
         (RdsIam::builder(&aws, "db", 5432, USER).region(""), "`region` of the caller"),
         (RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_secs(901)), "`lifetime` of 901s"),
         (RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_millis(2_999)), "`lifetime` of 2.999s"),

@@ -67,7 +67,7 @@ fn case<'c>(host: &'c str, region: &'c str, user: &'c str) -> Case<'c> {
     }
 }
 
-const USERS: [&str; 30] = [
+const USERS: [&str; 31] = [
     "orders_app",
     "first.last+x@corp",
     "with a space",
@@ -94,6 +94,7 @@ const USERS: [&str; 30] = [
     "e\u{301}",
     "\u{fffd}",
     "\u{a0}",
+    "tab\tand\r\nline",
     "-",
     ".",
     "+",

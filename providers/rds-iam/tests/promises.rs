@@ -96,13 +96,13 @@ async fn an_old_token_that_is_refused_is_signed_again() {
     let provider = Chain::key().provider_of(Duration::from_secs(3));
     let held = first(&provider).await;
     let born = held.expiry().wall().expect("it ends") - Duration::from_secs(3);
-    claviger_stage::eventually("half of its life is over", || now() >= born + Duration::from_millis(1_500)).await;
+    claviger_stage::eventually("half of its life is over", || now() >= born + Duration::from_millis(1_550)).await;
     assert_ne!(again(&provider, Trigger::Refused, &held).await.revision(), held.revision());
 }
 
 #[tokio::test]
 async fn a_session_about_to_end_signs_nothing() {
-    for left in [Some(Duration::from_millis(500)), None] {
+    for left in [Some(Duration::from_millis(1_200)), None] {
         let chain = Chain::of(move || {
             let end = left.map_or(now() - MINUTE, |left| now() + left);
             Ok(session("ASIA1", "t", Some(end)))
@@ -192,6 +192,45 @@ async fn a_chain_that_issues_a_session_each_time_is_not_asked_for_ever() {
     let asked = chain.asked();
     tokio::time::sleep(60 * MINUTE).await;
     assert_eq!(chain.asked(), asked);
+}
+
+/// The chain fails when it is asked because of a hint, and has yet another identity a minute later: that is no chain without a cache.
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
+    let chain = Chain::key();
+    let (provider, mut hints) = watched(&chain);
+    let held = first(&provider).await;
+    for id in ["AKIA2", "AKIA3"] {
+        chain.becomes(move || Ok(key(id)));
+        tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv()).await.expect("a hint comes").expect("it is watched");
+        chain.becomes(|| Err(CredentialsError::provider_error("STS is down")));
+        let asked = FetchRequest::new(Trigger::Changed).held(held.clone());
+        provider.fetch(asked).await.expect_err("the hazard: the hint leads to nothing");
+    }
+    chain.becomes(|| Ok(key("AKIA3")));
+    let held = again(&provider, Trigger::Changed, &held).await;
+    assert!(parameter(token(&held), "X-Amz-Credential").is_some_and(|credential| credential.starts_with("AKIA3")));
+    chain.becomes(|| Ok(key("AKIA4")));
+    tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv()).await.expect("a hint comes").expect("it is watched still");
+}
+
+/// The configuration's clock signs, and the machine's is wrong by hours: what lives is counted by each for itself.
+#[tokio::test]
+async fn a_configuration_with_a_clock_of_its_own_lives_as_long() {
+    #[derive(Debug)]
+    struct Ahead;
+    impl aws_types::sdk_config::TimeSource for Ahead {
+        fn now(&self) -> std::time::SystemTime {
+            now() + 600 * MINUTE
+        }
+    }
+    for (session_left, life) in [(60, 15), (9, 9)] {
+        let chain = Chain::of(move || Ok(session("ASIA1", "t", Some(now() + (600 + session_left) * MINUTE))));
+        let aws = chain.config(None).into_builder().time_source(Ahead).build();
+        let lease = first(&RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right")).await;
+        let left = lease.expiry().remaining(Moment::now()).expect("it ends");
+        assert!(left <= life * MINUTE && left > life * MINUTE - Duration::from_secs(3), "{left:?}");
+    }
 }
 
 proptest! {
