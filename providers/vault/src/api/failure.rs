@@ -41,7 +41,11 @@ impl Failure {
         if response.status() == http::StatusCode::NOT_FOUND && has_data() {
             return Self::Gone(Answer::of(response));
         }
-        let texts = serde_json::from_slice::<Errors>(response.body()).map(|body| body.errors).unwrap_or_default();
+        let texts = match serde_json::from_slice::<Errors>(response.body()) {
+            Ok(body) => body.errors,
+            Err(_) if String::from_utf8_lossy(response.body()).contains(PLAIN) => vec![PLAIN.to_owned()],
+            Err(_) => Vec::new(),
+        };
         let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Self::Answered { status: response.status().as_u16(), texts, retry_after: header.map(Duration::from_secs) }
     }
@@ -131,6 +135,9 @@ impl Failure {
             500 if self.says(&["local node not active", "no active", "standby"]) => {
                 error(Kind::Unavailable, "this node of Vault is a standby and knows of no active one; see to the cluster")
             }
+            400 if self.says(&[PLAIN]) => {
+                error(Kind::Misconfigured, "the server speaks TLS there; see to the address, which has to begin with https")
+            }
             403 => error(Kind::Denied, &format!("not allowed; {grant}")),
             400 | 404 if self.says(&["unknown role", "Unknown role", "role entry not found"]) => {
                 error(Kind::NotFound, "there is no such role; see to its name, or create it")
@@ -149,6 +156,9 @@ impl Failure {
         }
     }
 }
+
+/// What a TLS port answers to plain HTTP; no JSON.
+const PLAIN: &str = "HTTP request to an HTTPS server";
 
 /// What Vault says when the database, not Vault, is at fault.
 const DATABASE: &[&str] = &[
@@ -196,6 +206,7 @@ mod tests {
             (404, "", Kind::NotFound, "nothing at this path"),
             (500, "failed to connect to `host=db`: dial error", Kind::Unavailable, "the database"),
             (500, "", Kind::Unavailable, "fault of its own"),
+            (400, "Client sent an HTTP request to an HTTPS server.", Kind::Misconfigured, "begin with https"),
             (400, "", Kind::Other, "status 400"),
         ] {
             let error = told(status, text);

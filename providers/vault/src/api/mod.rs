@@ -5,7 +5,7 @@ mod call;
 mod failure;
 mod reply;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use claviger::ProviderError;
@@ -60,7 +60,7 @@ impl Api {
                 return Err(misconfigured("ca_file", "there is nothing to verify at an http address; give an https one"));
             }
             Some(file) => match file.to_str() {
-                Some(file) if std::fs::read(file).is_ok() => vec![file.to_owned()],
+                Some(path) if holds_certificates(file) => vec![path.to_owned()],
                 _ => return Err(misconfigured("ca_file", "give the path of a file of PEM certificates that this process may read")),
             },
         };
@@ -120,6 +120,11 @@ impl Answer {
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Envelope<T>, Failure> {
         serde_json::from_slice(&self.0).map_err(|_| Failure::Garbled)
     }
+}
+
+/// Whether there is something like a PEM certificate in the file: where there is none, vaultrs trusts nobody without a word.
+fn holds_certificates(file: &Path) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE-----"))
 }
 
 /// Whether this can be the value of a header: vaultrs panics where it cannot.

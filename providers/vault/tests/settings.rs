@@ -1,0 +1,64 @@
+//! What cannot be right is said before anything is asked of a server: none is needed.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::time::Duration;
+
+use claviger::ProviderErrorKind;
+use claviger_vault::{Auth, Builder, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
+
+#[test]
+fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
+    let good = || VaultSession::builder("https://vault.internal:8200", Auth::token("token"));
+    let at = |address: &str| VaultSession::builder(address, Auth::token("token"));
+    let with = |auth: Auth| VaultSession::builder("https://vault.internal:8200", auth);
+    let (nothing, no_pem) = (tempfile::NamedTempFile::new().expect("a file"), tempfile::NamedTempFile::new().expect("a file"));
+    fs::write(&no_pem, "CANARY").expect("it is written");
+    let half = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&half, "-----BEGIN CERTIFICATE-----\nCANARY\n-----END CERTIFICATE-----\n").expect("it is written");
+    let cases: Vec<(Builder, &str)> = vec![
+        (at(""), "`address`"),
+        (at("vault:8200"), "`address`"),
+        (at("https://"), "`address`"),
+        (at("http://[::1"), "`address`"),
+        (at("https://vault:port"), "`address`"),
+        (at("https://user:CANARY@vault"), "`address`"),
+        (at("https://vault/v1"), "`address`"),
+        (with(Auth::token("CANARY\n")), "`token`"),
+        (with(Auth::token(" CANARY")), "`token`"),
+        (with(Auth::token("")), "`token`"),
+        (with(Auth::token_file("")), "`token`"),
+        (with(Auth::app_role("", SecretId::given("CANARY"))), "`role_id`"),
+        (with(Auth::app_role("role", SecretId::given("CANARY\r\n"))), "`secret_id`"),
+        (with(Auth::app_role("role", SecretId::wrapped("CANARY\0"))), "`secret_id`"),
+        (with(Auth::kubernetes("").mount("k8s")), "`role`"),
+        (with(Auth::kubernetes("role").mount("/k8s")), "`mount`"),
+        (with(Auth::jwt("role", "CANARY CANARY")), "`jwt`"),
+        (good().namespace(""), "`namespace`"),
+        (good().namespace("team\nCANARY"), "`namespace`"),
+        (good().timeout(Duration::ZERO), "`timeout`"),
+        (good().ca_file("/no/such/file.pem"), "`ca_file`"),
+        (good().ca_file(nothing.path()), "`ca_file`"),
+        (good().ca_file(no_pem.path()), "`ca_file`"),
+        (good().ca_file(half.path()), "`ca_file`"),
+        (at("http://vault:8200").ca_file(no_pem.path()), "`ca_file`"),
+    ];
+    for (builder, name) in cases {
+        let shown = format!("{builder:?}");
+        let error = builder.build().expect_err(&shown);
+        assert_eq!(error.kind(), ProviderErrorKind::Misconfigured, "{shown}: {error}");
+        assert!(error.to_string().starts_with(name), "{shown}: {error}");
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
+    }
+    let session = good().build().expect("it can be right");
+    for bad in ["", "/", "a//b", "../sys", "a\nb", "a?b"] {
+        let of_mount = [
+            VaultDynamic::new(&session, bad, "orders").map(drop),
+            VaultStatic::new(&session, bad, "orders").map(drop),
+            VaultKv::new(&session, bad, "orders").map(drop),
+        ];
+        assert!(of_mount.iter().all(|made| made.as_ref().is_err_and(|error| error.to_string().starts_with("`mount`"))), "{bad:?}");
+        assert!(VaultDynamic::new(&session, "database", bad).is_err_and(|error| error.to_string().starts_with("`role`")), "{bad:?}");
+        assert!(VaultKv::new(&session, "kv", bad).is_err_and(|error| error.to_string().starts_with("`path`")), "{bad:?}");
+    }
+}
