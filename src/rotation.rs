@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use tracing::Span;
 
 use crate::clock::Moment;
+use crate::error::ProviderError;
 use crate::lease::Revision;
-use crate::telemetry;
+use crate::telemetry::{self, Caller, Origin};
 use crate::trigger::Trigger;
 
 /// How a rotation ended.
@@ -118,6 +119,7 @@ pub(crate) struct Rotation {
     provider: Arc<str>,
     trigger: Trigger,
     started: Moment,
+    origin: Origin,
     inner: Mutex<Inner>,
 }
 
@@ -127,6 +129,8 @@ struct Inner {
     span: Span,
     revision: Option<String>,
     attempts: u32,
+    /// Why the last attempt failed; nothing after one that worked.
+    failure: Option<ProviderError>,
     fetch: Duration,
     waiting: BTreeSet<Arc<str>>,
     handovers: Vec<HandoverReport>,
@@ -135,14 +139,17 @@ struct Inner {
 
 impl Rotation {
     pub(crate) fn begin(provider: &Arc<str>, trigger: Trigger, now: Moment) -> Arc<Self> {
+        let span = telemetry::rotation(provider, trigger);
         Arc::new(Self {
             provider: Arc::clone(provider),
             trigger,
             started: now,
+            origin: Origin::of(&span),
             inner: Mutex::new(Inner {
-                span: telemetry::rotation(provider, trigger),
+                span,
                 revision: None,
                 attempts: 0,
+                failure: None,
                 fetch: Duration::ZERO,
                 waiting: BTreeSet::new(),
                 handovers: Vec::new(),
@@ -160,10 +167,21 @@ impl Rotation {
         self.lock().span.clone()
     }
 
+    /// Where it is in its trace, also when it is over.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Somebody asked for it.
+    pub(crate) fn asked_for_by(&self, caller: &Caller) {
+        caller.asked_for(&self.lock().span);
+    }
+
     /// One attempt ended.
-    pub(crate) fn fetched(&self, took: Duration) {
+    pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
         let mut inner = self.lock();
         inner.attempts += 1;
+        inner.failure = failure.cloned();
         inner.fetch = took;
     }
 
@@ -210,6 +228,10 @@ impl Rotation {
             return None;
         }
         inner.span.record("outcome", outcome.as_str());
+        // Attempts that were retried are marked themselves; this one had no other.
+        if let (Outcome::Unfinished, Some(failure)) = (outcome, &inner.failure) {
+            telemetry::failed(&inner.span, failure.kind().as_str(), &failure.to_string());
+        }
         let report = self.report_of(&inner, outcome, now);
         inner.closed = Some(report.clone());
         inner.span = Span::none();

@@ -109,7 +109,7 @@ async fn a_replacement() {
         pool.open
         pool.warm sessions=1
         pool.publish generation=2
-    pool.drain generation=1 pool=orders follows from pool.handover
+    pool.drain generation=1 pool=orders follows from credential.rotation
     ");
 }
 
@@ -153,6 +153,6 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
         pool.prove otel.kind=client
         pool.open
         pool.publish generation=2
-    pool.drain generation=1 pool=orders follows from pool.handover
+    pool.drain generation=1 pool=orders follows from credential.rotation
     ");
 }

@@ -12,8 +12,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorRunti
 use super::Slot;
 use super::budget::Restarts;
 use super::shell::Shell;
-use crate::clock::Clock;
-use crate::supervisor::{Event, EventHub};
+use crate::supervisor::{Context, Event};
 
 /// An actor that the root keeps running until it is told to leave.
 pub(crate) struct Child {
@@ -96,8 +95,8 @@ pub(crate) struct Root(ActorRef<RootMessage>);
 
 impl Root {
     /// Starts it; needs a tokio runtime.
-    pub(crate) fn start(clock: Clock, events: EventHub) -> Option<Self> {
-        ActorRuntime::spawn_instant(None, RootActor, RootState::new(clock, events)).ok().map(|(actor, _)| Self(actor))
+    pub(crate) fn start(context: Context) -> Option<Self> {
+        ActorRuntime::spawn_instant(None, RootActor, RootState { context, children: HashMap::new() }).ok().map(|(actor, _)| Self(actor))
     }
 
     /// Starts a child and keeps it running.
@@ -119,16 +118,11 @@ impl Root {
 struct RootActor;
 
 struct RootState {
-    clock: Clock,
-    events: EventHub,
+    context: Context,
     children: HashMap<ActorId, Arc<Child>>,
 }
 
 impl RootState {
-    fn new(clock: Clock, events: EventHub) -> Self {
-        Self { clock, events, children: HashMap::new() }
-    }
-
     fn start(&mut self, root: &ActorRef<RootMessage>, child: Arc<Child>) {
         if let Some(id) = child.start(root.get_cell()) {
             self.children.insert(id, child);
@@ -167,10 +161,11 @@ impl Actor for RootActor {
         if child.is_leaving() {
             return Ok(());
         }
-        let pause = child.budget().failed(state.clock.mono());
+        let pause = child.budget().failed(state.context.clock.mono());
         child.restarts.fetch_add(1, Ordering::AcqRel);
         tracing::error!(actor = %child.name, pause = ?pause, "an actor of ours failed; its slot is picked up by a new one, queries do not notice");
-        state.events.send(Event::Restarted { actor: Arc::clone(&child.name) });
+        state.context.meters.restarted(&child.name);
+        state.context.events.send(Event::Restarted { actor: Arc::clone(&child.name) });
         if pause.is_zero() {
             state.start(&myself, child);
         } else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 use super::decide::Attempt;
 use super::gate::Pass;
@@ -35,6 +35,9 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_
     let rotation = slot.upstream().rotation();
     let parent = rotation.as_ref().map_or_else(Span::none, |rotation| rotation.span());
     let span = telemetry::handover(&parent, slot.name(), &attempt.revision.digest());
+    if parent.is_none() {
+        loan.origin.link(&span);
+    }
     drop(parent);
     let work = tokio::spawn(run(Arc::clone(&slot), attempt.clone(), loan, rotation, span));
     tokio::spawn(async move {
@@ -62,7 +65,11 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
         Err(fault) => Err(fault),
     };
     if let Err(fault) = outcome {
-        telemetry::failed(&span, fault.kind().as_str());
+        telemetry::failed(&span, fault.kind().as_str(), &fault.to_string());
+        let took = slot.clock().mono().saturating_duration_since(began);
+        slot.context().meters.not_handed_over(slot.name(), fault.kind().as_str(), took);
+        // Before anybody hears of it.
+        drop(span);
         slot.attempt_failed(&attempt, fault);
     }
 }
@@ -89,9 +96,5 @@ async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move { slot.factory().prove(lease.secret()).await }
     };
-    let outcome = in_a_task(task.instrument(span.clone()), slot.context().settings.prove_deadline, "the proof").await;
-    if let Err(fault) = &outcome {
-        telemetry::failed(&span, fault.kind().as_str());
-    }
-    outcome
+    in_a_task(task, span, slot.context().settings.prove_deadline, "the proof").await
 }

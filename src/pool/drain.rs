@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::Instrument;
-
 use super::{PoolFactory, PoolSlot};
 use crate::clock::Moment;
 use crate::lease::Sessions;
 use crate::provider::{Loan, schedule};
 use crate::supervisor::Event;
+use crate::telemetry::{self, InSpan};
 
 /// A generation that is being emptied. Its lease is in use until then.
 pub(crate) struct Drain<S: Send + Sync + 'static, P> {
@@ -84,35 +83,41 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
     let waiting = slot.lock().drains.start();
     for (number, pool, since, deadline, span) in waiting {
         let slot = Arc::clone(slot);
-        let run = span.clone();
-        tokio::spawn(
-            async move {
-                let drained = tokio::spawn({
-                    let (slot, pool) = (Arc::clone(&slot), pool.clone());
-                    async move { slot.factory().drain(pool).await }
-                });
-                tokio::pin!(drained);
-                if tokio::time::timeout_at(deadline.into(), &mut drained).await.is_err() {
-                    span.record("abandoned", true);
-                    let sessions = slot.factory().sessions(&pool);
+        tokio::spawn(async move {
+            let inside = InSpan::new(&span);
+            let drained = tokio::spawn(inside.clone().run({
+                let (slot, pool) = (Arc::clone(&slot), pool.clone());
+                async move { slot.factory().drain(pool).await }
+            }));
+            tokio::pin!(drained);
+            let in_time = tokio::time::timeout_at(deadline.into(), &mut drained).await.is_ok();
+            inside.let_go();
+            if in_time {
+                telemetry::ended(span);
+            } else {
+                let sessions = slot.factory().sessions(&pool);
+                span.in_scope(|| {
                     tracing::warn!(
                         pool = %slot.name(), generation = number, sessions,
                         "sessions of an old generation outlive its drain deadline; they are not cut, and still counted"
                     );
-                    slot.lock().drains.abandon(number);
-                    slot.events().send(Event::DrainAbandoned { pool: Arc::clone(slot.name()), generation: number, sessions });
-                    slot.settled();
-                    let _ = drained.await;
-                }
-                slot.shared().gate.drained(number);
-                // Dropped outside of the lock: the lease goes back with it.
-                let gone = slot.lock().drains.leave(number);
-                drop(gone);
-                let took = slot.clock().mono().saturating_duration_since(since);
-                slot.events().send(Event::Drained { pool: Arc::clone(slot.name()), generation: number, took });
+                });
+                telemetry::abandoned(&span);
+                telemetry::ended(span);
+                slot.lock().drains.abandon(number);
+                slot.context().meters.drain_abandoned(slot.name());
+                slot.events().send(Event::DrainAbandoned { pool: Arc::clone(slot.name()), generation: number, sessions });
                 slot.settled();
+                let _ = drained.await;
             }
-            .instrument(run),
-        );
+            slot.shared().gate.drained(number);
+            // Dropped outside of the lock: the lease goes back with it.
+            let gone = slot.lock().drains.leave(number);
+            drop(gone);
+            let took = slot.clock().mono().saturating_duration_since(since);
+            slot.context().meters.drained(slot.name(), took);
+            slot.events().send(Event::Drained { pool: Arc::clone(slot.name()), generation: number, took });
+            slot.settled();
+        });
     }
 }

@@ -16,6 +16,7 @@ use crate::expiry::Expiry;
 use crate::lease::Sessions;
 use crate::outlook::Outlook;
 use crate::supervisor::PoolStatus;
+use crate::telemetry::{Meters, Origin};
 
 /// Where a generation stands. It only ever moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,11 +101,13 @@ pub(crate) struct Generation<P> {
     pub(crate) expiry: Expiry,
     pub(crate) sessions: Sessions,
     pub(crate) end: Arc<End>,
+    /// The rotation that brought it.
+    pub(crate) origin: Origin,
 }
 
 impl<P> Generation<P> {
     pub(crate) fn serving(number: u64, pool: P, expiry: Expiry, sessions: Sessions) -> Self {
-        Self { number, pool, expiry, sessions, end: End::new(Phase::Serving) }
+        Self { number, pool, expiry, sessions, end: End::new(Phase::Serving), origin: Origin::default() }
     }
 }
 
@@ -130,6 +133,7 @@ pub(crate) struct Shared<P> {
     pub(crate) name: Arc<str>,
     pub(crate) terms: Terms,
     pub(crate) clock: Clock,
+    pub(crate) meters: Meters,
     pub(crate) gate: Arc<Gate<P>>,
     current: ArcSwap<Generation<P>>,
     changed: watch::Sender<u64>,
@@ -144,6 +148,7 @@ impl<P> Shared<P> {
         name: Arc<str>,
         terms: Terms,
         clock: Clock,
+        meters: Meters,
         sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
         first: Generation<P>,
     ) -> Arc<Self> {
@@ -152,6 +157,7 @@ impl<P> Shared<P> {
             gate: Gate::new(terms.max_sessions, terms.overlap, sessions),
             terms,
             clock,
+            meters,
             changed: watch::Sender::new(first.number),
             current: ArcSwap::from_pointee(first),
             attempts: Notify::new(),

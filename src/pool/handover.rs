@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 use super::generation::{End, Generation, Phase};
 use super::task::in_a_task;
@@ -13,7 +13,7 @@ use crate::lease::Sessions;
 use crate::provider::Loan;
 use crate::rotation::{HandoverReport, How, Rotation};
 use crate::supervisor::Event;
-use crate::telemetry;
+use crate::telemetry::{self, Origin};
 
 /// How long each step took so far.
 #[derive(Clone, Copy)]
@@ -22,6 +22,13 @@ pub(super) struct Times {
     pub(super) prove: Duration,
     pub(super) open: Duration,
     pub(super) warm: Duration,
+}
+
+/// The handover's own span, what a drain follows from, and what waiting callers are told of.
+struct Spans<'s> {
+    handover: &'s Span,
+    cause: Span,
+    origin: Origin,
 }
 
 /// How often the gate is asked for leave to open one more session ahead of demand.
@@ -40,8 +47,10 @@ pub(super) async fn run<F: PoolFactory>(
     let (pool, how) = match refit(slot, &loan) {
         Some(pool) => (pool, How::InPlace),
         None => {
-            let pool =
-                slot.factory().open(loan.lease.secret()).inspect_err(|fault| telemetry::failed(&open_span, fault.kind().as_str()))?;
+            let pool = slot
+                .factory()
+                .open(loan.lease.secret())
+                .inspect_err(|fault| telemetry::failed(&open_span, fault.kind().as_str(), &fault.to_string()))?;
             (pool, How::Replace)
         }
     };
@@ -62,13 +71,16 @@ pub(super) async fn run<F: PoolFactory>(
     }
 
     let secret = loan.lease.clone();
-    let Some((number, report)) = publish(slot, loan, &pool, how, times, span) else {
+    let origin = rotation.as_ref().map_or_else(|| loan.origin.clone(), |rotation| rotation.origin().clone());
+    let cause = rotation.as_ref().map(|rotation| rotation.span()).filter(|root| !root.is_none()).unwrap_or_else(|| span.clone());
+    let Some((number, report)) = publish(slot, loan, &pool, how, times, Spans { handover: span, cause, origin }) else {
         discard(slot, pool);
         return Ok(());
     };
     slot.context().traps.spring(slot.name(), "pool.published");
     slot.upstream().note_proved(secret.revision());
     slot.shared().attempt_ended();
+    slot.context().meters.handed_over(slot.name(), how.as_str(), report.took);
     slot.events().send(Event::HandedOver(report.clone()));
     tracing::debug!(pool = %slot.name(), generation = number, how = how.as_str(), "handed over");
     if let Some(rotation) = rotation {
@@ -110,17 +122,13 @@ async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, parent: &
         let (slot, pool) = (Arc::clone(slot), pool.clone());
         async move { slot.factory().warm(&pool, sessions).await }
     };
-    let outcome = in_a_task(work.instrument(span.clone()), slot.context().settings.prove_deadline, "warming").await;
-    match outcome {
-        Ok(opened) => {
-            span.record("sessions", opened);
-            Ok(())
-        }
-        Err(fault) => {
-            telemetry::failed(&span, fault.kind().as_str());
-            Err(fault)
-        }
-    }
+    let record = span.clone();
+    let work = async move {
+        let opened = work.await?;
+        record.record("sessions", opened);
+        Ok(opened)
+    };
+    in_a_task(work, span, slot.context().settings.prove_deadline, "warming").await.map(drop)
 }
 
 /// One synchronous step on the slot: the new generation is what callers get, and the old one is on the drain list.
@@ -131,9 +139,9 @@ fn publish<F: PoolFactory>(
     pool: &F::Pool,
     how: How,
     times: Times,
-    parent: &Span,
+    Spans { handover, cause, origin }: Spans<'_>,
 ) -> Option<(u64, HandoverReport)> {
-    let span = telemetry::publish(parent);
+    let span = telemetry::publish(handover);
     let now = slot.clock().now();
     let mut state = slot.lock();
     if state.closing {
@@ -155,7 +163,7 @@ fn publish<F: PoolFactory>(
     let mut given_up = None;
     if replaced {
         slot.shared().gate.drains(current.number, current.pool.clone());
-        let drain_span = telemetry::drain(parent, slot.name(), current.number);
+        let drain_span = telemetry::drain(&cause, slot.name(), current.number);
         let patience = slot.context().settings.drain;
         state.drains.enter(current.number, current.pool.clone(), old.map(|old| old.loan), patience, now, drain_span);
     } else {
@@ -166,7 +174,7 @@ fn publish<F: PoolFactory>(
         How::InPlace => current.end.successor(),
         How::Replace => End::new(Phase::Serving),
     };
-    slot.shared().publish(Generation { number, pool: pool.clone(), expiry, sessions, end });
+    slot.shared().publish(Generation { number, pool: pool.clone(), expiry, sessions, end, origin });
     current.end.retire(how == How::InPlace);
     let report = HandoverReport {
         pool: Arc::clone(slot.name()),
@@ -181,7 +189,7 @@ fn publish<F: PoolFactory>(
     drop(state);
     drop(given_up);
     span.record("generation", number);
-    parent.record("generation", number);
+    handover.record("generation", number);
     Some((number, report))
 }
 

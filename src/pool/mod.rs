@@ -142,6 +142,12 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// How many sessions the pool has, busy, idle and being opened.
     fn sessions(&self, pool: &Self::Pool) -> u32;
 
+    /// How many of them are idle. Default: none is known to be.
+    fn idle(&self, pool: &Self::Pool) -> u32 {
+        let _ = pool;
+        0
+    }
+
     /// Asks one idle session whether its role still exists; `None` when no session is idle. Used for leases that end their sessions.
     fn probe(&self, pool: &Self::Pool) -> impl Future<Output = Option<Result<(), Fault>>> + Send {
         let _ = pool;

@@ -17,6 +17,7 @@ use crate::lease::{Lease, Sessions};
 use crate::outlook::Outlook;
 use crate::provider::{ProviderSlot, Subscriber};
 use crate::supervisor::{Context, DrainStatus, Event, EventHub, PoolStatus};
+use crate::telemetry::{self, Origin};
 
 /// A pool's slot: its state, its factory, where its leases come from and what its handles share.
 pub(crate) struct PoolSlot<F: PoolFactory> {
@@ -44,8 +45,9 @@ impl<F: PoolFactory> PoolSlot<F> {
                 expiry: Expiry::never(),
                 sessions: Sessions::Drain,
                 end: End::new(Phase::Vacant),
+                origin: Origin::default(),
             };
-            let shared = Shared::new(Arc::clone(&name), terms.clone(), context.clock.clone(), sessions, vacant);
+            let shared = Shared::new(Arc::clone(&name), terms.clone(), context.clock.clone(), context.meters.clone(), sessions, vacant);
             shared.keep(weak.clone());
             Self {
                 state: Mutex::new(State::new(terms.max_sessions, context.clock.now())),
@@ -171,6 +173,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 expiry,
                 sessions: current.sessions,
                 end: Arc::clone(&current.end),
+                origin: current.origin.clone(),
             });
         }
         drop(state);
@@ -185,7 +188,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             return;
         }
         let generation = self.shared.current();
-        let span = crate::telemetry::drain(&tracing::Span::none(), &self.name, generation.number);
+        let span = telemetry::drain(&tracing::Span::none(), &self.name, generation.number);
         let loan = state.serving.take().map(|serving| serving.loan);
         if generation.end.phase() != Phase::Vacant {
             state.drains.enter(generation.number, generation.pool.clone(), loan, self.context.settings.drain, now, span);
@@ -356,6 +359,8 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
             remaining: generation.expiry.remaining(now),
             proved: state.serving.as_ref().map(|serving| serving.proved.wall()),
             sessions: self.factory.sessions(&generation.pool),
+            idle: self.factory.idle(&generation.pool),
+            max_sessions: self.terms.max_sessions,
             moved: self.shared.moved(),
             draining: state
                 .drains

@@ -3,21 +3,32 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::error::{Fault, FaultKind};
+use tracing::Span;
 
-/// Runs a factory's code in a task of its own under a deadline: its panic and its silence are faults like others.
+use crate::error::{Fault, FaultKind};
+use crate::telemetry::{self, InSpan};
+
+/// Runs a factory's code in a task of its own under a deadline: its panic and its silence are faults like others. The span ends with it.
 pub(super) async fn in_a_task<T: Send + 'static>(
     code: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    span: Span,
     deadline: Duration,
     what: &str,
 ) -> Result<T, Fault> {
-    let mut task = tokio::spawn(code);
-    match tokio::time::timeout(deadline, &mut task).await {
+    let inside = InSpan::new(&span);
+    let mut task = tokio::spawn(inside.clone().run(code));
+    let outcome = match tokio::time::timeout(deadline, &mut task).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Fault::new(FaultKind::Other, format!("{what} panicked; see its own output"))),
         Err(_) => {
             task.abort();
             Err(Fault::new(FaultKind::Unreachable, format!("{what} had no answer within {}", humantime::format_duration(deadline))))
         }
+    };
+    if let Err(fault) = &outcome {
+        telemetry::failed(&span, fault.kind().as_str(), &fault.to_string());
     }
+    inside.let_go();
+    telemetry::ended(span);
+    outcome
 }

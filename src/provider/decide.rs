@@ -14,6 +14,7 @@ use crate::clock::Moment;
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::rotation::{Rotation, RotationReport};
+use crate::telemetry::{Caller, Origin};
 use crate::trigger::Trigger;
 
 /// Hints and manual requests are answered at most this often.
@@ -23,7 +24,13 @@ const RETIRED_FOR: Duration = Duration::from_secs(3_600);
 /// A clock jump of more than this means that the machine slept or that time was set.
 const JUMP: Duration = Duration::from_secs(60);
 
-pub(crate) type ManualReply = oneshot::Sender<Result<Arc<Rotation>, ProviderError>>;
+/// Somebody asks for a new credential.
+#[derive(Debug)]
+pub(crate) struct ManualRequest {
+    /// Who is told of the rotation. Dropped, which they see, when there will be none.
+    pub(crate) reply: oneshot::Sender<Result<Arc<Rotation>, ProviderError>>,
+    pub(crate) caller: Caller,
+}
 
 /// Everything that must outlive a crash of the actor.
 pub(crate) struct State<S> {
@@ -31,6 +38,8 @@ pub(crate) struct State<S> {
     pub(crate) closing: bool,
     pub(crate) held: Option<Lease<S>>,
     held_life: Option<Duration>,
+    /// The rotation that brought the held lease.
+    pub(crate) origin: Origin,
     /// The revision that was proved last.
     proved: Option<Revision>,
     /// The revision that a log-in worked with and that was not refused since, and when it first worked.
@@ -45,7 +54,7 @@ pub(crate) struct State<S> {
     pub(crate) last_error: Option<ProviderError>,
     changed: Option<Instant>,
     last_hinted: Option<Instant>,
-    manual: Vec<ManualReply>,
+    manual: Vec<ManualRequest>,
     pub(crate) woke: bool,
     /// When the held revision, which is refused, may be asked about.
     refused_due: Option<Instant>,
@@ -74,9 +83,16 @@ pub(crate) struct State<S> {
 pub(crate) struct InFlight {
     pub(crate) number: u64,
     trigger: Trigger,
-    manual: Vec<ManualReply>,
+    manual: Vec<ManualRequest>,
     /// The held revision was refused after this fetch had begun: its answer may be older than the refusal.
     refused_since: bool,
+}
+
+impl InFlight {
+    /// Those who asked for it.
+    pub(crate) fn callers(&self) -> impl Iterator<Item = &Caller> {
+        self.manual.iter().map(|request| &request.caller)
+    }
 }
 
 /// A fetch to come.
@@ -120,6 +136,7 @@ impl<S> State<S> {
             closing: false,
             held: None,
             held_life: None,
+            origin: Origin::default(),
             proved: None,
             working: None,
             closed: false,
@@ -197,9 +214,9 @@ impl<S> State<S> {
     }
 
     /// Dropped, which the caller sees, when nothing will be fetched any more.
-    pub(crate) fn note_manual(&mut self, reply: ManualReply) {
+    pub(crate) fn note_manual(&mut self, request: ManualRequest) {
         if !self.closing {
-            self.manual.push(reply);
+            self.manual.push(request);
         }
     }
 
@@ -216,10 +233,10 @@ impl<S> State<S> {
     }
 
     /// Lends the held lease to a pool: it is not released until given back as often as lent.
-    pub(crate) fn lend(&mut self) -> Option<(Lease<S>, Option<Duration>)> {
+    pub(crate) fn lend(&mut self) -> Option<(Lease<S>, Option<Duration>, Origin)> {
         let lease = self.held.clone()?;
         *self.tenants.entry(lease.revision().clone()).or_default() += 1;
-        Some((lease, self.held_life))
+        Some((lease, self.held_life, self.origin.clone()))
     }
 
     /// A pool's attempt failed, or its generation has drained.
@@ -303,7 +320,7 @@ impl<S> State<S> {
         now: Moment,
         poll: Duration,
         jitter: f64,
-    ) -> Option<(Settled, Vec<ManualReply>)> {
+    ) -> Option<(Settled, Vec<ManualRequest>)> {
         let in_flight = self.in_flight.take_if(|in_flight| in_flight.number == number)?;
         let result = result.and_then(|lease| {
             if lease.expiry().is_expired(now) {
@@ -419,7 +436,7 @@ impl<S> State<S> {
     }
 
     /// Manual requests that no fetch will answer any more.
-    pub(crate) fn abandon_manual(&mut self) -> Vec<ManualReply> {
+    pub(crate) fn abandon_manual(&mut self) -> Vec<ManualRequest> {
         std::mem::take(&mut self.manual)
     }
 }

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use tracing::Instrument;
-
 use super::FetchRequest;
 use super::slot::ProviderSlot;
 use crate::clock::Moment;
 use crate::error::{ProviderError, ProviderErrorKind};
-use crate::telemetry;
+use crate::telemetry::{self, InSpan};
 use crate::trigger::Trigger;
 
 /// Starts a fetch. The outcome lands in the slot; then the actor is poked.
@@ -23,7 +21,8 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
     let span = telemetry::fetch(&parent, slot.name(), trigger);
     drop(parent);
     let issuer = Arc::clone(slot.issuer());
-    let mut task = tokio::spawn(async move { issuer.fetch(request).await }.instrument(span.clone()));
+    let inside = InSpan::new(&span);
+    let mut task = tokio::spawn(inside.clone().run(async move { issuer.fetch(request).await }));
     let keeper = Arc::clone(&slot);
     let work = tokio::spawn(async move {
         let deadline = slot.context().settings.fetch_deadline;
@@ -37,12 +36,16 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
                 format!("the provider did not answer within {}", humantime::format_duration(deadline)),
             )),
         };
-        if let Err(error) = &result {
-            telemetry::failed(&span, error.kind().as_str());
+        let took = slot.clock().mono().saturating_duration_since(started.mono());
+        let error = result.as_ref().err();
+        if let Some(error) = error {
+            telemetry::failed(&span, error.kind().as_str(), &error.to_string());
         }
-        drop(span);
+        inside.let_go();
+        telemetry::ended(span);
+        slot.context().meters.fetched(slot.name(), trigger, took, error.map(|error| error.kind().as_str()));
         if let Some(rotation) = rotation {
-            rotation.fetched(slot.clock().mono().saturating_duration_since(started.mono()));
+            rotation.fetched(took, error);
         }
         slot.settle_fetch(number, started, result);
         if late && let Ok(Ok(lease)) = task.await {

@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use std::future::{Future, pending};
 use std::sync::Arc;
 
-pub(crate) use decide::ManualReply;
+pub(crate) use decide::ManualRequest;
 pub(crate) use issuer::Issuer;
 pub(crate) use slot::{Loan, ProviderSlot, Subscriber};
 pub(crate) use watch::spawn as spawn_watch;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::decide::{ManualReply, Settled, State};
+use super::decide::{ManualRequest, Settled, State};
 use super::{Issuer, fetch, release};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::{Clock, Moment};
@@ -14,6 +14,7 @@ use crate::lease::{Lease, Revision};
 use crate::outlook::Outlook;
 use crate::rotation::{Outcome, Rotation};
 use crate::supervisor::{Context, Event};
+use crate::telemetry::Origin;
 
 /// Whoever wants to know that another lease is held: pools.
 pub(crate) trait Subscriber: Send + Sync {
@@ -40,6 +41,8 @@ pub(crate) struct Loan<S: Send + Sync + 'static> {
     pub(crate) lease: Lease<S>,
     /// How long the lease was to live when it came; `None` without a death.
     pub(crate) life: Option<Duration>,
+    /// The rotation that brought it.
+    pub(crate) origin: Origin,
     slot: Arc<ProviderSlot<S>>,
 }
 
@@ -113,8 +116,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// The held lease, in use until the loan is dropped.
     pub(crate) fn lend(self: &Arc<Self>) -> Option<Loan<S>> {
-        let (lease, life) = self.lock().lend()?;
-        Some(Loan { lease, life, slot: Arc::clone(self) })
+        let (lease, life, origin) = self.lock().lend()?;
+        Some(Loan { lease, life, origin, slot: Arc::clone(self) })
     }
 
     /// The rotation that a handover now belongs to, while it is open.
@@ -158,8 +161,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.mailbox.poke();
     }
 
-    pub(crate) fn note_manual(&self, reply: ManualReply) {
-        self.lock().note_manual(reply);
+    pub(crate) fn note_manual(&self, request: ManualRequest) {
+        self.lock().note_manual(request);
         self.mailbox.poke();
     }
 
@@ -203,8 +206,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             if let (Some(outcome), Some(rotation)) = (closed, &rotation) {
                 self.close_rotation(rotation, outcome);
             }
-            for reply in manual {
-                let _ = reply.send(match (&settled, &rotation) {
+            for request in manual {
+                let _ = request.reply.send(match (&settled, &rotation) {
                     (Settled::Failed(error), _) => Err(error.clone()),
                     (_, Some(rotation)) => Ok(Arc::clone(rotation)),
                     (_, None) => continue,
@@ -234,6 +237,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     fn close_rotation(&self, rotation: &Arc<Rotation>, outcome: Outcome) {
         if let Some(report) = rotation.close(outcome, self.clock().now()) {
+            self.context.meters.refreshed(&self.name, report.trigger, outcome.as_str(), report.took);
             // Looking and finding nothing new is no event, however often it happens.
             if outcome == Outcome::Unchanged && report.handovers.is_empty() {
                 return;
@@ -251,6 +255,20 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             }
             self.context.events.send(Event::Rotated(report));
         }
+    }
+
+    /// Nothing is awaited of it any more: what is still open of rotations ends as it is.
+    pub(crate) fn end_rotations(&self) {
+        let open = {
+            let mut state = self.lock();
+            [state.fetching.take(), state.settling.take()]
+        };
+        for rotation in open.into_iter().flatten() {
+            if let Some(report) = rotation.close(Outcome::Unfinished, self.clock().now()) {
+                self.context.meters.refreshed(&self.name, report.trigger, Outcome::Unfinished.as_str(), report.took);
+            }
+        }
+        self.settled();
     }
 
     /// Releases one lease under the fetch deadline, and says why the issuer did not take it back.
@@ -340,6 +358,7 @@ fn move_rotation<S>(
             if let Some(held) = &state.held {
                 rotation.adopted(held.revision(), pools);
             }
+            state.origin = rotation.origin().clone();
             if rotation.is_settled() {
                 return (Some(Outcome::Adopted), superseded);
             }
@@ -368,6 +387,9 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
                 && state.fetching.is_none()
             {
                 state.fetching = Some(Rotation::begin(&self.name, trigger, now));
+            }
+            if let (Some(rotation), Some(in_flight)) = (&state.fetching, decision.fetch.and(state.in_flight.as_ref())) {
+                in_flight.callers().for_each(|caller| rotation.asked_for_by(caller));
             }
             decision
         };

@@ -16,6 +16,7 @@ use super::refusal::Refusal;
 use crate::error::FaultKind;
 use crate::lease::Sessions;
 use crate::pool::{Generation, Phase, Shared};
+use crate::telemetry::Wait;
 
 /// How often a caller that may not log in looks for a session that came back.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -48,6 +49,8 @@ where
 {
     let deadline = Instant::from_std(shared.clock.mono()) + shared.terms.acquire_timeout;
     let mut refusal: Option<Error> = None;
+    let mut wait = Wait::default();
+    let now = || shared.clock.mono();
     loop {
         let generation = shared.current();
         // Created before the phase is read: no end is missed.
@@ -58,16 +61,26 @@ where
             Phase::Retired if shared.current().number == generation.number => Turn::Failed(Error::PoolClosed),
             Phase::Retired => Turn::Next,
             Phase::Serving if !is_expired(shared, &generation) => serve(shared, &generation, over, deadline, &mut refusal).await,
-            Phase::Serving | Phase::Refused | Phase::Vacant => Box::pin(share(shared, &generation, deadline, &mut refusal)).await,
+            Phase::Serving | Phase::Refused | Phase::Vacant => {
+                wait.goes_on(now);
+                Box::pin(share(shared, &generation, deadline, &mut refusal)).await
+            }
         };
         match turn {
             Turn::Got(session) => {
+                let by = (generation.end.phase() != Phase::Refused).then_some(&generation.origin);
+                wait.served(&shared.meters, &shared.name, now, by);
                 let (generation, sessions) = (generation.number, generation.sessions);
                 return Ok(Acquired { session, generation, sessions });
             }
-            Turn::Failed(error) => return Err(error),
-            Turn::Next if Instant::now() >= deadline => return Err(refusal.unwrap_or(Error::PoolTimedOut)),
-            Turn::Next => {}
+            // A session that was found dead is replaced without a wait for anything of ours.
+            Turn::Next if Instant::now() < deadline && generation.end.phase() == Phase::Serving => {}
+            Turn::Next if Instant::now() < deadline => wait.goes_on(now),
+            ended => {
+                let error = if let Turn::Failed(error) = ended { error } else { refusal.unwrap_or(Error::PoolTimedOut) };
+                wait.failed(&shared.meters, &shared.name, now, || error_type(&error));
+                return Err(error);
+            }
         }
     }
 }
@@ -75,6 +88,16 @@ where
 /// Whether open sessions of this generation may be those of a user that is gone, and would not say so.
 pub(super) fn are_doomed<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
     generation.sessions == Sessions::EndWithLease && !shared.terms.probe_tells && is_expired(shared, generation)
+}
+
+/// The word for telemetry, for what a caller is told after it has waited.
+fn error_type(error: &Error) -> &'static str {
+    match error {
+        Error::PoolTimedOut => "timed_out",
+        Error::PoolClosed => "closed",
+        Error::Database(_) => "refused",
+        _ => "other",
+    }
 }
 
 fn is_expired<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {

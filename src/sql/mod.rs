@@ -27,6 +27,7 @@ use crate::expiry::Expiry;
 use crate::handle::Handle;
 use crate::lease::Sessions;
 use crate::pool::{Generation, Shared, Terms};
+use crate::telemetry::Meters;
 
 impl<DB: Database> Handle<Pool<DB>> {
     /// A handle to a pool that nobody supervises, for `#[sqlx::test]` and local runs: development and production differ by one line.
@@ -35,6 +36,7 @@ impl<DB: Database> Handle<Pool<DB>> {
         let mut terms = Terms::new(options.get_max_connections());
         terms.acquire_timeout = options.get_acquire_timeout();
         let first = Generation::serving(1, pool, Expiry::never(), Sessions::Keep);
-        Self::supervised(Shared::new(Arc::from("fixed"), terms, Clock::default(), Arc::new(|pool: &Pool<DB>| pool.size()), first))
+        let sessions = Arc::new(|pool: &Pool<DB>| pool.size());
+        Self::supervised(Shared::new(Arc::from("fixed"), terms, Clock::default(), Meters::default(), sessions, first))
     }
 }

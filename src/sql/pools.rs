@@ -232,6 +232,11 @@ where
         pool.size()
     }
 
+    /// sqlx counts after the fact, and for a moment below zero.
+    fn idle(&self, pool: &Pool<DB>) -> u32 {
+        u32::try_from(pool.num_idle()).unwrap_or(0).min(pool.size())
+    }
+
     async fn probe(&self, pool: &Pool<DB>) -> Option<Result<(), Fault>> {
         let mut session = pool.try_acquire()?;
         let answer = session.execute(&*self.terms.probe).await;

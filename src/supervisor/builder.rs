@@ -1,11 +1,13 @@
 //! Other durations than the defaults.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::settings::{Context, Settings, Traps};
 use super::{EventHub, Supervisor};
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::telemetry::Meters;
 
 /// No duration here can be right beyond a day.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
@@ -20,11 +22,13 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// | [`drain_deadline`](Self::drain_deadline) | 60 s | a 3-minute report on a rotated password is reported as abandoned after 1 min, and ends in peace |
 /// | [`poll`](Self::poll) | 5 min | a secret without a death is looked at every 4:30 to 5:00, 9,000 times a month |
 /// | [`ready_margin`](Self::ready_margin) | 5 s | a token that dies in 4 s makes the service unready |
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Builder {
     settings: Settings,
     clock: Clock,
     traps: Traps,
+    #[cfg(feature = "otel")]
+    meter: Option<opentelemetry::metrics::Meter>,
 }
 
 impl Builder {
@@ -70,6 +74,15 @@ impl Builder {
         self
     }
 
+    /// Where the metrics go. Default: the meter `claviger` of OpenTelemetry's global provider as it is when the supervisor starts; so set that up
+    /// before. Nothing global is ever set by this library.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn meter(mut self, meter: opentelemetry::metrics::Meter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
     #[doc(hidden)]
     #[cfg(feature = "testing")]
     #[must_use]
@@ -109,6 +122,22 @@ impl Builder {
     }
 
     pub(super) fn start_with_defaults(self) -> Supervisor {
-        Supervisor::with(Context { settings: self.settings, clock: self.clock, events: EventHub::default(), traps: self.traps })
+        #[cfg(feature = "otel")]
+        let meters = Meters::new(self.meter.unwrap_or_else(global_meter));
+        #[cfg(not(feature = "otel"))]
+        let meters = Meters::default();
+        Supervisor::with(Context { settings: self.settings, clock: self.clock, events: EventHub::default(), meters, traps: self.traps })
+    }
+}
+
+#[cfg(feature = "otel")]
+fn global_meter() -> opentelemetry::metrics::Meter {
+    let scope = opentelemetry::InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION")).build();
+    opentelemetry::global::meter_with_scope(scope)
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("settings", &self.settings).finish_non_exhaustive()
     }
 }

@@ -2,6 +2,8 @@
 
 mod builder;
 mod events;
+#[cfg(feature = "otel")]
+mod observe;
 mod readiness;
 mod registry;
 mod rotate;
@@ -81,8 +83,11 @@ impl Supervisor {
     }
 
     fn with(context: Context) -> Self {
-        let root = Root::start(context.clock.clone(), context.events.clone());
-        Self { inner: Arc::new(Inner { context, root, registry: Mutex::default(), ended: watch::Sender::new(None) }) }
+        let root = Root::start(context.clone());
+        let inner = Arc::new(Inner { context, root, registry: Mutex::default(), ended: watch::Sender::new(None) });
+        #[cfg(feature = "otel")]
+        observe::start(&inner);
+        Self { inner }
     }
 
     /// Registers a provider and waits for its first lease.

@@ -12,7 +12,7 @@ use super::status::{PoolStatus, ProviderStatus};
 use crate::actor::Child;
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Keeper, PoolFactory, PoolSlot};
-use crate::provider::{ManualReply, ProviderSlot, spawn_watch};
+use crate::provider::{ManualRequest, ProviderSlot, spawn_watch};
 
 pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -23,7 +23,7 @@ pub(super) trait ProviderEntry: Send + Sync {
     /// Whether it is the one with this slot: another may have had its name.
     fn has(&self, slot: *const ()) -> bool;
     fn pools(&self) -> Vec<Arc<str>>;
-    fn request(&self, reply: ManualReply);
+    fn request(&self, request: ManualRequest);
     fn next_settled(&self) -> Boxed<()>;
     fn stop_fetching(&self);
     fn idle(&self) -> Boxed<()>;
@@ -104,8 +104,8 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
         self.slot.subscribers().iter().map(|pool| Arc::clone(pool.name())).collect()
     }
 
-    fn request(&self, reply: ManualReply) {
-        self.slot.note_manual(reply);
+    fn request(&self, request: ManualRequest) {
+        self.slot.note_manual(request);
     }
 
     fn next_settled(&self) -> Boxed<()> {
@@ -127,6 +127,7 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
             slot.stop_fetching();
+            slot.end_rotations();
             let deadline = tokio::time::Instant::from_std(deadline);
             let leases = slot.lock().last_debts();
             let mut left = leases.len();

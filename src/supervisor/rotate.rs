@@ -6,12 +6,14 @@ use tokio::sync::oneshot;
 
 use super::Inner;
 use crate::error::{Error, ProviderError, ProviderErrorKind};
+use crate::provider::ManualRequest;
 use crate::rotation::RotationReport;
+use crate::telemetry::Caller;
 
 pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport, Error> {
     let provider = inner.lock().provider(name)?;
     let (reply, answer) = oneshot::channel();
-    provider.request(reply);
+    provider.request(ManualRequest { reply, caller: Caller::current() });
     let patience = inner.context.settings.start_deadline;
     let deadline = tokio::time::Instant::now() + inner.context.settings.fetch_deadline + patience;
     let rotation = match tokio::time::timeout_at(deadline, answer).await {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::EventHub;
 use crate::clock::Clock;
+use crate::telemetry::Meters;
 
 #[cfg(feature = "testing")]
 pub(crate) use crate::testing::Traps;
@@ -48,5 +49,6 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) events: EventHub,
+    pub(crate) meters: Meters,
     pub(crate) traps: Traps,
 }

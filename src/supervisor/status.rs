@@ -84,6 +84,10 @@ pub struct PoolStatus {
     pub proved: Option<SystemTime>,
     /// Sessions of the served generation, busy, idle and being opened.
     pub sessions: u32,
+    /// How many of them are idle.
+    pub idle: u32,
+    /// The most sessions that it opens.
+    pub max_sessions: u32,
     /// Callers that moved over from a generation which ended while they waited for one of its sessions.
     pub moved: u64,
     /// Old generations that still have sessions.

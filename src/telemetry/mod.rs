@@ -1,9 +1,32 @@
-//! The spans of a rotation; their names and fields in one place.
+//! The spans of a rotation; their names and fields in one place. What only OpenTelemetry knows comes with the feature `otel`.
+
+#[cfg(not(feature = "otel"))]
+mod absent;
+mod in_span;
+#[cfg(feature = "otel")]
+mod meters;
+#[cfg(feature = "otel")]
+mod trace;
+
+#[cfg(all(feature = "sql", not(feature = "otel")))]
+pub(crate) use absent::Wait;
+#[cfg(not(feature = "otel"))]
+pub(crate) use absent::{Caller, Meters, Origin};
+pub(crate) use in_span::InSpan;
+#[cfg(feature = "otel")]
+pub(crate) use meters::Meters;
+#[cfg(all(feature = "sql", feature = "otel"))]
+pub(crate) use trace::Wait;
+#[cfg(feature = "otel")]
+pub(crate) use trace::{Caller, Origin};
 
 use tracing::field::Empty;
 use tracing::{Span, info_span};
 
 use crate::trigger::Trigger;
+
+/// The `error.type` of a drain whose sessions outlived its deadline.
+const DRAIN_ABANDONED: &str = "drain_abandoned";
 
 /// The root of one rotation. It has no parent: an actor's life-long span must not swallow it.
 pub(crate) fn rotation(provider: &str, trigger: Trigger) -> Span {
@@ -15,6 +38,7 @@ pub(crate) fn rotation(provider: &str, trigger: Trigger) -> Span {
         revision = Empty,
         generation = Empty,
         outcome = Empty,
+        error.type = Empty,
     )
 }
 
@@ -52,14 +76,29 @@ pub(crate) fn publish(parent: &Span) -> Span {
     info_span!(parent: parent, "pool.publish", generation = Empty)
 }
 
-/// An old generation is emptied: a root of its own that follows from the handover, for it may take long.
-pub(crate) fn drain(handover: &Span, pool: &str, generation: u64) -> Span {
-    let span = info_span!(parent: None, "pool.drain", pool, generation, abandoned = Empty);
-    span.follows_from(handover);
+/// An old generation is emptied: a root of its own, for it may take long. It follows from the rotation, or from the handover where none is open.
+pub(crate) fn drain(cause: &Span, pool: &str, generation: u64) -> Span {
+    let span = info_span!(parent: None, "pool.drain", pool, generation, abandoned = Empty, error.type = Empty);
+    span.follows_from(cause);
     span
 }
 
-/// Marks a failed attempt.
-pub(crate) fn failed(span: &Span, error_type: &str) {
+/// Its sessions outlive the drain deadline; they are not cut, and the span does not wait for them.
+pub(crate) fn abandoned(drain: &Span) {
+    drain.record("abandoned", true);
+    failed(drain, DRAIN_ABANDONED, "sessions of an old generation outlive its drain deadline");
+}
+
+/// Marks a failed attempt. The message is that of an error, which never carries a secret.
+pub(crate) fn failed(span: &Span, error_type: &str, message: &str) {
     span.record("error.type", error_type);
+    #[cfg(feature = "otel")]
+    trace::failed(span, message);
+    #[cfg(not(feature = "otel"))]
+    let _ = message;
+}
+
+/// The work is over. Where the span was entered for it, its end is now and not when it was entered last.
+pub(crate) fn ended(span: Span) {
+    span.in_scope(|| ());
 }

@@ -1,0 +1,85 @@
+//! What OpenTelemetry asks for whenever it collects: how things stand, from the same facts as [`status`](super::status).
+
+use std::sync::{Arc, Weak};
+
+use opentelemetry::KeyValue;
+
+use super::{Inner, PoolStatus, ProviderStatus};
+
+/// Registers the observations. They outlive the supervisor, as OpenTelemetry has it, and then observe nothing.
+pub(super) fn start(inner: &Arc<Inner>) {
+    let Some(meter) = inner.context.meters.meter() else { return };
+    let providers = |weak: &Weak<Inner>, observe: &mut dyn FnMut(&ProviderStatus)| {
+        let providers = weak.upgrade().map(|inner| inner.lock().providers()).unwrap_or_default();
+        providers.iter().for_each(|provider| observe(&provider.status()));
+    };
+    let pools = |weak: &Weak<Inner>, observe: &mut dyn FnMut(&PoolStatus)| {
+        // With those that were removed and still have sessions.
+        let pools = weak.upgrade().map(|inner| inner.lock().pools_and_leaving()).unwrap_or_default();
+        pools.iter().for_each(|pool| observe(&pool.status()));
+    };
+
+    let weak = Arc::downgrade(inner);
+    meter
+        .f64_observable_gauge("credential.expiration")
+        .with_unit("s")
+        .with_description("How much life the held lease has left, by the more pessimistic clock; nothing for one without a death")
+        .with_callback(move |observer| {
+            providers(&weak, &mut |provider| {
+                if let Some(left) = provider.remaining {
+                    observer.observe(left.as_secs_f64(), &[KeyValue::new("provider", provider.name.to_string())]);
+                }
+            });
+        })
+        .build();
+
+    let weak = Arc::downgrade(inner);
+    meter
+        .u64_observable_gauge("credential.generation")
+        .with_unit("{generation}")
+        .with_description("The generation that a pool serves; 0 before the first proof")
+        .with_callback(move |observer| {
+            pools(&weak, &mut |pool| observer.observe(pool.generation, &[KeyValue::new("pool", pool.name.to_string())]));
+        })
+        .build();
+
+    let weak = Arc::downgrade(inner);
+    meter
+        .i64_observable_up_down_counter("pool.drain.sessions")
+        .with_unit("{session}")
+        .with_description("Sessions of old generations that have not gone yet")
+        .with_callback(move |observer| {
+            pools(&weak, &mut |pool| {
+                let draining: i64 = pool.draining.iter().map(|drain| i64::from(drain.sessions)).sum();
+                observer.observe(draining, &[KeyValue::new("pool", pool.name.to_string())]);
+            });
+        })
+        .build();
+
+    let weak = Arc::downgrade(inner);
+    meter
+        .i64_observable_up_down_counter("db.client.connection.count")
+        .with_unit("{connection}")
+        .with_description("The sessions of the generation that is served")
+        .with_callback(move |observer| {
+            pools(&weak, &mut |pool| {
+                let name = KeyValue::new("db.client.connection.pool.name", pool.name.to_string());
+                let state = |state| KeyValue::new("db.client.connection.state", state);
+                observer.observe(pool.idle.into(), &[name.clone(), state("idle")]);
+                observer.observe(pool.sessions.saturating_sub(pool.idle).into(), &[name, state("used")]);
+            });
+        })
+        .build();
+
+    let weak = Arc::downgrade(inner);
+    meter
+        .i64_observable_up_down_counter("db.client.connection.max")
+        .with_unit("{connection}")
+        .with_description("The most sessions that a generation opens")
+        .with_callback(move |observer| {
+            pools(&weak, &mut |pool| {
+                observer.observe(pool.max_sessions.into(), &[KeyValue::new("db.client.connection.pool.name", pool.name.to_string())]);
+            });
+        })
+        .build();
+}

@@ -1,0 +1,77 @@
+//! What the feature `otel` would do, left out: no field, no call, no cost.
+
+use std::time::{Duration, Instant};
+
+use tracing::Span;
+
+use crate::trigger::Trigger;
+
+/// Where a rotation is in its trace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin(());
+
+impl Origin {
+    #[inline]
+    pub(crate) fn of(_span: &Span) -> Self {
+        Self(())
+    }
+
+    #[inline]
+    pub(crate) fn link(&self, _span: &Span) {}
+}
+
+/// Whoever asks for a rotation.
+#[derive(Debug)]
+pub(crate) struct Caller;
+
+impl Caller {
+    #[inline]
+    pub(crate) fn current() -> Self {
+        Self
+    }
+
+    #[inline]
+    pub(crate) fn asked_for(&self, _rotation: &Span) {}
+}
+
+/// How long a caller has waited for a credential.
+#[derive(Debug, Default)]
+pub(crate) struct Wait(());
+
+impl Wait {
+    #[inline]
+    pub(crate) fn goes_on(&mut self, _now: impl FnOnce() -> Instant) {}
+
+    #[inline]
+    pub(crate) fn served(self, _meters: &Meters, _pool: &str, _now: impl FnOnce() -> Instant, _by: Option<&Origin>) {}
+
+    #[inline]
+    pub(crate) fn failed(self, _meters: &Meters, _pool: &str, _now: impl FnOnce() -> Instant, _error_type: impl FnOnce() -> &'static str) {}
+}
+
+/// The instruments.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meters(());
+
+impl Meters {
+    #[inline]
+    pub(crate) fn fetched(&self, _provider: &str, _trigger: Trigger, _took: Duration, _error_type: Option<&'static str>) {}
+
+    #[inline]
+    pub(crate) fn refreshed(&self, _provider: &str, _trigger: Trigger, _outcome: &'static str, _took: Duration) {}
+
+    #[inline]
+    pub(crate) fn handed_over(&self, _pool: &str, _how: &'static str, _took: Duration) {}
+
+    #[inline]
+    pub(crate) fn not_handed_over(&self, _pool: &str, _error_type: &'static str, _took: Duration) {}
+
+    #[inline]
+    pub(crate) fn drained(&self, _pool: &str, _took: Duration) {}
+
+    #[inline]
+    pub(crate) fn drain_abandoned(&self, _pool: &str) {}
+
+    #[inline]
+    pub(crate) fn restarted(&self, _actor: &str) {}
+}

@@ -1,0 +1,42 @@
+//! Work inside of a span that may end before it: what hangs for ever must not keep its span from being exported.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tracing::Span;
+
+/// The span that some work is in, until it is let go.
+#[derive(Clone, Debug)]
+pub(crate) struct InSpan(Arc<Mutex<Span>>);
+
+impl InSpan {
+    pub(crate) fn new(span: &Span) -> Self {
+        Self(Arc::new(Mutex::new(span.clone())))
+    }
+
+    /// The work, which enters the span whenever it goes on.
+    pub(crate) async fn run<T>(self, work: impl Future<Output = T> + Send + 'static) -> T {
+        Entering { span: self, work: Box::pin(work) }.await
+    }
+
+    /// The work goes on without the span.
+    pub(crate) fn let_go(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Span::none();
+    }
+}
+
+struct Entering<T> {
+    span: InSpan,
+    work: Pin<Box<dyn Future<Output = T> + Send>>,
+}
+
+impl<T> Future for Entering<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let span = self.span.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        span.in_scope(|| self.work.as_mut().poll(context))
+    }
+}

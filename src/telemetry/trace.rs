@@ -1,0 +1,105 @@
+//! What `tracing` cannot say: the status of a span, links to spans that are over, and what a caller that waited is told in its own span.
+
+use std::time::Instant;
+
+use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
+use opentelemetry::{Context, KeyValue};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::Meters;
+
+/// The event in a caller's own span, once it has waited for a credential.
+const WAITED: &str = "pool.refused.wait";
+
+/// Marks a span as failed; its message is that of an error.
+pub(super) fn failed(span: &Span, message: &str) {
+    span.set_status(Status::error(message.to_owned()));
+}
+
+/// Where a rotation is in its trace. It outlives the span: a generation keeps that of the rotation which brought it.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin(SpanContext);
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self(SpanContext::NONE)
+    }
+}
+
+impl Origin {
+    pub(crate) fn of(span: &Span) -> Self {
+        if span.is_disabled() {
+            return Self::default();
+        }
+        Self(span.context().span().span_context().clone())
+    }
+
+    /// Links a span to it; nothing happens where no exporter listens.
+    pub(crate) fn link(&self, span: &Span) {
+        if self.0.is_valid() {
+            span.add_link(self.0.clone());
+        }
+    }
+}
+
+/// Whoever asks for a rotation, or waits for one: the span that is current where they call.
+#[derive(Debug)]
+pub(crate) struct Caller(Context);
+
+impl Caller {
+    /// The current span of `tracing`, and where there is none that is exported, that of OpenTelemetry.
+    pub(crate) fn current() -> Self {
+        let context = Span::current().context();
+        if context.span().span_context().is_valid() { Self(context) } else { Self(Context::current()) }
+    }
+
+    /// Links the rotation to the caller's span.
+    pub(crate) fn asked_for(&self, rotation: &Span) {
+        let span = self.0.span();
+        if span.span_context().is_valid() {
+            rotation.add_link(span.span_context().clone());
+        }
+    }
+}
+
+/// How long a caller has waited for a credential: since the generation that it was to be served by was refused, expired or retired.
+#[derive(Debug, Default)]
+pub(crate) struct Wait(Option<Instant>);
+
+impl Wait {
+    /// The caller could not be served by what is current, and looks again.
+    pub(crate) fn goes_on(&mut self, now: impl FnOnce() -> Instant) {
+        self.0.get_or_insert_with(now);
+    }
+
+    /// It has a session now, by a rotation unless it shares one of the refused generation.
+    pub(crate) fn served(self, meters: &Meters, pool: &str, now: impl FnOnce() -> Instant, by: Option<&Origin>) {
+        if let Some(since) = self.0 {
+            self.end(meters, pool, now().saturating_duration_since(since).as_secs_f64(), None, by.filter(|by| by.0.is_valid()));
+        }
+    }
+
+    /// It is told why there is none.
+    pub(crate) fn failed(self, meters: &Meters, pool: &str, now: impl FnOnce() -> Instant, error_type: impl FnOnce() -> &'static str) {
+        if let Some(since) = self.0 {
+            self.end(meters, pool, now().saturating_duration_since(since).as_secs_f64(), Some(error_type()), None);
+        }
+    }
+
+    #[cold]
+    fn end(self, meters: &Meters, pool: &str, seconds: f64, error_type: Option<&'static str>, by: Option<&Origin>) {
+        meters.waited(pool, seconds, error_type);
+        let Caller(context) = Caller::current();
+        let span = context.span();
+        if !span.is_recording() {
+            return;
+        }
+        let mut said = vec![KeyValue::new("pool", pool.to_owned()), KeyValue::new("waited_s", seconds)];
+        said.extend(error_type.map(|error_type| KeyValue::new("error.type", error_type)));
+        span.add_event(WAITED, said);
+        if let Some(Origin(rotation)) = by {
+            span.add_link(rotation.clone(), Vec::new());
+        }
+    }
+}

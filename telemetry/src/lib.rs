@@ -1,0 +1,38 @@
+//! OpenTelemetry for a service in one line.
+//!
+//! [`init`] sets up what a service needs to be watched: spans and metrics go to the collector that the standard `OTEL_*` variables name, log lines
+//! to stderr, and W3C trace context comes in and goes out. With the feature `otel` of [claviger](https://docs.rs/claviger) every rotation is a
+//! trace then, and its metrics are exported; without any further line, for both use the global providers.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let telemetry = claviger_otel::init("orders")?; // before Supervisor::start()
+//! // … the service …
+//! telemetry.shutdown(); // after Supervisor::shutdown(): what is still on its way is sent
+//! # Ok(()) }
+//! ```
+//!
+//! | variable | default |
+//! |---|---|
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` (and `…_TRACES_ENDPOINT`, `…_METRICS_ENDPOINT`) | `http://localhost:4318` |
+//! | `OTEL_EXPORTER_OTLP_HEADERS`, `…_TIMEOUT` | none, 10 s |
+//! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf`, the only one that is built in |
+//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | the name given to [`init`] |
+//! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `parentbased_always_on` |
+//! | `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` | `otlp`; or `none` |
+//! | `OTEL_BSP_*`, `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_SPAN_*_LIMIT` | the SDK's: spans each 5 s, metrics each 60 s |
+//! | `OTEL_SDK_DISABLED` | `false` |
+//! | `RUST_LOG` | `info`: what is logged. Spans are exported from INFO on, whatever it says |
+//!
+//! A service with a subscriber of its own takes [`Telemetry::start`] and adds [`Telemetry::layer`] to it: nothing global is set then.
+
+mod filter;
+mod settings;
+mod telemetry;
+
+pub use telemetry::{InitError, Telemetry, init};
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,43 @@
+//! What the standard variables say, as far as the SDK and its exporter do not read them themselves.
+
+use std::env;
+
+use opentelemetry_sdk::Resource;
+
+use crate::InitError;
+
+/// Whether this signal is to be exported: `OTEL_SDK_DISABLED`, and `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER`.
+pub(crate) fn is_exported(exporter: &'static str) -> Result<bool, InitError> {
+    if value("OTEL_SDK_DISABLED").is_some_and(|disabled| disabled.eq_ignore_ascii_case("true")) {
+        return Ok(false);
+    }
+    match value(exporter).as_deref() {
+        None | Some("otlp") => Ok(true),
+        Some("none") => Ok(false),
+        Some(other) => Err(InitError::unknown(exporter, other, "otlp or none")),
+    }
+}
+
+/// The one protocol that is built in.
+pub(crate) fn check_protocol() -> Result<(), InitError> {
+    for variable in ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"] {
+        if let Some(other) = value(variable).filter(|protocol| protocol != "http/protobuf") {
+            return Err(InitError::unknown(variable, &other, "http/protobuf (port 4318 of a collector)"));
+        }
+    }
+    Ok(())
+}
+
+/// What the SDK reads from the environment; the service's name where that does not give one.
+pub(crate) fn resource(service: &str) -> Resource {
+    let named = value("OTEL_SERVICE_NAME").is_some()
+        || value("OTEL_RESOURCE_ATTRIBUTES")
+            .is_some_and(|attributes| attributes.split(',').any(|one| one.trim_start().starts_with("service.name=")));
+    let resource = Resource::builder();
+    if named { resource.build() } else { resource.with_service_name(service.to_owned()).build() }
+}
+
+/// An empty variable counts as unset, as the specification has it.
+fn value(name: &str) -> Option<String> {
+    env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}

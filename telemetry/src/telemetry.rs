@@ -1,0 +1,163 @@
+//! The providers, and what is set up by them.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use opentelemetry::global;
+use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry::propagation::TextMapCompositePropagator;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{ExporterBuildError, MetricExporter, SpanExporter};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Subscriber;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::{filter, settings};
+
+/// The scope under which spans are exported.
+const SCOPE: &str = "claviger-otel";
+
+/// How long the end waits for a collector that does not answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Sets up everything, for the whole process: spans and metrics are exported by OTLP, log lines go to stderr, W3C trace context and baggage are
+/// propagated. Call it once, first in `main`; a collector need not be there.
+///
+/// `service` is the `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` gives another.
+///
+/// # Errors
+/// When a variable cannot be right (the message names it), or when a subscriber for `tracing` is set already: then use [`Telemetry::start`].
+pub fn init(service: &str) -> Result<Telemetry, InitError> {
+    let telemetry = Telemetry::start(service)?;
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter::logged());
+    tracing_subscriber::registry().with(log).with(telemetry.layer()).try_init().map_err(InitError::subscriber)?;
+    telemetry.install();
+    Ok(telemetry)
+}
+
+/// What exports spans and metrics, until it is [shut down](Self::shutdown) or dropped.
+pub struct Telemetry {
+    traces: SdkTracerProvider,
+    metrics: SdkMeterProvider,
+}
+
+impl Telemetry {
+    /// The exporters alone; nothing global is set. A signal that is not exported by the variables has a provider that exports nothing.
+    ///
+    /// # Errors
+    /// When a variable cannot be right; the message names it.
+    pub fn start(service: &str) -> Result<Self, InitError> {
+        settings::check_protocol()?;
+        let resource = settings::resource(service);
+        let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
+        if settings::is_exported("OTEL_TRACES_EXPORTER")? {
+            traces = traces.with_batch_exporter(SpanExporter::builder().with_http().build().map_err(InitError::exporter)?);
+        }
+        let mut metrics = SdkMeterProvider::builder().with_resource(resource);
+        if settings::is_exported("OTEL_METRICS_EXPORTER")? {
+            metrics = metrics.with_periodic_exporter(MetricExporter::builder().with_http().build().map_err(InitError::exporter)?);
+        }
+        Ok(Self { traces: traces.build(), metrics: metrics.build() })
+    }
+
+    /// Exports the spans of `tracing`, for a subscriber of one's own: from INFO on, without ractor's, which live as long as an actor, and without
+    /// those of the exporter itself.
+    pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+    {
+        tracing_opentelemetry::layer()
+            .with_tracer(self.traces.tracer(SCOPE))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(filter::exported())
+    }
+
+    /// A meter whose metrics are exported here, for `claviger::Builder::meter` where the global provider is another.
+    pub fn meter(&self, name: &'static str) -> Meter {
+        self.metrics.meter(name)
+    }
+
+    /// Sends what is on its way, and waits for it.
+    ///
+    /// # Errors
+    /// What the collector, or the way to it, had against it.
+    pub fn flush(&self) -> Result<(), InitError> {
+        let (traces, metrics) = (self.traces.force_flush(), self.metrics.force_flush());
+        traces.and(metrics).map_err(|error| InitError { message: "not everything was sent".to_owned(), source: Some(Box::new(error)) })
+    }
+
+    /// Sends what is on its way and stops. Blocks, for 5 s a signal at most when the collector does not answer; what it does not take is lost.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+
+    fn install(&self) {
+        global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
+            Box::new(TraceContextPropagator::new()),
+            Box::new(BaggagePropagator::new()),
+        ]));
+        global::set_tracer_provider(self.traces.clone());
+        global::set_meter_provider(self.metrics.clone());
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        // There is nobody left to tell about an error; the SDK logs it.
+        let _ = self.traces.shutdown_with_timeout(LAST_WORDS);
+        let _ = self.metrics.shutdown_with_timeout(LAST_WORDS);
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+/// Why telemetry could not be set up, or sent.
+#[derive(Debug)]
+pub struct InitError {
+    message: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl InitError {
+    pub(crate) fn unknown(variable: &str, value: &str, right: &str) -> Self {
+        Self { message: format!("{variable}={value:?} is not known here; it has to be {right}"), source: None }
+    }
+
+    fn exporter(error: ExporterBuildError) -> Self {
+        Self {
+            message: "the OTLP exporter could not be made; look at the variables OTEL_EXPORTER_OTLP_…".to_owned(),
+            source: Some(Box::new(error)),
+        }
+    }
+
+    fn subscriber(error: TryInitError) -> Self {
+        Self {
+            message: "a subscriber for tracing is set already; add Telemetry::layer to that one".to_owned(),
+            source: Some(Box::new(error)),
+        }
+    }
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for InitError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}

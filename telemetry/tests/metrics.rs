@@ -1,0 +1,199 @@
+//! The metrics of rotations: names, units, buckets, what is counted, and that no attribute tells a revision or a generation.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use claviger::{Expiry, Fault, FaultKind, Lease, Login, Moment, ProviderError, ProviderErrorKind, Revision, Sessions, Supervisor};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+use tokio::time::sleep;
+
+struct Collector {
+    exporter: InMemoryMetricExporter,
+    provider: SdkMeterProvider,
+}
+
+#[derive(Debug, Default)]
+struct Collected {
+    /// By name: the unit.
+    units: BTreeMap<String, String>,
+    /// By name and attributes: the value, of a histogram the count.
+    values: BTreeMap<String, f64>,
+    /// By name: the bounds of the buckets.
+    bounds: BTreeMap<String, Vec<f64>>,
+}
+
+impl Collected {
+    fn value(&self, point: &str) -> Option<f64> {
+        self.values.get(point).copied()
+    }
+
+    fn add<'a>(&mut self, name: &str, attributes: impl Iterator<Item = &'a KeyValue>, value: f64) {
+        let attributes: BTreeMap<_, _> = attributes.map(|one| (one.key.as_str(), one.value.to_string())).collect();
+        let attributes: Vec<_> = attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.values.insert(format!("{name} {{{}}}", attributes.join(", ")), value);
+    }
+}
+
+impl Collector {
+    fn new() -> Self {
+        let exporter = InMemoryMetricExporter::default();
+        let provider = SdkMeterProvider::builder().with_reader(PeriodicReader::builder(exporter.clone()).build()).build();
+        Self { exporter, provider }
+    }
+
+    fn lab(&self) -> Lab {
+        Lab::with(Supervisor::builder().meter(self.provider.meter("claviger"))).expect("the durations are right")
+    }
+
+    fn collect(&self) -> Collected {
+        self.exporter.reset();
+        self.provider.force_flush().expect("it is collected");
+        let mut collected = Collected::default();
+        for resource in self.exporter.get_finished_metrics().expect("no panic") {
+            for metric in resource.scope_metrics().flat_map(|scope| scope.metrics()) {
+                let name = metric.name();
+                collected.units.insert(name.to_owned(), metric.unit().to_owned());
+                match metric.data() {
+                    AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
+                        for point in histogram.data_points() {
+                            collected.bounds.insert(name.to_owned(), point.bounds().collect());
+                            collected.add(name, point.attributes(), point.count() as f64);
+                        }
+                    }
+                    AggregatedMetrics::F64(MetricData::Gauge(gauge)) => {
+                        gauge.data_points().for_each(|point| collected.add(name, point.attributes(), point.value()));
+                    }
+                    AggregatedMetrics::U64(MetricData::Gauge(gauge)) => {
+                        gauge.data_points().for_each(|point| collected.add(name, point.attributes(), point.value() as f64));
+                    }
+                    AggregatedMetrics::U64(MetricData::Sum(sum)) => {
+                        sum.data_points().for_each(|point| collected.add(name, point.attributes(), point.value() as f64));
+                    }
+                    AggregatedMetrics::I64(MetricData::Sum(sum)) => {
+                        sum.data_points().for_each(|point| collected.add(name, point.attributes(), point.value() as f64));
+                    }
+                    other => panic!("{name} is of another kind: {other:?}"),
+                }
+            }
+        }
+        collected
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_can_happen_is_counted() {
+    let collector = Collector::new();
+    let lab = collector.lab();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+    let lease = |number: &str| {
+        Lease::new(Login::new("app", format!("password-{number}")), Revision::new(number.to_owned()))
+            .sessions(Sessions::Drain)
+            .expires(Expiry::after(Moment::now(), Duration::from_secs(3_600)))
+    };
+    store.answer_next(lease("1"));
+    let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    let held = pool.current().session();
+
+    // The store is down once, a proof fails once, an actor fails, and a session outlives its drain.
+    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.answer_next(lease("2"));
+    database.accept_only(["password-2"]);
+    database.fail_next(1, Fault::new(FaultKind::Unreachable, "connection refused"));
+    lab.traps.set("orders", "pool.turn", 1);
+    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    sleep(Duration::from_secs(70)).await;
+    let while_draining = collector.collect();
+    assert_eq!(while_draining.value("pool.drain.sessions {pool=orders}"), Some(1.0));
+    drop(held);
+    sleep(Duration::from_secs(1)).await;
+
+    let collected = collector.collect();
+    for (point, expected) in [
+        ("credential.fetches {provider=orders-login, trigger=start}", 1.0),
+        ("credential.fetches {error.type=unavailable, provider=orders-login, trigger=refused}", 1.0),
+        ("credential.fetches {provider=orders-login, trigger=refused}", 1.0),
+        ("credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=start}", 1.0),
+        ("credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=refused}", 1.0),
+        ("credential.refresh.duration {error.type=unavailable, outcome=failed, provider=orders-login, trigger=refused}", 1.0),
+        ("pool.handover.duration {how=replace, pool=orders}", 2.0),
+        ("pool.handover.duration {error.type=unreachable, pool=orders}", 1.0),
+        ("pool.drain.abandoned {pool=orders}", 1.0),
+        ("pool.drain.duration {pool=orders}", 1.0),
+        ("pool.drain.sessions {pool=orders}", 0.0),
+        ("supervisor.restarts {actor=orders}", 1.0),
+        ("credential.generation {pool=orders}", 2.0),
+        ("db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=idle}", 0.0),
+        ("db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=used}", 0.0),
+        ("db.client.connection.max {db.client.connection.pool.name=orders}", 10.0),
+    ] {
+        assert_eq!(collected.value(point), Some(expected), "{point} in {:#?}", collected.values);
+    }
+    let left = collected.value("credential.expiration {provider=orders-login}").expect("it dies");
+    assert!((3_500.0..3_600.0).contains(&left), "{left} s are left");
+
+    let units: Vec<_> = collected.units.iter().map(|(name, unit)| format!("{name} {unit}")).collect();
+    insta::assert_snapshot!(units.join("\n"), @r"
+    credential.expiration s
+    credential.fetches {fetch}
+    credential.generation {generation}
+    credential.refresh.duration s
+    db.client.connection.count {connection}
+    db.client.connection.max {connection}
+    pool.drain.abandoned {drain}
+    pool.drain.duration s
+    pool.drain.sessions {session}
+    pool.handover.duration s
+    supervisor.restarts {restart}
+    ");
+    let conventions = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+    for (name, bounds) in &collected.bounds {
+        assert!(bounds.starts_with(&conventions), "{name}: {bounds:?}");
+    }
+
+    // Whatever there is of attributes, none of them tells one rotation from another.
+    let known = [
+        "provider",
+        "trigger",
+        "outcome",
+        "error.type",
+        "pool",
+        "how",
+        "actor",
+        "db.client.connection.pool.name",
+        "db.client.connection.state",
+    ];
+    for point in collected.values.keys() {
+        let (_, attributes) = point.split_once(" {").expect("it has attributes");
+        for attribute in attributes.trim_end_matches('}').split(", ") {
+            let (name, value) = attribute.split_once('=').expect("it has a value");
+            assert!(known.contains(&name), "{point}");
+            assert!(!["6b86b273", "d4735e3a", "1", "2"].contains(&value), "{point}");
+        }
+    }
+
+    // Nothing is observed of a supervisor that is gone.
+    lab.supervisor.shutdown(Duration::from_secs(5)).await;
+    drop((lab, pool, login));
+    sleep(Duration::from_secs(1)).await;
+    let gone = collector.collect();
+    let observed: Vec<_> =
+        gone.values.keys().filter(|point| point.starts_with("credential.generation") || point.starts_with("db.")).collect();
+    assert!(observed.is_empty(), "{observed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_without_a_death_has_no_expiration() {
+    let collector = Collector::new();
+    let lab = collector.lab();
+    let _login = lab.supervisor.provide("orders-login", ScriptedProvider::new()).await.expect("a lease");
+    let collected = collector.collect();
+    assert_eq!(collected.value("credential.fetches {provider=orders-login, trigger=start}"), Some(1.0));
+    assert!(!collected.units.contains_key("credential.expiration"), "{:?}", collected.values);
+}

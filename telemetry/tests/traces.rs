@@ -1,0 +1,218 @@
+//! Rotations as OpenTelemetry exports them: kinds, status, links, and what ends when.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use claviger::{Fault, FaultKind, ProviderError, ProviderErrorKind, Supervisor, Trigger};
+use claviger_stage::eventually;
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use common::Recorder;
+use opentelemetry::trace::{TraceContextExt, Tracer, TracerProvider};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
+use tokio::time::sleep;
+use tracing::Instrument;
+
+/// A store and a database with one pool, whose first rotation is over.
+async fn stage(lab: &Lab) -> (ScriptedProvider, ScriptedPools, claviger::Handle<claviger_testkit::ScriptedPool>) {
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+    let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    (store, database, pool)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pools_first_handover_is_linked_to_the_rotation_that_brought_its_lease() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let _stage = stage(&lab).await;
+    insta::assert_snapshot!(recorder.trees(), @r"
+    credential.rotation outcome=adopted provider=orders-login revision=6b86b273 trigger=start
+      credential.fetch (client) provider=orders-login trigger=start
+    pool.handover generation=1 how=replace pool=orders revision=6b86b273 → credential.rotation
+      pool.prove (client)
+      pool.open
+      pool.publish generation=1
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_asked_for_in_a_request_is_linked_to_the_request() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, _, _) = stage(&lab).await;
+    recorder.forget();
+    store.rotate();
+    lab.supervisor
+        .rotate_now("orders-login")
+        .instrument(tracing::info_span!("POST /rotate", otel.kind = "server"))
+        .await
+        .expect("it rotates");
+    sleep(Duration::from_secs(1)).await;
+    insta::assert_snapshot!(recorder.trees(), @r"
+    POST /rotate (server)
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual → POST /rotate
+      credential.fetch (client) provider=orders-login trigger=manual
+      pool.handover generation=2 how=replace pool=orders revision=d4735e3a
+        pool.prove (client)
+        pool.open
+        pool.warm sessions=1
+        pool.publish generation=2
+    pool.drain generation=1 pool=orders → credential.rotation
+    ");
+}
+
+/// A service that uses OpenTelemetry's own interface, with a trace that came in from elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_tracing_does_not_know_is_linked_too() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, _, _) = stage(&lab).await;
+    recorder.forget();
+    store.rotate();
+    let span = SdkTracerProvider::builder().build().tracer("service").start("request");
+    let context = opentelemetry::Context::current_with_span(span);
+    let request = context.span().span_context().clone();
+    {
+        // `rotate_now` reads the current context when it is first polled.
+        use opentelemetry::context::FutureExt;
+        lab.supervisor.rotate_now("orders-login").with_context(context).await.expect("it rotates");
+    }
+    let root = recorder.spans().into_iter().find(|span| span.name == "credential.rotation").expect("it was exported");
+    assert_eq!(root.links.iter().map(|link| link.span_context.clone()).collect::<Vec<_>>(), [request]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_failed_and_was_retried_marks_the_attempt_only() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, database, pool) = stage(&lab).await;
+    recorder.forget();
+    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.rotate();
+    database.accept_only(["password-2"]);
+    database.fail_next(1, Fault::new(FaultKind::Unreachable, "connection refused"));
+    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    sleep(Duration::from_secs(10)).await;
+    insta::assert_snapshot!(recorder.trees(), @r#"
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=refused
+      credential.fetch (client) error.type=unavailable provider=orders-login trigger=refused ERROR "the store is down (unavailable)"
+      pool.handover error.type=unreachable pool=orders revision=6b86b273 ERROR "connection refused (unreachable)"
+        pool.prove (client) error.type=unreachable ERROR "connection refused (unreachable)"
+      credential.fetch (client) provider=orders-login trigger=refused
+      pool.handover generation=2 how=replace pool=orders revision=d4735e3a
+        pool.prove (client)
+        pool.open
+        pool.publish generation=2
+    pool.drain generation=1 pool=orders → credential.rotation
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_drain_is_exported_at_its_deadline() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, database, _) = stage(&lab).await;
+    let held = database.opened().first().expect("one was opened").session();
+    recorder.forget();
+    store.rotate();
+    lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
+    sleep(Duration::from_secs(59)).await;
+    assert!(!recorder.trees().contains("pool.drain"), "its deadline has not come");
+    sleep(Duration::from_secs(2)).await;
+    let trees = recorder.trees();
+    let drain = &trees[trees.find("pool.drain").expect("it was exported while its session is held")..];
+    insta::assert_snapshot!(drain, @r#"
+    pool.drain abandoned=true error.type=drain_abandoned generation=1 pool=orders ERROR "sessions of an old generation outlive its drain deadline" → credential.rotation
+      ! sessions of an old generation outlive its drain deadline; they are not cut, and still counted {generation, level, pool, sessions, target}
+    "#);
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_fetch_that_hangs_is_exported_at_its_deadline_and_has_its_length() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let deadline = Duration::from_millis(200);
+    let supervisor = Supervisor::builder().fetch_deadline(deadline).start().expect("it starts");
+    let store = ScriptedProvider::new();
+    store.stall();
+    let _login = supervisor.provide_eventually("orders-login", store.clone()).expect("it is registered");
+    eventually("the first attempt was exported", || recorder.spans().iter().any(|span| span.name == "credential.fetch")).await;
+    let fetch = recorder.spans().into_iter().find(|span| span.name == "credential.fetch").expect("it was exported");
+    assert!(attribute(&fetch, "error.type").is_some_and(|kind| kind == "timed_out"));
+    assert!(length(&fetch) >= deadline, "{:?}", length(&fetch));
+    store.resume();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_ends_with_the_supervisor_is_marked_by_its_last_failure() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, _, _) = stage(&lab).await;
+    recorder.forget();
+    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    assert!(lab.supervisor.rotate_now("orders-login").await.is_err());
+    lab.supervisor.shutdown(Duration::from_secs(5)).await;
+    let root = recorder.spans().into_iter().find(|span| span.name == "credential.rotation").expect("it was exported");
+    assert_eq!(attribute(&root, "outcome").as_deref(), Some("unfinished"));
+    assert_eq!(attribute(&root, "error.type").as_deref(), Some("unavailable"));
+    assert_eq!(root.status, opentelemetry::trace::Status::error("the store is down (unavailable)"));
+}
+
+/// Children lie within their parents, and the steps of a handover add up to no more than it took.
+#[tokio::test(start_paused = true)]
+async fn every_trigger_is_a_root_of_its_own_and_holds_its_children() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, database, pool) = stage(&lab).await;
+    // Schedule: the poll of a lease without a death. It finds nothing new.
+    sleep(Duration::from_secs(301)).await;
+    store.rotate();
+    store.hint();
+    sleep(Duration::from_secs(2)).await;
+    database.accept_only([store.rotate()]);
+    assert!(pool.refused(2, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    sleep(Duration::from_secs(2)).await;
+    lab.supervisor.rotate_now("orders-login").await.expect("it answers");
+    lab.clock.jump(Duration::from_secs(3_600));
+    sleep(Duration::from_secs(16)).await;
+
+    let spans = recorder.spans();
+    let roots: Vec<_> = spans.iter().filter(|span| span.name == "credential.rotation").collect();
+    for trigger in [Trigger::Start, Trigger::Schedule, Trigger::Changed, Trigger::Refused, Trigger::Manual, Trigger::Woke] {
+        let root = roots.iter().find(|root| attribute(root, "trigger").as_deref() == Some(trigger.as_str()));
+        let root = root.expect("each trigger has its rotation");
+        assert_eq!(root.parent_span_id, opentelemetry::trace::SpanId::INVALID);
+        let adopted = matches!(trigger, Trigger::Start | Trigger::Changed | Trigger::Refused);
+        assert_eq!(attribute(root, "outcome").as_deref(), Some(if adopted { "adopted" } else { "unchanged" }), "{trigger}");
+    }
+    let traces: std::collections::HashSet<_> = roots.iter().map(|root| root.span_context.trace_id()).collect();
+    assert_eq!(traces.len(), roots.len(), "each is a trace of its own");
+    for span in &spans {
+        if let Some(parent) = spans.iter().find(|parent| parent.span_context.span_id() == span.parent_span_id) {
+            assert!(parent.start_time <= span.start_time && span.end_time <= parent.end_time, "{} in {}", span.name, parent.name);
+            let children = spans.iter().filter(|child| child.parent_span_id == parent.span_context.span_id());
+            if parent.name == "pool.handover" {
+                assert!(children.map(length).sum::<Duration>() <= length(parent));
+            }
+        }
+    }
+}
+
+fn attribute(span: &SpanData, name: &str) -> Option<String> {
+    span.attributes.iter().find(|one| one.key.as_str() == name).map(|one| one.value.to_string())
+}
+
+fn length(span: &SpanData) -> Duration {
+    span.end_time.duration_since(span.start_time).unwrap_or_default()
+}
