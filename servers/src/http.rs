@@ -1,9 +1,32 @@
 //! As much of HTTP/1.1 as clients of AWS and of Kubernetes speak, and moto.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::ports::HOST;
+
+/// How long it may take to be connected to a server of this machine, and then to be answered.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Headers that are about one connection, not about the message.
 const OF_A_CONNECTION: [&str; 3] = ["connection", "keep-alive", "transfer-encoding"];
+
+/// Asks a server of this machine on a connection of its own, and answers the body of a 200.
+pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // After an answer in HTTP/1.0 the connection ends, and it does not come in pieces.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let response = Response::parse(&bytes)?;
+    if response.status.starts_with("200") {
+        Ok(response.text())
+    } else {
+        Err(io::Error::other(format!("{path} is answered with {}: {}", response.status, response.text().trim())))
+    }
+}
 
 /// A request: its first line, its headers, its body.
 #[derive(Debug)]

@@ -46,7 +46,8 @@ impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
         while !(self.is_ready)(pid, &log) {
             if !guardian.is_running().map_err(guardian_failed())? {
                 let log = log.tail(LINES_TO_SHOW);
-                let taken = log.contains("Address already in use");
+                // Programs in Go say it in small letters.
+                let taken = log.to_ascii_lowercase().contains("address already in use");
                 return Err(if taken { StartError::PortTaken { port: self.port } } else { StartError::Ended { log } });
             }
             if deadline.has_passed() {

@@ -30,7 +30,7 @@
 //! A [`Moto`] answers as AWS does, for clients whose endpoint it is. An [`OpenBao`] is a
 //! server of secrets, which Vault may take the place of. A [`Proxy`] in front of
 //! it counts their requests and lets them fail. A [`TokenReviews`] is what a server of
-//! secrets needs of a Kubernetes cluster.
+//! secrets needs of a Kubernetes cluster. A [`Prometheus`] scrapes a service and fires its alerts.
 //!
 //! # Where the programs come from
 //!
@@ -58,6 +58,7 @@ compile_error!("claviger-servers needs a Unix: it works with signals, users and 
 mod account;
 mod client;
 mod deadline;
+mod debian;
 mod error;
 mod guardian;
 mod http;
@@ -72,6 +73,7 @@ pub mod openbao;
 mod ports;
 pub mod postgres;
 mod programs;
+pub mod prometheus;
 mod proxy;
 mod python;
 mod server;
@@ -91,6 +93,7 @@ pub use moto::Moto;
 pub use openbao::OpenBao;
 pub use postgres::{Log, Postgres};
 pub use programs::{NotInstalled, Programs, find_postgres};
+pub use prometheus::Prometheus;
 pub use proxy::{Fault, Proxy, Request};
 pub use server::Server;
 pub use token_reviews::TokenReviews;

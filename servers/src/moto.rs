@@ -3,14 +3,14 @@
 pub(crate) mod python;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{self, StartError};
 use crate::guardian::{Guardian, Signal};
+use crate::http;
 use crate::launch::{Launch, on_a_free_port, on_its_port};
 use crate::ports::HOST;
 use crate::programs::Programs;
@@ -19,9 +19,6 @@ use crate::text_log::TextLog;
 
 /// How long a server that is to be killed may take until it is gone.
 const AT_ONCE: Duration = Duration::from_secs(2);
-
-/// How long one try to reach a server that says that it is ready may take.
-const ONE_TRY: Duration = Duration::from_secs(5);
 
 /// A running [moto](https://docs.getmoto.org) server: it answers as AWS's services do, over
 /// plain HTTP, and takes every access key and every signature.
@@ -145,15 +142,6 @@ fn launch(guardian: &mut Guardian, python: &Path, port: u16) -> Result<(), Start
     let command: Vec<OsString> = [python.as_os_str()].into_iter().chain(arguments.map(OsStr::new)).map(OsStr::to_owned).collect();
     // The log tells our server from another that has the port, the answer that it is more
     // than a socket.
-    let is_ready = |_, log: &TextLog| log.count("Running on").is_ok_and(|lines| lines > 0) && answers(port).is_ok();
+    let is_ready = |_, log: &TextLog| log.count("Running on").is_ok_and(|lines| lines > 0) && http::get(port, "/moto-api/").is_ok();
     Launch { command: &command, port, is_ready }.run(guardian)
-}
-
-fn answers(port: u16) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ONE_TRY)?;
-    stream.set_read_timeout(Some(ONE_TRY))?;
-    write!(stream, "GET /moto-api/ HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n")?;
-    let mut start = [0; 5];
-    stream.read_exact(&mut start)?;
-    if start == *b"HTTP/" { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }

@@ -13,6 +13,7 @@ use crate::mariadb::installation::{self, Installation};
 use crate::mariadb::plugins;
 use crate::moto::python;
 use crate::openbao::program;
+use crate::prometheus;
 use crate::server::Server;
 use crate::tools;
 
@@ -44,7 +45,8 @@ impl Programs {
     /// - for MariaDB then the folders of daemons, as `/usr/sbin`; its plugins are looked for
     ///   beside it, then in what [`install`](crate::install) has made beside what cargo builds;
     /// - for moto what [`install`](crate::install) has made beside what cargo builds, then
-    ///   each `python3` in the PATH; for OpenBao likewise, then `bao` in the PATH.
+    ///   each `python3` in the PATH; for OpenBao likewise, then `bao` in the PATH;
+    /// - for Prometheus the PATH, then what [`install`](crate::install) has made there.
     pub fn from_environment() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let chosen = |&server: &Server| {
@@ -117,6 +119,10 @@ impl Programs {
             (Server::MariaDb, _) => self.mariadb().ok().map(|installation| installation.folder),
             (Server::PostgreSql, None) => {
                 self.in_path(server).or_else(|| self.by_pg_config(server)).or_else(|| self.newest_packaged(server))
+            }
+            (Server::Prometheus, None) => {
+                let made = || whole(&prometheus::program::in_tools(self.tools.as_deref()?), server);
+                self.in_path(server).or_else(made)
             }
             (server, None) => self.in_path(server),
         };

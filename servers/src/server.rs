@@ -23,11 +23,13 @@ pub enum Server {
     Moto,
     /// OpenBao, or a HashiCorp Vault that the user names.
     OpenBao,
+    /// Prometheus, with its `promtool`.
+    Prometheus,
 }
 
 impl Server {
     /// Every server that this crate knows.
-    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto, Self::OpenBao];
+    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto, Self::OpenBao, Self::Prometheus];
 
     /// The name as its makers write it.
     pub fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Server {
             Self::Pam => "a C compiler for the PAM module",
             Self::Moto => "moto",
             Self::OpenBao => "OpenBao",
+            Self::Prometheus => "Prometheus",
         }
     }
 
@@ -48,6 +51,7 @@ impl Server {
             Self::Pam => "pam",
             Self::Moto => "moto",
             Self::OpenBao => "openbao",
+            Self::Prometheus => "prometheus",
         }
     }
 
@@ -59,6 +63,7 @@ impl Server {
             Self::MariaDb => &["mariadb-server-core", "mariadb-client-core"],
             Self::Pam => &["gcc", "libc6-dev", "libpam0g"],
             Self::Moto | Self::OpenBao => &["python3-venv"],
+            Self::Prometheus => &["prometheus"],
         }
     }
 
@@ -71,6 +76,8 @@ impl Server {
             Self::MariaDb | Self::Moto | Self::OpenBao => {
                 format!("sudo apt-get install -y {} && cargo xtask install {}", self.debian_packages().join(" "), self.tag())
             }
+            // Debian's package would start it; what is needed is taken out without any rights.
+            Self::Prometheus => format!("cargo xtask install {}", self.tag()),
         }
     }
 
@@ -84,6 +91,7 @@ impl Server {
             Self::Pam => "CLAVIGER_CC_BIN",
             Self::Moto => "CLAVIGER_MOTO_PYTHON",
             Self::OpenBao => "CLAVIGER_VAULT_BIN",
+            Self::Prometheus => "CLAVIGER_PROMETHEUS_BIN",
         }
     }
 
@@ -95,7 +103,9 @@ impl Server {
     /// What has to be at a place that the user has chosen.
     pub(crate) fn requirement(self) -> String {
         match self {
-            Self::PostgreSql | Self::Pam => format!("it has to be a folder that holds {}", self.programs().join(" and ")),
+            Self::PostgreSql | Self::Pam | Self::Prometheus => {
+                format!("it has to be a folder that holds {}", self.programs().join(" and "))
+            }
             Self::MariaDb => {
                 format!("it has to be the folder of {SERVER}, with mariadb in the same or in ../bin, and the rest in ../share and ../lib")
             }
@@ -112,6 +122,7 @@ impl Server {
             Self::Pam => &["cc"],
             Self::Moto => &["python3"],
             Self::OpenBao => &program::NAMES,
+            Self::Prometheus => &["prometheus", "promtool"],
         }
     }
 }

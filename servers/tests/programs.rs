@@ -198,3 +198,19 @@ fn a_missing_mariadb_is_an_error_with_the_lines_that_install_it() {
     let error = MariaDb::builder().programs(Programs::nowhere().chosen(Server::MariaDb, "/nonexistent")).start().unwrap_err();
     assert!(error.to_string().contains("CLAVIGER_MARIADB_BIN"), "{error}");
 }
+
+#[test]
+fn prometheus_is_taken_from_the_path_before_the_tools_and_never_without_promtool() {
+    let (_guard, root) = folder();
+    for folder in ["path", "tools/prometheus"] {
+        program(&root.join(folder).join("prometheus"), "");
+        program(&root.join(folder).join("promtool"), "");
+    }
+    let programs = Programs::nowhere().path([root.join("path")]).tools(root.join("tools"));
+    assert_eq!(programs.find(Server::Prometheus), Ok(root.join("path")));
+    fs::remove_file(root.join("path/promtool")).unwrap();
+    assert_eq!(programs.find(Server::Prometheus), Ok(root.join("tools/prometheus")));
+    fs::remove_file(root.join("tools/prometheus/promtool")).unwrap();
+    let error = programs.find(Server::Prometheus).unwrap_err().to_string();
+    assert!(error.contains("cargo xtask install prometheus"), "{error}");
+}

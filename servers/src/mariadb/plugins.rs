@@ -1,15 +1,12 @@
 //! The plugins that Debian packages together with a service: fetched without it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::installation::{PLUGINS, has_plugins};
-use crate::install::{InstallError, debian, run, say};
+use crate::debian::Unpacked;
+use crate::install::{InstallError, debian};
 use crate::programs::Programs;
 use crate::server::Server;
-use crate::tools;
-
-const SCRIPT: &str = include_str!("plugins.sh");
 
 /// The folder's name among the tools.
 const NAME: &str = "mariadb-plugins";
@@ -28,10 +25,15 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     if let Ok(folder) = programs.find(Server::MariaDb) {
         return Ok(folder);
     }
-    let tools = tools::folder().ok_or(InstallError::NoTargetFolder(Server::MariaDb))?;
-    tools::once(&tools, NAME, has_plugins, |folder| {
-        say("MariaDB's plugins are missing; unpacking them from Debian's package mariadb-server, which is not installed")?;
-        run(Server::MariaDb, Command::new("sh").args(["-c", SCRIPT, "claviger-plugins"]).arg(folder).args(PLUGINS))
-    })?;
+    let files = PLUGINS.map(|plugin| format!("usr/lib/mysql/plugin/{plugin}"));
+    let plugins = Unpacked {
+        server: Server::MariaDb,
+        folder: NAME,
+        package: "mariadb-server",
+        companion: "mariadb-server-core",
+        files: &files,
+        what: "MariaDB's plugins are",
+    };
+    plugins.make(has_plugins)?;
     programs.find(Server::MariaDb).map_err(InstallError::StillMissing)
 }

@@ -1,0 +1,32 @@
+//! The programs `prometheus` and `promtool`: getting them without the service that Debian packages them with.
+
+use std::path::{Path, PathBuf};
+
+use crate::debian::Unpacked;
+use crate::install::InstallError;
+use crate::programs::{Programs, is_program};
+use crate::server::Server;
+
+/// The folder's name among the tools.
+const NAME: &str = "prometheus";
+
+/// The folder of the programs in the tools folder, made or not.
+pub(crate) fn in_tools(tools: &Path) -> PathBuf {
+    tools.join(NAME)
+}
+
+/// Puts the programs into the tools folder, and answers the folder that holds them.
+pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
+    let names = Server::Prometheus.programs();
+    let files: Vec<_> = names.iter().map(|name| format!("usr/bin/{name}")).collect();
+    let unpacked = Unpacked {
+        server: Server::Prometheus,
+        folder: NAME,
+        package: "prometheus",
+        companion: "prometheus",
+        files: &files,
+        what: "Prometheus is",
+    };
+    unpacked.make(|folder| names.iter().all(|name| is_program(&folder.join(name))))?;
+    programs.find(Server::Prometheus).map_err(InstallError::StillMissing)
+}

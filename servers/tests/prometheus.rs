@@ -1,0 +1,110 @@
+//! needs: prometheus
+//!
+//! A Prometheus that scrapes at once, fires what its rules say, and leaves nothing behind.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+#[path = "support/processes.rs"]
+mod processes;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use claviger_servers::{Programs, Prometheus, Server, StartError};
+use processes::{children_of, is_gone, kill, parent_and_state};
+
+const RULES: &str = "
+groups:
+  - name: test
+    rules:
+      - alert: Oversized
+        expr: stones > 40
+";
+
+/// A service whose one metric is a number that the test sets.
+fn service(stones: &Arc<AtomicUsize>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let stones = Arc::clone(stones);
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let mut client = client;
+            // What is asked for is known.
+            let _ = client.read(&mut [0; 4096]);
+            let body = format!("# TYPE stones gauge\nstones {}\n", stones.load(Ordering::Relaxed));
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
+            let _ = write!(client, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    address
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let holds = (0..500).any(|_| {
+        holds() || {
+            thread::sleep(Duration::from_millis(20));
+            false
+        }
+    });
+    assert!(holds, "{what}");
+}
+
+#[test]
+fn it_scrapes_its_targets_and_fires_what_its_rules_say() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let rules = folder.path().join("rules.yml");
+    fs::write(&rules, RULES).unwrap();
+    let stones = Arc::new(AtomicUsize::new(7));
+    let target = service(&stones);
+    let prometheus = Prometheus::start(&[&target], Some(&rules)).unwrap();
+    until("it scrapes", || prometheus.query("stones{job=\"service\"} + 0").unwrap().contains(r#""7"]"#));
+    assert!(!prometheus.alerts().unwrap().contains("Oversized"));
+
+    stones.store(41, Ordering::Relaxed);
+    until("it fires", || prometheus.alerts().unwrap().contains(r#""state":"firing""#));
+    assert!(prometheus.alerts().unwrap().contains("Oversized"));
+    assert!(prometheus.query("stones{").unwrap_err().to_string().contains("parse error"));
+}
+
+#[test]
+fn rules_that_it_cannot_read_are_an_error_with_its_log() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let rules = folder.path().join("rules.yml");
+    fs::write(&rules, RULES.replace("stones > 40", "stones >")).unwrap();
+    let error = Prometheus::start(&[], Some(&rules)).unwrap_err();
+    assert!(matches!(error, StartError::Ended { .. }), "{error:?}");
+    assert!(error.to_string().contains("rules.yml"), "{error}");
+}
+
+#[test]
+fn nothing_is_left_of_it() {
+    type Reach = fn(&Prometheus);
+    let states: [(&str, Reach); 2] = [("running", |_| {}), ("crashed", |prometheus| kill(prometheus.pid().unwrap()))];
+    for (name, reach) in states {
+        let prometheus = Prometheus::start(&[], None).unwrap();
+        let server = prometheus.pid().unwrap();
+        let (guardian, _) = parent_and_state(server).unwrap();
+        assert!(children_of(guardian).contains(&server));
+        reach(&prometheus);
+        drop(prometheus);
+        assert!(is_gone(server) && is_gone(guardian), "{name}");
+    }
+}
+
+#[test]
+fn promtool_lies_beside_it() {
+    let promtool = Server::Prometheus.find().unwrap().join("promtool");
+    assert!(Command::new(promtool).arg("--version").output().unwrap().status.success());
+}
+
+#[test]
+fn a_missing_one_is_an_error_that_says_what_to_do() {
+    let error = Prometheus::start_from(&Programs::nowhere(), &[], None).unwrap_err();
+    assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
+    assert!(error.to_string().contains("cargo xtask install prometheus"), "{error:?}");
+}
