@@ -167,12 +167,12 @@ impl SecretsManager {
     }
 
     /// The secret's description; `None` when it may not be asked for, which is tried again each hour.
-    async fn describe(&self, now: Instant) -> Result<Option<Description>, ProviderError> {
+    async fn describe(&self, now: Instant, briefly: bool) -> Result<Option<Description>, ProviderError> {
         let denied = *lock(&self.denied);
         if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
             return Ok(None);
         }
-        let description = self.store.describe().await?;
+        let description = self.store.describe(briefly).await?;
         *lock(&self.denied) = description.is_none().then_some(now);
         if description.is_none() && denied.is_none() {
             tracing::info!(secret = %self.store.secret(), "secretsmanager:DescribeSecret is not granted; the secret is looked at by the supervisor's poll");
@@ -273,7 +273,7 @@ impl Provider for SecretsManager {
         let held = request.held.as_ref().filter(|held| !request.is_refused(held.revision()));
         let mut described = None;
         if let Some(held) = held {
-            described = self.describe(request.started.mono()).await?;
+            described = self.describe(request.started.mono(), false).await?;
             let current =
                 described.as_ref().filter(|description| !description.deleted).and_then(|description| description.current.as_ref());
             if current.is_some_and(|current| self.keeps(&request, held.revision(), current)) {
@@ -284,7 +284,7 @@ impl Provider for SecretsManager {
         let (login, revision) = self.choose(&request, held).await?;
         if described.is_none() && request.trigger != Trigger::Refused {
             // There is a lease: what cannot be known now is known at the next look.
-            described = self.describe(request.started.mono()).await.unwrap_or_default();
+            described = self.describe(request.started.mono(), true).await.unwrap_or_default();
         }
         Ok(timed(self.lease(login, revision), described, &request))
     }

@@ -191,6 +191,18 @@ async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look(
 }
 
 #[tokio::test]
+async fn a_description_that_does_not_come_holds_no_start_up() {
+    let proxy = proxy();
+    // With the time-outs that a service has which sets none.
+    let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
+    proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
+    proxy.fault_on("DescribeSecret", Fault::Stall);
+    provider.fetch(FetchRequest::first()).await.expect("a lease");
+    // It was not even waited for the end of an attempt, after which the SDK makes another.
+    assert_eq!((proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue")), (1, 1));
+}
+
+#[tokio::test]
 async fn a_refusal_is_answered_without_a_description() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");

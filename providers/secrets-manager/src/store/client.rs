@@ -6,6 +6,7 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Builder, Region};
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
+use aws_types::service_config::ServiceConfigKey;
 use claviger::ProviderError;
 
 use crate::secret_id::misconfigured;
@@ -22,8 +23,10 @@ pub(super) fn make(aws: &SdkConfig, region: &str) -> Result<Client, ProviderErro
             "has no credentials provider; load it with aws_config::load_defaults, which finds profiles, SSO, web identity and IMDS";
         return Err(misconfigured("aws", problem));
     }
-    if aws.endpoint_url().is_some_and(|url| !is_http(url)) {
-        return Err(misconfigured("endpoint_url", "of the AWS configuration is no URL; give one such as https://vpce-….amazonaws.com"));
+    if endpoint(aws).is_some_and(|url| !is_http(&url)) {
+        let problem =
+            "of the AWS configuration (or AWS_ENDPOINT_URL_SECRETS_MANAGER) is no URL; give one such as https://vpce-….amazonaws.com";
+        return Err(misconfigured("endpoint_url", problem));
     }
     let timeouts = match aws.timeout_config() {
         Some(own) => own.to_builder().take_unset_from(default_timeouts()).build(),
@@ -34,6 +37,17 @@ pub(super) fn make(aws: &SdkConfig, region: &str) -> Result<Client, ProviderErro
         .behavior_version(aws.behavior_version().unwrap_or_else(BehaviorVersion::latest))
         .timeout_config(timeouts);
     Ok(Client::from_conf(config.build()))
+}
+
+/// Where the client will ask, if it is told: chosen as the SDK does when it makes a client of this configuration.
+fn endpoint(aws: &SdkConfig) -> Option<String> {
+    let general = || aws.endpoint_url().map(str::to_owned);
+    if aws.get_origin("endpoint_url").is_client_config() {
+        return general();
+    }
+    let key = ServiceConfigKey::builder().service_id("Secrets Manager").env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok();
+    let own = key.zip(aws.service_config()).and_then(|(key, own)| own.load_config(key));
+    own.or_else(general)
 }
 
 fn default_timeouts() -> aws_smithy_types::timeout::TimeoutConfigBuilder {
@@ -52,6 +66,7 @@ mod tests {
     use super::*;
     use aws_credential_types::Credentials;
     use aws_credential_types::provider::SharedCredentialsProvider;
+    use aws_types::service_config::LoadServiceConfig;
     use claviger::ProviderErrorKind;
 
     fn config() -> aws_types::sdk_config::Builder {
@@ -71,6 +86,30 @@ mod tests {
             let error = make(&aws, "eu-west-1").map(drop).unwrap_err();
             assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
             assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+
+    /// What an environment or a profile says of this service alone.
+    #[derive(Debug)]
+    struct OfTheService(&'static str);
+
+    impl LoadServiceConfig for OfTheService {
+        fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+            ((key.service_id(), key.env()) == ("Secrets Manager", "AWS_ENDPOINT_URL")).then(|| self.0.to_owned())
+        }
+    }
+
+    #[test]
+    fn an_endpoint_for_this_service_alone_goes_first_and_has_to_be_one_too() {
+        let with = |own| config().endpoint_url("https://general.example").service_config(OfTheService(own)).build();
+        assert_eq!(endpoint(&with("https://own.example")).unwrap(), "https://own.example");
+        assert!(make(&with("https://own.example"), "eu-west-1").is_ok());
+        for own in ["", "localhost:4566"] {
+            let error = make(&with(own), "eu-west-1").map(drop).unwrap_err();
+            assert!(
+                error.kind() == ProviderErrorKind::Misconfigured && error.to_string().contains("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+                "{error}"
+            );
         }
     }
 

@@ -4,9 +4,10 @@ mod client;
 mod failure;
 
 use std::future::Future;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use claviger::{ProviderError, Revision};
 use tracing::instrument::WithSubscriber;
@@ -15,6 +16,9 @@ use tracing::subscriber::NoSubscriber;
 use crate::ladder::Stage;
 use crate::secret_id::SecretId;
 use failure::Asked;
+
+/// How long a description may take that is not needed yet: a service's start does not wait for it.
+const BRIEFLY: Duration = Duration::from_secs(2);
 
 /// One secret in Secrets Manager.
 pub(crate) struct Store {
@@ -78,9 +82,13 @@ impl Store {
         Ok(Version { revision, content })
     }
 
-    /// What may be known without the value; `None` when that is not granted.
-    pub(crate) async fn describe(&self) -> Result<Option<Description>, ProviderError> {
-        let request = self.client.describe_secret().secret_id(self.secret.as_str());
+    /// What may be known without the value; `None` when that is not granted. `briefly` waits 2 s at most, for what can be known later.
+    pub(crate) async fn describe(&self, briefly: bool) -> Result<Option<Description>, ProviderError> {
+        let mut request = self.client.describe_secret().secret_id(self.secret.as_str()).customize();
+        if briefly {
+            let time = TimeoutConfig::builder().operation_timeout(BRIEFLY).build();
+            request = request.config_override(aws_sdk_secretsmanager::Config::builder().timeout_config(time));
+        }
         let answer = match quiet(request.send()).await {
             Ok(answer) => answer,
             Err(error) if failure::is_not_granted(&error) => return Ok(None),
