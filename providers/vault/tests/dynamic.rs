@@ -19,16 +19,16 @@ async fn log_in(scene: &Scene<Postgres>) -> VaultSession {
     VaultSession::new(scene.admin.vault.address(), Auth::app_role(role_id, SecretId::given(secret_id))).expect("the settings are right")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn users_come_and_go_under_load_and_none_is_left() {
-    let scene = Scene::<Postgres>::new(10, 30, Revocation::Terminating).await;
+/// Users who live ten seconds and thirty at most, through so many rotations under load.
+async fn come_and_go(revocation: Revocation, wanted: u64) {
+    let scene = Scene::<Postgres>::new(10, 30, revocation).await;
     let session = log_in(&scene).await;
     let db = scene.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
 
     // Through the end of a lease by its maximum once, then by hand.
     let mut served = next_generation(&db, db.generation()).await;
-    let (mut most, wanted) = (0, rotations(20));
+    let mut most = 0;
     for _ in 1..wanted {
         scene.supervisor.rotate_now("login").await.expect("there is a new user");
         served = next_generation(&db, served).await;
@@ -40,6 +40,16 @@ async fn users_come_and_go_under_load_and_none_is_left() {
     assert!(served > wanted, "{served} generations");
     assert!(most <= 3, "{most} leases at once");
     scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_come_and_go_under_load_and_none_is_left() {
+    come_and_go(Revocation::Terminating, rotations(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_whose_sessions_nobody_ends_come_and_go_and_none_is_left() {
+    come_and_go(Revocation::Default, rotations(20) / 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
