@@ -45,9 +45,9 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     #[cfg(feature = "vault")]
     fn made_users(&self) -> Result<usize, Problem>;
 
-    /// What a plain pool does when it opens a connection.
+    /// A pool of short-lived sessions that nobody supervises: it has this login for ever.
     #[cfg(feature = "rds-iam")]
-    fn log_in(&self, login: &Login) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    fn plain_pool(&self, login: &Login) -> Handle<Self::Pool>;
     /// How the server found the tokens of a role.
     #[cfg(feature = "rds-iam")]
     fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem>;

@@ -7,7 +7,8 @@ use lexopt::ValueExt;
 pub(crate) const USAGE: &str = "\
 usage: demo [--seconds N] [--database NAME] [--with ISSUER] [--window SECONDS]
 
-  --seconds N       how long the service runs, 5 to 86400 (default 30)
+  --seconds N       how long the service runs, 5 to 86400 (default 30);
+                    with rds-iam at least 8, for a token is to die meanwhile
   --database NAME   postgresql (default) or mariadb
   --with ISSUER     who issues the credentials:
                       file             a file that is rewritten (default)
@@ -48,6 +49,22 @@ pub(crate) enum Issuer {
     Vault,
 }
 
+impl Issuer {
+    /// How many seconds its scene takes at least.
+    const fn shortest(self) -> u64 {
+        match self {
+            Self::File => SHORTEST,
+            // A token's life of six, and a while in which the plain pool fails.
+            #[cfg(feature = "rds-iam")]
+            Self::RdsIam => 8,
+            #[cfg(feature = "secrets-manager")]
+            Self::SecretsManager => SHORTEST,
+            #[cfg(feature = "vault")]
+            Self::Vault => SHORTEST,
+        }
+    }
+}
+
 impl Options {
     /// Nothing when help was asked for.
     pub(crate) fn from_arguments() -> Result<Option<Self>, lexopt::Error> {
@@ -65,8 +82,9 @@ impl Options {
                 argument => return Err(argument.unexpected()),
             }
         }
-        if !(SHORTEST..=LONGEST).contains(&seconds) {
-            return Err(format!("--seconds {seconds}: give between {SHORTEST} and {LONGEST}").into());
+        let shortest = issuer.shortest();
+        if !(shortest..=LONGEST).contains(&seconds) {
+            return Err(format!("--seconds {seconds}: give between {shortest} and {LONGEST}").into());
         }
         if !(0.1..=60.0).contains(&window) {
             return Err(format!("--window {window}: give between 0.1 and 60").into());

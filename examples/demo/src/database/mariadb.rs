@@ -4,8 +4,6 @@
 use claviger::Login;
 use claviger::{Handle, MySqlPools};
 use claviger_servers::MariaDb;
-#[cfg(feature = "rds-iam")]
-use sqlx::Connection;
 use sqlx::MySqlPool;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 
@@ -89,9 +87,9 @@ impl Database for MariaDb {
     }
 
     #[cfg(feature = "rds-iam")]
-    async fn log_in(&self, login: &Login) -> Result<(), sqlx::Error> {
+    fn plain_pool(&self, login: &Login) -> Handle<MySqlPool> {
         let options = connect_options(self).username(login.user()).password(login.expose_password()).enable_cleartext_plugin(true);
-        sqlx::MySqlConnection::connect_with(&options).await?.close().await
+        Handle::fixed(short_lived(MySqlPoolOptions::new().max_connections(1)).connect_lazy_with(options))
     }
 
     #[cfg(feature = "rds-iam")]

@@ -4,8 +4,6 @@
 use claviger::Login;
 use claviger::{Handle, PgPools};
 use claviger_servers::Postgres;
-#[cfg(feature = "rds-iam")]
-use sqlx::Connection;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -82,9 +80,9 @@ impl Database for Postgres {
     }
 
     #[cfg(feature = "rds-iam")]
-    async fn log_in(&self, login: &Login) -> Result<(), sqlx::Error> {
+    fn plain_pool(&self, login: &Login) -> Handle<PgPool> {
         let options = connect_options(self).username(login.user()).password(login.expose_password());
-        sqlx::PgConnection::connect_with(&options).await?.close().await
+        Handle::fixed(short_lived(PgPoolOptions::new().max_connections(1)).connect_lazy_with(options))
     }
 
     #[cfg(feature = "rds-iam")]

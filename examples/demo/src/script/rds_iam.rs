@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{FetchRequest, Handle, Login, Provider, Supervisor};
+use claviger::{FetchRequest, Handle, Provider, Supervisor};
 use claviger_rds_iam::RdsIam;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Cue, Script, Tally, blocking};
-use crate::database::{Access, Database};
+use crate::database::{Access, Database, Orders};
 use crate::options::Options;
 use crate::screen::Screen;
 use crate::{Problem, show};
 
 /// In place of RDS's fifteen minutes.
 const LIFETIME: Duration = Duration::from_secs(6);
-/// From one log-in of the plain pool to the next.
+/// From one query on the plain pool to the next.
 const NOW_AND_THEN: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
@@ -33,29 +33,29 @@ pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) ->
     // Its first token is its last one.
     let first = token_for("plain")?.fetch(FetchRequest::first()).await?;
     let script = Script::start(screen, options.duration, |cue| {
-        let plain = tokio::spawn(keep_for_ever(Arc::clone(&server), first.secret().clone(), cue.clone()));
+        let plain = tokio::spawn(keep_for_ever(server.plain_pool(first.secret()), cue.clone()));
         watch(Arc::clone(&server), db.clone(), plain, cue)
     });
     show::show(screen, &supervisor, events, &[db], script).await
 }
 
-/// What became of the plain pool's log-ins.
+/// What became of the plain pool's queries.
 #[derive(Default)]
 struct Plain {
-    taken: u32,
-    refused: u32,
+    answered: u32,
+    failed: u32,
     words: Option<String>,
 }
 
-/// The fault: a token is kept for ever, and a connection is opened late.
-async fn keep_for_ever<D: Database>(server: Arc<D>, login: Login, mut cue: Cue) -> Plain {
+/// The fault: a pool keeps its token for ever, and opens a connection late.
+async fn keep_for_ever<P: Orders>(pool: Handle<P>, mut cue: Cue) -> Plain {
     let mut plain = Plain::default();
     let began = Instant::now();
     while Instant::now() < cue.end && cue.pause(NOW_AND_THEN).await {
-        match server.log_in(&login).await {
-            Ok(()) => plain.taken += 1,
+        match P::count(&pool).await {
+            Ok(_) => plain.answered += 1,
             Err(problem) => {
-                plain.refused += 1;
+                plain.failed += 1;
                 if plain.words.is_none() {
                     let words = problem.as_database_error().map_or_else(|| problem.to_string(), |answer| answer.message().to_owned());
                     cue.screen.change(&format!("after {:.1} s the plain pool beside it fails: {words}", began.elapsed().as_secs_f64()));
@@ -85,7 +85,7 @@ async fn watch<D: Database>(server: Arc<D>, db: Handle<D::Pool>, plain: JoinHand
         tally.problem("stopped before the plain pool's token had died");
         return tally;
     };
-    tally.summary.push(format!("the plain pool beside it: {} log-ins taken, then {} failed: {words}", plain.taken, plain.refused));
+    tally.summary.push(format!("the plain pool beside it: {} queries answered, then {} failed: {words}", plain.answered, plain.failed));
     match blocking(move || D::token_checks(&server, "app")).await {
         Ok(checks) => {
             tally.summary.push(format!(
