@@ -20,6 +20,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(30);
 const PROBE_SUSPECT: Duration = Duration::from_secs(10);
 /// What is served is proved again after callers gave up waiting for a session, at most this often: their log-ins may be refused later than they wait.
 const UNHEARD_EVERY: Duration = Duration::from_secs(10);
+/// After so many refused proofs of a candidate, three seconds after the first, the provider is told even though another lease serves, where that one ends its
+/// sessions. Less may be a replica that has not heard of the user yet.
+const HOPELESS: usize = 3;
 /// A clock jump of more than this makes every proof count as unlooked-at.
 const JUMP: Duration = Duration::from_secs(60);
 
@@ -280,6 +283,15 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
         self.logins.proof_refused(&attempt.revision, mono);
         match &self.serving {
+            // It serves, and dies: a candidate that the database goes on refusing would be renewed in its place for ever.
+            Some(serving)
+                if !serving.refused
+                    && *serving.revision() != attempt.revision
+                    && serving.ends_its_sessions()
+                    && self.logins.refused_in_a_row(&attempt.revision) >= HOPELESS =>
+            {
+                vec![attempt.revision.clone()]
+            }
             // It serves: the candidate is proved again later, without a fetch.
             Some(serving) if !serving.refused && *serving.revision() != attempt.revision => Vec::new(),
             Some(serving) if *serving.revision() != attempt.revision => vec![serving.revision().clone(), attempt.revision.clone()],

@@ -88,6 +88,11 @@ impl Logins {
         }));
     }
 
+    /// How many proofs of this revision were refused since it last worked.
+    pub(crate) fn refused_in_a_row(&self, revision: &Revision) -> usize {
+        self.accounts.get(revision).filter(|account| account.next_proof.is_some()).map_or(0, |account| account.turn + 1)
+    }
+
     /// Something new is known, so that a refused candidate is worth a proof at once.
     pub(crate) fn news(&mut self, revision: &Revision, now: Instant) {
         if let Some(account) = self.accounts.get_mut(revision)

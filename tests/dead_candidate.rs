@@ -1,0 +1,49 @@
+//! A candidate that cannot be proved, while what serves has an end.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use claviger::{Expiry, FetchRequest, Lease, Login, ProviderError, Revision, Sessions, Trigger, provider_fn};
+use claviger_testkit::{Lab, ScriptedPools};
+use tokio::time::{Instant, sleep};
+
+/// As an issuer of users does: it renews what is held, and makes another user by hand or where that one is refused.
+#[tokio::test(start_paused = true)]
+async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_who_serves_dies() {
+    let (lab, database) = (Lab::new(), ScriptedPools::new(4));
+    let made = Arc::new(AtomicU32::new(0));
+    let life = Duration::from_secs(60);
+    let issuer = provider_fn({
+        let made = Arc::clone(&made);
+        move |request: FetchRequest<Login>| {
+            let expiry = Expiry::after(request.started, life);
+            let renewed = request.held.as_ref().filter(|held| request.trigger != Trigger::Manual && !request.is_refused(held.revision()));
+            let lease = renewed.map(|held| held.clone().extended(expiry)).unwrap_or_else(|| {
+                let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
+                let login = Login::new(user.clone(), format!("password-of-{user}"));
+                Lease::new(login, Revision::new(user)).expires(expiry).sessions(Sessions::EndWithLease)
+            });
+            async move { Ok::<_, ProviderError>(lease) }
+        }
+    });
+    let login = lab.supervisor.provide("login", issuer).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    // The second user is dropped before its first log-in.
+    database.accept_only(["password-of-user-1", "password-of-user-3"]);
+    let began = Instant::now();
+    let rotation = tokio::spawn({
+        let supervisor = lab.supervisor.clone();
+        async move { supervisor.rotate_now("login").await }
+    });
+    while pool.generation() == 1 {
+        sleep(Duration::from_millis(100)).await;
+        assert!(began.elapsed() < life, "the first user is dead, and the second one renewed");
+    }
+    assert_eq!(made.load(Ordering::Acquire), 3, "the hazard: the second one was made");
+    // Not at the first refusal: a replica may not have heard of the user yet.
+    assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
+    rotation.await.expect("no panic").expect("another user serves");
+}
