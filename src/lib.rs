@@ -48,6 +48,7 @@ mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trigger;
+mod trouble;
 #[cfg(feature = "serde")]
 mod wire;
 

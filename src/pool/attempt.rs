@@ -54,6 +54,9 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
     let proved = prove(&slot, &loan.lease, &span).await;
     let prove = slot.clock().mono().saturating_duration_since(began);
     slot.context().traps.spring(slot.name(), "pool.proved");
+    if proved.is_ok() {
+        slot.recovered();
+    }
     let outcome = match proved {
         Ok(()) if attempt.check_only => {
             let now = slot.clock().now();

@@ -18,6 +18,7 @@ use crate::outlook::Outlook;
 use crate::provider::{ProviderSlot, Subscriber};
 use crate::supervisor::{Context, DrainStatus, Event, EventHub, PoolStatus};
 use crate::telemetry::{self, Origin};
+use crate::trouble::Trouble;
 
 /// A pool's slot: its state, its factory, where its leases come from and what its handles share.
 pub(crate) struct PoolSlot<F: PoolFactory> {
@@ -31,6 +32,8 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     mailbox: Mailbox,
     /// Fires whenever something settled: for whoever waits in a task of their own.
     settled: Notify,
+    /// That proofs fail.
+    trouble: Trouble,
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
@@ -59,6 +62,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 shared,
                 mailbox: Mailbox::default(),
                 settled: Notify::new(),
+                trouble: Trouble::default(),
             }
         })
     }
@@ -146,7 +150,9 @@ impl<F: PoolFactory> PoolSlot<F> {
             let mut state = self.lock();
             state.failed(attempt, &fault, now)
         };
-        tracing::warn!(pool = %self.name, revision = %attempt.revision, error = %fault, "a lease could not be proved");
+        if let Some(times) = self.trouble.met(now.mono()) {
+            tracing::warn!(pool = %self.name, revision = %attempt.revision, times, error = %fault, "a lease could not be proved");
+        }
         self.events().send(Event::ProofFailed { pool: Arc::clone(&self.name), fault: fault.clone() });
         if attempt.check_only && fault.kind() == FaultKind::Refused {
             self.end_refused(self.shared.current().number, fault);
@@ -156,6 +162,13 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
         self.settled();
         self.shared.attempt_ended();
+    }
+
+    /// A log-in worked.
+    pub(super) fn recovered(&self) {
+        if let Some(times) = self.trouble.over() {
+            tracing::info!(pool = %self.name, times, "the database lets us in again");
+        }
     }
 
     /// Callers are told of a later death under the same number.

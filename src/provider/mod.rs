@@ -9,6 +9,7 @@ mod release;
 pub(crate) mod schedule;
 mod simple;
 mod slot;
+mod telling;
 mod watch;
 
 use std::fmt::Debug;

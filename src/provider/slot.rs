@@ -13,8 +13,9 @@ use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::outlook::Outlook;
 use crate::rotation::{Outcome, Rotation};
-use crate::supervisor::{Context, Event};
+use crate::supervisor::Context;
 use crate::telemetry::Origin;
+use crate::trouble::Trouble;
 
 /// Whoever wants to know that another lease is held: pools.
 pub(crate) trait Subscriber: Send + Sync {
@@ -34,6 +35,8 @@ pub(crate) struct ProviderSlot<S> {
     mailbox: Mailbox,
     /// Fires whenever something settled: for whoever waits in a task of their own.
     settled: Notify,
+    /// That fetches fail.
+    trouble: Trouble,
 }
 
 /// A lease in use: it is not released until given back.
@@ -57,7 +60,16 @@ impl<S: Send + Sync + 'static> Drop for Loan<S> {
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn new(name: Arc<str>, issuer: Arc<dyn Issuer<S>>, context: Context) -> Self {
         let state = Mutex::new(State::new(context.clock.now()));
-        Self { name, issuer, context, state, subscribers: Mutex::default(), mailbox: Mailbox::default(), settled: Notify::new() }
+        Self {
+            name,
+            issuer,
+            context,
+            state,
+            subscribers: Mutex::default(),
+            mailbox: Mailbox::default(),
+            settled: Notify::new(),
+            trouble: Trouble::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -74,6 +86,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.context.clock
+    }
+
+    pub(super) fn trouble(&self) -> &Trouble {
+        &self.trouble
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<S>> {
@@ -218,43 +234,6 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             subscriber.poke();
         }
         self.settled();
-    }
-
-    fn report(&self, settled: &Settled, rotation: Option<&Arc<Rotation>>) {
-        let trigger = rotation.map(|rotation| rotation.trigger().as_str()).unwrap_or_default();
-        match settled {
-            Settled::Failed(error) => {
-                tracing::warn!(provider = %self.name, trigger, error = %error, "fetch failed; what is held goes on serving");
-                self.context.events.send(Event::FetchFailed { provider: Arc::clone(&self.name), error: error.clone() });
-            }
-            Settled::Stale => {
-                tracing::info!(provider = %self.name, trigger, "the issuer answered a revision retired a while ago; it is not taken back");
-            }
-            Settled::Unchanged => tracing::debug!(provider = %self.name, trigger, "unchanged"),
-            Settled::Adopted => tracing::debug!(provider = %self.name, trigger, "a new lease is held"),
-        }
-    }
-
-    fn close_rotation(&self, rotation: &Arc<Rotation>, outcome: Outcome) {
-        if let Some(report) = rotation.close(outcome, self.clock().now()) {
-            self.context.meters.refreshed(&self.name, report.trigger, outcome.as_str(), report.took);
-            // Looking and finding nothing new is no event, however often it happens.
-            if outcome == Outcome::Unchanged && report.handovers.is_empty() {
-                return;
-            }
-            self.lock().last_rotation = Some(report.clone());
-            if outcome == Outcome::Adopted {
-                tracing::info!(
-                    provider = %self.name,
-                    trigger = %report.trigger,
-                    revision = report.revision.as_deref().unwrap_or_default(),
-                    took_ms = report.took.as_secs_f64() * 1_000.0,
-                    pools = report.handovers.len(),
-                    "rotated"
-                );
-            }
-            self.context.events.send(Event::Rotated(report));
-        }
     }
 
     /// Nothing is awaited of it any more: what is still open of rotations ends as it is.

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::schedule;
 use super::slot::ProviderSlot;
+use crate::trouble::Trouble;
 
 /// The longest pause before a watch that keeps ending is started again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -49,6 +50,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
     });
     tokio::spawn(async move {
         let mut failures = 0;
+        let trouble = Trouble::default();
         loop {
             let Some(slot) = weak.upgrade() else { return };
             let (issuer, hints) = (Arc::clone(slot.issuer()), hints.clone());
@@ -61,7 +63,13 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
             failures = if ran >= LONGEST_PAUSE { 1 } else { failures + 1 };
             let pause = schedule::back_off(schedule::FLOOR, LONGEST_PAUSE, failures);
             let how = if ended.is_err() { "panicked" } else { "ended" };
-            tracing::warn!(provider = %name, how, pause = ?pause, "the provider's watch stopped; starting it again after a pause");
+            if ran >= LONGEST_PAUSE {
+                // It had run well: this is another trouble.
+                trouble.over();
+            }
+            if let Some(times) = trouble.met(clock.mono()) {
+                tracing::warn!(provider = %name, how, pause = ?pause, times, "the provider's watch stopped; starting it again after a pause");
+            }
             tokio::time::sleep(pause).await;
         }
     })

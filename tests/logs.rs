@@ -1,0 +1,91 @@
+//! What an operator reads: one line per rotation, and of what lasts three lines, then one an hour, and one when it is over.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use claviger::{Fault, FaultKind, ProviderError, ProviderErrorKind};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use tokio::time::sleep;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// The lines from INFO on, without their time.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<String>>);
+
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            // What something took differs from run to run.
+            "took_ms" => self.fields.push_str(" took_ms=…"),
+            name => write!(self.fields, " {name}={}", text.trim_matches('"')).expect("a string takes all"),
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let level = *event.metadata().level();
+        if level <= tracing::Level::INFO && event.metadata().target().starts_with("claviger") {
+            let mut line = Line::default();
+            event.record(&mut line);
+            writeln!(self.0.lock().expect("no panic"), "{level} {}{}", line.message, line.fields).expect("a string takes all");
+        }
+    }
+}
+
+impl Lines {
+    /// Since the last call.
+    fn take(&self) -> String {
+        std::mem::take(&mut self.0.lock().expect("no panic"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_line_a_rotation_and_few_for_what_lasts() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+    sleep(Duration::from_millis(100)).await;
+    lines.take();
+
+    store.rotate();
+    store.hint();
+    sleep(Duration::from_secs(2)).await;
+    insta::assert_snapshot!("one_rotation", lines.take());
+
+    // Three hours without a store: polled every five minutes at most.
+    store.fail_next(10_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    sleep(Duration::from_secs(3 * 3_600)).await;
+    assert!(store.calls().len() > 30, "the hazard: {} calls", store.calls().len());
+    insta::assert_snapshot!("three_hours_without_a_store", lines.take());
+    store.recover();
+    sleep(Duration::from_secs(600)).await;
+    insta::assert_snapshot!("the_store_is_back", lines.take());
+
+    // The database refuses for two hours, and the store has nothing else.
+    database.accept_only(["nothing"]);
+    pool.refused(pool.generation(), &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01"));
+    sleep(Duration::from_secs(2 * 3_600)).await;
+    assert!(database.refused() > 60, "the hazard: {} refusals", database.refused());
+    insta::assert_snapshot!("two_hours_refused", lines.take());
+    database.accept_only(["password-2"]);
+    sleep(Duration::from_secs(120)).await;
+    insta::assert_snapshot!("it_lets_us_in_again", lines.take());
+}
