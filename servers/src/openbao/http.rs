@@ -1,15 +1,8 @@
-//! Requests to the server, in HTTP by hand: one connection each.
+//! Requests to the server, and what it answers.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::io;
 
-use crate::ports::HOST;
-
-/// How long it may take to be connected, and then to be answered: revocations wait for a
-/// database.
-const ONE_TRY: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::http_client;
 
 /// What a server answered.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,22 +36,9 @@ impl Answer {
 
 /// `headers` are further ones, each with its line's end.
 pub(super) fn request(port: u16, token: &str, headers: &str, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ONE_TRY)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let body = body.unwrap_or_default();
-    // After an answer in HTTP/1.0 the connection ends, so that its length need not be read.
-    write!(
-        stream,
-        "{method} /v1/{path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nX-Vault-Request: true\r\nX-Vault-Token: {token}\r\n{headers}\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "what came is no answer in HTTP");
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(malformed)?;
-    Ok(Answer { status, body: body.to_owned() })
+    let headers = format!("X-Vault-Request: true\r\nX-Vault-Token: {token}\r\n{headers}");
+    let (status, body) = http_client::exchange(port, method, &format!("/v1/{path}"), &headers, body.unwrap_or_default())?;
+    Ok(Answer { status, body })
 }
 
 #[cfg(test)]

@@ -16,16 +16,6 @@ const VERSION: &str = "2.7.2";
 /// The names that the program may have, in the order in which they are looked for.
 pub(crate) const NAMES: [&str; 2] = ["bao", "vault"];
 
-/// The program at a place that the user has chosen: the program itself, or its folder.
-pub(crate) fn chosen(place: &Path) -> Option<PathBuf> {
-    let found = if is_program(place) {
-        Some(place.to_owned())
-    } else {
-        NAMES.iter().map(|name| place.join(name)).find(|program| is_program(program))
-    };
-    found.and_then(|program| fs::canonicalize(program).ok())
-}
-
 /// The program in the tools folder, if it has been fetched.
 pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
     in_environment(&tools.join(folder_name())).filter(|program| is_program(program))

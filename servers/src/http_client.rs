@@ -1,0 +1,29 @@
+//! Requests to a server, in HTTP by hand: one connection each.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::ports::HOST;
+
+/// How long it may take to be connected, and then to be answered.
+const ONE_TRY: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks, and answers the status and the body. `headers` are further ones, each with its line's end.
+pub(crate) fn exchange(port: u16, method: &str, path: &str, headers: &str, body: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ONE_TRY)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // After an answer in HTTP/1.0 the connection ends, so that its length need not be read.
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "what came is no answer in HTTP");
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(malformed)?;
+    Ok((status, body.to_owned()))
+}

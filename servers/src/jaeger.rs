@@ -1,0 +1,154 @@
+//! A Jaeger of one's own.
+
+pub(crate) mod program;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{self, StartError};
+use crate::guardian::{Guardian, Signal};
+use crate::http_client;
+use crate::launch::{Launch, on_a_free_port};
+use crate::ports::{HOST, free_port};
+use crate::programs::Programs;
+use crate::server::Server;
+use crate::text_log::TextLog;
+
+/// How long a server that is to be killed may take until it is gone.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// What else it listens on, and nobody needs: ports that the operating system chooses.
+const OTHER_PORTS: [&str; 9] = [
+    "query.grpc-server",
+    "admin.http",
+    "collector.grpc-server",
+    "collector.http-server",
+    "collector.otlp.grpc",
+    "http-server",
+    "processor.jaeger-binary.server",
+    "processor.jaeger-compact.server",
+    "processor.zipkin-compact.server",
+];
+
+/// A running [Jaeger](https://www.jaegertracing.io): takes spans by OTLP over HTTP, keeps them in
+/// its memory, and tells them by its API. One that [`install`](crate::install) has built has no pages.
+///
+/// ```
+/// use claviger_servers::Jaeger;
+///
+/// fn a_test() -> Result<(), Box<dyn std::error::Error>> {
+///     let jaeger = Jaeger::start()?;
+///     // … send spans to jaeger.otlp_endpoint(), then:
+///     let traces = jaeger.get("/api/traces?service=orders")?;
+///     assert!(traces.contains("credential.rotation"));
+///     Ok(())
+/// }
+/// ```
+///
+/// Dropping it kills the server and waits until nothing is left of it. Every method takes
+/// `&self`, so a test can share the server with its tasks.
+pub struct Jaeger {
+    guardian: Mutex<Guardian>,
+    query_port: u16,
+    otlp_port: u16,
+}
+
+impl Jaeger {
+    /// Starts a server with nothing in it: about a second.
+    ///
+    /// # Errors
+    /// [`StartError::NotInstalled`] when there is no Jaeger on this machine. A server that does
+    /// not come up within 30 s, or ends at once, is an error with the end of its log.
+    /// Whatever fails, nothing is left behind.
+    pub fn start() -> Result<Self, StartError> {
+        Self::start_from(&Programs::from_environment())
+    }
+
+    /// Like [`start`](Self::start), with the program that is found in these places.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_from(programs: &Programs) -> Result<Self, StartError> {
+        let program = programs.find(Server::Jaeger)?;
+        // As whoever runs the test: others may not be allowed where the program lies.
+        let mut guardian = Guardian::start(None, Signal::Kill).map_err(error::io("start the server's guardian process"))?;
+        let mut otlp_port = 0;
+        let query_port = on_a_free_port(|port| {
+            otlp_port = free_port()?;
+            launch(&mut guardian, &program, port, otlp_port)
+        })?;
+        Ok(Self { guardian: Mutex::new(guardian), query_port, otlp_port })
+    }
+
+    /// Where spans are sent, as `http://127.0.0.1:20123`: for `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub fn otlp_endpoint(&self) -> String {
+        format!("http://{HOST}:{}", self.otlp_port)
+    }
+
+    /// Where its API is, as `http://127.0.0.1:20124`.
+    pub fn query_address(&self) -> String {
+        format!("http://{HOST}:{}", self.query_port)
+    }
+
+    /// Asks its API; `path` begins with `/api/`. Answers the JSON text.
+    ///
+    /// # Errors
+    /// When the server does not answer, or answers with an error.
+    pub fn get(&self, path: &str) -> io::Result<String> {
+        get(self.query_port, path)
+    }
+
+    /// The server's process id, `None` while it is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.guardian().server()
+    }
+
+    /// Kills the server, and all that it was told is gone. Does nothing when it is stopped already.
+    ///
+    /// # Errors
+    /// When the guardian process is gone.
+    pub fn stop(&self) -> io::Result<()> {
+        self.guardian().stop(Signal::Kill, AT_ONCE)
+    }
+
+    fn guardian(&self) -> MutexGuard<'_, Guardian> {
+        // A panic in another thread leaves the guardian as usable as it was.
+        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Jaeger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jaeger").field("query_port", &self.query_port).field("otlp_port", &self.otlp_port).finish_non_exhaustive()
+    }
+}
+
+/// Starts the server on these ports and waits until it answers.
+fn launch(guardian: &mut Guardian, program: &Path, query_port: u16, otlp_port: u16) -> Result<(), StartError> {
+    // It would trace itself, too, and look for somebody to tell.
+    let mut command: Vec<OsString> = ["/usr/bin/env", "OTEL_TRACES_SAMPLER=always_off"].map(OsString::from).to_vec();
+    command.push(program.into());
+    let listen = |name: &str, port: u16| OsString::from(format!("--{name}.host-port={HOST}:{port}"));
+    command.extend([listen("query.http-server", query_port), listen("collector.otlp.http", otlp_port)]);
+    command.extend(OTHER_PORTS.map(|name| if name.starts_with("processor") { udp(name) } else { listen(name, 0) }));
+    // The log tells our server from another that has the port, the answer that it is more
+    // than a socket.
+    let is_ready =
+        |_, log: &TextLog| log.count("Query server started").is_ok_and(|lines| lines > 0) && get(query_port, "/api/services").is_ok();
+    Launch { command: &command, port: query_port, is_ready }.run(guardian)
+}
+
+fn udp(name: &str) -> OsString {
+    OsString::from(format!("--{name}-host-port={HOST}:0"))
+}
+
+fn get(port: u16, path: &str) -> io::Result<String> {
+    match http_client::exchange(port, "GET", path, "", "")? {
+        (200, body) => Ok(body),
+        (status, body) => Err(io::Error::other(format!("Jaeger answers {status} to {path}: {body}"))),
+    }
+}
