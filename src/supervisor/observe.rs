@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use opentelemetry::KeyValue;
 
-use super::{Inner, PoolStatus, ProviderStatus};
+use super::{Inner, PoolStatus, ProviderStatus, readiness};
 
 /// Registers the observations. They outlive the supervisor, as OpenTelemetry has it, and then observe nothing.
 pub(super) fn start(inner: &Arc<Inner>) {
@@ -18,6 +18,18 @@ pub(super) fn start(inner: &Arc<Inner>) {
         let pools = weak.upgrade().map(|inner| inner.lock().pools_and_leaving()).unwrap_or_default();
         pools.iter().for_each(|pool| observe(&pool.status()));
     };
+
+    let weak = Arc::downgrade(inner);
+    meter
+        .u64_observable_gauge("supervisor.ready")
+        .with_unit("{supervisor}")
+        .with_description("1 while every credential is good and was proved, as readiness says, else 0")
+        .with_callback(move |observer| {
+            if let Some(inner) = weak.upgrade() {
+                observer.observe(readiness::of(&inner).ready.into(), &[]);
+            }
+        })
+        .build();
 
     let weak = Arc::downgrade(inner);
     meter

@@ -46,6 +46,7 @@ fn register_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
     let mut registry = inner.lock();
     registry.check_provider(name)?;
+    inner.context.meters.provider_registered(name);
     let name: Arc<str> = name.into();
     let issuer: Arc<dyn Issuer<P::Secret>> = Arc::new(provider);
     let slot = Arc::new(ProviderSlot::new(Arc::clone(&name), issuer, inner.context.clone()));
@@ -119,6 +120,7 @@ fn register<F: PoolFactory>(
             format!("provider {:?} was removed; give the one that has its name now", provider.name()),
         ));
     }
+    inner.context.meters.pool_registered(name);
     let name: Arc<str> = name.into();
     let slot = PoolSlot::new(Arc::clone(&name), factory, Arc::clone(&provider.slot), inner.context.clone());
     let subscriber: Arc<dyn crate::provider::Subscriber> = Arc::<PoolSlot<F>>::clone(&slot);

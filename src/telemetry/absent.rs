@@ -55,6 +55,12 @@ pub(crate) struct Meters(());
 
 impl Meters {
     #[inline]
+    pub(crate) fn provider_registered(&self, _provider: &str) {}
+
+    #[inline]
+    pub(crate) fn pool_registered(&self, _pool: &str) {}
+
+    #[inline]
     pub(crate) fn fetched(&self, _provider: &str, _trigger: Trigger, _took: Duration, _error_type: Option<&'static str>) {}
 
     #[inline]

@@ -61,6 +61,19 @@ impl Meters {
         self.0.as_ref().map(|instruments| &instruments.meter)
     }
 
+    /// What is counted of a provider's actor begins at zero: who sees a counter first with 1 does not see it rise.
+    pub(crate) fn provider_registered(&self, provider: &str) {
+        let Some(instruments) = &self.0 else { return };
+        instruments.restarts.add(0, &about("actor", provider));
+    }
+
+    /// The same of a pool and its actor.
+    pub(crate) fn pool_registered(&self, pool: &str) {
+        let Some(instruments) = &self.0 else { return };
+        instruments.restarts.add(0, &about("actor", pool));
+        instruments.abandoned.add(0, &about("pool", pool));
+    }
+
     pub(crate) fn fetched(&self, provider: &str, trigger: Trigger, took: Duration, error_type: Option<&'static str>) {
         let Some(instruments) = &self.0 else { return };
         let mut attributes = about("provider", provider);

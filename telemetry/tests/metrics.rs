@@ -101,6 +101,12 @@ async fn everything_that_can_happen_is_counted() {
     let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
     let held = pool.current().session();
 
+    // What has not happened yet is counted, too: only so is its first time seen to be a rise.
+    let at_first = collector.collect();
+    for point in ["pool.drain.abandoned {pool=orders}", "supervisor.restarts {actor=orders}", "supervisor.restarts {actor=orders-login}"] {
+        assert_eq!(at_first.value(point), Some(0.0), "{point} in {:#?}", at_first.values);
+    }
+
     // The store is down once, a proof fails once, an actor fails, and a session outlives its drain.
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     store.answer_next(lease("2"));
@@ -128,6 +134,8 @@ async fn everything_that_can_happen_is_counted() {
         ("pool.drain.duration {pool=orders}", 1.0),
         ("pool.drain.sessions {pool=orders}", 0.0),
         ("supervisor.restarts {actor=orders}", 1.0),
+        ("supervisor.restarts {actor=orders-login}", 0.0),
+        ("supervisor.ready {}", 1.0),
         ("credential.generation {pool=orders}", 2.0),
         ("db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=idle}", 0.0),
         ("db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=used}", 0.0),
@@ -150,6 +158,7 @@ async fn everything_that_can_happen_is_counted() {
     pool.drain.duration s
     pool.drain.sessions {session}
     pool.handover.duration s
+    supervisor.ready {supervisor}
     supervisor.restarts {restart}
     ");
     let conventions = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
@@ -171,6 +180,10 @@ async fn everything_that_can_happen_is_counted() {
     ];
     for point in collected.values.keys() {
         let (_, attributes) = point.split_once(" {").expect("it has attributes");
+        // Of the supervisor itself there is one.
+        if point == "supervisor.ready {}" {
+            continue;
+        }
         for attribute in attributes.trim_end_matches('}').split(", ") {
             let (name, value) = attribute.split_once('=').expect("it has a value");
             assert!(known.contains(&name), "{point}");
@@ -183,6 +196,7 @@ async fn everything_that_can_happen_is_counted() {
     drop((lab, pool, login));
     sleep(Duration::from_secs(1)).await;
     let gone = collector.collect();
+    assert_eq!(gone.value("supervisor.ready {}"), None);
     let observed: Vec<_> =
         gone.values.keys().filter(|point| point.starts_with("credential.generation") || point.starts_with("db.")).collect();
     assert!(observed.is_empty(), "{observed:?}");
