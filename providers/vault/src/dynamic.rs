@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::api::{Call, Envelope, Failure};
 use crate::lifetime::Life;
 use crate::path::Place;
-use crate::session::{Member, Token, Trouble, VaultSession};
+use crate::session::{self, Member, Token, Trouble, VaultSession};
 
 /// A dynamic role of the database engine: each lease is a user of its own.
 ///
@@ -114,9 +114,17 @@ impl VaultDynamic {
         if token.serial() != issued.serial {
             return Ok(Renewal::None);
         }
-        // Its token's end was what was near: that one was renewed, or will be replaced, and another user would die with it as well.
+        // Its token's end is what is near: another user would die with it as well.
         let now = Moment::now();
-        if issued.is_bound_by(&token, now) || trigger != Trigger::Woke && !issued.life.is_stale(now) {
+        if issued.is_bound_by(&token, now) {
+            // That there is no other token is told while the pools are still served.
+            return match self.session.trouble().filter(|_| token.is_stale(now)) {
+                Some(error) => Err(error),
+                None => Ok(Renewal::Lives(issued.expiry(&token))),
+            };
+        }
+        // It was near, and the token was renewed.
+        if trigger != Trigger::Woke && !issued.life.is_stale(now) {
             return Ok(Renewal::Lives(issued.expiry(&token)));
         }
         let Some(increment) = issued.life.first().filter(|_| issued.renewable) else { return Ok(Renewal::None) };
@@ -230,7 +238,7 @@ impl Provider for VaultDynamic {
     }
 
     async fn watch(&self, hints: Hints) {
-        self.session.keep(Some(&hints)).await;
+        self.session.keep(&hints, session::Issued::Leases).await;
     }
 
     async fn close(&self) {

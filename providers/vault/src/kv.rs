@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::api::{Call, Failure};
 use crate::path::Place;
-use crate::session::{Member, Trouble, VaultSession};
+use crate::session::{Issued, Member, Trouble, VaultSession};
 
 /// A login in a KV store of version 2.
 ///
@@ -210,8 +210,8 @@ impl Provider for VaultKv {
         }
     }
 
-    async fn watch(&self, _hints: Hints) {
-        self.session.keep(None).await;
+    async fn watch(&self, hints: Hints) {
+        self.session.keep(&hints, Issued::Copies).await;
     }
 
     async fn close(&self) {

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::api::Call;
 use crate::path::Place;
-use crate::session::{Member, VaultSession};
+use crate::session::{Issued, Member, VaultSession};
 
 /// How long after a rotation is due it is looked at.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -111,8 +111,8 @@ impl Provider for VaultStatic {
         Ok(lease.refresh_after(again))
     }
 
-    async fn watch(&self, _hints: Hints) {
-        self.session.keep(None).await;
+    async fn watch(&self, hints: Hints) {
+        self.session.keep(&hints, Issued::Copies).await;
     }
 
     async fn close(&self) {

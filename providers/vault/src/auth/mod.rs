@@ -109,6 +109,14 @@ impl Auth {
         }
     }
 
+    /// What is given or read at a log-in, or in place of one.
+    pub(crate) fn material(&self) -> Option<&Material> {
+        match &self.kind {
+            Kind::Token(material) | Kind::Kubernetes { jwt: material, .. } | Kind::Jwt { jwt: material, .. } => Some(material),
+            Kind::AppRole { secret_id, .. } => secret_id.material(),
+        }
+    }
+
     /// Whether a new token can be had by asking for it.
     pub(crate) fn can_log_in(&self) -> bool {
         self.foreign_token().is_none()

@@ -63,9 +63,14 @@ impl SecretId {
     }
 
     pub(super) fn validate(&self) -> Result<(), ProviderError> {
+        self.material().map_or(Ok(()), |material| material.validate("secret_id"))
+    }
+
+    /// Itself, or the token that it is wrapped by.
+    pub(super) fn material(&self) -> Option<&Material> {
         match &self.0 {
-            Source::None => Ok(()),
-            Source::Plain(material) | Source::Wrapped { token: material, .. } => material.validate("secret_id"),
+            Source::None => None,
+            Source::Plain(material) | Source::Wrapped { token: material, .. } => Some(material),
         }
     }
 

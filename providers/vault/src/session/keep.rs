@@ -7,31 +7,44 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Inner, State, VaultSession};
+use crate::auth::Material;
 
 /// The pauses between attempts to keep a token alive: the first doubles to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a token file is looked at.
+/// How often a file is looked at that may hold something better.
 const LOOK: Duration = Duration::from_secs(2);
 /// With nothing to be done, it is looked again for something to do.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// What is to be looked at when the session goes over to another token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Issued {
+    /// Leases, which die with the old one.
+    Leases,
+    /// What lives without it: only that an attempt which failed may be made again.
+    Copies,
+}
+
 impl VaultSession {
-    /// Runs until it is dropped. Hints when another token is used than before.
-    pub(crate) async fn keep(&self, hints: Option<&Hints>) {
+    /// Runs until it is dropped.
+    pub(crate) async fn keep(&self, hints: &Hints, issued: Issued) {
         let mut changes = self.0.changes.subscribe();
         let mut looked = Moment::now().mono();
         loop {
             let now = Moment::now();
             let care = self.0.care_at();
-            let look = self.0.is_watched().then(|| looked + LOOK);
+            let look = self.0.awaits_file().then(|| looked + LOOK);
             let next = [care, look].into_iter().flatten().min().unwrap_or(now.mono() + IDLE);
             tokio::select! {
-                changed = changes.changed() => match (changed, hints) {
-                    (Err(_), _) => return,
-                    (Ok(()), Some(hints)) => hints.changed(),
-                    (Ok(()), None) => {}
-                },
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if issued == Issued::Leases || changes.borrow_and_update().recovered {
+                        hints.changed();
+                    }
+                }
                 () = sleep_until(Instant::from_std(next)) => {
                     let now = Moment::now();
                     if look.is_some_and(|look| look <= now.mono()) {
@@ -56,12 +69,18 @@ impl Inner {
         due(&self.lock())
     }
 
-    /// Whether another token lies in the file than the one that is used, or than the dead one that was last in it.
+    /// Whether there is a file that may hold something better: a token's always, what is for a log-in once it was refused.
+    fn awaits_file(&self) -> bool {
+        let is_file = self.auth.material().is_some_and(Material::is_file);
+        is_file && (self.is_watched() || self.lock().refused.is_some())
+    }
+
+    /// Whether another token lies in the file than the one that is used, and something else than what was refused.
     async fn file_has_changed(&self) -> bool {
-        let Some(material) = self.auth.foreign_token() else { return false };
+        let Some(material) = self.auth.material() else { return false };
         let known = {
             let state = self.lock();
-            let used = state.token.as_ref().map(|token| SecretString::from(token.expose()));
+            let used = state.token.as_ref().filter(|token| !token.is_own()).map(|token| SecretString::from(token.expose()));
             used.into_iter().chain(state.refused.clone()).collect::<Vec<_>>()
         };
         let Ok(secret) = material.read().await else { return false };

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 pub use builder::Builder;
+pub(crate) use keep::Issued;
 pub(crate) use member::Member;
 pub(crate) use token::Token;
 
@@ -62,8 +63,8 @@ struct Inner {
     state: Mutex<State>,
     /// Held by whoever gets, renews or revokes a token.
     at_work: Arc<tokio::sync::Mutex<()>>,
-    /// The serial of the token that is used.
-    changes: watch::Sender<u64>,
+    /// The token that is used now.
+    changes: watch::Sender<Change>,
 }
 
 #[derive(Default)]
@@ -77,8 +78,16 @@ struct State {
     dead: HashSet<u64>,
     users: usize,
     failed: Option<Failed>,
-    /// What lay in the token's file and was dead.
+    /// What lay in the file, of a token or for a log-in, and was refused.
     refused: Option<SecretString>,
+}
+
+/// Another token is used than before.
+#[derive(Clone, Copy, Default)]
+struct Change {
+    serial: u64,
+    /// There was none to be had meanwhile.
+    recovered: bool,
 }
 
 /// The last attempt to get or to renew a token.
@@ -128,7 +137,7 @@ impl VaultSession {
     }
 
     fn of(api: Api, auth: Auth) -> Self {
-        let inner = Inner { api, auth, state: Mutex::default(), at_work: Arc::default(), changes: watch::Sender::new(0) };
+        let inner = Inner { api, auth, state: Mutex::default(), at_work: Arc::default(), changes: watch::Sender::default() };
         Self(Arc::new(inner))
     }
 

@@ -50,7 +50,7 @@ impl Token {
     }
 
     /// Half of its life has passed, and something can be done about that.
-    pub(super) fn is_stale(&self, now: Moment) -> bool {
+    pub(crate) fn is_stale(&self, now: Moment) -> bool {
         self.care.is_some() && self.life.is_stale(now)
     }
 

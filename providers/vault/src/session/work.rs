@@ -7,7 +7,7 @@ use claviger::{Moment, ProviderError, ProviderErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::{Failed, Inner, State, Token, VaultSession};
+use super::{Change, Failed, Inner, State, Token, VaultSession};
 use crate::api::{Call, Failure, TokenLook};
 use crate::auth::Material;
 use crate::lifetime::{Care, Source};
@@ -32,6 +32,11 @@ impl VaultSession {
             (Err(_), Some(token)) if token.is_alive(Moment::now()) => Ok(token),
             (worked, _) => worked,
         }
+    }
+
+    /// Why the last attempt to get or to renew a token failed, if it did.
+    pub(crate) fn trouble(&self) -> Option<ProviderError> {
+        self.0.lock().failed.as_ref().map(|failed| failed.error.clone())
     }
 
     /// Gets, renews or replaces the token if that is `due` once nobody else is at it. In a task of its own: a token whose arrival nobody awaits any more would be lost
@@ -152,7 +157,17 @@ impl Inner {
 
     async fn log_in(&self) -> Result<Arc<Token>, ProviderError> {
         let asked = Moment::now();
-        let log_in = self.auth.log_in(&self.api).await?;
+        let log_in = match self.auth.log_in(&self.api).await {
+            Ok(log_in) => log_in,
+            Err(error) => {
+                // Read again, for it may be known by another name: wrapped.
+                if let Some(material) = self.auth.material().filter(|material| material.is_file() && !error.is_transient()) {
+                    let refused = material.read().await.ok();
+                    self.lock().refused = refused;
+                }
+                return Err(error);
+            }
+        };
         let grant = log_in.grant();
         Ok(self.hold(Arc::new(Token::new(log_in.into_token(), self.next_serial(), asked, grant, Source::LogIn))))
     }
@@ -196,14 +211,21 @@ impl Inner {
     /// Uses this token from now on. One that it replaces may have leases in use.
     fn hold(&self, token: Arc<Token>) -> Arc<Token> {
         let now = Moment::now();
-        {
+        let recovered = {
             let mut state = self.lock();
             state.refused = None;
             state.replaced.retain(|token| token.is_alive(now));
             let before = state.token.replace(Arc::clone(&token));
             state.replaced.extend(before.filter(|before| before.serial() != token.serial() && before.is_own() && before.is_alive(now)));
-        }
-        self.changes.send_if_modified(|serial| std::mem::replace(serial, token.serial()) != token.serial());
+            state.failed.is_some()
+        };
+        self.changes.send_if_modified(|change| {
+            let is_other = change.serial != token.serial();
+            if is_other {
+                *change = Change { serial: token.serial(), recovered };
+            }
+            is_other
+        });
         token
     }
 
