@@ -8,7 +8,7 @@ use opentelemetry::global;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry::propagation::TextMapCompositePropagator;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{ExporterBuildError, MetricExporter, SpanExporter};
+use opentelemetry_otlp::{ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -63,6 +63,20 @@ impl Telemetry {
             metrics = metrics.with_periodic_exporter(MetricExporter::builder().with_http().build().map_err(InitError::exporter)?);
         }
         Ok(Self { traces: traces.build(), metrics: metrics.build() })
+    }
+
+    /// Spans alone, to the collector at this address (`http://localhost:4318`), whatever the variables say of it; nothing global is set. For demos and
+    /// tests, and for a Jaeger, which takes no metrics.
+    ///
+    /// # Errors
+    /// When the address cannot be right.
+    pub fn traces_to(service: &str, collector: &str) -> Result<Self, InitError> {
+        let resource = settings::resource(service);
+        let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
+        let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_endpoint(endpoint).build();
+        let exporter = exporter.map_err(InitError::exporter)?;
+        let traces = SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(exporter).build();
+        Ok(Self { traces, metrics: SdkMeterProvider::builder().with_resource(resource).build() })
     }
 
     /// Exports the spans of `tracing`, for a subscriber of one's own: from INFO on, without ractor's, which live as long as an actor, and without

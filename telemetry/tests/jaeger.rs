@@ -1,0 +1,224 @@
+//! needs: postgresql, jaeger
+//!
+//! Every trigger and every outcome, on a real database, sent to a real Jaeger and read back from it: names, parents, links, attributes, durations
+//! that add up, and no secret.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "common/jaeger.rs"]
+mod api;
+
+use std::time::Duration;
+
+use api::{Span, spans, tree};
+use claviger::{Outcome, PgPools, ProviderError, ProviderErrorKind, Supervisor};
+use claviger_otel::Telemetry;
+use claviger_servers::Jaeger;
+use claviger_stage::{Stage, eventually_within};
+use claviger_testkit::Lab;
+use tracing::Instrument;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const DRAIN: Duration = Duration::from_millis(300);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_trigger_and_every_outcome_is_read_back() {
+    let jaeger = tokio::task::spawn_blocking(Jaeger::start).await.expect("no panic").expect("Jaeger starts");
+    let telemetry = Telemetry::traces_to("orders", &jaeger.otlp_endpoint()).expect("it exports");
+    tracing_subscriber::registry().with(telemetry.layer()).init();
+    play().await;
+    let answer = tokio::task::spawn_blocking(move || {
+        telemetry.flush().expect("everything was sent");
+        telemetry.shutdown();
+        told_by(&jaeger)
+    })
+    .await
+    .expect("no panic");
+
+    assert!(answer.contains("credential.rotation"));
+    for secret in ["password-", "nobody-knows"] {
+        assert!(!answer.contains(secret), "a trace shows {secret}");
+    }
+    let all = spans(&answer);
+    assert_eq!(
+        of(&all, "start", "adopted"),
+        ["\
+credential.rotation outcome=adopted provider=orders-login span.kind=internal trigger=start
+  credential.fetch provider=orders-login span.kind=client trigger=start
+pool.handover generation=1 how=replace pool=orders span.kind=internal → credential.rotation
+  pool.prove span.kind=client
+  pool.open span.kind=internal
+  pool.publish generation=1 span.kind=internal
+"]
+    );
+    for (trigger, generation) in [("schedule", 2), ("changed", 3)] {
+        assert_eq!(of(&all, trigger, "adopted"), [replaced(trigger, generation, "", "")]);
+    }
+    assert_eq!(of(&all, "manual", "adopted"), [replaced("manual", 4, " → POST /rotate", ABANDONED)]);
+    let nothing_new = |trigger: &str| {
+        format!(
+            "credential.rotation outcome=unchanged provider=orders-login span.kind=internal trigger={trigger}\n  \
+             credential.fetch provider=orders-login span.kind=client trigger={trigger}\n"
+        )
+    };
+    assert_eq!(of(&all, "manual", "unchanged"), [nothing_new("manual")]);
+    assert_eq!(of(&all, "woke", "unchanged"), [nothing_new("woke")]);
+
+    // What failed and was tried again is marked itself, and not the rotation. How often it was tried depends on the time.
+    let down = "  credential.fetch error=true error.type=unavailable otel.status_code=ERROR otel.status_description=the store is down (unavailable)";
+    let refused = "error=true error.type=refused otel.status_code=ERROR \
+        otel.status_description=password authentication failed for user \"app\" (refused, SQLSTATE 28P01)";
+    let [superseded] = of(&all, "refused", "superseded").try_into().expect("the wrong one came in one rotation");
+    assert!(superseded.starts_with("credential.rotation outcome=superseded provider=orders-login span.kind=internal trigger=refused\n"));
+    for part in [down, &format!("  pool.handover {refused} pool=orders"), &format!("    pool.prove {refused} span.kind=client")] {
+        assert!(superseded.contains(part), "{part:?} is not in\n{superseded}");
+    }
+    let [adopted] = of(&all, "refused", "adopted").try_into().expect("the right one came in one rotation");
+    let (root, rest) = adopted.split_once('\n').expect("it has children");
+    assert_eq!(root, "credential.rotation generation=5 outcome=adopted provider=orders-login span.kind=internal trigger=refused");
+    assert!(rest.contains("pool.handover generation=5 how=replace") && rest.contains("pool.drain generation=4"), "{adopted}");
+
+    add_up(&all);
+}
+
+const ABANDONED: &str = " abandoned=true error=true error.type=drain_abandoned";
+
+/// The tree of a rotation in which the pool was replaced, whose old generation's drain is linked to it.
+fn replaced(trigger: &str, generation: u64, link: &str, abandoned: &str) -> String {
+    let old = generation - 1;
+    let status = if abandoned.is_empty() {
+        ""
+    } else {
+        " otel.status_code=ERROR otel.status_description=sessions of an old generation outlive its drain deadline"
+    };
+    format!(
+        "\
+credential.rotation generation={generation} outcome=adopted provider=orders-login span.kind=internal trigger={trigger}{link}
+  credential.fetch provider=orders-login span.kind=client trigger={trigger}
+  pool.handover generation={generation} how=replace pool=orders span.kind=internal
+    pool.prove span.kind=client
+    pool.open span.kind=internal
+    pool.publish generation={generation} span.kind=internal
+pool.drain{abandoned} generation={old}{status} pool=orders span.kind=internal → credential.rotation
+"
+    )
+}
+
+/// The trees of all rotations that began and ended so. Each has the digest of a revision if it brought one.
+fn of(all: &[Span], trigger: &str, outcome: &str) -> Vec<String> {
+    let roots = all.iter().filter(|span| span.name == "credential.rotation");
+    let roots = roots.filter(|root| root.tag("trigger") == Some(trigger) && root.tag("outcome") == Some(outcome));
+    roots
+        .map(|root| {
+            assert_eq!(root.parent, None);
+            let digest = root.tag("revision");
+            assert_eq!(digest.is_some_and(|digest| digest.len() == 8), outcome != "unchanged", "{digest:?}");
+            tree(all, root)
+        })
+        .collect()
+}
+
+/// Children are of their parent's trace and lie within it, and the steps of a handover take no longer than the whole. Jaeger keeps microseconds.
+fn add_up(all: &[Span]) {
+    let rounding = Duration::from_micros(2);
+    let mut handovers = 0;
+    for span in all {
+        let children: Vec<_> = all.iter().filter(|child| child.parent.as_deref() == Some(&span.id)).collect();
+        for child in &children {
+            assert_eq!(child.trace, span.trace);
+            assert!(span.start <= child.start + rounding && child.end() <= span.end() + rounding, "{child:?} is not within {span:?}");
+        }
+        if span.name == "pool.handover" && span.tag("how").is_some() {
+            handovers += 1;
+            let steps: Vec<_> = children.iter().map(|child| child.name.as_str()).collect();
+            assert!(steps.starts_with(&["pool.prove", "pool.open"]) && steps.ends_with(&["pool.publish"]), "{steps:?}");
+            let sum: Duration = children.iter().map(|child| child.took).sum();
+            assert!(sum <= span.took + rounding * 4, "{sum:?} of {:?}", span.took);
+        }
+        if span.tag("abandoned").is_some() {
+            assert!(span.took >= DRAIN, "{span:?}");
+        }
+    }
+    assert_eq!(handovers, 5);
+}
+
+/// What Jaeger has, once it has all that it was sent.
+fn told_by(jaeger: &Jaeger) -> String {
+    let ask = || jaeger.get("/api/traces?service=orders&limit=1000").expect("it answers");
+    (0..250)
+        .map(|_| ask())
+        .find(|answer| {
+            let all_there = answer.contains("the last one");
+            if !all_there {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            all_there
+        })
+        .expect("all was told within five seconds")
+}
+
+/// The rotations, one after the other.
+async fn play() {
+    let stage = Stage::new().await;
+    let (store, options) = (stage.store.clone(), stage.pool_options(4));
+    let builder = Supervisor::builder().drain_deadline(DRAIN).poll(Duration::from_secs(2));
+    let Lab { supervisor, clock, .. } = Lab::with(builder).expect("the durations are right");
+
+    // Start, adopted.
+    let login = supervisor.provide("orders-login", store.clone()).await.expect("a lease");
+    let db = supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let serves = async |generation: u64| {
+        eventually_within(PATIENCE, "the next generation is served", || db.generation() >= generation).await;
+    };
+
+    // Schedule: nobody says that the store has another.
+    stage.set_password("password-2").await;
+    store.rotate();
+    serves(2).await;
+
+    // Changed.
+    stage.set_password("password-3").await;
+    store.rotate();
+    store.hint();
+    serves(3).await;
+
+    // Manual, in a request; a session outlives the drain's deadline, and returns.
+    let held = db.acquire().await.expect("a session");
+    let password = store.rotate();
+    stage.set_password(&password).await;
+    let request = tracing::info_span!("POST /rotate", otel.kind = "server");
+    let report = supervisor.rotate_now("orders-login").instrument(request).await.expect("it rotates");
+    assert_eq!(report.outcome, Outcome::Adopted);
+    let draining = || db.status().map(|status| status.draining).unwrap_or_default();
+    eventually_within(PATIENCE, "the drain is abandoned", || draining().iter().any(|drain| drain.abandoned)).await;
+    drop(held);
+    eventually_within(PATIENCE, "the session is gone", || draining().is_empty()).await;
+
+    // Manual, with nothing new.
+    let report = supervisor.rotate_now("orders-login").await.expect("it answers");
+    assert_eq!(report.outcome, Outcome::Unchanged);
+
+    // Refused: the store is down once; then it has one that the database does not take, and then the right one.
+    stage.set_password("password-6").await;
+    stage.terminate_sessions().await;
+    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.rotate();
+    while !db.status().is_some_and(|status| status.refused) {
+        let _ = sqlx::query("SELECT 1").execute(&db).await;
+    }
+    eventually_within(PATIENCE, "the wrong one is refused, too", || stage.refused_log_ins() >= 3).await;
+    store.rotate();
+    store.hint();
+    serves(5).await;
+    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+
+    // Woke: found by the next look.
+    let before = store.calls().len();
+    clock.jump(Duration::from_secs(3_600));
+    eventually_within(PATIENCE, "it wakes", || store.calls().iter().skip(before).any(|call| call.trigger == claviger::Trigger::Woke)).await;
+
+    supervisor.shutdown(Duration::from_secs(5)).await;
+    tracing::info_span!("the last one").in_scope(|| ());
+}
