@@ -106,6 +106,20 @@ async fn what_is_forbidden_costs_no_log_in() {
     assert_eq!((scene.proxy.requests(LOG_IN), scene.own_tokens().await), (1, 1));
 }
 
+/// Who was never registered leaves nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_fails_gives_the_token_back() {
+    let scene = scene(json!({})).await;
+    let supervisor = Supervisor::start();
+    let forbidden = VaultKv::new(&scene.session, "secret", "orders").expect("a path");
+    supervisor.provide("login", forbidden).await.expect_err("the policy says nothing of it");
+    let admin = &scene.clerk.admin;
+    let none = || admin.tokens().is_ok_and(|tokens| tokens.len() == scene.tokens);
+    eventually_within(Duration::from_secs(10), "the token is given back", none).await;
+    assert_eq!((scene.proxy.requests(LOG_IN), scene.proxy.requests(REVOKE)), (1, 1), "the hazard: there was one");
+    supervisor.shutdown(Duration::from_secs(5)).await;
+}
+
 /// Without the right to renew its token, the session logs in anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_not_renew_itself_is_replaced() {

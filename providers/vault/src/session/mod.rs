@@ -37,9 +37,13 @@ use crate::auth::Auth;
 /// | periodic | renewed for ever |
 /// | without an end | nothing |
 /// | refused by the server | a new log-in; in a token file, the next token |
+/// | somebody else's, not renewable or at its maximum | used to its end; in a file, the next token, looked for every 2 s |
 ///
 /// Leases die with the token they were issued by. A lease is never taken to live longer than that, and after a new log-in pools move over to new leases while
 /// the old token lives on to its own end.
+///
+/// A log-in that is refused is tried again each minute, and at once when something else lies in the file of its secret id or JWT. Meanwhile the token is used to its
+/// end, and whoever has leases of it is told by the provider's status.
 ///
 /// A renewal or log-in that fails in a passing way is tried again after 2 s, doubling to 60 s; the token is used to its true end meanwhile.
 ///
