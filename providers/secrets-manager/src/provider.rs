@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_types::SdkConfig;
-use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, Revision, Sessions, Trigger};
+use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger};
 
 use crate::ladder::{Stage, Stopgap};
 use crate::look;
@@ -123,7 +123,8 @@ impl SecretsManager {
     }
 
     /// Takes host, port and database from the secret, before the pool's own options; a change of them replaces the pool. The port is a number or a string of one, by
-    /// default that of the `engine`: 5432 for `postgres`, 3306 for `mysql` and `mariadb`. Default: the pool's own options say where the database is.
+    /// default that of the `engine`: 5432 for `postgres`, 3306 for `mysql` and `mariadb`; so is the database's name, which is `postgres` for the first and has to be written
+    /// for the others. Default: the pool's own options say where the database is.
     ///
     /// `Misconfigured` on the first fetch for a lone password.
     #[must_use]
@@ -190,7 +191,14 @@ impl SecretsManager {
 
     /// The login to use, from `AWSCURRENT`, or from further down where the database refuses that. `held` is what is held and works.
     async fn choose(&self, request: &FetchRequest<Login>, held: Option<&Lease<Login>>) -> Result<(Login, Revision), ProviderError> {
-        let current = self.store.value(Stage::Current).await?;
+        let current = match self.store.value(Stage::Current).await {
+            Ok(current) => current,
+            // A rotation that was begun and given up may leave a version without a value there.
+            Err(error) if held.is_none() && !request.refused.is_empty() && error.kind() == ProviderErrorKind::NotFound => {
+                return self.below_current(request).await?.map(|(_, login, taken)| (login, taken)).ok_or(error);
+            }
+            Err(error) => return Err(error),
+        };
         let revision = current.revision.clone();
         if let Some(held) = held.filter(|held| self.keeps(request, held.revision(), &revision)) {
             return Ok((held.secret().clone(), held.revision().clone()));
@@ -200,16 +208,24 @@ impl SecretsManager {
             *self.stopgap() = None;
             return Ok((first?, revision));
         }
-        for stage in [Stage::Pending, Stage::Previous] {
-            if let Some((login, taken)) = self.candidate(request, stage).await? {
-                tracing::info!(secret = %self.store.secret(), stage = stage.label(), revision = %taken, "AWSCURRENT is refused; another version is tried");
-                *self.stopgap() = Some(Stopgap { instead_of: revision, taken: taken.clone() });
-                return Ok((login, taken));
-            }
+        if let Some((stage, login, taken)) = self.below_current(request).await? {
+            tracing::info!(secret = %self.store.secret(), stage = stage.label(), revision = %taken, "AWSCURRENT is refused; another version is tried");
+            *self.stopgap() = Some(Stopgap { instead_of: revision, taken: taken.clone() });
+            return Ok((login, taken));
         }
         // All candidates are refused: the first choice again.
         *self.stopgap() = None;
         Ok((first?, revision))
+    }
+
+    /// The first version below `AWSCURRENT` that may serve, and its stage.
+    async fn below_current(&self, request: &FetchRequest<Login>) -> Result<Option<(Stage, Login, Revision)>, ProviderError> {
+        for stage in [Stage::Pending, Stage::Previous] {
+            if let Some((login, taken)) = self.candidate(request, stage).await? {
+                return Ok(Some((stage, login, taken)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether it is worth looking further down: the database refuses `AWSCURRENT`, or refuses something and `AWSCURRENT` cannot be read.

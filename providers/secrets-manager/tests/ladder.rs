@@ -148,6 +148,19 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
     assert_eq!(refused(&provider, &held, &[&first]).await.revision().as_str(), third);
 }
 
+/// A rotation that nobody carries out leaves a version without a value at `AWSCURRENT`.
+#[tokio::test]
+async fn a_current_version_without_a_value_is_no_dead_end() {
+    let (_moto, secret, first, provider) = scene("orders").await;
+    let held = start(&provider).await;
+    secret.rotate_by_nobody().await;
+    let second = secret.put("AWSPENDING", &login("password-2")).await;
+    let error = provider.fetch(FetchRequest::first()).await.expect_err("the hazard: nothing is at AWSCURRENT");
+    assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
+    let taken = refused(&provider, &held, &[&first]).await;
+    assert_eq!((password(&taken), taken.revision().as_str()), ("password-2", second.as_str()));
+}
+
 #[tokio::test]
 async fn the_sessions_go_by_the_strategy_unless_said_otherwise() {
     let (moto, ..) = scene("orders").await;

@@ -30,6 +30,11 @@ impl Secret {
         put.send().await.expect("it is put").version_id.expect("a version")
     }
 
+    /// Begins a rotation that no function carries out: moto leaves a version without a value at `AWSCURRENT` then.
+    pub async fn rotate_by_nobody(&self) {
+        self.client.rotate_secret().secret_id(&self.name).send().await.expect("it is begun");
+    }
+
     /// Moves a stage.
     pub async fn stage(&self, stage: &str, to: Option<&str>, from: Option<&str>) {
         let moved = self.client.update_secret_version_stage().secret_id(&self.name).version_stage(stage);

@@ -48,7 +48,10 @@ impl Keys {
         }
         let host = text_at(&object, &self.host)?;
         let port = self.port(&object)?;
-        let database = text_at(&object, &self.database)?;
+        let database = match object.get(&self.database) {
+            None | Some(Value::Null) if default_port(&object) == Some(POSTGRES) => "postgres",
+            _ => text_at(&object, &self.database)?,
+        };
         Ok(login.endpoint(Endpoint::new(host, port, database)))
     }
 
@@ -70,9 +73,11 @@ impl Keys {
     }
 }
 
+const POSTGRES: u16 = 5432;
+
 fn default_port(object: &Map<String, Value>) -> Option<u16> {
     match object.get("engine")?.as_str()? {
-        "postgres" | "postgresql" | "aurora-postgresql" => Some(5432),
+        "postgres" | "postgresql" | "aurora-postgresql" => Some(POSTGRES),
         "mysql" | "mariadb" | "aurora-mysql" | "aurora" => Some(3306),
         _ => None,
     }
@@ -134,6 +139,20 @@ mod tests {
         }
         let text = r#"{"username":"u","password":"p","host":"h","dbname":"d","engine":"oracle"}"#;
         assert!(located().read(text).unwrap_err().0.starts_with("the key `port` is missing"));
+    }
+
+    #[test]
+    fn the_database_is_named_or_postgresqls_default() {
+        for (database, engine, is) in [
+            ("\"orders\"", "postgres", Some("orders")),
+            ("null", "postgres", Some("postgres")),
+            ("null", "mysql", None),
+            ("\"\"", "postgres", None),
+        ] {
+            let text = format!(r#"{{"username":"u","password":"p","host":"h","dbname":{database},"engine":"{engine}"}}"#);
+            let read = located().read(&text);
+            assert_eq!(read.as_ref().ok().map(|login| place(login).2), is, "{database} {engine}");
+        }
     }
 
     #[test]
