@@ -9,9 +9,10 @@ use claviger::{
     Expiry, FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger,
 };
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::api::{Call, Envelope, Failure};
+use crate::api::{Answer, Call, Envelope, Failure};
 use crate::lifetime::Life;
 use crate::path::Place;
 use crate::session::{self, Member, Token, Trouble, VaultSession};
@@ -151,7 +152,7 @@ impl VaultDynamic {
         let path = self.role.below("creds");
         let place = self.session.place(&path);
         let asked = Moment::now();
-        let answer = self.session.ask::<User>(true, || Call::get(path.clone())).await;
+        let answer = self.session.ask::<User>(true, || Call::get(path.clone()).when_late(self.session.late_user())).await;
         let (envelope, token) = answer.map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
         let Envelope { lease_id, renewable, .. } = &envelope;
         let (life, revision) = (envelope.life(), Revision::new(lease_id.as_str()));
@@ -197,11 +198,41 @@ impl VaultDynamic {
     }
 }
 
+/// When a user who came after the time-out is given back: at once, and twice again where that fails.
+const LATE_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
 const GRANT_RENEW: &str = "grant `update` on sys/leases/renew";
 const GRANT_REVOKE: &str = "grant `update` on sys/leases/revoke; until then leases live to their end";
 
 fn is_gone(failure: &Failure) -> bool {
     failure.is_refusal() && failure.says(&["lease not found", "invalid lease", "lease is not"])
+}
+
+impl VaultSession {
+    /// Gives back a user who comes when nobody waits for it any more.
+    fn late_user(&self) -> impl FnOnce(Answer) + Send + Sync + 'static {
+        let session = self.clone();
+        move |answer| {
+            let Ok(Envelope::<IgnoredAny> { lease_id, .. }) = answer.read() else { return };
+            if lease_id.is_empty() {
+                return;
+            }
+            tokio::spawn(async move {
+                let place = session.place("sys/leases/revoke");
+                for pause in LATE_PAUSES {
+                    tokio::time::sleep(pause).await;
+                    let body = || json!({ "lease_id": lease_id, "sync": true });
+                    match session.tell(|| Call::post("sys/leases/revoke", body())).await {
+                        Ok(()) => return,
+                        Err(trouble) if trouble.failure().is_some_and(is_gone) => return,
+                        Err(trouble) => {
+                            let error = trouble.explain(&place, GRANT_REVOKE);
+                            tracing::warn!(error = %error, "a user came after the time-out and is not given back yet");
+                        }
+                    }
+                }
+            });
+        }
+    }
 }
 
 fn malformed(place: &str, problem: &str) -> ProviderError {

@@ -5,22 +5,34 @@ use rustify::enums::{RequestMethod, RequestType, ResponseType};
 use rustify::errors::ClientError;
 use serde_json::Value;
 
+use super::Answer;
+
+/// What is done with an answer that comes when nobody waits for it any more.
+pub(super) type Late = Box<dyn FnOnce(Answer) + Send + Sync>;
+
 /// A method, a path below `/v1/`, and a body. Without `Debug`: there may be a secret in it.
 pub(crate) struct Call {
     method: RequestMethod,
     path: String,
     body: Option<Value>,
+    pub(super) late: Option<Late>,
 }
 
 impl Call {
     /// Reads what is at this path.
     pub(crate) fn get(path: impl Into<String>) -> Self {
-        Self { method: RequestMethod::GET, path: path.into(), body: None }
+        Self { method: RequestMethod::GET, path: path.into(), body: None, late: None }
     }
 
     /// Writes to this path.
     pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
-        Self { method: RequestMethod::POST, path: path.into(), body: Some(body) }
+        Self { method: RequestMethod::POST, path: path.into(), body: Some(body), late: None }
+    }
+
+    /// What came to be by this call is not to be lost: an answer that comes after the time-out is handed to `late`.
+    pub(crate) fn when_late(mut self, late: impl FnOnce(Answer) + Send + Sync + 'static) -> Self {
+        self.late = Some(Box::new(late));
+        self
     }
 }
 

@@ -6,6 +6,7 @@ mod failure;
 mod reply;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::ProviderError;
@@ -19,10 +20,14 @@ use vaultrs::api::EndpointMiddleware;
 use vaultrs::client::{Client as _, VaultClient, VaultClientSettings};
 
 pub(crate) use call::Call;
+use call::Late;
 pub(crate) use failure::Failure;
 pub(crate) use reply::{Envelope, Grant, LogIn, TokenLook};
 
 use crate::path::misconfigured;
+
+/// How long after its time-out an answer that is not to be lost is waited for: a Vault whose database hangs answers after 90 s.
+const LATEST: Duration = Duration::from_secs(120);
 
 /// How an address is spoken to.
 #[derive(Clone, Debug)]
@@ -35,7 +40,7 @@ pub(crate) struct Settings {
 
 /// A server at its address. Without a token: each request brings its own.
 pub(crate) struct Api {
-    client: VaultClient,
+    client: Arc<VaultClient>,
     address: String,
     namespace: Option<String>,
     timeout: Duration,
@@ -82,7 +87,7 @@ impl Api {
             Some(_) => misconfigured("ca_file", "what is in it is no PEM certificate"),
             None => misconfigured("ca_file", "the system has no root certificates; name a file of them"),
         })?;
-        Ok(Self { client, address, namespace, timeout })
+        Ok(Self { client: Arc::new(client), address, namespace, timeout })
     }
 
     /// The address, for messages.
@@ -91,21 +96,48 @@ impl Api {
     }
 
     /// Asks, with this token if any.
-    pub(crate) async fn ask(&self, token: Option<&str>, call: Call) -> Result<Answer, Failure> {
+    pub(crate) async fn ask(&self, token: Option<&str>, mut call: Call) -> Result<Answer, Failure> {
         let middle = EndpointMiddleware {
             token: token.unwrap_or_default().to_owned(),
             version: "v1".to_owned(),
             wrap: None,
             namespace: self.namespace.clone(),
         };
-        let asking = async {
-            let http = self.client.http();
+        let (client, late) = (Arc::clone(&self.client), call.late.take());
+        let asking = async move {
+            let http = client.http();
             let request = call.with_middleware(&middle).request(http.base()).map_err(|error| Failure::of(&error))?;
-            http.send(request).await.map_err(|error| Failure::of(&error))
+            let response = http.send(request).await.map_err(|error| Failure::of(&error))?;
+            if response.status().is_success() { Ok(Answer::of(response)) } else { Err(Failure::answered(response)) }
         };
         // Nothing that is said meanwhile is heard: at TRACE there are secrets in it.
-        let response = timeout(self.timeout, asking).with_subscriber(NoSubscriber::default()).await.map_err(|_| Failure::TimedOut)??;
-        if response.status().is_success() { Ok(Answer::of(response)) } else { Err(Failure::answered(response)) }
+        let asking = asking.with_subscriber(NoSubscriber::default());
+        match late {
+            None => timeout(self.timeout, asking).await.map_err(|_| Failure::TimedOut)?,
+            Some(late) => in_time_or(late, self.timeout, asking).await,
+        }
+    }
+}
+
+/// Like a time-out, but what comes after it is handed to `late`.
+async fn in_time_or(
+    late: Late,
+    limit: Duration,
+    asking: impl Future<Output = Result<Answer, Failure>> + Send + 'static,
+) -> Result<Answer, Failure> {
+    let mut task = tokio::spawn(asking);
+    match timeout(limit, &mut task).await {
+        Ok(answer) => answer.unwrap_or(Err(Failure::Garbled)),
+        Err(_) => {
+            tokio::spawn(async move {
+                match timeout(LATEST, &mut task).await {
+                    Ok(Ok(Ok(answer))) => late(answer),
+                    Ok(_) => {}
+                    Err(_) => task.abort(),
+                }
+            });
+            Err(Failure::TimedOut)
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use claviger::{ProviderErrorKind, Supervisor};
-use claviger_servers::Fault;
+use claviger_servers::{Fault, Postgres};
 use claviger_stage::eventually_within;
-use claviger_vault_stage::{MOUNT, Revocation, next_generation};
+use claviger_vault::{Auth, SecretId, VaultSession};
+use claviger_vault_stage::{Identity, MOUNT, Revocation, Scene, next_generation};
 use serde_json::json;
 
-use crate::service::{ORDERS, Service};
+use crate::service::{ORDERS, Service, dynamic};
 
 const CREDS: &str = "/v1/database/creds/orders";
 const REVOKE: &str = "/v1/sys/leases/revoke";
@@ -28,6 +29,24 @@ async fn a_user_who_comes_too_late_is_given_back() {
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
+    let scene = Scene::<Postgres>::new(60, 120, Revocation::Terminating).await;
+    let Identity { role_id, secret_id } = scene.identity().await;
+    let auth = Auth::app_role(role_id, SecretId::given(secret_id));
+    let session = VaultSession::builder(scene.proxy.endpoint(), auth).timeout(SECOND).build().expect("a session");
+    let db = scene.pool(dynamic(&session)).await;
+    scene.proxy.fault_on(CREDS, Fault::Delay(3 * SECOND));
+    let error = scene.supervisor.rotate_now("login").await.expect_err("there is no new user");
+    assert!(error.to_string().contains("Vault did not answer in time"), "{error}");
+    scene.proxy.heal();
+
+    eventually_within(20 * SECOND, "it is given back", || scene.proxy.requests(REVOKE) > 0).await;
+    scene.one_is_left().await;
+    assert_eq!((db.generation(), scene.asked("database/creds/orders")), (1, 2), "the hazard: a second user was made");
+    scene.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
