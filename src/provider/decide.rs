@@ -346,7 +346,8 @@ impl<S> State<S> {
 
     fn failed(&mut self, trigger: Trigger, error: ProviderError, now: Moment, jitter: f64) {
         self.failures = self.failures.saturating_add(1);
-        let pause = schedule::retry_after(self.failures, !error.is_transient(), error.wait_hint(), jitter);
+        let left = self.held.as_ref().and_then(|held| held.expiry().remaining(now));
+        let pause = schedule::retry_after(self.failures, !error.is_transient(), left, error.wait_hint(), jitter);
         // Whoever asked for a new credential has been told; it is not minted behind their back.
         let trigger = if trigger == Trigger::Manual { Trigger::Schedule } else { trigger };
         self.retry = Some(Retry { at: now.mono() + pause, trigger });
@@ -406,7 +407,7 @@ impl<S> State<S> {
             self.refused_due = Some(now);
         } else {
             self.failures = self.failures.saturating_add(1);
-            self.refused_due = Some(now + schedule::retry_after(self.failures, false, None, jitter));
+            self.refused_due = Some(now + schedule::retry_after(self.failures, false, None, None, jitter));
         }
     }
 

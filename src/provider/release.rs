@@ -75,7 +75,7 @@ impl<S> Debts<S> {
         } else if let Some(debt) = self.owed.iter_mut().find(|debt| debt.lease.revision() == revision) {
             debt.running = false;
             debt.failures += 1;
-            debt.due = now + schedule::retry_after(debt.failures, false, None, 0.0);
+            debt.due = now + schedule::retry_after(debt.failures, false, None, None, 0.0);
         }
     }
 

@@ -13,7 +13,7 @@ pub(crate) const FLOOR: Duration = Duration::from_secs(1);
 pub(crate) const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Everything is looked at again within this time, whatever a lease or an issuer says.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// The pause after an error that only somebody's doing can mend.
+/// The pause after an error that only somebody's doing can mend; less when what is held dies sooner.
 const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 
 /// How long after `issued` the lease is to be refreshed. `jitter` is between 0 and 1.
@@ -55,10 +55,16 @@ pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Moment, poll: Duration) -> 
     })
 }
 
-/// The pause after the n-th failure in a row (counted from 1): 1 s doubling to 10 s, a minute when it will not pass by itself, and never
-/// sooner than the issuer asks.
-pub(crate) fn retry_after(failures: u32, permanent: bool, asked: Option<Duration>, jitter: f64) -> Duration {
-    let pause = if permanent { PERMANENT_RETRY } else { back_off(FLOOR, LONGEST_RETRY, failures) };
+/// The pause after the n-th failure in a row (counted from 1): 1 s doubling to 10 s; where it will not pass by itself a minute, or a quarter of what is `left` of the held
+/// lease, at least 10 s; and never sooner than the issuer asks.
+///
+/// A token that lives on for 2:00 when its renewal is denied: asked for again after 0:30, 0:52, 1:09 …, so that a right that is given back in time is used in time.
+pub(crate) fn retry_after(failures: u32, permanent: bool, left: Option<Duration>, asked: Option<Duration>, jitter: f64) -> Duration {
+    let pause = match (permanent, left) {
+        (false, _) => back_off(FLOOR, LONGEST_RETRY, failures),
+        (true, None) => PERMANENT_RETRY,
+        (true, Some(left)) => (left / 4).clamp(LONGEST_RETRY, PERMANENT_RETRY),
+    };
     pause.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0)).max(asked.unwrap_or_default().min(LONGEST))
 }
 
@@ -102,9 +108,9 @@ mod tests {
 
         #[test]
         fn retries_grow_to_their_bound(n in 1u32..10_000, jitter in 0.0f64..1.0) {
-            let pause = retry_after(n, false, None, jitter);
+            let pause = retry_after(n, false, None, None, jitter);
             prop_assert!(pause >= FLOOR && pause <= LONGEST_RETRY.mul_f64(1.1));
-            prop_assert!(retry_after(n + 1, false, None, 0.0) >= retry_after(n, false, None, 0.0));
+            prop_assert!(retry_after(n + 1, false, None, None, 0.0) >= retry_after(n, false, None, None, 0.0));
         }
     }
 
@@ -119,8 +125,10 @@ mod tests {
         assert_eq!(refresh_after(&role, now, POLL, 0.0).as_secs(), 2_160);
         assert_eq!(refresh_after(&role, now, POLL, 1.0).as_secs(), 1_800);
         assert_eq!(refresh_after(&Lease::new((), Revision::new("r")), now, POLL, 0.0), POLL);
-        assert_eq!(retry_after(1, false, Some(Duration::from_secs(7)), 0.0).as_secs(), 7);
-        assert_eq!(retry_after(1, true, None, 0.0).as_secs(), 60);
+        assert_eq!(retry_after(1, false, None, Some(Duration::from_secs(7)), 0.0).as_secs(), 7);
+        for (left, pause) in [(None, 60), (Some(3_600), 60), (Some(120), 30), (Some(90), 22), (Some(5), 10), (Some(0), 10)] {
+            assert_eq!(retry_after(1, true, left.map(Duration::from_secs), None, 0.0).as_secs(), pause, "{left:?}");
+        }
     }
 
     #[test]
@@ -128,7 +136,7 @@ mod tests {
         let now = Moment::now();
         let lease = Lease::new((), Revision::new("r")).refresh_after(Duration::MAX);
         assert_eq!(refresh_after(&lease, now, POLL, 0.0), LONGEST);
-        assert_eq!(retry_after(1, false, Some(Duration::MAX), 0.0), LONGEST);
+        assert_eq!(retry_after(1, false, None, Some(Duration::MAX), 0.0), LONGEST);
     }
 
     #[test]
