@@ -1,0 +1,103 @@
+//! What the service answers, and to whom.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::{FromRef, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use claviger::{Handle, Supervisor};
+use sqlx::PgPool;
+
+use crate::Metrics;
+
+/// What handlers take. Clones are the same service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub(crate) supervisor: Supervisor,
+    db: Handle<PgPool>,
+    metrics: Metrics,
+    leaving: Arc<AtomicBool>,
+}
+
+/// A handler that needs nothing but the database takes `State<Handle<PgPool>>`.
+impl FromRef<Service> for Handle<PgPool> {
+    fn from_ref(service: &Service) -> Self {
+        service.db.clone()
+    }
+}
+
+impl Service {
+    /// A service on this database.
+    pub fn new(supervisor: Supervisor, db: Handle<PgPool>, metrics: Metrics) -> Self {
+        Self { supervisor, db, metrics, leaving: Arc::default() }
+    }
+
+    /// For customers, Kubernetes and Prometheus: `/orders`, `/report/{seconds}`, `/livez`, `/readyz`, `/metrics`.
+    pub fn routes(&self) -> Router {
+        Router::new()
+            .route("/orders", get(orders))
+            .route("/report/{seconds}", get(report))
+            .route("/metrics", get(metrics))
+            .with_state(self.clone())
+            .merge(claviger_axum::probes(&self.supervisor))
+            .layer(middleware::from_fn_with_state(self.clone(), unready_while_leaving))
+    }
+
+    /// For operators alone: `/status`.
+    pub fn operators(&self) -> Router {
+        claviger_axum::status(&self.supervisor)
+    }
+
+    /// From now on `/readyz` is 503, while everything else is served as before.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+}
+
+async fn orders(State(db): State<Handle<PgPool>>) -> Result<String, Failure> {
+    let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&db).await?;
+    Ok(format!("{orders} orders\n"))
+}
+
+/// A query that takes its time.
+async fn report(State(db): State<Handle<PgPool>>, Path(seconds): Path<f64>) -> Result<String, Failure> {
+    let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders, pg_sleep($1)").bind(seconds).fetch_one(&db).await?;
+    Ok(format!("{orders} orders, counted in {seconds} s\n"))
+}
+
+async fn metrics(State(service): State<Service>) -> Response {
+    match service.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn unready_while_leaving(State(service): State<Service>, request: Request, next: Next) -> Response {
+    if request.uri().path() == "/readyz" && service.leaving.load(Ordering::Acquire) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "this instance is shutting down\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// A query that failed: the operator reads why, the customer does not.
+struct Failure(sqlx::Error);
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        tracing::warn!(error = %self.0, "a query failed");
+        (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+    }
+}

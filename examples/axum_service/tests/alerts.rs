@@ -1,0 +1,169 @@
+//! needs: postgresql, prometheus
+//!
+//! Each alert, fired in a real Prometheus by a real fault, and each query of the dashboard, asked there afterwards.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "support/http.rs"]
+mod http;
+#[path = "support/prometheus.rs"]
+mod prometheus;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_service::{Bounds, Metrics, Service, serve};
+use claviger::{Expiry, Handle, Lease, Login, Moment, ProviderError, ProviderErrorKind, Revision, Supervisor};
+use claviger_servers::{Postgres, Prometheus};
+use claviger_stage::{Server, Stage, eventually_within};
+use claviger_testkit::{Lab, ScriptedProvider};
+use http::get;
+use prometheus::values;
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+
+/// For whatever an alert takes, on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The rules as they are shipped, but for their times: a test cannot wait for minutes.
+fn hastened_rules(folder: &Path) -> std::path::PathBuf {
+    let mut rules = fs::read_to_string(repository("ops/prometheus/claviger.rules.yml")).expect("it is there");
+    for (time, hastened) in [("for: 1m\n", "for: 1s\n"), ("[3m]", "[15s]")] {
+        assert!(rules.contains(time), "{time:?} is in the rules no more");
+        rules = rules.replace(time, hastened);
+    }
+    let file = folder.join("hastened.rules.yml");
+    fs::write(&file, rules).expect("it is written");
+    file
+}
+
+fn repository(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// A drain that takes longer than a second is abandoned.
+async fn stage(metrics: &Metrics) -> (Stage, Handle<PgPool>) {
+    let server = tokio::task::spawn_blocking(Postgres::raise).await.expect("the server's thread ends");
+    let builder = Supervisor::builder().meter(metrics.meter()).drain_deadline(Duration::from_secs(1));
+    let Lab { supervisor, clock, traps } = Lab::with(builder).expect("the durations are right");
+    let stage = Stage { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps };
+    let db = stage.pool(4).await;
+    (stage, db)
+}
+
+async fn free_listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+async fn ask(address: SocketAddr, path: &'static str) -> (u16, String) {
+    tokio::task::spawn_blocking(move || get(address, path)).await.expect("the thread ends").expect("it answers")
+}
+
+/// The names of the alerts that are firing.
+fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
+    let answer: Value = serde_json::from_str(&prometheus.alerts().expect("it answers")).expect("JSON");
+    let alerts = answer["data"]["alerts"].as_array().expect("a list").iter();
+    alerts
+        .filter(|alert| alert["state"] == "firing")
+        .map(|alert| alert["labels"]["alertname"].as_str().expect("a name").to_owned())
+        .collect()
+}
+
+async fn until_fires(prometheus: &Prometheus, alert: &str) {
+    eventually_within(PATIENCE, alert, || firing(prometheus).contains(alert)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_something() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let metrics = Metrics::new("orders").expect("it counts");
+    let (stage, db) = stage(&metrics).await;
+    let service = Service::new(stage.supervisor.clone(), db.clone(), metrics);
+    let ((customers, address), (operators, _)) = (free_listener().await, free_listener().await);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let bounds = Bounds { farewell: Duration::ZERO, ..Bounds::default() };
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
+    let prometheus = Prometheus::start(&[&address.to_string()], Some(&hastened_rules(folder.path()))).expect("it starts");
+
+    // In good health nothing fires, and what is counted is there before it happens.
+    eventually_within(PATIENCE, "the service is scraped", || {
+        values(&prometheus, "count_over_time(supervisor_ready[1m]) > 4") != Vec::<String>::new()
+    })
+    .await;
+    for zero in ["pool_drain_abandoned_total", "supervisor_restarts_total{actor=\"orders\"}", "supervisor_ready - 1"] {
+        assert_eq!(values(&prometheus, zero), ["0"], "{zero}");
+    }
+    assert_eq!(firing(&prometheus), BTreeSet::new());
+
+    // An actor of the library fails during a rotation.
+    stage.traps.set("orders", "pool.turn", 1);
+    stage.rotate_announced().await;
+    until_fires(&prometheus, "ClavigerActorRestarting").await;
+    assert_eq!(stage.traps.left("orders", "pool.turn"), 0, "it has failed");
+    assert_eq!(firing(&prometheus).len(), 1, "and nothing else is told: {:?}", firing(&prometheus));
+
+    // A transaction outlives the rotation by more than the drain deadline.
+    eventually_within(PATIENCE, "the rotation is over", || db.generation() == 2).await;
+    let transaction = db.begin().await.expect("a session");
+    stage.rotate_announced().await;
+    until_fires(&prometheus, "ClavigerDrainAbandoned").await;
+    transaction.commit().await.expect("it was not cut");
+
+    // Somebody changes the password, and the store does not know.
+    eventually_within(PATIENCE, "the rotation is over", || db.generation() == 3).await;
+    assert!(!firing(&prometheus).contains("ClavigerNotReady"));
+    assert_eq!(ask(address, "/orders").await.0, 200);
+    stage.set_password("known to nobody").await;
+    assert!(stage.terminate_sessions().await > 0);
+    let (status, body) = ask(address, "/orders").await;
+    assert_eq!((status, body.as_str()), (503, "the database does not answer\n"));
+    assert!(stage.refused_log_ins() > 0);
+    until_fires(&prometheus, "ClavigerNotReady").await;
+    assert_eq!(ask(address, "/readyz").await.0, 503);
+    assert_eq!(ask(address, "/livez").await.0, 200);
+    stage.rotate_announced().await;
+    eventually_within(PATIENCE, "it is told that all is well", || !firing(&prometheus).contains("ClavigerNotReady")).await;
+    assert_eq!(ask(address, "/orders").await.0, 200);
+
+    // A credential of twenty seconds, and a store that is down when it should be replaced.
+    assert!(!firing(&prometheus).contains("ClavigerRefreshFailing") && !firing(&prometheus).contains("ClavigerCredentialExpiresSoon"));
+    let password = stage.store.rotate();
+    stage.set_password(&password).await;
+    let expiry = Expiry::after(Moment::now(), Duration::from_secs(20));
+    stage.store.answer_next(Lease::new(Login::new("app", password), Revision::new("mortal".to_owned())).expires(expiry));
+    stage.supervisor.rotate_now("login").await.expect("it is adopted");
+    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    until_fires(&prometheus, "ClavigerRefreshFailing").await;
+    until_fires(&prometheus, "ClavigerCredentialExpiresSoon").await;
+
+    every_query_of_the_dashboard_finds_something(&prometheus).await;
+
+    stage.store.recover();
+    stop.send(()).expect("it runs");
+    running.await.expect("no panic").expect("it served to its end");
+}
+
+async fn every_query_of_the_dashboard_finds_something(prometheus: &Prometheus) {
+    let dashboard = fs::read_to_string(repository("ops/grafana/claviger.json")).expect("it is there");
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("a list");
+    let queries: Vec<_> = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("a list")).collect();
+    assert!(panels.len() > 8 && queries.len() > panels.len());
+    for query in queries {
+        // As Grafana fills in what a user has not chosen.
+        let query = query["expr"].as_str().expect("an expression");
+        let asked = query.replace("$job", ".*").replace("$instance", ".*").replace("$__rate_interval", "5m");
+        assert!(!asked.contains('$'), "{query}");
+        eventually_within(Duration::from_secs(5), query, || !values(prometheus, &asked).is_empty()).await;
+    }
+}

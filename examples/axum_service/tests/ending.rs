@@ -1,0 +1,68 @@
+//! needs: postgresql
+//!
+//! The service's end: unready first, then closed, every request answered, every credential given back.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "support/http.rs"]
+mod http;
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use axum_service::{Bounds, Metrics, Service, serve};
+use claviger_stage::{Stage, eventually};
+use http::get;
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
+    let stage = Stage::new().await;
+    let db = stage.pool(4).await;
+    let service = Service::new(stage.supervisor.clone(), db.clone(), Metrics::new("orders").expect("it counts"));
+    let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let operators = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, aside) = (customers.local_addr().expect("an address"), operators.local_addr().expect("an address"));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let bounds = Bounds { farewell: Duration::from_secs(1), ..Bounds::default() };
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
+    let ask = move |path: &'static str| async move { spawn_blocking(move || get(address, path)).await.expect("the thread ends") };
+
+    assert_eq!(ask("/readyz").await.expect("it answers").0, 200);
+    assert_eq!(ask("/status").await.expect("it answers").0, 404, "not for customers");
+    let status = spawn_blocking(move || get(aside, "/status")).await.expect("the thread ends").expect("it answers");
+    assert!(status.0 == 200 && status.1.contains("\"orders\""), "{status:?}");
+
+    // A query that takes longer than the farewell.
+    let report = tokio::spawn(ask("/report/4"));
+    eventually("the query runs", || {
+        stage.server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").expect("it answers") == "1"
+    })
+    .await;
+    stop.send(()).expect("it runs");
+    loop {
+        let (status, body) = ask("/readyz").await.expect("it still answers");
+        if status == 503 {
+            assert_eq!(body, "this instance is shutting down\n");
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    // Who has not heard of it is served as before.
+    assert_eq!(ask("/orders").await.expect("it still answers").0, 200);
+    // Who comes at the very moment of closing may be cut off; who comes later is refused.
+    while !ask("/livez").await.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {}
+    assert!(!report.is_finished(), "it is under way when nobody else is let in");
+    assert!(stage.store.released().is_empty(), "the credential is in use");
+
+    let (status, body) = report.await.expect("no panic").expect("it is answered");
+    assert_eq!((status, body.as_str()), (200, "0 orders, counted in 4 s\n"));
+    let outcome = running.await.expect("no panic").expect("it served to its end");
+    assert!(outcome.clean, "{outcome:?}");
+    assert_eq!(stage.store.released().len(), 1);
+    assert_eq!(stage.server.session_count("app").expect("it answers"), 0);
+}
