@@ -39,6 +39,7 @@ pub(crate) struct Settings {
 }
 
 /// A server at its address. Without a token: each request brings its own.
+#[derive(Clone)]
 pub(crate) struct Api {
     client: Arc<VaultClient>,
     address: String,

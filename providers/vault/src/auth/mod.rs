@@ -10,7 +10,7 @@ use claviger::ProviderError;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::api::{Api, Call, Failure, LogIn};
+use crate::api::{Answer, Api, Call, Failure, LogIn};
 use crate::path::{checked, misconfigured};
 pub(crate) use material::Material;
 pub use secret_id::SecretId;
@@ -142,7 +142,7 @@ impl Auth {
             Kind::Jwt { role, jwt } => ("jwt", with_jwt(role, &jwt.read().await?)),
         };
         let mount = self.mount.as_deref().unwrap_or(method);
-        let answer = api.ask(None, Call::post(format!("auth/{mount}/login"), body)).await;
+        let answer = api.ask(None, Call::post(format!("auth/{mount}/login"), body).when_late(late_token(api))).await;
         let envelope = answer
             .and_then(|answer| answer.read::<Value>())
             .map_err(|failure| self.explain(&format!("{}, log-in at auth/{mount}", api.address()), &failure))?;
@@ -173,6 +173,23 @@ impl Auth {
             ),
             _ => failure.explain(place, "grant it"),
         }
+    }
+}
+
+/// Gives back a token that comes when nobody waits for it any more. A batch token cannot be: it lives to its own end.
+fn late_token(api: &Api) -> impl FnOnce(Answer) + Send + Sync + 'static {
+    let api = api.clone();
+    move |answer| {
+        let token = answer.read::<Value>().ok().and_then(|envelope| envelope.auth).map(LogIn::into_token);
+        let Some(token) = token.filter(|token| crate::api::is_header(token.expose_secret())) else { return };
+        tokio::spawn(async move {
+            let revoked = api.ask(Some(token.expose_secret()), Call::post("auth/token/revoke-self", json!({}))).await;
+            if let Err(failure) = revoked {
+                let error =
+                    failure.explain(&format!("{}, auth/token/revoke-self", api.address()), "grant `update` on auth/token/revoke-self");
+                tracing::warn!(error = %error, "a token came after the time-out and was not revoked; it lives to its own end");
+            }
+        });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::{ProviderErrorKind, Supervisor};
+use claviger::{FetchRequest, Provider, ProviderErrorKind, Supervisor};
 use claviger_servers::{Fault, Postgres};
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultSession};
@@ -31,12 +31,31 @@ async fn a_user_who_comes_too_late_is_given_back() {
     service.end().await;
 }
 
+/// Waits a second for each answer.
+async fn hasty(scene: &Scene<Postgres>) -> VaultSession {
+    let Identity { role_id, secret_id } = scene.identity().await;
+    let auth = Auth::app_role(role_id, SecretId::given(secret_id));
+    VaultSession::builder(scene.proxy.endpoint(), auth).timeout(SECOND).build().expect("a session")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
+    let scene = Scene::<Postgres>::new(60, 120, Revocation::Terminating).await;
+    let session = hasty(&scene).await;
+    scene.proxy.fault_on("/v1/auth/approle/login", Fault::Delay(3 * SECOND));
+    let error = dynamic(&session).fetch(FetchRequest::first()).await.map(drop).expect_err("there is no token");
+    assert!(error.to_string().contains("Vault did not answer in time"), "{error}");
+    scene.proxy.heal();
+    // The log-in, which is the hazard, and the revocation.
+    eventually_within(20 * SECOND, "it is revoked", || scene.proxy.answers().len() == 2).await;
+    assert_eq!(scene.asked("auth/token/revoke-self"), 1);
+    scene.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
     let scene = Scene::<Postgres>::new(60, 120, Revocation::Terminating).await;
-    let Identity { role_id, secret_id } = scene.identity().await;
-    let auth = Auth::app_role(role_id, SecretId::given(secret_id));
-    let session = VaultSession::builder(scene.proxy.endpoint(), auth).timeout(SECOND).build().expect("a session");
+    let session = hasty(&scene).await;
     let db = scene.pool(dynamic(&session)).await;
     scene.proxy.fault_on(CREDS, Fault::Delay(3 * SECOND));
     let error = scene.supervisor.rotate_now("login").await.expect_err("there is no new user");
