@@ -63,9 +63,10 @@ async fn orders(State(db): State<Handle<PgPool>>) -> Result<String, Failure> {
     Ok(format!("{orders} orders\n"))
 }
 
-/// A query that takes its time.
+/// Something that takes its time, and then asks again: a service that ends has to leave it the pool, not only the session.
 async fn report(State(db): State<Handle<PgPool>>, Path(seconds): Path<f64>) -> Result<String, Failure> {
-    let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders, pg_sleep($1)").bind(seconds).fetch_one(&db).await?;
+    sqlx::query("SELECT pg_sleep($1)").bind(seconds).execute(&db).await?;
+    let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&db).await?;
     Ok(format!("{orders} orders, counted in {seconds} s\n"))
 }
 

@@ -1,0 +1,122 @@
+//! The operators' manual knows every word that they can meet: kinds of errors, events, reasons, log lines. Needs no server.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository(path)).expect("it is there")
+}
+
+fn manual() -> String {
+    read("docs/operating.md")
+}
+
+/// All sources below a folder.
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("it can be read").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(fs::read_to_string(path).expect("text"));
+        }
+    }
+}
+
+/// The texts in quotes.
+fn quoted(source: &str) -> impl Iterator<Item = &str> {
+    source.split('"').skip(1).step_by(2)
+}
+
+#[test]
+fn every_kind_of_error_is_in_it() {
+    let manual = manual();
+    let sources = ["src/error/mod.rs", "src/error/provider.rs", "src/error/fault.rs"].map(read);
+    let words: Vec<_> = sources
+        .iter()
+        .flat_map(|source| source.split("Self::").filter_map(|arm| arm.split_once(" => \"")?.1.split_once("\",\n")))
+        .collect();
+    assert!(words.len() >= 22, "{words:?}");
+    for (word, _) in words {
+        assert!(manual.contains(&format!("`{word}`")), "the kind {word:?} is not in the manual");
+    }
+}
+
+#[test]
+fn every_event_is_in_it() {
+    let (manual, source) = (manual(), read("src/supervisor/events.rs"));
+    let (_, events) = source.split_once("pub enum Event {\n").expect("there are events");
+    let (events, _) = events.split_once("\n}").expect("the list ends");
+    let is_variant = |line: &&str| line.starts_with("    ") && line[4..].starts_with(char::is_uppercase);
+    let variants: Vec<_> =
+        events.lines().filter(is_variant).map(|line| line.trim().split(['(', ' ', ',']).next().expect("a name")).collect();
+    assert!(variants.len() >= 9, "{variants:?}");
+    for variant in variants {
+        assert!(manual.contains(&format!("| `{variant}` |")), "the event {variant} is not in the manual");
+    }
+}
+
+#[test]
+fn every_reason_for_not_being_ready_is_in_it() {
+    let (manual, source) = (manual(), read("src/supervisor/readiness.rs"));
+    let reasons: Vec<_> = source.split("reasons.push(").skip(1).filter_map(|rest| quoted(rest).next()).collect();
+    assert!(reasons.len() >= 8, "{reasons:?}");
+    for reason in reasons {
+        // With the margin that is the default.
+        let written = reason.replace("{:?}", "\"…\"").replace("{}", "5s");
+        assert!(manual.contains(&format!("`{written}`")), "the reason {written:?} is not in the manual");
+    }
+}
+
+#[test]
+fn every_line_of_the_log_from_info_on_is_in_it() {
+    let manual = manual();
+    let mut all = Vec::new();
+    for folder in ["src", "providers/file/src", "providers/rds-iam/src", "providers/secrets-manager/src", "providers/vault/src"] {
+        sources(&repository(folder), &mut all);
+    }
+    let mut lines = 0;
+    for source in &all {
+        for level in ["tracing::info!(", "tracing::warn!(", "tracing::error!("] {
+            for call in source.split(level).skip(1) {
+                let (call, _) = call.split_once(");").expect("it ends");
+                let message = quoted(call).last().expect("it has a message");
+                // What is filled in is told apart.
+                let fixed = message.split('{').next().expect("there is a first part");
+                assert!(manual.contains(fixed), "the log line {message:?} is not in the manual");
+                lines += usize::from(!fixed.is_empty());
+            }
+        }
+    }
+    assert!(lines >= 18, "{lines}");
+    for message in ["rotated", "looked again", "overtaken by", "not every pool has"] {
+        assert!(manual.contains(&format!("`{message}")) || manual.contains(&format!("INFO {message}")), "{message}");
+    }
+}
+
+#[test]
+fn its_links_lead_somewhere() {
+    let manual = manual();
+    let slug = |heading: &str| -> String {
+        let kept = heading.trim_start_matches('#').trim().to_lowercase();
+        kept.chars()
+            .filter(|one| one.is_alphanumeric() || *one == ' ' || *one == '-')
+            .map(|one| if one == ' ' { '-' } else { one })
+            .collect()
+    };
+    let headings: Vec<_> = manual.lines().filter(|line| line.starts_with('#')).map(slug).collect();
+    let links: Vec<_> = manual.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(links.len() > 30);
+    for link in links {
+        match link.split_once('#') {
+            Some(("", anchor)) => assert!(headings.iter().any(|heading| heading == anchor), "{link}"),
+            _ => assert!(repository("docs").join(link).exists(), "{link}"),
+        }
+    }
+}
