@@ -107,10 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn tests_that_several_targets_share_are_counted_for_each() {
+    fn tests_in_other_files_of_a_target_are_counted() {
         let files = test_files(&root()).unwrap_or_default();
         let law = files.iter().find(|file| file.target.starts_with("law_09_"));
         assert!(law.is_some_and(|law| law.tests > 1), "{law:?}");
+        let parts = files.iter().find(|file| file.target == "in_trouble");
+        assert!(parts.is_some_and(|parts| parts.tests > 10), "the files beside a main.rs: {parts:?}");
     }
 
     #[test]
