@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use opentelemetry::global;
-use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 use opentelemetry::propagation::TextMapCompositePropagator;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig};
@@ -43,7 +43,8 @@ pub fn init(service: &str) -> Result<Telemetry, InitError> {
 /// What exports spans and metrics, until it is [shut down](Self::shutdown) or dropped.
 pub struct Telemetry {
     traces: SdkTracerProvider,
-    metrics: SdkMeterProvider,
+    /// Without an exporter there is none: the SDK has an error for each instrument that observes, then.
+    metrics: Option<SdkMeterProvider>,
 }
 
 impl Telemetry {
@@ -58,11 +59,12 @@ impl Telemetry {
         if settings::is_exported("OTEL_TRACES_EXPORTER")? {
             traces = traces.with_batch_exporter(SpanExporter::builder().with_http().build().map_err(InitError::exporter)?);
         }
-        let mut metrics = SdkMeterProvider::builder().with_resource(resource);
+        let mut metrics = None;
         if settings::is_exported("OTEL_METRICS_EXPORTER")? {
-            metrics = metrics.with_periodic_exporter(MetricExporter::builder().with_http().build().map_err(InitError::exporter)?);
+            let exporter = MetricExporter::builder().with_http().build().map_err(InitError::exporter)?;
+            metrics = Some(SdkMeterProvider::builder().with_resource(resource).with_periodic_exporter(exporter).build());
         }
-        Ok(Self { traces: traces.build(), metrics: metrics.build() })
+        Ok(Self { traces: traces.build(), metrics })
     }
 
     /// Spans alone, to the collector at this address (`http://localhost:4318`), whatever the variables say of it; nothing global is set. For demos and
@@ -75,8 +77,8 @@ impl Telemetry {
         let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
         let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_endpoint(endpoint).build();
         let exporter = exporter.map_err(InitError::exporter)?;
-        let traces = SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(exporter).build();
-        Ok(Self { traces, metrics: SdkMeterProvider::builder().with_resource(resource).build() })
+        let traces = SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
+        Ok(Self { traces, metrics: None })
     }
 
     /// Exports the spans of `tracing`, for a subscriber of one's own: from INFO on, without ractor's, which live as long as an actor, and without
@@ -96,7 +98,7 @@ impl Telemetry {
 
     /// A meter whose metrics are exported here, for `claviger::Builder::meter` where the global provider is another.
     pub fn meter(&self, name: &'static str) -> Meter {
-        self.metrics.meter(name)
+        self.metrics.as_ref().map_or_else(|| NoopMeterProvider::new().meter(name), |metrics| metrics.meter(name))
     }
 
     /// Sends what is on its way, and waits for it.
@@ -104,7 +106,7 @@ impl Telemetry {
     /// # Errors
     /// What the collector, or the way to it, had against it.
     pub fn flush(&self) -> Result<(), InitError> {
-        let (traces, metrics) = (self.traces.force_flush(), self.metrics.force_flush());
+        let (traces, metrics) = (self.traces.force_flush(), self.metrics.as_ref().map_or(Ok(()), SdkMeterProvider::force_flush));
         traces.and(metrics).map_err(|error| InitError { message: "not everything was sent".to_owned(), source: Some(Box::new(error)) })
     }
 
@@ -119,7 +121,9 @@ impl Telemetry {
             Box::new(BaggagePropagator::new()),
         ]));
         global::set_tracer_provider(self.traces.clone());
-        global::set_meter_provider(self.metrics.clone());
+        if let Some(metrics) = &self.metrics {
+            global::set_meter_provider(metrics.clone());
+        }
     }
 }
 
@@ -127,7 +131,9 @@ impl Drop for Telemetry {
     fn drop(&mut self) {
         // There is nobody left to tell about an error; the SDK logs it.
         let _ = self.traces.shutdown_with_timeout(LAST_WORDS);
-        let _ = self.metrics.shutdown_with_timeout(LAST_WORDS);
+        if let Some(metrics) = &self.metrics {
+            let _ = metrics.shutdown_with_timeout(LAST_WORDS);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::need;
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  demo [--seconds N] [--database NAME] [--with ISSUER] [ARGUMENT…]
+  demo [--seconds N] [--database NAME] [--with ISSUER] [--jaeger] [ARGUMENT…]
       Rotates credentials under a running service, on a real database, and shows that
       no query failed. All arguments go to the demo; `demo -- --help` names them.
 

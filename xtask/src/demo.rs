@@ -44,6 +44,13 @@ impl Scene {
             Some("vault") => scene.add("vault", Server::OpenBao),
             _ => {}
         }
+        // One of our own, or one that the user has.
+        if arguments.iter().any(|argument| argument == "--jaeger") {
+            scene.add("traces", Server::Jaeger);
+        }
+        if value_of("--otlp", arguments).is_some() {
+            scene.features.insert("traces");
+        }
         scene
     }
 
@@ -84,6 +91,10 @@ mod tests {
             assert_eq!(scene(line), expected, "{line}");
         }
         assert_eq!(scene("--with secrets-manager").servers, BTreeSet::from([Server::PostgreSql, Server::Moto]));
+        let traced = Scene { features: BTreeSet::from(["traces"]), servers: BTreeSet::from([Server::PostgreSql, Server::Jaeger]) };
+        assert_eq!(scene("--jaeger --seconds 5"), traced);
+        let sent = Scene { servers: BTreeSet::from([Server::PostgreSql]), ..traced };
+        assert_eq!(scene("--otlp http://localhost:4318"), sent);
         assert_eq!(scene("--with vault").servers, BTreeSet::from([Server::PostgreSql, Server::OpenBao]));
     }
 }

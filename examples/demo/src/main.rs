@@ -6,6 +6,8 @@ mod screen;
 mod script;
 mod service;
 mod show;
+#[cfg(feature = "traces")]
+mod traces;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,18 +46,34 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let outcome = match options.database {
-        Kind::PostgreSql => run::<claviger_servers::Postgres>(&screen, &options).await,
-        #[cfg(feature = "mariadb")]
-        Kind::MariaDb => run::<claviger_servers::MariaDb>(&screen, &options).await,
-    };
-    match outcome {
+    match watched(&screen, &options).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
             screen.problem(&problem.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The whole of it, and the trace of its last rotation if that is wanted; whether all went well.
+async fn watched(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+    #[cfg(feature = "traces")]
+    let watch = traces::Watch::start(screen, &options.traces).await?;
+    let well = on_its_server(screen, options).await?;
+    #[cfg(feature = "traces")]
+    if let Some(watch) = watch {
+        watch.show(screen).await?;
+    }
+    screen.account();
+    Ok(well)
+}
+
+async fn on_its_server(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+    match options.database {
+        Kind::PostgreSql => run::<claviger_servers::Postgres>(screen, options).await,
+        #[cfg(feature = "mariadb")]
+        Kind::MariaDb => run::<claviger_servers::MariaDb>(screen, options).await,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lexopt::ValueExt;
 
 pub(crate) const USAGE: &str = "\
-usage: demo [--seconds N] [--database NAME] [--with ISSUER] [--window SECONDS]
+usage: demo [--seconds N] [--database NAME] [--with ISSUER] [--window SECONDS] [--jaeger | --otlp URL]
 
   --seconds N       how long the service runs, 5 to 86400 (default 30);
                     with rds-iam at least 8, for a token is to die meanwhile
@@ -17,6 +17,10 @@ usage: demo [--seconds N] [--database NAME] [--with ISSUER] [--window SECONDS]
                       vault            users that live 10 s, at most 30, by OpenBao
   --window SECONDS  with secrets-manager: from setSecret to finishSecret, 0.1 to 60
                     (default 10)
+  --jaeger          starts a Jaeger beside it, reads the last rotation's trace back and draws it
+  --otlp URL        sends the traces to your own Jaeger (OTLP over HTTP, as
+                    http://localhost:4318), and draws the last one if its API answers on
+                    port 16686 of the same host
 ";
 
 /// Two changes of each kind fit into the shortest run.
@@ -29,6 +33,18 @@ pub(crate) struct Options {
     pub(crate) issuer: Issuer,
     #[cfg_attr(not(feature = "secrets-manager"), expect(dead_code, reason = "read by that script alone"))]
     pub(crate) window: Duration,
+    #[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "read where there are traces"))]
+    pub(crate) traces: Traces,
+}
+
+/// Where the traces go.
+#[derive(Debug)]
+pub(crate) enum Traces {
+    Nowhere,
+    #[cfg(feature = "traces")]
+    OwnJaeger,
+    #[cfg(feature = "traces")]
+    Collector(String),
 }
 
 #[derive(Clone, Copy)]
@@ -71,6 +87,7 @@ impl Options {
         use lexopt::Arg::{Long, Short};
         let (mut seconds, mut window) = (30, 10.0);
         let (mut database, mut issuer) = (Kind::PostgreSql, Issuer::File);
+        let mut traces = Traces::Nowhere;
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
@@ -78,6 +95,8 @@ impl Options {
                 Long("window") => window = parser.value()?.parse()?,
                 Long("database") => database = parser.value()?.parse_with(kind)?,
                 Long("with") => issuer = parser.value()?.parse_with(issuer_of)?,
+                Long("jaeger") => traces = own_jaeger()?,
+                Long("otlp") => traces = parser.value()?.parse_with(collector)?,
                 Short('h') | Long("help") => return Ok(None),
                 argument => return Err(argument.unexpected()),
             }
@@ -89,8 +108,29 @@ impl Options {
         if !(0.1..=60.0).contains(&window) {
             return Err(format!("--window {window}: give between 0.1 and 60").into());
         }
-        Ok(Some(Self { duration: Duration::from_secs(seconds), database, issuer, window: Duration::from_secs_f64(window) }))
+        Ok(Some(Self { duration: Duration::from_secs(seconds), database, issuer, window: Duration::from_secs_f64(window), traces }))
     }
+}
+
+#[cfg(feature = "traces")]
+fn own_jaeger() -> Result<Traces, String> {
+    Ok(Traces::OwnJaeger)
+}
+
+#[cfg(not(feature = "traces"))]
+fn own_jaeger() -> Result<Traces, String> {
+    Err(not_built("traces"))
+}
+
+#[cfg(feature = "traces")]
+fn collector(url: &str) -> Result<Traces, String> {
+    let is_url = reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if is_url { Ok(Traces::Collector(url.to_owned())) } else { Err("give an address as http://localhost:4318".to_owned()) }
+}
+
+#[cfg(not(feature = "traces"))]
+fn collector(_: &str) -> Result<Traces, String> {
+    Err(not_built("traces"))
 }
 
 fn kind(word: &str) -> Result<Kind, String> {
@@ -124,7 +164,7 @@ fn issuer_of(word: &str) -> Result<Issuer, String> {
 }
 
 /// `cargo xtask demo` builds what its arguments need; who builds by hand has to name it.
-#[cfg(not(all(feature = "mariadb", feature = "rds-iam", feature = "secrets-manager", feature = "vault")))]
+#[cfg(not(all(feature = "mariadb", feature = "rds-iam", feature = "secrets-manager", feature = "traces", feature = "vault")))]
 fn not_built(feature: &str) -> String {
     format!("this demo was built without it; build it with --features {feature}, or run it by cargo xtask demo")
 }

@@ -4,6 +4,7 @@
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use claviger::{Event, Handle, How, Outcome};
@@ -15,16 +16,28 @@ pub(crate) struct Screen {
     began: Instant,
     colours: bool,
     queries: AtomicU64,
+    account: Mutex<Option<String>>,
 }
 
 impl Screen {
     pub(crate) fn new() -> Self {
         let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { began: Instant::now(), colours, queries: AtomicU64::new(0) }
+        Self { began: Instant::now(), colours, queries: AtomicU64::new(0), account: Mutex::default() }
     }
 
     pub(crate) fn line(&self, text: &str) {
         println!("{text}");
+    }
+
+    /// The line for machines, which comes last.
+    pub(crate) fn set_account(&self, line: String) {
+        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+    }
+
+    pub(crate) fn account(&self) {
+        if let Some(line) = self.account.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.line(&line);
+        }
     }
 
     pub(crate) fn problem(&self, text: &str) {

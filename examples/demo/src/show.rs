@@ -53,7 +53,7 @@ pub(crate) async fn show<P: Orders>(
     for line in &tally.summary {
         screen.line(line);
     }
-    screen.line(&format!(
+    screen.set_account(format!(
         "demo: {} queries, {} rotations, {} failed, longest wait {} ms",
         count.queries,
         tally.adopted,

@@ -1,0 +1,120 @@
+//! The rotations as traces: sent to a Jaeger, and the last one read back from it and drawn.
+
+mod jaeger;
+mod waterfall;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use claviger::Moment;
+use claviger_otel::Telemetry;
+use claviger_servers::Jaeger;
+use tokio::time::{Instant, sleep};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::Problem;
+use crate::options::Traces;
+use crate::screen::Screen;
+use crate::script::blocking;
+
+/// The name under which the service is found.
+const SERVICE: &str = "claviger-demo";
+/// How long Jaeger may take to tell what it was sent.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
+/// Where a Jaeger has its API and its pages.
+const QUERY_PORT: u16 = 16_686;
+
+/// The traces are on their way to a Jaeger.
+pub(crate) struct Watch {
+    telemetry: Telemetry,
+    began: SystemTime,
+    at: At,
+}
+
+enum At {
+    /// One of our own, which has no pages.
+    Own(Jaeger),
+    /// The user's: where its spans go, and where its API and its pages would be.
+    Theirs { collector: String, query: Option<String> },
+}
+
+impl Watch {
+    /// Nothing if no traces are wanted.
+    pub(crate) async fn start(screen: &Arc<Screen>, wanted: &Traces) -> Result<Option<Self>, Problem> {
+        let (collector, at) = match wanted {
+            Traces::Nowhere => return Ok(None),
+            Traces::OwnJaeger => {
+                let jaeger = blocking(|| Ok(Jaeger::start()?)).await?;
+                screen.line(&format!("a Jaeger of our own takes the traces; its API is at {}", jaeger.query_address()));
+                (jaeger.otlp_endpoint(), At::Own(jaeger))
+            }
+            Traces::Collector(url) => {
+                screen.line(&format!("the traces go to {url}, as service {SERVICE}"));
+                (url.clone(), At::Theirs { collector: url.clone(), query: query_address(url) })
+            }
+        };
+        let telemetry = Telemetry::traces_to(SERVICE, &collector)?;
+        tracing_subscriber::registry().with(telemetry.layer()).try_init()?;
+        Ok(Some(Self { telemetry, began: Moment::now().wall(), at }))
+    }
+
+    /// Draws the last rotation.
+    pub(crate) async fn show(self, screen: &Screen) -> Result<(), Problem> {
+        let Self { telemetry, began, at } = self;
+        let sent = blocking(move || {
+            let sent = telemetry.flush();
+            telemetry.shutdown();
+            Ok(sent?)
+        })
+        .await;
+        match at {
+            At::Own(jaeger) => {
+                sent?;
+                let rotation = last_rotation(&jaeger.query_address(), began).await?;
+                screen.line(&format!("\nthe last rotation, as Jaeger tells it (trace {}):\n", rotation.trace));
+                screen.line(&waterfall::of(&rotation));
+            }
+            At::Theirs { collector, query } => {
+                sent.map_err(|problem| format!("the traces did not get to {collector}: {problem}"))?;
+                let query = query.ok_or("the address has no host")?;
+                match last_rotation(&query, began).await {
+                    Ok(rotation) => {
+                        screen.line(&format!("\nthe last rotation, as your Jaeger tells it (trace {}):\n", rotation.trace));
+                        screen.line(&waterfall::of(&rotation));
+                        let page = format!("{query}/trace/{}", rotation.trace);
+                        let there = jaeger::has_page(&page).await;
+                        screen.line(&if there { format!("see it at {page}") } else { format!("(no page of a Jaeger answers at {query})") });
+                    }
+                    Err(problem) => {
+                        screen.line(&format!(
+                            "\nthe traces were sent to {collector}; look for service {SERVICE} where you read them ({problem})"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `http://host:16686` for a collector on the same host.
+fn query_address(collector: &str) -> Option<String> {
+    let url = reqwest::Url::parse(collector).ok()?;
+    Some(format!("http://{}:{QUERY_PORT}", url.host_str()?))
+}
+
+/// The last rotation that was adopted, once Jaeger tells it with its handover and the drain that follows.
+async fn last_rotation(query: &str, since: SystemTime) -> Result<jaeger::Rotation, Problem> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = jaeger::last_rotation(query, SERVICE, since).await;
+        match found {
+            Ok(Some(rotation)) if rotation.has_drain() || Instant::now() >= end => return Ok(rotation),
+            Ok(None) if Instant::now() >= end => return Err(format!("{query} has no rotation of ours").into()),
+            Err(problem) if Instant::now() >= end => return Err(problem),
+            _ => sleep(PAUSE).await,
+        }
+    }
+}

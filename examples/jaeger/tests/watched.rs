@@ -1,0 +1,104 @@
+//! needs: postgresql, jaeger
+//!
+//! The example as a user runs it: told by the standard variables, rotated by its file, ended by Ctrl-C; its traces are in Jaeger.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use claviger_servers::{Jaeger, Postgres};
+use serde_json::Value;
+
+fn write(folder: &Path, password: &str) {
+    let file = folder.join("new.json");
+    fs::write(&file, format!(r#"{{"username": "app", "password": "{password}"}}"#)).expect("it is written");
+    fs::rename(file, folder.join("secret.json")).expect("it is renamed");
+}
+
+/// The program, killed if the test fails.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let there = (0..600).any(|_| {
+        condition() || {
+            sleep(Duration::from_millis(50));
+            false
+        }
+    });
+    assert!(there, "not within 30 s: {what}");
+}
+
+#[test]
+fn its_traces_are_in_jaeger() {
+    let (server, jaeger) = (Postgres::start().expect("a server starts"), Jaeger::start().expect("Jaeger starts"));
+    server.create_role("app", "password-0").expect("a role is made");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "password-0");
+    let child = Command::new(env!("CARGO_BIN_EXE_jaeger"))
+        .arg(folder.path().join("secret.json"))
+        .env("PGHOST", server.host())
+        .env("PGPORT", server.port().to_string())
+        .env("PGDATABASE", "postgres")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp_endpoint())
+        .env("OTEL_METRICS_EXPORTER", "none")
+        .env("OTEL_SERVICE_NAME", "named-by-the-variable")
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut service = Service(child);
+    let log_ins = || server.log().authenticated_logins_of("app").expect("the log can be read");
+    eventually("it has logged in", || log_ins() >= 2);
+    let before = log_ins();
+    server.set_password("app", "password-1").expect("the password is set");
+    write(folder.path(), "password-1");
+    eventually("it has logged in with the next one", || log_ins() >= before + 2);
+
+    // Whatever is on its way is sent at the end: the SDK itself sends every five seconds.
+    let interrupted = Command::new("kill").args(["-INT", &service.0.id().to_string()]).status().expect("it runs");
+    assert!(interrupted.success());
+    let mut ended = None;
+    eventually("it ends", || {
+        ended = service.0.try_wait().expect("it can be asked");
+        ended.is_some()
+    });
+    assert!(ended.is_some_and(|status| status.success()));
+
+    let answer = jaeger.get("/api/traces?service=named-by-the-variable&limit=1000").expect("it tells");
+    for password in ["password-0", "password-1"] {
+        assert!(!answer.contains(password));
+    }
+    let answer: Value = serde_json::from_str(&answer).expect("it is JSON");
+    let spans: Vec<_> = answer["data"].as_array().into_iter().flatten().flat_map(|trace| trace["spans"].as_array()).flatten().collect();
+    let names: BTreeSet<_> = spans.iter().filter_map(|span| span["operationName"].as_str()).collect();
+    let expected = [
+        "GET /databases",
+        "credential.fetch",
+        "credential.rotation",
+        "pool.drain",
+        "pool.handover",
+        "pool.open",
+        "pool.prove",
+        "pool.publish",
+    ];
+    assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
+    // Neither an actor's span as long as its life, nor one of what sends the spans.
+    assert!(names.iter().all(|name| expected.contains(name) || *name == "pool.warm"), "{names:?}");
+    let tag = |span: &Value, name: &str, value: &str| {
+        span["tags"].as_array().into_iter().flatten().any(|tag| tag["key"] == name && tag["value"] == value)
+    };
+    let adopted = spans.iter().filter(|span| span["operationName"] == "credential.rotation" && tag(span, "outcome", "adopted")).count();
+    assert!(adopted >= 2, "the start, and the change");
+}
