@@ -71,10 +71,12 @@ impl Issued {
         self.life.expiry().earliest(token.expiry())
     }
 
-    /// Whether it dies with its token rather than by itself. The server, which cuts the lease of a batch token, does so in whole seconds.
+    /// Whether it dies with its token rather than by itself. The server cuts the lease of a batch token, in whole seconds, of a token whose life it counts in whole
+    /// seconds.
     fn is_bound_by(&self, token: &Token, now: Moment) -> bool {
+        let cut = if token.is_batch() { Duration::from_secs(2) } else { Duration::ZERO };
         match (self.life.expiry().remaining(now), token.expiry().remaining(now)) {
-            (Some(lease), Some(token)) => lease + Duration::from_secs(1) >= token,
+            (Some(lease), Some(token)) => lease + cut >= token,
             (lease, token) => lease.is_none() && token.is_some(),
         }
     }

@@ -13,6 +13,7 @@ use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession};
 use claviger_vault_stage::{Clerk, Identity, Revocation, Scene};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 
 const LOG_IN: &str = "auth/approle/login";
 const RENEW: &str = "auth/token/renew-self";
@@ -41,21 +42,33 @@ fn callers(db: &Handle<PgPool>) -> Callers {
     Callers::start_at(db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5))
 }
 
-/// Under load, until there were so many log-ins; nobody notices any of them, and no lease is ever taken to live longer than a token does.
+/// Two services of one session under load, until there were further log-ins; nobody notices any of them, and no lease is ever taken to live longer than a token does.
 async fn move_over(scene: &Scene<Postgres>, auth: Auth, token_life: Duration) {
-    let db = serve(scene, auth).await;
-    let callers = callers(&db);
-    callers.answer_more(50).await;
+    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings can be right");
+    let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
+    let first = scene.pool(provider()).await;
+    let login = scene.supervisor.provide("another-login", provider()).await.expect("there is a lease");
+    let options = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(5));
+    let second = scene.supervisor.pool("others", &login, scene.pools(options)).await.expect("it is proved");
+    let dbs = [first, second];
+    let tasks: Vec<_> = dbs.iter().map(callers).collect();
+    for callers in &tasks {
+        callers.answer_more(50).await;
+    }
     let log_ins = || scene.asked(LOG_IN);
     eventually_within(Duration::from_secs(60), "there are further log-ins, and pools move over", || {
-        let remaining = status(&scene.supervisor).remaining;
-        assert!(remaining.is_some_and(|left| left <= token_life), "a lease outlives its token: {remaining:?}");
-        log_ins() >= 3 && db.generation() >= 3
+        for provider in scene.supervisor.status().providers {
+            assert!(provider.remaining.is_some_and(|left| left <= token_life), "a lease outlives its token: {:?}", provider.remaining);
+        }
+        log_ins() >= 3 && dbs.iter().all(|db| db.generation() >= 3)
     })
     .await;
-    let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    assert!(db.generation() <= log_ins() as u64, "{} generations of {} tokens", db.generation(), log_ins());
+    for callers in tasks {
+        let tally = callers.stop().await;
+        assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    }
+    let generations = dbs.each_ref().map(Handle::generation);
+    assert!(generations.iter().all(|&served| served <= log_ins() as u64), "{generations:?} of {} tokens", log_ins());
     scene.end().await;
 }
 

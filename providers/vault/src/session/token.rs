@@ -58,6 +58,10 @@ impl Token {
         self.care
     }
 
+    pub(crate) fn is_batch(&self) -> bool {
+        self.batch
+    }
+
     /// The session's own, by a log-in.
     pub(super) fn is_own(&self) -> bool {
         self.source == Source::LogIn
