@@ -75,16 +75,16 @@ async fn move_over(scene: &Scene<Postgres>, auth: Auth, token_life: Duration) {
 #[tokio::test(flavor = "multi_thread")]
 async fn near_its_maximum_a_token_is_replaced_and_pools_move_over_before() {
     let scene = scene().await;
-    let auth = app_role(&scene, json!({ "token_ttl": "8s", "token_max_ttl": "14s" })).await;
-    move_over(&scene, auth, Duration::from_secs(8)).await;
+    let auth = app_role(&scene, json!({ "token_ttl": "10s", "token_max_ttl": "17s" })).await;
+    move_over(&scene, auth, Duration::from_secs(10)).await;
     assert!(scene.asked(RENEW) >= 2, "the hazard: it was renewed to its maximum");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_token_is_replaced_and_pools_move_over_before() {
     let scene = scene().await;
-    let auth = app_role(&scene, json!({ "token_type": "batch", "token_ttl": "8s" })).await;
-    move_over(&scene, auth, Duration::from_secs(8)).await;
+    let auth = app_role(&scene, json!({ "token_type": "batch", "token_ttl": "10s" })).await;
+    move_over(&scene, auth, Duration::from_secs(10)).await;
     assert_eq!(scene.asked(RENEW), 0, "it cannot be renewed");
     assert_eq!(scene.asked("auth/token/revoke-self"), 0, "nor revoked");
 }
