@@ -18,10 +18,10 @@ use crate::programs::Programs;
 use crate::server::Server;
 use crate::text_log::TextLog;
 
-/// How often the targets are scraped and the rules evaluated: a test waits for two of them at most.
-const INTERVAL: &str = "250ms";
+/// How often the targets are scraped and the rules evaluated, and how long a scrape may take.
+const INTERVAL: &str = "500ms";
 
-/// A running [Prometheus](https://prometheus.io): it scrapes `/metrics` of its targets four times a second, evaluates
+/// A running [Prometheus](https://prometheus.io): it scrapes `/metrics` of its targets twice a second, evaluates
 /// its rules as often, and notifies nobody.
 ///
 /// ```

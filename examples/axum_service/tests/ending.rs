@@ -38,7 +38,7 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     assert!(status.0 == 200 && status.1.contains("\"orders\""), "{status:?}");
 
     // A query that takes longer than the farewell.
-    let report = tokio::spawn(ask("/report/4"));
+    let report = tokio::spawn(ask("/report/6"));
     eventually("the query runs", || {
         stage.server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").expect("it answers") == "1"
     })
@@ -60,7 +60,7 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     assert!(stage.store.released().is_empty(), "the credential is in use");
 
     let (status, body) = report.await.expect("no panic").expect("it is answered");
-    assert_eq!((status, body.as_str()), (200, "0 orders, counted in 4 s\n"));
+    assert_eq!((status, body.as_str()), (200, "0 orders, counted in 6 s\n"));
     let outcome = running.await.expect("no panic").expect("it served to its end");
     assert!(outcome.clean, "{outcome:?}");
     assert_eq!(stage.store.released().len(), 1);

@@ -88,7 +88,6 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
     let customers = program.customers;
     let (leaving, answered, after) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
-        let report = scope.spawn(move || get(customers, "/report/5"));
         let load: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
@@ -111,9 +110,11 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
             thread::sleep(Duration::from_millis(300));
             leaving.store(true, Ordering::Release);
         });
-        while answered.load(Ordering::Relaxed) < 50
-            || server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").expect("it answers") != "1"
-        {
+        while answered.load(Ordering::Relaxed) < 50 {
+            thread::yield_now();
+        }
+        let report = scope.spawn(move || get(customers, "/report/6"));
+        while server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").expect("it answers") != "1" {
             thread::yield_now();
         }
         program.terminate();
@@ -124,7 +125,7 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
         assert!(answered.load(Ordering::Relaxed) > after.load(Ordering::Relaxed), "requests came while it was leaving");
         assert!(!report.is_finished(), "the slow query is under way");
         let report = report.join().expect("no panic").expect("it is answered");
-        assert_eq!(report, (200, "0 orders, counted in 5 s\n".to_owned()));
+        assert_eq!(report, (200, "0 orders, counted in 6 s\n".to_owned()));
     });
     program.ends_well();
     assert_eq!(server.session_count("app").expect("it answers"), 0);
