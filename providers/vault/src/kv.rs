@@ -1,9 +1,10 @@
 //! A login in a key-value store with versions.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
+use claviger::{FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -11,11 +12,14 @@ use crate::api::{Call, Failure};
 use crate::path::Place;
 use crate::session::{Issued, Member, Trouble, VaultSession};
 
+/// How long metadata that were denied are not asked for again: whoever grants them later needs no restart.
+const DENIED_FOR: Duration = Duration::from_secs(3_600);
+
 /// A login in a KV store of version 2.
 ///
 /// The revision is the version, with the time at which it was written; a lease has no death, and open sessions are [drained](Sessions::Drain) when a newer version is
 /// served. The store is polled by the secret's metadata every 5 minutes (`Supervisor::builder().poll(…)`); its data are read when the version is another one, and at
-/// each poll only where the policy does not let the metadata be read.
+/// each poll only where the policy does not let the metadata be read, which is tried again each hour.
 ///
 /// A version that was deleted or destroyed is an error, `NotFound`, that says so; what was served before goes on serving.
 ///
@@ -37,8 +41,8 @@ pub struct VaultKv {
     user_key: String,
     password_key: String,
     sessions: Sessions,
-    /// The metadata may not be read: they are not asked for again.
-    undescribable: AtomicBool,
+    /// When the metadata were denied last.
+    denied: Mutex<Option<Instant>>,
     member: Member,
 }
 
@@ -80,7 +84,7 @@ impl VaultKv {
             user_key: "username".to_owned(),
             password_key: "password".to_owned(),
             sessions: Sessions::Drain,
-            undescribable: AtomicBool::new(false),
+            denied: Mutex::default(),
             member: session.member(),
         })
     }
@@ -108,24 +112,31 @@ impl VaultKv {
 
     /// The current version by the metadata; `None` when they may not be read.
     async fn current(&self) -> Result<Option<Revision>, ProviderError> {
-        if self.undescribable.load(Ordering::Relaxed) {
+        let now = Moment::now().mono();
+        let denied = *self.denied();
+        if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
             return Ok(None);
         }
         let path = self.secret.below("metadata");
         let (envelope, _) = match self.session.ask::<Metadata>(false, || Call::get(path.clone())).await {
             Ok(answer) => answer,
             Err(Trouble::Failed(failure)) if failure.is_forbidden() => {
-                self.undescribable.store(true, Ordering::Relaxed);
+                *self.denied() = Some(now);
                 return Ok(None);
             }
             Err(trouble) => return Err(self.explain(trouble, &path)),
         };
+        *self.denied() = None;
         let Some(metadata) = envelope.data else { return Err(self.malformed("it has no metadata")) };
         let number = metadata.current_version;
         let Some(version) = metadata.versions.get(&number.to_string()).cloned() else {
             return Err(self.not_found(&format!("it has no version {number}; write one")));
         };
         self.revision(&Version { version: number, ..version }).map(Some)
+    }
+
+    fn denied(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self) -> Result<Lease<Login>, ProviderError> {
@@ -194,7 +205,7 @@ impl VaultKv {
 
 /// A time that cannot be read is taken to have passed: the version is not to be had, else there would be none.
 fn is_past(time: &str) -> bool {
-    humantime::parse_rfc3339(time).map_or(true, |time| time <= claviger::Moment::now().wall())
+    humantime::parse_rfc3339(time).map_or(true, |time| time <= Moment::now().wall())
 }
 
 impl Provider for VaultKv {

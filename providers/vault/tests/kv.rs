@@ -156,13 +156,13 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn where_the_metadata_are_forbidden_the_data_are_polled() {
+    let policy = |path: &str| format!(r#"path "kv/{path}" {{ capabilities = ["read"] }}"#);
     let clerk = Clerk::with_a_secret().await;
     let token = clerk
-        .asks(|admin| {
-            let policy = r#"path "kv/data/*" { capabilities = ["read"] }"#;
-            admin.write("sys/policies/acl/data", &json!({ "policy": policy }))?;
+        .asks(move |admin| {
+            admin.write("sys/policies/acl/data", &json!({ "policy": policy("data/*") }))?;
             let answer = admin.write("auth/token/create", &json!({ "policies": ["data"] }))?;
             claviger_vault_stage::text(&answer["auth"]["client_token"])
         })
@@ -176,5 +176,15 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
         held = again;
     }
     scene.put(json!({ "username": "app", "password": "password-2" })).await;
-    assert_eq!(password(&scene.kv.fetch(look(&held)).await.expect("there is a lease")), "password-2");
+    let held = scene.kv.fetch(look(&held)).await.expect("there is a lease");
+    assert_eq!((password(&held), scene.asked()), ("password-2".to_owned(), (5, 1)));
+    // Granted later: noticed within an hour.
+    scene.clerk.asks(move |admin| admin.write("sys/policies/acl/data", &json!({ "policy": policy("*") })).map(drop)).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    tokio::time::resume();
+    for looks in 2..4 {
+        let again = scene.kv.fetch(look(&held)).await.expect("there is a lease");
+        assert_eq!((again.revision(), scene.asked()), (held.revision(), (5, looks)));
+    }
 }
