@@ -20,6 +20,8 @@ const CORE: Bench = Bench { package: "claviger", target: "core", needs: &[Server
 const SECRETS_MANAGER: Bench =
     Bench { package: "claviger-secrets-manager", target: "rotation_window", needs: &[Server::PostgreSql, Server::Moto] };
 
+const OTEL: Bench = Bench { package: "claviger-otel", target: "cost", needs: &[Server::PostgreSql, Server::Jaeger] };
+
 /// Becomes the benchmarks.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     let (bench, rest) = choose(arguments)?;
@@ -34,7 +36,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
 fn choose(arguments: &[OsString]) -> Result<(Bench, &[OsString]), String> {
     match arguments {
         [with, issuer, rest @ ..] if with == "--with" && issuer == "secrets-manager" => Ok((SECRETS_MANAGER, rest)),
-        [with, ..] if with == "--with" => Err("what follows --with has no benchmarks; secrets-manager has".to_owned()),
+        [with, issuer, rest @ ..] if with == "--with" && issuer == "otel" => Ok((OTEL, rest)),
+        [with, ..] if with == "--with" => Err("what follows --with has no benchmarks; secrets-manager and otel have".to_owned()),
         all => Ok((CORE, all)),
     }
 }
@@ -48,6 +51,7 @@ mod tests {
         let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
         assert_eq!(choose(&words("query")), Ok((CORE, words("query").as_slice())));
         assert_eq!(choose(&words("--with secrets-manager window")), Ok((SECRETS_MANAGER, words("window").as_slice())));
+        assert_eq!(choose(&words("--with otel")), Ok((OTEL, [].as_slice())));
         assert!(choose(&words("--with vault")).is_err());
         assert!(choose(&words("--with")).is_err());
     }

@@ -22,9 +22,9 @@ usage: cargo xtask <command>
       and counted as skipped. What follows -- goes to the test programs.
       --require-all    to leave one out is an error, said before anything runs
 
-  bench [--with secrets-manager] [ARGUMENT…]
-      Runs the core's benchmarks, or the issuer's, on a real PostgreSQL. All further
-      arguments go to them.
+  bench [--with secrets-manager|otel] [ARGUMENT…]
+      Runs the core's benchmarks, the issuer's, or those of what telemetry costs, on a
+      real PostgreSQL. All further arguments go to them.
 
   install [SERVER…]
       Installs the servers named by the words that test files need them by (postgresql,

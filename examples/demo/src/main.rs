@@ -50,7 +50,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
-            screen.problem(&problem.to_string());
+            screen.problem(&with_causes(&*problem));
             ExitCode::FAILURE
         }
     }
@@ -62,11 +62,22 @@ async fn watched(screen: &Arc<Screen>, options: &Options) -> Result<bool, Proble
     let watch = traces::Watch::start(screen, &options.traces).await?;
     let well = on_its_server(screen, options).await?;
     #[cfg(feature = "traces")]
-    if let Some(watch) = watch {
-        watch.show(screen).await?;
+    let told = match watch {
+        Some(watch) => watch.show(screen).await,
+        None => Ok(()),
+    };
+    #[cfg(not(feature = "traces"))]
+    let told: Result<(), Problem> = Ok(());
+    if let Err(problem) = &told {
+        screen.problem(&with_causes(&**problem));
     }
     screen.account();
-    Ok(well)
+    Ok(well && told.is_ok())
+}
+
+/// An error and what led to it, on one line.
+fn with_causes(problem: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(problem), |problem| problem.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 async fn on_its_server(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {

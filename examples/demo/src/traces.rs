@@ -77,7 +77,10 @@ impl Watch {
                 screen.line(&waterfall::of(&rotation));
             }
             At::Theirs { collector, query } => {
-                sent.map_err(|problem| format!("the traces did not get to {collector}: {problem}"))?;
+                if sent.is_err() {
+                    screen.line(&format!("\nthe traces did not get to {collector}"));
+                }
+                sent?;
                 let query = query.ok_or("the address has no host")?;
                 match last_rotation(&query, began).await {
                     Ok(rotation) => {
