@@ -23,6 +23,34 @@ fn write(folder: &Path, password: &str) {
 /// The program, killed if the test fails.
 struct Service(Child);
 
+impl Service {
+    fn start(server: &Postgres, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_jaeger"))
+            .arg(folder.join("secret.json"))
+            .env("PGHOST", server.host())
+            .env("PGPORT", server.port().to_string())
+            .env("PGDATABASE", "postgres")
+            .env("RUST_LOG", "warn")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        Self(child)
+    }
+
+    /// By Ctrl-C, in peace.
+    fn end(&mut self) {
+        let interrupted = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().expect("it runs");
+        assert!(interrupted.success());
+        let mut ended = None;
+        eventually("it ends", || {
+            ended = self.0.try_wait().expect("it can be asked");
+            ended.is_some()
+        });
+        assert!(ended.is_some_and(|status| status.success()));
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -46,19 +74,15 @@ fn its_traces_are_in_jaeger() {
     server.create_role("app", "password-0").expect("a role is made");
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "password-0");
-    let child = Command::new(env!("CARGO_BIN_EXE_jaeger"))
-        .arg(folder.path().join("secret.json"))
-        .env("PGHOST", server.host())
-        .env("PGPORT", server.port().to_string())
-        .env("PGDATABASE", "postgres")
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp_endpoint())
-        .env("OTEL_METRICS_EXPORTER", "none")
-        .env("OTEL_SERVICE_NAME", "named-by-the-variable")
-        .env("RUST_LOG", "warn")
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("it starts");
-    let mut service = Service(child);
+    let mut service = Service::start(
+        &server,
+        folder.path(),
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &jaeger.otlp_endpoint()),
+            ("OTEL_METRICS_EXPORTER", "none"),
+            ("OTEL_SERVICE_NAME", "named-by-the-variable"),
+        ],
+    );
     let log_ins = || server.log().authenticated_logins_of("app").expect("the log can be read");
     eventually("it has logged in", || log_ins() >= 2);
     let before = log_ins();
@@ -67,14 +91,7 @@ fn its_traces_are_in_jaeger() {
     eventually("it has logged in with the next one", || log_ins() >= before + 2);
 
     // Whatever is on its way is sent at the end: the SDK itself sends every five seconds.
-    let interrupted = Command::new("kill").args(["-INT", &service.0.id().to_string()]).status().expect("it runs");
-    assert!(interrupted.success());
-    let mut ended = None;
-    eventually("it ends", || {
-        ended = service.0.try_wait().expect("it can be asked");
-        ended.is_some()
-    });
-    assert!(ended.is_some_and(|status| status.success()));
+    service.end();
 
     let answer = jaeger.get("/api/traces?service=named-by-the-variable&limit=1000").expect("it tells");
     for password in ["password-0", "password-1"] {
@@ -101,4 +118,21 @@ fn its_traces_are_in_jaeger() {
     };
     let adopted = spans.iter().filter(|span| span["operationName"] == "credential.rotation" && tag(span, "outcome", "adopted")).count();
     assert!(adopted >= 2, "the start, and the change");
+}
+
+/// Connections are taken, by the operating system, and nothing is ever answered.
+#[test]
+fn a_collector_that_hangs_harms_nobody() {
+    let server = Postgres::start().expect("a server starts");
+    server.create_role("app", "password-0").expect("a role is made");
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "password-0");
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", collector.local_addr().expect("it has an address"));
+    let mut service = Service::start(&server, folder.path(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", &address)]);
+    let log_ins = || server.log().authenticated_logins_of("app").expect("the log can be read");
+    eventually("it has logged in", || log_ins() >= 2);
+    service.end();
+    collector.set_nonblocking(true).expect("it can be asked");
+    assert!(collector.accept().is_ok(), "it was spoken to");
 }
