@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
-use claviger::{ErrorKind, FaultKind, PgPools, Sessions, Trigger};
+use claviger::{ErrorKind, FaultKind, Login, PgPools, Sessions, Supervisor, Trigger, fixed};
+use claviger_servers::Postgres;
 use claviger_stage::{Stage, eventually, eventually_within, short_lived};
 use claviger_testkit::ScriptedProvider;
 use sqlx::Executor;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 
 fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(|error| error.code()).map(Into::into)
@@ -144,4 +146,25 @@ async fn law_06_what_stays_wrong_is_said_at_registration() {
     assert_eq!((fault.kind(), fault.code()), (FaultKind::Misconfigured, Some("42501")));
     assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
     assert_eq!(stage.store.calls().len(), 1);
+}
+
+/// What the operating system says names neither the file nor the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down_by_its_address() {
+    let server = tokio::task::spawn_blocking(|| Postgres::builder().tls().start().expect("a server starts")).await.expect("no panic");
+    server.create_role("app", "password-1").expect("a role is made");
+    server.create_database("orders", "app").expect("a database is made");
+    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(server.port()).database("orders");
+    let verified = options.clone().ssl_mode(PgSslMode::VerifyFull).ssl_root_cert("/nowhere/ca.pem");
+    let supervisor = Supervisor::builder().start_deadline(Duration::from_secs(3)).start().expect("a good length");
+    let login = supervisor.provide("login", fixed(Login::new("app", "password-1"))).await.expect("a login");
+    let error = supervisor.pool("no file", &login, PgPools::new(verified, PgPoolOptions::new())).await.expect_err("there is no file");
+    let fault = error.fault().expect("a fault");
+    assert_eq!(fault.kind(), FaultKind::Misconfigured, "{error}");
+    assert!(fault.message().starts_with("ssl_root_cert, "), "{error}");
+
+    server.stop().expect("it stops");
+    let error = supervisor.pool("down", &login, PgPools::new(options, PgPoolOptions::new())).await.expect_err("it is down");
+    assert_eq!(error.fault().map(claviger::Fault::kind), Some(FaultKind::Unreachable), "{error}");
+    assert!(error.to_string().contains(&format!("127.0.0.1:{}", server.port())), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,25 @@ impl<DB: Dialect> SqlPools<DB> {
 
     fn options_for(&self, login: &Login) -> ConnectOptionsOf<DB> {
         DB::options_for(&self.connect, login)
+    }
+
+    /// Why nothing came of a connect, and where to: what the operating system says names neither host nor file.
+    fn connect_fault(&self, login: &Login, error: sqlx::Error) -> Fault {
+        let sqlx::Error::Io(io) = &error else { return log_in_fault::<DB>(error) };
+        let address = DB::address(&self.connect);
+        if address.socket && login.location().is_none() {
+            return log_in_fault::<DB>(error);
+        }
+        let (host, port) = login.location().map_or((address.host, address.port), |endpoint| (endpoint.host(), endpoint.port()));
+        let fault = match io.kind() {
+            // Of a socket's address there is no file that could be missing: it is one of those for TLS.
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => wrong(
+                "ssl_root_cert, ssl_client_cert or ssl_client_key",
+                format!("a file that is named in the connect options cannot be read ({io}); see to its path and its rights"),
+            ),
+            _ => Fault::new(kind::<DB>(&error), format!("{host}:{port}: {error}")),
+        };
+        fault.with_source(error)
     }
 
     fn check_login(login: &Login) -> Result<(), Fault> {
@@ -185,7 +205,7 @@ where
     }
 
     async fn prove(&self, login: &Login) -> Result<(), Fault> {
-        let mut session: DB::Connection = self.options_for(login).connect().await.map_err(log_in_fault::<DB>)?;
+        let mut session: DB::Connection = self.options_for(login).connect().await.map_err(|error| self.connect_fault(login, error))?;
         let answer = session.execute(&*self.terms.probe).await;
         // It is gone either way; a server that does not say good-bye is no reason to doubt the credential.
         let _ = session.close().await;

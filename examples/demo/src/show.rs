@@ -23,7 +23,7 @@ pub(crate) async fn show<P: Orders>(
     let tally = {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.tick().await;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
         let ended = script.finished();
         tokio::pin!(ended);
         loop {
@@ -33,6 +33,7 @@ pub(crate) async fn show<P: Orders>(
                 _ = second.tick() => screen.standing(pools, &service),
                 _ = tokio::signal::ctrl_c() => script.stop(),
                 _ = terminate.recv() => script.stop(),
+                _ = hangup.recv() => script.stop(),
             }
         }
     };

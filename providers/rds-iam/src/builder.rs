@@ -82,9 +82,11 @@ impl RdsIamBuilder {
 }
 
 impl fmt::Debug for RdsIamBuilder {
+    /// A host that is none may be a URL with a password in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = Host::parse(&self.host);
         f.debug_struct("RdsIamBuilder")
-            .field("host", &self.host)
+            .field("host", &host.as_ref().map_or("not a host", Host::written))
             .field("port", &self.port)
             .field("user", &self.user)
             .field("region", &self.region)

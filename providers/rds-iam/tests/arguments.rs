@@ -24,8 +24,8 @@ fn each_argument_is_named() {
     let aws = Chain::key().config(Some("eu-west-1"));
     for (builder, words) in [
         (RdsIam::builder(&aws, "", 5432, USER), "`host` is empty"),
-        (RdsIam::builder(&aws, "https://db", 5432, USER), "`host` of \"https://db\" has a scheme"),
-        (RdsIam::builder(&aws, "db:5432", 5432, USER), "`host` of \"db:5432\" is neither"),
+        (RdsIam::builder(&aws, "https://db", 5432, USER), "`host` has a scheme"),
+        (RdsIam::builder(&aws, "db:5432", 5432, USER), "`host` is neither"),
         (RdsIam::builder(&aws, "db", 0, USER), "`port` is 0"),
         (RdsIam::builder(&aws, "db", 5432, ""), "`user` is empty"),
         (RdsIam::builder(&aws, "db", 5432, "a\0b"), "`user` of \"a\\0b\" has a NUL"),
@@ -66,5 +66,17 @@ fn regions_that_disagree_are_both_named() {
         let said = problem(builder);
         assert!(said.contains("us-east-1") && said.contains("eu-west-1"), "{said}");
         assert!(sources.iter().all(|source| said.contains(source)), "{said}");
+    }
+}
+
+/// Somebody gives a whole URL for the host.
+#[test]
+fn what_is_no_host_is_not_shown() {
+    let aws = Chain::key().config(Some("eu-west-1"));
+    for host in ["postgres://me:hunter2@db.example/orders", "me:hunter2@db.example", "me:hunter2"] {
+        let builder = RdsIam::builder(&aws, host, 5432, USER);
+        assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
+        let problem = problem(builder);
+        assert!(problem.contains("`host`") && !problem.contains("hunter2"), "{problem}");
     }
 }
