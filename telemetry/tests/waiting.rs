@@ -8,12 +8,13 @@ mod common;
 
 use std::time::Duration;
 
-use claviger::Handle;
+use claviger::{Handle, ProviderError, ProviderErrorKind};
 use claviger_stage::{Stage, eventually};
 use common::Recorder;
 use opentelemetry_sdk::trace::SpanData;
 use sqlx::PgPool;
 use tracing::Instrument;
+use tracing::instrument::WithSubscriber;
 use tracing_subscriber::util::SubscriberInitExt;
 
 async fn query(db: &Handle<PgPool>) {
@@ -77,6 +78,34 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
     let adopted = recorder.spans().into_iter().find(|span| span.name == "credential.rotation" && has(span, "outcome", "adopted"));
     let rotation = adopted.expect("it was exported").span_context;
     assert_eq!(request.links.iter().map(|link| link.span_context.clone()).collect::<Vec<_>>(), [rotation]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_waited_in_vain_is_told_why() {
+    let recorder = Recorder::new();
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(800));
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    stage.set_password("nobody knows this one").await;
+    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    stage.terminate_sessions().await;
+    let refused = loop {
+        recorder.forget();
+        let dispatch = tracing::Dispatch::new(recorder.subscriber());
+        let span = tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("request"));
+        match sqlx::query("SELECT 1").execute(&db).instrument(span).with_subscriber(dispatch).await {
+            // What the server itself cut short is no wait.
+            Err(sqlx::Error::Io(_)) => {}
+            other => break other.expect_err("it is refused"),
+        }
+    };
+    assert_eq!(refused.as_database_error().and_then(|error| error.code()).as_deref(), Some(Stage::REFUSED));
+    let spans = requests(&recorder);
+    let request = spans.first().expect("it was exported");
+    let event = request.events.iter().find(|event| event.name == "pool.refused.wait").expect("it is told that it waited");
+    assert!(event.attributes.iter().any(|one| one.key.as_str() == "error.type" && one.value.as_str() == "refused"), "{event:?}");
+    assert!(request.links.is_empty());
 }
 
 fn has(span: &SpanData, name: &str, value: &str) -> bool {
