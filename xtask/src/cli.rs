@@ -28,8 +28,9 @@ usage: cargo xtask <command>
 
   install [SERVER…]
       Installs the servers named by the words that test files need them by (postgresql,
-      mariadb, pam, moto, openbao, jaeger), or all of them, if they are missing, and says where each of them is. The
-      other commands install what they need by themselves.
+      mariadb, pam, moto, openbao, jaeger, prometheus), or all of them, if they are missing,
+      and says where each of them is. The other commands install what they need by
+      themselves.
 
 exit status: 0 all is well, 1 something failed, 2 it could not start
 ";
