@@ -110,7 +110,8 @@ impl ProviderError {
         self.kind.is_transient()
     }
 
-    pub(crate) fn wait_hint(&self) -> Option<Duration> {
+    /// What [`retry_after`](Self::retry_after) was told.
+    pub fn wait_hint(&self) -> Option<Duration> {
         self.retry_after
     }
 }

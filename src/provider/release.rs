@@ -21,6 +21,14 @@ struct Debt<S> {
     running: bool,
 }
 
+impl<S> Debt<S> {
+    /// At the lease's own death, however often its release has failed.
+    fn is_given_up(&self, now: Moment) -> bool {
+        let expiry = self.lease.expiry();
+        expiry.is_expired(now) || (expiry.is_never() && self.failures >= ATTEMPTS)
+    }
+}
+
 /// Leases to be released.
 #[derive(Debug)]
 pub(crate) struct Debts<S> {
@@ -49,7 +57,7 @@ impl<S> Debts<S> {
 
     /// The leases to release now. A first attempt is free, further ones draw on the bucket as long as they leave a token for a fetch; dead leases need none.
     pub(crate) fn due(&mut self, now: Moment, bucket: &mut TokenBucket) -> Vec<Lease<S>> {
-        self.owed.retain(|debt| debt.running || (!debt.lease.expiry().is_expired(now) && debt.failures < ATTEMPTS));
+        self.owed.retain(|debt| debt.running || !debt.is_given_up(now));
         let mut leases = Vec::new();
         for debt in &mut self.owed {
             if !debt.running && debt.due <= now.mono() && (debt.failures == 0 || bucket.take_spare(now.mono())) {
@@ -75,7 +83,8 @@ impl<S> Debts<S> {
         } else if let Some(debt) = self.owed.iter_mut().find(|debt| debt.lease.revision() == revision) {
             debt.running = false;
             debt.failures += 1;
-            debt.due = now + schedule::retry_after(debt.failures, false, None, None, 0.0);
+            let asked = released.as_ref().err().and_then(ProviderError::wait_hint);
+            debt.due = now + schedule::retry_after(debt.failures, false, None, asked, 0.0);
         }
     }
 
@@ -114,4 +123,59 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, lease
         slot.lock().debts.settle(&revision, &released, now);
         slot.settled();
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::ProviderErrorKind;
+    use crate::expiry::Expiry;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn unavailable() -> ProviderError {
+        ProviderError::new(ProviderErrorKind::Unavailable, "down")
+    }
+
+    /// How often a lease is tried while it lives and every attempt fails, up to so many times.
+    fn attempts(expiry: Expiry, now: Moment, most: u32) -> u32 {
+        let mut debts = Debts::default();
+        let lease = Lease::new((), Revision::new("r")).expires(expiry);
+        debts.owe(lease.clone(), now.mono());
+        for attempt in 0..most {
+            let mut bucket = TokenBucket::full(now.mono());
+            for debt in &mut debts.owed {
+                debt.due = now.mono();
+            }
+            if debts.due(now, &mut bucket).is_empty() {
+                return attempt;
+            }
+            debts.settle(lease.revision(), &Err(unavailable()), now.mono());
+        }
+        most
+    }
+
+    #[test]
+    fn a_lease_is_tried_until_it_dies_and_one_without_a_death_ten_times() {
+        let now = Moment::now();
+        assert_eq!(attempts(Expiry::after(now, HOUR), now, 100), 100);
+        assert_eq!(attempts(Expiry::never(), now, 100), ATTEMPTS);
+        assert_eq!(attempts(Expiry::after(now, Duration::ZERO), now, 100), 0);
+    }
+
+    #[test]
+    fn it_is_tried_no_sooner_than_the_issuer_asks() {
+        let now = Moment::now().mono();
+        let next = |error: ProviderError| {
+            let mut debts = Debts::default();
+            let lease = Lease::new((), Revision::new("r"));
+            debts.owe(lease.clone(), now);
+            debts.settle(lease.revision(), &Err(error), now);
+            debts.next(now, &TokenBucket::full(now)).map(|at| at - now)
+        };
+        assert_eq!(next(unavailable()), Some(Duration::from_secs(1)));
+        assert_eq!(next(unavailable().retry_after(HOUR)), Some(HOUR));
+    }
 }

@@ -12,6 +12,8 @@ use crate::auth::Material;
 /// The pauses between attempts to keep a token alive: the first doubles to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause that a server is granted.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 /// How often a file is looked at that may hold something better.
 const LOOK: Duration = Duration::from_secs(2);
 /// With nothing to be done, it is looked again for something to do.
@@ -97,5 +99,39 @@ fn due(state: &State) -> Option<std::time::Instant> {
     } else {
         LAST_PAUSE
     };
+    // Never sooner than the server asks.
+    let pause = pause.max(failed.error.wait_hint().unwrap_or_default().min(LONGEST_PAUSE));
     Some(at.max(failed.at + pause))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::Arc;
+
+    use claviger::{ProviderError, ProviderErrorKind};
+
+    use super::super::{Failed, Token};
+    use super::*;
+    use crate::api::Grant;
+    use crate::lifetime::Source;
+
+    #[test]
+    fn what_failed_is_tried_ever_more_rarely_and_no_sooner_than_the_server_asks() {
+        let now = Moment::now();
+        let grant = Grant { life: Some(Duration::ZERO), renewable: true, batch: false };
+        let token = Arc::new(Token::new(SecretString::from("t"), 1, now, grant, Source::LogIn));
+        let pause = |kind, count, asked: Option<u64>| {
+            let error = ProviderError::new(kind, "no");
+            let error = asked.map_or(error.clone(), |seconds| error.retry_after(Duration::from_secs(seconds)));
+            let failed = Some(Failed { at: now.mono(), count, error });
+            let state = State { token: Some(Arc::clone(&token)), failed, ..State::default() };
+            (due(&state).unwrap() - now.mono()).as_secs()
+        };
+        let kind = ProviderErrorKind::Throttled;
+        assert_eq!([1, 2, 3, 9].map(|count| pause(kind, count, None)), [2, 4, 8, 60]);
+        assert_eq!(pause(ProviderErrorKind::Denied, 1, None), 60);
+        assert_eq!((pause(kind, 1, Some(30)), pause(kind, 9, Some(30)), pause(kind, 1, Some(u64::MAX))), (30, 60, 3_600));
+    }
 }
