@@ -12,6 +12,8 @@ use crate::lease::{Lease, Revision};
 
 /// A lease without a death is given up after so many refusals to take it back.
 const ATTEMPTS: u32 = 10;
+/// How often in a row it is said that a release has failed.
+const SAID: u32 = 3;
 
 #[derive(Debug)]
 struct Debt<S> {
@@ -35,11 +37,13 @@ pub(crate) struct Debts<S> {
     owed: Vec<Debt<S>>,
     /// It was said that the issuer takes nothing back, which only somebody's doing can mend.
     said: bool,
+    /// Releases in a row that failed in a passing way.
+    failed: u32,
 }
 
 impl<S> Default for Debts<S> {
     fn default() -> Self {
-        Self { owed: Vec::new(), said: false }
+        Self { owed: Vec::new(), said: false, failed: 0 }
     }
 }
 
@@ -88,14 +92,17 @@ impl<S> Debts<S> {
         }
     }
 
-    /// Whether what became of a release is to be said: a denial that stays is, once.
+    /// Whether what became of a release is to be said: a denial that stays is, once; what may pass, three times.
     pub(super) fn is_news(&mut self, released: &Result<(), ProviderError>) -> bool {
         match released {
             Ok(()) => {
-                self.said = false;
+                (self.said, self.failed) = (false, 0);
                 false
             }
-            Err(error) if error.is_transient() => true,
+            Err(error) if error.is_transient() => {
+                self.failed = self.failed.saturating_add(1);
+                self.failed <= SAID
+            }
             Err(_) => !std::mem::replace(&mut self.said, true),
         }
     }
@@ -163,6 +170,18 @@ mod tests {
         assert_eq!(attempts(Expiry::after(now, HOUR), now, 100), 100);
         assert_eq!(attempts(Expiry::never(), now, 100), ATTEMPTS);
         assert_eq!(attempts(Expiry::after(now, Duration::ZERO), now, 100), 0);
+    }
+
+    #[test]
+    fn what_goes_on_failing_is_said_three_times_until_it_is_over() {
+        let mut debts = Debts::<()>::default();
+        let mut said = |released: Result<(), ProviderError>| debts.is_news(&released);
+        let mut failures = || (0..10).filter(|_| said(Err(unavailable()))).count();
+        assert_eq!((failures(), failures()), (3, 0));
+        assert!(!said(Ok(())));
+        assert!(said(Err(unavailable())));
+        let denied = || ProviderError::new(ProviderErrorKind::Denied, "no");
+        assert_eq!((said(Err(denied())), said(Err(denied()))), (true, false));
     }
 
     #[test]
