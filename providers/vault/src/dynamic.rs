@@ -63,6 +63,8 @@ struct Issued {
     serial: u64,
     life: Life,
     renewable: bool,
+    /// It could not be given back, and was taken to die then.
+    owed: Option<Expiry>,
 }
 
 impl Issued {
@@ -161,7 +163,7 @@ impl VaultDynamic {
         if lease_id.is_empty() || life.is_zero() {
             return Err(malformed(&place, "what came has no lease; give the role of a database engine"));
         }
-        let issued = Issued { serial: token.serial(), life: Life::new(asked, Some(life)), renewable: *renewable };
+        let issued = Issued { serial: token.serial(), life: Life::new(asked, Some(life)), renewable: *renewable, owed: None };
         self.issued().insert(revision.clone(), issued);
         let expiry = issued.expiry(&token);
         match envelope.data {
@@ -191,6 +193,30 @@ impl VaultDynamic {
         Ok(())
     }
 
+    /// A lease may outlive what was said of it: its token has been renewed since. One that could not be given back by then is given back here.
+    async fn give_back_late(&self) {
+        loop {
+            tokio::time::sleep(LATE_LOOK).await;
+            let now = Moment::now();
+            let owed = |issued: &Issued| issued.owed.is_some_and(|death| death.is_expired(now));
+            let late: Vec<_> = self.issued().iter().filter(|(_, issued)| owed(issued)).map(|(revision, _)| revision.clone()).collect();
+            for revision in late {
+                match self.revoke(&revision).await {
+                    Ok(()) => {}
+                    // So would the others, maybe.
+                    Err(error) if error.is_transient() => break,
+                    Err(_) => self.owe(&revision, None),
+                }
+            }
+        }
+    }
+
+    fn owe(&self, revision: &Revision, death: Option<Expiry>) {
+        if let Some(issued) = self.issued().get_mut(revision) {
+            issued.owed = death;
+        }
+    }
+
     fn issued(&self) -> MutexGuard<'_, HashMap<Revision, Issued>> {
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
         // What is never released because it died needs no place here.
@@ -202,6 +228,8 @@ impl VaultDynamic {
 
 /// When a user who came after the time-out is given back: at once, and twice again where that fails.
 const LATE_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
+/// How often it is looked for leases that outlived what was said of them.
+const LATE_LOOK: Duration = Duration::from_secs(10);
 const GRANT_RENEW: &str = "grant `update` on sys/leases/renew";
 const GRANT_REVOKE: &str = "grant `update` on sys/leases/revoke; until then leases live to their end";
 
@@ -267,11 +295,18 @@ impl Provider for VaultDynamic {
     }
 
     async fn release(&self, lease: Lease<Login>) -> Result<(), ProviderError> {
-        self.revoke(lease.revision()).await
+        let released = self.revoke(lease.revision()).await;
+        if released.as_ref().is_err_and(ProviderError::is_transient) {
+            self.owe(lease.revision(), Some(lease.expiry()));
+        }
+        released
     }
 
     async fn watch(&self, hints: Hints) {
-        self.session.keep(&hints, session::Issued::Leases).await;
+        tokio::select! {
+            () = self.session.keep(&hints, session::Issued::Leases) => {}
+            () = self.give_back_late() => {}
+        }
     }
 
     async fn close(&self) {

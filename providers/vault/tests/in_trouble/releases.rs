@@ -115,6 +115,26 @@ async fn a_lease_that_cannot_be_given_back_is_tried_again() {
     service.end().await;
 }
 
+/// What is said of a lease is no later than its token's end; the token is renewed, and the lease lives on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() {
+    let scene = Scene::<Postgres>::new(300, 600, Revocation::Terminating).await;
+    let Identity { role_id, secret_id } = scene.identity_with(json!({ "token_ttl": "10s", "token_max_ttl": "1h" })).await;
+    let auth = Auth::app_role(role_id, SecretId::given(secret_id));
+    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("a session");
+    let db = scene.pool(dynamic(&session)).await;
+    scene.proxy.fault_on(REVOKE, Fault::reply(500, r#"{"errors":["failed to revoke entry"]}"#));
+    scene.supervisor.rotate_now("login").await.expect("a new user");
+    let owed = || scene.supervisor.status().providers[0].unreleased;
+    eventually_within(10 * SECOND, "it is tried", || scene.proxy.requests(REVOKE) > 0).await;
+    eventually_within(40 * SECOND, "it is taken to be dead", || owed() == 0).await;
+    assert_eq!(scene.leases().await.len(), 2, "the hazard: it lives");
+    scene.proxy.heal();
+    scene.one_is_left().await;
+    assert_eq!(db.generation(), 2);
+    scene.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_time() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
