@@ -16,7 +16,7 @@ use crate::rotation::HandoverReport;
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 /// How often one idle session is asked whether its role still exists, when the lease ends its sessions.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-/// The same after a statement failed as it would without the role, at most.
+/// The same after a statement failed as it would without the role, at most; of each generation the first one counts at once.
 const PROBE_SUSPECT: Duration = Duration::from_secs(10);
 /// What is served is proved again after callers gave up waiting for a session, at most this often: their log-ins may be refused later than they wait.
 const UNHEARD_EVERY: Duration = Duration::from_secs(10);
@@ -322,6 +322,8 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
         let number = self.serving.as_ref().map_or(1, |serving| serving.number + 1);
         let expiry = loan.lease.expiry();
+        // What was asked about another role says nothing of this one.
+        (self.suspect, self.last_probe) = (false, None);
         let old = self.serving.replace(Serving { number, loan, expiry, proved: now, refused: false, width });
         (number, old)
     }
