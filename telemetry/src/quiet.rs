@@ -10,6 +10,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing_subscriber::layer::{Context, Filter};
 
+use crate::filter::Crates;
+
 /// How often a complaint is told at once.
 const AT_ONCE: u32 = 3;
 /// How often afterwards.
@@ -17,10 +19,10 @@ const THEN_EVERY: Duration = Duration::from_secs(3_600);
 /// What was not heard for so long is over: metrics are sent once a minute by default.
 const OVER_AFTER: Duration = Duration::from_secs(300);
 
-/// Lets each complaint of these targets pass three times, then once an hour.
+/// Lets each complaint of these crates pass three times, then once an hour.
 #[derive(Debug)]
 pub(crate) struct Quiet {
-    of: &'static str,
+    of: Crates,
     heard: Mutex<HashMap<Identifier, Heard>>,
 }
 
@@ -32,7 +34,7 @@ struct Heard {
 }
 
 impl Quiet {
-    pub(crate) fn new(of: &'static str) -> Self {
+    pub(crate) fn new(of: Crates) -> Self {
         Self { of, heard: Mutex::default() }
     }
 
@@ -57,11 +59,11 @@ impl<S> Filter<S> for Quiet {
     fn enabled(&self, told: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         #[expect(clippy::disallowed_methods, reason = "log lines have no clock of their own")]
         let is_told = || self.is_told(told.callsite(), Instant::now());
-        !told.target().starts_with(self.of) || is_told()
+        !self.of.have(told.target()) || is_told()
     }
 
     fn callsite_enabled(&self, told: &'static Metadata<'static>) -> Interest {
-        if told.target().starts_with(self.of) { Interest::sometimes() } else { Interest::always() }
+        if self.of.have(told.target()) { Interest::sometimes() } else { Interest::always() }
     }
 
     /// It takes nothing away from what another filter says of levels.
@@ -81,6 +83,7 @@ mod tests {
     use tracing_subscriber::layer::{Layer, SubscriberExt};
 
     use super::*;
+    use crate::filter::SDK;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -98,7 +101,7 @@ mod tests {
     #[test]
     fn each_complaint_of_the_exporter_is_told_three_times_and_everything_else_always() {
         let lines = Lines::default();
-        let filter = LevelFilter::INFO.and(Quiet::new("opentelemetry"));
+        let filter = LevelFilter::INFO.and(Quiet::new(SDK));
         let layer = tracing_subscriber::fmt::layer().with_writer({
             let lines = lines.clone();
             move || lines.clone()
@@ -118,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_lasts_is_told_once_an_hour_and_what_is_over_is_new_when_it_comes_again() {
-        let quiet = Quiet::new("opentelemetry");
+        let quiet = Quiet::new(SDK);
         let what = tracing::callsite!(name: "not sent", kind: tracing::metadata::Kind::EVENT, fields: message);
         let what = || tracing::callsite::Callsite::metadata(what).callsite();
         let start = Instant::now();
