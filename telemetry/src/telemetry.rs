@@ -22,6 +22,9 @@ use crate::{filter, settings};
 /// The scope under which spans are exported.
 const SCOPE: &str = "claviger-otel";
 
+/// Where a collector takes spans, by the specification of OTLP.
+const TRACES: &str = "/v1/traces";
+
 /// How long the end waits for a collector that does not answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -67,14 +70,15 @@ impl Telemetry {
         Ok(Self { traces: traces.build(), metrics })
     }
 
-    /// Spans alone, to the collector at this address (`http://localhost:4318`), whatever the variables say of it; nothing global is set. For demos and
-    /// tests, and for a Jaeger, which takes no metrics.
+    /// Spans alone, to the collector at this address (`http://localhost:4318`, or the whole of it, `http://localhost:4318/v1/traces`), whatever the
+    /// variables say of it; nothing global is set. For demos and tests, and for a Jaeger, which takes no metrics.
     ///
     /// # Errors
     /// When the address cannot be right.
     pub fn traces_to(service: &str, collector: &str) -> Result<Self, InitError> {
         let resource = settings::resource(service);
-        let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
+        let address = collector.trim_end_matches('/');
+        let endpoint = if address.ends_with(TRACES) { address.to_owned() } else { format!("{address}{TRACES}") };
         let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_endpoint(endpoint).build();
         let exporter = exporter.map_err(InitError::exporter)?;
         let traces = SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();

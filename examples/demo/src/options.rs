@@ -20,7 +20,8 @@ usage: demo [--seconds N] [--database NAME] [--with ISSUER] [--window SECONDS] [
   --jaeger          starts a Jaeger beside it, reads the last rotation's trace back and draws it
   --otlp URL        sends the traces to your own Jaeger (OTLP over HTTP, as
                     http://localhost:4318), and draws the last one if its API answers on
-                    port 16686 of the same host
+                    port 16686 of the same host; a collector that does not take them is
+                    told at the start and at the end, and is no failure of the demo
 ";
 
 /// Two changes of each kind fit into the shortest run.

@@ -1,5 +1,6 @@
 //! The rotations as traces: sent to a Jaeger, and the last one read back from it and drawn.
 
+mod collector;
 mod jaeger;
 mod waterfall;
 
@@ -13,19 +14,16 @@ use tokio::time::{Instant, sleep};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::Problem;
 use crate::options::Traces;
 use crate::screen::Screen;
 use crate::script::blocking;
+use crate::{Problem, with_causes};
 
 /// The name under which the service is found.
 const SERVICE: &str = "claviger-demo";
 /// How long Jaeger may take to tell what it was sent.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
-/// Where a Jaeger has its API and its pages.
-const QUERY_PORT: u16 = 16_686;
-
 /// The traces are on their way to a Jaeger.
 pub(crate) struct Watch {
     telemetry: Telemetry,
@@ -36,8 +34,8 @@ pub(crate) struct Watch {
 enum At {
     /// One of our own, which has no pages.
     Own(Jaeger),
-    /// The user's: where its spans go, and where its API and its pages would be.
-    Theirs { collector: String, query: Option<String> },
+    /// The user's, where its spans go.
+    Theirs(String),
 }
 
 impl Watch {
@@ -51,8 +49,12 @@ impl Watch {
                 (jaeger.otlp_endpoint(), At::Own(jaeger))
             }
             Traces::Collector(url) => {
-                screen.line(&format!("the traces go to {url}, as service {SERVICE}"));
-                (url.clone(), At::Theirs { collector: url.clone(), query: query_address(url) })
+                let collector = collector::endpoint(url);
+                screen.line(&format!("the traces go to {collector}, as service {SERVICE}"));
+                if let Err(problem) = collector::try_it(&collector).await {
+                    screen.problem(&format!("{problem}; the demo goes on, and its traces are lost while that stays so"));
+                }
+                (collector.clone(), At::Theirs(collector))
             }
         };
         let telemetry = Telemetry::traces_to(SERVICE, &collector)?;
@@ -60,7 +62,10 @@ impl Watch {
         Ok(Some(Self { telemetry, began: Moment::now().wall(), at }))
     }
 
-    /// Draws the last rotation.
+    /// Draws the last rotation. What the user's own collector or Jaeger does not do is told, and is no failure of the demo.
+    ///
+    /// # Errors
+    /// When a Jaeger of our own does not tell it.
     pub(crate) async fn show(self, screen: &Screen) -> Result<(), Problem> {
         let Self { telemetry, began, at } = self;
         let sent = blocking(move || {
@@ -76,25 +81,13 @@ impl Watch {
                 screen.line(&format!("\nthe last rotation, as Jaeger tells it (trace {}):\n", rotation.trace));
                 screen.line(&waterfall::of(&rotation));
             }
-            At::Theirs { collector, query } => {
-                if sent.is_err() {
-                    screen.line(&format!("\nthe traces did not get to {collector}"));
-                }
-                sent?;
-                let query = query.ok_or("the address has no host")?;
-                match last_rotation(&query, began).await {
-                    Ok(rotation) => {
-                        screen.line(&format!("\nthe last rotation, as your Jaeger tells it (trace {}):\n", rotation.trace));
-                        screen.line(&waterfall::of(&rotation));
-                        let page = format!("{query}/trace/{}", rotation.trace);
-                        let there = jaeger::has_page(&page).await;
-                        screen.line(&if there { format!("see it at {page}") } else { format!("(no page of a Jaeger answers at {query})") });
-                    }
-                    Err(problem) => {
-                        screen.line(&format!(
-                            "\nthe traces were sent to {collector}; look for service {SERVICE} where you read them ({problem})"
-                        ));
-                    }
+            At::Theirs(collector) => {
+                if let Err(problem) = sent {
+                    screen.problem(&format!("the traces could not be sent to {collector}: {}", with_causes(&*problem)));
+                } else if let Err(problem) = show_theirs(screen, &collector, began).await {
+                    screen.line(&format!(
+                        "\nthe traces were sent to {collector}; look for service {SERVICE} where you read them ({problem})"
+                    ));
                 }
             }
         }
@@ -102,10 +95,16 @@ impl Watch {
     }
 }
 
-/// `http://host:16686` for a collector on the same host.
-fn query_address(collector: &str) -> Option<String> {
-    let url = reqwest::Url::parse(collector).ok()?;
-    Some(format!("http://{}:{QUERY_PORT}", url.host_str()?))
+/// From a Jaeger on the collector's host, if there is one.
+async fn show_theirs(screen: &Screen, collector: &str, began: SystemTime) -> Result<(), Problem> {
+    let query = collector::query_address(collector).ok_or("the address has no host")?;
+    let rotation = last_rotation(&query, began).await?;
+    screen.line(&format!("\nthe last rotation, as your Jaeger tells it (trace {}):\n", rotation.trace));
+    screen.line(&waterfall::of(&rotation));
+    let page = format!("{query}/trace/{}", rotation.trace);
+    let there = jaeger::has_page(&page).await;
+    screen.line(&if there { format!("see it at {page}") } else { format!("(no page of a Jaeger answers at {query})") });
+    Ok(())
 }
 
 /// The last rotation that was adopted, once Jaeger tells it with its handover and the drain that follows.

@@ -114,9 +114,13 @@ pub(super) async fn has_page(address: &str) -> bool {
     get(address).await.is_ok_and(|page| page.contains("<html") && !page.contains(PLACEHOLDER))
 }
 
+/// It does not wait for long.
+pub(super) fn client() -> Result<reqwest::Client, Problem> {
+    Ok(reqwest::Client::builder().timeout(TIMEOUT).build()?)
+}
+
 async fn get(address: &str) -> Result<String, Problem> {
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-    Ok(client.get(address).send().await?.error_for_status()?.text().await?)
+    Ok(client()?.get(address).send().await?.error_for_status()?.text().await?)
 }
 
 #[cfg(test)]
