@@ -76,6 +76,10 @@ impl Builder {
 
     /// Where the metrics go. Default: the meter `claviger` of OpenTelemetry's global provider as it is when the supervisor starts; so set that up
     /// before. Nothing global is ever set by this library.
+    ///
+    /// Two supervisors of one process that observe the same series overwrite each other there: `supervisor.ready` is 1 when the last one asked is
+    /// ready, and so it is with pools and providers of the same name. Give the second one a meter of a scope of its own, as
+    /// `provider.meter("claviger.billing")`, and names of its own to its providers and pools: the scope is exported with every metric.
     #[cfg(feature = "otel")]
     #[must_use]
     pub fn meter(mut self, meter: opentelemetry::metrics::Meter) -> Self {

@@ -211,3 +211,32 @@ async fn a_lease_without_a_death_has_no_expiration() {
     assert_eq!(collected.value("credential.fetches {provider=orders-login, trigger=start}"), Some(1.0));
     assert!(!collected.units.contains_key("credential.expiration"), "{:?}", collected.values);
 }
+
+/// As the documentation of `Builder::meter` has it.
+#[tokio::test(start_paused = true)]
+async fn two_supervisors_overwrite_each_other_on_one_meter_and_not_on_two() {
+    let collector = Collector::new();
+    let on =
+        |scope: &'static str| Lab::with(Supervisor::builder().meter(collector.provider.meter(scope))).expect("the durations are right");
+    let (one, other, apart) = (on("claviger"), on("claviger"), on("claviger.billing"));
+    let _first = one.supervisor.provide("login", ScriptedProvider::new()).await.expect("a lease");
+    let _second = other.supervisor.provide("login", ScriptedProvider::new()).await.expect("a lease");
+    // Nothing is held there yet: it is not ready.
+    let stalled = ScriptedProvider::new();
+    stalled.stall();
+    let _third = apart.supervisor.provide_eventually("billing-login", stalled.clone()).expect("it is registered");
+    collector.provider.force_flush().expect("it is collected");
+    let mut ready = Vec::new();
+    for resource in collector.exporter.get_finished_metrics().expect("no panic") {
+        for scope in resource.scope_metrics() {
+            for metric in scope.metrics().filter(|metric| metric.name() == "supervisor.ready") {
+                if let AggregatedMetrics::U64(MetricData::Gauge(gauge)) = metric.data() {
+                    ready.extend(gauge.data_points().map(|point| (scope.scope().name().to_owned(), point.value())));
+                }
+            }
+        }
+    }
+    ready.sort();
+    assert_eq!(ready, [("claviger".to_owned(), 1), ("claviger.billing".to_owned(), 0)]);
+    stalled.resume();
+}

@@ -18,12 +18,15 @@ pub(super) fn endpoint(address: &str) -> String {
 /// Sends no spans, once: whether anybody is there that would take some.
 pub(super) async fn try_it(endpoint: &str) -> Result<(), Problem> {
     let request = jaeger::client()?.post(endpoint).header("content-type", "application/x-protobuf");
-    let status = match request.send().await {
-        Ok(answer) => answer.status(),
+    let answer = match request.send().await {
+        Ok(answer) => answer,
         Err(error) => return Err(format!("no collector answers: {}", with_causes(&error)).into()),
     };
+    let status = answer.status();
+    // A Jaeger's pages answer to everything.
+    let is_page = answer.headers().get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     // Whoever wants to know us first, or has much to do, is a collector all the same.
-    if status.is_success() || matches!(status.as_u16(), 401 | 403 | 429 | 500..) {
+    if status.is_success() && !is_page || matches!(status.as_u16(), 401 | 403 | 429 | 500..) {
         return Ok(());
     }
     Err(format!("{endpoint} takes no traces ({status}); give the address of a collector's OTLP over HTTP, as http://localhost:4318").into())
@@ -74,6 +77,8 @@ mod tests {
         assert!(problem.contains("no collector answers") && problem.contains(&nobody.to_string()), "{problem}");
         let problem = try_it(&answering("404 Not Found").await).await.expect_err("it is none").to_string();
         assert!(problem.contains("/v1/traces takes no traces (404 Not Found)") && problem.contains("http://localhost:4318"), "{problem}");
+        let page = try_it(&answering("200 OK\r\ncontent-type: text/html; charset=utf-8").await).await;
+        assert!(page.is_err_and(|problem| problem.to_string().contains("takes no traces")));
         for status in ["200 OK", "401 Unauthorized", "503 Service Unavailable"] {
             let answer = try_it(&answering(status).await).await;
             assert!(answer.is_ok(), "{status}");
