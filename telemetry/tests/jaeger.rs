@@ -10,7 +10,7 @@ mod api;
 
 use std::time::Duration;
 
-use api::{Span, spans, tree};
+use api::{Span, handovers_add_up, spans, told_by, tree};
 use claviger::{Outcome, PgPools, ProviderError, ProviderErrorKind, Supervisor};
 use claviger_otel::Telemetry;
 use claviger_servers::Jaeger;
@@ -32,7 +32,7 @@ async fn every_trigger_and_every_outcome_is_read_back() {
     let answer = tokio::task::spawn_blocking(move || {
         telemetry.flush().expect("everything was sent");
         telemetry.shutdown();
-        told_by(&jaeger)
+        told_by(&jaeger, "the last one")
     })
     .await
     .expect("no panic");
@@ -80,7 +80,9 @@ pool.handover generation=1 how=replace pool=orders span.kind=internal → creden
     assert_eq!(root, "credential.rotation generation=5 outcome=adopted provider=orders-login span.kind=internal trigger=refused");
     assert!(rest.contains("pool.handover generation=5 how=replace") && rest.contains("pool.drain generation=4"), "{adopted}");
 
-    add_up(&all);
+    assert_eq!(handovers_add_up(&all), 5);
+    let abandoned: Vec<_> = all.iter().filter(|span| span.tag("abandoned").is_some()).collect();
+    assert!(!abandoned.is_empty() && abandoned.iter().all(|drain| drain.took >= DRAIN), "{abandoned:?}");
 }
 
 const ABANDONED: &str = " abandoned=true error=true error.type=drain_abandoned";
@@ -118,45 +120,6 @@ fn of(all: &[Span], trigger: &str, outcome: &str) -> Vec<String> {
             tree(all, root)
         })
         .collect()
-}
-
-/// Children are of their parent's trace and lie within it, and the steps of a handover take no longer than the whole. Jaeger keeps microseconds.
-fn add_up(all: &[Span]) {
-    let rounding = Duration::from_micros(2);
-    let mut handovers = 0;
-    for span in all {
-        let children: Vec<_> = all.iter().filter(|child| child.parent.as_deref() == Some(&span.id)).collect();
-        for child in &children {
-            assert_eq!(child.trace, span.trace);
-            assert!(span.start <= child.start + rounding && child.end() <= span.end() + rounding, "{child:?} is not within {span:?}");
-        }
-        if span.name == "pool.handover" && span.tag("how").is_some() {
-            handovers += 1;
-            let steps: Vec<_> = children.iter().map(|child| child.name.as_str()).collect();
-            assert!(steps.starts_with(&["pool.prove", "pool.open"]) && steps.ends_with(&["pool.publish"]), "{steps:?}");
-            let sum: Duration = children.iter().map(|child| child.took).sum();
-            assert!(sum <= span.took + rounding * 4, "{sum:?} of {:?}", span.took);
-        }
-        if span.tag("abandoned").is_some() {
-            assert!(span.took >= DRAIN, "{span:?}");
-        }
-    }
-    assert_eq!(handovers, 5);
-}
-
-/// What Jaeger has, once it has all that it was sent.
-fn told_by(jaeger: &Jaeger) -> String {
-    let ask = || jaeger.get("/api/traces?service=orders&limit=1000").expect("it answers");
-    (0..250)
-        .map(|_| ask())
-        .find(|answer| {
-            let all_there = answer.contains("the last one");
-            if !all_there {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            all_there
-        })
-        .expect("all was told within five seconds")
 }
 
 /// The rotations, one after the other.

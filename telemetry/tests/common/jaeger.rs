@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use claviger_servers::Jaeger;
 use serde_json::Value;
 
 /// A span, as Jaeger keeps it.
@@ -90,4 +91,41 @@ fn show(spans: &[Span], span: &Span, depth: usize, lines: &mut String) {
     for child in spans.iter().filter(|child| child.parent.as_deref() == Some(&span.id)) {
         show(spans, child, depth + 1, lines);
     }
+}
+
+/// Children are of their parent's trace and lie within it, and the steps of a handover take no longer than the whole. Jaeger keeps microseconds.
+/// Answers how many handovers there were.
+pub(crate) fn handovers_add_up(all: &[Span]) -> usize {
+    let rounding = Duration::from_micros(2);
+    let mut handovers = 0;
+    for span in all {
+        let children: Vec<_> = all.iter().filter(|child| child.parent.as_deref() == Some(&span.id)).collect();
+        for child in &children {
+            assert_eq!(child.trace, span.trace);
+            assert!(span.start <= child.start + rounding && child.end() <= span.end() + rounding, "{child:?} is not within {span:?}");
+        }
+        if span.name == "pool.handover" && span.tag("how").is_some() {
+            handovers += 1;
+            let steps: Vec<_> = children.iter().map(|child| child.name.as_str()).collect();
+            assert!(steps.starts_with(&["pool.prove", "pool.open"]) && steps.ends_with(&["pool.publish"]), "{steps:?}");
+            let sum: Duration = children.iter().map(|child| child.took).sum();
+            assert!(sum <= span.took + rounding * 4, "{sum:?} of {:?}", span.took);
+        }
+    }
+    handovers
+}
+
+/// What Jaeger has of the service `orders`, once it has the span that was sent last.
+pub(crate) fn told_by(jaeger: &Jaeger, last: &str) -> String {
+    let ask = || jaeger.get("/api/traces?service=orders&limit=1000").expect("it answers");
+    (0..250)
+        .map(|_| ask())
+        .find(|answer| {
+            let all_there = answer.contains(last);
+            if !all_there {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            all_there
+        })
+        .expect("all was told within five seconds")
 }

@@ -1,0 +1,96 @@
+//! needs: postgresql, jaeger
+//!
+//! A rotation that two pools follow, one replaced and warmed and one in place, read back from a real Jaeger.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "common/jaeger.rs"]
+mod api;
+
+use std::time::Duration;
+
+use api::{handovers_add_up, spans, told_by, tree};
+use claviger::Outcome;
+use claviger_otel::Telemetry;
+use claviger_servers::Jaeger;
+use claviger_stage::{Stage, eventually_within};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_pool_has_its_handover_with_its_steps() {
+    let jaeger = tokio::task::spawn_blocking(Jaeger::start).await.expect("no panic").expect("Jaeger starts");
+    let telemetry = Telemetry::traces_to("orders", &format!("{}/v1/traces", jaeger.otlp_endpoint())).expect("it exports");
+    tracing_subscriber::registry().with(telemetry.layer()).init();
+    play().await;
+    let answer = tokio::task::spawn_blocking(move || {
+        telemetry.flush().expect("everything was sent");
+        telemetry.shutdown();
+        told_by(&jaeger, "the last one")
+    })
+    .await
+    .expect("no panic");
+    assert!(!answer.contains("password-"), "a trace shows a password");
+
+    let all = spans(&answer);
+    let of = |trigger: &str| {
+        let mut found = all.iter().filter(|span| span.name == "credential.rotation" && span.tag("trigger") == Some(trigger));
+        let root = found.next().expect("it was told");
+        assert!(found.next().is_none(), "one rotation of each trigger");
+        tree(&all, root)
+    };
+    // There was nothing to serve before: all sessions that are wanted are opened.
+    let first = of("start");
+    let warmed = "\
+pool.handover generation=1 how=replace pool=orders span.kind=internal → credential.rotation
+  pool.prove span.kind=client
+  pool.open span.kind=internal
+  pool.warm sessions=2 span.kind=internal
+  pool.publish generation=1 span.kind=internal
+";
+    assert!(first.contains(warmed), "{first}");
+
+    let head = "\
+credential.rotation generation=2 outcome=adopted provider=login span.kind=internal trigger=manual
+  credential.fetch provider=login span.kind=client trigger=manual
+";
+    // Its proof is a session more, and the overlap of a pool of eight is two.
+    let replaced = "  pool.handover generation=2 how=replace pool=orders span.kind=internal
+    pool.prove span.kind=client
+    pool.open span.kind=internal
+    pool.warm sessions=1 span.kind=internal
+    pool.publish generation=2 span.kind=internal
+";
+    let in_place = "  pool.handover generation=2 how=in_place pool=reports span.kind=internal
+    pool.prove span.kind=client
+    pool.open span.kind=internal
+    pool.publish generation=2 span.kind=internal
+";
+    // What is refitted has nothing to drain.
+    let drain = "pool.drain generation=1 pool=orders span.kind=internal → credential.rotation\n";
+    // Which of them begins first is nobody's business.
+    let either = [[head, replaced, in_place, drain].concat(), [head, in_place, replaced, drain].concat()];
+    let told = of("manual");
+    assert!(either.contains(&told), "{told}");
+    assert_eq!(handovers_add_up(&all), 4);
+}
+
+async fn play() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let warm = stage.pools_with(stage.pool_options(8).min_connections(2));
+    let orders = stage.supervisor.pool("orders", &login, warm).await.expect("proved");
+    let reports = stage.supervisor.pool("reports", &login, stage.pools(2).always_in_place()).await.expect("proved");
+    sqlx::query("SELECT 1").execute(&reports).await.expect("it serves");
+
+    let password = stage.store.rotate();
+    stage.set_password(&password).await;
+    let report = stage.supervisor.rotate_now("login").await.expect("it rotates");
+    assert_eq!((report.outcome, orders.generation(), reports.generation()), (Outcome::Adopted, 2, 2));
+    let has_drained = || orders.status().is_some_and(|status| status.draining.is_empty());
+    eventually_within(PATIENCE, "the old generation has drained", has_drained).await;
+    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    tracing::info_span!("the last one").in_scope(|| ());
+}
