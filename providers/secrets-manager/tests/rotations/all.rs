@@ -45,7 +45,7 @@ impl Service {
     /// The database is changed, and all sessions are cut: the rest of the window, callers are answered all the same.
     async fn through_the_window(&self) {
         let end = Instant::now() + window();
-        self.scene.cut_sessions().await;
+        assert!(self.scene.cut_sessions().await > 0, "the hazard: there are sessions to cut");
         self.callers.answer_more(100).await;
         sleep_until(end).await;
         self.callers.answer_more(20).await;
@@ -81,9 +81,10 @@ async fn a_single_user() {
         asked.push(service.scene.values_asked_for());
     }
     assert_eq!(service.db.generation(), rotations() as u64 + 1);
-    let (scene, tally, events) = service.stop().await;
+    let (scene, _, events) = service.stop().await;
     assert_eq!(refusals(&events), rotations(), "the hazard: each rotation was met by callers");
-    assert!(tally.interrupted > 0 && scene.stage.refused_log_ins() >= rotations());
+    let refused = scene.stage.refused_log_ins();
+    assert!(refused >= rotations(), "{refused} bad log-ins");
     let each: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(each.iter().all(|&calls| calls == 2), "AWSCURRENT, AWSPENDING: {each:?}");
     assert_eq!(asked[0], 1);
