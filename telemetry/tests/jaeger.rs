@@ -10,7 +10,7 @@ mod api;
 
 use std::time::Duration;
 
-use api::{Span, handovers_add_up, spans, told_by, tree};
+use api::{Ended, Span, handovers_add_up, spans, told_by, tree};
 use claviger::{Outcome, PgPools, ProviderError, ProviderErrorKind, Supervisor};
 use claviger_otel::Telemetry;
 use claviger_servers::Jaeger;
@@ -27,12 +27,13 @@ const DRAIN: Duration = Duration::from_millis(300);
 async fn every_trigger_and_every_outcome_is_read_back() {
     let jaeger = tokio::task::spawn_blocking(Jaeger::start).await.expect("no panic").expect("Jaeger starts");
     let telemetry = Telemetry::traces_to("orders", &jaeger.otlp_endpoint()).expect("it exports");
-    tracing_subscriber::registry().with(telemetry.layer()).init();
+    let ended = Ended::default();
+    tracing_subscriber::registry().with(telemetry.layer()).with(ended.clone()).init();
     play().await;
     let answer = tokio::task::spawn_blocking(move || {
         telemetry.flush().expect("everything was sent");
         telemetry.shutdown();
-        told_by(&jaeger, "the last one")
+        told_by(&jaeger, &ended)
     })
     .await
     .expect("no panic");
@@ -183,5 +184,4 @@ async fn play() {
     eventually_within(PATIENCE, "it wakes", || store.calls().iter().skip(before).any(|call| call.trigger == claviger::Trigger::Woke)).await;
 
     supervisor.shutdown(Duration::from_secs(5)).await;
-    tracing::info_span!("the last one").in_scope(|| ());
 }

@@ -9,7 +9,7 @@ mod api;
 
 use std::time::Duration;
 
-use api::{handovers_add_up, spans, told_by, tree};
+use api::{Ended, handovers_add_up, spans, told_by, tree};
 use claviger::Outcome;
 use claviger_otel::Telemetry;
 use claviger_servers::Jaeger;
@@ -23,12 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn each_pool_has_its_handover_with_its_steps() {
     let jaeger = tokio::task::spawn_blocking(Jaeger::start).await.expect("no panic").expect("Jaeger starts");
     let telemetry = Telemetry::traces_to("orders", &format!("{}/v1/traces", jaeger.otlp_endpoint())).expect("it exports");
-    tracing_subscriber::registry().with(telemetry.layer()).init();
+    let ended = Ended::default();
+    tracing_subscriber::registry().with(telemetry.layer()).with(ended.clone()).init();
     play().await;
     let answer = tokio::task::spawn_blocking(move || {
         telemetry.flush().expect("everything was sent");
         telemetry.shutdown();
-        told_by(&jaeger, "the last one")
+        told_by(&jaeger, &ended)
     })
     .await
     .expect("no panic");
@@ -92,5 +93,4 @@ async fn play() {
     let has_drained = || orders.status().is_some_and(|status| status.draining.is_empty());
     eventually_within(PATIENCE, "the old generation has drained", has_drained).await;
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
-    tracing::info_span!("the last one").in_scope(|| ());
 }

@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use claviger_servers::Jaeger;
 use serde_json::Value;
+use tracing::span::Id;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
 
 /// A span, as Jaeger keeps it.
 #[derive(Clone, Debug)]
@@ -115,17 +121,31 @@ pub(crate) fn handovers_add_up(all: &[Span]) -> usize {
     handovers
 }
 
-/// What Jaeger has of the service `orders`, once it has the span that was sent last.
-pub(crate) fn told_by(jaeger: &Jaeger, last: &str) -> String {
+/// Counts the spans of Claviger and of the test that are over. Jaeger takes what it is sent in no order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ended(Arc<AtomicUsize>);
+
+impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Ended {
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let target = context.metadata(&id).map_or("", Metadata::target);
+        if target.starts_with("claviger") || target.starts_with("jaeger") {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What Jaeger has of the service `orders`, once it has all of that.
+pub(crate) fn told_by(jaeger: &Jaeger, ended: &Ended) -> String {
+    let expected = ended.0.load(Ordering::Relaxed);
     let ask = || jaeger.get("/api/traces?service=orders&limit=1000").expect("it answers");
     (0..250)
         .map(|_| ask())
         .find(|answer| {
-            let all_there = answer.contains(last);
+            let all_there = spans(answer).len() == expected;
             if !all_there {
                 std::thread::sleep(Duration::from_millis(20));
             }
             all_there
         })
-        .expect("all was told within five seconds")
+        .expect("all was told within five seconds, and no more")
 }
