@@ -1,8 +1,9 @@
 //! OpenTelemetry for a service in one line.
 //!
 //! [`init`] sets up what a service needs to be watched: spans and metrics go to the collector that the standard `OTEL_*` variables name, log lines
-//! to stderr, and the global propagator is that of W3C trace context and baggage: a layer of the web framework takes them from requests by it. With the feature `otel` of [claviger](https://docs.rs/claviger) every rotation is a
-//! trace then, and its metrics are exported; without any further line, for both use the global providers.
+//! to stderr, and the global propagator is that of W3C trace context and baggage: a layer of the web framework takes them from requests by it (the
+//! README has one for axum). With the feature `otel` of [claviger](https://docs.rs/claviger) every rotation is a trace then, and its metrics are
+//! exported; without any further line, for both use the global providers.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
