@@ -9,6 +9,7 @@
     reason = "a bench that cannot measure says so by panicking, and prints what it measured"
 )]
 
+mod own_work;
 mod query;
 mod refused;
 mod rotations;
@@ -30,10 +31,13 @@ fn main() {
         return;
     }
     let mut figures = Figures::default();
+    // One thread: allocations are counted by thread, and the same work of other features is measured on one.
+    let one_thread = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     if wanted("query") {
-        // One thread: allocations are counted by thread.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        query::measure(&mut figures, &runtime);
+        query::measure(&mut figures, &one_thread);
+    }
+    if wanted("own-work") {
+        own_work::measure(&mut figures, &one_thread);
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {

@@ -1,17 +1,23 @@
-//! What telemetry costs: a query and a rotation with nobody listening, with an exporter, and with one whose collector is down.
+//! What the feature `otel` costs, once it is on: a query and a rotation without a listener, with meters alone, with spans as well, and with both on
+//! their way to a collector that is down.
 //!
-//! Without the feature `otel` the same query is measured by the core's own bench (`cargo xtask bench query`).
+//! Here the feature is always on, for this package asks for it. Without it the same query and the same rotation are measured by
+//! the core's own bench (`cargo xtask bench query own-work`).
 
 #![expect(clippy::expect_used, reason = "a bench that cannot measure says so by panicking")]
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
 use std::time::Duration;
 
-use claviger::Handle;
+use claviger::{Handle, Supervisor};
 use claviger_otel::Telemetry;
 use claviger_servers::Jaeger;
-use claviger_stage::{Figures, Stage, median};
-use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use claviger_stage::{Figures, Stage, median, own_work};
+use claviger_testkit::Lab;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_otlp::{MetricExporter, WithExportConfig};
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use sqlx::PgPool;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -21,22 +27,52 @@ use tracing_subscriber::layer::SubscriberExt;
 
 const PAIRS: usize = 40;
 const QUERIES: u32 = 200;
-const ROTATIONS: u32 = 20;
 /// Nobody listens on it: the discard service's.
 const DOWN: &str = "http://127.0.0.1:9";
+
+/// Metrics are collected so often, so that it happens while something is measured.
+const COLLECTED_EVERY: Duration = Duration::from_secs(1);
 
 /// Who listens.
 struct Audience {
     name: &'static str,
-    telemetry: Option<Telemetry>,
+    spans: Option<Telemetry>,
+    meters: Option<SdkMeterProvider>,
 }
 
 impl Audience {
     /// For this thread, on which the runtime runs everything.
     fn listen(&self) -> Option<DefaultGuard> {
-        let telemetry = self.telemetry.as_ref()?;
+        let telemetry = self.spans.as_ref()?;
         Some(tracing::subscriber::set_default(tracing_subscriber::registry().with(telemetry.layer())))
     }
+
+    /// A supervisor whose metrics go there; to the global provider, which is none, otherwise.
+    fn lab(&self) -> Lab {
+        let builder = Supervisor::builder();
+        let builder = match &self.meters {
+            Some(meters) => builder.meter(meters.meter("bench")),
+            None => builder,
+        };
+        Lab::with(builder).expect("the durations are right")
+    }
+}
+
+fn audiences(jaeger: &Jaeger) -> [Audience; 4] {
+    let spans = |collector: &str| Some(Telemetry::traces_to("bench", collector).expect("it exports"));
+    // Jaeger takes no metrics.
+    let collected = || Some(collecting(InMemoryMetricExporter::default()));
+    let lost = MetricExporter::builder().with_http().with_endpoint(format!("{DOWN}/v1/metrics")).build().expect("it exports");
+    [
+        Audience { name: "no listener", spans: None, meters: None },
+        Audience { name: "meters", spans: None, meters: collected() },
+        Audience { name: "meters and spans", spans: spans(&jaeger.otlp_endpoint()), meters: collected() },
+        Audience { name: "meters and spans, collector down", spans: spans(DOWN), meters: Some(collecting(lost)) },
+    ]
+}
+
+fn collecting(exporter: impl PushMetricExporter) -> SdkMeterProvider {
+    SdkMeterProvider::builder().with_reader(PeriodicReader::builder(exporter).with_interval(COLLECTED_EVERY).build()).build()
 }
 
 fn main() {
@@ -45,12 +81,7 @@ fn main() {
         return;
     }
     let jaeger = Jaeger::start().expect("Jaeger starts");
-    let exporter = |collector: &str| Some(Telemetry::traces_to("bench", collector).expect("it exports"));
-    let audiences = [
-        Audience { name: "nobody listens", telemetry: None },
-        Audience { name: "exported", telemetry: exporter(&jaeger.otlp_endpoint()) },
-        Audience { name: "collector down", telemetry: exporter(DOWN) },
-    ];
+    let audiences = audiences(&jaeger);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut figures = Figures::default();
     queries(&mut figures, &runtime, &audiences);
@@ -69,20 +100,22 @@ async fn time(query: &impl AsyncFn()) -> f64 {
 
 /// Beside a raw pool under the same audience: what is left is ours.
 fn queries(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
-    let (stage, db): (Stage, Handle<PgPool>) = runtime.block_on(async {
-        let stage = Stage::new().await;
-        let db = stage.pool(4).await;
-        (stage, db)
-    });
+    let stage = runtime.block_on(Stage::new());
     let plain = runtime.block_on(async { stage.plain_pool("password-1", stage.pool_options(4)) });
-    let through_the_handle = async || {
-        sqlx::query("SELECT 1").execute(&db).await.expect("it answers");
-    };
     let raw = async || {
         sqlx::query("SELECT 1").execute(&plain).await.expect("it answers");
     };
     for audience in audiences {
         let _listening = audience.listen();
+        let (lab, db): (Lab, Handle<PgPool>) = runtime.block_on(async {
+            let lab = audience.lab();
+            let login = lab.supervisor.provide("login", stage.store.clone()).await.expect("a lease");
+            let db = lab.supervisor.pool("orders", &login, stage.pools(4)).await.expect("proved");
+            (lab, db)
+        });
+        let through_the_handle = async || {
+            sqlx::query("SELECT 1").execute(&db).await.expect("it answers");
+        };
         let mut ratios = runtime.block_on(async {
             let _ = (time(&through_the_handle).await, time(&raw).await);
             let mut ratios = Vec::new();
@@ -99,32 +132,18 @@ fn queries(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
             }
             ratios
         });
-        let title = format!("query through &Handle / raw &PgPool, {}, median of alternating pairs", audience.name);
+        let title = format!("query through &Handle / raw &PgPool, otel on, {}, median of alternating pairs", audience.name);
         figures.at_most(&title, median(&mut ratios), 1.01);
+        runtime.block_on(lab.supervisor.shutdown(Duration::from_secs(5)));
     }
     runtime.block_on(stage.supervisor.shutdown(Duration::from_secs(5)));
 }
 
-/// With a store and a database that answer at once: what is left is the library's own work.
+/// Each with a supervisor of its own.
 fn rotations(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
     for audience in audiences {
         let _listening = audience.listen();
-        let mut took = runtime.block_on(async {
-            let lab = Lab::new();
-            let store = ScriptedProvider::new();
-            let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-            let _pool = lab.supervisor.pool("orders", &login, ScriptedPools::new(10)).await.expect("proved");
-            let mut took = Vec::new();
-            for _ in 0..ROTATIONS {
-                // Requests are answered once a second; the report's time begins with the fetch.
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                store.rotate();
-                let report = lab.supervisor.rotate_now("login").await.expect("it rotates");
-                took.push(report.took.as_secs_f64() * 1e6);
-            }
-            lab.supervisor.shutdown(Duration::from_secs(5)).await;
-            took
-        });
-        figures.beside(&format!("a rotation's own work, {}, µs, median", audience.name), median(&mut took));
+        let mut took = runtime.block_on(async { own_work(&audience.lab().supervisor).await });
+        figures.beside(&format!("a rotation's own work, otel on, {}, µs, median", audience.name), median(&mut took));
     }
 }
