@@ -72,10 +72,14 @@ impl Client {
     /// Whether nothing comes for so long.
     pub(crate) fn is_silent_for(&mut self, time: Duration) -> io::Result<bool> {
         self.stream.get_ref().set_read_timeout(Some(time))?;
-        let silent = match self.stream.fill_buf() {
-            Ok(_) => false,
-            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => true,
-            Err(error) => return Err(error),
+        let silent = loop {
+            match self.stream.fill_buf() {
+                Ok(_) => break false,
+                Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => break true,
+                // A signal came, as of a child that ended; what reads whole lines goes on by itself.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         };
         self.stream.get_ref().set_read_timeout(Some(PATIENCE))?;
         Ok(silent)
