@@ -13,6 +13,7 @@ use std::time::Duration;
 use claviger::{PgPools, Supervisor};
 use claviger_file::FileLogin;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::Instrument;
 
 type Problem = Box<dyn std::error::Error + Send + Sync>;
@@ -20,14 +21,14 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
     let file = std::env::args().nth(1).ok_or("give the path of the secret: {\"username\": …, \"password\": …}")?;
+    // From the first moment on: who is told to end while it starts is not to be killed by it.
+    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let telemetry = claviger_otel::init("orders")?; // before the supervisor
     let supervisor = Supervisor::start();
     let login = supervisor.provide("orders-login", FileLogin::json(file)?).await?;
     let pools = PgPools::new(PgConnectOptions::new_without_pgpass(), PgPoolOptions::new().max_connections(4));
     let db = supervisor.pool("orders", &login, pools).await?;
 
-    let end = tokio::signal::ctrl_c();
-    tokio::pin!(end);
     loop {
         // A request, with a span of its own: if it has to wait for a credential, that is told in it.
         let request = async { sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_database").fetch_one(&db).await };
@@ -37,7 +38,8 @@ async fn main() -> Result<(), Problem> {
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
-            _ = &mut end => break,
+            _ = interrupted.recv() => break,
+            _ = terminated.recv() => break,
         }
     }
     supervisor.shutdown(Duration::from_secs(10)).await;
