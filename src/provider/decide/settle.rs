@@ -1,0 +1,140 @@
+//! What a finished fetch comes to: a lease that is adopted or not, or the next attempt.
+
+use std::time::{Duration, Instant};
+
+use super::{ManualRequest, Retry, State};
+use crate::clock::Moment;
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::lease::Lease;
+use crate::provider::schedule;
+use crate::trigger::Trigger;
+
+/// How long a retired revision is not taken back, unless the current one is refused.
+const RETIRED_FOR: Duration = Duration::from_secs(3_600);
+
+/// What a finished fetch came to.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// A new revision is held.
+    Adopted,
+    /// The same revision is held; its expiry may have moved.
+    Unchanged,
+    /// The issuer answered a revision retired a while ago; it was not taken.
+    Stale,
+    /// No usable lease came; what was held is held.
+    Failed(ProviderError),
+}
+
+impl<S> State<S> {
+    /// Takes in what a fetch came to. `jitter` is between 0 and 1. Answers nothing for a fetch that was given up.
+    pub(crate) fn settle(
+        &mut self,
+        number: u64,
+        result: Result<Lease<S>, ProviderError>,
+        started: Moment,
+        now: Moment,
+        poll: Duration,
+        jitter: f64,
+    ) -> Option<(Settled, Vec<ManualRequest>)> {
+        let in_flight = self.in_flight.take_if(|in_flight| in_flight.number == number)?;
+        let result = result.and_then(|lease| {
+            if lease.expiry().is_expired(now) {
+                return Err(dead_on_arrival(&lease));
+            }
+            Ok(lease)
+        });
+        let settled = match result {
+            Err(error) => {
+                self.failed(in_flight.trigger, error.clone(), now, jitter);
+                Settled::Failed(error)
+            }
+            Ok(lease) => {
+                self.last_error = None;
+                self.retry = None;
+                let settled = self.adopt(lease, started, now, poll, jitter);
+                self.look_again_while_refused(in_flight.refused_since, now.mono(), jitter);
+                settled
+            }
+        };
+        Some((settled, in_flight.manual))
+    }
+
+    fn failed(&mut self, trigger: Trigger, error: ProviderError, now: Moment, jitter: f64) {
+        self.failures = self.failures.saturating_add(1);
+        let left = self.held.as_ref().and_then(|held| held.expiry().remaining(now));
+        let pause = schedule::retry_after(self.failures, !error.is_transient(), left, error.wait_hint(), jitter);
+        // Whoever asked for a new credential has been told; it is not minted behind their back.
+        let trigger = if trigger == Trigger::Manual { Trigger::Schedule } else { trigger };
+        self.retry = Some(Retry { at: now.mono() + pause, trigger });
+        self.refresh_at = None;
+        if self.refused_due.is_some() {
+            self.refused_due = Some(now.mono() + pause);
+        }
+        self.last_error = Some(error);
+    }
+
+    fn adopt(&mut self, lease: Lease<S>, started: Moment, now: Moment, poll: Duration, jitter: f64) -> Settled {
+        let mono = now.mono();
+        self.retired.retain(|(_, since)| mono.saturating_duration_since(*since) < RETIRED_FOR);
+        let held_refused = self.held_is_refused(mono);
+        let known = self.retired.iter().any(|(revision, _)| revision == lease.revision());
+        if self.holds(lease.revision()) {
+            self.schedule(&lease, started, poll, jitter);
+            self.held = Some(lease);
+            return Settled::Unchanged;
+        }
+        let held_dead = self.held.as_ref().is_none_or(|held| held.expiry().is_expired(now));
+        if known && !held_refused && !held_dead {
+            if let Some(held) = self.held.clone() {
+                self.schedule(&held, started, poll, jitter);
+                // A poll that answers a stale revision is answered at the poll's pace, not at once again.
+                self.refresh_at = self.refresh_at.map(|at| at.max(mono + schedule::LONGEST_RETRY));
+            }
+            return Settled::Stale;
+        }
+        self.retired.retain(|(revision, _)| revision != lease.revision());
+        self.parked.remove(lease.revision());
+        self.debts.forget(lease.revision());
+        self.schedule(&lease, started, poll, jitter);
+        if let Some(old) = self.held.replace(lease) {
+            self.retired.push((old.revision().clone(), mono));
+            if self.in_use(old.revision()) {
+                self.parked.insert(old.revision().clone(), old);
+            } else {
+                self.debts.owe(old, mono);
+            }
+        }
+        Settled::Adopted
+    }
+
+    fn schedule(&mut self, lease: &Lease<S>, started: Moment, poll: Duration, jitter: f64) {
+        self.held_life = lease.expiry().remaining(started);
+        self.refresh_at = Some(started.mono() + schedule::refresh_after(lease, started, poll, jitter));
+    }
+
+    /// The held revision is refused and the issuer has nothing better: ask again, ever more slowly; at once if the answer may be older than
+    /// the refusal.
+    fn look_again_while_refused(&mut self, at_once: bool, now: Instant, jitter: f64) {
+        if !self.held_is_refused(now) {
+            self.failures = 0;
+            self.refused_due = None;
+        } else if at_once {
+            self.refused_due = Some(now);
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.refused_due = Some(now + schedule::retry_after(self.failures, false, None, None, jitter));
+        }
+    }
+}
+
+fn dead_on_arrival<S>(lease: &Lease<S>) -> ProviderError {
+    let died = lease.expiry().wall().map(|wall| humantime::format_rfc3339_seconds(wall).to_string());
+    ProviderError::new(
+        ProviderErrorKind::DeadLease,
+        format!(
+            "the lease {} that came had already expired at {}; issue one that lives, or check this machine's clock",
+            lease.revision(),
+            died.unwrap_or_default()
+        ),
+    )
+}
