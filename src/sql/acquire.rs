@@ -142,22 +142,17 @@ where
         Ok(session) => checked(shared, generation.number, session, deadline, shared.terms.test_before_acquire, false, refusal).await,
         Err(Error::PoolTimedOut) => Turn::Failed(refusal.take().unwrap_or(Error::PoolTimedOut)),
         Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => moved(shared),
-        Err(error) => {
-            let Some(keeper) = shared.keeper() else { return Turn::Failed(error) };
-            let fault = keeper.fault(&error);
-            match fault.kind() {
-                FaultKind::Refused => {
-                    keeper.refused(generation.number, fault);
-                    refusal.get_or_insert(error);
-                    Turn::Next
-                }
-                FaultKind::Overloaded => {
-                    refusal.get_or_insert(error);
-                    Box::pin(wait_for_room(shared, generation, over, deadline, refusal)).await
-                }
-                _ => Turn::Failed(error),
+        Err(error) => match hear(shared, generation.number, &error) {
+            FaultKind::Refused => {
+                refusal.get_or_insert(error);
+                Turn::Next
             }
-        }
+            FaultKind::Overloaded => {
+                refusal.get_or_insert(error);
+                Box::pin(wait_for_room(shared, generation, over, deadline, refusal)).await
+            }
+            _ => Turn::Failed(error),
+        },
     }
 }
 
@@ -206,11 +201,8 @@ async fn through_the_gate<DB: Database>(
     let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
     let log_in = tokio::spawn(async move {
         let got = generation.pool.acquire().await;
-        if let (Err(error), Some(keeper)) = (&got, shared.keeper()) {
-            let fault = keeper.fault(error);
-            if fault.kind() == FaultKind::Refused {
-                keeper.refused(generation.number, fault);
-            }
+        if let Err(error) = &got {
+            hear(&shared, generation.number, error);
         }
         drop(pass);
         got
@@ -346,10 +338,18 @@ where
 
 /// A log-in that worked, and then nothing is allowed: an expired password is a refusal, too.
 fn note_refusal<P>(shared: &Shared<P>, generation: u64, error: Error, refusal: &mut Option<Error>) {
-    let Some(keeper) = shared.keeper() else { return };
-    let fault = keeper.fault(&error);
-    if fault.kind() == FaultKind::Refused {
-        keeper.refused(generation, fault);
+    if hear(shared, generation, &error) == FaultKind::Refused {
         refusal.get_or_insert(error);
     }
+}
+
+/// What the database's answer says; that it refuses is told to the control plane, once however many hear it.
+fn hear<P>(shared: &Shared<P>, generation: u64, error: &Error) -> FaultKind {
+    let Some(keeper) = shared.keeper() else { return FaultKind::Other };
+    let fault = keeper.fault(error);
+    let kind = fault.kind();
+    if kind == FaultKind::Refused {
+        keeper.refused(generation, fault);
+    }
+    kind
 }
