@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use tracing::Span;
 
 use crate::clock::Moment;
-use crate::error::ProviderError;
+use crate::error::{Fault, ProviderError};
 use crate::lease::Revision;
-use crate::telemetry::{self, Caller, Origin};
+use crate::telemetry::{self, Caller, Origin, Root};
 use crate::trigger::Trigger;
 
 /// How a rotation ended.
@@ -119,34 +119,49 @@ pub(crate) struct Rotation {
     provider: Arc<str>,
     trigger: Trigger,
     started: Moment,
-    origin: Origin,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// The root span; given up when the rotation ends, so that it is exported then.
-    span: Span,
+    /// Ends with the rotation, so that it is exported then.
+    root: Root,
     revision: Option<String>,
     attempts: u32,
-    /// Why the last attempt failed; nothing after one that worked.
-    failure: Option<ProviderError>,
+    /// Why the last attempt failed, to fetch or to hand over; nothing after one that worked.
+    failure: Option<Failure>,
     fetch: Duration,
     waiting: BTreeSet<Arc<str>>,
     handovers: Vec<HandoverReport>,
     closed: Option<RotationReport>,
 }
 
+#[derive(Debug)]
+struct Failure {
+    error_type: &'static str,
+    message: String,
+}
+
+impl Inner {
+    /// Ends the root span. Attempts that were retried are marked themselves; what ends without success is marked by its last one.
+    fn end_root(&mut self, outcome: Outcome) {
+        let span = self.root.span();
+        span.record("outcome", outcome.as_str());
+        if let (Outcome::Unfinished, Some(failure)) = (outcome, &self.failure) {
+            telemetry::failed(span, failure.error_type, &failure.message);
+        }
+        self.root.end();
+    }
+}
+
 impl Rotation {
     pub(crate) fn begin(provider: &Arc<str>, trigger: Trigger, now: Moment) -> Arc<Self> {
-        let span = telemetry::rotation(provider, trigger);
         Arc::new(Self {
             provider: Arc::clone(provider),
             trigger,
             started: now,
-            origin: Origin::of(&span),
             inner: Mutex::new(Inner {
-                span,
+                root: Root::begin(provider, trigger, now.mono()),
                 revision: None,
                 attempts: 0,
                 failure: None,
@@ -164,32 +179,50 @@ impl Rotation {
 
     /// The root span while the rotation is open.
     pub(crate) fn span(&self) -> Span {
-        self.lock().span.clone()
+        self.lock().root.span().clone()
+    }
+
+    /// The root span for an attempt that begins now.
+    pub(crate) fn span_for_attempt(&self, now: Moment) -> Span {
+        let mut inner = self.lock();
+        if inner.closed.is_none() && inner.root.is_long(now.mono()) {
+            inner.end_root(Outcome::Unfinished);
+            inner.root.follow(&self.provider, self.trigger, now.mono());
+            if let Some(digest) = &inner.revision {
+                inner.root.span().record("revision", digest);
+            }
+        }
+        inner.root.span().clone()
     }
 
     /// Where it is in its trace, also when it is over.
-    pub(crate) fn origin(&self) -> &Origin {
-        &self.origin
+    pub(crate) fn origin(&self) -> Origin {
+        self.lock().root.origin().clone()
     }
 
     /// Somebody asked for it.
     pub(crate) fn asked_for_by(&self, caller: &Caller) {
-        caller.asked_for(&self.lock().span);
+        caller.asked_for(self.lock().root.span());
     }
 
-    /// One attempt ended.
+    /// One fetch ended.
     pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
         let mut inner = self.lock();
         inner.attempts += 1;
-        inner.failure = failure.cloned();
+        inner.failure = failure.map(|error| Failure { error_type: error.kind().as_str(), message: error.to_string() });
         inner.fetch = took;
+    }
+
+    /// A pool could not take the lease, and will try again.
+    pub(crate) fn not_handed_over(&self, fault: &Fault) {
+        self.lock().failure = Some(Failure { error_type: fault.kind().as_str(), message: fault.to_string() });
     }
 
     /// A new revision is held, which these pools are to take.
     pub(crate) fn adopted(&self, revision: &Revision, pools: impl IntoIterator<Item = Arc<str>>) {
         let mut inner = self.lock();
         let digest = revision.digest();
-        inner.span.record("revision", digest.as_str());
+        inner.root.span().record("revision", digest.as_str());
         inner.revision = Some(digest);
         inner.waiting = pools.into_iter().collect();
     }
@@ -200,7 +233,8 @@ impl Rotation {
         if inner.revision.as_deref().is_some_and(|brought| brought != revision) {
             return;
         }
-        inner.span.record("generation", report.generation);
+        inner.root.span().record("generation", report.generation);
+        inner.failure = None;
         inner.waiting.remove(&report.pool);
         inner.handovers.push(report);
     }
@@ -227,14 +261,9 @@ impl Rotation {
         if inner.closed.is_some() {
             return None;
         }
-        inner.span.record("outcome", outcome.as_str());
-        // Attempts that were retried are marked themselves; this one had no other.
-        if let (Outcome::Unfinished, Some(failure)) = (outcome, &inner.failure) {
-            telemetry::failed(&inner.span, failure.kind().as_str(), &failure.to_string());
-        }
+        inner.end_root(outcome);
         let report = self.report_of(&inner, outcome, now);
         inner.closed = Some(report.clone());
-        inner.span = Span::none();
         Some(report)
     }
 

@@ -33,7 +33,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_
     attempt.revision = loan.lease.revision().clone();
     attempt.check_only = check_only && !renewed;
     let rotation = slot.upstream().rotation();
-    let parent = rotation.as_ref().map_or_else(Span::none, |rotation| rotation.span());
+    let parent = rotation.as_ref().map_or_else(Span::none, |rotation| rotation.span_for_attempt(slot.clock().now()));
     let span = telemetry::handover(&parent, slot.name(), &attempt.revision.digest());
     if parent.is_none() {
         loan.origin.link(&span);
@@ -64,13 +64,18 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
             slot.settled();
             Ok(())
         }
-        Ok(()) => handover::run(&slot, loan, Times { began, prove, open: Duration::ZERO, warm: Duration::ZERO }, &span, rotation).await,
+        Ok(()) => {
+            handover::run(&slot, loan, Times { began, prove, open: Duration::ZERO, warm: Duration::ZERO }, &span, rotation.as_ref()).await
+        }
         Err(fault) => Err(fault),
     };
     if let Err(fault) = outcome {
         telemetry::failed(&span, fault.kind().as_str(), &fault.to_string());
         let took = slot.clock().mono().saturating_duration_since(began);
         slot.context().meters.not_handed_over(slot.name(), fault.kind().as_str(), took);
+        if let Some(rotation) = rotation {
+            rotation.not_handed_over(&fault);
+        }
         // Before anybody hears of it.
         drop(span);
         slot.attempt_failed(&attempt, fault);

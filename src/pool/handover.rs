@@ -40,7 +40,7 @@ pub(super) async fn run<F: PoolFactory>(
     loan: Loan<F::Secret>,
     mut times: Times,
     span: &Span,
-    rotation: Option<Arc<Rotation>>,
+    rotation: Option<&Arc<Rotation>>,
 ) -> Result<(), Fault> {
     let opening = slot.clock().mono();
     let open_span = telemetry::open(span);
@@ -71,8 +71,8 @@ pub(super) async fn run<F: PoolFactory>(
     }
 
     let secret = loan.lease.clone();
-    let origin = rotation.as_ref().map_or_else(|| loan.origin.clone(), |rotation| rotation.origin().clone());
-    let cause = rotation.as_ref().map(|rotation| rotation.span()).filter(|root| !root.is_none()).unwrap_or_else(|| span.clone());
+    let origin = rotation.map_or_else(|| loan.origin.clone(), |rotation| rotation.origin());
+    let cause = rotation.map(|rotation| rotation.span()).filter(|root| !root.is_none()).unwrap_or_else(|| span.clone());
     let Some((number, report)) = publish(slot, loan, &pool, how, times, Spans { handover: span, cause, origin }) else {
         discard(slot, pool);
         return Ok(());
@@ -85,7 +85,7 @@ pub(super) async fn run<F: PoolFactory>(
     tracing::debug!(pool = %slot.name(), generation = number, how = how.as_str(), "handed over");
     if let Some(rotation) = rotation {
         rotation.handed_over(report, &secret.revision().digest());
-        slot.upstream().pool_settled(&rotation);
+        slot.upstream().pool_settled(rotation);
     }
     slot.settled();
     if how == How::Replace {

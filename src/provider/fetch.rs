@@ -17,7 +17,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
         let request = FetchRequest { trigger, started, held: state.held.clone(), refused: state.exclusions.active(started.mono()) };
         (request, state.fetching.clone())
     };
-    let parent = rotation.as_ref().map(|rotation| rotation.span()).unwrap_or_else(tracing::Span::none);
+    let parent = rotation.as_ref().map_or_else(tracing::Span::none, |rotation| rotation.span_for_attempt(started));
     let span = telemetry::fetch(&parent, slot.name(), trigger);
     drop(parent);
     let issuer = Arc::clone(slot.issuer());

@@ -337,7 +337,7 @@ fn move_rotation<S>(
             if let Some(held) = &state.held {
                 rotation.adopted(held.revision(), pools);
             }
-            state.origin = rotation.origin().clone();
+            state.origin = rotation.origin();
             if rotation.is_settled() {
                 return (Some(Outcome::Adopted), superseded);
             }

@@ -71,7 +71,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             provider = %self.name(),
             trigger = %report.trigger,
             revision = report.revision.as_deref().unwrap_or_default(),
-            took_ms = report.took.as_secs_f64() * 1_000.0,
+            took_ms = (report.took.as_secs_f64() * 10_000.0).round() / 10.0,
             pools = report.handovers.len(),
             waiting = report.waiting.len(),
             expires_in = left.map_or_else(|| "never".to_owned(), rounded),

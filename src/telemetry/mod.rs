@@ -5,6 +5,7 @@ mod absent;
 mod in_span;
 #[cfg(feature = "otel")]
 mod meters;
+mod root;
 #[cfg(feature = "otel")]
 mod trace;
 
@@ -15,6 +16,7 @@ pub(crate) use absent::{Caller, Meters, Origin};
 pub(crate) use in_span::InSpan;
 #[cfg(feature = "otel")]
 pub(crate) use meters::Meters;
+pub(crate) use root::Root;
 #[cfg(all(feature = "sql", feature = "otel"))]
 pub(crate) use trace::Wait;
 #[cfg(feature = "otel")]
@@ -28,8 +30,8 @@ use crate::trigger::Trigger;
 /// The `error.type` of a drain whose sessions outlived its deadline.
 const DRAIN_ABANDONED: &str = "drain_abandoned";
 
-/// The root of one rotation. It has no parent: an actor's life-long span must not swallow it.
-pub(crate) fn rotation(provider: &str, trigger: Trigger) -> Span {
+/// The root of one rotation, or of a part of it. It has no parent: an actor's life-long span must not swallow it.
+fn rotation(provider: &str, trigger: Trigger) -> Span {
     info_span!(
         parent: None,
         "credential.rotation",

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use claviger::{Handle, Supervisor};
+use claviger::Supervisor;
 use claviger_otel::Telemetry;
 use claviger_servers::Jaeger;
 use claviger_stage::{Figures, Stage, median, own_work};
@@ -18,15 +18,10 @@ use opentelemetry::metrics::MeterProvider;
 use opentelemetry_otlp::{MetricExporter, WithExportConfig};
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
-use sqlx::PgPool;
 use tokio::runtime::Runtime;
-use tokio::time::Instant;
-use tracing::Instrument;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt;
 
-const PAIRS: usize = 40;
-const QUERIES: u32 = 200;
 /// Nobody listens on it: the discard service's.
 const DOWN: &str = "http://127.0.0.1:9";
 
@@ -89,52 +84,20 @@ fn main() {
     println!("\n{figures}");
 }
 
-/// Seconds of one query, each in a span of its caller's, as requests have one.
-async fn time(query: &impl AsyncFn()) -> f64 {
-    let began = Instant::now();
-    for _ in 0..QUERIES {
-        query().instrument(tracing::info_span!("request")).await;
-    }
-    began.elapsed().as_secs_f64() / f64::from(QUERIES)
-}
-
 /// Beside a raw pool under the same audience: what is left is ours.
 fn queries(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
     let stage = runtime.block_on(Stage::new());
-    let plain = runtime.block_on(async { stage.plain_pool("password-1", stage.pool_options(4)) });
-    let raw = async || {
-        sqlx::query("SELECT 1").execute(&plain).await.expect("it answers");
-    };
     for audience in audiences {
         let _listening = audience.listen();
-        let (lab, db): (Lab, Handle<PgPool>) = runtime.block_on(async {
-            let lab = audience.lab();
-            let login = lab.supervisor.provide("login", stage.store.clone()).await.expect("a lease");
-            let db = lab.supervisor.pool("orders", &login, stage.pools(4)).await.expect("proved");
-            (lab, db)
-        });
-        let through_the_handle = async || {
-            sqlx::query("SELECT 1").execute(&db).await.expect("it answers");
-        };
         let mut ratios = runtime.block_on(async {
-            let _ = (time(&through_the_handle).await, time(&raw).await);
-            let mut ratios = Vec::new();
-            for pair in 0..PAIRS {
-                // In turn, so that neither always comes first.
-                let (ours, theirs) = if pair % 2 == 0 {
-                    let ours = time(&through_the_handle).await;
-                    (ours, time(&raw).await)
-                } else {
-                    let theirs = time(&raw).await;
-                    (time(&through_the_handle).await, theirs)
-                };
-                ratios.push(ours / theirs);
-            }
+            let Lab { supervisor, .. } = audience.lab();
+            let login = supervisor.provide("login", stage.store.clone()).await.expect("a lease");
+            let ratios = stage.beside_a_plain_pool(&supervisor, &login).await;
+            supervisor.shutdown(Duration::from_secs(5)).await;
             ratios
         });
-        let title = format!("query through &Handle / raw &PgPool, otel on, {}, median of alternating pairs", audience.name);
+        let title = format!("query through &Handle / raw &PgPool, otel on, {}", audience.name);
         figures.at_most(&title, median(&mut ratios), 1.01);
-        runtime.block_on(lab.supervisor.shutdown(Duration::from_secs(5)));
     }
     runtime.block_on(stage.supervisor.shutdown(Duration::from_secs(5)));
 }

@@ -168,6 +168,68 @@ async fn a_rotation_that_ends_with_the_supervisor_is_marked_by_its_last_failure(
     assert_eq!(root.status, opentelemetry::trace::Status::error("the store is down (unavailable)"));
 }
 
+/// Nobody waits for the end of an outage to read its traces, and none has thousands of spans.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_lasts_is_told_in_parts_each_linked_to_the_one_before() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, _, _) = stage(&lab).await;
+    recorder.forget();
+    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.rotate();
+    assert!(lab.supervisor.rotate_now("orders-login").await.is_err());
+    sleep(Duration::from_secs(1_000)).await;
+    let roots = || recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect::<Vec<_>>();
+    let during = roots();
+    assert_eq!(during.len(), 3, "one per five minutes: {during:?}");
+    store.recover();
+    sleep(Duration::from_secs(60)).await;
+
+    let (spans, roots) = (recorder.spans(), roots());
+    assert_eq!(roots.len(), 4);
+    for (before, part) in roots.iter().zip(&roots[1..]) {
+        assert_eq!(before.status, opentelemetry::trace::Status::error("the store is down (unavailable)"));
+        assert_eq!(attribute(before, "outcome").as_deref(), Some("unfinished"));
+        assert_eq!(part.links.iter().map(|link| link.span_context.clone()).collect::<Vec<_>>(), std::slice::from_ref(&before.span_context));
+        assert_ne!(part.span_context.trace_id(), before.span_context.trace_id());
+    }
+    let last = roots.last().expect("there are four");
+    assert_eq!(last.status, opentelemetry::trace::Status::Unset);
+    assert_eq!((attribute(last, "outcome"), attribute(last, "trigger")), (Some("adopted".to_owned()), Some("manual".to_owned())));
+    let known: Vec<_> = spans.iter().map(|span| span.span_context.span_id()).collect();
+    let fetches: Vec<_> = spans.iter().filter(|span| span.name == "credential.fetch").collect();
+    assert!(fetches.len() > 90 && fetches.iter().all(|fetch| known.contains(&fetch.parent_span_id)), "{}", fetches.len());
+    let handover = spans.iter().find(|span| span.name == "pool.handover").expect("it was handed over");
+    assert_eq!(handover.parent_span_id, last.span_context.span_id());
+}
+
+/// What a pool cannot take is told so, too.
+#[tokio::test(start_paused = true)]
+async fn a_part_whose_proofs_failed_is_marked_by_the_last_of_them() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, database, _) = stage(&lab).await;
+    recorder.forget();
+    database.fail_next(1_000, Fault::new(FaultKind::Unreachable, "connection refused"));
+    store.rotate();
+    store.hint();
+    sleep(Duration::from_secs(400)).await;
+    let root = recorder.spans().into_iter().find(|span| span.name == "credential.rotation").expect("its first part is over");
+    assert_eq!(root.status, opentelemetry::trace::Status::error("connection refused (unreachable)"));
+    assert_eq!(attribute(&root, "error.type").as_deref(), Some("unreachable"));
+    assert_eq!(attribute(&root, "revision").as_deref(), Some("d4735e3a"));
+    lab.supervisor.shutdown(Duration::from_secs(5)).await;
+    let revisions: Vec<_> = recorder
+        .spans()
+        .iter()
+        .filter(|span| span.name == "credential.rotation" && attribute(span, "trigger").as_deref() == Some("changed"))
+        .map(|part| attribute(part, "revision"))
+        .collect();
+    assert_eq!(revisions, vec![Some("d4735e3a".to_owned()); 2]);
+}
+
 /// Children lie within their parents, and the steps of a handover add up to no more than it took.
 #[tokio::test(start_paused = true)]
 async fn every_trigger_is_a_root_of_its_own_and_holds_its_children() {

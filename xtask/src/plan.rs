@@ -52,8 +52,13 @@ pub(crate) fn plan(files: Vec<TestFile>, missing: &BTreeSet<Server>) -> Plan {
     Plan { left_out: left_out.collect(), runs }
 }
 
+/// What the plain demo does not compile, and has tests.
+const DEMO: &str = "claviger-demo";
+const ITS_FEATURE: &str = "traces";
+
 fn runs(left_out: &[TestFile], kept: &[TestFile]) -> Vec<Vec<String>> {
-    let whole = ["test", "--workspace", "--no-fail-fast"];
+    let feature = format!("{DEMO}/{ITS_FEATURE}");
+    let whole = ["test", "--workspace", "--features", &feature, "--no-fail-fast"];
     if left_out.is_empty() {
         return vec![strings(&whole)];
     }
@@ -65,7 +70,11 @@ fn runs(left_out: &[TestFile], kept: &[TestFile]) -> Vec<Vec<String>> {
     let mut alone = Vec::new();
     for file in kept {
         if left_out.iter().any(|out| out.target == file.target) {
-            alone.push(strings(&["test", "--no-fail-fast", "--package", &file.package, "--test", &file.target]));
+            let mut one = strings(&["test", "--no-fail-fast", "--package", &file.package, "--test", &file.target]);
+            if file.package == DEMO {
+                one.extend(strings(&["--features", ITS_FEATURE]));
+            }
+            alone.push(one);
         } else {
             all.extend(strings(&["--test", &file.target]));
         }
@@ -107,7 +116,7 @@ mod tests {
     fn with_every_server_there_one_plain_run_does_all() {
         let plan = plan(files(), &BTreeSet::new());
         assert_eq!(plan.left_out, []);
-        assert_eq!(lines(&plan), ["test --workspace --no-fail-fast"]);
+        assert_eq!(lines(&plan), ["test --workspace --features claviger-demo/traces --no-fail-fast"]);
     }
 
     #[test]
@@ -124,8 +133,8 @@ mod tests {
         assert_eq!(
             lines(&plan),
             [
-                "test --workspace --no-fail-fast --lib --bins --examples --test law_03 --test programs",
-                "test --workspace --no-fail-fast --doc",
+                "test --workspace --features claviger-demo/traces --no-fail-fast --lib --bins --examples --test law_03 --test programs",
+                "test --workspace --features claviger-demo/traces --no-fail-fast --doc",
             ]
         );
     }
@@ -155,9 +164,9 @@ mod tests {
         assert_eq!(
             lines(&plan),
             [
-                "test --workspace --no-fail-fast --lib --bins --examples",
+                "test --workspace --features claviger-demo/traces --no-fail-fast --lib --bins --examples",
                 "test --no-fail-fast --package servers --test tls",
-                "test --workspace --no-fail-fast --doc",
+                "test --workspace --features claviger-demo/traces --no-fail-fast --doc",
             ]
         );
     }
@@ -165,6 +174,6 @@ mod tests {
     #[test]
     fn a_missing_server_that_nobody_needs_changes_nothing() {
         let plan = plan(vec![file("claviger", "law_03", &[])], &no_postgres());
-        assert_eq!(lines(&plan), ["test --workspace --no-fail-fast"]);
+        assert_eq!(lines(&plan), ["test --workspace --features claviger-demo/traces --no-fail-fast"]);
     }
 }

@@ -80,9 +80,12 @@ async fn metrics(State(service): State<Service>) -> Response {
     }
 }
 
+/// As a [`Readiness`](claviger::Readiness) is written.
+const LEAVING: &str = r#"{"ready":false,"reasons":["this instance is shutting down"]}"#;
+
 async fn unready_while_leaving(State(service): State<Service>, request: Request, next: Next) -> Response {
     if request.uri().path() == "/readyz" && service.leaving.load(Ordering::Acquire) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "this instance is shutting down\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "application/json")], LEAVING).into_response();
     }
     next.run(request).await
 }

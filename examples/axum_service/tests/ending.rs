@@ -47,7 +47,8 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     loop {
         let (status, body) = ask("/readyz").await.expect("it still answers");
         if status == 503 {
-            assert_eq!(body, "this instance is shutting down\n");
+            let said: serde_json::Value = serde_json::from_str(&body).expect("it is JSON, as when it is ready");
+            assert_eq!(said, serde_json::json!({"ready": false, "reasons": ["this instance is shutting down"]}));
             break;
         }
         tokio::task::yield_now().await;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "scenery of tests: what fails here fails the test")]
 
+mod beside;
 mod callers;
 mod capture;
 mod figures;

@@ -1,0 +1,53 @@
+//! The root span of a rotation. A rotation that lasts is told in parts: a span is exported when it ends, and while an issuer is down for
+//! hours its attempts would lie in a trace without a root, and all of them in one.
+
+use std::time::{Duration, Instant};
+
+use tracing::Span;
+
+use super::Origin;
+use crate::trigger::Trigger;
+
+/// A part that is older ends when the next attempt begins.
+const PART: Duration = Duration::from_secs(300);
+
+/// The root span now, and where it is in its trace, also when it is over.
+#[derive(Debug)]
+pub(crate) struct Root {
+    span: Span,
+    origin: Origin,
+    began: Instant,
+}
+
+impl Root {
+    pub(crate) fn begin(provider: &str, trigger: Trigger, now: Instant) -> Self {
+        let span = super::rotation(provider, trigger);
+        Self { origin: Origin::of(&span), span, began: now }
+    }
+
+    /// The next part follows, linked to this one.
+    pub(crate) fn follow(&mut self, provider: &str, trigger: Trigger, now: Instant) {
+        let next = Self::begin(provider, trigger, now);
+        self.origin.link(&next.span);
+        *self = next;
+    }
+
+    /// Whether it has been open for so long that another part is to follow.
+    pub(crate) fn is_long(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= PART
+    }
+
+    /// None when it is over.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// It is exported as soon as the last attempt lets go of it.
+    pub(crate) fn end(&mut self) {
+        self.span = Span::none();
+    }
+}

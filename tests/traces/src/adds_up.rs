@@ -1,0 +1,83 @@
+//! Whether durations add up.
+
+use std::time::Duration;
+
+use crate::Span;
+
+/// Jaeger keeps microseconds.
+const ROUNDING: Duration = Duration::from_micros(2);
+
+/// Children are of their parent's trace and lie within it, and the steps of a handover take no longer than the whole. Answers how many handovers
+/// there were.
+///
+/// # Errors
+/// What does not add up.
+pub fn handovers_add_up(all: &[Span]) -> Result<usize, String> {
+    let mut handovers = 0;
+    for span in all {
+        let children: Vec<_> = all.iter().filter(|child| child.parent.as_deref() == Some(&span.id)).collect();
+        let stray = children
+            .iter()
+            .find(|child| child.trace != span.trace || child.start + ROUNDING < span.start || span.end() + ROUNDING < child.end());
+        if let Some(child) = stray {
+            return Err(format!("{child:?} is not within {span:?}"));
+        }
+        if span.name == "pool.handover" && span.tag("how").is_some() {
+            handovers += 1;
+            let steps: Vec<_> = children.iter().map(|child| child.name.as_str()).collect();
+            if !steps.starts_with(&["pool.prove", "pool.open"]) || !steps.ends_with(&["pool.publish"]) {
+                return Err(format!("{steps:?} are not the steps of a handover"));
+            }
+            let sum: Duration = children.iter().map(|child| child.took).sum();
+            if sum > span.took + ROUNDING * 4 {
+                return Err(format!("{steps:?} took {sum:?} of {:?}", span.took));
+            }
+        }
+    }
+    Ok(handovers)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn span(id: &str, name: &str, parent: Option<&str>, start: u64, took: u64) -> Span {
+        Span {
+            trace: "a".to_owned(),
+            id: id.to_owned(),
+            name: name.to_owned(),
+            parent: parent.map(str::to_owned),
+            links: Vec::new(),
+            tags: [("how".to_owned(), "replace".to_owned())].into(),
+            start: Duration::from_micros(start),
+            took: Duration::from_micros(took),
+        }
+    }
+
+    fn handover() -> Vec<Span> {
+        vec![
+            span("1", "pool.handover", None, 100, 100),
+            span("2", "pool.prove", Some("1"), 100, 50),
+            span("3", "pool.open", Some("1"), 150, 20),
+            span("4", "pool.publish", Some("1"), 170, 30),
+        ]
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_told() {
+        assert_eq!(handovers_add_up(&handover()), Ok(1));
+        for (at, start, took) in [(1, 90, 50), (3, 170, 50), (2, 100, 100)] {
+            let mut spans = handover();
+            let span = spans.get_mut(at).expect("it is there");
+            (span.start, span.took) = (Duration::from_micros(start), Duration::from_micros(took));
+            assert!(handovers_add_up(&spans).is_err(), "{at}");
+        }
+        let mut elsewhere = handover();
+        elsewhere.get_mut(1).expect("it is there").trace = "b".to_owned();
+        assert!(handovers_add_up(&elsewhere).is_err_and(|problem| problem.contains("is not within")));
+        let without_proof = handover().into_iter().filter(|span| span.name != "pool.prove").collect::<Vec<_>>();
+        assert!(handovers_add_up(&without_proof).is_err_and(|problem| problem.contains("not the steps")));
+    }
+}
