@@ -5,35 +5,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{FilterExt, FilterFn, LevelFilter, filter_fn};
 use tracing_subscriber::layer::Filter;
 
+use crate::crates::{EXPORTER, LIFE_LONG, SDK};
 use crate::quiet::Quiet;
-
-/// Claviger's actors run in ractor, which opens a span as long as an actor's life: all that has no parent would be in it, and none be exported
-/// before the end.
-const LIFE_LONG: Crates = Crates(&["ractor"]);
-
-/// OpenTelemetry's own: its macros name a target as the package is named, `tracing`'s as the crate.
-pub(crate) const SDK: Crates =
-    Crates(&["opentelemetry", "opentelemetry_sdk", "opentelemetry-otlp", "opentelemetry_otlp", "opentelemetry-http", "opentelemetry_http"]);
-
-/// What sends the spans: its own spans would be sent in turn.
-const EXPORTER: Crates = Crates(&["reqwest", "hyper", "hyper_util", "h2", "rustls"]);
-
-/// Crates by the first part of their targets, the whole of it: `h2` has `h2::client`, and not `h2_thing`. The filters of `tracing-subscriber` go by
-/// prefixes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Crates(&'static [&'static str]);
-
-impl Crates {
-    pub(crate) fn have(self, target: &str) -> bool {
-        let of = target.split_once("::").map_or(target, |(of, _)| of);
-        self.0.contains(&of)
-    }
-
-    /// Whether a directive of `RUST_LOG` is about one of them.
-    fn are_named_in(self, said: &str) -> bool {
-        said.split(',').any(|directive| self.have(directive.split(['=', '[']).next().unwrap_or_default().trim()))
-    }
-}
 
 /// Spans and events from INFO on.
 pub(crate) fn exported<S: 'static>() -> impl Filter<S> {

@@ -27,6 +27,7 @@
 //!
 //! A service with a subscriber of its own takes [`Telemetry::start`] and adds [`Telemetry::layer`] to it: nothing global is set then.
 
+mod crates;
 mod filter;
 mod quiet;
 mod settings;

@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing_subscriber::layer::{Context, Filter};
 
-use crate::filter::Crates;
+use crate::crates::Crates;
 
 /// How often a complaint is told at once.
 const AT_ONCE: u32 = 3;
@@ -83,7 +83,7 @@ mod tests {
     use tracing_subscriber::layer::{Layer, SubscriberExt};
 
     use super::*;
-    use crate::filter::SDK;
+    use crate::crates::SDK;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
