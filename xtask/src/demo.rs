@@ -12,7 +12,13 @@ use crate::{CANNOT_START, cargo, provide};
 /// Becomes the demo, in the debug profile: the first build is what a visitor waits for.
 /// So it is built with what its arguments ask for, and no more.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
-    let scene = Scene::of(arguments);
+    let scene = match Scene::of(arguments) {
+        Ok(scene) => scene,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            return Ok(ExitCode::from(CANNOT_START));
+        }
+    };
     if !provide::provide(scene.servers).is_empty() {
         return Ok(ExitCode::from(CANNOT_START));
     }
@@ -24,7 +30,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     match cargo::become_cargo(words.iter().chain(arguments))? {}
 }
 
-/// What the demo's arguments ask for. What they get wrong, the demo itself says.
+/// What the demo's arguments ask for. What decides on what is built is judged here, before anything is; the rest by the demo itself.
 #[derive(Debug, PartialEq, Eq)]
 struct Scene {
     features: BTreeSet<&'static str>,
@@ -32,17 +38,19 @@ struct Scene {
 }
 
 impl Scene {
-    fn of(arguments: &[OsString]) -> Self {
+    fn of(arguments: &[OsString]) -> Result<Self, String> {
         let mut scene = Self { features: BTreeSet::new(), servers: BTreeSet::new() };
         match value_of("--database", arguments) {
+            None | Some("postgresql") => drop(scene.servers.insert(Server::PostgreSql)),
             Some("mariadb") => scene.add("mariadb", Server::MariaDb),
-            _ => drop(scene.servers.insert(Server::PostgreSql)),
+            Some(other) => return Err(format!("--database {other}: there are postgresql and mariadb")),
         }
         match value_of("--with", arguments) {
+            None | Some("file") => {}
             Some("rds-iam") => scene.add("rds-iam", Server::Pam),
             Some("secrets-manager") => scene.add("secrets-manager", Server::Moto),
             Some("vault") => scene.add("vault", Server::OpenBao),
-            _ => {}
+            Some(other) => return Err(format!("--with {other}: there are file, rds-iam, secrets-manager and vault")),
         }
         // One of our own, or one that the user has.
         if arguments.iter().any(|argument| argument == "--jaeger") {
@@ -51,7 +59,7 @@ impl Scene {
         if value_of("--otlp", arguments).is_some() {
             scene.features.insert("traces");
         }
-        scene
+        Ok(scene)
     }
 
     fn add(&mut self, feature: &'static str, server: Server) {
@@ -69,18 +77,30 @@ fn value_of<'a>(name: &str, arguments: &'a [OsString]) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
     use super::*;
 
-    fn scene(line: &str) -> Scene {
+    fn judged(line: &str) -> Result<Scene, String> {
         Scene::of(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn scene(line: &str) -> Scene {
+        judged(line).expect("it can be right")
     }
 
     #[test]
     fn the_plain_demo_builds_no_more_than_it_needs() {
         let plain = Scene { features: BTreeSet::new(), servers: BTreeSet::from([Server::PostgreSql]) };
-        for line in ["", "--seconds 10", "--with file", "--database postgresql", "--with dance"] {
+        for line in ["", "--seconds 10", "--with file", "--database postgresql", "--help"] {
             assert_eq!(scene(line), plain, "{line}");
         }
+    }
+
+    #[test]
+    fn a_scene_that_is_not_there_is_said_before_anything_is_built() {
+        assert!(judged("--with dance").is_err_and(|said| said.contains("dance") && said.contains("rds-iam")));
+        assert!(judged("--database=oracle").is_err_and(|said| said.contains("oracle") && said.contains("mariadb")));
     }
 
     #[test]
