@@ -73,7 +73,7 @@ fn in_words(span: &Span, in_place: bool) -> Option<&'static str> {
     Some(match span.name.as_str() {
         "credential.rotation" => "from the trigger to the last pool",
         "credential.fetch" => "the issuer is asked for the credential",
-        "pool.handover" => "one pool takes it",
+        "pool.handover" => "one pool takes the new credential",
         "pool.prove" => "a log-in with it works",
         "pool.open" if in_place => "the pool gets it for the sessions to come",
         "pool.open" => "the new pool is made",
