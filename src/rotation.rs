@@ -22,7 +22,7 @@ pub enum Outcome {
     Unchanged,
     /// A newer lease came before every pool had taken this one.
     Superseded,
-    /// Not every pool had taken it when the caller's patience ended; the pools go on trying.
+    /// Not every pool had taken it when the caller's patience ended, and the pools go on trying; or when its supervisor or provider ended.
     Unfinished,
 }
 
@@ -138,6 +138,8 @@ struct Inner {
 
 #[derive(Debug)]
 struct Failure {
+    /// The pool that could not take the lease; none where it could not be fetched.
+    pool: Option<Arc<str>>,
     error_type: &'static str,
     message: String,
 }
@@ -200,22 +202,23 @@ impl Rotation {
         self.lock().root.origin().clone()
     }
 
-    /// Somebody asked for it.
-    pub(crate) fn asked_for_by(&self, caller: &Caller) {
-        caller.asked_for(self.lock().root.span());
+    /// Somebody asked for it, and is answered by the attempt that begins now.
+    pub(crate) fn asked_for_by(&self, caller: &Caller, now: Moment) {
+        caller.asked_for(&self.span_for_attempt(now));
     }
 
     /// One fetch ended.
     pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
         let mut inner = self.lock();
         inner.attempts += 1;
-        inner.failure = failure.map(|error| Failure { error_type: error.kind().as_str(), message: error.to_string() });
+        inner.failure = failure.map(|error| Failure { pool: None, error_type: error.kind().as_str(), message: error.to_string() });
         inner.fetch = took;
     }
 
     /// A pool could not take the lease, and will try again.
-    pub(crate) fn not_handed_over(&self, fault: &Fault) {
-        self.lock().failure = Some(Failure { error_type: fault.kind().as_str(), message: fault.to_string() });
+    pub(crate) fn not_handed_over(&self, pool: &Arc<str>, fault: &Fault) {
+        let failure = Failure { pool: Some(Arc::clone(pool)), error_type: fault.kind().as_str(), message: fault.to_string() };
+        self.lock().failure = Some(failure);
     }
 
     /// A new revision is held, which these pools are to take.
@@ -234,7 +237,8 @@ impl Rotation {
             return;
         }
         inner.root.span().record("generation", report.generation);
-        inner.failure = None;
+        // That one pool took it does not help another that could not.
+        inner.failure.take_if(|failure| failure.pool.as_ref().is_none_or(|pool| *pool == report.pool));
         inner.waiting.remove(&report.pool);
         inner.handovers.push(report);
     }

@@ -19,6 +19,18 @@ use crate::telemetry;
 /// How long a proof waits for room among the sessions of old generations.
 const AT_THE_GATE: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const PANICKED: &str = "the attempt panicked; see its own output";
+
+/// The span of an attempt, which says so when the attempt ends by a panic of ours.
+struct MarkedByPanic(Span);
+
+impl Drop for MarkedByPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            telemetry::failed(&self.0, FaultKind::Other.as_str(), PANICKED);
+        }
+    }
+}
 
 /// Starts the attempt that was decided on.
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_only: bool) {
@@ -44,14 +56,15 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_
         // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
         let stuck = || slot.lock().attempt.as_ref().is_some_and(|attempt| attempt.number == number);
         if work.await.is_err() && stuck() {
-            slot.attempt_failed(&attempt, Fault::new(FaultKind::Other, "the attempt panicked; see its own output"));
+            slot.attempt_failed(&attempt, Fault::new(FaultKind::Other, PANICKED));
         }
     });
 }
 
 async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loan<F::Secret>, rotation: Option<Arc<Rotation>>, span: Span) {
+    let span = MarkedByPanic(span);
     let began = slot.clock().mono();
-    let proved = prove(&slot, &loan.lease, &span).await;
+    let proved = prove(&slot, &loan.lease, &span.0).await;
     let prove = slot.clock().mono().saturating_duration_since(began);
     slot.context().traps.spring(slot.name(), "pool.proved");
     if proved.is_ok() {
@@ -65,16 +78,16 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
             Ok(())
         }
         Ok(()) => {
-            handover::run(&slot, loan, Times { began, prove, open: Duration::ZERO, warm: Duration::ZERO }, &span, rotation.as_ref()).await
+            handover::run(&slot, loan, Times { began, prove, open: Duration::ZERO, warm: Duration::ZERO }, &span.0, rotation.as_ref()).await
         }
         Err(fault) => Err(fault),
     };
     if let Err(fault) = outcome {
-        telemetry::failed(&span, fault.kind().as_str(), &fault.to_string());
+        telemetry::failed(&span.0, fault.kind().as_str(), &fault.to_string());
         let took = slot.clock().mono().saturating_duration_since(began);
         slot.context().meters.not_handed_over(slot.name(), fault.kind().as_str(), took);
         if let Some(rotation) = rotation {
-            rotation.not_handed_over(&fault);
+            rotation.not_handed_over(slot.name(), &fault);
         }
         // Before anybody hears of it.
         drop(span);

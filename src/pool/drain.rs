@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{PoolFactory, PoolSlot};
 use crate::clock::Moment;
+use crate::error::FaultKind;
 use crate::lease::Sessions;
 use crate::provider::{Loan, schedule};
 use crate::supervisor::Event;
@@ -90,9 +91,12 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                 async move { slot.factory().drain(pool).await }
             }));
             tokio::pin!(drained);
-            let in_time = tokio::time::timeout_at(deadline.into(), &mut drained).await.is_ok();
+            let outcome = tokio::time::timeout_at(deadline.into(), &mut drained).await;
             inside.let_go();
-            if in_time {
+            if let Ok(ended) = outcome {
+                if ended.is_err() {
+                    telemetry::failed(&span, FaultKind::Other.as_str(), "the drain panicked; see its own output");
+                }
                 telemetry::ended(span);
             } else {
                 let sessions = slot.factory().sessions(&pool);

@@ -201,14 +201,19 @@ impl<F: PoolFactory> PoolSlot<F> {
             return;
         }
         let generation = self.shared.current();
-        let span = telemetry::drain(&tracing::Span::none(), &self.name, generation.number);
         let loan = state.serving.take().map(|serving| serving.loan);
         if generation.end.phase() != Phase::Vacant {
+            let span = telemetry::drain(&tracing::Span::none(), &self.name, generation.number);
             state.drains.enter(generation.number, generation.pool.clone(), loan, self.context.settings.drain, now, span);
         }
         drop(state);
         generation.end.retire(false);
-        self.excuse();
+        if self.upstream.is_closing() {
+            // Of what ends with the supervisor, nobody is to hear that every pool took it.
+            self.upstream.end_settling();
+        } else {
+            self.excuse();
+        }
         // Here, not by the actor: it may be waiting for its restart.
         drain::start(self);
         self.shared.attempt_ended();

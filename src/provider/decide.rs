@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-pub(crate) use settle::Settled;
+pub(crate) use settle::{Settled, alive};
 
 use super::bucket::TokenBucket;
 use super::exclusion::Exclusions;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::FetchRequest;
+use super::decide::alive;
 use super::slot::ProviderSlot;
 use crate::clock::Moment;
 use crate::error::{ProviderError, ProviderErrorKind};
@@ -29,7 +30,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
         let answer = tokio::time::timeout(deadline, &mut task).await;
         let late = answer.is_err();
         let result = match answer {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => result.and_then(|lease| alive(lease, slot.clock().now())),
             Ok(Err(_)) => Err(ProviderError::new(ProviderErrorKind::Panicked, "the provider panicked while fetching; see its own output")),
             Err(_) => Err(ProviderError::new(
                 ProviderErrorKind::TimedOut,

@@ -236,16 +236,29 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.settled();
     }
 
+    /// Whether nothing is fetched any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// No pool takes anything any more: the rotation that waits for some ends as it is.
+    pub(crate) fn end_settling(&self) {
+        let settling = self.lock().settling.take();
+        self.end(settling);
+    }
+
     /// Nothing is awaited of it any more: what is still open of rotations ends as it is.
     pub(crate) fn end_rotations(&self) {
         let open = {
             let mut state = self.lock();
             [state.fetching.take(), state.settling.take()]
         };
-        for rotation in open.into_iter().flatten() {
-            if let Some(report) = rotation.close(Outcome::Unfinished, self.clock().now()) {
-                self.context.meters.refreshed(&self.name, report.trigger, Outcome::Unfinished.as_str(), report.took);
-            }
+        self.end(open.into_iter().flatten());
+    }
+
+    fn end(&self, open: impl IntoIterator<Item = Arc<Rotation>>) {
+        for rotation in open {
+            self.close_rotation(&rotation, Outcome::Unfinished);
         }
         self.settled();
     }
@@ -368,7 +381,7 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
                 state.fetching = Some(Rotation::begin(&self.name, trigger, now));
             }
             if let (Some(rotation), Some(in_flight)) = (&state.fetching, decision.fetch.and(state.in_flight.as_ref())) {
-                in_flight.callers().for_each(|caller| rotation.asked_for_by(caller));
+                in_flight.callers().for_each(|caller| rotation.asked_for_by(caller, now));
             }
             decision
         };

@@ -65,7 +65,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             Outcome::Adopted => "rotated",
             Outcome::Unchanged => "looked again: nothing new, and pools took it anew",
             Outcome::Superseded => "overtaken by a newer rotation",
-            Outcome::Unfinished => "not every pool has taken the new credential yet; they go on trying",
+            Outcome::Unfinished => "ended before every pool had a new credential",
         };
         tracing::info!(
             provider = %self.name(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{FromRef, Path, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -80,12 +80,14 @@ async fn metrics(State(service): State<Service>) -> Response {
     }
 }
 
+/// As the answer that it takes the place of.
+const LEAVING_HEADERS: [(HeaderName, &str); 2] = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
 /// As a [`Readiness`](claviger::Readiness) is written.
 const LEAVING: &str = r#"{"ready":false,"reasons":["this instance is shutting down"]}"#;
 
 async fn unready_while_leaving(State(service): State<Service>, request: Request, next: Next) -> Response {
     if request.uri().path() == "/readyz" && service.leaving.load(Ordering::Acquire) {
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "application/json")], LEAVING).into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, LEAVING_HEADERS, LEAVING).into_response();
     }
     next.run(request).await
 }

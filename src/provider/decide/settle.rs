@@ -37,12 +37,6 @@ impl<S> State<S> {
         jitter: f64,
     ) -> Option<(Settled, Vec<ManualRequest>)> {
         let in_flight = self.in_flight.take_if(|in_flight| in_flight.number == number)?;
-        let result = result.and_then(|lease| {
-            if lease.expiry().is_expired(now) {
-                return Err(dead_on_arrival(&lease));
-            }
-            Ok(lease)
-        });
         let settled = match result {
             Err(error) => {
                 self.failed(in_flight.trigger, error.clone(), now, jitter);
@@ -127,14 +121,18 @@ impl<S> State<S> {
     }
 }
 
-fn dead_on_arrival<S>(lease: &Lease<S>) -> ProviderError {
+/// The lease, if it lives.
+pub(crate) fn alive<S>(lease: Lease<S>, now: Moment) -> Result<Lease<S>, ProviderError> {
+    if !lease.expiry().is_expired(now) {
+        return Ok(lease);
+    }
     let died = lease.expiry().wall().map(|wall| humantime::format_rfc3339_seconds(wall).to_string());
-    ProviderError::new(
+    Err(ProviderError::new(
         ProviderErrorKind::DeadLease,
         format!(
             "the lease {} that came had already expired at {}; issue one that lives, or check this machine's clock",
             lease.revision(),
             died.unwrap_or_default()
         ),
-    )
+    ))
 }
