@@ -1,0 +1,186 @@
+//! needs: postgresql
+//!
+//! What can go wrong, one fault after the other, while probes and an operator look ten times a second and every trace is collected: who looks is never
+//! misled, and what is told agrees with what happened.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "support/http.rs"]
+mod http;
+#[path = "support/looks.rs"]
+mod looks;
+#[path = "support/told.rs"]
+mod told;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum_service::{Bounds, Metrics, Service, serve};
+use claviger::{Event, Handle, ProviderError, ProviderErrorKind, Supervisor};
+use claviger_servers::Postgres;
+use claviger_stage::{Capture, Server, Stage, eventually_within};
+use claviger_testkit::{Lab, ScriptedProvider};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{Instrument, info_span};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A password that the store never has.
+const UNKNOWN: &str = "password-known-to-nobody";
+
+/// A stage whose drains are abandoned after two seconds.
+async fn stage(metrics: &Metrics) -> Stage {
+    let server = spawn_blocking(Postgres::raise).await.expect("the server's thread ends");
+    let builder = Supervisor::builder().meter(metrics.meter()).drain_deadline(Duration::from_secs(2));
+    let Lab { supervisor, clock, traps } = Lab::with(builder).expect("the durations are right");
+    Stage { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps }
+}
+
+/// Until both pools serve what the store has.
+async fn calm(stage: &Stage, after: &str) {
+    let serve = || {
+        let status = stage.supervisor.status();
+        let serves = |pool: &claviger::PoolStatus| pool.revision == status.providers[0].revision && pool.last_fault.is_none();
+        stage.supervisor.readiness().ready && status.pools.iter().all(serves)
+    };
+    eventually_within(PATIENCE, after, serve).await;
+}
+
+async fn play(stage: &Stage, db: &Handle<PgPool>) {
+    stage.store.panic_next();
+    stage.rotate_announced().await;
+    calm(stage, "a rotation, and a provider that panics").await;
+
+    stage.set_password(UNKNOWN).await;
+    assert!(stage.terminate_sessions().await > 0);
+    sleep(Duration::from_secs(1)).await;
+    stage.rotate_announced().await;
+    calm(stage, "a password that was changed before the store had it").await;
+
+    let transaction = db.begin().await.expect("a session");
+    stage.rotate_announced().await;
+    let is_abandoned = || db.status().is_some_and(|status| status.draining.iter().any(|drain| drain.abandoned));
+    eventually_within(PATIENCE, "its drain is abandoned", is_abandoned).await;
+    transaction.commit().await.expect("it was not cut");
+    calm(stage, "a transaction that outlives its rotation").await;
+
+    let traps = [("orders", "pool.turn"), ("orders", "pool.proved"), ("reports", "pool.proved"), ("login", "provider.turn")];
+    for (actor, step) in traps {
+        stage.traps.set(actor, step, 1);
+    }
+    stage.rotate_announced().await;
+    calm(stage, "crashes").await;
+    assert!(traps.iter().all(|(actor, step)| stage.traps.left(actor, step) == 0), "each has crashed");
+
+    stage.on_the_server(|server| server.stop().expect("it stops")).await;
+    stage.store.rotate();
+    stage.store.hint();
+    sleep(Duration::from_secs(2)).await;
+    stage.on_the_server(|server| server.start_again().expect("it starts")).await;
+    stage.rotate_announced().await;
+    calm(stage, "a database that is down during a rotation, and then another one").await;
+
+    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    stage.set_password(UNKNOWN).await;
+    assert!(stage.terminate_sessions().await > 0);
+    sleep(Duration::from_secs(2)).await;
+    assert!(stage.supervisor.rotate_now("login").await.is_err());
+    stage.store.recover();
+    stage.rotate_announced().await;
+    calm(stage, "a store that is down when the password is changed").await;
+
+    let password = stage.store.rotate();
+    stage.set_password(&password).await;
+    let request = info_span!("POST /rotate", otel.kind = "server");
+    stage.supervisor.rotate_now("login").instrument(request).await.expect("it rotates");
+    calm(stage, "a rotation on demand").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_who_looks_is_not_misled() {
+    let log = Capture::default();
+    let (exporter, provider) = told::collect(log.clone());
+    let metrics = Metrics::new("orders").expect("it counts");
+    let stage = stage(&metrics).await;
+    let mut events = stage.supervisor.events();
+    let listener = tokio::spawn(async move {
+        let mut all = Vec::new();
+        while let Some(event) = events.next().await {
+            all.push(event);
+        }
+        all
+    });
+    let login = stage.login().await;
+    let warm = stage.pools_with(stage.pool_options(8).min_connections(2));
+    let db = stage.supervisor.pool("orders", &login, warm).await.expect("proved");
+    let reports = stage.supervisor.pool("reports", &login, stage.pools(3).always_in_place()).await.expect("proved");
+
+    let service = Service::new(stage.supervisor.clone(), db.clone(), metrics.clone());
+    let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let operators = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, aside) = (customers.local_addr().expect("an address"), operators.local_addr().expect("an address"));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    let bounds = Bounds { farewell: Duration::ZERO, ..Bounds::default() };
+    let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
+
+    let over = Arc::new(AtomicBool::new(false));
+    let looking = spawn_blocking({
+        let over = Arc::clone(&over);
+        move || looks::look(address, aside, &over)
+    });
+    let load: Vec<_> = [db.clone(), db.clone(), db.clone(), reports]
+        .into_iter()
+        .map(|pool| {
+            let over = Arc::clone(&over);
+            tokio::spawn(async move {
+                while !over.load(Ordering::Acquire) {
+                    let query = sqlx::query("SELECT count(*) FROM orders").execute(&pool);
+                    let _ = query.instrument(info_span!("GET /orders", otel.kind = "server")).await;
+                    sleep(Duration::from_millis(20)).await;
+                }
+            })
+        })
+        .collect();
+    play(&stage, &db).await;
+    over.store(true, Ordering::Release);
+    let seen = looking.await.expect("every look was answered");
+    for one in load {
+        one.await.expect("no panic");
+    }
+    stop.send(()).expect("it runs");
+    let report = running.await.expect("no panic").expect("it served to its end");
+    assert!(report.clean, "{report:?}");
+    let events = tokio::time::timeout(PATIENCE, listener).await.expect("events end").expect("no panic");
+    provider.force_flush().expect("everything was collected");
+    let spans = exporter.get_finished_spans().expect("no panic");
+
+    // The hazards occurred.
+    assert!(seen.ready > 0 && seen.unready > 0, "{} looks at a ready service, {} at another", seen.ready, seen.unready);
+    assert!(stage.refused_log_ins() > 0);
+    let restarted = events.iter().filter(|event| matches!(event, Event::Restarted { .. })).count();
+    assert_eq!(restarted, 2, "an actor of a pool and one of a provider");
+    for word in ["panicked", "unavailable", "unreachable", "refused", "drain_abandoned"] {
+        let has = |span: &&_| told::attribute(span, "error.type").is_some_and(|said| said == word);
+        assert!(spans.iter().any(|span| has(&span)), "{word}");
+    }
+    assert!(spans.iter().any(|span| span.name == "GET /orders" && !span.links.is_empty()), "somebody waited for a rotation");
+
+    let faults = told::faults(&spans);
+    assert!(faults.is_empty(), "{} faults in {} spans:\n{}", faults.len(), spans.len(), faults.join("\n"));
+    for (what, by_spans, by_events) in told::counts(&spans, &events) {
+        assert_eq!(by_spans, by_events, "{what}");
+    }
+    let fetches = spans.iter().filter(|span| span.name == "credential.fetch").count();
+    assert_eq!(fetches, stage.store.calls().len());
+    let counted = metrics.text().expect("text");
+    let shown = [("a span", format!("{spans:?}")), ("the log", log.text()), ("a metric", counted), ("a page", seen.bodies.join("\n"))];
+    for (what, text) in shown {
+        assert!(!text.is_empty() && !text.contains("password-"), "{what} shows a password");
+    }
+}
