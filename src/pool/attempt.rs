@@ -117,5 +117,5 @@ async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move { slot.factory().prove(lease.secret()).await }
     };
-    in_a_task(task, span, slot.context().settings.prove_deadline, "the proof").await
+    in_a_task(task, span, slot.context(), "the proof").await
 }

@@ -91,9 +91,14 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                 async move { slot.factory().drain(pool).await }
             }));
             tokio::pin!(drained);
-            let outcome = tokio::time::timeout_at(deadline.into(), &mut drained).await;
+            let outcome = tokio::select! {
+                biased;
+                ended = &mut drained => Some(ended),
+                () = tokio::time::sleep_until(deadline.into()) => None,
+                () = slot.context().end.has_come() => None,
+            };
             inside.let_go();
-            if let Ok(ended) = outcome {
+            if let Some(ended) = outcome {
                 if ended.is_err() {
                     telemetry::failed(&span, FaultKind::Other.as_str(), "the drain panicked; see its own output");
                 }

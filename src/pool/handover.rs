@@ -128,7 +128,7 @@ async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, parent: &
         record.record("sessions", opened);
         Ok(opened)
     };
-    in_a_task(work, span, slot.context().settings.prove_deadline, "warming").await.map(drop)
+    in_a_task(work, span, slot.context(), "warming").await.map(drop)
 }
 
 /// One synchronous step on the slot: the new generation is what callers get, and the old one is on the drain list.

@@ -25,7 +25,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                 }
             }
         };
-        let answer = in_a_task(work, Span::none(), slot.context().settings.prove_deadline, "the probe").await;
+        let answer = in_a_task(work, Span::none(), slot.context(), "the probe").await;
         slot.lock().probed();
         match answer {
             Err(fault) if fault.kind() == FaultKind::Refused => slot.end_refused(generation.number, fault),

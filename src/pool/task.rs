@@ -1,28 +1,35 @@
 //! Running a factory's code where neither its panic nor its silence harms us.
 
 use std::future::Future;
-use std::time::Duration;
 
 use tracing::Span;
 
 use crate::error::{Fault, FaultKind};
+use crate::supervisor::Context;
 use crate::telemetry::{self, InSpan};
 
-/// Runs a factory's code in a task of its own under a deadline: its panic and its silence are faults like others. The span ends with it.
+/// Runs a factory's code in a task of its own under the prove deadline: its panic and its silence are faults like others. The span ends with it.
 pub(super) async fn in_a_task<T: Send + 'static>(
     code: impl Future<Output = Result<T, Fault>> + Send + 'static,
     span: Span,
-    deadline: Duration,
+    context: &Context,
     what: &str,
 ) -> Result<T, Fault> {
     let inside = InSpan::new(&span);
     let mut task = tokio::spawn(inside.clone().run(code));
-    let outcome = match tokio::time::timeout(deadline, &mut task).await {
+    let deadline = context.settings.prove_deadline;
+    let ended = tokio::select! {
+        biased;
+        ended = &mut task => Ok(ended),
+        () = tokio::time::sleep(deadline) => Err(format!("{what} had no answer within {}", humantime::format_duration(deadline))),
+        () = context.end.has_come() => Err(format!("{what} had no answer when the supervisor ended")),
+    };
+    let outcome = match ended {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Fault::new(FaultKind::Other, format!("{what} panicked; see its own output"))),
-        Err(_) => {
+        Err(silence) => {
             task.abort();
-            Err(Fault::new(FaultKind::Unreachable, format!("{what} had no answer within {}", humantime::format_duration(deadline))))
+            Err(Fault::new(FaultKind::Unreachable, silence))
         }
     };
     if let Err(fault) = &outcome {

@@ -78,7 +78,7 @@ where
             Turn::Next if Instant::now() < deadline => wait.goes_on(now),
             ended => {
                 let error = if let Turn::Failed(error) = ended { error } else { refusal.unwrap_or(Error::PoolTimedOut) };
-                wait.failed(&shared.meters, &shared.name, now, || error_type(&error));
+                wait.failed(&shared.meters, &shared.name, now, || error_type(shared, &error));
                 return Err(error);
             }
         }
@@ -91,10 +91,12 @@ pub(super) fn are_doomed<P>(shared: &Shared<P>, generation: &Generation<P>) -> b
 }
 
 /// The word for telemetry, for what a caller is told after it has waited.
-fn error_type(error: &Error) -> &'static str {
+fn error_type<P>(shared: &Shared<P>, error: &Error) -> &'static str {
+    let is_full = || shared.keeper().is_some_and(|keeper| keeper.fault(error).kind() == FaultKind::Overloaded);
     match error {
         Error::PoolTimedOut => "timed_out",
         Error::PoolClosed => "closed",
+        Error::Database(_) if is_full() => FaultKind::Overloaded.as_str(),
         Error::Database(_) => "refused",
         _ => "other",
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::settings::{Context, Settings, Traps};
+use super::settings::{Context, End, Settings, Traps};
 use super::{EventHub, Supervisor};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -130,7 +130,14 @@ impl Builder {
         let meters = Meters::new(self.meter.unwrap_or_else(global_meter));
         #[cfg(not(feature = "otel"))]
         let meters = Meters::default();
-        Supervisor::with(Context { settings: self.settings, clock: self.clock, events: EventHub::default(), meters, traps: self.traps })
+        Supervisor::with(Context {
+            settings: self.settings,
+            clock: self.clock,
+            events: EventHub::default(),
+            meters,
+            traps: self.traps,
+            end: End::default(),
+        })
     }
 }
 

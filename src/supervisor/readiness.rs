@@ -7,7 +7,8 @@ use super::Inner;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Readiness {
-    /// Whether every credential is good for the ready margin (5 s) and the last proof of every pool passed.
+    /// Whether every credential is good for the ready margin (5 s), and what every pool serves was proved and is not refused. That something newer
+    /// cannot be proved yet does not count: what is served is good.
     pub ready: bool,
     /// Why not, in words; empty when ready.
     pub reasons: Vec<String>,

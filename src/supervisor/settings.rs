@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::EventHub;
 use crate::clock::Clock;
 use crate::telemetry::Meters;
@@ -51,4 +53,21 @@ pub(crate) struct Context {
     pub(crate) events: EventHub,
     pub(crate) meters: Meters,
     pub(crate) traps: Traps,
+    pub(crate) end: End,
+}
+
+/// The end of a shutdown's bound: what still runs goes on unheard, and is told as it is. The process may be gone a moment later.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct End(watch::Sender<bool>);
+
+impl End {
+    pub(super) fn come(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Resolves when it has come.
+    pub(crate) async fn has_come(&self) {
+        // The sender lives as long as this call.
+        let _ = self.0.subscribe().wait_for(|come| *come).await;
+    }
 }

@@ -115,6 +115,16 @@ async fn all(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
             }));
         }
     }
+    if !unfinished.is_empty() || !abandoned.is_empty() {
+        inner.context.end.come();
+        // They are told to end, and tell how: by then nothing of them is open.
+        for provider in &providers {
+            let _ = by(end, provider.idle()).await;
+        }
+        for pool in &pools {
+            let _ = by(end, pool.idle()).await;
+        }
+    }
     let closing: Vec<_> = providers.iter().map(|provider| (provider.status().name, tokio::spawn(provider.close(end)))).collect();
     let mut unreleased = Vec::new();
     for (name, closed) in closing {
