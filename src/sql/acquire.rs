@@ -78,6 +78,9 @@ where
             Turn::Next if Instant::now() < deadline => wait.goes_on(now),
             ended => {
                 let error = if let Turn::Failed(error) = ended { error } else { refusal.unwrap_or(Error::PoolTimedOut) };
+                if matches!(error, Error::PoolTimedOut) {
+                    shared.meters.timed_out(&shared.name);
+                }
                 wait.failed(&shared.meters, &shared.name, now, || error_type(shared, &error));
                 return Err(error);
             }

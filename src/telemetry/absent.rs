@@ -73,6 +73,9 @@ impl Meters {
     pub(crate) fn not_handed_over(&self, _pool: &str, _error_type: &'static str, _took: Duration) {}
 
     #[inline]
+    pub(crate) fn timed_out(&self, _pool: &str) {}
+
+    #[inline]
     pub(crate) fn drained(&self, _pool: &str, _took: Duration) {}
 
     #[inline]

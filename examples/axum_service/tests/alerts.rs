@@ -100,7 +100,12 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
         values(&prometheus, "count_over_time(supervisor_ready[1m]) > 4") != Vec::<String>::new()
     })
     .await;
-    for zero in ["pool_drain_abandoned_total", "supervisor_restarts_total{actor=\"orders\"}", "supervisor_ready - 1"] {
+    for zero in [
+        "pool_drain_abandoned_total",
+        "db_client_connection_timeouts_total",
+        "supervisor_restarts_total{actor=\"orders\"}",
+        "supervisor_ready - 1",
+    ] {
         assert_eq!(values(&prometheus, zero), ["0"], "{zero}");
     }
     assert_eq!(firing(&prometheus), BTreeSet::new());
@@ -119,8 +124,17 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     until_fires(&prometheus, "ClavigerDrainAbandoned").await;
     transaction.commit().await.expect("it was not cut");
 
-    // A rotation is done halfway: the store has the new password, and the database has not. Customers notice nothing.
+    // Every session is taken: no fault of a credential's, and no alert.
     eventually_within(PATIENCE, "the rotation is over", || db.generation() == 3).await;
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        taken.push(db.acquire().await.expect("a session"));
+    }
+    assert_eq!(ask(address, "/orders").await.0, 503);
+    drop(taken);
+    eventually_within(PATIENCE, "it is counted", || values(&prometheus, "db_client_connection_timeouts_total") == ["1"]).await;
+
+    // A rotation is done halfway: the store has the new password, and the database has not. Customers notice nothing.
     let password = stage.store.rotate();
     stage.store.hint();
     until_fires(&prometheus, "ClavigerHandoverFailing").await;
