@@ -50,6 +50,18 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
     tokio::time::sleep(Duration::from_secs(61)).await;
     assert_eq!(ask(&router, "/readyz").await.0, StatusCode::OK);
 
+    // Announced first: nothing else is different yet.
+    lab.supervisor.announce_shutdown();
+    let (code, body, _) = ask(&router, "/readyz").await;
+    assert_eq!(
+        (code, body),
+        (StatusCode::SERVICE_UNAVAILABLE, json!({ "ready": false, "reasons": ["this instance is about to shut down"] }))
+    );
+    let (_, body, _) = ask(&router, "/livez").await;
+    assert_eq!(body, json!({ "alive": true, "shutting_down": false, "restarts": 0 }));
+    store.recover();
+    assert!(lab.supervisor.rotate_now("login").await.is_ok(), "it goes on");
+
     lab.supervisor.shutdown(Duration::from_secs(1)).await;
     assert_eq!(ask(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
     let (code, body, _) = ask(&router, "/livez").await;

@@ -13,6 +13,7 @@ mod start;
 mod status;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     root: Option<Root>,
     registry: Mutex<Registry>,
     ended: watch::Sender<Option<ShutdownReport>>,
+    leaving: AtomicBool,
 }
 
 impl Inner {
@@ -84,7 +86,8 @@ impl Supervisor {
 
     fn with(context: Context) -> Self {
         let root = Root::start(context.clone());
-        let inner = Arc::new(Inner { context, root, registry: Mutex::default(), ended: watch::Sender::new(None) });
+        let inner =
+            Arc::new(Inner { context, root, registry: Mutex::default(), ended: watch::Sender::new(None), leaving: AtomicBool::new(false) });
         #[cfg(feature = "otel")]
         observe::start(&inner);
         Self { inner }
@@ -190,6 +193,12 @@ impl Supervisor {
     /// What happens from now on. A slow reader misses events, and is told how many; it never slows the supervisor.
     pub fn events(&self) -> Events {
         self.inner.context.events.subscribe()
+    }
+
+    /// From now on [`readiness`](Self::readiness) is not ready, so that traffic goes elsewhere; everything else is as before, and every call is served. Wait
+    /// until nobody sends requests any more and those under way have ended (some seconds), then call [`shutdown`](Self::shutdown). There is no way back.
+    pub fn announce_shutdown(&self) {
+        self.inner.leaving.store(true, Ordering::Release);
     }
 
     /// Ends everything in order, within `bound`: nothing new starts → what runs may end → sessions drain → leases are released → actors stop. A tenth of

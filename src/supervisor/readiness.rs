@@ -1,5 +1,7 @@
 //! Whether traffic should be sent here, and whether this process should be left alone.
 
+use std::sync::atomic::Ordering;
+
 use super::Inner;
 
 /// Whether traffic should be sent here, and why not.
@@ -45,6 +47,8 @@ pub(super) fn of(inner: &Inner) -> Readiness {
     let mut reasons = Vec::new();
     if closed {
         reasons.push("the supervisor was shut down".to_owned());
+    } else if inner.leaving.load(Ordering::Acquire) {
+        reasons.push("this instance is about to shut down".to_owned());
     }
     let margin = inner.context.settings.ready_margin;
     for provider in providers {

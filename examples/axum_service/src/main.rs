@@ -12,7 +12,7 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::io::stderr;
+use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Problem, Service, serve};
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Problem> {
     let [listen, operators, database, folder] = arguments.as_slice() else { return Err(USAGE.into()) };
     // ractor's spans are as long as an actor's life.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,ractor=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
     // Before anything else: who is told to stop while it starts stops in order, too.
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 

@@ -1,12 +1,8 @@
 //! What the service answers, and to whom.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use axum::Router;
-use axum::extract::{FromRef, Path, Request, State};
-use axum::http::{HeaderName, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::extract::{FromRef, Path, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use claviger::{Handle, Supervisor};
@@ -20,7 +16,6 @@ pub struct Service {
     pub(crate) supervisor: Supervisor,
     db: Handle<PgPool>,
     metrics: Metrics,
-    leaving: Arc<AtomicBool>,
 }
 
 /// A handler that needs nothing but the database takes `State<Handle<PgPool>>`.
@@ -33,7 +28,7 @@ impl FromRef<Service> for Handle<PgPool> {
 impl Service {
     /// A service on this database.
     pub fn new(supervisor: Supervisor, db: Handle<PgPool>, metrics: Metrics) -> Self {
-        Self { supervisor, db, metrics, leaving: Arc::default() }
+        Self { supervisor, db, metrics }
     }
 
     /// For customers, Kubernetes and Prometheus: `/orders`, `/report/{seconds}`, `/livez`, `/readyz`, `/metrics`.
@@ -44,17 +39,11 @@ impl Service {
             .route("/metrics", get(metrics))
             .with_state(self.clone())
             .merge(claviger_axum::probes(&self.supervisor))
-            .layer(middleware::from_fn_with_state(self.clone(), unready_while_leaving))
     }
 
     /// For operators alone: `/status`.
     pub fn operators(&self) -> Router {
         claviger_axum::status(&self.supervisor)
-    }
-
-    /// From now on `/readyz` is 503, while everything else is served as before.
-    pub(crate) fn leave(&self) {
-        self.leaving.store(true, Ordering::Release);
     }
 }
 
@@ -78,18 +67,6 @@ async fn metrics(State(service): State<Service>) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
-}
-
-/// As the answer that it takes the place of.
-const LEAVING_HEADERS: [(HeaderName, &str); 2] = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-/// As a [`Readiness`](claviger::Readiness) is written.
-const LEAVING: &str = r#"{"ready":false,"reasons":["this instance is shutting down"]}"#;
-
-async fn unready_while_leaving(State(service): State<Service>, request: Request, next: Next) -> Response {
-    if request.uri().path() == "/readyz" && service.leaving.load(Ordering::Acquire) {
-        return (StatusCode::SERVICE_UNAVAILABLE, LEAVING_HEADERS, LEAVING).into_response();
-    }
-    next.run(request).await
 }
 
 /// A query that failed: the operator reads why, the customer does not.

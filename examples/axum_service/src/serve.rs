@@ -55,7 +55,7 @@ pub async fn serve(
     }
 
     tracing::info!("asked to stop: unready from now on");
-    service.leave();
+    service.supervisor.announce_shutdown();
     tokio::time::sleep(bounds.farewell).await;
     // Its receiver is gone when the server is.
     let _ = close.send(());

@@ -48,7 +48,7 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
         let (status, body) = ask("/readyz").await.expect("it still answers");
         if status == 503 {
             let said: serde_json::Value = serde_json::from_str(&body).expect("it is JSON, as when it is ready");
-            assert_eq!(said, serde_json::json!({"ready": false, "reasons": ["this instance is shutting down"]}));
+            assert_eq!(said, serde_json::json!({"ready": false, "reasons": ["this instance is about to shut down"]}));
             break;
         }
         tokio::task::yield_now().await;
