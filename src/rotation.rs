@@ -128,7 +128,7 @@ struct Inner {
     root: Root,
     revision: Option<String>,
     attempts: u32,
-    /// Why the last attempt failed, to fetch or to hand over; nothing after one that worked.
+    /// Why the last attempt failed, to fetch or to hand over; nothing after one of the same kind that worked.
     failure: Option<Failure>,
     fetch: Duration,
     waiting: BTreeSet<Arc<str>>,
@@ -211,7 +211,11 @@ impl Rotation {
     pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
         let mut inner = self.lock();
         inner.attempts += 1;
-        inner.failure = failure.map(|error| Failure { pool: None, error_type: error.kind().as_str(), message: error.to_string() });
+        match failure {
+            Some(error) => inner.failure = Some(Failure { pool: None, error_type: error.kind().as_str(), message: error.to_string() }),
+            // That the issuer answers does not help a pool that cannot log in with the answer.
+            None => drop(inner.failure.take_if(|failure| failure.pool.is_none())),
+        }
         inner.fetch = took;
     }
 

@@ -60,6 +60,8 @@ pub(crate) struct State<S> {
     /// When the held revision, which is refused, may be asked about.
     refused_due: Option<Instant>,
     pub(crate) exclusions: Exclusions,
+    /// What the database refused last of what was held, until a log-in with it works.
+    refused: Option<Revision>,
     pub(crate) bucket: TokenBucket,
     retired: Vec<(Revision, Instant)>,
     /// How many generations, attempts and drains use each revision, over all pools.
@@ -139,6 +141,7 @@ impl<S> State<S> {
             woke: false,
             refused_due: None,
             exclusions: Exclusions::default(),
+            refused: None,
             bucket: TokenBucket::full(now.mono()),
             retired: Vec::new(),
             tenants: HashMap::new(),
@@ -160,6 +163,9 @@ impl<S> State<S> {
             self.exclusions.lift_older(since, now);
         }
         let fresh = self.exclusions.refuse(revision, now);
+        if self.holds(revision) {
+            self.refused = Some(revision.clone());
+        }
         if self.holds(revision) && (fresh || self.refused_due.is_none()) {
             self.refused_due.get_or_insert(now);
             if let Some(in_flight) = &mut self.in_flight {
@@ -171,6 +177,7 @@ impl<S> State<S> {
     /// A log-in with this revision worked.
     pub(crate) fn note_proved(&mut self, revision: &Revision, now: Instant) {
         self.exclusions.clear(revision);
+        self.refused.take_if(|refused| refused == revision);
         if self.working.as_ref().is_none_or(|(working, _)| working != revision) {
             self.working = Some((revision.clone(), now));
         }
@@ -192,9 +199,15 @@ impl<S> State<S> {
         self.in_flight.is_none() && self.retry.is_none() && self.refused_due.is_none()
     }
 
-    /// Whether the database refuses what is held.
-    pub(crate) fn held_is_refused(&self, now: Instant) -> bool {
-        self.held.as_ref().is_some_and(|held| self.exclusions.contains(held.revision(), now))
+    /// Whether the database refuses what is held: until a log-in with it works, also when its cool-down is over.
+    pub(crate) fn held_is_refused(&self) -> bool {
+        self.refused.as_ref().is_some_and(|refused| self.holds(refused))
+    }
+
+    /// No pool is left that would find out whether it still does.
+    pub(crate) fn forget_refusal(&mut self) {
+        self.refused = None;
+        self.refused_due = None;
     }
 
     pub(crate) fn note_changed(&mut self, now: Instant) {

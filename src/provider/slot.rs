@@ -113,7 +113,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// By identity: another pool may have the name by now.
     pub(crate) fn unsubscribe<T>(&self, subscriber: *const T) {
-        self.lock_subscribers().retain(|one| one.strong_count() > 0 && !std::ptr::addr_eq(one.as_ptr(), subscriber));
+        let is_last = {
+            let mut subscribers = self.lock_subscribers();
+            subscribers.retain(|one| one.strong_count() > 0 && !std::ptr::addr_eq(one.as_ptr(), subscriber));
+            subscribers.is_empty()
+        };
+        if is_last {
+            self.lock().forget_refusal();
+        }
     }
 
     /// The pools that take this provider's leases.
@@ -139,7 +146,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// The rotation that a handover now belongs to, while it is open.
     pub(crate) fn rotation(&self) -> Option<Arc<Rotation>> {
         let state = self.lock();
-        state.settling.clone().or_else(|| state.fetching.clone())
+        // One that merely looks is none of a handover's business.
+        state.settling.clone().or_else(|| state.fetching.clone().filter(|_| state.held_is_refused()))
     }
 
     /// The database refused a log-in with this revision.
@@ -208,13 +216,15 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             let settled = state.settle(number, result, started, now, self.context.settings.poll, fastrand::f64());
             settled.map(|(settled, manual)| {
                 let rotation = state.fetching.clone();
-                let (closed, superseded) = move_rotation(&mut state, &settled, rotation.as_ref(), pools, now.mono());
-                (settled, manual, rotation, closed, superseded)
+                let (closed, superseded) = move_rotation(&mut state, &settled, rotation.as_ref(), pools);
+                // What is held may be on its way to the pools: whoever asked for a new one waits for that.
+                let on_its_way = state.settling.clone();
+                (settled, manual, rotation, on_its_way, closed, superseded)
             })
         };
         self.release_orphans();
         self.context.traps.spring(&self.name, "provider.settled");
-        if let Some((settled, manual, rotation, closed, superseded)) = settled {
+        if let Some((settled, manual, rotation, on_its_way, closed, superseded)) = settled {
             if let Some(superseded) = superseded {
                 self.close_rotation(&superseded, Outcome::Superseded);
             }
@@ -223,7 +233,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 self.close_rotation(rotation, outcome);
             }
             for request in manual {
-                let _ = request.reply.send(match (&settled, &rotation) {
+                if let (Settled::Unchanged, Some(other)) = (&settled, &on_its_way) {
+                    other.asked_for_by(&request.caller, now);
+                }
+                let _ = request.reply.send(match (&settled, on_its_way.as_ref().or(rotation.as_ref())) {
                     (Settled::Failed(error), _) => Err(error.clone()),
                     (_, Some(rotation)) => Ok(Arc::clone(rotation)),
                     (_, None) => continue,
@@ -334,11 +347,10 @@ fn move_rotation<S>(
     settled: &Settled,
     rotation: Option<&Arc<Rotation>>,
     pools: Vec<Arc<str>>,
-    now: Instant,
 ) -> (Option<Outcome>, Option<Arc<Rotation>>) {
     match settled {
         Settled::Failed(_) => (None, None),
-        Settled::Unchanged | Settled::Stale if state.held_is_refused(now) => (None, None),
+        Settled::Unchanged | Settled::Stale if state.held_is_refused() => (None, None),
         Settled::Unchanged | Settled::Stale => {
             state.fetching = None;
             (Some(Outcome::Unchanged), None)

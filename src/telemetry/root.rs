@@ -8,8 +8,10 @@ use tracing::Span;
 use super::Origin;
 use crate::trigger::Trigger;
 
-/// A part that is older ends when the next attempt begins.
-const PART: Duration = Duration::from_secs(300);
+/// A part that is older ends when the next attempt begins. Each is twice as long as the one before: what lasts is seen early, and does not become many.
+const FIRST: Duration = Duration::from_secs(60);
+/// The longest part.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// The root span now, and where it is in its trace, also when it is over.
 #[derive(Debug)]
@@ -17,24 +19,25 @@ pub(crate) struct Root {
     span: Span,
     origin: Origin,
     began: Instant,
+    length: Duration,
 }
 
 impl Root {
     pub(crate) fn begin(provider: &str, trigger: Trigger, now: Instant) -> Self {
         let span = super::rotation(provider, trigger);
-        Self { origin: Origin::of(&span), span, began: now }
+        Self { origin: Origin::of(&span), span, began: now, length: FIRST }
     }
 
     /// The next part follows, linked to this one.
     pub(crate) fn follow(&mut self, provider: &str, trigger: Trigger, now: Instant) {
         let next = Self::begin(provider, trigger, now);
         self.origin.link(&next.span);
-        *self = next;
+        *self = Self { length: (self.length * 2).min(LONGEST), ..next };
     }
 
     /// Whether it has been open for so long that another part is to follow.
     pub(crate) fn is_long(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.began) >= PART
+        now.saturating_duration_since(self.began) >= self.length
     }
 
     /// None when it is over.

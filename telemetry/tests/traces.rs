@@ -182,19 +182,19 @@ async fn a_rotation_that_lasts_is_told_in_parts_each_linked_to_the_one_before() 
     sleep(Duration::from_secs(1_000)).await;
     let roots = || recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect::<Vec<_>>();
     let during = roots();
-    assert_eq!(during.len(), 3, "one per five minutes: {during:?}");
+    assert_eq!(during.len(), 4, "after one minute, two, four and five: {during:?}");
     store.recover();
     sleep(Duration::from_secs(60)).await;
 
     let (spans, roots) = (recorder.spans(), roots());
-    assert_eq!(roots.len(), 4);
+    assert_eq!(roots.len(), 5);
     for (before, part) in roots.iter().zip(&roots[1..]) {
         assert_eq!(before.status, opentelemetry::trace::Status::error("the store is down (unavailable)"));
         assert_eq!(attribute(before, "outcome").as_deref(), Some("unfinished"));
         assert_eq!(part.links.iter().map(|link| link.span_context.clone()).collect::<Vec<_>>(), std::slice::from_ref(&before.span_context));
         assert_ne!(part.span_context.trace_id(), before.span_context.trace_id());
     }
-    let last = roots.last().expect("there are four");
+    let last = roots.last().expect("there are five");
     assert_eq!(last.status, opentelemetry::trace::Status::Unset);
     assert_eq!((attribute(last, "outcome"), attribute(last, "trigger")), (Some("adopted".to_owned()), Some("manual".to_owned())));
     let known: Vec<_> = spans.iter().map(|span| span.span_context.span_id()).collect();
@@ -215,7 +215,7 @@ async fn a_part_whose_proofs_failed_is_marked_by_the_last_of_them() {
     database.fail_next(1_000, Fault::new(FaultKind::Unreachable, "connection refused"));
     store.rotate();
     store.hint();
-    sleep(Duration::from_secs(400)).await;
+    sleep(Duration::from_secs(100)).await;
     let root = recorder.spans().into_iter().find(|span| span.name == "credential.rotation").expect("its first part is over");
     assert_eq!(root.status, opentelemetry::trace::Status::error("connection refused (unreachable)"));
     assert_eq!(attribute(&root, "error.type").as_deref(), Some("unreachable"));
@@ -228,6 +228,69 @@ async fn a_part_whose_proofs_failed_is_marked_by_the_last_of_them() {
         .map(|part| attribute(part, "revision"))
         .collect();
     assert_eq!(revisions, vec![Some("d4735e3a".to_owned()); 2]);
+}
+
+/// The password was changed, and the store has not heard of it: it answers, with what is refused. That is one rotation, however long it lasts.
+#[tokio::test(start_paused = true)]
+async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_refusal() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, database, pool) = stage(&lab).await;
+    recorder.forget();
+    database.accept_only(["nobody knows"]);
+    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    let refused = || lab.supervisor.status().providers.first().map(|provider| provider.refused);
+    for second in 0..900 {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(refused(), Some(true), "after {second} s");
+    }
+    database.accept_only([store.rotate()]);
+    store.hint();
+    sleep(Duration::from_secs(70)).await;
+    assert_eq!(refused(), Some(false));
+
+    let roots: Vec<_> = recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect();
+    let (last, before) = roots.split_last().expect("there are some");
+    assert!(before.len() >= 3, "{}", recorder.trees());
+    for (part, next) in before.iter().zip(&roots[1..]) {
+        assert_eq!(attribute(part, "outcome").as_deref(), Some("unfinished"));
+        assert!(
+            matches!(&part.status, opentelemetry::trace::Status::Error { description } if description.contains("28P01")),
+            "{:?}",
+            part.status
+        );
+        assert!(next.links.iter().any(|link| link.span_context == part.span_context));
+    }
+    assert_eq!((attribute(last, "outcome"), attribute(last, "trigger")), (Some("adopted".to_owned()), Some("refused".to_owned())));
+}
+
+/// A look for something newer that happens to be under way is none of a pool's first handover's business.
+#[tokio::test(start_paused = true)]
+async fn a_handover_is_no_part_of_a_look_that_runs_beside_it() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+    let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
+    store.stall();
+    store.hint();
+    while store.calls().len() < 2 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    store.resume();
+    sleep(Duration::from_secs(1)).await;
+    insta::assert_snapshot!(recorder.trees(), @r"
+    credential.rotation outcome=adopted provider=orders-login revision=6b86b273 trigger=start
+      credential.fetch (client) provider=orders-login trigger=start
+    credential.rotation outcome=unchanged provider=orders-login trigger=changed
+      credential.fetch (client) provider=orders-login trigger=changed
+    pool.handover generation=1 how=replace pool=orders revision=6b86b273 → credential.rotation
+      pool.prove (client)
+      pool.open
+      pool.publish generation=1
+    ");
 }
 
 /// Children lie within their parents, and the steps of a handover add up to no more than it took.
