@@ -1,12 +1,14 @@
 //! A trouble that lasts is said three times, then once an hour with how often it was met; that it is over is said once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often it is said at once.
 const AT_ONCE: u64 = 3;
 /// How often it is said afterwards.
 const THEN_EVERY: Duration = Duration::from_secs(3_600);
+/// Another cause is told sooner, but no more often than this.
+const OTHER_CAUSE_AFTER: Duration = Duration::from_secs(60);
 
 /// One trouble, of which the log tells. It lies in a slot: an actor's restart does not make it new.
 #[derive(Debug, Default)]
@@ -16,24 +18,38 @@ pub(crate) struct Trouble(Mutex<Met>);
 struct Met {
     times: u64,
     said: Option<Instant>,
+    cause: String,
+    expected: bool,
 }
 
 impl Trouble {
-    /// It was met once more. Answers how often so far, if that is to be said.
-    pub(crate) fn met(&self, now: Instant) -> Option<u64> {
-        let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// It was met once more, by this cause: the kind of an error, and not its words. Answers how often so far, if that is to be said.
+    pub(crate) fn met(&self, now: Instant, cause: &str) -> Option<u64> {
+        let mut met = self.lock();
         met.times += 1;
-        let due = met.times <= AT_ONCE || met.said.is_none_or(|said| now >= said + THEN_EVERY);
+        let pause = if met.cause == cause { THEN_EVERY } else { OTHER_CAUSE_AFTER };
+        let due = met.times <= AT_ONCE || met.said.is_none_or(|said| now >= said + pause);
         due.then(|| {
             met.said = Some(now);
+            cause.clone_into(&mut met.cause);
             met.times
         })
     }
 
+    /// It was met, as is to be expected once before it is a trouble. Answers whether it was the first time.
+    pub(crate) fn is_expected(&self) -> bool {
+        let mut met = self.lock();
+        met.times == 0 && !std::mem::replace(&mut met.expected, true)
+    }
+
     /// It is over. Answers how often it was met, if it was.
     pub(crate) fn over(&self) -> Option<u64> {
-        let met = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let met = std::mem::take(&mut *self.lock());
         (met.times > 0).then_some(met.times)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Met> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -46,11 +62,31 @@ mod tests {
         let trouble = Trouble::default();
         let start = tokio::time::Instant::now().into_std();
         let said: Vec<_> =
-            (0..=1_000).filter_map(|tens| trouble.met(start + Duration::from_secs(10 * tens)).map(|times| (tens, times))).collect();
+            (0..=1_000).filter_map(|tens| trouble.met(start + Duration::from_secs(10 * tens), "down").map(|times| (tens, times))).collect();
         // Every ten seconds for nearly three hours: at 0, 10, 20 s, and an hour after that, and two.
         assert_eq!(said, [(0, 1), (1, 2), (2, 3), (362, 363), (722, 723)]);
         assert_eq!(trouble.over(), Some(1_001));
         assert_eq!(trouble.over(), None);
-        assert_eq!(trouble.met(start), Some(1), "a new one is said again");
+        assert_eq!(trouble.met(start, "down"), Some(1), "a new one is said again");
+    }
+
+    #[test]
+    fn another_cause_is_said_within_a_minute_and_no_more_often() {
+        let trouble = Trouble::default();
+        let start = tokio::time::Instant::now().into_std();
+        // Two causes in turn, each ten seconds, and one alone after five minutes.
+        let cause = |tens: u64| if tens < 30 && tens % 2 == 1 { "denied" } else { "down" };
+        let said: Vec<_> = (0..60).filter(|&tens| trouble.met(start + Duration::from_secs(10 * tens), cause(tens)).is_some()).collect();
+        assert_eq!(said, [0, 1, 2, 9, 16, 23, 30]);
+    }
+
+    #[test]
+    fn what_is_to_be_expected_once_is_no_trouble() {
+        let trouble = Trouble::default();
+        assert!(trouble.is_expected() && !trouble.is_expected());
+        assert_eq!(trouble.over(), None);
+        assert!(trouble.is_expected(), "the next time it is expected again");
+        assert_eq!(trouble.met(tokio::time::Instant::now().into_std(), "refused"), Some(1));
+        assert!(!trouble.is_expected());
     }
 }

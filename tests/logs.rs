@@ -90,3 +90,51 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     sleep(Duration::from_secs(120)).await;
     insta::assert_snapshot!("it_lets_us_in_again", lines.take());
 }
+
+/// The file is rewritten, then the password changes: a good rotation, in which nobody is woken.
+#[tokio::test(start_paused = true)]
+async fn a_first_log_in_that_comes_too_early_is_no_warning() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+    for round in 1..=2 {
+        lines.take();
+        database.accept_only([format!("password-{round}")]);
+        let next = store.rotate();
+        store.hint();
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(database.refused(), round, "the hazard");
+        database.accept_only([next]);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(pool.generation(), round as u64 + 1);
+        let told = lines.take();
+        assert!(!told.contains("WARN"), "{told}");
+        let starts: Vec<_> =
+            told.lines().map(|line| line.split(" pool=").next().expect("a line").split(" provider=").next().expect("a line")).collect();
+        assert_eq!(starts, ["INFO the database does not take the next lease yet; it is tried again", "INFO rotated"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_a_store_and_the_end_of_an_abandoned_drain_are_told() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    assert!(lines.take().starts_with("WARN fetch failed; nothing is held yet"));
+    database.never_in_place();
+    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+    let held = database.opened().first().expect("one was opened").session();
+    store.rotate();
+    lab.supervisor.rotate_now("login").await.expect("it rotates");
+    sleep(Duration::from_secs(70)).await;
+    assert!(lines.take().contains("WARN sessions of an old generation outlive its drain deadline"), "the hazard");
+    drop(held);
+    sleep(Duration::from_secs(1)).await;
+    assert!(lines.take().starts_with("INFO the sessions that outlived their drain deadline are gone pool=orders generation=1"));
+}

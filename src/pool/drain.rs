@@ -118,6 +118,7 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                 slot.events().send(Event::DrainAbandoned { pool: Arc::clone(slot.name()), generation: number, sessions });
                 slot.settled();
                 let _ = drained.await;
+                tracing::info!(pool = %slot.name(), generation = number, "the sessions that outlived their drain deadline are gone");
             }
             slot.shared().gate.drained(number);
             // Dropped outside of the lock: the lease goes back with it.

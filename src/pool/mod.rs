@@ -10,6 +10,7 @@ mod logins;
 mod probe;
 mod slot;
 mod task;
+mod telling;
 
 use std::error::Error as StdError;
 use std::fmt::Debug;

@@ -33,7 +33,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     /// Fires whenever something settled: for whoever waits in a task of their own.
     settled: Notify,
     /// That proofs fail.
-    trouble: Trouble,
+    pub(super) trouble: Trouble,
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
@@ -150,9 +150,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             let mut state = self.lock();
             state.failed(attempt, &fault, now)
         };
-        if let Some(times) = self.trouble.met(now.mono()) {
-            tracing::warn!(pool = %self.name, revision = %attempt.revision, times, error = %fault, "a lease could not be proved");
-        }
+        self.say_not_proved(attempt, &fault, now);
         self.events().send(Event::ProofFailed { pool: Arc::clone(&self.name), fault: fault.clone() });
         if attempt.check_only && fault.kind() == FaultKind::Refused {
             self.end_refused(self.shared.current().number, fault);
@@ -162,13 +160,6 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
         self.settled();
         self.shared.attempt_ended();
-    }
-
-    /// A log-in worked.
-    pub(super) fn recovered(&self) {
-        if let Some(times) = self.trouble.over() {
-            tracing::info!(pool = %self.name, times, "the database lets us in again");
-        }
     }
 
     /// Callers are told of a later death under the same number.

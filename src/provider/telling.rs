@@ -10,11 +10,15 @@ use crate::supervisor::Event;
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(super) fn report(&self, settled: &Settled, rotation: Option<&Arc<Rotation>>) {
-        let trigger = rotation.map(|rotation| rotation.trigger().as_str()).unwrap_or_default();
+        let trigger = tracing::field::display(rotation.map(|rotation| rotation.trigger().as_str()).unwrap_or_default());
         match settled {
             Settled::Failed(error) => {
-                if let Some(times) = self.trouble().met(self.clock().mono()) {
-                    tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; what is held goes on serving");
+                if let Some(times) = self.trouble().met(self.clock().mono(), error.kind().as_str()) {
+                    if self.lock().held.is_some() {
+                        tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; what is held goes on serving");
+                    } else {
+                        tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; nothing is held yet");
+                    }
                 }
                 self.context().events.send(Event::FetchFailed { provider: Arc::clone(self.name()), error: error.clone() });
             }

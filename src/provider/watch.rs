@@ -67,7 +67,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
                 // It had run well: this is another trouble.
                 trouble.over();
             }
-            if let Some(times) = trouble.met(clock.mono()) {
+            if let Some(times) = trouble.met(clock.mono(), how) {
                 tracing::warn!(provider = %name, how, pause = ?pause, times, "the provider's watch stopped; starting it again after a pause");
             }
             tokio::time::sleep(pause).await;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use opentelemetry::global;
@@ -37,7 +38,11 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// When a variable cannot be right (the message names it), or when a subscriber for `tracing` is set already: then use [`Telemetry::start`].
 pub fn init(service: &str) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::start(service)?;
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter::logged());
+    // Colours are for those who look on, and in the way of those who search a file.
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_filter(filter::logged());
     tracing_subscriber::registry().with(log).with(telemetry.layer()).try_init().map_err(InitError::subscriber)?;
     telemetry.install();
     Ok(telemetry)

@@ -6,6 +6,8 @@ use super::jaeger;
 
 /// Where a collector takes spans, by the specification of OTLP.
 const TRACES: &str = "/v1/traces";
+/// Where collectors take OTLP over gRPC.
+const GRPC_PORT: u16 = 4_317;
 /// Where a Jaeger has its API and its pages.
 const QUERY_PORT: u16 = 16_686;
 
@@ -20,7 +22,7 @@ pub(super) async fn try_it(endpoint: &str) -> Result<(), Problem> {
     let request = jaeger::client()?.post(endpoint).header("content-type", "application/x-protobuf");
     let answer = match request.send().await {
         Ok(answer) => answer,
-        Err(error) => return Err(format!("no collector answers: {}", with_causes(&error)).into()),
+        Err(error) => return Err(format!("no collector answers: {}{}", with_causes(&error), hint(endpoint)).into()),
     };
     let status = answer.status();
     // A Jaeger's pages answer to everything.
@@ -30,6 +32,12 @@ pub(super) async fn try_it(endpoint: &str) -> Result<(), Problem> {
         return Ok(());
     }
     Err(format!("{endpoint} takes no traces ({status}); give the address of a collector's OTLP over HTTP, as http://localhost:4318").into())
+}
+
+/// What is often mistaken.
+fn hint(endpoint: &str) -> &'static str {
+    let port = reqwest::Url::parse(endpoint).ok().and_then(|url| url.port());
+    if port == Some(GRPC_PORT) { "; 4317 is the port of OTLP over gRPC, 4318 that of OTLP over HTTP" } else { "" }
 }
 
 /// `http://host:16686` for a collector on the same host.
@@ -75,6 +83,7 @@ mod tests {
         let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("it is bound");
         let problem = try_it(&endpoint(&format!("http://{nobody}"))).await.expect_err("nobody listens").to_string();
         assert!(problem.contains("no collector answers") && problem.contains(&nobody.to_string()), "{problem}");
+        assert!(hint("http://localhost:4317/v1/traces").contains("4318") && hint("http://localhost:4318/v1/traces").is_empty());
         let problem = try_it(&answering("404 Not Found").await).await.expect_err("it is none").to_string();
         assert!(problem.contains("/v1/traces takes no traces (404 Not Found)") && problem.contains("http://localhost:4318"), "{problem}");
         let page = try_it(&answering("200 OK\r\ncontent-type: text/html; charset=utf-8").await).await;
