@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -131,4 +132,18 @@ fn revision<P: Clone>(db: &Handle<P>) -> Option<String> {
 /// Does something that blocks, off the async threads.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work).await?
+}
+
+/// Starts something that has to be stopped in order, off the async threads: who is interrupted meanwhile leaves nothing behind.
+///
+/// # Errors
+/// When it does not start, and when somebody does not want to wait for it.
+pub(crate) async fn started<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    tokio::select! {
+        started = blocking(work) => started,
+        _ = tokio::signal::ctrl_c() => Err("interrupted before it began".into()),
+        _ = terminate.recv() => Err("terminated before it began".into()),
+        _ = hangup.recv() => Err("terminated before it began".into()),
+    }
 }
