@@ -145,7 +145,8 @@ impl Supervisor {
     }
 
     /// Asks a provider for a *new* credential, never a renewal, and waits until every pool has taken it, or the start deadline (30 s) has passed.
-    /// Calls within a second are one fetch.
+    /// Calls within a second are one fetch. Where the issuer's newest is held already and still on its way to the pools, that is waited for: the report is then of the
+    /// rotation that brought it, with its trigger.
     ///
     /// # Errors
     /// When there is no such provider, or it had nothing to give; the held lease goes on serving then.
