@@ -13,7 +13,7 @@ use crate::actor::{Mailbox, Slot};
 use crate::clock::Clock;
 use crate::error::{Fault, FaultKind};
 use crate::expiry::Expiry;
-use crate::lease::{Lease, Sessions};
+use crate::lease::{Lease, Revision, Sessions};
 use crate::outlook::Outlook;
 use crate::provider::{ProviderSlot, Subscriber};
 use crate::supervisor::{Context, DrainStatus, Event, EventHub, PoolStatus};
@@ -148,7 +148,9 @@ impl<F: PoolFactory> PoolSlot<F> {
         let now = self.clock().now();
         let tell = {
             let mut state = self.lock();
-            state.failed(attempt, &fault, now)
+            let tell = state.failed(attempt, &fault, now);
+            // Nothing is fetched for a pool that leaves.
+            if state.closing { Vec::new() } else { tell }
         };
         self.say_not_proved(attempt, &fault, now);
         self.events().send(Event::ProofFailed { pool: Arc::clone(&self.name), fault: fault.clone() });
@@ -204,6 +206,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             self.upstream.end_settling();
         } else {
             self.excuse();
+            self.upstream.pool_leaves();
         }
         // Here, not by the actor: it may be waiting for its restart.
         drain::start(self);
@@ -304,6 +307,10 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
 
     fn is_leaving(&self) -> bool {
         self.lock().closing
+    }
+
+    fn serves(&self, revision: &Revision) -> bool {
+        self.lock().serving.as_ref().is_some_and(|serving| serving.revision() == revision && !serving.refused)
     }
 
     fn poke(&self) {

@@ -60,8 +60,8 @@ pub(crate) struct State<S> {
     /// When the held revision, which is refused, may be asked about.
     refused_due: Option<Instant>,
     pub(crate) exclusions: Exclusions,
-    /// What the database refused last of what was held, until a log-in with it works.
-    refused: Option<Revision>,
+    /// The database refused what is held, and no log-in with it has worked since.
+    refused: bool,
     pub(crate) bucket: TokenBucket,
     retired: Vec<(Revision, Instant)>,
     /// How many generations, attempts and drains use each revision, over all pools.
@@ -141,7 +141,7 @@ impl<S> State<S> {
             woke: false,
             refused_due: None,
             exclusions: Exclusions::default(),
-            refused: None,
+            refused: false,
             bucket: TokenBucket::full(now.mono()),
             retired: Vec::new(),
             tenants: HashMap::new(),
@@ -163,10 +163,11 @@ impl<S> State<S> {
             self.exclusions.lift_older(since, now);
         }
         let fresh = self.exclusions.refuse(revision, now);
-        if self.holds(revision) {
-            self.refused = Some(revision.clone());
+        if !self.holds(revision) {
+            return;
         }
-        if self.holds(revision) && (fresh || self.refused_due.is_none()) {
+        self.refused = true;
+        if fresh || self.refused_due.is_none() {
             self.refused_due.get_or_insert(now);
             if let Some(in_flight) = &mut self.in_flight {
                 in_flight.refused_since = true;
@@ -177,7 +178,6 @@ impl<S> State<S> {
     /// A log-in with this revision worked.
     pub(crate) fn note_proved(&mut self, revision: &Revision, now: Instant) {
         self.exclusions.clear(revision);
-        self.refused.take_if(|refused| refused == revision);
         if self.working.as_ref().is_none_or(|(working, _)| working != revision) {
             self.working = Some((revision.clone(), now));
         }
@@ -187,10 +187,16 @@ impl<S> State<S> {
             self.bucket.refill();
         }
         if self.holds(revision) {
-            self.refused_due = None;
-            if let Some(retry) = self.retry.as_mut().filter(|retry| retry.trigger == Trigger::Refused) {
-                retry.trigger = Trigger::Schedule;
-            }
+            self.accepted();
+        }
+    }
+
+    /// Nobody is refused with what is held.
+    fn accepted(&mut self) {
+        self.refused = false;
+        self.refused_due = None;
+        if let Some(retry) = self.retry.as_mut().filter(|retry| retry.trigger == Trigger::Refused) {
+            retry.trigger = Trigger::Schedule;
         }
     }
 
@@ -199,15 +205,18 @@ impl<S> State<S> {
         self.in_flight.is_none() && self.retry.is_none() && self.refused_due.is_none()
     }
 
-    /// Whether the database refuses what is held: until a log-in with it works, also when its cool-down is over.
-    pub(crate) fn held_is_refused(&self) -> bool {
-        self.refused.as_ref().is_some_and(|refused| self.holds(refused))
+    /// Whether the database refuses what is held: until a log-in with it works, also when its cool-down is over. What comes back within its
+    /// cool-down is refused as it was.
+    pub(crate) fn held_is_refused(&self, now: Instant) -> bool {
+        self.held.as_ref().is_some_and(|held| self.refused || self.exclusions.contains(held.revision(), now))
     }
 
-    /// No pool is left that would find out whether it still does.
-    pub(crate) fn forget_refusal(&mut self) {
-        self.refused = None;
-        self.refused_due = None;
+    /// Of the pools that are left none would find out whether the database still refuses this revision: those whom it refused are gone.
+    pub(crate) fn forget_refusal(&mut self, revision: &Revision) {
+        self.exclusions.clear(revision);
+        if self.holds(revision) {
+            self.accepted();
+        }
     }
 
     pub(crate) fn note_changed(&mut self, now: Instant) {

@@ -53,6 +53,10 @@ impl Exclusions {
         self.0.remove(revision);
     }
 
+    pub(crate) fn contains(&self, revision: &Revision, now: Instant) -> bool {
+        self.0.get(revision).is_some_and(|cool_down| now < cool_down.until)
+    }
+
     /// What a fetch is told.
     pub(crate) fn active(&self, now: Instant) -> Arc<[Revision]> {
         let mut active: Vec<Revision> =
@@ -66,12 +70,6 @@ impl Exclusions {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    impl Exclusions {
-        fn contains(&self, revision: &Revision, now: Instant) -> bool {
-            self.active(now).contains(revision)
-        }
-    }
 
     #[test]
     fn a_cool_down_doubles_to_ten_minutes_and_a_proof_clears_it() {

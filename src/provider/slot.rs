@@ -22,6 +22,8 @@ pub(crate) trait Subscriber: Send + Sync {
     fn name(&self) -> &Arc<str>;
     /// It takes no more leases, but still uses one.
     fn is_leaving(&self) -> bool;
+    /// It serves this revision, which is not refused: it has no reason to prove it.
+    fn serves(&self, revision: &Revision) -> bool;
     fn poke(&self);
 }
 
@@ -113,14 +115,18 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// By identity: another pool may have the name by now.
     pub(crate) fn unsubscribe<T>(&self, subscriber: *const T) {
-        let is_last = {
-            let mut subscribers = self.lock_subscribers();
-            subscribers.retain(|one| one.strong_count() > 0 && !std::ptr::addr_eq(one.as_ptr(), subscriber));
-            subscribers.is_empty()
-        };
-        if is_last {
-            self.lock().forget_refusal();
+        self.lock_subscribers().retain(|one| one.strong_count() > 0 && !std::ptr::addr_eq(one.as_ptr(), subscriber));
+        self.pool_leaves();
+    }
+
+    /// A refusal that concerned only pools that leave is forgotten: nobody is left who would prove what is held, and it would count as refused for ever.
+    pub(crate) fn pool_leaves(&self) {
+        let Some(held) = self.held() else { return };
+        if self.subscribers().iter().any(|pool| !pool.is_leaving() && !pool.serves(held.revision())) {
+            return;
         }
+        self.lock().forget_refusal(held.revision());
+        self.end_at_rest();
     }
 
     /// The pools that take this provider's leases.
@@ -147,7 +153,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn rotation(&self) -> Option<Arc<Rotation>> {
         let state = self.lock();
         // One that merely looks is none of a handover's business.
-        state.settling.clone().or_else(|| state.fetching.clone().filter(|_| state.held_is_refused()))
+        let now = self.clock().mono();
+        state.settling.clone().or_else(|| state.fetching.clone().filter(|_| state.held_is_refused(now)))
     }
 
     /// The database refused a log-in with this revision.
@@ -158,9 +165,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// A log-in with this revision worked.
     pub(crate) fn note_proved(&self, revision: &Revision) {
+        self.lock().note_proved(revision, self.clock().mono());
+        self.end_at_rest();
+    }
+
+    /// What is held is refused no longer: a rotation that looked for another ends, if nothing is being fetched for it.
+    fn end_at_rest(&self) {
         let closed = {
             let mut state = self.lock();
-            state.note_proved(revision, self.clock().mono());
             if state.is_at_rest() { state.fetching.take() } else { None }
         };
         if let Some(rotation) = closed {
@@ -216,7 +228,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             let settled = state.settle(number, result, started, now, self.context.settings.poll, fastrand::f64());
             settled.map(|(settled, manual)| {
                 let rotation = state.fetching.clone();
-                let (closed, superseded) = move_rotation(&mut state, &settled, rotation.as_ref(), pools);
+                let (closed, superseded) = move_rotation(&mut state, &settled, rotation.as_ref(), pools, now.mono());
                 // What is held may be on its way to the pools: whoever asked for a new one waits for that.
                 let on_its_way = state.settling.clone();
                 (settled, manual, rotation, on_its_way, closed, superseded)
@@ -347,10 +359,11 @@ fn move_rotation<S>(
     settled: &Settled,
     rotation: Option<&Arc<Rotation>>,
     pools: Vec<Arc<str>>,
+    now: Instant,
 ) -> (Option<Outcome>, Option<Arc<Rotation>>) {
     match settled {
         Settled::Failed(_) => (None, None),
-        Settled::Unchanged | Settled::Stale if state.held_is_refused() => (None, None),
+        Settled::Unchanged | Settled::Stale if state.held_is_refused(now) => (None, None),
         Settled::Unchanged | Settled::Stale => {
             state.fetching = None;
             (Some(Outcome::Unchanged), None)

@@ -265,6 +265,24 @@ async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_refu
     assert_eq!((attribute(last, "outcome"), attribute(last, "trigger")), (Some("adopted".to_owned()), Some("refused".to_owned())));
 }
 
+/// Nobody is left for whom another credential is looked for.
+#[tokio::test(start_paused = true)]
+async fn an_outage_ends_with_the_pool_that_it_concerned() {
+    let recorder = Recorder::new();
+    let _guard = tracing::subscriber::set_default(recorder.subscriber());
+    let lab = Lab::new();
+    let (_store, database, pool) = stage(&lab).await;
+    recorder.forget();
+    database.accept_only(["nobody knows"]);
+    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    sleep(Duration::from_secs(30)).await;
+    let roots = || recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect::<Vec<_>>();
+    assert!(roots().is_empty(), "it goes on: {}", recorder.trees());
+    lab.supervisor.remove_pool("orders").await.expect("it is there");
+    let told: Vec<_> = roots().iter().map(|root| (attribute(root, "trigger"), attribute(root, "outcome"))).collect();
+    assert_eq!(told, [(Some("refused".to_owned()), Some("unchanged".to_owned()))]);
+}
+
 /// A look for something newer that happens to be under way is none of a pool's first handover's business.
 #[tokio::test(start_paused = true)]
 async fn a_handover_is_no_part_of_a_look_that_runs_beside_it() {

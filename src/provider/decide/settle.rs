@@ -70,7 +70,7 @@ impl<S> State<S> {
     fn adopt(&mut self, lease: Lease<S>, started: Moment, now: Moment, poll: Duration, jitter: f64) -> Settled {
         let mono = now.mono();
         self.retired.retain(|(_, since)| mono.saturating_duration_since(*since) < RETIRED_FOR);
-        let held_refused = self.held_is_refused();
+        let held_refused = self.held_is_refused(mono);
         let known = self.retired.iter().any(|(revision, _)| revision == lease.revision());
         if self.holds(lease.revision()) {
             self.schedule(&lease, started, poll, jitter);
@@ -90,6 +90,7 @@ impl<S> State<S> {
         self.parked.remove(lease.revision());
         self.debts.forget(lease.revision());
         self.schedule(&lease, started, poll, jitter);
+        self.refused = false;
         if let Some(old) = self.held.replace(lease) {
             self.retired.push((old.revision().clone(), mono));
             if self.in_use(old.revision()) {
@@ -109,7 +110,7 @@ impl<S> State<S> {
     /// The held revision is refused and the issuer has nothing better: ask again, ever more slowly; at once if the answer may be older than
     /// the refusal.
     fn look_again_while_refused(&mut self, at_once: bool, now: Instant, jitter: f64) {
-        if !self.held_is_refused() {
+        if !self.held_is_refused(now) {
             self.failures = 0;
             self.refused_due = None;
         } else if at_once {

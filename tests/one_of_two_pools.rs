@@ -1,0 +1,147 @@
+//! Two pools of one provider, of which one is refused: how long that counts, and for whom the issuer is asked.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::{Fault, FaultKind, Handle, Login, Outcome, ProviderRef};
+use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
+use tokio::time::sleep;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Every five minutes, less jitter.
+const POLLS: usize = 14;
+
+struct Stage {
+    lab: Lab,
+    store: ScriptedProvider,
+    login: ProviderRef<Login>,
+}
+
+impl Stage {
+    /// With one pool that is well.
+    async fn new() -> Self {
+        let (lab, store) = (Lab::new(), ScriptedProvider::new());
+        let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+        lab.supervisor.pool("well", &login, ScriptedPools::new(4)).await.expect("proved");
+        Self { lab, store, login }
+    }
+
+    /// Another pool, whose database refuses everything from now on.
+    async fn refused(&self, name: &str) -> (Handle<ScriptedPool>, ScriptedPools) {
+        let database = ScriptedPools::new(4);
+        let pool = self.lab.supervisor.pool(name, &self.login, database.clone()).await.expect("proved");
+        database.accept_only(["another"]);
+        assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+        sleep(Duration::from_secs(100)).await;
+        assert!(self.is_refused() && database.refused() > 3, "the hazard");
+        (pool, database)
+    }
+
+    fn is_refused(&self) -> bool {
+        self.lab.supervisor.status().providers.first().expect("it is registered").refused
+    }
+
+    async fn fetches_of_an_hour(&self) -> usize {
+        let before = self.store.calls().len();
+        sleep(HOUR).await;
+        self.store.calls().len() - before
+    }
+
+    /// Nothing is wrong, and nothing is asked but by schedule.
+    async fn assert_well(&self) {
+        assert!(!self.is_refused());
+        let fetches = self.fetches_of_an_hour().await;
+        assert!(fetches <= POLLS, "{fetches}");
+        assert!(!self.is_refused());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_could_not_start_leaves_no_refusal_behind() {
+    let stage = Stage::new().await;
+    let database = ScriptedPools::new(4);
+    database.accept_only(["another"]);
+    assert!(stage.lab.supervisor.pool("refused", &stage.login, database.clone()).await.is_err());
+    assert!(database.refused() > 1, "the hazard");
+    stage.assert_well().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_pool_that_is_removed_leaves_no_refusal_behind_though_a_session_of_it_stays() {
+    let stage = Stage::new().await;
+    let (_pool, database) = stage.refused("refused").await;
+    let _session = database.opened().first().expect("one was opened").session();
+    stage.lab.supervisor.remove_pool("refused").await.expect("it is there");
+    stage.assert_well().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proof_that_ends_after_its_pool_was_removed_is_reported_to_nobody() {
+    let stage = Stage::new().await;
+    let (pool, database) = stage.refused("refused").await;
+    let _session = database.opened().first().expect("one was opened").session();
+    database.stall();
+    while pool.status().expect("it is there").next_proof != Some(Duration::ZERO) {
+        sleep(Duration::from_millis(100)).await;
+    }
+    // It runs by now, and has seconds left.
+    sleep(Duration::from_secs(1)).await;
+    let before = database.refused();
+    let resumed = async {
+        sleep(Duration::from_millis(100)).await;
+        database.resume();
+    };
+    tokio::join!(stage.lab.supervisor.remove_pool("refused"), resumed).0.expect("it is there");
+    assert_eq!(database.refused(), before + 1, "the hazard");
+    stage.assert_well().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_pool_takes_its_refusal_along() {
+    let stage = Stage::new().await;
+    stage.lab.supervisor.remove_pool("well").await.expect("it is there");
+    let (_pool, _database) = stage.refused("refused").await;
+    stage.lab.supervisor.remove_pool("refused").await.expect("it is there");
+    stage.assert_well().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_still_refused_goes_on_being_helped_when_another_leaves() {
+    let stage = Stage::new().await;
+    let (pool, database) = stage.refused("stays").await;
+    let _ = stage.refused("leaves").await;
+    stage.lab.supervisor.remove_pool("leaves").await.expect("it is there");
+    assert!(stage.is_refused());
+    let fetches = stage.fetches_of_an_hour().await;
+    assert!((300..=361).contains(&fetches), "{fetches}");
+    assert!(stage.is_refused());
+    database.accept_only([stage.store.rotate()]);
+    sleep(Duration::from_secs(70)).await;
+    assert_eq!(pool.generation(), 2);
+    stage.assert_well().await;
+}
+
+/// As an issuer does that has two credentials and is told that the database takes neither.
+#[tokio::test(start_paused = true)]
+async fn two_candidates_in_turn_are_no_reason_to_ask_more_seldom() {
+    let stage = Stage::new().await;
+    stage.lab.supervisor.remove_pool("well").await.expect("it is there");
+    let (pool, database) = stage.refused("refused").await;
+    let mut seen = stage.store.calls().len();
+    let before = seen;
+    for _ in 0..3_600 {
+        sleep(Duration::from_secs(1)).await;
+        let calls = stage.store.calls().len();
+        if calls != seen {
+            seen = calls;
+            stage.store.go_back_to(1 + u32::from(calls % 2 == 0));
+        }
+    }
+    assert!((300..=361).contains(&(seen - before)), "{}", seen - before);
+    database.accept_only([stage.store.rotate()]);
+    sleep(Duration::from_secs(75)).await;
+    assert!(pool.generation() > 1);
+    let rotation = stage.lab.supervisor.status().providers.first().expect("it is registered").last_rotation.clone();
+    assert_eq!(rotation.expect("one is over").outcome, Outcome::Adopted);
+}
