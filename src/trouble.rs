@@ -1,4 +1,4 @@
-//! A trouble that lasts is said three times, then once an hour with how often it was met; that it is over is said once.
+//! A trouble that lasts is said three times, then once an hour of each cause with how often it was met; that it is over is said once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const AT_ONCE: u64 = 3;
 /// How often it is said afterwards.
 const THEN_EVERY: Duration = Duration::from_secs(3_600);
-/// Another cause is told sooner, but no more often than this.
+/// A cause that was not said yet is told sooner, but no sooner than this after another.
 const OTHER_CAUSE_AFTER: Duration = Duration::from_secs(60);
 
 /// One trouble, of which the log tells. It lies in a slot: an actor's restart does not make it new.
@@ -17,8 +17,8 @@ pub(crate) struct Trouble(Mutex<Met>);
 #[derive(Debug, Default)]
 struct Met {
     times: u64,
-    said: Option<Instant>,
-    cause: String,
+    /// Each cause, and when it was said last. Kinds are few.
+    said: Vec<(String, Instant)>,
     expected: bool,
 }
 
@@ -27,11 +27,12 @@ impl Trouble {
     pub(crate) fn met(&self, now: Instant, cause: &str) -> Option<u64> {
         let mut met = self.lock();
         met.times += 1;
-        let pause = if met.cause == cause { THEN_EVERY } else { OTHER_CAUSE_AFTER };
-        let due = met.times <= AT_ONCE || met.said.is_none_or(|said| now >= said + pause);
+        let of_this = met.said.iter().find(|(said, _)| said == cause).map(|(_, at)| *at + THEN_EVERY);
+        let of_any = met.said.iter().map(|(_, at)| *at + OTHER_CAUSE_AFTER).max();
+        let due = met.times <= AT_ONCE || of_this.or(of_any).is_none_or(|due| now >= due);
         due.then(|| {
-            met.said = Some(now);
-            cause.clone_into(&mut met.cause);
+            met.said.retain(|(said, _)| said != cause);
+            met.said.push((cause.to_owned(), now));
             met.times
         })
     }
@@ -71,13 +72,17 @@ mod tests {
     }
 
     #[test]
-    fn another_cause_is_said_within_a_minute_and_no_more_often() {
+    fn another_cause_is_said_within_a_minute_and_each_once_an_hour() {
         let trouble = Trouble::default();
         let start = tokio::time::Instant::now().into_std();
-        // Two causes in turn, each ten seconds, and one alone after five minutes.
-        let cause = |tens: u64| if tens < 30 && tens % 2 == 1 { "denied" } else { "down" };
-        let said: Vec<_> = (0..60).filter(|&tens| trouble.met(start + Duration::from_secs(10 * tens), cause(tens)).is_some()).collect();
-        assert_eq!(said, [0, 1, 2, 9, 16, 23, 30]);
+        // Two causes in turn, every ten seconds, and meanwhile another for some minutes.
+        let cause = |tens: u64| match tens {
+            4..20 => "denied",
+            _ if tens % 2 == 1 => "slow",
+            _ => "down",
+        };
+        let said: Vec<_> = (0..400).filter(|&tens| trouble.met(start + Duration::from_secs(10 * tens), cause(tens)).is_some()).collect();
+        assert_eq!(said, [0, 1, 2, 8, 361, 362]);
     }
 
     #[test]
