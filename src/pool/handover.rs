@@ -78,13 +78,16 @@ pub(super) async fn run<F: PoolFactory>(
         return Ok(());
     };
     slot.context().traps.spring(slot.name(), "pool.published");
-    slot.upstream().note_proved(secret.revision());
     slot.shared().attempt_ended();
     slot.context().meters.handed_over(slot.name(), how.as_str(), report.took);
     slot.events().send(Event::HandedOver(report.clone()));
     tracing::debug!(pool = %slot.name(), generation = number, how = how.as_str(), "handed over");
     if let Some(rotation) = rotation {
         rotation.handed_over(report, &secret.revision().digest());
+    }
+    // What ends with it tells of this handover.
+    slot.upstream().note_proved(secret.revision());
+    if let Some(rotation) = rotation {
         slot.upstream().pool_settled(rotation);
     }
     slot.settled();

@@ -6,6 +6,7 @@ mod exclusion;
 mod fetch;
 mod issuer;
 mod release;
+mod rotations;
 pub(crate) mod schedule;
 mod simple;
 mod slot;

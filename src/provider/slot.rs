@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::decide::{ManualRequest, Settled, State};
+use super::rotations;
 use super::{Issuer, fetch, release};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::{Clock, Moment};
@@ -149,14 +150,6 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         Some(Loan { lease, life, origin, slot: Arc::clone(self) })
     }
 
-    /// The rotation that a handover now belongs to, while it is open.
-    pub(crate) fn rotation(&self) -> Option<Arc<Rotation>> {
-        let state = self.lock();
-        // One that merely looks is none of a handover's business.
-        let now = self.clock().mono();
-        state.settling.clone().or_else(|| state.fetching.clone().filter(|_| state.held_is_refused(now)))
-    }
-
     /// The database refused a log-in with this revision.
     pub(crate) fn note_refused(&self, revision: &Revision) {
         self.lock().note_refused(revision, self.clock().mono());
@@ -167,29 +160,6 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn note_proved(&self, revision: &Revision) {
         self.lock().note_proved(revision, self.clock().mono());
         self.end_at_rest();
-    }
-
-    /// What is held is refused no longer: a rotation that looked for another ends, if nothing is being fetched for it.
-    fn end_at_rest(&self) {
-        let closed = {
-            let mut state = self.lock();
-            if state.is_at_rest() { state.fetching.take() } else { None }
-        };
-        if let Some(rotation) = closed {
-            self.close_rotation(&rotation, Outcome::Unchanged);
-        }
-        self.settled();
-    }
-
-    /// A pool has taken the lease of this rotation, or left.
-    pub(crate) fn pool_settled(&self, rotation: &Arc<Rotation>) {
-        if rotation.is_settled() {
-            let current = self.lock().settling.take_if(|settling| Arc::ptr_eq(settling, rotation));
-            if current.is_some() {
-                self.close_rotation(rotation, Outcome::Adopted);
-            }
-        }
-        self.settled();
     }
 
     pub(crate) fn note_changed(&self) {
@@ -228,7 +198,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             let settled = state.settle(number, result, started, now, self.context.settings.poll, fastrand::f64());
             settled.map(|(settled, manual)| {
                 let rotation = state.fetching.clone();
-                let (closed, superseded) = move_rotation(&mut state, &settled, rotation.as_ref(), pools, now.mono());
+                let (closed, superseded) = rotations::move_on(&mut state, &settled, rotation.as_ref(), pools, now.mono());
                 // What is held may be on its way to the pools: whoever asked for a new one waits for that.
                 let on_its_way = state.settling.clone();
                 (settled, manual, rotation, on_its_way, closed, superseded)
@@ -264,28 +234,6 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// Whether nothing is fetched any more.
     pub(crate) fn is_closing(&self) -> bool {
         self.lock().closing
-    }
-
-    /// No pool takes anything any more: the rotation that waits for some ends as it is.
-    pub(crate) fn end_settling(&self) {
-        let settling = self.lock().settling.take();
-        self.end(settling);
-    }
-
-    /// Nothing is awaited of it any more: what is still open of rotations ends as it is.
-    pub(crate) fn end_rotations(&self) {
-        let open = {
-            let mut state = self.lock();
-            [state.fetching.take(), state.settling.take()]
-        };
-        self.end(open.into_iter().flatten());
-    }
-
-    fn end(&self, open: impl IntoIterator<Item = Arc<Rotation>>) {
-        for rotation in open {
-            self.close_rotation(&rotation, Outcome::Unfinished);
-        }
-        self.settled();
     }
 
     /// Releases one lease under the fetch deadline, and says why the issuer did not take it back.
@@ -349,38 +297,6 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 return;
             }
             settled.await;
-        }
-    }
-}
-
-/// Where the rotation goes: on to the pools, closed, or on to the next attempt. Answers what to close it with, and what it replaces.
-fn move_rotation<S>(
-    state: &mut State<S>,
-    settled: &Settled,
-    rotation: Option<&Arc<Rotation>>,
-    pools: Vec<Arc<str>>,
-    now: Instant,
-) -> (Option<Outcome>, Option<Arc<Rotation>>) {
-    match settled {
-        Settled::Failed(_) => (None, None),
-        Settled::Unchanged | Settled::Stale if state.held_is_refused(now) => (None, None),
-        Settled::Unchanged | Settled::Stale => {
-            state.fetching = None;
-            (Some(Outcome::Unchanged), None)
-        }
-        Settled::Adopted => {
-            state.fetching = None;
-            let superseded = state.settling.take();
-            let Some(rotation) = rotation else { return (None, superseded) };
-            if let Some(held) = &state.held {
-                rotation.adopted(held.revision(), pools);
-            }
-            state.origin = rotation.origin();
-            if rotation.is_settled() {
-                return (Some(Outcome::Adopted), superseded);
-            }
-            state.settling = Some(Arc::clone(rotation));
-            (None, superseded)
         }
     }
 }

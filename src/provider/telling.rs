@@ -59,10 +59,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// The one line of a rotation: who, why, how long, and what now.
     fn tell(&self, report: &RotationReport) {
         let now = self.clock().now();
-        let (left, next) = {
+        let (held, left, next) = {
             let state = self.lock();
             let left = state.held.as_ref().and_then(|held| held.expiry().remaining(now));
-            (left, state.next_fetch_at(now.mono()).map(|at| at.saturating_duration_since(now.mono())))
+            let held = state.held.as_ref().map(|held| held.revision().digest());
+            (held, left, state.next_fetch_at(now.mono()).map(|at| at.saturating_duration_since(now.mono())))
         };
         let rounded = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
         let message = match report.outcome {
@@ -74,7 +75,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         tracing::info!(
             provider = %self.name(),
             trigger = %report.trigger,
-            revision = report.revision.as_deref().unwrap_or_default(),
+            // Where nothing new came, what is held.
+            revision = %report.revision.as_ref().or(held.as_ref()).map_or("none", String::as_str),
             took_ms = (report.took.as_secs_f64() * 10_000.0).round() / 10.0,
             pools = report.handovers.len(),
             waiting = report.waiting.len(),
