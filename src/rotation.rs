@@ -1,6 +1,6 @@
 //! One rotation, from its trigger to the last pool's handover, and the report of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -128,8 +128,10 @@ struct Inner {
     root: Root,
     revision: Option<String>,
     attempts: u32,
-    /// Why the last attempt failed, to fetch or to hand over; nothing after one of the same kind that worked.
-    failure: Option<Failure>,
+    /// Why the last fetch failed; nothing after one that worked.
+    not_fetched: Option<Failure>,
+    /// Of each pool that could not take the lease: why the last attempt failed. That the issuer answers, or that another pool took it, does not help it.
+    not_taken: BTreeMap<Arc<str>, Failure>,
     fetch: Duration,
     waiting: BTreeSet<Arc<str>>,
     handovers: Vec<HandoverReport>,
@@ -138,21 +140,24 @@ struct Inner {
 
 #[derive(Debug)]
 struct Failure {
-    /// The pool that could not take the lease; none where it could not be fetched.
-    pool: Option<Arc<str>>,
     error_type: &'static str,
     message: String,
 }
 
 impl Inner {
-    /// Ends the root span. Attempts that were retried are marked themselves; what ends without success is marked by its last one.
+    /// Ends the root span. Attempts that were retried are marked themselves; what ends without success is marked by what keeps it.
     fn end_root(&mut self, outcome: Outcome) {
         let span = self.root.span();
         span.record("outcome", outcome.as_str());
-        if let (Outcome::Unfinished, Some(failure)) = (outcome, &self.failure) {
+        if let (Outcome::Unfinished, Some(failure)) = (outcome, self.failure()) {
             telemetry::failed(span, failure.error_type, &failure.message);
         }
         self.root.end();
+    }
+
+    /// What keeps it from its end.
+    fn failure(&self) -> Option<&Failure> {
+        self.not_fetched.as_ref().or_else(|| self.not_taken.values().next())
     }
 }
 
@@ -166,7 +171,8 @@ impl Rotation {
                 root: Root::begin(provider, trigger, now.mono()),
                 revision: None,
                 attempts: 0,
-                failure: None,
+                not_fetched: None,
+                not_taken: BTreeMap::new(),
                 fetch: Duration::ZERO,
                 waiting: BTreeSet::new(),
                 handovers: Vec::new(),
@@ -211,18 +217,14 @@ impl Rotation {
     pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
         let mut inner = self.lock();
         inner.attempts += 1;
-        match failure {
-            Some(error) => inner.failure = Some(Failure { pool: None, error_type: error.kind().as_str(), message: error.to_string() }),
-            // That the issuer answers does not help a pool that cannot log in with the answer.
-            None => drop(inner.failure.take_if(|failure| failure.pool.is_none())),
-        }
+        inner.not_fetched = failure.map(|error| Failure { error_type: error.kind().as_str(), message: error.to_string() });
         inner.fetch = took;
     }
 
     /// A pool could not take the lease, and will try again.
     pub(crate) fn not_handed_over(&self, pool: &Arc<str>, fault: &Fault) {
-        let failure = Failure { pool: Some(Arc::clone(pool)), error_type: fault.kind().as_str(), message: fault.to_string() };
-        self.lock().failure = Some(failure);
+        let failure = Failure { error_type: fault.kind().as_str(), message: fault.to_string() };
+        self.lock().not_taken.insert(Arc::clone(pool), failure);
     }
 
     /// A new revision is held, which these pools are to take.
@@ -241,15 +243,16 @@ impl Rotation {
             return;
         }
         inner.root.span().record("generation", report.generation);
-        // That one pool took it does not help another that could not.
-        inner.failure.take_if(|failure| failure.pool.as_ref().is_none_or(|pool| *pool == report.pool));
+        inner.not_taken.remove(&report.pool);
         inner.waiting.remove(&report.pool);
         inner.handovers.push(report);
     }
 
     /// A pool left, or keeps what it has for good.
     pub(crate) fn excuse(&self, pool: &str) {
-        self.lock().waiting.remove(pool);
+        let mut inner = self.lock();
+        inner.waiting.remove(pool);
+        inner.not_taken.remove(pool);
     }
 
     /// Whether this pool has yet to take the lease with this digest.
@@ -302,5 +305,30 @@ impl Rotation {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{FaultKind, ProviderErrorKind};
+
+    #[test]
+    fn what_keeps_a_rotation_is_forgotten_when_that_very_thing_works() {
+        let rotation = Rotation::begin(&Arc::from("login"), Trigger::Refused, Moment::now());
+        let kept_by = || rotation.lock().failure().map(|failure| failure.error_type);
+        let fetched = |failure: Option<&ProviderError>| rotation.fetched(Duration::ZERO, failure);
+        let down = ProviderError::new(ProviderErrorKind::Unavailable, "down");
+        let refused = Fault::new(FaultKind::Refused, "password authentication failed");
+        assert_eq!(kept_by(), None);
+        rotation.not_handed_over(&Arc::from("orders"), &refused);
+        fetched(Some(&down));
+        assert_eq!(kept_by(), Some("unavailable"));
+        fetched(None);
+        assert_eq!(kept_by(), Some("refused"), "that the issuer answers again does not help the pool");
+        rotation.excuse("reports");
+        assert_eq!(kept_by(), Some("refused"));
+        rotation.excuse("orders");
+        assert_eq!(kept_by(), None);
     }
 }

@@ -11,6 +11,7 @@ use claviger::{Fault, FaultKind, ProviderError, ProviderErrorKind};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
+use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -49,6 +50,13 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 impl Lines {
+    /// What this thread logs as long as the guard is held.
+    fn read() -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+        (lines, guard)
+    }
+
     /// Since the last call.
     fn take(&self) -> String {
         std::mem::take(&mut self.0.lock().expect("no panic"))
@@ -57,8 +65,7 @@ impl Lines {
 
 #[tokio::test(start_paused = true)]
 async fn one_line_a_rotation_and_few_for_what_lasts() {
-    let lines = Lines::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+    let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
@@ -94,8 +101,7 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
 /// The file is rewritten, then the password changes: a good rotation, in which nobody is woken.
 #[tokio::test(start_paused = true)]
 async fn a_first_log_in_that_comes_too_early_is_no_warning() {
-    let lines = Lines::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+    let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
@@ -120,8 +126,7 @@ async fn a_first_log_in_that_comes_too_early_is_no_warning() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_without_a_store_and_the_end_of_an_abandoned_drain_are_told() {
-    let lines = Lines::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+    let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));

@@ -17,19 +17,12 @@ pub(super) async fn in_a_task<T: Send + 'static>(
 ) -> Result<T, Fault> {
     let inside = InSpan::new(&span);
     let mut task = tokio::spawn(inside.clone().run(code));
-    let deadline = context.settings.prove_deadline;
-    let ended = tokio::select! {
-        biased;
-        ended = &mut task => Ok(ended),
-        () = tokio::time::sleep(deadline) => Err(format!("{what} had no answer within {}", humantime::format_duration(deadline))),
-        () = context.end.has_come() => Err(format!("{what} had no answer when the supervisor ended")),
-    };
-    let outcome = match ended {
+    let outcome = match context.answer(&mut task, context.settings.prove_deadline).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Fault::new(FaultKind::Other, format!("{what} panicked; see its own output"))),
         Err(silence) => {
             task.abort();
-            Err(Fault::new(FaultKind::Unreachable, silence))
+            Err(Fault::new(FaultKind::Unreachable, format!("{what} had no answer {silence}")))
         }
     };
     if let Err(fault) = &outcome {

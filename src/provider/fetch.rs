@@ -26,18 +26,12 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
     let mut task = tokio::spawn(inside.clone().run(async move { issuer.fetch(request).await }));
     let keeper = Arc::clone(&slot);
     let work = tokio::spawn(async move {
-        let deadline = slot.context().settings.fetch_deadline;
-        let answer = tokio::select! {
-            biased;
-            answer = &mut task => Ok(answer),
-            () = tokio::time::sleep(deadline) => Err(format!("the provider did not answer within {}", humantime::format_duration(deadline))),
-            () = slot.context().end.has_come() => Err("the provider had not answered when the supervisor ended".to_owned()),
-        };
+        let answer = slot.context().answer(&mut task, slot.context().settings.fetch_deadline).await;
         let late = answer.is_err();
         let result = match answer {
             Ok(Ok(result)) => result.and_then(|lease| alive(lease, slot.clock().now())),
             Ok(Err(_)) => Err(ProviderError::new(ProviderErrorKind::Panicked, "the provider panicked while fetching; see its own output")),
-            Err(silence) => Err(ProviderError::new(ProviderErrorKind::TimedOut, silence)),
+            Err(silence) => Err(ProviderError::new(ProviderErrorKind::TimedOut, format!("the provider did not answer {silence}"))),
         };
         let took = slot.clock().mono().saturating_duration_since(started.mono());
         let error = result.as_ref().err();

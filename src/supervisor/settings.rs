@@ -1,8 +1,10 @@
 //! The durations that a supervisor goes by, and what its parts share.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::EventHub;
 use crate::clock::Clock;
@@ -54,6 +56,34 @@ pub(crate) struct Context {
     pub(crate) meters: Meters,
     pub(crate) traps: Traps,
     pub(crate) end: End,
+}
+
+impl Context {
+    /// What the task comes to within the deadline, and before the supervisor's end.
+    pub(crate) async fn answer<T>(&self, task: &mut JoinHandle<T>, deadline: Duration) -> Result<Result<T, JoinError>, Silence> {
+        tokio::select! {
+            biased;
+            ended = task => Ok(ended),
+            () = tokio::time::sleep(deadline) => Err(Silence::Deadline(deadline)),
+            () = self.end.has_come() => Err(Silence::End),
+        }
+    }
+}
+
+/// Why nobody waits for an answer any longer. Says until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Silence {
+    Deadline(Duration),
+    End,
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deadline(deadline) => write!(f, "within {}", humantime::format_duration(*deadline)),
+            Self::End => f.write_str("before the supervisor ended"),
+        }
+    }
 }
 
 /// The end of a shutdown's bound: what still runs goes on unheard, and is told as it is. The process may be gone a moment later.

@@ -10,34 +10,18 @@ mod api;
 
 use std::time::Duration;
 
-use api::{Ended, told_by};
 use claviger::{Outcome, PgPools, ProviderError, ProviderErrorKind, Supervisor};
-use claviger_otel::Telemetry;
-use claviger_servers::Jaeger;
 use claviger_stage::{Stage, eventually_within};
 use claviger_testkit::Lab;
 use claviger_traces::{Span, handovers_add_up, tree};
 use tracing::Instrument;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const DRAIN: Duration = Duration::from_millis(300);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_trigger_and_every_outcome_is_read_back() {
-    let jaeger = tokio::task::spawn_blocking(Jaeger::start).await.expect("no panic").expect("Jaeger starts");
-    let telemetry = Telemetry::traces_to("orders", &jaeger.otlp_endpoint()).expect("it exports");
-    let ended = Ended::default();
-    tracing_subscriber::registry().with(telemetry.layer()).with(ended.clone()).init();
-    play().await;
-    let (answer, all) = tokio::task::spawn_blocking(move || {
-        telemetry.flush().expect("everything was sent");
-        telemetry.shutdown();
-        told_by(&jaeger, &ended)
-    })
-    .await
-    .expect("no panic");
+    let (answer, all) = api::traced("", play()).await;
 
     assert!(answer.contains("credential.rotation"));
     for secret in ["password-", "nobody-knows"] {

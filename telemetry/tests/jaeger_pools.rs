@@ -9,31 +9,15 @@ mod api;
 
 use std::time::Duration;
 
-use api::{Ended, told_by};
 use claviger::Outcome;
-use claviger_otel::Telemetry;
-use claviger_servers::Jaeger;
 use claviger_stage::{Stage, eventually_within};
 use claviger_traces::{handovers_add_up, tree};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_pool_has_its_handover_with_its_steps() {
-    let jaeger = tokio::task::spawn_blocking(Jaeger::start).await.expect("no panic").expect("Jaeger starts");
-    let telemetry = Telemetry::traces_to("orders", &format!("{}/v1/traces", jaeger.otlp_endpoint())).expect("it exports");
-    let ended = Ended::default();
-    tracing_subscriber::registry().with(telemetry.layer()).with(ended.clone()).init();
-    play().await;
-    let (answer, all) = tokio::task::spawn_blocking(move || {
-        telemetry.flush().expect("everything was sent");
-        telemetry.shutdown();
-        told_by(&jaeger, &ended)
-    })
-    .await
-    .expect("no panic");
+    let (answer, all) = api::traced("/v1/traces", play()).await;
     assert!(!answer.contains("password-"), "a trace shows a password");
 
     let of = |trigger: &str| {
