@@ -136,7 +136,11 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
     let (_lab, store, database, pool) = stage(&tree, ScriptedProvider::new()).await;
-    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    // What was verified a moment ago would be verified again before anything is fetched.
+    sleep(Duration::from_secs(11)).await;
+    // Asked again after the verification, which comes after a second or a little more.
+    let down = ProviderError::new(ProviderErrorKind::Unavailable, "the store is down");
+    store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();
     database.accept_only(["password-2"]);
     database.fail_next(1, claviger::Fault::new(claviger::FaultKind::Unreachable, "connection refused"));
@@ -152,6 +156,7 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
         pool.prove otel.kind=client
         pool.open
+        pool.warm sessions=1
         pool.publish generation=2
     pool.drain generation=1 pool=orders follows from credential.rotation
     ");

@@ -43,6 +43,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_
     // What is lent is what the provider holds now, which may be newer than what was decided on: the latest lease wins.
     let renewed = attempt.revision != *loan.lease.revision();
     attempt.revision = loan.lease.revision().clone();
+    attempt.user = slot.factory().account(loan.lease.secret()).into();
     attempt.check_only = check_only && !renewed;
     let rotation = slot.upstream().rotation();
     let parent = rotation.as_ref().map_or_else(Span::none, |rotation| rotation.span_for_attempt(slot.clock().now()));
@@ -96,7 +97,7 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
 }
 
 /// While old sessions are open, the proof's own one counts among them. A credential is not left unproved for long on that account.
-async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Option<Pass<F::Pool>> {
+pub(super) async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Option<Pass<F::Pool>> {
     let shared = slot.shared();
     let end = slot.clock().mono() + AT_THE_GATE;
     while !shared.gate.is_open() && slot.clock().mono() < end {
@@ -115,7 +116,15 @@ async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>
     let _leave = leave_to_log_in(slot).await;
     let task = {
         let (slot, lease) = (Arc::clone(slot), lease.clone());
-        async move { slot.factory().prove(lease.secret()).await }
+        async move {
+            let proved = slot.factory().prove(lease.secret()).await;
+            // A role whose limit is the pool's maximum has no room for a verification beside idle connections.
+            let is_full = proved.as_ref().is_err_and(|fault| fault.kind() == FaultKind::Overloaded);
+            if is_full && slot.factory().make_room(&slot.shared().current().pool).await {
+                return slot.factory().prove(lease.secret()).await;
+            }
+            proved
+        }
     };
     in_a_task(task, span, slot.context(), "the proof").await
 }

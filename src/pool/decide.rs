@@ -1,5 +1,6 @@
 //! What a pool's slot knows, and what follows from it: no I/O, no clock, no task.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::drain::Drains;
@@ -18,11 +19,15 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// The same after a statement failed as it would without the role, at most; of each generation the first one counts at once.
 const PROBE_SUSPECT: Duration = Duration::from_secs(10);
-/// What is served is proved again after callers gave up waiting for a session, at most this often: their log-ins may be refused later than they wait.
+/// What is served is verified again after a login took longer than its caller waited, at most this often: it may be rejected later than anybody waits.
 const UNHEARD_EVERY: Duration = Duration::from_secs(10);
-/// After so many refused proofs of a candidate, three seconds after the first, the provider is told even though another lease serves, where that one ends its
-/// sessions. Less may be a replica that has not heard of the user yet.
-const HOPELESS: usize = 3;
+/// A rejection of what was verified no longer ago than this is verified before anything is fetched: behind several servers one may lag.
+const JUST_VERIFIED: Duration = Duration::from_secs(10);
+/// After so many rejected verifications of a candidate, some seconds after the first, the provider is told even though another lease serves, where that one ends
+/// its connections. Less may be a replica that has not heard of the user yet.
+const HOPELESS: usize = 4;
+/// How much of a pause between verifications that fail for another reason than a rejection is left to chance.
+const RETRY_JITTER: f64 = 0.1;
 /// A clock jump of more than this makes every proof count as unlooked-at.
 const JUMP: Duration = Duration::from_secs(60);
 
@@ -56,8 +61,10 @@ pub(crate) struct Serving<S: Send + Sync + 'static> {
     pub(crate) expiry: Expiry,
     pub(crate) proved: Moment,
     pub(crate) refused: bool,
-    /// How many callers may log in at a time.
-    width: u32,
+    /// It was rejected just after it had been verified: it is verified again before the provider is told.
+    unconfirmed: bool,
+    /// The database user that it is, and where.
+    pub(crate) user: Arc<str>,
 }
 
 impl<S: Send + Sync + 'static> Serving<S> {
@@ -75,6 +82,8 @@ impl<S: Send + Sync + 'static> Serving<S> {
 pub(crate) struct Attempt {
     pub(crate) number: u64,
     pub(crate) revision: Revision,
+    /// The database user that it is, and where.
+    pub(crate) user: Arc<str>,
     /// Proves what is served anyway, and publishes nothing if that works.
     pub(crate) check_only: bool,
 }
@@ -124,20 +133,36 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
     }
 
-    /// The database refused callers of the generation that is served.
-    pub(crate) fn note_refused(&mut self, number: u64, fault: Fault, held: Option<&Revision>, now: Instant) {
+    /// A caller's login with a generation's credentials was rejected; `revision` is that of a generation which is not served any more.
+    pub(crate) fn note_login_rejected(&mut self, number: u64, now: Instant) {
+        let serving = self.serving.as_ref().filter(|serving| serving.number == number);
+        let draining = self.drains.iter().find(|drain| drain.number == number).and_then(|drain| drain.lease());
+        let (revision, user) = match (serving, draining, &self.serving) {
+            (Some(serving), ..) => (serving.revision().clone(), &serving.user),
+            (None, Some(lease), Some(serving)) => (lease.revision().clone(), &serving.user),
+            _ => return,
+        };
+        let user = Arc::clone(user);
+        self.logins.caller_rejected(&user, &revision, now);
+    }
+
+    /// The database rejected callers of the generation that is served. `held` is what the provider has, and whose credentials these are.
+    pub(crate) fn note_refused(&mut self, number: u64, fault: Fault, held: Option<(&Revision, &Arc<str>)>, now: Instant) {
         // Another may have been published since it was noted.
         let Some(serving) = self.serving.as_mut().filter(|serving| serving.number == number) else { return };
         if std::mem::replace(&mut serving.refused, true) {
             return;
         }
-        let revision = serving.revision().clone();
+        serving.unconfirmed = now.saturating_duration_since(serving.proved.mono()) < JUST_VERIFIED;
+        let (revision, user, unconfirmed) = (serving.revision().clone(), Arc::clone(&serving.user), serving.unconfirmed);
         self.last_fault = Some(fault);
-        // All who might have logged in at the time count: some were cancelled in the middle of it, and their refusal is nobody's error.
-        self.logins.callers_refused(&revision, serving.width, now);
-        if let Some(candidate) = held.filter(|held| **held != revision) {
-            // What could not be proved a moment ago may be what the database has been changed to.
-            self.logins.news(candidate, now);
+        self.logins.rejected(&user, &revision, now);
+        if unconfirmed {
+            self.logins.news(&user, &revision, now);
+        }
+        if let Some((candidate, user)) = held.filter(|(held, _)| **held != revision) {
+            // What could not be verified a moment ago may be what the database has been changed to.
+            self.logins.news(user, candidate, now);
             self.retry = None;
         }
     }
@@ -146,7 +171,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.suspect = true;
     }
 
-    /// A caller gave up while it waited for a session of the generation that is served. Answers whether there is something to do.
+    /// A login of the generation that is served took longer than its caller waited. Returns whether there is something to do.
     pub(crate) fn note_unheard(&mut self, number: u64, now: Instant) -> bool {
         let Some(serving) = self.serving.as_ref().filter(|serving| serving.number == number && !serving.refused) else { return false };
         let last = self.last_unheard.map_or(serving.proved.mono(), |last| last.max(serving.proved.mono()));
@@ -159,7 +184,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// What is to be done now, given what the provider holds.
-    pub(crate) fn decide(&mut self, held: Option<&Lease<S>>, now: Moment) -> Vec<Action> {
+    pub(crate) fn decide(&mut self, held: Option<(&Lease<S>, &Arc<str>)>, now: Moment) -> Vec<Action> {
         let mono = now.mono();
         self.noted = false;
         self.next_proof = None;
@@ -173,14 +198,15 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
         self.probe(now, &mut actions);
         // Nobody logs in with a dead credential.
-        let Some(held) = held.filter(|held| !held.expiry().is_expired(now)) else { return actions };
+        let Some((held, user)) = held.filter(|(held, _)| !held.expiry().is_expired(now)) else { return actions };
         let mut wanted = true;
         let mut check_only = false;
         if let Some(serving) = &self.serving {
-            if serving.refused {
+            let same = serving.revision() == held.revision();
+            if serving.refused && !(serving.unconfirmed && same) {
                 actions.push(Action::Report(serving.revision().clone()));
             }
-            if serving.revision() == held.revision() {
+            if same {
                 if serving.expiry != held.expiry() {
                     actions.push(Action::Extend(held.expiry()));
                 }
@@ -194,46 +220,47 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         if !wanted || self.attempt.is_some() {
             return actions;
         }
-        let at = self.proof_due(held.revision(), mono);
+        let at = self.proof_due(user, held.revision(), mono);
         if at > mono {
             self.next_proof = Some(at);
             return actions;
         }
         self.recheck = false;
         self.attempts += 1;
-        self.attempt = Some(Attempt { number: self.attempts, revision: held.revision().clone(), check_only });
+        self.attempt = Some(Attempt { number: self.attempts, revision: held.revision().clone(), user: Arc::clone(user), check_only });
         actions.push(Action::HandOver { attempt: self.attempts, check_only });
         actions
     }
 
-    fn proof_due(&self, revision: &Revision, now: Instant) -> Instant {
-        let due = self.logins.next_proof(revision, now);
+    fn proof_due(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
+        let due = self.logins.next(user, revision, now);
         match &self.retry {
             Some(retry) if retry.revision == *revision => due.max(retry.at),
             _ => due,
         }
     }
 
-    fn probe(&mut self, at: Moment, actions: &mut Vec<Action>) {
-        let wanted =
-            self.serving.as_ref().is_some_and(|serving| serving.ends_its_sessions() && !serving.refused && !serving.expiry.is_expired(at));
-        let now = at.mono();
-        if !wanted {
+    fn probe(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let Some(at) = self.probe_at(now) else {
             self.suspect = false;
             return;
-        }
-        if !self.probing && self.probe_at(now).is_some_and(|at| at <= now) {
+        };
+        if !self.probing && at <= now.mono() {
             self.probing = true;
             self.suspect = false;
-            self.last_probe = Some(now);
+            self.last_probe = Some(now.mono());
             actions.push(Action::Probe);
         }
     }
 
-    fn probe_at(&self, now: Instant) -> Option<Instant> {
-        let serving = self.serving.as_ref().filter(|serving| serving.ends_its_sessions() && !serving.refused)?;
+    /// When an idle connection is to be asked whether its role still exists, if at all.
+    fn probe_at(&self, now: Moment) -> Option<Instant> {
+        let serving = self.serving.as_ref()?;
+        if self.closing || !serving.ends_its_sessions() || serving.refused || serving.expiry.is_expired(now) {
+            return None;
+        }
         let since = self.last_probe.unwrap_or(serving.proved.mono());
-        Some(if self.suspect { self.last_probe.map_or(now, |last| last + PROBE_SUSPECT) } else { since + PROBE_EVERY })
+        Some(if self.suspect { self.last_probe.map_or(now.mono(), |last| last + PROBE_SUSPECT) } else { since + PROBE_EVERY })
     }
 
     pub(crate) fn probed(&mut self) {
@@ -241,25 +268,25 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// When to look again though nothing was noted.
-    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next(&self, now: Moment) -> Option<Instant> {
         let probe = if self.probing { None } else { self.probe_at(now) };
         [self.next_proof, probe].into_iter().flatten().min()
     }
 
     /// When something that may help callers is tried next, as far as this pool knows.
-    pub(crate) fn outlook(&self, held: Option<&Lease<S>>, now: Moment) -> Outlook {
+    pub(crate) fn outlook(&self, held: Option<(&Lease<S>, &Arc<str>)>, now: Moment) -> Outlook {
         if self.closing {
             return Outlook::Never;
         }
         if self.noted || self.attempt.is_some() {
             return Outlook::Running;
         }
-        let Some(held) = held.filter(|held| !held.expiry().is_expired(now)).map(Lease::revision) else { return Outlook::Never };
-        let now = now.mono();
+        let Some((held, user)) = held.filter(|(held, _)| !held.expiry().is_expired(now)) else { return Outlook::Never };
+        let (held, now) = (held.revision(), now.mono());
         if self.serving.as_ref().is_some_and(|serving| !serving.refused && serving.revision() == held) {
             return Outlook::Never;
         }
-        match self.proof_due(held, now) {
+        match self.proof_due(user, held, now) {
             at if at <= now => Outlook::Running,
             at => Outlook::Due(at),
         }
@@ -276,19 +303,24 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
                 _ => 1,
             };
             let pause = if fault.is_transient() { schedule::back_off(schedule::FLOOR, LONGEST_RETRY, failures) } else { LONGEST_RETRY };
+            let pause = pause.mul_f64(1.0 + RETRY_JITTER * fastrand::f64());
             self.retry = Some(Retry { revision: attempt.revision.clone(), at: mono + pause, failures });
             // An unreachable database says nothing about what is served.
             self.recheck |= attempt.check_only;
             return Vec::new();
         }
-        self.logins.proof_refused(&attempt.revision, mono);
+        let is_served = self.serving.as_ref().is_some_and(|serving| *serving.revision() == attempt.revision);
+        self.logins.verification_rejected(&attempt.user, &attempt.revision, is_served, mono);
+        if let Some(serving) = self.serving.as_mut().filter(|serving| *serving.revision() == attempt.revision) {
+            serving.unconfirmed = false;
+        }
         match &self.serving {
             // It serves, and dies: a candidate that the database goes on refusing would be renewed in its place for ever.
             Some(serving)
                 if !serving.refused
                     && *serving.revision() != attempt.revision
                     && serving.ends_its_sessions()
-                    && self.logins.refused_in_a_row(&attempt.revision) >= HOPELESS =>
+                    && self.logins.rejected_in_a_row(&attempt.user, &attempt.revision) >= HOPELESS =>
             {
                 vec![attempt.revision.clone()]
             }
@@ -306,25 +338,25 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.last_fault = None;
         if let Some(serving) = &mut self.serving {
             serving.proved = now;
-            let revision = serving.revision().clone();
-            self.logins.proved(&revision, now.mono());
+            let (user, revision) = (Arc::clone(&serving.user), serving.revision().clone());
+            self.logins.worked(&user, &revision, now.mono());
         }
     }
 
     /// A lease was proved and is about to be published under the answered number.
-    pub(crate) fn published(&mut self, loan: Loan<S>, width: u32, now: Moment) -> (u64, Option<Serving<S>>) {
+    pub(crate) fn published(&mut self, loan: Loan<S>, user: Arc<str>, now: Moment) -> (u64, Option<Serving<S>>) {
         self.attempt = None;
         self.retry = None;
         self.last_fault = None;
-        self.logins.proved(loan.lease.revision(), now.mono());
+        self.logins.worked(&user, loan.lease.revision(), now.mono());
         if self.serving.as_ref().is_some_and(|serving| serving.revision() != loan.lease.revision()) {
-            self.logins.superseded(loan.lease.revision());
+            self.logins.superseded(&user, loan.lease.revision());
         }
         let number = self.serving.as_ref().map_or(1, |serving| serving.number + 1);
         let expiry = loan.lease.expiry();
         // What was asked about another role says nothing of this one.
         (self.suspect, self.last_probe) = (false, None);
-        let old = self.serving.replace(Serving { number, loan, expiry, proved: now, refused: false, width });
+        let old = self.serving.replace(Serving { number, loan, expiry, proved: now, refused: false, unconfirmed: false, user });
         (number, old)
     }
 }

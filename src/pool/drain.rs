@@ -11,17 +11,27 @@ use crate::provider::{Loan, schedule};
 use crate::supervisor::Event;
 use crate::telemetry::{self, InSpan};
 
+/// A drain has this long even where its lease has expired already: connections that nobody uses take a moment to close.
+const SHORTEST: Duration = Duration::from_secs(2);
+
 /// A generation that is being emptied. Its lease is in use until then.
 pub(crate) struct Drain<S: Send + Sync + 'static, P> {
     pub(crate) number: u64,
     pub(crate) pool: P,
     /// Dropped with the entry: the lease goes back when its last session has.
-    _loan: Option<Loan<S>>,
+    loan: Option<Loan<S>>,
     since: Instant,
     deadline: Instant,
     pub(crate) abandoned: bool,
     started: bool,
     span: tracing::Span,
+}
+
+impl<S: Send + Sync + 'static, P> Drain<S, P> {
+    /// The lease that its connections were opened with.
+    pub(crate) fn lease(&self) -> Option<&crate::lease::Lease<S>> {
+        self.loan.as_ref().map(|loan| &loan.lease)
+    }
 }
 
 /// The drain list: it outlives a crash of the actor, which then starts what was not started.
@@ -33,14 +43,16 @@ impl<S: Send + Sync + 'static, P> Default for Drains<S, P> {
     }
 }
 
+impl<S: Send + Sync + 'static, P> Drains<S, P> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Drain<S, P>> {
+        self.0.iter()
+    }
+}
+
 impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
     pub(crate) fn enter(&mut self, number: u64, pool: P, loan: Option<Loan<S>>, patience: Duration, now: Moment, span: tracing::Span) {
         let deadline = now.mono() + loan.as_ref().map_or(patience, |loan| budget(loan, patience, now));
-        self.0.push(Drain { number, pool, _loan: loan, since: now.mono(), deadline, abandoned: false, started: false, span });
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Drain<S, P>> {
-        self.0.iter()
+        self.0.push(Drain { number, pool, loan, since: now.mono(), deadline, abandoned: false, started: false, span });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -74,7 +86,7 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
 /// How long the sessions of a lease may take to go: the patience of the settings; for a lease that ends them, until its death less a margin.
 fn budget<S: Send + Sync + 'static>(loan: &Loan<S>, patience: Duration, now: Moment) -> Duration {
     match (loan.lease.session_fate(), loan.lease.expiry().remaining(now)) {
-        (Sessions::EndWithLease, Some(left)) => left.saturating_sub(schedule::drain_margin(loan.life.unwrap_or(left))),
+        (Sessions::EndWithLease, Some(left)) => left.saturating_sub(schedule::drain_margin(loan.life.unwrap_or(left))).max(SHORTEST),
         _ => patience,
     }
 }
@@ -103,6 +115,10 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                     telemetry::failed(&span, FaultKind::Other.as_str(), "the drain panicked; see its own output");
                 }
                 telemetry::ended(span);
+            } else if slot.factory().sessions(&pool) == 0 {
+                // The last connection is gone, and the pool about to say so.
+                telemetry::ended(span);
+                let _ = drained.await;
             } else {
                 let sessions = slot.factory().sessions(&pool);
                 span.in_scope(|| {

@@ -1,36 +1,59 @@
-//! The gate before opening sessions: keeps old and new within the session budget, and a doubtful revision within its log-in budget.
+//! Admission control before connections are opened: keeps old and new within the connection budget, and a doubtful revision within its login budget.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-/// How long a refused generation's successor lets one log-in go ahead of the others. A log-in takes some 10 ms; one that hangs holds nobody up for long.
-const LEAD: Duration = Duration::from_millis(100);
+use crate::error::Fault;
 
-/// Closed only while an old generation has sessions, while a revision that was refused lately is on probation, or for the first log-in after a refusal.
+/// How long a rejected generation's successor lets one login go ahead of the others. A login takes some 10 ms; one that hangs holds nobody up for long.
+pub(crate) const LEAD: Duration = Duration::from_millis(100);
+/// The pauses between attempts to open a connection on a server that is full: doubled from the first to the longest.
+const ROOM_AGAIN: Duration = Duration::from_millis(200);
+const ROOM_LONGEST: Duration = Duration::from_secs(2);
+/// A server is taken for full no longer than this after it last said so.
+const FULL_FOR: Duration = Duration::from_secs(5);
+
+/// Engaged only while an old generation has connections, while logins are limited because a revision was rejected lately, while the server is full, or for the first
+/// login after a rejection.
 pub(crate) struct Gate<P> {
     engaged: AtomicBool,
     max: u32,
     overlap: u32,
     sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
-    /// One caller at a time asks for leave, first come first served; the others queue.
-    door: Semaphore,
+    /// The callers' queue: the first one looks for a connection, or asks for a permit to open one; the others wait without a timer of their own.
+    first: Semaphore,
+    waiting: AtomicUsize,
+    /// Something changed that the first one should look at.
+    looked_for: Notify,
     inner: Mutex<Inner<P>>,
 }
 
 struct Inner<P> {
-    /// Generations that drain.
-    old: Vec<(u64, P)>,
-    /// Callers that may be opening a session at this moment.
+    /// Generations that drain, and the server that each is connected to.
+    old: Vec<(u64, P, Arc<str>)>,
+    /// The server of the generation that is served.
+    server: Arc<str>,
+    /// Callers that may be opening a connection at this moment.
     opening: u32,
-    probation: Option<(u32, Instant)>,
-    /// Until when one log-in at a time is let through: all waiting callers' at once would make the first answer wait for the last.
+    limited: Option<(u32, Instant)>,
+    /// Until when one login at a time is let through: all waiting callers' at once would make the first result wait for the last.
     lead: Option<Instant>,
+    full: Option<Full>,
 }
 
-/// Leave to open a session; given back on drop.
+/// The server has no room, as far as we know.
+struct Full {
+    fault: Fault,
+    pause: Duration,
+    next: Instant,
+    until: Instant,
+}
+
+/// A permit to open a connection; given back on drop.
 pub(crate) struct Pass<P>(Arc<Gate<P>>);
 
 impl<P> Drop for Pass<P> {
@@ -40,6 +63,17 @@ impl<P> Drop for Pass<P> {
         if inner.lead.take().is_some() {
             self.0.refresh(&inner);
         }
+        drop(inner);
+        self.0.look();
+    }
+}
+
+/// A caller in the queue, until dropped.
+pub(crate) struct Waiting<'g>(&'g AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -50,54 +84,92 @@ impl<P> Gate<P> {
             max,
             overlap,
             sessions,
-            door: Semaphore::new(1),
-            inner: Mutex::new(Inner { old: Vec::new(), opening: 0, probation: None, lead: None }),
+            first: Semaphore::new(1),
+            waiting: AtomicUsize::new(0),
+            looked_for: Notify::new(),
+            inner: Mutex::new(Inner { old: Vec::new(), server: Arc::from(""), opening: 0, limited: None, lead: None, full: None }),
         })
     }
 
-    /// Whether a caller may open a session without asking: one load.
+    /// Whether a caller may open a connection without asking: one load.
     pub(crate) fn is_open(&self) -> bool {
         !self.engaged.load(Ordering::Acquire)
     }
 
-    /// The caller's turn to ask for leave. The guard is to be held until leave, or an idle session, was had.
-    pub(crate) async fn door(&self) -> Option<SemaphorePermit<'_>> {
-        self.door.acquire().await.ok()
+    /// Joins the queue. The first in it is asked to look: a connection may have come back since it last did.
+    pub(crate) fn join(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.looked_for.notify_one();
+        Waiting(&self.waiting)
     }
 
-    /// Leave for a caller to open a session in `current`, or none for the moment. Where the overlap has room for it, one place is left for a proof.
+    /// Whether callers queue: one load.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// Resolves when the caller is the first in the queue. The guard is to be held until a permit, or an idle connection, was had.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.first.acquire().await.ok()
+    }
+
+    /// Asks the first in the queue to look.
+    pub(crate) fn look(&self) {
+        if self.has_queue() {
+            self.looked_for.notify_one();
+        }
+    }
+
+    /// Resolves when the first in the queue is asked to look.
+    pub(crate) fn asked_to_look(&self) -> Notified<'_> {
+        self.looked_for.notified()
+    }
+
+    /// A permit for a caller to open a connection in `current`, or none for the moment. Where the overlap has room for it, one place is left for a verification.
     pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Pass<P>> {
         let mut inner = self.lock();
-        if inner.probation.is_some_and(|(_, until)| now >= until) {
-            inner.probation = None;
-            self.refresh(&inner);
-        }
-        if inner.probation.is_some_and(|(width, _)| inner.opening >= width) {
+        self.expire(&mut inner, now);
+        if inner.limited.is_some_and(|(width, _)| inner.opening >= width) || (inner.lead.is_some() && inner.opening > 0) {
             return None;
         }
-        if inner.lead.is_some_and(|until| now >= until) {
-            inner.lead = None;
-            self.refresh(&inner);
-        }
-        if inner.lead.is_some() && inner.opening > 0 {
+        if inner.full.as_ref().is_some_and(|full| inner.opening > 0 || now < full.next) {
             return None;
         }
         let ceiling = self.max + if self.overlap > 1 { self.overlap - 1 } else { self.overlap };
         let (old, new) = self.count(&inner, current);
-        // With few old ones, or the pool full, whatever it does stays within the budget.
-        let within = old + self.max <= ceiling || new >= self.max || old + new + inner.opening < ceiling;
+        // A pool that is full opens nothing: whoever asked for more would only queue in it.
+        if new + inner.opening >= self.max {
+            return None;
+        }
+        // With few old ones, whatever it does stays within the budget.
+        let within = old + self.max <= ceiling || old + new + inner.opening < ceiling;
         within.then(|| self.admit(&mut inner))
     }
 
-    /// Leave for a proof, whose session is of no pool.
+    /// A permit for a verification, whose connection is of no pool.
     pub(crate) fn enter_proof(self: &Arc<Self>, current: &P) -> Option<Pass<P>> {
         let mut inner = self.lock();
         let (old, new) = self.count(&inner, current);
         (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(&mut inner))
     }
 
+    fn expire(&self, inner: &mut Inner<P>, now: Instant) {
+        if inner.limited.is_some_and(|(_, until)| now >= until) {
+            inner.limited = None;
+        }
+        if inner.lead.is_some_and(|until| now >= until) {
+            inner.lead = None;
+        }
+        if inner.full.as_ref().is_some_and(|full| now >= full.until) {
+            inner.full = None;
+        }
+        self.refresh(inner);
+    }
+
+    /// Connections of old generations to the server that is served from, and those of the current one.
     fn count(&self, inner: &Inner<P>, current: &P) -> (u32, u32) {
-        (inner.old.iter().map(|(_, pool)| (self.sessions)(pool)).sum(), (self.sessions)(current))
+        let old = inner.old.iter().filter(|(_, _, server)| *server == inner.server).map(|(_, pool, _)| (self.sessions)(pool)).sum();
+        (old, (self.sessions)(current))
     }
 
     fn admit(self: &Arc<Self>, inner: &mut Inner<P>) -> Pass<P> {
@@ -105,36 +177,73 @@ impl<P> Gate<P> {
         Pass(Arc::clone(self))
     }
 
+    /// The next generation is about to be published: where it connects to, and what its logins are limited to because its user was rejected lately.
+    pub(crate) fn serves(&self, server: Arc<str>, limited: Option<(u32, Instant)>) {
+        let mut inner = self.lock();
+        inner.server = server;
+        inner.limited = limited;
+        self.refresh(&inner);
+    }
+
     /// A generation begins to drain. To be called before the next one is published.
     pub(crate) fn drains(&self, number: u64, pool: P) {
         let mut inner = self.lock();
-        inner.old.push((number, pool));
+        let server = Arc::clone(&inner.server);
+        inner.old.push((number, pool, server));
         self.refresh(&inner);
     }
 
     /// A generation has drained.
     pub(crate) fn drained(&self, number: u64) {
         let mut inner = self.lock();
-        inner.old.retain(|(old, _)| *old != number);
+        inner.old.retain(|(old, ..)| *old != number);
         self.refresh(&inner);
+        drop(inner);
+        self.look();
     }
 
-    /// A generation whose revision was refused lately is about to be published.
-    pub(crate) fn probation(&self, probation: Option<(u32, Instant)>) {
-        let mut inner = self.lock();
-        inner.probation = probation;
-        self.refresh(&inner);
-    }
-
-    /// The successor of a refused generation is about to be published: its first log-in goes ahead.
+    /// The successor of a rejected generation is about to be published: its first login goes ahead.
     pub(crate) fn lead(&self, now: Instant) {
         let mut inner = self.lock();
         inner.lead = Some(now + LEAD);
         self.refresh(&inner);
     }
 
+    /// The server had no room for a connection: from now on one caller tries for all.
+    pub(crate) fn full(&self, fault: Fault, now: Instant) {
+        let mut inner = self.lock();
+        let pause = inner.full.as_ref().map_or(ROOM_AGAIN, |full| (full.pause * 2).min(ROOM_LONGEST));
+        let next = now + pause.mul_f64(0.75 + fastrand::f64() / 2.0);
+        inner.full = Some(Full { fault, pause, next, until: now + FULL_FOR + pause });
+        self.refresh(&inner);
+    }
+
+    /// What the server said when it had no room last, while it is taken for full.
+    pub(crate) fn why_full(&self, now: Instant) -> Option<Fault> {
+        let mut inner = self.lock();
+        self.expire(&mut inner, now);
+        inner.full.as_ref().map(|full| full.fault.clone())
+    }
+
+    /// A caller opened a connection: the credentials are accepted, and there was room for one.
+    pub(crate) fn opened(&self, now: Instant) {
+        if self.is_open() {
+            return;
+        }
+        let mut inner = self.lock();
+        inner.limited = None;
+        if let Some(full) = &mut inner.full {
+            (full.pause, full.next) = (ROOM_AGAIN, now);
+        }
+        self.refresh(&inner);
+    }
+
     fn refresh(&self, inner: &Inner<P>) {
-        self.engaged.store(!inner.old.is_empty() || inner.probation.is_some() || inner.lead.is_some(), Ordering::Release);
+        let engaged = inner.old.iter().any(|(_, _, server)| *server == inner.server)
+            || inner.limited.is_some()
+            || inner.lead.is_some()
+            || inner.full.is_some();
+        self.engaged.store(engaged, Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<P>> {
@@ -145,55 +254,81 @@ impl<P> Gate<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::FaultKind;
     use std::sync::atomic::AtomicU32;
 
     type Count = Arc<AtomicU32>;
 
-    fn gate(max: u32, overlap: u32) -> Arc<Gate<Count>> {
-        Gate::new(max, overlap, Arc::new(|pool: &Count| pool.load(Ordering::Acquire)))
+    fn gate(max: u32, overlap: u32) -> (Arc<Gate<Count>>, Instant) {
+        let gate = Gate::new(max, overlap, Arc::new(|pool: &Count| pool.load(Ordering::Acquire)));
+        gate.serves(Arc::from("a:5432"), None);
+        (gate, tokio::time::Instant::now().into_std())
     }
 
     #[test]
     fn old_and_new_stay_within_maximum_and_overlap() {
-        let (gate, now) = (gate(10, 2), tokio::time::Instant::now().into_std());
+        let (gate, now) = gate(10, 2);
         let (old, new) = (Arc::new(AtomicU32::new(10)), Arc::new(AtomicU32::new(0)));
         assert!(gate.is_open());
         gate.drains(1, Arc::clone(&old));
         assert!(!gate.is_open());
         let first = gate.enter(&new, now);
         assert!(first.is_some());
-        assert!(gate.enter(&new, now).is_none(), "one place is left for a proof");
-        let proof = gate.enter_proof(&new);
-        assert!(proof.is_some());
+        assert!(gate.enter(&new, now).is_none(), "one place is left for a verification");
+        let verification = gate.enter_proof(&new);
+        assert!(verification.is_some());
         assert!(gate.enter_proof(&new).is_none());
-        drop((first, proof));
+        drop((first, verification));
         new.store(1, Ordering::Release);
         assert!(gate.enter(&new, now).is_none());
         old.store(9, Ordering::Release);
         assert!(gate.enter(&new, now).is_some());
         old.store(1, Ordering::Release);
         new.store(9, Ordering::Release);
-        let all: Vec<_> = (0..16).map(|_| gate.enter(&new, now)).collect();
-        assert!(all.iter().all(Option::is_some));
+        let last = gate.enter(&new, now);
+        assert!(last.is_some());
+        assert!(gate.enter(&new, now).is_none(), "the pool is full");
+        drop(last);
         gate.drained(1);
         assert!(gate.is_open());
     }
 
     #[test]
-    fn probation_admits_its_width_until_it_ends() {
-        let (gate, now) = (gate(10, 2), tokio::time::Instant::now().into_std());
+    fn old_connections_to_another_server_do_not_count() {
+        let (gate, now) = gate(4, 1);
+        let (old, new) = (Arc::new(AtomicU32::new(4)), Arc::new(AtomicU32::new(0)));
+        gate.drains(1, Arc::clone(&old));
+        gate.serves(Arc::from("b:5432"), None);
+        assert!(gate.is_open());
+        assert!(gate.enter(&new, now).is_some());
+        // Back on the first server they count again.
+        gate.drains(2, Arc::clone(&new));
+        gate.serves(Arc::from("a:5432"), None);
+        assert!(!gate.is_open());
+        let one = gate.enter(&Arc::new(AtomicU32::new(0)), now);
+        assert!(one.is_some());
+        assert!(gate.enter(&Arc::new(AtomicU32::new(0)), now).is_none());
+    }
+
+    #[test]
+    fn limited_logins_end_with_the_window_or_the_first_success() {
+        let (gate, now) = gate(10, 2);
         let pool = Arc::new(AtomicU32::new(0));
-        gate.probation(Some((1, now + Duration::from_secs(30))));
+        let limited = Some((1, now + Duration::from_secs(30)));
+        gate.serves(Arc::from("a:5432"), limited);
         let one = gate.enter(&pool, now);
         assert!(one.is_some());
         assert!(gate.enter(&pool, now).is_none());
         assert!(gate.enter(&pool, now + Duration::from_secs(30)).is_some());
         assert!(gate.is_open());
+        gate.serves(Arc::from("a:5432"), limited);
+        gate.opened(now);
+        assert!(gate.is_open());
     }
 
     #[test]
-    fn the_first_log_in_after_a_refusal_goes_ahead_of_the_others() {
-        let (gate, now) = (gate(10, 2), tokio::time::Instant::now().into_std());
+    fn the_first_login_after_a_rejection_goes_ahead_of_the_others() {
+        let (gate, now) = gate(10, 2);
         let pool = Arc::new(AtomicU32::new(0));
         gate.lead(now);
         assert!(!gate.is_open());
@@ -206,6 +341,26 @@ mod tests {
         gate.lead(now);
         let _hangs = gate.enter(&pool, now);
         assert!(gate.enter(&pool, now + LEAD).is_some());
+        assert!(gate.is_open());
+    }
+
+    #[test]
+    fn on_a_full_server_one_tries_for_all_with_back_off() {
+        let (gate, start) = gate(10, 2);
+        let pool = Arc::new(AtomicU32::new(0));
+        let mut attempts = 0;
+        gate.full(Fault::new(FaultKind::Overloaded, "too many connections"), start);
+        for millis in 0..30_000 {
+            let now = start + Duration::from_millis(millis);
+            if let Some(pass) = gate.enter(&pool, now) {
+                attempts += 1;
+                gate.full(Fault::new(FaultKind::Overloaded, "too many connections"), now);
+                drop(pass);
+            }
+        }
+        assert!((12..=30).contains(&attempts), "{attempts} attempts in 30 s");
+        assert!(gate.why_full(start + Duration::from_secs(30)).is_some());
+        assert!(gate.why_full(start + Duration::from_secs(60)).is_none());
         assert!(gate.is_open());
     }
 }

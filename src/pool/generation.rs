@@ -1,8 +1,8 @@
 //! What a pool serves now, and how its end is told: the data plane that the control plane writes and every caller reads.
 
 use std::error::Error as StdError;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::futures::Notified;
@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Terms;
 use super::gate::Gate;
+use super::openings::Openings;
 use crate::clock::Clock;
 use crate::error::Fault;
 use crate::expiry::Expiry;
@@ -39,20 +40,33 @@ pub(crate) struct End {
     refusal: OnceLock<Fault>,
     /// Shared with the generations before it in the same pool, so that callers queued there hear of its end, too.
     over: Arc<Notify>,
+    /// The callers' logins. Shared in the same way.
+    pub(crate) openings: Arc<Openings>,
+    /// The server ended a connection, maybe because the role is gone: connections are probed until that is settled.
+    unsettled: AtomicBool,
 }
 
 impl End {
-    pub(super) fn new(phase: Phase) -> Arc<Self> {
-        Self::sharing(phase, Arc::default())
+    pub(super) fn new(phase: Phase, max: u32) -> Arc<Self> {
+        Self::sharing(phase, Arc::default(), Openings::new(max))
     }
 
-    fn sharing(phase: Phase, over: Arc<Notify>) -> Arc<Self> {
-        Arc::new(Self { phase: AtomicU8::new(phase as u8), refusal: OnceLock::new(), over })
+    fn sharing(phase: Phase, over: Arc<Notify>, openings: Arc<Openings>) -> Arc<Self> {
+        Arc::new(Self { phase: AtomicU8::new(phase as u8), refusal: OnceLock::new(), over, openings, unsettled: AtomicBool::new(false) })
+    }
+
+    /// Whether connections are to be probed before they are handed out.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::Acquire)
+    }
+
+    pub(super) fn settle(&self, settled: bool) {
+        self.unsettled.store(!settled, Ordering::Release);
     }
 
     /// The end of a generation that serves the same pool: callers of the old one are told of the new one's end.
     pub(super) fn successor(&self) -> Arc<Self> {
-        Self::sharing(Phase::Serving, Arc::clone(&self.over))
+        Self::sharing(Phase::Serving, Arc::clone(&self.over), Arc::clone(&self.openings))
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -106,8 +120,8 @@ pub(crate) struct Generation<P> {
 }
 
 impl<P> Generation<P> {
-    pub(crate) fn serving(number: u64, pool: P, expiry: Expiry, sessions: Sessions) -> Self {
-        Self { number, pool, expiry, sessions, end: End::new(Phase::Serving), origin: Origin::default() }
+    pub(crate) fn serving(number: u64, pool: P, expiry: Expiry, sessions: Sessions, max: u32) -> Self {
+        Self { number, pool, expiry, sessions, end: End::new(Phase::Serving, max), origin: Origin::default() }
     }
 }
 
@@ -117,10 +131,10 @@ pub(crate) trait Keeper: Send + Sync {
     fn refused(&self, number: u64, fault: Fault);
     /// A statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
-    /// A caller of this generation gave up while it waited for a session: what the database would have said to it, nobody heard.
+    /// A login of this generation took longer than its caller waited: what the database would have said to it, nobody heard.
     fn unheard(&self, number: u64);
-    /// When something that may help is tried next.
-    fn outlook(&self) -> Outlook;
+    /// The database rejected a login of this generation: as [`refused`](Self::refused), and what it cost is counted.
+    fn login_rejected(&self, number: u64, fault: Fault);
     /// What the last attempt failed of.
     fn last_fault(&self) -> Option<Fault>;
     /// What an error that a user of the pool met says.
@@ -137,8 +151,10 @@ pub(crate) struct Shared<P> {
     pub(crate) gate: Arc<Gate<P>>,
     current: ArcSwap<Generation<P>>,
     changed: watch::Sender<u64>,
-    /// Fires when an attempt ended, or a lease was extended: whoever waits looks again.
-    attempts: Notify,
+    /// Fires when what callers may wait for has changed: whoever waits looks again.
+    news: Notify,
+    /// When something that may help callers is tried next.
+    outlook: Mutex<Outlook>,
     keeper: OnceLock<Weak<dyn Keeper>>,
     moved: AtomicU64,
 }
@@ -160,7 +176,8 @@ impl<P> Shared<P> {
             meters,
             changed: watch::Sender::new(first.number),
             current: ArcSwap::from_pointee(first),
-            attempts: Notify::new(),
+            news: Notify::new(),
+            outlook: Mutex::new(Outlook::Never),
             keeper: OnceLock::new(),
             moved: AtomicU64::new(0),
         })
@@ -195,12 +212,30 @@ impl<P> Shared<P> {
         self.changed.subscribe()
     }
 
-    pub(crate) fn next_attempt_ended(&self) -> Notified<'_> {
-        self.attempts.notified()
+    /// Resolves when there is news for callers that wait.
+    pub(crate) fn next_news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
-    pub(super) fn attempt_ended(&self) {
-        self.attempts.notify_waiters();
+    /// A generation was published, extended or retired: whoever waits looks again.
+    pub(super) fn tell_waiting(&self) {
+        self.news.notify_waiters();
+    }
+
+    /// When something that may help callers is tried next. Whoever waits looks again when that has changed. It is found out under the lock: what is noted meanwhile
+    /// is either seen, or written after it.
+    pub(super) fn expect(&self, outlook: impl FnOnce() -> Outlook) {
+        let mut expected = self.outlook.lock().unwrap_or_else(PoisonError::into_inner);
+        let outlook = outlook();
+        let changed = std::mem::replace(&mut *expected, outlook) != outlook;
+        drop(expected);
+        if changed {
+            self.news.notify_waiters();
+        }
+    }
+
+    pub(crate) fn outlook(&self) -> Outlook {
+        *self.outlook.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The control plane, while it lives.

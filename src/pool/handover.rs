@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::generation::{End, Generation, Phase};
 use super::task::in_a_task;
-use super::{Policy, PoolFactory, PoolSlot};
+use super::{Policy, PoolFactory, PoolSlot, attempt};
 use crate::error::Fault;
 use crate::lease::Sessions;
 use crate::provider::Loan;
@@ -58,17 +58,22 @@ pub(super) async fn run<F: PoolFactory>(
     times.open = slot.clock().mono().saturating_duration_since(opening);
     span.record("how", how.as_str());
 
-    // The refused generation's callers wait: sessions ahead of demand come after publication then.
-    let refused = slot.shared().current().end.phase() == Phase::Refused;
-    // Older generations that still have sessions use up the overlap.
-    if how == How::Replace && !refused && slot.shared().gate.is_open() {
-        let warming = slot.clock().mono();
-        if let Err(fault) = warm(slot, &pool, span).await {
+    let ahead = if how == How::Replace { ahead_of_demand(slot) } else { 0 };
+    let warming = slot.clock().mono();
+    let warmed = if ahead > 0 {
+        warm(slot, &pool, ahead, span).await
+    } else if slot.served_lease().is_some_and(|served| served.revision() == loan.lease.revision()) {
+        Ok(())
+    } else {
+        try_out(slot, &loan, span).await
+    };
+    if let Err(fault) = warmed {
+        if how == How::Replace {
             discard(slot, pool);
-            return Err(fault);
         }
-        times.warm = slot.clock().mono().saturating_duration_since(warming);
+        return Err(fault);
     }
+    times.warm = slot.clock().mono().saturating_duration_since(warming);
 
     let secret = loan.lease.clone();
     let origin = rotation.map_or_else(|| loan.origin.clone(), |rotation| rotation.origin());
@@ -78,7 +83,7 @@ pub(super) async fn run<F: PoolFactory>(
         return Ok(());
     };
     slot.context().traps.spring(slot.name(), "pool.published");
-    slot.shared().attempt_ended();
+    slot.shared().tell_waiting();
     slot.context().meters.handed_over(slot.name(), how.as_str(), report.took);
     slot.events().send(Event::HandedOver(report.clone()));
     tracing::debug!(pool = %slot.name(), generation = number, how = how.as_str(), "handed over");
@@ -111,15 +116,33 @@ fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Opt
     (in_place && slot.factory().refit(&pool, served.secret(), loan.lease.secret())).then_some(pool)
 }
 
-/// Opens sessions before publication: all that are wanted when there is no old generation, else as many as the overlap leaves beside the
-/// proof's. The rest follow as the old ones go, see [`top_up`].
-async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, parent: &Span) -> Result<(), Fault> {
+/// How many connections are opened before publication: all that are wanted when there is no old generation, one when callers of a rejected one wait, else as many as
+/// the overlap leaves beside the verification's. The rest follow as the old ones go, see [`top_up`].
+fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     let terms = slot.terms();
-    let first = slot.shared().current().end.phase() == Phase::Vacant;
-    let sessions = if first { terms.warm_sessions } else { terms.warm_sessions.max(1).min(terms.overlap.saturating_sub(1)) };
-    if sessions == 0 {
-        return Ok(());
+    // Older generations that still have connections use up the overlap.
+    if !slot.shared().gate.is_open() {
+        return 0;
     }
+    match slot.shared().current().end.phase() {
+        Phase::Vacant => terms.warm_sessions,
+        Phase::Refused => 1,
+        _ => terms.warm_sessions.max(1).min(terms.overlap.saturating_sub(1)),
+    }
+}
+
+/// A connection with all that one needs beyond a login, where none is opened ahead of demand.
+async fn try_out<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>, parent: &Span) -> Result<(), Fault> {
+    let _permit = attempt::leave_to_log_in(slot).await;
+    let work = {
+        let (slot, lease) = (Arc::clone(slot), loan.lease.clone());
+        async move { slot.factory().try_out(lease.secret()).await }
+    };
+    in_a_task(work, parent.clone(), slot.context(), "a connection with the pool's hooks").await
+}
+
+/// Opens connections before publication.
+async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, sessions: u32, parent: &Span) -> Result<(), Fault> {
     let span = telemetry::warm(parent);
     let work = {
         let (slot, pool) = (Arc::clone(slot), pool.clone());
@@ -146,6 +169,9 @@ fn publish<F: PoolFactory>(
 ) -> Option<(u64, HandoverReport)> {
     let span = telemetry::publish(handover);
     let now = slot.clock().now();
+    // The factory's code runs outside of the lock.
+    let user: Arc<str> = slot.factory().account(loan.lease.secret()).into();
+    let server: Arc<str> = slot.factory().server(loan.lease.secret()).into();
     let mut state = slot.lock();
     if state.closing {
         state.attempt = None;
@@ -154,11 +180,9 @@ fn publish<F: PoolFactory>(
         return None;
     }
     let current = slot.shared().current();
-    let probation = state.logins.width(loan.lease.revision(), now.mono());
+    let limited = state.logins.width(&user, now.mono());
     let (expiry, sessions) = (loan.lease.expiry(), loan.lease.session_fate());
-    let width = probation.map_or(slot.terms().max_sessions, |(width, _)| width);
-    let (number, old) = state.published(loan, width, now);
-    slot.shared().gate.probation(probation);
+    let (number, old) = state.published(loan, user, now);
     if current.end.phase() == Phase::Refused {
         slot.shared().gate.lead(now.mono());
     }
@@ -173,9 +197,11 @@ fn publish<F: PoolFactory>(
         // In place: its sessions stay good without the old lease. Given back outside of the lock, below.
         given_up = old.map(|old| old.loan);
     }
+    // After the old generation has entered, whose connections are to the server of before.
+    slot.shared().gate.serves(server, limited);
     let end = match how {
         How::InPlace => current.end.successor(),
-        How::Replace => End::new(Phase::Serving),
+        How::Replace => End::new(Phase::Serving, slot.terms().max_sessions),
     };
     slot.shared().publish(Generation { number, pool: pool.clone(), expiry, sessions, end, origin });
     current.end.retire(how == How::InPlace);
@@ -218,18 +244,16 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
             if generation.number != number || generation.end.phase() != Phase::Serving || have >= wanted || now >= end {
                 return;
             }
-            let pass = slot.shared().gate.enter(&pool, now);
-            match pass {
-                Some(_pass) => {
-                    let deadline = slot.context().settings.prove_deadline;
-                    match tokio::time::timeout(deadline, slot.factory().warm(&pool, have + 1)).await {
-                        Ok(Ok(_)) => {}
-                        // Callers will meet the same fault, and report it.
-                        Ok(Err(_)) | Err(_) => return,
-                    }
+            if let Some(_pass) = slot.shared().gate.enter(&pool, now) {
+                let deadline = slot.context().settings.prove_deadline;
+                match tokio::time::timeout(deadline, slot.factory().warm(&pool, have + 1)).await {
+                    Ok(Ok(opened)) if opened > have => continue,
+                    Ok(Ok(_)) => {}
+                    // Callers will meet the same error, and report it.
+                    Ok(Err(_)) | Err(_) => return,
                 }
-                None => tokio::time::sleep(TOP_UP_EVERY).await,
             }
+            tokio::time::sleep(TOP_UP_EVERY).await;
         }
     });
 }

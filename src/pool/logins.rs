@@ -1,40 +1,64 @@
-//! How many bad log-ins one revision may cost, so that pools do not lock accounts out.
+//! How many failed logins one database user may cost, so that pools do not lock accounts out.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::lease::Revision;
 
-/// Log-ins kept for proofs, beyond the callers' share.
-pub(crate) const PROOFS: u32 = 3;
-/// The first window; the second and all further ones are twice as long, for what a pool serves is proved again at least once a minute.
+/// Failed logins kept for revisions that were never tried, beyond the callers' share.
+pub(crate) const RESERVED: u32 = 3;
+/// The first window; the second and all further ones are twice as long.
 const WINDOW: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
-/// How many callers' bad log-ins a window gives back to a revision that works again after another was served: one a second, on average. Rotations may be rolled back
-/// one after the other, and each is known to be over by two log-ins that worked.
+/// Once the callers' share is used up, revisions that were never tried are tried no more often than this.
+const NEVER_TRIED_EVERY: Duration = Duration::from_secs(10);
+/// When a rejected candidate is verified again: the database may be told of it a moment after the backend. Then [`Account::pace`].
+const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+/// The jitter on each pause before a verification.
+const JITTER: Duration = Duration::from_millis(100);
+/// A success on the account makes every rejected revision worth another verification within this time.
+const AFTER_SUCCESS: Duration = Duration::from_millis(500);
+/// How many failed logins a window gives back to revisions that work after all, because the database was told of them late, or changed and changed back: one a
+/// second, on average. Rotations may follow one another, and each is known to be over by a login that worked.
 const RETURNS: u32 = 30;
-/// How long after its last window an account is kept.
+/// How long after its last window an account is kept, and how many rejected revisions of it.
 const MEMORY: Duration = Duration::from_secs(3_600);
-/// When a refused revision is proved again, counted from the refusal; then once per [`LONGEST`].
-const AFTER: [Duration; 4] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10), Duration::from_secs(30)];
+const REMEMBERED: usize = 64;
 
+/// A rejected revision.
+#[derive(Debug)]
+struct Tried {
+    /// Failed verifications since it last worked, or since the news that made another one worth while.
+    failures: usize,
+    /// When it is verified again; `None` while another revision is served.
+    next: Option<Instant>,
+    /// It was rejected when it was tried first.
+    never_worked: bool,
+    /// What it has cost in this window.
+    cost: u32,
+    last: Instant,
+}
+
+impl Tried {
+    fn new(never_worked: bool, now: Instant) -> Self {
+        Self { failures: 0, next: None, never_worked, cost: 0, last: now }
+    }
+}
+
+/// What the rejected revisions of one database user have cost.
 #[derive(Debug)]
 struct Account {
     opened: Instant,
     length: Duration,
-    /// Callers' bad log-ins in this window.
-    callers: u32,
-    /// Bad proofs in this window.
-    proofs: u32,
-    /// Bad proofs since `since`.
-    turn: usize,
-    /// The refusal, or the news that made a proof worth while again.
-    since: Instant,
-    next_proof: Option<Instant>,
-    /// Another revision was served since this one was refused.
-    away: bool,
-    /// How often it came back in this window.
+    /// Failed logins in this window.
+    spent: u32,
+    /// How many of them were the first of their revision.
+    first_tries: u32,
+    last_first_try: Option<Instant>,
+    /// How many were given back.
     returns: u32,
+    tried: HashMap<Revision, Tried>,
 }
 
 impl Account {
@@ -42,17 +66,48 @@ impl Account {
         self.opened + self.length
     }
 
-    fn spent(&self) -> u32 {
-        self.callers.saturating_add(self.proofs)
+    /// What was spent on a revision whose time it was not, for it works after all, or another one does.
+    fn give_back(&mut self, cost: u32) {
+        let back = cost.min(RETURNS - self.returns);
+        self.returns += back;
+        self.spent = self.spent.saturating_sub(back);
+    }
+
+    /// The pause between verifications of a rejected revision: an even share of the window.
+    fn pace(&self, budget: u32) -> Duration {
+        self.length / budget.max(1)
+    }
+
+    fn rejected(&mut self, revision: &Revision, now: Instant) -> &mut Tried {
+        let tried = self.tried.entry(revision.clone()).or_insert_with(|| Tried::new(false, now));
+        tried.last = now;
+        if tried.next.is_none() {
+            // It was tried just now, by a caller.
+            tried.failures = 1;
+            tried.next = Some(now + AGAIN[1] + jitter());
+        }
+        tried
+    }
+
+    /// How many failed logins are kept at `at`: for revisions that were never tried one for each third of the window that is left, where such revisions come; for
+    /// callers of what is served at least one.
+    fn reserve(&self, at: Instant, budget: u32) -> u32 {
+        if self.first_tries == 0 {
+            return 1;
+        }
+        let third = self.length / RESERVED;
+        let left = self.ends().saturating_duration_since(at);
+        let thirds = u32::try_from(left.as_nanos().div_ceil(third.as_nanos().max(1))).unwrap_or(RESERVED);
+        let used = self.last_first_try.is_some_and(|last| at.saturating_duration_since(last) < third);
+        thirds.saturating_sub(u32::from(used)).min(budget.saturating_sub(2)).max(1)
     }
 }
 
-/// Bad log-ins per revision and window. One revision costs at most `max + 3` of them per window, and one more each time (30 times at most) that it works again
-/// after another was served.
+/// Failed logins per database user and window: `max + 3` at most of revisions that do not work, and at most 30 more of those that work after all.
 #[derive(Debug)]
 pub(crate) struct Logins {
     max: u32,
-    accounts: HashMap<Revision, Account>,
+    accounts: HashMap<Arc<str>, Account>,
 }
 
 impl Logins {
@@ -60,204 +115,145 @@ impl Logins {
         Self { max, accounts: HashMap::new() }
     }
 
-    /// `count` callers were refused with this revision.
-    pub(crate) fn callers_refused(&mut self, revision: &Revision, count: u32, now: Instant) {
-        let account = self.account(revision, now);
-        account.callers = account.callers.saturating_add(count);
-        if account.next_proof.is_none() {
-            account.turn = 0;
-            account.since = now;
-            account.next_proof = Some(now + AFTER[0]);
+    fn budget(&self) -> u32 {
+        self.max + RESERVED
+    }
+
+    /// A caller's login with this revision was rejected.
+    pub(crate) fn caller_rejected(&mut self, user: &Arc<str>, revision: &Revision, now: Instant) {
+        let account = self.account(user, now);
+        account.spent = account.spent.saturating_add(1);
+        account.rejected(revision, now).cost += 1;
+    }
+
+    /// This revision is rejected: it is verified again, a second after a caller met that.
+    pub(crate) fn rejected(&mut self, user: &Arc<str>, revision: &Revision, now: Instant) {
+        self.account(user, now).rejected(revision, now);
+    }
+
+    /// A verification of this revision, which has been served or not, was rejected.
+    pub(crate) fn verification_rejected(&mut self, user: &Arc<str>, revision: &Revision, was_served: bool, now: Instant) {
+        let budget = self.budget();
+        let account = self.account(user, now);
+        account.spent = account.spent.saturating_add(1);
+        let pace = account.pace(budget);
+        let is_first = !account.tried.contains_key(revision);
+        let tried = account.tried.entry(revision.clone()).or_insert_with(|| Tried::new(!was_served, now));
+        if is_first && !was_served {
+            account.first_tries += 1;
+            account.last_first_try = Some(now);
         }
-    }
-
-    /// A proof of this revision was refused.
-    pub(crate) fn proof_refused(&mut self, revision: &Revision, now: Instant) {
-        let account = self.account(revision, now);
-        account.proofs = account.proofs.saturating_add(1);
-        if account.next_proof.is_none() {
-            account.turn = 0;
-            account.since = now;
-        } else {
-            account.turn += 1;
-        }
-        let planned = AFTER.get(account.turn).map(|after| account.since + *after).filter(|at| *at > now);
-        account.next_proof = Some(planned.unwrap_or_else(|| {
-            // Late for its turn: the next one that lies ahead.
-            AFTER.iter().map(|after| account.since + *after).find(|at| *at > now).unwrap_or(now + LONGEST)
-        }));
-    }
-
-    /// How many proofs of this revision were refused since it last worked.
-    pub(crate) fn refused_in_a_row(&self, revision: &Revision) -> usize {
-        self.accounts.get(revision).filter(|account| account.next_proof.is_some()).map_or(0, |account| account.turn + 1)
-    }
-
-    /// Something new is known, so that a refused candidate is worth a proof at once.
-    pub(crate) fn news(&mut self, revision: &Revision, now: Instant) {
-        if let Some(account) = self.accounts.get_mut(revision)
-            && account.next_proof.is_some()
+        tried.cost += 1;
+        let pause = AGAIN.get(tried.failures).copied().unwrap_or(pace);
+        tried.failures += 1;
+        tried.last = now;
+        tried.next = Some(now + pause + jitter().min(pause));
+        if account.tried.len() > REMEMBERED
+            && let Some(oldest) = account.tried.iter().min_by_key(|(_, tried)| tried.last).map(|(revision, _)| revision.clone())
         {
-            account.since = now;
-            account.turn = 0;
-            account.next_proof = Some(now);
+            account.tried.remove(&oldest);
         }
     }
 
-    /// A log-in with this revision worked. What it has cost stays on the account until the window ends, but for one bad log-in if another was served meanwhile: the
-    /// database was changed and changed back.
-    pub(crate) fn proved(&mut self, revision: &Revision, now: Instant) {
-        if let Some(account) = self.accounts.get_mut(revision) {
-            account.next_proof = None;
-            if std::mem::take(&mut account.away) && account.returns < RETURNS {
-                account.returns += 1;
-                account.callers = account.callers.saturating_sub(1);
+    /// How many verifications of this revision were rejected since it last worked.
+    pub(crate) fn rejected_in_a_row(&self, user: &str, revision: &Revision) -> usize {
+        self.tried(user, revision).filter(|tried| tried.next.is_some()).map_or(0, |tried| tried.failures)
+    }
+
+    /// Something new is known, so that a rejected candidate is worth a verification at once.
+    pub(crate) fn news(&mut self, user: &str, revision: &Revision, now: Instant) {
+        let tried = self.accounts.get_mut(user).and_then(|account| account.tried.get_mut(revision));
+        if let Some(tried) = tried.filter(|tried| tried.next.is_some()) {
+            tried.failures = 1;
+            tried.next = Some(now);
+        }
+    }
+
+    /// A login with this revision worked. What it cost before the database had been told of it is given back; what it cost since it was served stays on the account
+    /// until the window ends, or a database that changes its mind would be asked without bound. It is news for every other revision of the user.
+    pub(crate) fn worked(&mut self, user: &str, revision: &Revision, now: Instant) {
+        if let Some(account) = self.accounts.get_mut(user) {
+            if let Some(tried) = account.tried.remove(revision).filter(|tried| tried.never_worked) {
+                account.give_back(tried.cost);
+            }
+            for next in account.tried.values_mut().filter_map(|tried| tried.next.as_mut()) {
+                *next = (*next).min(now + AFTER_SUCCESS);
             }
         }
-        self.accounts.retain(|_, account| account.next_proof.is_some() || now < account.ends());
+        self.accounts.retain(|_, account| !account.tried.is_empty() || now < account.ends());
     }
 
-    /// Another revision is served: what was planned for the rest is moot, and whichever is offered next may be right again. What they cost stays on their accounts.
-    pub(crate) fn superseded(&mut self, served: &Revision) {
-        for (_, account) in self.accounts.iter_mut().filter(|(revision, _)| *revision != served) {
-            account.next_proof = None;
-            account.away = true;
+    /// Another revision is served: what was planned for the rest is moot, and whichever is offered next may be right again. The rotation explains what the rest cost.
+    pub(crate) fn superseded(&mut self, user: &str, served: &Revision) {
+        if let Some(account) = self.accounts.get_mut(user) {
+            let mut cost = 0;
+            for (_, tried) in account.tried.iter_mut().filter(|(revision, _)| *revision != served) {
+                tried.next = None;
+                cost += std::mem::take(&mut tried.cost);
+            }
+            account.give_back(cost);
         }
     }
 
-    /// When this revision may be proved; now, if nothing speaks against it.
-    pub(crate) fn next_proof(&self, revision: &Revision, now: Instant) -> Instant {
-        let Some(account) = self.accounts.get(revision) else { return now };
-        let at = account.next_proof.unwrap_or(now).max(now);
-        if account.spent() >= self.max + PROOFS && at < account.ends() { account.ends() } else { at }
+    /// When this revision may be verified; now, if nothing speaks against it.
+    pub(crate) fn next(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
+        let Some(account) = self.accounts.get(user) else { return now };
+        let budget = self.budget();
+        let tried = account.tried.get(revision);
+        let at = tried.and_then(|tried| tried.next).unwrap_or(now).max(now);
+        if at >= account.ends() {
+            return at;
+        }
+        let Some(tried) = tried else {
+            let spaced = account.last_first_try.filter(|_| account.spent >= self.max).map_or(at, |last| at.max(last + NEVER_TRIED_EVERY));
+            // One is left for callers of what is served.
+            return if account.spent + 1 < budget { spaced } else { account.ends() };
+        };
+        // The last one of the window may go to what was served: its callers do not log in meanwhile.
+        if !tried.never_worked && account.spent < budget && at + account.pace(budget) >= account.ends() {
+            return at;
+        }
+        let third = account.length / RESERVED;
+        (0..RESERVED)
+            .map(|part| at.max(account.opened + third * part))
+            .find(|at| account.spent + account.reserve(*at, budget) < budget)
+            .unwrap_or_else(|| account.ends())
     }
 
-    /// How many callers may try to log in at a time with this revision, and until when; `None` when there is no limit but the pool's. Callers have the maximum
-    /// less what they used, and less what proofs used beyond their own three.
-    pub(crate) fn width(&self, revision: &Revision, now: Instant) -> Option<(u32, Instant)> {
-        let account = self.accounts.get(revision).filter(|account| now < account.ends())?;
-        let used = account.callers.saturating_add(account.proofs.saturating_sub(PROOFS));
-        (used > 0).then(|| (self.max.saturating_sub(used).max(1), account.ends()))
+    /// How many callers may log in at a time as this user, and until when; `None` when there is no limit but the pool's.
+    pub(crate) fn width(&self, user: &str, now: Instant) -> Option<(u32, Instant)> {
+        let account = self.accounts.get(user).filter(|account| now < account.ends() && account.spent > 0)?;
+        Some(((self.budget() - 1).saturating_sub(account.spent).clamp(1, self.max), account.ends()))
     }
 
-    fn account(&mut self, revision: &Revision, now: Instant) -> &mut Account {
+    fn tried(&self, user: &str, revision: &Revision) -> Option<&Tried> {
+        self.accounts.get(user)?.tried.get(revision)
+    }
+
+    fn account(&mut self, user: &Arc<str>, now: Instant) -> &mut Account {
         self.accounts.retain(|_, account| now < account.ends() + MEMORY);
-        let account = self.accounts.entry(revision.clone()).or_insert(Account {
+        let account = self.accounts.entry(Arc::clone(user)).or_insert_with(|| Account {
             opened: now,
             length: WINDOW,
-            callers: 0,
-            proofs: 0,
-            turn: 0,
-            since: now,
-            next_proof: None,
-            away: false,
+            spent: 0,
+            first_tries: 0,
+            last_first_try: None,
             returns: 0,
+            tried: HashMap::new(),
         });
         if now >= account.ends() {
             account.opened = now;
             account.length = LONGEST;
-            account.callers = 0;
-            account.proofs = 0;
-            account.returns = 0;
+            (account.spent, account.first_tries, account.returns) = (0, 0, 0);
+            account.tried.values_mut().for_each(|tried| tried.cost = 0);
         }
         account
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn seconds(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    #[test]
-    fn a_refused_revision_is_proved_after_1_3_10_30_s_then_each_minute() {
-        let start = tokio::time::Instant::now().into_std();
-        let (mut logins, revision) = (Logins::new(10), Revision::new("r"));
-        logins.callers_refused(&revision, 10, start);
-        let mut at = Vec::new();
-        let mut now = start;
-        for _ in 0..7 {
-            now = logins.next_proof(&revision, now);
-            at.push((now - start).as_secs());
-            logins.proof_refused(&revision, now);
-        }
-        assert_eq!(at, [1, 3, 10, 30, 90, 150, 210]);
-    }
-
-    #[test]
-    fn news_makes_a_candidate_worth_a_proof_at_once() {
-        let now = tokio::time::Instant::now().into_std();
-        let (mut logins, revision) = (Logins::new(10), Revision::new("r"));
-        logins.proof_refused(&revision, now);
-        logins.proof_refused(&revision, now + seconds(1));
-        assert_eq!(logins.next_proof(&revision, now + seconds(2)), now + seconds(3));
-        logins.news(&revision, now + seconds(2));
-        assert_eq!(logins.next_proof(&revision, now + seconds(2)), now + seconds(2));
-    }
-
-    #[test]
-    fn rotations_may_be_rolled_back_one_after_the_other() {
-        let start = tokio::time::Instant::now().into_std();
-        let (mut logins, first) = (Logins::new(10), Revision::new("first"));
-        let mut bad = 0;
-        for turn in 0..100 {
-            let now = start + turn * Duration::from_millis(250);
-            if logins.next_proof(&first, now) > now {
-                break;
-            }
-            logins.proved(&first, now);
-            let width = logins.width(&first, now).map_or(10, |(width, _)| width);
-            logins.callers_refused(&first, width, now);
-            logins.superseded(&Revision::new(turn.to_string()));
-            bad += width;
-        }
-        // Ten, three that need no return, and one for each return.
-        assert_eq!(bad, 10 + 3 + RETURNS);
-        assert_eq!(logins.next_proof(&first, start + seconds(25)), start + WINDOW);
-    }
-
-    proptest! {
-        /// Whatever callers and news do: while each round of callers stays within its width, a window costs at most max + 3.
-        #[test]
-        fn a_window_costs_at_most_max_plus_three(
-            max in 1u32..20,
-            steps in prop::collection::vec((0u64..20_000, 0u8..4, any::<bool>()), 1..200),
-        ) {
-            let start = tokio::time::Instant::now().into_std();
-            let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
-            let mut now = start;
-            let mut refused = false;
-            let mut bad: Vec<(Instant, u32)> = Vec::new();
-            for (step, kind, good) in steps {
-                now += Duration::from_millis(step);
-                if !refused {
-                    let count = logins.width(&revision, now).map_or(max, |(width, _)| width);
-                    logins.callers_refused(&revision, count, now);
-                    bad.push((now, count));
-                    prop_assert!(logins.accounts[&revision].spent() <= max + PROOFS);
-                    refused = true;
-                } else if kind == 0 {
-                    logins.news(&revision, now);
-                } else if logins.next_proof(&revision, now) <= now {
-                    if good {
-                        logins.proved(&revision, now);
-                        refused = false;
-                    } else {
-                        logins.proof_refused(&revision, now);
-                        bad.push((now, 1));
-                        prop_assert!(logins.accounts[&revision].spent() <= max + PROOFS);
-                    }
-                }
-            }
-            // Counted independently: bad log-ins from each window's first one on.
-            for (index, (opened, _)) in bad.iter().enumerate() {
-                let in_30_s: u32 = bad[index..].iter().take_while(|(at, _)| *at < *opened + WINDOW).map(|(_, count)| count).sum();
-                prop_assert!(in_30_s <= 2 * (max + PROOFS));
-            }
-        }
-    }
+fn jitter() -> Duration {
+    JITTER.mul_f64(fastrand::f64())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod gate;
 mod generation;
 mod handover;
 mod logins;
+mod openings;
 mod probe;
 mod slot;
 mod task;
@@ -18,6 +19,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "sql")]
+pub(crate) use gate::{Gate, Pass, Waiting};
 #[cfg(feature = "sql")]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
@@ -63,6 +66,8 @@ pub struct Terms {
     pub probe: Arc<str>,
     /// Whether it can show that: where it cannot, no session is handed out after the death of a lease that ends its sessions.
     pub probe_tells: bool,
+    /// Whether a login that has begun is to end by itself though nobody waits for it any more: the server counts those that are broken off. Default: false.
+    pub finishes_logins: bool,
 }
 
 impl Terms {
@@ -78,6 +83,7 @@ impl Terms {
             ping: None,
             probe: Arc::from("SELECT 1"),
             probe_tells: true,
+            finishes_logins: false,
         }
     }
 }
@@ -114,6 +120,42 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Dropped when it takes longer than the prove deadline (default 5 s).
     fn prove(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Opens one connection as a new pool for this secret would, and closes it: verifies what a connection needs beyond a login, where no connection of the new pool
+    /// itself is opened before publication. Default: nothing more is needed.
+    ///
+    /// # Errors
+    /// Why no connection could be opened.
+    ///
+    /// # Cancel safety
+    /// Dropped when it takes longer than the prove deadline (default 5 s).
+    fn try_out(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), Fault>> + Send {
+        let _ = secret;
+        async { Ok(()) }
+    }
+
+    /// The database user of this secret, and where: failed logins are counted for each, so that no account is locked. Default: one for all secrets.
+    fn account(&self, secret: &Self::Secret) -> String {
+        let _ = secret;
+        String::new()
+    }
+
+    /// The server that this secret connects to: connections of old generations count against the budget of a new one only on the same server. Default: one
+    /// for all secrets.
+    fn server(&self, secret: &Self::Secret) -> String {
+        let _ = secret;
+        String::new()
+    }
+
+    /// Closes one idle connection, so that a verification has room on a server or for a user that is at its limit. Returns whether there was one.
+    /// Default: none is closed.
+    ///
+    /// # Cancel safety
+    /// Dropped when it takes longer than the verification may.
+    fn make_room(&self, pool: &Self::Pool) -> impl Future<Output = bool> + Send {
+        let _ = pool;
+        async { false }
+    }
 
     /// Makes a pool for this secret; opens no session.
     ///

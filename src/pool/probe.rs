@@ -30,7 +30,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
         match answer {
             Err(fault) if fault.kind() == FaultKind::Refused => slot.end_refused(generation.number, fault),
             Err(fault) => tracing::debug!(pool = %slot.name(), error = %fault, "a probe was not answered"),
-            Ok(()) => {}
+            Ok(()) => generation.end.settle(true),
         }
         slot.settled();
     });

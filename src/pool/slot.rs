@@ -47,7 +47,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 pool: factory.vacant(),
                 expiry: Expiry::never(),
                 sessions: Sessions::Drain,
-                end: End::new(Phase::Vacant),
+                end: End::new(Phase::Vacant, terms.max_sessions),
                 origin: Origin::default(),
             };
             let shared = Shared::new(Arc::clone(&name), terms.clone(), context.clock.clone(), context.meters.clone(), sessions, vacant);
@@ -117,14 +117,19 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.lock().serving.as_ref().map(|serving| serving.loan.lease.clone())
     }
 
-    /// The database refused log-ins of this generation; nothing happens for one that is not served any more.
+    /// The database rejected this generation; nothing happens for one that is not served any more.
     pub(super) fn end_refused(&self, number: u64, fault: Fault) {
         let generation = self.shared.current();
         if generation.number != number {
             return;
         }
-        // Told before the callers are: whoever then asks for the outlook is told to wait.
-        self.lock().noted = true;
+        // Before the callers hear of it: whoever then asks for the outlook is told to wait.
+        if generation.end.phase() == Phase::Serving {
+            self.shared.expect(|| {
+                self.lock().noted = true;
+                Outlook::Running
+            });
+        }
         if generation.end.refuse(fault.clone()) {
             tracing::info!(pool = %self.name, generation = number, error = %fault, "the database refused the credential");
             self.events().send(Event::Refused { pool: Arc::clone(&self.name), generation: number, fault });
@@ -132,15 +137,34 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.mailbox.poke();
     }
 
+    /// What the provider has, and whose credentials these are.
+    fn account_of(&self, lease: &Lease<F::Secret>) -> Arc<str> {
+        self.factory.account(lease.secret()).into()
+    }
+
     /// What was noted on the data plane since the last turn.
-    fn take_notes(&self, held: Option<&Lease<F::Secret>>) {
+    fn take_notes(&self, held: Option<(&Lease<F::Secret>, &Arc<str>)>) {
         let generation = self.shared.current();
         if generation.end.phase() == Phase::Refused
             && let Some(fault) = generation.end.refusal()
         {
-            let held = held.map(Lease::revision);
+            let held = held.map(|(lease, user)| (lease.revision(), user));
             self.lock().note_refused(generation.number, fault.clone(), held, self.clock().mono());
         }
+    }
+
+    /// When something that may help callers is tried next.
+    fn outlook(&self) -> Outlook {
+        let now = self.clock().now();
+        let held = self.upstream.held();
+        let user = held.as_ref().map(|held| self.account_of(held));
+        let own = {
+            let state = self.lock();
+            let unseen =
+                self.shared.current().end.phase() == Phase::Refused && state.serving.as_ref().is_some_and(|serving| !serving.refused);
+            if unseen { Outlook::Running } else { state.outlook(held.as_ref().zip(user.as_ref()), now) }
+        };
+        own.or(self.upstream.outlook(now.mono()))
     }
 
     /// An attempt failed: what is served goes on.
@@ -161,7 +185,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             self.upstream.note_refused(&revision);
         }
         self.settled();
-        self.shared.attempt_ended();
+        self.shared.expect(|| self.outlook());
     }
 
     /// Callers are told of a later death under the same number.
@@ -183,7 +207,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             });
         }
         drop(state);
-        self.shared.attempt_ended();
+        self.shared.tell_waiting();
     }
 
     /// Nothing new starts, callers get `PoolClosed`, and what is served begins to drain.
@@ -210,7 +234,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
         // Here, not by the actor: it may be waiting for its restart.
         drain::start(self);
-        self.shared.attempt_ended();
+        self.shared.tell_waiting();
         self.settled();
     }
 
@@ -267,9 +291,11 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
     fn turn(self: &Arc<Self>) -> Option<Duration> {
         self.context.traps.spring(&self.name, "pool.turn");
         let held = self.upstream.held();
-        self.take_notes(held.as_ref());
+        let user = held.as_ref().map(|held| self.account_of(held));
+        let ours = held.as_ref().zip(user.as_ref());
+        self.take_notes(ours);
         let now = self.clock().now();
-        let actions = self.lock().decide(held.as_ref(), now);
+        let actions = self.lock().decide(ours, now);
         for action in actions {
             match action {
                 Action::HandOver { attempt, check_only } => attempt::spawn(self, attempt, check_only),
@@ -284,9 +310,9 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
             }
         }
         drain::start(self);
-        self.shared.attempt_ended();
+        self.shared.expect(|| self.outlook());
         self.settled.notify_waiters();
-        self.lock().next(now.mono()).map(|at| at.saturating_duration_since(now.mono()))
+        self.lock().next(now).map(|at| at.saturating_duration_since(now.mono()))
     }
 }
 
@@ -323,11 +349,9 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
         self.end_refused(number, fault);
     }
 
-    fn suspect(&self, number: u64) {
-        if self.shared.current().number == number {
-            self.lock().note_suspect();
-            self.mailbox.poke();
-        }
+    fn login_rejected(&self, number: u64, fault: Fault) {
+        self.lock().note_login_rejected(number, self.clock().mono());
+        self.end_refused(number, fault);
     }
 
     fn unheard(&self, number: u64) {
@@ -336,16 +360,13 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
         }
     }
 
-    fn outlook(&self) -> Outlook {
-        let now = self.clock().now();
-        let held = self.upstream.held();
-        let own = {
-            let state = self.lock();
-            let unseen =
-                self.shared.current().end.phase() == Phase::Refused && state.serving.as_ref().is_some_and(|serving| !serving.refused);
-            if unseen { Outlook::Running } else { state.outlook(held.as_ref(), now) }
-        };
-        own.or(self.upstream.outlook(now.mono()))
+    fn suspect(&self, number: u64) {
+        let generation = self.shared.current();
+        if generation.number == number {
+            generation.end.settle(false);
+            self.lock().note_suspect();
+            self.mailbox.poke();
+        }
     }
 
     fn last_fault(&self) -> Option<Fault> {
@@ -363,6 +384,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
     fn status(&self) -> PoolStatus {
         let generation = self.shared.current();
         let (held, now) = (self.upstream.held(), self.clock().now());
+        let user = held.as_ref().map(|held| self.account_of(held));
         let state = self.lock();
         PoolStatus {
             name: Arc::clone(&self.name),
@@ -389,7 +411,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
                 .collect(),
             last_handover: state.last_handover.clone(),
             last_fault: state.last_fault.clone(),
-            next_proof: match state.outlook(held.as_ref(), now) {
+            next_proof: match state.outlook(held.as_ref().zip(user.as_ref()), now) {
                 Outlook::Due(at) => Some(at.saturating_duration_since(now.mono())),
                 Outlook::Running => Some(Duration::ZERO),
                 Outlook::Never => None,

@@ -1,54 +1,57 @@
-//! The acquire loop: how a caller gets a session while generations come and go.
+//! The acquire loop: how a caller gets a connection while generations come and go.
 //!
-//! A caller reads the generation *before* it connects, waits for its end while it waits for a session, and moves over at once when it comes. Only
+//! A caller reads the generation *before* it connects, waits for its end while it waits for a connection, and moves over at once when it comes. Only
 //! the acquire is repeated, never a statement. One deadline holds for the call, however many generations pass.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Database, Error, Executor, Pool};
 use tokio::sync::futures::Notified;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::login::login;
+use super::queue::{Place, queue, share};
 use super::refusal::Refusal;
-use crate::error::FaultKind;
+use crate::error::{Fault, FaultKind};
 use crate::lease::Sessions;
 use crate::pool::{Generation, Phase, Shared};
 use crate::telemetry::Wait;
 
-/// How often a caller that may not log in looks for a session that came back.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
-/// A session, and the generation it is of.
+/// A connection, and the generation it is of.
 pub(super) struct Acquired<DB: Database> {
     pub(super) session: PoolConnection<DB>,
     pub(super) generation: u64,
     pub(super) sessions: Sessions,
 }
 
-/// How often the first in the queue at the gate looks for a session that came back.
-const AT_THE_DOOR: Duration = Duration::from_millis(1);
-
-/// About how long a caller waits before it tries again to log in to a server that is full.
-const ROOM_AGAIN: Duration = Duration::from_millis(200);
-
 /// What became of one turn with one generation.
-enum Turn<DB: Database> {
+pub(super) enum Turn<DB: Database> {
     Got(PoolConnection<DB>),
     /// The generation is over, or another may be served: look again.
     Next,
     Failed(Error),
 }
 
-/// Answers with a session of the generation that is served now.
+/// What one call carries from turn to turn.
+pub(super) struct Call {
+    pub(super) deadline: Instant,
+    /// The first rejection that it met itself.
+    pub(super) refusal: Option<Error>,
+    /// How many connections there were before the call that may turn out to be dead. Beyond these, what fails was just opened, and its failure is the result.
+    dead: Option<u32>,
+}
+
+/// Returns a connection of the generation that is served now.
 pub(super) async fn acquire<DB: Database>(shared: &Arc<Shared<Pool<DB>>>) -> Result<Acquired<DB>, Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     let deadline = Instant::from_std(shared.clock.mono()) + shared.terms.acquire_timeout;
-    let mut refusal: Option<Error> = None;
+    let mut call = Call { deadline, refusal: None, dead: None };
+    // The caller's place in the queue, which it keeps from one generation to the next.
+    let mut place: Option<Place<'_, Pool<DB>>> = None;
     let mut wait = Wait::default();
     let now = || shared.clock.mono();
     loop {
@@ -60,10 +63,14 @@ where
             // A newer one is published before an older one retires: the same number again means that the pool is gone.
             Phase::Retired if shared.current().number == generation.number => Turn::Failed(Error::PoolClosed),
             Phase::Retired => Turn::Next,
-            Phase::Serving if !is_expired(shared, &generation) => serve(shared, &generation, over, deadline, &mut refusal).await,
+            Phase::Serving if !is_expired(shared, &generation) && shared.gate.is_open() => {
+                place = None;
+                serve(shared, &generation, over, &mut call).await
+            }
+            Phase::Serving if !is_expired(shared, &generation) => Box::pin(queue(shared, &generation, over, &mut call, &mut place)).await,
             Phase::Serving | Phase::Refused | Phase::Vacant => {
                 wait.goes_on(now);
-                Box::pin(share(shared, &generation, deadline, &mut refusal)).await
+                Box::pin(share(shared, &generation, &mut call, &mut place)).await
             }
         };
         match turn {
@@ -73,11 +80,14 @@ where
                 let (generation, sessions) = (generation.number, generation.sessions);
                 return Ok(Acquired { session, generation, sessions });
             }
-            // A session that was found dead is replaced without a wait for anything of ours.
+            // A connection that was found dead is replaced without a wait for anything of ours.
             Turn::Next if Instant::now() < deadline && generation.end.phase() == Phase::Serving => {}
             Turn::Next if Instant::now() < deadline => wait.goes_on(now),
             ended => {
-                let error = if let Turn::Failed(error) = ended { error } else { refusal.unwrap_or(Error::PoolTimedOut) };
+                let error = match ended {
+                    Turn::Failed(error) => error,
+                    _ => call.refusal.unwrap_or_else(|| Refusal::at_the_deadline(shared)),
+                };
                 if matches!(error, Error::PoolTimedOut) {
                     shared.meters.timed_out(&shared.name);
                 }
@@ -88,7 +98,7 @@ where
     }
 }
 
-/// Whether open sessions of this generation may be those of a user that is gone, and would not say so.
+/// Whether open connections of this generation may be those of a user that is gone, and would not say so.
 pub(super) fn are_doomed<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
     generation.sessions == Sessions::EndWithLease && !shared.terms.probe_tells && is_expired(shared, generation)
 }
@@ -109,219 +119,82 @@ fn is_expired<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
     !generation.expiry.is_never() && generation.expiry.is_expired(shared.clock.now())
 }
 
-/// The generation is served: wait in its pool for a session, logging in where the pool opens one.
+/// Until when a caller waits with this generation: nobody logs in with an expired credential, so whoever still waits then looks again.
+pub(super) fn limit<P>(generation: &Generation<P>, call: &Call) -> Instant {
+    generation.expiry.mono().map_or(call.deadline, |end| call.deadline.min(end.into()))
+}
+
+/// The generation is served, and nothing stands in the way of logins: wait in its pool for a connection.
 async fn serve<DB: Database>(
     shared: &Arc<Shared<Pool<DB>>>,
     generation: &Arc<Generation<Pool<DB>>>,
     mut over: Pin<&mut Notified<'_>>,
-    deadline: Instant,
-    refusal: &mut Option<Error>,
+    call: &mut Call,
 ) -> Turn<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    // Nobody logs in with a dead credential: whoever still waits at its death looks again.
-    let limit = generation.expiry.mono().map_or(deadline, |death| deadline.min(death.into()));
-    let unheard = Unheard { shared, generation: generation.number };
-    let acquiring = async {
-        if shared.gate.is_open() { generation.pool.acquire().await } else { Box::pin(through_the_gate(shared, generation)).await }
-    };
-    let got = tokio::select! {
-        biased;
-        got = acquiring => got,
-        () = over.as_mut() => {
-            unheard.nothing();
-            return moved(shared);
-        }
-        () = sleep_until(limit) => {
-            if limit < deadline {
-                unheard.nothing();
-            }
-            return Turn::Next;
-        }
-    };
-    if !matches!(got, Err(Error::PoolTimedOut)) {
-        unheard.nothing();
-    }
-    match got {
-        Ok(session) => checked(shared, generation.number, session, deadline, shared.terms.test_before_acquire, false, refusal).await,
-        Err(Error::PoolTimedOut) => Turn::Failed(refusal.take().unwrap_or(Error::PoolTimedOut)),
-        Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => moved(shared),
-        Err(error) => match hear(shared, generation.number, &error) {
-            FaultKind::Refused => {
-                refusal.get_or_insert(error);
-                Turn::Next
-            }
-            FaultKind::Overloaded => {
-                refusal.get_or_insert(error);
-                Box::pin(wait_for_room(shared, generation, over, deadline, refusal)).await
-            }
-            _ => Turn::Failed(error),
-        },
-    }
-}
-
-/// Held while a caller waits for a session. Dropped with the caller, it tells that an answer of the database may have gone unheard: a server may take longer to
-/// refuse a log-in than its callers wait.
-struct Unheard<'s, P> {
-    shared: &'s Shared<P>,
-    generation: u64,
-}
-
-impl<P> Unheard<'_, P> {
-    /// The caller heard the answer, or had not asked.
-    fn nothing(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl<P> Drop for Unheard<'_, P> {
-    fn drop(&mut self) {
-        if let Some(keeper) = self.shared.keeper() {
-            keeper.unheard(self.generation);
-        }
-    }
-}
-
-/// Old sessions are still open, or the credential is on probation: take an idle session, or wait for leave to open one.
-async fn through_the_gate<DB: Database>(
-    shared: &Arc<Shared<Pool<DB>>>,
-    generation: &Arc<Generation<Pool<DB>>>,
-) -> Result<PoolConnection<DB>, Error> {
-    let turn = shared.gate.door().await;
-    let pass = loop {
-        if let Some(session) = generation.pool.try_acquire() {
-            return Ok(session);
-        }
-        if let Some(pass) = shared.gate.enter(&generation.pool, shared.clock.mono()) {
-            // Who had leave before may have been refused: the end of the generation is what is awaited then.
-            if generation.end.phase() == Phase::Serving {
-                break pass;
-            }
-        }
-        sleep(AT_THE_DOOR).await;
-    };
-    drop(turn);
-    // In a task of its own: a refusal is heard also when the caller has gone, and before the next one has leave.
-    let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
-    let log_in = tokio::spawn(async move {
-        let got = generation.pool.acquire().await;
-        if let Err(error) = &got {
-            hear(&shared, generation.number, error);
-        }
-        drop(pass);
-        got
-    });
-    match log_in.await {
-        Ok(got) => got,
-        Err(ended) => match ended.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(Error::PoolClosed),
-        },
-    }
-}
-
-/// The server is full, and this driver says so at once: take a session that returns, or try to open one again after a while.
-async fn wait_for_room<DB: Database>(
-    shared: &Shared<Pool<DB>>,
-    generation: &Generation<Pool<DB>>,
-    mut over: Pin<&mut Notified<'_>>,
-    deadline: Instant,
-    refusal: &mut Option<Error>,
-) -> Turn<DB>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
-    let end = Instant::now() + ROOM_AGAIN.mul_f64(0.5 + fastrand::f64());
-    loop {
-        if let Some(session) = generation.pool.try_acquire() {
-            return checked(shared, generation.number, session, deadline, shared.terms.test_before_acquire, false, refusal).await;
-        }
-        let now = Instant::now();
-        if now >= deadline {
-            return Turn::Failed(refusal.take().unwrap_or(Error::PoolTimedOut));
-        }
-        if now >= end {
-            return Turn::Next;
-        }
+    let limit = limit(generation, call);
+    // With an idle connection there, no login is to be expected.
+    let got = if generation.pool.num_idle() > 0 && !shared.terms.finishes_logins {
         tokio::select! {
             biased;
             () = over.as_mut() => return moved(shared),
-            () = sleep_until(deadline) => {}
-            () = sleep(LOOK_AGAIN) => {}
+            got = generation.pool.acquire() => got,
+            () = sleep_until(limit) => return Turn::Next,
         }
+    } else {
+        match Box::pin(login(shared, generation, over, limit)).await {
+            Some(got) => got,
+            None => return Turn::Next,
+        }
+    };
+    take_in(shared, generation, got, call).await
+}
+
+/// What the pool returned: a connection that is alive, or what its error says.
+pub(super) async fn take_in<DB: Database>(
+    shared: &Arc<Shared<Pool<DB>>>,
+    generation: &Generation<Pool<DB>>,
+    got: Result<PoolConnection<DB>, Error>,
+    call: &mut Call,
+) -> Turn<DB>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let error = match got {
+        Ok(session) => return checked(shared, generation, session, call, generation.end.is_unsettled()).await,
+        Err(Error::PoolTimedOut) => return Turn::Failed(call.refusal.take().unwrap_or(Error::PoolTimedOut)),
+        Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => return moved(shared),
+        Err(error) => error,
+    };
+    match shared.keeper().map(|keeper| keeper.fault(&error).kind()) {
+        Some(FaultKind::Refused | FaultKind::Overloaded) => {
+            call.refusal.get_or_insert(error);
+            Turn::Next
+        }
+        _ => Turn::Failed(error),
     }
 }
 
-fn moved<DB: Database>(shared: &Shared<Pool<DB>>) -> Turn<DB> {
+pub(super) fn moved<DB: Database>(shared: &Shared<Pool<DB>>) -> Turn<DB> {
     shared.note_moved();
     Turn::Next
 }
 
-/// Nobody logs in with this generation: share its live sessions until a newer one is served, the deadline comes, or nothing is to be hoped for.
-async fn share<DB: Database>(
+/// Makes sure that a connection is alive, after the acquire: a ping that is cancelled inside of it would cost the connection.
+pub(super) async fn checked<DB: Database>(
     shared: &Shared<Pool<DB>>,
-    generation: &Arc<Generation<Pool<DB>>>,
-    deadline: Instant,
-    refusal: &mut Option<Error>,
-) -> Turn<DB>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
-    // The sessions of a role that the issuer drops may be dead though they answer pings.
-    let doubtful = generation.sessions == Sessions::EndWithLease;
-    loop {
-        // Created before anything is read: no ended attempt is missed.
-        let attempt_ended = std::pin::pin!(shared.next_attempt_ended());
-        if is_over(shared, generation) {
-            return Turn::Next;
-        }
-        let doomed = are_doomed(shared, generation);
-        if !doomed && let Some(session) = generation.pool.try_acquire() {
-            let ping = shared.terms.test_before_acquire;
-            match checked(shared, generation.number, session, deadline, ping, doubtful, refusal).await {
-                Turn::Next => continue,
-                turn => return turn,
-            }
-        }
-        let hopeless = (doomed || generation.pool.size() == 0)
-            && !shared.keeper().is_some_and(|keeper| keeper.outlook().is_before(deadline.into_std()));
-        // Nothing is to be hoped for also when it has just been fulfilled.
-        if hopeless && is_over(shared, generation) {
-            return Turn::Next;
-        }
-        if hopeless || Instant::now() >= deadline {
-            return Turn::Failed(refusal.take().unwrap_or_else(|| Refusal::explaining(shared, generation)));
-        }
-        tokio::select! {
-            biased;
-            () = attempt_ended => {}
-            () = sleep_until(deadline) => {}
-            () = sleep(LOOK_AGAIN) => {}
-        }
-    }
-}
-
-/// Another generation is served, or the same one with a later death; or none will be.
-fn is_over<P>(shared: &Shared<P>, generation: &Arc<Generation<P>>) -> bool {
-    !Arc::ptr_eq(&shared.current(), generation) || generation.end.phase() == Phase::Retired
-}
-
-/// Makes sure that a session lives, after the acquire: a ping that is cancelled inside of it would cost the session.
-async fn checked<DB: Database>(
-    shared: &Shared<Pool<DB>>,
-    generation: u64,
+    generation: &Generation<Pool<DB>>,
     mut session: PoolConnection<DB>,
-    deadline: Instant,
-    ping: bool,
+    call: &mut Call,
     probe: bool,
-    refusal: &mut Option<Error>,
 ) -> Turn<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     let statement = if probe { Some(&shared.terms.probe) } else { shared.terms.ping.as_ref() };
-    if !ping && !probe {
+    if !shared.terms.test_before_acquire && !probe {
         return Turn::Got(session);
     }
     let alive = async {
@@ -331,30 +204,56 @@ where
         }
     };
     // A frozen server takes no longer than the call may.
-    match timeout_at(deadline, alive).await {
+    let failed = match timeout_at(call.deadline, alive).await {
         Ok(Ok(())) => return Turn::Got(session),
-        Ok(Err(error)) => note_refusal(shared, generation, error, refusal),
-        Err(_) => {}
-    }
+        Ok(Err(error)) => Some(error),
+        Err(_) => None,
+    };
+    let before = generation.pool.size();
     // Not returned to the pool; its place is free.
     drop(session.detach());
+    let Some(error) = failed else { return Turn::Next };
+    let kind = hear(shared, generation.number, &error);
+    if kind == FaultKind::Refused {
+        call.refusal.get_or_insert(error);
+        return Turn::Next;
+    }
+    // A connection that was idle may have died meanwhile; when all that there were are gone, another login leads nowhere either.
+    let dead = call.dead.get_or_insert(before);
+    if *dead == 0 && !probe {
+        return Turn::Failed(error);
+    }
+    *dead = dead.saturating_sub(1);
     Turn::Next
 }
 
-/// A log-in that worked, and then nothing is allowed: an expired password is a refusal, too.
-fn note_refusal<P>(shared: &Shared<P>, generation: u64, error: Error, refusal: &mut Option<Error>) {
-    if hear(shared, generation, &error) == FaultKind::Refused {
-        refusal.get_or_insert(error);
-    }
+/// What an error says; a rejection is passed on to the control plane, once however many callers meet it.
+pub(super) fn hear<P>(shared: &Shared<P>, generation: u64, error: &Error) -> FaultKind {
+    hear_with(shared, error, |keeper, fault| keeper.refused(generation, fault))
 }
 
-/// What the database's answer says; that it refuses is told to the control plane, once however many hear it.
-fn hear<P>(shared: &Shared<P>, generation: u64, error: &Error) -> FaultKind {
+/// The same of an error that a login ended with: each rejected one is counted, and a server without room is left in peace.
+pub(super) fn hear_login<P>(shared: &Shared<P>, generation: u64, error: &Error) -> FaultKind {
+    if matches!(error, Error::PoolTimedOut)
+        && let Some(keeper) = shared.keeper()
+    {
+        keeper.unheard(generation);
+    }
+    let kind = hear_with(shared, error, |keeper, fault| keeper.login_rejected(generation, fault));
+    if kind == FaultKind::Overloaded
+        && let Some(keeper) = shared.keeper()
+    {
+        shared.gate.full(keeper.fault(error), shared.clock.mono());
+    }
+    kind
+}
+
+fn hear_with<P>(shared: &Shared<P>, error: &Error, rejected: impl FnOnce(&dyn crate::pool::Keeper, Fault)) -> FaultKind {
     let Some(keeper) = shared.keeper() else { return FaultKind::Other };
     let fault = keeper.fault(error);
     let kind = fault.kind();
     if kind == FaultKind::Refused {
-        keeper.refused(generation, fault);
+        rejected(&*keeper, fault);
     }
     kind
 }

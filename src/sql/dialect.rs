@@ -31,6 +31,8 @@ pub trait Sealed: Database {
     const PROBE_TELLS: bool;
     /// What a handle asks instead of the protocol's own ping.
     const PING: Option<&'static str>;
+    /// Whether the server counts logins that are broken off, and shuts a host out for them.
+    const COUNTS_BROKEN_OFF: bool;
     /// How TLS is to be for a token, in the words of the connect options.
     const VERIFIED_TLS: &'static str;
 

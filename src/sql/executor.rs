@@ -9,6 +9,7 @@ use sqlx::pool::{MaybePoolConnection, PoolConnection};
 use sqlx::{Database, Describe, Either, Error, Execute, Executor, Pool, Transaction};
 
 use super::acquire::{Acquired, acquire, are_doomed};
+use super::borrowed::Borrowed;
 use super::fault;
 use crate::error::FaultKind;
 use crate::handle::Handle;
@@ -19,7 +20,7 @@ use crate::pool::Shared;
 fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, sessions: Sessions, error: &Error) {
     let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return };
     let Some(keeper) = shared.keeper() else { return };
-    if sessions == Sessions::EndWithLease && fault::is_suspect(error) {
+    if sessions == Sessions::EndWithLease && (fault::is_suspect(error) || fault::is_ended_by_server(error)) {
         keeper.suspect(generation);
     }
     // Class 28 within a statement is about another server, which a foreign table leads to.
@@ -103,11 +104,15 @@ where
     {
         let shared = Arc::clone(self.shared());
         Box::pin(async_stream::try_stream! {
-            let Acquired { mut session, generation, sessions } = acquire(&shared).await?;
-            let mut rows = session.fetch_many(query);
-            while let Some(row) = rows.try_next().await.inspect_err(|error| observe(&shared, generation, sessions, error))? {
-                yield row;
+            let Acquired { session, generation, sessions } = acquire(&shared).await?;
+            let mut borrowed = Borrowed::new(&shared, session);
+            if let Some(session) = borrowed.session() {
+                let mut rows = session.fetch_many(query);
+                while let Some(row) = rows.try_next().await.inspect_err(|error| observe(&shared, generation, sessions, error))? {
+                    yield row;
+                }
             }
+            borrowed.done();
         })
     }
 
@@ -118,8 +123,11 @@ where
     {
         let shared = Arc::clone(self.shared());
         Box::pin(async move {
-            let Acquired { mut session, generation, sessions } = acquire(&shared).await?;
+            let Acquired { session, generation, sessions } = acquire(&shared).await?;
+            let mut borrowed = Borrowed::new(&shared, session);
+            let Some(session) = borrowed.session() else { return Ok(None) };
             let row = session.fetch_optional(query).await;
+            borrowed.done();
             row.inspect_err(|error| observe(&shared, generation, sessions, error))
         })
     }

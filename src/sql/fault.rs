@@ -47,3 +47,8 @@ pub(super) fn common_kind(error: &sqlx::Error) -> FaultKind {
 pub(super) fn is_suspect(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42501" || code == "42704")
 }
+
+/// The server ended the connection (57P01): of a lease that ends its connections, the role may be gone with it.
+pub(super) fn is_ended_by_server(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57P01")
+}

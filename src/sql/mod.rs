@@ -1,14 +1,18 @@
 //! Everything that names a type of sqlx's: its version is part of our API here and nowhere else.
 
 mod acquire;
+mod borrowed;
 mod dialect;
 mod executor;
 mod fault;
+mod hooks;
+mod login;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod pools;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod queue;
 mod refusal;
 
 #[cfg(feature = "mysql")]
@@ -35,7 +39,7 @@ impl<DB: Database> Handle<Pool<DB>> {
         let options = pool.options();
         let mut terms = Terms::new(options.get_max_connections());
         terms.acquire_timeout = options.get_acquire_timeout();
-        let first = Generation::serving(1, pool, Expiry::never(), Sessions::Keep);
+        let first = Generation::serving(1, pool, Expiry::never(), Sessions::Keep, terms.max_sessions);
         let sessions = Arc::new(|pool: &Pool<DB>| pool.size());
         Self::supervised(Shared::new(Arc::from("fixed"), terms, Clock::default(), Meters::default(), sessions, first))
     }

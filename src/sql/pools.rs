@@ -4,13 +4,17 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use sqlx::pool::PoolOptions;
+use futures_core::future::BoxFuture;
+use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, Pool};
 
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::fault;
+use super::hooks::Hooks;
+use super::login::WITHOUT_CALLER;
 use crate::error::{Fault, FaultKind};
 use crate::lease::{Lease, Sessions};
 use crate::login::Login;
@@ -18,6 +22,9 @@ use crate::pool::{Policy, PoolFactory, Terms};
 
 /// How often a pool that drains is looked at while sessions of it are busy.
 const STILL_BUSY: Duration = Duration::from_millis(10);
+
+/// How long a connection may take that is opened as the pool would. Shorter than the prove deadline, so that the reason is known.
+const TRIED_OUT_WITHIN: Duration = Duration::from_secs(4);
 
 /// Makes pools of [`Login`]s; sqlx's own options are the settings. Used as `PgPools` and `MySqlPools`, whose docs say what is particular to each
 /// database.
@@ -35,6 +42,7 @@ pub struct SqlPools<DB: Dialect> {
     connect: ConnectOptionsOf<DB>,
     options: PoolOptions<DB>,
     terms: Terms,
+    hooks: Hooks<DB>,
     /// PostgreSQL's alone.
     pub(super) tokens_in_clear: bool,
 }
@@ -49,11 +57,15 @@ impl<DB: Dialect> SqlPools<DB> {
         terms.probe = Arc::from(DB::PROBE);
         terms.probe_tells = DB::PROBE_TELLS;
         terms.ping = DB::PING.map(Arc::from);
+        terms.finishes_logins = DB::COUNTS_BROKEN_OFF;
+        // The handle has a deadline of its own; sqlx would break off a login at its.
+        let within = if DB::COUNTS_BROKEN_OFF { options.get_acquire_timeout() + WITHOUT_CALLER } else { options.get_acquire_timeout() };
         Self {
             connect,
             // sqlx would refill a draining pool, and lose a session whose ping is cancelled.
-            options: options.min_connections(0).test_before_acquire(false),
+            options: options.min_connections(0).test_before_acquire(false).acquire_timeout(within),
             terms,
+            hooks: Hooks::default(),
             tokens_in_clear: false,
         }
     }
@@ -84,6 +96,59 @@ impl<DB: Dialect> SqlPools<DB> {
     #[must_use]
     pub fn probe_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
         self.terms.probe = sql.into();
+        self
+    }
+
+    /// Calls `hook` on each new connection, as [`PoolOptions::after_connect`] would, and on that of each verification: a credential with which it fails is not served.
+    /// Replaces an `after_connect` of the options, which verification cannot see: it is called for the first connection of a new pool alone, before that is published.
+    ///
+    /// ```
+    /// use claviger::PgPools;
+    /// use sqlx::Executor;
+    /// use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+    ///
+    /// let pools = PgPools::new(PgConnectOptions::new(), PgPoolOptions::new())
+    ///     .with_after_connect(|connection| Box::pin(async move {
+    ///         connection.execute("SET ROLE orders_owner").await?;
+    ///         Ok(())
+    ///     }));
+    /// # drop(pools);
+    /// ```
+    #[must_use]
+    pub fn with_after_connect<F>(mut self, hook: F) -> Self
+    where
+        F: for<'c> Fn(&'c mut DB::Connection) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send + Sync + 'static,
+    {
+        self.hooks.after_connect = Some(Arc::new(hook));
+        self
+    }
+
+    /// Asks `hook` before an idle connection is handed out, as [`PoolOptions::before_acquire`] would, and replaces one that is set there: `false` closes the connection.
+    #[must_use]
+    pub fn with_before_acquire<F>(mut self, hook: F) -> Self
+    where
+        F: for<'c> Fn(&'c mut DB::Connection, PoolConnectionMetadata) -> BoxFuture<'c, Result<bool, sqlx::Error>> + Send + Sync + 'static,
+    {
+        self.hooks.before_acquire = Some(Arc::new(hook));
+        self
+    }
+
+    /// Asks `hook` when a connection is returned, as [`PoolOptions::after_release`] would, and replaces one that is set there: `false` closes the connection.
+    #[must_use]
+    pub fn with_after_release<F>(mut self, hook: F) -> Self
+    where
+        F: for<'c> Fn(&'c mut DB::Connection, PoolConnectionMetadata) -> BoxFuture<'c, Result<bool, sqlx::Error>> + Send + Sync + 'static,
+    {
+        self.hooks.after_release = Some(Arc::new(hook));
+        self
+    }
+
+    /// Closes a connection that does not answer within `timeout` when it is returned. Default: sqlx waits without end, so that a connection which the network has
+    /// swallowed keeps its place in the pool for good; only one whose statement on the handle was broken off is given up after 10 s. An `after_release` hook of
+    /// the options is replaced: give it to [`with_after_release`](Self::with_after_release). Costs one round trip for each return.
+    #[must_use]
+    pub fn with_return_timeout(mut self, timeout: Duration) -> Self {
+        self.hooks.return_timeout = Some(timeout);
         self
     }
 
@@ -151,6 +216,7 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
             connect: self.connect.clone(),
             options: self.options.clone(),
             terms: self.terms.clone(),
+            hooks: self.hooks.clone(),
             tokens_in_clear: self.tokens_in_clear,
         }
     }
@@ -206,25 +272,85 @@ where
 
     async fn prove(&self, login: &Login) -> Result<(), Fault> {
         let mut session: DB::Connection = self.options_for(login).connect().await.map_err(|error| self.connect_fault(login, error))?;
-        let answer = session.execute(&*self.terms.probe).await;
+        let answer = match (session.execute(&*self.terms.probe).await, &self.hooks.after_connect) {
+            (Ok(_), Some(hook)) => hook(&mut session).await,
+            (answer, _) => answer.map(drop),
+        };
         // It is gone either way; a server that does not say good-bye is no reason to doubt the credential.
         let _ = session.close().await;
         // The role exists, for it has just logged in: a probe that it may not run is wrong itself (42501).
-        answer.map(drop).map_err(log_in_fault::<DB>)
+        answer.map_err(log_in_fault::<DB>)
+    }
+
+    /// Where the hook is ours, the verification has called it. One on the options is called by sqlx alone, which tries again and again when it fails, and says why in the
+    /// log.
+    async fn try_out(&self, login: &Login) -> Result<(), Fault> {
+        if self.hooks.after_connect.is_some() {
+            return Ok(());
+        }
+        let options = self.options.clone().max_connections(1).acquire_timeout(TRIED_OUT_WITHIN);
+        let pool = self.hooks.on(options).connect_lazy_with(self.options_for(login));
+        let opened = pool.acquire().await;
+        let tried = match opened {
+            Ok(session) => {
+                // It is gone either way.
+                let _ = session.close().await;
+                Ok(())
+            }
+            Err(sqlx::Error::PoolTimedOut) => {
+                let within = humantime::format_duration(TRIED_OUT_WITHIN);
+                Err(Fault::new(
+                    FaultKind::Other,
+                    format!(
+                        "no connection was ready within {within}, though the login works: does the pool's after_connect fail? sqlx logs its error"
+                    ),
+                ))
+            }
+            Err(error) => Err(log_in_fault::<DB>(error)),
+        };
+        pool.close().await;
+        tried
+    }
+
+    fn account(&self, login: &Login) -> String {
+        format!("{}@{}", login.user(), self.server(login))
+    }
+
+    fn server(&self, login: &Login) -> String {
+        let address = DB::address(&self.connect);
+        login
+            .location()
+            .map_or_else(|| format!("{}:{}", address.host, address.port), |endpoint| format!("{}:{}", endpoint.host(), endpoint.port()))
+    }
+
+    async fn make_room(&self, pool: &Pool<DB>) -> bool {
+        let Some(session) = pool.try_acquire() else { return false };
+        let _ = session.close().await;
+        true
     }
 
     fn open(&self, login: &Login) -> Result<Pool<DB>, Fault> {
-        Ok(self.options.clone().connect_lazy_with(self.options_for(login)))
+        Ok(self.hooks.on(self.options.clone()).connect_lazy_with(self.options_for(login)))
     }
 
     async fn warm(&self, pool: &Pool<DB>, sessions: u32) -> Result<u32, Fault> {
-        // Idle ones are held meanwhile, or they would be answered with.
+        // Idle ones are held until each acquire has found none and connects, or it would be satisfied with them; callers have them back before the first login is done.
         let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).take(sessions as usize).collect();
         let missing = sessions.saturating_sub(pool.size());
-        // Side by side: one after the other takes 2 to 8 times as long.
-        let opened = futures_util::future::try_join_all((0..missing).map(|_| pool.acquire())).await;
-        opened.map_err(log_in_fault::<DB>)?;
+        let mut opening: Vec<_> = (0..missing).map(|_| Box::pin(pool.acquire())).collect();
+        let mut opened = Vec::new();
+        for acquiring in &mut opening {
+            opened.push(futures_util::poll!(acquiring.as_mut()));
+        }
         drop(idle);
+        // Side by side: one after the other takes 2 to 8 times as long.
+        let rest = opening.into_iter().zip(opened).map(|(acquiring, polled)| async move {
+            match polled {
+                Poll::Ready(got) => got,
+                Poll::Pending => acquiring.await,
+            }
+        });
+        futures_util::future::try_join_all(rest).await.map_err(log_in_fault::<DB>)?;
         Ok(pool.size())
     }
 

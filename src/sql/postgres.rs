@@ -48,6 +48,7 @@ impl Sealed for Postgres {
     const PROBE: &'static str = "SELECT current_user, session_user";
     const PROBE_TELLS: bool = true;
     const PING: Option<&'static str> = None;
+    const COUNTS_BROKEN_OFF: bool = false;
     const VERIFIED_TLS: &'static str = "PgSslMode::VerifyFull and ssl_root_cert";
 
     fn options_for(options: &PgConnectOptions, login: &Login) -> PgConnectOptions {

@@ -40,6 +40,11 @@ impl Refusal {
         sqlx::Error::Database(Box::new(Self { code: None, message }))
     }
 
+    /// The error for a caller whose deadline has come: what the server said if it has no room, else that it took too long.
+    pub(super) fn at_the_deadline<P>(shared: &Shared<P>) -> sqlx::Error {
+        shared.gate.why_full(shared.clock.mono()).map_or(sqlx::Error::PoolTimedOut, |fault| Self::of(&fault))
+    }
+
     fn of(fault: &Fault) -> sqlx::Error {
         sqlx::Error::Database(Box::new(Self { code: fault.code().map(str::to_owned), message: fault.message().to_owned() }))
     }

@@ -1,0 +1,178 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn user() -> Arc<str> {
+    Arc::from("app")
+}
+
+fn start() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[test]
+fn a_rejected_candidate_is_verified_again_soon_then_at_an_even_pace() {
+    let (start, user) = (start(), user());
+    let (mut logins, revision) = (Logins::new(10), Revision::new("r"));
+    logins.verification_rejected(&user, &revision, false, start);
+    let mut at = Vec::new();
+    let mut now = start;
+    for _ in 0..8 {
+        now = logins.next(&user, &revision, now);
+        at.push((now - start).as_millis());
+        logins.verification_rejected(&user, &revision, false, now);
+    }
+    assert!((100..=200).contains(&at[0]), "{at:?}");
+    assert!((1_100..=1_300).contains(&at[1]), "{at:?}");
+    // 30 s / 13 logins.
+    assert!(at[1..].windows(2).all(|pair| pair[1] - pair[0] <= 2_310 + 100), "{at:?}");
+}
+
+#[test]
+fn news_makes_a_candidate_worth_a_verification_at_once() {
+    let (now, user) = (start(), user());
+    let (mut logins, revision) = (Logins::new(10), Revision::new("r"));
+    for _ in 0..3 {
+        logins.verification_rejected(&user, &revision, false, now);
+    }
+    assert!(logins.next(&user, &revision, now) > now);
+    logins.news(&user, &revision, now);
+    assert_eq!(logins.next(&user, &revision, now), now);
+}
+
+#[test]
+fn a_success_of_another_revision_is_acted_on_within_a_second() {
+    let (now, user) = (start(), user());
+    let (mut logins, bad, good) = (Logins::new(4), Revision::new("bad"), Revision::new("good"));
+    for _ in 0..3 {
+        logins.verification_rejected(&user, &bad, false, now);
+    }
+    logins.worked(&user, &good, now);
+    assert!(logins.next(&user, &bad, now) <= now + Duration::from_secs(1));
+}
+
+#[test]
+fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
+    let (start, user) = (start(), user());
+    let mut logins = Logins::new(10);
+    let mut failed = 0;
+    for second in 0..30 {
+        let now = start + Duration::from_secs(second);
+        let revision = Revision::new(second.to_string());
+        if logins.next(&user, &revision, now) <= now {
+            logins.verification_rejected(&user, &revision, false, now);
+            failed += 1;
+        }
+    }
+    assert!((11..=13).contains(&failed), "{failed}");
+    // The right one is never shut out for longer than the pause between revisions that were never tried.
+    let mut logins = Logins::new(10);
+    for second in 0..15 {
+        let now = start + Duration::from_secs(second);
+        let revision = Revision::new(second.to_string());
+        if logins.next(&user, &revision, now) <= now {
+            logins.verification_rejected(&user, &revision, false, now);
+        }
+    }
+    let now = start + Duration::from_secs(15);
+    assert!(logins.next(&user, &Revision::new("right"), now) <= now + NEVER_TRIED_EVERY);
+}
+
+#[test]
+fn users_have_budgets_of_their_own() {
+    let now = start();
+    let (mut logins, one, other) = (Logins::new(1), user(), Arc::from("other"));
+    for revision in 0..4 {
+        logins.verification_rejected(&one, &Revision::new(revision.to_string()), false, now);
+    }
+    assert_eq!(logins.next(&one, &Revision::new("new"), now), now + WINDOW);
+    assert_eq!(logins.next(&other, &Revision::new("new"), now), now);
+}
+
+#[test]
+fn rotations_may_be_rolled_back_one_after_the_other() {
+    let (start, user) = (start(), user());
+    let (mut logins, first) = (Logins::new(10), Revision::new("first"));
+    let mut failed = 0;
+    for turn in 0..100 {
+        let now = start + turn * Duration::from_millis(250);
+        if logins.next(&user, &first, now) > now {
+            break;
+        }
+        logins.worked(&user, &first, now);
+        logins.caller_rejected(&user, &first, now);
+        failed += 1;
+        logins.superseded(&user, &Revision::new(turn.to_string()));
+    }
+    assert!(failed > 13 + RETURNS - 3, "{failed}");
+    assert!(failed <= 13 + RETURNS, "{failed}");
+}
+
+#[test]
+fn what_the_database_was_told_of_late_costs_nothing() {
+    let (start, user) = (start(), user());
+    let mut logins = Logins::new(4);
+    for turn in 0..10 {
+        let (now, revision) = (start + turn * Duration::from_millis(200), Revision::new(turn.to_string()));
+        assert_eq!(logins.next(&user, &revision, now), now, "{turn}");
+        logins.verification_rejected(&user, &revision, false, now);
+        logins.worked(&user, &revision, now + Duration::from_millis(100));
+        logins.superseded(&user, &revision);
+    }
+}
+
+proptest! {
+    /// Whatever callers, candidates and news do: while each round of callers stays within its width, a window costs at most max + 3.
+    #[test]
+    fn a_window_costs_at_most_max_plus_three(
+        max in 1u32..20,
+        steps in prop::collection::vec((0u64..8_000, 0u8..5, any::<bool>()), 1..300),
+    ) {
+        let (start, user) = (start(), user());
+        let mut logins = Logins::new(max);
+        let served = Revision::new("served");
+        let mut now = start;
+        let mut rejected = false;
+        let mut candidates = 0;
+        for (step, kind, good) in steps {
+            now += Duration::from_millis(step);
+            let candidate = Revision::new(candidates.to_string());
+            if kind == 4 {
+                candidates += 1;
+            } else if kind == 3 {
+                if logins.next(&user, &candidate, now) <= now {
+                    logins.verification_rejected(&user, &candidate, false, now);
+                }
+            } else if !rejected {
+                let count = logins.width(&user, now).map_or(max, |(width, _)| width);
+                (0..count).for_each(|_| logins.caller_rejected(&user, &served, now));
+                rejected = true;
+            } else if kind == 0 {
+                logins.news(&user, &served, now);
+            } else if logins.next(&user, &served, now) <= now {
+                if good {
+                    logins.worked(&user, &served, now);
+                    rejected = false;
+                } else {
+                    logins.verification_rejected(&user, &served, true, now);
+                }
+            }
+            if let Some(account) = logins.accounts.get(&user) {
+                prop_assert!(account.spent <= max + RESERVED, "{} of {}", account.spent, max + RESERVED);
+            }
+        }
+    }
+
+    /// A revision that was rejected is never given up.
+    #[test]
+    fn the_next_verification_is_at_most_a_window_away(max in 1u32..20, failures in 1usize..60) {
+        let (mut now, user) = (start(), user());
+        let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
+        for _ in 0..failures {
+            logins.verification_rejected(&user, &revision, false, now);
+            let next = logins.next(&user, &revision, now);
+            prop_assert!(next > now && next <= now + LONGEST + JITTER);
+            now = next;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Users' hooks around a connection, which run beside ours: sqlx's options have no way to ask for those that are set on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
+use sqlx::{Connection, Database, Error};
+use tokio::time::timeout;
+
+type AfterConnect<DB> = dyn for<'c> Fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, Result<(), Error>> + Send + Sync;
+type Asked<DB> =
+    dyn for<'c> Fn(&'c mut <DB as Database>::Connection, PoolConnectionMetadata) -> BoxFuture<'c, Result<bool, Error>> + Send + Sync;
+
+/// The hooks that were given to the factory.
+pub(super) struct Hooks<DB: Database> {
+    pub(super) after_connect: Option<Arc<AfterConnect<DB>>>,
+    pub(super) before_acquire: Option<Arc<Asked<DB>>>,
+    pub(super) after_release: Option<Arc<Asked<DB>>>,
+    /// How long a connection may take to answer when it goes back.
+    pub(super) return_timeout: Option<Duration>,
+}
+
+impl<DB: Database> Default for Hooks<DB> {
+    fn default() -> Self {
+        Self { after_connect: None, before_acquire: None, after_release: None, return_timeout: None }
+    }
+}
+
+impl<DB: Database> Clone for Hooks<DB> {
+    fn clone(&self) -> Self {
+        Self {
+            after_connect: self.after_connect.clone(),
+            before_acquire: self.before_acquire.clone(),
+            after_release: self.after_release.clone(),
+            return_timeout: self.return_timeout,
+        }
+    }
+}
+
+impl<DB: Database> Hooks<DB> {
+    /// The options with these hooks in place of their own; those that are not given stay as they are.
+    pub(super) fn on(&self, mut options: PoolOptions<DB>) -> PoolOptions<DB> {
+        if let Some(hook) = self.after_connect.clone() {
+            options = options.after_connect(move |connection, _| hook(connection));
+        }
+        if let Some(hook) = self.before_acquire.clone() {
+            options = options.before_acquire(move |connection, about| hook(connection, about));
+        }
+        if self.after_release.is_none() && self.return_timeout.is_none() {
+            return options;
+        }
+        let (hook, within) = (self.after_release.clone(), self.return_timeout);
+        options.after_release(move |connection, about| {
+            let hook = hook.clone();
+            Box::pin(async move {
+                if let Some(within) = within {
+                    // An error closes the connection without a word to the server, which would hang as well.
+                    timeout(within, connection.ping()).await.map_err(|_| Error::PoolTimedOut)??;
+                }
+                match &hook {
+                    Some(hook) => hook(connection, about).await,
+                    None => Ok(true),
+                }
+            })
+        })
+    }
+}
