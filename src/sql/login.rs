@@ -16,6 +16,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::acquire::hear_login;
+use super::queue::Pace;
 use crate::pool::{Generation, Shared};
 
 /// How long a login goes on without its caller. A server that takes longer to reject one is noticed by the next verification.
@@ -149,14 +150,27 @@ pub(super) async fn open<DB: Database>(
         }
     };
     tokio::spawn(task);
-    tokio::select! {
-        biased;
-        opened = opened => opened.ok(),
-        () = over.as_mut() => {
-            shared.note_moved();
-            None
+    let mut opened = std::pin::pin!(opened);
+    let mut pace = Pace::default();
+    loop {
+        let again = limit.min(pace.next());
+        tokio::select! {
+            biased;
+            opened = opened.as_mut() => return opened.ok(),
+            () = over.as_mut() => {
+                shared.note_moved();
+                return None;
+            }
+            () = sleep_until(again) => {
+                // A connection that comes back sooner serves as well, where nobody queues for it.
+                if again == limit {
+                    return None;
+                }
+                if !shared.gate.has_queue() && let Some(session) = generation.pool.try_acquire() {
+                    return Some(Ok(session));
+                }
+            }
         }
-        () = sleep_until(limit) => None,
     }
 }
 

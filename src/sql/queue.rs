@@ -42,11 +42,17 @@ impl<'g, P> Place<'g, P> {
     }
 }
 
-/// The pauses of the first in the queue.
-struct Pace(Duration);
+/// The pauses between looks for a connection that came back.
+pub(super) struct Pace(Duration);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(LOOK_AGAIN)
+    }
+}
 
 impl Pace {
-    fn next(&mut self) -> Instant {
+    pub(super) fn next(&mut self) -> Instant {
         let at = Instant::now() + self.0;
         self.0 = (self.0 * 2).min(LOOK_LONGEST);
         at
@@ -72,7 +78,7 @@ where
         () = over.as_mut() => return moved(shared),
         () = sleep_until(limit) => return Turn::Next,
     }
-    let mut pace = Pace(LOOK_AGAIN);
+    let mut pace = Pace::default();
     loop {
         // Created before anything is looked at: no request to look is missed.
         let asked = std::pin::pin!(shared.gate.asked_to_look());
@@ -94,7 +100,7 @@ where
         tokio::select! {
             biased;
             () = over.as_mut() => return moved(shared),
-            () = asked => pace = Pace(LOOK_AGAIN),
+            () = asked => pace = Pace::default(),
             () = sleep_until(again) => if again == limit { return Turn::Next },
         }
     }
@@ -113,7 +119,7 @@ where
     // The connections of a role that the backend drops may be dead though they answer pings.
     let doubtful = generation.sessions == Sessions::EndWithLease;
     let queued = place.get_or_insert_with(|| Place::join(&shared.gate));
-    let mut pace = Pace(LOOK_AGAIN);
+    let mut pace = Pace::default();
     loop {
         // Created before anything is read: no news and no request to look is missed.
         let news = std::pin::pin!(shared.next_news());
@@ -142,7 +148,7 @@ where
             tokio::select! {
                 biased;
                 () = news => {}
-                () = asked => pace = Pace(LOOK_AGAIN),
+                () = asked => pace = Pace::default(),
                 () = sleep_until(call.deadline.min(pace.next())) => {}
             }
         } else {

@@ -1,0 +1,235 @@
+//! needs: postgresql
+//!
+//! Many callers meet one fault: what it costs the database, and that it ends when the fault does.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use claviger::{Handle, PgPools, Sessions};
+use claviger_stage::{Stage, eventually, eventually_within};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use sqlx::{Executor, PgPool};
+use tokio::time::{sleep, timeout};
+
+async fn open(db: &Handle<PgPool>, connections: usize) -> Vec<sqlx::pool::PoolConnection<sqlx::Postgres>> {
+    let mut held = Vec::new();
+    for _ in 0..connections {
+        held.push(db.acquire().await.expect("a connection"));
+    }
+    held
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(2));
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let held = open(&db, 1).await;
+    stage.rotate_announced().await;
+    eventually("the next generation is served", || db.generation() == 2).await;
+    assert_eq!(db.status().expect("supervised").draining.len(), 1, "the hazard: an old connection is open");
+    stage.terminate_sessions().await;
+    drop(held);
+    let held = open(&db, 1).await;
+    stage.rotate_announced().await;
+    eventually("the third generation is served", || db.generation() == 3).await;
+
+    let before = stage.refused_log_ins();
+    stage.set_password("nobody knows this one").await;
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.expect("no panic");
+    }
+    let rejected = stage.refused_log_ins() - before;
+    assert!((1..=13).contains(&rejected), "{rejected} failed logins with a maximum of 10");
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_queue_across_a_handover_in_place_are_served() {
+    let stage = Stage::with(ScriptedProvider::new().sessions(Sessions::Keep)).await;
+    let db = stage.pool(2).await;
+    let held = open(&db, 1).await;
+    // Rejected and verified again: logins are limited for a while.
+    stage.set_password("nobody knows this one").await;
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() }
+    });
+    eventually("it is rejected", || db.status().is_some_and(|status| status.refused)).await;
+    stage.set_password("password-1").await;
+    eventually("it is served again", || db.status().is_some_and(|status| status.serving)).await;
+    waiting.await.expect("no panic");
+    let mut all = held;
+    all.extend(open(&db, 1).await);
+    let before = db.generation();
+
+    let callers: Vec<_> = (0..6)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.map(drop) })
+        })
+        .collect();
+    sleep(Duration::from_millis(50)).await;
+    let next = stage.store.rotate();
+    stage.set_password(&next).await;
+    stage.store.hint();
+    eventually("the next generation is served", || db.generation() > before).await;
+    drop(all);
+    for caller in callers {
+        caller.await.expect("no panic").expect("it is served");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    database.accept_only(["password-1"]);
+    for _ in 0..30 {
+        store.rotate();
+        store.hint();
+        sleep(Duration::from_secs(1)).await;
+    }
+    let rejected = database.refused();
+    assert!((5..=13).contains(&rejected), "{rejected} failed logins in 30 s with a maximum of 10");
+    // The right one is not shut out.
+    let right = store.rotate();
+    database.accept_only([right.clone()]);
+    store.hint();
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(pool.current().password(), right);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
+    for sessions in [Sessions::Keep, Sessions::Drain] {
+        let stage = Stage::with(ScriptedProvider::new().sessions(sessions)).await;
+        let db = stage.pool(4).await;
+        stage.sql("ALTER ROLE app CONNECTION LIMIT 4").await;
+        drop(open(&db, 4).await);
+        eventually("all are idle", || db.current().num_idle() == 4).await;
+        stage.rotate_announced().await;
+        eventually_within(Duration::from_secs(5), "the next generation is served", || db.generation() == 2).await;
+        assert!(stage.server.log().count("too many connections for role").expect("the log") >= 1, "the hazard");
+        sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_hangs_gives_its_place_back() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(1).acquire_timeout(Duration::from_secs(20));
+    let pools = PgPools::new(stage.connect_options(), options).with_return_timeout(Duration::from_millis(300));
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    let mut hangs = db.acquire().await.expect("a connection");
+    freeze(&mut hangs).await;
+    drop(hangs);
+    timeout(Duration::from_secs(5), sqlx::query("SELECT 1").execute(&db)).await.expect("in time").expect("another connection");
+    // Without the option, a statement on the handle that was broken off gives its place back all the same.
+    let db = stage.supervisor.pool("reports", &login, stage.pools_with(stage.pool_options(1).acquire_timeout(Duration::from_secs(20)))).await;
+    let db = db.expect("verified");
+    let mut hangs = db.acquire().await.expect("a connection");
+    freeze(&mut hangs).await;
+    drop(hangs.detach());
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&db).await.expect("a connection");
+    let frozen = async {
+        let statement = sqlx::query("SELECT pg_sleep(0.2)").execute(&db);
+        let stop = async {
+            sleep(Duration::from_millis(100)).await;
+            signal("-STOP", pid);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! { _ = statement => {} () = stop => {} }
+    };
+    assert!(timeout(Duration::from_secs(1), frozen).await.is_err(), "the hazard: it hangs");
+    let began = Instant::now();
+    sqlx::query("SELECT 1").execute(&db).await.expect("another connection");
+    assert!(began.elapsed() < Duration::from_secs(15));
+    signal("-CONT", pid);
+}
+
+/// Stops the server process behind a connection, as a network that swallows packets would look.
+async fn freeze(connection: &mut sqlx::PgConnection) {
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await.expect("its process");
+    signal("-STOP", pid);
+    // The server is shut down at the end of the test, which a stopped process would hinder.
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(25));
+        signal("-KILL", pid);
+    });
+}
+
+fn signal(signal: &str, pid: i32) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill runs").success() || signal == "-KILL");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let slow = Duration::from_millis(1_000);
+    let options = stage.pool_options(8).min_connections(6);
+    let pools = PgPools::new(stage.connect_options(), options).with_after_connect(move |connection| {
+        Box::pin(async move {
+            connection.execute("SELECT 1").await?;
+            sleep(slow).await;
+            Ok(())
+        })
+    });
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    let held = open(&db, 6).await;
+    stage.rotate_announced().await;
+    eventually("the next generation is served", || db.generation() == 2).await;
+    // As old connections go, new ones are opened beside the idle ones.
+    let mut longest = Duration::ZERO;
+    let until = Instant::now() + Duration::from_secs(3);
+    drop(sqlx::query("SELECT 1").execute(&db).await.expect("the first one"));
+    drop(held);
+    while Instant::now() < until {
+        let began = Instant::now();
+        sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+        longest = longest.max(began.elapsed());
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(db.current().size() >= 2, "the hazard: connections were opened, {} by now", db.current().size());
+    assert!(longest < slow / 2, "a caller waited for {longest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_with_which_after_connect_fails_are_not_served() {
+    let stage = Stage::new().await;
+    stage.sql("CREATE ROLE owner NOLOGIN; GRANT owner TO app").await;
+    let login = stage.login().await;
+    let ours = PgPools::new(stage.connect_options(), stage.pool_options(2))
+        .with_after_connect(|connection| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
+    let theirs = stage
+        .pool_options(2)
+        .after_connect(|connection, _| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
+    let pools = [
+        stage.supervisor.pool("ours", &login, ours).await.expect("verified"),
+        stage.supervisor.pool("theirs", &login, stage.pools_with(theirs)).await.expect("verified"),
+    ];
+    stage.sql("REVOKE owner FROM app").await;
+    stage.rotate_announced().await;
+    let failed = || pools.iter().all(|db| db.status().is_some_and(|status| status.last_fault.is_some()));
+    eventually_within(Duration::from_secs(15), "neither can be handed over", failed).await;
+    assert!(pools.iter().all(|db| db.generation() == 1));
+    stage.sql("GRANT owner TO app").await;
+    eventually_within(Duration::from_secs(30), "both serve the next one", || pools.iter().all(|db| db.generation() == 2)).await;
+    for db in &pools {
+        let role: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(db).await.expect("it serves");
+        assert_eq!(role, "owner");
+    }
+}
