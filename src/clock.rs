@@ -21,6 +21,11 @@ impl Moment {
         Clock::default().now()
     }
 
+    #[cfg(test)]
+    pub(crate) fn at(wall: SystemTime, mono: Instant) -> Self {
+        Self { wall, mono }
+    }
+
     /// The wall clock's reading.
     pub fn wall(&self) -> SystemTime {
         self.wall

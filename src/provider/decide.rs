@@ -25,6 +25,9 @@ const COALESCE: Duration = Duration::from_secs(1);
 /// A clock jump of more than this means that the machine slept or that time was set.
 const JUMP: Duration = Duration::from_secs(60);
 
+/// How many verified revisions are remembered.
+const VERIFIED_MOST: usize = 64;
+
 /// Somebody asks for a new credential.
 #[derive(Debug)]
 pub(crate) struct ManualRequest {
@@ -41,8 +44,8 @@ pub(crate) struct State<S> {
     held_life: Option<Duration>,
     /// The rotation that brought the held lease.
     pub(crate) origin: Origin,
-    /// The revision that was proved last.
-    proved: Option<Revision>,
+    /// The revisions that were verified by a login, the latest last.
+    verified: Vec<Revision>,
     /// The revision that a log-in worked with and that was not refused since, and when it first worked.
     working: Option<(Revision, Instant)>,
     /// Everything was given back: what still comes is given back at once.
@@ -89,6 +92,8 @@ pub(crate) struct InFlight {
     manual: Vec<ManualRequest>,
     /// The held revision was refused after this fetch had begun: its answer may be older than the refusal.
     refused_since: bool,
+    /// It was begun because the held revision was rejected, and a login with that has worked since.
+    moot: bool,
 }
 
 impl InFlight {
@@ -127,7 +132,7 @@ impl<S> State<S> {
             held: None,
             held_life: None,
             origin: Origin::default(),
-            proved: None,
+            verified: Vec::new(),
             working: None,
             closed: false,
             refresh_at: Some(now.mono()),
@@ -182,19 +187,30 @@ impl<S> State<S> {
             self.working = Some((revision.clone(), now));
         }
         // A new revision serves: earlier failures are forgotten. Not when it is adopted, for an issuer that mints at each fetch would then fill its own bucket.
-        if self.holds(revision) && self.proved.as_ref() != Some(revision) {
-            self.proved = Some(revision.clone());
-            self.bucket.refill();
+        if !self.was_verified(revision) {
+            self.verified.push(revision.clone());
+            let surplus = self.verified.len().saturating_sub(VERIFIED_MOST);
+            self.verified.drain(..surplus);
+            if self.holds(revision) {
+                self.bucket.refill(now);
+            }
         }
         if self.holds(revision) {
             self.accepted();
         }
     }
 
+    pub(super) fn was_verified(&self, revision: &Revision) -> bool {
+        self.verified.contains(revision)
+    }
+
     /// Nobody is refused with what is held.
     fn accepted(&mut self) {
         self.refused = false;
         self.refused_due = None;
+        if let Some(in_flight) = self.in_flight.as_mut().filter(|in_flight| in_flight.trigger == Trigger::Refused) {
+            in_flight.moot = in_flight.manual.is_empty();
+        }
         if let Some(retry) = self.retry.as_mut().filter(|retry| retry.trigger == Trigger::Refused) {
             retry.trigger = Trigger::Schedule;
         }
@@ -312,7 +328,7 @@ impl<S> State<S> {
             // Whatever is fetched now answers every question that was open.
             self.changed = None;
             self.woke = false;
-            self.in_flight = Some(InFlight { number: self.fetch_number, trigger, manual, refused_since: false });
+            self.in_flight = Some(InFlight { number: self.fetch_number, trigger, manual, refused_since: false, moot: false });
             fetch = Some((self.fetch_number, trigger));
         }
         let releases = if self.closing { Vec::new() } else { self.debts.due(now, &mut self.bucket) };
@@ -351,3 +367,6 @@ impl<S> State<S> {
         std::mem::take(&mut self.manual)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,10 @@ use crate::lease::Lease;
 use crate::provider::schedule;
 use crate::trigger::Trigger;
 
-/// How long a retired revision is not taken back, unless the current one is refused.
+/// How long a superseded revision is not taken back, unless the current one is rejected or was never accepted.
 const RETIRED_FOR: Duration = Duration::from_secs(3_600);
+/// How many are remembered, the latest first: a backend that mints at each fetch has many.
+const RETIRED_MOST: usize = 64;
 
 /// What a finished fetch came to.
 #[derive(Debug)]
@@ -41,6 +43,14 @@ impl<S> State<S> {
             Err(error) => {
                 self.failed(in_flight.trigger, error.clone(), now, jitter);
                 Settled::Failed(error)
+            }
+            // The rejection that it was begun for is over: what it brings may be a candidate that nobody needs any more.
+            Ok(lease) if in_flight.moot && !self.holds(lease.revision()) => {
+                self.last_error = None;
+                self.retry = None;
+                self.late(lease, now.mono());
+                self.refresh_at = Some(now.mono() + schedule::FLOOR);
+                Settled::Unchanged
             }
             Ok(lease) => {
                 self.last_error = None;
@@ -78,7 +88,9 @@ impl<S> State<S> {
             return Settled::Unchanged;
         }
         let held_dead = self.held.as_ref().is_none_or(|held| held.expiry().is_expired(now));
-        if known && !held_refused && !held_dead {
+        // What no login ever verified has no claim to stay: it may be a wrong secret that was put right.
+        let held_verified = self.held.as_ref().is_some_and(|held| self.was_verified(held.revision()));
+        if known && held_verified && !held_refused && !held_dead {
             if let Some(held) = self.held.clone() {
                 self.schedule(&held, started, poll, jitter);
                 // A poll that answers a stale revision is answered at the poll's pace, not at once again.
@@ -92,7 +104,11 @@ impl<S> State<S> {
         self.schedule(&lease, started, poll, jitter);
         self.refused = false;
         if let Some(old) = self.held.replace(lease) {
-            self.retired.push((old.revision().clone(), mono));
+            if self.was_verified(old.revision()) {
+                self.retired.push((old.revision().clone(), mono));
+                let surplus = self.retired.len().saturating_sub(RETIRED_MOST);
+                self.retired.drain(..surplus);
+            }
             if self.in_use(old.revision()) {
                 self.parked.insert(old.revision().clone(), old);
             } else {

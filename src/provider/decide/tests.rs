@@ -1,0 +1,121 @@
+use std::time::Duration;
+
+use super::*;
+use crate::expiry::Expiry;
+
+const POLL: Duration = Duration::from_secs(300);
+
+fn lease(revision: &str) -> Lease<()> {
+    Lease::new((), Revision::new(revision))
+}
+
+/// A provider whose every fetch ends at once.
+struct Provider {
+    state: State<()>,
+    now: Moment,
+}
+
+impl Provider {
+    fn new() -> Self {
+        let now = Moment::now();
+        Self { state: State::new(now), now }
+    }
+
+    /// Begins whatever fetch is due, and returns its number.
+    fn begin(&mut self) -> Option<u64> {
+        self.state.decide(self.now).fetch.map(|(number, _)| number)
+    }
+
+    fn settle(&mut self, number: Option<u64>, revision: &str) -> Option<Settled> {
+        let settled = self.state.settle(number?, Ok(lease(revision)), self.now, self.now, POLL, 0.0);
+        settled.map(|(settled, _)| settled)
+    }
+
+    /// A hint leads to a fetch, which brings this.
+    fn fetch(&mut self, revision: &str) -> Option<Settled> {
+        self.pass(Duration::from_secs(2));
+        self.state.note_changed(self.now.mono());
+        let number = self.begin();
+        self.settle(number, revision)
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let Some(at) = Expiry::after(self.now, time).mono() else { return };
+        self.now = Moment::at(self.now.wall() + time, at);
+    }
+
+    fn verified(&mut self, revision: &str) {
+        self.state.note_proved(&Revision::new(revision), self.now.mono());
+    }
+
+    fn rejected(&mut self, revision: &str) {
+        self.state.note_refused(&Revision::new(revision), self.now.mono());
+    }
+
+    fn holds(&self, revision: &str) -> bool {
+        self.state.holds(&Revision::new(revision))
+    }
+}
+
+#[test]
+fn a_wrong_secret_that_is_put_right_is_followed_at_once() {
+    let mut provider = Provider::new();
+    provider.fetch("a");
+    provider.verified("a");
+    provider.fetch("b");
+    assert!(provider.holds("b"), "no login has verified it");
+    assert!(matches!(provider.fetch("a"), Some(Settled::Adopted)));
+    // And b, which never was in service, is no revision of before.
+    assert!(matches!(provider.fetch("b"), Some(Settled::Adopted)));
+}
+
+#[test]
+fn a_superseded_revision_is_not_taken_back_while_the_verified_one_serves() {
+    let mut provider = Provider::new();
+    for revision in ["a", "b"] {
+        provider.fetch(revision);
+        provider.verified(revision);
+    }
+    assert!(matches!(provider.fetch("a"), Some(Settled::Stale)));
+    assert!(provider.holds("b"));
+    provider.rejected("b");
+    assert!(matches!(provider.fetch("a"), Some(Settled::Adopted)));
+}
+
+#[test]
+fn superseded_revisions_are_remembered_within_bounds() {
+    let mut provider = Provider::new();
+    for number in 0..1_000 {
+        let revision = number.to_string();
+        provider.fetch(&revision);
+        provider.verified(&revision);
+    }
+    assert!(provider.state.retired.len() <= 64 && provider.state.verified.len() <= 64);
+}
+
+#[test]
+fn a_fetch_for_a_rejection_that_is_over_changes_nothing() {
+    let mut provider = Provider::new();
+    provider.fetch("current");
+    provider.verified("current");
+    provider.pass(Duration::from_secs(2));
+    provider.rejected("current");
+    let number = provider.begin();
+    assert!(number.is_some(), "the hazard: it is fetched for the rejection");
+    provider.verified("current");
+    assert!(matches!(provider.settle(number, "pending"), Some(Settled::Unchanged)));
+    assert!(provider.holds("current"));
+    assert_eq!(provider.state.debts.len(), 1, "what came is given back");
+    assert!(provider.state.next_fetch_at(provider.now.mono()) <= Some(provider.now.mono() + Duration::from_secs(1)));
+}
+
+#[test]
+fn a_fetch_for_a_rejection_that_lasts_is_adopted() {
+    let mut provider = Provider::new();
+    provider.fetch("current");
+    provider.verified("current");
+    provider.pass(Duration::from_secs(2));
+    provider.rejected("current");
+    let number = provider.begin();
+    assert!(matches!(provider.settle(number, "pending"), Some(Settled::Adopted)));
+}
