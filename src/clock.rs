@@ -78,9 +78,27 @@ pub(crate) fn wall_now() -> SystemTime {
     SystemTime::now()
 }
 
+/// A point in time for people and logs, by RFC 3339 in seconds. What lies outside of the years 1970 to 9999 is written as the nearest that can be.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(within_years(time)).to_string()
+}
+
+/// The nearest time that RFC 3339 can express.
+pub(crate) fn within_years(time: SystemTime) -> SystemTime {
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_time_can_be_written() {
+        let year_10_000 = SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+        assert_eq!(rfc3339(year_10_000), "9999-12-31T23:59:59Z");
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+    }
 
     #[test]
     fn skew_is_seen_in_both_directions() {

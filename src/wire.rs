@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::clock::within_years;
 use crate::error::{Fault, FaultKind, ProviderError, ProviderErrorKind};
 use crate::rotation::{How, Outcome};
 use crate::trigger::Trigger;
@@ -18,12 +19,12 @@ pub(crate) fn seconds_if_any<S: Serializer>(duration: &Option<Duration>, seriali
 }
 
 pub(crate) fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+    serializer.collect_str(&humantime::format_rfc3339_millis(within_years(*time)))
 }
 
 pub(crate) fn time_if_any<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
-        Some(at) => serializer.serialize_some(&humantime::format_rfc3339_millis(*at).to_string()),
+        Some(at) => serializer.serialize_some(&humantime::format_rfc3339_millis(within_years(*at)).to_string()),
         None => serializer.serialize_none(),
     }
 }

@@ -5,13 +5,13 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger::{Handle, PgPools, Sessions};
 use claviger_stage::{Stage, eventually, eventually_within};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::{Executor, PgPool};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 async fn open(db: &Handle<PgPool>, connections: usize) -> Vec<sqlx::pool::PoolConnection<sqlx::Postgres>> {
     let mut held = Vec::new();
@@ -138,7 +138,8 @@ async fn a_connection_that_hangs_gives_its_place_back() {
     drop(hangs);
     timeout(Duration::from_secs(5), sqlx::query("SELECT 1").execute(&db)).await.expect("in time").expect("another connection");
     // Without the option, a statement on the handle that was broken off gives its place back all the same.
-    let db = stage.supervisor.pool("reports", &login, stage.pools_with(stage.pool_options(1).acquire_timeout(Duration::from_secs(20)))).await;
+    let db =
+        stage.supervisor.pool("reports", &login, stage.pools_with(stage.pool_options(1).acquire_timeout(Duration::from_secs(20)))).await;
     let db = db.expect("verified");
     let mut hangs = db.acquire().await.expect("a connection");
     freeze(&mut hangs).await;
@@ -195,7 +196,7 @@ async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
     // As old connections go, new ones are opened beside the idle ones.
     let mut longest = Duration::ZERO;
     let until = Instant::now() + Duration::from_secs(3);
-    drop(sqlx::query("SELECT 1").execute(&db).await.expect("the first one"));
+    sqlx::query("SELECT 1").execute(&db).await.expect("the first one");
     drop(held);
     while Instant::now() < until {
         let began = Instant::now();
@@ -214,9 +215,8 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     let login = stage.login().await;
     let ours = PgPools::new(stage.connect_options(), stage.pool_options(2))
         .with_after_connect(|connection| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
-    let theirs = stage
-        .pool_options(2)
-        .after_connect(|connection, _| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
+    let theirs =
+        stage.pool_options(2).after_connect(|connection, _| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
     let pools = [
         stage.supervisor.pool("ours", &login, ours).await.expect("verified"),
         stage.supervisor.pool("theirs", &login, stage.pools_with(theirs)).await.expect("verified"),

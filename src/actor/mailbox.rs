@@ -1,7 +1,7 @@
 //! How tasks and callers reach an actor whose incarnations come and go.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ractor::ActorRef;
 
@@ -14,6 +14,8 @@ pub(crate) struct Look;
 pub(crate) struct Mailbox {
     actor: Mutex<Option<ActorRef<Look>>>,
     queued: AtomicBool,
+    /// How often an incarnation was followed by another.
+    restarts: Arc<AtomicU64>,
 }
 
 impl Mailbox {
@@ -38,6 +40,14 @@ impl Mailbox {
     /// The message was taken: what is noted from now on needs another.
     pub(super) fn taken(&self) {
         self.queued.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Acquire)
+    }
+
+    pub(super) fn restarted(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.restarts)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<ActorRef<Look>>> {

@@ -19,7 +19,8 @@ pub(crate) struct Child {
     name: Arc<str>,
     start: Box<dyn Fn(ActorCell) -> Option<ActorCell> + Send + Sync>,
     running: Mutex<Running>,
-    restarts: AtomicU64,
+    /// Counted in the slot's mailbox, where its status finds it.
+    restarts: Arc<AtomicU64>,
     budget: Mutex<Restarts>,
 }
 
@@ -32,10 +33,11 @@ struct Running {
 impl Child {
     pub(crate) fn new<T: Slot>(slot: Arc<T>) -> Arc<Self> {
         let name = Arc::clone(slot.name());
+        let restarts = slot.mailbox().restarted();
         let start = move |root: ActorCell| {
             ActorRuntime::spawn_linked_instant(None, Shell::<T>::new(), Arc::clone(&slot), root).ok().map(|(actor, _)| actor.get_cell())
         };
-        Arc::new(Self { name, start: Box::new(start), running: Mutex::default(), restarts: AtomicU64::new(0), budget: Mutex::default() })
+        Arc::new(Self { name, start: Box::new(start), running: Mutex::default(), restarts, budget: Mutex::default() })
     }
 
     /// Its end is wanted from now on; resolves when it has come, or after `within`.

@@ -395,6 +395,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
             revision: state.serving.as_ref().map(|serving| serving.revision().digest()),
             expires: generation.expiry.wall(),
             remaining: generation.expiry.remaining(now),
+            lifetime: state.serving.as_ref().and_then(|serving| serving.loan.life),
             proved: state.serving.as_ref().map(|serving| serving.proved.wall()),
             sessions: self.factory.sessions(&generation.pool),
             idle: self.factory.idle(&generation.pool),
@@ -416,7 +417,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
                 Outlook::Running => Some(Duration::ZERO),
                 Outlook::Never => None,
             },
-            restarts: 0,
+            restarts: self.mailbox.restarts(),
         }
     }
 }

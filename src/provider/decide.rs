@@ -25,6 +25,8 @@ const COALESCE: Duration = Duration::from_secs(1);
 /// A clock jump of more than this means that the machine slept or that time was set.
 const JUMP: Duration = Duration::from_secs(60);
 
+/// So many fetches that have not ended by their deadline may be out; no further one is begun before one of them ends.
+const HANGING_MOST: usize = 3;
 /// How many verified revisions are remembered.
 const VERIFIED_MOST: usize = 64;
 
@@ -53,6 +55,8 @@ pub(crate) struct State<S> {
     /// When the held lease is to be refreshed; `None` while a failed attempt awaits its retry.
     pub(crate) refresh_at: Option<Instant>,
     pub(crate) in_flight: Option<InFlight>,
+    /// Fetches that have not ended by their deadline, and when they began.
+    pub(crate) hanging: Vec<(u64, Moment)>,
     retry: Option<Retry>,
     failures: u32,
     pub(crate) last_error: Option<ProviderError>,
@@ -67,6 +71,8 @@ pub(crate) struct State<S> {
     refused: bool,
     pub(crate) bucket: TokenBucket,
     retired: Vec<(Revision, Instant)>,
+    /// The superseded revision that came instead of a newer one, and was told of.
+    stale: Option<Revision>,
     /// How many generations, attempts and drains use each revision, over all pools.
     tenants: HashMap<Revision, usize>,
     /// Leases that are no longer held but still in use.
@@ -137,6 +143,7 @@ impl<S> State<S> {
             closed: false,
             refresh_at: Some(now.mono()),
             in_flight: None,
+            hanging: Vec::new(),
             retry: None,
             failures: 0,
             last_error: None,
@@ -149,6 +156,7 @@ impl<S> State<S> {
             refused: false,
             bucket: TokenBucket::full(now.mono()),
             retired: Vec::new(),
+            stale: None,
             tenants: HashMap::new(),
             parked: HashMap::new(),
             debts: Debts::default(),
@@ -254,6 +262,11 @@ impl<S> State<S> {
         self.last_beat = now;
     }
 
+    /// How long the held lease was to live when it came.
+    pub(crate) fn held_life(&self) -> Option<Duration> {
+        self.held_life
+    }
+
     pub(crate) fn holds(&self, revision: &Revision) -> bool {
         self.held.as_ref().is_some_and(|held| held.revision() == revision)
     }
@@ -284,7 +297,7 @@ impl<S> State<S> {
     /// The next fetch; `None` when one runs or none will. Refusals and further attempts draw on the bucket; a start, a schedule after
     /// success, a hint, a manual request and a wake take none.
     fn next_fetch(&self, now: Instant) -> Option<Due> {
-        if self.closing || self.in_flight.is_some() {
+        if self.closing || self.in_flight.is_some() || self.hanging.len() >= HANGING_MOST {
             return None;
         }
         let hinted = |at: Instant| self.last_hinted.map_or(at, |last| at.max(last + COALESCE));
@@ -308,6 +321,11 @@ impl<S> State<S> {
     /// When the next fetch is due, if one is.
     pub(crate) fn next_fetch_at(&self, now: Instant) -> Option<Instant> {
         self.next_fetch(now).map(|due| due.at)
+    }
+
+    /// When the next look is planned, whatever runs at present.
+    pub(crate) fn next_look_at(&self, now: Instant) -> Option<Instant> {
+        self.refresh_at.or_else(|| self.next_fetch_at(now))
     }
 
     /// What is to be done now, and when to look again.
@@ -342,6 +360,11 @@ impl<S> State<S> {
         if !self.holds(lease.revision()) && !self.in_use(lease.revision()) {
             self.debts.owe(lease, now);
         }
+    }
+
+    /// A fetch that was late has ended.
+    pub(crate) fn no_longer_hangs(&mut self, number: u64) {
+        self.hanging.retain(|(hanging, _)| *hanging != number);
     }
 
     /// Everything that is to be released now that no pool is left.

@@ -44,10 +44,20 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
         if let Some(rotation) = rotation {
             rotation.fetched(took, error);
         }
+        if late {
+            slot.lock().hanging.push((number, started));
+        }
         slot.settle_fetch(number, started, result);
-        if late && let Ok(Ok(lease)) = task.await {
+        if late {
+            let ended = task.await;
             let now = slot.clock().mono();
-            slot.lock().late(lease, now);
+            {
+                let mut state = slot.lock();
+                state.no_longer_hangs(number);
+                if let Ok(Ok(lease)) = ended {
+                    state.late(lease, now);
+                }
+            }
             slot.release_orphans();
             slot.settled();
         }

@@ -58,6 +58,9 @@ pub trait Provider: Debug + Send + Sync + 'static {
     /// # Errors
     /// A passing one: tried again with back-off within the provider's budget, behind its fetches, and given up when the lease dies by itself. A permanent one
     /// ([`ProviderError::is_transient`] false): said once, and not tried again; the lease lives to its own death.
+    ///
+    /// # Cancel safety
+    /// Dropped when it takes longer than the fetch deadline (default 30 s), and tried again.
     fn release(&self, lease: Lease<Self::Secret>) -> impl Future<Output = Result<(), ProviderError>> + Send {
         let _ = lease;
         async { Ok(()) }

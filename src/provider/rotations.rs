@@ -72,8 +72,8 @@ pub(super) fn move_on<S>(
 ) -> (Option<Outcome>, Option<Arc<Rotation>>) {
     match settled {
         Settled::Failed(_) => (None, None),
-        Settled::Unchanged | Settled::Stale if state.held_is_refused(now) => (None, None),
-        Settled::Unchanged | Settled::Stale => {
+        Settled::Unchanged | Settled::Stale { .. } if state.held_is_refused(now) => (None, None),
+        Settled::Unchanged | Settled::Stale { .. } => {
             state.fetching = None;
             (Some(Outcome::Unchanged), None)
         }

@@ -37,7 +37,7 @@ pub(crate) struct ProviderSlot<S> {
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
     mailbox: Mailbox,
     /// Fires whenever something settled: for whoever waits in a task of their own.
-    settled: Notify,
+    settled: Arc<Notify>,
     /// That fetches fail.
     trouble: Trouble,
 }
@@ -70,7 +70,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             state,
             subscribers: Mutex::default(),
             mailbox: Mailbox::default(),
-            settled: Notify::new(),
+            settled: Arc::default(),
             trouble: Trouble::default(),
         }
     }
@@ -105,9 +105,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.mailbox.poke();
     }
 
-    /// Resolves when something settles after this call.
-    pub(crate) fn next_settled(&self) -> tokio::sync::futures::Notified<'_> {
-        self.settled.notified()
+    /// Resolves when something settles after this call, also before it is polled.
+    pub(crate) fn next_settled(&self) -> tokio::sync::futures::OwnedNotified {
+        Arc::clone(&self.settled).notified_owned()
     }
 
     pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber>) {
@@ -240,11 +240,15 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) async fn release(self: &Arc<Self>, lease: Lease<S>) -> Result<(), ProviderError> {
         let revision = lease.revision().clone();
         let issuer = Arc::clone(&self.issuer);
-        let task = tokio::spawn(async move { issuer.release(lease).await });
-        let released = match tokio::time::timeout(self.context.settings.fetch_deadline, task).await {
+        let mut task = tokio::spawn(async move { issuer.release(lease).await });
+        let released = match tokio::time::timeout(self.context.settings.fetch_deadline, &mut task).await {
             Ok(Ok(released)) => released,
             Ok(Err(_)) => Err(ProviderError::new(ProviderErrorKind::Panicked, "the provider panicked while releasing; see its own output")),
-            Err(_) => Err(ProviderError::new(ProviderErrorKind::TimedOut, "the provider did not answer in time")),
+            Err(_) => {
+                // It is tried again: releases that hang would pile up.
+                task.abort();
+                Err(ProviderError::new(ProviderErrorKind::TimedOut, "the provider did not answer in time"))
+            }
         };
         let is_news = self.lock().debts.is_news(&released);
         match &released {

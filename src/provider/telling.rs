@@ -22,7 +22,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 }
                 self.context().events.send(Event::FetchFailed { provider: Arc::clone(self.name()), error: error.clone() });
             }
-            Settled::Stale => {
+            Settled::Stale { is_news: false } => {
+                self.recovered();
+                tracing::debug!(provider = %self.name(), trigger, "the superseded revision was returned again");
+            }
+            Settled::Stale { is_news: true } => {
                 self.recovered();
                 tracing::info!(provider = %self.name(), trigger, "the issuer answered a revision retired a while ago; it is not taken back");
             }
@@ -63,7 +67,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             let state = self.lock();
             let left = state.held.as_ref().and_then(|held| held.expiry().remaining(now));
             let held = state.held.as_ref().map(|held| held.revision().digest());
-            (held, left, state.next_fetch_at(now.mono()).map(|at| at.saturating_duration_since(now.mono())))
+            (held, left, state.next_look_at(now.mono()).map(|at| at.saturating_duration_since(now.mono())))
         };
         let rounded = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
         let message = match report.outcome {

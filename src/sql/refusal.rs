@@ -6,6 +6,7 @@ use std::fmt;
 
 use sqlx::error::{DatabaseError, ErrorKind};
 
+use crate::clock::rfc3339;
 use crate::error::Fault;
 use crate::pool::{Generation, Phase, Shared};
 
@@ -31,7 +32,7 @@ impl Refusal {
                 None => sqlx::Error::PoolTimedOut,
             };
         }
-        let died = generation.expiry.wall().map(|wall| humantime::format_rfc3339_seconds(wall).to_string()).unwrap_or_default();
+        let died = generation.expiry.wall().map(rfc3339).unwrap_or_default();
         let why = last.map(|fault| format!("; the last proof of a newer one failed: {fault}")).unwrap_or_default();
         let message = format!(
             "the credential of generation {} of pool {:?} expired at {died}, and no newer one is served yet{why}",

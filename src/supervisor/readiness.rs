@@ -1,15 +1,19 @@
 //! Whether traffic should be sent here, and whether this process should be left alone.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Inner;
+
+/// The ready margin is at most this share of a lease's time to live. A lease of 10 s is renewed with 2 to 5 s left, and unready with 1 s left.
+const SHARE: u32 = 10;
 
 /// Whether traffic should be sent here, and why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Readiness {
-    /// Whether every credential is good for the ready margin (5 s), and what every pool serves was proved and is not refused. That something newer
+    /// Whether every credential is good for the ready margin (5 s, or a tenth of its time to live), and what every pool serves was proved and is not refused. That something newer
     /// cannot be proved yet does not count: what is served is good.
     pub ready: bool,
     /// Why not, in words; empty when ready.
@@ -50,9 +54,14 @@ pub(super) fn of(inner: &Inner) -> Readiness {
     } else if inner.leaving.load(Ordering::Acquire) {
         reasons.push("this instance is about to shut down".to_owned());
     }
-    let margin = inner.context.settings.ready_margin;
+    // Of a short lease a share of its life: it would be unready for most of it else, though it is renewed in time.
+    let margin_of = |lifetime: Option<Duration>| {
+        let margin = inner.context.settings.ready_margin;
+        lifetime.map_or(margin, |lifetime| margin.min(lifetime / SHARE))
+    };
     for provider in providers {
         let status = provider.status();
+        let margin = margin_of(status.lifetime);
         if status.revision.is_none() {
             reasons.push(format!("provider {:?} holds no lease", status.name));
         } else if status.remaining.is_some_and(|remaining| remaining < margin) {
@@ -64,6 +73,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
     }
     for pool in pools {
         let status = pool.status();
+        let margin = margin_of(status.lifetime);
         if status.generation == 0 {
             reasons.push(format!("pool {:?} has proved no lease", status.name));
         } else if status.refused {

@@ -84,6 +84,9 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
             fetching: state.in_flight.is_some(),
             next_fetch: state.next_fetch_at(now.mono()).map(|at| at.saturating_duration_since(now.mono())),
             fetches: state.fetches,
+            hanging: state.hanging.len(),
+            hanging_since: state.hanging.iter().map(|(_, began)| began.wall()).min(),
+            lifetime: state.held_life(),
             last_error: state.last_error.clone(),
             last_rotation: state.last_rotation.clone(),
             unreleased: state.debts.len(),
@@ -109,8 +112,7 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
     }
 
     fn next_settled(&self) -> Boxed<()> {
-        let slot = Arc::clone(&self.slot);
-        Box::pin(async move { slot.next_settled().await })
+        Box::pin(self.slot.next_settled())
     }
 
     fn stop_fetching(&self) {
@@ -160,9 +162,7 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
 
 impl<F: PoolFactory> PoolEntry for PoolOf<F> {
     fn status(&self) -> PoolStatus {
-        let mut status = Keeper::status(&*self.slot);
-        status.restarts = self.child.restarts();
-        status
+        Keeper::status(&*self.slot)
     }
 
     fn child(&self) -> &Arc<Child> {

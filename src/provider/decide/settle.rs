@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{ManualRequest, Retry, State};
-use crate::clock::Moment;
+use crate::clock::{Moment, rfc3339};
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::Lease;
 use crate::provider::schedule;
@@ -21,8 +21,8 @@ pub(crate) enum Settled {
     Adopted,
     /// The same revision is held; its expiry may have moved.
     Unchanged,
-    /// The issuer answered a revision retired a while ago; it was not taken.
-    Stale,
+    /// A revision came that was superseded a while ago; it was not taken. It is news the first time.
+    Stale { is_news: bool },
     /// No usable lease came; what was held is held.
     Failed(ProviderError),
 }
@@ -96,8 +96,11 @@ impl<S> State<S> {
                 // A poll that answers a stale revision is answered at the poll's pace, not at once again.
                 self.refresh_at = self.refresh_at.map(|at| at.max(mono + schedule::LONGEST_RETRY));
             }
-            return Settled::Stale;
+            let is_news = self.stale.as_ref() != Some(lease.revision());
+            self.stale = Some(lease.revision().clone());
+            return Settled::Stale { is_news };
         }
+        self.stale = None;
         self.retired.retain(|(revision, _)| revision != lease.revision());
         self.parked.remove(lease.revision());
         self.debts.forget(lease.revision());
@@ -143,7 +146,7 @@ pub(crate) fn alive<S>(lease: Lease<S>, now: Moment) -> Result<Lease<S>, Provide
     if !lease.expiry().is_expired(now) {
         return Ok(lease);
     }
-    let died = lease.expiry().wall().map(|wall| humantime::format_rfc3339_seconds(wall).to_string());
+    let died = lease.expiry().wall().map(rfc3339);
     Err(ProviderError::new(
         ProviderErrorKind::DeadLease,
         format!(

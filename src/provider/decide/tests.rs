@@ -76,7 +76,8 @@ fn a_superseded_revision_is_not_taken_back_while_the_verified_one_serves() {
         provider.fetch(revision);
         provider.verified(revision);
     }
-    assert!(matches!(provider.fetch("a"), Some(Settled::Stale)));
+    assert!(matches!(provider.fetch("a"), Some(Settled::Stale { is_news: true })));
+    assert!(matches!(provider.fetch("a"), Some(Settled::Stale { is_news: false })), "it is told once");
     assert!(provider.holds("b"));
     provider.rejected("b");
     assert!(matches!(provider.fetch("a"), Some(Settled::Adopted)));
@@ -118,4 +119,21 @@ fn a_fetch_for_a_rejection_that_lasts_is_adopted() {
     provider.rejected("current");
     let number = provider.begin();
     assert!(matches!(provider.settle(number, "pending"), Some(Settled::Adopted)));
+}
+
+#[test]
+fn no_fourth_fetch_is_begun_while_three_hang() {
+    let mut provider = Provider::new();
+    for number in 1..=3 {
+        assert_eq!(provider.begin(), Some(number));
+        provider.state.hanging.push((number, provider.now));
+        let error = ProviderError::new(crate::error::ProviderErrorKind::TimedOut, "no answer");
+        provider.state.settle(number, Err(error), provider.now, provider.now, POLL, 0.0);
+        provider.pass(Duration::from_secs(60));
+    }
+    assert_eq!(provider.begin(), None);
+    provider.pass(Duration::from_secs(3_600));
+    assert_eq!(provider.begin(), None);
+    provider.state.no_longer_hangs(2);
+    assert_eq!(provider.begin(), Some(4));
 }
