@@ -360,3 +360,6 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         (number, old)
     }
 }
+
+#[cfg(test)]
+mod tests;

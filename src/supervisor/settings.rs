@@ -59,6 +59,18 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            settings: Settings::default(),
+            clock: Clock::default(),
+            events: EventHub::default(),
+            meters: Meters::default(),
+            traps: Traps::default(),
+            end: End::default(),
+        }
+    }
+
     /// What the task comes to within the deadline, and before the supervisor's end.
     pub(crate) async fn answer<T>(&self, task: &mut JoinHandle<T>, deadline: Duration) -> Result<Result<T, JoinError>, Silence> {
         tokio::select! {
