@@ -49,6 +49,10 @@ pub(super) async fn login<DB: Database>(
         permits = permits => permits,
         () = sleep_until(limit) => return None,
     };
+    // Meanwhile logins may have been limited, or the server be full.
+    if !shared.gate.is_open() {
+        return None;
+    }
     let opens = is_room();
     let mut login = Login {
         acquiring: Some(Box::pin(generation.pool.acquire())),

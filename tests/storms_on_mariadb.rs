@@ -1,0 +1,75 @@
+//! needs: mariadb
+//!
+//! Many callers meet one fault of a MySQL or MariaDB server, which counts what clients break off.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger_servers::MariaDb;
+use claviger_stage::{Callers, StageOn, eventually, short_lived};
+
+type Stage = StageOn<MariaDb>;
+
+async fn status(stage: &Stage, name: &str) -> u64 {
+    let value = stage.sql(&format!("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = '{name}'")).await;
+    value.parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_is_tried_by_one_caller_for_all() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    stage.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
+    let other = stage.plain_pool("password-1", stage.pool_options(1));
+    let held = other.acquire().await.expect("the one connection that there may be");
+    let before = status(&stage, "ABORTED_CONNECTS").await;
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await })
+        })
+        .collect();
+    let mut full = 0;
+    for caller in callers {
+        let error = caller.await.expect("no panic").expect_err("there is no room");
+        full += usize::from(error.as_database_error().is_some_and(|error| error.message().contains("max_user_connections")));
+    }
+    let attempts = status(&stage, "ABORTED_CONNECTS").await - before;
+    assert!((2..=60).contains(&attempts), "{attempts} attempts in three seconds");
+    assert!(full > 900, "{full} of 1,000 are told why");
+    // With room again, everybody is served.
+    held.close().await.expect("it closes");
+    sqlx::query("SELECT 1").execute(&db).await.expect("there is room now");
+    assert_eq!(stage.store.calls().len(), 1, "the start, and nothing else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_breaks_off_no_login() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = short_lived(stage.pool_options(8), Duration::from_millis(5));
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let callers = Callers::start(&db, 32);
+    callers.answer_more(200).await;
+    let (aborted, refused) = (status(&stage, "ABORTED_CONNECTS").await, stage.refused_log_ins());
+    for _ in 0..5 {
+        let before = db.generation();
+        let next = stage.store.rotate();
+        stage.set_password(&next).await;
+        eventually("the next generation is served", || db.generation() > before).await;
+        callers.answer_more(200).await;
+    }
+    // Callers that give up in the middle of a login break nothing off either.
+    for micros in (0..4_000).step_by(20) {
+        drop(tokio::time::timeout(Duration::from_micros(micros), sqlx::query("SELECT 1").execute(&db)).await);
+    }
+    drop(callers.stop().await);
+    let refused = u64::try_from(stage.refused_log_ins() - refused).expect("a number");
+    assert!(refused >= 1, "the hazard: logins were rejected");
+    eventually("the last login has ended", || db.current().num_idle() as u32 == db.current().size()).await;
+    let broken_off = status(&stage, "ABORTED_CONNECTS").await - aborted - refused;
+    assert_eq!(broken_off, 0, "of {refused} rejected ones");
+}
