@@ -9,6 +9,7 @@
     reason = "a bench that cannot measure says so by panicking, and prints what it measured"
 )]
 
+mod held;
 mod own_work;
 mod query;
 mod refused;
@@ -41,6 +42,9 @@ fn main() {
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
+        if wanted("held") {
+            held::measure(&mut figures).await;
+        }
         if wanted("refused") {
             refused::measure(&mut figures).await;
         }

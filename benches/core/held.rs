@@ -1,0 +1,130 @@
+//! Throughput while old connections are held, beside a plain pool of the size that is left; and what thousands of waiting callers cost.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use claviger::{Handle, PgPools, ProviderError, ProviderErrorKind};
+use claviger_stage::{Figures, Stage, eventually, median};
+use sqlx::PgPool;
+use tokio::time::{Instant, sleep};
+
+const CALLERS: usize = 64;
+const MAX: u32 = 10;
+const HELD: u32 = 2;
+const PAIRS: usize = 3;
+const ROUND: Duration = Duration::from_millis(1_000);
+const WAITING: usize = 10_000;
+
+/// How often the callers get through the work in a second.
+async fn throughput<F: Future<Output = ()> + Send>(work: impl Fn() -> F + Clone + Send + Sync + 'static) -> f64 {
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (work, stop, count) = (work.clone(), Arc::clone(&stop), Arc::clone(&count));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Acquire) {
+                    work().await;
+                    count.fetch_add(1, Ordering::AcqRel);
+                }
+            })
+        })
+        .collect();
+    let began = Instant::now();
+    sleep(ROUND).await;
+    let done = count.load(Ordering::Acquire) as f64 / began.elapsed().as_secs_f64();
+    stop.store(true, Ordering::Release);
+    for caller in callers {
+        caller.await.expect("no panic");
+    }
+    done
+}
+
+/// The same work through the handle and through the plain pool, in turn.
+macro_rules! beside {
+    ($figures:expr, $title:expr, $goal:expr, $db:expr, $plain:expr, |$pool:ident| $work:expr) => {{
+        let mut ratios = Vec::new();
+        for _ in 0..PAIRS {
+            let ours = throughput({
+                let db: Handle<PgPool> = $db.clone();
+                move || {
+                    let $pool = db.clone();
+                    async move { $work }
+                }
+            })
+            .await;
+            let theirs = throughput({
+                let plain: PgPool = $plain.clone();
+                move || {
+                    let $pool = plain.clone();
+                    async move { $work }
+                }
+            })
+            .await;
+            ratios.push(ours / theirs);
+        }
+        $figures.at_least($title, median(&mut ratios), $goal);
+    }};
+}
+
+/// Seconds of processor time that this process has used.
+fn processor_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("a line").split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>().expect("a number") + fields[12].parse::<f64>().expect("a number");
+    ticks / 100.0
+}
+
+pub(crate) async fn measure(figures: &mut Figures) {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(MAX).acquire_timeout(Duration::from_secs(30));
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let mut held = Vec::new();
+    for _ in 0..HELD {
+        held.push(db.acquire().await.expect("a connection"));
+    }
+    let password = stage.rotate_announced().await;
+    eventually("the next generation is served", || db.generation() == 2).await;
+    let plain = stage.plain_pool(&password, stage.pool_options(MAX - HELD));
+    beside!(figures, "2 of 10 old connections held, statements: ours / a pool of 8", 0.8, db, plain, |pool| {
+        sqlx::query("SELECT 1").execute(&pool).await.expect("it serves");
+    });
+    beside!(figures, "2 of 10 old connections held, begin and commit: ours / a pool of 8", 0.5, db, plain, |pool| {
+        let mut transaction = pool.begin().await.expect("it begins");
+        sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("it serves");
+        transaction.commit().await.expect("it commits");
+    });
+    beside!(figures, "2 of 10 old connections held, acquire and a statement: ours / a pool of 8", 0.15, db, plain, |pool| {
+        let mut connection = pool.acquire().await.expect("a connection");
+        sqlx::query("SELECT 1").execute(&mut *connection).await.expect("it serves");
+    });
+    drop(held);
+    waiting(figures).await;
+}
+
+/// The store is down, the credentials are rejected, the one live connection is held: callers wait.
+async fn waiting(figures: &mut Figures) {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(MAX).acquire_timeout(Duration::from_secs(25));
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let held = db.acquire().await.expect("a connection");
+    stage.store.fail_next(1_000_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    stage.set_password("nobody knows this one").await;
+    let callers: Vec<_> = (0..WAITING)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
+        })
+        .collect();
+    eventually("it is rejected", || db.status().is_some_and(|status| status.refused)).await;
+    sleep(Duration::from_secs(3)).await;
+    let (began, before) = (Instant::now(), processor_time());
+    sleep(Duration::from_secs(15)).await;
+    let share = (processor_time() - before) / began.elapsed().as_secs_f64();
+    figures.at_most("10,000 callers wait while nothing is returned: share of a core", share, 0.02);
+    callers.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(held);
+}
