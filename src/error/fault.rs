@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use super::Source;
+use super::text::{self, Source};
 
 /// Why there is no session. Only [`Refused`](Self::Refused) may lead to a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,26 +41,38 @@ pub struct Fault {
     kind: FaultKind,
     code: Option<Arc<str>>,
     message: Arc<str>,
+    target: Option<Arc<str>>,
     source: Option<Source>,
 }
 
 impl Fault {
     /// A fault of `kind`. The message is logged: it must never carry a secret.
+    ///
+    /// It is kept on one line: control characters and what turns the direction of text become spaces. What follows the
+    /// 500th character is cut.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Self { kind, code: None, message: message.into().into(), source: None }
+        Self { kind, code: None, message: text::message(&message.into()).into(), target: None, source: None }
     }
 
-    /// Keeps the SQLSTATE (five characters, `28P01`).
+    /// Keeps the SQLSTATE (five characters, `28P01`), filtered as the message is.
     #[must_use]
-    pub fn with_code(mut self, code: impl Into<Arc<str>>) -> Self {
-        self.code = Some(code.into());
+    pub fn with_code(mut self, code: impl AsRef<str>) -> Self {
+        self.code = Some(text::code(code.as_ref()).into());
         self
     }
 
-    /// Keeps the cause for [`source`](StdError::source).
+    /// Keeps who tried to log in where, in words: `user "orders" at db.internal:5432, database "orders"`. Filtered as the
+    /// message is, and printed behind it.
+    #[must_use]
+    pub fn with_target(mut self, target: impl AsRef<str>) -> Self {
+        self.target = Some(text::message(target.as_ref()).into());
+        self
+    }
+
+    /// Keeps the cause for [`source`](StdError::source) and [`cause`](Self::cause).
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+        self.source = Some(Source::new(source));
         self
     }
 
@@ -79,6 +91,19 @@ impl Fault {
         &self.message
     }
 
+    /// Who tried to log in where, where it is known.
+    pub fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
+    /// Returns the cause as it was given, for a downcast: `sqlx::Error` where a database pool is behind it.
+    ///
+    /// Its texts are the server's own, unfiltered. [`source`](StdError::source) is for printing: it returns the cause, too,
+    /// but only texts where one of them has control characters or more than 500 characters.
+    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.source.as_ref().map(Source::original)
+    }
+
     /// Whether it may pass without anybody's doing. A refusal may: a pod can start inside a rotation's window.
     pub fn is_transient(&self) -> bool {
         self.kind != FaultKind::Misconfigured
@@ -87,10 +112,14 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.code {
-            Some(code) => write!(f, "{} ({}, SQLSTATE {code})", self.message, self.kind.as_str()),
-            None => write!(f, "{} ({})", self.message, self.kind.as_str()),
+        write!(f, "{} ({}", self.message, self.kind.as_str())?;
+        if let Some(code) = &self.code {
+            write!(f, ", SQLSTATE {code}")?;
         }
+        if let Some(target) = &self.target {
+            write!(f, "; {target}")?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -102,6 +131,6 @@ impl fmt::Debug for Fault {
 
 impl StdError for Fault {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.source.as_ref().map(Source::printable)
     }
 }

@@ -2,15 +2,13 @@
 
 mod fault;
 mod provider;
+mod text;
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
 
 pub use fault::{Fault, FaultKind};
 pub use provider::{ProviderError, ProviderErrorKind};
-
-type Source = Arc<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong between the service and the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

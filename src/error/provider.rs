@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Source;
+use super::text::{self, Source};
 
 /// Why a provider has no lease to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,14 +77,17 @@ pub struct ProviderError {
 
 impl ProviderError {
     /// An error of `kind`; the message says what to do.
+    ///
+    /// It is kept on one line: control characters and what turns the direction of text become spaces. What follows the
+    /// 500th character is cut.
     pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into().into(), retry_after: None, source: None }
+        Self { kind, message: text::message(&message.into()).into(), retry_after: None, source: None }
     }
 
-    /// Keeps the cause for [`source`](StdError::source).
+    /// Keeps the cause for [`source`](StdError::source) and [`cause`](Self::cause).
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+        self.source = Some(Source::new(source));
         self
     }
 
@@ -103,6 +106,14 @@ impl ProviderError {
     /// What was said.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Returns the cause as it was given, for a downcast.
+    ///
+    /// Its texts are unfiltered. [`source`](StdError::source) is for printing: it returns the cause, too, but only texts
+    /// where one of them has control characters or more than 500 characters.
+    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.source.as_ref().map(Source::original)
     }
 
     /// Whether the same fetch may succeed later without anybody's doing. A registration waits only for such errors.
@@ -130,6 +141,6 @@ impl fmt::Debug for ProviderError {
 
 impl StdError for ProviderError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.source.as_ref().map(Source::printable)
     }
 }

@@ -1,0 +1,178 @@
+//! Texts of servers and backends, as the log may show them: one line, bounded, and nothing that a terminal would obey.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+/// The most characters that a message keeps.
+const MOST: usize = 500;
+/// The most characters that a code keeps: a SQLSTATE has five, a MySQL error number four.
+const MOST_OF_A_CODE: usize = 16;
+/// The most causes that are filtered behind one error: a chain that is longer ends there.
+const DEEPEST: usize = 16;
+
+/// The message on one line of at most 500 characters.
+pub(super) fn message(text: &str) -> Cow<'_, str> {
+    filtered(text, MOST)
+}
+
+/// The code in at most 16 characters.
+pub(super) fn code(text: &str) -> Cow<'_, str> {
+    filtered(text, MOST_OF_A_CODE)
+}
+
+/// Replaces each run of characters that are not for display by one space, and cuts what is too long.
+fn filtered(text: &str, most: usize) -> Cow<'_, str> {
+    if !text.chars().any(is_unfit) && text.chars().nth(most).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut kept = String::with_capacity(text.len().min(4 * most));
+    let mut count = 0;
+    let mut gap = false;
+    for one in text.chars() {
+        if is_unfit(one) {
+            gap = count > 0;
+            continue;
+        }
+        let needed = 1 + usize::from(gap && !kept.ends_with(' ') && one != ' ');
+        if count + needed > most - 1 {
+            kept.push('…');
+            return Cow::Owned(kept);
+        }
+        if needed == 2 {
+            kept.push(' ');
+        }
+        kept.push(one);
+        count += needed;
+        gap = false;
+    }
+    Cow::Owned(kept)
+}
+
+/// Control characters (line ends and the escape of ANSI sequences among them), line separators, and what turns the direction of text.
+fn is_unfit(one: char) -> bool {
+    one.is_control() || matches!(one, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The cause of an error: the original for whoever asks for it by type, and a chain of texts that is safe to print.
+#[derive(Clone)]
+pub(super) struct Source {
+    original: Arc<dyn StdError + Send + Sync + 'static>,
+    /// Stands in for the original where a text of its chain is not fit to print.
+    filtered: Option<Arc<Filtered>>,
+}
+
+impl Source {
+    pub(super) fn new(original: impl StdError + Send + Sync + 'static) -> Self {
+        let texts: Vec<String> = std::iter::successors(Some(&original as &(dyn StdError + 'static)), |error| (*error).source())
+            .take(DEEPEST)
+            .map(ToString::to_string)
+            .collect();
+        let is_fit = texts.iter().all(|text| matches!(message(text), Cow::Borrowed(_)));
+        let filtered = if is_fit { None } else { Filtered::chain(&texts) };
+        Self { original: Arc::new(original), filtered }
+    }
+
+    pub(super) fn original(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.original
+    }
+
+    /// For [`StdError::source`].
+    pub(super) fn printable(&self) -> &(dyn StdError + 'static) {
+        match &self.filtered {
+            Some(filtered) => &**filtered,
+            None => &*self.original,
+        }
+    }
+}
+
+/// One text of a chain, filtered.
+struct Filtered {
+    text: String,
+    next: Option<Arc<Filtered>>,
+}
+
+impl Filtered {
+    fn chain(texts: &[String]) -> Option<Arc<Self>> {
+        texts.iter().rev().fold(None, |next, text| Some(Arc::new(Self { text: message(text).into_owned(), next })))
+    }
+}
+
+impl fmt::Display for Filtered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Filtered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl StdError for Filtered {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.next.as_deref().map(|next| next as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Fault, FaultKind, ProviderError, ProviderErrorKind};
+    use super::*;
+
+    const HOSTILE: &str = "no\r\n2026-11-28 INFO all is well\u{1b}[2J\u{9b}31m\u{0}\u{202e}drow\u{2028}end";
+
+    /// Every text of the error and of its causes.
+    fn printed(error: &(dyn StdError + 'static)) -> Vec<String> {
+        std::iter::successors(Some(error), |error| (*error).source()).flat_map(|error| [error.to_string(), format!("{error:?}")]).collect()
+    }
+
+    fn assert_fit(texts: &[String]) {
+        for text in texts {
+            assert!(!text.chars().any(is_unfit), "{text:?}");
+            assert!(text.chars().count() < MOST + 150, "{} characters", text.chars().count());
+        }
+    }
+
+    #[test]
+    fn a_server_cannot_write_lines_or_colours_into_the_log() {
+        let cause = std::io::Error::other(ProviderError::new(ProviderErrorKind::Other, HOSTILE));
+        let fault = Fault::new(FaultKind::Refused, HOSTILE).with_code("28\n01").with_source(std::io::Error::other(HOSTILE));
+        let error = ProviderError::new(ProviderErrorKind::Denied, HOSTILE).with_source(cause);
+        assert_eq!(fault.message(), "no 2026-11-28 INFO all is well [2J 31m drow end");
+        assert_eq!(fault.code(), Some("28 01"));
+        assert_eq!(printed(&fault).len(), 4);
+        assert_fit(&printed(&fault));
+        assert_fit(&printed(&error));
+        assert_fit(&printed(&crate::Error::from_pool("orders", None, fault)));
+        assert_fit(&printed(&crate::Error::from_provider("login", None, error)));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_five_hundred_characters() {
+        for one in ["x", "ä", "\n"] {
+            let long = format!("start{}end", one.repeat(100_000));
+            let fault = Fault::new(FaultKind::Other, long.clone()).with_source(std::io::Error::other(long.clone()));
+            let error = ProviderError::new(ProviderErrorKind::Other, long);
+            assert!(fault.message().chars().count() <= MOST && error.message().chars().count() <= MOST);
+            assert!(fault.message().starts_with("start"));
+            assert_fit(&printed(&fault));
+        }
+        let exact = "x".repeat(MOST);
+        assert_eq!(Fault::new(FaultKind::Other, exact.clone()).message(), exact);
+        let cut = Fault::new(FaultKind::Other, "x".repeat(MOST + 1));
+        assert_eq!(cut.message(), format!("{}…", "x".repeat(MOST - 1)));
+    }
+
+    #[test]
+    fn a_cause_is_found_by_its_type_whatever_its_text() {
+        for text in ["connection refused", HOSTILE] {
+            let fault = Fault::new(FaultKind::Unreachable, text).with_source(std::io::Error::other(text));
+            assert!(fault.cause().is_some_and(|cause| cause.downcast_ref::<std::io::Error>().is_some()));
+        }
+        let fault = Fault::new(FaultKind::Unreachable, "down").with_source(std::io::Error::other("down"));
+        assert!(fault.source().is_some_and(|source| source.downcast_ref::<std::io::Error>().is_some()));
+    }
+}
