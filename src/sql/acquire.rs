@@ -111,7 +111,7 @@ fn error_type<P>(shared: &Shared<P>, error: &Error) -> &'static str {
         Error::PoolClosed => "closed",
         Error::Database(_) if is_full() => FaultKind::Overloaded.as_str(),
         Error::Database(_) => "refused",
-        _ => "other",
+        error => Refusal::fault(error).map_or("other", |fault| fault.kind().as_str()),
     }
 }
 
@@ -137,12 +137,16 @@ where
     let limit = limit(generation, call);
     // With an idle connection there, no login is to be expected.
     let got = if generation.pool.num_idle() > 0 && !shared.terms.finishes_logins {
-        tokio::select! {
+        let got = tokio::select! {
             biased;
             () = over.as_mut() => return moved(shared),
             got = generation.pool.acquire() => got,
             () = sleep_until(limit) => return Turn::Next,
-        }
+        };
+        got.map_err(|mut error| {
+            hear_login(shared, generation.number, &mut error);
+            error
+        })
     } else {
         match Box::pin(login(shared, generation, over, limit)).await {
             Some(got) => got,
@@ -212,8 +216,8 @@ where
     let before = generation.pool.size();
     // Not returned to the pool; its place is free.
     drop(session.detach());
-    let Some(error) = failed else { return Turn::Next };
-    let kind = hear(shared, generation.number, &error);
+    let Some(mut error) = failed else { return Turn::Next };
+    let kind = hear(shared, generation.number, &mut error);
     if kind == FaultKind::Refused {
         call.refusal.get_or_insert(error);
         return Turn::Next;
@@ -227,33 +231,36 @@ where
     Turn::Next
 }
 
-/// What an error says; a rejection is passed on to the control plane, once however many callers meet it.
-pub(super) fn hear<P>(shared: &Shared<P>, generation: u64, error: &Error) -> FaultKind {
+/// What an error says; a rejection is passed on to the control plane, once however many callers meet it. Then the error is shared with the other callers, and
+/// becomes one that leads to the original.
+pub(super) fn hear<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> FaultKind {
     hear_with(shared, error, |keeper, fault| keeper.refused(generation, fault))
 }
 
 /// The same of an error that a login ended with: each rejected one is counted, and a server without room is left in peace.
-pub(super) fn hear_login<P>(shared: &Shared<P>, generation: u64, error: &Error) -> FaultKind {
+pub(super) fn hear_login<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> FaultKind {
     if matches!(error, Error::PoolTimedOut)
         && let Some(keeper) = shared.keeper()
     {
         keeper.unheard(generation);
     }
-    let kind = hear_with(shared, error, |keeper, fault| keeper.login_rejected(generation, fault));
-    if kind == FaultKind::Overloaded
-        && let Some(keeper) = shared.keeper()
-    {
-        shared.gate.full(keeper.fault(error), shared.clock.mono());
-    }
-    kind
+    hear_with(shared, error, |keeper, fault| keeper.login_rejected(generation, fault))
 }
 
-fn hear_with<P>(shared: &Shared<P>, error: &Error, rejected: impl FnOnce(&dyn crate::pool::Keeper, Fault)) -> FaultKind {
+fn hear_with<P>(shared: &Shared<P>, error: &mut Error, rejected: impl FnOnce(&dyn crate::pool::Keeper, Fault)) -> FaultKind {
     let Some(keeper) = shared.keeper() else { return FaultKind::Other };
     let fault = keeper.fault(error);
     let kind = fault.kind();
+    if !matches!(kind, FaultKind::Refused | FaultKind::Overloaded) {
+        return kind;
+    }
+    let original = std::mem::replace(error, Error::PoolTimedOut);
+    let fault = fault.with_source(original);
+    *error = Refusal::of(&fault);
     if kind == FaultKind::Refused {
         rejected(&*keeper, fault);
+    } else {
+        shared.gate.full(fault, shared.clock.mono());
     }
     kind
 }

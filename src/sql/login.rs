@@ -73,12 +73,18 @@ pub(super) async fn login<DB: Database>(
         got = login.acquire() => got,
         () = sleep_until(limit) => return None,
     };
-    match &got {
-        Ok(_) if opens => openings.worked(now()),
-        Ok(_) => {}
-        Err(error) => drop(hear_login(shared, generation.number, error)),
-    }
-    Some(got)
+    Some(match got {
+        Ok(session) => {
+            if opens {
+                openings.worked(now());
+            }
+            Ok(session)
+        }
+        Err(mut error) => {
+            hear_login(shared, generation.number, &mut error);
+            Err(error)
+        }
+    })
 }
 
 struct Login<'c, DB: Database> {
@@ -110,8 +116,8 @@ impl<DB: Database> Drop for Login<'_, DB> {
                     generation.end.openings.worked(shared.clock.mono());
                     give_back(&shared, session).await;
                 }
-                Ok(Err(error)) => drop(hear_login(&shared, generation.number, &error)),
-                Err(_) => drop(hear_login(&shared, generation.number, &Error::PoolTimedOut)),
+                Ok(Err(mut error)) => drop(hear_login(&shared, generation.number, &mut error)),
+                Err(_) => drop(hear_login(&shared, generation.number, &mut Error::PoolTimedOut)),
             }
             drop(permits);
         });
@@ -134,12 +140,12 @@ pub(super) async fn open<DB: Database>(
                 reply.closed().await;
                 tokio::time::sleep(WITHOUT_CALLER).await;
             };
-            let got = tokio::select! {
+            let mut got = tokio::select! {
                 biased;
                 got = generation.pool.acquire() => got,
                 () = without_caller => return,
             };
-            match &got {
+            match &mut got {
                 Ok(_) => {
                     generation.end.openings.worked(shared.clock.mono());
                     shared.gate.opened(shared.clock.mono());

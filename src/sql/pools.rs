@@ -158,7 +158,7 @@ impl<DB: Dialect> SqlPools<DB> {
 
     /// Why nothing came of a connect, and where to: what the operating system says names neither host nor file.
     fn connect_fault(&self, login: &Login, error: sqlx::Error) -> Fault {
-        let sqlx::Error::Io(io) = &error else { return log_in_fault::<DB>(error) };
+        let sqlx::Error::Io(io) = &error else { return log_in_fault::<DB>(error).with_target(self.target(login)) };
         let address = DB::address(&self.connect);
         if address.socket && login.location().is_none() {
             return log_in_fault::<DB>(error);
@@ -173,6 +173,17 @@ impl<DB: Dialect> SqlPools<DB> {
             _ => Fault::new(kind::<DB>(&error), format!("{host}:{port}: {error}")),
         };
         fault.with_source(error)
+    }
+
+    /// Who tries to log in where.
+    fn target(&self, login: &Login) -> String {
+        let address = DB::address(&self.connect);
+        let (host, port, database) = match login.location() {
+            Some(endpoint) => (endpoint.host(), endpoint.port(), Some(endpoint.database())),
+            None => (address.host, address.port, address.database),
+        };
+        let place = if address.socket && login.location().is_none() { "a socket".to_owned() } else { format!("{host}:{port}") };
+        format!("user {:?} at {place}, database {:?}", login.user(), database.unwrap_or_default())
     }
 
     fn check_login(login: &Login) -> Result<(), Fault> {
@@ -279,7 +290,7 @@ where
         // It is gone either way; a server that does not say good-bye is no reason to doubt the credential.
         let _ = session.close().await;
         // The role exists, for it has just logged in: a probe that it may not run is wrong itself (42501).
-        answer.map_err(log_in_fault::<DB>)
+        answer.map_err(|error| log_in_fault::<DB>(error).with_target(self.target(login)))
     }
 
     /// Where the hook is ours, the verification has called it. One on the options is called by sqlx alone, which tries again and again when it fails, and says why in the
@@ -306,7 +317,7 @@ where
                     ),
                 ))
             }
-            Err(error) => Err(log_in_fault::<DB>(error)),
+            Err(error) => Err(log_in_fault::<DB>(error).with_target(self.target(login))),
         };
         pool.close().await;
         tried
@@ -388,7 +399,7 @@ where
         let answer = session.execute(&*self.terms.probe).await;
         Some(answer.map(drop).map_err(|error| {
             drop(session.detach());
-            probe_fault::<DB>(&error)
+            probe_fault::<DB>(error)
         }))
     }
 
@@ -410,7 +421,7 @@ fn log_in_fault<DB: Dialect>(error: sqlx::Error) -> Fault {
 }
 
 /// What the answer to the probe says: a role that was dropped is a refused credential.
-fn probe_fault<DB: Dialect>(error: &sqlx::Error) -> Fault {
-    let kind = if fault::is_suspect(error) { FaultKind::Refused } else { kind::<DB>(error) };
-    fault::of(kind, error)
+fn probe_fault<DB: Dialect>(error: sqlx::Error) -> Fault {
+    let kind = if fault::is_suspect(&error) { FaultKind::Refused } else { kind::<DB>(&error) };
+    fault::of(kind, &error).with_source(error)
 }

@@ -1,44 +1,75 @@
-//! The refusal that many callers share: sqlx's own error cannot be cloned.
+//! The error that many callers share: sqlx's own cannot be cloned.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt;
+use std::{fmt, io};
 
 use sqlx::error::{DatabaseError, ErrorKind};
 
+use super::fault;
 use crate::clock::rfc3339;
-use crate::error::Fault;
+use crate::error::{Fault, FaultKind};
 use crate::pool::{Generation, Phase, Shared};
 
-/// A database's refusal as told to callers that it did not meet itself, with the original SQLSTATE and message; or why there is no credential to log in with.
+/// Why a handle has no connection, as all callers that wait for one are told.
 ///
-/// It comes as [`sqlx::Error::Database`]. Match on `code()`, or use `try_downcast_ref`: sqlx's `downcast_ref` panics on a type that it does not expect.
-#[derive(Clone, Debug)]
+/// | | comes as |
+/// |---|---|
+/// | the database answered with a SQLSTATE or error number | [`sqlx::Error::Database`], with the original `code()` and message |
+/// | the database is down, no lease came yet, or the lease expired | [`sqlx::Error::Io`], which retry layers look for |
+/// | settings that cannot be right | [`sqlx::Error::Configuration`] |
+///
+/// `downcast_ref` and `try_downcast_ref` of a shared database error lead to the original, a `PgDatabaseError` or
+/// `MySqlDatabaseError`, with its detail, hint and routine. The original cannot be taken out of it: `downcast` and `try_downcast`
+/// by value panic. They are for errors of statements, which are never shared. [`fault`](Self::fault) returns the library's own
+/// account.
+#[derive(Clone)]
 pub struct Refusal {
-    code: Option<String>,
-    message: String,
+    fault: Fault,
 }
 
 impl Refusal {
+    /// Returns the kind, SQLSTATE, message and cause behind an error of a handle.
+    ///
+    /// `None` for an error that is sqlx's own: of a statement, of a pool, of a deadline.
+    ///
+    /// ```
+    /// # use claviger::{FaultKind, Refusal};
+    /// fn is_rejected(error: &sqlx::Error) -> bool {
+    ///     Refusal::fault(error).is_some_and(|fault| fault.kind() == FaultKind::Refused)
+    /// }
+    /// # assert!(!is_rejected(&sqlx::Error::PoolTimedOut));
+    /// ```
+    pub fn fault(error: &sqlx::Error) -> Option<&Fault> {
+        match error {
+            // By type it is the original: the way to it is its source.
+            sqlx::Error::Database(database) => (**database).source()?.downcast_ref(),
+            sqlx::Error::Io(io) => Some(&io.get_ref()?.downcast_ref::<Self>()?.fault),
+            sqlx::Error::Configuration(inner) => Some(&inner.downcast_ref::<Self>()?.fault),
+            _ => None,
+        }
+    }
+
     /// The error for a caller whose generation has nothing to hope for.
     pub(super) fn explaining<P>(shared: &Shared<P>, generation: &Generation<P>) -> sqlx::Error {
         let last = shared.keeper().and_then(|keeper| keeper.last_fault());
-        if let Some(fault) = generation.end.refusal() {
-            return Self::of(fault);
+        if let Some(rejected) = generation.end.refusal() {
+            // An error that leads to the original is preferred: the last verification was rejected, too.
+            let last = last.filter(|last| last.kind() == FaultKind::Refused && original(rejected).is_none() && original(last).is_some());
+            return Self::of(last.as_ref().unwrap_or(rejected));
         }
         if generation.end.phase() == Phase::Vacant {
-            return match last {
-                Some(fault) => Self::of(&fault),
-                None => sqlx::Error::PoolTimedOut,
-            };
+            return last.map_or(sqlx::Error::PoolTimedOut, |fault| Self::of(&fault));
         }
-        let died = generation.expiry.wall().map(rfc3339).unwrap_or_default();
+        let expired = generation.expiry.wall().map(rfc3339).unwrap_or_default();
         let why = last.map(|fault| format!("; the last proof of a newer one failed: {fault}")).unwrap_or_default();
-        let message = format!(
-            "the credential of generation {} of pool {:?} expired at {died}, and no newer one is served yet{why}",
-            generation.number, shared.name
-        );
-        sqlx::Error::Database(Box::new(Self { code: None, message }))
+        Self::of(&Fault::new(
+            FaultKind::Other,
+            format!(
+                "the credential of generation {} of pool {:?} expired at {expired}, and no newer one is served yet{why}",
+                generation.number, shared.name
+            ),
+        ))
     }
 
     /// The error for a caller whose deadline has come: what the server said if it has no room, else that it took too long.
@@ -46,34 +77,71 @@ impl Refusal {
         shared.gate.why_full(shared.clock.mono()).map_or(sqlx::Error::PoolTimedOut, |fault| Self::of(&fault))
     }
 
-    fn of(fault: &Fault) -> sqlx::Error {
-        sqlx::Error::Database(Box::new(Self { code: fault.code().map(str::to_owned), message: fault.message().to_owned() }))
+    /// The error of sqlx's that says this. With the original as the fault's cause, callers can downcast to it.
+    pub(super) fn of(fault: &Fault) -> sqlx::Error {
+        let shared = Self { fault: fault.clone() };
+        if fault.code().is_some() {
+            return sqlx::Error::Database(Box::new(shared));
+        }
+        let kind = match (original(fault), fault.kind()) {
+            (_, FaultKind::Misconfigured) => return sqlx::Error::Configuration(Box::new(shared)),
+            (Some(sqlx::Error::Io(io)), _) => io.kind(),
+            (_, FaultKind::Unreachable) => io::ErrorKind::TimedOut,
+            _ => io::ErrorKind::NotConnected,
+        };
+        sqlx::Error::Io(io::Error::new(kind, shared))
     }
+
+    fn database(&self) -> Option<&dyn DatabaseError> {
+        original(&self.fault)?.as_database_error()
+    }
+}
+
+fn original(fault: &Fault) -> Option<&sqlx::Error> {
+    fault::find(fault.cause()?)
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(self.fault.message())
     }
 }
 
-impl StdError for Refusal {}
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Refusal({})", self.fault)
+    }
+}
+
+impl StdError for Refusal {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.fault)
+    }
+}
 
 impl DatabaseError for Refusal {
     fn message(&self) -> &str {
-        &self.message
+        self.fault.message()
     }
 
     fn code(&self) -> Option<Cow<'_, str>> {
-        self.code.as_deref().map(Cow::Borrowed)
+        self.fault.code().map(Cow::Borrowed)
     }
 
     fn kind(&self) -> ErrorKind {
-        ErrorKind::Other
+        self.database().map_or(ErrorKind::Other, DatabaseError::kind)
     }
 
+    fn is_transient_in_connect_phase(&self) -> bool {
+        self.database().is_some_and(DatabaseError::is_transient_in_connect_phase)
+    }
+
+    /// The original, which `downcast_ref` then finds.
     fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
-        self
+        match self.database() {
+            Some(original) => original.as_error(),
+            None => self,
+        }
     }
 
     fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {

@@ -72,7 +72,7 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     let error = timeout(10 * SECOND, async {
         loop {
             match sqlx::query(ORDERS).execute(&service.db).await {
-                Err(error) if matches!(error, sqlx::Error::Database(_)) && error.to_string().contains("expired at") => {
+                Err(error) if matches!(error, sqlx::Error::Io(_)) && error.to_string().contains("expired at") => {
                     return error.to_string();
                 }
                 _ => tokio::time::sleep(SECOND / 100).await,

@@ -1,0 +1,109 @@
+//! needs: postgresql
+//!
+//! The error that many callers share: sqlx's idioms work on it, and what no database said does not come as a database's error.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::error::Error as _;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use claviger::{FaultKind, Login, PgPools, ProviderError, ProviderErrorKind, Refusal, Supervisor, fixed};
+use claviger_stage::{Stage, eventually};
+use claviger_testkit::ScriptedProvider;
+use futures_util::future::join_all;
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
+
+/// One attempt to query by each of `callers` at once.
+async fn errors_of(db: &claviger::Handle<sqlx::PgPool>, callers: usize) -> Vec<sqlx::Error> {
+    let asked = join_all((0..callers).map(|_| sqlx::query("SELECT 1").execute(db))).await;
+    asked.into_iter().filter_map(Result::err).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_caller_of_an_outage_can_downcast_the_rejection() {
+    // Short: no verification has failed when they give up. Long: some have.
+    for patience in [Duration::from_millis(500), Duration::from_secs(2)] {
+        let stage = Stage::new().await;
+        let login = stage.login().await;
+        let options = stage.pool_options(4).acquire_timeout(patience);
+        let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+        stage.set_password("nobody knows this one").await;
+        stage.terminate_sessions().await;
+        stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+        let errors = errors_of(&db, 8).await;
+        let shared: Vec<_> = errors.iter().filter(|error| Refusal::fault(error).is_some()).collect();
+        assert!(shared.len() >= 7, "the hazard: they share one, {errors:?}");
+        for error in shared {
+            let database = error.as_database_error().expect("the database said it");
+            assert_eq!((database.code().as_deref(), database.message()), (Some("28P01"), Stage::REFUSAL));
+            let original = database.downcast_ref::<PgDatabaseError>();
+            assert_eq!((original.severity(), original.code()), (PgSeverity::Fatal, "28P01"));
+            assert!(original.routine().is_some(), "the details are there");
+            assert!(database.try_downcast_ref::<PgDatabaseError>().is_some());
+            let fault = Refusal::fault(error).expect("the library's account");
+            assert_eq!((fault.kind(), fault.code()), (FaultKind::Refused, Some("28P01")));
+            assert!(fault.cause().is_some());
+        }
+        // An error of a statement is sqlx's own, and can be taken by value.
+        stage.store.recover();
+        stage.store.rotate();
+        stage.set_password("password-2").await;
+        drop(stage.supervisor.rotate_now("login").await);
+        let served = || db.status().is_some_and(|status| status.serving);
+        eventually("it serves again", served).await;
+        let error = sqlx::query("SELECT nothing").execute(&db).await.expect_err("no such column");
+        assert!(Refusal::fault(&error).is_none());
+        let original = error.into_database_error().expect("the database said it").downcast::<PgDatabaseError>();
+        assert_eq!(original.code(), "42703");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_down_is_an_io_error() {
+    let supervisor = Supervisor::start();
+    let login = supervisor.provide("login", fixed(Login::new("app", "s3cret"))).await.expect("a login");
+    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
+    let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
+    let db = supervisor.pool_eventually("orders", &login, pools).expect("registered");
+    eventually("the first verification failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    for error in errors_of(&db, 8).await {
+        let sqlx::Error::Io(io) = &error else { unreachable!("{error:?}") };
+        assert_eq!(io.kind(), ErrorKind::ConnectionRefused);
+        let fault = Refusal::fault(&error).expect("the library's account");
+        assert_eq!((fault.kind(), fault.code()), (FaultKind::Unreachable, None));
+        assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+        assert!(error.source().is_some(), "the cause is inside");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_without_a_lease_is_an_io_error() {
+    let supervisor = Supervisor::start();
+    let store = ScriptedProvider::new();
+    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
+    let login = supervisor.provide_eventually("login", store).expect("registered");
+    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
+    let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
+    let db = supervisor.pool_eventually("orders", &login, pools).expect("registered");
+    eventually("the fetch failed", || supervisor.status().providers[0].last_error.is_some()).await;
+    for error in errors_of(&db, 8).await {
+        let sqlx::Error::Io(io) = &error else { unreachable!("{error:?}") };
+        assert_eq!(io.kind(), ErrorKind::NotConnected);
+        assert!(error.to_string().contains("the policy was taken away"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_right_are_a_configuration_error() {
+    let supervisor = Supervisor::start();
+    let login = supervisor.provide("login", fixed(Login::new("app", ""))).await.expect("a login");
+    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
+    let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
+    let db = supervisor.pool_eventually("orders", &login, pools).expect("registered");
+    eventually("the first verification failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    for error in errors_of(&db, 4).await {
+        assert!(matches!(error, sqlx::Error::Configuration(_)), "{error:?}");
+        assert!(error.to_string().contains("password: is empty"), "{error}");
+    }
+}
