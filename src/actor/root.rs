@@ -1,8 +1,6 @@
 //! The root actor: owns the others, starts them again within a budget, stops them in order.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -88,7 +86,6 @@ impl Child {
 enum RootMessage {
     Adopt(Arc<Child>),
     Restart(Arc<Child>),
-    Run(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
 /// The address of the root actor.
@@ -101,14 +98,9 @@ impl Root {
         ActorRuntime::spawn_instant(None, RootActor, RootState { context, children: HashMap::new() }).ok().map(|(actor, _)| Self(actor))
     }
 
-    /// Starts a child and keeps it running.
-    pub(crate) fn adopt(&self, child: Arc<Child>) {
-        let _ = self.0.cast(RootMessage::Adopt(child));
-    }
-
-    /// Runs work for a caller that may not spawn: a `Drop`.
-    pub(crate) fn run(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        let _ = self.0.cast(RootMessage::Run(work));
+    /// Starts a child and keeps it running. `false` when the root is gone, and its runtime with it.
+    pub(crate) fn adopt(&self, child: Arc<Child>) -> bool {
+        self.0.cast(RootMessage::Adopt(child)).is_ok()
     }
 
     /// Stops the root, once its children are gone.
@@ -144,7 +136,6 @@ impl Actor for RootActor {
     async fn handle(&self, myself: ActorRef<RootMessage>, message: RootMessage, state: &mut RootState) -> Result<(), ActorProcessingErr> {
         match message {
             RootMessage::Adopt(child) | RootMessage::Restart(child) => state.start(&myself, child),
-            RootMessage::Run(work) => drop(tokio::spawn(work)),
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     InUse,
     /// The supervisor was shut down.
     ShutDown,
+    /// There is no tokio runtime to run on: the call was made outside of one, or the supervisor's is gone.
+    NoRuntime,
     /// The provider gave no usable lease; [`Error::provider_error`] has the cause.
     Provider,
     /// The lease could not be proved by a log-in; [`Error::fault`] has the cause, SQLSTATE included.
@@ -39,6 +41,7 @@ impl ErrorKind {
             Self::NotRegistered => "not_registered",
             Self::InUse => "in_use",
             Self::ShutDown => "shut_down",
+            Self::NoRuntime => "no_runtime",
             Self::Provider => "provider",
             Self::Pool => "pool",
         }
@@ -72,6 +75,13 @@ impl Error {
         Self::new(ErrorKind::ShutDown, "the supervisor was shut down; start a new one")
     }
 
+    pub(crate) fn runtime_is_gone() -> Self {
+        Self::new(
+            ErrorKind::NoRuntime,
+            "the tokio runtime on which the supervisor was started is gone; start the supervisor on one that lasts as long as it is used",
+        )
+    }
+
     pub(crate) fn from_provider(name: &str, waited: Option<std::time::Duration>, error: ProviderError) -> Self {
         let message = match waited {
             Some(waited) => format!("provider {name:?} held no lease within {}", humantime::format_duration(waited)),
@@ -85,10 +95,12 @@ impl Error {
         Self { kind: ErrorKind::Provider, message, cause: Some(Cause::Provider(error)) }
     }
 
-    pub(crate) fn from_pool(name: &str, waited: Option<std::time::Duration>, fault: Fault) -> Self {
+    pub(crate) fn from_pool(name: &str, provider: &str, waited: Option<std::time::Duration>, fault: Fault) -> Self {
         let message = match waited {
-            Some(waited) => format!("pool {name:?} proved no lease within {}", humantime::format_duration(waited)),
-            None => format!("pool {name:?} cannot start"),
+            Some(waited) => {
+                format!("pool {name:?} proved no lease of provider {provider:?} within {}", humantime::format_duration(waited))
+            }
+            None => format!("pool {name:?} cannot start with provider {provider:?}"),
         };
         Self { kind: ErrorKind::Pool, message, cause: Some(Cause::Pool(fault)) }
     }

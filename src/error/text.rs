@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(printed(&fault).len(), 4);
         assert_fit(&printed(&fault));
         assert_fit(&printed(&error));
-        assert_fit(&printed(&crate::Error::from_pool("orders", None, fault)));
+        assert_fit(&printed(&crate::Error::from_pool("orders", "login", None, fault)));
         assert_fit(&printed(&crate::Error::from_provider("login", None, error)));
     }
 

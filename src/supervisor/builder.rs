@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::settings::{Context, End, Settings, Traps};
 use super::{EventHub, Supervisor};
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::telemetry::Meters;
 
 /// No duration here can be right beyond a day.
@@ -96,13 +98,12 @@ impl Builder {
         self
     }
 
-    /// Starts the supervisor.
+    /// Starts the supervisor on the tokio runtime of the caller, whose timer must be enabled. It does all its work there, from
+    /// wherever it is called later; so that runtime is to last as long as the supervisor is used.
     ///
     /// # Errors
-    /// When a duration is zero or longer than a day, or a poll is shorter than a second; the message names it.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime, as `tokio::spawn` does.
+    /// When a duration is zero or longer than a day, or a poll is shorter than a second; the message names it. Outside of a tokio
+    /// runtime ([`ErrorKind::NoRuntime`]).
     pub fn start(self) -> Result<Supervisor, Error> {
         let settings = &self.settings;
         for (field, value, least) in [
@@ -122,22 +123,23 @@ impl Builder {
                 return Err(Error::invalid(field, problem));
             }
         }
-        Ok(self.start_with_defaults())
-    }
-
-    pub(super) fn start_with_defaults(self) -> Supervisor {
+        let runtime = Handle::try_current().map_err(|_| {
+            let problem = "no tokio runtime: start the supervisor within one (#[tokio::main], or Runtime::enter), for its tasks run there";
+            Error::new(ErrorKind::NoRuntime, problem)
+        })?;
         #[cfg(feature = "otel")]
         let meters = Meters::new(self.meter.unwrap_or_else(global_meter));
         #[cfg(not(feature = "otel"))]
         let meters = Meters::default();
-        Supervisor::with(Context {
+        let context = Context {
             settings: self.settings,
             clock: self.clock,
             events: EventHub::default(),
             meters,
             traps: self.traps,
             end: End::default(),
-        })
+        };
+        Ok(Supervisor::with(context, runtime))
     }
 }
 

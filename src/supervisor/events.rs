@@ -106,7 +106,9 @@ impl Default for EventHub {
 impl EventHub {
     /// Tells whoever listens; nobody need.
     pub(crate) fn send(&self, event: Event) {
-        if let Some(sender) = self.lock().as_ref() {
+        // Sent without the lock: it wakes readers.
+        let sender = self.lock().clone();
+        if let Some(sender) = sender {
             let _ = sender.send(event);
         }
     }
@@ -122,7 +124,8 @@ impl EventHub {
 
     /// Readers hear what was sent, then the end.
     pub(super) fn close(&self) {
-        self.lock().take();
+        let last = self.lock().take();
+        drop(last);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<broadcast::Sender<Event>>> {

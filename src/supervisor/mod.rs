@@ -7,6 +7,7 @@ mod observe;
 mod readiness;
 mod registry;
 mod rotate;
+mod runtime;
 mod settings;
 mod shutdown;
 mod start;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
 pub use builder::Builder;
@@ -36,6 +38,7 @@ use crate::pool::PoolFactory;
 use crate::provider::Provider;
 use crate::rotation::RotationReport;
 use registry::Registry;
+use shutdown::Ending;
 
 /// Owns providers and pools, and keeps them alive through every rotation. Clones are the same supervisor.
 ///
@@ -58,9 +61,11 @@ pub struct Supervisor {
 
 pub(crate) struct Inner {
     pub(crate) context: Context,
+    /// Where all work is done: a caller's own runtime may end before it.
+    runtime: Runtime,
     root: Option<Root>,
     registry: Mutex<Registry>,
-    ended: watch::Sender<Option<ShutdownReport>>,
+    ending: watch::Sender<Ending>,
     leaving: AtomicBool,
 }
 
@@ -74,9 +79,14 @@ impl Supervisor {
     /// Starts with the defaults; see [`Builder`] for what they are.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, as `tokio::spawn` does.
+    /// Outside of a tokio runtime; the message names the line that calls. [`Builder::start`] returns an error there.
+    #[track_caller]
     pub fn start() -> Self {
-        Builder::default().start_with_defaults()
+        match Builder::default().start() {
+            Ok(supervisor) => supervisor,
+            #[expect(clippy::panic, reason = "documented; who wants an error calls the builder")]
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Other durations than the defaults.
@@ -84,10 +94,10 @@ impl Supervisor {
         Builder::default()
     }
 
-    fn with(context: Context) -> Self {
+    fn with(context: Context, runtime: Runtime) -> Self {
         let root = Root::start(context.clone());
-        let inner =
-            Arc::new(Inner { context, root, registry: Mutex::default(), ended: watch::Sender::new(None), leaving: AtomicBool::new(false) });
+        let (registry, ending, leaving) = (Mutex::default(), watch::Sender::new(Ending::Pending), AtomicBool::new(false));
+        let inner = Arc::new(Inner { context, runtime, root, registry, ending, leaving });
         #[cfg(feature = "otel")]
         observe::start(&inner);
         Self { inner }
@@ -109,10 +119,7 @@ impl Supervisor {
     /// Registers a provider without waiting for its first lease: its pools are unready until it comes.
     ///
     /// # Errors
-    /// When the name is empty or taken, or after shutdown.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime. It should be the supervisor's: the provider's background work ends with it.
+    /// When the name is empty or taken, after shutdown, or when the supervisor's runtime is gone.
     pub fn provide_eventually<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
         start::provide_eventually(&self.inner, name, provider)
     }
@@ -157,10 +164,10 @@ impl Supervisor {
     /// Removes a pool: its callers get `PoolClosed`, its sessions are drained. Returns when they are gone or the drain deadline (60 s) has passed.
     ///
     /// # Errors
-    /// When there is no such pool.
+    /// When there is no such pool. When the supervisor's runtime is gone and the call is made outside of one.
     ///
     /// # Cancel safety
-    /// The removal goes on without the future.
+    /// The removal goes on without the future, on the supervisor's runtime.
     pub async fn remove_pool(&self, name: &str) -> Result<(), Error> {
         shutdown::remove_pool(&self.inner, name).await
     }
@@ -169,9 +176,10 @@ impl Supervisor {
     ///
     /// # Errors
     /// When there is no such provider, or it still has pools; the message names them. A removed pool counts until its last session is gone.
+    /// When the supervisor's runtime is gone and the call is made outside of one.
     ///
     /// # Cancel safety
-    /// The removal goes on without the future.
+    /// The removal goes on without the future, on the supervisor's runtime.
     pub async fn remove_provider(&self, name: &str) -> Result<(), Error> {
         shutdown::remove_provider(&self.inner, name).await
     }
@@ -204,6 +212,10 @@ impl Supervisor {
 
     /// Ends everything in order, within `bound`: nothing new starts → what runs may end → sessions drain → leases are released → actors stop. A tenth of
     /// the bound is kept for releases, which happen even where a drain was abandoned. Further calls answer the same report.
+    ///
+    /// The work is done on the runtime on which the supervisor was started. Where that runtime is gone, it is done on the
+    /// caller's: leases are released, and what ran is not waited for. Where it is not driven, the call returns two seconds after the bound
+    /// at the latest, and the report names everything as left behind.
     ///
     /// # Cancel safety
     /// The shutdown goes on without the future.

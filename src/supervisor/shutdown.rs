@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+
 use super::Inner;
 use super::registry::{Boxed, PoolEntry, ProviderEntry};
+use super::runtime::{self, GRACE, Overdue};
 use crate::error::Error;
 
 /// No bound is longer than this: later than anybody waits, and within what clocks can express.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long is waited for what ran on a runtime that is gone, for each kind of it.
+const BEREFT: Duration = Duration::from_secs(1);
 
 /// How long a start that failed waits for its own clean-up, which goes on without it.
 const TAKE_BACK: Duration = Duration::from_secs(1);
@@ -34,6 +40,33 @@ impl ShutdownReport {
     fn unknown() -> Self {
         Self { clean: false, abandoned: Vec::new(), unfinished: Vec::new(), unreleased: Vec::new(), took: Duration::ZERO }
     }
+
+    /// Nothing has ended: how everything stands is what is left behind.
+    fn of_what_stands(inner: &Inner, took: Duration) -> Self {
+        let (providers, pools) = {
+            let registry = inner.lock();
+            (registry.providers(), registry.pools_and_leaving())
+        };
+        let mut report = Self { took, ..Self::unknown() };
+        for status in providers.iter().map(|provider| provider.status()) {
+            let leases = status.unreleased + usize::from(status.revision.is_some());
+            if leases > 0 {
+                report.unreleased.push((Arc::clone(&status.name), leases));
+            }
+            report.unfinished.push(status.name);
+        }
+        for pool in pools {
+            let status = pool.status();
+            let undrained = pool.undrained().into_iter().chain([(status.generation, status.sessions)]);
+            report.abandoned.extend(undrained.filter(|(_, sessions)| *sessions > 0).map(|(generation, sessions)| Abandoned {
+                pool: Arc::clone(&status.name),
+                generation,
+                sessions,
+            }));
+            report.unfinished.push(status.name);
+        }
+        report
+    }
 }
 
 /// A generation whose sessions were not all returned in time.
@@ -48,40 +81,98 @@ pub struct Abandoned {
     pub sessions: u32,
 }
 
-pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
-    let mut ended = inner.ended.subscribe();
-    if inner.lock().close() {
-        let task = Arc::clone(inner);
-        let work: Boxed<()> = Box::pin(async move {
-            let all = tokio::spawn({
-                let inner = Arc::clone(&task);
-                async move { all(&inner, bound.min(LONGEST)).await }
-            });
-            // A panic, of a user's pool factory perhaps, must not leave anybody waiting.
-            let report = all.await.unwrap_or_else(|_| ShutdownReport::unknown());
-            task.ended.send_replace(Some(report));
-            task.context.events.close();
+/// How far a shutdown has come.
+#[derive(Clone, Debug)]
+pub(super) enum Ending {
+    /// Not begun, or under way.
+    Pending,
+    /// Its runtime went before it had ended.
+    Lost,
+    /// It has ended.
+    Ended(ShutdownReport),
+}
+
+/// Held by the task of a shutdown: where its runtime drops it in the middle, whoever waits is told.
+struct Told(Arc<Inner>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.ending.send_if_modified(|ending| {
+            let pending = matches!(ending, Ending::Pending);
+            if pending {
+                *ending = Ending::Lost;
+            }
+            pending
         });
-        // On the supervisor's runtime: the caller's may end before it.
-        match &inner.root {
-            Some(root) => root.run(work),
-            None => drop(tokio::spawn(work)),
-        }
-    }
-    match ended.wait_for(Option::is_some).await.map(|report| report.clone()) {
-        Ok(Some(report)) => report,
-        // The sender lives in `inner`, which we hold.
-        Ok(None) | Err(_) => {
-            ShutdownReport { clean: false, abandoned: Vec::new(), unfinished: Vec::new(), unreleased: Vec::new(), took: Duration::ZERO }
-        }
     }
 }
 
-async fn all(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
+pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
+    let bound = bound.min(LONGEST);
+    let began = inner.context.clock.mono();
+    let mut overdue = Overdue::after(bound + GRACE);
+    let mut ending = inner.ending.subscribe();
+    if inner.lock().close() {
+        spawn(inner, &inner.runtime, bound, false);
+    }
+    let ended = async {
+        loop {
+            let now = ending.wait_for(|ending| !matches!(ending, Ending::Pending)).await.map(|ending| ending.clone());
+            match (now, Handle::try_current()) {
+                (Ok(Ending::Ended(report)), _) => return Some(report),
+                (Ok(Ending::Lost), Ok(here)) => take_over(inner, &here, bound),
+                // Nothing runs it, and nothing can. (The sender lives in `inner`, which we hold.)
+                _ => return None,
+            }
+        }
+    };
+    let report = tokio::select! {
+        biased;
+        report = ended => report,
+        () = overdue.passed() => None,
+    };
+    report.unwrap_or_else(|| ShutdownReport::of_what_stands(inner, inner.context.clock.mono().saturating_duration_since(began)))
+}
+
+/// The runtime of a shutdown is gone: one of those who wait goes on with it on its own.
+fn take_over(inner: &Arc<Inner>, here: &Handle, bound: Duration) {
+    let first = inner.ending.send_if_modified(|ending| {
+        let lost = matches!(ending, Ending::Lost);
+        if lost {
+            *ending = Ending::Pending;
+        }
+        lost
+    });
+    if first {
+        spawn(inner, here, bound, true);
+    }
+}
+
+fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, bereft: bool) {
+    let told = Told(Arc::clone(inner));
+    runtime.spawn(async move {
+        let inner = Arc::clone(&told.0);
+        let work = tokio::spawn({
+            let inner = Arc::clone(&inner);
+            async move { all(&inner, bound, bereft).await }
+        });
+        let report = match work.await {
+            Ok(report) => report,
+            // A panic, of a user's pool factory perhaps, must not leave anybody waiting.
+            Err(error) if error.is_panic() => ShutdownReport::unknown(),
+            Err(_) => return,
+        };
+        inner.ending.send_replace(Ending::Ended(report));
+        inner.context.events.close();
+    });
+}
+
+/// `bereft` of the runtime on which everything ran: what ran there will not end any more, and is hardly waited for.
+async fn all(inner: &Arc<Inner>, bound: Duration, bereft: bool) -> ShutdownReport {
     let began = inner.context.clock.mono();
     let end = began + bound;
     // A tenth is kept for releases.
-    let drained_by = began + bound.mul_f64(0.9);
+    let drained_by = began + if bereft { bound.mul_f64(0.9).min(BEREFT) } else { bound.mul_f64(0.9) };
     let (providers, pools) = {
         let registry = inner.lock();
         (registry.providers(), registry.pools_and_leaving())
@@ -158,8 +249,8 @@ async fn by<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T>
 
 pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let pool = inner.lock().take_pool(name)?;
-    let _ = tokio::spawn(end_pool(Arc::clone(inner), pool)).await;
-    Ok(())
+    let work = || Box::pin(end_pool(Arc::clone(inner), Arc::clone(&pool))) as Boxed<()>;
+    runtime::run(inner, work, inner.context.settings.drain).await
 }
 
 /// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until the last session has returned.
@@ -177,8 +268,8 @@ async fn end_pool(inner: Arc<Inner>, pool: Arc<dyn PoolEntry>) {
 
 pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let provider = inner.lock().take_provider(name)?;
-    let _ = tokio::spawn(end_provider(Arc::clone(inner), provider)).await;
-    Ok(())
+    let work = || Box::pin(end_provider(Arc::clone(inner), Arc::clone(&provider))) as Boxed<()>;
+    runtime::run(inner, work, inner.context.settings.fetch_deadline).await
 }
 
 async fn end_provider(inner: Arc<Inner>, provider: Arc<dyn ProviderEntry>) {
@@ -212,14 +303,14 @@ impl Registered {
     /// Takes it back, and waits a moment for what that entails.
     pub(super) async fn take_back(self, inner: &Arc<Inner>) {
         if let Some(work) = self.forget(inner) {
-            let _ = tokio::time::timeout(TAKE_BACK, tokio::spawn(work)).await;
+            let _ = tokio::time::timeout(TAKE_BACK, inner.runtime.spawn(work)).await;
         }
     }
 
-    /// Takes it back for a caller that cannot wait: the root actor sees to the rest.
+    /// Takes it back for a caller that cannot wait.
     pub(super) fn give_up(self, inner: &Arc<Inner>) {
-        if let (Some(work), Some(root)) = (self.forget(inner), &inner.root) {
-            root.run(work);
+        if let Some(work) = self.forget(inner) {
+            drop(inner.runtime.spawn(work));
         }
     }
 }

@@ -1,10 +1,15 @@
 //! Registration: in the caller's task, so that the supervisor waits for nobody.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 
 use super::Inner;
-use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf};
+use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf, Registry};
 use super::shutdown::Registered;
 use crate::error::{Error, ErrorKind, Fault, FaultKind, ProviderError, ProviderErrorKind};
 use crate::handle::Handle;
@@ -44,16 +49,21 @@ type Provided<S> = (ProviderRef<S>, Arc<dyn ProviderEntry>);
 
 fn register_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<Provided<P::Secret>, Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
+    // What runs in the background runs on the supervisor's runtime: the caller's may end before it.
+    let _entered = inner.runtime.enter();
     let mut registry = inner.lock();
     registry.check_provider(name)?;
-    inner.context.meters.provider_registered(name);
     let name: Arc<str> = name.into();
     let issuer: Arc<dyn Issuer<P::Secret>> = Arc::new(provider);
     let slot = Arc::new(ProviderSlot::new(Arc::clone(&name), issuer, inner.context.clone()));
     let entry = ProviderOf::new(Arc::clone(&slot));
-    root.adopt(Arc::clone(entry.child()));
+    if !root.adopt(Arc::clone(entry.child())) {
+        return Err(Error::runtime_is_gone());
+    }
     let entry: Arc<dyn ProviderEntry> = entry;
-    registry.add_provider(name, Arc::clone(&entry));
+    registry.add_provider(Arc::clone(&name), Arc::clone(&entry));
+    drop(registry);
+    inner.context.meters.provider_registered(&name);
     Ok((ProviderRef { slot, owner: Arc::clone(inner) }, entry))
 }
 
@@ -81,7 +91,12 @@ pub(super) async fn provide<P: Provider>(inner: &Arc<Inner>, name: &str, provide
             settled.await;
         }
     };
-    match tokio::time::timeout(patience, first).await {
+    // A failed fetch is a line of its own.
+    let still = || match provided.slot.lock().last_error {
+        Some(_) => None,
+        None => Some("the provider has not returned its first lease".to_owned()),
+    };
+    match waiting(patience, first, still, Waiting { provider: name, pool: None }).await {
         Ok(Ok(())) => {
             guard.keep();
             Ok(provided)
@@ -111,24 +126,31 @@ fn register<F: PoolFactory>(
     if !Arc::ptr_eq(inner, &provider.owner) {
         return Err(Error::invalid("provider", "belongs to another supervisor; give one that this supervisor provides"));
     }
-    check_terms(&factory.terms())?;
-    let mut registry = inner.lock();
-    registry.check_pool(name)?;
-    if !registry.provider(provider.name())?.has(Arc::as_ptr(&provider.slot).cast()) {
-        return Err(Error::new(
-            ErrorKind::NotRegistered,
-            format!("provider {:?} was removed; give the one that has its name now", provider.name()),
-        ));
-    }
-    inner.context.meters.pool_registered(name);
+    let check = |registry: &Registry| {
+        registry.check_pool(name)?;
+        if registry.provider(provider.name())?.has(Arc::as_ptr(&provider.slot).cast()) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::NotRegistered, format!("provider {:?} was removed; give the one that has its name now", provider.name())))
+    };
+    check_terms(name, &factory.terms())?;
+    check(&inner.lock())?;
+    let _entered = inner.runtime.enter();
     let name: Arc<str> = name.into();
+    // Before the registry is locked: a factory's code may ask for the supervisor's status.
     let slot = PoolSlot::new(Arc::clone(&name), factory, Arc::clone(&provider.slot), inner.context.clone());
+    let mut registry = inner.lock();
+    check(&registry)?;
     let subscriber: Arc<dyn crate::provider::Subscriber> = Arc::<PoolSlot<F>>::clone(&slot);
     provider.slot.subscribe(Arc::downgrade(&subscriber));
     let entry = PoolOf::new(Arc::clone(&slot));
-    root.adopt(Arc::clone(entry.child()));
+    if !root.adopt(Arc::clone(entry.child())) {
+        return Err(Error::runtime_is_gone());
+    }
     let entry: Arc<dyn PoolEntry> = entry;
-    registry.add_pool(name, Arc::clone(&entry));
+    registry.add_pool(Arc::clone(&name), Arc::clone(&entry));
+    drop(registry);
+    inner.context.meters.pool_registered(&name);
     Ok((slot, entry))
 }
 
@@ -173,20 +195,35 @@ pub(super) async fn pool<F: PoolFactory>(
             settled.await;
         }
     };
-    match tokio::time::timeout(patience, first).await {
+    // A failed login is a line of its own; that the provider has no lease may have been one long ago.
+    let still = || {
+        if slot.lock().last_fault.is_some() {
+            return None;
+        }
+        let (held, error) = {
+            let state = provider.slot.lock();
+            (state.held.is_some(), state.last_error.clone())
+        };
+        Some(match error {
+            _ if held => "the database has not answered the first login".to_owned(),
+            Some(error) => format!("the provider has no lease: {error}"),
+            None => "the provider has not returned its first lease".to_owned(),
+        })
+    };
+    match waiting(patience, first, still, Waiting { provider: provider.name(), pool: Some(name) }).await {
         Ok(Ok(())) => {
             guard.keep();
             Ok(Handle::supervised(Arc::clone(slot.shared())))
         }
         Ok(Err(fault)) => {
             guard.take_back().await;
-            Err(Error::from_pool(name, None, fault))
+            Err(Error::from_pool(name, provider.name(), None, fault))
         }
         Err(_) => {
             let fault = slot.lock().last_fault.clone();
             guard.take_back().await;
             match fault {
-                Some(fault) => Err(Error::from_pool(name, Some(patience), fault)),
+                Some(fault) => Err(Error::from_pool(name, provider.name(), Some(patience), fault)),
                 None => {
                     let error = provider.slot.lock().last_error.clone();
                     let error =
@@ -198,32 +235,64 @@ pub(super) async fn pool<F: PoolFactory>(
     }
 }
 
+/// After so long a start that waits says why: within a second.
+const SILENT: Duration = Duration::from_millis(900);
+
+/// Whose start waits.
+struct Waiting<'n> {
+    provider: &'n str,
+    pool: Option<&'n str>,
+}
+
+/// The outcome of a start within its patience. One that lasts is logged once, with the reason unless that was logged.
+async fn waiting<T>(
+    patience: Duration,
+    first: impl Future<Output = T>,
+    why: impl Fn() -> Option<String>,
+    whose: Waiting<'_>,
+) -> Result<T, Elapsed> {
+    let began = Instant::now();
+    let mut first = std::pin::pin!(first);
+    if patience > SILENT {
+        if let Ok(outcome) = timeout_at(began + SILENT, first.as_mut()).await {
+            return Ok(outcome);
+        }
+        if let Some(reason) = why() {
+            let left = humantime::format_duration(Duration::from_secs((patience - SILENT).as_secs())).to_string();
+            let pool = whose.pool.map(tracing::field::display);
+            tracing::warn!(pool, provider = %whose.provider, fails_in = %left, %reason, "start still waits for a verified lease");
+        }
+    }
+    timeout_at(began + patience, first).await
+}
+
 /// Why the provider has no lease, and will have none by itself.
 fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
     let state = provider.lock();
     state.last_error.clone().filter(|error| state.held.is_none() && !error.is_transient())
 }
 
-fn check_terms(terms: &Terms) -> Result<(), Error> {
+fn check_terms(pool: &str, terms: &Terms) -> Result<(), Error> {
     const MOST: u32 = 10_000;
+    let invalid = |field: &str, problem: String| Err(Error::invalid(field, format!("{problem} (pool {pool:?})")));
     if terms.max_sessions == 0 || terms.max_sessions > MOST {
-        return Err(Error::invalid("max_connections", format!("{} cannot be right; give between 1 and {MOST}", terms.max_sessions)));
+        return invalid("max_connections", format!("{} cannot be right; give between 1 and {MOST}", terms.max_sessions));
     }
     if terms.warm_sessions > terms.max_sessions {
-        return Err(Error::invalid(
+        return invalid(
             "min_connections",
             format!("{} is more than max_connections, {}; give at most that", terms.warm_sessions, terms.max_sessions),
-        ));
+        );
     }
     if terms.overlap == 0 || terms.overlap > terms.max_sessions {
-        return Err(Error::invalid(
+        return invalid(
             "overlap",
             format!("{} cannot be right; give between 1 and max_connections, {}", terms.overlap, terms.max_sessions),
-        ));
+        );
     }
     if terms.acquire_timeout.is_zero() || terms.acquire_timeout.as_secs() > 24 * 3_600 {
         let given = humantime::format_duration(terms.acquire_timeout);
-        return Err(Error::invalid("acquire_timeout", format!("{given} cannot be right; give between 1ms and 1day")));
+        return invalid("acquire_timeout", format!("{given} cannot be right; give between 1ms and 1day"));
     }
     Ok(())
 }

@@ -1,0 +1,223 @@
+//! A supervisor is called from other runtimes than its own, from none, and after its own has gone.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::future::Future;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use claviger::{ErrorKind, Revision, ShutdownReport, Supervisor};
+use claviger_stage::eventually;
+use claviger_testkit::{ScriptedPools, ScriptedProvider};
+use tokio::runtime::{Builder, Runtime};
+
+const BOUND: Duration = Duration::from_millis(300);
+/// Beyond any bound here: what takes longer hangs.
+const HANGS: Duration = Duration::from_secs(30);
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+/// What the work comes to, in a thread of its own: a call that never returns fails the test, and does not hang it.
+fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, outcome) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = done.send(work());
+    });
+    outcome.recv_timeout(HANGS).unwrap_or_else(|_| unreachable!("never returned: {what}"))
+}
+
+/// Waits for a future without any runtime.
+fn without_a_runtime<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(outcome) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return outcome;
+        }
+        thread::park();
+    }
+}
+
+struct Service {
+    supervisor: Supervisor,
+    store: ScriptedProvider,
+    database: ScriptedPools,
+}
+
+/// A provider `login` and a pool `orders`, started on this runtime.
+fn service_on(runtime: &Runtime) -> Service {
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let supervisor = runtime.block_on(async {
+        let supervisor = Supervisor::start();
+        let login = supervisor.provide("login", store.clone()).await.expect("a lease");
+        supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+        supervisor
+    });
+    Service { supervisor, store, database }
+}
+
+fn shut_down_on(other: &Runtime, supervisor: &Supervisor) -> ShutdownReport {
+    let supervisor = supervisor.clone();
+    let handle = other.handle().clone();
+    within("shutdown", move || handle.block_on(supervisor.shutdown(BOUND)))
+}
+
+#[test]
+fn a_shutdown_after_the_runtime_has_gone_releases_the_leases() {
+    let own = runtime();
+    let service = service_on(&own);
+    drop(own);
+    let other = runtime();
+    let report = shut_down_on(&other, &service.supervisor);
+    assert_eq!(service.store.released(), [Revision::new("1")]);
+    assert!(report.unreleased.is_empty(), "{report:?}");
+    assert_eq!(shut_down_on(&other, &service.supervisor), report, "one shutdown, one report");
+    let supervisor = service.supervisor.clone();
+    assert!(within("events", move || without_a_runtime(async move { supervisor.events().next().await })).is_none());
+}
+
+#[test]
+fn a_shutdown_whose_runtime_goes_in_the_middle_goes_on() {
+    let own = runtime();
+    let service = service_on(&own);
+    // A connection that does not come back holds the drain up.
+    let held = service.database.opened().first().expect("one was opened").session();
+    let other = runtime();
+    let (supervisor, handle) = (service.supervisor.clone(), other.handle().clone());
+    let ending = thread::spawn(move || handle.block_on(supervisor.shutdown(Duration::from_secs(10))));
+    let closed = || service.database.opened()[0].is_closed();
+    other.block_on(eventually("the drain has begun", closed));
+    own.shutdown_background();
+    let report = within("shutdown", move || ending.join().expect("no panic"));
+    assert!(!report.clean && !report.abandoned.is_empty(), "{report:?}");
+    assert_eq!(report.abandoned[0].sessions, 1);
+    drop(held);
+}
+
+#[test]
+fn a_shutdown_returns_when_its_runtime_is_not_driven() {
+    let own = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let service = service_on(&own);
+    let report = shut_down_on(&runtime(), &service.supervisor);
+    assert!(!report.clean);
+    let names: Vec<_> = report.unfinished.iter().map(|name| &**name).collect();
+    assert_eq!(names, ["login", "orders"]);
+    assert_eq!(report.unreleased, [(Arc::from("login"), 1)]);
+    // Driven again, it does what was asked.
+    own.block_on(eventually("the lease is released", || service.store.released().len() == 1));
+}
+
+#[test]
+fn a_shutdown_outside_of_any_runtime_is_bounded() {
+    let own = runtime();
+    let service = service_on(&own);
+    let supervisor = service.supervisor.clone();
+    assert!(within("shutdown", move || without_a_runtime(supervisor.shutdown(BOUND))).clean, "its own runtime does it");
+    let own = runtime();
+    let service = service_on(&own);
+    drop(own);
+    let supervisor = service.supervisor.clone();
+    let report = within("shutdown", move || without_a_runtime(supervisor.shutdown(BOUND)));
+    assert_eq!((report.clean, report.unreleased), (false, vec![(Arc::from("login"), 1)]));
+}
+
+#[test]
+fn a_removal_outlives_the_runtime_that_asked_for_it() {
+    let own = runtime();
+    let service = service_on(&own);
+    let held = service.database.opened().first().expect("one was opened").session();
+    let passing = runtime();
+    let supervisor = service.supervisor.clone();
+    passing.spawn(async move { supervisor.remove_pool("orders").await });
+    own.block_on(eventually("it drains", || service.database.opened()[0].is_closed()));
+    passing.shutdown_background();
+    let error = own.block_on(service.supervisor.remove_provider("login")).expect_err("the hazard: it is in use");
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    drop(held);
+    own.block_on(eventually("it is in use no longer", || service.supervisor.status().providers[0].pools.is_empty()));
+    let passing = runtime();
+    let supervisor = service.supervisor.clone();
+    passing.spawn(async move { supervisor.remove_provider("login").await });
+    own.block_on(eventually("it is removed", || service.supervisor.status().providers.is_empty()));
+    passing.shutdown_background();
+    own.block_on(eventually("the lease is released", || service.store.released() == [Revision::new("1")]));
+}
+
+#[test]
+fn a_removal_after_the_runtime_has_gone_is_done_where_it_is_asked_for() {
+    let own = runtime();
+    let service = service_on(&own);
+    drop(own);
+    let supervisor = service.supervisor.clone();
+    let error = within("remove_pool", move || without_a_runtime(supervisor.remove_pool("orders"))).expect_err("nowhere to run");
+    assert_eq!(error.kind(), ErrorKind::NoRuntime);
+
+    let own = runtime();
+    let service = service_on(&own);
+    drop(own);
+    let (other, supervisor) = (runtime(), service.supervisor.clone());
+    let removed = within("remove", move || {
+        other.block_on(async {
+            supervisor.remove_pool("orders").await?;
+            supervisor.remove_provider("login").await
+        })
+    });
+    removed.expect("both go");
+    assert_eq!(service.store.released(), [Revision::new("1")]);
+}
+
+#[test]
+fn a_provider_that_a_passing_runtime_registered_is_watched_on() {
+    let own = runtime();
+    let supervisor = own.block_on(async { Supervisor::start() });
+    let store = ScriptedProvider::new();
+    let passing = runtime();
+    let login = passing.block_on(supervisor.provide("login", store.clone())).expect("a lease");
+    passing.shutdown_background();
+    let fetched = store.calls().len();
+    store.rotate();
+    store.hint();
+    own.block_on(eventually("the hint is followed", || store.calls().len() > fetched));
+    drop(login);
+}
+
+#[test]
+fn a_registration_after_the_runtime_has_gone_is_an_error() {
+    let own = runtime();
+    let service = service_on(&own);
+    let other = runtime();
+    drop(own);
+    let error = other.block_on(service.supervisor.provide("more", ScriptedProvider::new())).expect_err("nowhere to run");
+    assert_eq!(error.kind(), ErrorKind::NoRuntime);
+    assert!(error.to_string().contains("is gone"), "{error}");
+}
+
+#[test]
+fn a_start_outside_of_a_runtime_says_so_where_it_was_called() {
+    let error = Supervisor::builder().start().expect_err("nowhere to run");
+    assert_eq!(error.kind(), ErrorKind::NoRuntime);
+    assert!(error.to_string().starts_with("no tokio runtime"), "{error}");
+
+    let (place, places) = mpsc::channel();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let _ = place.send(panic.location().map(|at| at.file().to_owned()));
+    }));
+    let said = catch_unwind(|| drop(Supervisor::start())).expect_err("it panics");
+    std::panic::set_hook(before);
+    assert!(said.downcast_ref::<String>().is_some_and(|said| said.starts_with("no tokio runtime")));
+    let place = places.try_recv().expect("it panicked").expect("somewhere");
+    assert!(place.ends_with("runtimes.rs"), "the caller's line, and not {place}");
+}
