@@ -144,3 +144,53 @@ async fn a_start_without_a_store_and_the_end_of_an_abandoned_drain_are_told() {
     sleep(Duration::from_secs(1)).await;
     assert!(lines.take().starts_with("INFO the sessions that outlived their drain deadline are gone pool=orders generation=1"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_hangs_says_within_a_second_why() {
+    let (lines, _guard) = Lines::read();
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let patient = |name: &'static str, store: &ScriptedProvider| {
+        let (supervisor, store) = (lab.supervisor.clone(), store.clone());
+        tokio::spawn(async move { supervisor.provide(name, store).await })
+    };
+    store.stall();
+    let starting = patient("login", &store);
+    sleep(Duration::from_secs(1)).await;
+    let line =
+        "WARN start still waits for a verified lease provider=login fails_in=29s reason=the provider has not returned its first lease\n";
+    assert_eq!(lines.take(), line);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(lines.take(), "", "once");
+    store.resume();
+    let login = starting.await.expect("no panic").expect("a lease");
+
+    // A database that accepts connections and then is silent.
+    database.stall();
+    let starting = tokio::spawn({
+        let (supervisor, login, database) = (lab.supervisor.clone(), login.clone(), database.clone());
+        async move { supervisor.pool("orders", &login, database).await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    let told = lines.take();
+    assert!(told.contains("WARN start still waits for a verified lease pool=orders provider=login"), "{told}");
+    assert!(told.contains("reason=the database has not answered the first login"), "{told}");
+    database.resume();
+    starting.await.expect("no panic").expect("verified");
+
+    // A provider that was registered without waiting, whose failures were logged long ago.
+    let failing = ScriptedProvider::new();
+    failing.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    let late = lab.supervisor.provide_eventually("late", failing).expect("registered");
+    sleep(Duration::from_secs(120)).await;
+    lines.take();
+    let starting = tokio::spawn({
+        let supervisor = lab.supervisor.clone();
+        async move { supervisor.pool("reports", &late, ScriptedPools::new(1)).await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    let told = lines.take();
+    assert!(told.contains("pool=reports provider=late fails_in=29s reason=the provider has no lease: the store is down"), "{told}");
+    let error = starting.await.expect("no panic").expect_err("it fails in the end");
+    assert!(error.to_string().contains("the store is down"), "{error}");
+}

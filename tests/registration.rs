@@ -77,6 +77,7 @@ async fn durations_and_sizes() {
         let error = said(Login::new("app", "s3cret"), bad).await;
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with(field), "{error}");
+        assert!(error.to_string().contains("\"orders\""), "of which pool: {error}");
     }
 }
 

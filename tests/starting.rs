@@ -28,6 +28,11 @@ async fn refused_until_the_deadline() {
     let fault = error.fault().expect("the database's answer");
     assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, FaultKind::Refused, Some("28P01")));
     assert!(error.is_transient() && error.to_string().contains("28P01"), "{error}");
+    let port = stage.server.port();
+    for part in ["pool \"orders\"", "provider \"login\"", "user \"app\"", &format!("127.0.0.1:{port}"), "database \"orders\""] {
+        assert!(error.to_string().contains(part), "{part} is missing: {error}");
+    }
+    assert_eq!(fault.message(), Stage::REFUSAL, "the database's own words");
     assert_eq!(stage.refused_log_ins(), 3, "at once, after one second, and after three");
     assert!((2..=4).contains(&stage.store.calls().len()), "the start and the bucket: {}", stage.store.calls().len());
     assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
