@@ -114,6 +114,8 @@ pub struct RotationReport {
 }
 
 /// A rotation under way.
+///
+/// Nothing is done to a span under its lock: whoever observes spans may be slow, or ask how things stand.
 #[derive(Debug)]
 pub(crate) struct Rotation {
     provider: Arc<str>,
@@ -127,6 +129,8 @@ struct Inner {
     /// Ends with the rotation, so that it is exported then.
     root: Root,
     revision: Option<String>,
+    /// The revision, until it is in the span.
+    unrecorded: Option<String>,
     attempts: u32,
     /// Why the last fetch failed; nothing after one that worked.
     not_fetched: Option<Failure>,
@@ -135,50 +139,70 @@ struct Inner {
     fetch: Duration,
     waiting: BTreeSet<Arc<str>>,
     handovers: Vec<HandoverReport>,
+    /// It ends, and its span with it; then it is closed.
+    ending: bool,
     closed: Option<RotationReport>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Failure {
     error_type: &'static str,
     message: String,
 }
 
 impl Inner {
-    /// Ends the root span. Attempts that were retried are marked themselves; what ends without success is marked by what keeps it.
-    fn end_root(&mut self, outcome: Outcome) {
-        let span = self.root.span();
-        span.record("outcome", outcome.as_str());
-        if let (Outcome::Unfinished, Some(failure)) = (outcome, self.failure()) {
-            telemetry::failed(span, failure.error_type, &failure.message);
-        }
-        self.root.end();
-    }
-
     /// What keeps it from its end.
     fn failure(&self) -> Option<&Failure> {
         self.not_fetched.as_ref().or_else(|| self.not_taken.values().next())
     }
 }
 
+/// Marks the end of a root span. Attempts that were retried are marked themselves; what ends without success is marked by what keeps it.
+fn mark_end(span: &Span, outcome: Outcome, failure: Option<&Failure>) {
+    span.record("outcome", outcome.as_str());
+    if let (Outcome::Unfinished, Some(failure)) = (outcome, failure) {
+        telemetry::failed(span, failure.error_type, &failure.message);
+    }
+}
+
 impl Rotation {
-    pub(crate) fn begin(provider: &Arc<str>, trigger: Trigger, now: Moment) -> Arc<Self> {
+    /// A rotation whose span comes with [`open`](Self::open): this may be called under a lock.
+    pub(crate) fn new(provider: &Arc<str>, trigger: Trigger, now: Moment) -> Arc<Self> {
         Arc::new(Self {
             provider: Arc::clone(provider),
             trigger,
             started: now,
             inner: Mutex::new(Inner {
-                root: Root::begin(provider, trigger, now.mono()),
+                root: Root::to_come(now.mono()),
                 revision: None,
+                unrecorded: None,
                 attempts: 0,
                 not_fetched: None,
                 not_taken: BTreeMap::new(),
                 fetch: Duration::ZERO,
                 waiting: BTreeSet::new(),
                 handovers: Vec::new(),
+                ending: false,
                 closed: None,
             }),
         })
+    }
+
+    /// Begins its root span.
+    pub(crate) fn open(&self) {
+        self.put_root(Root::begin(&self.provider, self.trigger, self.started.mono()));
+    }
+
+    /// Makes this its root, unless it ends; then this root ends as well.
+    fn put_root(&self, root: Root) {
+        let (old, failure) = {
+            let mut inner = self.lock();
+            let old = if inner.ending { root } else { std::mem::replace(&mut inner.root, root) };
+            (old, inner.ending.then(|| inner.failure().cloned()).flatten())
+        };
+        if failure.is_some() {
+            mark_end(old.span(), Outcome::Unfinished, failure.as_ref());
+        }
     }
 
     pub(crate) fn trigger(&self) -> Trigger {
@@ -192,15 +216,21 @@ impl Rotation {
 
     /// The root span for an attempt that begins now.
     pub(crate) fn span_for_attempt(&self, now: Moment) -> Span {
-        let mut inner = self.lock();
-        if inner.closed.is_none() && inner.root.is_long(now.mono()) {
-            inner.end_root(Outcome::Unfinished);
-            inner.root.follow(&self.provider, self.trigger, now.mono());
-            if let Some(digest) = &inner.revision {
-                inner.root.span().record("revision", digest);
+        let (last, failure, revision) = {
+            let mut inner = self.lock();
+            if inner.ending || !inner.root.is_long(now.mono()) {
+                return inner.root.span().clone();
             }
+            (inner.root.clone(), inner.failure().cloned(), inner.revision.clone())
+        };
+        mark_end(last.span(), Outcome::Unfinished, failure.as_ref());
+        let next = last.followed(&self.provider, self.trigger, now.mono());
+        if let Some(digest) = revision {
+            next.span().record("revision", digest);
         }
-        inner.root.span().clone()
+        let span = next.span().clone();
+        self.put_root(next);
+        span
     }
 
     /// Where it is in its trace, also when it is over.
@@ -227,13 +257,25 @@ impl Rotation {
         self.lock().not_taken.insert(Arc::clone(pool), failure);
     }
 
-    /// A new revision is held, which these pools are to take.
+    /// A new revision is held, which these pools are to take. It is in the span after [`record_revision`](Self::record_revision): this may be
+    /// called under a lock.
     pub(crate) fn adopted(&self, revision: &Revision, pools: impl IntoIterator<Item = Arc<str>>) {
         let mut inner = self.lock();
         let digest = revision.digest();
-        inner.root.span().record("revision", digest.as_str());
+        inner.unrecorded = Some(digest.clone());
         inner.revision = Some(digest);
         inner.waiting = pools.into_iter().collect();
+    }
+
+    /// Records the revision that was adopted.
+    pub(crate) fn record_revision(&self) {
+        let (span, revision) = {
+            let mut inner = self.lock();
+            (inner.root.span().clone(), inner.unrecorded.take())
+        };
+        if let Some(digest) = revision {
+            span.record("revision", digest);
+        }
     }
 
     /// A pool took the lease with this digest; nothing happens when the rotation brought another.
@@ -242,10 +284,12 @@ impl Rotation {
         if inner.revision.as_deref().is_some_and(|brought| brought != revision) {
             return;
         }
-        inner.root.span().record("generation", report.generation);
+        let (span, generation) = (inner.root.span().clone(), report.generation);
         inner.not_taken.remove(&report.pool);
         inner.waiting.remove(&report.pool);
         inner.handovers.push(report);
+        drop(inner);
+        span.record("generation", generation);
     }
 
     /// A pool left, or keeps what it has for good.
@@ -268,13 +312,17 @@ impl Rotation {
 
     /// Ends it, once; the span is recorded as it ends.
     pub(crate) fn close(&self, outcome: Outcome, now: Moment) -> Option<RotationReport> {
-        let mut inner = self.lock();
-        if inner.closed.is_some() {
-            return None;
-        }
-        inner.end_root(outcome);
-        let report = self.report_of(&inner, outcome, now);
-        inner.closed = Some(report.clone());
+        self.record_revision();
+        let (span, failure, report) = {
+            let mut inner = self.lock();
+            if std::mem::replace(&mut inner.ending, true) {
+                return None;
+            }
+            (inner.root.take(), inner.failure().cloned(), self.report_of(&inner, outcome, now))
+        };
+        mark_end(&span, outcome, failure.as_ref());
+        drop(span);
+        self.lock().closed = Some(report.clone());
         Some(report)
     }
 
@@ -315,7 +363,7 @@ mod tests {
 
     #[test]
     fn what_keeps_a_rotation_is_forgotten_when_that_very_thing_works() {
-        let rotation = Rotation::begin(&Arc::from("login"), Trigger::Refused, Moment::now());
+        let rotation = Rotation::new(&Arc::from("login"), Trigger::Refused, Moment::now());
         let kept_by = || rotation.lock().failure().map(|failure| failure.error_type);
         let fetched = |failure: Option<&ProviderError>| rotation.fetched(Duration::ZERO, failure);
         let down = ProviderError::new(ProviderErrorKind::Unavailable, "down");

@@ -24,7 +24,8 @@ pub(crate) struct Drain<S: Send + Sync + 'static, P> {
     deadline: Instant,
     pub(crate) abandoned: bool,
     started: bool,
-    span: tracing::Span,
+    /// What its span follows from, until that is made.
+    cause: tracing::Span,
 }
 
 impl<S: Send + Sync + 'static, P> Drain<S, P> {
@@ -50,9 +51,9 @@ impl<S: Send + Sync + 'static, P> Drains<S, P> {
 }
 
 impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
-    pub(crate) fn enter(&mut self, number: u64, pool: P, loan: Option<Loan<S>>, patience: Duration, now: Moment, span: tracing::Span) {
+    pub(crate) fn enter(&mut self, number: u64, pool: P, loan: Option<Loan<S>>, patience: Duration, now: Moment, cause: tracing::Span) {
         let deadline = now.mono() + loan.as_ref().map_or(patience, |loan| budget(loan, patience, now));
-        self.0.push(Drain { number, pool, loan, since: now.mono(), deadline, abandoned: false, started: false, span });
+        self.0.push(Drain { number, pool, loan, since: now.mono(), deadline, abandoned: false, started: false, cause });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -66,7 +67,7 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
             .filter(|drain| !drain.started)
             .map(|drain| {
                 drain.started = true;
-                (drain.number, drain.pool.clone(), drain.since, drain.deadline, std::mem::replace(&mut drain.span, tracing::Span::none()))
+                (drain.number, drain.pool.clone(), drain.since, drain.deadline, std::mem::replace(&mut drain.cause, tracing::Span::none()))
             })
             .collect()
     }
@@ -94,7 +95,10 @@ fn budget<S: Send + Sync + 'static>(loan: &Loan<S>, patience: Duration, now: Mom
 /// Starts a task for each drain that has none.
 pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
     let waiting = slot.lock().drains.start();
-    for (number, pool, since, deadline, span) in waiting {
+    for (number, pool, since, deadline, cause) in waiting {
+        // Made here, and not where the drain is entered: under no lock.
+        let span = telemetry::drain(&cause, slot.name(), number);
+        drop(cause);
         let slot = Arc::clone(slot);
         tokio::spawn(async move {
             let inside = InSpan::new(&span);

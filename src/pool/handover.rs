@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::generation::{End, Generation, Phase};
 use super::task::in_a_task;
-use super::{Policy, PoolFactory, PoolSlot, attempt};
+use super::{Policy, PoolFactory, PoolSlot, attempt, drain};
 use crate::error::Fault;
 use crate::lease::Sessions;
 use crate::provider::Loan;
@@ -83,6 +83,8 @@ pub(super) async fn run<F: PoolFactory>(
         return Ok(());
     };
     slot.context().traps.spring(slot.name(), "pool.published");
+    // Here, not by the actor alone: what the drain follows from is not kept open for it.
+    drain::start(slot);
     slot.shared().tell_waiting();
     slot.context().meters.handed_over(slot.name(), how.as_str(), report.took);
     slot.events().send(Event::HandedOver(report.clone()));
@@ -190,9 +192,8 @@ fn publish<F: PoolFactory>(
     let mut given_up = None;
     if replaced {
         slot.shared().gate.drains(current.number, current.pool.clone());
-        let drain_span = telemetry::drain(&cause, slot.name(), current.number);
         let patience = slot.context().settings.drain;
-        state.drains.enter(current.number, current.pool.clone(), old.map(|old| old.loan), patience, now, drain_span);
+        state.drains.enter(current.number, current.pool.clone(), old.map(|old| old.loan), patience, now, cause.clone());
     } else {
         // In place: its sessions stay good without the old lease. Given back outside of the lock, below.
         given_up = old.map(|old| old.loan);

@@ -17,7 +17,7 @@ use crate::lease::{Lease, Revision, Sessions};
 use crate::outlook::Outlook;
 use crate::provider::{ProviderSlot, Subscriber};
 use crate::supervisor::{Context, DrainStatus, Event, EventHub, PoolStatus};
-use crate::telemetry::{self, Origin};
+use crate::telemetry::Origin;
 use crate::trouble::Trouble;
 
 /// A pool's slot: its state, its factory, where its leases come from and what its handles share.
@@ -220,8 +220,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         let generation = self.shared.current();
         let loan = state.serving.take().map(|serving| serving.loan);
         if generation.end.phase() != Phase::Vacant {
-            let span = telemetry::drain(&tracing::Span::none(), &self.name, generation.number);
-            state.drains.enter(generation.number, generation.pool.clone(), loan, self.context.settings.drain, now, span);
+            let cause = tracing::Span::none();
+            state.drains.enter(generation.number, generation.pool.clone(), loan, self.context.settings.drain, now, cause);
         }
         drop(state);
         generation.end.retire(false);

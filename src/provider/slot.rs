@@ -204,6 +204,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 (settled, manual, rotation, on_its_way, closed, superseded)
             })
         };
+        if let Some((.., Some(rotation), _, _, _)) = &settled {
+            rotation.record_revision();
+        }
         self.release_orphans();
         self.context.traps.spring(&self.name, "provider.settled");
         if let Some((settled, manual, rotation, on_its_way, closed, superseded)) = settled {
@@ -265,7 +268,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// Gives back what came after everything else was given back: no actor does it any more.
     pub(super) fn release_orphans(self: &Arc<Self>) {
-        for lease in self.lock().orphans() {
+        let orphans = self.lock().orphans();
+        for lease in orphans {
             let slot = Arc::clone(self);
             tokio::spawn(async move { slot.release(lease).await });
         }
@@ -317,19 +321,28 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
     fn turn(self: &Arc<Self>) -> Option<Duration> {
         let now = self.clock().now();
         self.context.traps.spring(&self.name, "provider.turn");
-        let decision = {
+        let (decision, begun, asked_for) = {
             let mut state = self.lock();
             let decision = state.decide(now);
+            let mut begun = None;
             if let Some((_, trigger)) = decision.fetch
                 && state.fetching.is_none()
             {
-                state.fetching = Some(Rotation::begin(&self.name, trigger, now));
+                let rotation = Rotation::new(&self.name, trigger, now);
+                begun = Some(Arc::clone(&rotation));
+                state.fetching = Some(rotation);
             }
-            if let (Some(rotation), Some(in_flight)) = (&state.fetching, decision.fetch.and(state.in_flight.as_ref())) {
-                in_flight.callers().for_each(|caller| rotation.asked_for_by(caller, now));
-            }
-            decision
+            let in_flight = decision.fetch.and(state.in_flight.as_ref());
+            let asked_for = state.fetching.clone().zip(in_flight.map(|fetch| fetch.callers().cloned().collect::<Vec<_>>()));
+            (decision, begun, asked_for)
         };
+        // Without the lock: whoever observes spans may be slow, or ask for the status.
+        if let Some(rotation) = begun {
+            rotation.open();
+        }
+        if let Some((rotation, callers)) = asked_for {
+            callers.iter().for_each(|caller| rotation.asked_for_by(caller, now));
+        }
         if let Some((number, trigger)) = decision.fetch {
             fetch::spawn(self, number, trigger, now);
         }

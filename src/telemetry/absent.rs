@@ -21,7 +21,7 @@ impl Origin {
 }
 
 /// Whoever asks for a rotation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller;
 
 impl Caller {

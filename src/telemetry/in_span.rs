@@ -23,7 +23,13 @@ impl InSpan {
 
     /// The work goes on without the span.
     pub(crate) fn let_go(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Span::none();
+        // Its end may be observed by whoever is slow: not under the lock that the work needs to go on.
+        let last = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Span::none());
+        drop(last);
+    }
+
+    fn now(&self) -> Span {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -36,7 +42,7 @@ impl<T> Future for Entering<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let span = self.span.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let span = self.span.now();
         span.in_scope(|| self.work.as_mut().poll(context))
     }
 }

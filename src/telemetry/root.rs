@@ -13,8 +13,9 @@ const FIRST: Duration = Duration::from_secs(60);
 /// The longest part.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The root span now, and where it is in its trace, also when it is over.
-#[derive(Debug)]
+/// The root span now, and where it is in its trace, also when it is over. Cheap to clone: spans are made, recorded and closed on a clone, for
+/// whoever observes them may be slow, or ask for what a lock around this guards.
+#[derive(Clone, Debug)]
 pub(crate) struct Root {
     span: Span,
     origin: Origin,
@@ -23,21 +24,30 @@ pub(crate) struct Root {
 }
 
 impl Root {
+    /// One whose span is still to be made.
+    pub(crate) fn to_come(now: Instant) -> Self {
+        Self { span: Span::none(), origin: Origin::default(), began: now, length: FIRST }
+    }
+
     pub(crate) fn begin(provider: &str, trigger: Trigger, now: Instant) -> Self {
         let span = super::rotation(provider, trigger);
         Self { origin: Origin::of(&span), span, began: now, length: FIRST }
     }
 
-    /// The next part follows, linked to this one.
-    pub(crate) fn follow(&mut self, provider: &str, trigger: Trigger, now: Instant) {
+    /// The next part, linked to this one.
+    pub(crate) fn followed(&self, provider: &str, trigger: Trigger, now: Instant) -> Self {
         let next = Self::begin(provider, trigger, now);
         self.origin.link(&next.span);
-        *self = Self { length: (self.length * 2).min(LONGEST), ..next };
+        Self { length: (self.length * 2).min(LONGEST), ..next }
     }
 
-    /// Whether it has been open for so long that another part is to follow.
-    pub(crate) fn is_long(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.began) >= self.length
+    /// Whether it has been open for so long that another part is to follow. Answers so once: who hears it makes the next part.
+    pub(crate) fn is_long(&mut self, now: Instant) -> bool {
+        let long = now.saturating_duration_since(self.began) >= self.length;
+        if long {
+            self.began = now;
+        }
+        long
     }
 
     /// None when it is over.
@@ -49,8 +59,8 @@ impl Root {
         &self.origin
     }
 
-    /// It is exported as soon as the last attempt lets go of it.
-    pub(crate) fn end(&mut self) {
-        self.span = Span::none();
+    /// Takes the span, for its end. It is exported as soon as the last attempt lets go of it.
+    pub(crate) fn take(&mut self) -> Span {
+        std::mem::replace(&mut self.span, Span::none())
     }
 }

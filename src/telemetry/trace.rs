@@ -44,7 +44,7 @@ impl Origin {
 }
 
 /// Whoever asks for a rotation, or waits for one: the span that is current where they call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller(Context);
 
 impl Caller {

@@ -1,0 +1,170 @@
+//! Whoever observes spans and log lines may ask how things stand, and may be slow: no lock that a caller needs is held meanwhile.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use claviger::{Fault, FaultKind, Handle, ProviderError, ProviderErrorKind, Supervisor};
+use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
+use tokio::time::sleep;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+/// An answer that takes longer never comes.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// Asks from another thread whenever it is called, as a caller would while a slow writer blocks this one.
+#[derive(Clone, Default)]
+struct Asks {
+    supervisor: Arc<OnceLock<Supervisor>>,
+    handle: Arc<OnceLock<Handle<ScriptedPool>>>,
+    /// How often it asked, by what it was called for.
+    asked: Arc<Mutex<BTreeMap<String, u32>>>,
+    stuck: Arc<Mutex<Vec<String>>>,
+}
+
+impl Asks {
+    fn ask(&self, at: &str, name: &str) {
+        thread_local!(static ASKING: Cell<bool> = const { Cell::new(false) });
+        let Some(supervisor) = self.supervisor.get().cloned() else { return };
+        // One that is stuck says enough, and what is asked may log itself.
+        if !self.stuck.lock().expect("no panic").is_empty() || ASKING.replace(true) {
+            return;
+        }
+        *self.asked.lock().expect("no panic").entry(format!("{at} {name}")).or_default() += 1;
+        let handle = self.handle.get().cloned();
+        let (done, answered) = mpsc::channel();
+        thread::spawn(move || {
+            let status = supervisor.status();
+            drop((supervisor.readiness(), supervisor.liveness(), supervisor.events()));
+            if let Some(handle) = handle {
+                drop((handle.status(), handle.generation(), handle.current()));
+                handle.refused(u64::MAX, &Fault::new(FaultKind::Refused, "of no generation"));
+            }
+            let _ = done.send(status);
+        });
+        if answered.recv_timeout(STUCK).is_err() {
+            self.stuck.lock().expect("no panic").push(format!("{at} {name}"));
+        }
+        ASKING.set(false);
+    }
+
+    fn ask_of(&self, at: &str, id: &Id, context: &Context<'_, impl Subscriber + for<'l> LookupSpan<'l>>) {
+        self.ask(at, context.metadata(id).map_or("?", |metadata| metadata.name()));
+    }
+}
+
+impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Asks {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        self.ask("new", attributes.metadata().name());
+    }
+
+    fn on_record(&self, id: &Id, _: &Record<'_>, context: Context<'_, S>) {
+        self.ask_of("record", id, &context);
+    }
+
+    fn on_follows_from(&self, id: &Id, _: &Id, context: Context<'_, S>) {
+        self.ask_of("follows", id, &context);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        self.ask_of("enter", id, &context);
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        self.ask_of("exit", id, &context);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        self.ask_of("close", &id, &context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.ask("event", event.metadata().target());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
+    let asks = Asks::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(asks.clone()));
+    let Lab { supervisor, .. } = Lab::new();
+    let _ = asks.supervisor.set(supervisor.clone());
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let second = || Duration::from_secs(1);
+
+    // A start after a failure.
+    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    let login = supervisor.provide("login", store.clone()).await.expect("a lease");
+    let db = supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let _ = asks.handle.set(db.clone());
+    let reports = supervisor.pool("reports", &login, database.clone()).await.expect("verified");
+
+    // Rotations: in place, by replacing with a drain that is abandoned, overtaken by another one.
+    store.rotate();
+    supervisor.rotate_now("login").await.expect("it rotates");
+    database.never_in_place();
+    let held = database.opened().first().expect("one was opened").session();
+    store.rotate();
+    store.hint();
+    sleep(100 * second()).await;
+    drop(held);
+    database.accept_only(["nothing"]);
+    store.rotate();
+    store.hint();
+    sleep(5 * second()).await;
+    store.rotate();
+    store.hint();
+    sleep(5 * second()).await;
+    database.accept_only(["password-5"]);
+    sleep(60 * second()).await;
+    assert_eq!(db.generation(), 4);
+
+    // A rejection that lasts, so that the rotation's span is followed by others; the store fails meanwhile.
+    database.accept_only(["nothing"]);
+    assert!(db.refused(4, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    store.fail_next(5, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    sleep(900 * second()).await;
+    store.rotate();
+    database.accept_only(["password-6"]);
+    drop(supervisor.rotate_now("login").await);
+    sleep(60 * second()).await;
+    assert!(db.generation() > 4);
+
+    // Removal and shutdown, with a connection that does not come back, and a release that fails.
+    store.fail_releases(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    supervisor.remove_pool("reports").await.expect("it goes");
+    drop(reports);
+    let held = database.opened().last().expect("one was opened").session();
+    let report = supervisor.shutdown(2 * second()).await;
+    drop((held, report));
+    sleep(second()).await;
+
+    assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new());
+    let asked = asks.asked.lock().expect("no panic").clone();
+    for wanted in [
+        "new credential.rotation",
+        "record credential.rotation",
+        "close credential.rotation",
+        "new credential.fetch",
+        "close credential.fetch",
+        "new pool.handover",
+        "record pool.handover",
+        "new pool.prove",
+        "close pool.prove",
+        "new pool.drain",
+        "follows pool.drain",
+        "record pool.drain",
+        "close pool.drain",
+        "event claviger::supervisor::shutdown",
+    ] {
+        assert!(asked.contains_key(wanted), "the hazard: {wanted} is not among {asked:?}");
+    }
+    assert!(asked["new credential.rotation"] > 8, "the hazard: one rotation in parts, {asked:?}");
+}
