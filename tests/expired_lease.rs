@@ -15,7 +15,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
     let store = ScriptedProvider::new().sessions(Sessions::Keep).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let login = stage.login().await;
-    let options = stage.pool_options(2).acquire_timeout(Duration::from_millis(500));
+    let options = stage.pool_options(2).acquire_timeout(Duration::from_secs(10));
     let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
     let session = db.acquire().await.expect("a session");
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));

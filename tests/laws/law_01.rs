@@ -2,6 +2,9 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::{Event, Handle, Sessions};
@@ -68,13 +71,23 @@ async fn law_01_pool_closed_comes_after_shutdown_only() {
     let db = stage.pool(2).await;
     let held = (db.acquire().await.expect("one"), db.acquire().await.expect("two"));
     // Callers stand in the queue; the pool is shut down under them.
+    let asking = Arc::new(AtomicU32::new(0));
     let callers: Vec<_> = (0..8)
-        .map(|_| {
-            let db = db.clone();
-            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await })
+        .map(|number| {
+            let (db, asking) = (db.clone(), Arc::clone(&asking));
+            tokio::spawn(async move {
+                let mut query = std::pin::pin!(sqlx::query("SELECT 1").execute(&db));
+                // Once it was polled, it stands in the queue.
+                std::future::poll_fn(|context| {
+                    let answer = query.as_mut().poll(context);
+                    asking.fetch_or(1 << number, Ordering::AcqRel);
+                    answer
+                })
+                .await
+            })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    eventually("they stand in the queue", || asking.load(Ordering::Acquire) == 0xff).await;
     let supervisor = stage.supervisor.clone();
     let shutdown = tokio::spawn(async move { supervisor.shutdown(Duration::from_secs(5)).await });
     for caller in callers {

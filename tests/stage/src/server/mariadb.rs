@@ -72,7 +72,8 @@ impl Queried for MySqlPool {
         match error {
             // ER_QUERY_INTERRUPTED, ER_CONNECTION_KILLED.
             sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "70100"),
-            sqlx::Error::Io(_) => true,
+            // What the library itself has to say (no lease, one that expired) is no interruption.
+            sqlx::Error::Io(_) => claviger::Refusal::fault(error).is_none(),
             _ => false,
         }
     }
