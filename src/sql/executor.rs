@@ -38,6 +38,17 @@ where
 {
     /// A session of the generation that is served now.
     ///
+    /// # Connections that leave the pool
+    /// A lease is released once its pool has no connection left. What is taken out of the pool changes that:
+    ///
+    /// - [`detach`](PoolConnection::detach): the connection no longer counts. The lease may be released while it is open. Where its
+    ///   connections end with the lease (a dynamic user of Vault's), statements on it then fail, and no probe or drain looks after it.
+    /// - [`leak`](PoolConnection::leak): the connection counts for ever, also when it was closed. The drain of its generation never
+    ///   ends: it is reported as abandoned at the drain deadline, and the lease is kept until the pool is shut down with the
+    ///   supervisor, or until it expires.
+    ///
+    /// Return a connection by dropping it, or close it with [`close`](PoolConnection::close).
+    ///
     /// # Errors
     /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down. When the database refuses the credential and nothing better
     /// is to be had before the pool's `acquire_timeout`, its refusal ([`Refusal`](crate::Refusal), with the original SQLSTATE).
