@@ -205,6 +205,22 @@ fn a_registration_after_the_runtime_has_gone_is_an_error() {
 }
 
 #[test]
+fn a_call_that_waits_says_that_it_needs_a_runtime() {
+    let own = runtime();
+    let service = service_on(&own);
+    let supervisor = &service.supervisor;
+    let errors = [
+        without_a_runtime(supervisor.provide("more", ScriptedProvider::new())).map(drop).expect_err("no timer"),
+        without_a_runtime(supervisor.rotate_now("login")).map(drop).expect_err("no timer"),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::NoRuntime);
+        assert!(error.to_string().starts_with("no tokio runtime"), "{error}");
+    }
+    assert_eq!(supervisor.status().providers.len(), 1, "nothing stays registered");
+}
+
+#[test]
 fn a_start_outside_of_a_runtime_says_so_where_it_was_called() {
     let error = Supervisor::builder().start().expect_err("nowhere to run");
     assert_eq!(error.kind(), ErrorKind::NoRuntime);

@@ -75,6 +75,11 @@ impl Error {
         Self::new(ErrorKind::ShutDown, "the supervisor was shut down; start a new one")
     }
 
+    pub(crate) fn no_runtime(call: &str) -> Self {
+        let problem = format!("no tokio runtime: call {call} within one (#[tokio::main], or Runtime::enter)");
+        Self::new(ErrorKind::NoRuntime, problem)
+    }
+
     pub(crate) fn runtime_is_gone() -> Self {
         Self::new(
             ErrorKind::NoRuntime,

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::settings::{Context, End, Settings, Traps};
 use super::{EventHub, Supervisor};
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::telemetry::Meters;
 
 /// No duration here can be right beyond a day.
@@ -103,7 +103,7 @@ impl Builder {
     ///
     /// # Errors
     /// When a duration is zero or longer than a day, or a poll is shorter than a second; the message names it. Outside of a tokio
-    /// runtime ([`ErrorKind::NoRuntime`]).
+    /// runtime ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
     pub fn start(self) -> Result<Supervisor, Error> {
         let settings = &self.settings;
         for (field, value, least) in [
@@ -123,10 +123,7 @@ impl Builder {
                 return Err(Error::invalid(field, problem));
             }
         }
-        let runtime = Handle::try_current().map_err(|_| {
-            let problem = "no tokio runtime: start the supervisor within one (#[tokio::main], or Runtime::enter), for its tasks run there";
-            Error::new(ErrorKind::NoRuntime, problem)
-        })?;
+        let runtime = Handle::try_current().map_err(|_| Error::no_runtime("start"))?;
         #[cfg(feature = "otel")]
         let meters = Meters::new(self.meter.unwrap_or_else(global_meter));
         #[cfg(not(feature = "otel"))]

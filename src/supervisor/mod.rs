@@ -108,7 +108,7 @@ impl Supervisor {
     /// # Errors
     /// At once when the name is empty or taken, when the provider says that it cannot work ([`ProviderError::is_transient`](crate::ProviderError::is_transient)
     /// false), or when its lease lives too short to be handed over. A passing error is tried again until the start deadline (30 s). Nothing
-    /// stays registered then.
+    /// stays registered then. Outside of a tokio runtime ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
     ///
     /// # Cancel safety
     /// Dropping the future takes the registration back.
@@ -129,7 +129,7 @@ impl Supervisor {
     /// # Errors
     /// At once when the name is empty or taken, when a size or duration cannot be right, or when the database says that it will not work whatever the
     /// credential is (no such database, no right to connect). Everything else, a refusal included, is tried again until the start deadline (30 s);
-    /// the error then carries the SQLSTATE. Nothing stays registered then.
+    /// the error then carries the SQLSTATE. Nothing stays registered then. Outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future takes the registration back.
@@ -156,7 +156,7 @@ impl Supervisor {
     /// rotation that brought it, with its trigger.
     ///
     /// # Errors
-    /// When there is no such provider, or it had nothing to give; the held lease goes on serving then.
+    /// When there is no such provider, or it had nothing to give; the held lease goes on serving then. Outside of a tokio runtime.
     pub async fn rotate_now(&self, provider: &str) -> Result<RotationReport, Error> {
         rotate::now(&self.inner, provider).await
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::Inner;
+use super::{Inner, runtime};
 use crate::error::{Error, ProviderError, ProviderErrorKind};
 use crate::provider::ManualRequest;
 use crate::rotation::RotationReport;
 use crate::telemetry::Caller;
 
 pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport, Error> {
+    runtime::check("rotate_now")?;
     let provider = inner.lock().provider(name)?;
     let (reply, answer) = oneshot::channel();
     provider.request(ManualRequest { reply, caller: Caller::current() });

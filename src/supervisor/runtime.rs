@@ -65,6 +65,11 @@ pub(super) async fn run(inner: &Inner, work: impl Fn() -> Boxed<()>, patience: D
     }
 }
 
+/// Calls that wait need a timer of their caller's.
+pub(super) fn check(call: &str) -> Result<(), Error> {
+    Handle::try_current().map(drop).map_err(|_| Error::no_runtime(call))
+}
+
 /// Whether the task ended without having ended its work, as those of a runtime do that is gone.
 async fn is_lost<T>(task: impl Future<Output = Result<T, tokio::task::JoinError>>) -> bool {
     task.await.is_err_and(|error| error.is_cancelled())

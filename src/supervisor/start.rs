@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::Inner;
 use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf, Registry};
 use super::shutdown::Registered;
+use super::{Inner, runtime};
 use crate::error::{Error, ErrorKind, Fault, FaultKind, ProviderError, ProviderErrorKind};
 use crate::handle::Handle;
 use crate::pool::{PoolFactory, PoolSlot, Terms};
@@ -68,6 +68,7 @@ fn register_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -
 }
 
 pub(super) async fn provide<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+    runtime::check("provide")?;
     let (provided, entry) = register_provider(inner, name, provider)?;
     let mut guard = TakeBack::new(inner, Registered::Provider(entry));
     let patience = inner.context.settings.start_deadline;
@@ -170,6 +171,7 @@ pub(super) async fn pool<F: PoolFactory>(
     provider: &ProviderRef<F::Secret>,
     factory: F,
 ) -> Result<Handle<F::Pool>, Error> {
+    runtime::check("pool")?;
     let (slot, entry) = register(inner, name, provider, factory)?;
     let mut guard = TakeBack::new(inner, Registered::Pool(entry));
     let patience = inner.context.settings.start_deadline;
