@@ -21,6 +21,17 @@ pub(super) fn parse(address: &str) -> Result<Url, ProviderError> {
     }
 }
 
+/// Whether nobody on the network reads along: TLS, or this machine.
+pub(super) fn is_private(url: &Url) -> bool {
+    let is_loopback = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "https" || is_loopback
+}
+
 /// As people write it.
 pub(super) fn shown(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
@@ -40,6 +51,21 @@ mod tests {
             ("https://[::1]:8200", "https://[::1]:8200"),
         ] {
             assert_eq!(shown(&parse(address).unwrap()), says);
+        }
+    }
+
+    #[test]
+    fn plain_http_stays_on_this_machine() {
+        for (address, private) in [
+            ("https://vault.internal:8200", true),
+            ("http://localhost:8200", true),
+            ("http://127.0.0.9:8200", true),
+            ("http://[::1]:8200", true),
+            ("http://vault.internal:8200", false),
+            ("http://10.0.0.1:8200", false),
+            ("http://localhost.evil.example:8200", false),
+        ] {
+            assert_eq!(is_private(&parse(address).unwrap()), private, "{address}");
         }
     }
 

@@ -4,7 +4,6 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use claviger::{ProviderError, ProviderErrorKind as Kind};
-use rustify::errors::ClientError;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -50,8 +49,8 @@ impl Failure {
         Self::Answered { status: response.status().as_u16(), texts, retry_after: header.map(Duration::from_secs) }
     }
 
-    /// A request that was not made or not answered. Nothing of the error is kept: vaultrs's hold bodies.
-    pub(super) fn of(error: &ClientError) -> Self {
+    /// A request that was not made or not answered. Nothing of the error is kept.
+    pub(super) fn of(error: &reqwest::Error) -> Self {
         let mut next: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(cause) = next {
             let text = cause.to_string();
@@ -60,10 +59,7 @@ impl Failure {
             }
             next = cause.source();
         }
-        match error {
-            ClientError::RequestError { .. } | ClientError::ResponseError { .. } => Self::Unreachable,
-            _ => Self::Garbled,
-        }
+        if error.is_builder() { Self::Garbled } else { Self::Unreachable }
     }
 
     pub(crate) fn status(&self) -> Option<u16> {
@@ -126,6 +122,10 @@ impl Failure {
             None => error,
         };
         match status {
+            300..=399 => error(
+                Kind::Misconfigured,
+                "Vault redirects to another address, where neither token nor secrets are taken; give that address, or that of a load balancer before the active node",
+            ),
             503 if self.says(&["sealed"]) => error(Kind::Unavailable, "Vault is sealed; unseal it"),
             429 => later(error(Kind::Throttled, "a quota of Vault's is used up; raise it, or ask with fewer processes")),
             412 => error(Kind::Unavailable, "this node of Vault has not yet got what another one wrote").retry_after(CATCHES_UP),

@@ -3,21 +3,19 @@
 mod address;
 mod call;
 mod failure;
+mod http;
+mod quiet;
 mod reply;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::ProviderError;
+use reqwest::Client;
 use rustify::Endpoint as _;
-use rustify::client::Client as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
-use tracing::instrument::WithSubscriber;
-use tracing::subscriber::NoSubscriber;
 use vaultrs::api::EndpointMiddleware;
-use vaultrs::client::{Client as _, VaultClient, VaultClientSettings};
 
 pub(crate) use call::Call;
 use call::Late;
@@ -36,12 +34,14 @@ pub(crate) struct Settings {
     pub(crate) namespace: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) timeout: Duration,
+    /// Tokens and secrets may go in clear to another machine.
+    pub(crate) plain_http: bool,
 }
 
 /// A server at its address. Without a token: each request brings its own.
 #[derive(Clone)]
 pub(crate) struct Api {
-    client: Arc<VaultClient>,
+    client: Client,
     address: String,
     namespace: Option<String>,
     timeout: Duration,
@@ -51,8 +51,14 @@ impl Api {
     /// # Errors
     /// `Misconfigured`, naming the setting that cannot be right.
     pub(crate) fn new(settings: Settings) -> Result<Self, ProviderError> {
-        let Settings { address, namespace, ca_file, timeout } = settings;
+        let Settings { address, namespace, ca_file, timeout, plain_http } = settings;
         let url = address::parse(&address)?;
+        if !plain_http && !address::is_private(&url) {
+            return Err(misconfigured(
+                "address",
+                "tokens and secrets would go in clear over the network; give an https address, or say `danger_plain_http()`",
+            ));
+        }
         let address = address::shown(&url);
         if namespace.as_deref().is_some_and(|namespace| !is_header(namespace)) {
             return Err(misconfigured("namespace", "give its path in visible ASCII, as `team/orders`"));
@@ -60,35 +66,21 @@ impl Api {
         if timeout.is_zero() {
             return Err(misconfigured("timeout", "give more than nothing, as 10 s"));
         }
-        let ca_certs = match &ca_file {
-            None => Vec::new(),
+        match &ca_file {
             Some(_) if url.scheme() == "http" => {
                 return Err(misconfigured("ca_file", "there is nothing to verify at an http address; give an https one"));
             }
-            Some(file) => match file.to_str() {
-                Some(path) if holds_certificates(file) => vec![path.to_owned()],
-                _ => return Err(misconfigured("ca_file", "give the path of a file of PEM certificates that this process may read")),
-            },
-        };
-        // Whole, so that nothing comes from the environment.
-        let client_settings = VaultClientSettings {
-            address: url,
-            ca_certs,
-            identity: None,
-            timeout: None,
-            token: String::new(),
-            verify: true,
-            version: 1,
-            wrapping: false,
-            namespace: None,
-            proxy: None,
-        };
-        let made = tracing::subscriber::with_default(NoSubscriber::default(), || VaultClient::new(client_settings));
-        let client = made.map_err(|_| match ca_file {
-            Some(_) => misconfigured("ca_file", "what is in it is no PEM certificate"),
-            None => misconfigured("ca_file", "the system has no root certificates; name a file of them"),
+            Some(file) if !holds_certificates(file) => {
+                return Err(misconfigured("ca_file", "give the path of a file of PEM certificates that this process may read"));
+            }
+            _ => {}
+        }
+        let made = quiet::run(|| http::client(&url, ca_file.as_deref()));
+        let client = made.map_err(|unmade| match unmade {
+            http::Unmade::Certificates => misconfigured("ca_file", "what is in it is no PEM certificate"),
+            http::Unmade::Client => misconfigured("ca_file", "the system has no root certificates; name a file of them"),
         })?;
-        Ok(Self { client: Arc::new(client), address, namespace, timeout })
+        Ok(Self { client, address, namespace, timeout })
     }
 
     /// The address, for messages.
@@ -104,15 +96,14 @@ impl Api {
             wrap: None,
             namespace: self.namespace.clone(),
         };
-        let (client, late) = (Arc::clone(&self.client), call.late.take());
+        let (client, address, late) = (self.client.clone(), self.address.clone(), call.late.take());
         let asking = async move {
-            let http = client.http();
-            let request = call.with_middleware(&middle).request(http.base()).map_err(|error| Failure::of(&error))?;
-            let response = http.send(request).await.map_err(|error| Failure::of(&error))?;
+            let request = call.with_middleware(&middle).request(&address).map_err(|_| Failure::Garbled)?;
+            let response = http::send(&client, request).await?;
             if response.status().is_success() { Ok(Answer::of(response)) } else { Err(Failure::answered(response)) }
         };
         // Nothing that is said meanwhile is heard: at TRACE there are secrets in it.
-        let asking = asking.with_subscriber(NoSubscriber::default());
+        let asking = quiet::during(asking);
         match late {
             None => timeout(self.timeout, asking).await.map_err(|_| Failure::TimedOut)?,
             Some(late) => in_time_or(late, self.timeout, asking).await,
@@ -146,7 +137,7 @@ async fn in_time_or(
 pub(crate) struct Answer(Vec<u8>);
 
 impl Answer {
-    fn of(response: http::Response<Vec<u8>>) -> Self {
+    fn of(response: ::http::Response<Vec<u8>>) -> Self {
         Self(response.into_body())
     }
 

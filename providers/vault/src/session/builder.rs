@@ -22,7 +22,7 @@ pub struct Builder {
 
 impl Builder {
     pub(super) fn new(address: String, auth: Auth) -> Self {
-        Self { settings: Settings { address, namespace: None, ca_file: None, timeout: TIMEOUT }, auth }
+        Self { settings: Settings { address, namespace: None, ca_file: None, timeout: TIMEOUT, plain_http: false }, auth }
     }
 
     /// The namespace, as `team/orders`. Vault's community edition ignores it without a word.
@@ -43,10 +43,17 @@ impl Builder {
         self
     }
 
+    /// Lets tokens and secrets go over the network in clear, to an `http://` address that is not this machine's. Everybody in between can read them, and answer in
+    /// Vault's place. Default: such an address is an error; those of this machine need nothing.
+    pub fn danger_plain_http(mut self) -> Self {
+        self.settings.plain_http = true;
+        self
+    }
+
     /// Makes the session. Nothing is asked of the server yet, and nothing comes from the environment but the proxy variables.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the setting and what would be right: an address that is more than scheme, host and port; a CA file that cannot be read or is none; a
+    /// `Misconfigured`, naming the setting and what would be right: an address that is more than scheme, host and port, or an `http://` one of another machine; a CA file that cannot be read or is none; a
     /// token, role or mount that cannot be right.
     pub fn build(self) -> Result<VaultSession, ProviderError> {
         self.auth.validate()?;

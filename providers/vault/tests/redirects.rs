@@ -1,0 +1,107 @@
+//! Where the token and the secret id go: to the server that was named, and nowhere else, whatever it answers.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use claviger::{FetchRequest, Provider, ProviderErrorKind};
+use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
+
+/// A server that notes what arrives, and answers each request so.
+struct Server {
+    port: u16,
+    heard: Arc<Mutex<String>>,
+}
+
+impl Server {
+    fn start(answer: impl Fn(u16, &str) -> String + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let heard = Arc::new(Mutex::new(String::new()));
+        let noted = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                drop(serve(connection, &noted, |request| answer(port, request)));
+            }
+        });
+        Self { port, heard }
+    }
+
+    fn heard(&self) -> String {
+        self.heard.lock().expect("nobody panics").clone()
+    }
+}
+
+fn serve(mut connection: TcpStream, noted: &Mutex<String>, answer: impl Fn(&str) -> String) -> std::io::Result<()> {
+    connection.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let mut request = Vec::new();
+    let mut part = [0; 4_096];
+    while let Ok(read) = connection.read(&mut part) {
+        if read == 0 {
+            break;
+        }
+        request.extend_from_slice(&part[..read]);
+    }
+    let request = String::from_utf8_lossy(&request).into_owned();
+    noted.lock().expect("nobody panics").push_str(&request);
+    connection.write_all(answer(&request).as_bytes())
+}
+
+fn redirect(to: &str) -> String {
+    format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+}
+
+fn body(text: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len())
+}
+
+async fn fetch(address: &str, auth: Auth) -> Result<String, claviger::ProviderError> {
+    let session = VaultSession::builder(address, auth).timeout(Duration::from_secs(5)).build().expect("it can be right");
+    let lease = VaultKv::new(&session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await?;
+    Ok(lease.secret().user().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_token_nor_secret_id_follows_a_redirect_to_another_server() {
+    for auth in [Auth::token("s.CANARY"), Auth::app_role("role", SecretId::given("CANARY-secret-id"))] {
+        let other = Server::start(|_, _| body("{}"));
+        let elsewhere = format!("http://127.0.0.1:{}/v1/anything", other.port);
+        let vault = Server::start(move |_, _| redirect(&elsewhere));
+        let error = fetch(&format!("http://127.0.0.1:{}", vault.port), auth).await.expect_err("it leads elsewhere");
+        assert!(vault.heard().contains("CANARY"), "the hazard: the first server had it");
+        assert_eq!(other.heard(), "", "and the other one nothing");
+        assert_eq!(error.kind(), ProviderErrorKind::Misconfigured, "{error}");
+        assert!(error.to_string().contains("redirects to another address"), "{error}");
+        assert!(!error.to_string().contains("CANARY"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_within_the_server_is_followed() {
+    let secret = r#"{"data":{"data":{"username":"app","password":"password-1"},"metadata":{"version":1,"created_time":"2026-01-01T00:00:00Z","deletion_time":"","destroyed":false}}}"#;
+    let vault = Server::start(move |port, request| {
+        if request.contains("moved") { body(secret) } else { redirect(&format!("http://127.0.0.1:{port}/v1/kv/data/moved")) }
+    });
+    let user = fetch(&format!("http://127.0.0.1:{}", vault.port), Auth::token("s.token")).await;
+    // The token is looked up first, by a response that is none of that kind: what counts is that the redirect was followed.
+    assert!(vault.heard().matches("moved").count() >= 1, "{user:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_without_end_is_not_read_to_its_end() {
+    let vault = Server::start(|_, _| body(&format!("{{\"data\":\"{}\"}}", "x".repeat(8 << 20))));
+    let error = fetch(&format!("http://127.0.0.1:{}", vault.port), Auth::token("s.token")).await.expect_err("it is too large");
+    assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
+}
+
+#[test]
+fn plain_http_to_another_machine_has_to_be_said() {
+    let builder = || VaultSession::builder("http://vault.internal:8200", Auth::token("s.token"));
+    let error = builder().build().expect_err("in clear over the network");
+    assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
+    assert!(error.to_string().contains("danger_plain_http"), "{error}");
+    builder().danger_plain_http().build().expect("it was said");
+    VaultSession::builder("http://127.0.0.1:8200", Auth::token("s.token")).build().expect("this machine");
+}
