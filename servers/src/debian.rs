@@ -22,6 +22,8 @@ pub(crate) struct Unpacked<'a> {
     pub(crate) companion: &'a str,
     /// The files, by their paths in the package.
     pub(crate) files: &'a [String],
+    /// Whether the libraries that the package depends on are put beside the files, where the machine lacks them.
+    pub(crate) libraries: bool,
     /// What they are, for the line that says what is done.
     pub(crate) what: &'a str,
 }
@@ -37,6 +39,7 @@ impl Unpacked<'_> {
             say(&format!("{} missing; unpacking from Debian's package {}, which is not installed", self.what, self.package))?;
             let mut command = Command::new("sh");
             command.args(["-c", SCRIPT, "claviger-unpack"]).arg(folder).args([self.package, self.companion]).args(self.files);
+            command.env("CLAVIGER_LIBRARIES", if self.libraries { "yes" } else { "" });
             run(self.server, &mut command)
         })
     }

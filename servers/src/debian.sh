@@ -4,7 +4,9 @@
 # usage: unpack FOLDER PACKAGE COMPANION FILE…
 #
 # FOLDER is made here. PACKAGE is taken in the version in which COMPANION is installed, if it
-# is and if that version can still be had. FILE is its path in the package. Needs no rights.
+# is and if that version can still be had. FILE is its path in the package. With
+# CLAVIGER_LIBRARIES the libraries on which PACKAGE depends come along from their packages,
+# where these are not installed. Needs no rights.
 set -eu
 export LC_ALL=C
 # The files are for other users, too.
@@ -32,5 +34,18 @@ dpkg-deb -x ./*.deb unpacked
 for file in "$@"; do
     cp "unpacked/$file" "$folder/"
 done
+if [ -n "${CLAVIGER_LIBRARIES:-}" ]; then
+    mkdir libraries
+    cd libraries
+    for library in $(apt-cache depends --important "$package" | awk '$1 == "Depends:" && $2 ~ /^lib/ { print $2 }'); do
+        dpkg-query -W -f '${Status}' "$library" 2>/dev/null | grep -q ' installed$' ||
+            apt-get -o APT::Sandbox::User=root download "$library"
+    done
+    for archive in ./*.deb; do
+        [ ! -e "$archive" ] || dpkg-deb -x "$archive" unpacked
+    done
+    [ ! -d unpacked ] || find unpacked -name 'lib*.so.*' -exec cp -L {} "$folder/" \;
+    cd ..
+fi
 cd /
 rm -rf "$folder/work"

@@ -30,7 +30,8 @@
 //! A [`Moto`] answers as AWS does, for clients whose endpoint it is. An [`OpenBao`] is a
 //! server of secrets, which Vault may take the place of. A [`Jaeger`] keeps traces and tells them. A [`Proxy`] in front of
 //! it counts their requests and lets them fail. A [`TokenReviews`] is what a server of
-//! secrets needs of a Kubernetes cluster. A [`Prometheus`] scrapes a service and fires its alerts.
+//! secrets needs of a Kubernetes cluster. A [`PgBouncer`] pools connections
+//! to a [`Postgres`]. A [`Prometheus`] scrapes a service and fires its alerts.
 //!
 //! # Where the programs come from
 //!
@@ -72,6 +73,7 @@ pub mod mariadb;
 mod moto;
 mod nonce;
 pub mod openbao;
+pub mod pgbouncer;
 mod ports;
 pub mod postgres;
 mod programs;
@@ -94,6 +96,7 @@ pub use jwt::JwtIssuer;
 pub use mariadb::MariaDb;
 pub use moto::Moto;
 pub use openbao::OpenBao;
+pub use pgbouncer::PgBouncer;
 pub use postgres::{Log, Postgres};
 pub use programs::{NotInstalled, Programs, find_postgres};
 pub use prometheus::Prometheus;

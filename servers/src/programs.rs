@@ -14,6 +14,7 @@ use crate::mariadb::installation::{self, Installation};
 use crate::mariadb::plugins;
 use crate::moto::python;
 use crate::openbao::program;
+use crate::pgbouncer;
 use crate::prometheus;
 use crate::server::Server;
 use crate::tools;
@@ -48,7 +49,8 @@ impl Programs {
     /// - for moto what [`install`](crate::install) has made beside what cargo builds, then
     ///   each `python3` in the PATH; for OpenBao likewise, then `bao` in the PATH, and for Jaeger
     ///   likewise, then `jaeger-all-in-one`.
-    /// - for Prometheus the PATH, then what [`install`](crate::install) has made there.
+    /// - for PgBouncer the PATH, the folders of daemons, then what [`install`](crate::install)
+    ///   has made there; for Prometheus the PATH, then what [`install`](crate::install) has made there.
     pub fn from_environment() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let chosen = |&server: &Server| {
@@ -126,6 +128,11 @@ impl Programs {
             (Server::MariaDb, _) => self.mariadb().ok().map(|installation| installation.folder),
             (Server::PostgreSql, None) => {
                 self.in_path(server).or_else(|| self.by_pg_config(server)).or_else(|| self.newest_packaged(server))
+            }
+            (Server::PgBouncer, None) => {
+                let by_daemons = || self.daemons.iter().find_map(|folder| whole(folder, server));
+                let made = || whole(&pgbouncer::program::in_tools(self.tools.as_deref()?), server);
+                self.in_path(server).or_else(by_daemons).or_else(made)
             }
             (Server::Prometheus, None) => {
                 let made = || whole(&prometheus::program::in_tools(self.tools.as_deref()?), server);

@@ -24,6 +24,8 @@ pub enum Server {
     Moto,
     /// OpenBao, or a HashiCorp Vault that the user names.
     OpenBao,
+    /// PgBouncer, a connection pooler in front of PostgreSQL.
+    PgBouncer,
     /// Prometheus, with its `promtool`.
     Prometheus,
     /// Jaeger 1, which keeps traces.
@@ -33,7 +35,7 @@ pub enum Server {
 impl Server {
     /// Every server that this crate knows.
     pub const ALL: &'static [Self] =
-        &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto, Self::OpenBao, Self::Prometheus, Self::Jaeger];
+        &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto, Self::OpenBao, Self::PgBouncer, Self::Prometheus, Self::Jaeger];
 
     /// The name as its makers write it.
     pub fn name(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Server {
             Self::Pam => "a C compiler for the PAM module",
             Self::Moto => "moto",
             Self::OpenBao => "OpenBao",
+            Self::PgBouncer => "PgBouncer",
             Self::Prometheus => "Prometheus",
             Self::Jaeger => "Jaeger",
         }
@@ -56,6 +59,7 @@ impl Server {
             Self::Pam => "pam",
             Self::Moto => "moto",
             Self::OpenBao => "openbao",
+            Self::PgBouncer => "pgbouncer",
             Self::Prometheus => "prometheus",
             Self::Jaeger => "jaeger",
         }
@@ -70,6 +74,7 @@ impl Server {
             Self::Pam => &["gcc", "libc6-dev", "libpam0g"],
             // For Jaeger where there is no Go, which then comes as a Python package.
             Self::Moto | Self::OpenBao | Self::Jaeger => &["python3-venv"],
+            Self::PgBouncer => &["pgbouncer"],
             Self::Prometheus => &["prometheus"],
         }
     }
@@ -84,7 +89,7 @@ impl Server {
                 format!("sudo apt-get install -y {} && cargo xtask install {}", self.debian_packages().join(" "), self.tag())
             }
             // Debian's package would start it; what is needed is taken out without any rights.
-            Self::Prometheus => format!("cargo xtask install {}", self.tag()),
+            Self::PgBouncer | Self::Prometheus => format!("cargo xtask install {}", self.tag()),
         }
     }
 
@@ -99,6 +104,7 @@ impl Server {
             Self::Pam => "CLAVIGER_CC_BIN",
             Self::Moto => "CLAVIGER_MOTO_PYTHON",
             Self::OpenBao => "CLAVIGER_VAULT_BIN",
+            Self::PgBouncer => "CLAVIGER_PGBOUNCER_BIN",
             Self::Prometheus => "CLAVIGER_PROMETHEUS_BIN",
             Self::Jaeger => "CLAVIGER_JAEGER_BIN",
         }
@@ -112,7 +118,7 @@ impl Server {
     /// What has to be at a place that the user has chosen.
     pub(crate) fn requirement(self) -> String {
         match self {
-            Self::PostgreSql | Self::Pam | Self::Prometheus => {
+            Self::PostgreSql | Self::Pam | Self::PgBouncer | Self::Prometheus => {
                 format!("it has to be a folder that holds {}", self.programs().join(" and "))
             }
             Self::MariaDb => {
@@ -131,6 +137,7 @@ impl Server {
             Self::Pam => &["cc"],
             Self::Moto => &["python3"],
             Self::OpenBao => &program::NAMES,
+            Self::PgBouncer => &["pgbouncer"],
             Self::Prometheus => &["prometheus", "promtool"],
             Self::Jaeger => &jaeger::NAMES,
         }

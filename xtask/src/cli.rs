@@ -28,7 +28,7 @@ usage: cargo xtask <command>
 
   install [SERVER…]
       Installs the servers named by the words that test files need them by (postgresql,
-      mariadb, pam, moto, openbao, jaeger, prometheus), or all of them, if they are missing,
+      mariadb, pam, moto, openbao, jaeger, pgbouncer, prometheus), or all of them, if they are missing,
       and says where each of them is. The other commands install what they need by
       themselves.
 

@@ -32,6 +32,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
         package: "mariadb-server",
         companion: "mariadb-server-core",
         files: &files,
+        libraries: false,
         what: "MariaDB's plugins are",
     };
     plugins.make(has_plugins)?;

@@ -25,6 +25,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
         package: "prometheus",
         companion: "prometheus",
         files: &files,
+        libraries: false,
         what: "Prometheus is",
     };
     unpacked.make(|folder| names.iter().all(|name| is_program(&folder.join(name))))?;

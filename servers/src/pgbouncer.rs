@@ -1,0 +1,193 @@
+//! A PgBouncer of one's own.
+
+mod builder;
+pub(crate) mod program;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::account::{Account, give};
+use crate::client::{SqlError, run};
+use crate::error::{StartError, io};
+use crate::guardian::{Guardian, Signal, without_user_settings};
+use crate::launch::{Launch, on_its_port};
+use crate::ports::HOST;
+use crate::text_log::TextLog;
+
+pub use builder::Builder;
+
+/// The user of the admin console, who has no account on the database.
+const ADMIN: &str = "claviger_admin";
+/// The password of that user: the console listens on loopback alone.
+const ADMIN_PASSWORD: &str = "console";
+/// The user who reads the secrets of others, where they are asked of the database.
+const READER: &str = "claviger_reader";
+const AT_ONCE: Duration = Duration::from_secs(2);
+const USERS: &str = "users.txt";
+
+/// When a connection to the server returns to the pooler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolMode {
+    /// When its client disconnects.
+    #[default]
+    Session,
+    /// At the end of each transaction. Prepared statements with a name do not work before PgBouncer 1.21.
+    Transaction,
+}
+
+/// Where the pooler knows the secrets of users from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// `auth_file`: a list of users with their passwords in clear. [`PgBouncer::set_password`] changes one.
+    File(Vec<(String, String)>),
+    /// `auth_query`: the secrets are read from the server at each login of a client, by a superuser who is made for that.
+    Query,
+}
+
+/// A running [PgBouncer](https://www.pgbouncer.org) in front of a [`Postgres`](crate::Postgres), on a free port of 127.0.0.1.
+///
+/// It forwards every database. Clients authenticate with SCRAM-SHA-256. Failed logins to the server are tried again after 1 s, not after PgBouncer's 15 s.
+/// Dropping it stops the pooler and waits until nothing is left of it; the server goes on. Every method takes `&self`.
+///
+/// ```
+/// use claviger_servers::{PgBouncer, Postgres};
+/// use claviger_servers::pgbouncer::{PoolMode, Users};
+///
+/// fn a_test() -> Result<(), Box<dyn std::error::Error>> {
+///     let server = Postgres::start()?;
+///     server.create_role("app", "first password")?;
+///     let pooler = PgBouncer::builder(Users::Query).mode(PoolMode::Transaction).start(&server)?;
+///     let url = format!("postgres://app@{}:{}/postgres", pooler.host(), pooler.port());
+///     drop(url);
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct PgBouncer {
+    guardian: Mutex<Guardian>,
+    program: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    account: Option<Account>,
+    psql: PathBuf,
+    users: Mutex<Vec<(String, String)>>,
+}
+
+impl PgBouncer {
+    /// A pooler that knows users so.
+    pub fn builder(users: Users) -> Builder {
+        Builder::new(users)
+    }
+
+    /// The address that it listens on: `127.0.0.1`.
+    pub fn host(&self) -> &str {
+        HOST
+    }
+
+    /// The TCP port; the same after [`start_again`](Self::start_again).
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The pooler's process id, `None` while it is stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.guardian().server()
+    }
+
+    /// Sets a user's password in the `auth_file`, adding the user if need be, and lets the pooler read it. Open connections go on.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or the console does not answer.
+    pub fn set_password(&self, user: &str, password: &str) -> Result<(), SqlError> {
+        {
+            let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+            users.retain(|(known, _)| known != user);
+            users.push((user.to_owned(), password.to_owned()));
+            write_users(&self.folder, self.account, &users).map_err(SqlError::Client)?;
+        }
+        self.console("RELOAD").map(drop)
+    }
+
+    /// Runs a command of the [admin console](https://www.pgbouncer.org/usage.html#admin-console), as `SHOW SERVERS`; returns a line for each row, columns
+    /// separated by `|`.
+    ///
+    /// # Errors
+    /// [`SqlError::Failed`] with the console's message.
+    pub fn console(&self, command: &str) -> Result<String, SqlError> {
+        let target = format!("host={HOST} port={} user={ADMIN} dbname=pgbouncer connect_timeout=10", self.port);
+        let mut psql = Command::new(&self.psql);
+        without_user_settings(&mut psql);
+        psql.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"]).arg(target).env("PGPASSWORD", ADMIN_PASSWORD);
+        run(psql, &format!("{command};\n"))
+    }
+
+    /// How many lines of the pooler's log contain this text.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log_count(&self, needle: &str) -> io::Result<usize> {
+        self.log().count(needle)
+    }
+
+    /// The last lines of the pooler's log, for the message of a test that fails.
+    pub fn log_tail(&self, lines: usize) -> String {
+        self.log().tail(lines)
+    }
+
+    /// Stops the pooler at once: all connections through it break off. Does nothing when it is stopped already.
+    ///
+    /// # Errors
+    /// When the guardian process is gone.
+    pub fn stop(&self) -> io::Result<()> {
+        // PgBouncer ends at once by SIGTERM; by SIGINT it would wait for its clients.
+        self.guardian().stop(Signal::Terminate, AT_ONCE)
+    }
+
+    /// Starts the pooler again on the same port. One that still runs is stopped first.
+    ///
+    /// # Errors
+    /// As [`Builder::start`]; [`StartError::PortTaken`] when somebody else has listened on the port for 5 s.
+    pub fn start_again(&self) -> Result<(), StartError> {
+        let mut guardian = self.guardian();
+        guardian.stop(Signal::Terminate, AT_ONCE).map_err(io("talk to the pooler's guardian process"))?;
+        on_its_port(|| launch(&mut guardian, &self.program, &self.folder, self.port))
+    }
+
+    fn log(&self) -> TextLog {
+        TextLog::of(self.guardian().server_log())
+    }
+
+    fn guardian(&self) -> MutexGuard<'_, Guardian> {
+        // A panic in another thread leaves the guardian as usable as it was.
+        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the `auth_file` as a whole or not at all: the pooler may be reading it.
+fn write_users(folder: &Path, account: Option<Account>, users: &[(String, String)]) -> io::Result<()> {
+    let mut text = String::new();
+    for (user, password) in users {
+        let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {}", quoted(user), quoted(password));
+    }
+    let new = folder.join("users.new");
+    fs::write(&new, text)?;
+    give(account, &new)?;
+    fs::rename(new, folder.join(USERS))
+}
+
+/// Starts the pooler on this port and waits until it listens.
+fn launch(guardian: &mut Guardian, program: &Path, folder: &Path, port: u16) -> Result<(), StartError> {
+    // Libraries that were unpacked lie beside the program.
+    let mut libraries = std::ffi::OsString::from("LD_LIBRARY_PATH=");
+    libraries.push(program.parent().unwrap_or(Path::new("/")));
+    let command = ["/usr/bin/env".into(), libraries, program.into(), folder.join("pgbouncer.ini").into_os_string()];
+    let is_ready = |_, log: &TextLog| log.count("process up: PgBouncer").is_ok_and(|lines| lines > 0);
+    Launch { command: &command, port, is_ready }.run(guardian)
+}

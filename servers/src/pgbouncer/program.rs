@@ -1,0 +1,31 @@
+//! The program `pgbouncer`: getting it without the service that Debian packages it with.
+
+use std::path::{Path, PathBuf};
+
+use crate::debian::Unpacked;
+use crate::install::InstallError;
+use crate::programs::{Programs, is_program};
+use crate::server::Server;
+
+/// The folder's name among the tools.
+const NAME: &str = "pgbouncer";
+
+/// The folder of the program in the tools folder, made or not.
+pub(crate) fn in_tools(tools: &Path) -> PathBuf {
+    tools.join(NAME)
+}
+
+/// Puts the program and the libraries that the machine lacks into the tools folder, and returns that folder.
+pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
+    let unpacked = Unpacked {
+        server: Server::PgBouncer,
+        folder: NAME,
+        package: "pgbouncer",
+        companion: "pgbouncer",
+        files: &["usr/sbin/pgbouncer".to_owned()],
+        libraries: true,
+        what: "PgBouncer is",
+    };
+    unpacked.make(|folder| is_program(&folder.join("pgbouncer")))?;
+    programs.find(Server::PgBouncer).map_err(InstallError::StillMissing)
+}

@@ -1,0 +1,50 @@
+//! needs: postgresql, pgbouncer
+//!
+//! A PgBouncer in front of a PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::process::Command;
+
+use claviger_servers::pgbouncer::{PoolMode, Users};
+use claviger_servers::{PgBouncer, Postgres};
+
+/// Connects by `psql` through the pooler; returns the result of a statement, or the message.
+fn ask(server: &Postgres, pooler: &PgBouncer, password: &str) -> Result<String, String> {
+    let target = format!("host={} port={} user=app dbname=postgres connect_timeout=10", pooler.host(), pooler.port());
+    let mut psql = Command::new(server.programs().join("psql"));
+    psql.args(["-X", "-q", "-t", "-A", "-c", "SELECT current_user", "-d"]).arg(target).env("PGPASSWORD", password);
+    let output = psql.output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+#[test]
+fn a_password_in_the_auth_file_is_replaced() {
+    let server = Postgres::start().unwrap();
+    server.create_role("app", "first").unwrap();
+    let users = Users::File(vec![("app".to_owned(), "first".to_owned())]);
+    let pooler = PgBouncer::builder(users).mode(PoolMode::Transaction).start(&server).unwrap();
+    assert_eq!(ask(&server, &pooler, "first"), Ok("app".to_owned()));
+    server.set_password("app", "second").unwrap();
+    pooler.set_password("app", "second").unwrap();
+    assert!(ask(&server, &pooler, "first").unwrap_err().contains("SASL authentication failed"));
+    assert_eq!(ask(&server, &pooler, "second"), Ok("app".to_owned()));
+    pooler.stop().unwrap();
+    assert!(ask(&server, &pooler, "second").is_err());
+    assert_eq!(pooler.pid(), None);
+    pooler.start_again().unwrap();
+    assert_eq!(ask(&server, &pooler, "second"), Ok("app".to_owned()));
+}
+
+#[test]
+fn an_auth_query_reads_the_password_of_the_server() {
+    let server = Postgres::start().unwrap();
+    server.create_role("app", "first").unwrap();
+    let pooler = PgBouncer::builder(Users::Query).start(&server).unwrap();
+    assert_eq!(ask(&server, &pooler, "first"), Ok("app".to_owned()));
+    server.set_password("app", "second").unwrap();
+    assert!(ask(&server, &pooler, "first").unwrap_err().contains("SASL authentication failed"));
+    assert_eq!(ask(&server, &pooler, "second"), Ok("app".to_owned()));
+    assert!(pooler.console("SHOW CONFIG").unwrap().contains("pool_mode|session"));
+}
