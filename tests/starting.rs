@@ -19,7 +19,7 @@ async fn stage(start_deadline: Duration) -> Stage {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_until_the_deadline() {
-    // Between the third attempt, after three seconds, and the fourth, after ten.
+    // After the third attempt, within a second and a half, and then each seventh of the window.
     let stage = stage(Duration::from_secs(6)).await;
     stage.set_password("nobody knows this one").await;
     let login = stage.login().await;
@@ -34,7 +34,7 @@ async fn refused_until_the_deadline() {
         assert!(error.to_string().contains(part), "{part} is missing: {error}");
     }
     assert_eq!(fault.message(), Stage::REFUSAL, "the database's own words");
-    assert_eq!(stage.refused_log_ins(), 3, "at once, after one second, and after three");
+    assert!((3..=5).contains(&stage.refused_log_ins()), "{} failed logins", stage.refused_log_ins());
     assert!((2..=4).contains(&stage.store.calls().len()), "the start and the bucket: {}", stage.store.calls().len());
     assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
 }

@@ -1,6 +1,7 @@
 //! Everything that names a type of sqlx's: its version is part of our API here and nowhere else.
 
 mod acquire;
+mod apart;
 mod borrowed;
 mod dialect;
 mod executor;

@@ -11,6 +11,7 @@ use futures_core::future::BoxFuture;
 use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, Pool};
 
+use super::apart::Apart;
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::fault;
 use super::hooks::Hooks;
@@ -45,6 +46,7 @@ pub struct SqlPools<DB: Dialect> {
     hooks: Hooks<DB>,
     /// PostgreSQL's alone.
     pub(super) tokens_in_clear: bool,
+    apart: Apart,
 }
 
 impl<DB: Dialect> SqlPools<DB> {
@@ -67,6 +69,7 @@ impl<DB: Dialect> SqlPools<DB> {
             terms,
             hooks: Hooks::default(),
             tokens_in_clear: false,
+            apart: Apart::default(),
         }
     }
 
@@ -229,6 +232,7 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
             terms: self.terms.clone(),
             hooks: self.hooks.clone(),
             tokens_in_clear: self.tokens_in_clear,
+            apart: self.apart.clone(),
         }
     }
 }
@@ -246,6 +250,23 @@ impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
 
 fn wrong(field: &str, problem: impl fmt::Display) -> Fault {
     Fault::new(FaultKind::Misconfigured, format!("{field}: {problem}"))
+}
+
+impl<DB: Dialect> SqlPools<DB>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    async fn log_in_and_probe(&self, login: &Login) -> Result<(), Fault> {
+        let mut session: DB::Connection = self.options_for(login).connect().await.map_err(|error| self.connect_fault(login, error))?;
+        let answer = match (session.execute(&*self.terms.probe).await, &self.hooks.after_connect) {
+            (Ok(_), Some(hook)) => hook(&mut session).await,
+            (answer, _) => answer.map(drop),
+        };
+        // It is gone either way; a server that does not say good-bye is no reason to doubt the credential.
+        let _ = session.close().await;
+        // The role exists, for it has just logged in: a probe that it may not run is wrong itself (42501).
+        answer.map_err(|error| log_in_fault::<DB>(error).with_target(self.target(login)))
+    }
 }
 
 impl<DB: Dialect> PoolFactory for SqlPools<DB>
@@ -282,15 +303,9 @@ where
     }
 
     async fn prove(&self, login: &Login) -> Result<(), Fault> {
-        let mut session: DB::Connection = self.options_for(login).connect().await.map_err(|error| self.connect_fault(login, error))?;
-        let answer = match (session.execute(&*self.terms.probe).await, &self.hooks.after_connect) {
-            (Ok(_), Some(hook)) => hook(&mut session).await,
-            (answer, _) => answer.map(drop),
-        };
-        // It is gone either way; a server that does not say good-bye is no reason to doubt the credential.
-        let _ = session.close().await;
-        // The role exists, for it has just logged in: a probe that it may not run is wrong itself (42501).
-        answer.map_err(|error| log_in_fault::<DB>(error).with_target(self.target(login)))
+        // A hostile server can make the driver compute for an hour (SCRAM's iteration count): not on a thread that others need.
+        let (pools, login) = (self.clone(), login.clone());
+        self.apart.run(async move { pools.log_in_and_probe(&login).await }).await
     }
 
     /// Where the hook is ours, the verification has called it. One on the options is called by sqlx alone, which tries again and again when it fails, and says why in the

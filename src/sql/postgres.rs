@@ -87,7 +87,64 @@ impl Sealed for Postgres {
             Some("57P01" | "57P02" | "57P03") => FaultKind::Unreachable,
             // No such database; no right to connect to it.
             Some("3D000" | "42501") => FaultKind::Misconfigured,
+            // Protocol violation, by which poolers report everything: the text tells.
+            Some("08P01") => by_a_pooler(answer.message()),
             _ => FaultKind::Other,
+        }
+    }
+}
+
+/// Classifies what PgBouncer reports, or a pooler that is made of it (as in Cloud SQL): it knows no other code than 08P01.
+fn by_a_pooler(message: &str) -> FaultKind {
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    // The cause that newer ones add ("cached error: connect failed") comes first: a rejection may be among them.
+    if says(&["connect failed", "cannot connect to server", "DNS lookup failed", "query_wait_timeout", "pgbouncer is shutting down"]) {
+        FaultKind::Unreachable
+    } else if says(&["no more connections allowed", "too many clients", "too many connections", "remaining connection slots"]) {
+        FaultKind::Overloaded
+    } else if says(&["no such database", "does not exist"]) && !message.contains("role ") {
+        FaultKind::Misconfigured
+    } else if says(&[
+        "SASL authentication failed",
+        "password authentication failed",
+        "no such user",
+        "server login has been failing",
+        "server login failed",
+        "auth failed",
+    ]) {
+        FaultKind::Refused
+    } else {
+        FaultKind::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pooler_reports_is_told_apart_by_its_text() {
+        for (text, kind) in [
+            ("SASL authentication failed", FaultKind::Refused),
+            ("password authentication failed for user \"app\"", FaultKind::Refused),
+            ("no such user: app", FaultKind::Refused),
+            ("no such user", FaultKind::Refused),
+            ("server login has been failing, try again later (server_login_retry)", FaultKind::Refused),
+            (
+                "server login has been failing, cached error: password authentication failed for user \"app\" (server_login_retry)",
+                FaultKind::Refused,
+            ),
+            ("server login has been failing, cached error: role \"app\" does not exist (server_login_retry)", FaultKind::Refused),
+            ("server login has been failing, cached error: connect failed (server_login_retry)", FaultKind::Unreachable),
+            ("server login has been failing, cached error: server DNS lookup failed (server_login_retry)", FaultKind::Unreachable),
+            ("server login has been failing, cached error: sorry, too many clients already (server_login_retry)", FaultKind::Overloaded),
+            ("query_wait_timeout", FaultKind::Unreachable),
+            ("no more connections allowed (max_client_conn)", FaultKind::Overloaded),
+            ("no such database: orders", FaultKind::Misconfigured),
+            ("unsupported startup parameter: extra_float_digits", FaultKind::Other),
+            ("invalid message format", FaultKind::Other),
+        ] {
+            assert_eq!(by_a_pooler(text), kind, "{text}");
         }
     }
 }
