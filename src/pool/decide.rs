@@ -41,6 +41,8 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     pub(crate) logins: Logins,
     pub(crate) drains: Drains<S, P>,
     pub(crate) last_fault: Option<Fault>,
+    /// Why the last verification of what is served failed, where that says neither that it is rejected nor that the database is away.
+    pub(crate) doubt: Option<Fault>,
     pub(crate) last_handover: Option<HandoverReport>,
     /// A caller was refused, and the actor has not looked since.
     pub(crate) noted: bool,
@@ -120,6 +122,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             logins: Logins::new(max_sessions),
             drains: Drains::default(),
             last_fault: None,
+            doubt: None,
             last_handover: None,
             noted: false,
             suspect: false,
@@ -307,6 +310,9 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             self.retry = Some(Retry { revision: attempt.revision.clone(), at: mono + pause, failures });
             // An unreachable database says nothing about what is served.
             self.recheck |= attempt.check_only;
+            if attempt.check_only && fault.kind() == FaultKind::Other {
+                self.doubt = Some(fault.clone());
+            }
             return Vec::new();
         }
         let is_served = self.serving.as_ref().is_some_and(|serving| *serving.revision() == attempt.revision);
@@ -336,6 +342,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.attempt = None;
         self.retry = None;
         self.last_fault = None;
+        self.doubt = None;
         if let Some(serving) = &mut self.serving {
             serving.proved = now;
             let (user, revision) = (Arc::clone(&serving.user), serving.revision().clone());
@@ -348,6 +355,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.attempt = None;
         self.retry = None;
         self.last_fault = None;
+        self.doubt = None;
         self.logins.worked(&user, loan.lease.revision(), now.mono());
         if self.serving.as_ref().is_some_and(|serving| serving.revision() != loan.lease.revision()) {
             self.logins.superseded(&user, loan.lease.revision());

@@ -177,7 +177,20 @@ where
             call.refusal.get_or_insert(error);
             Turn::Next
         }
-        _ => Turn::Failed(error),
+        kind => {
+            doubt(shared, generation.number, kind, &error);
+            Turn::Failed(error)
+        }
+    }
+}
+
+/// The database returned an error that says nothing to us. Every login may meet it: whether what is served still works is verified in the background.
+fn doubt<P>(shared: &Shared<P>, generation: u64, kind: Option<FaultKind>, error: &Error) {
+    if kind == Some(FaultKind::Other)
+        && matches!(error, Error::Database(_))
+        && let Some(keeper) = shared.keeper()
+    {
+        keeper.unheard(generation);
     }
 }
 
@@ -221,6 +234,11 @@ where
     if kind == FaultKind::Refused {
         call.refusal.get_or_insert(error);
         return Turn::Next;
+    }
+    // The connection is alive, and this is what it has to say: another login would lead to the same.
+    if kind == FaultKind::Other && matches!(error, Error::Database(_)) && !probe {
+        doubt(shared, generation.number, Some(kind), &error);
+        return Turn::Failed(error);
     }
     // A connection that was idle may have died meanwhile; when all that there were are gone, another login leads nowhere either.
     let dead = call.dead.get_or_insert(before);

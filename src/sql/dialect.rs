@@ -3,7 +3,7 @@
 use sqlx::error::DatabaseError;
 use sqlx::{Connection, Database};
 
-use crate::error::FaultKind;
+use crate::error::{Fault, FaultKind};
 use crate::login::Login;
 
 /// The connect options of a database.
@@ -45,4 +45,8 @@ pub trait Sealed: Database {
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
     /// What the server's answer to a log-in says.
     fn kind_of(answer: &dyn DatabaseError) -> FaultKind;
+    /// What a verification that failed is taken for, where that differs. Default: as it is.
+    fn of_a_verification(fault: Fault) -> Fault {
+        fault
+    }
 }

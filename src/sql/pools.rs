@@ -305,7 +305,7 @@ where
     async fn prove(&self, login: &Login) -> Result<(), Fault> {
         // A hostile server can make the driver compute for an hour (SCRAM's iteration count): not on a thread that others need.
         let (pools, login) = (self.clone(), login.clone());
-        self.apart.run(async move { pools.log_in_and_probe(&login).await }).await
+        self.apart.run(async move { pools.log_in_and_probe(&login).await.map_err(DB::of_a_verification) }).await
     }
 
     /// Where the hook is ours, the verification has called it. One on the options is called by sqlx alone, which tries again and again when it fails, and says why in the

@@ -6,7 +6,7 @@ use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSslMode};
 
 use super::SqlPools;
 use super::dialect::{Address, Dialect, Sealed};
-use crate::error::FaultKind;
+use crate::error::{Fault, FaultKind};
 use crate::login::Login;
 
 /// Makes PostgreSQL pools of [`Login`]s: [`SqlPools`] with sqlx's `PgConnectOptions` and `PgPoolOptions`.
@@ -73,6 +73,19 @@ impl Sealed for Postgres {
         matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
     }
 
+    /// A verification that the pooler itself fails for an unknown reason is repeated as for a server that is down: it shows no bad password to anybody, and
+    /// counted as a rejection it would come a minute after the server is back.
+    fn of_a_verification(fault: Fault) -> Fault {
+        if !fault.message().contains(FAILING_WITHOUT_CAUSE) {
+            return fault;
+        }
+        let ambiguous = Fault::new(FaultKind::Unreachable, fault.message());
+        match fault.code() {
+            Some(code) => ambiguous.with_code(code),
+            None => ambiguous,
+        }
+    }
+
     /// The codes are PostgreSQL's, appendix A of its manual.
     fn kind_of(answer: &dyn DatabaseError) -> FaultKind {
         let routine = answer.try_downcast_ref::<PgDatabaseError>().and_then(|error| error.routine());
@@ -94,6 +107,10 @@ impl Sealed for Postgres {
     }
 }
 
+/// PgBouncer's text for a server that does not let it in, and up to version 1.18 for one that is down.
+const FAILING: &str = "server login has been failing";
+const FAILING_WITHOUT_CAUSE: &str = "server login has been failing, try again later";
+
 /// Classifies what PgBouncer reports, or a pooler that is made of it (as in Cloud SQL): it knows no other code than 08P01.
 fn by_a_pooler(message: &str) -> FaultKind {
     let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
@@ -108,7 +125,7 @@ fn by_a_pooler(message: &str) -> FaultKind {
         "SASL authentication failed",
         "password authentication failed",
         "no such user",
-        "server login has been failing",
+        FAILING,
         "server login failed",
         "auth failed",
     ]) {

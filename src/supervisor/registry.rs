@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::status::{PoolStatus, ProviderStatus};
 use crate::actor::Child;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::pool::{Keeper, PoolFactory, PoolSlot};
 use crate::provider::{ManualRequest, ProviderSlot, spawn_watch};
 
@@ -34,6 +34,8 @@ pub(super) trait ProviderEntry: Send + Sync {
 /// A pool, whatever its kind.
 pub(super) trait PoolEntry: Send + Sync {
     fn status(&self) -> PoolStatus;
+    /// Why logins with what it serves fail, where nobody knows what that means.
+    fn doubt(&self) -> Option<Fault>;
     fn child(&self) -> &Arc<Child>;
     fn retire(&self);
     fn idle(&self) -> Boxed<()>;
@@ -163,6 +165,10 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
 impl<F: PoolFactory> PoolEntry for PoolOf<F> {
     fn status(&self) -> PoolStatus {
         Keeper::status(&*self.slot)
+    }
+
+    fn doubt(&self) -> Option<Fault> {
+        self.slot.lock().doubt.clone()
     }
 
     fn child(&self) -> &Arc<Child> {

@@ -1,0 +1,203 @@
+//! needs: postgresql, pgbouncer
+//!
+//! Rotations behind a connection pooler, which reports everything as 08P01.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{Event, Handle, PgPools};
+use claviger_servers::PgBouncer;
+use claviger_servers::pgbouncer::{PoolMode, Users};
+use claviger_stage::Stage;
+use futures_util::future::join_all;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::time::{Instant, sleep};
+
+const MAX: u32 = 4;
+/// More than anything here takes, less than a test may hang.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn file() -> Users {
+    Users::File(vec![("app".to_owned(), "password-1".to_owned())])
+}
+
+/// A stage, a pooler in front of its server, and a pool that leads through it.
+async fn pooled(
+    mode: PoolMode,
+    users: Users,
+    options: impl FnOnce(PgPoolOptions) -> PgPoolOptions,
+) -> (Stage, Arc<PgBouncer>, Handle<PgPool>) {
+    let stage = Stage::new().await;
+    let builder = PgBouncer::builder(users).mode(mode).setting("query_wait_timeout", "1");
+    let pooler = stage.on_the_server(move |server| builder.start(server).expect("a pooler starts")).await;
+    let connect = stage.connect_options().host(pooler.host()).port(pooler.port());
+    let login = stage.login().await;
+    let pools = PgPools::new(connect, options(stage.pool_options(MAX)));
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is verified through the pooler");
+    (stage, Arc::new(pooler), db)
+}
+
+async fn on_the_pooler<T: Send + 'static>(pooler: &Arc<PgBouncer>, work: impl FnOnce(&PgBouncer) -> T + Send + 'static) -> T {
+    let pooler = Arc::clone(pooler);
+    tokio::task::spawn_blocking(move || work(&pooler)).await.expect("the pooler's thread ends")
+}
+
+/// The pooler has this password, if it keeps passwords itself.
+async fn tell(pooler: &Arc<PgBouncer>, users: &Users, password: &str) {
+    if matches!(users, Users::File(_)) {
+        let password = password.to_owned();
+        on_the_pooler(pooler, move |pooler| pooler.set_password("app", &password).expect("the pooler reads its file")).await;
+    }
+}
+
+/// All connections through the pooler break off.
+async fn cut(pooler: &Arc<PgBouncer>) {
+    on_the_pooler(pooler, |pooler| pooler.start_again().expect("the pooler starts again")).await;
+}
+
+async fn query(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
+    // A prepared statement belongs to one connection of the pooler's, which the next message may not reach.
+    sqlx::raw_sql("SELECT 1").execute(db).await.map(drop)
+}
+
+/// Queries until one succeeds; returns the messages of those that failed.
+async fn until_served(db: &Handle<PgPool>) -> Vec<String> {
+    let (began, mut failed) = (Instant::now(), Vec::new());
+    while let Err(error) = query(db).await {
+        failed.push(error.to_string());
+        assert!(began.elapsed() < PATIENCE, "never served: {failed:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+    failed
+}
+
+fn rejections(pooler: &PgBouncer) -> usize {
+    pooler.log_count("pooler error: SASL authentication failed").expect("the log can be read")
+}
+
+async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
+    let (stage, pooler, db) = pooled(mode, users.clone(), |options| options).await;
+    let mut events = stage.supervisor.events();
+    query(&db).await.expect("the pooler lets it in");
+    // Unannounced; the backend knows it.
+    let password = stage.store.rotate();
+    stage.set_password(&password).await;
+    tell(&pooler, &users, &password).await;
+    cut(&pooler).await;
+    for outcome in join_all((0..20).map(|_| query(&db))).await {
+        outcome.expect("served after the fetch");
+    }
+    assert_eq!(stage.store.calls().len(), 2, "the start, and one fetch");
+    assert_eq!(db.generation(), 2);
+    let failed = rejections(&pooler);
+    assert!((1..=MAX as usize + 3).contains(&failed), "{failed} failed logins");
+    assert!(stage.supervisor.readiness().ready);
+    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    let mut rejected = Vec::new();
+    while let Some(event) = events.next().await {
+        if let Event::Refused { fault, .. } = event {
+            rejected.push(fault.code().map(str::to_owned));
+        }
+    }
+    assert_eq!(rejected, [Some("08P01".to_owned())], "the pooler rejected the credential, once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_in_session_mode_with_an_auth_file_costs_one_fetch() {
+    a_rotation_costs_one_fetch(PoolMode::Session, file()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_in_session_mode_with_an_auth_query_costs_one_fetch() {
+    a_rotation_costs_one_fetch(PoolMode::Session, Users::Query).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_in_transaction_mode_with_an_auth_file_costs_one_fetch() {
+    a_rotation_costs_one_fetch(PoolMode::Transaction, file()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_in_transaction_mode_with_an_auth_query_costs_one_fetch() {
+    a_rotation_costs_one_fetch(PoolMode::Transaction, Users::Query).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auth_file_that_lags_behind_the_server_is_waited_for() {
+    let (stage, pooler, db) = pooled(PoolMode::Transaction, file(), |options| options).await;
+    query(&db).await.expect("the pooler lets it in");
+    let password = stage.store.rotate();
+    stage.set_password(&password).await;
+    stage.terminate_sessions().await;
+    cut(&pooler).await;
+    // The pooler lets clients in with the old password, and the server does not let in the pooler.
+    let error = query(&db).await.expect_err("nobody is served");
+    assert!(!stage.supervisor.readiness().ready, "{error}");
+    tell(&pooler, &file(), &password).await;
+    until_served(&db).await;
+    assert_eq!(db.generation(), 2);
+    assert!(stage.supervisor.readiness().ready);
+    let failed = rejections(&pooler);
+    assert!(failed <= 2 * (MAX as usize + 3), "{failed} failed logins");
+}
+
+async fn a_server_that_is_down_is_waited_for(users: Users) {
+    let (stage, pooler, db) = pooled(PoolMode::Transaction, users, |options| options).await;
+    query(&db).await.expect("the pooler lets it in");
+    stage.on_the_server(|server| server.stop().expect("the server stops")).await;
+    let down = Instant::now();
+    while down.elapsed() < Duration::from_secs(4) {
+        query(&db).await.expect_err("nobody is served");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let logins = on_the_pooler(&pooler, |pooler| pooler.log_count("login attempt")).await.expect("the log can be read");
+    stage.on_the_server(|server| server.start_again().expect("the server starts")).await;
+    until_served(&db).await;
+    assert!(stage.supervisor.readiness().ready);
+    assert_eq!(rejections(&pooler), 0);
+    assert!(stage.store.calls().len() <= 10, "{} fetches", stage.store.calls().len());
+    assert!(logins <= 60, "{logins} logins in four seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_behind_an_auth_file_is_waited_for() {
+    a_server_that_is_down_is_waited_for(file()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_behind_an_auth_query_is_waited_for() {
+    a_server_that_is_down_is_waited_for(Users::Query).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_error_that_every_login_meets_ends_readiness() {
+    let (stage, pooler, db) = pooled(PoolMode::Session, file(), |options| options.max_lifetime(Duration::from_millis(1))).await;
+    query(&db).await.expect("the pooler lets it in");
+    let set = |value: &'static str| {
+        let pooler = Arc::clone(&pooler);
+        async move {
+            let command = format!("SET ignore_startup_parameters = '{value}'");
+            on_the_pooler(&pooler, move |pooler| pooler.console(&command).expect("it is set")).await
+        }
+    };
+    set("application_name").await;
+    let began = Instant::now();
+    while stage.supervisor.readiness().ready {
+        // The one that was open may still be good.
+        let _ = query(&db).await;
+        assert!(began.elapsed() < PATIENCE, "ready though no login works: {:?}", db.status());
+        sleep(Duration::from_millis(50)).await;
+    }
+    let status = db.status().expect("the supervisor runs");
+    assert!(status.last_fault.is_some_and(|fault| fault.message().contains("unsupported startup parameter")));
+    assert_eq!(stage.store.calls().len(), 1, "nothing is fetched for it");
+    set("extra_float_digits").await;
+    while !stage.supervisor.readiness().ready {
+        assert!(began.elapsed() < 2 * PATIENCE, "not ready though logins work: {:?}", db.status());
+        sleep(Duration::from_millis(50)).await;
+    }
+    query(&db).await.expect("it is served again");
+}
