@@ -1,0 +1,71 @@
+//! needs: postgresql
+//!
+//! A failover leaves a server read-only behind open connections. First as it happens without the recipe of `docs/recipes.md`, then cured.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use claviger::Handle;
+use claviger_stage::Stage;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Executor, PgPool, Row};
+
+/// The recipe.
+fn heals(options: PgPoolOptions) -> PgPoolOptions {
+    options.before_acquire(|connection, _| {
+        Box::pin(async move {
+            let row = connection.fetch_one("SHOW transaction_read_only").await?;
+            Ok(row.try_get::<&str, _>(0)? == "off")
+        })
+    })
+}
+
+/// A pool of one connection that was opened while the server was read-only, as one to a former primary is; new ones may write.
+async fn after_a_failover(options: impl FnOnce(PgPoolOptions) -> PgPoolOptions) -> (Stage, Handle<PgPool>) {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let pools = stage.pools_with(options(stage.pool_options(1)));
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is verified");
+    insert(&db).await.expect("a primary takes it");
+    read_only(&stage, true).await;
+    assert_eq!(insert(&db).await.err().as_deref(), Some("25006"), "the hazard: an open connection is read-only");
+    // The name leads to a server that may be written to; what is open leads to the old one, and stays as it is.
+    sqlx::query("SET default_transaction_read_only = on").execute(&db).await.expect("it is set");
+    read_only(&stage, false).await;
+    (stage, db)
+}
+
+async fn read_only(stage: &Stage, on: bool) {
+    stage.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}")).await;
+    stage.sql("SELECT pg_reload_conf()").await;
+    // A connection reads the settings anew when it is idle, a little later.
+    let state = if on { "on" } else { "off" };
+    while stage.sql("SHOW default_transaction_read_only").await != state {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn insert(db: &Handle<PgPool>) -> Result<(), String> {
+    let inserted = sqlx::query("INSERT INTO orders (note) VALUES ('x')").execute(db).await;
+    inserted
+        .map(drop)
+        .map_err(|error| error.as_database_error().and_then(|error| error.code()).map_or_else(|| error.to_string(), String::from))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_hook_every_call_fails() {
+    let (stage, db) = after_a_failover(|options| options).await;
+    for _ in 0..5 {
+        assert_eq!(insert(&db).await, Err("25006".to_owned()));
+    }
+    assert_eq!(stage.store.calls().len(), 1, "a server that is read-only rejects no credential");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_hook_the_next_call_has_a_connection_that_may_write() {
+    let (stage, db) = after_a_failover(heals).await;
+    for _ in 0..5 {
+        insert(&db).await.expect("a connection that may write");
+    }
+    assert_eq!(stage.store.calls().len(), 1, "nothing is fetched for it");
+    assert_eq!(db.generation(), 1);
+}
