@@ -303,7 +303,7 @@ where
     }
 
     async fn prove(&self, login: &Login) -> Result<(), Fault> {
-        // A hostile server can make the driver compute for an hour (SCRAM's iteration count): not on a thread that others need.
+        // A hostile server can make the driver compute without end (SCRAM's iteration count): not on a thread that others need.
         let (pools, login) = (self.clone(), login.clone());
         self.apart.run(async move { pools.log_in_and_probe(&login).await.map_err(DB::of_a_verification) }).await
     }
