@@ -39,6 +39,7 @@ mod login;
 mod outlook;
 mod pool;
 mod provider;
+pub mod quiet;
 mod rotation;
 #[cfg(feature = "sql")]
 mod sql;

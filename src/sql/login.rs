@@ -62,16 +62,28 @@ pub(super) async fn login<DB: Database>(
         // In a full pool the caller merely queues: nothing is lost with it.
         goes_on: opens || shared.terms.finishes_logins,
     };
-    let got = tokio::select! {
-        biased;
-        () = over.as_mut() => {
-            // Who was queueing may be logging in by now.
-            login.goes_on = true;
-            shared.note_moved();
-            return None;
+    let mut pace = Pace::default();
+    let got = loop {
+        // A connection that comes back sooner than a login is done serves as well; the login goes on.
+        let again = if opens { limit.min(pace.next()) } else { limit };
+        tokio::select! {
+            biased;
+            () = over.as_mut() => {
+                // Who was queueing may be logging in by now.
+                login.goes_on = true;
+                shared.note_moved();
+                return None;
+            }
+            got = login.acquire() => break got,
+            () = sleep_until(again) => {
+                if again == limit {
+                    return None;
+                }
+                if let Some(session) = generation.pool.try_acquire() {
+                    return Some(Ok(session));
+                }
+            }
         }
-        got = login.acquire() => got,
-        () = sleep_until(limit) => return None,
     };
     Some(match got {
         Ok(session) => {

@@ -22,8 +22,8 @@ pub(crate) use trace::Wait;
 #[cfg(feature = "otel")]
 pub(crate) use trace::{Caller, Origin};
 
-use tracing::field::Empty;
 use tracing::Span;
+use tracing::field::Empty;
 
 use crate::trigger::Trigger;
 

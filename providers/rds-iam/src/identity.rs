@@ -6,9 +6,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use claviger::{ProviderError, ProviderErrorKind};
-use tracing::instrument::WithSubscriber;
-use tracing::subscriber::NoSubscriber;
+use claviger::{ProviderError, ProviderErrorKind, quiet};
 
 /// Within the core's default deadline of 30 s for a fetch. The instance's metadata service answers or gives up in 8 s.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,7 +20,7 @@ const LONGEST_REASON: usize = 500;
 /// Why there are no credentials, and what to do; the chain's own errors are told by their `Display` alone, for their `Debug` may hold whole replies.
 pub(crate) async fn resolve(chain: &SharedCredentialsProvider) -> Result<Credentials, ProviderError> {
     // The HTTP clients below write requests and replies at TRACE.
-    let asked = chain.provide_credentials().with_subscriber(NoSubscriber::new());
+    let asked = quiet::during(chain.provide_credentials());
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(credentials)) => Ok(credentials),
         Ok(Err(error)) => Err(explained(&error)),

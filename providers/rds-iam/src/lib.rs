@@ -6,6 +6,7 @@ mod identity;
 mod lifetime;
 mod provider;
 mod region;
+mod signer;
 mod target;
 mod token;
 mod user;

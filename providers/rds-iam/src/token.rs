@@ -8,12 +8,11 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
 use aws_types::region::Region;
 use aws_types::sdk_config::{SdkConfig, TimeSource};
-use claviger::{ProviderError, ProviderErrorKind};
+use claviger::{ProviderError, ProviderErrorKind, quiet};
 use percent_encoding::utf8_percent_encode;
-use tracing::instrument::WithSubscriber;
-use tracing::subscriber::NoSubscriber;
 use url::form_urlencoded;
 
+use crate::signer;
 use crate::target::Target;
 use crate::user::RESERVED;
 
@@ -50,6 +49,11 @@ pub(crate) async fn sign(
     second: SystemTime,
     lifetime: Duration,
 ) -> Result<Token, ProviderError> {
+    // At TRACE the SDK's signer writes the session token in clear.
+    if !quiet::is_possible() {
+        let query = signer::query(target, credentials, second, lifetime);
+        return written(target, &query).ok_or_else(|| unsigned("a token without date or signature"));
+    }
     let config = Config::builder()
         .hostname(target.host.signed())
         .port(u64::from(target.port))
@@ -60,8 +64,7 @@ pub(crate) async fn sign(
         .map_err(|error| unsigned(&error.to_string()))?;
     let sdk =
         SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(credentials.clone())).time_source(At(second)).build();
-    // At TRACE the signer writes the session token in clear.
-    let signed = AuthTokenGenerator::new(config).auth_token(&sdk).with_subscriber(NoSubscriber::new()).await;
+    let signed = quiet::during(AuthTokenGenerator::new(config).auth_token(&sdk)).await;
     let signed = signed.map_err(|error| unsigned(&error.to_string()))?;
     let query = signed.as_str().split_once('?').map(|(_, query)| query).unwrap_or_default();
     written(target, query).ok_or_else(|| unsigned("it answered a token without date or signature"))
@@ -101,5 +104,38 @@ struct At(SystemTime);
 impl TimeSource for At {
     fn now(&self) -> SystemTime {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::host::Host;
+    use crate::user::User;
+
+    /// Both signers, beside each other: with a subscriber set the SDK's is used, and ours is called by hand.
+    #[tokio::test]
+    async fn our_signer_writes_what_the_sdk_writes() {
+        let _subscriber = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
+        assert!(quiet::is_possible());
+        for (host, port) in [("db.example.eu-west-1.rds.amazonaws.com", 5_432), ("DB.Example.com", 443), ("10.0.0.1", 3_306)] {
+            for user in ["orders_app", "first.last+x@corp", "größe", "100%", "a&DBUser=root"] {
+                for session in [None, Some("IQoJb3JpZ2luX2VjEXAMPLE+/==".to_owned())] {
+                    let target = Target {
+                        host: Host::parse(host).expect("a host"),
+                        port,
+                        region: "eu-west-1".to_owned(),
+                        user: User::parse(user).expect("a user"),
+                    };
+                    let credentials = Credentials::new("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG", session, None, "test");
+                    let (second, lifetime) = (UNIX_EPOCH + Duration::from_secs(1_795_603_199), Duration::from_secs(900));
+                    let theirs = sign(&target, &credentials, second, lifetime).await.expect("it signs");
+                    let ours = written(&target, &signer::query(&target, &credentials, second, lifetime)).expect("it signs");
+                    assert_eq!((ours.text, ours.name), (theirs.text, theirs.name), "{host}:{port} {user}");
+                }
+            }
+        }
     }
 }

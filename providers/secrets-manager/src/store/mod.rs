@@ -3,15 +3,12 @@
 mod client;
 mod failure;
 
-use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
-use claviger::{ProviderError, Revision};
-use tracing::instrument::WithSubscriber;
-use tracing::subscriber::NoSubscriber;
+use claviger::{ProviderError, Revision, quiet};
 
 use crate::ladder::Stage;
 use crate::secret_id::SecretId;
@@ -55,7 +52,7 @@ impl Store {
     /// `Misconfigured`, naming the setting that cannot be right.
     pub(crate) fn new(aws: &SdkConfig, secret: SecretId) -> Result<Self, ProviderError> {
         let region = secret.region(aws.region().map(AsRef::as_ref))?;
-        let client = tracing::subscriber::with_default(NoSubscriber::default(), || client::make(aws, &region))?;
+        let client = quiet::run(|| client::make(aws, &region))?;
         Ok(Self { client, secret, region })
     }
 
@@ -70,7 +67,7 @@ impl Store {
     /// The version at this stage.
     pub(crate) async fn value(&self, stage: Stage) -> Result<Version, ProviderError> {
         let request = self.client.get_secret_value().secret_id(self.secret.as_str()).version_stage(stage.label());
-        let answer = quiet(request.send()).await.map_err(|error| self.failed(Asked::Value(stage), &error))?;
+        let answer = quiet::during(request.send()).await.map_err(|error| self.failed(Asked::Value(stage), &error))?;
         let Some(revision) = answer.version_id.map(Revision::new) else {
             return Err(failure::no_answer(&self.asked(Asked::Value(stage))));
         };
@@ -89,7 +86,7 @@ impl Store {
             let time = TimeoutConfig::builder().operation_timeout(BRIEFLY).build();
             request = request.config_override(aws_sdk_secretsmanager::Config::builder().timeout_config(time));
         }
-        let answer = match quiet(request.send()).await {
+        let answer = match quiet::during(request.send()).await {
             Ok(answer) => answer,
             Err(error) if failure::is_not_granted(&error) => return Ok(None),
             Err(error) => return Err(self.failed(Asked::Description, &error)),
@@ -114,9 +111,4 @@ impl Store {
             Asked::Description => format!("secret {} in {}", self.secret, self.region),
         }
     }
-}
-
-/// Nothing that the SDK says meanwhile is heard: at TRACE it says everything that it sends and receives.
-fn quiet<F: Future>(asking: F) -> impl Future<Output = F::Output> {
-    asking.with_subscriber(NoSubscriber::default())
 }

@@ -4,13 +4,12 @@ mod address;
 mod call;
 mod failure;
 mod http;
-mod quiet;
 mod reply;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use claviger::ProviderError;
+use claviger::{ProviderError, quiet};
 use reqwest::Client;
 use rustify::Endpoint as _;
 use serde::de::DeserializeOwned;
