@@ -78,13 +78,19 @@ impl fmt::Debug for Login {
 pub struct Endpoint {
     host: String,
     port: u16,
-    database: String,
+    /// `None`: the pool's own.
+    database: Option<String>,
 }
 
 impl Endpoint {
-    /// Host, port and database. An empty host or database, or port 0, is refused by the pool that gets it.
+    /// Host, port and database. An empty host or database, or port 0, is rejected by the pool that gets it.
     pub fn new(host: impl Into<String>, port: u16, database: impl Into<String>) -> Self {
-        Self { host: host.into(), port, database: database.into() }
+        Self { host: host.into(), port, database: Some(database.into()) }
+    }
+
+    /// Host and port; the database is the one of the pool's connect options.
+    pub fn server(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port, database: None }
     }
 
     /// The host's name or address.
@@ -97,8 +103,76 @@ impl Endpoint {
         self.port
     }
 
-    /// The database's name.
+    /// The database's name; empty where it is left to the pool.
     pub fn database(&self) -> &str {
-        &self.database
+        self.database.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn own_database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
+    /// Why the host cannot be right, and what would be, if so: what every look-up would fail at, but only after its time-out.
+    ///
+    /// ```
+    /// use claviger::Endpoint;
+    ///
+    /// assert!(Endpoint::server("db.internal", 5432).host_problem().is_none());
+    /// assert!(Endpoint::server("::1", 5432).host_problem().is_none());
+    /// assert!(Endpoint::server("db.internal:5432", 5432).host_problem().is_some());
+    /// ```
+    pub fn host_problem(&self) -> Option<&'static str> {
+        let host = self.host.as_str();
+        let is_address = host.parse::<std::net::IpAddr>().is_ok();
+        if host.trim().is_empty() {
+            Some("is empty; give a name or an address")
+        } else if host.contains("://") || host.contains(['@', '?', '#']) || (host.contains('/') && !host.starts_with('/')) {
+            Some("is a URL or a part of one; give the name or address alone")
+        } else if host.contains(',') {
+            Some("names several hosts; give one")
+        } else if host.contains(char::is_whitespace) {
+            Some("has a blank in it; give the name or address alone")
+        } else if host.contains(':') && !is_address {
+            Some("has a port; give the name or address alone, and the port beside it")
+        } else {
+            None
+        }
+    }
+
+    /// The port that a database engine listens on by default, by AWS's names of the engines: 5432 for `postgres`, `postgresql` and `aurora-postgresql`, 3306 for
+    /// `mysql`, `mariadb`, `aurora-mysql` and `aurora`.
+    pub fn default_port(engine: &str) -> Option<u16> {
+        match engine {
+            "postgres" | "postgresql" | "aurora-postgresql" => Some(5_432),
+            "mysql" | "mariadb" | "aurora-mysql" | "aurora" => Some(3_306),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_no_look_up_could_find_is_named() {
+        for (host, word) in [
+            ("", "empty"),
+            (" ", "empty"),
+            ("postgres://db.internal/orders", "URL"),
+            ("user@db.internal", "URL"),
+            ("db.internal/orders", "URL"),
+            ("a.internal,b.internal", "several"),
+            ("db internal", "blank"),
+            ("db.internal ", "blank"),
+            ("db.internal:5432", "port"),
+            ("[::1]:5432", "port"),
+        ] {
+            let problem = Endpoint::server(host, 5_432).host_problem();
+            assert!(problem.is_some_and(|problem| problem.contains(word)), "{host:?}: {problem:?}");
+        }
+        for host in ["db.internal", "db", "10.0.0.1", "::1", "fe80::1", "/run/postgresql"] {
+            assert_eq!(Endpoint::server(host, 5_432).host_problem(), None, "{host}");
+        }
     }
 }

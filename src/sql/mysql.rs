@@ -53,7 +53,13 @@ impl Sealed for MySql {
             options = options.enable_cleartext_plugin(verified);
         }
         match login.location() {
-            Some(endpoint) => options.host(endpoint.host()).port(endpoint.port()).database(endpoint.database()),
+            Some(endpoint) => {
+                let options = options.host(endpoint.host()).port(endpoint.port());
+                match endpoint.own_database() {
+                    Some(database) => options.database(database),
+                    None => options,
+                }
+            }
             None => options,
         }
     }

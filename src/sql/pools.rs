@@ -209,9 +209,12 @@ impl<DB: Dialect> SqlPools<DB> {
             Some(_) if address.socket => {
                 Err(wrong("socket", "the connect options name one, and the login says where the database is; leave one of them out"))
             }
-            Some(endpoint) if endpoint.host().trim().is_empty() => Err(wrong("host", "is empty; give a name or an address")),
+            Some(endpoint) if endpoint.host_problem().is_some() => Err(wrong("host", endpoint.host_problem().unwrap_or_default())),
             Some(endpoint) if endpoint.port() == 0 => Err(wrong("port", format!("is 0; give {port}"))),
-            Some(endpoint) if endpoint.database().is_empty() => Err(wrong("database", "is empty; name one")),
+            Some(endpoint) if endpoint.own_database().is_some_and(str::is_empty) => Err(wrong("database", "is empty; name one")),
+            Some(endpoint) if endpoint.own_database().is_none() && address.database.is_none_or(str::is_empty) => {
+                Err(wrong("database", "is missing; set it in the connect options, for the login's endpoint leaves it to them"))
+            }
             None if !address.socket && address.host.trim().is_empty() => {
                 Err(wrong("host", "is empty; set it in the connect options, or in the login's endpoint"))
             }

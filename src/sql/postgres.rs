@@ -54,7 +54,13 @@ impl Sealed for Postgres {
     fn options_for(options: &PgConnectOptions, login: &Login) -> PgConnectOptions {
         let options = options.clone().username(login.user()).password(login.expose_password());
         match login.location() {
-            Some(endpoint) => options.host(endpoint.host()).port(endpoint.port()).database(endpoint.database()),
+            Some(endpoint) => {
+                let options = options.host(endpoint.host()).port(endpoint.port());
+                match endpoint.own_database() {
+                    Some(database) => options.database(database),
+                    None => options,
+                }
+            }
             None => options,
         }
     }

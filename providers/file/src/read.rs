@@ -9,6 +9,8 @@ use crate::flaw::Flaw;
 /// No login is longer; whatever is longer is another file.
 pub(crate) const LIMIT: usize = 64 * 1024;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// The whole text of a regular file of at most [`LIMIT`] bytes. Blocks.
 pub(crate) fn text(path: &Path) -> Result<String, Flaw> {
     let io = |error| Flaw::io(path, "a file", error);
@@ -24,6 +26,10 @@ pub(crate) fn text(path: &Path) -> Result<String, Flaw> {
     }
     if content.is_empty() {
         return Err(empty(path));
+    }
+    // A byte order mark, which some editors write, is no part of the text.
+    if content.starts_with(BYTE_ORDER_MARK) {
+        content.drain(..BYTE_ORDER_MARK.len());
     }
     String::from_utf8(content).map_err(|error| {
         let error = error.utf8_error();
@@ -95,6 +101,7 @@ mod tests {
             ("s3cret\r", "s3cret\r"),
             (" s3 cret \t\n", " s3 cret \t"),
             ("\ns3cret", "\ns3cret"),
+            ("\u{feff}s3cret\n", "s3cret"),
         ] {
             let (_dir, path) = written(content.as_bytes());
             assert_eq!(value(&path).unwrap(), expected, "{content:?}");
@@ -121,7 +128,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
         #[test]
-        fn a_value_is_read_as_written(content in "[^\0]{0,40}[^\0\r\n]") {
+        fn a_value_is_read_as_written(content in "[^\0\u{feff}]{0,40}[^\0\r\n\u{feff}]") {
             let (_dir, path) = written(content.as_bytes());
             prop_assert_eq!(value(&path).unwrap(), content.clone());
             for newline in ["\n", "\r\n"] {

@@ -68,6 +68,13 @@ impl RdsIamBuilder {
         }
         let user = User::parse(&self.user).map_err(|problem| misconfigured("user", &problem))?;
         let config = self.sdk.region().map(|region| region.as_ref());
+        if region::is_global(host.signed()) && self.region.is_none() {
+            return Err(misconfigured(
+                "host",
+                "is the endpoint of an Aurora global database, which leads to another region after a failover, and a token is good in one region alone; \
+                 give the writer's regional endpoint, or say by `region(…)` which region it leads to",
+            ));
+        }
         let region = region::agreed(self.region.as_deref(), config, region::of_endpoint(host.signed()))
             .map_err(|problem| misconfigured("region", &problem))?;
         if !(SHORTEST..=LONGEST).contains(&self.lifetime) {

@@ -48,6 +48,8 @@ pub struct RdsIam {
     time: Option<SharedTimeSource>,
     lifetime: Duration,
     last: Mutex<Option<Signed>>,
+    /// The token that the database rejected last, and how often a fetch was asked for on that account.
+    rejected: Mutex<Option<(Revision, u32)>>,
 }
 
 /// The last signature.
@@ -78,7 +80,7 @@ impl RdsIam {
     }
 
     pub(crate) fn with(target: Target, chain: SharedCredentialsProvider, time: Option<SharedTimeSource>, lifetime: Duration) -> Self {
-        Self { target, chain, time, lifetime, last: Mutex::default() }
+        Self { target, chain, time, lifetime, last: Mutex::default(), rejected: Mutex::default() }
     }
 
     /// The configuration's clock signs; without one, the supervisor's.
@@ -96,6 +98,10 @@ impl RdsIam {
             return None;
         }
         let (held, last) = (request.held.as_ref()?, self.last()?);
+        // Rejected twice, it may be dated too early: this machine's clock is behind the database's, by whose clock it has expired.
+        if request.trigger == Trigger::Refused && self.rejections(held.revision()) > 1 {
+            return None;
+        }
         let age = now.duration_since(last.second).unwrap_or_default();
         let good = *held.revision() == last.revision
             && identity::is_same(&last.by, by)
@@ -104,6 +110,21 @@ impl RdsIam {
         // Counted from now, or each such answer would put the renewal off.
         let due = last.renewal.duration_since(now).unwrap_or_default();
         good.then(|| held.clone().refresh_after(due))
+    }
+
+    /// How often a fetch was asked for because this token was rejected, this time included.
+    fn rejections(&self, revision: &Revision) -> u32 {
+        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *rejected {
+            Some((one, times)) if one == revision => {
+                *times += 1;
+                *times
+            }
+            other => {
+                *other = Some((revision.clone(), 1));
+                1
+            }
+        }
     }
 
     /// The second to sign in. Whoever demands a new token gets one: within one second the same identity signs the same token.

@@ -18,6 +18,14 @@ pub(crate) fn of_endpoint(host: &str) -> Option<&str> {
     labels.next().filter(|_| looks_right(region)).map(|_| region)
 }
 
+/// Whether this is the writer endpoint of an Aurora global database, `NAME.global-ID.global.rds.DOMAIN`: it leads to another region after a failover, and a token is
+/// good in one region alone.
+pub(crate) fn is_global(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let name = DOMAINS.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
+    name.is_some_and(|name| name.ends_with(".global.rds"))
+}
+
 /// The one region, from whichever of the three says so.
 ///
 /// # Errors
@@ -55,6 +63,13 @@ fn looks_right(region: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_of_several_regions_is_known() {
+        assert!(is_global("orders.global-c1a2b3.global.rds.amazonaws.com"));
+        assert!(!is_global("orders.cluster-c1a2b3.us-east-1.rds.amazonaws.com"));
+        assert!(!is_global("global.rds.example.com"));
+    }
 
     #[test]
     fn the_names_of_endpoints_have_their_region() {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::flaw::Flaw;
 use crate::read::without_nul;
 
-/// PostgreSQL's.
+/// PostgreSQL's, where no `engine` says otherwise.
 const DEFAULT_PORT: u16 = 5432;
 
 /// The login in `text`. No message carries a part of it, serde's least of all.
@@ -22,9 +22,13 @@ pub(super) fn login(path: &Path, text: &str, user_key: Option<&str>, password_ke
     let password = object.required(&[password_key])?;
     let login = Login::new(user, password);
     let Some(host) = object.text(&["host"])? else { return Ok(login) };
-    let port = object.port()?.unwrap_or(DEFAULT_PORT);
-    let database = object.required(&["dbname", "database"])?;
-    Ok(login.endpoint(Endpoint::new(host, port, database)))
+    let engine = object.text(&["engine"])?.and_then(|engine| Endpoint::default_port(&engine));
+    let port = object.port()?.or(engine).unwrap_or(DEFAULT_PORT);
+    let endpoint = Endpoint::new(host, port, object.required(&["dbname", "database"])?);
+    match endpoint.host_problem() {
+        Some(problem) => Err(object.flaw(&format!("the key `host` {problem}"))),
+        None => Ok(login.endpoint(endpoint)),
+    }
 }
 
 fn object(path: &Path, text: &str) -> Result<Map<String, Value>, Flaw> {
@@ -110,6 +114,22 @@ mod tests {
         for port in ["6432", "\"6432\""] {
             let login = parsed(&format!(r#"{{"user":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#)).unwrap();
             assert_eq!(login.location().unwrap().port(), 6432);
+        }
+    }
+
+    #[test]
+    fn the_port_is_the_engines() {
+        for (engine, port) in [("mysql", 3_306), ("mariadb", 3_306), ("postgres", 5_432), ("unheard-of", 5_432)] {
+            let login = parsed(&format!(r#"{{"user":"u","password":"p","host":"h","dbname":"d","engine":"{engine}"}}"#)).unwrap();
+            assert_eq!(login.location().unwrap().port(), port, "{engine}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_right_is_malformed() {
+        for host in ["db.internal:5432", "a,b", "postgres://CANARY", "db internal"] {
+            let problem = problem(&format!(r#"{{"user":"u","password":"p","host":"{host}","dbname":"d"}}"#));
+            assert!(problem.contains("the key `host`") && !problem.contains("CANARY"), "{problem}");
         }
     }
 

@@ -48,11 +48,15 @@ impl Keys {
         }
         let host = text_at(&object, &self.host)?;
         let port = self.port(&object)?;
-        let database = match object.get(&self.database) {
-            None | Some(Value::Null) if default_port(&object) == Some(POSTGRES) => "postgres",
-            _ => text_at(&object, &self.database)?,
+        // Without a name in the secret, the database is the pool's: AWS's own rotation uses the engine's default for itself alone.
+        let endpoint = match object.get(&self.database) {
+            None | Some(Value::Null) => Endpoint::server(host, port),
+            _ => Endpoint::new(host, port, text_at(&object, &self.database)?),
         };
-        Ok(login.endpoint(Endpoint::new(host, port, database)))
+        match endpoint.host_problem() {
+            Some(problem) => Err(Flaw::of_key(&self.host, problem)),
+            None => Ok(login.endpoint(endpoint)),
+        }
     }
 
     /// A number, or a string of one; without it the default of the `engine`.
@@ -73,14 +77,8 @@ impl Keys {
     }
 }
 
-const POSTGRES: u16 = 5432;
-
 fn default_port(object: &Map<String, Value>) -> Option<u16> {
-    match object.get("engine")?.as_str()? {
-        "postgres" | "postgresql" | "aurora-postgresql" => Some(POSTGRES),
-        "mysql" | "mariadb" | "aurora-mysql" | "aurora" => Some(3306),
-        _ => None,
-    }
+    Endpoint::default_port(object.get("engine")?.as_str()?)
 }
 
 fn text_at<'o>(object: &'o Map<String, Value>, key: &str) -> Result<&'o str, Flaw> {
@@ -142,11 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn the_database_is_named_or_postgresqls_default() {
+    fn the_database_is_named_or_the_pools() {
         for (database, engine, is) in [
             ("\"orders\"", "postgres", Some("orders")),
-            ("null", "postgres", Some("postgres")),
-            ("null", "mysql", None),
+            ("null", "postgres", Some("")),
+            ("null", "mysql", Some("")),
             ("\"\"", "postgres", None),
         ] {
             let text = format!(r#"{{"username":"u","password":"p","host":"h","dbname":{database},"engine":"{engine}"}}"#);
@@ -189,7 +187,6 @@ mod tests {
             (r#"{"username":"u","password":271828}"#, "the key `password` must be a string"),
             (r#"{"username":"u","password":"CANARY\u0000"}"#, "the key `password` has a NUL"),
             (r#"{"username":"u","password":"p","port":1}"#, "the key `host` is missing"),
-            (r#"{"username":"u","password":"p","host":"CANARY","port":1}"#, "the key `dbname` is missing"),
             (r#"{"username":"u","password":"p","host":["CANARY"],"port":1}"#, "the key `host` must be a string"),
             (r#"{"username":"u","password":"p","host":"h","dbname":"d","port":"CANARY"}"#, "the key `port` must be a number"),
         ] {
