@@ -1,10 +1,10 @@
 //! One user whose password the database engine rotates.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
+use claviger::{FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
 use serde::Deserialize;
 use tokio::time::sleep;
 
@@ -16,6 +16,9 @@ use crate::session::{Issued, Member, VaultSession};
 const MARGIN: Duration = Duration::from_secs(1);
 /// A rotation that is due and has not come: 1 s, doubling to this. Vault rotates on a tick of 5 s, and not while the database is down.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How long after its due time a rotation is looked for when Vault already reports the time of the next one: a role with a schedule reports it at once, and Vault
+/// may be outside of the schedule's window.
+const LATE_FOR: Duration = Duration::from_secs(600);
 /// Vault gives the database a new password a few milliseconds before it answers it.
 const ECHO: Duration = Duration::from_millis(50);
 
@@ -23,16 +26,25 @@ const ECHO: Duration = Duration::from_millis(50);
 ///
 /// The revision is the time of the last rotation; a lease has no death, and open sessions are [drained](Sessions::Drain) after a rotation. It is looked at one second
 /// after the next one is due, and then every 1, 2, 4, 8 and 10 s until it has come: while the database is down, Vault goes on answering the old password, which
-/// goes on serving. Whoever calls `rotate-role` by hand changes the password of a pool that serves: the first log-in that is refused leads to the new one.
+/// goes on serving. A role with a schedule reports the time of its next rotation before the last one has happened: the due one is looked for all the same, for ten
+/// minutes. Whoever calls `rotate-role` by hand changes the password of a pool that serves: the first log-in that is refused leads to the new one.
 ///
 /// Errors are those of [`VaultDynamic`](crate::VaultDynamic).
 pub struct VaultStatic {
     session: VaultSession,
     role: Place,
     sessions: Sessions,
-    /// Looks in a row at a rotation that is due.
-    waited: AtomicU32,
+    next: Mutex<Option<Next>>,
     member: Member,
+}
+
+/// The next rotation, as it was reported first.
+struct Next {
+    /// What it is to replace.
+    revision: Revision,
+    due: Instant,
+    /// Looks in a row since it is due.
+    looks: u32,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +66,7 @@ impl VaultStatic {
     /// `Misconfigured`, naming `mount` or `role`.
     pub fn new(session: &VaultSession, mount: impl Into<String>, role: impl Into<String>) -> Result<Self, ProviderError> {
         let role = Place::new(mount, "role", role)?;
-        Ok(Self { session: session.clone(), role, sessions: Sessions::Drain, waited: AtomicU32::new(0), member: session.member() })
+        Ok(Self { session: session.clone(), role, sessions: Sessions::Drain, next: Mutex::default(), member: session.member() })
     }
 
     /// What becomes of open sessions after a rotation; [`Sessions::Drain`] by default.
@@ -82,14 +94,28 @@ impl VaultStatic {
         }
     }
 
-    /// When to look again.
-    fn next_look(&self, ttl: u64) -> Duration {
-        if ttl > 0 {
-            self.waited.store(0, Ordering::Relaxed);
-            return Duration::from_secs(ttl).saturating_add(MARGIN);
+    /// Time until the next look. `ttl` is in seconds and 0 for a rotation that is due.
+    fn next_look(&self, now: Instant, revision: &Revision, ttl: u64) -> Duration {
+        let ttl = Duration::from_secs(ttl);
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited_for = next.as_mut().filter(|next| next.revision == *revision && next.due <= now);
+        if let Some(late) = waited_for
+            && (ttl.is_zero() || now.saturating_duration_since(late.due) < LATE_FOR)
+        {
+            return late.look();
         }
-        let waited = self.waited.fetch_add(1, Ordering::Relaxed);
-        MARGIN.saturating_mul(1 << waited.min(10)).min(LONGEST_WAIT)
+        // Beyond what the clock can count there is nothing to wait for.
+        let due = now.checked_add(ttl).unwrap_or(now);
+        let next = next.insert(Next { revision: revision.clone(), due, looks: 0 });
+        if ttl.is_zero() { next.look() } else { ttl.saturating_add(MARGIN) }
+    }
+}
+
+impl Next {
+    fn look(&mut self) -> Duration {
+        let looks = self.looks;
+        self.looks = looks.saturating_add(1);
+        MARGIN.saturating_mul(1 << looks.min(10)).min(LONGEST_WAIT)
     }
 }
 
@@ -103,7 +129,7 @@ impl Provider for VaultStatic {
             sleep(ECHO).await;
             (answer, revision) = self.read().await?;
         }
-        let again = self.next_look(answer.ttl);
+        let again = self.next_look(Moment::now().mono(), &revision, answer.ttl);
         let lease = match request.held {
             Some(held) if *held.revision() == revision => held,
             _ => Lease::new(Login::new(answer.username, answer.password), revision).sessions(self.sessions),
@@ -134,14 +160,40 @@ mod tests {
     use super::*;
     use crate::auth::Auth;
 
+    fn role() -> VaultStatic {
+        let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
+        VaultStatic::new(&session, "database", "orders").unwrap()
+    }
+
     #[test]
     fn it_is_looked_at_a_second_after_a_rotation_and_then_ever_more_rarely() {
-        let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
-        let role = VaultStatic::new(&session, "database", "orders").unwrap();
-        assert_eq!(role.next_look(3_600), Duration::from_secs(3_601));
-        let waits: Vec<_> = (0..6).map(|_| role.next_look(0).as_secs()).collect();
+        let (role, now) = (role(), Moment::now().mono());
+        let (first, second) = (Revision::new("1"), Revision::new("2"));
+        let due = now + Duration::from_secs(3_600);
+        assert_eq!(role.next_look(now, &first, 3_600), Duration::from_secs(3_601));
+        let waits: Vec<_> = (0..6).map(|_| role.next_look(due, &first, 0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
-        assert_eq!(role.next_look(5), Duration::from_secs(6));
-        assert_eq!(role.next_look(0), Duration::from_secs(1));
+        assert_eq!(role.next_look(due, &second, 5), Duration::from_secs(6));
+        assert_eq!(role.next_look(due + Duration::from_secs(5), &second, 0), Duration::from_secs(1));
+    }
+
+    /// The time to live jumps to the next period when the schedule's time comes; the password follows.
+    #[test]
+    fn a_scheduled_rotation_is_looked_for_until_it_has_happened() {
+        let (role, now) = (role(), Moment::now().mono());
+        let (first, second) = (Revision::new("1"), Revision::new("2"));
+        assert_eq!(role.next_look(now, &first, 60), Duration::from_secs(61));
+        // Asked before it is due, it is only less far away.
+        assert_eq!(role.next_look(now + Duration::from_secs(30), &first, 30), Duration::from_secs(31));
+        let mut at = now + Duration::from_secs(61);
+        for wait in [1, 2, 4, 8, 10] {
+            assert_eq!(role.next_look(at, &first, 3_590), Duration::from_secs(wait));
+            at += Duration::from_secs(wait);
+        }
+        assert_eq!(role.next_look(at, &second, 3_560), Duration::from_secs(3_561));
+        // One that does not come at all is given up, and the next one is waited for.
+        let due = at + Duration::from_secs(3_560);
+        assert_eq!(role.next_look(due, &second, 3_600), Duration::from_secs(1));
+        assert_eq!(role.next_look(due + LATE_FOR, &second, 3_000), Duration::from_secs(3_001));
     }
 }
