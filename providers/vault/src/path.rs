@@ -24,6 +24,11 @@ impl Place {
     pub(crate) fn below(&self, word: &str) -> String {
         format!("{}/{word}/{}", self.mount, self.name)
     }
+
+    /// Whether it has the word that the API of a KV store puts between mount and name: people copy it from policies. It may be right all the same.
+    pub(crate) fn repeats_word(&self) -> bool {
+        ["data", "metadata"].iter().any(|word| self.name.split('/').next() == Some(word) || self.mount.rsplit('/').next() == Some(word))
+    }
 }
 
 impl fmt::Display for Place {
