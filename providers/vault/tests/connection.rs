@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind, Supervisor};
 use claviger_servers::{Fault, OpenBao, openbao};
+use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession, VaultStatic};
 use claviger_vault_stage::Clerk;
 use serde_json::json;
@@ -123,4 +124,28 @@ async fn a_sealed_server_says_so_at_the_log_in() {
     let error = fetch(&session).await.expect_err("it is sealed");
     assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Unavailable, true), "{error}");
     assert!(error.to_string().contains("Vault is sealed; unseal it"), "{error}");
+}
+
+/// A standby may not know yet what the active node issued a moment ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_403_right_after_the_log_in_does_not_end_the_start() {
+    let clerk = Clerk::with_a_secret().await;
+    let token = clerk.asks(|admin| admin.token(json!({}))).await;
+    for (operation, body) in [
+        ("/v1/kv/data/orders", r#"{"errors":["permission denied"]}"#),
+        ("/v1/kv/data/orders", r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#),
+        ("/v1/kv/data/orders", r#"{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}"#),
+        ("/v1/auth/token/lookup-self", r#"{"errors":["permission denied","invalid token"]}"#),
+    ] {
+        let proxy = clerk.proxy();
+        let session = VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
+        proxy.fault_on(operation, Fault::reply(403, body));
+        let healed = eventually_within(Duration::from_secs(10), "it is refused", || proxy.requests(operation) >= 1);
+        let (fetched, ()) = tokio::join!(fetch(&session), async {
+            healed.await;
+            proxy.heal();
+        });
+        fetched.expect(operation);
+        assert_eq!(proxy.requests(operation), 2, "{operation} {body}");
+    }
 }

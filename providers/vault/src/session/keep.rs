@@ -43,7 +43,8 @@ impl VaultSession {
                     if changed.is_err() {
                         return;
                     }
-                    if issued == Issued::Leases || changes.borrow_and_update().recovered {
+                    let change = *changes.borrow_and_update();
+                    if (issued == Issued::Leases && change.replaces) || change.recovered {
                         hints.changed();
                     }
                 }
@@ -133,5 +134,22 @@ mod tests {
         assert_eq!([1, 2, 3, 9].map(|count| pause(kind, count, None)), [2, 4, 8, 60]);
         assert_eq!(pause(ProviderErrorKind::Denied, 1, None), 60);
         assert_eq!((pause(kind, 1, Some(30)), pause(kind, 9, Some(30)), pause(kind, 1, Some(u64::MAX))), (30, 60, 3_600));
+    }
+
+    /// Providers watch before the first fetch has logged in: what it brings is not to be fetched once more.
+    #[test]
+    fn the_first_token_replaces_none_and_leads_to_no_second_fetch() {
+        let auth = crate::auth::Auth::app_role("role", crate::auth::SecretId::none());
+        let session = VaultSession::new("http://127.0.0.1:1", auth).unwrap();
+        let changes = session.0.changes.subscribe();
+        let grant = || Grant { life: Some(Duration::from_secs(60)), renewable: true, batch: false };
+        let replaces = |serial| {
+            session.0.hold(Arc::new(Token::new(SecretString::from("t"), serial, Moment::now(), grant(), Source::LogIn)));
+            changes.borrow().replaces
+        };
+        assert_eq!([1, 2, 3].map(replaces), [false, true, true]);
+        // The session was out of use: what is fetched with the next token is all there is.
+        session.0.lock().first = None;
+        assert_eq!([4, 5].map(replaces), [false, true]);
     }
 }

@@ -53,6 +53,7 @@ impl Inner {
                 return;
             }
             state.failed = None;
+            state.first = None;
             state.refused = None;
             let replaced = std::mem::take(&mut state.replaced);
             state.token.take().into_iter().chain(replaced).filter(|token| token.is_to_be_revoked(now)).collect()

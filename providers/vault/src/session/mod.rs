@@ -21,7 +21,7 @@ pub(crate) use keep::Issued;
 pub(crate) use member::Member;
 pub(crate) use token::Token;
 
-use crate::api::{Answer, Api, Call, Envelope, Failure};
+use crate::api::{Answer, Api, CATCHES_UP, Call, Envelope, Failure};
 use crate::auth::Auth;
 
 /// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of it: one log-in, one token, kept alive while one of them is
@@ -76,6 +76,8 @@ struct State {
     token: Option<Arc<Token>>,
     /// The last serial.
     serial: u64,
+    /// The first serial since the session is in use.
+    first: Option<u64>,
     /// Tokens replaced while they lived: leases of theirs may be in use.
     replaced: Vec<Arc<Token>>,
     /// Tokens that were revoked here, or found dead: their leases died with them.
@@ -90,6 +92,8 @@ struct State {
 #[derive(Clone, Copy, Default)]
 struct Change {
     serial: u64,
+    /// There was another token before: there may be leases of it.
+    replaces: bool,
     /// There was none to be had meanwhile.
     recovered: bool,
 }
@@ -170,10 +174,17 @@ impl VaultSession {
     async fn answer(&self, fresh: bool, call: impl Fn() -> Call + Send + Sync) -> Result<(Answer, Arc<Token>), Trouble> {
         let before = self.0.lock().serial;
         let token = self.token(fresh).await.map_err(Trouble::NoToken)?;
-        let failure = match self.0.api.ask(Some(token.expose()), call()).await {
+        let mut failure = match self.0.api.ask(Some(token.expose()), call()).await {
             Ok(answer) => return Ok((answer, token)),
             Err(failure) => failure,
         };
+        if failure.is_forbidden() && (token.serial() > before || token.is_new(Moment::now())) {
+            tokio::time::sleep(CATCHES_UP).await;
+            failure = match self.0.api.ask(Some(token.expose()), call()).await {
+                Ok(answer) => return Ok((answer, token)),
+                Err(failure) => failure,
+            };
+        }
         // One that has just been issued is alive.
         if !failure.is_forbidden() || token.serial() > before || !self.0.is_dead(&token, &failure).await.map_err(Trouble::Failed)? {
             return Err(Trouble::Failed(failure));

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::{Change, Failed, Inner, State, Token, VaultSession};
-use crate::api::{Call, Failure, TokenLook};
+use crate::api::{CATCHES_UP, Call, Failure, TokenLook};
 use crate::auth::Material;
 use crate::lifetime::{Care, Source};
 
@@ -175,7 +175,13 @@ impl Inner {
     /// Somebody else's token: `known` when it is the one that is used already.
     async fn take(&self, secret: SecretString, known: Option<&Token>) -> Result<Arc<Token>, ProviderError> {
         let asked = Moment::now();
-        let grant = match self.look_up(secret.expose_secret()).await {
+        let mut looked = self.look_up(secret.expose_secret()).await;
+        // One that was issued a moment ago may not have reached this node yet.
+        if known.is_none() && looked.as_ref().is_err_and(|failure| failure.is_forbidden() && !failure.is_by_policy()) {
+            tokio::time::sleep(CATCHES_UP).await;
+            looked = self.look_up(secret.expose_secret()).await;
+        }
+        let grant = match looked {
             Ok(look) => Some(look.grant()),
             Err(failure) if failure.is_forbidden() && !failure.is_by_policy() => None,
             Err(failure) => return Err(failure.explain(&self.place("auth/token/lookup-self"), "grant `read` on auth/token/lookup-self")),
@@ -209,20 +215,21 @@ impl Inner {
     }
 
     /// Uses this token from now on. One that it replaces may have leases in use.
-    fn hold(&self, token: Arc<Token>) -> Arc<Token> {
+    pub(super) fn hold(&self, token: Arc<Token>) -> Arc<Token> {
         let now = Moment::now();
-        let recovered = {
+        let (recovered, replaces) = {
             let mut state = self.lock();
             state.refused = None;
             state.replaced.retain(|token| token.is_alive(now));
             let before = state.token.replace(Arc::clone(&token));
             state.replaced.extend(before.filter(|before| before.serial() != token.serial() && before.is_own() && before.is_alive(now)));
-            state.failed.is_some()
+            let first = *state.first.get_or_insert(token.serial());
+            (state.failed.is_some(), first != token.serial())
         };
         self.changes.send_if_modified(|change| {
             let is_other = change.serial != token.serial();
             if is_other {
-                *change = Change { serial: token.serial(), recovered };
+                *change = Change { serial: token.serial(), replaces, recovered };
             }
             is_other
         });
