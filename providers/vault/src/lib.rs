@@ -5,6 +5,7 @@ mod auth;
 mod dynamic;
 mod kv;
 mod lifetime;
+mod material;
 mod path;
 mod session;
 mod static_role;

@@ -8,6 +8,7 @@ use reqwest::{Client, ClientBuilder};
 use url::Url;
 
 use super::failure::Failure;
+use crate::material::{MAX_CA_FILE, read_bounded};
 
 /// How often a redirect within the server is followed.
 const REDIRECTS: usize = 3;
@@ -32,8 +33,8 @@ pub(super) fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, Un
         // Nothing is to be verified there, and the system may have no certificates.
         builder = builder.tls_certs_only(Vec::new());
     } else if let Some(file) = ca_file {
-        let pem = std::fs::read(file).map_err(|_| Unmade::Certificates)?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| Unmade::Certificates)?;
+        let pem = read_bounded(file, MAX_CA_FILE).map_err(|_| Unmade::Certificates)?;
+        let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| Unmade::Certificates)?;
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(|_| Unmade::Client)

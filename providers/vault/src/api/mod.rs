@@ -18,9 +18,10 @@ use vaultrs::api::EndpointMiddleware;
 
 pub(crate) use call::Call;
 use call::Late;
-pub(crate) use failure::Failure;
+pub(crate) use failure::{CATCHES_UP, Failure};
 pub(crate) use reply::{Envelope, Grant, LogIn, TokenLook};
 
+use crate::material::{MAX_CA_FILE, read_bounded};
 use crate::path::misconfigured;
 
 /// How long after its time-out an answer that is not to be lost is waited for: a Vault whose database hangs answers after 90 s.
@@ -70,7 +71,10 @@ impl Api {
                 return Err(misconfigured("ca_file", "there is nothing to verify at an http address; give an https one"));
             }
             Some(file) if !holds_certificates(file) => {
-                return Err(misconfigured("ca_file", "give the path of a file of PEM certificates that this process may read"));
+                return Err(misconfigured(
+                    "ca_file",
+                    "give the path of a file of PEM certificates, of 1 MiB at most, that this process may read",
+                ));
             }
             _ => {}
         }
@@ -147,7 +151,7 @@ impl Answer {
 
 /// Whether there is something like a PEM certificate in the file: where there is none, vaultrs trusts nobody without a word.
 fn holds_certificates(file: &Path) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE-----"))
+    read_bounded(file, MAX_CA_FILE).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE-----"))
 }
 
 /// Whether this can be the value of a header: vaultrs panics where it cannot.

@@ -8,6 +8,7 @@ use claviger::{ProviderError, ProviderErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::is_header;
+use crate::material::{MAX_SECRET_FILE, read_bounded};
 use crate::path::misconfigured;
 
 pub(crate) enum Material {
@@ -49,7 +50,7 @@ impl Material {
             Self::File(path) => path.clone(),
         };
         let shown = path.display().to_string();
-        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
+        let read = tokio::task::spawn_blocking(move || read_bounded(&path, MAX_SECRET_FILE)).await;
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{shown}: {problem}"));
         match read {
             Ok(Ok(text)) if is_header(text.trim()) => Ok(SecretString::from(text.trim().to_owned())),
@@ -59,6 +60,12 @@ impl Material {
             }
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::PermissionDenied => {
                 Err(error(ProviderErrorKind::Denied, "the file may not be read; give this process's user the right to"))
+            }
+            Ok(Err(problem)) if problem.kind() == io::ErrorKind::InvalidInput => {
+                Err(error(ProviderErrorKind::Malformed, "it is no regular file; give the path of one"))
+            }
+            Ok(Err(problem)) if problem.kind() == io::ErrorKind::FileTooLarge => {
+                Err(error(ProviderErrorKind::Malformed, "the file is longer than 64 KiB; it has to hold one word in visible ASCII"))
             }
             Ok(Ok(_)) => Err(error(ProviderErrorKind::Malformed, "the file has to hold one word in visible ASCII")),
             _ => Err(error(ProviderErrorKind::Unavailable, "the file could not be read")),
