@@ -41,7 +41,8 @@ fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
         (good().ca_file(nothing.path()), "`ca_file`"),
         (good().ca_file(no_pem.path()), "`ca_file`"),
         (good().ca_file(half.path()), "`ca_file`"),
-        (at("http://vault:8200").ca_file(no_pem.path()), "`ca_file`"),
+        (at("http://vault:8200"), "`address`"),
+        (at("http://127.0.0.1:8200").ca_file(no_pem.path()), "`ca_file`"),
     ];
     for (builder, name) in cases {
         let shown = format!("{builder:?}");

@@ -42,7 +42,11 @@ pub(super) fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, Un
 
 /// Sends the request, and reads the response to its bound.
 pub(super) async fn send(client: &Client, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, Failure> {
-    let request = reqwest::Request::try_from(request).map_err(|_| Failure::Garbled)?;
+    let mut request = reqwest::Request::try_from(request).map_err(|_| Failure::Garbled)?;
+    // Whatever shows headers shows this one as sensitive.
+    if let Some(token) = request.headers_mut().get_mut("x-vault-token") {
+        token.set_sensitive(true);
+    }
     let mut response = client.execute(request).await.map_err(|error| Failure::of(&error))?;
     let mut whole = http::Response::builder().status(response.status());
     for (name, value) in response.headers() {
