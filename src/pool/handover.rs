@@ -65,7 +65,7 @@ pub(super) async fn run<F: PoolFactory>(
     } else if slot.served_lease().is_some_and(|served| served.revision() == loan.lease.revision()) {
         Ok(())
     } else {
-        try_out(slot, &loan, span).await
+        try_out(slot, &loan).await
     };
     if let Err(fault) = warmed {
         if how == How::Replace {
@@ -134,13 +134,13 @@ fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
 }
 
 /// A connection with all that one needs beyond a login, where none is opened ahead of demand.
-async fn try_out<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>, parent: &Span) -> Result<(), Fault> {
+async fn try_out<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Result<(), Fault> {
     let _permit = attempt::leave_to_log_in(slot).await;
     let work = {
         let (slot, lease) = (Arc::clone(slot), loan.lease.clone());
         async move { slot.factory().try_out(lease.secret()).await }
     };
-    in_a_task(work, parent.clone(), slot.context(), "a connection with the pool's hooks").await
+    in_a_task(work, Span::none(), slot.context(), "a connection with the pool's hooks").await
 }
 
 /// Opens connections before publication.

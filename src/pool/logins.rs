@@ -33,6 +33,8 @@ struct Tried {
     failures: usize,
     /// When it is verified again; `None` while another revision is served.
     next: Option<Instant>,
+    /// Something new is known since its last verification.
+    news: bool,
     /// It was rejected when it was tried first.
     never_worked: bool,
     /// What it has cost in this window.
@@ -42,7 +44,7 @@ struct Tried {
 
 impl Tried {
     fn new(never_worked: bool, now: Instant) -> Self {
-        Self { failures: 0, next: None, never_worked, cost: 0, last: now }
+        Self { failures: 0, next: None, news: false, never_worked, cost: 0, last: now }
     }
 }
 
@@ -146,6 +148,7 @@ impl Logins {
         tried.cost += 1;
         let pause = AGAIN.get(tried.failures).copied().unwrap_or(pace);
         tried.failures += 1;
+        tried.news = false;
         tried.last = now;
         tried.next = Some(now + pause + jitter().min(pause));
         if account.tried.len() > REMEMBERED
@@ -166,6 +169,7 @@ impl Logins {
         if let Some(tried) = tried.filter(|tried| tried.next.is_some()) {
             tried.failures = 1;
             tried.next = Some(now);
+            tried.news = true;
         }
     }
 
@@ -213,10 +217,16 @@ impl Logins {
         if !tried.never_worked && account.spent < budget && at + account.pace(budget) >= account.ends() {
             return at;
         }
+        // What is new is worth the last one: while a candidate waits for news, what is served is rejected, and nobody logs in with it.
+        if tried.news && account.spent < budget {
+            return at;
+        }
+        // A candidate that is merely early leaves enough for the moment when the database has been told of it.
+        let kept = if tried.never_worked { RESERVED.min(budget - 2) } else { 1 };
         let third = account.length / RESERVED;
         (0..RESERVED)
             .map(|part| at.max(account.opened + third * part))
-            .find(|at| account.spent + account.reserve(*at, budget) < budget)
+            .find(|at| account.spent + account.reserve(*at, budget).max(kept) < budget)
             .unwrap_or_else(|| account.ends())
     }
 
