@@ -80,8 +80,8 @@ pub(super) fn of(inner: &Inner) -> Readiness {
             reasons.push(format!("the database refuses what pool {:?} serves", status.name));
         } else if !status.serving {
             reasons.push(format!("the lease that pool {:?} serves has expired", status.name));
-        } else if let Some(fault) = pool.doubt() {
-            reasons.push(format!("logins with what pool {:?} serves fail: {fault}", status.name));
+        } else if pool.doubt().is_some() {
+            reasons.push(format!("logins with what pool {:?} serves fail, as its last_fault says", status.name));
         }
         if status.serving && status.remaining.is_some_and(|remaining| remaining < margin) {
             reasons.push(format!("the lease that pool {:?} serves has less than {} left", status.name, humantime::format_duration(margin)));
