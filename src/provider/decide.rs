@@ -180,6 +180,10 @@ impl<S> State<S> {
             return;
         }
         self.refused = true;
+        if let Some(in_flight) = &mut self.in_flight {
+            // Rejected again: what the fetch brings is needed after all.
+            in_flight.moot = false;
+        }
         if fresh || self.refused_due.is_none() {
             self.refused_due.get_or_insert(now);
             if let Some(in_flight) = &mut self.in_flight {

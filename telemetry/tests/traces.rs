@@ -93,8 +93,12 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt_only() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database, pool) = stage(&lab).await;
+    // What was verified a moment ago would be verified again before anything is fetched.
+    sleep(Duration::from_secs(11)).await;
     recorder.forget();
-    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    // Asked again after the verification, which comes after a second or a little more.
+    let down = ProviderError::new(ProviderErrorKind::Unavailable, "the store is down");
+    store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();
     database.accept_only(["password-2"]);
     database.fail_next(1, Fault::new(FaultKind::Unreachable, "connection refused"));
@@ -109,6 +113,7 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt_only() {
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
         pool.prove (client)
         pool.open
+        pool.warm sessions=1
         pool.publish generation=2
     pool.drain generation=1 pool=orders → credential.rotation
     "#);

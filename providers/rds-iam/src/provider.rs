@@ -8,7 +8,9 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use aws_types::sdk_config::SharedTimeSource;
-use claviger::{Expiry, FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger};
+use claviger::{
+    Expiry, FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger,
+};
 
 use crate::builder::RdsIamBuilder;
 use crate::target::Target;
@@ -16,6 +18,9 @@ use crate::{identity, lifetime, token};
 
 /// How often the chain is asked whether its identity is still the one that signed.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// A token that is rejected for so long is signed anew, though it should be good.
+const REJECTED_FOR: Duration = Duration::from_secs(10);
 
 /// Signs RDS IAM authentication tokens for one database user, without a call to RDS.
 ///
@@ -48,8 +53,8 @@ pub struct RdsIam {
     time: Option<SharedTimeSource>,
     lifetime: Duration,
     last: Mutex<Option<Signed>>,
-    /// The token that the database rejected last, and how often a fetch was asked for on that account.
-    rejected: Mutex<Option<(Revision, u32)>>,
+    /// The token that the database rejected last, and when a fetch was asked for first on that account.
+    rejected: Mutex<Option<(Revision, Moment)>>,
 }
 
 /// The last signature.
@@ -98,8 +103,8 @@ impl RdsIam {
             return None;
         }
         let (held, last) = (request.held.as_ref()?, self.last()?);
-        // Rejected twice, it may be dated too early: this machine's clock is behind the database's, by whose clock it has expired.
-        if request.trigger == Trigger::Refused && self.rejections(held.revision()) > 1 {
+        // Rejected for so long, it may be dated too early: this machine's clock is behind the database's, by whose clock it has expired.
+        if request.trigger == Trigger::Refused && self.rejected_for(held.revision(), request.started) >= REJECTED_FOR {
             return None;
         }
         let age = now.duration_since(last.second).unwrap_or_default();
@@ -112,17 +117,14 @@ impl RdsIam {
         good.then(|| held.clone().refresh_after(due))
     }
 
-    /// How often a fetch was asked for because this token was rejected, this time included.
-    fn rejections(&self, revision: &Revision) -> u32 {
+    /// How long ago a fetch was asked for first because this token was rejected.
+    fn rejected_for(&self, revision: &Revision, now: Moment) -> Duration {
         let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *rejected {
-            Some((one, times)) if one == revision => {
-                *times += 1;
-                *times
-            }
-            other => {
-                *other = Some((revision.clone(), 1));
-                1
+        match &*rejected {
+            Some((one, since)) if one == revision => now.mono().saturating_duration_since(since.mono()),
+            _ => {
+                *rejected = Some((revision.clone(), now));
+                Duration::ZERO
             }
         }
     }

@@ -122,6 +122,19 @@ fn a_fetch_for_a_rejection_that_lasts_is_adopted() {
 }
 
 #[test]
+fn a_fetch_is_adopted_when_the_revision_is_rejected_again_before_it_ends() {
+    let mut provider = Provider::new();
+    provider.fetch("current");
+    provider.verified("current");
+    provider.pass(Duration::from_secs(2));
+    provider.rejected("current");
+    let number = provider.begin();
+    provider.verified("current");
+    provider.rejected("current");
+    assert!(matches!(provider.settle(number, "pending"), Some(Settled::Adopted)));
+}
+
+#[test]
 fn no_fourth_fetch_is_begun_while_three_hang() {
     let mut provider = Provider::new();
     for number in 1..=3 {
