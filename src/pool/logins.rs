@@ -19,9 +19,9 @@ const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)
 const JITTER: Duration = Duration::from_millis(100);
 /// A success on the account makes every rejected revision worth another verification within this time.
 const AFTER_SUCCESS: Duration = Duration::from_millis(500);
-/// How many failed logins a window gives back to revisions that work after all, because the database was told of them late, or changed and changed back: one a
+/// How often a window gives back what a revision cost: one that works after all, because the database was told of it late, or one that was superseded: two a
 /// second, on average. Rotations may follow one another, and each is known to be over by a login that worked.
-const RETURNS: u32 = 30;
+const RETURNS: u32 = 60;
 /// How long after its last window an account is kept, and how many rejected revisions of it.
 const MEMORY: Duration = Duration::from_secs(3_600);
 const REMEMBERED: usize = 64;
@@ -70,9 +70,10 @@ impl Account {
 
     /// What was spent on a revision whose time it was not, for it works after all, or another one does.
     fn give_back(&mut self, cost: u32) {
-        let back = cost.min(RETURNS - self.returns);
-        self.returns += back;
-        self.spent = self.spent.saturating_sub(back);
+        if cost > 0 && self.returns < RETURNS {
+            self.returns += 1;
+            self.spent = self.spent.saturating_sub(cost);
+        }
     }
 
     /// The pause between verifications of a rejected revision: an even share of the window.
@@ -105,7 +106,7 @@ impl Account {
     }
 }
 
-/// Failed logins per database user and window: `max + 3` at most of revisions that do not work, and at most 30 more of those that work after all.
+/// Failed logins per database user and window: `max + 3` at most of revisions that do not work, and what rotations explain, at most 60 times.
 #[derive(Debug)]
 pub(crate) struct Logins {
     max: u32,

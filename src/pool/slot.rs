@@ -123,14 +123,17 @@ impl<F: PoolFactory> PoolSlot<F> {
         if generation.number != number {
             return;
         }
-        // Before the callers hear of it: whoever then asks for the outlook is told to wait.
-        if generation.end.phase() == Phase::Serving {
-            self.shared.expect(|| {
-                self.lock().noted = true;
-                Outlook::Running
-            });
+        if generation.end.phase() != Phase::Serving {
+            return self.mailbox.poke();
         }
-        if generation.end.refuse(fault.clone()) {
+        // Under the outlook's lock: callers hear of the end with the outlook that belongs to it, whatever the actor finds out at the same time.
+        let mut is_first = false;
+        self.shared.expect(|| {
+            self.lock().noted = true;
+            is_first = generation.end.refuse(fault.clone());
+            Outlook::Running
+        });
+        if is_first {
             tracing::info!(pool = %self.name, generation = number, error = %fault, "the database refused the credential");
             self.events().send(Event::Refused { pool: Arc::clone(&self.name), generation: number, fault });
         }
