@@ -99,7 +99,7 @@ async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() 
     let clerk = Clerk::with_a_secret().await;
     let proxy = clerk.proxy();
     let token = clerk.asks(|admin| admin.token(json!({}))).await;
-    let session = VaultSession::builder(proxy.endpoint(), Auth::token(token)).timeout(Duration::from_millis(300));
+    let session = VaultSession::builder(proxy.endpoint(), Auth::token(token)).timeout(Duration::from_secs(1));
     let session = session.build().expect("it can be right");
     proxy.fault_on("/v1/kv/data/orders", Fault::Stall);
     let error = fetch(&session).await.expect_err("there is no answer");
