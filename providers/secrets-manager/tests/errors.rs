@@ -115,6 +115,7 @@ async fn what_is_in_the_secret_is_never_said() {
         (value("1", r#"{"username":"CANARY","password":["CANARY"]}"#), "the key `password` must be a string"),
         (value("1", r#"{"username":"u","password":"CANARY","host":"CANARY","port":"CANARY"}"#), "the key `port` must be a number"),
         (value("1", r#"{"username":"u","password":"CANARY","host":"h","port":1,"dbname":""}"#), "the key `dbname` is empty"),
+        (value("1", r#"{"username":"u","password":"CANARY","host":"CANARY:1","port":1}"#), "the key `host` has a port"),
         (Fault::reply(200, r#"{"VersionId":"1","SecretBinary":"Q0FOQVJZ"}"#), "is binary"),
         (Fault::reply(200, r#"{"VersionId":"1"}"#), "has no value"),
     ] {
