@@ -2,17 +2,21 @@
 
 mod client;
 mod failure;
+mod redacted;
 
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
+use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecret;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValue;
 use aws_types::SdkConfig;
 use claviger::{ProviderError, Revision, quiet};
 
 use crate::ladder::Stage;
 use crate::secret_id::SecretId;
 use failure::Asked;
+use redacted::Redacted;
 
 /// How long a description may take that is not needed yet: a service's start does not wait for it.
 const BRIEFLY: Duration = Duration::from_secs(2);
@@ -67,6 +71,7 @@ impl Store {
     /// The version at this stage.
     pub(crate) async fn value(&self, stage: Stage) -> Result<Version, ProviderError> {
         let request = self.client.get_secret_value().secret_id(self.secret.as_str()).version_stage(stage.label());
+        let request = request.customize().interceptor(Redacted::new(&GetSecretValue::new()));
         let answer = quiet::during(request.send()).await.map_err(|error| self.failed(Asked::Value(stage), &error))?;
         let Some(revision) = answer.version_id.map(Revision::new) else {
             return Err(failure::no_answer(&self.asked(Asked::Value(stage))));
@@ -81,7 +86,8 @@ impl Store {
 
     /// What may be known without the value; `None` when that is not granted. `briefly` waits 2 s at most, for what can be known later.
     pub(crate) async fn describe(&self, briefly: bool) -> Result<Option<Description>, ProviderError> {
-        let mut request = self.client.describe_secret().secret_id(self.secret.as_str()).customize();
+        let request = self.client.describe_secret().secret_id(self.secret.as_str());
+        let mut request = request.customize().interceptor(Redacted::new(&DescribeSecret::new()));
         if briefly {
             let time = TimeoutConfig::builder().operation_timeout(BRIEFLY).build();
             request = request.config_override(aws_sdk_secretsmanager::Config::builder().timeout_config(time));

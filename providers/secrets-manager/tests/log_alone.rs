@@ -1,0 +1,88 @@
+//! needs: moto
+//!
+//! A service that logs through the `log` crate and has no tracing subscriber: a fetch leaves its logger as it was, and shows no secret at any level, whatever AWS returns.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Mutex;
+
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use claviger::{FetchRequest, Login, Provider, Trigger};
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, login, moto};
+use claviger_servers::{Fault, Proxy};
+
+static LINES: Mutex<String> = Mutex::new(String::new());
+
+struct Lines;
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.lock().expect("nobody panics").push_str(&format!("{} {} {}\n", record.level(), record.target(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+fn logged() -> String {
+    LINES.lock().expect("nobody panics").clone()
+}
+
+/// A configuration whose session comes from STS at this endpoint.
+async fn assumed(endpoint: &str) -> SdkConfig {
+    let key = Credentials::new("AKIAEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "test");
+    let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
+    let base = base.endpoint_url(endpoint).load().await;
+    let role = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders").session_name("orders");
+    let chain = SharedCredentialsProvider::new(role.configure(&base).build().await);
+    base.into_builder().credentials_provider(chain).build()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
+    log::set_logger(&Lines).expect("the only logger");
+    log::set_max_level(log::LevelFilter::Trace);
+    let moto = moto().await;
+    Secret::create(&moto, "orders", &login("CANARY-password")).await;
+    let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
+
+    let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
+    let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
+    assert_eq!(held.secret().expose_password(), "CANARY-password", "the hazard: a secret went through");
+    let canonical = format!("The Canonical String should have been 'POST x-amz-security-token:{SESSION_TOKEN} CANARY'");
+    for fault in [
+        Fault::reply(400, serde_json::json!({ "__type": "InvalidSignatureException", "message": canonical }).to_string()),
+        Fault::reply(200, r#"{"VersionId":"1","SecretString":"CANARY"#),
+        Fault::reply(200, r#"{"VersionId":"1","SecretString":["CANARY"]}"#),
+        Fault::reply(502, "<html>CANARY</html>"),
+        Fault::reply(400, r#"{"__type":"AccessDeniedException","Message":"not authorized to perform: secretsmanager:GetSecretValue"}"#),
+        Fault::Cut,
+    ] {
+        proxy.fault(fault);
+        let request = FetchRequest::<Login>::new(Trigger::Refused).refused([held.revision().clone()]).held(held.clone());
+        provider.fetch(request).await.map(drop).expect_err("it fails");
+    }
+    proxy.heal();
+    let assumed = assumed(&proxy.endpoint()).await;
+    SecretsManager::new(&assumed, "orders").expect("it can be right").fetch(FetchRequest::first()).await.expect("a lease");
+    let session = assumed.credentials_provider().expect("it has one").provide_credentials().await.expect("STS issues sessions");
+
+    log::info!("the service's own line");
+    tracing::info!("a line of the library's");
+    let lines = logged();
+    assert!(lines.contains("the service's own line"), "the logger receives what is logged");
+    assert!(lines.contains("a line of the library's"), "tracing still writes to it");
+    assert!(lines.contains(" aws_"), "the hazard: the SDK logs");
+    let token = session.session_token().expect("a session has one");
+    for secret in ["CANARY", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature=", session.secret_access_key(), token] {
+        let shown: Vec<_> = lines.lines().filter(|line| line.contains(secret)).collect();
+        assert!(shown.is_empty(), "{secret}: {shown:#?}");
+    }
+}
