@@ -27,7 +27,7 @@ const DENIED_FOR: Duration = Duration::from_secs(3_600);
 /// | kind | what happened |
 /// |---|---|
 /// | `NotFound` | there is no such secret or no value at `AWSCURRENT`; or it is marked for deletion |
-/// | `Denied` | `secretsmanager:GetSecretValue` or, on the secret's key, `kms:Decrypt` is not granted; or AWS does not know the credentials |
+/// | `Denied` | `secretsmanager:GetSecretValue` or, on the secret's key, `kms:Decrypt` is not granted; or AWS does not know the credentials, or forbids their chain to assume a role |
 /// | `Malformed` | the value is binary, or not in its shape, or lacks a key: the key is named, the value never |
 /// | `Misconfigured` | a setting cannot be right |
 /// | `Throttled` | the SDK's own retries were throttled, too |

@@ -236,20 +236,32 @@ impl ProvideCredentials for Broken {
 }
 
 #[tokio::test]
-async fn what_issues_the_aws_credentials_may_fail_too() {
+async fn a_failure_of_the_credentials_chain_carries_its_cause() {
     let proxy = proxy();
-    let cases: [(Fails, Kind, &str); 4] = [
-        (|| CredentialsError::not_loaded(CANARY), Kind::Unavailable, "has no AWS credentials"),
-        (|| CredentialsError::provider_error(CANARY), Kind::Unavailable, "failed"),
-        (|| CredentialsError::provider_timed_out(Duration::from_secs(5)), Kind::TimedOut, "in time"),
-        (|| CredentialsError::invalid_configuration(CANARY), Kind::Misconfigured, "profile"),
+    let cases: [(Fails, Kind, &str, &str); 5] = [
+        (|| CredentialsError::not_loaded("no profile"), Kind::Unavailable, "give the service a role", "no profile"),
+        (|| CredentialsError::provider_error("IMDS is off"), Kind::Unavailable, "could not be loaded", "IMDS is off"),
+        (|| CredentialsError::provider_error("AccessDenied: role/x"), Kind::Denied, "sts:AssumeRole", "AccessDenied: role/x"),
+        (|| CredentialsError::provider_timed_out(Duration::from_secs(5)), Kind::TimedOut, "timed out", "5 seconds"),
+        (|| CredentialsError::invalid_configuration("profile loops"), Kind::Misconfigured, "profile", "profile loops"),
     ];
-    for (broken, kind, says) in cases {
+    for (broken, kind, advice, cause) in cases {
         let provider = SharedCredentialsProvider::new(Broken(broken));
         let aws = config(&proxy, 1).into_builder().credentials_provider(provider).build();
         let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
         assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.to_string().contains(says), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with("secret orders in eu-west-1, AWSCURRENT: "), "{text}");
+        assert!(text.contains(advice) && text.contains(cause), "{text}");
+    }
+    // What a process or a signer quotes is no cause to show.
+    for quoting in [
+        || CredentialsError::provider_error("exit status: 1. Stderr: CANARY"),
+        || CredentialsError::provider_error("Canonical String 'x-amz-security-token:CANARY'"),
+    ] {
+        let provider = SharedCredentialsProvider::new(Broken(quoting));
+        let aws = config(&proxy, 1).into_builder().credentials_provider(provider).build();
+        failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
     }
     assert_eq!(proxy.connections(), 0, "nothing was asked");
 }

@@ -48,7 +48,10 @@ pub(super) fn explain<E: Told>(asked: Asked, place: &str, secret: &str, failure:
     match failure {
         SdkError::TimeoutError(_) => error(Kind::TimedOut, place, "Secrets Manager did not answer in time"),
         SdkError::DispatchFailure(dispatch) => match credentials(failure) {
-            Some(problem) => without_credentials(place, problem),
+            Some(problem) => {
+                let (kind, explained) = claviger_aws::explain(problem);
+                error(kind, place, &explained)
+            }
             None if dispatch.is_timeout() => error(Kind::TimedOut, place, "Secrets Manager did not answer in time"),
             None => {
                 error(Kind::Unavailable, place, "Secrets Manager cannot be reached; see to the network, the endpoint and its certificate")
@@ -180,26 +183,6 @@ fn credentials<'f>(failure: &'f (dyn StdError + 'static)) -> Option<&'f Credenti
     None
 }
 
-/// Passing but for settings: what issues AWS credentials may be down for a while, as any store may.
-fn without_credentials(place: &str, problem: &CredentialsError) -> ProviderError {
-    match problem {
-        CredentialsError::InvalidConfiguration(_) => error(
-            Kind::Misconfigured,
-            place,
-            "the AWS configuration's credentials cannot be right; see to its profile, role or environment",
-        ),
-        CredentialsError::CredentialsNotLoaded(_) => error(
-            Kind::Unavailable,
-            place,
-            "this process has no AWS credentials; give it a profile, SSO, a web identity or an instance role",
-        ),
-        CredentialsError::ProviderTimedOut(_) => {
-            error(Kind::TimedOut, place, "what issues this process's AWS credentials did not answer in time")
-        }
-        _ => error(Kind::Unavailable, place, "what issues this process's AWS credentials failed; see to it"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,20 +234,5 @@ mod tests {
     fn a_description_names_its_own_permission() {
         let error = answered(Asked::Description, PLACE, "orders", "AccessDeniedException", "", 400);
         assert!(error.to_string().contains("grant secretsmanager:DescribeSecret"), "{error}");
-    }
-
-    #[test]
-    fn what_issues_aws_credentials_may_be_down_for_a_while() {
-        for (problem, kind) in [
-            (CredentialsError::not_loaded(CANARY), Kind::Unavailable),
-            (CredentialsError::provider_error(CANARY), Kind::Unavailable),
-            (CredentialsError::unhandled(CANARY), Kind::Unavailable),
-            (CredentialsError::provider_timed_out(std::time::Duration::from_secs(5)), Kind::TimedOut),
-            (CredentialsError::invalid_configuration(CANARY), Kind::Misconfigured),
-        ] {
-            let error = without_credentials(PLACE, &problem);
-            assert_eq!(error.kind(), kind);
-            assert!(!format!("{error:?}").contains(CANARY));
-        }
     }
 }
