@@ -10,6 +10,10 @@ const LONGEST_ARN: usize = 2_048;
 /// A hyphen and six random characters stand behind the name in an ARN.
 const SUFFIX: usize = 7;
 
+/// ECS's task definitions append three fields to the ARN of a secret: `:JSON-KEY:VERSION-STAGE:VERSION-ID`, each of which may be empty.
+const PARTS_OF_ECS: &str = "has a JSON key or a version behind the secret's name, as ECS's `valueFrom` has them; end the ARN with the name, \
+    and give the key with `password_key`, `user_key` …; the version is always the one at AWSCURRENT";
+
 /// A secret's name, its whole ARN, or its ARN without the six random characters at the end.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SecretId {
@@ -27,6 +31,9 @@ impl SecretId {
             return Err(wrong("is empty; give the secret's name or its ARN"));
         }
         if !text.starts_with("arn:") {
+            if text.ends_with("::") {
+                return Err(wrong(PARTS_OF_ECS));
+            }
             check_name(&text, LONGEST_NAME)?;
             return Ok(Self { text, region: None });
         }
@@ -48,6 +55,9 @@ impl SecretId {
         }
         if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(wrong("has no account of 12 digits in its ARN; give the whole ARN"));
+        }
+        if name.contains(':') {
+            return Err(wrong(PARTS_OF_ECS));
         }
         check_name(name, LONGEST_NAME + SUFFIX)?;
         let region = Some(region.to_owned());
@@ -163,7 +173,10 @@ mod tests {
             ("arn:", "no whole ARN"),
             ("arn:aws:secretsmanager:eu-west-1:123456789012:secret", "no whole ARN"),
             ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:", "no name at its end"),
-            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:a:b", "':'"),
+            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:a:b", "end the ARN"),
+            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:orders-AbCdEf:password::", "`password_key`"),
+            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:orders-AbCdEf::AWSPREVIOUS:", "AWSCURRENT"),
+            ("orders:password::", "`password_key`"),
             ("arn:aws:secretsmanager::123456789012:secret:a", "no region"),
             ("arn:aws:secretsmanager:EU WEST:123456789012:secret:a", "no region"),
             ("arn:aws:secretsmanager:eu-west-1:1234:secret:a", "12 digits"),
