@@ -8,9 +8,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use aws_types::sdk_config::SharedTimeSource;
-use claviger::{
-    Expiry, FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger,
-};
+use claviger::{Expiry, FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger};
 
 use crate::builder::RdsIamBuilder;
 use crate::target::Target;
@@ -19,8 +17,8 @@ use crate::{identity, lifetime, token};
 /// How often the chain is asked whether its identity is still the one that signed.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// A token that is rejected for so long is signed anew, though it should be good.
-const REJECTED_FOR: Duration = Duration::from_secs(10);
+/// How often it is worth a WARN that young tokens are rejected.
+const WARN_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// Signs RDS IAM authentication tokens for one database user, without a call to RDS.
 ///
@@ -30,8 +28,9 @@ const REJECTED_FOR: Duration = Duration::from_secs(10);
 /// - **The identity** is asked of the `SdkConfig`'s chain for each signature, and once a minute besides: when the chain has another one, the token is signed anew.
 ///   A chain that answers with a new session whenever it is asked is not asked besides.
 /// - **Sessions stay good** when their token dies ([`Sessions::Keep`]): pools take the next token in place.
-/// - **A refused token** that is young and whose identity is the chain's still is not signed again: what PAM or IAM refuse for a moment they take later. From
-///   half of its life on it is, for the database's clock may run ahead.
+/// - **A rejected token** that is young and whose identity is the chain's still is not signed again: what PAM or IAM reject for a moment they accept later. It is
+///   when it is rejected for ten seconds (once in 30 s), and from half of its life on at once: this machine's clock may be behind the database's. Behind by 15
+///   minutes, no token is accepted.
 /// - **The host** is that of the endpoint as AWS shows it; it is signed, and connected to by nobody here. Pools connect to the host in their own connect options:
 ///   through a tunnel or a proxy of one's own give that one there, and the endpoint here.
 ///
@@ -53,8 +52,24 @@ pub struct RdsIam {
     time: Option<SharedTimeSource>,
     lifetime: Duration,
     last: Mutex<Option<Signed>>,
-    /// The token that the database rejected last, and when a fetch was asked for first on that account.
-    rejected: Mutex<Option<(Revision, Moment)>>,
+    rejected: Mutex<Rejected>,
+}
+
+/// What is remembered of rejections.
+#[derive(Default)]
+struct Rejected {
+    token: Option<RejectedToken>,
+    /// When a young token was last signed anew because the database went on rejecting it.
+    signed_anew: Option<SystemTime>,
+}
+
+/// The token that the database rejected last.
+struct RejectedToken {
+    revision: Revision,
+    /// When a fetch was first requested because of that, of those in a row.
+    first: SystemTime,
+    /// When one was requested last.
+    last: SystemTime,
 }
 
 /// The last signature.
@@ -103,36 +118,53 @@ impl RdsIam {
             return None;
         }
         let (held, last) = (request.held.as_ref()?, self.last()?);
-        // Rejected for so long, it may be dated too early: this machine's clock is behind the database's, by whose clock it has expired.
-        if request.trigger == Trigger::Refused && self.rejected_for(held.revision(), request.started) >= REJECTED_FOR {
-            return None;
-        }
         let age = now.duration_since(last.second).unwrap_or_default();
         let good = *held.revision() == last.revision
             && identity::is_same(&last.by, by)
             && lifetime::is_young(age, self.lifetime)
             && !held.expiry().is_expired(request.started);
+        // Dated too early: this machine's clock is behind the database's, by whose clock the token has expired.
+        if good && request.trigger == Trigger::Refused && self.is_rejected_again(held.revision(), now) {
+            return None;
+        }
         // Counted from now, or each such answer would put the renewal off.
         let due = last.renewal.duration_since(now).unwrap_or_default();
         good.then(|| held.clone().refresh_after(due))
     }
 
-    /// How long ago a fetch was asked for first because this token was rejected.
-    fn rejected_for(&self, revision: &Revision, now: Moment) -> Duration {
+    /// Whether this young token, which the database rejects, is to be signed anew: it has been rejected for ten seconds without
+    /// a minute's break, and no other was signed for that reason within half a minute. What PAM or IAM reject for longer
+    /// costs no more than that.
+    fn is_rejected_again(&self, revision: &Revision, now: SystemTime) -> bool {
         let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*rejected {
-            Some((one, since)) if one == revision => now.mono().saturating_duration_since(since.mono()),
-            _ => {
-                *rejected = Some((revision.clone(), now));
-                Duration::ZERO
-            }
+        let before = rejected
+            .token
+            .take()
+            .filter(|one| one.revision == *revision && now.duration_since(one.last).unwrap_or_default() <= lifetime::WINDOW);
+        let first = before.map_or(now, |one| one.first);
+        rejected.token = Some(RejectedToken { revision: revision.clone(), first, last: now });
+        let again = now.duration_since(first).unwrap_or_default() >= lifetime::REJECTED_FOR;
+        let since = rejected.signed_anew.map(|last| now.duration_since(last).unwrap_or_default());
+        if !again || since.is_some_and(|since| since < lifetime::SIGN_ANEW) {
+            return false;
         }
+        rejected.signed_anew = Some(now);
+        drop(rejected);
+        let (user, host) = (self.target.user.name(), self.target.host.written());
+        if since.is_none_or(|since| since >= WARN_AGAIN) {
+            tracing::warn!(user, host, "young token rejected for ten seconds and signed anew; compare the clocks of this machine and AWS");
+        } else {
+            tracing::debug!(user, host, "young token rejected for ten seconds and signed anew");
+        }
+        true
     }
 
     /// The second to sign in. Whoever demands a new token gets one: within one second the same identity signs the same token.
     async fn second(&self, request: &FetchRequest<Login>, by: &Credentials, now: SystemTime) -> SystemTime {
         let second = token::second_of(now);
-        let Some(last) = self.last().filter(|last| request.trigger == Trigger::Manual && last.second == second) else { return second };
+        let Some(last) = self.last().filter(|last| request.trigger == Trigger::Manual && last.second == second) else {
+            return second;
+        };
         if !identity::is_same(&last.by, by) {
             return second;
         }
