@@ -12,6 +12,9 @@ const LONGEST_REASON: usize = 500;
 /// request whose signature STS rejected.
 const SECRETS_FOLLOW: [&str; 4] = ["Stderr: ", "Canonical String", "x-amz-security-token", "X-Amz-Security-Token"];
 
+/// What STS says of a request that was signed by a clock that is wrong; its message names both times.
+const OF_ANOTHER_TIME: [&str; 4] = ["Signature expired", "Signature not yet current", "RequestExpired", "RequestTimeTooSkewed"];
+
 /// Explains why a chain of AWS credentials returned none: the kind of error, what to do, and the cause as the chain
 /// reports it, without what a `credential_process` wrote and without quoted requests. Makes the kind and the message of a
 /// [`ProviderError`](claviger::ProviderError).
@@ -33,6 +36,9 @@ pub fn explain(error: &CredentialsError) -> (ProviderErrorKind, String) {
             ProviderErrorKind::Denied,
             "AWS forbids it to assume the role; look at the role's trust policy, and at the caller's right to sts:AssumeRole",
         ),
+        _ if OF_ANOTHER_TIME.iter().any(|sign| reason.contains(sign)) => {
+            (ProviderErrorKind::Unavailable, "AWS takes the request for one of another time; compare this machine's clock with the world's")
+        }
         _ if reason.contains("Throttl") => (ProviderErrorKind::Throttled, "AWS asks for fewer requests for credentials"),
         CredentialsError::ProviderError(_) => {
             (ProviderErrorKind::Unavailable, "AWS credentials could not be loaded; they are asked for again")
@@ -74,6 +80,7 @@ mod tests {
             (CredentialsError::invalid_configuration("profile loops"), Kind::Misconfigured, false),
             (CredentialsError::provider_error("unhandled error (AccessDenied)"), Kind::Denied, false),
             (CredentialsError::provider_error("unhandled error (Throttling)"), Kind::Throttled, true),
+            (CredentialsError::provider_error("Signature expired: 1 is now earlier than 2"), Kind::Unavailable, true),
             (CredentialsError::provider_error("503"), Kind::Unavailable, true),
             (CredentialsError::unhandled("no UTF-8"), Kind::Other, true),
         ] {

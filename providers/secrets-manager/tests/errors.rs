@@ -9,6 +9,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::SdkConfig;
 use claviger::{FetchRequest, Login, Provider, ProviderError, ProviderErrorKind as Kind, Trigger};
 use claviger_secrets_manager::SecretsManager;
@@ -82,6 +83,38 @@ async fn every_error_says_what_to_do_and_nothing_of_what_came() {
         let text = error.to_string();
         assert!(text.starts_with("secret orders in eu-west-1, AWSCURRENT: ") && text.contains(says), "{code}: {text}");
     }
+}
+
+/// Returns this response to each request, dated so long from now.
+async fn dated(code: &'static str, ahead: Duration) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let date = DateTime::from(claviger::Moment::now().wall() + ahead).fmt(Format::HttpDate).expect("a date");
+    let body = format!(r#"{{"__type":"{code}","message":"Signature expired: CANARY"}}"#);
+    let response = format!("HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 65_536];
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await;
+            read.expect("a request comes");
+            tokio::io::AsyncWriteExt::write_all(&mut stream, response.as_bytes()).await.expect("it is sent");
+        }
+    });
+    endpoint
+}
+
+#[tokio::test]
+async fn a_rejected_signature_names_how_far_the_clock_is_off() {
+    for code in ["InvalidSignatureException", "RequestExpired"] {
+        let endpoint = dated(code, Duration::from_secs(12 * 60 + 30)).await;
+        let aws = config(&proxy(), 1).into_builder().endpoint_url(endpoint).build();
+        let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+        assert!(error.to_string().contains("this machine's clock is 12 min "), "{error}");
+        assert_eq!(error.kind(), Kind::Unavailable, "a clock may be set");
+    }
+    let aws = config(&proxy(), 1).into_builder().endpoint_url(dated("InvalidSignatureException", Duration::ZERO).await).build();
+    let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+    assert!(error.kind() == Kind::Denied && !error.to_string().contains(" min "), "{error}");
 }
 
 #[tokio::test]

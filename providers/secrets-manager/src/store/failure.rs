@@ -6,8 +6,9 @@ use std::error::Error as StdError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
-use claviger::{ProviderError, ProviderErrorKind as Kind};
+use claviger::{Moment, ProviderError, ProviderErrorKind as Kind};
 
+use super::skew::skew;
 use crate::ladder::Stage;
 
 pub(super) type Failure<E> = SdkError<E, HttpResponse>;
@@ -59,7 +60,9 @@ pub(super) fn explain<E: Told>(asked: Asked, place: &str, secret: &str, failure:
         },
         SdkError::ServiceError(answer) => {
             let (code, message) = (answer.err().code().unwrap_or_default(), answer.err().message().unwrap_or_default());
-            answered(asked, place, secret, code, message, answer.raw().status().as_u16())
+            let date = answer.raw().headers().get("date");
+            let found = Answer { code, message, status: answer.raw().status().as_u16(), skew: skew(date, Moment::now().wall()) };
+            answered(asked, place, secret, &found)
         }
         SdkError::ConstructionFailure(_) => {
             error(Kind::Misconfigured, place, "no request can be made; see to the AWS configuration's region and endpoint")
@@ -77,9 +80,20 @@ fn error(kind: Kind, place: &str, problem: &str) -> ProviderError {
     ProviderError::new(kind, format!("{place}: {problem}"))
 }
 
+/// An error as it was returned.
+struct Answer<'a> {
+    code: &'a str,
+    message: &'a str,
+    status: u16,
+    /// How far this machine's clock is from AWS's.
+    skew: Option<String>,
+}
+
 /// The codes are those of the API's reference, of its common errors, and of AWS's older front ends.
-fn answered(asked: Asked, place: &str, secret: &str, code: &str, message: &str, status: u16) -> ProviderError {
+fn answered(asked: Asked, place: &str, secret: &str, answer: &Answer<'_>) -> ProviderError {
     let action = asked.action();
+    let (code, message, status) = (answer.code, answer.message, answer.status);
+    let skew = answer.skew.as_ref().map(|skew| format!(": {skew}")).unwrap_or_default();
     match code {
         "ResourceNotFoundException" => match asked {
             Asked::Value(stage) => error(
@@ -121,10 +135,11 @@ fn answered(asked: Asked, place: &str, secret: &str, code: &str, message: &str, 
         | "OptInRequired"
         | "AuthFailure" => error(Kind::Denied, place, "AWS does not know this process's AWS credentials; give it others"),
         "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => {
-            error(Kind::Unavailable, place, "AWS takes the request for one of another time; see to this machine's clock")
+            error(Kind::Unavailable, place, &format!("AWS takes the request for one of another time; see to this machine's clock{skew}"))
         }
         "InvalidSignatureException" | "SignatureDoesNotMatch" | "IncompleteSignature" | "IncompleteSignatureException" => {
-            error(Kind::Denied, place, "AWS does not take the signature; see to the secret access key and to this machine's clock")
+            let kind = if answer.skew.is_some() { Kind::Unavailable } else { Kind::Denied };
+            error(kind, place, &format!("AWS does not take the signature; see to the secret access key and to this machine's clock{skew}"))
         }
         // The SDK's way to say that it could not read the answer.
         _ if status < 400 => no_answer(place),
@@ -191,7 +206,7 @@ mod tests {
     const CANARY: &str = "CANARY";
 
     fn told(code: &str, message: &str, status: u16) -> ProviderError {
-        answered(Asked::Value(Stage::Current), PLACE, "orders", code, message, status)
+        answered(Asked::Value(Stage::Current), PLACE, "orders", &Answer { code, message, status, skew: None })
     }
 
     #[test]
@@ -232,7 +247,8 @@ mod tests {
 
     #[test]
     fn a_description_names_its_own_permission() {
-        let error = answered(Asked::Description, PLACE, "orders", "AccessDeniedException", "", 400);
+        let error = Answer { code: "AccessDeniedException", message: "", status: 400, skew: None };
+        let error = answered(Asked::Description, PLACE, "orders", &error);
         assert!(error.to_string().contains("grant secretsmanager:DescribeSecret"), "{error}");
     }
 }

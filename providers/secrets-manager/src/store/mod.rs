@@ -3,6 +3,7 @@
 mod client;
 mod failure;
 mod redacted;
+mod skew;
 
 use std::time::{Duration, SystemTime};
 
