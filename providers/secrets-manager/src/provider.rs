@@ -122,9 +122,10 @@ impl SecretsManager {
         self.key("database_key", key.into(), |keys| &mut keys.database)
     }
 
-    /// Takes host, port and database from the secret, before the pool's own options; a change of them replaces the pool. The port is a number or a string of one, by
-    /// default that of the `engine`: 5432 for `postgres`, 3306 for `mysql` and `mariadb`; so is the database's name, which is `postgres` for the first and has to be written
-    /// for the others. Default: the pool's own options say where the database is.
+    /// Takes host, port and database from the secret, before the pool's own options; a change of them replaces the pool.
+    /// The port is a number or a string of one, by default that of the `engine`: 5432 for `postgres`, 3306 for `mysql` and
+    /// `mariadb`. Where the secret names no database, the pool's own options do. Default: the pool's own options say where
+    /// the database is.
     ///
     /// `Misconfigured` on the first fetch for a lone password.
     #[must_use]

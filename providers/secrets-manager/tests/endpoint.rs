@@ -1,0 +1,36 @@
+//! needs: postgresql, moto
+//!
+//! A secret that says where the database is: what it names wins, and what it leaves out is the pool's.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use claviger::{PgPools, Supervisor};
+use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_stage::{Secret, aws, moto};
+use claviger_servers::Postgres;
+use claviger_stage::StageOn;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
+    let (stage, moto) = tokio::join!(StageOn::<Postgres>::new(), moto());
+    let text = serde_json::json!({
+        "engine": "postgres", "host": stage.server.host(), "port": stage.server.port(),
+        "username": "app", "password": "password-1",
+    });
+    Secret::create(&moto, "orders", &text.to_string()).await;
+    let supervisor = Supervisor::start();
+    let provider = SecretsManager::new(&aws(&moto.endpoint()), "orders").expect("it can be right").endpoint_from_secret();
+    let login = supervisor.provide("login", provider).await.expect("a lease");
+    let elsewhere = PgConnectOptions::new_without_pgpass().host("nowhere.invalid").port(1);
+
+    let pools = PgPools::new(elsewhere.clone().database("orders"), PgPoolOptions::new().max_connections(2));
+    let db = supervisor.pool("orders", &login, pools).await.expect("it is verified");
+    let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it answers");
+    assert_eq!(database, "orders", "not the engine's default, postgres");
+
+    let pools = PgPools::new(elsewhere, PgPoolOptions::new().max_connections(2));
+    let error = supervisor.pool("nameless", &login, pools).await.map(drop).expect_err("nobody names a database");
+    assert!(error.to_string().contains("database"), "{error}");
+    supervisor.shutdown(std::time::Duration::from_secs(5)).await;
+}
