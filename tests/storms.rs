@@ -134,16 +134,13 @@ async fn a_connection_that_hangs_gives_its_place_back() {
     let pools = PgPools::new(stage.connect_options(), options).with_return_timeout(Duration::from_millis(300));
     let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
     let mut hangs = db.acquire().await.expect("a connection");
-    freeze(&mut hangs).await;
+    let _first = Frozen::behind(&mut hangs).await;
     drop(hangs);
     timeout(Duration::from_secs(5), sqlx::query("SELECT 1").execute(&db)).await.expect("in time").expect("another connection");
     // Without the option, a statement on the handle that was broken off gives its place back all the same.
     let db =
         stage.supervisor.pool("reports", &login, stage.pools_with(stage.pool_options(1).acquire_timeout(Duration::from_secs(20)))).await;
     let db = db.expect("verified");
-    let mut hangs = db.acquire().await.expect("a connection");
-    freeze(&mut hangs).await;
-    drop(hangs.detach());
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&db).await.expect("a connection");
     let frozen = async {
         let statement = sqlx::query("SELECT pg_sleep(0.2)").execute(&db);
@@ -161,19 +158,25 @@ async fn a_connection_that_hangs_gives_its_place_back() {
     signal("-CONT", pid);
 }
 
-/// Stops the server process behind a connection, as a network that swallows packets would look.
-async fn freeze(connection: &mut sqlx::PgConnection) {
-    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await.expect("its process");
-    signal("-STOP", pid);
-    // The server is shut down at the end of the test, which a stopped process would hinder.
-    std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(25));
-        signal("-KILL", pid);
-    });
+/// The stopped server process behind a connection, as a network that swallows packets would look. It is ended with the test, for the server's end would wait for it.
+struct Frozen(i32);
+
+impl Frozen {
+    async fn behind(connection: &mut sqlx::PgConnection) -> Self {
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await.expect("its process");
+        signal("-STOP", pid);
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("-KILL", self.0);
+    }
 }
 
 fn signal(signal: &str, pid: i32) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill runs").success() || signal == "-KILL");
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill runs").success(), "{signal} {pid}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
