@@ -121,7 +121,7 @@ impl VaultKv {
             return Ok(None);
         }
         let path = self.secret.below("metadata");
-        let (envelope, _) = match self.session.ask::<Metadata>(false, || Call::get(path.clone())).await {
+        let (envelope, _) = match self.session.ask::<Metadata>(false, || Call::get(path.clone()).optional()).await {
             Ok(answer) => answer,
             Err(Trouble::Failed(failure)) if failure.is_forbidden() => {
                 *self.denied() = Some(now);

@@ -16,17 +16,28 @@ pub(crate) struct Call {
     path: String,
     body: Option<Value>,
     pub(super) late: Option<Late>,
+    is_optional: bool,
 }
 
 impl Call {
     /// Reads what is at this path.
     pub(crate) fn get(path: impl Into<String>) -> Self {
-        Self { method: RequestMethod::GET, path: path.into(), body: None, late: None }
+        Self { method: RequestMethod::GET, path: path.into(), body: None, late: None, is_optional: false }
     }
 
     /// Writes to this path.
     pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
-        Self { method: RequestMethod::POST, path: path.into(), body: Some(body), late: None }
+        Self { method: RequestMethod::POST, path: path.into(), body: Some(body), late: None, is_optional: false }
+    }
+
+    /// A 403 is an expected response: it is not tried again for a token that is new.
+    pub(crate) fn optional(mut self) -> Self {
+        self.is_optional = true;
+        self
+    }
+
+    pub(crate) fn is_optional(&self) -> bool {
+        self.is_optional
     }
 
     /// What came to be by this call is not to be lost: an answer that comes after the time-out is handed to `late`.

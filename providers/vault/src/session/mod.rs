@@ -174,11 +174,13 @@ impl VaultSession {
     async fn answer(&self, fresh: bool, call: impl Fn() -> Call + Send + Sync) -> Result<(Answer, Arc<Token>), Trouble> {
         let before = self.0.lock().serial;
         let token = self.token(fresh).await.map_err(Trouble::NoToken)?;
-        let mut failure = match self.0.api.ask(Some(token.expose()), call()).await {
+        let first = call();
+        let may_pass = !first.is_optional();
+        let mut failure = match self.0.api.ask(Some(token.expose()), first).await {
             Ok(answer) => return Ok((answer, token)),
             Err(failure) => failure,
         };
-        if failure.is_forbidden() && (token.serial() > before || token.is_new(Moment::now())) {
+        if may_pass && failure.is_forbidden() && token.serial() > before {
             tokio::time::sleep(CATCHES_UP).await;
             failure = match self.0.api.ask(Some(token.expose()), call()).await {
                 Ok(answer) => return Ok((answer, token)),

@@ -8,16 +8,11 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::api::Grant;
 use crate::lifetime::{Care, Life, Source};
 
-/// How long a token counts as new: what one node of Vault issues takes a moment to reach the others.
-const SETTLES: std::time::Duration = std::time::Duration::from_secs(2);
-
 /// A token, and how long it is good for. Without `Debug`.
 pub(crate) struct Token {
     secret: SecretString,
     /// Which one it is: counted from 1, the same after a renewal.
     serial: u64,
-    /// When it was asked for.
-    issued: Instant,
     life: Life,
     batch: bool,
     source: Source,
@@ -28,7 +23,7 @@ impl Token {
     pub(super) fn new(secret: SecretString, serial: u64, asked: Moment, grant: Grant, source: Source) -> Self {
         let life = Life::new(asked, grant.life);
         let care = life.care(grant.renewable, source, fastrand::f64());
-        Self { secret, serial, issued: asked.mono(), life, batch: grant.batch, source, care }
+        Self { secret, serial, life, batch: grant.batch, source, care }
     }
 
     /// The same after a renewal, or after a look.
@@ -48,11 +43,6 @@ impl Token {
 
     pub(crate) fn expiry(&self) -> Expiry {
         self.life.expiry()
-    }
-
-    /// A standby may not know it yet.
-    pub(super) fn is_new(&self, now: Moment) -> bool {
-        now.mono().saturating_duration_since(self.issued) < SETTLES
     }
 
     pub(super) fn is_alive(&self, now: Moment) -> bool {
