@@ -34,7 +34,8 @@ fn no_wake_up_lies_in_the_past_once_a_lease_that_ends_its_connections_has_expire
     let (mut state, _slot, _) = serving(lease, now);
     for seconds in 0..120 {
         let now = after(now, seconds);
-        state.decide(None, now);
+        let actions = state.decide(None, now);
+        assert!(seconds < 20 || !actions.contains(&Action::Probe), "nobody is asked about a role that is gone");
         if state.probing {
             state.probed();
         }
