@@ -50,7 +50,7 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 impl Lines {
-    /// What this thread logs as long as the guard is held.
+    /// Records what this thread logs while the guard is held.
     fn read() -> (Self, DefaultGuard) {
         let lines = Self::default();
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
@@ -98,9 +98,9 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     insta::assert_snapshot!("it_lets_us_in_again", lines.take());
 }
 
-/// The file is rewritten, then the password changes: a good rotation, in which nobody is woken.
+/// The file is rewritten, then the password changes: a rotation that needs no alert.
 #[tokio::test(start_paused = true)]
-async fn a_first_log_in_that_comes_too_early_is_no_warning() {
+async fn a_first_login_that_comes_too_early_is_no_warning() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
@@ -117,16 +117,16 @@ async fn a_first_log_in_that_comes_too_early_is_no_warning() {
         database.accept_only([next]);
         sleep(Duration::from_secs(2)).await;
         assert_eq!(pool.generation(), round + 1);
-        let told = lines.take();
-        assert!(!told.contains("WARN"), "{told}");
+        let logged = lines.take();
+        assert!(!logged.contains("WARN"), "{logged}");
         let starts: Vec<_> =
-            told.lines().map(|line| line.split(" pool=").next().expect("a line").split(" provider=").next().expect("a line")).collect();
+            logged.lines().map(|line| line.split(" pool=").next().expect("a line").split(" provider=").next().expect("a line")).collect();
         assert_eq!(starts, ["INFO the database does not take the next lease yet; it is tried again", "INFO rotated"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_without_a_store_and_the_end_of_an_abandoned_drain_are_told() {
+async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
@@ -142,11 +142,11 @@ async fn a_start_without_a_store_and_the_end_of_an_abandoned_drain_are_told() {
     assert!(lines.take().contains("WARN sessions of an old generation outlive its drain deadline"), "the hazard");
     drop(held);
     sleep(Duration::from_secs(1)).await;
-    assert!(lines.take().starts_with("INFO the sessions that outlived their drain deadline are gone pool=orders generation=1"));
+    assert!(lines.take().starts_with("INFO connections that outlived their drain deadline have closed pool=orders generation=1"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_hangs_says_within_a_second_why() {
+async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
@@ -165,16 +165,16 @@ async fn a_start_that_hangs_says_within_a_second_why() {
     store.resume();
     let login = starting.await.expect("no panic").expect("a lease");
 
-    // A database that accepts connections and then is silent.
+    // A database that accepts connections and does not respond.
     database.stall();
     let starting = tokio::spawn({
         let (supervisor, login, database) = (lab.supervisor.clone(), login.clone(), database.clone());
         async move { supervisor.pool("orders", &login, database).await }
     });
     sleep(Duration::from_secs(1)).await;
-    let told = lines.take();
-    assert!(told.contains("WARN start still waits for a verified lease pool=orders provider=login"), "{told}");
-    assert!(told.contains("reason=the database has not answered the first login"), "{told}");
+    let logged = lines.take();
+    assert!(logged.contains("WARN start still waits for a verified lease pool=orders provider=login"), "{logged}");
+    assert!(logged.contains("reason=the database has not responded to the first login"), "{logged}");
     database.resume();
     starting.await.expect("no panic").expect("verified");
 
@@ -189,8 +189,8 @@ async fn a_start_that_hangs_says_within_a_second_why() {
         async move { supervisor.pool("reports", &late, ScriptedPools::new(1)).await }
     });
     sleep(Duration::from_secs(1)).await;
-    let told = lines.take();
-    assert!(told.contains("pool=reports provider=late fails_in=29s reason=the provider has no lease: the store is down"), "{told}");
+    let logged = lines.take();
+    assert!(logged.contains("pool=reports provider=late fails_in=29s reason=the provider has no lease: the store is down"), "{logged}");
     let error = starting.await.expect("no panic").expect_err("it fails in the end");
     assert!(error.to_string().contains("the store is down"), "{error}");
 }

@@ -24,7 +24,8 @@ pub enum ErrorKind {
     InUse,
     /// The supervisor was shut down.
     ShutDown,
-    /// There is no tokio runtime to run on: the call was made outside of one, or the supervisor's is gone.
+    /// There is no tokio runtime to run on: the call was made outside of one, or the supervisor's
+    /// is gone.
     NoRuntime,
     /// The provider gave no usable lease; [`Error::provider_error`] has the cause.
     Provider,
@@ -103,7 +104,7 @@ impl Error {
     pub(crate) fn from_pool(name: &str, provider: &str, waited: Option<std::time::Duration>, fault: Fault) -> Self {
         let message = match waited {
             Some(waited) => {
-                format!("pool {name:?} proved no lease of provider {provider:?} within {}", humantime::format_duration(waited))
+                format!("pool {name:?} verified no lease of provider {provider:?} within {}", humantime::format_duration(waited))
             }
             None => format!("pool {name:?} cannot start with provider {provider:?}"),
         };

@@ -19,14 +19,17 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// The same after a statement failed as it would without the role, at most; of each generation the first one counts at once.
 const PROBE_SUSPECT: Duration = Duration::from_secs(10);
-/// What is served is verified again after a login took longer than its caller waited, at most this often: it may be rejected later than anybody waits.
+/// Shortest time between two verifications of the served lease after logins that outlasted their
+/// callers. Such a login may be rejected when nobody waits for it any more.
 const UNHEARD_EVERY: Duration = Duration::from_secs(10);
-/// A rejection of what was verified no longer ago than this is verified before anything is fetched: behind several servers one may lag.
+/// A lease that is rejected within this time of its verification is verified again before a fetch.
+/// One of several servers behind an address may lag.
 const JUST_VERIFIED: Duration = Duration::from_secs(10);
-/// After so many rejected verifications of a candidate, some seconds after the first, the provider is told even though another lease serves, where that one ends
-/// its connections. Less may be a replica that has not heard of the user yet.
-const HOPELESS: usize = 4;
-/// How much of a pause between verifications that fail for another reason than a rejection is left to chance.
+/// Rejected verifications of a candidate after which the rejection is reported although another
+/// lease serves. Applies where the serving lease ends its connections. Fewer may mean a replica
+/// that does not have the user yet.
+const REPORT_AFTER: usize = 4;
+/// Random share added to the pause after a verification that failed without a rejection.
 const RETRY_JITTER: f64 = 0.1;
 /// A clock jump of more than this makes every proof count as unlooked-at.
 const JUMP: Duration = Duration::from_secs(60);
@@ -41,8 +44,8 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     pub(crate) logins: Logins,
     pub(crate) drains: Drains<S, P>,
     pub(crate) last_fault: Option<Fault>,
-    /// Why the last verification of what is served failed, where that says neither that it is rejected nor that the database is away.
-    pub(crate) doubt: Option<Fault>,
+    /// Error of the last verification of the served lease, if its kind is `FaultKind::Other`.
+    pub(crate) unexplained: Option<Fault>,
     pub(crate) last_handover: Option<HandoverReport>,
     /// A caller was refused, and the actor has not looked since.
     pub(crate) noted: bool,
@@ -63,9 +66,10 @@ pub(crate) struct Serving<S: Send + Sync + 'static> {
     pub(crate) expiry: Expiry,
     pub(crate) proved: Moment,
     pub(crate) refused: bool,
-    /// It was rejected just after it had been verified: it is verified again before the provider is told.
+    /// Set when it was rejected within `JUST_VERIFIED` of its verification. It is verified again
+    /// before the rejection is reported.
     unconfirmed: bool,
-    /// The database user that it is, and where.
+    /// Database user and server, as `PoolFactory::account` returns them.
     pub(crate) user: Arc<str>,
 }
 
@@ -84,7 +88,7 @@ impl<S: Send + Sync + 'static> Serving<S> {
 pub(crate) struct Attempt {
     pub(crate) number: u64,
     pub(crate) revision: Revision,
-    /// The database user that it is, and where.
+    /// Database user and server, as `PoolFactory::account` returns them.
     pub(crate) user: Arc<str>,
     /// Proves what is served anyway, and publishes nothing if that works.
     pub(crate) check_only: bool,
@@ -122,7 +126,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             logins: Logins::new(max_sessions),
             drains: Drains::default(),
             last_fault: None,
-            doubt: None,
+            unexplained: None,
             last_handover: None,
             noted: false,
             suspect: false,
@@ -136,7 +140,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
     }
 
-    /// A caller's login with a generation's credentials was rejected; `revision` is that of a generation which is not served any more.
+    /// Counts a caller's rejected login, of the current generation or of one that drains.
     pub(crate) fn note_login_rejected(&mut self, number: u64, now: Instant) {
         let serving = self.serving.as_ref().filter(|serving| serving.number == number);
         let draining = self.drains.iter().find(|drain| drain.number == number).and_then(|drain| drain.lease());
@@ -149,7 +153,8 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.logins.caller_rejected(&user, &revision, now);
     }
 
-    /// The database rejected callers of the generation that is served. `held` is what the provider has, and whose credentials these are.
+    /// Notes that the database rejected callers of the current generation. `held` is the provider's
+    /// current lease and its account.
     pub(crate) fn note_refused(&mut self, number: u64, fault: Fault, held: Option<(&Revision, &Arc<str>)>, now: Instant) {
         // Another may have been published since it was noted.
         let Some(serving) = self.serving.as_mut().filter(|serving| serving.number == number) else { return };
@@ -164,7 +169,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             self.logins.news(&user, &revision, now);
         }
         if let Some((candidate, user)) = held.filter(|(held, _)| **held != revision) {
-            // What could not be verified a moment ago may be what the database has been changed to.
+            // The database may accept the candidate by now.
             self.logins.news(user, candidate, now);
             self.retry = None;
         }
@@ -174,7 +179,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.suspect = true;
     }
 
-    /// A login of the generation that is served took longer than its caller waited. Returns whether there is something to do.
+    /// Notes that a login of the current generation outlasted its caller. Returns whether to act.
     pub(crate) fn note_unheard(&mut self, number: u64, now: Instant) -> bool {
         let Some(serving) = self.serving.as_ref().filter(|serving| serving.number == number && !serving.refused) else { return false };
         let last = self.last_unheard.map_or(serving.proved.mono(), |last| last.max(serving.proved.mono()));
@@ -256,7 +261,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
     }
 
-    /// When an idle connection is to be asked whether its role still exists, if at all.
+    /// Returns when an idle connection is probed next, if at all.
     fn probe_at(&self, now: Moment) -> Option<Instant> {
         let serving = self.serving.as_ref()?;
         if self.closing || !serving.ends_its_sessions() || serving.refused || serving.expiry.is_expired(now) {
@@ -311,7 +316,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             // An unreachable database says nothing about what is served.
             self.recheck |= attempt.check_only;
             if attempt.check_only && fault.kind() == FaultKind::Other {
-                self.doubt = Some(fault.clone());
+                self.unexplained = Some(fault.clone());
             }
             return Vec::new();
         }
@@ -326,7 +331,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
                 if !serving.refused
                     && *serving.revision() != attempt.revision
                     && serving.ends_its_sessions()
-                    && self.logins.rejected_in_a_row(&attempt.user, &attempt.revision) >= HOPELESS =>
+                    && self.logins.rejected_in_a_row(&attempt.user, &attempt.revision) >= REPORT_AFTER =>
             {
                 vec![attempt.revision.clone()]
             }
@@ -342,7 +347,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.attempt = None;
         self.retry = None;
         self.last_fault = None;
-        self.doubt = None;
+        self.unexplained = None;
         if let Some(serving) = &mut self.serving {
             serving.proved = now;
             let (user, revision) = (Arc::clone(&serving.user), serving.revision().clone());
@@ -355,7 +360,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.attempt = None;
         self.retry = None;
         self.last_fault = None;
-        self.doubt = None;
+        self.unexplained = None;
         self.logins.worked(&user, loan.lease.revision(), now.mono());
         if self.serving.as_ref().is_some_and(|serving| serving.revision() != loan.lease.revision()) {
             self.logins.superseded(&user, loan.lease.revision());

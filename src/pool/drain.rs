@@ -11,7 +11,7 @@ use crate::provider::{Loan, schedule};
 use crate::supervisor::Event;
 use crate::telemetry::{self, InSpan};
 
-/// A drain has this long even where its lease has expired already: connections that nobody uses take a moment to close.
+/// Shortest drain, also of an expired lease. Idle connections take a moment to close.
 const SHORTEST: Duration = Duration::from_secs(2);
 
 /// A generation that is being emptied. Its lease is in use until then.
@@ -24,12 +24,12 @@ pub(crate) struct Drain<S: Send + Sync + 'static, P> {
     deadline: Instant,
     pub(crate) abandoned: bool,
     started: bool,
-    /// What its span follows from, until that is made.
+    /// Span that the drain's own span follows from, until that is created.
     cause: tracing::Span,
 }
 
 impl<S: Send + Sync + 'static, P> Drain<S, P> {
-    /// The lease that its connections were opened with.
+    /// Returns the lease that its connections were opened with.
     pub(crate) fn lease(&self) -> Option<&crate::lease::Lease<S>> {
         self.loan.as_ref().map(|loan| &loan.lease)
     }
@@ -96,7 +96,7 @@ fn budget<S: Send + Sync + 'static>(loan: &Loan<S>, patience: Duration, now: Mom
 pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
     let waiting = slot.lock().drains.start();
     for (number, pool, since, deadline, cause) in waiting {
-        // Made here, and not where the drain is entered: under no lock.
+        // Created here, where no lock is held.
         let span = telemetry::drain(&cause, slot.name(), number);
         drop(cause);
         let slot = Arc::clone(slot);
@@ -120,7 +120,7 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                 }
                 telemetry::ended(span);
             } else if slot.factory().sessions(&pool) == 0 {
-                // The last connection is gone, and the pool about to say so.
+                // The last connection has closed; `drained` resolves in a moment.
                 telemetry::ended(span);
                 let _ = drained.await;
             } else {
@@ -138,7 +138,7 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                 slot.events().send(Event::DrainAbandoned { pool: Arc::clone(slot.name()), generation: number, sessions });
                 slot.settled();
                 let _ = drained.await;
-                tracing::info!(pool = %slot.name(), generation = number, "the sessions that outlived their drain deadline are gone");
+                tracing::info!(pool = %slot.name(), generation = number, "connections that outlived their drain deadline have closed");
             }
             slot.shared().gate.drained(number);
             // Dropped outside of the lock: the lease goes back with it.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Inner;
 
-/// The ready margin is at most this share of a lease's time to live. A lease of 10 s is renewed with 2 to 5 s left, and unready with 1 s left.
+/// Divisor that limits the ready margin to a share of a lease's time to live. A lease of 10 s is
+/// renewed with 2 to 5 s left, and unready with 1 s left.
 const SHARE: u32 = 10;
 
 /// Whether traffic should be sent here, and why not.
@@ -13,7 +14,8 @@ const SHARE: u32 = 10;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Readiness {
-    /// Whether every credential is good for the ready margin (5 s, or a tenth of its time to live), and what every pool serves was proved and is not refused. That something newer
+    /// Whether every credential is good for the ready margin (5 s, or a tenth of its time to live),
+    /// and the active credentials of every pool are verified and not rejected. That something newer
     /// cannot be proved yet does not count: what is served is good.
     pub ready: bool,
     /// Why not, in words; empty when ready.
@@ -54,7 +56,8 @@ pub(super) fn of(inner: &Inner) -> Readiness {
     } else if inner.leaving.load(Ordering::Acquire) {
         reasons.push("this instance is about to shut down".to_owned());
     }
-    // Of a short lease a share of its life: it would be unready for most of it else, though it is renewed in time.
+    // A share of a short lease's lifetime. With the full margin it would be unready most of the
+    // time, although it is renewed in time.
     let margin_of = |lifetime: Option<Duration>| {
         let margin = inner.context.settings.ready_margin;
         lifetime.map_or(margin, |lifetime| margin.min(lifetime / SHARE))
@@ -80,8 +83,8 @@ pub(super) fn of(inner: &Inner) -> Readiness {
             reasons.push(format!("the database refuses what pool {:?} serves", status.name));
         } else if !status.serving {
             reasons.push(format!("the lease that pool {:?} serves has expired", status.name));
-        } else if pool.doubt().is_some() {
-            reasons.push(format!("logins with what pool {:?} serves fail, as its last_fault says", status.name));
+        } else if pool.unexplained().is_some() {
+            reasons.push(format!("logins with the active credentials of pool {:?} fail; see its last_fault", status.name));
         }
         if status.serving && status.remaining.is_some_and(|remaining| remaining < margin) {
             reasons.push(format!("the lease that pool {:?} serves has less than {} left", status.name, humantime::format_duration(margin)));

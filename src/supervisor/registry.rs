@@ -34,8 +34,8 @@ pub(super) trait ProviderEntry: Send + Sync {
 /// A pool, whatever its kind.
 pub(super) trait PoolEntry: Send + Sync {
     fn status(&self) -> PoolStatus;
-    /// Why logins with what it serves fail, where nobody knows what that means.
-    fn doubt(&self) -> Option<Fault>;
+    /// Returns the error of logins with the active credentials, if its kind is unknown.
+    fn unexplained(&self) -> Option<Fault>;
     fn child(&self) -> &Arc<Child>;
     fn retire(&self);
     fn idle(&self) -> Boxed<()>;
@@ -167,8 +167,8 @@ impl<F: PoolFactory> PoolEntry for PoolOf<F> {
         Keeper::status(&*self.slot)
     }
 
-    fn doubt(&self) -> Option<Fault> {
-        self.slot.lock().doubt.clone()
+    fn unexplained(&self) -> Option<Fault> {
+        self.slot.lock().unexplained.clone()
     }
 
     fn child(&self) -> &Arc<Child> {

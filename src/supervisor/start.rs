@@ -92,12 +92,12 @@ pub(super) async fn provide<P: Provider>(inner: &Arc<Inner>, name: &str, provide
             settled.await;
         }
     };
-    // A failed fetch is a line of its own.
-    let still = || match provided.slot.lock().last_error {
+    // A failed fetch has been logged.
+    let reason = || match provided.slot.lock().last_error {
         Some(_) => None,
         None => Some("the provider has not returned its first lease".to_owned()),
     };
-    match waiting(patience, first, still, Waiting { provider: name, pool: None }).await {
+    match start_within(patience, first, reason, Starting { provider: name, pool: None }).await {
         Ok(Ok(())) => {
             guard.keep();
             Ok(provided)
@@ -138,7 +138,7 @@ fn register<F: PoolFactory>(
     check(&inner.lock())?;
     let _entered = inner.runtime.enter();
     let name: Arc<str> = name.into();
-    // Before the registry is locked: a factory's code may ask for the supervisor's status.
+    // Before the registry is locked: a factory's code may request the supervisor's status.
     let slot = PoolSlot::new(Arc::clone(&name), factory, Arc::clone(&provider.slot), inner.context.clone());
     let mut registry = inner.lock();
     check(&registry)?;
@@ -197,8 +197,8 @@ pub(super) async fn pool<F: PoolFactory>(
             settled.await;
         }
     };
-    // A failed login is a line of its own; that the provider has no lease may have been one long ago.
-    let still = || {
+    // A failed login has been logged. The provider's error may have been logged long ago.
+    let reason = || {
         if slot.lock().last_fault.is_some() {
             return None;
         }
@@ -207,12 +207,12 @@ pub(super) async fn pool<F: PoolFactory>(
             (state.held.is_some(), state.last_error.clone())
         };
         Some(match error {
-            _ if held => "the database has not answered the first login".to_owned(),
+            _ if held => "the database has not responded to the first login".to_owned(),
             Some(error) => format!("the provider has no lease: {error}"),
             None => "the provider has not returned its first lease".to_owned(),
         })
     };
-    match waiting(patience, first, still, Waiting { provider: provider.name(), pool: Some(name) }).await {
+    match start_within(patience, first, reason, Starting { provider: provider.name(), pool: Some(name) }).await {
         Ok(Ok(())) => {
             guard.keep();
             Ok(Handle::supervised(Arc::clone(slot.shared())))
@@ -237,30 +237,30 @@ pub(super) async fn pool<F: PoolFactory>(
     }
 }
 
-/// After so long a start that waits says why: within a second.
-const SILENT: Duration = Duration::from_millis(900);
+/// Time after which a start that still waits logs its reason, within a second.
+const LOG_AFTER: Duration = Duration::from_millis(900);
 
-/// Whose start waits.
-struct Waiting<'n> {
+/// Names of the provider and the pool whose start waits.
+struct Starting<'n> {
     provider: &'n str,
     pool: Option<&'n str>,
 }
 
-/// The outcome of a start within its patience. One that lasts is logged once, with the reason unless that was logged.
-async fn waiting<T>(
+/// Waits for a start within `patience`. Logs once why it still waits, unless the reason was logged.
+async fn start_within<T>(
     patience: Duration,
     first: impl Future<Output = T>,
     why: impl Fn() -> Option<String>,
-    whose: Waiting<'_>,
+    whose: Starting<'_>,
 ) -> Result<T, Elapsed> {
     let began = Instant::now();
     let mut first = std::pin::pin!(first);
-    if patience > SILENT {
-        if let Ok(outcome) = timeout_at(began + SILENT, first.as_mut()).await {
+    if patience > LOG_AFTER {
+        if let Ok(outcome) = timeout_at(began + LOG_AFTER, first.as_mut()).await {
             return Ok(outcome);
         }
         if let Some(reason) = why() {
-            let left = humantime::format_duration(Duration::from_secs((patience - SILENT).as_secs())).to_string();
+            let left = humantime::format_duration(Duration::from_secs((patience - LOG_AFTER).as_secs())).to_string();
             let pool = whose.pool.map(tracing::field::display);
             tracing::warn!(pool, provider = %whose.provider, fails_in = %left, %reason, "start still waits for a verified lease");
         }

@@ -5,10 +5,10 @@ use crate::lease::Sessions;
 use crate::provider::{ProviderSlot, provider_fn};
 use crate::supervisor::Context;
 
-/// A pool that serves a lease of this revision since `now`.
+/// Returns a pool that has served this lease since `now`, its provider and its account.
 fn serving(lease: Lease<()>, now: Moment) -> (State<(), ()>, Arc<ProviderSlot<()>>, Arc<str>) {
-    let issuer = provider_fn(|_| async { Err(crate::ProviderError::new(crate::ProviderErrorKind::Other, "none")) });
-    let slot = Arc::new(ProviderSlot::new(Arc::from("login"), Arc::new(issuer), Context::for_tests()));
+    let provider = provider_fn(|_| async { Err(crate::ProviderError::new(crate::ProviderErrorKind::Other, "none")) });
+    let slot = Arc::new(ProviderSlot::new(Arc::from("login"), Arc::new(provider), Context::for_tests()));
     slot.lock().held = Some(lease);
     let mut state = State::new(4, now);
     let user: Arc<str> = Arc::from("app@db");
@@ -35,7 +35,7 @@ fn no_wake_up_lies_in_the_past_once_a_lease_that_ends_its_connections_has_expire
     for seconds in 0..120 {
         let now = after(now, seconds);
         let actions = state.decide(None, now);
-        assert!(seconds < 20 || !actions.contains(&Action::Probe), "nobody is asked about a role that is gone");
+        assert!(seconds < 20 || !actions.contains(&Action::Probe), "no probe of an expired role");
         if state.probing {
             state.probed();
         }
