@@ -118,7 +118,8 @@ async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move {
             let proved = slot.factory().prove(lease.secret()).await;
-            // A role whose limit is the pool's maximum has no room for a verification beside idle connections.
+            // A role whose limit is the pool's maximum has no room for a verification beside idle
+            // connections.
             let is_full = proved.as_ref().is_err_and(|fault| fault.kind() == FaultKind::Overloaded);
             if is_full && slot.factory().make_room(&slot.shared().current().pool).await {
                 return slot.factory().prove(lease.secret()).await;

@@ -1,4 +1,5 @@
-//! Admission control before connections are opened: keeps old and new within the connection budget, and a doubtful revision within its login budget.
+//! Admission control: keeps old and new connections within the connection budget, and rejected
+//! revisions within the login budget.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,43 +10,46 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::error::Fault;
 
-/// How long a rejected generation's successor lets one login go ahead of the others. A login takes some 10 ms; one that hangs holds nobody up for long.
+/// Longest time for which the first login after a rejection runs alone. A login takes some 10 ms.
 pub(crate) const LEAD: Duration = Duration::from_millis(100);
-/// The pauses between attempts to open a connection on a server that is full: doubled from the first to the longest.
-const ROOM_AGAIN: Duration = Duration::from_millis(200);
-const ROOM_LONGEST: Duration = Duration::from_secs(2);
-/// A server is taken for full no longer than this after it last said so.
+/// First and longest pause between two attempts to connect to a full server; doubled each time.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+const FULL_PAUSE_LONGEST: Duration = Duration::from_secs(2);
+/// Time for which a server counts as full after its last error.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
-/// Engaged only while an old generation has connections, while logins are limited because a revision was rejected lately, while the server is full, or for the first
-/// login after a rejection.
+/// Admission control of one pool. It is engaged in four cases: an old generation has connections,
+/// logins are limited after a rejection, the server is full, or the first login after a rejection
+/// runs.
 pub(crate) struct Gate<P> {
     engaged: AtomicBool,
     max: u32,
     overlap: u32,
     sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
-    /// The callers' queue: the first one looks for a connection, or asks for a permit to open one; the others wait without a timer of their own.
-    first: Semaphore,
+    /// Front of the callers' queue. Its holder tries for a connection or a permit; the others wait
+    /// without timers.
+    front: Semaphore,
     waiting: AtomicUsize,
-    /// Something changed that the first one should look at.
-    looked_for: Notify,
+    /// Wakes the caller at the front of the queue.
+    wake_first: Notify,
     inner: Mutex<Inner<P>>,
 }
 
 struct Inner<P> {
-    /// Generations that drain, and the server that each is connected to.
+    /// Generations that drain, with the server that each is connected to.
     old: Vec<(u64, P, Arc<str>)>,
-    /// The server of the generation that is served.
+    /// Server of the current generation.
     server: Arc<str>,
     /// Callers that may be opening a connection at this moment.
     opening: u32,
     limited: Option<(u32, Instant)>,
-    /// Until when one login at a time is let through: all waiting callers' at once would make the first result wait for the last.
+    /// Until when logins run one at a time. If all waiting callers logged in at once, the first
+    /// result would be as late as the last.
     lead: Option<Instant>,
     full: Option<Full>,
 }
 
-/// The server has no room, as far as we know.
+/// State of a server without room for another connection.
 struct Full {
     fault: Fault,
     pause: Duration,
@@ -53,7 +57,7 @@ struct Full {
     until: Instant,
 }
 
-/// A permit to open a connection; given back on drop.
+/// A permit to open a connection; returned on drop.
 pub(crate) struct Pass<P>(Arc<Gate<P>>);
 
 impl<P> Drop for Pass<P> {
@@ -68,10 +72,10 @@ impl<P> Drop for Pass<P> {
     }
 }
 
-/// A caller in the queue, until dropped.
-pub(crate) struct Waiting<'g>(&'g AtomicUsize);
+/// Counts a caller in the queue until dropped.
+pub(crate) struct QueueGuard<'g>(&'g AtomicUsize);
 
-impl Drop for Waiting<'_> {
+impl Drop for QueueGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -84,48 +88,51 @@ impl<P> Gate<P> {
             max,
             overlap,
             sessions,
-            first: Semaphore::new(1),
+            front: Semaphore::new(1),
             waiting: AtomicUsize::new(0),
-            looked_for: Notify::new(),
+            wake_first: Notify::new(),
             inner: Mutex::new(Inner { old: Vec::new(), server: Arc::from(""), opening: 0, limited: None, lead: None, full: None }),
         })
     }
 
-    /// Whether a caller may open a connection without asking: one load.
+    /// Returns whether callers need no permit to open a connection. Costs one atomic load.
     pub(crate) fn is_open(&self) -> bool {
         !self.engaged.load(Ordering::Acquire)
     }
 
-    /// Joins the queue. The first in it is asked to look: a connection may have come back since it last did.
-    pub(crate) fn join(&self) -> Waiting<'_> {
+    /// Joins the queue and wakes its first caller, because a connection may have been returned
+    /// meanwhile.
+    pub(crate) fn join(&self) -> QueueGuard<'_> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        self.looked_for.notify_one();
-        Waiting(&self.waiting)
+        self.wake_first.notify_one();
+        QueueGuard(&self.waiting)
     }
 
-    /// Whether callers queue: one load.
+    /// Returns whether callers queue. Costs one atomic load.
     pub(crate) fn has_queue(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Resolves when the caller is the first in the queue. The guard is to be held until a permit, or an idle connection, was had.
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.first.acquire().await.ok()
+    /// Resolves when the caller is the first in the queue. Hold the guard until it has a permit or
+    /// an idle connection.
+    pub(crate) async fn front(&self) -> Option<SemaphorePermit<'_>> {
+        self.front.acquire().await.ok()
     }
 
-    /// Asks the first in the queue to look.
+    /// Wakes the first caller in the queue, if there is one.
     pub(crate) fn look(&self) {
         if self.has_queue() {
-            self.looked_for.notify_one();
+            self.wake_first.notify_one();
         }
     }
 
-    /// Resolves when the first in the queue is asked to look.
-    pub(crate) fn asked_to_look(&self) -> Notified<'_> {
-        self.looked_for.notified()
+    /// Resolves when the first caller in the queue is woken.
+    pub(crate) fn woken(&self) -> Notified<'_> {
+        self.wake_first.notified()
     }
 
-    /// A permit for a caller to open a connection in `current`, or none for the moment. Where the overlap has room for it, one place is left for a verification.
+    /// Returns a permit for a caller to open a connection in `current`, or `None` for now. One
+    /// place is left for a verification if the overlap has more than one.
     pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Pass<P>> {
         let mut inner = self.lock();
         self.expire(&mut inner, now);
@@ -137,16 +144,16 @@ impl<P> Gate<P> {
         }
         let ceiling = self.max + if self.overlap > 1 { self.overlap - 1 } else { self.overlap };
         let (old, new) = self.count(&inner, current);
-        // A pool that is full opens nothing: whoever asked for more would only queue in it.
+        // A full pool opens nothing; another caller would only queue in it.
         if new + inner.opening >= self.max {
             return None;
         }
-        // With few old ones, whatever it does stays within the budget.
+        // With few old connections, even a full pool is within the budget.
         let within = old + self.max <= ceiling || old + new + inner.opening < ceiling;
         within.then(|| self.admit(&mut inner))
     }
 
-    /// A permit for a verification, whose connection is of no pool.
+    /// Returns a permit for a verification, whose connection belongs to no pool.
     pub(crate) fn enter_proof(self: &Arc<Self>, current: &P) -> Option<Pass<P>> {
         let mut inner = self.lock();
         let (old, new) = self.count(&inner, current);
@@ -166,7 +173,8 @@ impl<P> Gate<P> {
         self.refresh(inner);
     }
 
-    /// Connections of old generations to the server that is served from, and those of the current one.
+    /// Returns the connections of old generations to the current server, and those of the current
+    /// pool.
     fn count(&self, inner: &Inner<P>, current: &P) -> (u32, u32) {
         let old = inner.old.iter().filter(|(_, _, server)| *server == inner.server).map(|(_, pool, _)| (self.sessions)(pool)).sum();
         (old, (self.sessions)(current))
@@ -177,7 +185,8 @@ impl<P> Gate<P> {
         Pass(Arc::clone(self))
     }
 
-    /// The next generation is about to be published: where it connects to, and what its logins are limited to because its user was rejected lately.
+    /// Sets the server of the next generation before its publication. `limited` is how many logins
+    /// may run at a time, and until when, if its user was rejected lately.
     pub(crate) fn serves(&self, server: Arc<str>, limited: Option<(u32, Instant)>) {
         let mut inner = self.lock();
         inner.server = server;
@@ -202,30 +211,32 @@ impl<P> Gate<P> {
         self.look();
     }
 
-    /// The successor of a rejected generation is about to be published: its first login goes ahead.
+    /// Lets the first login run alone. Called before the successor of a rejected generation is
+    /// published.
     pub(crate) fn lead(&self, now: Instant) {
         let mut inner = self.lock();
         inner.lead = Some(now + LEAD);
         self.refresh(&inner);
     }
 
-    /// The server had no room for a connection: from now on one caller tries for all.
+    /// Notes that the server had no room for a connection. From now on one caller tries for all.
     pub(crate) fn full(&self, fault: Fault, now: Instant) {
         let mut inner = self.lock();
-        let pause = inner.full.as_ref().map_or(ROOM_AGAIN, |full| (full.pause * 2).min(ROOM_LONGEST));
+        let pause = inner.full.as_ref().map_or(FULL_PAUSE, |full| (full.pause * 2).min(FULL_PAUSE_LONGEST));
         let next = now + pause.mul_f64(0.75 + fastrand::f64() / 2.0);
         inner.full = Some(Full { fault, pause, next, until: now + FULL_FOR + pause });
         self.refresh(&inner);
     }
 
-    /// What the server said when it had no room last, while it is taken for full.
+    /// Returns the server's last error about missing room, while it counts as full.
     pub(crate) fn why_full(&self, now: Instant) -> Option<Fault> {
         let mut inner = self.lock();
         self.expire(&mut inner, now);
         inner.full.as_ref().map(|full| full.fault.clone())
     }
 
-    /// A caller opened a connection: the credentials are accepted, and there was room for one.
+    /// Notes that a caller opened a connection: the credentials are accepted, and the server has
+    /// room.
     pub(crate) fn opened(&self, now: Instant) {
         if self.is_open() {
             return;
@@ -233,7 +244,7 @@ impl<P> Gate<P> {
         let mut inner = self.lock();
         inner.limited = None;
         if let Some(full) = &mut inner.full {
-            (full.pause, full.next) = (ROOM_AGAIN, now);
+            (full.pause, full.next) = (FULL_PAUSE, now);
         }
         self.refresh(&inner);
     }

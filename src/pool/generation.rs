@@ -40,9 +40,10 @@ pub(crate) struct End {
     refusal: OnceLock<Fault>,
     /// Shared with the generations before it in the same pool, so that callers queued there hear of its end, too.
     over: Arc<Notify>,
-    /// The callers' logins. Shared in the same way.
+    /// Limits on callers' logins. Shared in the same way.
     pub(crate) openings: Arc<Openings>,
-    /// The server ended a connection, maybe because the role is gone: connections are probed until that is settled.
+    /// Set when the server ended a connection, maybe because the role expired. Connections are
+    /// probed until a probe succeeds.
     unsettled: AtomicBool,
 }
 
@@ -55,7 +56,7 @@ impl End {
         Arc::new(Self { phase: AtomicU8::new(phase as u8), refusal: OnceLock::new(), over, openings, unsettled: AtomicBool::new(false) })
     }
 
-    /// Whether connections are to be probed before they are handed out.
+    /// Returns whether connections are probed before they are handed out.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.unsettled.load(Ordering::Acquire)
     }
@@ -131,9 +132,10 @@ pub(crate) trait Keeper: Send + Sync {
     fn refused(&self, number: u64, fault: Fault);
     /// A statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
-    /// A login of this generation took longer than its caller waited: what the database would have said to it, nobody heard.
+    /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
     fn unheard(&self, number: u64);
-    /// The database rejected a login of this generation: as [`refused`](Self::refused), and what it cost is counted.
+    /// Notes a rejected login of this generation: counts it, and does what
+    /// [`refused`](Self::refused) does.
     fn login_rejected(&self, number: u64, fault: Fault);
     /// What the last attempt failed of.
     fn last_fault(&self) -> Option<Fault>;
@@ -151,7 +153,7 @@ pub(crate) struct Shared<P> {
     pub(crate) gate: Arc<Gate<P>>,
     current: ArcSwap<Generation<P>>,
     changed: watch::Sender<u64>,
-    /// Fires when what callers may wait for has changed: whoever waits looks again.
+    /// Notifies waiting callers of a new generation or outlook.
     news: Notify,
     /// When something that may help callers is tried next.
     outlook: Mutex<Outlook>,
@@ -212,18 +214,19 @@ impl<P> Shared<P> {
         self.changed.subscribe()
     }
 
-    /// Resolves when there is news for callers that wait.
+    /// Resolves when waiting callers are notified.
     pub(crate) fn next_news(&self) -> Notified<'_> {
         self.news.notified()
     }
 
-    /// A generation was published, extended or retired: whoever waits looks again.
+    /// Notifies waiting callers that a generation was published, extended or retired.
     pub(super) fn tell_waiting(&self) {
         self.news.notify_waiters();
     }
 
-    /// When something that may help callers is tried next. Whoever waits looks again when that has changed. It is found out under the lock: what is noted meanwhile
-    /// is either seen, or written after it.
+    /// Sets when something that may help callers is tried next, and notifies waiting callers of a
+    /// change. `outlook` runs under the lock: what is noted meanwhile is either seen by it, or
+    /// written after it.
     pub(super) fn expect(&self, outlook: impl FnOnce() -> Outlook) {
         let mut expected = self.outlook.lock().unwrap_or_else(PoisonError::into_inner);
         let outlook = outlook();

@@ -83,7 +83,7 @@ pub(super) async fn run<F: PoolFactory>(
         return Ok(());
     };
     slot.context().traps.spring(slot.name(), "pool.published");
-    // Here, not by the actor alone: what the drain follows from is not kept open for it.
+    // Not left to the actor, so that the span that the drain follows from need not stay open.
     drain::start(slot);
     slot.shared().tell_waiting();
     slot.context().meters.handed_over(slot.name(), how.as_str(), report.took);
@@ -92,7 +92,7 @@ pub(super) async fn run<F: PoolFactory>(
     if let Some(rotation) = rotation {
         rotation.handed_over(report, &secret.revision().digest());
     }
-    // What ends with it tells of this handover.
+    // Before this: a rotation that ends with the verification reports this handover.
     slot.upstream().note_proved(secret.revision());
     if let Some(rotation) = rotation {
         slot.upstream().pool_settled(rotation);
@@ -118,8 +118,9 @@ fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Opt
     (in_place && slot.factory().refit(&pool, served.secret(), loan.lease.secret())).then_some(pool)
 }
 
-/// How many connections are opened before publication: all that are wanted when there is no old generation, one when callers of a rejected one wait, else as many as
-/// the overlap leaves beside the verification's. The rest follow as the old ones go, see [`top_up`].
+/// Returns how many connections are opened before publication. Without an old generation it is all
+/// that are wanted; one if callers of a rejected generation wait. Otherwise it is what the overlap
+/// leaves beside a verification. [`top_up`] opens the rest as old connections close.
 fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     let terms = slot.terms();
     // Older generations that still have connections use up the overlap.
@@ -133,7 +134,7 @@ fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     }
 }
 
-/// A connection with all that one needs beyond a login, where none is opened ahead of demand.
+/// Verifies what a connection needs beyond a login, if none is opened before publication.
 async fn try_out<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Result<(), Fault> {
     let _permit = attempt::leave_to_log_in(slot).await;
     let work = {
@@ -198,7 +199,7 @@ fn publish<F: PoolFactory>(
         // In place: its sessions stay good without the old lease. Given back outside of the lock, below.
         given_up = old.map(|old| old.loan);
     }
-    // After the old generation has entered, whose connections are to the server of before.
+    // After `drains`, because the old generation's connections are to the previous server.
     slot.shared().gate.serves(server, limited);
     let end = match how {
         How::InPlace => current.end.successor(),

@@ -11,33 +11,36 @@ pub(crate) const RESERVED: u32 = 3;
 /// The first window; the second and all further ones are twice as long.
 const WINDOW: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
-/// Once the callers' share is used up, revisions that were never tried are tried no more often than this.
+/// Shortest time between two revisions that were never tried, once the callers' share is spent.
 const NEVER_TRIED_EVERY: Duration = Duration::from_secs(10);
-/// When a rejected candidate is verified again: the database may be told of it a moment after the backend. Then [`Account::pace`].
-const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
-/// The jitter on each pause before a verification.
+/// Pauses before a rejected candidate is verified again, because the database may change a moment
+/// after the backend. After these, [`Account::pace`] applies.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+/// Largest jitter on a pause before a verification.
 const JITTER: Duration = Duration::from_millis(100);
-/// A success on the account makes every rejected revision worth another verification within this time.
+/// Time within which rejected revisions are verified again after a login on the account worked.
 const AFTER_SUCCESS: Duration = Duration::from_millis(500);
-/// How often a window gives back what a revision cost: one that works after all, because the database was told of it late, or one that was superseded: two a
-/// second, on average. Rotations may follow one another, and each is known to be over by a login that worked.
+/// Refunds per window: two a second in the first window. The cost of a revision is refunded if the
+/// database accepts it late, or if it is superseded. Rotations may follow one another, and a login
+/// that worked shows that each is over.
 const RETURNS: u32 = 60;
-/// How long after its last window an account is kept, and how many rejected revisions of it.
+/// Time for which an account is kept after its last window. `REMEMBERED` is how many of its
+/// rejected revisions are kept.
 const MEMORY: Duration = Duration::from_secs(3_600);
 const REMEMBERED: usize = 64;
 
 /// A rejected revision.
 #[derive(Debug)]
 struct Tried {
-    /// Failed verifications since it last worked, or since the news that made another one worth while.
+    /// Failed verifications since a login with it worked, or since the last news.
     failures: usize,
     /// When it is verified again; `None` while another revision is served.
     next: Option<Instant>,
-    /// Something new is known since its last verification.
+    /// Set when something has changed since its last verification.
     news: bool,
-    /// It was rejected when it was tried first.
+    /// Set when its first login was rejected.
     never_worked: bool,
-    /// What it has cost in this window.
+    /// Failed logins with it in this window.
     cost: u32,
     last: Instant,
 }
@@ -48,7 +51,7 @@ impl Tried {
     }
 }
 
-/// What the rejected revisions of one database user have cost.
+/// Failed logins of one database user, over all its revisions.
 #[derive(Debug)]
 struct Account {
     opened: Instant,
@@ -58,7 +61,7 @@ struct Account {
     /// How many of them were the first of their revision.
     first_tries: u32,
     last_first_try: Option<Instant>,
-    /// How many were given back.
+    /// Refunds in this window.
     returns: u32,
     tried: HashMap<Revision, Tried>,
 }
@@ -68,7 +71,7 @@ impl Account {
         self.opened + self.length
     }
 
-    /// What was spent on a revision whose time it was not, for it works after all, or another one does.
+    /// Refunds the cost of a revision that works after all, or that was superseded.
     fn give_back(&mut self, cost: u32) {
         if cost > 0 && self.returns < RETURNS {
             self.returns += 1;
@@ -76,7 +79,7 @@ impl Account {
         }
     }
 
-    /// The pause between verifications of a rejected revision: an even share of the window.
+    /// Returns the pause between verifications of a rejected revision: an even share of the window.
     fn pace(&self, budget: u32) -> Duration {
         self.length / budget.max(1)
     }
@@ -87,13 +90,14 @@ impl Account {
         if tried.next.is_none() {
             // It was tried just now, by a caller.
             tried.failures = 1;
-            tried.next = Some(now + AGAIN[1] + jitter());
+            tried.next = Some(now + RETRY_PAUSES[1] + jitter());
         }
         tried
     }
 
-    /// How many failed logins are kept at `at`: for revisions that were never tried one for each third of the window that is left, where such revisions come; for
-    /// callers of what is served at least one.
+    /// Returns how many failed logins are reserved at `at`: at least one, for callers of the
+    /// current generation. If revisions come that were never tried, it is one for each third of the
+    /// window that is left.
     fn reserve(&self, at: Instant, budget: u32) -> u32 {
         if self.first_tries == 0 {
             return 1;
@@ -106,7 +110,8 @@ impl Account {
     }
 }
 
-/// Failed logins per database user and window: `max + 3` at most of revisions that do not work, and what rotations explain, at most 60 times.
+/// Budget of failed logins per database user and window: `max + 3`, and up to 60 refunds for what
+/// rotations explain.
 #[derive(Debug)]
 pub(crate) struct Logins {
     max: u32,
@@ -122,19 +127,19 @@ impl Logins {
         self.max + RESERVED
     }
 
-    /// A caller's login with this revision was rejected.
+    /// Counts a caller's rejected login with this revision.
     pub(crate) fn caller_rejected(&mut self, user: &Arc<str>, revision: &Revision, now: Instant) {
         let account = self.account(user, now);
         account.spent = account.spent.saturating_add(1);
         account.rejected(revision, now).cost += 1;
     }
 
-    /// This revision is rejected: it is verified again, a second after a caller met that.
+    /// Schedules another verification of a rejected revision, a second after a caller's login.
     pub(crate) fn rejected(&mut self, user: &Arc<str>, revision: &Revision, now: Instant) {
         self.account(user, now).rejected(revision, now);
     }
 
-    /// A verification of this revision, which has been served or not, was rejected.
+    /// Counts a rejected verification of this revision, and schedules the next one.
     pub(crate) fn verification_rejected(&mut self, user: &Arc<str>, revision: &Revision, was_served: bool, now: Instant) {
         let budget = self.budget();
         let account = self.account(user, now);
@@ -147,7 +152,7 @@ impl Logins {
             account.last_first_try = Some(now);
         }
         tried.cost += 1;
-        let pause = AGAIN.get(tried.failures).copied().unwrap_or(pace);
+        let pause = RETRY_PAUSES.get(tried.failures).copied().unwrap_or(pace);
         tried.failures += 1;
         tried.news = false;
         tried.last = now;
@@ -159,12 +164,12 @@ impl Logins {
         }
     }
 
-    /// How many verifications of this revision were rejected since it last worked.
+    /// Returns how many verifications of this revision were rejected since it last worked.
     pub(crate) fn rejected_in_a_row(&self, user: &str, revision: &Revision) -> usize {
         self.tried(user, revision).filter(|tried| tried.next.is_some()).map_or(0, |tried| tried.failures)
     }
 
-    /// Something new is known, so that a rejected candidate is worth a verification at once.
+    /// Schedules a verification of a rejected candidate at once, because something has changed.
     pub(crate) fn news(&mut self, user: &str, revision: &Revision, now: Instant) {
         let tried = self.accounts.get_mut(user).and_then(|account| account.tried.get_mut(revision));
         if let Some(tried) = tried.filter(|tried| tried.next.is_some()) {
@@ -174,8 +179,9 @@ impl Logins {
         }
     }
 
-    /// A login with this revision worked. What it cost before the database had been told of it is given back; what it cost since it was served stays on the account
-    /// until the window ends, or a database that changes its mind would be asked without bound. It is news for every other revision of the user.
+    /// Notes that a login with this revision worked. Its cost is refunded if it never worked
+    /// before. Otherwise it stays until the window ends, to bound the logins to a database that
+    /// accepts and rejects in turn. All other revisions of the user are verified again soon.
     pub(crate) fn worked(&mut self, user: &str, revision: &Revision, now: Instant) {
         if let Some(account) = self.accounts.get_mut(user) {
             if let Some(tried) = account.tried.remove(revision).filter(|tried| tried.never_worked) {
@@ -188,7 +194,8 @@ impl Logins {
         self.accounts.retain(|_, account| !account.tried.is_empty() || now < account.ends());
     }
 
-    /// Another revision is served: what was planned for the rest is moot, and whichever is offered next may be right again. The rotation explains what the rest cost.
+    /// Notes that another revision is served. Verifications of the rest are cancelled, and their
+    /// cost is refunded because the rotation explains it.
     pub(crate) fn superseded(&mut self, user: &str, served: &Revision) {
         if let Some(account) = self.accounts.get_mut(user) {
             let mut cost = 0;
@@ -200,7 +207,7 @@ impl Logins {
         }
     }
 
-    /// When this revision may be verified; now, if nothing speaks against it.
+    /// Returns when this revision may be verified; `now` if nothing is against it.
     pub(crate) fn next(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
         let Some(account) = self.accounts.get(user) else { return now };
         let budget = self.budget();
@@ -211,18 +218,21 @@ impl Logins {
         }
         let Some(tried) = tried else {
             let spaced = account.last_first_try.filter(|_| account.spent >= self.max).map_or(at, |last| at.max(last + NEVER_TRIED_EVERY));
-            // One is left for callers of what is served.
+            // One is left for callers of the current generation.
             return if account.spent + 1 < budget { spaced } else { account.ends() };
         };
-        // The last one of the window may go to what was served: its callers do not log in meanwhile.
+        // The last login of the window may go to a revision that was served: its callers do not log
+        // in meanwhile.
         if !tried.never_worked && account.spent < budget && at + account.pace(budget) >= account.ends() {
             return at;
         }
-        // What is new is worth the last one: while a candidate waits for news, what is served is rejected, and nobody logs in with it.
+        // After news the last login may be spent: the served revision is rejected, and nobody logs
+        // in with it.
         if tried.news && account.spent < budget {
             return at;
         }
-        // A candidate that is merely early leaves enough for the moment when the database has been told of it.
+        // A candidate that is early leaves enough logins for the moment when the database accepts
+        // it.
         let kept = if tried.never_worked { RESERVED.min(budget - 2) } else { 1 };
         let third = account.length / RESERVED;
         (0..RESERVED)
@@ -231,7 +241,8 @@ impl Logins {
             .unwrap_or_else(|| account.ends())
     }
 
-    /// How many callers may log in at a time as this user, and until when; `None` when there is no limit but the pool's.
+    /// Returns how many callers may log in as this user at a time, and until when. `None`: only the
+    /// pool's maximum applies.
     pub(crate) fn width(&self, user: &str, now: Instant) -> Option<(u32, Instant)> {
         let account = self.accounts.get(user).filter(|account| now < account.ends() && account.spent > 0)?;
         Some(((self.budget() - 1).saturating_sub(account.spent).clamp(1, self.max), account.ends()))

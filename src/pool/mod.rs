@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "sql")]
-pub(crate) use gate::{Gate, Pass, Waiting};
+pub(crate) use gate::{Gate, Pass, QueueGuard};
 #[cfg(feature = "sql")]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
@@ -66,7 +66,8 @@ pub struct Terms {
     pub probe: Arc<str>,
     /// Whether it can show that: where it cannot, no session is handed out after the death of a lease that ends its sessions.
     pub probe_tells: bool,
-    /// Whether a login that has begun is to end by itself though nobody waits for it any more: the server counts those that are broken off. Default: false.
+    /// Whether a login that has begun completes without its caller, because the server counts
+    /// aborted logins. Default: false.
     pub finishes_logins: bool,
 }
 
@@ -121,8 +122,9 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Dropped when it takes longer than the prove deadline (default 5 s).
     fn prove(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Opens one connection as a new pool for this secret would, and closes it: verifies what a connection needs beyond a login, where no connection of the new pool
-    /// itself is opened before publication. Default: nothing more is needed.
+    /// Opens one connection as a new pool for this secret would, and closes it. Verifies what a
+    /// connection needs beyond a login, if no connection of the new pool is opened before
+    /// publication. Default: nothing more is needed.
     ///
     /// # Errors
     /// Why no connection could be opened.
@@ -134,21 +136,23 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// The database user of this secret, and where: failed logins are counted for each, so that no account is locked. Default: one for all secrets.
+    /// Returns the database user of this secret and its server. Failed logins are counted for each,
+    /// so that no account is locked. Default: one account for all secrets.
     fn account(&self, secret: &Self::Secret) -> String {
         let _ = secret;
         String::new()
     }
 
-    /// The server that this secret connects to: connections of old generations count against the budget of a new one only on the same server. Default: one
-    /// for all secrets.
+    /// Returns the server that this secret connects to. Connections of old generations count
+    /// against the budget of a new one only on the same server. Default: one server for all
+    /// secrets.
     fn server(&self, secret: &Self::Secret) -> String {
         let _ = secret;
         String::new()
     }
 
-    /// Closes one idle connection, so that a verification has room on a server or for a user that is at its limit. Returns whether there was one.
-    /// Default: none is closed.
+    /// Closes one idle connection, so that a verification has room on a server or for a user that
+    /// is at its limit. Returns whether there was one. Default: none is closed.
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the verification may.

@@ -1,4 +1,4 @@
-//! Callers' logins in one pool: how many are inside of it, and who goes ahead.
+//! Limits on callers' logins in one pool.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,11 +8,12 @@ use tokio::time::timeout;
 
 use super::gate::LEAD;
 
-/// A login that worked speaks for those that follow within this time.
-const SPEAKS_FOR: Duration = Duration::from_secs(1);
+/// Time for which a login that worked lets others begin at once.
+const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 
-/// A quarter as many callers as the pool has places may be inside of its own acquire at a time, where each may be logging in. The others queue here, and a
-/// rejection sends them on before they have cost a login: it costs a pool of ten three failed logins at most.
+/// Limits the callers inside of the pool's own acquire, where each may be logging in, to a quarter
+/// of the pool's maximum. The others queue here, and leave after a rejection without a login. A
+/// rejection costs a pool of ten three failed logins at most.
 #[derive(Debug)]
 pub(crate) struct Openings {
     places: Arc<Semaphore>,
@@ -29,29 +30,30 @@ impl Openings {
         })
     }
 
-    /// A place inside of the pool; given back on drop.
+    /// Waits for a place inside of the pool; returned on drop.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
-    /// Resolves when a login may begin: at once if one has worked lately; else one goes ahead of the others, for 100 ms at most. A credential that is
-    /// not accepted any more costs one failed login then, and not one for each place.
+    /// Resolves when a login may begin: at once if one has worked lately, otherwise after the login
+    /// ahead, for which it waits 100 ms at most. A rejected credential then costs one failed login,
+    /// and not one for each place.
     pub(crate) async fn go_ahead(&self, now: impl Fn() -> Instant) -> Option<OwnedSemaphorePermit> {
         if self.has_worked(now()) {
             return None;
         }
         let first = timeout(LEAD, Arc::clone(&self.ahead).acquire_owned()).await.ok()?.ok()?;
-        // The one ahead may have answered for all.
+        // The login ahead may have worked.
         if self.has_worked(now()) { None } else { Some(first) }
     }
 
-    /// A login worked.
+    /// Notes that a login worked.
     pub(crate) fn worked(&self, now: Instant) {
         *self.worked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
     fn has_worked(&self, now: Instant) -> bool {
         let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
-        worked.is_some_and(|at| now.saturating_duration_since(at) < SPEAKS_FOR)
+        worked.is_some_and(|at| now.saturating_duration_since(at) < SUCCESS_LASTS)
     }
 }

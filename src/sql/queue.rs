@@ -1,7 +1,8 @@
-//! The queue of callers that may not simply log in: old connections are still open, logins are limited, the server is full, or the database rejects the credentials.
+//! The queue of callers that may not log in at once: old connections are open, logins are limited,
+//! the server is full, or the credentials are rejected.
 //!
-//! Only the first in the queue looks for a connection, when it is told of one that came back, when a caller joins, and from time to time; the others wait for nothing
-//! but their turn, their deadline and news.
+//! Only the first caller tries for a connection: when one is returned, when a caller joins, and
+//! from time to time. The others wait until they are first, for news, or for their deadline.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,50 +17,51 @@ use super::acquire::{Call, Turn, are_doomed, checked, limit, moved, take_in};
 use super::login::open;
 use super::refusal::Refusal;
 use crate::lease::Sessions;
-use crate::pool::{Gate, Generation, Phase, Shared, Waiting};
+use crate::pool::{Gate, Generation, Phase, QueueGuard, Shared};
 
-/// How soon the first in the queue looks again of its own accord, for sqlx does not say when a connection comes back; doubled each time up to the longest.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-const LOOK_LONGEST: Duration = Duration::from_millis(16);
+/// First and longest pause between two tries of the first caller, because sqlx does not report
+/// returned connections. Doubled each time.
+const TRY_AGAIN: Duration = Duration::from_millis(1);
+const TRY_AGAIN_LONGEST: Duration = Duration::from_millis(16);
 
-/// A caller's place in the queue; given up on drop.
+/// A caller's place in the queue, which it leaves on drop.
 pub(super) struct Place<'g, P> {
     gate: &'g Gate<P>,
     turn: Option<SemaphorePermit<'g>>,
-    _waiting: Waiting<'g>,
+    _queued: QueueGuard<'g>,
 }
 
 impl<'g, P> Place<'g, P> {
     fn join(gate: &'g Gate<P>) -> Self {
-        Self { gate, turn: None, _waiting: gate.join() }
+        Self { gate, turn: None, _queued: gate.join() }
     }
 
     /// Resolves when the caller is the first.
     async fn first(&mut self) {
         if self.turn.is_none() {
-            self.turn = self.gate.turn().await;
+            self.turn = self.gate.front().await;
         }
     }
 }
 
-/// The pauses between looks for a connection that came back.
+/// Pauses between two tries for a returned connection.
 pub(super) struct Pace(Duration);
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(LOOK_AGAIN)
+        Self(TRY_AGAIN)
     }
 }
 
 impl Pace {
     pub(super) fn next(&mut self) -> Instant {
         let at = Instant::now() + self.0;
-        self.0 = (self.0 * 2).min(LOOK_LONGEST);
+        self.0 = (self.0 * 2).min(TRY_AGAIN_LONGEST);
         at
     }
 }
 
-/// The generation is served, and its connections are counted: takes an idle one, or waits for a permit to open one.
+/// Takes an idle connection of the current generation, or waits for a permit to open one.
 pub(super) async fn queue<'g, DB: Database>(
     shared: &'g Arc<Shared<Pool<DB>>>,
     generation: &Arc<Generation<Pool<DB>>>,
@@ -80,8 +82,8 @@ where
     }
     let mut pace = Pace::default();
     loop {
-        // Created before anything is looked at: no request to look is missed.
-        let asked = std::pin::pin!(shared.gate.asked_to_look());
+        // Created before the state is read, so that no wake-up is missed.
+        let woken = std::pin::pin!(shared.gate.woken());
         if is_over(shared, generation) || generation.end.phase() != Phase::Serving || shared.gate.is_open() {
             return Turn::Next;
         }
@@ -100,13 +102,14 @@ where
         tokio::select! {
             biased;
             () = over.as_mut() => return moved(shared),
-            () = asked => pace = Pace::default(),
+            () = woken => pace = Pace::default(),
             () = sleep_until(again) => if again == limit { return Turn::Next },
         }
     }
 }
 
-/// Nobody logs in with this generation: share its live connections until a newer one is served, the deadline comes, or nothing is to be expected.
+/// Shares the open connections of a generation that nobody logs in with. Ends when a newer one is
+/// served, the deadline comes, or nothing is to be expected.
 pub(super) async fn share<'g, DB: Database>(
     shared: &'g Arc<Shared<Pool<DB>>>,
     generation: &Arc<Generation<Pool<DB>>>,
@@ -116,14 +119,14 @@ pub(super) async fn share<'g, DB: Database>(
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    // The connections of a role that the backend drops may be dead though they answer pings.
+    // Connections of a role that the backend drops may be unusable although pings succeed.
     let doubtful = generation.sessions == Sessions::EndWithLease;
     let queued = place.get_or_insert_with(|| Place::join(&shared.gate));
     let mut pace = Pace::default();
     loop {
-        // Created before anything is read: no news and no request to look is missed.
+        // Created before the state is read, so that neither news nor a wake-up is missed.
         let news = std::pin::pin!(shared.next_news());
-        let asked = std::pin::pin!(shared.gate.asked_to_look());
+        let woken = std::pin::pin!(shared.gate.woken());
         if is_over(shared, generation) {
             return Turn::Next;
         }
@@ -148,7 +151,7 @@ where
             tokio::select! {
                 biased;
                 () = news => {}
-                () = asked => pace = Pace::default(),
+                () = woken => pace = Pace::default(),
                 () = sleep_until(call.deadline.min(pace.next())) => {}
             }
         } else {
@@ -162,7 +165,8 @@ where
     }
 }
 
-/// Another generation is served, or the same one with a later expiry; or none will be.
+/// Returns whether another generation is served, the same one with a later expiry, or none any
+/// more.
 fn is_over<P>(shared: &Shared<P>, generation: &Arc<Generation<P>>) -> bool {
     !Arc::ptr_eq(&shared.current(), generation) || generation.end.phase() == Phase::Retired
 }

@@ -41,7 +41,7 @@ fn news_makes_a_candidate_worth_a_verification_at_once() {
 }
 
 #[test]
-fn a_success_of_another_revision_is_acted_on_within_a_second() {
+fn after_a_success_of_another_revision_a_rejected_one_is_verified_within_a_second() {
     let (now, user) = (start(), user());
     let (mut logins, bad, good) = (Logins::new(4), Revision::new("bad"), Revision::new("good"));
     for _ in 0..3 {
@@ -65,7 +65,8 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
         }
     }
     assert!((11..=13).contains(&failed), "{failed}");
-    // The right one is never shut out for longer than the pause between revisions that were never tried.
+    // The right one is never shut out for longer than the pause between revisions that were never
+    // tried.
     let mut logins = Logins::new(10);
     for second in 0..15 {
         let now = start + Duration::from_secs(second);
@@ -109,7 +110,7 @@ fn rotations_may_be_rolled_back_one_after_the_other() {
 }
 
 #[test]
-fn what_the_database_was_told_of_late_costs_nothing() {
+fn a_revision_that_the_database_accepts_late_costs_nothing() {
     let (start, user) = (start(), user());
     let mut logins = Logins::new(4);
     for turn in 0..10 {
@@ -122,7 +123,8 @@ fn what_the_database_was_told_of_late_costs_nothing() {
 }
 
 proptest! {
-    /// Whatever callers, candidates and news do: while each round of callers stays within its width, a window costs at most max + 3.
+    /// Whatever callers, candidates and news do: while each round of callers stays within its
+    /// width, a window costs at most max + 3.
     #[test]
     fn a_window_costs_at_most_max_plus_three(
         max in 1u32..20,
