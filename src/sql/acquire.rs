@@ -1,7 +1,8 @@
-//! The acquire loop: how a caller gets a connection while generations come and go.
+//! The acquire loop: how a caller gets a connection while generations change.
 //!
-//! A caller reads the generation *before* it connects, waits for its end while it waits for a connection, and moves over at once when it comes. Only
-//! the acquire is repeated, never a statement. One deadline holds for the call, however many generations pass.
+//! A caller reads the generation *before* it connects. While it waits for a connection it also
+//! waits for the generation's end, and then moves to the next one at once. Only the acquire is
+//! repeated, never a statement. One deadline holds for the call, however many generations pass.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::lease::Sessions;
 use crate::pool::{Generation, Phase, Shared};
 use crate::telemetry::Wait;
 
-/// A connection, and the generation it is of.
+/// A connection with the generation that it belongs to.
 pub(super) struct Acquired<DB: Database> {
     pub(super) session: PoolConnection<DB>,
     pub(super) generation: u64,
@@ -34,22 +35,23 @@ pub(super) enum Turn<DB: Database> {
     Failed(Error),
 }
 
-/// What one call carries from turn to turn.
+/// State that one call keeps across generations.
 pub(super) struct Call {
     pub(super) deadline: Instant,
-    /// The first rejection that it met itself.
+    /// First rejection of a login of its own.
     pub(super) refusal: Option<Error>,
-    /// How many connections there were before the call that may turn out to be dead. Beyond these, what fails was just opened, and its failure is the result.
-    dead: Option<u32>,
+    /// Connections from before the call that may be broken. When these are used up, a connection
+    /// that fails was just opened, and its error is returned.
+    maybe_broken: Option<u32>,
 }
 
-/// Returns a connection of the generation that is served now.
+/// Returns a connection of the current generation.
 pub(super) async fn acquire<DB: Database>(shared: &Arc<Shared<Pool<DB>>>) -> Result<Acquired<DB>, Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     let deadline = Instant::from_std(shared.clock.mono()) + shared.terms.acquire_timeout;
-    let mut call = Call { deadline, refusal: None, dead: None };
+    let mut call = Call { deadline, refusal: None, maybe_broken: None };
     // The caller's place in the queue, which it keeps from one generation to the next.
     let mut place: Option<Place<'_, Pool<DB>>> = None;
     let mut wait = Wait::default();
@@ -80,7 +82,7 @@ where
                 let (generation, sessions) = (generation.number, generation.sessions);
                 return Ok(Acquired { session, generation, sessions });
             }
-            // A connection that was found dead is replaced without a wait for anything of ours.
+            // A broken connection is replaced without waiting for a generation.
             Turn::Next if Instant::now() < deadline && generation.end.phase() == Phase::Serving => {}
             Turn::Next if Instant::now() < deadline => wait.goes_on(now),
             ended => {
@@ -98,7 +100,8 @@ where
     }
 }
 
-/// Whether open connections of this generation may be those of a user that is gone, and would not say so.
+/// Returns whether open connections of this generation may belong to an expired user without
+/// reporting it.
 pub(super) fn are_doomed<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
     generation.sessions == Sessions::EndWithLease && !shared.terms.probe_tells && is_expired(shared, generation)
 }
@@ -119,12 +122,13 @@ fn is_expired<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
     !generation.expiry.is_never() && generation.expiry.is_expired(shared.clock.now())
 }
 
-/// Until when a caller waits with this generation: nobody logs in with an expired credential, so whoever still waits then looks again.
+/// Returns until when a caller waits with this generation: the deadline, or the lease's expiry,
+/// because nobody logs in with expired credentials.
 pub(super) fn limit<P>(generation: &Generation<P>, call: &Call) -> Instant {
     generation.expiry.mono().map_or(call.deadline, |end| call.deadline.min(end.into()))
 }
 
-/// The generation is served, and nothing stands in the way of logins: wait in its pool for a connection.
+/// Waits in the pool of the current generation for a connection; logins are not limited.
 async fn serve<DB: Database>(
     shared: &Arc<Shared<Pool<DB>>>,
     generation: &Arc<Generation<Pool<DB>>>,
@@ -135,7 +139,7 @@ where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     let limit = limit(generation, call);
-    // With an idle connection there, no login is to be expected.
+    // With an idle connection, no login is expected.
     let got = if generation.pool.num_idle() > 0 && !shared.terms.finishes_logins {
         let got = tokio::select! {
             biased;
@@ -156,7 +160,7 @@ where
     take_in(shared, generation, got, call).await
 }
 
-/// What the pool returned: a connection that is alive, or what its error says.
+/// Checks the connection that the pool returned, or classifies its error.
 pub(super) async fn take_in<DB: Database>(
     shared: &Arc<Shared<Pool<DB>>>,
     generation: &Generation<Pool<DB>>,
@@ -178,14 +182,15 @@ where
             Turn::Next
         }
         kind => {
-            doubt(shared, generation.number, kind, &error);
+            verify_in_background(shared, generation.number, kind, &error);
             Turn::Failed(error)
         }
     }
 }
 
-/// The database returned an error that says nothing to us. Every login may meet it: whether what is served still works is verified in the background.
-fn doubt<P>(shared: &Shared<P>, generation: u64, kind: Option<FaultKind>, error: &Error) {
+/// Requests a verification in the background after a database error of an unknown kind, because
+/// every login may get it.
+fn verify_in_background<P>(shared: &Shared<P>, generation: u64, kind: Option<FaultKind>, error: &Error) {
     if kind == Some(FaultKind::Other)
         && matches!(error, Error::Database(_))
         && let Some(keeper) = shared.keeper()
@@ -199,7 +204,8 @@ pub(super) fn moved<DB: Database>(shared: &Shared<Pool<DB>>) -> Turn<DB> {
     Turn::Next
 }
 
-/// Makes sure that a connection is alive, after the acquire: a ping that is cancelled inside of it would cost the connection.
+/// Pings a connection after the acquire. A ping that is cancelled inside of the acquire would cost
+/// the connection.
 pub(super) async fn checked<DB: Database>(
     shared: &Shared<Pool<DB>>,
     generation: &Generation<Pool<DB>>,
@@ -235,27 +241,28 @@ where
         call.refusal.get_or_insert(error);
         return Turn::Next;
     }
-    // The connection is alive, and this is what it has to say: another login would lead to the same.
+    // The connection works and returned this error; another login would return the same.
     if kind == FaultKind::Other && matches!(error, Error::Database(_)) && !probe {
-        doubt(shared, generation.number, Some(kind), &error);
+        verify_in_background(shared, generation.number, Some(kind), &error);
         return Turn::Failed(error);
     }
-    // A connection that was idle may have died meanwhile; when all that there were are gone, another login leads nowhere either.
-    let dead = call.dead.get_or_insert(before);
-    if *dead == 0 && !probe {
+    // An idle connection may have broken meanwhile. When all of those are used up, another login
+    // does not help.
+    let maybe_broken = call.maybe_broken.get_or_insert(before);
+    if *maybe_broken == 0 && !probe {
         return Turn::Failed(error);
     }
-    *dead = dead.saturating_sub(1);
+    *maybe_broken = maybe_broken.saturating_sub(1);
     Turn::Next
 }
 
-/// What an error says; a rejection is passed on to the control plane, once however many callers meet it. Then the error is shared with the other callers, and
-/// becomes one that leads to the original.
+/// Classifies an error. A rejection is reported to the control plane, once for all callers. The
+/// error is then replaced by one that callers share and that leads to the original.
 pub(super) fn hear<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> FaultKind {
     hear_with(shared, error, |keeper, fault| keeper.refused(generation, fault))
 }
 
-/// The same of an error that a login ended with: each rejected one is counted, and a server without room is left in peace.
+/// Classifies the error of a login: counts each rejected one, and notes a full server.
 pub(super) fn hear_login<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> FaultKind {
     if matches!(error, Error::PoolTimedOut)
         && let Some(keeper) = shared.keeper()

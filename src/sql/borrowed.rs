@@ -1,4 +1,4 @@
-//! A connection while a statement on a handle runs, and how it goes back.
+//! A connection while a statement on a handle runs, and its return to the pool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use super::login::give_back;
 use crate::pool::Shared;
 
-/// How long a connection may take to go back whose statement was broken off. sqlx asks it whether it is alive, and waits for ever; one that the network has swallowed
-/// would keep its place in the pool for good.
-const GOES_BACK_WITHIN: Duration = Duration::from_secs(10);
+/// Time-out for the return of a connection whose statement was cancelled. sqlx pings it without a
+/// time-out. One that the network dropped would keep its place in the pool for ever.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Borrowed<'c, DB: Database> {
     session: Option<PoolConnection<DB>>,
@@ -26,12 +26,12 @@ impl<'c, DB: Database> Borrowed<'c, DB> {
         Self { session: Some(session), shared, done: false }
     }
 
-    /// The connection; it is there until the drop.
+    /// Returns the connection; it is there until the drop.
     pub(super) fn session(&mut self) -> Option<&mut PoolConnection<DB>> {
         self.session.as_mut()
     }
 
-    /// The statement has ended.
+    /// Notes that the statement has completed.
     pub(super) fn done(mut self) {
         self.done = true;
     }
@@ -40,15 +40,15 @@ impl<'c, DB: Database> Borrowed<'c, DB> {
 impl<DB: Database> Drop for Borrowed<'_, DB> {
     fn drop(&mut self) {
         let Some(session) = self.session.take() else { return };
-        // The happy path: the pool takes it back as ever.
+        // The usual case: its drop returns it to the pool.
         if self.done && !self.shared.gate.has_queue() {
             return;
         }
         let Ok(runtime) = Runtime::try_current() else { return };
         let shared = Arc::clone(self.shared);
         runtime.spawn(async move {
-            // Beyond the time it is closed, and its place is free.
-            let _ = timeout(GOES_BACK_WITHIN, give_back(&shared, session)).await;
+            // After the time-out it is closed, and its place is free.
+            let _ = timeout(RETURN_TIMEOUT, give_back(&shared, session)).await;
         });
     }
 }

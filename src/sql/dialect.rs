@@ -31,8 +31,8 @@ pub trait Sealed: Database {
     const PROBE_TELLS: bool;
     /// What a handle asks instead of the protocol's own ping.
     const PING: Option<&'static str>;
-    /// Whether the server counts logins that are broken off, and shuts a host out for them.
-    const COUNTS_BROKEN_OFF: bool;
+    /// Whether the server counts aborted logins, and blocks a host for them.
+    const COUNTS_ABORTED_LOGINS: bool;
     /// How TLS is to be for a token, in the words of the connect options.
     const VERIFIED_TLS: &'static str;
 
@@ -45,8 +45,8 @@ pub trait Sealed: Database {
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
     /// What the server's answer to a log-in says.
     fn kind_of(answer: &dyn DatabaseError) -> FaultKind;
-    /// What a verification that failed is taken for, where that differs. Default: as it is.
-    fn of_a_verification(fault: Fault) -> Fault {
+    /// Reclassifies the error of a verification. Default: returns it unchanged.
+    fn verification_fault(fault: Fault) -> Fault {
         fault
     }
 }

@@ -39,13 +39,16 @@ where
     /// A session of the generation that is served now.
     ///
     /// # Connections that leave the pool
-    /// A lease is released once its pool has no connection left. What is taken out of the pool changes that:
+    /// A lease is released once its pool has no connection left. A connection that is taken out of
+    /// the pool changes that:
     ///
-    /// - [`detach`](PoolConnection::detach): the connection no longer counts. The lease may be released while it is open. Where its
-    ///   connections end with the lease (a dynamic user of Vault's), statements on it then fail, and no probe or drain looks after it.
-    /// - [`leak`](PoolConnection::leak): the connection counts for ever, also when it was closed. The drain of its generation never
-    ///   ends: it is reported as abandoned at the drain deadline, and the lease is kept until the pool is shut down with the
-    ///   supervisor, or until it expires.
+    /// - [`detach`](PoolConnection::detach): the connection no longer counts. The lease may be
+    ///   released while it is open. Where its connections end with the lease (a dynamic user of
+    ///   Vault's), statements on it then fail, and no probe or drain covers it.
+    /// - [`leak`](PoolConnection::leak): the connection counts for ever, also when it was closed.
+    ///   The drain of its generation never ends: it is reported as abandoned at the drain deadline,
+    ///   and the lease is kept until the pool is shut down with the supervisor, or until it
+    ///   expires.
     ///
     /// Return a connection by dropping it, or close it with [`close`](PoolConnection::close).
     ///

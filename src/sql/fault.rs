@@ -48,7 +48,7 @@ pub(super) fn is_suspect(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42501" || code == "42704")
 }
 
-/// The server ended the connection (57P01): of a lease that ends its connections, the role may be gone with it.
+/// Returns whether the server ended the connection (57P01). The role may have been dropped.
 pub(super) fn is_ended_by_server(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57P01")
 }

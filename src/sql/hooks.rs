@@ -1,4 +1,4 @@
-//! Users' hooks around a connection, which run beside ours: sqlx's options have no way to ask for those that are set on them.
+//! Users' hooks on connections. sqlx's options do not return the hooks that are set on them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use sqlx::{Connection, Database, Error};
 use tokio::time::timeout;
 
 type AfterConnect<DB> = dyn for<'c> Fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, Result<(), Error>> + Send + Sync;
-type Asked<DB> =
+type Predicate<DB> =
     dyn for<'c> Fn(&'c mut <DB as Database>::Connection, PoolConnectionMetadata) -> BoxFuture<'c, Result<bool, Error>> + Send + Sync;
 
-/// The hooks that were given to the factory.
+/// Hooks that were given to the factory.
 pub(super) struct Hooks<DB: Database> {
     pub(super) after_connect: Option<Arc<AfterConnect<DB>>>,
-    pub(super) before_acquire: Option<Arc<Asked<DB>>>,
-    pub(super) after_release: Option<Arc<Asked<DB>>>,
-    /// How long a connection may take to answer when it goes back.
+    pub(super) before_acquire: Option<Arc<Predicate<DB>>>,
+    pub(super) after_release: Option<Arc<Predicate<DB>>>,
+    /// Time-out of the ping when a connection is returned.
     pub(super) return_timeout: Option<Duration>,
 }
 
@@ -39,8 +39,9 @@ impl<DB: Database> Clone for Hooks<DB> {
 }
 
 impl<DB: Database> Hooks<DB> {
-    /// The options with these hooks in place of their own; those that are not given stay as they are.
-    pub(super) fn on(&self, mut options: PoolOptions<DB>) -> PoolOptions<DB> {
+    /// Returns the options with these hooks in place of their own. Hooks that are not given stay as
+    /// they are.
+    pub(super) fn apply(&self, mut options: PoolOptions<DB>) -> PoolOptions<DB> {
         if let Some(hook) = self.after_connect.clone() {
             options = options.after_connect(move |connection, _| hook(connection));
         }
@@ -55,7 +56,8 @@ impl<DB: Database> Hooks<DB> {
             let hook = hook.clone();
             Box::pin(async move {
                 if let Some(within) = within {
-                    // An error closes the connection without a word to the server, which would hang as well.
+                    // An error closes the connection without a message to the server, which would
+                    // hang as well.
                     timeout(within, connection.ping()).await.map_err(|_| Error::PoolTimedOut)??;
                 }
                 match &hook {

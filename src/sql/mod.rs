@@ -1,7 +1,6 @@
 //! Everything that names a type of sqlx's: its version is part of our API here and nowhere else.
 
 mod acquire;
-mod apart;
 mod borrowed;
 mod dialect;
 mod executor;
@@ -15,6 +14,7 @@ mod pools;
 mod postgres;
 mod queue;
 mod refusal;
+mod verifier;
 
 #[cfg(feature = "mysql")]
 pub use mysql::MySqlPools;

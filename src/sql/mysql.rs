@@ -43,7 +43,7 @@ impl Sealed for MySql {
     const PROBE: &'static str = "SELECT CURRENT_USER()";
     const PROBE_TELLS: bool = false;
     const PING: Option<&'static str> = Some("DO 0");
-    const COUNTS_BROKEN_OFF: bool = true;
+    const COUNTS_ABORTED_LOGINS: bool = true;
     const VERIFIED_TLS: &'static str = "MySqlSslMode::VerifyIdentity and ssl_ca";
 
     fn options_for(options: &MySqlConnectOptions, login: &Login) -> MySqlConnectOptions {
@@ -90,7 +90,7 @@ impl Sealed for MySql {
             1862 | 1820 => FaultKind::Refused,
             // No room: for anybody, for this user, for this user within the hour.
             1040 | 1203 | 1226 => FaultKind::Overloaded,
-            // Too many of this host's logins were broken off: until somebody runs FLUSH HOSTS.
+            // The host is blocked after too many aborted logins, until FLUSH HOSTS.
             1129 => FaultKind::Misconfigured,
             // Shutting down, killed, given up by the server.
             1053 | 1152 | 1159 | 1161 | 1927 => FaultKind::Unreachable,

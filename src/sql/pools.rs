@@ -11,11 +11,11 @@ use futures_core::future::BoxFuture;
 use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, Pool};
 
-use super::apart::Apart;
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::fault;
 use super::hooks::Hooks;
 use super::login::WITHOUT_CALLER;
+use super::verifier::Verifier;
 use crate::error::{Fault, FaultKind};
 use crate::lease::{Lease, Sessions};
 use crate::login::Login;
@@ -24,8 +24,9 @@ use crate::pool::{Policy, PoolFactory, Terms};
 /// How often a pool that drains is looked at while sessions of it are busy.
 const STILL_BUSY: Duration = Duration::from_millis(10);
 
-/// How long a connection may take that is opened as the pool would. Shorter than the prove deadline, so that the reason is known.
-const TRIED_OUT_WITHIN: Duration = Duration::from_secs(4);
+/// Time-out of a connection that is opened as the pool would open it. Shorter than the prove
+/// deadline (5 s), so that the reason is reported.
+const TRY_OUT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Makes pools of [`Login`]s; sqlx's own options are the settings. Used as `PgPools` and `MySqlPools`, whose docs say what is particular to each
 /// database.
@@ -46,7 +47,7 @@ pub struct SqlPools<DB: Dialect> {
     hooks: Hooks<DB>,
     /// PostgreSQL's alone.
     pub(super) tokens_in_clear: bool,
-    apart: Apart,
+    verifier: Verifier,
 }
 
 impl<DB: Dialect> SqlPools<DB> {
@@ -59,9 +60,9 @@ impl<DB: Dialect> SqlPools<DB> {
         terms.probe = Arc::from(DB::PROBE);
         terms.probe_tells = DB::PROBE_TELLS;
         terms.ping = DB::PING.map(Arc::from);
-        terms.finishes_logins = DB::COUNTS_BROKEN_OFF;
-        // The handle has a deadline of its own; sqlx would break off a login at its.
-        let within = if DB::COUNTS_BROKEN_OFF { options.get_acquire_timeout() + WITHOUT_CALLER } else { options.get_acquire_timeout() };
+        terms.finishes_logins = DB::COUNTS_ABORTED_LOGINS;
+        // The handle has a deadline of its own; at sqlx's, a login would be aborted.
+        let within = if DB::COUNTS_ABORTED_LOGINS { options.get_acquire_timeout() + WITHOUT_CALLER } else { options.get_acquire_timeout() };
         Self {
             connect,
             // sqlx would refill a draining pool, and lose a session whose ping is cancelled.
@@ -69,7 +70,7 @@ impl<DB: Dialect> SqlPools<DB> {
             terms,
             hooks: Hooks::default(),
             tokens_in_clear: false,
-            apart: Apart::default(),
+            verifier: Verifier::default(),
         }
     }
 
@@ -102,8 +103,10 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// Calls `hook` on each new connection, as [`PoolOptions::after_connect`] would, and on that of each verification: a credential with which it fails is not served.
-    /// Replaces an `after_connect` of the options, which verification cannot see: it is called for the first connection of a new pool alone, before that is published.
+    /// Calls `hook` on each new connection, as [`PoolOptions::after_connect`] would, and on that of
+    /// each verification. Credentials with which it fails are not served. Replaces an
+    /// `after_connect` of the options. Verification cannot call that one: before publication it is
+    /// called for one connection alone.
     ///
     /// ```
     /// use claviger::PgPools;
@@ -126,7 +129,8 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// Asks `hook` before an idle connection is handed out, as [`PoolOptions::before_acquire`] would, and replaces one that is set there: `false` closes the connection.
+    /// Calls `hook` before an idle connection is handed out, as [`PoolOptions::before_acquire`]
+    /// would, and replaces one that is set there. `false` closes the connection.
     #[must_use]
     pub fn with_before_acquire<F>(mut self, hook: F) -> Self
     where
@@ -136,7 +140,8 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// Asks `hook` when a connection is returned, as [`PoolOptions::after_release`] would, and replaces one that is set there: `false` closes the connection.
+    /// Calls `hook` when a connection is returned, as [`PoolOptions::after_release`] would, and
+    /// replaces one that is set there. `false` closes the connection.
     #[must_use]
     pub fn with_after_release<F>(mut self, hook: F) -> Self
     where
@@ -146,9 +151,13 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// Closes a connection that does not answer within `timeout` when it is returned. Default: sqlx waits without end, so that a connection which the network has
-    /// swallowed keeps its place in the pool for good; only one whose statement on the handle was broken off is given up after 10 s. An `after_release` hook of
-    /// the options is replaced: give it to [`with_after_release`](Self::with_after_release). Costs one round trip for each return.
+    /// Closes a connection that does not respond to a ping within `timeout` when it is returned.
+    /// Costs one round trip for each return. Default: none. sqlx then waits without end, and a
+    /// connection that the network dropped keeps its place in the pool. Only one whose statement on
+    /// the handle was cancelled is closed after 10 s.
+    ///
+    /// Replaces an `after_release` hook of the options: give that one to
+    /// [`with_after_release`](Self::with_after_release).
     #[must_use]
     pub fn with_return_timeout(mut self, timeout: Duration) -> Self {
         self.hooks.return_timeout = Some(timeout);
@@ -178,7 +187,7 @@ impl<DB: Dialect> SqlPools<DB> {
         fault.with_source(error)
     }
 
-    /// Who tries to log in where.
+    /// Returns user, address and database of a login, for error messages.
     fn target(&self, login: &Login) -> String {
         let address = DB::address(&self.connect);
         let (host, port, database) = match login.location() {
@@ -213,7 +222,7 @@ impl<DB: Dialect> SqlPools<DB> {
             Some(endpoint) if endpoint.port() == 0 => Err(wrong("port", format!("is 0; give {port}"))),
             Some(endpoint) if endpoint.own_database().is_some_and(str::is_empty) => Err(wrong("database", "is empty; name one")),
             Some(endpoint) if endpoint.own_database().is_none() && address.database.is_none_or(str::is_empty) => {
-                Err(wrong("database", "is missing; set it in the connect options, for the login's endpoint leaves it to them"))
+                Err(wrong("database", "is missing; set it in the connect options, because the login's endpoint leaves it to them"))
             }
             None if !address.socket && address.host.trim().is_empty() => {
                 Err(wrong("host", "is empty; set it in the connect options, or in the login's endpoint"))
@@ -235,7 +244,7 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
             terms: self.terms.clone(),
             hooks: self.hooks.clone(),
             tokens_in_clear: self.tokens_in_clear,
-            apart: self.apart.clone(),
+            verifier: self.verifier.clone(),
         }
     }
 }
@@ -265,9 +274,10 @@ where
             (Ok(_), Some(hook)) => hook(&mut session).await,
             (answer, _) => answer.map(drop),
         };
-        // It is gone either way; a server that does not say good-bye is no reason to doubt the credential.
+        // It is closed either way; an error of the close says nothing about the credentials.
         let _ = session.close().await;
-        // The role exists, for it has just logged in: a probe that it may not run is wrong itself (42501).
+        // The role exists, because it has just logged in. A probe that it may not run (42501) is
+        // wrong itself.
         answer.map_err(|error| log_in_fault::<DB>(error).with_target(self.target(login)))
     }
 }
@@ -306,28 +316,29 @@ where
     }
 
     async fn prove(&self, login: &Login) -> Result<(), Fault> {
-        // A hostile server can make the driver compute without end (SCRAM's iteration count): not on a thread that others need.
+        // A hostile server can make the driver compute without end (SCRAM's iteration count), so
+        // this needs a thread of its own.
         let (pools, login) = (self.clone(), login.clone());
-        self.apart.run(async move { pools.log_in_and_probe(&login).await.map_err(DB::of_a_verification) }).await
+        self.verifier.run(async move { pools.log_in_and_probe(&login).await.map_err(DB::verification_fault) }).await
     }
 
-    /// Where the hook is ours, the verification has called it. One on the options is called by sqlx alone, which tries again and again when it fails, and says why in the
-    /// log.
+    /// Does nothing with a hook of `with_after_connect`, which the verification has called. A hook
+    /// of the options is called by sqlx alone, which retries it and logs its error.
     async fn try_out(&self, login: &Login) -> Result<(), Fault> {
         if self.hooks.after_connect.is_some() {
             return Ok(());
         }
-        let options = self.options.clone().max_connections(1).acquire_timeout(TRIED_OUT_WITHIN);
-        let pool = self.hooks.on(options).connect_lazy_with(self.options_for(login));
+        let options = self.options.clone().max_connections(1).acquire_timeout(TRY_OUT_TIMEOUT);
+        let pool = self.hooks.apply(options).connect_lazy_with(self.options_for(login));
         let opened = pool.acquire().await;
         let tried = match opened {
             Ok(session) => {
-                // It is gone either way.
+                // It is closed either way.
                 let _ = session.close().await;
                 Ok(())
             }
             Err(sqlx::Error::PoolTimedOut) => {
-                let within = humantime::format_duration(TRIED_OUT_WITHIN);
+                let within = humantime::format_duration(TRY_OUT_TIMEOUT);
                 Err(Fault::new(
                     FaultKind::Other,
                     format!(
@@ -359,11 +370,12 @@ where
     }
 
     fn open(&self, login: &Login) -> Result<Pool<DB>, Fault> {
-        Ok(self.hooks.on(self.options.clone()).connect_lazy_with(self.options_for(login)))
+        Ok(self.hooks.apply(self.options.clone()).connect_lazy_with(self.options_for(login)))
     }
 
     async fn warm(&self, pool: &Pool<DB>, sessions: u32) -> Result<u32, Fault> {
-        // Idle ones are held until each acquire has found none and connects, or it would be satisfied with them; callers have them back before the first login is done.
+        // Idle connections are held until each acquire has begun to connect; otherwise it would
+        // take one of them. Callers can use them again before the first login completes.
         let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).take(sessions as usize).collect();
         let missing = sessions.saturating_sub(pool.size());
         let mut opening: Vec<_> = (0..missing).map(|_| Box::pin(pool.acquire())).collect();
@@ -372,7 +384,7 @@ where
             opened.push(futures_util::poll!(acquiring.as_mut()));
         }
         drop(idle);
-        // Side by side: one after the other takes 2 to 8 times as long.
+        // Concurrently: one after the other takes 2 to 8 times as long.
         let rest = opening.into_iter().zip(opened).map(|(acquiring, polled)| async move {
             match polled {
                 Poll::Ready(got) => got,

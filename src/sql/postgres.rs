@@ -48,7 +48,7 @@ impl Sealed for Postgres {
     const PROBE: &'static str = "SELECT current_user, session_user";
     const PROBE_TELLS: bool = true;
     const PING: Option<&'static str> = None;
-    const COUNTS_BROKEN_OFF: bool = false;
+    const COUNTS_ABORTED_LOGINS: bool = false;
     const VERIFIED_TLS: &'static str = "PgSslMode::VerifyFull and ssl_root_cert";
 
     fn options_for(options: &PgConnectOptions, login: &Login) -> PgConnectOptions {
@@ -79,9 +79,10 @@ impl Sealed for Postgres {
         matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
     }
 
-    /// A verification that the pooler itself fails for an unknown reason is repeated as for a server that is down: it shows no bad password to anybody, and
-    /// counted as a rejection it would come a minute after the server is back.
-    fn of_a_verification(fault: Fault) -> Fault {
+    /// Treats a pooler's error without a cause as an unreachable server. No password reaches the
+    /// server. Counted as a rejection, it would be verified again as late as a minute after the
+    /// server is back.
+    fn verification_fault(fault: Fault) -> Fault {
         if !fault.message().contains(FAILING_WITHOUT_CAUSE) {
             return fault;
         }
@@ -106,21 +107,23 @@ impl Sealed for Postgres {
             Some("57P01" | "57P02" | "57P03") => FaultKind::Unreachable,
             // No such database; no right to connect to it.
             Some("3D000" | "42501") => FaultKind::Misconfigured,
-            // Protocol violation, by which poolers report everything: the text tells.
-            Some("08P01") => by_a_pooler(answer.message()),
+            // Protocol violation: poolers report everything with it, so the text decides.
+            Some("08P01") => pooler_kind(answer.message()),
             _ => FaultKind::Other,
         }
     }
 }
 
-/// PgBouncer's text for a server that does not let it in, and up to version 1.18 for one that is down.
+/// PgBouncer's text for a server that rejects it, and up to version 1.18 for one that is down.
 const FAILING: &str = "server login has been failing";
 const FAILING_WITHOUT_CAUSE: &str = "server login has been failing, try again later";
 
-/// Classifies what PgBouncer reports, or a pooler that is made of it (as in Cloud SQL): it knows no other code than 08P01.
-fn by_a_pooler(message: &str) -> FaultKind {
+/// Classifies an error of PgBouncer, or of a pooler derived from it (as in Cloud SQL). They know no
+/// other code than 08P01.
+fn pooler_kind(message: &str) -> FaultKind {
     let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
-    // The cause that newer ones add ("cached error: connect failed") comes first: a rejection may be among them.
+    // Newer versions append the cause ("cached error: connect failed"), so causes are matched
+    // first. One may be a rejection.
     if says(&["connect failed", "cannot connect to server", "DNS lookup failed", "query_wait_timeout", "pgbouncer is shutting down"]) {
         FaultKind::Unreachable
     } else if says(&["no more connections allowed", "too many clients", "too many connections", "remaining connection slots"]) {
@@ -146,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_pooler_reports_is_told_apart_by_its_text() {
+    fn errors_of_a_pooler_are_classified_by_their_text() {
         for (text, kind) in [
             ("SASL authentication failed", FaultKind::Refused),
             ("password authentication failed for user \"app\"", FaultKind::Refused),
@@ -167,7 +170,7 @@ mod tests {
             ("unsupported startup parameter: extra_float_digits", FaultKind::Other),
             ("invalid message format", FaultKind::Other),
         ] {
-            assert_eq!(by_a_pooler(text), kind, "{text}");
+            assert_eq!(pooler_kind(text), kind, "{text}");
         }
     }
 }

@@ -11,18 +11,18 @@ use crate::clock::rfc3339;
 use crate::error::{Fault, FaultKind};
 use crate::pool::{Generation, Phase, Shared};
 
-/// Why a handle has no connection, as all callers that wait for one are told.
+/// Why a handle has no connection: the error that all waiting callers share.
 ///
-/// | | comes as |
+/// | what happened | error |
 /// |---|---|
-/// | the database answered with a SQLSTATE or error number | [`sqlx::Error::Database`], with the original `code()` and message |
+/// | the database returned a SQLSTATE or error number | [`sqlx::Error::Database`], with the original `code()` and message |
 /// | the database is down, no lease came yet, or the lease expired | [`sqlx::Error::Io`], which retry layers look for |
 /// | settings that cannot be right | [`sqlx::Error::Configuration`] |
 ///
-/// `downcast_ref` and `try_downcast_ref` of a shared database error lead to the original, a `PgDatabaseError` or
-/// `MySqlDatabaseError`, with its detail, hint and routine. The original cannot be taken out of it: `downcast` and `try_downcast`
-/// by value panic. They are for errors of statements, which are never shared. [`fault`](Self::fault) returns the library's own
-/// account.
+/// `downcast_ref` and `try_downcast_ref` of a shared database error lead to the original, a
+/// `PgDatabaseError` or `MySqlDatabaseError`, with its detail, hint and routine. The original
+/// cannot be taken out of it: `downcast` and `try_downcast` by value panic. They are for errors of
+/// statements, which are never shared. [`fault`](Self::fault) returns the library's own account.
 #[derive(Clone)]
 pub struct Refusal {
     fault: Fault,
@@ -42,7 +42,7 @@ impl Refusal {
     /// ```
     pub fn fault(error: &sqlx::Error) -> Option<&Fault> {
         match error {
-            // By type it is the original: the way to it is its source.
+            // Its type is that of the original; the shared error is its source.
             sqlx::Error::Database(database) => (**database).source()?.downcast_ref(),
             sqlx::Error::Io(io) => Some(&io.get_ref()?.downcast_ref::<Self>()?.fault),
             sqlx::Error::Configuration(inner) => Some(&inner.downcast_ref::<Self>()?.fault),
@@ -54,7 +54,8 @@ impl Refusal {
     pub(super) fn explaining<P>(shared: &Shared<P>, generation: &Generation<P>) -> sqlx::Error {
         let last = shared.keeper().and_then(|keeper| keeper.last_fault());
         if let Some(rejected) = generation.end.refusal() {
-            // An error that leads to the original is preferred: the last verification was rejected, too.
+            // An error that leads to the original is preferred: the last verification was rejected,
+            // too.
             let last = last.filter(|last| last.kind() == FaultKind::Refused && original(rejected).is_none() && original(last).is_some());
             return Self::of(last.as_ref().unwrap_or(rejected));
         }
@@ -72,12 +73,14 @@ impl Refusal {
         ))
     }
 
-    /// The error for a caller whose deadline has come: what the server said if it has no room, else that it took too long.
+    /// Returns the error for a caller whose deadline has passed: the server's own if it has no
+    /// room, else `PoolTimedOut`.
     pub(super) fn at_the_deadline<P>(shared: &Shared<P>) -> sqlx::Error {
         shared.gate.why_full(shared.clock.mono()).map_or(sqlx::Error::PoolTimedOut, |fault| Self::of(&fault))
     }
 
-    /// The error of sqlx's that says this. With the original as the fault's cause, callers can downcast to it.
+    /// Returns the sqlx error for this fault. If the original is the fault's cause, callers can
+    /// downcast to it.
     pub(super) fn of(fault: &Fault) -> sqlx::Error {
         let shared = Self { fault: fault.clone() };
         if fault.code().is_some() {
@@ -136,7 +139,7 @@ impl DatabaseError for Refusal {
         self.database().is_some_and(DatabaseError::is_transient_in_connect_phase)
     }
 
-    /// The original, which `downcast_ref` then finds.
+    /// Returns the original, which `downcast_ref` then finds.
     fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
         match self.database() {
             Some(original) => original.as_error(),

@@ -1,4 +1,5 @@
-//! Verification on a thread of its own: a server can make the driver compute without end, which no time-out interrupts.
+//! Runs each verification on a thread of its own. A server can make the driver compute without end,
+//! which no time-out interrupts.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,29 +12,29 @@ use tracing::dispatcher;
 
 use crate::error::{Fault, FaultKind};
 
-/// How many abandoned verifications of one pool may still compute.
-const MOST: isize = 2;
+/// Most abandoned verifications of one pool that may still compute.
+const MAX_ABANDONED: isize = 2;
 
 const RUNNING: u8 = 0;
 const ABANDONED: u8 = 1;
 const ENDED: u8 = 2;
 
-/// Runs a pool's verifications, each on a thread of its own. Clones share their count.
+/// Runs a pool's verifications. Clones share the count of abandoned ones.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Apart {
+pub(super) struct Verifier {
     abandoned: Arc<AtomicIsize>,
 }
 
-/// One verification, as its thread and whoever waits for it see it.
+/// State that a verification's thread shares with its caller.
 struct Work {
     phase: AtomicU8,
     abandoned: Arc<AtomicIsize>,
 }
 
-/// Held by whoever waits.
-struct Waiting(Arc<Work>);
+/// Held by the caller.
+struct CallerGuard(Arc<Work>);
 
-impl Drop for Waiting {
+impl Drop for CallerGuard {
     fn drop(&mut self) {
         let phase = &self.0.phase;
         if phase.compare_exchange(RUNNING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
@@ -42,10 +43,10 @@ impl Drop for Waiting {
     }
 }
 
-/// Held by the thread, whose panic ends the work, too.
-struct Working(Arc<Work>);
+/// Held by the thread. A panic drops it, too.
+struct ThreadGuard(Arc<Work>);
 
-impl Drop for Working {
+impl Drop for ThreadGuard {
     fn drop(&mut self) {
         if self.0.phase.swap(ENDED, Ordering::AcqRel) == ABANDONED {
             self.0.abandoned.fetch_sub(1, Ordering::AcqRel);
@@ -53,26 +54,29 @@ impl Drop for Working {
     }
 }
 
-impl Apart {
+impl Verifier {
     /// Returns what the work returns.
     ///
     /// # Errors
-    /// Those of the work; [`FaultKind::Unreachable`] while two abandoned ones still compute; [`FaultKind::Other`] after a panic, or without a thread.
+    /// Those of the work; [`FaultKind::Unreachable`] while two abandoned ones still compute;
+    /// [`FaultKind::Other`] after a panic, or without a thread.
     ///
     /// # Cancel safety
-    /// The work is dropped when it next waits. If it computes instead, its thread goes on until it is done, and the process may end meanwhile.
+    /// The work is dropped when it next waits. If it computes instead, its thread goes on until it
+    /// is done, and the process may end meanwhile.
     pub(super) async fn run(&self, work: impl Future<Output = Result<(), Fault>> + Send + 'static) -> Result<(), Fault> {
-        if self.abandoned.load(Ordering::Acquire) >= MOST {
-            let message = "earlier verifications still compute what the server asked for; see to who answers there";
+        if self.abandoned.load(Ordering::Acquire) >= MAX_ABANDONED {
+            let message = "earlier verifications still compute what the server demanded; check which server listens at this address";
             return Err(Fault::new(FaultKind::Unreachable, message));
         }
         let shared = Arc::new(Work { phase: AtomicU8::new(RUNNING), abandoned: Arc::clone(&self.abandoned) });
-        let working = Working(Arc::clone(&shared));
-        // Without any, `tracing` writes to the `log` crate, which a scoped one would silence for good.
+        let thread_guard = ThreadGuard(Arc::clone(&shared));
+        // Without a subscriber, `tracing` writes to the `log` crate, which a scoped one would
+        // silence for good.
         let subscriber = dispatcher::has_been_set().then(|| dispatcher::get_default(Clone::clone));
         let (mut result, received) = oneshot::channel();
         let body = move || {
-            let working = working;
+            let thread_guard = thread_guard;
             let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => {
@@ -91,22 +95,22 @@ impl Apart {
                 Some(subscriber) => dispatcher::with_default(subscriber, verify),
                 None => verify(),
             };
-            // A look-up of a name may hang in a thread of that runtime's own.
+            // A name look-up may hang in a thread of this runtime.
             runtime.shutdown_background();
-            drop(working);
+            drop(thread_guard);
             if let Some(outcome) = outcome {
-                // Nobody may wait any longer.
+                // The caller may have gone.
                 let _ = result.send(outcome);
             }
         };
-        let waiting = Waiting(shared);
+        let caller_guard = CallerGuard(shared);
         // Detached: neither the runtime nor the process waits for it.
         thread::Builder::new()
             .name("claviger-verify".to_owned())
             .spawn(body)
             .map_err(|error| Fault::new(FaultKind::Other, format!("no thread for the verification: {error}")))?;
         let outcome = received.await;
-        drop(waiting);
+        drop(caller_guard);
         outcome.unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, "the verification panicked; see its own output")))
     }
 }
@@ -120,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// Work that computes until it is let go.
+    /// Returns work that blocks its thread until the sender is dropped.
     fn stuck() -> (mpsc::Sender<()>, impl Future<Output = Result<(), Fault>> + Send + 'static) {
         let (go, gone) = mpsc::channel::<()>();
         (go, async move {
@@ -132,35 +136,35 @@ mod tests {
 
     #[tokio::test]
     async fn abandoned_verifications_are_bounded_until_they_end() {
-        let apart = Apart::default();
+        let verifier = Verifier::default();
         let mut held = Vec::new();
-        for _ in 0..MOST {
+        for _ in 0..MAX_ABANDONED {
             let (go, work) = stuck();
-            tokio::time::timeout(Duration::from_millis(50), apart.run(work)).await.unwrap_err();
+            tokio::time::timeout(Duration::from_millis(50), verifier.run(work)).await.unwrap_err();
             held.push(go);
         }
-        let error = apart.run(async { Ok(()) }).await.unwrap_err();
+        let error = verifier.run(async { Ok(()) }).await.unwrap_err();
         assert_eq!(error.kind(), FaultKind::Unreachable);
         assert!(error.message().contains("still compute"), "{error}");
         drop(held);
-        while apart.abandoned.load(Ordering::Acquire) > 0 {
+        while verifier.abandoned.load(Ordering::Acquire) > 0 {
             tokio::task::yield_now().await;
         }
-        apart.run(async { Ok(()) }).await.unwrap();
+        verifier.run(async { Ok(()) }).await.unwrap();
     }
 
     #[tokio::test]
     async fn work_that_waits_ends_with_its_caller() {
-        let apart = Apart::default();
-        tokio::time::timeout(Duration::from_millis(50), apart.run(std::future::pending())).await.unwrap_err();
-        while apart.abandoned.load(Ordering::Acquire) > 0 {
+        let verifier = Verifier::default();
+        tokio::time::timeout(Duration::from_millis(50), verifier.run(std::future::pending())).await.unwrap_err();
+        while verifier.abandoned.load(Ordering::Acquire) > 0 {
             tokio::task::yield_now().await;
         }
     }
 
     #[tokio::test]
     async fn a_panic_is_an_error() {
-        let error = Apart::default().run(async { std::panic::resume_unwind(Box::new("gone")) }).await.unwrap_err();
+        let error = Verifier::default().run(async { std::panic::resume_unwind(Box::new("gone")) }).await.unwrap_err();
         assert!(error.message().contains("panicked"), "{error}");
     }
 }
