@@ -115,7 +115,8 @@ pub struct RotationReport {
 
 /// A rotation under way.
 ///
-/// Nothing is done to a span under its lock: whoever observes spans may be slow, or ask how things stand.
+/// No span is created, recorded or closed under its lock: a `tracing` layer may be slow, or request
+/// the status.
 #[derive(Debug)]
 pub(crate) struct Rotation {
     provider: Arc<str>,
@@ -129,17 +130,18 @@ struct Inner {
     /// Ends with the rotation, so that it is exported then.
     root: Root,
     revision: Option<String>,
-    /// The revision, until it is in the span.
+    /// Revision that is still to be recorded in the span.
     unrecorded: Option<String>,
     attempts: u32,
-    /// Why the last fetch failed; nothing after one that worked.
-    not_fetched: Option<Failure>,
-    /// Of each pool that could not take the lease: why the last attempt failed. That the issuer answers, or that another pool took it, does not help it.
-    not_taken: BTreeMap<Arc<str>, Failure>,
+    /// Error of the last fetch; `None` after one that succeeded.
+    fetch_failure: Option<Failure>,
+    /// Error of each pool's last handover. A later fetch, or another pool's handover, does not
+    /// clear it.
+    handover_failures: BTreeMap<Arc<str>, Failure>,
     fetch: Duration,
     waiting: BTreeSet<Arc<str>>,
     handovers: Vec<HandoverReport>,
-    /// It ends, and its span with it; then it is closed.
+    /// Set when its end has begun; `closed` follows.
     ending: bool,
     closed: Option<RotationReport>,
 }
@@ -151,13 +153,14 @@ struct Failure {
 }
 
 impl Inner {
-    /// What keeps it from its end.
+    /// Returns the error that keeps the rotation open.
     fn failure(&self) -> Option<&Failure> {
-        self.not_fetched.as_ref().or_else(|| self.not_taken.values().next())
+        self.fetch_failure.as_ref().or_else(|| self.handover_failures.values().next())
     }
 }
 
-/// Marks the end of a root span. Attempts that were retried are marked themselves; what ends without success is marked by what keeps it.
+/// Records the outcome in a root span, and the error if it is unfinished. Attempts that were
+/// retried have errors of their own.
 fn mark_end(span: &Span, outcome: Outcome, failure: Option<&Failure>) {
     span.record("outcome", outcome.as_str());
     if let (Outcome::Unfinished, Some(failure)) = (outcome, failure) {
@@ -166,19 +169,20 @@ fn mark_end(span: &Span, outcome: Outcome, failure: Option<&Failure>) {
 }
 
 impl Rotation {
-    /// A rotation whose span comes with [`open`](Self::open): this may be called under a lock.
+    /// Creates a rotation without a span, so that it may be called under a lock.
+    /// [`open`](Self::open) begins the span.
     pub(crate) fn new(provider: &Arc<str>, trigger: Trigger, now: Moment) -> Arc<Self> {
         Arc::new(Self {
             provider: Arc::clone(provider),
             trigger,
             started: now,
             inner: Mutex::new(Inner {
-                root: Root::to_come(now.mono()),
+                root: Root::pending(now.mono()),
                 revision: None,
                 unrecorded: None,
                 attempts: 0,
-                not_fetched: None,
-                not_taken: BTreeMap::new(),
+                fetch_failure: None,
+                handover_failures: BTreeMap::new(),
                 fetch: Duration::ZERO,
                 waiting: BTreeSet::new(),
                 handovers: Vec::new(),
@@ -193,7 +197,7 @@ impl Rotation {
         self.put_root(Root::begin(&self.provider, self.trigger, self.started.mono()));
     }
 
-    /// Makes this its root, unless it ends; then this root ends as well.
+    /// Replaces the root span. If the rotation is ending, ends the new one instead.
     fn put_root(&self, root: Root) {
         let (old, failure) = {
             let mut inner = self.lock();
@@ -224,7 +228,7 @@ impl Rotation {
             (inner.root.clone(), inner.failure().cloned(), inner.revision.clone())
         };
         mark_end(last.span(), Outcome::Unfinished, failure.as_ref());
-        let next = last.followed(&self.provider, self.trigger, now.mono());
+        let next = last.next_part(&self.provider, self.trigger, now.mono());
         if let Some(digest) = revision {
             next.span().record("revision", digest);
         }
@@ -247,18 +251,18 @@ impl Rotation {
     pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
         let mut inner = self.lock();
         inner.attempts += 1;
-        inner.not_fetched = failure.map(|error| Failure { error_type: error.kind().as_str(), message: error.to_string() });
+        inner.fetch_failure = failure.map(|error| Failure { error_type: error.kind().as_str(), message: error.to_string() });
         inner.fetch = took;
     }
 
     /// A pool could not take the lease, and will try again.
     pub(crate) fn not_handed_over(&self, pool: &Arc<str>, fault: &Fault) {
         let failure = Failure { error_type: fault.kind().as_str(), message: fault.to_string() };
-        self.lock().not_taken.insert(Arc::clone(pool), failure);
+        self.lock().handover_failures.insert(Arc::clone(pool), failure);
     }
 
-    /// A new revision is held, which these pools are to take. It is in the span after [`record_revision`](Self::record_revision): this may be
-    /// called under a lock.
+    /// Notes a new revision, which these pools are to adopt. May be called under a lock;
+    /// [`record_revision`](Self::record_revision) writes it to the span.
     pub(crate) fn adopted(&self, revision: &Revision, pools: impl IntoIterator<Item = Arc<str>>) {
         let mut inner = self.lock();
         let digest = revision.digest();
@@ -285,7 +289,7 @@ impl Rotation {
             return;
         }
         let (span, generation) = (inner.root.span().clone(), report.generation);
-        inner.not_taken.remove(&report.pool);
+        inner.handover_failures.remove(&report.pool);
         inner.waiting.remove(&report.pool);
         inner.handovers.push(report);
         drop(inner);
@@ -296,7 +300,7 @@ impl Rotation {
     pub(crate) fn excuse(&self, pool: &str) {
         let mut inner = self.lock();
         inner.waiting.remove(pool);
-        inner.not_taken.remove(pool);
+        inner.handover_failures.remove(pool);
     }
 
     /// Whether this pool has yet to take the lease with this digest.
@@ -362,21 +366,21 @@ mod tests {
     use crate::error::{FaultKind, ProviderErrorKind};
 
     #[test]
-    fn what_keeps_a_rotation_is_forgotten_when_that_very_thing_works() {
+    fn an_error_is_cleared_by_the_success_of_the_same_step_alone() {
         let rotation = Rotation::new(&Arc::from("login"), Trigger::Refused, Moment::now());
-        let kept_by = || rotation.lock().failure().map(|failure| failure.error_type);
+        let failure = || rotation.lock().failure().map(|failure| failure.error_type);
         let fetched = |failure: Option<&ProviderError>| rotation.fetched(Duration::ZERO, failure);
         let down = ProviderError::new(ProviderErrorKind::Unavailable, "down");
         let refused = Fault::new(FaultKind::Refused, "password authentication failed");
-        assert_eq!(kept_by(), None);
+        assert_eq!(failure(), None);
         rotation.not_handed_over(&Arc::from("orders"), &refused);
         fetched(Some(&down));
-        assert_eq!(kept_by(), Some("unavailable"));
+        assert_eq!(failure(), Some("unavailable"));
         fetched(None);
-        assert_eq!(kept_by(), Some("refused"), "that the issuer answers again does not help the pool");
+        assert_eq!(failure(), Some("refused"), "a fetch that works again does not clear the pool's error");
         rotation.excuse("reports");
-        assert_eq!(kept_by(), Some("refused"));
+        assert_eq!(failure(), Some("refused"));
         rotation.excuse("orders");
-        assert_eq!(kept_by(), None);
+        assert_eq!(failure(), None);
     }
 }

@@ -1,13 +1,14 @@
-//! A trouble that lasts is said three times, then once an hour of each cause with how often it was met; that it is over is said once.
+//! Failure log: a failure that lasts is logged three times, then once an hour for each cause, with
+//! its count. Its end is logged once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often it is said at once.
+/// How often it is logged at once.
 const AT_ONCE: u64 = 3;
-/// How often it is said afterwards.
+/// How often it is logged afterwards.
 const THEN_EVERY: Duration = Duration::from_secs(3_600);
-/// A cause that was not said yet is told sooner, but no sooner than this after another.
+/// Shortest time between the line of one cause and the first line of another.
 const OTHER_CAUSE_AFTER: Duration = Duration::from_secs(60);
 
 /// One trouble, of which the log tells. It lies in a slot: an actor's restart does not make it new.
@@ -17,27 +18,29 @@ pub(crate) struct Trouble(Mutex<Met>);
 #[derive(Debug, Default)]
 struct Met {
     times: u64,
-    /// Each cause, and when it was said last. Kinds are few.
-    said: Vec<(String, Instant)>,
+    /// Causes with the time of their last line. There are as many as kinds of errors.
+    logged: Vec<(String, Instant)>,
     expected: bool,
 }
 
 impl Trouble {
-    /// It was met once more, by this cause: the kind of an error, and not its words. Answers how often so far, if that is to be said.
+    /// Counts a failure of this cause, which is an error's kind. Returns the count if it is to be
+    /// logged.
     pub(crate) fn met(&self, now: Instant, cause: &str) -> Option<u64> {
         let mut met = self.lock();
         met.times += 1;
-        let of_this = met.said.iter().find(|(said, _)| said == cause).map(|(_, at)| *at + THEN_EVERY);
-        let of_any = met.said.iter().map(|(_, at)| *at + OTHER_CAUSE_AFTER).max();
+        let of_this = met.logged.iter().find(|(logged, _)| logged == cause).map(|(_, at)| *at + THEN_EVERY);
+        let of_any = met.logged.iter().map(|(_, at)| *at + OTHER_CAUSE_AFTER).max();
         let due = met.times <= AT_ONCE || of_this.or(of_any).is_none_or(|due| now >= due);
         due.then(|| {
-            met.said.retain(|(said, _)| said != cause);
-            met.said.push((cause.to_owned(), now));
+            met.logged.retain(|(logged, _)| logged != cause);
+            met.logged.push((cause.to_owned(), now));
             met.times
         })
     }
 
-    /// It was met, as is to be expected once before it is a trouble. Answers whether it was the first time.
+    /// Notes a failure that is expected once. Returns whether it is the first since the last
+    /// success.
     pub(crate) fn is_expected(&self) -> bool {
         let mut met = self.lock();
         met.times == 0 && !std::mem::replace(&mut met.expected, true)
@@ -62,17 +65,17 @@ mod tests {
     fn three_times_then_once_an_hour_and_its_end_once() {
         let trouble = Trouble::default();
         let start = tokio::time::Instant::now().into_std();
-        let said: Vec<_> =
+        let logged: Vec<_> =
             (0..=1_000).filter_map(|tens| trouble.met(start + Duration::from_secs(10 * tens), "down").map(|times| (tens, times))).collect();
         // Every ten seconds for nearly three hours: at 0, 10, 20 s, and an hour after that, and two.
-        assert_eq!(said, [(0, 1), (1, 2), (2, 3), (362, 363), (722, 723)]);
+        assert_eq!(logged, [(0, 1), (1, 2), (2, 3), (362, 363), (722, 723)]);
         assert_eq!(trouble.over(), Some(1_001));
         assert_eq!(trouble.over(), None);
-        assert_eq!(trouble.met(start, "down"), Some(1), "a new one is said again");
+        assert_eq!(trouble.met(start, "down"), Some(1), "a new one is logged again");
     }
 
     #[test]
-    fn another_cause_is_said_within_a_minute_and_each_once_an_hour() {
+    fn another_cause_is_logged_within_a_minute_and_each_once_an_hour() {
         let trouble = Trouble::default();
         let start = tokio::time::Instant::now().into_std();
         // Two causes in turn, every ten seconds, and meanwhile another for some minutes.
@@ -81,12 +84,12 @@ mod tests {
             _ if tens % 2 == 1 => "slow",
             _ => "down",
         };
-        let said: Vec<_> = (0..400).filter(|&tens| trouble.met(start + Duration::from_secs(10 * tens), cause(tens)).is_some()).collect();
-        assert_eq!(said, [0, 1, 2, 8, 361, 362]);
+        let logged: Vec<_> = (0..400).filter(|&tens| trouble.met(start + Duration::from_secs(10 * tens), cause(tens)).is_some()).collect();
+        assert_eq!(logged, [0, 1, 2, 8, 361, 362]);
     }
 
     #[test]
-    fn what_is_to_be_expected_once_is_no_trouble() {
+    fn a_failure_that_is_expected_once_is_not_counted() {
         let trouble = Trouble::default();
         assert!(trouble.is_expected() && !trouble.is_expected());
         assert_eq!(trouble.over(), None);

@@ -23,7 +23,8 @@ impl InSpan {
 
     /// The work goes on without the span.
     pub(crate) fn let_go(&self) {
-        // Its end may be observed by whoever is slow: not under the lock that the work needs to go on.
+        // Dropped without the lock that the work needs, because a layer that observes its end may
+        // be slow.
         let last = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Span::none());
         drop(last);
     }

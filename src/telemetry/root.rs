@@ -8,13 +8,15 @@ use tracing::Span;
 use super::Origin;
 use crate::trigger::Trigger;
 
-/// A part that is older ends when the next attempt begins. Each is twice as long as the one before: what lasts is seen early, and does not become many.
+/// Length of the first part. A part that is older ends when the next attempt begins. Each is twice
+/// as long as the one before, so that an outage is seen early and in few parts.
 const FIRST: Duration = Duration::from_secs(60);
 /// The longest part.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The root span now, and where it is in its trace, also when it is over. Cheap to clone: spans are made, recorded and closed on a clone, for
-/// whoever observes them may be slow, or ask for what a lock around this guards.
+/// The current root span and its place in the trace, also after its end. Cheap to clone. Spans are
+/// created, recorded and closed on a clone without a lock, because a `tracing` layer may be slow or
+/// request the status.
 #[derive(Clone, Debug)]
 pub(crate) struct Root {
     span: Span,
@@ -24,8 +26,8 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// One whose span is still to be made.
-    pub(crate) fn to_come(now: Instant) -> Self {
+    /// Returns a root whose span is still to be created.
+    pub(crate) fn pending(now: Instant) -> Self {
         Self { span: Span::none(), origin: Origin::default(), began: now, length: FIRST }
     }
 
@@ -34,14 +36,14 @@ impl Root {
         Self { origin: Origin::of(&span), span, began: now, length: FIRST }
     }
 
-    /// The next part, linked to this one.
-    pub(crate) fn followed(&self, provider: &str, trigger: Trigger, now: Instant) -> Self {
+    /// Begins the next part, linked to this one.
+    pub(crate) fn next_part(&self, provider: &str, trigger: Trigger, now: Instant) -> Self {
         let next = Self::begin(provider, trigger, now);
         self.origin.link(&next.span);
         Self { length: (self.length * 2).min(LONGEST), ..next }
     }
 
-    /// Whether it has been open for so long that another part is to follow. Answers so once: who hears it makes the next part.
+    /// Returns whether the next part is due. Returns `true` once, to the caller that begins it.
     pub(crate) fn is_long(&mut self, now: Instant) -> bool {
         let long = now.saturating_duration_since(self.began) >= self.length;
         if long {
@@ -59,7 +61,7 @@ impl Root {
         &self.origin
     }
 
-    /// Takes the span, for its end. It is exported as soon as the last attempt lets go of it.
+    /// Takes the span, to end it. It is exported as soon as the last attempt drops it.
     pub(crate) fn take(&mut self) -> Span {
         std::mem::replace(&mut self.span, Span::none())
     }
