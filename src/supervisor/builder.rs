@@ -98,12 +98,14 @@ impl Builder {
         self
     }
 
-    /// Starts the supervisor on the tokio runtime of the caller, whose timer must be enabled. It does all its work there, from
-    /// wherever it is called later; so that runtime is to last as long as the supervisor is used.
+    /// Starts the supervisor on the tokio runtime of the caller, whose timer must be enabled. It
+    /// does all its work there, from wherever it is called later; so that runtime is to last as
+    /// long as the supervisor is used.
     ///
     /// # Errors
-    /// When a duration is zero or longer than a day, or a poll is shorter than a second; the message names it. Outside of a tokio
-    /// runtime ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
+    /// When a duration is zero or longer than a day, or a poll is shorter than a second; the
+    /// message names it. Outside of a tokio runtime
+    /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
     pub fn start(self) -> Result<Supervisor, Error> {
         let settings = &self.settings;
         for (field, value, least) in [

@@ -61,7 +61,7 @@ pub struct Supervisor {
 
 pub(crate) struct Inner {
     pub(crate) context: Context,
-    /// Where all work is done: a caller's own runtime may end before it.
+    /// Runtime of all work: a caller's own runtime may end before it.
     runtime: Runtime,
     root: Option<Root>,
     registry: Mutex<Registry>,
@@ -79,12 +79,13 @@ impl Supervisor {
     /// Starts with the defaults; see [`Builder`] for what they are.
     ///
     /// # Panics
-    /// Outside of a tokio runtime; the message names the line that calls. [`Builder::start`] returns an error there.
+    /// Outside of a tokio runtime; the message names the line that calls. [`Builder::start`]
+    /// returns an error there.
     #[track_caller]
     pub fn start() -> Self {
         match Builder::default().start() {
             Ok(supervisor) => supervisor,
-            #[expect(clippy::panic, reason = "documented; who wants an error calls the builder")]
+            #[expect(clippy::panic, reason = "documented; the builder returns an error instead")]
             Err(error) => panic!("{error}"),
         }
     }
@@ -106,9 +107,11 @@ impl Supervisor {
     /// Registers a provider and waits for its first lease.
     ///
     /// # Errors
-    /// At once when the name is empty or taken, when the provider says that it cannot work ([`ProviderError::is_transient`](crate::ProviderError::is_transient)
-    /// false), or when its lease lives too short to be handed over. A passing error is tried again until the start deadline (30 s). Nothing
-    /// stays registered then. Outside of a tokio runtime ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
+    /// At once when the name is empty or taken, when the provider says that it cannot work
+    /// ([`ProviderError::is_transient`](crate::ProviderError::is_transient) false), or when its
+    /// lease lives too short to be handed over. A passing error is tried again until the start
+    /// deadline (30 s). Nothing stays registered then. Outside of a tokio runtime
+    /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
     ///
     /// # Cancel safety
     /// Dropping the future takes the registration back.
@@ -127,9 +130,11 @@ impl Supervisor {
     /// Registers a pool and waits until a log-in has proved its first lease.
     ///
     /// # Errors
-    /// At once when the name is empty or taken, when a size or duration cannot be right, or when the database says that it will not work whatever the
-    /// credential is (no such database, no right to connect). Everything else, a refusal included, is tried again until the start deadline (30 s);
-    /// the error then carries the SQLSTATE. Nothing stays registered then. Outside of a tokio runtime.
+    /// At once when the name is empty or taken, when a size or duration cannot be right, or when
+    /// the database says that it will not work whatever the credential is (no such database, no
+    /// right to connect). Everything else, a refusal included, is tried again until the start
+    /// deadline (30 s); the error then carries the SQLSTATE. Nothing stays registered then. Outside
+    /// of a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future takes the registration back.
@@ -151,12 +156,14 @@ impl Supervisor {
         start::pool_eventually(&self.inner, name, provider, factory)
     }
 
-    /// Asks a provider for a *new* credential, never a renewal, and waits until every pool has taken it, or the start deadline (30 s) has passed.
-    /// Calls within a second are one fetch. Where the issuer's newest is held already and still on its way to the pools, that is waited for: the report is then of the
-    /// rotation that brought it, with its trigger.
+    /// Asks a provider for a *new* credential, never a renewal, and waits until every pool has
+    /// taken it, or the start deadline (30 s) has passed. Calls within a second share one fetch. If
+    /// the backend's newest credential is still being handed over, the call waits for that. The
+    /// report is then that of the rotation that brought it, with its trigger.
     ///
     /// # Errors
-    /// When there is no such provider, or it had nothing to give; the held lease goes on serving then. Outside of a tokio runtime.
+    /// When there is no such provider, or it returned no lease; the current lease then stays in
+    /// service. Outside of a tokio runtime.
     pub async fn rotate_now(&self, provider: &str) -> Result<RotationReport, Error> {
         rotate::now(&self.inner, provider).await
     }
@@ -164,7 +171,8 @@ impl Supervisor {
     /// Removes a pool: its callers get `PoolClosed`, its sessions are drained. Returns when they are gone or the drain deadline (60 s) has passed.
     ///
     /// # Errors
-    /// When there is no such pool. When the supervisor's runtime is gone and the call is made outside of one.
+    /// When there is no such pool. When the supervisor's runtime is gone and the call is made
+    /// outside of one.
     ///
     /// # Cancel safety
     /// The removal goes on without the future, on the supervisor's runtime.
@@ -213,9 +221,10 @@ impl Supervisor {
     /// Ends everything in order, within `bound`: nothing new starts → what runs may end → sessions drain → leases are released → actors stop. A tenth of
     /// the bound is kept for releases, which happen even where a drain was abandoned. Further calls answer the same report.
     ///
-    /// The work is done on the runtime on which the supervisor was started. Where that runtime is gone, it is done on the
-    /// caller's: leases are released, and what ran is not waited for. Where it is not driven, the call returns two seconds after the bound
-    /// at the latest, and the report names everything as left behind.
+    /// The work is done on the runtime on which the supervisor was started. If that runtime is
+    /// gone, it is done on the caller's: leases are released, and tasks of the old runtime are not
+    /// waited for. If it is not driven, the call returns two seconds after the bound at the latest,
+    /// and the report names everything as left behind.
     ///
     /// # Cancel safety
     /// The shutdown goes on without the future.

@@ -1,4 +1,4 @@
-//! The supervisor's runtime, as callers meet it whose own is another: it may be gone, and it may not be driven.
+//! Calls from other runtimes than the supervisor's own, which may be gone or not driven.
 
 use std::future::Future;
 use std::sync::mpsc;
@@ -12,16 +12,17 @@ use super::Inner;
 use super::registry::Boxed;
 use crate::error::Error;
 
-/// How much longer than its own bound a call waits for a supervisor whose runtime does not run.
+/// Time beyond its own bound that a call waits for a supervisor whose runtime is not driven.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// A deadline by a clock of the operating system: it passes also where no runtime drives a timer. Nothing is left of it when dropped.
-pub(super) struct Overdue {
+/// A deadline on a thread of its own, which passes also if no runtime drives a timer. Its drop ends
+/// the thread.
+pub(super) struct ThreadDeadline {
     passed: Option<oneshot::Receiver<()>>,
     _kept: mpsc::Sender<()>,
 }
 
-impl Overdue {
+impl ThreadDeadline {
     pub(super) fn after(time: Duration) -> Self {
         let (_kept, dropped) = mpsc::channel();
         let (pass, passed) = oneshot::channel();
@@ -30,7 +31,7 @@ impl Overdue {
                 let _ = pass.send(());
             }
         };
-        // Without a thread to be had, the work itself has its bound.
+        // If no thread can be started, the bound of the work itself applies.
         let spawned = thread::Builder::new().name("claviger-deadline".to_owned()).spawn(wait);
         Self { passed: spawned.is_ok().then_some(passed), _kept }
     }
@@ -46,10 +47,10 @@ impl Overdue {
     }
 }
 
-/// Runs work on the supervisor's runtime, where it goes on without the caller, and waits for it, but not longer than `patience` beyond
-/// which the work itself does not wait either. Where that runtime is gone, the caller's runs it.
+/// Runs work on the supervisor's runtime and waits for it, for `patience` and [`GRACE`] at most.
+/// The work goes on without the caller. If that runtime is gone, the caller's runs it.
 pub(super) async fn run(inner: &Inner, work: impl Fn() -> Boxed<()>, patience: Duration) -> Result<(), Error> {
-    let mut overdue = Overdue::after(patience + GRACE);
+    let mut deadline = ThreadDeadline::after(patience + GRACE);
     let run = async {
         // A panic of the work is no reason to do it again.
         if is_lost(inner.runtime.spawn(work())).await {
@@ -61,16 +62,16 @@ pub(super) async fn run(inner: &Inner, work: impl Fn() -> Boxed<()>, patience: D
     tokio::select! {
         biased;
         ended = run => ended,
-        () = overdue.passed() => Ok(()),
+        () = deadline.passed() => Ok(()),
     }
 }
 
-/// Calls that wait need a timer of their caller's.
+/// Returns an error outside of a tokio runtime, whose timer the call needs.
 pub(super) fn check(call: &str) -> Result<(), Error> {
     Handle::try_current().map(drop).map_err(|_| Error::no_runtime(call))
 }
 
-/// Whether the task ended without having ended its work, as those of a runtime do that is gone.
+/// Returns whether the task was cancelled, as tasks of a runtime are that is gone.
 async fn is_lost<T>(task: impl Future<Output = Result<T, tokio::task::JoinError>>) -> bool {
     task.await.is_err_and(|error| error.is_cancelled())
 }

@@ -71,7 +71,7 @@ impl Context {
         }
     }
 
-    /// What the task comes to within the deadline, and before the supervisor's end.
+    /// Waits for the task, until the deadline or the supervisor's end.
     pub(crate) async fn answer<T>(&self, task: &mut JoinHandle<T>, deadline: Duration) -> Result<Result<T, JoinError>, Silence> {
         tokio::select! {
             biased;
@@ -82,7 +82,7 @@ impl Context {
     }
 }
 
-/// Why nobody waits for an answer any longer. Says until when.
+/// Why a task is no longer waited for. `Display` names the limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Silence {
     Deadline(Duration),

@@ -7,14 +7,14 @@ use tokio::runtime::Handle;
 
 use super::Inner;
 use super::registry::{Boxed, PoolEntry, ProviderEntry};
-use super::runtime::{self, GRACE, Overdue};
+use super::runtime::{self, GRACE, ThreadDeadline};
 use crate::error::Error;
 
 /// No bound is longer than this: later than anybody waits, and within what clocks can express.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
-/// How long is waited for what ran on a runtime that is gone, for each kind of it.
-const BEREFT: Duration = Duration::from_secs(1);
+/// Longest wait for each kind of task of a runtime that is gone.
+const LOST_RUNTIME_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a start that failed waits for its own clean-up, which goes on without it.
 const TAKE_BACK: Duration = Duration::from_secs(1);
@@ -41,8 +41,8 @@ impl ShutdownReport {
         Self { clean: false, abandoned: Vec::new(), unfinished: Vec::new(), unreleased: Vec::new(), took: Duration::ZERO }
     }
 
-    /// Nothing has ended: how everything stands is what is left behind.
-    fn of_what_stands(inner: &Inner, took: Duration) -> Self {
+    /// Returns a report that lists everything as left behind, by its current status.
+    fn of_current_status(inner: &Inner, took: Duration) -> Self {
         let (providers, pools) = {
             let registry = inner.lock();
             (registry.providers(), registry.pools_and_leaving())
@@ -86,16 +86,17 @@ pub struct Abandoned {
 pub(super) enum Ending {
     /// Not begun, or under way.
     Pending,
-    /// Its runtime went before it had ended.
+    /// Its runtime ended first.
     Lost,
     /// It has ended.
     Ended(ShutdownReport),
 }
 
-/// Held by the task of a shutdown: where its runtime drops it in the middle, whoever waits is told.
-struct Told(Arc<Inner>);
+/// Held by the task of a shutdown. If its runtime drops the task before the end, waiting callers
+/// are notified.
+struct LostGuard(Arc<Inner>);
 
-impl Drop for Told {
+impl Drop for LostGuard {
     fn drop(&mut self) {
         self.0.ending.send_if_modified(|ending| {
             let pending = matches!(ending, Ending::Pending);
@@ -110,7 +111,7 @@ impl Drop for Told {
 pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
     let bound = bound.min(LONGEST);
     let began = inner.context.clock.mono();
-    let mut overdue = Overdue::after(bound + GRACE);
+    let mut deadline = ThreadDeadline::after(bound + GRACE);
     let mut ending = inner.ending.subscribe();
     if inner.lock().close() {
         spawn(inner, &inner.runtime, bound, false);
@@ -121,7 +122,7 @@ pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
             match (now, Handle::try_current()) {
                 (Ok(Ending::Ended(report)), _) => return Some(report),
                 (Ok(Ending::Lost), Ok(here)) => take_over(inner, &here, bound),
-                // Nothing runs it, and nothing can. (The sender lives in `inner`, which we hold.)
+                // No runtime can run it. (The sender is in `inner`, which we hold.)
                 _ => return None,
             }
         }
@@ -129,12 +130,12 @@ pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
     let report = tokio::select! {
         biased;
         report = ended => report,
-        () = overdue.passed() => None,
+        () = deadline.passed() => None,
     };
-    report.unwrap_or_else(|| ShutdownReport::of_what_stands(inner, inner.context.clock.mono().saturating_duration_since(began)))
+    report.unwrap_or_else(|| ShutdownReport::of_current_status(inner, inner.context.clock.mono().saturating_duration_since(began)))
 }
 
-/// The runtime of a shutdown is gone: one of those who wait goes on with it on its own.
+/// Continues a shutdown whose runtime is gone, on the runtime of one caller.
 fn take_over(inner: &Arc<Inner>, here: &Handle, bound: Duration) {
     let first = inner.ending.send_if_modified(|ending| {
         let lost = matches!(ending, Ending::Lost);
@@ -148,13 +149,13 @@ fn take_over(inner: &Arc<Inner>, here: &Handle, bound: Duration) {
     }
 }
 
-fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, bereft: bool) {
-    let told = Told(Arc::clone(inner));
+fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bool) {
+    let guard = LostGuard(Arc::clone(inner));
     runtime.spawn(async move {
-        let inner = Arc::clone(&told.0);
+        let inner = Arc::clone(&guard.0);
         let work = tokio::spawn({
             let inner = Arc::clone(&inner);
-            async move { all(&inner, bound, bereft).await }
+            async move { all(&inner, bound, runtime_lost).await }
         });
         let report = match work.await {
             Ok(report) => report,
@@ -167,12 +168,13 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, bereft: bool) {
     });
 }
 
-/// `bereft` of the runtime on which everything ran: what ran there will not end any more, and is hardly waited for.
-async fn all(inner: &Arc<Inner>, bound: Duration, bereft: bool) -> ShutdownReport {
+/// Ends everything in order. `runtime_lost`: tasks of the supervisor's runtime will not end, and
+/// are waited for briefly.
+async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> ShutdownReport {
     let began = inner.context.clock.mono();
     let end = began + bound;
     // A tenth is kept for releases.
-    let drained_by = began + if bereft { bound.mul_f64(0.9).min(BEREFT) } else { bound.mul_f64(0.9) };
+    let drained_by = began + if runtime_lost { bound.mul_f64(0.9).min(LOST_RUNTIME_WAIT) } else { bound.mul_f64(0.9) };
     let (providers, pools) = {
         let registry = inner.lock();
         (registry.providers(), registry.pools_and_leaving())
@@ -307,7 +309,7 @@ impl Registered {
         }
     }
 
-    /// Takes it back for a caller that cannot wait.
+    /// Unregisters it for a caller that cannot wait.
     pub(super) fn give_up(self, inner: &Arc<Inner>) {
         if let Some(work) = self.forget(inner) {
             drop(inner.runtime.spawn(work));

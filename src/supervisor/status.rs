@@ -44,12 +44,12 @@ pub struct ProviderStatus {
     pub next_fetch: Option<Duration>,
     /// How often the issuer was asked.
     pub fetches: u64,
-    /// Fetches that have not ended by their deadline; with three of them, no further one is begun.
+    /// Fetches that have not ended by their deadline. With three of them, no further one is begun.
     pub hanging: usize,
     /// When the first of them began.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
     pub hanging_since: Option<SystemTime>,
-    /// The time to live of the held lease when it came, if it expires.
+    /// Time to live of the current lease when it was obtained; `None` if it does not expire.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "lifetime_seconds"))]
     pub lifetime: Option<Duration>,
     /// Why the last attempt failed; `None` after one that worked.
@@ -87,7 +87,7 @@ pub struct PoolStatus {
     /// How much life the served lease has left, by the more pessimistic clock.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "remaining_seconds"))]
     pub remaining: Option<Duration>,
-    /// The time to live of the served lease when it came, if it expires.
+    /// Time to live of the served lease when it was obtained; `None` if it does not expire.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "lifetime_seconds"))]
     pub lifetime: Option<Duration>,
     /// When it was proved last.
