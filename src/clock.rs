@@ -78,12 +78,13 @@ pub(crate) fn wall_now() -> SystemTime {
     SystemTime::now()
 }
 
-/// A point in time for people and logs, by RFC 3339 in seconds. What lies outside of the years 1970 to 9999 is written as the nearest that can be.
+/// Formats a time for people and logs, as RFC 3339 in seconds. A time outside of the years 1970 to
+/// 9999 is written as the nearest one inside.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(within_years(time)).to_string()
 }
 
-/// The nearest time that RFC 3339 can express.
+/// Returns the nearest time that RFC 3339 can express.
 pub(crate) fn within_years(time: SystemTime) -> SystemTime {
     const LAST: Duration = Duration::from_secs(253_402_300_799);
     time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST)

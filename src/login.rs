@@ -83,12 +83,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Host, port and database. An empty host or database, or port 0, is rejected by the pool that gets it.
+    /// Host, port and database. An empty host or database, or port 0, is rejected by the pool that
+    /// gets it.
     pub fn new(host: impl Into<String>, port: u16, database: impl Into<String>) -> Self {
         Self { host: host.into(), port, database: Some(database.into()) }
     }
 
-    /// Host and port; the database is the one of the pool's connect options.
+    /// Names host and port; the database is that of the pool's connect options.
     pub fn server(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port, database: None }
     }
@@ -103,7 +104,7 @@ impl Endpoint {
         self.port
     }
 
-    /// The database's name; empty where it is left to the pool.
+    /// Returns the database's name; empty if it is left to the pool.
     pub fn database(&self) -> &str {
         self.database.as_deref().unwrap_or_default()
     }
@@ -112,7 +113,8 @@ impl Endpoint {
         self.database.as_deref()
     }
 
-    /// Why the host cannot be right, and what would be, if so: what every look-up would fail at, but only after its time-out.
+    /// Returns why the host is invalid, and what to give instead. Such a host fails every look-up,
+    /// but only after its time-out. `None` if there is no problem.
     ///
     /// ```
     /// use claviger::Endpoint;
@@ -131,7 +133,7 @@ impl Endpoint {
         } else if host.contains(',') {
             Some("names several hosts; give one")
         } else if host.contains(char::is_whitespace) {
-            Some("has a blank in it; give the name or address alone")
+            Some("contains white space; give the name or address alone")
         } else if host.contains(':') && !is_address {
             Some("has a port; give the name or address alone, and the port beside it")
         } else {
@@ -139,8 +141,9 @@ impl Endpoint {
         }
     }
 
-    /// The port that a database engine listens on by default, by AWS's names of the engines: 5432 for `postgres`, `postgresql` and `aurora-postgresql`, 3306 for
-    /// `mysql`, `mariadb`, `aurora-mysql` and `aurora`.
+    /// Returns the default port of a database engine, by AWS's names: 5432 for `postgres`,
+    /// `postgresql` and `aurora-postgresql`, 3306 for `mysql`, `mariadb`, `aurora-mysql` and
+    /// `aurora`.
     pub fn default_port(engine: &str) -> Option<u16> {
         match engine {
             "postgres" | "postgresql" | "aurora-postgresql" => Some(5_432),
@@ -155,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_no_look_up_could_find_is_named() {
+    fn an_invalid_host_is_explained() {
         for (host, word) in [
             ("", "empty"),
             (" ", "empty"),
@@ -163,8 +166,8 @@ mod tests {
             ("user@db.internal", "URL"),
             ("db.internal/orders", "URL"),
             ("a.internal,b.internal", "several"),
-            ("db internal", "blank"),
-            ("db.internal ", "blank"),
+            ("db internal", "white space"),
+            ("db.internal ", "white space"),
             ("db.internal:5432", "port"),
             ("[::1]:5432", "port"),
         ] {

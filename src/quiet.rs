@@ -1,7 +1,9 @@
-//! For providers: silence while a dependency runs that writes secrets at TRACE.
+//! Silences dependencies of providers that write secrets at TRACE.
 //!
-//! A scoped subscriber is used only where a global one is set. Where none is, `tracing` writes to the `log` crate, and one scoped subscriber would silence that for the
-//! whole process and for good. A provider whose dependencies show a secret there has to do without them then; a test with a logger at TRACE tells.
+//! A scoped subscriber is used only if a global one is set. Without one, `tracing` writes to the
+//! `log` crate, and a scoped subscriber would silence that for the whole process and for good. A
+//! provider whose dependencies log a secret has to do without them then. A test with a logger at
+//! TRACE shows whether they do.
 
 use std::future::Future;
 
@@ -9,7 +11,7 @@ use tracing::dispatcher::{self, Dispatch};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-/// Whether this process is silenced by [`run`] and [`during`]; otherwise they change nothing.
+/// Returns whether [`run`] and [`during`] silence this process; otherwise they change nothing.
 pub fn is_possible() -> bool {
     dispatcher::has_been_set()
 }

@@ -14,7 +14,7 @@ pub(crate) struct Look;
 pub(crate) struct Mailbox {
     actor: Mutex<Option<ActorRef<Look>>>,
     queued: AtomicBool,
-    /// How often an incarnation was followed by another.
+    /// Restarts of the actor.
     restarts: Arc<AtomicU64>,
 }
 

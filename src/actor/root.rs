@@ -17,7 +17,7 @@ pub(crate) struct Child {
     name: Arc<str>,
     start: Box<dyn Fn(ActorCell) -> Option<ActorCell> + Send + Sync>,
     running: Mutex<Running>,
-    /// Counted in the slot's mailbox, where its status finds it.
+    /// Restarts, shared with the slot's mailbox, from which the status reads them.
     restarts: Arc<AtomicU64>,
     budget: Mutex<Restarts>,
 }
@@ -98,7 +98,8 @@ impl Root {
         ActorRuntime::spawn_instant(None, RootActor, RootState { context, children: HashMap::new() }).ok().map(|(actor, _)| Self(actor))
     }
 
-    /// Starts a child and keeps it running. `false` when the root is gone, and its runtime with it.
+    /// Starts a child and keeps it running. Returns `false` if the root is gone, and its runtime
+    /// with it.
     pub(crate) fn adopt(&self, child: Arc<Child>) -> bool {
         self.0.cast(RootMessage::Adopt(child)).is_ok()
     }

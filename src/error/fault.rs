@@ -48,8 +48,8 @@ pub struct Fault {
 impl Fault {
     /// A fault of `kind`. The message is logged: it must never carry a secret.
     ///
-    /// It is kept on one line: control characters and what turns the direction of text become spaces. What follows the
-    /// 500th character is cut.
+    /// It is kept on one line: control characters and those that change the direction of text
+    /// become spaces. What follows the 500th character is cut.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         Self { kind, code: None, message: text::message(&message.into()).into(), target: None, source: None }
     }
@@ -61,8 +61,8 @@ impl Fault {
         self
     }
 
-    /// Keeps who tried to log in where, in words: `user "orders" at db.internal:5432, database "orders"`. Filtered as the
-    /// message is, and printed behind it.
+    /// Keeps user, address and database of the login, as `user "orders" at db.internal:5432,
+    /// database "orders"`. Filtered as the message is, and printed behind it.
     #[must_use]
     pub fn with_target(mut self, target: impl AsRef<str>) -> Self {
         self.target = Some(text::message(target.as_ref()).into());
@@ -91,15 +91,17 @@ impl Fault {
         &self.message
     }
 
-    /// Who tried to log in where, where it is known.
+    /// Returns user, address and database of the login, if they are known.
     pub fn target(&self) -> Option<&str> {
         self.target.as_deref()
     }
 
-    /// Returns the cause as it was given, for a downcast: `sqlx::Error` where a database pool is behind it.
+    /// Returns the cause as it was given, for a downcast: `sqlx::Error` where a database pool is
+    /// behind it.
     ///
-    /// Its texts are the server's own, unfiltered. [`source`](StdError::source) is for printing: it returns the cause, too,
-    /// but only texts where one of them has control characters or more than 500 characters.
+    /// Its texts are the server's own, unfiltered. [`source`](StdError::source) is for printing. It
+    /// returns the cause, too, but filtered texts if one of them has control characters or more
+    /// than 500 characters.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.source.as_ref().map(Source::original)
     }

@@ -78,8 +78,8 @@ pub struct ProviderError {
 impl ProviderError {
     /// An error of `kind`; the message says what to do.
     ///
-    /// It is kept on one line: control characters and what turns the direction of text become spaces. What follows the
-    /// 500th character is cut.
+    /// It is kept on one line: control characters and those that change the direction of text
+    /// become spaces. What follows the 500th character is cut.
     pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: text::message(&message.into()).into(), retry_after: None, source: None }
     }
@@ -110,8 +110,9 @@ impl ProviderError {
 
     /// Returns the cause as it was given, for a downcast.
     ///
-    /// Its texts are unfiltered. [`source`](StdError::source) is for printing: it returns the cause, too, but only texts
-    /// where one of them has control characters or more than 500 characters.
+    /// Its texts are unfiltered. [`source`](StdError::source) is for printing. It returns the
+    /// cause, too, but filtered texts if one of them has control characters or more than 500
+    /// characters.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.source.as_ref().map(Source::original)
     }

@@ -1,28 +1,30 @@
-//! Texts of servers and backends, as the log may show them: one line, bounded, and nothing that a terminal would obey.
+//! Filters texts of servers and backends for the log: one line, bounded, without control
+//! characters.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-/// The most characters that a message keeps.
-const MOST: usize = 500;
-/// The most characters that a code keeps: a SQLSTATE has five, a MySQL error number four.
-const MOST_OF_A_CODE: usize = 16;
-/// The most causes that are filtered behind one error: a chain that is longer ends there.
-const DEEPEST: usize = 16;
+/// Most characters of a message.
+const MAX_MESSAGE: usize = 500;
+/// Most characters of a code: a SQLSTATE has five, a MySQL error number four.
+const MAX_CODE: usize = 16;
+/// Most causes that are kept behind one filtered error.
+const MAX_CAUSES: usize = 16;
 
-/// The message on one line of at most 500 characters.
+/// Returns the message on one line of at most 500 characters.
 pub(super) fn message(text: &str) -> Cow<'_, str> {
-    filtered(text, MOST)
+    filtered(text, MAX_MESSAGE)
 }
 
-/// The code in at most 16 characters.
+/// Returns the code in at most 16 characters.
 pub(super) fn code(text: &str) -> Cow<'_, str> {
-    filtered(text, MOST_OF_A_CODE)
+    filtered(text, MAX_CODE)
 }
 
-/// Replaces each run of characters that are not for display by one space, and cuts what is too long.
+/// Replaces each run of characters that are not for display by one space, and cuts what is too
+/// long.
 fn filtered(text: &str, most: usize) -> Cow<'_, str> {
     if !text.chars().any(is_unfit) && text.chars().nth(most).is_none() {
         return Cow::Borrowed(text);
@@ -50,23 +52,24 @@ fn filtered(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Control characters (line ends and the escape of ANSI sequences among them), line separators, and what turns the direction of text.
+/// Returns whether this is a control character (as a line end or ANSI's escape), a line separator,
+/// or changes the direction of text.
 fn is_unfit(one: char) -> bool {
     one.is_control() || matches!(one, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The cause of an error: the original for whoever asks for it by type, and a chain of texts that is safe to print.
+/// The cause of an error: the original for a downcast, and a chain of texts that is safe to print.
 #[derive(Clone)]
 pub(super) struct Source {
     original: Arc<dyn StdError + Send + Sync + 'static>,
-    /// Stands in for the original where a text of its chain is not fit to print.
+    /// Replaces the original if a text of its chain is not fit to print.
     filtered: Option<Arc<Filtered>>,
 }
 
 impl Source {
     pub(super) fn new(original: impl StdError + Send + Sync + 'static) -> Self {
         let texts: Vec<String> = std::iter::successors(Some(&original as &(dyn StdError + 'static)), |error| (*error).source())
-            .take(DEEPEST)
+            .take(MAX_CAUSES)
             .map(ToString::to_string)
             .collect();
         let is_fit = texts.iter().all(|text| matches!(message(text), Cow::Borrowed(_)));
@@ -78,7 +81,7 @@ impl Source {
         &*self.original
     }
 
-    /// For [`StdError::source`].
+    /// Returns the cause for [`StdError::source`].
     pub(super) fn printable(&self) -> &(dyn StdError + 'static) {
         match &self.filtered {
             Some(filtered) => &**filtered,
@@ -124,7 +127,7 @@ mod tests {
 
     const HOSTILE: &str = "no\r\n2026-11-28 INFO all is well\u{1b}[2J\u{9b}31m\u{0}\u{202e}drow\u{2028}end";
 
-    /// Every text of the error and of its causes.
+    /// Returns every text of the error and of its causes.
     fn printed(error: &(dyn StdError + 'static)) -> Vec<String> {
         std::iter::successors(Some(error), |error| (*error).source()).flat_map(|error| [error.to_string(), format!("{error:?}")]).collect()
     }
@@ -132,7 +135,7 @@ mod tests {
     fn assert_fit(texts: &[String]) {
         for text in texts {
             assert!(!text.chars().any(is_unfit), "{text:?}");
-            assert!(text.chars().count() < MOST + 150, "{} characters", text.chars().count());
+            assert!(text.chars().count() < MAX_MESSAGE + 150, "{} characters", text.chars().count());
         }
     }
 
@@ -156,14 +159,14 @@ mod tests {
             let long = format!("start{}end", one.repeat(100_000));
             let fault = Fault::new(FaultKind::Other, long.clone()).with_source(std::io::Error::other(long.clone()));
             let error = ProviderError::new(ProviderErrorKind::Other, long);
-            assert!(fault.message().chars().count() <= MOST && error.message().chars().count() <= MOST);
+            assert!(fault.message().chars().count() <= MAX_MESSAGE && error.message().chars().count() <= MAX_MESSAGE);
             assert!(fault.message().starts_with("start"));
             assert_fit(&printed(&fault));
         }
-        let exact = "x".repeat(MOST);
+        let exact = "x".repeat(MAX_MESSAGE);
         assert_eq!(Fault::new(FaultKind::Other, exact.clone()).message(), exact);
-        let cut = Fault::new(FaultKind::Other, "x".repeat(MOST + 1));
-        assert_eq!(cut.message(), format!("{}…", "x".repeat(MOST - 1)));
+        let cut = Fault::new(FaultKind::Other, "x".repeat(MAX_MESSAGE + 1));
+        assert_eq!(cut.message(), format!("{}…", "x".repeat(MAX_MESSAGE - 1)));
     }
 
     #[test]
