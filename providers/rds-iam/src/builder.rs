@@ -71,8 +71,8 @@ impl RdsIamBuilder {
         if region::is_global(host.signed()) && self.region.is_none() {
             return Err(misconfigured(
                 "host",
-                "is the endpoint of an Aurora global database, which leads to another region after a failover, and a token is good in one region alone; \
-                 give the writer's regional endpoint, or say by `region(…)` which region it leads to",
+                "is the endpoint of an Aurora global database, which leads to another region after a failover, and a token is valid in one region only; \
+                 give the writer's regional endpoint, or set the region that it leads to with `region(…)`",
             ));
         }
         let region = region::agreed(self.region.as_deref(), config, region::of_endpoint(host.signed()))

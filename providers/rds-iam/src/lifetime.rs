@@ -9,11 +9,13 @@ pub(crate) const SHORTEST: Duration = Duration::from_secs(3);
 /// What lives no longer than that could not be renewed in time: the core asks nothing again within a second.
 pub(crate) const LEAST: Duration = Duration::from_millis(1_500);
 
-/// A young token that is rejected for so long is signed anew: what PAM or IAM reject for a few seconds needs no other.
+/// Time after which a young token that is rejected is signed anew. Short rejections by PAM or IAM
+/// need no new token.
 pub(crate) const REJECTED_FOR: Duration = Duration::from_secs(10);
-/// Two rejections of a token that are no further apart have one cause.
+/// Longest time between two rejections of a token that have one cause.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
-/// How often a young token that is rejected again is signed anew: by a clock that is behind by less than 14:30 min each serves for that long at least.
+/// Shortest time between two signatures of young tokens that are rejected. With a clock that is
+/// behind by less than 14:30 min, each token is valid for longer than that.
 pub(crate) const SIGN_ANEW: Duration = Duration::from_secs(30);
 
 /// When a token dies that is dated `second`: with its own end, or with the session that signed it.

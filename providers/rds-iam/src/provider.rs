@@ -17,7 +17,7 @@ use crate::{identity, lifetime, token};
 /// How often the chain is asked whether its identity is still the one that signed.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// How often it is worth a WARN that young tokens are rejected.
+/// Shortest time between two WARN lines on rejected young tokens.
 const WARN_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// Signs RDS IAM authentication tokens for one database user, without a call to RDS.
@@ -28,9 +28,11 @@ const WARN_AGAIN: Duration = Duration::from_secs(3_600);
 /// - **The identity** is asked of the `SdkConfig`'s chain for each signature, and once a minute besides: when the chain has another one, the token is signed anew.
 ///   A chain that answers with a new session whenever it is asked is not asked besides.
 /// - **Sessions stay good** when their token dies ([`Sessions::Keep`]): pools take the next token in place.
-/// - **A rejected token** that is young and whose identity is the chain's still is not signed again: what PAM or IAM reject for a moment they accept later. It is
-///   when it is rejected for ten seconds (once in 30 s), and from half of its life on at once: this machine's clock may be behind the database's. Behind by 15
-///   minutes, no token is accepted.
+/// - **A rejected token** that is young and whose identity is still the chain's is not signed
+///   again, because PAM or IAM may reject it for a moment only. It is signed anew when it is
+///   rejected for ten seconds (once in 30 s), and from half of its lifetime on at once: this
+///   machine's clock may be behind the database's. If it is 15 minutes behind, no token is
+///   accepted.
 /// - **The host** is that of the endpoint as AWS shows it; it is signed, and connected to by nobody here. Pools connect to the host in their own connect options:
 ///   through a tunnel or a proxy of one's own give that one there, and the endpoint here.
 ///
@@ -55,20 +57,20 @@ pub struct RdsIam {
     rejected: Mutex<Rejected>,
 }
 
-/// What is remembered of rejections.
+/// State of rejections.
 #[derive(Default)]
 struct Rejected {
     token: Option<RejectedToken>,
-    /// When a young token was last signed anew because the database went on rejecting it.
+    /// When a young token was last signed anew because it stayed rejected.
     signed_anew: Option<SystemTime>,
 }
 
 /// The token that the database rejected last.
 struct RejectedToken {
     revision: Revision,
-    /// When a fetch was first requested because of that, of those in a row.
+    /// When the first fetch of this series of rejections was requested.
     first: SystemTime,
-    /// When one was requested last.
+    /// When the last fetch was requested.
     last: SystemTime,
 }
 
@@ -123,7 +125,7 @@ impl RdsIam {
             && identity::is_same(&last.by, by)
             && lifetime::is_young(age, self.lifetime)
             && !held.expiry().is_expired(request.started);
-        // Dated too early: this machine's clock is behind the database's, by whose clock the token has expired.
+        // The token may have expired by the database's clock, if this machine's is behind.
         if good && request.trigger == Trigger::Refused && self.is_rejected_again(held.revision(), now) {
             return None;
         }
@@ -132,9 +134,8 @@ impl RdsIam {
         good.then(|| held.clone().refresh_after(due))
     }
 
-    /// Whether this young token, which the database rejects, is to be signed anew: it has been rejected for ten seconds without
-    /// a minute's break, and no other was signed for that reason within half a minute. What PAM or IAM reject for longer
-    /// costs no more than that.
+    /// Returns whether a rejected young token is signed anew. It must have been rejected for ten
+    /// seconds without a break of a minute, and none signed for that reason within half a minute.
     fn is_rejected_again(&self, revision: &Revision, now: SystemTime) -> bool {
         let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
         let before = rejected

@@ -18,8 +18,9 @@ pub(crate) fn of_endpoint(host: &str) -> Option<&str> {
     labels.next().filter(|_| looks_right(region)).map(|_| region)
 }
 
-/// Whether this is the writer endpoint of an Aurora global database, `NAME.global-ID.global.rds.DOMAIN`: it leads to another region after a failover, and a token is
-/// good in one region alone.
+/// Returns whether this is the writer endpoint of an Aurora global database,
+/// `NAME.global-ID.global.rds.DOMAIN`. It leads to another region after a failover, and a token is
+/// valid in one region only.
 pub(crate) fn is_global(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let name = DOMAINS.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_of_several_regions_is_known() {
+    fn a_global_endpoint_is_recognised() {
         assert!(is_global("orders.global-c1a2b3.global.rds.amazonaws.com"));
         assert!(!is_global("orders.cluster-c1a2b3.us-east-1.rds.amazonaws.com"));
         assert!(!is_global("global.rds.example.com"));

@@ -1,7 +1,9 @@
-//! Signature Version 4 of a presigned `connect` request, where the SDK's signer cannot be used: it writes the session token in clear at TRACE, and in a process that
-//! logs through the `log` crate alone nothing silences it.
+//! Signature Version 4 of a presigned `connect` request, if the SDK's signer cannot be used. That
+//! one writes the session token in clear at TRACE, and nothing silences it in a process that logs
+//! through the `log` crate alone.
 //!
-//! The algorithm is AWS's, "Authenticating requests: using query parameters". What comes out is the SDK's to the byte, and boto3's.
+//! The algorithm is AWS's, "Authenticating requests: using query parameters". The result equals
+//! that of the SDK and of boto3 to the byte.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +19,7 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const SERVICE: &str = "rds-db";
 const SESSION_TOKEN: &str = "X-Amz-Security-Token";
 
-/// The query of the presigned request, its signature last.
+/// Returns the query of the presigned request, its signature last.
 pub(crate) fn query(target: &Target, credentials: &Credentials, second: SystemTime, lifetime: Duration) -> String {
     // 2026-11-28T06:45:00Z
     let date: String = humantime::format_rfc3339_seconds(second).to_string().replace(['-', ':'], "");
@@ -37,16 +39,16 @@ pub(crate) fn query(target: &Target, credentials: &Credentials, second: SystemTi
     parameters.push(("X-Amz-SignedHeaders", "host".to_owned()));
     // Signed in alphabetical order.
     let query = joined(&parameters);
-    // As a client would write the header, without the scheme's own port.
+    // As a client writes the header, without the scheme's default port.
     let host = if target.port == 443 { target.host.signed().to_owned() } else { format!("{}:{}", target.host.signed(), target.port) };
     let request = format!("GET\n/\n{query}\nhost:{host}\n\nhost\n{}", hex(&Sha256::digest(b"")));
     let text = format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex(&Sha256::digest(request.as_bytes())));
     let key = [day, &target.region, SERVICE, "aws4_request"]
         .iter()
-        .fold(format!("AWS4{}", credentials.secret_access_key()).into_bytes(), |key, part| sealed(&key, part));
+        .fold(format!("AWS4{}", credentials.secret_access_key()).into_bytes(), |key, part| hmac_sha256(&key, part));
     // Written with the session token last, as botocore does.
     parameters.sort_by_key(|(name, _)| *name == SESSION_TOKEN);
-    format!("{}&X-Amz-Signature={}", joined(&parameters), hex(&sealed(&key, &text)))
+    format!("{}&X-Amz-Signature={}", joined(&parameters), hex(&hmac_sha256(&key, &text)))
 }
 
 fn joined(parameters: &[(&str, String)]) -> String {
@@ -54,7 +56,7 @@ fn joined(parameters: &[(&str, String)]) -> String {
     parts.join("&")
 }
 
-fn sealed(key: &[u8], text: &str) -> Vec<u8> {
+fn hmac_sha256(key: &[u8], text: &str) -> Vec<u8> {
     // A key may have any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Vec::new() };
     mac.update(text.as_bytes());

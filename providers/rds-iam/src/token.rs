@@ -115,9 +115,9 @@ mod tests {
     use crate::host::Host;
     use crate::user::User;
 
-    /// Both signers, beside each other: with a subscriber set the SDK's is used, and ours is called by hand.
+    /// With a subscriber set, the SDK's signer is used; ours is called directly.
     #[tokio::test]
-    async fn our_signer_writes_what_the_sdk_writes() {
+    async fn both_signers_write_the_same_token() {
         let _subscriber = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
         assert!(quiet::is_possible());
         for (host, port) in [("db.example.eu-west-1.rds.amazonaws.com", 5_432), ("DB.Example.com", 443), ("10.0.0.1", 3_306)] {

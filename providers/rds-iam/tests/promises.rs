@@ -107,7 +107,8 @@ impl aws_types::sdk_config::TimeSource for Clock {
     }
 }
 
-/// This machine's clock is behind by ten minutes: by the database's a token expires when it is five minutes old, which is young here.
+/// This machine's clock is ten minutes behind. By the database's clock a token expires at an age of
+/// five minutes, which is young here.
 #[tokio::test]
 async fn a_young_token_rejected_for_ten_seconds_is_signed_anew_once_in_half_a_minute() {
     let clock = Clock(std::sync::Arc::new(std::sync::Mutex::new(now() - 10 * MINUTE)));
@@ -115,14 +116,14 @@ async fn a_young_token_rejected_for_ten_seconds_is_signed_anew_once_in_half_a_mi
     let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
     let held = first(&provider).await;
     clock.advance(5 * MINUTE);
-    assert_eq!(again(&provider, Trigger::Refused, &held).await.revision(), held.revision(), "it may pass");
+    assert_eq!(again(&provider, Trigger::Refused, &held).await.revision(), held.revision(), "it may be transient");
     clock.advance(Duration::from_secs(7));
-    assert_eq!(again(&provider, Trigger::Refused, &held).await.revision(), held.revision(), "it may pass still");
+    assert_eq!(again(&provider, Trigger::Refused, &held).await.revision(), held.revision(), "it may still be transient");
     clock.advance(Duration::from_secs(3));
     let new = again(&provider, Trigger::Refused, &held).await;
     assert_ne!(new.revision(), held.revision(), "rejected for ten seconds");
 
-    // PAM rejects everything for a while: no token for each attempt.
+    // PAM rejects everything for a while: not each attempt gets a new token.
     let mut tokens = HashSet::from([new.revision().clone()]);
     let mut held = new;
     for _ in 0..60 {
