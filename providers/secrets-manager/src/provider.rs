@@ -27,7 +27,7 @@ const DENIED_FOR: Duration = Duration::from_secs(3_600);
 /// | kind | what happened |
 /// |---|---|
 /// | `NotFound` | there is no such secret or no value at `AWSCURRENT`; or it is marked for deletion |
-/// | `Denied` | `secretsmanager:GetSecretValue` or, on the secret's key, `kms:Decrypt` is not granted; or AWS does not know the credentials, or forbids their chain to assume a role |
+/// | `Denied` | `secretsmanager:GetSecretValue` or, on the secret's key, `kms:Decrypt` is not granted; or AWS does not know the credentials, or denies their chain to assume a role |
 /// | `Malformed` | the value is binary, or not in its shape, or lacks a key: the key is named, the value never |
 /// | `Misconfigured` | a setting cannot be right |
 /// | `Throttled` | the SDK's own retries were throttled, too |
@@ -122,10 +122,11 @@ impl SecretsManager {
         self.key("database_key", key.into(), |keys| &mut keys.database)
     }
 
-    /// Takes host, port and database from the secret, before the pool's own options; a change of them replaces the pool.
-    /// The port is a number or a string of one, by default that of the `engine`: 5432 for `postgres`, 3306 for `mysql` and
-    /// `mariadb`. Where the secret names no database, the pool's own options do. Default: the pool's own options say where
-    /// the database is.
+    /// Takes host, port and database from the secret, before the pool's own options; a change of
+    /// them replaces the pool. The port is a number or a string of one, by default that of the
+    /// `engine`: 5432 for `postgres`, 3306 for `mysql` and `mariadb`. Where the secret names no
+    /// database, the pool's own options do. Default: the pool's own options say where the database
+    /// is.
     ///
     /// `Misconfigured` on the first fetch for a lone password.
     #[must_use]

@@ -10,8 +10,9 @@ const LONGEST_ARN: usize = 2_048;
 /// A hyphen and six random characters stand behind the name in an ARN.
 const SUFFIX: usize = 7;
 
-/// ECS's task definitions append three fields to the ARN of a secret: `:JSON-KEY:VERSION-STAGE:VERSION-ID`, each of which may be empty.
-const PARTS_OF_ECS: &str = "has a JSON key or a version behind the secret's name, as ECS's `valueFrom` has them; end the ARN with the name, \
+/// Advice for an ARN of ECS's task definitions, which append three fields, each of which may be
+/// empty: `:JSON-KEY:VERSION-STAGE:VERSION-ID`.
+const ECS_FIELDS: &str = "has a JSON key or a version behind the secret's name, as ECS's `valueFrom` has them; end the ARN with the name, \
     and give the key with `password_key`, `user_key` …; the version is always the one at AWSCURRENT";
 
 /// A secret's name, its whole ARN, or its ARN without the six random characters at the end.
@@ -32,7 +33,7 @@ impl SecretId {
         }
         if !text.starts_with("arn:") {
             if text.ends_with("::") {
-                return Err(wrong(PARTS_OF_ECS));
+                return Err(wrong(ECS_FIELDS));
             }
             check_name(&text, LONGEST_NAME)?;
             return Ok(Self { text, region: None });
@@ -57,7 +58,7 @@ impl SecretId {
             return Err(wrong("has no account of 12 digits in its ARN; give the whole ARN"));
         }
         if name.contains(':') {
-            return Err(wrong(PARTS_OF_ECS));
+            return Err(wrong(ECS_FIELDS));
         }
         check_name(name, LONGEST_NAME + SUFFIX)?;
         let region = Some(region.to_owned());

@@ -1,6 +1,6 @@
 //! needs: postgresql, moto
 //!
-//! A secret that says where the database is: what it names wins, and what it leaves out is the pool's.
+//! Secrets with an endpoint: what they name has priority, and what they leave out is the pool's.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
 
     let pools = PgPools::new(elsewhere.clone().database("orders"), PgPoolOptions::new().max_connections(2));
     let db = supervisor.pool("orders", &login, pools).await.expect("it is verified");
-    let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it answers");
+    let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("the query succeeds");
     assert_eq!(database, "orders", "not the engine's default, postgres");
 
     let pools = PgPools::new(elsewhere, PgPoolOptions::new().max_connections(2));

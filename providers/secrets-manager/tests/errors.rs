@@ -85,7 +85,7 @@ async fn every_error_says_what_to_do_and_nothing_of_what_came() {
     }
 }
 
-/// Returns this response to each request, dated so long from now.
+/// Serves this error to each request, dated `ahead` of now; returns the endpoint.
 async fn dated(code: &'static str, ahead: Duration) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -110,7 +110,7 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
         let aws = config(&proxy(), 1).into_builder().endpoint_url(endpoint).build();
         let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
         assert!(error.to_string().contains("this machine's clock is 12 min "), "{error}");
-        assert_eq!(error.kind(), Kind::Unavailable, "a clock may be set");
+        assert_eq!(error.kind(), Kind::Unavailable, "a clock can be corrected");
     }
     let aws = config(&proxy(), 1).into_builder().endpoint_url(dated("InvalidSignatureException", Duration::ZERO).await).build();
     let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
@@ -287,7 +287,7 @@ async fn a_failure_of_the_credentials_chain_carries_its_cause() {
         assert!(text.starts_with("secret orders in eu-west-1, AWSCURRENT: "), "{text}");
         assert!(text.contains(advice) && text.contains(cause), "{text}");
     }
-    // What a process or a signer quotes is no cause to show.
+    // Output of a process and quoted requests are left out.
     for quoting in [
         || CredentialsError::provider_error("exit status: 1. Stderr: CANARY"),
         || CredentialsError::provider_error("Canonical String 'x-amz-security-token:CANARY'"),

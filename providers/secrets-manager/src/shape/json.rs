@@ -48,7 +48,8 @@ impl Keys {
         }
         let host = text_at(&object, &self.host)?;
         let port = self.port(&object)?;
-        // Without a name in the secret, the database is the pool's: AWS's own rotation uses the engine's default for itself alone.
+        // Without a name in the secret, the database is the pool's. The engine's default is for
+        // AWS's own rotation alone.
         let endpoint = match object.get(&self.database) {
             None | Some(Value::Null) => Endpoint::server(host, port),
             _ => Endpoint::new(host, port, text_at(&object, &self.database)?),
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_database_is_named_or_the_pools() {
+    fn without_a_dbname_the_database_is_the_pools() {
         for (database, engine, is) in [
             ("\"orders\"", "postgres", Some("orders")),
             ("null", "postgres", Some("")),

@@ -80,12 +80,12 @@ fn error(kind: Kind, place: &str, problem: &str) -> ProviderError {
     ProviderError::new(kind, format!("{place}: {problem}"))
 }
 
-/// An error as it was returned.
+/// An error as it was returned by AWS.
 struct Answer<'a> {
     code: &'a str,
     message: &'a str,
     status: u16,
-    /// How far this machine's clock is from AWS's.
+    /// How far this machine's clock is off, in words.
     skew: Option<String>,
 }
 

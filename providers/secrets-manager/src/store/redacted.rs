@@ -1,6 +1,6 @@
-//! Errors of Secrets Manager without the headers of the request. A rejected signature's error quotes them, the session
-//! token among them, and the SDK logs each error at TRACE: where `tracing` has no subscriber that reaches the `log` crate,
-//! and nothing may silence it.
+//! Removes the request's headers from errors of Secrets Manager. The error of a rejected signature
+//! quotes them, the session token among them, and the SDK logs each error at TRACE. Without a
+//! `tracing` subscriber these lines go to the `log` crate, which nothing may silence.
 
 use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::config::interceptors::BeforeSerializationInterceptorContextRef;
@@ -12,15 +12,15 @@ use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponse
 use aws_smithy_types::body::SdkBody;
 use serde_json::Value;
 
-/// Stands in the error's place of a text that quotes the request.
+/// Replaces a text that quotes the request.
 const REDACTED: &str = "redacted: it quotes the request";
 
-/// Lets an operation read its errors without what they quote of the request.
+/// Interceptor that redacts an operation's errors before they are read.
 #[derive(Debug)]
 pub(super) struct Redacted(Option<FrozenLayer>);
 
 impl Redacted {
-    /// For this operation, whose own deserializer goes on to read everything.
+    /// Redacts errors of this operation, whose own deserializer still reads all responses.
     pub(super) fn new(operation: &impl RuntimePlugin) -> Self {
         Self(operation.config())
     }
@@ -55,7 +55,7 @@ impl DeserializeResponse for Reader {
     }
 }
 
-/// The body without texts that quote the request; `None` where it has none.
+/// Returns the body without texts that quote the request; `None` if it has none.
 fn redacted(body: &[u8]) -> Option<String> {
     let Ok(Value::Object(mut object)) = serde_json::from_slice(body) else { return None };
     let mut found = false;

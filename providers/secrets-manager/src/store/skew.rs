@@ -1,21 +1,22 @@
-//! How far this machine's clock is from AWS's, by the `Date` of a response.
+//! How far this machine's clock is off, by the `Date` of AWS's response.
 
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_types::date_time::{DateTime, Format};
 
-/// Least difference worth naming: a response has whole seconds, and takes some.
-const WORTH_NAMING: Duration = Duration::from_secs(30);
+/// Smallest difference that is reported. A response has whole seconds, and takes some.
+const REPORTED_FROM: Duration = Duration::from_secs(30);
 
-/// Says how far `now` is from the date of a response, if it has one and they differ by half a minute.
+/// Describes how far `now` is from the date of a response, if it has one and they differ by half a
+/// minute.
 pub(super) fn skew(date: Option<&str>, now: SystemTime) -> Option<String> {
     let theirs = SystemTime::try_from(DateTime::from_str(date?, Format::HttpDate).ok()?).ok()?;
-    let (apart, side) = match theirs.duration_since(now) {
+    let (difference, side) = match theirs.duration_since(now) {
         Ok(behind) => (behind, "behind"),
         Err(ahead) => (ahead.duration(), "ahead of"),
     };
-    let seconds = apart.as_secs();
-    (apart >= WORTH_NAMING).then(|| format!("this machine's clock is {} min {} s {side} AWS's", seconds / 60, seconds % 60))
+    let seconds = difference.as_secs();
+    (difference >= REPORTED_FROM).then(|| format!("this machine's clock is {} min {} s {side} AWS's", seconds / 60, seconds % 60))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! needs: moto
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: a fetch leaves its logger as it was, and shows no secret at any level, whatever AWS returns.
+//! A service that logs through the `log` crate, without a tracing subscriber: a fetch leaves its
+//! logger as it was, and logs no secret at any level, whatever AWS returns.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -35,7 +36,7 @@ fn logged() -> String {
     LINES.lock().expect("nobody panics").clone()
 }
 
-/// A configuration whose session comes from STS at this endpoint.
+/// Returns a configuration whose session comes from STS at this endpoint.
 async fn assumed(endpoint: &str) -> SdkConfig {
     let key = Credentials::new("AKIAEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "test");
     let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
@@ -46,7 +47,7 @@ async fn assumed(endpoint: &str) -> SdkConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
+async fn a_fetch_neither_silences_the_process_nor_logs_a_secret() {
     log::set_logger(&Lines).expect("the only logger");
     log::set_max_level(log::LevelFilter::Trace);
     let moto = moto().await;
