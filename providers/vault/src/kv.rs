@@ -15,8 +15,8 @@ use crate::session::{Issued, Member, Trouble, VaultSession};
 /// How long metadata that were denied are not asked for again: whoever grants them later needs no restart.
 const DENIED_FOR: Duration = Duration::from_secs(3_600);
 
-/// What to do about a path of the API in place of a secret's name.
-const WITHOUT_WORD: &str = "give mount and path as `vault kv get` takes them, without `data/` or `metadata/`, which is added here";
+/// Advice for a path of the API in place of a secret's name.
+const API_PATH_ADVICE: &str = "give mount and path as `vault kv get` takes them, without `data/` or `metadata/`, which is added here";
 
 /// A login in a KV store of version 2.
 ///
@@ -186,14 +186,14 @@ impl VaultKv {
             Some(failure) if failure.says(&["pgrading from non-versioned"]) => {
                 self.error(ProviderErrorKind::Unavailable, "the store is being upgraded and is there in a moment")
             }
-            Some(failure) if failure.status() == Some(404) && self.secret.repeats_word() => {
-                self.not_found(&format!("there is none; {WITHOUT_WORD}"))
+            Some(failure) if failure.status() == Some(404) && self.secret.looks_like_api_path() => {
+                self.not_found(&format!("there is none; {API_PATH_ADVICE}"))
             }
             Some(failure) if failure.status() == Some(404) && !failure.says(&["no handler for route"]) => {
                 self.not_found("there is none; see to mount and path, or write one. The mount has to be a KV store of version 2")
             }
-            Some(failure) if failure.is_forbidden() && self.secret.repeats_word() => {
-                self.error(ProviderErrorKind::Denied, &format!("not allowed; {WITHOUT_WORD}, or grant `read` on {path}"))
+            Some(failure) if failure.is_forbidden() && self.secret.looks_like_api_path() => {
+                self.error(ProviderErrorKind::Denied, &format!("not allowed; {API_PATH_ADVICE}, or grant `read` on {path}"))
             }
             _ => trouble.explain(&self.session.place(path), &format!("grant `read` on {path}")),
         }
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_with_the_word_of_the_api_gets_the_advice_to_leave_it_out() {
+    fn a_path_of_the_api_gets_the_advice_to_leave_its_prefix_out() {
         let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
         let told = |mount: &str, path: &str, status| {
             let failure = Failure::Answered { status, texts: vec!["1 error occurred".to_owned()], retry_after: None };

@@ -4,22 +4,24 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// The longest file of a token, a secret id or a JWT, in bytes.
+/// Longest file of a token, a secret id or a JWT, in bytes.
 pub(crate) const MAX_SECRET_FILE: u64 = 64 * 1024;
-/// The longest file of certificates, in bytes: a system's bundle has a quarter of it.
+/// Longest file of certificates, in bytes. A system's bundle has a quarter of it.
 pub(crate) const MAX_CA_FILE: u64 = 1024 * 1024;
 
-/// Reads a regular file of this length at most. Never blocks on a FIFO, also where one takes the file's place meanwhile.
+/// Reads a regular file of `limit` bytes at most. Never blocks on a FIFO, not even one that
+/// replaces the file meanwhile.
 ///
 /// # Errors
-/// `InvalidInput` for what is no regular file, `FileTooLarge`, `InvalidData` for what is no UTF-8, or the system's.
+/// `InvalidInput` for what is no regular file, `FileTooLarge`, `InvalidData` for what is no UTF-8,
+/// or the system's.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<String> {
     let file = open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut text = String::new();
-    // The length is read, not asked for: the file may grow meanwhile.
+    // Limited while reading, because the file may grow meanwhile.
     file.take(limit + 1).read_to_string(&mut text)?;
     if text.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
 }

@@ -25,8 +25,9 @@ impl Place {
         format!("{}/{word}/{}", self.mount, self.name)
     }
 
-    /// Whether it has the word that the API of a KV store puts between mount and name: people copy it from policies. It may be right all the same.
-    pub(crate) fn repeats_word(&self) -> bool {
+    /// Returns whether it has the prefix that the API of a KV store puts between mount and name, as
+    /// in policies. It may be right all the same.
+    pub(crate) fn looks_like_api_path(&self) -> bool {
         ["data", "metadata"].iter().any(|word| self.name.split('/').next() == Some(word) || self.mount.rsplit('/').next() == Some(word))
     }
 }

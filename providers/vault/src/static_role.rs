@@ -16,35 +16,39 @@ use crate::session::{Issued, Member, VaultSession};
 const MARGIN: Duration = Duration::from_secs(1);
 /// A rotation that is due and has not come: 1 s, doubling to this. Vault rotates on a tick of 5 s, and not while the database is down.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How long after its due time a rotation is looked for when Vault already reports the time of the next one: a role with a schedule reports it at once, and Vault
-/// may be outside of the schedule's window.
-const LATE_FOR: Duration = Duration::from_secs(600);
+/// Time after its due time for which a rotation is polled for although Vault reports the next one
+/// already. A role with a schedule reports that at once, and Vault may be outside of the schedule's
+/// window.
+const LATE_LIMIT: Duration = Duration::from_secs(600);
 /// Vault gives the database a new password a few milliseconds before it answers it.
 const ECHO: Duration = Duration::from_millis(50);
 
 /// A static role of the database engine: one user whose password is rotated.
 ///
-/// The revision is the time of the last rotation; a lease has no death, and open sessions are [drained](Sessions::Drain) after a rotation. It is looked at one second
-/// after the next one is due, and then every 1, 2, 4, 8 and 10 s until it has come: while the database is down, Vault goes on answering the old password, which
-/// goes on serving. A role with a schedule reports the time of its next rotation before the last one has happened: the due one is looked for all the same, for ten
-/// minutes. Whoever calls `rotate-role` by hand changes the password of a pool that serves: the first log-in that is refused leads to the new one.
+/// The revision is the time of the last rotation; a lease has no death, and open sessions are
+/// [drained](Sessions::Drain) after a rotation. It is looked at one second after the next one is
+/// due, and then every 1, 2, 4, 8 and 10 s until it has come: while the database is down, Vault
+/// goes on answering the old password, which goes on serving. A role with a schedule reports the
+/// time of its next rotation before the last one has happened: the due one is polled for all the
+/// same, for ten minutes. Whoever calls `rotate-role` by hand changes the password of a pool that
+/// serves: the first log-in that is refused leads to the new one.
 ///
 /// Errors are those of [`VaultDynamic`](crate::VaultDynamic).
 pub struct VaultStatic {
     session: VaultSession,
     role: Place,
     sessions: Sessions,
-    next: Mutex<Option<Next>>,
+    next: Mutex<Option<NextRotation>>,
     member: Member,
 }
 
-/// The next rotation, as it was reported first.
-struct Next {
-    /// What it is to replace.
+/// The next rotation, as it was first reported.
+struct NextRotation {
+    /// Revision that it replaces.
     revision: Revision,
     due: Instant,
-    /// Looks in a row since it is due.
-    looks: u32,
+    /// Polls since it is due.
+    polls: u32,
 }
 
 #[derive(Deserialize)]
@@ -94,28 +98,28 @@ impl VaultStatic {
         }
     }
 
-    /// Time until the next look. `ttl` is in seconds and 0 for a rotation that is due.
-    fn next_look(&self, now: Instant, revision: &Revision, ttl: u64) -> Duration {
+    /// Returns the time until the next poll. `ttl` is in seconds, and 0 for a rotation that is due.
+    fn next_poll(&self, now: Instant, revision: &Revision, ttl: u64) -> Duration {
         let ttl = Duration::from_secs(ttl);
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let waited_for = next.as_mut().filter(|next| next.revision == *revision && next.due <= now);
         if let Some(late) = waited_for
-            && (ttl.is_zero() || now.saturating_duration_since(late.due) < LATE_FOR)
+            && (ttl.is_zero() || now.saturating_duration_since(late.due) < LATE_LIMIT)
         {
-            return late.look();
+            return late.pause();
         }
-        // Beyond what the clock can count there is nothing to wait for.
+        // A time beyond the clock's range needs no wait.
         let due = now.checked_add(ttl).unwrap_or(now);
-        let next = next.insert(Next { revision: revision.clone(), due, looks: 0 });
-        if ttl.is_zero() { next.look() } else { ttl.saturating_add(MARGIN) }
+        let next = next.insert(NextRotation { revision: revision.clone(), due, polls: 0 });
+        if ttl.is_zero() { next.pause() } else { ttl.saturating_add(MARGIN) }
     }
 }
 
-impl Next {
-    fn look(&mut self) -> Duration {
-        let looks = self.looks;
-        self.looks = looks.saturating_add(1);
-        MARGIN.saturating_mul(1 << looks.min(10)).min(LONGEST_WAIT)
+impl NextRotation {
+    fn pause(&mut self) -> Duration {
+        let polls = self.polls;
+        self.polls = polls.saturating_add(1);
+        MARGIN.saturating_mul(1 << polls.min(10)).min(LONGEST_WAIT)
     }
 }
 
@@ -129,7 +133,7 @@ impl Provider for VaultStatic {
             sleep(ECHO).await;
             (answer, revision) = self.read().await?;
         }
-        let again = self.next_look(Moment::now().mono(), &revision, answer.ttl);
+        let again = self.next_poll(Moment::now().mono(), &revision, answer.ttl);
         let lease = match request.held {
             Some(held) if *held.revision() == revision => held,
             _ => Lease::new(Login::new(answer.username, answer.password), revision).sessions(self.sessions),
@@ -170,30 +174,31 @@ mod tests {
         let (role, now) = (role(), Moment::now().mono());
         let (first, second) = (Revision::new("1"), Revision::new("2"));
         let due = now + Duration::from_secs(3_600);
-        assert_eq!(role.next_look(now, &first, 3_600), Duration::from_secs(3_601));
-        let waits: Vec<_> = (0..6).map(|_| role.next_look(due, &first, 0).as_secs()).collect();
+        assert_eq!(role.next_poll(now, &first, 3_600), Duration::from_secs(3_601));
+        let waits: Vec<_> = (0..6).map(|_| role.next_poll(due, &first, 0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
-        assert_eq!(role.next_look(due, &second, 5), Duration::from_secs(6));
-        assert_eq!(role.next_look(due + Duration::from_secs(5), &second, 0), Duration::from_secs(1));
+        assert_eq!(role.next_poll(due, &second, 5), Duration::from_secs(6));
+        assert_eq!(role.next_poll(due + Duration::from_secs(5), &second, 0), Duration::from_secs(1));
     }
 
-    /// The time to live jumps to the next period when the schedule's time comes; the password follows.
+    /// The time to live jumps to the next period at the schedule's time. The password follows
+    /// later.
     #[test]
-    fn a_scheduled_rotation_is_looked_for_until_it_has_happened() {
+    fn a_scheduled_rotation_is_polled_for_until_it_has_happened() {
         let (role, now) = (role(), Moment::now().mono());
         let (first, second) = (Revision::new("1"), Revision::new("2"));
-        assert_eq!(role.next_look(now, &first, 60), Duration::from_secs(61));
-        // Asked before it is due, it is only less far away.
-        assert_eq!(role.next_look(now + Duration::from_secs(30), &first, 30), Duration::from_secs(31));
+        assert_eq!(role.next_poll(now, &first, 60), Duration::from_secs(61));
+        // Polled before it is due, only the time that is left changes.
+        assert_eq!(role.next_poll(now + Duration::from_secs(30), &first, 30), Duration::from_secs(31));
         let mut at = now + Duration::from_secs(61);
         for wait in [1, 2, 4, 8, 10] {
-            assert_eq!(role.next_look(at, &first, 3_590), Duration::from_secs(wait));
+            assert_eq!(role.next_poll(at, &first, 3_590), Duration::from_secs(wait));
             at += Duration::from_secs(wait);
         }
-        assert_eq!(role.next_look(at, &second, 3_560), Duration::from_secs(3_561));
-        // One that does not come at all is given up, and the next one is waited for.
+        assert_eq!(role.next_poll(at, &second, 3_560), Duration::from_secs(3_561));
+        // After ten minutes a missing rotation is given up, and the next one is waited for.
         let due = at + Duration::from_secs(3_560);
-        assert_eq!(role.next_look(due, &second, 3_600), Duration::from_secs(1));
-        assert_eq!(role.next_look(due + LATE_FOR, &second, 3_000), Duration::from_secs(3_001));
+        assert_eq!(role.next_poll(due, &second, 3_600), Duration::from_secs(1));
+        assert_eq!(role.next_poll(due + LATE_LIMIT, &second, 3_000), Duration::from_secs(3_001));
     }
 }

@@ -1,4 +1,4 @@
-//! Where the token and the secret id go: to the server that was named, and nowhere else, whatever it answers.
+//! The token and the secret id are sent to the named server alone, whatever it returns.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
@@ -9,32 +9,32 @@ use std::time::Duration;
 use claviger::{FetchRequest, Provider, ProviderErrorKind};
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 
-/// A server that notes what arrives, and answers each request so.
+/// A server that records requests, and returns a scripted response.
 struct Server {
     port: u16,
-    heard: Arc<Mutex<String>>,
+    received: Arc<Mutex<String>>,
 }
 
 impl Server {
     fn start(answer: impl Fn(u16, &str) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let heard = Arc::new(Mutex::new(String::new()));
-        let noted = Arc::clone(&heard);
+        let received = Arc::new(Mutex::new(String::new()));
+        let recorded = Arc::clone(&received);
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                drop(serve(connection, &noted, |request| answer(port, request)));
+                drop(serve(connection, &recorded, |request| answer(port, request)));
             }
         });
-        Self { port, heard }
+        Self { port, received }
     }
 
-    fn heard(&self) -> String {
-        self.heard.lock().expect("nobody panics").clone()
+    fn received(&self) -> String {
+        self.received.lock().expect("nobody panics").clone()
     }
 }
 
-fn serve(mut connection: TcpStream, noted: &Mutex<String>, answer: impl Fn(&str) -> String) -> std::io::Result<()> {
+fn serve(mut connection: TcpStream, recorded: &Mutex<String>, answer: impl Fn(&str) -> String) -> std::io::Result<()> {
     connection.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut request = Vec::new();
     let mut part = [0; 4_096];
@@ -45,7 +45,7 @@ fn serve(mut connection: TcpStream, noted: &Mutex<String>, answer: impl Fn(&str)
         request.extend_from_slice(&part[..read]);
     }
     let request = String::from_utf8_lossy(&request).into_owned();
-    noted.lock().expect("nobody panics").push_str(&request);
+    recorded.lock().expect("nobody panics").push_str(&request);
     connection.write_all(answer(&request).as_bytes())
 }
 
@@ -70,8 +70,8 @@ async fn neither_token_nor_secret_id_follows_a_redirect_to_another_server() {
         let elsewhere = format!("http://127.0.0.1:{}/v1/anything", other.port);
         let vault = Server::start(move |_, _| redirect(&elsewhere));
         let error = fetch(&format!("http://127.0.0.1:{}", vault.port), auth).await.expect_err("it leads elsewhere");
-        assert!(vault.heard().contains("CANARY"), "the hazard: the first server had it");
-        assert_eq!(other.heard(), "", "and the other one nothing");
+        assert!(vault.received().contains("CANARY"), "the hazard: the first server received it");
+        assert_eq!(other.received(), "", "and the other one nothing");
         assert_eq!(error.kind(), ProviderErrorKind::Misconfigured, "{error}");
         assert!(error.to_string().contains("redirects to another address"), "{error}");
         assert!(!error.to_string().contains("CANARY"), "{error}");
@@ -85,23 +85,24 @@ async fn a_redirect_within_the_server_is_followed() {
         if request.contains("moved") { body(secret) } else { redirect(&format!("http://127.0.0.1:{port}/v1/kv/data/moved")) }
     });
     let user = fetch(&format!("http://127.0.0.1:{}", vault.port), Auth::token("s.token")).await;
-    // The token is looked up first, by a response that is none of that kind: what counts is that the redirect was followed.
-    assert!(vault.heard().matches("moved").count() >= 1, "{user:?}");
+    // The token look-up gets the same response and fails. The test is that the redirect was
+    // followed.
+    assert!(vault.received().matches("moved").count() >= 1, "{user:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_response_without_end_is_not_read_to_its_end() {
+async fn a_response_is_read_up_to_its_bound() {
     let vault = Server::start(|_, _| body(&format!("{{\"data\":\"{}\"}}", "x".repeat(8 << 20))));
     let error = fetch(&format!("http://127.0.0.1:{}", vault.port), Auth::token("s.token")).await.expect_err("it is too large");
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
 }
 
 #[test]
-fn plain_http_to_another_machine_has_to_be_said() {
+fn plain_http_to_another_machine_needs_a_permission() {
     let builder = || VaultSession::builder("http://vault.internal:8200", Auth::token("s.token"));
-    let error = builder().build().expect_err("in clear over the network");
+    let error = builder().build().expect_err("unencrypted over the network");
     assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
     assert!(error.to_string().contains("danger_plain_http"), "{error}");
-    builder().danger_plain_http().build().expect("it was said");
+    builder().danger_plain_http().build().expect("it was permitted");
     VaultSession::builder("http://127.0.0.1:8200", Auth::token("s.token")).build().expect("this machine");
 }

@@ -21,7 +21,7 @@ pub(super) fn parse(address: &str) -> Result<Url, ProviderError> {
     }
 }
 
-/// Whether nobody on the network reads along: TLS, or this machine.
+/// Returns whether nobody on the network can read the traffic: TLS, or this machine.
 pub(super) fn is_private(url: &Url) -> bool {
     let is_loopback = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_stays_on_this_machine() {
+    fn plain_http_is_private_on_this_machine_only() {
         for (address, private) in [
             ("https://vault.internal:8200", true),
             ("http://localhost:8200", true),

@@ -49,7 +49,7 @@ impl Failure {
         Self::Answered { status: response.status().as_u16(), texts, retry_after: header.map(Duration::from_secs) }
     }
 
-    /// A request that was not made or not answered. Nothing of the error is kept.
+    /// A request that could not be made, or got no response. Nothing of the error is kept.
     pub(super) fn of(error: &reqwest::Error) -> Self {
         let mut next: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(cause) = next {
@@ -124,7 +124,7 @@ impl Failure {
         match status {
             300..=399 => error(
                 Kind::Misconfigured,
-                "Vault redirects to another address, where neither token nor secrets are taken; give that address, or that of a load balancer before the active node",
+                "Vault redirects to another address, which is sent neither token nor secrets; give that address, or that of a load balancer in front of the active node",
             ),
             503 if self.says(&["sealed"]) => error(Kind::Unavailable, "Vault is sealed; unseal it"),
             429 => later(error(Kind::Throttled, "a quota of Vault's is used up; raise it, or ask with fewer processes")),

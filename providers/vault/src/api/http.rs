@@ -1,4 +1,4 @@
-//! One request and its response, over a client that takes the token nowhere else.
+//! One request and its response, over a client that sends the token to no other server.
 
 use std::path::Path;
 
@@ -10,40 +10,41 @@ use url::Url;
 use super::failure::Failure;
 use crate::material::{MAX_CA_FILE, read_bounded};
 
-/// How often a redirect within the server is followed.
+/// Most redirects within the server that are followed.
 const REDIRECTS: usize = 3;
-/// The largest body that is read. A secret of Vault's has a megabyte at most.
+/// Largest body that is read, in bytes. A secret of Vault's has a megabyte at most.
 const LARGEST_BODY: usize = 4 << 20;
 
 /// Why no client could be made.
-pub(super) enum Unmade {
+pub(super) enum ClientError {
     Certificates,
     Client,
 }
 
-/// A client for this address. It follows redirects to the very same scheme, host and port alone: the token is in a header, and a secret id in a body, and both would
-/// go along. For an https address it speaks nothing else.
-pub(super) fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, Unmade> {
+/// Returns a client for this address. It follows redirects to the same scheme, host and port alone,
+/// because the token in a header and the secret id in a body would be sent along. For an https
+/// address it uses nothing else.
+pub(super) fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, ClientError> {
     let origin = address.origin();
     let policy = Policy::custom(move |attempt: Attempt<'_>| {
         if attempt.url().origin() == origin && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
     });
     let mut builder = ClientBuilder::new().tls_backend_rustls().redirect(policy).https_only(address.scheme() == "https");
     if address.scheme() == "http" {
-        // Nothing is to be verified there, and the system may have no certificates.
+        // There is nothing to verify, and the system may have no certificates.
         builder = builder.tls_certs_only(Vec::new());
     } else if let Some(file) = ca_file {
-        let pem = read_bounded(file, MAX_CA_FILE).map_err(|_| Unmade::Certificates)?;
-        let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| Unmade::Certificates)?;
+        let pem = read_bounded(file, MAX_CA_FILE).map_err(|_| ClientError::Certificates)?;
+        let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| ClientError::Certificates)?;
         builder = builder.tls_certs_merge(certificates);
     }
-    builder.build().map_err(|_| Unmade::Client)
+    builder.build().map_err(|_| ClientError::Client)
 }
 
-/// Sends the request, and reads the response to its bound.
+/// Sends the request, and reads the response up to its bound.
 pub(super) async fn send(client: &Client, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, Failure> {
     let mut request = reqwest::Request::try_from(request).map_err(|_| Failure::Garbled)?;
-    // Whatever shows headers shows this one as sensitive.
+    // Debug output of headers then hides this one.
     if let Some(token) = request.headers_mut().get_mut("x-vault-token") {
         token.set_sensitive(true);
     }

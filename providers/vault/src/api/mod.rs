@@ -34,7 +34,7 @@ pub(crate) struct Settings {
     pub(crate) namespace: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) timeout: Duration,
-    /// Tokens and secrets may go in clear to another machine.
+    /// Allows tokens and secrets to go unencrypted to another machine.
     pub(crate) plain_http: bool,
 }
 
@@ -56,7 +56,7 @@ impl Api {
         if !plain_http && !address::is_private(&url) {
             return Err(misconfigured(
                 "address",
-                "tokens and secrets would go in clear over the network; give an https address, or say `danger_plain_http()`",
+                "tokens and secrets would go unencrypted over the network; give an https address, or call `danger_plain_http()`",
             ));
         }
         let address = address::shown(&url);
@@ -79,9 +79,9 @@ impl Api {
             _ => {}
         }
         let made = quiet::run(|| http::client(&url, ca_file.as_deref()));
-        let client = made.map_err(|unmade| match unmade {
-            http::Unmade::Certificates => misconfigured("ca_file", "what is in it is no PEM certificate"),
-            http::Unmade::Client => misconfigured("ca_file", "the system has no root certificates; name a file of them"),
+        let client = made.map_err(|error| match error {
+            http::ClientError::Certificates => misconfigured("ca_file", "what is in it is no PEM certificate"),
+            http::ClientError::Client => misconfigured("ca_file", "the system has no root certificates; name a file of them"),
         })?;
         Ok(Self { client, address, namespace, timeout })
     }

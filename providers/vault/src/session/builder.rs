@@ -43,8 +43,9 @@ impl Builder {
         self
     }
 
-    /// Lets tokens and secrets go over the network in clear, to an `http://` address that is not this machine's. Everybody in between can read them, and answer in
-    /// Vault's place. Default: such an address is an error; those of this machine need nothing.
+    /// Allows tokens and secrets to go unencrypted to an `http://` address of another machine.
+    /// Everybody in between can read them, and impersonate Vault. Default: such an address is an
+    /// error; addresses of this machine need no permission.
     pub fn danger_plain_http(mut self) -> Self {
         self.settings.plain_http = true;
         self
@@ -53,8 +54,9 @@ impl Builder {
     /// Makes the session. Nothing is asked of the server yet, and nothing comes from the environment but the proxy variables.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the setting and what would be right: an address that is more than scheme, host and port, or an `http://` one of another machine; a CA file that cannot be read or is none; a
-    /// token, role or mount that cannot be right.
+    /// `Misconfigured`, naming the setting and what would be right: an address that is more than
+    /// scheme, host and port, or an `http://` one of another machine; a CA file that cannot be read
+    /// or is none; a token, role or mount that cannot be right.
     pub fn build(self) -> Result<VaultSession, ProviderError> {
         self.auth.validate()?;
         Ok(VaultSession::of(Api::new(self.settings)?, self.auth))

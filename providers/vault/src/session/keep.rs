@@ -136,7 +136,8 @@ mod tests {
         assert_eq!((pause(kind, 1, Some(30)), pause(kind, 9, Some(30)), pause(kind, 1, Some(u64::MAX))), (30, 60, 3_600));
     }
 
-    /// Providers watch before the first fetch has logged in: what it brings is not to be fetched once more.
+    /// Providers watch before the first fetch has logged in. The lease of that fetch is not fetched
+    /// once more.
     #[test]
     fn the_first_token_replaces_none_and_leads_to_no_second_fetch() {
         let auth = crate::auth::Auth::app_role("role", crate::auth::SecretId::none());
@@ -148,7 +149,7 @@ mod tests {
             changes.borrow().replaces
         };
         assert_eq!([1, 2, 3].map(replaces), [false, true, true]);
-        // The session was out of use: what is fetched with the next token is all there is.
+        // The session was out of use: no lease of an earlier token is in use.
         session.0.lock().first = None;
         assert_eq!([4, 5].map(replaces), [false, true]);
     }

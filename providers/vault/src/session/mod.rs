@@ -76,7 +76,7 @@ struct State {
     token: Option<Arc<Token>>,
     /// The last serial.
     serial: u64,
-    /// The first serial since the session is in use.
+    /// First serial since the session is in use.
     first: Option<u64>,
     /// Tokens replaced while they lived: leases of theirs may be in use.
     replaced: Vec<Arc<Token>>,
@@ -92,7 +92,7 @@ struct State {
 #[derive(Clone, Copy, Default)]
 struct Change {
     serial: u64,
-    /// There was another token before: there may be leases of it.
+    /// Set if there was another token before, whose leases may be in use.
     replaces: bool,
     /// There was none to be had meanwhile.
     recovered: bool,

@@ -176,7 +176,7 @@ impl Inner {
     async fn take(&self, secret: SecretString, known: Option<&Token>) -> Result<Arc<Token>, ProviderError> {
         let asked = Moment::now();
         let mut looked = self.look_up(secret.expose_secret()).await;
-        // One that was issued a moment ago may not have reached this node yet.
+        // A token that was issued a moment ago may not have reached this node.
         if known.is_none() && looked.as_ref().is_err_and(|failure| failure.is_forbidden() && !failure.is_by_policy()) {
             tokio::time::sleep(CATCHES_UP).await;
             looked = self.look_up(secret.expose_secret()).await;

@@ -1,6 +1,7 @@
 //! needs: openbao
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: it hears its own lines after a fetch as before, and no secret at any level.
+//! A service that logs through the `log` crate, without a tracing subscriber: a fetch leaves its
+//! logger as it was, and logs no secret at any level.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -28,7 +29,7 @@ impl log::Log for Lines {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
+async fn a_fetch_neither_silences_the_process_nor_logs_a_secret() {
     log::set_logger(&Lines).expect("the only logger");
     log::set_max_level(log::LevelFilter::Trace);
     let clerk = Clerk::start().await;
@@ -52,8 +53,8 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     log::info!("the service's own line");
     tracing::info!("a line of the library's");
     let lines = LINES.lock().expect("nobody panics").clone();
-    assert!(lines.contains("the service's own line"), "the logger hears what is logged");
-    assert!(lines.contains("a line of the library's"), "tracing goes on to write to it");
+    assert!(lines.contains("the service's own line"), "the logger receives what is logged");
+    assert!(lines.contains("a line of the library's"), "tracing still writes to it");
     let login: Vec<String> = proxy
         .answers()
         .iter()
