@@ -22,7 +22,7 @@ pub(crate) struct Unpacked<'a> {
     pub(crate) companion: &'a str,
     /// The files, by their paths in the package.
     pub(crate) files: &'a [String],
-    /// Whether the libraries that the package depends on are put beside the files, where the machine lacks them.
+    /// Whether missing libraries that the package depends on are put beside the files.
     pub(crate) libraries: bool,
     /// What they are, for the line that says what is done.
     pub(crate) what: &'a str,

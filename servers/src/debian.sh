@@ -5,8 +5,8 @@
 #
 # FOLDER is made here. PACKAGE is taken in the version in which COMPANION is installed, if it
 # is and if that version can still be had. FILE is its path in the package. With
-# CLAVIGER_LIBRARIES the libraries on which PACKAGE depends come along from their packages,
-# where these are not installed. Needs no rights.
+# CLAVIGER_LIBRARIES the libraries on which PACKAGE depends are unpacked as well, if their
+# packages are not installed. Needs no rights.
 set -eu
 export LC_ALL=C
 # The files are for other users, too.

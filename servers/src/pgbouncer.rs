@@ -1,4 +1,4 @@
-//! A PgBouncer of one's own.
+//! Starts and stops a PgBouncer.
 
 mod builder;
 pub(crate) mod program;
@@ -21,11 +21,11 @@ use crate::text_log::TextLog;
 
 pub use builder::Builder;
 
-/// The user of the admin console, who has no account on the database.
+/// User of the admin console, without an account on the database.
 const ADMIN: &str = "claviger_admin";
-/// The password of that user: the console listens on loopback alone.
+/// Password of that user. The console listens on loopback alone.
 const ADMIN_PASSWORD: &str = "console";
-/// The user who reads the secrets of others, where they are asked of the database.
+/// User of `auth_query`, who reads the secrets of others from the database.
 const READER: &str = "claviger_reader";
 const AT_ONCE: Duration = Duration::from_secs(2);
 const USERS: &str = "users.txt";
@@ -36,23 +36,28 @@ pub enum PoolMode {
     /// When its client disconnects.
     #[default]
     Session,
-    /// At the end of each transaction. Prepared statements with a name do not work before PgBouncer 1.21.
+    /// At the end of each transaction. Prepared statements with a name do not work before PgBouncer
+    /// 1.21.
     Transaction,
 }
 
-/// Where the pooler knows the secrets of users from.
+/// Where the pooler reads the secrets of users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Users {
-    /// `auth_file`: a list of users with their passwords in clear. [`PgBouncer::set_password`] changes one.
+    /// `auth_file`: a list of users with their passwords in clear. [`PgBouncer::set_password`]
+    /// changes one.
     File(Vec<(String, String)>),
-    /// `auth_query`: the secrets are read from the server at each login of a client, by a superuser who is made for that.
+    /// `auth_query`: the secrets are read from the server at each login of a client, by a superuser
+    /// who is made for that.
     Query,
 }
 
-/// A running [PgBouncer](https://www.pgbouncer.org) in front of a [`Postgres`](crate::Postgres), on a free port of 127.0.0.1.
+/// A running [PgBouncer](https://www.pgbouncer.org) in front of a [`Postgres`](crate::Postgres), on
+/// a free port of 127.0.0.1.
 ///
-/// It forwards every database. Clients authenticate with SCRAM-SHA-256. Failed logins to the server are tried again after 1 s, not after PgBouncer's 15 s.
-/// Dropping it stops the pooler and waits until nothing is left of it; the server goes on. Every method takes `&self`.
+/// It forwards every database. Clients authenticate with SCRAM-SHA-256. Failed logins to the server
+/// are tried again after 1 s, not after PgBouncer's 15 s. Dropping it stops the pooler and waits
+/// until nothing is left of it; the server goes on. Every method takes `&self`.
 ///
 /// ```
 /// use claviger_servers::{PgBouncer, Postgres};
@@ -79,30 +84,31 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// A pooler that knows users so.
+    /// Returns a builder of a pooler with these users.
     pub fn builder(users: Users) -> Builder {
         Builder::new(users)
     }
 
-    /// The address that it listens on: `127.0.0.1`.
+    /// Returns the address that it listens on: `127.0.0.1`.
     pub fn host(&self) -> &str {
         HOST
     }
 
-    /// The TCP port; the same after [`start_again`](Self::start_again).
+    /// Returns the TCP port, which [`start_again`](Self::start_again) keeps.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The pooler's process id, `None` while it is stopped.
+    /// Returns the pooler's process id, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.guardian().server()
     }
 
-    /// Sets a user's password in the `auth_file`, adding the user if need be, and lets the pooler read it. Open connections go on.
+    /// Sets a user's password in the `auth_file`, adds the user if missing, and reloads the pooler.
+    /// Open connections continue.
     ///
     /// # Errors
-    /// When the file cannot be written, or the console does not answer.
+    /// When the file cannot be written, or the console does not respond.
     pub fn set_password(&self, user: &str, password: &str) -> Result<(), SqlError> {
         {
             let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,8 +119,8 @@ impl PgBouncer {
         self.console("RELOAD").map(drop)
     }
 
-    /// Runs a command of the [admin console](https://www.pgbouncer.org/usage.html#admin-console), as `SHOW SERVERS`; returns a line for each row, columns
-    /// separated by `|`.
+    /// Runs a command of the [admin console](https://www.pgbouncer.org/usage.html#admin-console),
+    /// as `SHOW SERVERS`; returns a line for each row, columns separated by `|`.
     ///
     /// # Errors
     /// [`SqlError::Failed`] with the console's message.
@@ -126,7 +132,7 @@ impl PgBouncer {
         run(psql, &format!("{command};\n"))
     }
 
-    /// How many lines of the pooler's log contain this text.
+    /// Returns how many lines of the pooler's log contain this text.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -134,12 +140,13 @@ impl PgBouncer {
         self.log().count(needle)
     }
 
-    /// The last lines of the pooler's log, for the message of a test that fails.
+    /// Returns the last lines of the pooler's log, for the message of a failed test.
     pub fn log_tail(&self, lines: usize) -> String {
         self.log().tail(lines)
     }
 
-    /// Stops the pooler at once: all connections through it break off. Does nothing when it is stopped already.
+    /// Stops the pooler at once, which closes all connections through it. Does nothing if it is
+    /// stopped already.
     ///
     /// # Errors
     /// When the guardian process is gone.
@@ -151,7 +158,8 @@ impl PgBouncer {
     /// Starts the pooler again on the same port. One that still runs is stopped first.
     ///
     /// # Errors
-    /// As [`Builder::start`]; [`StartError::PortTaken`] when somebody else has listened on the port for 5 s.
+    /// As [`Builder::start`]; [`StartError::PortTaken`] when somebody else has listened on the port
+    /// for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
         guardian.stop(Signal::Terminate, AT_ONCE).map_err(io("talk to the pooler's guardian process"))?;

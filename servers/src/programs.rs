@@ -49,8 +49,8 @@ impl Programs {
     /// - for moto what [`install`](crate::install) has made beside what cargo builds, then
     ///   each `python3` in the PATH; for OpenBao likewise, then `bao` in the PATH, and for Jaeger
     ///   likewise, then `jaeger-all-in-one`.
-    /// - for PgBouncer the PATH, the folders of daemons, then what [`install`](crate::install)
-    ///   has made there; for Prometheus the PATH, then what [`install`](crate::install) has made there.
+    /// - for PgBouncer the PATH, the folders of daemons, then what [`install`](crate::install) has
+    ///   made there; for Prometheus the PATH, then what [`install`](crate::install) has made there.
     pub fn from_environment() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let chosen = |&server: &Server| {

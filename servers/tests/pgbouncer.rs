@@ -1,6 +1,6 @@
 //! needs: postgresql, pgbouncer
 //!
-//! A PgBouncer in front of a PostgreSQL.
+//! A PgBouncer in front of a PostgreSQL authenticates by `auth_file` and by `auth_query`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
@@ -10,7 +10,7 @@ use claviger_servers::pgbouncer::{PoolMode, Users};
 use claviger_servers::{PgBouncer, Postgres};
 
 /// Connects by `psql` through the pooler; returns the result of a statement, or the message.
-fn ask(server: &Postgres, pooler: &PgBouncer, password: &str) -> Result<String, String> {
+fn select_user(server: &Postgres, pooler: &PgBouncer, password: &str) -> Result<String, String> {
     let target = format!("host={} port={} user=app dbname=postgres connect_timeout=10", pooler.host(), pooler.port());
     let mut psql = Command::new(server.programs().join("psql"));
     psql.args(["-X", "-q", "-t", "-A", "-c", "SELECT current_user", "-d"]).arg(target).env("PGPASSWORD", password);
@@ -25,16 +25,16 @@ fn a_password_in_the_auth_file_is_replaced() {
     server.create_role("app", "first").unwrap();
     let users = Users::File(vec![("app".to_owned(), "first".to_owned())]);
     let pooler = PgBouncer::builder(users).mode(PoolMode::Transaction).start(&server).unwrap();
-    assert_eq!(ask(&server, &pooler, "first"), Ok("app".to_owned()));
+    assert_eq!(select_user(&server, &pooler, "first"), Ok("app".to_owned()));
     server.set_password("app", "second").unwrap();
     pooler.set_password("app", "second").unwrap();
-    assert!(ask(&server, &pooler, "first").unwrap_err().contains("SASL authentication failed"));
-    assert_eq!(ask(&server, &pooler, "second"), Ok("app".to_owned()));
+    assert!(select_user(&server, &pooler, "first").unwrap_err().contains("SASL authentication failed"));
+    assert_eq!(select_user(&server, &pooler, "second"), Ok("app".to_owned()));
     pooler.stop().unwrap();
-    assert!(ask(&server, &pooler, "second").is_err());
+    assert!(select_user(&server, &pooler, "second").is_err());
     assert_eq!(pooler.pid(), None);
     pooler.start_again().unwrap();
-    assert_eq!(ask(&server, &pooler, "second"), Ok("app".to_owned()));
+    assert_eq!(select_user(&server, &pooler, "second"), Ok("app".to_owned()));
 }
 
 #[test]
@@ -42,9 +42,9 @@ fn an_auth_query_reads_the_password_of_the_server() {
     let server = Postgres::start().unwrap();
     server.create_role("app", "first").unwrap();
     let pooler = PgBouncer::builder(Users::Query).start(&server).unwrap();
-    assert_eq!(ask(&server, &pooler, "first"), Ok("app".to_owned()));
+    assert_eq!(select_user(&server, &pooler, "first"), Ok("app".to_owned()));
     server.set_password("app", "second").unwrap();
-    assert!(ask(&server, &pooler, "first").unwrap_err().contains("SASL authentication failed"));
-    assert_eq!(ask(&server, &pooler, "second"), Ok("app".to_owned()));
+    assert!(select_user(&server, &pooler, "first").unwrap_err().contains("SASL authentication failed"));
+    assert_eq!(select_user(&server, &pooler, "second"), Ok("app".to_owned()));
     assert!(pooler.console("SHOW CONFIG").unwrap().contains("pool_mode|session"));
 }

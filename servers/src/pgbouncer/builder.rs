@@ -1,4 +1,4 @@
-//! How a pooler is to be, and the way from there to a running one.
+//! Settings of a pooler, and its start.
 
 use std::fs;
 use std::io as std_io;
@@ -29,13 +29,14 @@ impl Builder {
         Self { users, mode: PoolMode::default(), settings: Vec::new() }
     }
 
-    /// When connections to the server return to the pooler. Default: [`PoolMode::Session`].
+    /// Sets when connections to the server return to the pooler. Default: [`PoolMode::Session`].
     pub fn mode(mut self, mode: PoolMode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// A line of the section `[pgbouncer]`, taken as it is. It wins over the default and over an earlier call.
+    /// Adds a line of the section `[pgbouncer]`, unchanged. It replaces the default and an earlier
+    /// call's.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
@@ -44,8 +45,9 @@ impl Builder {
     /// Starts a pooler in front of this server, in a tenth of a second.
     ///
     /// # Errors
-    /// [`StartError::NotInstalled`] when there is no PgBouncer on this machine. A pooler that does not come up within 30 s, or ends at once, is an error with
-    /// the end of its log. Whatever fails, nothing is left behind.
+    /// [`StartError::NotInstalled`] when there is no PgBouncer on this machine. A pooler that does
+    /// not come up within 30 s, or ends at once, is an error with the end of its log. Whatever
+    /// fails, nothing is left behind.
     pub fn start(self, server: &Postgres) -> Result<PgBouncer, StartError> {
         let program = Programs::from_environment().find(Server::PgBouncer)?.join("pgbouncer");
         let account = Account::to_drop_to().map_err(io("choose a user for the pooler"))?;
@@ -53,7 +55,7 @@ impl Builder {
         let folder = guardian.folder().to_owned();
         let mut users = match &self.users {
             Users::File(users) => users.clone(),
-            Users::Query => vec![(READER.to_owned(), reader(server)?)],
+            Users::Query => vec![(READER.to_owned(), create_reader(server)?)],
         };
         users.push((ADMIN.to_owned(), ADMIN_PASSWORD.to_owned()));
         write_users(&folder, account, &users).map_err(io("write the pooler's users"))?;
@@ -102,14 +104,14 @@ impl Builder {
     }
 }
 
-/// Makes the user who reads the secrets of others, once; returns the password.
-fn reader(server: &Postgres) -> Result<String, StartError> {
+/// Creates the user of `auth_query`, or gives it a new password; returns the password.
+fn create_reader(server: &Postgres) -> Result<String, StartError> {
     let password = nonce();
     let (user, secret) = (quote_identifier(READER), quote_literal(&password));
-    let there = server.sql(&format!("SELECT count(*) FROM pg_roles WHERE rolname = {}", quote_literal(READER)));
-    let made = there.and_then(|count| {
+    let count = server.sql(&format!("SELECT count(*) FROM pg_roles WHERE rolname = {}", quote_literal(READER)));
+    let created = count.and_then(|count| {
         let verb = if count == "0" { "CREATE" } else { "ALTER" };
         server.sql(&format!("{verb} ROLE {user} LOGIN SUPERUSER PASSWORD {secret}"))
     });
-    made.map(|_| password).map_err(|error| io("create the pooler's own user")(std_io::Error::other(error)))
+    created.map(|_| password).map_err(|error| io("create the pooler's own user")(std_io::Error::other(error)))
 }

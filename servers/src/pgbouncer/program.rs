@@ -1,4 +1,4 @@
-//! The program `pgbouncer`: getting it without the service that Debian packages it with.
+//! Gets the program `pgbouncer` without the service of Debian's package.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,13 @@ use crate::server::Server;
 /// The folder's name among the tools.
 const NAME: &str = "pgbouncer";
 
-/// The folder of the program in the tools folder, made or not.
+/// Returns the folder of the program in the tools folder, whether it exists or not.
 pub(crate) fn in_tools(tools: &Path) -> PathBuf {
     tools.join(NAME)
 }
 
-/// Puts the program and the libraries that the machine lacks into the tools folder, and returns that folder.
+/// Puts the program and the libraries that the machine lacks into the tools folder, and returns
+/// that folder.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let unpacked = Unpacked {
         server: Server::PgBouncer,
