@@ -17,14 +17,14 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep};
 
 const MAX: u32 = 4;
-/// More than anything here takes, less than a test may hang.
+/// Longer than any step here takes; a test that hangs fails after it.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 fn file() -> Users {
     Users::File(vec![("app".to_owned(), "password-1".to_owned())])
 }
 
-/// A stage, a pooler in front of its server, and a pool that leads through it.
+/// Returns a stage, a pooler in front of its server, and a pool that connects through it.
 async fn pooled(
     mode: PoolMode,
     users: Users,
@@ -45,21 +45,22 @@ async fn on_the_pooler<T: Send + 'static>(pooler: &Arc<PgBouncer>, work: impl Fn
     tokio::task::spawn_blocking(move || work(&pooler)).await.expect("the pooler's thread ends")
 }
 
-/// The pooler has this password, if it keeps passwords itself.
-async fn tell(pooler: &Arc<PgBouncer>, users: &Users, password: &str) {
+/// Gives the pooler this password, if it keeps passwords itself.
+async fn update_pooler(pooler: &Arc<PgBouncer>, users: &Users, password: &str) {
     if matches!(users, Users::File(_)) {
         let password = password.to_owned();
         on_the_pooler(pooler, move |pooler| pooler.set_password("app", &password).expect("the pooler reads its file")).await;
     }
 }
 
-/// All connections through the pooler break off.
+/// Closes all connections through the pooler.
 async fn cut(pooler: &Arc<PgBouncer>) {
     on_the_pooler(pooler, |pooler| pooler.start_again().expect("the pooler starts again")).await;
 }
 
 async fn query(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
-    // A prepared statement belongs to one connection of the pooler's, which the next message may not reach.
+    // A prepared statement belongs to one connection of the pooler's, which the next message may
+    // not reach.
     sqlx::raw_sql("SELECT 1").execute(db).await.map(drop)
 }
 
@@ -82,10 +83,10 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
     let (stage, pooler, db) = pooled(mode, users.clone(), |options| options).await;
     let mut events = stage.supervisor.events();
     query(&db).await.expect("the pooler lets it in");
-    // Unannounced; the backend knows it.
+    // Unannounced; the backend has it.
     let password = stage.store.rotate();
     stage.set_password(&password).await;
-    tell(&pooler, &users, &password).await;
+    update_pooler(&pooler, &users, &password).await;
     cut(&pooler).await;
     for outcome in join_all((0..20).map(|_| query(&db))).await {
         outcome.expect("served after the fetch");
@@ -133,10 +134,10 @@ async fn an_auth_file_that_lags_behind_the_server_is_waited_for() {
     stage.set_password(&password).await;
     stage.terminate_sessions().await;
     cut(&pooler).await;
-    // The pooler lets clients in with the old password, and the server does not let in the pooler.
+    // The pooler accepts the old password of clients, and the server rejects the pooler.
     let error = query(&db).await.expect_err("nobody is served");
     assert!(!stage.supervisor.readiness().ready, "{error}");
-    tell(&pooler, &file(), &password).await;
+    update_pooler(&pooler, &file(), &password).await;
     until_served(&db).await;
     assert_eq!(db.generation(), 2);
     assert!(stage.supervisor.readiness().ready);
@@ -186,7 +187,7 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
     set("application_name").await;
     let began = Instant::now();
     while stage.supervisor.readiness().ready {
-        // The one that was open may still be good.
+        // A connection that was open may still work.
         let _ = query(&db).await;
         assert!(began.elapsed() < PATIENCE, "ready though no login works: {:?}", db.status());
         sleep(Duration::from_millis(50)).await;

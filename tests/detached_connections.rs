@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! What becomes of the lease of connections that are taken out of their pool, as the documentation of `Handle::acquire` says.
+//! The lease of connections that are taken out of their pool, as documented at `Handle::acquire`.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -34,7 +34,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
     // Without a live session the error says what happened.
     stage.terminate_sessions().await;
     let mut answer = sqlx::query("SELECT 1").execute(&db).await;
-    // A connection that was cut is an error of sqlx's own.
+    // The error of a closed connection is sqlx's own.
     while answer.as_ref().is_err_and(|error| Refusal::fault(error).is_none()) {
         answer = sqlx::query("SELECT 1").execute(&db).await;
     }

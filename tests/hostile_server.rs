@@ -1,4 +1,5 @@
-//! A server that asks for more of SCRAM's iterations than a machine can compute: nobody but the verification is kept.
+//! A server that demands more SCRAM iterations than a machine can compute blocks the verification
+//! alone.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +13,7 @@ use claviger::{Event, PgPools};
 use claviger_testkit::{Lab, ScriptedProvider};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 
-/// A message: type, length, body.
+/// Builds a message: type, length, body.
 fn message(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap();
     [b"R".as_slice(), &length.to_be_bytes(), body].concat()
@@ -26,7 +27,7 @@ fn read_block(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Demands four billion iterations of whoever logs in.
+/// Demands four billion iterations of a client that logs in.
 fn demand(client: &mut TcpStream) -> io::Result<()> {
     read_block(client)?;
     client.write_all(&message(b"\0\0\0\x0aSCRAM-SHA-256\0\0"))?;
@@ -52,8 +53,9 @@ fn hostile() -> (u16, mpsc::Receiver<TcpStream>) {
     (port, clients)
 }
 
-/// One thread runs everything: 40 beats of 50 ms go on after the server's demand, and the verification ends at its deadline.
-async fn beats(port: u16, clients: mpsc::Receiver<TcpStream>) {
+/// One thread runs everything: 40 ticks of 50 ms pass after the server's demand, and the
+/// verification ends at its deadline.
+async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
     let lab = Lab::with(claviger::Supervisor::builder().prove_deadline(Duration::from_secs(1))).expect("the durations are right");
     let login = lab.supervisor.provide("login", ScriptedProvider::new()).await.expect("there is a lease");
     let mut events = lab.supervisor.events();
@@ -67,9 +69,9 @@ async fn beats(port: u16, clients: mpsc::Receiver<TcpStream>) {
         demanded.extend(clients.try_iter());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let mut beat = tokio::time::interval(Duration::from_millis(50));
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
     for _ in 0..40 {
-        beat.tick().await;
+        ticks.tick().await;
     }
     let failed = loop {
         if let Some(Event::ProofFailed { fault, .. }) = events.next().await {
@@ -87,7 +89,7 @@ fn the_runtime_goes_on_while_a_hostile_server_makes_a_verification_compute() {
     // A runtime that is frozen is never dropped.
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(beats(port, clients));
+        runtime.block_on(run_ticks(port, clients));
         runtime.shutdown_background();
         let _ = done.send(());
     });

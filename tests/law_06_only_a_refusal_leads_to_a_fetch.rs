@@ -35,7 +35,7 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_refusals() {
     stage.on_the_server(|server| server.sql_in("postgres", "ALTER DATABASE orders RENAME TO elsewhere").expect("it is renamed")).await;
     let mut error = sqlx::query("SELECT 1").execute(&db).await.expect_err("it is gone");
     for _ in 0..20 {
-        // The time-out is short: the server may not have answered by then.
+        // The time-out is short: the server may not have responded by then.
         if matches!(error, sqlx::Error::PoolTimedOut) {
             error = sqlx::query("SELECT 1").execute(&db).await.expect_err("it is gone");
         }
@@ -78,7 +78,7 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
     let began = tokio::time::Instant::now();
     let answer = db.acquire().await;
     assert!(matches!(answer, Err(sqlx::Error::PoolTimedOut)), "{answer:?}");
-    // Without a bound of ours it would take as long as the server is frozen.
+    // Without a bound it would take as long as the server is frozen.
     assert!(began.elapsed() < Duration::from_secs(20), "after {:?}", began.elapsed());
     stage.on_the_server(|server| server.resume().expect("it resumes")).await;
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves again");

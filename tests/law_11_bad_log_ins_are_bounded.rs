@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! Law 11: all rejected revisions of one database user together cost at most `max_connections + 3` failed logins per pool and window.
+//! Law 11: all rejected revisions of one database user together cost at most `max_connections + 3`
+//! failed logins per pool and window.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -29,7 +30,8 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
         sleep(Duration::from_millis(100)).await;
         seen.resize(database.refused(), began.elapsed());
     }
-    // At once, for it was verified a moment ago; after a second; then each seventh of the window, which has 30 s at first, later 60.
+    // At once, because it was verified a moment ago; after a second; then each seventh of the
+    // window of 30 s, later 60 s.
     assert!(seen[0] < Duration::from_secs(1) && seen[1] < Duration::from_millis(1_500), "{seen:?}");
     let within = |from: Duration, length: u64| seen.iter().filter(|at| (from..from + Duration::from_secs(length)).contains(*at)).count();
     assert!(within(Duration::ZERO, 30) <= 7, "{seen:?}");
@@ -37,7 +39,7 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
     assert!(densest <= Some(7), "{densest:?} in a minute");
     assert!(seen.windows(2).all(|pair| pair[1] - pair[0] <= Duration::from_secs(17)), "{seen:?}");
     assert!(seen.len() > 300, "{} verifications in an hour", seen.len());
-    // What works again is served again within such a pause.
+    // Credentials that work again are served within such a pause.
     database.accept_only(["password-1"]);
     sleep(Duration::from_secs(17)).await;
     assert!(pool.status().expect("supervised").serving);

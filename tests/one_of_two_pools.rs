@@ -1,4 +1,5 @@
-//! Two pools of one provider, of which one is refused: how long that counts, and for whom the issuer is asked.
+//! Two pools of one provider, of which one is rejected: how long the lease counts as rejected, and
+//! when it is fetched.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,7 +10,7 @@ use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Every five minutes, less jitter.
+/// Polls in an hour: one every five minutes, less jitter.
 const POLLS: usize = 14;
 
 struct Stage {
@@ -19,7 +20,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// With one pool that is well.
+    /// Starts with one pool whose database accepts everything.
     async fn new() -> Self {
         let (lab, store) = (Lab::new(), ScriptedProvider::new());
         let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
@@ -27,8 +28,8 @@ impl Stage {
         Self { lab, store, login }
     }
 
-    /// Another pool, whose database refuses everything from now on.
-    async fn refused(&self, name: &str) -> (Handle<ScriptedPool>, ScriptedPools) {
+    /// Adds a pool whose database rejects everything from now on.
+    async fn rejected(&self, name: &str) -> (Handle<ScriptedPool>, ScriptedPools) {
         let database = ScriptedPools::new(4);
         let pool = self.lab.supervisor.pool(name, &self.login, database.clone()).await.expect("proved");
         database.accept_only(["another"]);
@@ -48,7 +49,7 @@ impl Stage {
         self.store.calls().len() - before
     }
 
-    /// Nothing is wrong, and nothing is asked but by schedule.
+    /// Asserts that nothing is rejected, and fetches follow the schedule alone.
     async fn assert_well(&self) {
         assert!(!self.is_refused());
         let fetches = self.fetches_of_an_hour().await;
@@ -58,7 +59,7 @@ impl Stage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_that_could_not_start_leaves_no_refusal_behind() {
+async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
     let stage = Stage::new().await;
     let database = ScriptedPools::new(4);
     database.accept_only(["another"]);
@@ -68,24 +69,24 @@ async fn a_pool_that_could_not_start_leaves_no_refusal_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_pool_that_is_removed_leaves_no_refusal_behind_though_a_session_of_it_stays() {
+async fn a_removed_pool_leaves_no_rejection_behind_though_a_connection_of_it_stays() {
     let stage = Stage::new().await;
-    let (_pool, database) = stage.refused("refused").await;
+    let (_pool, database) = stage.rejected("refused").await;
     let _session = database.opened().first().expect("one was opened").session();
     stage.lab.supervisor.remove_pool("refused").await.expect("it is there");
     stage.assert_well().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proof_that_ends_after_its_pool_was_removed_is_reported_to_nobody() {
+async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
     let stage = Stage::new().await;
-    let (pool, database) = stage.refused("refused").await;
+    let (pool, database) = stage.rejected("refused").await;
     let _session = database.opened().first().expect("one was opened").session();
     database.stall();
     while pool.status().expect("it is there").next_proof != Some(Duration::ZERO) {
         sleep(Duration::from_millis(100)).await;
     }
-    // It runs by now, and has seconds left.
+    // The verification runs by now, and has seconds left.
     sleep(Duration::from_secs(1)).await;
     let before = database.refused();
     let resumed = async {
@@ -98,19 +99,19 @@ async fn a_proof_that_ends_after_its_pool_was_removed_is_reported_to_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_pool_takes_its_refusal_along() {
+async fn removing_the_last_pool_ends_its_rejection() {
     let stage = Stage::new().await;
     stage.lab.supervisor.remove_pool("well").await.expect("it is there");
-    let (_pool, _database) = stage.refused("refused").await;
+    let (_pool, _database) = stage.rejected("refused").await;
     stage.lab.supervisor.remove_pool("refused").await.expect("it is there");
     stage.assert_well().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_that_is_still_refused_goes_on_being_helped_when_another_leaves() {
+async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
     let stage = Stage::new().await;
-    let (pool, database) = stage.refused("stays").await;
-    let _ = stage.refused("leaves").await;
+    let (pool, database) = stage.rejected("stays").await;
+    let _ = stage.rejected("leaves").await;
     stage.lab.supervisor.remove_pool("leaves").await.expect("it is there");
     assert!(stage.is_refused());
     let fetches = stage.fetches_of_an_hour().await;
@@ -122,12 +123,12 @@ async fn a_pool_that_is_still_refused_goes_on_being_helped_when_another_leaves()
     stage.assert_well().await;
 }
 
-/// As an issuer does that has two credentials and is told that the database takes neither.
+/// As a backend does that has two credentials, both of which the database rejects.
 #[tokio::test(start_paused = true)]
-async fn two_candidates_in_turn_are_no_reason_to_ask_more_seldom() {
+async fn two_candidates_in_turn_do_not_slow_down_fetches() {
     let stage = Stage::new().await;
     stage.lab.supervisor.remove_pool("well").await.expect("it is there");
-    let (pool, database) = stage.refused("refused").await;
+    let (pool, database) = stage.rejected("refused").await;
     let mut seen = stage.store.calls().len();
     let before = seen;
     for _ in 0..3_600 {

@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! A failover leaves a server read-only behind open connections. First as it happens without the recipe of `docs/recipes.md`, then cured.
+//! A failover leaves a server read-only behind open connections: without the recipe of
+//! `docs/recipes.md`, then with it.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,8 +10,8 @@ use claviger_stage::Stage;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, Row};
 
-/// The recipe.
-fn heals(options: PgPoolOptions) -> PgPoolOptions {
+/// Applies the recipe.
+fn with_recipe(options: PgPoolOptions) -> PgPoolOptions {
     options.before_acquire(|connection, _| {
         Box::pin(async move {
             let row = connection.fetch_one("SHOW transaction_read_only").await?;
@@ -19,7 +20,8 @@ fn heals(options: PgPoolOptions) -> PgPoolOptions {
     })
 }
 
-/// A pool of one connection that was opened while the server was read-only, as one to a former primary is; new ones may write.
+/// Returns a pool of one connection to a read-only server, as to a former primary; new connections
+/// may write.
 async fn after_a_failover(options: impl FnOnce(PgPoolOptions) -> PgPoolOptions) -> (Stage, Handle<PgPool>) {
     let stage = Stage::new().await;
     let login = stage.login().await;
@@ -28,7 +30,7 @@ async fn after_a_failover(options: impl FnOnce(PgPoolOptions) -> PgPoolOptions) 
     insert(&db).await.expect("a primary takes it");
     read_only(&stage, true).await;
     assert_eq!(insert(&db).await.err().as_deref(), Some("25006"), "the hazard: an open connection is read-only");
-    // The name leads to a server that may be written to; what is open leads to the old one, and stays as it is.
+    // The name now resolves to a writable server; the open connection stays read-only.
     sqlx::query("SET default_transaction_read_only = on").execute(&db).await.expect("it is set");
     read_only(&stage, false).await;
     (stage, db)
@@ -62,7 +64,7 @@ async fn without_the_hook_every_call_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_hook_the_next_call_has_a_connection_that_may_write() {
-    let (stage, db) = after_a_failover(heals).await;
+    let (stage, db) = after_a_failover(with_recipe).await;
     for _ in 0..5 {
         insert(&db).await.expect("a connection that may write");
     }

@@ -1,4 +1,4 @@
-//! A supervisor is called from other runtimes than its own, from none, and after its own has gone.
+//! Calls to a supervisor from other runtimes than its own, from none, and after its own has gone.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,14 +16,15 @@ use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::runtime::{Builder, Runtime};
 
 const BOUND: Duration = Duration::from_secs(2);
-/// Beyond any bound here: what takes longer hangs.
+/// Longer than any bound here; a call that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(30);
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
-/// What the work comes to, in a thread of its own: a call that never returns fails the test, and does not hang it.
+/// Returns the result of work on a thread of its own. A call that never returns fails the test and
+/// does not hang it.
 fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, outcome) = mpsc::channel();
     thread::spawn(move || {
@@ -32,7 +33,7 @@ fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'stat
     outcome.recv_timeout(HANGS).unwrap_or_else(|_| unreachable!("never returned: {what}"))
 }
 
-/// Waits for a future without any runtime.
+/// Polls a future to its end without a runtime.
 fn without_a_runtime<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
@@ -56,7 +57,7 @@ struct Service {
     database: ScriptedPools,
 }
 
-/// A provider `login` and a pool `orders`, started on this runtime.
+/// Starts a provider `login` and a pool `orders` on this runtime.
 fn service_on(runtime: &Runtime) -> Service {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let supervisor = runtime.block_on(async {
@@ -92,7 +93,7 @@ fn a_shutdown_after_the_runtime_has_gone_releases_the_leases() {
 fn a_shutdown_whose_runtime_goes_in_the_middle_goes_on() {
     let own = runtime();
     let service = service_on(&own);
-    // A connection that does not come back holds the drain up.
+    // A connection that is not returned delays the drain.
     let held = service.database.opened().first().expect("one was opened").session();
     let other = runtime();
     let (supervisor, handle) = (service.supervisor.clone(), other.handle().clone());
@@ -115,7 +116,7 @@ fn a_shutdown_returns_when_its_runtime_is_not_driven() {
     let names: Vec<_> = report.unfinished.iter().map(|name| &**name).collect();
     assert_eq!(names, ["login", "orders"]);
     assert_eq!(report.unreleased, [(Arc::from("login"), 1)]);
-    // Driven again, it does what was asked.
+    // Driven again, it completes the shutdown.
     own.block_on(eventually("the lease is released", || service.store.released().len() == 1));
 }
 
@@ -134,7 +135,7 @@ fn a_shutdown_outside_of_any_runtime_is_bounded() {
 }
 
 #[test]
-fn a_removal_outlives_the_runtime_that_asked_for_it() {
+fn a_removal_outlives_the_runtime_of_its_caller() {
     let own = runtime();
     let service = service_on(&own);
     let held = service.database.opened().first().expect("one was opened").session();
@@ -156,7 +157,7 @@ fn a_removal_outlives_the_runtime_that_asked_for_it() {
 }
 
 #[test]
-fn a_removal_after_the_runtime_has_gone_is_done_where_it_is_asked_for() {
+fn a_removal_after_the_runtime_has_gone_runs_on_that_of_the_caller() {
     let own = runtime();
     let service = service_on(&own);
     drop(own);
@@ -179,7 +180,7 @@ fn a_removal_after_the_runtime_has_gone_is_done_where_it_is_asked_for() {
 }
 
 #[test]
-fn a_provider_that_a_passing_runtime_registered_is_watched_on() {
+fn a_provider_stays_watched_after_the_runtime_of_its_registration() {
     let own = runtime();
     let supervisor = own.block_on(async { Supervisor::start() });
     let store = ScriptedProvider::new();
@@ -205,7 +206,7 @@ fn a_registration_after_the_runtime_has_gone_is_an_error() {
 }
 
 #[test]
-fn a_call_that_waits_says_that_it_needs_a_runtime() {
+fn a_call_that_waits_returns_an_error_without_a_runtime() {
     let own = runtime();
     let service = service_on(&own);
     let supervisor = &service.supervisor;
@@ -221,7 +222,7 @@ fn a_call_that_waits_says_that_it_needs_a_runtime() {
 }
 
 #[test]
-fn a_start_outside_of_a_runtime_says_so_where_it_was_called() {
+fn a_start_outside_of_a_runtime_panics_at_the_line_of_the_caller() {
     let error = Supervisor::builder().start().expect_err("nowhere to run");
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(error.to_string().starts_with("no tokio runtime"), "{error}");
@@ -231,9 +232,9 @@ fn a_start_outside_of_a_runtime_says_so_where_it_was_called() {
     std::panic::set_hook(Box::new(move |panic| {
         let _ = place.send(panic.location().map(|at| at.file().to_owned()));
     }));
-    let said = catch_unwind(|| drop(Supervisor::start())).expect_err("it panics");
+    let message = catch_unwind(|| drop(Supervisor::start())).expect_err("it panics");
     std::panic::set_hook(before);
-    assert!(said.downcast_ref::<String>().is_some_and(|said| said.starts_with("no tokio runtime")));
+    assert!(message.downcast_ref::<String>().is_some_and(|message| message.starts_with("no tokio runtime")));
     let place = places.try_recv().expect("it panicked").expect("somewhere");
     assert!(place.ends_with("runtimes.rs"), "the caller's line, and not {place}");
 }

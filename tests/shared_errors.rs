@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! The error that many callers share: sqlx's idioms work on it, and what no database said does not come as a database's error.
+//! The error that many callers share: sqlx's idioms work on it, and errors of other origin are no
+//! database errors.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -14,10 +15,10 @@ use claviger_testkit::ScriptedProvider;
 use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
 
-/// One attempt to query by each of `callers` at once.
+/// Returns the errors of one query by each of `callers` at once.
 async fn errors_of(db: &claviger::Handle<sqlx::PgPool>, callers: usize) -> Vec<sqlx::Error> {
-    let asked = join_all((0..callers).map(|_| sqlx::query("SELECT 1").execute(db))).await;
-    asked.into_iter().filter_map(Result::err).collect()
+    let results = join_all((0..callers).map(|_| sqlx::query("SELECT 1").execute(db))).await;
+    results.into_iter().filter_map(Result::err).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,20 +33,20 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         stage.terminate_sessions().await;
         stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
         let mut errors = errors_of(&db, 8).await;
-        // A busy machine may take longer for the first answer than they wait.
+        // On a busy machine the first login may take longer than they wait.
         while errors.iter().all(|error| Refusal::fault(error).is_none()) {
             errors = errors_of(&db, 8).await;
         }
         let shared: Vec<_> = errors.iter().filter(|error| Refusal::fault(error).is_some()).collect();
         assert!(shared.len() >= 7, "the hazard: they share one, {errors:?}");
         for error in shared {
-            let database = error.as_database_error().expect("the database said it");
+            let database = error.as_database_error().expect("a database error");
             assert_eq!((database.code().as_deref(), database.message()), (Some("28P01"), Stage::REFUSAL));
             let original = database.downcast_ref::<PgDatabaseError>();
             assert_eq!((original.severity(), original.code()), (PgSeverity::Fatal, "28P01"));
             assert!(original.routine().is_some(), "the details are there");
             assert!(database.try_downcast_ref::<PgDatabaseError>().is_some());
-            let fault = Refusal::fault(error).expect("the library's account");
+            let fault = Refusal::fault(error).expect("the library's classification");
             assert_eq!((fault.kind(), fault.code()), (FaultKind::Refused, Some("28P01")));
             assert!(fault.cause().is_some());
         }
@@ -58,7 +59,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         eventually("it serves again", served).await;
         let error = sqlx::query("SELECT nothing").execute(&db).await.expect_err("no such column");
         assert!(Refusal::fault(&error).is_none());
-        let original = error.into_database_error().expect("the database said it").downcast::<PgDatabaseError>();
+        let original = error.into_database_error().expect("a database error").downcast::<PgDatabaseError>();
         assert_eq!(original.code(), "42703");
     }
 }
@@ -74,7 +75,7 @@ async fn a_database_that_is_down_is_an_io_error() {
     for error in errors_of(&db, 8).await {
         let sqlx::Error::Io(io) = &error else { unreachable!("{error:?}") };
         assert_eq!(io.kind(), ErrorKind::ConnectionRefused);
-        let fault = Refusal::fault(&error).expect("the library's account");
+        let fault = Refusal::fault(&error).expect("the library's classification");
         assert_eq!((fault.kind(), fault.code()), (FaultKind::Unreachable, None));
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
         assert!(error.source().is_some(), "the cause is inside");

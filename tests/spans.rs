@@ -136,9 +136,9 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
     let (_lab, store, database, pool) = stage(&tree, ScriptedProvider::new()).await;
-    // What was verified a moment ago would be verified again before anything is fetched.
+    // A lease that was verified a moment ago would be verified again before a fetch.
     sleep(Duration::from_secs(11)).await;
-    // Asked again after the verification, which comes after a second or a little more.
+    // Fetched again after the verification, which comes after a second or a little more.
     let down = ProviderError::new(ProviderErrorKind::Unavailable, "the store is down");
     store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();

@@ -71,23 +71,23 @@ async fn law_01_pool_closed_comes_after_shutdown_only() {
     let db = stage.pool(2).await;
     let held = (db.acquire().await.expect("one"), db.acquire().await.expect("two"));
     // Callers stand in the queue; the pool is shut down under them.
-    let asking = Arc::new(AtomicU32::new(0));
+    let polled = Arc::new(AtomicU32::new(0));
     let callers: Vec<_> = (0..8)
         .map(|number| {
-            let (db, asking) = (db.clone(), Arc::clone(&asking));
+            let (db, polled) = (db.clone(), Arc::clone(&polled));
             tokio::spawn(async move {
                 let mut query = std::pin::pin!(sqlx::query("SELECT 1").execute(&db));
-                // Once it was polled, it stands in the queue.
+                // After its first poll it is in the queue.
                 std::future::poll_fn(|context| {
                     let answer = query.as_mut().poll(context);
-                    asking.fetch_or(1 << number, Ordering::AcqRel);
+                    polled.fetch_or(1 << number, Ordering::AcqRel);
                     answer
                 })
                 .await
             })
         })
         .collect();
-    eventually("they stand in the queue", || asking.load(Ordering::Acquire) == 0xff).await;
+    eventually("all are in the queue", || polled.load(Ordering::Acquire) == 0xff).await;
     let supervisor = stage.supervisor.clone();
     let shutdown = tokio::spawn(async move { supervisor.shutdown(Duration::from_secs(5)).await });
     for caller in callers {

@@ -58,7 +58,8 @@ async fn law_02_the_candidate_is_proved_at_once_when_the_old_one_is_refused() {
         }
     };
     assert_eq!(answer, 1);
-    // The proofs come 0, 1, 3 and 10 s after the first: seven seconds after the third is the schedule's.
+    // Scheduled verifications come 0, 1, 3 and 10 s after the first: the fourth is seven seconds
+    // after the third.
     assert!(third.elapsed() < Duration::from_millis(6_500), "not at once but after {:?}", third.elapsed());
     assert_eq!(db.generation(), 2);
     stage.supervisor.shutdown(Duration::from_secs(5)).await;

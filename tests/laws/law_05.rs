@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Pool, Stage};
 
-/// How long callers wait who are to be served: a machine with other work takes its time for a thousand.
+/// Time-out of callers that are to be served. A busy machine takes long for a thousand.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// A thousand callers at once; answers how many were served, and the errors.
@@ -60,7 +60,7 @@ async fn law_05_a_thousand_refused_callers_are_one_fetch() {
     stage.set_password(&next).await;
     let (served, errors) = thousand(&db).await;
     assert_eq!((served, errors.len()), (1_000, 0));
-    // The three live connections may have served everybody before the new password is there.
+    // The three open connections may have served everybody before the new password arrives.
     eventually_within(PATIENCE, "the next generation is served", || db.generation() == 2).await;
     assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count(), 1);
     assert_eq!(stage.store.calls().len(), 2);
@@ -131,7 +131,7 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
     stage.set_password("password-2").await;
     stage.terminate_sessions().await;
-    // The first answer is an error; the second, a second later, is the new password.
+    // The first fetch fails; the second, a second later, returns the new password.
     stage.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     stage.store.rotate();
     let (served, errors) = thousand(&db).await;

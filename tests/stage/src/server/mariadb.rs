@@ -72,7 +72,7 @@ impl Queried for MySqlPool {
         match error {
             // ER_QUERY_INTERRUPTED, ER_CONNECTION_KILLED.
             sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "70100"),
-            // What the library itself has to say (no lease, one that expired) is no interruption.
+            // The library's own errors (no lease, an expired one) are no interruption.
             sqlx::Error::Io(_) => claviger::Refusal::fault(error).is_none(),
             _ => false,
         }

@@ -74,7 +74,7 @@ impl Queried for PgPool {
     fn has_interrupted(error: &sqlx::Error) -> bool {
         match error {
             sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
-            // What the library itself has to say (no lease, one that expired) is no interruption.
+            // The library's own errors (no lease, an expired one) are no interruption.
             sqlx::Error::Io(_) => claviger::Refusal::fault(error).is_none(),
             _ => false,
         }
