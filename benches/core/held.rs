@@ -1,4 +1,5 @@
-//! Throughput while old connections are held, beside a plain pool of the size that is left; and what thousands of waiting callers cost.
+//! Throughput while old connections are held, compared with a plain pool of the remaining size. CPU
+//! time of thousands of waiting callers.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ const PAIRS: usize = 3;
 const ROUND: Duration = Duration::from_millis(1_000);
 const WAITING: usize = 10_000;
 
-/// How often the callers get through the work in a second.
+/// Returns how often the callers complete the work in a second.
 async fn throughput<F: Future<Output = ()> + Send>(work: impl Fn() -> F + Clone + Send + Sync + 'static) -> f64 {
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let callers: Vec<_> = (0..CALLERS)
@@ -41,12 +42,12 @@ async fn throughput<F: Future<Output = ()> + Send>(work: impl Fn() -> F + Clone 
     done
 }
 
-/// The same work through the handle and through the plain pool, in turn.
-macro_rules! beside {
+/// Measures the same work through the handle and through the plain pool, in turn.
+macro_rules! compare {
     ($figures:expr, $title:expr, $goal:expr, $db:expr, $plain:expr, |$pool:ident| $work:expr) => {{
         let mut ratios = Vec::new();
         for _ in 0..PAIRS {
-            let ours = throughput({
+            let handle = throughput({
                 let db: Handle<PgPool> = $db.clone();
                 move || {
                     let $pool = db.clone();
@@ -54,7 +55,7 @@ macro_rules! beside {
                 }
             })
             .await;
-            let theirs = throughput({
+            let plain = throughput({
                 let plain: PgPool = $plain.clone();
                 move || {
                     let $pool = plain.clone();
@@ -62,13 +63,13 @@ macro_rules! beside {
                 }
             })
             .await;
-            ratios.push(ours / theirs);
+            ratios.push(handle / plain);
         }
         $figures.at_least($title, median(&mut ratios), $goal);
     }};
 }
 
-/// Seconds of processor time that this process has used.
+/// Returns the seconds of processor time that this process has used.
 fn processor_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let fields: Vec<&str> = stat.rsplit(')').next().expect("a line").split_whitespace().collect();
@@ -88,15 +89,15 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let password = stage.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     let plain = stage.plain_pool(&password, stage.pool_options(MAX - HELD));
-    beside!(figures, "2 of 10 old connections held, statements: ours / a pool of 8", 0.8, db, plain, |pool| {
+    compare!(figures, "2 of 10 old connections held, statements: ours / a pool of 8", 0.8, db, plain, |pool| {
         sqlx::query("SELECT 1").execute(&pool).await.expect("it serves");
     });
-    beside!(figures, "2 of 10 old connections held, begin and commit: ours / a pool of 8", 0.5, db, plain, |pool| {
+    compare!(figures, "2 of 10 old connections held, begin and commit: ours / a pool of 8", 0.5, db, plain, |pool| {
         let mut transaction = pool.begin().await.expect("it begins");
         sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("it serves");
         transaction.commit().await.expect("it commits");
     });
-    beside!(figures, "2 of 10 old connections held, acquire and a statement: ours / a pool of 8", 0.15, db, plain, |pool| {
+    compare!(figures, "2 of 10 old connections held, acquire and a statement: ours / a pool of 8", 0.15, db, plain, |pool| {
         let mut connection = pool.acquire().await.expect("a connection");
         sqlx::query("SELECT 1").execute(&mut *connection).await.expect("it serves");
     });
@@ -104,7 +105,8 @@ pub(crate) async fn measure(figures: &mut Figures) {
     waiting(figures).await;
 }
 
-/// The store is down, the credentials are rejected, the one live connection is held: callers wait.
+/// Measures waiting callers: the backend is down, the credentials are rejected, the one open
+/// connection is held.
 async fn waiting(figures: &mut Figures) {
     let stage = Stage::new().await;
     let login = stage.login().await;

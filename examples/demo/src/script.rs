@@ -134,14 +134,17 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T,
     tokio::task::spawn_blocking(work).await?
 }
 
-/// Starts something that has to be stopped in order, off the async threads: who is interrupted meanwhile leaves nothing behind.
+/// Starts something that has to be stopped in order, off the async threads. An interrupt meanwhile
+/// leaves nothing behind.
 ///
 /// # Errors
-/// When it does not start, and when somebody does not want to wait for it.
-pub(crate) async fn started<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+/// When it does not start, or a signal interrupts it.
+pub(crate) async fn start_interruptible<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
     let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     tokio::select! {
-        started = blocking(work) => started,
+        outcome = blocking(work) => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted before it began".into()),
         _ = terminate.recv() => Err("terminated before it began".into()),
         _ = hangup.recv() => Err("terminated before it began".into()),

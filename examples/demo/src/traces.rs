@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::options::Traces;
 use crate::screen::Screen;
-use crate::script::{blocking, started};
+use crate::script::{blocking, start_interruptible};
 use crate::{Problem, with_causes};
 
 /// The name under which the service is found.
@@ -44,7 +44,7 @@ impl Watch {
         let (collector, at) = match wanted {
             Traces::Nowhere => return Ok(None),
             Traces::OwnJaeger => {
-                let jaeger = started(|| Ok(Jaeger::start()?)).await?;
+                let jaeger = start_interruptible(|| Ok(Jaeger::start()?)).await?;
                 screen.line(&format!("a Jaeger of our own takes the traces; its API is at {}", jaeger.query_address()));
                 (jaeger.otlp_endpoint(), At::Own(jaeger))
             }

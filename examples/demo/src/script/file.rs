@@ -10,7 +10,7 @@ use claviger_file::FileLogin;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::{Cue, Script, Tally, adopted, blocking, started};
+use super::{Cue, Script, Tally, adopted, blocking, start_interruptible};
 use crate::database::{Access, Database};
 use crate::options::Options;
 use crate::screen::Screen;
@@ -23,7 +23,7 @@ const LAG: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     screen.line(&format!("starting a {} of our own …", D::NAME));
-    let scene = Arc::new(started(Scene::<D>::set).await?);
+    let scene = Arc::new(start_interruptible(Scene::<D>::set).await?);
     screen.line(&format!("{} listens on port {}; the secret is in a file that the service reads", D::NAME, scene.server.port()));
 
     let supervisor = Supervisor::start();

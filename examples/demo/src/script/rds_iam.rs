@@ -8,7 +8,7 @@ use claviger_rds_iam::RdsIam;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Cue, Script, Tally, blocking, started};
+use super::{Cue, Script, Tally, blocking, start_interruptible};
 use crate::database::{Access, Database, Orders};
 use crate::options::Options;
 use crate::screen::Screen;
@@ -21,7 +21,7 @@ const NOW_AND_THEN: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     screen.line(&format!("starting a {} of our own, which checks tokens as RDS does …", D::NAME));
-    let server = Arc::new(started(|| D::start(Access::Tokens)).await?);
+    let server = Arc::new(start_interruptible(|| D::start(Access::Tokens)).await?);
     screen.line(&format!("{} listens on port {}; tokens live {} s", D::NAME, server.port(), LIFETIME.as_secs()));
 
     let aws = super::aws::config(None);

@@ -12,7 +12,7 @@ use claviger_servers::Moto;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Cue, Script, Tally, adopted, aws, blocking, started};
+use super::{Cue, Script, Tally, adopted, aws, blocking, start_interruptible};
 use crate::database::{Access, Database};
 use crate::options::Options;
 use crate::screen::Screen;
@@ -25,8 +25,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     screen.line(&format!("starting a {} and a moto of our own …", D::NAME));
-    let server = Arc::new(started(|| D::start(Access::Password)).await?);
-    let moto = started(|| Ok(Moto::start()?)).await?;
+    let server = Arc::new(start_interruptible(|| D::start(Access::Password)).await?);
+    let moto = start_interruptible(|| Ok(Moto::start()?)).await?;
     let window = options.window;
     screen.line(&format!(
         "{} listens on port {}; moto plays Secrets Manager at {}; {} s from setSecret to finishSecret",

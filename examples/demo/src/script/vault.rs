@@ -9,7 +9,7 @@ use claviger_vault_stage::{Admin, ENGINE_PASSWORD, ENGINE_USER, MOUNT, Revocatio
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{Cue, Script, Tally, blocking, started};
+use super::{Cue, Script, Tally, blocking, start_interruptible};
 use crate::database::{Access, Database, Orders};
 use crate::options::Options;
 use crate::screen::Screen;
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     screen.line(&format!("starting a {} and an OpenBao of our own …", D::NAME));
-    let (server, admin) = started(set::<D>).await?;
+    let (server, admin) = start_interruptible(set::<D>).await?;
     let (server, admin) = (Arc::new(server), Arc::new(admin));
     screen.line(&format!(
         "{} listens on port {}; its users come from {}, live {LIFE} s and {LONGEST_LIFE} s at most",

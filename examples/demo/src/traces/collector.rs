@@ -34,7 +34,7 @@ pub(super) async fn try_it(endpoint: &str) -> Result<(), Problem> {
     Err(format!("{endpoint} takes no traces ({status}); give the address of a collector's OTLP over HTTP, as http://localhost:4318").into())
 }
 
-/// What is often mistaken.
+/// Returns a hint on a wrong port, or nothing.
 fn hint(endpoint: &str) -> &'static str {
     let port = reqwest::Url::parse(endpoint).ok().and_then(|url| url.port());
     if port == Some(GRPC_PORT) { "; 4317 is the port of OTLP over gRPC, 4318 that of OTLP over HTTP" } else { "" }
