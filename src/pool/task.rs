@@ -22,7 +22,7 @@ pub(super) async fn in_a_task<T: Send + 'static>(
         Ok(Err(_)) => Err(Fault::new(FaultKind::Other, format!("{what} panicked; see its own output"))),
         Err(silence) => {
             task.abort();
-            Err(Fault::new(FaultKind::Unreachable, format!("{what} had no answer {silence}")))
+            Err(Fault::new(FaultKind::Unreachable, format!("{what} did not complete {silence}")))
         }
     };
     if let Err(fault) = &outcome {
