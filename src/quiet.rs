@@ -1,7 +1,7 @@
 //! Silences dependencies of providers that write secrets at TRACE.
 //!
 //! A scoped subscriber is used only if a global one is set. Without one, `tracing` writes to the
-//! `log` crate, and a scoped subscriber would silence that for the whole process and for good. A
+//! `log` crate, and a scoped subscriber would silence that for the whole process permanently. A
 //! provider whose dependencies log a secret has to do without them then. A test with a logger at
 //! TRACE shows whether they do.
 

@@ -16,19 +16,19 @@ use crate::pool::Shared;
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Borrowed<'c, DB: Database> {
-    session: Option<PoolConnection<DB>>,
+    connection: Option<PoolConnection<DB>>,
     shared: &'c Arc<Shared<Pool<DB>>>,
     done: bool,
 }
 
 impl<'c, DB: Database> Borrowed<'c, DB> {
-    pub(super) fn new(shared: &'c Arc<Shared<Pool<DB>>>, session: PoolConnection<DB>) -> Self {
-        Self { session: Some(session), shared, done: false }
+    pub(super) fn new(shared: &'c Arc<Shared<Pool<DB>>>, connection: PoolConnection<DB>) -> Self {
+        Self { connection: Some(connection), shared, done: false }
     }
 
     /// Returns the connection; it is there until the drop.
-    pub(super) fn session(&mut self) -> Option<&mut PoolConnection<DB>> {
-        self.session.as_mut()
+    pub(super) fn connection(&mut self) -> Option<&mut PoolConnection<DB>> {
+        self.connection.as_mut()
     }
 
     /// Notes that the statement has completed.
@@ -39,7 +39,7 @@ impl<'c, DB: Database> Borrowed<'c, DB> {
 
 impl<DB: Database> Drop for Borrowed<'_, DB> {
     fn drop(&mut self) {
-        let Some(session) = self.session.take() else { return };
+        let Some(connection) = self.connection.take() else { return };
         // The usual case: its drop returns it to the pool.
         if self.done && !self.shared.gate.has_queue() {
             return;
@@ -48,7 +48,7 @@ impl<DB: Database> Drop for Borrowed<'_, DB> {
         let shared = Arc::clone(self.shared);
         runtime.spawn(async move {
             // After the time-out it is closed, and its place is free.
-            let _ = timeout(RETURN_TIMEOUT, give_back(&shared, session)).await;
+            let _ = timeout(RETURN_TIMEOUT, give_back(&shared, connection)).await;
         });
     }
 }

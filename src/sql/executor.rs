@@ -120,7 +120,7 @@ where
         Box::pin(async_stream::try_stream! {
             let Acquired { session, generation, sessions } = acquire(&shared).await?;
             let mut borrowed = Borrowed::new(&shared, session);
-            if let Some(session) = borrowed.session() {
+            if let Some(session) = borrowed.connection() {
                 let mut rows = session.fetch_many(query);
                 while let Some(row) = rows.try_next().await.inspect_err(|error| observe(&shared, generation, sessions, error))? {
                     yield row;
@@ -139,7 +139,7 @@ where
         Box::pin(async move {
             let Acquired { session, generation, sessions } = acquire(&shared).await?;
             let mut borrowed = Borrowed::new(&shared, session);
-            let Some(session) = borrowed.session() else { return Ok(None) };
+            let Some(session) = borrowed.connection() else { return Ok(None) };
             let row = session.fetch_optional(query).await;
             borrowed.done();
             row.inspect_err(|error| observe(&shared, generation, sessions, error))

@@ -274,7 +274,7 @@ where
             (Ok(_), Some(hook)) => hook(&mut session).await,
             (answer, _) => answer.map(drop),
         };
-        // It is closed either way; an error of the close says nothing about the credentials.
+        // It is closed either way; an error of the close does not concern the credentials.
         let _ = session.close().await;
         // The role exists, because it has just logged in. A probe that it may not run (42501) is
         // wrong itself.

@@ -16,13 +16,13 @@ use crate::pool::{Generation, Phase, Shared};
 /// | what happened | error |
 /// |---|---|
 /// | the database returned a SQLSTATE or error number | [`sqlx::Error::Database`], with the original `code()` and message |
-/// | the database is down, no lease came yet, or the lease expired | [`sqlx::Error::Io`], which retry layers look for |
+/// | the database is down, no lease came yet, or the lease expired | [`sqlx::Error::Io`], which retry layers recognise |
 /// | settings that cannot be right | [`sqlx::Error::Configuration`] |
 ///
 /// `downcast_ref` and `try_downcast_ref` of a shared database error lead to the original, a
 /// `PgDatabaseError` or `MySqlDatabaseError`, with its detail, hint and routine. The original
 /// cannot be taken out of it: `downcast` and `try_downcast` by value panic. They are for errors of
-/// statements, which are never shared. [`fault`](Self::fault) returns the library's own account.
+/// statements, which are never shared. [`fault`](Self::fault) returns the library's own classification.
 #[derive(Clone)]
 pub struct Refusal {
     fault: Fault,

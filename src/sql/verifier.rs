@@ -72,7 +72,7 @@ impl Verifier {
         let shared = Arc::new(Work { phase: AtomicU8::new(RUNNING), abandoned: Arc::clone(&self.abandoned) });
         let thread_guard = ThreadGuard(Arc::clone(&shared));
         // Without a subscriber, `tracing` writes to the `log` crate, which a scoped one would
-        // silence for good.
+        // silence permanently.
         let subscriber = dispatcher::has_been_set().then(|| dispatcher::get_default(Clone::clone));
         let (mut result, received) = oneshot::channel();
         let body = move || {
