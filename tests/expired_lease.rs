@@ -39,7 +39,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
         answer = sqlx::query("SELECT 1").execute(&db).await;
     }
     let error = answer.expect_err("nobody logs in");
-    assert!(matches!(error, sqlx::Error::Io(_)), "what retry layers look for: {error:?}");
+    assert!(matches!(error, sqlx::Error::Io(_)), "what retry layers recognise: {error:?}");
     assert!(error.to_string().contains("expired at 2"), "{error}");
     assert_eq!(stage.accepted_log_ins(), log_ins, "no log-in with a dead credential");
     assert!(!stage.supervisor.readiness().ready);

@@ -134,7 +134,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
     assert!(lines.take().starts_with("WARN fetch failed; nothing is held yet"));
     database.never_in_place();
-    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
     let held = database.opened().first().expect("one was opened").session();
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("it rotates");

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 async fn during_a_handover(lab: &Lab) -> (ScriptedProvider, ScriptedPools, Handle<ScriptedPool>, String) {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
     database.accept_only(["password-1"]);
     let password = store.rotate();
     store.hint();

@@ -24,22 +24,22 @@ impl Stage {
     async fn new() -> Self {
         let (lab, store) = (Lab::new(), ScriptedProvider::new());
         let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-        lab.supervisor.pool("well", &login, ScriptedPools::new(4)).await.expect("proved");
+        lab.supervisor.pool("well", &login, ScriptedPools::new(4)).await.expect("verified");
         Self { lab, store, login }
     }
 
     /// Adds a pool whose database rejects everything from now on.
     async fn rejected(&self, name: &str) -> (Handle<ScriptedPool>, ScriptedPools) {
         let database = ScriptedPools::new(4);
-        let pool = self.lab.supervisor.pool(name, &self.login, database.clone()).await.expect("proved");
+        let pool = self.lab.supervisor.pool(name, &self.login, database.clone()).await.expect("verified");
         database.accept_only(["another"]);
         assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
         sleep(Duration::from_secs(100)).await;
-        assert!(self.is_refused() && database.refused() > 3, "the hazard");
+        assert!(self.is_rejected() && database.refused() > 3, "the hazard");
         (pool, database)
     }
 
-    fn is_refused(&self) -> bool {
+    fn is_rejected(&self) -> bool {
         self.lab.supervisor.status().providers.first().expect("it is registered").refused
     }
 
@@ -51,10 +51,10 @@ impl Stage {
 
     /// Asserts that nothing is rejected, and fetches follow the schedule alone.
     async fn assert_well(&self) {
-        assert!(!self.is_refused());
+        assert!(!self.is_rejected());
         let fetches = self.fetches_of_an_hour().await;
         assert!(fetches <= POLLS, "{fetches}");
-        assert!(!self.is_refused());
+        assert!(!self.is_rejected());
     }
 }
 
@@ -63,7 +63,7 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
     let stage = Stage::new().await;
     let database = ScriptedPools::new(4);
     database.accept_only(["another"]);
-    assert!(stage.lab.supervisor.pool("refused", &stage.login, database.clone()).await.is_err());
+    assert!(stage.lab.supervisor.pool("rejected", &stage.login, database.clone()).await.is_err());
     assert!(database.refused() > 1, "the hazard");
     stage.assert_well().await;
 }
@@ -71,16 +71,16 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_removed_pool_leaves_no_rejection_behind_though_a_connection_of_it_stays() {
     let stage = Stage::new().await;
-    let (_pool, database) = stage.rejected("refused").await;
+    let (_pool, database) = stage.rejected("rejected").await;
     let _session = database.opened().first().expect("one was opened").session();
-    stage.lab.supervisor.remove_pool("refused").await.expect("it is there");
+    stage.lab.supervisor.remove_pool("rejected").await.expect("it is there");
     stage.assert_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
     let stage = Stage::new().await;
-    let (pool, database) = stage.rejected("refused").await;
+    let (pool, database) = stage.rejected("rejected").await;
     let _session = database.opened().first().expect("one was opened").session();
     database.stall();
     while pool.status().expect("it is there").next_proof != Some(Duration::ZERO) {
@@ -93,7 +93,7 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
         sleep(Duration::from_millis(100)).await;
         database.resume();
     };
-    tokio::join!(stage.lab.supervisor.remove_pool("refused"), resumed).0.expect("it is there");
+    tokio::join!(stage.lab.supervisor.remove_pool("rejected"), resumed).0.expect("it is there");
     assert_eq!(database.refused(), before + 1, "the hazard");
     stage.assert_well().await;
 }
@@ -102,8 +102,8 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
 async fn removing_the_last_pool_ends_its_rejection() {
     let stage = Stage::new().await;
     stage.lab.supervisor.remove_pool("well").await.expect("it is there");
-    let (_pool, _database) = stage.rejected("refused").await;
-    stage.lab.supervisor.remove_pool("refused").await.expect("it is there");
+    let (_pool, _database) = stage.rejected("rejected").await;
+    stage.lab.supervisor.remove_pool("rejected").await.expect("it is there");
     stage.assert_well().await;
 }
 
@@ -113,10 +113,10 @@ async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
     let (pool, database) = stage.rejected("stays").await;
     let _ = stage.rejected("leaves").await;
     stage.lab.supervisor.remove_pool("leaves").await.expect("it is there");
-    assert!(stage.is_refused());
+    assert!(stage.is_rejected());
     let fetches = stage.fetches_of_an_hour().await;
     assert!((300..=361).contains(&fetches), "{fetches}");
-    assert!(stage.is_refused());
+    assert!(stage.is_rejected());
     database.accept_only([stage.store.rotate()]);
     sleep(Duration::from_secs(70)).await;
     assert_eq!(pool.generation(), 2);
@@ -128,7 +128,7 @@ async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
 async fn two_candidates_in_turn_do_not_slow_down_fetches() {
     let stage = Stage::new().await;
     stage.lab.supervisor.remove_pool("well").await.expect("it is there");
-    let (pool, database) = stage.rejected("refused").await;
+    let (pool, database) = stage.rejected("rejected").await;
     let mut seen = stage.store.calls().len();
     let before = seen;
     for _ in 0..3_600 {

@@ -28,7 +28,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         let stage = Stage::new().await;
         let login = stage.login().await;
         let options = stage.pool_options(4).acquire_timeout(patience);
-        let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+        let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
         stage.set_password("nobody knows this one").await;
         stage.terminate_sessions().await;
         stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
