@@ -25,7 +25,7 @@ pub use builder::Builder;
 const ADMIN: &str = "claviger_admin";
 /// Password of that user. The console listens on loopback alone.
 const ADMIN_PASSWORD: &str = "console";
-/// User of `auth_query`, who reads the secrets of others from the database.
+/// User of `auth_query`, which reads the secrets of others from the database.
 const READER: &str = "claviger_reader";
 const AT_ONCE: Duration = Duration::from_secs(2);
 const USERS: &str = "users.txt";
@@ -48,7 +48,7 @@ pub enum Users {
     /// changes one.
     File(Vec<(String, String)>),
     /// `auth_query`: the secrets are read from the server at each login of a client, by a superuser
-    /// who is made for that.
+    /// created for that.
     Query,
 }
 

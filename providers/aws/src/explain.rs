@@ -86,7 +86,7 @@ mod tests {
             let (found, message) = explain(&error);
             let explained = claviger::ProviderError::new(found, message);
             assert_eq!((explained.kind(), explained.is_transient()), (kind, transient), "{explained}");
-            assert!(explained.to_string().contains("; ") || kind == Kind::Throttled, "{explained} says what to do");
+            assert!(explained.to_string().contains("; ") || kind == Kind::Throttled, "{explained} names the remedy");
         }
         assert!(explain(&CredentialsError::invalid_configuration("profile loops")).1.contains("profile loops"));
     }

@@ -125,8 +125,7 @@ impl SecretsManager {
     /// Takes host, port and database from the secret, before the pool's own options; a change of
     /// them replaces the pool. The port is a number or a string of one, by default that of the
     /// `engine`: 5432 for `postgres`, 3306 for `mysql` and `mariadb`. Where the secret names no
-    /// database, the pool's own options do. Default: the pool's own options say where the database
-    /// is.
+    /// database, the pool's own options do. Default: the pool's own options name all three.
     ///
     /// `Misconfigured` on the first fetch for a lone password.
     #[must_use]
