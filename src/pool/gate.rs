@@ -18,9 +18,9 @@ const FULL_PAUSE_LONGEST: Duration = Duration::from_secs(2);
 /// Time for which a server counts as full after its last error.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
-/// Admission control of one pool. It is engaged in four cases: an old generation has connections,
-/// logins are limited after a rejection, the server is full, or the first login after a rejection
-/// runs.
+/// Admission control of one pool. It is engaged while an old generation has connections, or logins
+/// are limited after a rejection. It is also engaged while the server is full, or the first login
+/// after a rejection runs.
 pub(crate) struct Gate<P> {
     engaged: AtomicBool,
     max: u32,

@@ -46,8 +46,8 @@ where
     ///   released while it is open. Where its connections end with the lease (a dynamic user of
     ///   Vault's), statements on it then fail, and no probe or drain covers it.
     /// - [`leak`](PoolConnection::leak): the connection counts for ever, also when it was closed.
-    ///   The drain of its generation never ends: it is reported as abandoned at the drain deadline,
-    ///   and the lease is kept until the pool is shut down with the supervisor, or until it
+    ///   The drain of its generation never ends, and is reported as abandoned at the drain
+    ///   deadline. The lease is kept until the pool is shut down with the supervisor, or until it
     ///   expires.
     ///
     /// Return a connection by dropping it, or close it with [`close`](PoolConnection::close).

@@ -29,7 +29,7 @@ use crate::trigger::Trigger;
 
 /// Creates a span where a `tracing` dispatcher has been set, and [`Span::none`] elsewhere. Without
 /// a dispatcher, `tracing`'s feature `log` writes a record for each span, and for each value
-/// recorded on it: a service that logs through the `log` crate would get a dozen lines per
+/// recorded on it. A service that logs through the `log` crate would get a dozen lines per
 /// rotation.
 macro_rules! info_span {
     ($($arguments:tt)*) => {

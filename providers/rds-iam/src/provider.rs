@@ -29,10 +29,9 @@ const WARN_AGAIN: Duration = Duration::from_secs(3_600);
 ///   A chain that answers with a new session whenever it is asked is not asked besides.
 /// - **Sessions stay good** when their token dies ([`Sessions::Keep`]): pools take the next token in place.
 /// - **A rejected token** that is young and whose identity is still the chain's is not signed
-///   again, because PAM or IAM may reject it for a moment only. It is signed anew when it is
-///   rejected for ten seconds (once in 30 s), and from half of its lifetime on at once: this
-///   machine's clock may be behind the database's. If it is 15 minutes behind, no token is
-///   accepted.
+///   again. PAM or IAM may reject it for a moment only. It is signed anew when it is rejected for
+///   ten seconds (once in 30 s), and from half of its lifetime on at once. This machine's clock may
+///   be behind the database's. If it is 15 minutes behind, no token is accepted.
 /// - **The host** is that of the endpoint as AWS shows it; it is signed, and connected to by nobody here. Pools connect to the host in their own connect options:
 ///   through a tunnel or a proxy of one's own give that one there, and the endpoint here.
 ///

@@ -1,4 +1,4 @@
-//! A service that logs through the `log` crate, without a tracing subscriber: signing a token
+//! A service that logs through the `log` crate, without a tracing subscriber. Signing a token
 //! leaves its logger as it was, and logs no secret at any level.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]

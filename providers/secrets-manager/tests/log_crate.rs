@@ -1,6 +1,6 @@
 //! needs: moto
 //!
-//! A service that logs through the `log` crate, without a tracing subscriber: a fetch leaves its
+//! A service that logs through the `log` crate, without a tracing subscriber. A fetch leaves its
 //! logger as it was, and logs no secret at any level, whatever AWS returns.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]

@@ -29,7 +29,7 @@ const ECHO: Duration = Duration::from_millis(50);
 /// [drained](Sessions::Drain) after a rotation. It is looked at one second after the next one is
 /// due, and then every 1, 2, 4, 8 and 10 s until it has come: while the database is down, Vault
 /// goes on answering the old password, which goes on serving. A role with a schedule reports the
-/// time of its next rotation before the last one has happened: the due one is polled for all the
+/// time of its next rotation before the last one has happened. The due one is polled for all the
 /// same, for ten minutes. Whoever calls `rotate-role` by hand changes the password of a pool that
 /// serves: the first log-in that is refused leads to the new one.
 ///

@@ -21,9 +21,9 @@ pub(super) enum ClientError {
     Client,
 }
 
-/// Returns a client for this address. It follows redirects to the same scheme, host and port alone,
-/// because the token in a header and the secret id in a body would be sent along. For an https
-/// address it uses nothing else.
+/// Returns a client for this address. It follows redirects to the same scheme, host and port alone.
+/// The token in a header and the secret id in a body would be sent along. For an https address it
+/// uses nothing else.
 pub(super) fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, ClientError> {
     let origin = address.origin();
     let policy = Policy::custom(move |attempt: Attempt<'_>| {
