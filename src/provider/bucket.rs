@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 const CAPACITY: u32 = 3;
 /// How long one more takes.
 const REFILL: Duration = Duration::from_secs(10);
-/// How often in a row a new revision that was verified fills the bucket: rotations that are rolled back one after the other are followed at once. A backend that
-/// mints at each fetch, behind a server that lags, would fill its own bucket for ever.
-const FILLS: u32 = 40;
-/// How long it takes until it may fill the bucket once more.
+/// How long a new revision has to work before it refills the bucket. Behind a server that lags, a freshly minted one is rejected sooner.
+const EARNED_AFTER: Duration = Duration::from_millis(250);
+/// How often in a row new revisions refill the bucket, so that rotations in quick succession are followed at once. It bounds a backend that mints
+/// at each fetch and a server that lags by seconds.
+const FILLS: u32 = 20;
+/// How long it takes until one more refill may be earned.
 const FILL_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -17,14 +19,16 @@ pub(crate) struct TokenBucket {
     tokens: u32,
     /// When the token that is filling began to fill.
     since: Instant,
-    /// How often a new revision may still fill it, and since when one more is on its way.
+    /// How many refills may still be earned, and since when one more is on its way.
     fills: u32,
     fills_since: Instant,
+    /// When a new revision will have earned a refill, unless it is rejected before.
+    earned_at: Option<Instant>,
 }
 
 impl TokenBucket {
     pub(crate) fn full(now: Instant) -> Self {
-        Self { tokens: CAPACITY, since: now, fills: FILLS, fills_since: now }
+        Self { tokens: CAPACITY, since: now, fills: FILLS, fills_since: now, earned_at: None }
     }
 
     /// Takes a token if there is one.
@@ -42,7 +46,11 @@ impl TokenBucket {
 
     /// When a token can be had: now or later.
     pub(crate) fn available_at(&self, now: Instant) -> Instant {
-        if self.tokens > 0 { now } else { now.max(self.since + REFILL) }
+        if self.tokens > 0 {
+            return now;
+        }
+        let earned_at = self.earned_at.filter(|_| self.fills > 0);
+        now.max(earned_at.map_or(self.since + REFILL, |at| at.min(self.since + REFILL)))
     }
 
     /// Takes a token if another one is left behind it.
@@ -57,8 +65,29 @@ impl TokenBucket {
         if missing == 0 { now } else { now.max(self.since + REFILL * missing) }
     }
 
-    /// A new revision was verified: earlier failures are forgotten, forty times in a row and then once a minute.
-    pub(crate) fn refill(&mut self, now: Instant) {
+    /// A new revision was verified. The bucket is full again once the revision has worked for 250 ms: twenty times in a row, then once a minute.
+    pub(crate) fn earn(&mut self, now: Instant) {
+        self.fill(now);
+        self.earned_at = Some(now + EARNED_AFTER);
+    }
+
+    /// The new revision was rejected: it earns no refill unless it worked for long enough.
+    pub(crate) fn forfeit(&mut self, now: Instant) {
+        self.fill(now);
+        self.earned_at = None;
+    }
+
+    fn fill(&mut self, now: Instant) {
+        if let Some(at) = self.earned_at.take_if(|at| *at <= now) {
+            self.refill(at);
+        }
+        while self.tokens < CAPACITY && now.saturating_duration_since(self.since) >= REFILL {
+            self.since += REFILL;
+            self.tokens += 1;
+        }
+    }
+
+    fn refill(&mut self, now: Instant) {
         while self.fills < FILLS && now.saturating_duration_since(self.fills_since) >= FILL_AGAIN {
             self.fills_since += FILL_AGAIN;
             self.fills += 1;
@@ -71,13 +100,6 @@ impl TokenBucket {
         }
         self.fills -= 1;
         self.tokens = CAPACITY;
-    }
-
-    fn fill(&mut self, now: Instant) {
-        while self.tokens < CAPACITY && now.saturating_duration_since(self.since) >= REFILL {
-            self.since += REFILL;
-            self.tokens += 1;
-        }
     }
 }
 
@@ -112,37 +134,54 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_backend_that_mints_behind_a_lagging_server_is_asked_a_bounded_number_of_times() {
-        let start = tokio::time::Instant::now().into_std();
-        let mut bucket = TokenBucket::full(start);
-        let asked = |bucket: &mut TokenBucket, seconds: std::ops::Range<u64>| {
-            let tenths = seconds.start * 10..seconds.end * 10;
-            tenths
-                .filter(|tenth| {
-                    let now = start + Duration::from_millis(tenth * 100);
-                    let granted = bucket.take(now);
-                    if granted {
-                        bucket.refill(now);
-                    }
-                    granted
-                })
-                .count()
-        };
-        // The three, one per 10 s, and what the fills added once.
-        let first = asked(&mut bucket, 0..60);
-        assert!(first <= 3 + 6 + 40 + 2, "{first}");
-        asked(&mut bucket, 60..3_600);
-        let later = asked(&mut bucket, 3_600..3_660);
-        assert!(later <= 9, "{later}");
+    /// How often a backend is asked within a minute when each new revision is rejected this long after it was verified.
+    fn asked_in_a_minute(bucket: &mut TokenBucket, start: Instant, rejected_after: Duration) -> usize {
+        let (mut now, mut asked) = (start, 0);
+        while now < start + Duration::from_secs(60) {
+            if bucket.take(now) {
+                asked += 1;
+                bucket.earn(now);
+                now += rejected_after;
+                bucket.forfeit(now);
+            } else {
+                now = bucket.available_at(now);
+            }
+        }
+        asked
     }
 
     #[test]
-    fn a_new_revision_fills_it() {
-        let now = tokio::time::Instant::now().into_std();
-        let mut bucket = TokenBucket::full(now);
-        while bucket.take(now) {}
-        bucket.refill(now);
-        assert!(bucket.take(now));
+    fn a_backend_that_mints_behind_a_lagging_server_is_asked_nine_times_a_minute() {
+        let start = tokio::time::Instant::now().into_std();
+        for millis in [1, 10, 100, 249] {
+            let asked = asked_in_a_minute(&mut TokenBucket::full(start), start, Duration::from_millis(millis));
+            assert!((3..=9).contains(&asked), "rejected after {millis} ms: {asked}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_lags_by_seconds_earns_twenty_refills_and_then_one_a_minute() {
+        let start = tokio::time::Instant::now().into_std();
+        let mut bucket = TokenBucket::full(start);
+        let asked: Vec<_> = (0..10)
+            .map(|minute| asked_in_a_minute(&mut bucket, start + Duration::from_secs(60 * minute), Duration::from_millis(500)))
+            .collect();
+        assert!(asked[0] <= 3 * 20 + 9, "{asked:?}");
+        assert!(asked[1..].iter().all(|&asked| asked <= 9 + 3), "{asked:?}");
+    }
+
+    #[test]
+    fn a_new_revision_that_works_refills_it_and_one_that_is_rejected_at_once_does_not() {
+        let start = tokio::time::Instant::now().into_std();
+        let mut bucket = TokenBucket::full(start);
+        while bucket.take(start) {}
+        bucket.earn(start);
+        assert!(!bucket.take(start));
+        assert_eq!(bucket.available_at(start), start + EARNED_AFTER);
+        assert!(bucket.take(start + EARNED_AFTER));
+        while bucket.take(start + EARNED_AFTER) {}
+        bucket.earn(start + EARNED_AFTER);
+        bucket.forfeit(start + EARNED_AFTER + Duration::from_millis(1));
+        assert!(!bucket.take(start + 2 * EARNED_AFTER));
     }
 }

@@ -14,7 +14,7 @@ use super::bucket::TokenBucket;
 use super::exclusion::Exclusions;
 use super::release::Debts;
 use crate::clock::Moment;
-use crate::error::ProviderError;
+use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::rotation::{Rotation, RotationReport};
 use crate::telemetry::{Caller, Origin};
@@ -70,9 +70,7 @@ pub(crate) struct State<S> {
     /// The database refused what is held, and no log-in with it has worked since.
     refused: bool,
     pub(crate) bucket: TokenBucket,
-    retired: Vec<(Revision, Instant)>,
-    /// The superseded revision that came instead of a newer one, and was told of.
-    stale: Option<Revision>,
+    retired: Vec<Retired>,
     /// How many generations, attempts and drains use each revision, over all pools.
     tenants: HashMap<Revision, usize>,
     /// Leases that are no longer held but still in use.
@@ -116,6 +114,14 @@ struct Due {
     paid: bool,
 }
 
+/// A superseded revision.
+struct Retired {
+    revision: Revision,
+    since: Instant,
+    /// It came instead of a newer one, and that was logged.
+    is_known: bool,
+}
+
 /// A further attempt after one that failed.
 #[derive(Debug)]
 struct Retry {
@@ -156,7 +162,6 @@ impl<S> State<S> {
             refused: false,
             bucket: TokenBucket::full(now.mono()),
             retired: Vec::new(),
-            stale: None,
             tenants: HashMap::new(),
             parked: HashMap::new(),
             debts: Debts::default(),
@@ -179,6 +184,7 @@ impl<S> State<S> {
         if !self.holds(revision) {
             return;
         }
+        self.bucket.forfeit(now);
         self.refused = true;
         if let Some(in_flight) = &mut self.in_flight {
             // Rejected again: what the fetch brings is needed after all.
@@ -198,13 +204,13 @@ impl<S> State<S> {
         if self.working.as_ref().is_none_or(|(working, _)| working != revision) {
             self.working = Some((revision.clone(), now));
         }
-        // A new revision serves: earlier failures are forgotten. Not when it is adopted, for an issuer that mints at each fetch would then fill its own bucket.
+        // Earlier failures are forgotten once a new revision works. Not when it is adopted: a backend that mints at each fetch would fill its own bucket.
         if !self.was_verified(revision) {
             self.verified.push(revision.clone());
             let surplus = self.verified.len().saturating_sub(VERIFIED_MOST);
             self.verified.drain(..surplus);
             if self.holds(revision) {
-                self.bucket.refill(now);
+                self.bucket.earn(now);
             }
         }
         if self.holds(revision) {
@@ -329,7 +335,7 @@ impl<S> State<S> {
 
     /// When the next look is planned, whatever runs at present.
     pub(crate) fn next_look_at(&self, now: Instant) -> Option<Instant> {
-        self.refresh_at.or_else(|| self.next_fetch_at(now))
+        self.refresh_at.into_iter().chain(self.next_fetch_at(now)).min()
     }
 
     /// What is to be done now, and when to look again.
@@ -387,6 +393,19 @@ impl<S> State<S> {
     /// What came after everything was given back.
     pub(crate) fn orphans(&mut self) -> Vec<Lease<S>> {
         if self.closed { self.last_debts() } else { Vec::new() }
+    }
+
+    /// Manual requests that no fetch will answer soon, and why: as many fetches as may be out have not ended.
+    pub(crate) fn blocked_manual(&mut self, now: Moment) -> Option<(Vec<ManualRequest>, ProviderError)> {
+        if self.hanging.len() < HANGING_MOST || self.manual.is_empty() {
+            return None;
+        }
+        let oldest = self.hanging.iter().map(|(_, began)| now.mono().saturating_duration_since(began.mono())).max().unwrap_or_default();
+        let message = format!(
+            "{HANGING_MOST} fetches have not ended, the first for {}; no other begins before one of them ends; give the provider's own calls a time-out",
+            humantime::format_duration(Duration::from_secs(oldest.as_secs()))
+        );
+        Some((self.abandon_manual(), ProviderError::new(ProviderErrorKind::TimedOut, message)))
     }
 
     /// Manual requests that no fetch will answer any more.

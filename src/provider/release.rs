@@ -12,8 +12,6 @@ use crate::lease::{Lease, Revision};
 
 /// A lease without a death is given up after so many refusals to take it back.
 const ATTEMPTS: u32 = 10;
-/// How often in a row it is said that a release has failed.
-const SAID: u32 = 3;
 
 #[derive(Debug)]
 struct Debt<S> {
@@ -35,15 +33,11 @@ impl<S> Debt<S> {
 #[derive(Debug)]
 pub(crate) struct Debts<S> {
     owed: Vec<Debt<S>>,
-    /// It was said that the issuer takes nothing back, which only somebody's doing can mend.
-    said: bool,
-    /// Releases in a row that failed in a passing way.
-    failed: u32,
 }
 
 impl<S> Default for Debts<S> {
     fn default() -> Self {
-        Self { owed: Vec::new(), said: false, failed: 0 }
+        Self { owed: Vec::new() }
     }
 }
 
@@ -89,21 +83,6 @@ impl<S> Debts<S> {
             debt.failures += 1;
             let asked = released.as_ref().err().and_then(ProviderError::wait_hint);
             debt.due = now + schedule::retry_after(debt.failures, false, None, asked, 0.0);
-        }
-    }
-
-    /// Whether what became of a release is to be said: a denial that stays is, once; what may pass, three times.
-    pub(super) fn is_news(&mut self, released: &Result<(), ProviderError>) -> bool {
-        match released {
-            Ok(()) => {
-                (self.said, self.failed) = (false, 0);
-                false
-            }
-            Err(error) if error.is_transient() => {
-                self.failed = self.failed.saturating_add(1);
-                self.failed <= SAID
-            }
-            Err(_) => !std::mem::replace(&mut self.said, true),
         }
     }
 
@@ -170,18 +149,6 @@ mod tests {
         assert_eq!(attempts(Expiry::after(now, HOUR), now, 100), 100);
         assert_eq!(attempts(Expiry::never(), now, 100), ATTEMPTS);
         assert_eq!(attempts(Expiry::after(now, Duration::ZERO), now, 100), 1);
-    }
-
-    #[test]
-    fn what_goes_on_failing_is_said_three_times_until_it_is_over() {
-        let mut debts = Debts::<()>::default();
-        let mut said = |released: Result<(), ProviderError>| debts.is_news(&released);
-        let mut failures = || (0..10).filter(|_| said(Err(unavailable()))).count();
-        assert_eq!((failures(), failures()), (3, 0));
-        assert!(!said(Ok(())));
-        assert!(said(Err(unavailable())));
-        let denied = || ProviderError::new(ProviderErrorKind::Denied, "no");
-        assert_eq!((said(Err(denied())), said(Err(denied()))), (true, false));
     }
 
     #[test]

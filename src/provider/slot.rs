@@ -40,6 +40,8 @@ pub(crate) struct ProviderSlot<S> {
     settled: Arc<Notify>,
     /// That fetches fail.
     trouble: Trouble,
+    /// That releases fail.
+    releases: Trouble,
 }
 
 /// A lease in use: it is not released until given back.
@@ -72,6 +74,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             mailbox: Mailbox::default(),
             settled: Arc::default(),
             trouble: Trouble::default(),
+            releases: Trouble::default(),
         }
     }
 
@@ -253,15 +256,22 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 Err(ProviderError::new(ProviderErrorKind::TimedOut, "the provider did not answer in time"))
             }
         };
-        let is_news = self.lock().debts.is_news(&released);
         match &released {
-            Ok(()) => {}
-            Err(error) if is_news => {
-                let fate =
-                    if error.is_transient() { "" } else { ", and will not until somebody sees to it; such leases live to their own end" };
-                tracing::warn!(provider = %self.name, %revision, error = %error, "the issuer did not take a lease back{fate}");
+            Ok(()) => {
+                if let Some(times) = self.releases.over() {
+                    tracing::info!(provider = %self.name, times, "leases are released again");
+                }
             }
-            Err(error) => tracing::debug!(provider = %self.name, %revision, error = %error, "the issuer still does not take leases back"),
+            Err(error) => match self.releases.met(self.clock().mono(), error.kind().as_str()) {
+                Some(times) if error.is_transient() => {
+                    tracing::warn!(provider = %self.name, %revision, times, error = %error, "lease not released; the release is retried");
+                }
+                Some(times) => tracing::warn!(
+                    provider = %self.name, %revision, times, error = %error,
+                    "lease not released; it remains until it expires, as will others until the cause is removed"
+                ),
+                None => tracing::debug!(provider = %self.name, %revision, error = %error, "lease not released"),
+            },
         }
         released
     }
@@ -321,9 +331,10 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
     fn turn(self: &Arc<Self>) -> Option<Duration> {
         let now = self.clock().now();
         self.context.traps.spring(&self.name, "provider.turn");
-        let (decision, begun, asked_for) = {
+        let (decision, blocked, begun, asked_for) = {
             let mut state = self.lock();
             let decision = state.decide(now);
+            let blocked = state.blocked_manual(now);
             let mut begun = None;
             if let Some((_, trigger)) = decision.fetch
                 && state.fetching.is_none()
@@ -334,8 +345,11 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
             }
             let in_flight = decision.fetch.and(state.in_flight.as_ref());
             let asked_for = state.fetching.clone().zip(in_flight.map(|fetch| fetch.callers().cloned().collect::<Vec<_>>()));
-            (decision, begun, asked_for)
+            (decision, blocked, begun, asked_for)
         };
+        if let Some((requests, error)) = blocked {
+            requests.into_iter().for_each(|request| drop(request.reply.send(Err(error.clone()))));
+        }
         // Without the lock: whoever observes spans may be slow, or ask for the status.
         if let Some(rotation) = begun {
             rotation.open();

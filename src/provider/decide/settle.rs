@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ManualRequest, Retry, State};
+use super::{ManualRequest, Retired, Retry, State};
 use crate::clock::{Moment, rfc3339};
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::Lease;
@@ -45,11 +45,10 @@ impl<S> State<S> {
                 Settled::Failed(error)
             }
             // The rejection that it was begun for is over: what it brings may be a candidate that nobody needs any more.
-            Ok(lease) if in_flight.moot && !self.holds(lease.revision()) => {
+            Ok(lease) if in_flight.moot && !self.holds(lease.revision()) && !self.has_expired(now) => {
                 self.last_error = None;
-                self.retry = None;
                 self.late(lease, now.mono());
-                self.refresh_at = Some(now.mono() + schedule::FLOOR);
+                self.retry = Some(Retry { at: now.mono() + schedule::FLOOR, trigger: Trigger::Schedule });
                 Settled::Unchanged
             }
             Ok(lease) => {
@@ -79,36 +78,38 @@ impl<S> State<S> {
 
     fn adopt(&mut self, lease: Lease<S>, started: Moment, now: Moment, poll: Duration, jitter: f64) -> Settled {
         let mono = now.mono();
-        self.retired.retain(|(_, since)| mono.saturating_duration_since(*since) < RETIRED_FOR);
+        self.retired.retain(|retired| mono.saturating_duration_since(retired.since) < RETIRED_FOR);
         let held_refused = self.held_is_refused(mono);
-        let known = self.retired.iter().any(|(revision, _)| revision == lease.revision());
         if self.holds(lease.revision()) {
             self.schedule(&lease, started, poll, jitter);
             self.held = Some(lease);
             return Settled::Unchanged;
         }
-        let held_dead = self.held.as_ref().is_none_or(|held| held.expiry().is_expired(now));
+        let has_expired = self.has_expired(now);
         // What no login ever verified has no claim to stay: it may be a wrong secret that was put right.
         let held_verified = self.held.as_ref().is_some_and(|held| self.was_verified(held.revision()));
-        if known && held_verified && !held_refused && !held_dead {
+        let retired = self.retired.iter_mut().find(|retired| &retired.revision == lease.revision());
+        if let Some(retired) = retired
+            && held_verified
+            && !held_refused
+            && !has_expired
+        {
+            let is_news = !std::mem::replace(&mut retired.is_known, true);
             if let Some(held) = self.held.clone() {
                 self.schedule(&held, started, poll, jitter);
                 // A poll that answers a stale revision is answered at the poll's pace, not at once again.
                 self.refresh_at = self.refresh_at.map(|at| at.max(mono + schedule::LONGEST_RETRY));
             }
-            let is_news = self.stale.as_ref() != Some(lease.revision());
-            self.stale = Some(lease.revision().clone());
             return Settled::Stale { is_news };
         }
-        self.stale = None;
-        self.retired.retain(|(revision, _)| revision != lease.revision());
+        self.retired.retain(|retired| &retired.revision != lease.revision());
         self.parked.remove(lease.revision());
         self.debts.forget(lease.revision());
         self.schedule(&lease, started, poll, jitter);
         self.refused = false;
         if let Some(old) = self.held.replace(lease) {
             if self.was_verified(old.revision()) {
-                self.retired.push((old.revision().clone(), mono));
+                self.retired.push(Retired { revision: old.revision().clone(), since: mono, is_known: false });
                 let surplus = self.retired.len().saturating_sub(RETIRED_MOST);
                 self.retired.drain(..surplus);
             }
@@ -119,6 +120,11 @@ impl<S> State<S> {
             }
         }
         Settled::Adopted
+    }
+
+    /// There is no current lease, or it has expired.
+    fn has_expired(&self, now: Moment) -> bool {
+        self.held.as_ref().is_none_or(|held| held.expiry().is_expired(now))
     }
 
     fn schedule(&mut self, lease: &Lease<S>, started: Moment, poll: Duration, jitter: f64) {

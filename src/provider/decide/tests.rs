@@ -84,6 +84,17 @@ fn a_superseded_revision_is_not_taken_back_while_the_verified_one_serves() {
 }
 
 #[test]
+fn superseded_revisions_that_come_in_turn_are_logged_once_each() {
+    let mut provider = Provider::new();
+    for revision in ["a", "b", "c"] {
+        provider.fetch(revision);
+        provider.verified(revision);
+    }
+    let mut is_news = |revision| matches!(provider.fetch(revision), Some(Settled::Stale { is_news: true }));
+    assert_eq!(["a", "b", "a", "b", "a"].map(&mut is_news), [true, true, false, false, false]);
+}
+
+#[test]
 fn superseded_revisions_are_remembered_within_bounds() {
     let mut provider = Provider::new();
     for number in 0..1_000 {
@@ -108,6 +119,72 @@ fn a_fetch_for_a_rejection_that_is_over_changes_nothing() {
     assert!(provider.holds("current"));
     assert_eq!(provider.state.debts.len(), 1, "what came is given back");
     assert!(provider.state.next_fetch_at(provider.now.mono()) <= Some(provider.now.mono() + Duration::from_secs(1)));
+}
+
+#[test]
+fn rejections_that_pass_cost_nine_fetches_a_minute() {
+    let mut provider = Provider::new();
+    provider.fetch("current");
+    provider.verified("current");
+    provider.pass(Duration::from_secs(60));
+    let mut fetches = 0;
+    for _ in 0..600 {
+        provider.rejected("current");
+        let fetch = provider.state.decide(provider.now).fetch;
+        provider.verified("current");
+        if let Some((number, trigger)) = fetch {
+            fetches += 1;
+            provider.settle(Some(number), if trigger == Trigger::Refused { "pending" } else { "current" });
+        }
+        provider.pass(Duration::from_millis(100));
+    }
+    assert!((3..=9).contains(&fetches), "{fetches}");
+}
+
+#[test]
+fn a_backend_that_mints_behind_a_lagging_server_is_asked_nine_times_a_minute() {
+    let mut provider = Provider::new();
+    provider.fetch("0");
+    provider.verified("0");
+    provider.pass(Duration::from_secs(60));
+    let mut minted = 0;
+    for _ in 0..600 {
+        let current = minted.to_string();
+        provider.rejected(&current);
+        if let Some(number) = provider.begin() {
+            minted += 1;
+            provider.settle(Some(number), &minted.to_string());
+            provider.verified(&minted.to_string());
+        }
+        provider.pass(Duration::from_millis(100));
+    }
+    assert!((3..=9).contains(&minted), "{minted}");
+}
+
+#[test]
+fn what_a_fetch_brings_for_a_rejection_that_is_over_is_adopted_when_the_lease_has_expired() {
+    let mut provider = Provider::new();
+    let expiry = Expiry::after(provider.now, Duration::from_secs(60));
+    let number = provider.begin();
+    let current = lease("current").expires(expiry);
+    provider.state.settle(number.unwrap(), Ok(current), provider.now, provider.now, POLL, 0.0);
+    provider.verified("current");
+    provider.pass(Duration::from_secs(2));
+    provider.rejected("current");
+    let number = provider.begin();
+    provider.verified("current");
+    provider.pass(Duration::from_secs(60));
+    assert!(matches!(provider.settle(number, "pending"), Some(Settled::Adopted)));
+}
+
+#[test]
+fn the_next_look_is_the_earliest_of_all() {
+    let mut provider = Provider::new();
+    provider.fetch("current");
+    let now = provider.now.mono();
+    assert_eq!(provider.state.next_look_at(now), Some(now + POLL));
+    provider.state.note_changed(now);
+    assert_eq!(provider.state.next_look_at(now), Some(now + COALESCE));
 }
 
 #[test]
@@ -140,13 +217,19 @@ fn no_fourth_fetch_is_begun_while_three_hang() {
     for number in 1..=3 {
         assert_eq!(provider.begin(), Some(number));
         provider.state.hanging.push((number, provider.now));
-        let error = ProviderError::new(crate::error::ProviderErrorKind::TimedOut, "no answer");
+        let error = ProviderError::new(ProviderErrorKind::TimedOut, "no answer");
         provider.state.settle(number, Err(error), provider.now, provider.now, POLL, 0.0);
         provider.pass(Duration::from_secs(60));
     }
     assert_eq!(provider.begin(), None);
     provider.pass(Duration::from_secs(3_600));
     assert_eq!(provider.begin(), None);
+    let (reply, _answer) = oneshot::channel();
+    provider.state.note_manual(ManualRequest { reply, caller: Caller::current() });
+    assert_eq!(provider.begin(), None);
+    let (requests, error) = provider.state.blocked_manual(provider.now).unwrap();
+    assert_eq!((requests.len(), error.kind()), (1, ProviderErrorKind::TimedOut));
+    assert!(error.to_string().contains("3 fetches have not ended, the first for 1h 3m"), "{error}");
     provider.state.no_longer_hangs(2);
     assert_eq!(provider.begin(), Some(4));
 }
