@@ -13,7 +13,7 @@ pub(crate) fn exported<S: 'static>() -> impl Filter<S> {
     of_levels(LevelFilter::INFO, |told| ![LIFE_LONG, SDK, EXPORTER].into_iter().any(|crates| crates.have(told)))
 }
 
-/// What `RUST_LOG` says, INFO where it says nothing. The exporter's part is told from WARN on, and seldom, unless it is named there.
+/// What `RUST_LOG` says, INFO where it says nothing. The SDK's part is logged from WARN on, and seldom, unless it is named there.
 pub(crate) fn logged<S: 'static>() -> Box<dyn Filter<S> + Send + Sync> {
     logged_as(&std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default())
 }

@@ -23,11 +23,12 @@
 //! | `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` | `otlp`; or `none` |
 //! | `OTEL_BSP_*`, `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_SPAN_*_LIMIT` | the SDK's: spans each 5 s, metrics each 60 s |
 //! | `OTEL_SDK_DISABLED` | `false` |
-//! | `RUST_LOG` | `info`: what is logged. Spans are exported from INFO on, whatever it says. What the exporter complains of is logged three times, then once an hour, unless it names `opentelemetry` |
+//! | `RUST_LOG` | `info`: what is logged. Spans are exported from INFO on, whatever it says. Exports that fail are one WARN line, once an hour while it lasts; the SDK's own lines about them are left out unless it names `opentelemetry` |
 //!
 //! A service with a subscriber of its own takes [`Telemetry::start`] and adds [`Telemetry::layer`] to it: nothing global is set then.
 
 mod crates;
+mod exports;
 mod filter;
 mod quiet;
 mod settings;

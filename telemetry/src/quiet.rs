@@ -1,4 +1,4 @@
-//! What the exporter complains of, seldom: with a collector that is down there would be two lines each few seconds, for as long as it lasts.
+//! The SDK's own lines: those about failed exports are left out, because this crate logs them itself; of the others each passes once an hour.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,58 +12,51 @@ use tracing_subscriber::layer::{Context, Filter};
 
 use crate::crates::Crates;
 
-/// How often a complaint is told at once.
-const AT_ONCE: u32 = 3;
-/// How often afterwards.
-const THEN_EVERY: Duration = Duration::from_secs(3_600);
-/// What was not heard for so long is over: metrics are sent once a minute by default.
-const OVER_AFTER: Duration = Duration::from_secs(300);
+/// Time between two lines of one place in the SDK. Some come with each request or each export.
+const EVERY: Duration = Duration::from_secs(3_600);
 
-/// Lets each complaint of these crates pass three times, then once an hour.
+/// Whether a line of the SDK is about an export that failed: [`crate::exports`] logs that.
+fn is_about_an_export(name: &str) -> bool {
+    name.starts_with("Export.Failed.")
+        || [".ExportError", ".Shutdown.Timeout", ".Drop.ShutdownFailed"].into_iter().any(|end| name.ends_with(end))
+}
+
+/// Lets each line of these crates pass once an hour, and none about an export that failed.
 #[derive(Debug)]
 pub(crate) struct Quiet {
     of: Crates,
-    heard: Mutex<HashMap<Identifier, Heard>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Heard {
-    times: u32,
-    last: Instant,
-    told: Instant,
+    logged: Mutex<HashMap<Identifier, Instant>>,
 }
 
 impl Quiet {
     pub(crate) fn new(of: Crates) -> Self {
-        Self { of, heard: Mutex::default() }
+        Self { of, logged: Mutex::default() }
     }
 
-    fn is_told(&self, what: Identifier, now: Instant) -> bool {
-        let mut all = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard = all.entry(what).or_insert(Heard { times: 0, last: now, told: now });
-        if now.saturating_duration_since(heard.last) > OVER_AFTER {
-            heard.times = 0;
+    fn is_due(&self, place: Identifier, now: Instant) -> bool {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = logged.get(&place).is_none_or(|at| now.saturating_duration_since(*at) >= EVERY);
+        if is_due {
+            logged.insert(place, now);
         }
-        heard.times = heard.times.saturating_add(1);
-        heard.last = now;
-        let is_told = heard.times <= AT_ONCE || now.saturating_duration_since(heard.told) >= THEN_EVERY;
-        if is_told {
-            heard.told = now;
-        }
-        is_told
+        is_due
     }
 }
 
-// By `enabled` and not by `event_enabled`: what the latter refuses, tracing-subscriber 0.3.23 remembers for the next event.
+// By `enabled` and not by `event_enabled`: what the latter rejects, tracing-subscriber 0.3.23 remembers for the next event.
 impl<S> Filter<S> for Quiet {
-    fn enabled(&self, told: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+    fn enabled(&self, line: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         #[expect(clippy::disallowed_methods, reason = "log lines have no clock of their own")]
-        let is_told = || self.is_told(told.callsite(), Instant::now());
-        !self.of.have(told.target()) || is_told()
+        let is_due = || self.is_due(line.callsite(), Instant::now());
+        !self.of.have(line.target()) || (!is_about_an_export(line.name()) && is_due())
     }
 
-    fn callsite_enabled(&self, told: &'static Metadata<'static>) -> Interest {
-        if self.of.have(told.target()) { Interest::sometimes() } else { Interest::always() }
+    fn callsite_enabled(&self, line: &'static Metadata<'static>) -> Interest {
+        match (self.of.have(line.target()), is_about_an_export(line.name())) {
+            (false, _) => Interest::always(),
+            (true, true) => Interest::never(),
+            (true, false) => Interest::sometimes(),
+        }
     }
 
     /// It takes nothing away from what another filter says of levels.
@@ -99,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_complaint_of_the_exporter_is_told_three_times_and_everything_else_always() {
+    fn each_line_of_the_sdk_is_logged_once_and_none_about_a_failed_export() {
         let lines = Lines::default();
         let filter = LevelFilter::INFO.and(Quiet::new(SDK));
         let layer = tracing_subscriber::fmt::layer().with_writer({
@@ -108,26 +101,26 @@ mod tests {
         });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(filter)), || {
             for _ in 0..10 {
-                tracing::error!(target: "opentelemetry_sdk", "not sent");
-                tracing::warn!(target: "opentelemetry-otlp", "lost");
+                tracing::error!(name: "BatchSpanProcessor.ExportError", target: "opentelemetry_sdk", "not sent");
+                tracing::warn!(name: "Export.Failed.ExhaustedRetries", target: "opentelemetry-otlp", "lost");
+                tracing::warn!(name: "HttpTraceClient.PartialSuccess", target: "opentelemetry-otlp", "rejected in part");
                 tracing::warn!("of the service");
                 tracing::debug!("of no interest");
             }
         });
         let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
         let told = |what: &str| text.matches(what).count();
-        assert_eq!(["not sent", "lost", "of the service", "of no interest"].map(told), [3, 3, 10, 0], "{text}");
+        assert_eq!(["not sent", "lost", "rejected in part", "of the service", "of no interest"].map(told), [0, 0, 1, 10, 0], "{text}");
     }
 
     #[test]
-    fn what_lasts_is_told_once_an_hour_and_what_is_over_is_new_when_it_comes_again() {
+    fn a_line_that_comes_again_and_again_is_logged_once_an_hour() {
         let quiet = Quiet::new(SDK);
-        let what = tracing::callsite!(name: "not sent", kind: tracing::metadata::Kind::EVENT, fields: message);
-        let what = || tracing::callsite::Callsite::metadata(what).callsite();
+        let place = tracing::callsite!(name: "not sent", kind: tracing::metadata::Kind::EVENT, fields: message);
+        let place = || tracing::callsite::Callsite::metadata(place).callsite();
         let start = Instant::now();
-        let told = |seconds: u64| quiet.is_told(what(), start + Duration::from_secs(seconds));
-        let all: Vec<_> = (0..=1_500).map(|fives| fives * 5).filter(|at| told(*at)).collect();
-        assert_eq!(all, [0, 5, 10, 3_610, 7_210]);
-        assert!(told(7_500 + 301), "it was over, and is new");
+        let logged = |seconds: &u64| quiet.is_due(place(), start + Duration::from_secs(*seconds));
+        let all: Vec<_> = (0..=1_500).map(|fives| fives * 5).filter(logged).collect();
+        assert_eq!(all, [0, 3_600, 7_200]);
     }
 }

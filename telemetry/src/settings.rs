@@ -2,9 +2,13 @@
 
 use std::env;
 
+use opentelemetry_otlp::OTEL_EXPORTER_OTLP_ENDPOINT;
 use opentelemetry_sdk::Resource;
 
 use crate::InitError;
+
+/// The collector's address where no variable names one.
+const COLLECTOR: &str = "http://localhost:4318";
 
 /// Whether this signal is to be exported: `OTEL_SDK_DISABLED`, and `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER`.
 pub(crate) fn is_exported(exporter: &'static str) -> Result<bool, InitError> {
@@ -26,6 +30,14 @@ pub(crate) fn check_protocol() -> Result<(), InitError> {
         }
     }
     Ok(())
+}
+
+/// Where a signal is sent, as the exporter reads it: the variable of the signal as it is, else that of all signals with the signal's path.
+pub(crate) fn endpoint(of_signal: &str, path: &str) -> String {
+    value(of_signal).unwrap_or_else(|| {
+        let collector = value(OTEL_EXPORTER_OTLP_ENDPOINT).unwrap_or_else(|| COLLECTOR.to_owned());
+        format!("{}{path}", collector.strip_suffix('/').unwrap_or(&collector))
+    })
 }
 
 /// What the SDK reads from the environment; the service's name where that does not give one.

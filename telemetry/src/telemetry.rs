@@ -9,7 +9,11 @@ use opentelemetry::global;
 use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 use opentelemetry::propagation::TextMapCompositePropagator;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{
+    ExporterBuildError, MetricExporter, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, Protocol, SpanExporter,
+    WithExportConfig,
+};
+use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -18,6 +22,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use crate::exports::{Exports, Signal, Watch};
 use crate::{filter, settings};
 
 /// The scope under which spans are exported.
@@ -25,6 +30,17 @@ const SCOPE: &str = "claviger-otel";
 
 /// Where a collector takes spans, by the specification of OTLP.
 const TRACES: &str = "/v1/traces";
+
+/// Where a collector takes metrics.
+const METRICS: &str = "/v1/metrics";
+
+/// How exporting is switched off where the variables decide.
+const BY_VARIABLES: &str = "start a collector there or name another one in OTEL_EXPORTER_OTLP_ENDPOINT; OTEL_SDK_DISABLED=true switches exporting \
+     off, OTEL_TRACES_EXPORTER=none and OTEL_METRICS_EXPORTER=none one signal";
+
+/// The same where the code decides.
+const BY_CODE: &str =
+    "start a collector there; the service's code names it, by Telemetry::traces_to, and without that call nothing is exported";
 
 /// How long the end waits for a collector that does not answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -53,6 +69,8 @@ pub struct Telemetry {
     traces: SdkTracerProvider,
     /// Without an exporter there is none: the SDK has an error for each instrument that observes, then.
     metrics: Option<SdkMeterProvider>,
+    traces_watch: Option<Watch>,
+    metrics_watch: Option<Watch>,
 }
 
 impl Telemetry {
@@ -63,16 +81,23 @@ impl Telemetry {
     pub fn start(service: &str) -> Result<Self, InitError> {
         settings::check_protocol()?;
         let resource = settings::resource(service);
+        let exports = Exports::new(BY_VARIABLES);
         let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
+        let (mut metrics, mut traces_watch, mut metrics_watch) = (None, None, None);
         if settings::is_exported("OTEL_TRACES_EXPORTER")? {
-            traces = traces.with_batch_exporter(SpanExporter::builder().with_http().build().map_err(InitError::exporter)?);
+            let exporter = SpanExporter::builder().with_http().build().map_err(InitError::exporter)?;
+            let watch = Watch::new(&exports, Signal::Traces, &settings::endpoint(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, TRACES));
+            traces = traces.with_batch_exporter(watch.clone().observe(exporter));
+            traces_watch = Some(watch);
         }
-        let mut metrics = None;
         if settings::is_exported("OTEL_METRICS_EXPORTER")? {
             let exporter = MetricExporter::builder().with_http().build().map_err(InitError::exporter)?;
+            let watch = Watch::new(&exports, Signal::Metrics, &settings::endpoint(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, METRICS));
+            let exporter = watch.clone().observe(exporter);
             metrics = Some(SdkMeterProvider::builder().with_resource(resource).with_periodic_exporter(exporter).build());
+            metrics_watch = Some(watch);
         }
-        Ok(Self { traces: traces.build(), metrics })
+        Ok(Self { traces: traces.build(), metrics, traces_watch, metrics_watch })
     }
 
     /// Spans alone, to the collector at this address (`http://localhost:4318`, or the whole of it, `http://localhost:4318/v1/traces`), whatever the
@@ -84,10 +109,11 @@ impl Telemetry {
         let resource = settings::resource(service);
         let address = collector.trim_end_matches('/');
         let endpoint = if address.ends_with(TRACES) { address.to_owned() } else { format!("{address}{TRACES}") };
+        let watch = Watch::new(&Exports::new(BY_CODE), Signal::Traces, &endpoint);
         let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_endpoint(endpoint).build();
-        let exporter = exporter.map_err(InitError::exporter)?;
+        let exporter = watch.clone().observe(exporter.map_err(InitError::exporter)?);
         let traces = SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
-        Ok(Self { traces, metrics: None })
+        Ok(Self { traces, metrics: None, traces_watch: Some(watch), metrics_watch: None })
     }
 
     /// Exports the spans of `tracing`, for a subscriber of one's own: from INFO on, without ractor's, which live as long as an actor, and without
@@ -138,10 +164,15 @@ impl Telemetry {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        // There is nobody left to tell about an error; the SDK logs it.
-        let _ = self.traces.shutdown_with_timeout(LAST_WORDS);
+        // An export that has not ended was not noted by the exporter.
+        let note = |watch: &Option<Watch>, result: OTelSdkResult| {
+            if let (Some(watch), Err(error)) = (watch, result) {
+                watch.note(&Err(error));
+            }
+        };
+        note(&self.traces_watch, self.traces.shutdown_with_timeout(LAST_WORDS));
         if let Some(metrics) = &self.metrics {
-            let _ = metrics.shutdown_with_timeout(LAST_WORDS);
+            note(&self.metrics_watch, metrics.shutdown_with_timeout(LAST_WORDS));
         }
     }
 }
