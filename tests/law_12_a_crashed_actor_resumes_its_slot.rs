@@ -110,3 +110,27 @@ async fn law_12_restarts_are_bounded_and_said() {
     sleep(Duration::from_secs(120)).await;
     assert!(pool.status().expect("supervised").serving, "it recovered by itself");
 }
+
+#[tokio::test(start_paused = true)]
+async fn law_12_restarts_are_counted_where_the_handle_s_status_shows_them() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is verified");
+    let restarts = || {
+        let status = lab.supervisor.status();
+        let of_pool = pool.status().expect("supervised").restarts;
+        [of_pool, status.pools[0].restarts, status.providers[0].restarts, lab.supervisor.liveness().restarts]
+    };
+    assert_eq!(restarts(), [0; 4]);
+    for (actor, step, times, expected) in
+        [("pool", "pool.turn", 1, [1, 1, 0, 1]), ("pool", "pool.turn", 2, [3, 3, 0, 3]), ("login", "provider.turn", 1, [3, 3, 1, 4])]
+    {
+        lab.traps.set(actor, step, times);
+        store.rotate();
+        store.hint();
+        sleep(HEARTBEAT).await;
+        assert_eq!(lab.traps.left(actor, step), 0, "the actor crashed");
+        assert_eq!(restarts(), expected, "after {times} more of {actor}");
+    }
+}
