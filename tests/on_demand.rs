@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use claviger::{Handle, Outcome, Trigger};
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
-use tokio::time::sleep;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
+
+/// A request waits for what runs, and for a second since the last one: less than any poll, and less than the heartbeat of 15 s that a lost wake-up costs.
+const PROMPTLY: Duration = Duration::from_millis(1_500);
 
 /// The backend has the next password, and the database does not accept it yet: it is the current
 /// lease, and the pool serves the previous one.
@@ -47,4 +51,97 @@ async fn it_names_the_pools_that_did_not_adopt_it() {
     let report = lab.supervisor.rotate_now("login").await.expect("it returns a report");
     assert_eq!(report.outcome, Outcome::Unfinished);
     assert_eq!((report.waiting.iter().map(|pool| &**pool).collect::<Vec<_>>(), pool.generation()), (vec!["orders"], 1));
+}
+
+/// What a rotation is at when it is requested again.
+#[derive(Clone, Copy, Debug)]
+enum During {
+    Fetch,
+    Verification,
+}
+
+/// A rotation runs, and another is requested after so many steps of the scheduler, before or after what runs may go on.
+async fn requested(during: During, before: bool, steps: usize) {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    match during {
+        During::Fetch => store.stall(),
+        During::Verification => database.stall(),
+    }
+    store.rotate();
+    store.hint();
+    sleep(Duration::from_millis(10)).await;
+    let go_on = || {
+        store.resume();
+        database.resume();
+    };
+    if !before {
+        go_on();
+    }
+    for _ in 0..steps {
+        yield_now().await;
+    }
+    let newest = store.rotate();
+    let began = Instant::now();
+    let answer = tokio::spawn({
+        let supervisor = lab.supervisor.clone();
+        async move { supervisor.rotate_now("login").await }
+    });
+    if before {
+        for _ in 0..steps {
+            yield_now().await;
+        }
+        go_on();
+    }
+    let report = answer.await.expect("no panic").expect("it rotates");
+    let took = began.elapsed();
+    assert!(took < PROMPTLY, "{during:?}, {before}, {steps} steps: returned after {took:?}");
+    // The fetch that ran may have brought it already.
+    assert!(matches!(report.outcome, Outcome::Adopted | Outcome::Unchanged), "{during:?}, {before}, {steps} steps: {report:?}");
+    assert_eq!(
+        pool.current().password(),
+        newest,
+        "{during:?}, {before}, {steps} steps: the pool serves what was there when it was requested"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_at_any_moment_of_a_rotation_returns_promptly() {
+    for during in [During::Fetch, During::Verification] {
+        for before in [true, false] {
+            for steps in 0..50 {
+                requested(during, before, steps).await;
+            }
+        }
+    }
+}
+
+/// The same with threads, which meet where one thread cannot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_from_other_threads_return_promptly() {
+    let requests: Vec<_> = (0_usize..256)
+        .map(|steps| {
+            tokio::spawn(async move {
+                let lab = Lab::new();
+                let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+                let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+                let _pool = lab.supervisor.pool("orders", &login, database).await.expect("verified");
+                store.rotate();
+                store.hint();
+                for _ in 0..steps % 64 {
+                    std::hint::spin_loop();
+                    yield_now().await;
+                }
+                // Less than a heartbeat, however loaded the machine.
+                timeout(Duration::from_secs(12), lab.supervisor.rotate_now("login")).await.is_ok_and(|report| report.is_ok())
+            })
+        })
+        .collect();
+    let mut late = 0;
+    for request in requests {
+        late += usize::from(!request.await.expect("no panic"));
+    }
+    assert_eq!(late, 0, "requests whose wake-up was lost");
 }

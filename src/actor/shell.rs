@@ -50,3 +50,60 @@ impl<T: Slot> Actor for Shell<T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use ractor::ActorRuntime;
+
+    use super::*;
+    use crate::actor::Mailbox;
+
+    /// In each of its first turns something is noted after the turn has looked.
+    struct Noted {
+        name: Arc<str>,
+        mailbox: Mailbox,
+        to_come: AtomicU32,
+        noted: AtomicU32,
+        seen: AtomicU32,
+    }
+
+    impl Slot for Noted {
+        fn name(&self) -> &Arc<str> {
+            &self.name
+        }
+
+        fn mailbox(&self) -> &Mailbox {
+            &self.mailbox
+        }
+
+        fn turn(self: &Arc<Self>) -> Option<Duration> {
+            self.seen.store(self.noted.load(Ordering::SeqCst), Ordering::SeqCst);
+            if self.to_come.load(Ordering::SeqCst) > 0 {
+                self.to_come.fetch_sub(1, Ordering::SeqCst);
+                self.noted.fetch_add(1, Ordering::SeqCst);
+                self.mailbox.poke();
+            }
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_noted_during_a_turn_leads_to_another_one() {
+        let slot = Arc::new(Noted {
+            name: Arc::from("slot"),
+            mailbox: Mailbox::default(),
+            to_come: AtomicU32::new(10),
+            noted: AtomicU32::default(),
+            seen: AtomicU32::default(),
+        });
+        let (actor, _) = ActorRuntime::spawn_instant(None, Shell::new(), Arc::clone(&slot)).expect("a runtime");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((slot.noted.load(Ordering::SeqCst), slot.seen.load(Ordering::SeqCst)), (10, 10), "without a wait for the heartbeat");
+        actor.stop(None);
+    }
+}
