@@ -1,0 +1,153 @@
+//! Leases that live for seconds: readiness, and the drain of what they served.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::error::Error;
+use std::time::Duration;
+
+use claviger::{Event, Fault, Login, PoolFactory, ProviderError, ProviderErrorKind, Sessions, Terms};
+use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
+use tokio::time::{Instant, sleep, timeout};
+
+const LIFETIME: Duration = Duration::from_secs(8);
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_eight_seconds_does_not_end_readiness_while_it_is_renewed() {
+    for lifetime in [2, 4, 8, 12, 30].map(Duration::from_secs) {
+        let lab = Lab::new();
+        let store = ScriptedProvider::new().lives(lifetime).mint_each();
+        let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+        let pool = lab.supervisor.pool("orders", &login, ScriptedPools::new(4)).await.expect("verified");
+        let end = Instant::now() + 20 * lifetime;
+        while Instant::now() < end {
+            let readiness = lab.supervisor.readiness();
+            assert!(readiness.ready, "{lifetime:?}, generation {}: {:?}", pool.generation(), readiness.reasons);
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert!(pool.generation() > 20, "the hazard: {lifetime:?} was rotated to generation {}", pool.generation());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_eight_seconds_that_is_not_renewed_ends_readiness_before_it_expires() {
+    let lab = Lab::new();
+    let store = ScriptedProvider::new().lives(LIFETIME);
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.pool("orders", &login, ScriptedPools::new(4)).await.expect("verified");
+    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"));
+    let began = Instant::now();
+    while lab.supervisor.readiness().ready {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let ready = began.elapsed();
+    assert!(pool.status().expect("supervised").serving, "it has not expired yet");
+    assert!((LIFETIME * 3 / 4..LIFETIME).contains(&ready), "ready for {ready:?}");
+}
+
+/// Pools that take this long to close, also without a connection.
+#[derive(Debug)]
+struct SlowToClose(ScriptedPools, Duration);
+
+impl PoolFactory for SlowToClose {
+    type Secret = Login;
+    type Pool = ScriptedPool;
+
+    fn terms(&self) -> Terms {
+        self.0.terms()
+    }
+
+    fn vacant(&self) -> ScriptedPool {
+        self.0.vacant()
+    }
+
+    async fn prove(&self, login: &Login) -> Result<(), Fault> {
+        self.0.prove(login).await
+    }
+
+    fn open(&self, login: &Login) -> Result<ScriptedPool, Fault> {
+        self.0.open(login)
+    }
+
+    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, Fault> {
+        self.0.warm(pool, connections).await
+    }
+
+    fn refit(&self, pool: &ScriptedPool, old: &Login, new: &Login) -> bool {
+        self.0.refit(pool, old, new)
+    }
+
+    async fn drain(&self, pool: ScriptedPool) {
+        sleep(self.1).await;
+        self.0.drain(pool).await;
+    }
+
+    fn sessions(&self, pool: &ScriptedPool) -> u32 {
+        self.0.sessions(pool)
+    }
+
+    fn fault(&self, error: &(dyn Error + 'static)) -> Fault {
+        self.0.fault(error)
+    }
+}
+
+/// The lease expired in an outage of the backend, and another is served now. Returns after which time its drain was reported as abandoned, and as over, if
+/// a connection was held for so long.
+async fn drained_after_an_outage(close: Duration, held_for: Option<Duration>) -> (Option<Duration>, Option<Duration>) {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new().lives(LIFETIME).sessions(Sessions::EndWithLease), ScriptedPools::new(4));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.pool("orders", &login, SlowToClose(database, close)).await.expect("verified");
+    let connection = held_for.map(|_| pool.current().session());
+    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"));
+    sleep(3 * LIFETIME).await;
+    assert!(!pool.status().expect("supervised").serving, "the hazard: the lease has expired");
+    let mut events = lab.supervisor.events();
+    let changed = pool.changed();
+    store.recover();
+    store.rotate();
+    store.hint();
+    assert_eq!(changed.await, 2, "it is served again");
+    let published = Instant::now();
+    if let Some(held_for) = held_for {
+        tokio::spawn(async move {
+            sleep(held_for).await;
+            drop(connection);
+        });
+    }
+    let (mut abandoned, mut over) = (None, None);
+    while let Ok(Some(event)) = timeout(Duration::from_secs(30), events.next()).await {
+        match event {
+            Event::DrainAbandoned { generation: 1, sessions, .. } => {
+                assert_ne!(sessions, 0, "nobody is waited for");
+                abandoned = Some(published.elapsed());
+            }
+            Event::Drained { generation: 1, .. } => {
+                over = Some(published.elapsed());
+                break;
+            }
+            _ => {}
+        }
+    }
+    (abandoned, over)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_without_a_connection_is_never_reported_as_abandoned() {
+    for close in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)] {
+        let (abandoned, over) = drained_after_an_outage(close, None).await;
+        assert_eq!((abandoned, over.is_some()), (None, true), "{close:?} to close");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_has_two_seconds_also_where_its_lease_expired_in_an_outage() {
+    let held = |millis| drained_after_an_outage(Duration::ZERO, Some(Duration::from_millis(millis)));
+    for millis in [10, 1_000, 1_900] {
+        let (abandoned, over) = held(millis).await;
+        assert_eq!((abandoned, over.is_some()), (None, true), "held for {millis} ms");
+    }
+    let (abandoned, over) = held(5_000).await;
+    let abandoned = abandoned.expect("it is reported");
+    assert!((Duration::from_secs(2)..Duration::from_millis(2_100)).contains(&abandoned), "reported after {abandoned:?}");
+    assert!(over.is_some(), "it ends when the connection is back");
+}
