@@ -1,0 +1,148 @@
+//! needs: postgresql
+//!
+//! The server ends a connection (57P01) of a lease that ends its connections: its role may be gone, and each connection is probed until that is settled.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::{Handle, PgPools, Sessions};
+use claviger_stage::{Stage, eventually_within};
+use claviger_testkit::ScriptedProvider;
+use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
+use tokio::time::{sleep, timeout};
+
+const MAX: u32 = 6;
+/// More than anything here takes, less than a test may hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Counts the probes, and holds up that of the given number. As its owner, whom nobody drops.
+const PROBE: &str = "CREATE SEQUENCE probes;
+    CREATE TABLE held_up (number bigint);
+    CREATE FUNCTION probe() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+        DECLARE mine bigint := nextval('probes');
+        BEGIN
+            WHILE EXISTS (SELECT FROM held_up WHERE number = mine) LOOP PERFORM pg_sleep(0.01); END LOOP;
+        END $$";
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|error| error.code()).map(Into::into)
+}
+
+async fn probes(stage: &Stage) -> i64 {
+    stage.sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM probes").await.trim().parse().expect("a number")
+}
+
+async fn pooled(sessions: Sessions) -> (Stage, Handle<PgPool>) {
+    let stage = Stage::with(ScriptedProvider::new().sessions(sessions).lives(Duration::from_secs(3_600))).await;
+    stage.sql(PROBE).await;
+    let login = stage.login().await;
+    let pools = PgPools::new(stage.connect_options(), stage.pool_options(MAX)).probe_sql("SELECT probe(), current_user, session_user");
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    (stage, db)
+}
+
+/// The server ends the connection of a statement, and the next probe, which is the pool's own, is held up. It finds this connection idle, or logs in. Returns its
+/// number.
+async fn a_statement_is_ended(stage: &Stage, db: &Handle<PgPool>, idle: Option<PoolConnection<sqlx::Postgres>>, and: &str) -> i64 {
+    let running = tokio::spawn({
+        let db = db.clone();
+        async move { sqlx::query("SELECT pg_sleep(600)").execute(&db).await }
+    });
+    let of_it = "FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND query LIKE '%pg_sleep(600)%'";
+    let began = tokio::time::Instant::now();
+    while stage.sql(&format!("SELECT count(*) {of_it}")).await.trim() != "1" {
+        assert!(began.elapsed() < PATIENCE, "the statement never ran");
+        sleep(Duration::from_millis(10)).await;
+    }
+    if idle.is_some() {
+        drop(idle);
+        eventually_within(PATIENCE, "the connection is idle", || db.current().num_idle() == 1).await;
+    }
+    let number = probes(stage).await + 1;
+    stage.sql(&format!("INSERT INTO held_up VALUES ({number}); CREATE TEMPORARY TABLE victims AS SELECT pid {of_it}; {and} SELECT pg_terminate_backend(pid) FROM victims")).await;
+    let error = running.await.expect("no panic").expect_err("the server ended it");
+    assert_eq!(code(&error).as_deref(), Some("57P01"));
+    number
+}
+
+async fn until_probed(stage: &Stage, number: i64) {
+    let began = tokio::time::Instant::now();
+    while probes(stage).await < number {
+        assert!(began.elapsed() < PATIENCE, "the pool never probed");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn acquire(db: &Handle<PgPool>) -> PoolConnection<sqlx::Postgres> {
+    timeout(PATIENCE, db.acquire()).await.expect("in time").expect("a connection")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_connection_is_probed_until_the_pool_s_own_probe_has_settled_it() {
+    let (stage, db) = pooled(Sessions::EndWithLease).await;
+    let before = probes(&stage).await;
+    let mut connections = vec![acquire(&db).await, acquire(&db).await];
+    assert_eq!(probes(&stage).await, before, "the hazard: without a cause nothing is probed");
+
+    // The two are in use: the pool's own probe has no idle connection, and logs in.
+    let number = a_statement_is_ended(&stage, &db, None, "").await;
+    until_probed(&stage, number).await;
+    for more in 1..=2 {
+        connections.push(acquire(&db).await);
+        assert_eq!(probes(&stage).await, number + more, "a new connection was probed");
+    }
+    connections.clear();
+    for more in 3..=5 {
+        drop(acquire(&db).await);
+        assert_eq!(probes(&stage).await, number + more, "an idle connection was probed");
+    }
+
+    stage.sql("DELETE FROM held_up").await;
+    let began = tokio::time::Instant::now();
+    loop {
+        let before = probes(&stage).await;
+        drop(acquire(&db).await);
+        if probes(&stage).await == before {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "it was never settled");
+    }
+    assert_eq!((db.generation(), stage.store.calls().len()), (1, 1), "the role is there: no fetch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_outlive_their_lease_are_not_probed() {
+    let (stage, db) = pooled(Sessions::Drain).await;
+    let number = a_statement_is_ended(&stage, &db, None, "").await;
+    let connections = [acquire(&db).await, acquire(&db).await];
+    drop(connections);
+    drop(acquire(&db).await);
+    assert!(probes(&stage).await < number, "nothing was probed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection() {
+    let (stage, db) = pooled(Sessions::EndWithLease).await;
+    let grant = "GRANT SELECT ON private TO app";
+    stage.sql(&format!("CREATE TABLE private (n int); {grant}")).await;
+    let ask = || async { timeout(PATIENCE, sqlx::query("SELECT * FROM private").execute(&db)).await.expect("in time") };
+    ask().await.expect("it may");
+    // Connections that the backend does not end.
+    let (first, others) = (acquire(&db).await, [acquire(&db).await, acquire(&db).await, acquire(&db).await]);
+    let next = stage.store.rotate();
+    let dropped = format!(
+        "REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app;
+         CREATE ROLE app LOGIN PASSWORD '{next}'; {grant};"
+    );
+    let number = a_statement_is_ended(&stage, &db, Some(first), &dropped).await;
+    until_probed(&stage, number).await;
+    assert_eq!(db.generation(), 1, "the hazard: the pool's own probe has not found out yet");
+    drop(others);
+    for _ in 0..2 * MAX {
+        ask().await.expect("no connection of the dropped role was handed out");
+    }
+    stage.sql("DELETE FROM held_up").await;
+    assert_eq!(db.generation(), 2, "the next credential is served");
+}
