@@ -202,3 +202,37 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
     }
     query(&db).await.expect("it is served again");
 }
+
+/// One caller while the server behind the pooler is down: each of its calls ends with the cause, and few logins are made for it.
+async fn one_caller_logs_in_seldom_while_the_server_is_down(mode: PoolMode, users: Users) {
+    const WATCHED: Duration = Duration::from_secs(5);
+    let (stage, pooler, db) = pooled(mode, users, |options| options.acquire_timeout(WATCHED)).await;
+    query(&db).await.expect("the pooler lets it in");
+    stage.on_the_server(|server| server.stop().expect("the server stops")).await;
+    let logins = || on_the_pooler(&pooler, |pooler| pooler.log_count("login attempt").expect("the log can be read"));
+    let (before, began) = (logins().await, Instant::now());
+    let mut causes = Vec::new();
+    // The connections that were open are the first to fail; each call that returns is an error that its caller sees.
+    while causes.len() <= MAX as usize && began.elapsed() < WATCHED {
+        causes.push(query(&db).await.expect_err("nobody is served").to_string());
+    }
+    sleep(WATCHED.saturating_sub(began.elapsed())).await;
+    let made = logins().await - before;
+    assert!(made <= 10, "{made} logins in five seconds: {causes:#?}");
+    let names_it = |cause: &String| {
+        ["server login", "query_wait_timeout", "connect failed", "server conn", "terminating connection"]
+            .iter()
+            .any(|text| cause.contains(text))
+    };
+    assert!(causes.iter().all(names_it), "{causes:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_caller_logs_in_seldom_while_the_server_is_down_in_session_mode() {
+    one_caller_logs_in_seldom_while_the_server_is_down(PoolMode::Session, file()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_caller_logs_in_seldom_while_the_server_is_down_in_transaction_mode() {
+    one_caller_logs_in_seldom_while_the_server_is_down(PoolMode::Transaction, file()).await;
+}
