@@ -5,12 +5,15 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::{Handle, PgPools, Sessions};
 use claviger_stage::{Stage, eventually, eventually_within};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::{Executor, PgPool};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 async fn open(db: &Handle<PgPool>, connections: usize) -> Vec<sqlx::pool::PoolConnection<sqlx::Postgres>> {
@@ -50,6 +53,31 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
     }
     let rejected = stage.refused_log_ins() - before;
     assert!((1..=13).contains(&rejected), "{rejected} failed logins with a maximum of 10");
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of_callers() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(20).acquire_timeout(Duration::from_millis(500));
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let before = stage.refused_log_ins();
+    // A login that has just worked speaks for the next ones: no caller goes ahead of the others.
+    let held = open(&db, 1).await;
+    stage.set_password("nobody knows this one").await;
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.expect("no panic");
+    }
+    // Five of callers, and the verifications of the first seconds.
+    let rejected = stage.refused_log_ins() - before;
+    assert!((1..=10).contains(&rejected), "{rejected} failed logins with a maximum of 20");
     drop(held);
 }
 
@@ -183,32 +211,35 @@ fn signal(signal: &str, pid: i32) {
 async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let slow = Duration::from_millis(1_000);
-    let options = stage.pool_options(8).min_connections(6);
-    let pools = PgPools::new(stage.connect_options(), options).with_after_connect(move |connection| {
+    // Each connection waits in its hook for a permit. The first generation needs one for its verification and eight for its pool.
+    let (permits, entered) = (Arc::new(Semaphore::new(9)), Arc::new(AtomicU32::new(0)));
+    let hook = (Arc::clone(&permits), Arc::clone(&entered));
+    let pools = PgPools::new(stage.connect_options(), stage.pool_options(8).min_connections(6)).with_after_connect(move |_| {
+        let (permits, entered) = hook.clone();
         Box::pin(async move {
-            connection.execute("SELECT 1").await?;
-            sleep(slow).await;
+            entered.fetch_add(1, Ordering::AcqRel);
+            permits.acquire().await.expect("never closed").forget();
             Ok(())
         })
     });
     let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
-    let held = open(&db, 6).await;
+    let mut held = open(&db, 8).await;
+    // The second one: its verification, and the connection that is opened before publication. Then there is no room until an old connection goes.
+    permits.add_permits(2);
     stage.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
-    // As old connections go, new ones are opened beside the idle ones.
-    let mut longest = Duration::ZERO;
-    let until = Instant::now() + Duration::from_secs(3);
-    sqlx::query("SELECT 1").execute(&db).await.expect("the first one");
-    drop(held);
-    while Instant::now() < until {
-        let began = Instant::now();
-        sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
-        longest = longest.max(began.elapsed());
-        sleep(Duration::from_millis(5)).await;
+    for others in 1..=3 {
+        eventually("all are idle", || db.current().num_idle() == others).await;
+        drop(held.pop());
+        eventually("one more is being opened", || entered.load(Ordering::Acquire) as usize == 11 + others).await;
+        // A login that takes longer than 5 s is given up.
+        eventually_within(Duration::from_secs(2), "the others are idle meanwhile", || db.current().num_idle() == others).await;
+        let query = timeout(Duration::from_secs(2), sqlx::query("SELECT 1").execute(&db)).await;
+        query.expect("nobody waits for the one that is being opened").expect("it serves");
+        permits.add_permits(1);
     }
-    assert!(db.current().size() >= 2, "the hazard: connections were opened, {} by now", db.current().size());
-    assert!(longest < slow / 2, "a caller waited for {longest:?}");
+    permits.add_permits(100);
+    drop(held);
     let opened = || db.current().size() >= 6;
     eventually_within(Duration::from_secs(10), "all that are wanted ahead of demand were opened", opened).await;
 }

@@ -4,10 +4,16 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use claviger::MySqlPools;
 use claviger_servers::MariaDb;
-use claviger_stage::{Callers, StageOn, eventually, short_lived};
+use claviger_stage::{Callers, StageOn, eventually, eventually_within, short_lived};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 type Stage = StageOn<MariaDb>;
 
@@ -72,4 +78,65 @@ async fn a_rejection_breaks_off_no_login() {
     eventually("the last login has ended", || db.current().num_idle() as u32 == db.current().size()).await;
     let broken_off = status(&stage, "ABORTED_CONNECTS").await - aborted - refused;
     assert_eq!(broken_off, 0, "of {refused} rejected ones");
+}
+
+/// Passes connections on to a server. What a client replies to the server's greeting waits for a permit.
+async fn serve_with(permits: Arc<Semaphore>, server: (String, u16)) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&server).await.expect("the server listens");
+            tokio::spawn(pass_on(client, server, Arc::clone(&permits)));
+        }
+    });
+    port
+}
+
+async fn pass_on(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) -> io::Result<()> {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
+    tokio::spawn(async move { copy(&mut from_server, &mut to_client).await });
+    let mut reply = vec![0; 4_096];
+    let length = from_client.read(&mut reply).await?;
+    tokio::select! {
+        biased;
+        // It has nothing more to say before the server's answer: the connection was broken off.
+        _ = from_client.read_u8() => return Ok(()),
+        permit = permits.acquire() => permit.expect("never closed").forget(),
+    }
+    to_server.write_all(&reply[..length]).await?;
+    copy(&mut from_client, &mut to_server).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    // For the verification, and for the connection that is opened as the pool would.
+    let permits = Arc::new(Semaphore::new(2));
+    let port = serve_with(Arc::clone(&permits), (stage.server.host().to_owned(), stage.server.port())).await;
+    let options = stage.pool_options(8).acquire_timeout(Duration::from_secs(20));
+    let pools = MySqlPools::new(stage.connect_options().port(port), options);
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    let (aborted, rejected) = (status(&stage, "ABORTED_CONNECTS").await, stage.refused_log_ins());
+    let callers: Vec<_> = (0..2)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await })
+        })
+        .collect();
+    eventually("both callers log in", || db.current().size() == 2).await;
+    stage.set_password("nobody knows this one").await;
+    permits.add_permits(1);
+    eventually("the other caller waits elsewhere", || db.status().is_some_and(|status| status.refused && status.moved == 1)).await;
+    assert_eq!(db.current().size(), 1, "its login goes on");
+    stage.set_password("password-1").await;
+    permits.add_permits(1_000);
+    eventually_within(Duration::from_secs(15), "it is served again", || db.status().is_some_and(|status| status.serving)).await;
+    for caller in callers {
+        caller.await.expect("no panic").expect("it is served");
+    }
+    let rejected = u64::try_from(stage.refused_log_ins() - rejected).expect("a number");
+    assert!(rejected >= 1, "the hazard: a login was rejected");
+    assert_eq!(status(&stage, "ABORTED_CONNECTS").await - aborted, rejected, "the server counts none beside the rejected ones");
 }
