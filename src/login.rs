@@ -124,21 +124,7 @@ impl Endpoint {
     /// assert!(Endpoint::server("db.internal:5432", 5432).host_problem().is_some());
     /// ```
     pub fn host_problem(&self) -> Option<&'static str> {
-        let host = self.host.as_str();
-        let is_address = host.parse::<std::net::IpAddr>().is_ok();
-        if host.trim().is_empty() {
-            Some("is empty; give a name or an address")
-        } else if host.contains("://") || host.contains(['@', '?', '#']) || (host.contains('/') && !host.starts_with('/')) {
-            Some("is a URL or a part of one; give the name or address alone")
-        } else if host.contains(',') {
-            Some("names several hosts; give one")
-        } else if host.contains(char::is_whitespace) {
-            Some("contains white space; give the name or address alone")
-        } else if host.contains(':') && !is_address {
-            Some("has a port; give the name or address alone, and the port beside it")
-        } else {
-            None
-        }
+        host_problem(&self.host)
     }
 
     /// Returns the default port of a database engine, by AWS's names: 5432 for `postgres`,
@@ -150,6 +136,26 @@ impl Endpoint {
             "mysql" | "mariadb" | "aurora-mysql" | "aurora" => Some(3_306),
             _ => None,
         }
+    }
+}
+
+/// Why a host cannot be right, and what would be, if so. Brackets around an IPv6 address, as it stands in a URL, and a zone behind it are right.
+pub(crate) fn host_problem(host: &str) -> Option<&'static str> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let address = bare.split_once('%').map_or(bare, |(address, _)| address);
+    let is_address = address.parse::<std::net::IpAddr>().is_ok();
+    if host.trim().is_empty() {
+        Some("is empty; give a name or an address")
+    } else if host.contains("://") || host.contains(['@', '?', '#']) || (host.contains('/') && !host.starts_with('/')) {
+        Some("is a URL or a part of one; give the name or address alone")
+    } else if host.contains(',') {
+        Some("names several hosts; give one")
+    } else if host.contains(char::is_whitespace) {
+        Some("contains white space; give the name or address alone")
+    } else if host.contains(':') && !is_address {
+        Some("has a port; give the name or address alone, and the port beside it")
+    } else {
+        None
     }
 }
 
@@ -174,7 +180,7 @@ mod tests {
             let problem = Endpoint::server(host, 5_432).host_problem();
             assert!(problem.is_some_and(|problem| problem.contains(word)), "{host:?}: {problem:?}");
         }
-        for host in ["db.internal", "db", "10.0.0.1", "::1", "fe80::1", "/run/postgresql"] {
+        for host in ["db.internal", "db", "10.0.0.1", "::1", "[::1]", "fe80::1", "fe80::1%eth0", "/run/postgresql"] {
             assert_eq!(Endpoint::server(host, 5_432).host_problem(), None, "{host}");
         }
     }

@@ -10,6 +10,7 @@ use claviger::{
 };
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use tokio::time::Instant;
 
 fn options() -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders")
@@ -102,6 +103,32 @@ async fn logins() {
         assert!(!error.is_transient());
         assert!(!format!("{error} {error:?}").contains("s3cret"));
     }
+}
+
+#[tokio::test]
+async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
+    let began = Instant::now();
+    for (host, word) in [
+        ("db.internal:5432", "port"),
+        ("a.internal,b.internal", "several"),
+        ("db.internal ", "blank"),
+        ("postgres://db.internal", "URL"),
+        ("app@db.internal", "URL"),
+        (" ", "empty"),
+    ] {
+        let login = || Login::new("app", "s3cret");
+        let error = said(login(), PgPools::new(options().host(host), PgPoolOptions::new())).await;
+        assert_eq!(error.kind(), ErrorKind::Pool);
+        assert!(!error.is_transient());
+        let error = error.to_string();
+        assert!(error.contains(": host") && error.contains(word), "{host:?}: {error}");
+        // Where the login says where the database is, the options' host is not used.
+        let elsewhere = login().endpoint(Endpoint::new("127.0.0.1", 5432, ""));
+        let error = said(elsewhere, PgPools::new(options().host(host), PgPoolOptions::new())).await.to_string();
+        assert!(error.contains(": database: "), "{host:?}: {error}");
+    }
+    // No look-up was waited for.
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod acquire;
 mod borrowed;
+mod check;
 mod dialect;
 mod executor;
 mod fault;

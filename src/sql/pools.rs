@@ -11,6 +11,7 @@ use futures_core::future::BoxFuture;
 use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, Pool};
 
+use super::check::{self, wrong};
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::fault;
 use super::hooks::Hooks;
@@ -197,43 +198,6 @@ impl<DB: Dialect> SqlPools<DB> {
         let place = if address.socket && login.location().is_none() { "a socket".to_owned() } else { format!("{host}:{port}") };
         format!("user {:?} at {place}, database {:?}", login.user(), database.unwrap_or_default())
     }
-
-    fn check_login(login: &Login) -> Result<(), Fault> {
-        if login.user().is_empty() {
-            return Err(wrong("user", "the login has none; name the role to log in as"));
-        }
-        if login.user().contains('\0') || login.expose_password().contains('\0') {
-            return Err(wrong("login", format!("user or password contains a NUL, which {} cannot take; issue another", DB::NAME)));
-        }
-        if login.expose_password().is_empty() {
-            return Err(wrong("password", "is empty; issue one"));
-        }
-        Ok(())
-    }
-
-    fn check_address(&self, login: &Login) -> Result<(), Fault> {
-        let address = DB::address(&self.connect);
-        let port = format!("the server's port, {} by default", DB::DEFAULT_PORT);
-        match login.location() {
-            Some(_) if address.socket => {
-                Err(wrong("socket", "the connect options name one, and the login says where the database is; leave one of them out"))
-            }
-            Some(endpoint) if endpoint.host_problem().is_some() => Err(wrong("host", endpoint.host_problem().unwrap_or_default())),
-            Some(endpoint) if endpoint.port() == 0 => Err(wrong("port", format!("is 0; give {port}"))),
-            Some(endpoint) if endpoint.own_database().is_some_and(str::is_empty) => Err(wrong("database", "is empty; name one")),
-            Some(endpoint) if endpoint.own_database().is_none() && address.database.is_none_or(str::is_empty) => {
-                Err(wrong("database", "is missing; set it in the connect options, because the login's endpoint leaves it to them"))
-            }
-            None if !address.socket && address.host.trim().is_empty() => {
-                Err(wrong("host", "is empty; set it in the connect options, or in the login's endpoint"))
-            }
-            None if !address.socket && address.port == 0 => Err(wrong("port", format!("is 0; in the connect options set {port}"))),
-            None if address.database.is_none_or(str::is_empty) => {
-                Err(wrong("database", "is missing; set it in the connect options, or in the login's endpoint"))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl<DB: Dialect> Clone for SqlPools<DB> {
@@ -258,10 +222,6 @@ impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
             .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
-}
-
-fn wrong(field: &str, problem: impl fmt::Display) -> Fault {
-    Fault::new(FaultKind::Misconfigured, format!("{field}: {problem}"))
 }
 
 impl<DB: Dialect> SqlPools<DB>
@@ -295,8 +255,8 @@ where
 
     fn check(&self, lease: &Lease<Login>) -> Result<(), Fault> {
         let login = lease.secret();
-        Self::check_login(login)?;
-        self.check_address(login)?;
+        check::login(login, DB::NAME)?;
+        check::address(&DB::address(&self.connect), login, DB::DEFAULT_PORT)?;
         if login.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
             let advice = format!("a token is sent in clear to whoever answers; set {} in the connect options", DB::VERIFIED_TLS);
             return Err(wrong("ssl_mode", advice));
