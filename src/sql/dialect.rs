@@ -36,8 +36,18 @@ pub trait Sealed: Database {
     /// How TLS is to be for a token, in the words of the connect options.
     const VERIFIED_TLS: &'static str;
 
-    /// The options by which this login connects.
-    fn options_for(options: &ConnectOptionsOf<Self>, login: &Login) -> ConnectOptionsOf<Self>;
+    /// The options by which this login connects, with its password in one of its forms.
+    fn options_for(options: &ConnectOptionsOf<Self>, login: &Login, password: &str) -> ConnectOptionsOf<Self>;
+    /// The other form that a password has for some methods of authentication. Default: none has.
+    fn prepared(password: &str) -> Option<String> {
+        let _ = password;
+        None
+    }
+    /// Whether the driver panics in a login by this name, by whichever method of authentication that may be.
+    fn may_panic_with(user: &str) -> bool {
+        let _ = user;
+        false
+    }
     /// Where the options lead.
     #[expect(private_interfaces, reason = "nobody outside can name this trait")]
     fn address(options: &ConnectOptionsOf<Self>) -> Address<'_>;

@@ -6,6 +6,7 @@ mod check;
 mod dialect;
 mod executor;
 mod fault;
+mod forms;
 mod hooks;
 mod login;
 #[cfg(feature = "mysql")]
@@ -15,6 +16,8 @@ mod pools;
 mod postgres;
 mod queue;
 mod refusal;
+#[cfg(feature = "postgres")]
+mod saslprep;
 mod verifier;
 
 #[cfg(feature = "mysql")]

@@ -46,9 +46,9 @@ impl Sealed for MySql {
     const COUNTS_ABORTED_LOGINS: bool = true;
     const VERIFIED_TLS: &'static str = "MySqlSslMode::VerifyIdentity and ssl_ca";
 
-    fn options_for(options: &MySqlConnectOptions, login: &Login) -> MySqlConnectOptions {
+    fn options_for(options: &MySqlConnectOptions, login: &Login, password: &str) -> MySqlConnectOptions {
         let verified = Self::verifies(options);
-        let mut options = options.clone().username(login.user()).password(login.expose_password());
+        let mut options = options.clone().username(login.user()).password(password);
         if login.is_token() || !verified {
             options = options.enable_cleartext_plugin(verified);
         }

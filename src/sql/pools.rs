@@ -14,9 +14,10 @@ use sqlx::{ConnectOptions, Connection, Executor, Pool};
 use super::check::{self, wrong};
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::fault;
+use super::forms::{Form, Forms};
 use super::hooks::Hooks;
 use super::login::WITHOUT_CALLER;
-use super::verifier::Verifier;
+use super::verifier::{PANICKED, Verifier};
 use crate::error::{Fault, FaultKind};
 use crate::lease::{Lease, Sessions};
 use crate::login::Login;
@@ -49,6 +50,7 @@ pub struct SqlPools<DB: Dialect> {
     /// PostgreSQL's alone.
     pub(super) tokens_in_clear: bool,
     verifier: Verifier,
+    forms: Forms,
 }
 
 impl<DB: Dialect> SqlPools<DB> {
@@ -72,6 +74,7 @@ impl<DB: Dialect> SqlPools<DB> {
             hooks: Hooks::default(),
             tokens_in_clear: false,
             verifier: Verifier::default(),
+            forms: Forms::default(),
         }
     }
 
@@ -166,7 +169,15 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     fn options_for(&self, login: &Login) -> ConnectOptionsOf<DB> {
-        DB::options_for(&self.connect, login)
+        match Self::prepared(login).filter(|_| self.forms.of(login) == Form::Prepared) {
+            Some(password) => DB::options_for(&self.connect, login, &password),
+            None => DB::options_for(&self.connect, login, login.expose_password()),
+        }
+    }
+
+    /// The other form of the password, where there are two.
+    fn prepared(login: &Login) -> Option<String> {
+        if login.is_token() { None } else { DB::prepared(login.expose_password()) }
     }
 
     /// Why nothing came of a connect, and where to: what the operating system says names neither host nor file.
@@ -196,7 +207,12 @@ impl<DB: Dialect> SqlPools<DB> {
             None => (address.host, address.port, address.database),
         };
         let place = if address.socket && login.location().is_none() { "a socket".to_owned() } else { format!("{host}:{port}") };
-        format!("user {:?} at {place}, database {:?}", login.user(), database.unwrap_or_default())
+        let form = match Self::prepared(login).map(|_| self.forms.of(login)) {
+            Some(Form::Prepared) => "; the password changes under SASLprep, and was sent in that form",
+            Some(Form::AsItIs) => "; the password changes under SASLprep, and was sent as it is",
+            None => "",
+        };
+        format!("user {:?} at {place}, database {:?}{form}", login.user(), database.unwrap_or_default())
     }
 }
 
@@ -209,6 +225,7 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
             hooks: self.hooks.clone(),
             tokens_in_clear: self.tokens_in_clear,
             verifier: self.verifier.clone(),
+            forms: self.forms.clone(),
         }
     }
 }
@@ -276,10 +293,24 @@ where
     }
 
     async fn prove(&self, login: &Login) -> Result<(), Fault> {
-        // A hostile server can make the driver compute without end (SCRAM's iteration count), so
-        // this needs a thread of its own.
-        let (pools, login) = (self.clone(), login.clone());
-        self.verifier.run(async move { pools.log_in_and_probe(&login).await.map_err(DB::verification_fault) }).await
+        // A hostile server can make the driver compute without end (SCRAM iteration count), so this
+        // needs a thread of its own.
+        let (pools, own) = (self.clone(), login.clone());
+        let form = Self::prepared(login).map(|_| self.forms.of(login));
+        let proved = self.verifier.run(async move { pools.log_in_and_probe(&own).await.map_err(DB::verification_fault) }).await;
+        match (form, &proved) {
+            (Some(form), Ok(())) => self.forms.worked(login, form),
+            (Some(form), Err(fault)) if fault.kind() == FaultKind::Refused => self.forms.rejected(login, form),
+            _ => {}
+        }
+        proved.map_err(|fault| {
+            if fault.message() == PANICKED && DB::may_panic_with(login.user()) {
+                let problem =
+                    format!("sqlx cannot log in as {:?} by SCRAM, for SASLprep prohibits the name; give the role another", login.user());
+                return wrong("user", problem);
+            }
+            fault
+        })
     }
 
     /// Does nothing with a hook of `with_after_connect`, which the verification has called. A hook

@@ -4,8 +4,8 @@ use sqlx::Postgres;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSslMode};
 
-use super::SqlPools;
 use super::dialect::{Address, Dialect, Sealed};
+use super::{SqlPools, saslprep};
 use crate::error::{Fault, FaultKind};
 use crate::login::Login;
 
@@ -13,6 +13,10 @@ use crate::login::Login;
 ///
 /// Bearer tokens demand `PgSslMode::VerifyFull`. The probe is `SELECT current_user, session_user`, which fails once the role is dropped, also after `SET ROLE`,
 /// where `SELECT 1` does not.
+///
+/// Passwords that SASLprep (RFC 4013) changes, such as those with a no-break space or decomposed accents, work as in psql. sqlx sends the same form for every
+/// method of authentication, but SCRAM needs the prepared one, MD5 and clear text the original. A rejected verification of such a password is therefore repeated
+/// with the other form, 0.1 to 0.2 s later at first; the form that works is tried first from then on.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,8 +55,8 @@ impl Sealed for Postgres {
     const COUNTS_ABORTED_LOGINS: bool = false;
     const VERIFIED_TLS: &'static str = "PgSslMode::VerifyFull and ssl_root_cert";
 
-    fn options_for(options: &PgConnectOptions, login: &Login) -> PgConnectOptions {
-        let options = options.clone().username(login.user()).password(login.expose_password());
+    fn options_for(options: &PgConnectOptions, login: &Login, password: &str) -> PgConnectOptions {
+        let options = options.clone().username(login.user()).password(password);
         match login.location() {
             Some(endpoint) => {
                 let options = options.host(endpoint.host()).port(endpoint.port());
@@ -63,6 +67,14 @@ impl Sealed for Postgres {
             }
             None => options,
         }
+    }
+
+    fn prepared(password: &str) -> Option<String> {
+        saslprep::prepared(password)
+    }
+
+    fn may_panic_with(user: &str) -> bool {
+        saslprep::is_unfit_user(user)
     }
 
     #[expect(private_interfaces, reason = "nobody outside can name this trait")]

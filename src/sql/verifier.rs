@@ -15,6 +15,9 @@ use crate::error::{Fault, FaultKind};
 /// Most abandoned verifications of one pool that may still compute.
 const MAX_ABANDONED: isize = 2;
 
+/// The message of a fault after a panic.
+pub(super) const PANICKED: &str = "the verification panicked; see its own output";
+
 const RUNNING: u8 = 0;
 const ABANDONED: u8 = 1;
 const ENDED: u8 = 2;
@@ -111,7 +114,7 @@ impl Verifier {
             .map_err(|error| Fault::new(FaultKind::Other, format!("no thread for the verification: {error}")))?;
         let outcome = received.await;
         drop(caller_guard);
-        outcome.unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, "the verification panicked; see its own output")))
+        outcome.unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, PANICKED)))
     }
 }
 

@@ -1,0 +1,107 @@
+//! Which form of a password a server takes: as it is, or as SASLprep prepares it.
+//!
+//! libpq prepares a password for SCRAM, and sends it as it is for MD5 and in clear text. sqlx sends what it is given, whichever method the server asks for, and a
+//! client learns that only in the login. So verifications of a password of which there are two forms take turns: after a rejection the other form is next.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::login::Login;
+
+/// Of how many passwords the form is remembered.
+const REMEMBERED: usize = 16;
+
+/// A form of a password.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    #[default]
+    Prepared,
+    AsItIs,
+}
+
+impl Form {
+    fn other(self) -> Self {
+        match self {
+            Self::Prepared => Self::AsItIs,
+            Self::AsItIs => Self::Prepared,
+        }
+    }
+}
+
+/// The forms of passwords that were verified lately. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Forms(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The form that worked last.
+    worked: Form,
+    /// By digest, the latest last.
+    next: Vec<([u8; 32], Form)>,
+}
+
+impl Forms {
+    /// The form of which the next login is.
+    pub(super) fn of(&self, login: &Login) -> Form {
+        let (digest, known) = (digest(login), self.lock());
+        known.next.iter().find(|(of, _)| *of == digest).map_or(known.worked, |(_, form)| *form)
+    }
+
+    /// A login with this form worked.
+    pub(super) fn worked(&self, login: &Login, form: Form) {
+        let mut known = self.lock();
+        known.worked = form;
+        known.remember(login, form);
+    }
+
+    /// A login with this form was rejected.
+    pub(super) fn rejected(&self, login: &Login, form: Form) {
+        self.lock().remember(login, form.other());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn remember(&mut self, login: &Login, form: Form) {
+        let digest = digest(login);
+        self.next.retain(|(of, _)| *of != digest);
+        if self.next.len() >= REMEMBERED {
+            self.next.remove(0);
+        }
+        self.next.push((digest, form));
+    }
+}
+
+fn digest(login: &Login) -> [u8; 32] {
+    Sha256::new().chain_update(login.user()).chain_update([0]).chain_update(login.expose_password()).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_take_turns_until_one_works_and_that_one_is_first_for_the_next_password() {
+        let (forms, first, second) = (Forms::default(), Login::new("app", "first"), Login::new("app", "second"));
+        assert_eq!(forms.of(&first), Form::Prepared);
+        // Reported twice by verifications side by side: the other one is next all the same.
+        forms.rejected(&first, Form::Prepared);
+        forms.rejected(&first, Form::Prepared);
+        assert_eq!(forms.of(&first), Form::AsItIs);
+        forms.rejected(&first, Form::AsItIs);
+        assert_eq!(forms.of(&first), Form::Prepared);
+        forms.worked(&first, Form::AsItIs);
+        assert_eq!(forms.of(&second), Form::AsItIs);
+        // A candidate's rejection says nothing about the password that is served.
+        forms.rejected(&second, Form::AsItIs);
+        assert_eq!((forms.of(&first), forms.of(&second)), (Form::AsItIs, Form::Prepared));
+        for other in 0..100 {
+            forms.rejected(&Login::new("app", format!("password {other}")), Form::AsItIs);
+        }
+        assert_eq!(forms.lock().next.len(), REMEMBERED);
+    }
+}

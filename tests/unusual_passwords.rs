@@ -1,0 +1,164 @@
+//! needs: postgresql, pgbouncer
+//!
+//! Passwords that SASLprep (RFC 4013) changes work wherever they work in psql.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::{Login, PgPools, Supervisor, fixed};
+use claviger_servers::pgbouncer::Users;
+use claviger_servers::{PgBouncer, Postgres};
+use claviger_stage::{Stage, StageOn, eventually_within};
+use claviger_testkit::{Lab, ScriptedProvider};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+
+/// The password, and whether SCRAM sees another one.
+const PASSWORDS: [(&str, bool); 18] = [
+    ("plain ASCII", false),
+    ("caf\u{e9}", false),
+    ("cafe\u{301}", true),
+    ("no\u{a0}break", true),
+    ("soft\u{ad}hyphen", true),
+    ("zero\u{200b}width", true),
+    ("\u{2003}em spaces\u{2003}", true),
+    ("\u{ff30}\u{ff37} in full width", true),
+    ("\u{fb01} ligature", true),
+    ("\u{2168}", true),
+    ("\u{d55c}\u{ae00}", false),
+    ("\u{1112}\u{1161}\u{11ab} jamo", true),
+    // What SASLprep does not take is sent as it is: unassigned in Unicode 3.2, prohibited, of two directions.
+    ("emoji \u{1f600}", false),
+    ("cafe\u{301} \u{1f600}", false),
+    ("subscript \u{2090}", false),
+    ("tone\u{340} mark", false),
+    ("a\u{5d0}", false),
+    // Only once it is normalised it is of two directions.
+    ("x\u{2135}\u{2168}", true),
+];
+
+/// How a role's password is set, and what pg_hba.conf demands of it.
+const METHODS: [(&str, &str); 3] = [("scram-sha-256", "scram-sha-256"), ("md5", "md5"), ("scram-sha-256", "password")];
+
+async fn stage_with(method: &str) -> Stage {
+    let line = format!("host all app 127.0.0.1/32 {method}");
+    let start = move || {
+        let server = Postgres::builder().hba(line).start().expect("a server starts");
+        server.create_role("app", "password-1").expect("a role is made");
+        server.create_database("orders", "app").expect("a database is made");
+        server
+    };
+    let server = tokio::task::spawn_blocking(start).await.expect("the server's thread ends");
+    let Lab { supervisor, clock, traps } = Lab::new();
+    StageOn { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps }
+}
+
+fn set(stage: &Stage, encryption: &str, password: &str) {
+    let sql = format!("SET password_encryption = '{encryption}'; ALTER ROLE app PASSWORD '{password}'");
+    stage.server.sql(&sql).expect("the password is set");
+}
+
+/// psql as the role, over TCP.
+fn psql(stage: &Stage, password: &str, sql: &str) -> bool {
+    let psql = stage.server.programs().join("psql");
+    let mut command = Command::new(if psql.exists() { psql.as_os_str() } else { "psql".as_ref() });
+    let target = format!("host={} port={} user=app dbname=orders connect_timeout=10", stage.server.host(), stage.server.port());
+    command.args(["-X", "-q", "-w", "-d", &target, "-c", sql]).env("PGPASSWORD", password).env("PGCLIENTENCODING", "UTF8");
+    command.output().expect("psql runs").status.success()
+}
+
+async fn plain_sqlx(options: PgConnectOptions, password: &str) -> bool {
+    match options.username("app").password(password).connect().await {
+        Ok(connection) => connection.close().await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+async fn claviger(stage: &Stage, options: PgConnectOptions, password: &str) -> Result<(), String> {
+    let login = stage.supervisor.provide("login", fixed(Login::new("app", password))).await.expect("it never changes");
+    let pools = PgPools::new(options, stage.pool_options(2));
+    let outcome = match stage.supervisor.pool("orders", &login, pools).await {
+        Ok(db) => {
+            let outcome = sqlx::query("SELECT 1").execute(&db).await;
+            stage.supervisor.remove_pool("orders").await.expect("it was registered");
+            outcome.map(drop).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    stage.supervisor.remove_provider("login").await.expect("it has no pool");
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_that_saslprep_changes_work_as_in_psql() {
+    let mut hazards = 0;
+    for (encryption, method) in METHODS {
+        let stage = stage_with(method).await;
+        for (password, changes) in PASSWORDS {
+            set(&stage, encryption, password);
+            assert!(psql(&stage, password, "SELECT 1"), "psql with {password:?} by {method}");
+            let works = plain_sqlx(stage.connect_options(), password).await;
+            hazards += usize::from(!works);
+            assert_eq!(works, !(changes && method == "scram-sha-256"), "sqlx with {password:?} by {method}");
+            claviger(&stage, stage.connect_options(), password).await.unwrap_or_else(|error| panic!("{password:?} by {method}: {error}"));
+        }
+    }
+    assert!(hazards > 5, "the hazard: sqlx is rejected, {hazards} times");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_keeps_passwords_takes_those_that_saslprep_changes() {
+    let stage = Stage::new().await;
+    let users = Users::File(PASSWORDS.map(|(password, _)| ("app".to_owned(), password.to_owned()))[..1].to_vec());
+    let pooler = stage.on_the_server(move |server| PgBouncer::builder(users).start(server).expect("a pooler starts")).await;
+    let pooler = Arc::new(pooler);
+    for (password, _) in PASSWORDS {
+        set(&stage, "scram-sha-256", password);
+        let at = Arc::clone(&pooler);
+        tokio::task::spawn_blocking(move || at.set_password("app", password).expect("it reads its file")).await.expect("no panic");
+        let options = stage.connect_options().host(pooler.host()).port(pooler.port());
+        claviger(&stage, options, password).await.unwrap_or_else(|error| panic!("{password:?}: {error}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_over_from_md5_to_scram_is_followed() {
+    let stage = stage_with("md5").await;
+    let password = "cafe\u{301}";
+    set(&stage, "md5", password);
+    let login = stage.supervisor.provide("login", fixed(Login::new("app", password))).await.expect("it never changes");
+    let db = stage.supervisor.pool("orders", &login, stage.pools(2)).await.expect("verified");
+    sqlx::query("SELECT 1").execute(&db).await.expect("the password is sent as it is");
+    // The same password, of which the server keeps the other form from now on.
+    set(&stage, "scram-sha-256", password);
+    stage.terminate_sessions().await;
+    let rejected = stage.refused_log_ins();
+    assert!(sqlx::query("SELECT 1").execute(&db).await.is_ok(), "the caller waits until the other form was verified");
+    assert!(stage.refused_log_ins() > rejected, "the hazard: the first form is rejected");
+    eventually_within(Duration::from_secs(5), "it serves", || db.status().is_some_and(|status| status.serving)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
+    let mut stage = Stage::new().await;
+    stage.supervisor = Supervisor::builder().start_deadline(Duration::from_secs(6)).start().expect("it can be right");
+    let before = stage.refused_log_ins();
+    let login = stage.supervisor.provide("login", fixed(Login::new("app", "wrong\u{a0}one"))).await.expect("it never changes");
+    let wrong = stage.supervisor.pool("orders", &login, stage.pools(2)).await.expect_err("it is rejected").to_string();
+    let rejected = stage.refused_log_ins() - before;
+    assert!((2..=5).contains(&rejected), "{rejected} failed logins with a maximum of 2");
+    assert!(wrong.contains("the password changes under SASLprep"), "{wrong}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_whose_name_saslprep_prohibits_is_named() {
+    let stage = stage_with("scram-sha-256").await;
+    let user = "\u{5d0}\u{5d1}";
+    stage.server.create_role(user, "password-1").expect("PostgreSQL takes it");
+    let login = stage.supervisor.provide("login", fixed(Login::new(user, "password-1"))).await.expect("it never changes");
+    let error = stage.supervisor.pool("orders", &login, stage.pools(2)).await.expect_err("sqlx panics");
+    assert!(!error.is_transient() && error.to_string().contains("user: "), "{error}");
+}
