@@ -134,7 +134,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             Outlook::Running
         });
         if is_first {
-            tracing::info!(pool = %self.name, generation = number, error = %fault, "the database refused the credential");
+            tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation = number, error = %fault, "the database refused the credential");
             self.events().send(Event::Refused { pool: Arc::clone(&self.name), generation: number, fault });
         }
         self.mailbox.poke();

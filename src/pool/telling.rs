@@ -11,16 +11,16 @@ impl<F: PoolFactory> PoolSlot<F> {
     pub(super) fn say_not_proved(&self, attempt: &Attempt, fault: &Fault, now: Moment) {
         let is_early = fault.kind() == FaultKind::Refused && !attempt.check_only && self.shared().current().end.phase() == Phase::Serving;
         if is_early && self.trouble.is_expected() {
-            tracing::info!(pool = %self.name(), revision = %attempt.revision, error = %fault, "the database does not take the next lease yet; it is tried again");
+            tracing::info!(pool = %self.name(), provider = %self.upstream().name(), revision = %attempt.revision, error = %fault, "the database does not take the next lease yet; it is tried again");
         } else if let Some(times) = self.trouble.met(now.mono(), fault.kind().as_str()) {
-            tracing::warn!(pool = %self.name(), revision = %attempt.revision, times, error = %fault, "a lease could not be proved");
+            tracing::warn!(pool = %self.name(), provider = %self.upstream().name(), revision = %attempt.revision, times, error = %fault, "a lease could not be proved");
         }
     }
 
     /// A log-in worked.
     pub(super) fn recovered(&self) {
         if let Some(times) = self.trouble.over() {
-            tracing::info!(pool = %self.name(), times, "the database lets us in again");
+            tracing::info!(pool = %self.name(), provider = %self.upstream().name(), times, "the database lets us in again");
         }
     }
 }
