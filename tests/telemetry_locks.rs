@@ -1,14 +1,16 @@
-//! Whoever observes spans and log lines may ask how things stand, and may be slow: no lock that a caller needs is held meanwhile.
+//! Whoever observes spans and log lines, and a factory of pools, may ask how things stand, and may be slow: no lock that a caller needs is held meanwhile.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use claviger::{Fault, FaultKind, Handle, ProviderError, ProviderErrorKind, Supervisor};
+use claviger::{Fault, FaultKind, Handle, Lease, Login, PoolFactory, ProviderError, ProviderErrorKind, Supervisor, Terms};
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing::span::{Attributes, Id, Record};
@@ -16,17 +18,22 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
+/// Held by each test. A thread without a subscriber that is the first at a span while another one has just set its own would switch that span off for all.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// An answer that takes longer never comes.
 const STUCK: Duration = Duration::from_secs(10);
 
 /// Asks from another thread whenever it is called, as a caller would while a slow writer blocks this one.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Asks {
     supervisor: Arc<OnceLock<Supervisor>>,
     handle: Arc<OnceLock<Handle<ScriptedPool>>>,
     /// How often it asked, by what it was called for.
     asked: Arc<Mutex<BTreeMap<String, u32>>>,
     stuck: Arc<Mutex<Vec<String>>>,
+    /// After how many more calls of a factory's `account` what is served is reported as rejected, by another thread.
+    rejects_in: Arc<AtomicI32>,
 }
 
 impl Asks {
@@ -39,13 +46,16 @@ impl Asks {
         }
         *self.asked.lock().expect("no panic").entry(format!("{at} {name}")).or_default() += 1;
         let handle = self.handle.get().cloned();
+        let rejects = (at, name) == ("factory", "account") && self.rejects_in.fetch_sub(1, Ordering::AcqRel) == 1;
         let (done, answered) = mpsc::channel();
         thread::spawn(move || {
+            ASKING.set(true);
             let status = supervisor.status();
             drop((supervisor.readiness(), supervisor.liveness(), supervisor.events()));
             if let Some(handle) = handle {
                 drop((handle.status(), handle.generation(), handle.current()));
-                handle.refused(u64::MAX, &Fault::new(FaultKind::Refused, "of no generation"));
+                let generation = if rejects { handle.generation() } else { u64::MAX };
+                handle.refused(generation, &Fault::new(FaultKind::Refused, "password authentication failed"));
             }
             let _ = done.send(status);
         });
@@ -92,6 +102,7 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Asks {
 
 #[tokio::test(start_paused = true)]
 async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let asks = Asks::default();
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(asks.clone()));
     let Lab { supervisor, .. } = Lab::new();
@@ -167,4 +178,130 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
         assert!(asked.contains_key(wanted), "the hazard: {wanted} is not among {asked:?}");
     }
     assert!(asked["new credential.rotation"] > 8, "the hazard: one rotation in parts, {asked:?}");
+}
+
+/// Asks whenever a method is called.
+#[derive(Clone, Debug)]
+struct AskingPools {
+    pools: ScriptedPools,
+    asks: Asks,
+}
+
+impl PoolFactory for AskingPools {
+    type Secret = Login;
+    type Pool = ScriptedPool;
+
+    fn terms(&self) -> Terms {
+        self.asks.ask("factory", "terms");
+        self.pools.terms()
+    }
+
+    fn check(&self, lease: &Lease<Login>) -> Result<(), Fault> {
+        self.asks.ask("factory", "check");
+        self.pools.check(lease)
+    }
+
+    fn vacant(&self) -> ScriptedPool {
+        self.asks.ask("factory", "vacant");
+        self.pools.vacant()
+    }
+
+    async fn prove(&self, login: &Login) -> Result<(), Fault> {
+        self.asks.ask("factory", "prove");
+        self.pools.prove(login).await
+    }
+
+    fn account(&self, login: &Login) -> String {
+        self.asks.ask("factory", "account");
+        self.pools.account(login)
+    }
+
+    fn server(&self, login: &Login) -> String {
+        self.asks.ask("factory", "server");
+        self.pools.server(login)
+    }
+
+    fn open(&self, login: &Login) -> Result<ScriptedPool, Fault> {
+        self.asks.ask("factory", "open");
+        self.pools.open(login)
+    }
+
+    async fn warm(&self, pool: &ScriptedPool, sessions: u32) -> Result<u32, Fault> {
+        self.asks.ask("factory", "warm");
+        self.pools.warm(pool, sessions).await
+    }
+
+    fn refit(&self, pool: &ScriptedPool, old: &Login, new: &Login) -> bool {
+        self.asks.ask("factory", "refit");
+        self.pools.refit(pool, old, new)
+    }
+
+    async fn drain(&self, pool: ScriptedPool) {
+        self.asks.ask("factory", "drain");
+        self.pools.drain(pool).await;
+    }
+
+    fn sessions(&self, pool: &ScriptedPool) -> u32 {
+        self.asks.ask("factory", "sessions");
+        self.pools.sessions(pool)
+    }
+
+    fn idle(&self, pool: &ScriptedPool) -> u32 {
+        self.asks.ask("factory", "idle");
+        self.pools.idle(pool)
+    }
+
+    fn fault(&self, error: &(dyn Error + 'static)) -> Fault {
+        self.asks.ask("factory", "fault");
+        self.pools.fault(error)
+    }
+}
+
+async fn asking() -> (Lab, ScriptedProvider, AskingPools, Handle<ScriptedPool>) {
+    let (lab, store) = (Lab::new(), ScriptedProvider::new());
+    let pools = AskingPools { pools: ScriptedPools::new(4), asks: Asks::default() };
+    let _ = pools.asks.supervisor.set(lab.supervisor.clone());
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let db = lab.supervisor.pool("orders", &login, pools.clone()).await.expect("verified");
+    let _ = pools.asks.handle.set(db.clone());
+    (lab, store, pools, db)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let (lab, store, AskingPools { pools, asks }, db) = asking().await;
+    store.rotate();
+    lab.supervisor.rotate_now("login").await.expect("it rotates");
+    pools.never_in_place();
+    let held = pools.opened().last().expect("one was opened").session();
+    store.rotate();
+    lab.supervisor.rotate_now("login").await.expect("it rotates");
+    assert_eq!(db.status().expect("supervised").draining.len(), 1, "the hazard: an old generation is counted");
+    assert!(db.refused(db.generation(), &Fault::new(FaultKind::Refused, "password authentication failed")));
+    sleep(Duration::from_secs(60)).await;
+    drop((lab.supervisor.status(), lab.supervisor.readiness()));
+    let report = lab.supervisor.shutdown(Duration::from_secs(2)).await;
+    drop((held, report));
+
+    assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new());
+    let asked = asks.asked.lock().expect("no panic").clone();
+    for wanted in ["terms", "check", "vacant", "prove", "account", "server", "open", "refit", "drain", "sessions", "idle", "fault"] {
+        assert!(asked.contains_key(&format!("factory {wanted}")), "the hazard: {wanted} is not among {asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    for nth in 1..=8 {
+        let (_lab, store, AskingPools { asks, .. }, db) = asking().await;
+        asks.rejects_in.store(nth, Ordering::Release);
+        store.rotate();
+        store.hint();
+        sleep(Duration::from_secs(60)).await;
+        assert!(asks.rejects_in.load(Ordering::Acquire) <= 0, "the hazard: it was reported");
+        assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new(), "in call {nth}");
+        assert!(db.status().expect("supervised").serving);
+    }
 }

@@ -10,6 +10,7 @@ mod logins;
 mod openings;
 mod probe;
 mod slot;
+mod status;
 mod task;
 mod telling;
 
@@ -91,7 +92,8 @@ impl Terms {
 
 /// Knows how to prove a lease and to open, refit and drain one kind of pool.
 ///
-/// Its code runs in tasks of the library's: a panic counts as one failed attempt.
+/// Its code runs in tasks of the library's: a panic counts as one failed attempt. No lock of the library's is held while a method is called: it may ask for the
+/// status, or take a lock under which others do.
 pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// What a lease must carry.
     type Secret: Send + Sync + 'static;

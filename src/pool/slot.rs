@@ -16,7 +16,7 @@ use crate::expiry::Expiry;
 use crate::lease::{Lease, Revision, Sessions};
 use crate::outlook::Outlook;
 use crate::provider::{ProviderSlot, Subscriber};
-use crate::supervisor::{Context, DrainStatus, Event, EventHub, PoolStatus};
+use crate::supervisor::{Context, Event, EventHub, PoolStatus};
 use crate::telemetry::Origin;
 use crate::trouble::Trouble;
 
@@ -29,7 +29,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     context: Context,
     shared: Arc<Shared<F::Pool>>,
     state: Mutex<State<F::Secret, F::Pool>>,
-    mailbox: Mailbox,
+    pub(super) mailbox: Mailbox,
     /// Fires whenever something settled: for whoever waits in a task of their own.
     settled: Notify,
     /// That proofs fail.
@@ -156,16 +156,35 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
     }
 
-    /// When something that may help callers is tried next.
-    fn outlook(&self) -> Outlook {
+    /// What the provider has, and whose credentials these are. Calls the factory: not to be called under a lock.
+    pub(super) fn held(&self) -> Option<(Lease<F::Secret>, Arc<str>)> {
+        self.upstream.held().map(|held| {
+            let user = self.account_of(&held);
+            (held, user)
+        })
+    }
+
+    /// Finds out when something that may help callers is tried next, and lets them know.
+    fn expect(&self) {
+        // Before the outlook is locked: a factory's code may ask for the pool's status.
+        let known = self.held();
+        self.shared.expect(|| self.outlook(known.as_ref()));
+    }
+
+    fn outlook(&self, known: Option<&(Lease<F::Secret>, Arc<str>)>) -> Outlook {
         let now = self.clock().now();
         let held = self.upstream.held();
-        let user = held.as_ref().map(|held| self.account_of(held));
+        let user = match (&held, known) {
+            (None, _) => None,
+            (Some(held), Some((known, user))) if held.revision() == known.revision() => Some(user),
+            // It is news that the actor is about to act upon.
+            (Some(_), _) => return Outlook::Running,
+        };
         let own = {
             let state = self.lock();
             let unseen =
                 self.shared.current().end.phase() == Phase::Refused && state.serving.as_ref().is_some_and(|serving| !serving.refused);
-            if unseen { Outlook::Running } else { state.outlook(held.as_ref().zip(user.as_ref()), now) }
+            if unseen { Outlook::Running } else { state.outlook(held.as_ref().zip(user), now) }
         };
         own.or(self.upstream.outlook(now.mono()))
     }
@@ -188,7 +207,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             self.upstream.note_refused(&revision);
         }
         self.settled();
-        self.shared.expect(|| self.outlook());
+        self.expect();
     }
 
     /// Callers are told of a later death under the same number.
@@ -278,7 +297,9 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Generations that still have sessions, with their number.
     pub(crate) fn undrained(&self) -> Vec<(u64, u32)> {
-        self.lock().drains.iter().map(|drain| (drain.number, self.factory.sessions(&drain.pool))).collect()
+        // The factory's code runs outside of the lock.
+        let drains: Vec<_> = self.lock().drains.iter().map(|drain| (drain.number, drain.pool.clone())).collect();
+        drains.into_iter().map(|(number, pool)| (number, self.factory.sessions(&pool))).collect()
     }
 }
 
@@ -293,9 +314,8 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
 
     fn turn(self: &Arc<Self>) -> Option<Duration> {
         self.context.traps.spring(&self.name, "pool.turn");
-        let held = self.upstream.held();
-        let user = held.as_ref().map(|held| self.account_of(held));
-        let ours = held.as_ref().zip(user.as_ref());
+        let held = self.held();
+        let ours = held.as_ref().map(|(held, user)| (held, user));
         self.take_notes(ours);
         let now = self.clock().now();
         let actions = self.lock().decide(ours, now);
@@ -306,14 +326,14 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
                 Action::Report(revision) => self.upstream.note_refused(&revision),
                 Action::Probe => probe::spawn(self),
                 Action::Settled => {
-                    if let Some(held) = &held {
+                    if let Some((held, _)) = &held {
                         self.excuse_if_waited_for(&held.revision().digest());
                     }
                 }
             }
         }
         drain::start(self);
-        self.shared.expect(|| self.outlook());
+        self.expect();
         self.settled.notify_waiters();
         self.lock().next(now).map(|at| at.saturating_duration_since(now.mono()))
     }
@@ -385,42 +405,6 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
     }
 
     fn status(&self) -> PoolStatus {
-        let generation = self.shared.current();
-        let (held, now) = (self.upstream.held(), self.clock().now());
-        let user = held.as_ref().map(|held| self.account_of(held));
-        let state = self.lock();
-        PoolStatus {
-            name: Arc::clone(&self.name),
-            provider: Arc::clone(self.upstream.name()),
-            generation: generation.number,
-            serving: generation.end.phase() == Phase::Serving && !generation.expiry.is_expired(now),
-            refused: generation.end.phase() == Phase::Refused,
-            revision: state.serving.as_ref().map(|serving| serving.revision().digest()),
-            expires: generation.expiry.wall(),
-            remaining: generation.expiry.remaining(now),
-            lifetime: state.serving.as_ref().and_then(|serving| serving.loan.life),
-            proved: state.serving.as_ref().map(|serving| serving.proved.wall()),
-            sessions: self.factory.sessions(&generation.pool),
-            idle: self.factory.idle(&generation.pool),
-            max_sessions: self.terms.max_sessions,
-            moved: self.shared.moved(),
-            draining: state
-                .drains
-                .iter()
-                .map(|drain| DrainStatus {
-                    generation: drain.number,
-                    sessions: self.factory.sessions(&drain.pool),
-                    abandoned: drain.abandoned,
-                })
-                .collect(),
-            last_handover: state.last_handover.clone(),
-            last_fault: state.last_fault.clone(),
-            next_proof: match state.outlook(held.as_ref().zip(user.as_ref()), now) {
-                Outlook::Due(at) => Some(at.saturating_duration_since(now.mono())),
-                Outlook::Running => Some(Duration::ZERO),
-                Outlook::Never => None,
-            },
-            restarts: self.mailbox.restarts(),
-        }
+        self.as_status()
     }
 }
