@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,4 +140,40 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     let rejected = u64::try_from(stage.refused_log_ins() - rejected).expect("a number");
     assert!(rejected >= 1, "the hazard: a login was rejected");
     assert_eq!(status(&stage, "ABORTED_CONNECTS").await - aborted, rejected, "the server counts none beside the rejected ones");
+}
+
+/// How many statements eight callers complete in three seconds.
+async fn statements<P: Clone + Send + 'static, F>(pool: &P, call: impl Fn(P) -> F + Copy + Send + 'static) -> u32
+where
+    F: Future<Output = bool> + Send,
+{
+    let end = tokio::time::Instant::now() + Duration::from_secs(3);
+    let callers = (0..8).map(|_| {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            let mut done = 0;
+            while tokio::time::Instant::now() < end {
+                done += u32::from(call(pool.clone()).await);
+            }
+            done
+        })
+    });
+    futures_util::future::join_all(callers).await.into_iter().map(|done| done.expect("no panic")).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_before_each_acquire_lets_callers_run_beside_each_other() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = stage.pool_options(4).before_acquire(|_, _| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Ok(true)
+        })
+    });
+    let plain = stage.plain_pool("password-1", options.clone());
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let theirs = statements(&plain, |pool| async move { sqlx::query("DO 1").execute(&pool).await.is_ok() }).await;
+    let ours = statements(&db, |pool| async move { sqlx::query("DO 1").execute(&pool).await.is_ok() }).await;
+    assert!(ours * 2 > theirs, "sqlx {theirs}, ours {ours}");
 }

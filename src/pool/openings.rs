@@ -11,9 +11,10 @@ use super::gate::LEAD;
 /// Time for which a login that worked lets others begin at once.
 const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 
-/// Limits the callers inside of the pool's own acquire, where each may be logging in, to a quarter
-/// of the pool's maximum. The others queue here, and leave after a rejection without a login. A
-/// rejection costs a pool of ten three failed logins at most.
+/// Limits the callers that begin a login at a time, to a quarter of the pool's maximum. The others
+/// queue here, and leave after a rejection without a login. A caller keeps its place until its
+/// rejection is known, but for 100 ms at most: most rejections come sooner, and a slow login holds
+/// nobody up. A rejection costs a pool of ten three failed logins at most where it comes so soon.
 #[derive(Debug)]
 pub(crate) struct Openings {
     places: Arc<Semaphore>,

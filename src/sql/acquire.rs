@@ -12,7 +12,7 @@ use sqlx::{Connection, Database, Error, Executor, Pool};
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::login::login;
+use super::login::{Got, login};
 use super::queue::{Place, queue, share};
 use super::refusal::Refusal;
 use crate::error::{Fault, FaultKind};
@@ -141,16 +141,16 @@ where
     let limit = limit(generation, call);
     // With an idle connection, no login is expected.
     let got = if generation.pool.num_idle() > 0 && !shared.terms.finishes_logins {
-        let got = tokio::select! {
+        let mut result = tokio::select! {
             biased;
             () = over.as_mut() => return moved(shared),
             got = generation.pool.acquire() => got,
             () = sleep_until(limit) => return Turn::Next,
         };
-        got.map_err(|mut error| {
-            hear_login(shared, generation.number, &mut error);
-            error
-        })
+        if let Err(error) = &mut result {
+            hear_login(shared, generation.number, error);
+        }
+        Got { result, opened: false }
     } else {
         match Box::pin(login(shared, generation, over, limit)).await {
             Some(got) => got,
@@ -164,14 +164,17 @@ where
 pub(super) async fn take_in<DB: Database>(
     shared: &Arc<Shared<Pool<DB>>>,
     generation: &Generation<Pool<DB>>,
-    got: Result<PoolConnection<DB>, Error>,
+    got: Got<DB>,
     call: &mut Call,
 ) -> Turn<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let error = match got {
-        Ok(session) => return checked(shared, generation, session, call, generation.end.is_unsettled()).await,
+    let error = match got.result {
+        Ok(session) => {
+            let check = Check { probe: generation.end.is_unsettled(), opened: got.opened };
+            return checked(shared, generation, session, call, check).await;
+        }
         Err(Error::PoolTimedOut) => return Turn::Failed(call.refusal.take().unwrap_or(Error::PoolTimedOut)),
         Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => return moved(shared),
         Err(error) => error,
@@ -188,13 +191,15 @@ where
     }
 }
 
-/// Requests a verification in the background after a database error of an unknown kind, because
-/// every login may get it.
+/// Requests a verification in the background after an error that every login may get: a missing
+/// right or database, or a database error of an unknown kind.
 fn verify_in_background<P>(shared: &Shared<P>, generation: u64, kind: Option<FaultKind>, error: &Error) {
-    if kind == Some(FaultKind::Other)
-        && matches!(error, Error::Database(_))
-        && let Some(keeper) = shared.keeper()
-    {
+    let is_every_logins = match kind {
+        Some(FaultKind::Misconfigured) => true,
+        Some(FaultKind::Other) => matches!(error, Error::Database(_)),
+        _ => false,
+    };
+    if is_every_logins && let Some(keeper) = shared.keeper() {
         keeper.unheard(generation);
     }
 }
@@ -204,6 +209,15 @@ pub(super) fn moved<DB: Database>(shared: &Shared<Pool<DB>>) -> Turn<DB> {
     Turn::Next
 }
 
+/// How a connection is checked.
+#[derive(Clone, Copy)]
+pub(super) struct Check {
+    /// By the probe instead of the ping.
+    pub(super) probe: bool,
+    /// It was opened for this call: if it fails, another login would fail in the same way.
+    pub(super) opened: bool,
+}
+
 /// Pings a connection after the acquire. A ping that is cancelled inside of the acquire would cost
 /// the connection.
 pub(super) async fn checked<DB: Database>(
@@ -211,7 +225,7 @@ pub(super) async fn checked<DB: Database>(
     generation: &Generation<Pool<DB>>,
     mut session: PoolConnection<DB>,
     call: &mut Call,
-    probe: bool,
+    Check { probe, opened }: Check,
 ) -> Turn<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
@@ -246,10 +260,16 @@ where
         verify_in_background(shared, generation.number, Some(kind), &error);
         return Turn::Failed(error);
     }
+    // The backend may have ended it, and be about to drop the role.
+    if generation.sessions == Sessions::EndWithLease
+        && let Some(keeper) = shared.keeper()
+    {
+        keeper.suspect(generation.number);
+    }
     // An idle connection may have broken meanwhile. When all of those are used up, another login
     // does not help.
     let maybe_broken = call.maybe_broken.get_or_insert(before);
-    if *maybe_broken == 0 && !probe {
+    if (opened || *maybe_broken == 0) && !probe {
         return Turn::Failed(error);
     }
     *maybe_broken = maybe_broken.saturating_sub(1);

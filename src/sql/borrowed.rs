@@ -1,19 +1,13 @@
 //! A connection while a statement on a handle runs, and its return to the pool.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
 use tokio::runtime::Handle as Runtime;
-use tokio::time::timeout;
 
 use super::login::give_back;
 use crate::pool::Shared;
-
-/// Time-out for the return of a connection whose statement was cancelled. sqlx pings it without a
-/// time-out. One that the network dropped would keep its place in the pool for ever.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Borrowed<'c, DB: Database> {
     connection: Option<PoolConnection<DB>>,
@@ -46,9 +40,6 @@ impl<DB: Database> Drop for Borrowed<'_, DB> {
         }
         let Ok(runtime) = Runtime::try_current() else { return };
         let shared = Arc::clone(self.shared);
-        runtime.spawn(async move {
-            // After the time-out it is closed, and its place is free.
-            let _ = timeout(RETURN_TIMEOUT, give_back(&shared, connection)).await;
-        });
+        runtime.spawn(async move { give_back(&shared, connection).await });
     }
 }

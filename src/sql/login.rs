@@ -13,16 +13,23 @@ use sqlx::{Database, Error, Pool};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::futures::Notified;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::acquire::hear_login;
 use super::queue::Pace;
-use crate::pool::{Generation, Shared};
+use crate::pool::{Generation, LEAD, Shared};
 
 /// How long a login goes on without its caller. A server that takes longer to reject one is noticed by the next verification.
 pub(super) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
 
-type Acquiring<DB> = Pin<Box<dyn Future<Output = Result<PoolConnection<DB>, Error>> + Send>>;
+/// What the pool returned, and whether it was opened for this call.
+pub(super) struct Got<DB: Database> {
+    pub(super) result: Result<PoolConnection<DB>, Error>,
+    pub(super) opened: bool,
+}
+
+type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
+type Acquiring<DB> = Pin<Box<dyn Future<Output = (Result<PoolConnection<DB>, Error>, Option<Permits>)> + Send>>;
 
 /// Waits in the pool, logging in where it opens a connection. Returns nothing when the generation is over or the limit has come.
 pub(super) async fn login<DB: Database>(
@@ -30,86 +37,109 @@ pub(super) async fn login<DB: Database>(
     generation: &Arc<Generation<Pool<DB>>>,
     mut over: Pin<&mut Notified<'_>>,
     limit: Instant,
-) -> Option<Result<PoolConnection<DB>, Error>> {
-    let openings = &generation.end.openings;
+) -> Option<Got<DB>> {
     let now = || shared.clock.mono();
-    let is_room = || generation.pool.size() < shared.terms.max_sessions;
-    let permits = async {
-        let place = openings.place().await;
-        let ahead = if is_room() && generation.pool.num_idle() == 0 { openings.go_ahead(now).await } else { None };
-        (place, ahead)
-    };
-    let (place, ahead) = tokio::select! {
+    let permits = tokio::select! {
         biased;
         // First: who left the place free may have been rejected.
         () = over.as_mut() => {
             shared.note_moved();
             return None;
         }
-        permits = permits => permits,
+        permits = permits(shared, generation) => permits,
         () = sleep_until(limit) => return None,
     };
     // Meanwhile logins may have been limited, or the server be full.
     if !shared.gate.is_open() {
         return None;
     }
-    let opens = is_room();
+    let opened = opens(shared, generation);
     let mut login = Login {
-        acquiring: Some(Box::pin(generation.pool.acquire())),
-        permits: (place, ahead),
+        acquiring: Some(Box::pin(acquire(generation.pool.clone(), permits))),
         shared,
         generation,
         // In a full pool the caller merely queues: nothing is lost with it.
-        goes_on: opens || shared.terms.finishes_logins,
+        goes_on: opened || shared.terms.finishes_logins,
     };
+    // A connection that is returned sooner than a slow login is done serves as well. MySQL counts a second login that is broken off.
+    let mut idle = std::pin::pin!(async {
+        if !opened || shared.terms.finishes_logins {
+            std::future::pending::<()>().await;
+        }
+        returned(&generation.pool).await;
+        generation.pool.acquire().await
+    });
+    let (mut result, permits, opened) = tokio::select! {
+        biased;
+        () = over.as_mut() => {
+            // Who was queueing may be logging in by now.
+            login.goes_on = true;
+            shared.note_moved();
+            return None;
+        }
+        (result, permits) = login.acquire() => (result, permits, opened),
+        result = idle.as_mut() => (result, None, false),
+        () = sleep_until(limit) => return None,
+    };
+    match &mut result {
+        Ok(_) if opened => generation.end.openings.worked(now()),
+        Ok(_) => {}
+        Err(error) => drop(hear_login(shared, generation.number, error)),
+    }
+    drop(permits);
+    Some(Got { result, opened })
+}
+
+/// Acquires from the pool. The permits are returned with the result, but kept for 100 ms at most.
+async fn acquire<DB: Database>(pool: Pool<DB>, permits: Permits) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
+    let mut acquiring = std::pin::pin!(pool.acquire());
+    tokio::select! {
+        biased;
+        result = acquiring.as_mut() => return (result, Some(permits)),
+        () = sleep(LEAD) => drop(permits),
+    }
+    (acquiring.await, None)
+}
+
+/// Whether a call to the pool is to open a connection: it has room, and none is idle.
+fn opens<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) -> bool {
+    generation.pool.num_idle() == 0 && generation.pool.size() < shared.terms.max_sessions
+}
+
+/// What a caller needs to enter the pool: nothing when a connection is idle.
+async fn permits<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) -> Permits {
+    if generation.pool.num_idle() > 0 {
+        return (None, None);
+    }
+    let place = generation.end.openings.place().await;
+    if !opens(shared, generation) {
+        return (place, None);
+    }
+    let ahead = tokio::select! {
+        ahead = generation.end.openings.go_ahead(|| shared.clock.mono()) => ahead,
+        () = returned(&generation.pool) => None,
+    };
+    (place, ahead)
+}
+
+/// Resolves when a connection is idle.
+async fn returned<DB: Database>(pool: &Pool<DB>) {
     let mut pace = Pace::default();
-    let got = loop {
-        // A connection that comes back sooner than a login is done serves as well; the login goes on.
-        let again = if opens { limit.min(pace.next()) } else { limit };
-        tokio::select! {
-            biased;
-            () = over.as_mut() => {
-                // Who was queueing may be logging in by now.
-                login.goes_on = true;
-                shared.note_moved();
-                return None;
-            }
-            got = login.acquire() => break got,
-            () = sleep_until(again) => {
-                if again == limit {
-                    return None;
-                }
-                if let Some(session) = generation.pool.try_acquire() {
-                    return Some(Ok(session));
-                }
-            }
-        }
-    };
-    Some(match got {
-        Ok(session) => {
-            if opens {
-                openings.worked(now());
-            }
-            Ok(session)
-        }
-        Err(mut error) => {
-            hear_login(shared, generation.number, &mut error);
-            Err(error)
-        }
-    })
+    while pool.num_idle() == 0 {
+        sleep_until(pace.next()).await;
+    }
 }
 
 struct Login<'c, DB: Database> {
     acquiring: Option<Acquiring<DB>>,
-    permits: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>),
     shared: &'c Arc<Shared<Pool<DB>>>,
     generation: &'c Arc<Generation<Pool<DB>>>,
     goes_on: bool,
 }
 
 impl<DB: Database> Login<'_, DB> {
-    async fn acquire(&mut self) -> Result<PoolConnection<DB>, Error> {
-        let Some(acquiring) = &mut self.acquiring else { return Err(Error::PoolClosed) };
+    async fn acquire(&mut self) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
+        let Some(acquiring) = &mut self.acquiring else { return (Err(Error::PoolClosed), None) };
         let got = acquiring.await;
         self.acquiring = None;
         got
@@ -121,17 +151,24 @@ impl<DB: Database> Drop for Login<'_, DB> {
         let Some(acquiring) = self.acquiring.take().filter(|_| self.goes_on) else { return };
         // With its runtime gone, the login is gone, too.
         let Ok(runtime) = Runtime::try_current() else { return };
-        let (shared, generation, permits) = (Arc::clone(self.shared), Arc::clone(self.generation), std::mem::take(&mut self.permits));
+        let (shared, generation) = (Arc::clone(self.shared), Arc::clone(self.generation));
         runtime.spawn(async move {
-            match timeout(WITHOUT_CALLER, acquiring).await {
-                Ok(Ok(session)) => {
+            let (result, permits) = timeout(WITHOUT_CALLER, acquiring).await.unwrap_or((Err(Error::PoolTimedOut), None));
+            let session = match result {
+                Ok(session) => {
                     generation.end.openings.worked(shared.clock.mono());
-                    give_back(&shared, session).await;
+                    Some(session)
                 }
-                Ok(Err(mut error)) => drop(hear_login(&shared, generation.number, &mut error)),
-                Err(_) => drop(hear_login(&shared, generation.number, &mut Error::PoolTimedOut)),
-            }
+                Err(mut error) => {
+                    hear_login(&shared, generation.number, &mut error);
+                    None
+                }
+            };
+            // Before the connection goes back, which may take as long as the network likes.
             drop(permits);
+            if let Some(session) = session {
+                give_back(&shared, session).await;
+            }
         });
     }
 }
@@ -141,10 +178,10 @@ pub(super) async fn open<DB: Database>(
     shared: &Arc<Shared<Pool<DB>>>,
     generation: &Arc<Generation<Pool<DB>>>,
     permit: crate::pool::Pass<Pool<DB>>,
-    mut over: Pin<&mut Notified<'_>>,
+    over: Pin<&mut Notified<'_>>,
     limit: Instant,
-) -> Option<Result<PoolConnection<DB>, Error>> {
-    let (mut reply, opened) = tokio::sync::oneshot::channel();
+) -> Option<Got<DB>> {
+    let (mut reply, got) = tokio::sync::oneshot::channel();
     let task = {
         let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
         async move {
@@ -152,12 +189,13 @@ pub(super) async fn open<DB: Database>(
                 reply.closed().await;
                 tokio::time::sleep(WITHOUT_CALLER).await;
             };
-            let mut got = tokio::select! {
+            let opened = opens(&shared, &generation);
+            let mut result = tokio::select! {
                 biased;
                 got = generation.pool.acquire() => got,
                 () = without_caller => return,
             };
-            match &mut got {
+            match &mut result {
                 Ok(_) => {
                     generation.end.openings.worked(shared.clock.mono());
                     shared.gate.opened(shared.clock.mono());
@@ -166,38 +204,30 @@ pub(super) async fn open<DB: Database>(
                 Err(error) => drop(hear_login(&shared, generation.number, error)),
             }
             drop(permit);
-            if let Err(Ok(session)) = reply.send(got) {
+            if let Err(Got { result: Ok(session), .. }) = reply.send(Got { result, opened }) {
                 give_back(&shared, session).await;
             }
         }
     };
     tokio::spawn(task);
-    let mut opened = std::pin::pin!(opened);
-    let mut pace = Pace::default();
-    loop {
-        let again = limit.min(pace.next());
-        tokio::select! {
-            biased;
-            opened = opened.as_mut() => return opened.ok(),
-            () = over.as_mut() => {
-                shared.note_moved();
-                return None;
-            }
-            () = sleep_until(again) => {
-                // A connection that comes back sooner serves as well, where nobody queues for it.
-                if again == limit {
-                    return None;
-                }
-                if !shared.gate.has_queue() && let Some(session) = generation.pool.try_acquire() {
-                    return Some(Ok(session));
-                }
-            }
+    tokio::select! {
+        biased;
+        got = got => got.ok(),
+        () = over => {
+            shared.note_moved();
+            None
         }
+        () = sleep_until(limit) => None,
     }
 }
 
-/// Returns a connection to its pool, and lets the first in the queue know.
+/// Time-out for the return of a connection whose call was cancelled. sqlx pings it without a time-out: one that the network dropped would keep its place in the
+/// pool for ever.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Returns a connection to its pool, or closes it when that takes too long, and lets the first in the queue know.
 pub(super) async fn give_back<DB: Database>(shared: &Shared<Pool<DB>>, mut session: PoolConnection<DB>) {
-    session.return_to_pool().await;
+    // Beyond the time it is closed, and its place is free.
+    let _ = timeout(RETURN_TIMEOUT, session.return_to_pool()).await;
     shared.gate.look();
 }

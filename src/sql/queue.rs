@@ -13,7 +13,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use super::acquire::{Call, Turn, are_doomed, checked, limit, moved, take_in};
+use super::acquire::{Call, Check, Turn, are_doomed, checked, limit, moved, take_in};
 use super::login::open;
 use super::refusal::Refusal;
 use crate::lease::Sessions;
@@ -89,7 +89,8 @@ where
         }
         if let Some(session) = generation.pool.try_acquire() {
             *place = None;
-            return checked(shared, generation, session, call, generation.end.is_unsettled()).await;
+            let check = Check { probe: generation.end.is_unsettled(), opened: false };
+            return checked(shared, generation, session, call, check).await;
         }
         if let Some(permit) = shared.gate.enter(&generation.pool, shared.clock.mono()) {
             *place = None;
@@ -137,7 +138,7 @@ where
             && let Some(session) = generation.pool.try_acquire()
         {
             *place = None;
-            return checked(shared, generation, session, call, doubtful).await;
+            return checked(shared, generation, session, call, Check { probe: doubtful, opened: false }).await;
         }
         let hopeless = (doomed || generation.pool.size() == 0) && !shared.outlook().is_before(call.deadline.into_std());
         // Check again: a new generation may have been published since the outlook was read.

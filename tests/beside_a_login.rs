@@ -1,0 +1,164 @@
+//! needs: postgresql
+//!
+//! What other callers get while a login is slow, hangs, or is followed by a failure.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use claviger_stage::Stage;
+use futures_util::future::join_all;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{Executor, Row};
+use tokio::time::{Instant, sleep, timeout};
+
+const ORDERING: Ordering = Ordering::SeqCst;
+
+/// Options whose connections take this many milliseconds to open.
+fn slow(options: PgPoolOptions, millis: &Arc<AtomicU64>) -> PgPoolOptions {
+    let millis = Arc::clone(millis);
+    options.after_connect(move |_, _| {
+        let millis = Arc::clone(&millis);
+        Box::pin(async move {
+            sleep(Duration::from_millis(millis.load(ORDERING))).await;
+            Ok(())
+        })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let options = slow(stage.pool_options(10), &Arc::new(AtomicU64::new(500)));
+    let plain = stage.plain_pool("password-1", options.clone());
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    // No login has worked lately: the first one goes ahead.
+    sleep(Duration::from_millis(1_500)).await;
+    let began = Instant::now();
+    let theirs = join_all((0..10).map(|_| plain.acquire())).await;
+    let sqlx = began.elapsed();
+    drop(theirs);
+    let began = Instant::now();
+    let ours = join_all((0..10).map(|_| db.acquire())).await;
+    let took = began.elapsed();
+    assert!(ours.iter().all(Result::is_ok));
+    assert!(took < sqlx * 2, "sqlx {sqlx:?}, ours {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_is_asked() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let (millis, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU32::new(0)));
+    let options = slow(stage.pool_options(4).acquire_timeout(Duration::from_secs(8)), &millis).before_acquire({
+        let asked = Arc::clone(&asked);
+        move |_, _| {
+            asked.fetch_add(1, ORDERING);
+            Box::pin(async { Ok(true) })
+        }
+    });
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let first = db.acquire().await.expect("a connection");
+    millis.store(4_500, ORDERING);
+    asked.store(0, ORDERING);
+    let callers: Vec<_> = (0..3)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move {
+                let began = Instant::now();
+                drop(db.acquire().await.expect("a connection"));
+                began.elapsed()
+            })
+        })
+        .collect();
+    sleep(Duration::from_millis(200)).await;
+    drop(first);
+    let waits: Vec<_> = join_all(callers).await.into_iter().map(|wait| wait.expect("no panic")).collect();
+    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(2)), "{waits:?}");
+    assert_eq!(asked.load(ORDERING), 3, "each was handed the returned connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let (on, stopped) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicI32::new(0)));
+    let options = stage.pool_options(4).acquire_timeout(Duration::from_secs(3)).after_connect({
+        let (on, stopped) = (Arc::clone(&on), Arc::clone(&stopped));
+        move |connection, _| {
+            let (on, stopped) = (Arc::clone(&on), Arc::clone(&stopped));
+            Box::pin(async move {
+                if on.swap(0, ORDERING) == 1 {
+                    let pid: i32 = connection.fetch_one("SELECT pg_backend_pid()").await?.try_get(0)?;
+                    sleep(Duration::from_millis(300)).await;
+                    signal("-STOP", pid);
+                    stopped.store(pid, ORDERING);
+                }
+                Ok(())
+            })
+        }
+    });
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    on.store(1, ORDERING);
+    let call = sqlx::query("SELECT 1").execute(&db);
+    assert!(timeout(Duration::from_millis(100), call).await.is_err(), "the caller gives up");
+    sleep(Duration::from_secs(1)).await;
+    let pid = stopped.load(ORDERING);
+    assert_ne!(pid, 0, "the hazard: the connection hangs");
+    let answers = join_all((0..3).map(|_| sqlx::query("SELECT 1").execute(&db))).await;
+    signal("-KILL", pid);
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+}
+
+fn signal(name: &str, pid: i32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().expect("kill runs").success());
+}
+
+/// Counts the connections that were opened, each of which the server ends at once if told so.
+struct Cut {
+    opened: Arc<AtomicU32>,
+    on: Arc<AtomicU32>,
+}
+
+impl Cut {
+    fn options(&self, options: PgPoolOptions, killer: PgPool) -> PgPoolOptions {
+        let (opened, on) = (Arc::clone(&self.opened), Arc::clone(&self.on));
+        options.after_connect(move |connection, _| {
+            let (killer, opened, on) = (killer.clone(), Arc::clone(&opened), Arc::clone(&on));
+            Box::pin(async move {
+                opened.fetch_add(1, ORDERING);
+                if on.load(ORDERING) == 1 {
+                    let pid: i32 = connection.fetch_one("SELECT pg_backend_pid()").await?.try_get(0)?;
+                    sqlx::query("SELECT pg_terminate_backend($1)").bind(pid).execute(&killer).await?;
+                    sleep(Duration::from_millis(20)).await;
+                }
+                Ok(())
+            })
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_returned() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let connect = stage.connect_options().username("app").password("password-1");
+    let killer = PgPoolOptions::new().max_connections(1).connect_lazy_with(connect);
+    let cut = Cut { opened: Arc::default(), on: Arc::default() };
+    let options = cut.options(stage.pool_options(10), killer);
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    for calls in [1, 1, 1, 64] {
+        cut.on.store(1, ORDERING);
+        cut.opened.store(0, ORDERING);
+        let answers = join_all((0..calls).map(|_| sqlx::query("SELECT 1").execute(&db))).await;
+        let opened = cut.opened.load(ORDERING);
+        assert!(opened <= calls + 1, "{opened} logins for {calls} calls");
+        for error in answers.into_iter().filter_map(Result::err) {
+            assert!(error.to_string().contains("terminating connection"), "the cause: {error}");
+        }
+    }
+}
