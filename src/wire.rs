@@ -42,10 +42,11 @@ by_its_word!(Trigger, Outcome, How, FaultKind, ProviderErrorKind);
 
 impl Serialize for Fault {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Fault", 4)?;
+        let mut fields = serializer.serialize_struct("Fault", 5)?;
         fields.serialize_field("kind", &self.kind())?;
         fields.serialize_field("code", &self.code())?;
         fields.serialize_field("message", self.message())?;
+        fields.serialize_field("target", &self.target())?;
         fields.serialize_field("transient", &self.is_transient())?;
         fields.end()
     }

@@ -146,3 +146,20 @@ async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection()
     stage.sql("DELETE FROM held_up").await;
     assert_eq!(db.generation(), 2, "the next credential is served");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_moments_after_the_server_ended_a_connection_settles_nothing() {
+    let (stage, db) = pooled(Sessions::EndWithLease).await;
+    let number = a_statement_is_ended(&stage, &db, None, "").await;
+    until_probed(&stage, number).await;
+    stage.sql("DELETE FROM held_up").await;
+    // The role is there as yet: backends end its connections first, and then drop it.
+    let is_answered = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active'";
+    while stage.sql(is_answered).await.trim() != "0" {
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_millis(200)).await;
+    let before = probes(&stage).await;
+    drop(acquire(&db).await);
+    assert_eq!(probes(&stage).await, before + 1, "connections are probed still");
+}

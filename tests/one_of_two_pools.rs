@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use claviger::{Fault, FaultKind, Handle, Login, Outcome, ProviderRef};
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Polls in an hour: one every five minutes, less jitter.
@@ -145,4 +145,45 @@ async fn two_candidates_in_turn_do_not_slow_down_fetches() {
     assert!(pool.generation() > 1);
     let rotation = stage.lab.supervisor.status().providers.first().expect("it is registered").last_rotation.clone();
     assert_eq!(rotation.expect("one is over").outcome, Outcome::Adopted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
+    let lab = Lab::new();
+    let (store, large, small) = (ScriptedProvider::new(), ScriptedPools::new(20), ScriptedPools::new(3));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let one = lab.supervisor.pool("one", &login, large.clone()).await.expect("verified");
+    let two = lab.supervisor.pool("two", &login, small.clone()).await.expect("verified");
+    let accept = |password: &str| [&large, &small].iter().for_each(|database| database.accept_only([password.to_owned()]));
+    accept("password-1");
+    let next = store.rotate();
+    store.hint();
+    sleep(Duration::from_secs(8)).await;
+    accept(&next);
+    let served = |pool: Handle<_>| async move {
+        let began = Instant::now();
+        while pool.generation() < 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        began.elapsed()
+    };
+    let (first, second) = tokio::join!(served(one), served(two));
+    assert!(first.abs_diff(second) < Duration::from_secs(1), "{first:?} and {second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
+    let lab = Lab::new();
+    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    database.accept_only(["password-1"]);
+    store.rotate();
+    store.hint();
+    sleep(Duration::from_secs(5)).await;
+    let last_fault = || pool.status().expect("supervised").last_fault;
+    assert!(last_fault().is_some(), "the hazard: the new one is rejected");
+    store.go_back_to(1);
+    lab.supervisor.rotate_now("login").await.expect("it fetches");
+    assert!(last_fault().is_none(), "{:?}", last_fault());
 }

@@ -53,13 +53,30 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_
     }
     drop(parent);
     let work = tokio::spawn(run(Arc::clone(&slot), attempt.clone(), loan, rotation, span));
+    let guard = LostGuard { slot: Arc::clone(&slot), number };
     tokio::spawn(async move {
+        let _guard = guard;
         // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
         let stuck = || slot.lock().attempt.as_ref().is_some_and(|attempt| attempt.number == number);
         if work.await.is_err() && stuck() {
             slot.attempt_failed(&attempt, Fault::new(FaultKind::Other, PANICKED));
         }
     });
+}
+
+/// Held by the task that waits for an attempt. If its runtime ends first, no attempt remains.
+struct LostGuard<F: PoolFactory> {
+    slot: Arc<PoolSlot<F>>,
+    number: u64,
+}
+
+impl<F: PoolFactory> Drop for LostGuard<F> {
+    fn drop(&mut self) {
+        let lost = self.slot.lock().attempt.take_if(|attempt| attempt.number == self.number);
+        if lost.is_some() {
+            self.slot.settled();
+        }
+    }
 }
 
 async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loan<F::Secret>, rotation: Option<Arc<Rotation>>, span: Span) {

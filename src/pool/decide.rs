@@ -19,6 +19,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// The same after a statement failed as it would without the role, at most; of each generation the first one counts at once.
 const PROBE_SUSPECT: Duration = Duration::from_secs(10);
+/// Time after the last suspicion from which a probe settles it. Backends end a user's connections and
+/// drop the user within moments, in either order.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// Shortest time between two verifications of the served lease after logins that outlasted their
 /// callers. Such a login may be rejected when nobody waits for it any more.
 const UNHEARD_EVERY: Duration = Duration::from_secs(10);
@@ -44,15 +47,19 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     pub(crate) logins: Logins,
     pub(crate) drains: Drains<S, P>,
     pub(crate) last_fault: Option<Fault>,
-    /// Error of the last verification of the served lease, if its kind is `FaultKind::Other`.
+    /// Error of the last verification of the served lease, if every login may get it: its kind is
+    /// `Other` or `Misconfigured`.
     pub(crate) unexplained: Option<Fault>,
     pub(crate) last_handover: Option<HandoverReport>,
     /// A caller was refused, and the actor has not looked since.
     pub(crate) noted: bool,
     suspect: bool,
+    suspected: Option<Instant>,
     probing: bool,
     last_probe: Option<Instant>,
     recheck: bool,
+    /// When the served lease is verified again because of what a caller met.
+    recheck_due: Option<Instant>,
     last_unheard: Option<Instant>,
     last_beat: Moment,
     next_proof: Option<Instant>,
@@ -130,9 +137,11 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             last_handover: None,
             noted: false,
             suspect: false,
+            suspected: None,
             probing: false,
             last_probe: None,
             recheck: false,
+            recheck_due: None,
             last_unheard: None,
             last_beat: now,
             next_proof: None,
@@ -175,19 +184,43 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
     }
 
-    pub(crate) fn note_suspect(&mut self) {
+    /// Notes that the server ended a connection, or that a statement failed as it would without
+    /// the role.
+    pub(crate) fn note_suspect(&mut self, now: Instant) {
+        self.suspect = true;
+        self.suspected = Some(now);
+    }
+
+    /// Notes that a probe did not settle what the connections are worth: another one follows.
+    pub(crate) fn note_unsettled(&mut self) {
         self.suspect = true;
     }
 
-    /// Notes that a login of the current generation outlasted its caller. Returns whether to act.
+    /// Returns whether the last suspicion is so old that the backend has done what it meant to do.
+    pub(crate) fn is_suspicion_old(&self, now: Instant) -> bool {
+        self.suspected.is_none_or(|last| now.saturating_duration_since(last) >= SETTLED_AFTER)
+    }
+
+    /// Notes that a login of another pool worked with this revision, as the same database user.
+    /// Returns whether to act.
+    pub(crate) fn note_verified_elsewhere(&mut self, revision: &Revision, user: &str, now: Instant) -> bool {
+        if self.serving.as_ref().is_some_and(|serving| !serving.refused && serving.revision() == revision) {
+            return false;
+        }
+        let retry = self.retry.take_if(|retry| retry.revision == *revision);
+        self.logins.news(user, revision, now) || retry.is_some()
+    }
+
+    /// Notes that a login of the current generation outlasted its caller, or ended with an error that
+    /// every login may get: the lease is verified again, ten seconds after the last verification at
+    /// the earliest. Returns whether to act.
     pub(crate) fn note_unheard(&mut self, number: u64, now: Instant) -> bool {
         let Some(serving) = self.serving.as_ref().filter(|serving| serving.number == number && !serving.refused) else { return false };
         let last = self.last_unheard.map_or(serving.proved.mono(), |last| last.max(serving.proved.mono()));
-        if self.closing || self.recheck || now < last + UNHEARD_EVERY {
+        if self.closing || self.recheck || self.recheck_due.is_some() {
             return false;
         }
-        self.last_unheard = Some(now);
-        self.recheck = true;
+        self.recheck_due = Some(now.max(last + UNHEARD_EVERY));
         true
     }
 
@@ -200,6 +233,10 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             self.recheck = true;
         }
         self.last_beat = now;
+        if self.recheck_due.take_if(|due| *due <= mono).is_some() {
+            self.last_unheard = Some(mono);
+            self.recheck = true;
+        }
         let mut actions = Vec::new();
         if self.closing {
             return actions;
@@ -219,6 +256,11 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
                     actions.push(Action::Extend(held.expiry()));
                 }
                 if !serving.refused {
+                    if self.attempt.is_none() && !self.recheck && self.unexplained.is_none() {
+                        // What another lease failed of is over with that lease.
+                        self.last_fault = None;
+                        self.retry = None;
+                    }
                     actions.push(Action::Settled);
                     wanted = self.recheck;
                     check_only = true;
@@ -278,7 +320,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     /// When to look again though nothing was noted.
     pub(crate) fn next(&self, now: Moment) -> Option<Instant> {
         let probe = if self.probing { None } else { self.probe_at(now) };
-        [self.next_proof, probe].into_iter().flatten().min()
+        [self.next_proof, self.recheck_due, probe].into_iter().flatten().min()
     }
 
     /// When something that may help callers is tried next, as far as this pool knows.
@@ -315,7 +357,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             self.retry = Some(Retry { revision: attempt.revision.clone(), at: mono + pause, failures });
             // An unreachable database says nothing about what is served.
             self.recheck |= attempt.check_only;
-            if attempt.check_only && fault.kind() == FaultKind::Other {
+            if attempt.check_only && matches!(fault.kind(), FaultKind::Other | FaultKind::Misconfigured) {
                 self.unexplained = Some(fault.clone());
             }
             return Vec::new();

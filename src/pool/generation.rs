@@ -1,7 +1,7 @@
 //! What a pool serves now, and how its end is told: the data plane that the control plane writes and every caller reads.
 
 use std::error::Error as StdError;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -44,7 +44,7 @@ pub(crate) struct End {
     pub(crate) openings: Arc<Openings>,
     /// Set when the server ended a connection, maybe because the role expired. Connections are
     /// probed until a probe succeeds.
-    unsettled: AtomicBool,
+    suspicions: AtomicU64,
 }
 
 impl End {
@@ -53,16 +53,26 @@ impl End {
     }
 
     fn sharing(phase: Phase, over: Arc<Notify>, openings: Arc<Openings>) -> Arc<Self> {
-        Arc::new(Self { phase: AtomicU8::new(phase as u8), refusal: OnceLock::new(), over, openings, unsettled: AtomicBool::new(false) })
+        Arc::new(Self { phase: AtomicU8::new(phase as u8), refusal: OnceLock::new(), over, openings, suspicions: AtomicU64::new(0) })
     }
 
     /// Returns whether connections are probed before they are handed out.
     pub(crate) fn is_unsettled(&self) -> bool {
-        self.unsettled.load(Ordering::Acquire)
+        self.suspicions() > 0
     }
 
-    pub(super) fn settle(&self, settled: bool) {
-        self.unsettled.store(!settled, Ordering::Release);
+    /// Returns how often the server has ended a connection since this was settled last.
+    pub(super) fn suspicions(&self) -> u64 {
+        self.suspicions.load(Ordering::Acquire)
+    }
+
+    pub(super) fn suspect(&self) {
+        self.suspicions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Settles the suspicions that a probe has seen. Returns whether there are no others.
+    pub(super) fn settle(&self, seen: u64) -> bool {
+        self.suspicions.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The end of a generation that serves the same pool: callers of the old one are told of the new one's end.

@@ -93,7 +93,7 @@ pub(super) async fn run<F: PoolFactory>(
         rotation.handed_over(report, &secret.revision().digest());
     }
     // Before this: a rotation that ends with the verification reports this handover.
-    slot.upstream().note_proved(secret.revision());
+    slot.upstream().note_proved(secret.revision(), &slot.factory().account(secret.secret()));
     if let Some(rotation) = rotation {
         slot.upstream().pool_settled(rotation);
     }

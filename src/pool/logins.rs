@@ -14,8 +14,10 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Shortest time between two revisions that were never tried, once the callers' share is spent.
 const NEVER_TRIED_EVERY: Duration = Duration::from_secs(10);
 /// Pauses before a rejected candidate is verified again, because the database may change a moment
-/// after the backend. After these, [`Account::pace`] applies.
+/// after the backend. After these, [`Account::share`] applies.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+/// A smaller budget is spent on the first of these alone.
+const QUICK_TWICE_FROM: u32 = 10;
 /// Largest jitter on a pause before a verification.
 const JITTER: Duration = Duration::from_millis(100);
 /// Time within which rejected revisions are verified again after a login on the account worked.
@@ -36,8 +38,6 @@ struct Tried {
     failures: usize,
     /// When it is verified again; `None` while another revision is served.
     next: Option<Instant>,
-    /// Set when something has changed since its last verification.
-    news: bool,
     /// Set when its first login was rejected.
     never_worked: bool,
     /// Failed logins with it in this window.
@@ -47,7 +47,7 @@ struct Tried {
 
 impl Tried {
     fn new(never_worked: bool, now: Instant) -> Self {
-        Self { failures: 0, next: None, news: false, never_worked, cost: 0, last: now }
+        Self { failures: 0, next: None, never_worked, cost: 0, last: now }
     }
 }
 
@@ -58,8 +58,6 @@ struct Account {
     length: Duration,
     /// Failed logins in this window.
     spent: u32,
-    /// How many of them were the first of their revision.
-    first_tries: u32,
     last_first_try: Option<Instant>,
     /// Refunds in this window.
     returns: u32,
@@ -79,9 +77,18 @@ impl Account {
         }
     }
 
-    /// Returns the pause between verifications of a rejected revision: an even share of the window.
-    fn pace(&self, budget: u32) -> Duration {
-        self.length / budget.max(1)
+    /// Returns the pause before a rejected revision is verified again: an even share of what is left
+    /// of the window, whose end brings another login. With 10 connections that is about 2.5 s in
+    /// the first window of 30 s, 5 s in later ones of 60 s, and more where callers were rejected.
+    fn share(&self, budget: u32, now: Instant) -> Duration {
+        self.ends().saturating_duration_since(now) / (self.usable(budget).saturating_sub(self.spent) + 1)
+    }
+
+    /// Returns how much of the budget verifications may use. One login is kept for the callers of a
+    /// revision that is served, who may be rejected at any time.
+    fn usable(&self, budget: u32) -> u32 {
+        let is_served_rejected = self.tried.values().any(|tried| !tried.never_worked && tried.next.is_some());
+        if is_served_rejected { budget } else { budget - 1 }
     }
 
     fn rejected(&mut self, revision: &Revision, now: Instant) -> &mut Tried {
@@ -93,20 +100,6 @@ impl Account {
             tried.next = Some(now + RETRY_PAUSES[1] + jitter());
         }
         tried
-    }
-
-    /// Returns how many failed logins are reserved at `at`: at least one, for callers of the
-    /// current generation. If revisions come that were never tried, it is one for each third of the
-    /// window that is left.
-    fn reserve(&self, at: Instant, budget: u32) -> u32 {
-        if self.first_tries == 0 {
-            return 1;
-        }
-        let third = self.length / RESERVED;
-        let left = self.ends().saturating_duration_since(at);
-        let thirds = u32::try_from(left.as_nanos().div_ceil(third.as_nanos().max(1))).unwrap_or(RESERVED);
-        let used = self.last_first_try.is_some_and(|last| at.saturating_duration_since(last) < third);
-        thirds.saturating_sub(u32::from(used)).min(budget.saturating_sub(2)).max(1)
     }
 }
 
@@ -144,17 +137,16 @@ impl Logins {
         let budget = self.budget();
         let account = self.account(user, now);
         account.spent = account.spent.saturating_add(1);
-        let pace = account.pace(budget);
+        let share = account.share(budget, now);
         let is_first = !account.tried.contains_key(revision);
         let tried = account.tried.entry(revision.clone()).or_insert_with(|| Tried::new(!was_served, now));
         if is_first && !was_served {
-            account.first_tries += 1;
             account.last_first_try = Some(now);
         }
         tried.cost += 1;
-        let pause = RETRY_PAUSES.get(tried.failures).copied().unwrap_or(pace);
+        let quick = if budget < QUICK_TWICE_FROM { 1 } else { 2 };
+        let pause = RETRY_PAUSES[..quick].get(tried.failures).copied().unwrap_or(share);
         tried.failures += 1;
-        tried.news = false;
         tried.last = now;
         tried.next = Some(now + pause + jitter().min(pause));
         if account.tried.len() > REMEMBERED
@@ -170,22 +162,27 @@ impl Logins {
     }
 
     /// Schedules a verification of a rejected candidate at once, because something has changed.
-    pub(crate) fn news(&mut self, user: &str, revision: &Revision, now: Instant) {
+    /// Returns whether it was rejected.
+    pub(crate) fn news(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
         let tried = self.accounts.get_mut(user).and_then(|account| account.tried.get_mut(revision));
-        if let Some(tried) = tried.filter(|tried| tried.next.is_some()) {
-            tried.failures = 1;
-            tried.next = Some(now);
-            tried.news = true;
-        }
+        let Some(tried) = tried.filter(|tried| tried.next.is_some()) else { return false };
+        tried.failures = 1;
+        tried.next = Some(now);
+        true
     }
 
     /// Notes that a login with this revision worked. Its cost is refunded if it never worked
     /// before. Otherwise it stays until the window ends, to bound the logins to a database that
     /// accepts and rejects in turn. All other revisions of the user are verified again soon.
     pub(crate) fn worked(&mut self, user: &str, revision: &Revision, now: Instant) {
+        let budget = self.budget();
         if let Some(account) = self.accounts.get_mut(user) {
             if let Some(tried) = account.tried.remove(revision).filter(|tried| tried.never_worked) {
                 account.give_back(tried.cost);
+            }
+            // One is left for the callers of what works.
+            if account.spent >= budget {
+                account.give_back(1);
             }
             for next in account.tried.values_mut().filter_map(|tried| tried.next.as_mut()) {
                 *next = (*next).min(now + AFTER_SUCCESS);
@@ -210,35 +207,18 @@ impl Logins {
     /// Returns when this revision may be verified; `now` if nothing is against it.
     pub(crate) fn next(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
         let Some(account) = self.accounts.get(user) else { return now };
-        let budget = self.budget();
         let tried = account.tried.get(revision);
         let at = tried.and_then(|tried| tried.next).unwrap_or(now).max(now);
         if at >= account.ends() {
             return at;
         }
-        let Some(tried) = tried else {
-            let spaced = account.last_first_try.filter(|_| account.spent >= self.max).map_or(at, |last| at.max(last + NEVER_TRIED_EVERY));
-            // One is left for callers of the current generation.
-            return if account.spent + 1 < budget { spaced } else { account.ends() };
-        };
-        // The last login of the window may go to a revision that was served: its callers do not log
-        // in meanwhile.
-        if !tried.never_worked && account.spent < budget && at + account.pace(budget) >= account.ends() {
-            return at;
+        if account.spent >= account.usable(self.budget()) {
+            return account.ends();
         }
-        // After news the last login may be spent: the served revision is rejected, and nobody logs
-        // in with it.
-        if tried.news && account.spent < budget {
-            return at;
+        match (tried, account.last_first_try) {
+            (None, Some(last)) if account.spent >= self.max => at.max(last + NEVER_TRIED_EVERY),
+            _ => at,
         }
-        // A candidate that is early leaves enough logins for the moment when the database accepts
-        // it.
-        let kept = if tried.never_worked { RESERVED.min(budget - 2) } else { 1 };
-        let third = account.length / RESERVED;
-        (0..RESERVED)
-            .map(|part| at.max(account.opened + third * part))
-            .find(|at| account.spent + account.reserve(*at, budget).max(kept) < budget)
-            .unwrap_or_else(|| account.ends())
     }
 
     /// Returns how many callers may log in as this user at a time, and until when. `None`: only the
@@ -258,7 +238,6 @@ impl Logins {
             opened: now,
             length: WINDOW,
             spent: 0,
-            first_tries: 0,
             last_first_try: None,
             returns: 0,
             tried: HashMap::new(),
@@ -266,7 +245,7 @@ impl Logins {
         if now >= account.ends() {
             account.opened = now;
             account.length = LONGEST;
-            (account.spent, account.first_tries, account.returns) = (0, 0, 0);
+            (account.spent, account.returns) = (0, 0);
             account.tried.values_mut().for_each(|tried| tried.cost = 0);
         }
         account

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "sql")]
-pub(crate) use gate::{Gate, Pass, QueueGuard};
+pub(crate) use gate::{Gate, LEAD, Pass, QueueGuard};
 #[cfg(feature = "sql")]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
@@ -37,8 +37,8 @@ pub enum Policy {
     /// As the lease says: [`Sessions::Keep`](crate::Sessions::Keep) in place, everything else by replacing.
     #[default]
     AsLeased,
-    /// Always in place: what [`Handle::current`](crate::Handle::current) answers stays valid until the pool is removed. An error with a lease that
-    /// ends its sessions.
+    /// In place while the lease names the same endpoint: what [`Handle::current`](crate::Handle::current) returns stays valid until then. A lease with
+    /// another host, port or database replaces the pool. An error with a lease that ends its connections.
     AlwaysInPlace,
     /// Always by replacing.
     AlwaysReplace,
@@ -151,6 +151,12 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     fn server(&self, secret: &Self::Secret) -> String {
         let _ = secret;
         String::new()
+    }
+
+    /// Describes who logs in where with this secret, for errors: `user "app" at db:5432, database "orders"`. Default: nothing is known.
+    fn describe(&self, secret: &Self::Secret) -> Option<String> {
+        let _ = secret;
+        None
     }
 
     /// Closes one idle connection, so that a verification has room on a server or for a user that

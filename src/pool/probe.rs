@@ -13,16 +13,19 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
     let slot = Arc::clone(slot);
     let generation = slot.shared().current();
     let Some(lease) = slot.served_lease() else { return };
+    let seen = generation.end.suspicions();
+    let is_late_enough = slot.lock().is_suspicion_old(slot.clock().mono());
     tokio::spawn(async move {
         let work = {
             let (slot, pool) = (Arc::clone(&slot), generation.pool.clone());
             async move {
-                match slot.factory().probe(&pool).await {
+                let probed = match slot.factory().probe(&pool).await {
                     Some(answer) => answer,
-                    // While old sessions are open there may be no room for one more.
-                    None if !slot.shared().gate.is_open() => Ok(()),
+                    // While old connections are open there may be no room for one more.
+                    None if !slot.shared().gate.is_open() => return Ok(false),
                     None => slot.factory().prove(lease.secret()).await,
-                }
+                };
+                probed.map(|()| true)
             }
         };
         let answer = in_a_task(work, Span::none(), slot.context(), "the probe").await;
@@ -30,7 +33,10 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
         match answer {
             Err(fault) if fault.kind() == FaultKind::Refused => slot.end_refused(generation.number, fault),
             Err(fault) => tracing::debug!(pool = %slot.name(), error = %fault, "a probe was not answered"),
-            Ok(()) => generation.end.settle(true),
+            Ok(true) if is_late_enough && generation.end.settle(seen) => {}
+            // The backend may end the connections before it drops the role.
+            Ok(_) if generation.end.is_unsettled() => slot.lock().note_unsettled(),
+            Ok(_) => {}
         }
         slot.settled();
     });

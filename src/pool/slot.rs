@@ -237,7 +237,9 @@ impl<F: PoolFactory> PoolSlot<F> {
         let now = self.clock().now();
         let mut state = self.lock();
         if std::mem::replace(&mut state.closing, true) {
-            return;
+            drop(state);
+            // Those whose task is gone with its runtime.
+            return drain::start(self);
         }
         let generation = self.shared.current();
         let loan = state.serving.take().map(|serving| serving.loan);
@@ -326,6 +328,10 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
                 Action::Report(revision) => self.upstream.note_refused(&revision),
                 Action::Probe => probe::spawn(self),
                 Action::Settled => {
+                    if self.lock().last_fault.is_none() {
+                        // A wrong secret was put right, and nothing had to be verified for it.
+                        self.trouble.over();
+                    }
                     if let Some((held, _)) = &held {
                         self.excuse_if_waited_for(&held.revision().digest());
                     }
@@ -362,6 +368,12 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
         self.lock().serving.as_ref().is_some_and(|serving| serving.revision() == revision && !serving.refused)
     }
 
+    fn verified_elsewhere(&self, revision: &Revision, account: &str) {
+        if self.lock().note_verified_elsewhere(revision, account, self.clock().mono()) {
+            self.mailbox.poke();
+        }
+    }
+
     fn poke(&self) {
         self.mailbox.poke();
     }
@@ -386,8 +398,8 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
     fn suspect(&self, number: u64) {
         let generation = self.shared.current();
         if generation.number == number {
-            generation.end.settle(false);
-            self.lock().note_suspect();
+            generation.end.suspect();
+            self.lock().note_suspect(self.clock().mono());
             self.mailbox.poke();
         }
     }
@@ -401,7 +413,14 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
     }
 
     fn fault(&self, error: &(dyn StdError + 'static)) -> Fault {
-        self.factory.fault(error)
+        let fault = self.factory.fault(error);
+        if fault.target().is_some() {
+            return fault;
+        }
+        match self.served_lease().and_then(|lease| self.factory.describe(lease.secret())) {
+            Some(target) => fault.with_target(target),
+            None => fault,
+        }
     }
 
     fn status(&self) -> PoolStatus {

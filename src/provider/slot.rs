@@ -25,6 +25,8 @@ pub(crate) trait Subscriber: Send + Sync {
     fn is_leaving(&self) -> bool;
     /// It serves this revision, which is not refused: it has no reason to prove it.
     fn serves(&self, revision: &Revision) -> bool;
+    /// A login with this revision worked, as this database user, maybe of another pool.
+    fn verified_elsewhere(&self, revision: &Revision, account: &str);
     fn poke(&self);
 }
 
@@ -160,8 +162,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// A log-in with this revision worked.
-    pub(crate) fn note_proved(&self, revision: &Revision) {
+    pub(crate) fn note_proved(&self, revision: &Revision, account: &str) {
         self.lock().note_proved(revision, self.clock().mono());
+        for pool in self.subscribers() {
+            pool.verified_elsewhere(revision, account);
+        }
         self.end_at_rest();
     }
 

@@ -3,13 +3,14 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, Pool};
+use tokio::time::{Instant, timeout};
 
 use super::check::{self, wrong};
 use super::dialect::{ConnectOptionsOf, Dialect};
@@ -29,6 +30,9 @@ const STILL_BUSY: Duration = Duration::from_millis(10);
 /// Time-out of a connection that is opened as the pool would open it. Shorter than the prove
 /// deadline (5 s), so that the reason is reported.
 const TRY_OUT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Shortest time between two idle connections that are closed to make room on a full server.
+const ROOM_EVERY: Duration = Duration::from_secs(15);
 
 /// Makes pools of [`Login`]s; sqlx's own options are the settings. Used as `PgPools` and `MySqlPools`, whose docs say what is particular to each
 /// database.
@@ -51,6 +55,7 @@ pub struct SqlPools<DB: Dialect> {
     pub(super) tokens_in_clear: bool,
     verifier: Verifier,
     forms: Forms,
+    room: Room,
 }
 
 impl<DB: Dialect> SqlPools<DB> {
@@ -65,7 +70,11 @@ impl<DB: Dialect> SqlPools<DB> {
         terms.ping = DB::PING.map(Arc::from);
         terms.finishes_logins = DB::COUNTS_ABORTED_LOGINS;
         // The handle has a deadline of its own; at sqlx's, a login would be aborted.
-        let within = if DB::COUNTS_ABORTED_LOGINS { options.get_acquire_timeout() + WITHOUT_CALLER } else { options.get_acquire_timeout() };
+        let within = if DB::COUNTS_ABORTED_LOGINS {
+            options.get_acquire_timeout().saturating_add(WITHOUT_CALLER)
+        } else {
+            options.get_acquire_timeout()
+        };
         Self {
             connect,
             // sqlx would refill a draining pool, and lose a session whose ping is cancelled.
@@ -75,11 +84,12 @@ impl<DB: Dialect> SqlPools<DB> {
             tokens_in_clear: false,
             verifier: Verifier::default(),
             forms: Forms::default(),
+            room: Room::default(),
         }
     }
 
-    /// Every handover in place: what [`Handle::current`](crate::Handle::current) answers stays valid, for `PgListener`, sea-orm and session stores. Sessions
-    /// of the old credential go when `max_lifetime` says. An error with a lease that ends its sessions.
+    /// Every handover in place: what [`Handle::current`](crate::Handle::current) returns stays valid, for `PgListener`, sea-orm and session stores, until a
+    /// lease names another host, port or database. Connections of the old credential go when `max_lifetime` says. An error with a lease that ends its connections.
     #[must_use]
     pub fn always_in_place(mut self) -> Self {
         self.terms.policy = Policy::AlwaysInPlace;
@@ -111,6 +121,9 @@ impl<DB: Dialect> SqlPools<DB> {
     /// each verification. Credentials with which it fails are not served. Replaces an
     /// `after_connect` of the options. Verification cannot call that one: before publication it is
     /// called for one connection alone.
+    ///
+    /// For a verification it runs on a thread and a runtime of its own, which end with it: tasks that it spawns are cancelled, `block_in_place` panics, and
+    /// connections that it opens elsewhere are closed.
     ///
     /// ```
     /// use claviger::PgPools;
@@ -216,6 +229,31 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 }
 
+/// The error when the credentials work and no connection of a pool is ready.
+fn never_ready() -> Fault {
+    let within = humantime::format_duration(TRY_OUT_TIMEOUT);
+    Fault::new(
+        FaultKind::Other,
+        format!("no connection was ready within {within}, though the login works: does the pool's after_connect fail? sqlx logs its error"),
+    )
+}
+
+/// When a connection was given up last to make room on a full server.
+#[derive(Clone, Default)]
+struct Room(Arc<Mutex<Option<Instant>>>);
+
+impl Room {
+    fn may_be_made(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= ROOM_EVERY);
+        if may {
+            *last = Some(now);
+        }
+        may
+    }
+}
+
 impl<DB: Dialect> Clone for SqlPools<DB> {
     fn clone(&self) -> Self {
         Self {
@@ -226,6 +264,7 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
             tokens_in_clear: self.tokens_in_clear,
             verifier: self.verifier.clone(),
             forms: self.forms.clone(),
+            room: self.room.clone(),
         }
     }
 }
@@ -328,15 +367,7 @@ where
                 let _ = session.close().await;
                 Ok(())
             }
-            Err(sqlx::Error::PoolTimedOut) => {
-                let within = humantime::format_duration(TRY_OUT_TIMEOUT);
-                Err(Fault::new(
-                    FaultKind::Other,
-                    format!(
-                        "no connection was ready within {within}, though the login works: does the pool's after_connect fail? sqlx logs its error"
-                    ),
-                ))
-            }
+            Err(sqlx::Error::PoolTimedOut) => Err(never_ready()),
             Err(error) => Err(log_in_fault::<DB>(error).with_target(self.target(login))),
         };
         pool.close().await;
@@ -354,7 +385,15 @@ where
             .map_or_else(|| format!("{}:{}", address.host, address.port), |endpoint| format!("{}:{}", endpoint.host(), endpoint.port()))
     }
 
+    fn describe(&self, login: &Login) -> Option<String> {
+        Some(self.target(login))
+    }
+
+    /// At most one connection is closed in 15 s, because others may take the room that it makes.
     async fn make_room(&self, pool: &Pool<DB>) -> bool {
+        if pool.num_idle() == 0 || !self.room.may_be_made() {
+            return false;
+        }
         let Some(session) = pool.try_acquire() else { return false };
         let _ = session.close().await;
         true
@@ -382,8 +421,11 @@ where
                 Poll::Pending => acquiring.await,
             }
         });
-        futures_util::future::try_join_all(rest).await.map_err(log_in_fault::<DB>)?;
-        Ok(pool.size())
+        match timeout(TRY_OUT_TIMEOUT, futures_util::future::try_join_all(rest)).await {
+            Ok(Ok(_)) => Ok(pool.size()),
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(never_ready()),
+            Ok(Err(error)) => Err(log_in_fault::<DB>(error)),
+        }
     }
 
     fn refit(&self, pool: &Pool<DB>, old: &Login, new: &Login) -> bool {

@@ -10,22 +10,43 @@ fn start() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-#[test]
-fn a_rejected_candidate_is_verified_again_soon_then_at_an_even_pace() {
+/// The longest time that a candidate waits for its next verification, in the first window and in the
+/// next ones, while the served revision is rejected and nothing else happens.
+fn longest_waits(max: u32) -> [Duration; 2] {
     let (start, user) = (start(), user());
-    let (mut logins, revision) = (Logins::new(10), Revision::new("r"));
-    logins.verification_rejected(&user, &revision, false, start);
-    let mut at = Vec::new();
+    let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
+    logins.rejected(&user, &Revision::new("served"), start);
+    let mut longest = [Duration::ZERO; 2];
     let mut now = start;
-    for _ in 0..8 {
-        now = logins.next(&user, &revision, now);
-        at.push((now - start).as_millis());
+    while now < start + Duration::from_secs(90) {
         logins.verification_rejected(&user, &revision, false, now);
+        let next = logins.next(&user, &revision, now);
+        let window = usize::from(now >= start + WINDOW);
+        longest[window] = longest[window].max(next - now);
+        now = next;
     }
-    assert!((100..=200).contains(&at[0]), "{at:?}");
-    assert!((1_100..=1_300).contains(&at[1]), "{at:?}");
-    // 30 s / 13 logins.
-    assert!(at[1..].windows(2).all(|pair| pair[1] - pair[0] <= 2_310 + 100), "{at:?}");
+    longest
+}
+
+#[test]
+fn a_rejected_candidate_is_verified_again_at_an_even_pace_without_a_gap() {
+    for max in [1, 2, 4, 10, 20] {
+        let slack = if max < 4 { Duration::from_secs(3) } else { Duration::from_secs(1) };
+        let [first, second] = longest_waits(max);
+        assert!(first <= WINDOW / (max + 3) + slack, "{max}: {first:?}");
+        assert!(second <= LONGEST / (max + 3) + slack, "{max}: {second:?}");
+    }
+}
+
+#[test]
+fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
+    let (now, user) = (start(), user());
+    for max in [1, 4, 10] {
+        let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
+        logins.verification_rejected(&user, &revision, false, now);
+        let pause = logins.next(&user, &revision, now) - now;
+        assert!((100..=200).contains(&pause.as_millis()), "{pause:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! needs: postgresql
+//!
+//! Errors that every login gets after the start: readiness ends, and the status says why.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use claviger_stage::{Stage, eventually_within};
+use sqlx::Executor;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_meets_it() {
+    let stage = Stage::new().await;
+    let db = stage.pool(4).await;
+    sqlx::query("SELECT 1").execute(&db).await.expect("served");
+    stage.sql("ALTER DATABASE orders OWNER TO postgres").await;
+    stage.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC").await;
+    stage.terminate_sessions().await;
+    let mut error = None;
+    for _ in 0..100 {
+        error = sqlx::query("SELECT 1").execute(&db).await.err();
+        if error.as_ref().and_then(|error| error.as_database_error()?.code()).is_some_and(|code| code == "42501") {
+            break;
+        }
+    }
+    assert!(error.is_some(), "the hazard");
+    eventually_within(Duration::from_secs(15), "it is not ready", || !stage.supervisor.readiness().ready).await;
+    let fault = db.status().expect("supervised").last_fault.expect("the database's answer");
+    assert_eq!(fault.code(), Some("42501"));
+    assert!(fault.target().is_some_and(|target| target.contains("\"app\"") && target.contains("\"orders\"")), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let fails = Arc::new(AtomicBool::new(false));
+    let mut pools = Vec::new();
+    for max in [4, 10] {
+        let fails = Arc::clone(&fails);
+        let options = stage.pool_options(max).after_connect(move |connection, _| {
+            let fails = fails.load(Ordering::SeqCst);
+            Box::pin(async move { if fails { connection.execute("SET ROLE nobody_has_this_one").await.map(drop) } else { Ok(()) } })
+        });
+        pools.push(stage.supervisor.pool(&format!("orders-{max}"), &login, stage.pools_with(options)).await.expect("verified"));
+    }
+    fails.store(true, Ordering::SeqCst);
+    stage.rotate_announced().await;
+    for db in pools {
+        let is_named = || db.status().and_then(|status| status.last_fault).is_some_and(|fault| fault.message().contains("after_connect"));
+        eventually_within(Duration::from_secs(10), "the hook is named", is_named).await;
+        assert_eq!(db.generation(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
+    let stage = Stage::new().await;
+    let db = stage.pool(2).await;
+    stage.store.go_back_to(1);
+    stage.set_password("nobody knows this one").await;
+    stage.terminate_sessions().await;
+    let is_named = || {
+        let fault = db.status().and_then(|status| status.last_fault);
+        fault.is_some_and(|fault| fault.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")))
+    };
+    let error = loop {
+        match sqlx::query("SELECT 1").execute(&db).await {
+            Err(error) if claviger::Refusal::fault(&error).is_some() => break error,
+            _ => {}
+        }
+    };
+    let fault = claviger::Refusal::fault(&error).expect("shared");
+    assert!(fault.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")), "{fault}");
+    eventually_within(Duration::from_secs(5), "the status names it", is_named).await;
+}
