@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use claviger::{ErrorKind, Revision, ShutdownReport, Supervisor};
 use claviger_stage::eventually;
-use claviger_testkit::{ScriptedPools, ScriptedProvider};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::runtime::{Builder, Runtime};
 
 const BOUND: Duration = Duration::from_secs(2);
@@ -237,4 +237,40 @@ fn a_start_outside_of_a_runtime_panics_at_the_line_of_the_caller() {
     assert!(message.downcast_ref::<String>().is_some_and(|message| message.starts_with("no tokio runtime")));
     let place = places.try_recv().expect("it panicked").expect("somewhere");
     assert!(place.ends_with("runtimes.rs"), "the caller's line, and not {place}");
+}
+
+#[test]
+fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
+    for stuck_in in ["a drain", "a verification"] {
+        let first = Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let second = Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let store = ScriptedProvider::new();
+        let (lab, session, database) = first.block_on(async {
+            let builder = Supervisor::builder().drain_deadline(Duration::from_secs(2)).fetch_deadline(Duration::from_secs(2));
+            let lab = Lab::with(builder).expect("the durations are right");
+            let database = ScriptedPools::new(4);
+            let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+            let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+            let session = database.opened().first().expect("a pool").session();
+            if stuck_in == "a verification" {
+                database.stall();
+            }
+            store.rotate();
+            store.hint();
+            let is_stuck = || match stuck_in {
+                "a drain" => pool.status().is_some_and(|status| !status.draining.is_empty()),
+                _ => store.calls().len() > 1,
+            };
+            eventually("it is stuck", is_stuck).await;
+            (lab, session, database)
+        });
+        first.shutdown_background();
+        drop(session);
+        database.resume();
+        second.block_on(async {
+            lab.supervisor.remove_pool("orders").await.expect("it is registered");
+            lab.supervisor.remove_provider("login").await.expect(stuck_in);
+            assert!(!store.released().is_empty(), "{stuck_in}: leases are released");
+        });
+    }
 }

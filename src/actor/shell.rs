@@ -2,12 +2,16 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
 
 use super::mailbox::Look;
 use super::{HEARTBEAT, Slot};
+
+/// Shortest pause before an actor looks without being asked, so that no error of ours makes it spin.
+const SHORTEST: Duration = Duration::from_millis(5);
 
 pub(super) struct Shell<T>(PhantomData<fn() -> T>);
 
@@ -43,7 +47,7 @@ impl<T: Slot> Actor for Shell<T> {
 
     async fn handle(&self, myself: ActorRef<Look>, _: Look, state: &mut State<T>) -> Result<(), ActorProcessingErr> {
         state.slot.mailbox().taken();
-        let next = state.slot.turn().map_or(HEARTBEAT, |next| next.min(HEARTBEAT));
+        let next = state.slot.turn().map_or(HEARTBEAT, |next| next.clamp(SHORTEST, HEARTBEAT));
         if let Some(alarm) = state.alarm.replace(myself.send_after(next, || Look)) {
             alarm.abort();
         }

@@ -72,6 +72,13 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
             .collect()
     }
 
+    /// The task that worked on this drain is gone: another one may.
+    fn lost(&mut self, number: u64) {
+        if let Some(drain) = self.0.iter_mut().find(|drain| drain.number == number) {
+            drain.started = false;
+        }
+    }
+
     fn abandon(&mut self, number: u64) {
         if let Some(drain) = self.0.iter_mut().find(|drain| drain.number == number) {
             drain.abandoned = true;
@@ -92,6 +99,19 @@ fn budget<S: Send + Sync + 'static>(loan: &Loan<S>, patience: Duration, now: Mom
     }
 }
 
+/// Held by the task of a drain. If its runtime ends first, the drain can be started on another one.
+struct LostGuard<F: PoolFactory> {
+    slot: Arc<PoolSlot<F>>,
+    number: u64,
+}
+
+impl<F: PoolFactory> Drop for LostGuard<F> {
+    fn drop(&mut self) {
+        // Nothing is left of one that has completed.
+        self.slot.lock().drains.lost(self.number);
+    }
+}
+
 /// Starts a task for each drain that has none.
 pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
     let waiting = slot.lock().drains.start();
@@ -100,7 +120,9 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
         let span = telemetry::drain(&cause, slot.name(), number);
         drop(cause);
         let slot = Arc::clone(slot);
+        let guard = LostGuard { slot: Arc::clone(&slot), number };
         tokio::spawn(async move {
+            let _guard = guard;
             let inside = InSpan::new(&span);
             let drained = tokio::spawn(inside.clone().run({
                 let (slot, pool) = (Arc::clone(&slot), pool.clone());

@@ -136,11 +136,22 @@ fn pooler_kind(message: &str) -> FaultKind {
     let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     // Newer versions append the cause ("cached error: connect failed"), so causes are matched
     // first. One may be a rejection.
-    if says(&["connect failed", "cannot connect to server", "DNS lookup failed", "query_wait_timeout", "pgbouncer is shutting down"]) {
+    if says(&[
+        "connect failed",
+        "cannot connect to server",
+        "DNS lookup failed",
+        "query_wait_timeout",
+        "pgbouncer is shutting down",
+        // PostgreSQL's own, while it starts, stops or recovers.
+        "the database system is",
+        "server closed",
+        "client_login_timeout",
+        "terminating connection",
+    ]) {
         FaultKind::Unreachable
     } else if says(&["no more connections allowed", "too many clients", "too many connections", "remaining connection slots"]) {
         FaultKind::Overloaded
-    } else if says(&["no such database", "does not exist"]) && !message.contains("role ") {
+    } else if says(&["no pg_hba.conf entry"]) || (says(&["no such database", "does not exist"]) && !message.contains("role ")) {
         FaultKind::Misconfigured
     } else if says(&[
         "SASL authentication failed",
@@ -177,6 +188,18 @@ mod tests {
             ("server login has been failing, cached error: server DNS lookup failed (server_login_retry)", FaultKind::Unreachable),
             ("server login has been failing, cached error: sorry, too many clients already (server_login_retry)", FaultKind::Overloaded),
             ("query_wait_timeout", FaultKind::Unreachable),
+            (
+                "server login has been failing, cached error: FATAL: the database system is starting up (server_login_retry)",
+                FaultKind::Unreachable,
+            ),
+            ("server login failed: FATAL the database system is shutting down", FaultKind::Unreachable),
+            ("the database system is in recovery mode", FaultKind::Unreachable),
+            ("server login has been failing, cached error: server closed the connection unexpectedly", FaultKind::Unreachable),
+            ("client_login_timeout (server down)", FaultKind::Unreachable),
+            (
+                "server login has been failing, cached error: FATAL: no pg_hba.conf entry for host \"10.0.0.1\", user \"app\"",
+                FaultKind::Misconfigured,
+            ),
             ("no more connections allowed (max_client_conn)", FaultKind::Overloaded),
             ("no such database: orders", FaultKind::Misconfigured),
             ("unsupported startup parameter: extra_float_digits", FaultKind::Other),

@@ -283,10 +283,10 @@ impl Registry {
 
     /// As [`take_pool`](Self::take_pool), of this very pool: another may have its name by now.
     pub(super) fn take_this_pool(&mut self, pool: &Arc<dyn PoolEntry>) -> bool {
-        let name = pool.status().name;
-        let here = !self.closed && self.pools.get(&name).is_some_and(|one| Arc::ptr_eq(one, pool));
+        // By identity: its status would run a factory's code under the lock.
+        let name = self.pools.iter().find(|(_, one)| Arc::ptr_eq(one, pool)).map(|(name, _)| Arc::clone(name));
+        let here = !self.closed && name.is_some_and(|name| self.pools.remove(&name).is_some());
         if here {
-            self.pools.remove(&name);
             self.leaving.push(Arc::clone(pool));
         }
         here
