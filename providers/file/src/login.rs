@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Sessions};
+use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
 use tokio::sync::Mutex;
 
 use crate::flaw::Flaw;
@@ -62,8 +62,38 @@ pub struct FileLogin {
     sessions: Sessions,
     /// The first setting that cannot be right.
     fault: Option<ProviderError>,
-    /// One reading at a time: a mount that hangs costs one thread, not one per attempt.
-    reading: Arc<Mutex<()>>,
+    /// What the last fetch read. Locked while files are read: a mount that hangs costs one thread, not one per attempt.
+    last: Arc<Mutex<LastRead>>,
+}
+
+/// What a fetch read, as far as the watch has to know it.
+#[derive(Default)]
+enum LastRead {
+    /// No fetch has read yet.
+    #[default]
+    Nothing,
+    /// The files held no usable credentials.
+    Unusable,
+    /// The files held the credentials of this revision.
+    Usable(Revision),
+}
+
+impl LastRead {
+    fn of(read: &Result<Login, Flaw>) -> Self {
+        match read.as_ref().map(revision::of) {
+            Ok(Ok(revision)) => Self::Usable(revision),
+            Ok(Err(_)) | Err(_) => Self::Unusable,
+        }
+    }
+
+    /// Whether a fetch now would find something else than the last one did.
+    fn is_superseded_by(&self, now: &Self) -> bool {
+        match (self, now) {
+            (Self::Usable(last), Self::Usable(now)) => last != now,
+            (Self::Usable(_), _) | (Self::Unusable, Self::Usable(_)) => true,
+            (Self::Unusable | Self::Nothing, _) => false,
+        }
+    }
 }
 
 impl FileLogin {
@@ -121,7 +151,7 @@ impl FileLogin {
         let path = std::path::absolute(path).map_err(|error| {
             misconfigured("path", "is relative, and the working directory is unknown; give an absolute path").with_source(error)
         })?;
-        Ok(Self { shape, path, poll: DEFAULT_POLL, token: false, sessions: Sessions::Drain, fault: None, reading: Arc::default() })
+        Ok(Self { shape, path, poll: DEFAULT_POLL, token: false, sessions: Sessions::Drain, fault: None, last: Arc::default() })
     }
 
     /// The key that holds the user: of [`json`](Self::json) instead of `username` and `user`, of [`directory`](Self::directory), where a key is a file's
@@ -208,13 +238,26 @@ impl FileLogin {
     }
 
     async fn read_once(&self) -> Result<Login, Flaw> {
-        let turn = Arc::clone(&self.reading).lock_owned().await;
+        let mut last = Arc::clone(&self.last).lock_owned().await;
         let (shape, path) = (self.shape.clone(), self.path.clone());
         watch::off_thread(move || {
-            let _turn = turn;
-            shape.read(&path)
+            let read = shape.read(&path);
+            *last = LastRead::of(&read);
+            read
         })
         .await
+    }
+
+    /// Whether the files have changed since the last fetch read them; `false` before the first one, which is still to read them.
+    ///
+    /// Compares what they hold: a file written twice within a tick of the file system's clock has the same times and the same length.
+    async fn has_changed_since_the_last_fetch(&self) -> bool {
+        let last = Arc::clone(&self.last).lock_owned().await;
+        if matches!(*last, LastRead::Nothing) {
+            return false;
+        }
+        let (shape, path) = (self.shape.clone(), self.path.clone());
+        watch::off_thread(move || last.is_superseded_by(&LastRead::of(&shape.read(&path)))).await
     }
 }
 
@@ -237,7 +280,7 @@ impl Provider for FileLogin {
         if self.fault.is_some() {
             return std::future::pending().await;
         }
-        watch::run(self.shape.watched(&self.path), self.poll, hints).await
+        watch::run(self.shape.watched(&self.path), self.poll, self.has_changed_since_the_last_fetch(), hints).await
     }
 }
 

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger_file::FileLogin;
-use common::{Watched, first, replace};
+use common::{BOUND, Watched, first, replace};
+use tokio::time::timeout;
+use tracing::Dispatch;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -94,7 +96,7 @@ fn no_content_is_printed_or_logged() {
     // For every thread: files are read, and watched, in others than the test's.
     tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(log.clone()).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let (failures, leases) = runtime.block_on(read_and_watch());
+    let (failures, leases) = runtime.block_on(read_and_watch(&log));
     assert!(failures > 40 && leases > 10, "{failures} errors and {leases} leases were looked at");
 
     assert!(!log.text().contains(CANARY), "{}", log.text());
@@ -105,7 +107,7 @@ fn no_content_is_printed_or_logged() {
     assert!(log.text().contains(CANARY), "the search finds what is there");
 }
 
-async fn read_and_watch() -> (u32, u32) {
+async fn read_and_watch(log: &Captured) -> (u32, u32) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(dir.path().join("username"), "u").unwrap();
@@ -120,8 +122,14 @@ async fn read_and_watch() -> (u32, u32) {
     let (mut failures, mut leases) = (0, 0);
     let mut watched = Vec::new();
     for provider in shapes() {
-        watched.push(Watched::begin(provider.poll(Duration::from_secs(1))).await);
+        watched.push(Watched::spawn(provider.poll(Duration::from_secs(1)), Dispatch::default()));
     }
+    let have_begun = async {
+        while log.text().matches(" watching ").count() < watched.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(BOUND, have_begun).await.unwrap();
     for content in contents() {
         fs::write(dir.path().join("new"), content).unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();

@@ -68,6 +68,26 @@ async fn a_rewritten_file_is_a_rotation() {
     supervisor.shutdown(BOUND).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("login.json");
+    fs::write(&path, json("one")).unwrap();
+    let supervisor = Supervisor::start();
+    let mut events = supervisor.events();
+    supervisor.provide("login", FileLogin::json(&path).unwrap().poll(Duration::from_secs(3_600))).await.unwrap();
+    adopted(&mut events).await;
+    // Time passes only while nothing is being read or set up.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(status(&supervisor).fetches, 1);
+
+    replace(&path, &json("two"));
+    tokio::time::resume();
+    assert_eq!(adopted(&mut events).await.trigger, Trigger::Changed);
+    assert_eq!(status(&supervisor).fetches, 2);
+    supervisor.shutdown(BOUND).await;
+}
+
 #[tokio::test]
 async fn a_broken_file_leaves_the_held_login_and_a_mended_one_is_taken() {
     let dir = tempfile::tempdir().unwrap();

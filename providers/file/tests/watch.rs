@@ -39,6 +39,46 @@ async fn a_file_renamed_over_the_old_one_is_seen_every_time() {
 }
 
 #[tokio::test]
+async fn a_watch_of_what_the_fetch_read_begins_without_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    let fetched = || async {
+        let provider = password(&path);
+        let _ = first(&provider).await;
+        provider
+    };
+    let missing = fetched().await;
+    assert!(!Watched::begin(missing).await.was_hinted(), "still missing");
+    fs::write(&path, "one").unwrap();
+    assert!(!Watched::begin(fetched().await).await.was_hinted(), "the same content");
+    let provider = fetched().await;
+    replace(&path, "one");
+    assert!(!Watched::begin(provider).await.was_hinted(), "the same content in another file");
+    assert!(!Watched::begin(password(&path)).await.was_hinted(), "the first fetch is still to come");
+}
+
+#[tokio::test]
+async fn a_change_between_the_fetch_and_the_watch_is_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    let missing = password(&path);
+    assert!(first(&missing).await.is_err());
+    fs::write(&path, "v0").unwrap();
+    assert!(Watched::begin(missing).await.was_hinted(), "it appeared");
+    for version in 1..=20 {
+        let provider = password(&path);
+        first(&provider).await.unwrap();
+        // In place, of the same length, and as a rule within the same tick of the file system's clock.
+        fs::write(&path, format!("v{}", version % 10)).unwrap();
+        assert!(Watched::begin(provider).await.was_hinted(), "written in place");
+    }
+    let provider = password(&path);
+    first(&provider).await.unwrap();
+    fs::remove_file(&path).unwrap();
+    assert!(Watched::begin(provider).await.was_hinted(), "it is gone");
+}
+
+#[tokio::test]
 async fn a_file_written_in_place_is_seen() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login.json");

@@ -85,7 +85,6 @@ impl Lookout {
         if watched.is_empty() {
             return None;
         }
-        tracing::debug!(directories = ?watched, "watching");
         Some(Self { trail, broken, _watcher: watcher })
     }
 

@@ -5,6 +5,7 @@ mod trail;
 
 use std::future::pending;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use claviger::Hints;
@@ -17,19 +18,21 @@ pub(crate) use trail::Stamp;
 /// A writer makes several events within a moment; they are one change.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// Hints at every change of what `paths` lead to, and once at first, when it has begun to watch: they may have changed since they were read. Never
-/// returns.
+/// Hints at every change of what `paths` lead to. `changed_before` is polled once the watch has begun, and says whether they have changed since they
+/// were last read: what happens later makes an event. Never returns.
 ///
 /// # Cancel safety
 /// Dropping the future ends the watch.
-pub(crate) async fn run(paths: Vec<PathBuf>, poll: Duration, hints: Hints) {
+pub(crate) async fn run(paths: Vec<PathBuf>, poll: Duration, changed_before: impl Future<Output = bool>, hints: Hints) {
     let (bell, mut rings) = Bell::new();
     let mut lookout: Option<Lookout> = None;
-    let mut seen: Option<Trail> = None;
+    let mut changed_before = Some(pin!(changed_before));
+    let mut seen = Trail::default();
     let mut rung = false;
     loop {
         let mut trail = look(&paths).await;
-        if lookout.as_ref().is_none_or(|lookout| !lookout.covers(&trail)) {
+        let is_new = lookout.as_ref().is_none_or(|lookout| !lookout.covers(&trail));
+        if is_new {
             // The old one stays until the new one is in place: no moment goes unwatched.
             lookout = Lookout::over(&trail, &bell).await;
             let now = look(&paths).await;
@@ -38,11 +41,18 @@ pub(crate) async fn run(paths: Vec<PathBuf>, poll: Duration, hints: Hints) {
             }
             trail = now;
         }
-        if rung || seen.as_ref() != Some(&trail) {
+        let changed = match changed_before.take() {
+            Some(changed_before) => changed_before.await,
+            None => rung || seen != trail,
+        };
+        if changed {
             tracing::debug!(path = ?paths.first(), "may have changed");
             hints.changed();
         }
-        seen = Some(trail);
+        if is_new && lookout.is_some() {
+            tracing::debug!(path = ?paths.first(), "watching");
+        }
+        seen = trail;
         rung = tokio::select! {
             () = rings.next() => true,
             () = tokio::time::sleep(poll) => false,

@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use claviger_file::FileLogin;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Far longer than anything here takes; a test that needs it has failed.
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
@@ -45,6 +49,20 @@ pub(crate) fn replace(path: &Path, content: &str) {
     fs::rename(new, path).unwrap();
 }
 
+/// Sends each line that is logged.
+struct Lines(mpsc::UnboundedSender<String>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.send(String::from_utf8_lossy(bytes).into_owned());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A watch that runs, and the hints it gives.
 pub(crate) struct Watched {
     hints: mpsc::UnboundedReceiver<()>,
@@ -52,16 +70,29 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Runs the provider's watch, and waits for the hint that says that it has begun.
+    /// Runs the provider's watch, and returns once it has begun, with the hint that it began with not yet taken.
     pub(crate) async fn begin(provider: FileLogin) -> Self {
+        let (sender, mut lines) = mpsc::unbounded_channel();
+        let begun = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG).with_writer(move || Lines(sender.clone())).finish();
+        let watched = Self::spawn(provider, begun.into());
+        let has_begun = async { while !lines.recv().await.unwrap().contains("watching") {} };
+        timeout(BOUND, has_begun).await.expect("the watch did not begin");
+        watched
+    }
+
+    /// Runs the provider's watch, which logs to this dispatcher.
+    pub(crate) fn spawn(provider: FileLogin, dispatch: Dispatch) -> Self {
         let (sender, hints) = mpsc::unbounded_channel();
         let hinting = Hints::new(move || {
             let _ = sender.send(());
         });
-        let task = tokio::spawn(async move { provider.watch(hinting).await });
-        let mut watched = Self { hints, task };
-        watched.hint().await;
-        watched
+        let task = tokio::spawn(async move { provider.watch(hinting).await }.with_subscriber(dispatch));
+        Self { hints, task }
+    }
+
+    /// Takes a hint if one was given.
+    pub(crate) fn was_hinted(&mut self) -> bool {
+        self.hints.try_recv().is_ok()
     }
 
     /// Waits for the next hint.
