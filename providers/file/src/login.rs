@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
 use tokio::sync::Mutex;
 
 use crate::flaw::Flaw;
-use crate::shape::Shape;
+use crate::shape::{Found, Shape};
 use crate::{revision, watch};
 
 const DEFAULT_POLL: Duration = Duration::from_secs(30);
@@ -43,6 +44,8 @@ const PATIENCE: [Duration; 5] = [
 /// All but the last end a registration at once; later the held lease goes on serving. What looks half-written (empty, or JSON that ends early)
 /// is read again for 250 ms first. No error, log line or `Debug` carries content.
 ///
+/// A password's file that other users may read is logged once at WARN: every user, or the group of a file that belongs to this process's user.
+///
 /// ```
 /// use std::time::Duration;
 /// use claviger::Sessions;
@@ -64,6 +67,8 @@ pub struct FileLogin {
     fault: Option<ProviderError>,
     /// What the last fetch read. Locked while files are read: a mount that hangs costs one thread, not one per attempt.
     last: Arc<Mutex<LastRead>>,
+    /// That other users may read the password was logged.
+    open_to_others_logged: AtomicBool,
 }
 
 /// What a fetch read, as far as the watch has to know it.
@@ -79,8 +84,8 @@ enum LastRead {
 }
 
 impl LastRead {
-    fn of(read: &Result<Login, Flaw>) -> Self {
-        match read.as_ref().map(revision::of) {
+    fn of(read: &Result<Found, Flaw>) -> Self {
+        match read.as_ref().map(|found| revision::of(&found.login)) {
             Ok(Ok(revision)) => Self::Usable(revision),
             Ok(Err(_)) | Err(_) => Self::Unusable,
         }
@@ -151,7 +156,16 @@ impl FileLogin {
         let path = std::path::absolute(path).map_err(|error| {
             misconfigured("path", "is relative, and the working directory is unknown; give an absolute path").with_source(error)
         })?;
-        Ok(Self { shape, path, poll: DEFAULT_POLL, token: false, sessions: Sessions::Drain, fault: None, last: Arc::default() })
+        Ok(Self {
+            shape,
+            path,
+            poll: DEFAULT_POLL,
+            token: false,
+            sessions: Sessions::Drain,
+            fault: None,
+            last: Arc::default(),
+            open_to_others_logged: AtomicBool::new(false),
+        })
     }
 
     /// The key that holds the user: of [`json`](Self::json) instead of `username` and `user`, of [`directory`](Self::directory), where a key is a file's
@@ -224,7 +238,12 @@ impl FileLogin {
         let mut pauses = PATIENCE.into_iter();
         loop {
             let flaw = match self.read_once().await {
-                Ok(login) => return Ok(if self.token { login.token() } else { login }),
+                Ok(Found { login, open_to_others }) => {
+                    if let Some(mode) = open_to_others {
+                        self.log_open_to_others(mode);
+                    }
+                    return Ok(if self.token { login.token() } else { login });
+                }
                 Err(flaw) => flaw,
             };
             match pauses.next().filter(|_| flaw.is_unfinished()) {
@@ -237,7 +256,7 @@ impl FileLogin {
         }
     }
 
-    async fn read_once(&self) -> Result<Login, Flaw> {
+    async fn read_once(&self) -> Result<Found, Flaw> {
         let mut last = Arc::clone(&self.last).lock_owned().await;
         let (shape, path) = (self.shape.clone(), self.path.clone());
         watch::off_thread(move || {
@@ -246,6 +265,14 @@ impl FileLogin {
             read
         })
         .await
+    }
+
+    /// Logs, once for this provider, that other users may read the password.
+    fn log_open_to_others(&self, mode: u32) {
+        if !self.open_to_others_logged.swap(true, Ordering::Relaxed) {
+            let path = self.shape.secret(&self.path);
+            tracing::warn!(path = %path.display(), mode = %format_args!("{mode:04o}"), "file readable by other users; chmod 0600, or defaultMode: 0400 in Kubernetes");
+        }
     }
 
     /// Whether the files have changed since the last fetch read them; `false` before the first one, which is still to read them.

@@ -1,7 +1,9 @@
 //! Reading one file: bounded, regular files only, text only.
 
+#[cfg(unix)]
+use std::fs::OpenOptions;
 use std::fs::{self, File, Metadata};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use crate::flaw::Flaw;
@@ -11,15 +13,31 @@ pub(crate) const LIMIT: usize = 64 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// The whole text of a regular file of at most [`LIMIT`] bytes. Blocks.
-pub(crate) fn text(path: &Path) -> Result<String, Flaw> {
+/// What a file holds, and whether others may read it.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// The text.
+    pub(crate) text: String,
+    /// The file's permissions, where they let other users read it.
+    pub(crate) open_to_others: Option<u32>,
+}
+
+/// The whole text of a regular file of at most [`LIMIT`] bytes. Blocks while the file system does, and on nothing else.
+pub(crate) fn text(path: &Path) -> Result<Content, Flaw> {
     let io = |error| Flaw::io(path, "a file", error);
-    // Before it is opened: opening a FIFO waits for a writer.
+    // Before it is opened: opening a device may have effects.
     check_is_file(path, &fs::metadata(path).map_err(io)?)?;
-    let file = File::open(path).map_err(io)?;
-    // And after: another may have taken its place.
-    check_is_file(path, &file.metadata().map_err(io)?)?;
+    whole(path, open(path).map_err(io)?)
+}
+
+/// The text of the opened file, whatever `path` leads to by now.
+fn whole(path: &Path, file: File) -> Result<Content, Flaw> {
+    let io = |error| Flaw::io(path, "a file", error);
+    let about = file.metadata().map_err(io)?;
+    // Another may have taken its place before it was opened.
+    check_is_file(path, &about)?;
     let mut content = Vec::new();
+    // The length is read, not asked for: the file may grow meanwhile.
     file.take(LIMIT as u64 + 1).read_to_end(&mut content).map_err(io)?;
     if content.len() > LIMIT {
         return Err(Flaw::malformed(path, "is longer than 64 KiB; give the file that holds the login alone"));
@@ -31,17 +49,46 @@ pub(crate) fn text(path: &Path) -> Result<String, Flaw> {
     if content.starts_with(BYTE_ORDER_MARK) {
         content.drain(..BYTE_ORDER_MARK.len());
     }
-    String::from_utf8(content).map_err(|error| {
+    let text = String::from_utf8(content).map_err(|error| {
         let error = error.utf8_error();
         let flaw = Flaw::malformed(path, &format!("is not UTF-8 at byte {}; write it as UTF-8 text", error.valid_up_to()));
         // A character cut short by the end of the file.
         if error.error_len().is_none() { flaw.unfinished() } else { flaw }
-    })
+    })?;
+    Ok(Content { text, open_to_others: open_to_others(&about) })
+}
+
+/// Opens without waiting: opening a FIFO would wait for a writer.
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// The permissions, where they let other users read the file: all of them, or the group of a file that belongs to this process's user. Where the file
+/// belongs to another user the group's right is the one by which this process reads it, as with `fsGroup` in Kubernetes.
+#[cfg(unix)]
+fn open_to_others(about: &Metadata) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mode = about.mode() & 0o777;
+    let by_all = mode & 0o004 != 0;
+    let by_group = mode & 0o040 != 0 && fs::metadata("/proc/self").is_ok_and(|process| process.uid() == about.uid());
+    (by_all || by_group).then_some(mode)
+}
+
+#[cfg(not(unix))]
+fn open_to_others(_about: &Metadata) -> Option<u32> {
+    None
 }
 
 /// The text of a file that holds one value: one newline at its end is not part of it, other white space is.
-pub(crate) fn value(path: &Path) -> Result<String, Flaw> {
-    let mut text = text(path)?;
+pub(crate) fn value(path: &Path) -> Result<Content, Flaw> {
+    let Content { mut text, open_to_others } = text(path)?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -51,7 +98,7 @@ pub(crate) fn value(path: &Path) -> Result<String, Flaw> {
     if text.is_empty() {
         return Err(empty(path));
     }
-    without_nul(path, "the content", text)
+    Ok(Content { text: without_nul(path, "the content", text)?, open_to_others })
 }
 
 /// Refuses a NUL: the protocols of databases end a text at it.
@@ -104,16 +151,54 @@ mod tests {
             ("\u{feff}s3cret\n", "s3cret"),
         ] {
             let (_dir, path) = written(content.as_bytes());
-            assert_eq!(value(&path).unwrap(), expected, "{content:?}");
+            assert_eq!(value(&path).unwrap().text, expected, "{content:?}");
         }
     }
 
     #[test]
     fn the_limit_is_exact() {
         let (_dir, path) = written("x".repeat(LIMIT).as_bytes());
-        assert_eq!(text(&path).unwrap().len(), LIMIT);
+        assert_eq!(text(&path).unwrap().text.len(), LIMIT);
         let (_dir, path) = written("x".repeat(LIMIT + 1).as_bytes());
         assert!(!text(&path).unwrap_err().is_unfinished());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_fifo_that_took_the_files_place_is_opened_without_waiting_and_not_read() {
+        let (_dir, path) = written(b"s3cret");
+        let about = fs::metadata(&path).unwrap();
+        check_is_file(&path, &about).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (sender, opened) = std::sync::mpsc::channel();
+        let fifo = path.clone();
+        // A thread that the test does not wait for: it may hang.
+        std::thread::spawn(move || sender.send(open(&fifo)));
+        let file = opened.recv_timeout(std::time::Duration::from_secs(10)).unwrap().unwrap();
+        let problem = whole(&path, file).unwrap_err().into_error().to_string();
+        assert!(problem.contains("is a pipe, socket or device"), "{problem}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_is_open_to_others_by_its_mode_and_to_a_group_where_the_owner_reads_it() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let (_dir, path) = written(b"s3cret");
+        let open_to = |mode| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            text(&path).unwrap().open_to_others
+        };
+        for mode in [0o400, 0o600, 0o700, 0o620] {
+            assert_eq!(open_to(mode), None, "{mode:o}");
+        }
+        for mode in [0o440, 0o640, 0o644, 0o444, 0o604] {
+            assert_eq!(open_to(mode), Some(mode), "{mode:o}");
+        }
+        // Only root can give a file away.
+        if chown(&path, Some(65_534), None).is_ok() {
+            assert_eq!((open_to(0o440), open_to(0o444)), (None, Some(0o444)), "of another user");
+        }
     }
 
     #[test]
@@ -130,10 +215,10 @@ mod tests {
         #[test]
         fn a_value_is_read_as_written(content in "[^\0\u{feff}]{0,40}[^\0\r\n\u{feff}]") {
             let (_dir, path) = written(content.as_bytes());
-            prop_assert_eq!(value(&path).unwrap(), content.clone());
+            prop_assert_eq!(value(&path).unwrap().text, content.clone());
             for newline in ["\n", "\r\n"] {
                 fs::write(&path, format!("{content}{newline}")).unwrap();
-                prop_assert_eq!(value(&path).unwrap(), content.clone());
+                prop_assert_eq!(value(&path).unwrap().text, content.clone());
             }
         }
     }

@@ -7,48 +7,17 @@ mod common;
 
 use std::error::Error;
 use std::fs;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger_file::FileLogin;
-use common::{BOUND, Watched, first, replace};
+use common::{BOUND, Captured, Watched, first, replace};
 use tokio::time::timeout;
 use tracing::Dispatch;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
 const CANARY: &str = "k4n4rienv0gel";
 /// Logged by the test itself: the search must find this one.
 const PLANTED: &str = "planted-k4n4rienv0gel";
-
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Captured {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// Everything that can be printed of an error.
 fn printed(error: &dyn Error) -> String {
@@ -93,8 +62,9 @@ fn contents() -> Vec<Vec<u8>> {
 #[test]
 fn no_content_is_printed_or_logged() {
     let log = Captured::default();
+    let writer = log.clone();
     // For every thread: files are read, and watched, in others than the test's.
-    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(log.clone()).init();
+    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone()).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (failures, leases) = runtime.block_on(read_and_watch(&log));
     assert!(failures > 40 && leases > 10, "{failures} errors and {leases} leases were looked at");

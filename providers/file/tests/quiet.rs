@@ -5,34 +5,12 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::{ProviderStatus, Supervisor};
 use claviger_file::FileLogin;
-use common::BOUND;
+use common::{BOUND, Captured};
 use tokio::time::timeout;
-
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Captured {
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
-    }
-}
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 fn status(supervisor: &Supervisor) -> ProviderStatus {
     supervisor.status().providers.remove(0)

@@ -23,8 +23,11 @@ const READINGS: u32 = 5;
 /// Two files as they stand.
 type Stamps = [Option<Stamp>; 2];
 
+/// A login, and the permissions of the password's file where they let other users read it.
+type Pair = (Login, Option<u32>);
+
 /// The login in `dir`: both files of one version.
-pub(super) fn login(dir: &Path, user_file: &str, password_file: &str) -> Result<Login, Flaw> {
+pub(super) fn login(dir: &Path, user_file: &str, password_file: &str) -> Result<Pair, Flaw> {
     let names = [user_file, password_file];
     let mut last = None;
     for _ in 0..READINGS {
@@ -51,10 +54,10 @@ pub(super) fn login(dir: &Path, user_file: &str, password_file: &str) -> Result<
     last.unwrap_or_else(|| Err(Flaw::unavailable(dir, "kept changing while it was read").unfinished()))
 }
 
-fn pair(version: &Path, [user_file, password_file]: [&str; 2]) -> Result<Login, Flaw> {
-    let user = read::value(&version.join(user_file))?;
+fn pair(version: &Path, [user_file, password_file]: [&str; 2]) -> Result<Pair, Flaw> {
+    let user = read::value(&version.join(user_file))?.text;
     let password = read::value(&version.join(password_file))?;
-    Ok(Login::new(user, password))
+    Ok((Login::new(user, password.text), password.open_to_others))
 }
 
 fn stamps(version: &Path, names: [&str; 2]) -> Stamps {

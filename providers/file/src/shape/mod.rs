@@ -24,14 +24,39 @@ pub(crate) enum Shape {
     Password { user: String },
 }
 
+/// What was read.
+pub(crate) struct Found {
+    pub(crate) login: Login,
+    /// The permissions of the file that holds the password, where they let other users read it.
+    pub(crate) open_to_others: Option<u32>,
+}
+
 impl Shape {
     /// Reads the login at `path`. Blocks.
-    pub(crate) fn read(&self, path: &Path) -> Result<Login, Flaw> {
+    pub(crate) fn read(&self, path: &Path) -> Result<Found, Flaw> {
+        let (login, open_to_others) = match self {
+            Self::Json { user_key, password_key } => {
+                let content = read::text(path)?;
+                (json::login(path, &content.text, user_key.as_deref(), password_key)?, content.open_to_others)
+            }
+            Self::Directory { user_file, password_file } => directory::login(path, user_file, password_file)?,
+            Self::Url => {
+                let content = read::text(path)?;
+                (url::login(path, &content.text)?, content.open_to_others)
+            }
+            Self::Password { user } => {
+                let content = read::value(path)?;
+                (Login::new(user.as_str(), content.text), content.open_to_others)
+            }
+        };
+        Ok(Found { login, open_to_others })
+    }
+
+    /// The path of the file that holds the password.
+    pub(crate) fn secret(&self, path: &Path) -> PathBuf {
         match self {
-            Self::Json { user_key, password_key } => json::login(path, &read::text(path)?, user_key.as_deref(), password_key),
-            Self::Directory { user_file, password_file } => directory::login(path, user_file, password_file),
-            Self::Url => url::login(path, &read::text(path)?),
-            Self::Password { user } => Ok(Login::new(user.as_str(), read::value(path)?)),
+            Self::Directory { password_file, .. } => path.join(password_file),
+            Self::Json { .. } | Self::Url | Self::Password { .. } => path.to_owned(),
         }
     }
 
