@@ -1,11 +1,8 @@
 //! needs: moto
 //!
-//! A service that logs through the `log` crate, without a tracing subscriber. A fetch leaves its
-//! logger as it was, and logs no secret at any level, whatever AWS returns.
+//! A service that logs through the `log` crate and has no tracing subscriber: a fetch leaves its logger as it was, and shows no secret at any level, whatever AWS returns.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
-use std::sync::Mutex;
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -15,28 +12,9 @@ use claviger::{FetchRequest, Login, Provider, Trigger};
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, login, moto};
 use claviger_servers::{Fault, Proxy};
+use claviger_stage::LogAlone;
 
-static LINES: Mutex<String> = Mutex::new(String::new());
-
-struct Lines;
-
-impl log::Log for Lines {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        LINES.lock().expect("nobody panics").push_str(&format!("{} {} {}\n", record.level(), record.target(), record.args()));
-    }
-
-    fn flush(&self) {}
-}
-
-fn logged() -> String {
-    LINES.lock().expect("nobody panics").clone()
-}
-
-/// Returns a configuration whose session comes from STS at this endpoint.
+/// A configuration whose session comes from STS at this endpoint.
 async fn assumed(endpoint: &str) -> SdkConfig {
     let key = Credentials::new("AKIAEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "test");
     let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
@@ -47,9 +25,8 @@ async fn assumed(endpoint: &str) -> SdkConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_neither_silences_the_process_nor_logs_a_secret() {
-    log::set_logger(&Lines).expect("the only logger");
-    log::set_max_level(log::LevelFilter::Trace);
+async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
+    let log = LogAlone::everything();
     let moto = moto().await;
     Secret::create(&moto, "orders", &login("CANARY-password")).await;
     let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
@@ -75,15 +52,9 @@ async fn a_fetch_neither_silences_the_process_nor_logs_a_secret() {
     SecretsManager::new(&assumed, "orders").expect("it can be right").fetch(FetchRequest::first()).await.expect("a lease");
     let session = assumed.credentials_provider().expect("it has one").provide_credentials().await.expect("STS issues sessions");
 
-    log::info!("the service's own line");
-    tracing::info!("a line of the library's");
-    let lines = logged();
-    assert!(lines.contains("the service's own line"), "the logger receives what is logged");
-    assert!(lines.contains("a line of the library's"), "tracing still writes to it");
-    assert!(lines.contains(" aws_"), "the hazard: the SDK logs");
+    log.assert_not_silenced();
+    assert!(log.lines().iter().any(|line| line.target.starts_with("aws_")), "the hazard: the SDK logs");
     let token = session.session_token().expect("a session has one");
-    for secret in ["CANARY", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature=", session.secret_access_key(), token] {
-        let shown: Vec<_> = lines.lines().filter(|line| line.contains(secret)).collect();
-        assert!(shown.is_empty(), "{secret}: {shown:#?}");
-    }
+    let shown = log.showing(&["CANARY", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature=", session.secret_access_key(), token]);
+    assert!(shown.is_empty(), "{shown:#?}");
 }
