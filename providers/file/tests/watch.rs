@@ -147,6 +147,22 @@ async fn a_directory_that_is_replaced_is_watched_anew() {
 }
 
 #[tokio::test]
+async fn a_directory_that_one_provider_no_longer_watches_is_watched_for_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    fs::write(&path, "one").unwrap();
+    let watch = || Watched::begin(password(&path));
+    let (first, mut second) = (watch().await, watch().await);
+    first.end().await;
+    replace(&path, "two");
+    second.hint().await;
+    second.end().await;
+    let mut third = watch().await;
+    replace(&path, "three");
+    third.hint().await;
+}
+
+#[tokio::test]
 async fn links_to_a_file_elsewhere_are_watched_at_both_ends() {
     let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = near.path().join("password");

@@ -1,13 +1,16 @@
-//! The file system's events, sieved: only those on the way to the files ring the bell.
+//! Watching the directories of a trail: only events on the way to the files ring the bell.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 
+#[cfg(not(target_os = "linux"))]
+use super::elsewhere as system;
+#[cfg(target_os = "linux")]
+use super::linux as system;
 use super::off_thread;
 use super::trail::Trail;
 
@@ -51,87 +54,137 @@ impl Rings {
 
 /// A watch over the directories of a trail.
 pub(super) struct Lookout {
-    trail: Trail,
-    /// A directory was not watched, or is not any more.
-    broken: Arc<AtomicBool>,
+    filter: Arc<Filter>,
     /// Watches until it is dropped.
-    _watcher: RecommendedWatcher,
+    _watching: system::Watching,
 }
 
 impl Lookout {
     /// Watches what can be watched; `None` when nothing can.
     pub(super) async fn over(trail: &Trail, bell: &Bell) -> Option<Self> {
-        let (trail, bell) = (trail.clone(), bell.clone());
-        // Setting up waits for the watcher's thread.
-        off_thread(move || Self::set_up(trail, bell)).await
-    }
-
-    fn set_up(trail: Trail, bell: Bell) -> Option<Self> {
-        let broken = Arc::new(AtomicBool::new(false));
-        let sieve = Sieve { trail: trail.clone(), broken: Arc::clone(&broken), bell };
-        let mut watcher = notify::recommended_watcher(move |event| sieve.take(event))
-            .inspect_err(|error| tracing::debug!(%error, "no watch is to be had; the files are looked at now and then"))
-            .ok()?;
-        let mut watched: Vec<PathBuf> = Vec::new();
-        for directory in trail.directories() {
-            match watcher.watch(directory, RecursiveMode::NonRecursive) {
-                Ok(()) => watched.push(directory.to_owned()),
-                Err(error) => {
-                    tracing::debug!(directory = %directory.display(), %error, "cannot be watched; it is looked at now and then");
-                    broken.store(true, Ordering::Release);
-                }
+        let filter = Arc::new(Filter { trail: trail.clone(), broken: AtomicBool::new(false), bell: bell.clone() });
+        let for_events = Arc::clone(&filter);
+        let (watching, failures) = match off_thread(move || system::watch(&for_events)).await {
+            Ok(watched) => watched,
+            Err(error) => {
+                unavailable::log(&error);
+                tracing::debug!(%error, "no watch is to be had; the files are looked at now and then");
+                return None;
             }
+        };
+        for (directory, error) in &failures {
+            unavailable::log(error);
+            tracing::debug!(directory = %directory.display(), %error, "cannot be watched; it is looked at now and then");
+            filter.broken.store(true, Ordering::Release);
         }
-        if watched.is_empty() {
-            return None;
-        }
-        Some(Self { trail, broken, _watcher: watcher })
+        Some(Self { filter, _watching: watching? })
     }
 
     /// Whether every change along `trail` is told.
     pub(super) fn covers(&self, trail: &Trail) -> bool {
-        !self.broken.load(Ordering::Acquire) && self.trail.is_along(trail)
+        !self.filter.broken.load(Ordering::Acquire) && self.filter.trail.is_along(trail)
     }
 }
 
-struct Sieve {
+/// The directories that could not be watched.
+pub(super) type Failures = Vec<(PathBuf, io::Error)>;
+
+/// What events pass on their way to a bell.
+pub(super) struct Filter {
     trail: Trail,
-    broken: Arc<AtomicBool>,
+    /// A directory was not watched, or is not any more.
+    broken: AtomicBool,
     bell: Bell,
 }
 
-impl Sieve {
-    fn take(&self, event: notify::Result<Event>) {
-        match event {
-            Ok(event) if is_reading(event.kind) => {}
-            // Events were lost, or nobody knows where it was.
-            Ok(event) if event.need_rescan() || event.paths.is_empty() => self.bell.ring(),
-            Ok(event) if event.paths.iter().any(|path| self.trail.concerns(path)) => {
-                if event.paths.iter().any(|path| self.trail.is_directory(path)) && ends_a_watch(event.kind) {
-                    self.broken.store(true, Ordering::Release);
-                }
-                self.bell.ring();
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "the watch has failed; setting it up anew");
+impl Filter {
+    /// The directories to watch.
+    pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.trail.directories()
+    }
+
+    /// Something happened to `path`. `is_gone`: it was removed or moved away; a directory takes its watch along.
+    pub(super) fn event(&self, path: &Path, is_gone: bool) {
+        if self.trail.concerns(path) {
+            if is_gone && self.trail.is_directory(path) {
                 self.broken.store(true, Ordering::Release);
-                self.bell.ring();
             }
+            self.bell.ring();
         }
     }
-}
 
-/// Our own readings are events, too: to answer them would never end.
-fn is_reading(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-        EventKind::Access(_) => true,
-        _ => false,
+    /// Events were lost.
+    pub(super) fn lost(&self) {
+        self.bell.ring();
+    }
+
+    /// The watch has ended.
+    pub(super) fn ended(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.bell.ring();
     }
 }
 
-/// A directory that is removed or moved away takes its watch along.
-fn ends_a_watch(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Remove(_) | EventKind::Modify(notify::event::ModifyKind::Name(_)))
+/// The limits of the system that leave files unwatched, each logged once for the process.
+mod unavailable {
+    use super::{AtomicBool, Ordering, io};
+
+    static INSTANCES: AtomicBool = AtomicBool::new(false);
+    static WATCHES: AtomicBool = AtomicBool::new(false);
+
+    pub(super) fn log(error: &io::Error) {
+        let (logged, limit) = match error.kind() {
+            // Also what inotify returns where the process has no file descriptor left.
+            _ if is_out_of_instances(error) => (&INSTANCES, "fs.inotify.max_user_instances, or the open files of the process"),
+            io::ErrorKind::StorageFull => (&WATCHES, "fs.inotify.max_user_watches"),
+            _ => return,
+        };
+        if !logged.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, limit, "files not watched, changes seen by the poll alone; raise the limit");
+        }
+    }
+
+    #[cfg(unix)]
+    fn is_out_of_instances(error: &io::Error) -> bool {
+        matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    }
+
+    #[cfg(not(unix))]
+    fn is_out_of_instances(_error: &io::Error) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_watched_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        fs::create_dir(&gone).unwrap();
+        let trails = [Trail::of(&[gone.join("password")]), Trail::of(&[dir.path().join("password")])];
+        fs::remove_dir(gone).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let watching = async {
+            let (bell, mut rings) = Bell::new();
+            let [unwatched, watched] = [Lookout::over(&trails[0], &bell).await, Lookout::over(&trails[1], &bell).await];
+            assert!(unwatched.is_none());
+            assert!(watched.unwrap().covers(&trails[1]));
+            let watched = Lookout::over(&trails[1], &bell).await.unwrap();
+            fs::write(dir.path().join("password"), "s3cret").unwrap();
+            rings.next().await;
+            drop(watched);
+        };
+        let watched = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), watching).await });
+        // Not waiting for a thread that would hang.
+        runtime.shutdown_background();
+        assert!(watched.is_ok());
+    }
 }

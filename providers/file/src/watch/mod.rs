@@ -1,5 +1,9 @@
 //! Telling that files may have changed: by the file system's events, and by looking every now and then.
 
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
+mod linux;
 mod lookout;
 mod trail;
 

@@ -77,6 +77,13 @@ impl Write for Captured {
     }
 }
 
+/// How many inotify instances this process has.
+#[cfg(target_os = "linux")]
+pub(crate) fn inotify_instances() -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:inotify")).count()
+}
+
 /// Sends each line that is logged.
 struct Lines(mpsc::UnboundedSender<String>);
 

@@ -1,0 +1,225 @@
+//! inotify: one instance and one thread for all providers of the process, for as long as anything is watched. A user has 128 instances by default.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+
+use super::lookout::{Failures, Filter};
+
+/// Reading a file makes no event: a provider's own reads would wake it.
+const CHANGES: WatchMask = WatchMask::ATTRIB
+    .union(WatchMask::CREATE)
+    .union(WatchMask::DELETE)
+    .union(WatchMask::MODIFY)
+    .union(WatchMask::CLOSE_WRITE)
+    .union(WatchMask::MOVE)
+    .union(WatchMask::DELETE_SELF)
+    .union(WatchMask::MOVE_SELF);
+
+/// What is no longer where it was, and a watch that has ended.
+const GONE: EventMask = EventMask::DELETE
+    .union(EventMask::MOVED_FROM)
+    .union(EventMask::DELETE_SELF)
+    .union(EventMask::MOVE_SELF)
+    .union(EventMask::UNMOUNT)
+    .union(EventMask::IGNORED);
+
+static INSTANCE: Mutex<Option<Instance>> = Mutex::new(None);
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// The process's inotify instance. Its thread ends with the last watch; where nothing could be watched, it stays for the next attempt.
+struct Instance {
+    id: u64,
+    watches: Watches,
+    /// Whose directory it is that a descriptor stands for. One descriptor is one directory, by whatever paths it is watched.
+    watched: HashMap<WatchDescriptor, Vec<Subscriber>>,
+    /// How many calls of [`watch`] are between their two locks. Until there is none, a descriptor may get a subscriber that is not noted yet:
+    adding: usize,
+    /// those without a subscriber are kept,
+    unused: Vec<WatchDescriptor>,
+    /// and those that the system has ended are remembered.
+    ended: HashSet<WatchDescriptor>,
+}
+
+struct Subscriber {
+    id: u64,
+    /// Its path of the directory.
+    directory: PathBuf,
+    filter: Arc<Filter>,
+}
+
+/// Directories that are watched until it is dropped.
+pub(super) struct Watching {
+    id: u64,
+    descriptors: Vec<WatchDescriptor>,
+}
+
+/// Watches the directories of this filter's trail, those that can be. Blocks while their file systems do, and holds nobody up meanwhile.
+///
+/// # Errors
+/// When there is no instance to be had, or no thread.
+pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failures)> {
+    let (instance, mut watches) = {
+        let mut guard = lock();
+        let instance = match &mut *guard {
+            Some(instance) => instance,
+            none => none.insert(Instance::start()?),
+        };
+        instance.adding += 1;
+        (instance.id, instance.watches.clone())
+    };
+    let added: Vec<_> = filter.directories().map(|directory| (directory.to_owned(), watches.add(directory, CHANGES))).collect();
+    let mut guard = lock();
+    let instance = guard.as_mut().filter(|present| present.id == instance).ok_or_else(|| io::Error::other("inotify failed meanwhile"))?;
+    let id = next_id();
+    let (descriptors, failures) = instance.note(id, filter, added);
+    instance.adding -= 1;
+    if instance.adding == 0 {
+        instance.ended.clear();
+        for descriptor in std::mem::take(&mut instance.unused) {
+            instance.unwatch(descriptor);
+        }
+    }
+    drop(guard);
+    // Its end takes the lock.
+    let watching = (!descriptors.is_empty()).then(|| Watching { id, descriptors });
+    Ok((watching, failures))
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut guard = lock();
+        let Some(instance) = &mut *guard else { return };
+        for descriptor in std::mem::take(&mut self.descriptors) {
+            let Some(subscribers) = instance.watched.get_mut(&descriptor) else { continue };
+            subscribers.retain(|subscriber| subscriber.id != self.id);
+            if subscribers.is_empty() {
+                instance.watched.remove(&descriptor);
+                if instance.adding == 0 {
+                    instance.unwatch(descriptor);
+                } else {
+                    instance.unused.push(descriptor);
+                }
+            }
+        }
+    }
+}
+
+/// What has happened, for one subscriber.
+enum Sign {
+    Event { path: PathBuf, is_gone: bool },
+    Lost,
+    Ended,
+}
+
+type Signs = Vec<(Arc<Filter>, Sign)>;
+
+impl Instance {
+    fn start() -> io::Result<Self> {
+        let inotify = Inotify::init()?;
+        let watches = inotify.watches();
+        thread::Builder::new().name("claviger-file".to_owned()).spawn(move || listen(inotify))?;
+        Ok(Self { id: next_id(), watches, watched: HashMap::new(), adding: 0, unused: Vec::new(), ended: HashSet::new() })
+    }
+
+    /// Notes that this subscriber gets the events of what was added.
+    fn note(
+        &mut self,
+        id: u64,
+        filter: &Arc<Filter>,
+        added: Vec<(PathBuf, io::Result<WatchDescriptor>)>,
+    ) -> (Vec<WatchDescriptor>, Failures) {
+        let (mut descriptors, mut failures) = (Vec::new(), Failures::new());
+        for (directory, descriptor) in added {
+            match descriptor {
+                Ok(descriptor) if self.ended.contains(&descriptor) => failures.push((directory, io::ErrorKind::NotFound.into())),
+                Ok(descriptor) => {
+                    let subscriber = Subscriber { id, directory, filter: Arc::clone(filter) };
+                    self.watched.entry(descriptor.clone()).or_default().push(subscriber);
+                    descriptors.push(descriptor);
+                }
+                Err(error) => failures.push((directory, error)),
+            }
+        }
+        (descriptors, failures)
+    }
+
+    /// Ends the watch, unless it has a subscriber. The event of its end wakes the thread.
+    fn unwatch(&mut self, descriptor: WatchDescriptor) {
+        if !self.watched.contains_key(&descriptor) {
+            // An error: the directory is gone, and its watch with it.
+            let _ = self.watches.remove(descriptor);
+        }
+    }
+
+    fn signs(&mut self, event: &Event<&OsStr>, signs: &mut Signs) {
+        if event.mask.contains(EventMask::Q_OVERFLOW) {
+            return signs.extend(self.all().map(|filter| (filter, Sign::Lost)));
+        }
+        let is_gone = event.mask.intersects(GONE);
+        for subscriber in self.watched.get(&event.wd).into_iter().flatten() {
+            let path = event.name.map_or_else(|| subscriber.directory.clone(), |name| subscriber.directory.join(name));
+            signs.push((Arc::clone(&subscriber.filter), Sign::Event { path, is_gone }));
+        }
+        if event.mask.contains(EventMask::IGNORED) {
+            self.watched.remove(&event.wd);
+            if self.adding > 0 {
+                self.ended.insert(event.wd.clone());
+            }
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Arc<Filter>> {
+        self.watched.values().flatten().map(|subscriber| Arc::clone(&subscriber.filter))
+    }
+}
+
+/// Reads events until nothing is watched.
+fn listen(mut inotify: Inotify) {
+    let mut buffer = [0; 4096];
+    loop {
+        let mut signs = Signs::new();
+        let is_over = match inotify.read_events_blocking(&mut buffer) {
+            Ok(events) => {
+                let mut guard = lock();
+                if let Some(instance) = &mut *guard {
+                    for event in events {
+                        instance.signs(&event, &mut signs);
+                    }
+                }
+                guard.take_if(|instance| instance.watched.is_empty() && instance.adding == 0).is_some()
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
+            Err(error) => {
+                tracing::debug!(%error, "the watch has failed; setting it up anew");
+                signs.extend(lock().take().iter().flat_map(Instance::all).map(|filter| (filter, Sign::Ended)));
+                true
+            }
+        };
+        // Without the lock: a waker runs code that is not ours.
+        for (filter, sign) in signs {
+            match sign {
+                Sign::Event { path, is_gone } => filter.event(&path, is_gone),
+                Sign::Lost => filter.lost(),
+                Sign::Ended => filter.ended(),
+            }
+        }
+        if is_over {
+            return;
+        }
+    }
+}
+
+fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
+fn lock() -> MutexGuard<'static, Option<Instance>> {
+    INSTANCE.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,90 @@
+//! Two hundred providers in one process share an inotify instance. A process of its own: it counts the process's instances.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use claviger_file::FileLogin;
+use common::{Watched, inotify_instances, parts, replace};
+
+/// More than a user's instances by default, which are 128.
+const PROVIDERS: usize = 200;
+/// So rarely that whatever is seen was seen by an event.
+const HARDLY_EVER: Duration = Duration::from_secs(3_600);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    for number in 0..PROVIDERS {
+        // Half of them share a directory, the others have one each.
+        let place = if number % 2 == 0 { dir.path().join("shared") } else { dir.path().join(number.to_string()) };
+        fs::create_dir_all(&place).unwrap();
+        paths.push(place.join(format!("password-{number}")));
+    }
+    let provider = |path: &Path| FileLogin::password(path, "orders").unwrap().poll(HARDLY_EVER);
+    let mut watches = Vec::new();
+    for path in &paths {
+        fs::write(path, "one").unwrap();
+        watches.push((path.as_path(), Watched::begin(provider(path)).await));
+    }
+    assert_eq!(inotify_instances(), 1);
+    let all_see = async |watches: &mut [(&Path, Watched)], content: &str| {
+        for (path, _) in watches.iter() {
+            replace(path, content);
+        }
+        for (path, watched) in watches {
+            watched.until(&provider(path), |lease| parts(lease).1 == content).await;
+        }
+    };
+    for content in ["two", "three"] {
+        all_see(&mut watches, content).await;
+    }
+
+    // The watches of the others outlive those of some, in the shared directory, too.
+    for (_, watched) in watches.drain(..PROVIDERS / 2) {
+        watched.end().await;
+    }
+    all_see(&mut watches, "four").await;
+    assert_eq!(inotify_instances(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("neighbour");
+    fs::write(&path, "one").unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let (stop, path) = (Arc::clone(&stop), path.clone());
+        others.push(tokio::spawn(async move {
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) {
+                Watched::begin(FileLogin::password(&path, "orders").unwrap()).await.end().await;
+                rounds += 1;
+            }
+            rounds
+        }));
+    }
+    for round in 0..100 {
+        let path = dir.path().join("password");
+        let provider = FileLogin::password(&path, "orders").unwrap().poll(HARDLY_EVER);
+        let mut watched = Watched::begin(provider).await;
+        let content = round.to_string();
+        replace(&path, &content);
+        watched.hint().await;
+        watched.end().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for other in others {
+        assert!(other.await.unwrap() > 20, "the hazard: others come and go");
+    }
+}
