@@ -37,7 +37,7 @@ const PATIENCE: [Duration; 5] = [
 /// |---|---|
 /// | `NotFound` | does not exist |
 /// | `Denied` | may not be read |
-/// | `Malformed` | is empty, longer than 64 KiB, not UTF-8, not in its shape, without a part that is needed, or has a NUL in one |
+/// | `Malformed` | is empty, longer than 64 KiB, not UTF-8, not in its shape, without a part that is needed, has a NUL in one, or a host that cannot be right (a URL, several, a port or blank in it) |
 /// | `Misconfigured` | is a directory, pipe or device where a file is wanted, or the reverse; or a setting cannot be right |
 /// | `Unavailable` | could not be read for another reason, or kept changing |
 ///

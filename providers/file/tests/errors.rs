@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{FetchRequest, Hints, Provider, ProviderErrorKind, Trigger};
+use claviger::{FetchRequest, Hints, Provider, ProviderErrorKind, Supervisor, Trigger};
 use claviger_file::FileLogin;
 use common::{BOUND, again, failure, first, parts};
 use tokio::time::timeout;
@@ -130,6 +130,32 @@ async fn json_that_is_wrong_is_malformed_at_its_place() {
         fs::write(&path, content).unwrap();
         let problem = failure(&provider, ProviderErrorKind::Malformed).await;
         assert!(problem.contains(says) && !problem.contains(CANARY), "{problem}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("login");
+    let supervisor = Supervisor::start();
+    for (host, says) in [
+        ("CANARY:5432:1", "port"),
+        ("CANARY,b", "several hosts"),
+        ("CANARY:1,b:2", "several hosts"),
+        ("CANARY%20b", "blank"),
+        ("postgres%3A%2F%2FCANARY%2Fd", "is a URL"),
+        ("postgres://CANARY", "is a URL"),
+    ] {
+        let decoded = host.replace("%20", " ").replace("%3A", ":").replace("%2F", "/");
+        let json = format!(r#"{{"user":"u","password":"p","host":"{decoded}","dbname":"d"}}"#);
+        for (provider, content) in [(FileLogin::url(&path), format!("postgres://u:p@{host}/d")), (FileLogin::json(&path), json)] {
+            fs::write(&path, content).unwrap();
+            let began = tokio::time::Instant::now();
+            let error = supervisor.provide("login", provider.unwrap()).await.unwrap_err().to_string();
+            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+            assert!(error.contains("host") && error.contains(says) && error.contains("malformed"), "{error}");
+            assert!(!error.contains(CANARY), "{error}");
+        }
     }
 }
 

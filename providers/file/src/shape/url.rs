@@ -1,5 +1,6 @@
 //! A connection URL.
 
+use std::net::Ipv6Addr;
 use std::path::Path;
 
 use claviger::{Endpoint, Login};
@@ -20,6 +21,10 @@ pub(super) fn login(path: &Path, text: &str) -> Result<Login, Flaw> {
     if text.contains(|one: char| one.is_ascii_whitespace() || one.is_ascii_control()) {
         // The parser would drop some of them silently.
         return Err(flaw("the URL has white space or a control character inside; percent-encode it"));
+    }
+    // Before it is parsed: the parser takes several hosts, or a second port, for a port that is wrong.
+    if let Some(problem) = written_host_problem(text) {
+        return Err(flaw(&format!("the host in the URL {problem}")));
     }
     let url = Url::parse(text)
         .map_err(|error| flaw(&format!("is no URL: {error}; write {SCHEMES} and percent-encode the user and the password")))?;
@@ -51,12 +56,35 @@ pub(super) fn login(path: &Path, text: &str) -> Result<Login, Flaw> {
     }
     let host = part("host", url.host_str().unwrap_or_default())?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    if let Some(problem) = Endpoint::server(host, default_port).host_problem() {
+        return Err(flaw(&format!("the host in the URL {problem}")));
+    }
     let database = part("database", database)?;
     let port = url.port().unwrap_or(default_port);
     if port == 0 {
         return Err(flaw("the port in the URL must be a number from 1 to 65535"));
     }
     Ok(Login::new(user, password).endpoint(Endpoint::new(host, port, database)))
+}
+
+/// What is wrong with the host as it is written, if that can be told: what follows the last `@` of the authority, without the port.
+fn written_host_problem(text: &str) -> Option<&'static str> {
+    let (_, rest) = text.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, after) = rest.split_at(end);
+    let (_, host) = authority.rsplit_once('@')?;
+    if host.starts_with('[') || host.is_empty() {
+        return None;
+    }
+    if host.parse::<Ipv6Addr>().is_ok() {
+        return Some("is an IPv6 address; write it in brackets, as in [::1]");
+    }
+    // Where an `@` follows, the password has a raw `/`.
+    if host.ends_with(':') && after.starts_with("//") && !after.contains('@') {
+        return Some("is a URL or a part of one; give the name or address alone");
+    }
+    let host = host.rsplit_once(':').map_or(host, |(host, _port)| host);
+    Endpoint::server(host, 1).host_problem()
 }
 
 /// Strict: a `%` without two hexadecimal digits, and what is not UTF-8, are mistakes.
@@ -140,6 +168,44 @@ mod tests {
             let problem = parsed(text).unwrap_err().into_error().to_string();
             assert!(problem.contains(says), "{text}: {problem}");
             assert!(!problem.contains("CANARY"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_right_is_named_and_never_shown() {
+        for (host, says) in [
+            ("CANARY:5432:5433", "has a port"),
+            ("CANARY:5432:", "has a port"),
+            ("CANARY%3A5432", "has a port"),
+            ("CANARY%3A5432:5432", "has a port"),
+            ("CANARY,b", "several hosts"),
+            ("CANARY:5432,b:5432", "several hosts"),
+            ("CANARY,[::1]:5432", "several hosts"),
+            ("CANARY%2Cb", "several hosts"),
+            ("CANARY%20b", "blank"),
+            ("%20", "is empty"),
+            ("CANARY%09", "blank"),
+            ("postgres://CANARY", "is a URL"),
+            ("postgres://CANARY:5432", "is a URL"),
+            ("postgres%3A%2F%2FCANARY", "is a URL"),
+            ("postgres%3A%2F%2FCANARY:5432", "is a URL"),
+            ("CANARY%40b", "is a URL"),
+            ("::1", "in brackets"),
+            ("fe80::1", "in brackets"),
+        ] {
+            for scheme in ["postgres", "mysql"] {
+                let problem = parsed(&format!("{scheme}://u:p@{host}/d")).unwrap_err().into_error().to_string();
+                assert!(problem.contains("the host in the URL") && problem.contains(says), "{host}: {problem}");
+                assert!(!problem.contains("CANARY"), "{problem}");
+            }
+        }
+        for (host, is) in [
+            ("db.internal", "db.internal"),
+            ("10.0.0.1:5433", "10.0.0.1"),
+            ("[fe80::1]:5433", "fe80::1"),
+            ("%2Frun%2Fpostgresql", "/run/postgresql"),
+        ] {
+            assert_eq!(parsed(&format!("postgres://u:p@{host}/d")).unwrap().location().unwrap().host(), is);
         }
     }
 
