@@ -48,7 +48,7 @@ pub struct Fault {
 impl Fault {
     /// A fault of `kind`. The message is logged: it must never carry a secret.
     ///
-    /// It is kept on one line: control characters and those that change the direction of text
+    /// It is kept on one line: control characters, and those that hide or reorder text,
     /// become spaces. What follows the 500th character is cut.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         Self { kind, code: None, message: text::message(&message.into()).into(), target: None, source: None }

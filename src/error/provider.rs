@@ -78,7 +78,7 @@ pub struct ProviderError {
 impl ProviderError {
     /// An error of `kind`; the message says what to do.
     ///
-    /// It is kept on one line: control characters and those that change the direction of text
+    /// It is kept on one line: control characters, and those that hide or reorder text,
     /// become spaces. What follows the 500th character is cut.
     pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: text::message(&message.into()).into(), retry_after: None, source: None }

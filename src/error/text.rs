@@ -52,10 +52,18 @@ fn filtered(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Returns whether this is a control character (as a line end or ANSI's escape), a line separator,
-/// or changes the direction of text.
+/// Returns whether this character ends or hides text, or changes its order: control characters
+/// (such as line ends and the escape of ANSI sequences), line separators, and characters without a
+/// glyph. Those are Unicode's `Default_Ignorable_Code_Point` and all of category Cf but the visible
+/// signs of Arabic, Syriac and Kaithi numbers and quotations.
 fn is_unfit(one: char) -> bool {
-    one.is_control() || matches!(one, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    one.is_control()
+        || matches!(one,
+            '\u{2028}' | '\u{2029}'
+            | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The cause of an error: the original for a downcast, and a chain of texts that is safe to print.
@@ -151,6 +159,39 @@ mod tests {
         assert_fit(&printed(&error));
         assert_fit(&printed(&crate::Error::from_pool("orders", "login", None, fault)));
         assert_fit(&printed(&crate::Error::from_provider("login", None, error)));
+    }
+
+    #[test]
+    fn hidden_and_reordering_characters_are_replaced() {
+        for one in [
+            '\u{ad}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{206a}',
+            '\u{feff}',
+            '\u{fff9}',
+            '\u{180e}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{e007f}',
+            '\u{1d173}',
+            '\u{1bca0}',
+            '\u{13430}',
+        ] {
+            let fault = Fault::new(FaultKind::Refused, format!("pass{one}word"));
+            assert_eq!(fault.message(), "pass word", "U+{:04X}", u32::from(one));
+        }
+        for text in ["größe", "пароль", "密码", "パスワード", "سلام", "e\u{301}", "🔑", "-'\u{a0}\u{2026}\u{2013}"] {
+            assert_eq!(Fault::new(FaultKind::Refused, text).message(), text);
+        }
     }
 
     #[test]
