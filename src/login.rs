@@ -1,6 +1,7 @@
 //! The secret that database pools take.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -65,7 +66,7 @@ impl Login {
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login")
-            .field("user", &self.user)
+            .field("user", &shown_name(&self.user))
             .field("password", &"[redacted]")
             .field("token", &self.token)
             .field("endpoint", &self.endpoint)
@@ -73,11 +74,14 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Where a database is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a database is. Port and database may be left to the pool's connect options.
+///
+/// `Debug` shows an invalid host as `[malformed]`, because a URL may contain a password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     host: String,
-    port: u16,
+    /// `None`: the pool's own.
+    port: Option<u16>,
     /// `None`: the pool's own.
     database: Option<String>,
 }
@@ -85,13 +89,45 @@ pub struct Endpoint {
 impl Endpoint {
     /// Host, port and database. An empty host or database, or port 0, is rejected by the pool that
     /// gets it.
+    ///
+    /// An IPv6 address may be in brackets, as in a URL; they are removed.
     pub fn new(host: impl Into<String>, port: u16, database: impl Into<String>) -> Self {
-        Self { host: host.into(), port, database: Some(database.into()) }
+        Self::of_host(host).with_port(port).with_database(database)
     }
 
     /// Names host and port; the database is that of the pool's connect options.
     pub fn server(host: impl Into<String>, port: u16) -> Self {
-        Self { host: host.into(), port, database: None }
+        Self::of_host(host).with_port(port)
+    }
+
+    /// Names the host; port and database are those of the pool's connect options.
+    ///
+    /// ```
+    /// use claviger::Endpoint;
+    ///
+    /// let endpoint = Endpoint::of_host("db.internal").with_database("orders");
+    /// assert_eq!((endpoint.port(), endpoint.database()), (0, "orders"));
+    /// ```
+    pub fn of_host(host: impl Into<String>) -> Self {
+        let mut host = host.into();
+        if let Some(address) = without_brackets(&host) {
+            host = address.to_owned();
+        }
+        Self { host, port: None, database: None }
+    }
+
+    /// Sets the TCP port, instead of that of the pool's connect options.
+    #[must_use]
+    pub fn with_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Sets the database, instead of that of the pool's connect options.
+    #[must_use]
+    pub fn with_database(mut self, database: impl Into<String>) -> Self {
+        self.database = Some(database.into());
+        self
     }
 
     /// The host's name or address.
@@ -99,14 +135,18 @@ impl Endpoint {
         &self.host
     }
 
-    /// The TCP port.
+    /// Returns the TCP port; 0 if it is left to the pool.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.unwrap_or_default()
     }
 
     /// Returns the database's name; empty if it is left to the pool.
     pub fn database(&self) -> &str {
         self.database.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn own_port(&self) -> Option<u16> {
+        self.port
     }
 
     pub(crate) fn own_database(&self) -> Option<&str> {
@@ -121,6 +161,7 @@ impl Endpoint {
     ///
     /// assert!(Endpoint::server("db.internal", 5432).host_problem().is_none());
     /// assert!(Endpoint::server("::1", 5432).host_problem().is_none());
+    /// assert!(Endpoint::server("[::1]", 5432).host_problem().is_none());
     /// assert!(Endpoint::server("db.internal:5432", 5432).host_problem().is_some());
     /// ```
     pub fn host_problem(&self) -> Option<&'static str> {
@@ -139,23 +180,67 @@ impl Endpoint {
     }
 }
 
-/// Why a host cannot be right, and what would be, if so. Brackets around an IPv6 address, as it stands in a URL, and a zone behind it are right.
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("host", &shown_host(&self.host))
+            .field("port", &self.port)
+            .field("database", &self.database.as_deref().map(shown_name))
+            .finish()
+    }
+}
+
+/// Replaces a text that may contain a secret.
+const MALFORMED: &str = "[malformed]";
+
+/// Returns the host for a message, or a placeholder if it is invalid: a URL may contain a password.
+pub(crate) fn shown_host(host: &str) -> &str {
+    if host_problem(host).is_none() { host } else { MALFORMED }
+}
+
+/// Returns the name of a user or database for a message, or a placeholder if it is a URL.
+pub(crate) fn shown_name(name: &str) -> &str {
+    if name.contains("://") { MALFORMED } else { name }
+}
+
+/// Returns why the host is invalid, and what to give instead.
 pub(crate) fn host_problem(host: &str) -> Option<&'static str> {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let address = bare.split_once('%').map_or(bare, |(address, _)| address);
-    let is_address = address.parse::<std::net::IpAddr>().is_ok();
+    // sqlx takes an address in brackets, as well.
+    let is_address = is_address(without_brackets(host).unwrap_or(host));
+    let is_path = host.starts_with('/') && !host.starts_with("//");
     if host.trim().is_empty() {
         Some("is empty; give a name or an address")
-    } else if host.contains("://") || host.contains(['@', '?', '#']) || (host.contains('/') && !host.starts_with('/')) {
+    } else if host.contains("://") || host.contains(['@', '?', '#']) || (host.contains('/') && !is_path) {
         Some("is a URL or a part of one; give the name or address alone")
+    } else if is_path || is_address {
+        None
     } else if host.contains(',') {
         Some("names several hosts; give one")
     } else if host.contains(char::is_whitespace) {
         Some("contains white space; give the name or address alone")
-    } else if host.contains(':') && !is_address {
+    } else if host.contains(':') {
         Some("has a port; give the name or address alone, and the port beside it")
+    } else if !host.chars().all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.')) {
+        Some("has a character that no host's name has; give the name or address alone")
     } else {
         None
+    }
+}
+
+/// Returns the IPv6 address within brackets.
+fn without_brackets(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']').filter(|address| address.contains(':') && is_address(address))
+}
+
+/// Returns whether this is an IP address. An IPv6 address may have a zone.
+fn is_address(host: &str) -> bool {
+    match host.split_once('%') {
+        Some((address, zone)) => {
+            address.parse::<Ipv6Addr>().is_ok()
+                && !zone.is_empty()
+                && zone.chars().all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.'))
+        }
+        None => host.parse::<IpAddr>().is_ok(),
     }
 }
 
@@ -176,12 +261,61 @@ mod tests {
             ("db.internal ", "white space"),
             ("db.internal:5432", "port"),
             ("[::1]:5432", "port"),
+            ("//u:s3cret@db.internal/orders", "URL"),
+            ("db.internal;password=s3cret", "character"),
+            ("[db.internal]", "character"),
+            ("fe80::1%", "port"),
+            ("10.0.0.1%eth0", "character"),
         ] {
             let problem = Endpoint::server(host, 5_432).host_problem();
             assert!(problem.is_some_and(|problem| problem.contains(word)), "{host:?}: {problem:?}");
         }
-        for host in ["db.internal", "db", "10.0.0.1", "::1", "[::1]", "fe80::1", "fe80::1%eth0", "/run/postgresql"] {
+        for host in [
+            "db.internal",
+            "db",
+            "db_1",
+            "10.0.0.1",
+            "::1",
+            "fe80::1",
+            "fe80::1%eth0",
+            "[::1]",
+            "[fe80::1%2]",
+            "/run/postgresql",
+            "/run/a b",
+        ] {
             assert_eq!(Endpoint::server(host, 5_432).host_problem(), None, "{host}");
         }
+    }
+
+    #[test]
+    fn an_address_in_brackets_is_that_address() {
+        assert_eq!(Endpoint::server("[::1]", 5_432), Endpoint::server("::1", 5_432));
+        assert_eq!(Endpoint::server("[fe80::1%eth0]", 5_432).host(), "fe80::1%eth0");
+        for host in ["[::1", "[db.internal]", "[::1]:5432"] {
+            assert_eq!(Endpoint::server(host, 5_432).host(), host);
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_password_of_a_url() {
+        for url in ["postgres://u:s3cret@h/db", "//u:s3cret@h/db", "u:s3cret@h", "u:s3cret", "h;password=s3cret", "host=h password=s3cret"]
+        {
+            let login = Login::new("orders_app", "p").endpoint(Endpoint::server(url, 5_432));
+            let shown = format!("{login:?} {:?}", login.location());
+            assert!(!shown.contains("s3cret") && shown.contains("[malformed]"), "{url}: {shown}");
+        }
+        let url = "postgres://u:s3cret@h/db";
+        let shown = format!("{:?}", Login::new(url, "p").endpoint(Endpoint::new("db.internal", 5_432, url)));
+        assert!(!shown.contains("s3cret") && shown.contains("db.internal"), "{shown}");
+        let shown = format!("{:?}", Endpoint::new("db.internal", 5_432, "orders"));
+        assert_eq!(shown, r#"Endpoint { host: "db.internal", port: Some(5432), database: Some("orders") }"#);
+    }
+
+    #[test]
+    fn what_an_endpoint_does_not_name_is_left_to_the_pool() {
+        let endpoint = Endpoint::of_host("db.internal");
+        assert_eq!((endpoint.own_port(), endpoint.own_database()), (None, None));
+        let endpoint = endpoint.with_port(6_432).with_database("orders");
+        assert_eq!(endpoint, Endpoint::new("db.internal", 6_432, "orders"));
     }
 }

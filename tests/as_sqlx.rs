@@ -185,6 +185,25 @@ async fn a_change_of_place_always_replaces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
+    use claviger::Endpoint;
+    let stage = Stage::new().await;
+    stage.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is created")).await;
+    for (name, endpoint) in [
+        ("orders", Endpoint::of_host("127.0.0.1")),
+        ("elsewhere", Endpoint::of_host("127.0.0.1").with_database("elsewhere")),
+        ("orders", Endpoint::server("127.0.0.1", stage.server.port())),
+    ] {
+        let supervisor = Supervisor::start();
+        let login = Login::new("app", "password-1").endpoint(endpoint);
+        let login = supervisor.provide("login", fixed(login)).await.expect("a login");
+        let db = supervisor.pool("orders", &login, stage.pools(2)).await.expect("it is verified");
+        let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it returns a row");
+        assert_eq!(database, name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn verified_tls_is_what_it_says() {
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
     let server = tokio::task::spawn_blocking(|| {

@@ -85,18 +85,24 @@ async fn durations_and_sizes() {
 #[tokio::test]
 async fn logins() {
     let empty = PgConnectOptions::new_without_pgpass().host("127.0.0.1");
+    let (url, with_port) = (options().host("postgres://u:s3cret@h/db"), options().host("db:5432"));
     for (expected, login, pools) in [
         ("user: ", Login::new("", "s3cret"), pools()),
         ("password: ", Login::new("app", ""), pools()),
         ("login: ", Login::new("app", "s3\0cret"), pools()),
         ("host: ", Login::new("app", "s3cret").endpoint(Endpoint::new("", 5432, "orders")), pools()),
+        ("host: is a URL", Login::new("app", "s3cret").endpoint(Endpoint::server("postgres://u:s3cret@h/db", 5432)), pools()),
+        ("host: of the connect options is a URL", Login::new("app", "s3cret"), PgPools::new(url, PgPoolOptions::new())),
+        ("host: of the connect options has a port", Login::new("app", "s3cret"), PgPools::new(with_port, PgPoolOptions::new())),
         ("port: ", Login::new("app", "s3cret").endpoint(Endpoint::new("db", 0, "orders")), pools()),
+        ("port: ", Login::new("app", "s3cret").endpoint(Endpoint::of_host("db")), PgPools::new(options().port(0), PgPoolOptions::new())),
         ("database: ", Login::new("app", "s3cret").endpoint(Endpoint::new("db", 5432, "")), pools()),
         ("database: ", Login::new("app", "s3cret"), PgPools::new(empty, PgPoolOptions::new())),
         ("ssl_mode: ", Login::new("app", "s3cret").token(), pools()),
         ("ssl_mode: ", Login::new("app", "s3cret").token(), PgPools::new(options().ssl_mode(PgSslMode::Require), PgPoolOptions::new())),
         ("ssl_mode: ", Login::new("app", "s3cret").token(), PgPools::new(options().ssl_mode(PgSslMode::VerifyCa), PgPoolOptions::new())),
     ] {
+        assert!(!format!("{pools:?}{login:?}").contains("s3cret"));
         let error = said(login, pools).await;
         assert_eq!(error.kind(), ErrorKind::Pool);
         assert!(error.to_string().contains(&format!(": {expected}")), "{error}");

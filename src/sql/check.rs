@@ -32,7 +32,10 @@ pub(super) fn address(options: &Address<'_>, login: &Login, default_port: u16) -
             Err(wrong("socket", "the connect options name one, and the login says where the database is; leave one of them out"))
         }
         Some(endpoint) if endpoint.host_problem().is_some() => Err(wrong("host", endpoint.host_problem().unwrap_or_default())),
-        Some(endpoint) if endpoint.port() == 0 => Err(wrong("port", format!("is 0; give {port}"))),
+        Some(endpoint) if endpoint.own_port() == Some(0) => Err(wrong("port", format!("is 0; give {port}"))),
+        Some(endpoint) if endpoint.own_port().is_none() && options.port == 0 => {
+            Err(wrong("port", format!("is 0; in the connect options set {port}")))
+        }
         Some(endpoint) if endpoint.own_database().is_some_and(str::is_empty) => Err(wrong("database", "is empty; name one")),
         Some(endpoint) if endpoint.own_database().is_none() && options.database.is_none_or(str::is_empty) => {
             Err(wrong("database", "is missing; set it in the connect options, because the login's endpoint leaves it to them"))

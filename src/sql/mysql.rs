@@ -54,7 +54,11 @@ impl Sealed for MySql {
         }
         match login.location() {
             Some(endpoint) => {
-                let options = options.host(endpoint.host()).port(endpoint.port());
+                let options = options.host(endpoint.host());
+                let options = match endpoint.own_port() {
+                    Some(port) => options.port(port),
+                    None => options,
+                };
                 match endpoint.own_database() {
                     Some(database) => options.database(database),
                     None => options,
@@ -97,6 +101,24 @@ impl Sealed for MySql {
             // No right on the database, no such database, not from this host, a plugin or TLS that one side lacks.
             1044 | 1049 | 1130 | 1251 | 1524 | 3159 => FaultKind::Misconfigured,
             _ => FaultKind::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::login::Endpoint;
+
+    #[test]
+    fn a_port_that_the_endpoint_leaves_out_is_the_pools() {
+        let login = |endpoint| Login::new("app", "p").endpoint(endpoint);
+        for (options, endpoint, port) in [
+            (MySqlConnectOptions::new(), Endpoint::of_host("db"), 3_306),
+            (MySqlConnectOptions::new().port(3_307), Endpoint::of_host("db"), 3_307),
+            (MySqlConnectOptions::new().port(3_307), Endpoint::server("db", 3_308), 3_308),
+        ] {
+            assert_eq!(MySql::options_for(&options, &login(endpoint)).get_port(), port);
         }
     }
 }

@@ -21,7 +21,7 @@ use super::login::WITHOUT_CALLER;
 use super::verifier::{PANICKED, Verifier};
 use crate::error::{Fault, FaultKind};
 use crate::lease::{Lease, Sessions};
-use crate::login::Login;
+use crate::login::{Endpoint, Login, shown_host, shown_name};
 use crate::pool::{Policy, PoolFactory, Terms};
 
 /// How often a pool that drains is looked at while sessions of it are busy.
@@ -195,37 +195,53 @@ impl<DB: Dialect> SqlPools<DB> {
 
     /// Why nothing came of a connect, and where to: what the operating system says names neither host nor file.
     fn connect_fault(&self, login: &Login, error: sqlx::Error) -> Fault {
-        let sqlx::Error::Io(io) = &error else { return log_in_fault::<DB>(error).with_target(self.target(login)) };
+        let sqlx::Error::Io(io) = &error else { return self.login_fault(login, error) };
         let address = DB::address(&self.connect);
         if address.socket && login.location().is_none() {
             return log_in_fault::<DB>(error);
         }
-        let (host, port) = login.location().map_or((address.host, address.port), |endpoint| (endpoint.host(), endpoint.port()));
+        let place = self.place(login);
         let fault = match io.kind() {
             // Of a socket's address there is no file that could be missing: it is one of those for TLS.
             ErrorKind::NotFound | ErrorKind::PermissionDenied => wrong(
                 "ssl_root_cert, ssl_client_cert or ssl_client_key",
                 format!("a file that is named in the connect options cannot be read ({io}); see to its path and its rights"),
             ),
-            _ => Fault::new(kind::<DB>(&error), format!("{host}:{port}: {error}")),
+            _ => Fault::new(kind::<DB>(&error), format!("{place}: {error}")),
         };
         fault.with_source(error)
+    }
+
+    /// Returns the fault of a login or of what follows it.
+    fn login_fault(&self, login: &Login, error: sqlx::Error) -> Fault {
+        log_in_fault::<DB>(error).with_target(self.target(login))
     }
 
     /// Returns user, address and database of a login, for error messages.
     fn target(&self, login: &Login) -> String {
         let address = DB::address(&self.connect);
-        let (host, port, database) = match login.location() {
-            Some(endpoint) => (endpoint.host(), endpoint.port(), Some(endpoint.database())),
-            None => (address.host, address.port, address.database),
-        };
-        let place = if address.socket && login.location().is_none() { "a socket".to_owned() } else { format!("{host}:{port}") };
+        let database = login.location().and_then(Endpoint::own_database).or(address.database).unwrap_or_default();
+        let place = if address.socket && login.location().is_none() { "a socket".to_owned() } else { self.place(login) };
         let form = match Self::prepared(login).map(|_| self.forms.of(login)) {
             Some(Form::Prepared) => "; the password changes under SASLprep, and was sent in that form",
             Some(Form::AsItIs) => "; the password changes under SASLprep, and was sent as it is",
             None => "",
         };
-        format!("user {:?} at {place}, database {:?}{form}", login.user(), database.unwrap_or_default())
+        format!("user {:?} at {place}, database {:?}{form}", shown_name(login.user()), shown_name(database))
+    }
+
+    /// Returns host and port of a login, for error messages.
+    fn place(&self, login: &Login) -> String {
+        let (host, port) = self.host_and_port(login);
+        format!("{}:{port}", shown_host(host))
+    }
+
+    fn host_and_port<'l>(&'l self, login: &'l Login) -> (&'l str, u16) {
+        let address = DB::address(&self.connect);
+        match login.location() {
+            Some(endpoint) => (endpoint.host(), endpoint.own_port().unwrap_or(address.port)),
+            None => (address.host, address.port),
+        }
     }
 }
 
@@ -274,7 +290,7 @@ impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlPools")
             .field("database", &DB::NAME)
-            .field("host", &DB::address(&self.connect).host)
+            .field("host", &shown_host(DB::address(&self.connect).host))
             .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
@@ -294,7 +310,7 @@ where
         let _ = session.close().await;
         // The role exists, because it has just logged in. A probe that it may not run (42501) is
         // wrong itself.
-        answer.map_err(|error| log_in_fault::<DB>(error).with_target(self.target(login)))
+        answer.map_err(|error| self.login_fault(login, error))
     }
 }
 
@@ -368,7 +384,7 @@ where
                 Ok(())
             }
             Err(sqlx::Error::PoolTimedOut) => Err(never_ready()),
-            Err(error) => Err(log_in_fault::<DB>(error).with_target(self.target(login))),
+            Err(error) => Err(self.login_fault(login, error)),
         };
         pool.close().await;
         tried
@@ -379,10 +395,8 @@ where
     }
 
     fn server(&self, login: &Login) -> String {
-        let address = DB::address(&self.connect);
-        login
-            .location()
-            .map_or_else(|| format!("{}:{}", address.host, address.port), |endpoint| format!("{}:{}", endpoint.host(), endpoint.port()))
+        let (host, port) = self.host_and_port(login);
+        format!("{host}:{port}")
     }
 
     fn describe(&self, login: &Login) -> Option<String> {

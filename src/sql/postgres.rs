@@ -59,7 +59,11 @@ impl Sealed for Postgres {
         let options = options.clone().username(login.user()).password(password);
         match login.location() {
             Some(endpoint) => {
-                let options = options.host(endpoint.host()).port(endpoint.port());
+                let options = options.host(endpoint.host());
+                let options = match endpoint.own_port() {
+                    Some(port) => options.port(port),
+                    None => options,
+                };
                 match endpoint.own_database() {
                     Some(database) => options.database(database),
                     None => options,
