@@ -204,6 +204,34 @@ async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_rejection_of_a_token_names_the_clock() {
+    use sqlx::postgres::{PgPoolOptions, PgSslMode};
+    let server = tokio::task::spawn_blocking(|| {
+        let server = claviger_servers::Postgres::builder().tls().start().expect("it starts");
+        server.create_role("app", "password-1").expect("a role");
+        server.create_database("orders", "app").expect("a database");
+        server
+    })
+    .await
+    .expect("no panic");
+    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass()
+        .host(server.host())
+        .port(server.port())
+        .database("orders")
+        .ssl_mode(PgSslMode::VerifyFull)
+        .ssl_root_cert(server.ca_file().expect("a CA"));
+    for (login, names_clock) in [(Login::new("app", "wrong").token(), true), (Login::new("app", "wrong"), false)] {
+        let supervisor = Supervisor::builder().start_deadline(Duration::from_secs(2)).start().expect("the settings are right");
+        let provider = supervisor.provide("login", fixed(login)).await.expect("a login");
+        let pools = claviger::PgPools::new(options.clone(), PgPoolOptions::new());
+        let error = supervisor.pool("orders", &provider, pools).await.expect_err("the password is wrong").to_string();
+        assert!(error.contains("password authentication failed"), "{error}");
+        assert_eq!(error.contains("check this machine's clock"), names_clock, "{error}");
+    }
+    drop(tokio::task::spawn_blocking(move || drop(server)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn verified_tls_is_what_it_says() {
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
     let server = tokio::task::spawn_blocking(|| {

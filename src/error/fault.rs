@@ -41,8 +41,16 @@ pub struct Fault {
     kind: FaultKind,
     code: Option<Arc<str>>,
     message: Arc<str>,
-    target: Option<Arc<str>>,
+    target: Option<Arc<Target>>,
     source: Option<Source>,
+}
+
+/// What the login was for.
+struct Target {
+    /// User, address and database.
+    place: Box<str>,
+    /// A cause that the server does not name, and what to check.
+    advice: Option<&'static str>,
 }
 
 impl Fault {
@@ -64,8 +72,14 @@ impl Fault {
     /// Keeps user, address and database of the login, as `user "orders" at db.internal:5432,
     /// database "orders"`. Filtered as the message is, and printed behind it.
     #[must_use]
-    pub fn with_target(mut self, target: impl AsRef<str>) -> Self {
-        self.target = Some(text::message(target.as_ref()).into());
+    pub fn with_target(self, target: impl AsRef<str>) -> Self {
+        self.with_target_and_advice(target, None)
+    }
+
+    /// Keeps the target, and a cause that the server does not name, with what to check. It is
+    /// printed last.
+    pub(crate) fn with_target_and_advice(mut self, target: impl AsRef<str>, advice: Option<&'static str>) -> Self {
+        self.target = Some(Arc::new(Target { place: text::message(target.as_ref()).into(), advice }));
         self
     }
 
@@ -93,7 +107,7 @@ impl Fault {
 
     /// Returns user, address and database of the login, if they are known.
     pub fn target(&self) -> Option<&str> {
-        self.target.as_deref()
+        self.target.as_ref().map(|target| &*target.place)
     }
 
     /// Returns the cause as it was given, for a downcast: `sqlx::Error` where a database pool is
@@ -119,7 +133,10 @@ impl fmt::Display for Fault {
             write!(f, ", SQLSTATE {code}")?;
         }
         if let Some(target) = &self.target {
-            write!(f, "; {target}")?;
+            write!(f, "; {}", target.place)?;
+            if let Some(advice) = target.advice {
+                write!(f, "; {advice}")?;
+            }
         }
         f.write_str(")")
     }

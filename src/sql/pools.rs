@@ -34,6 +34,9 @@ const TRY_OUT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Shortest time between two idle connections that are closed to make room on a full server.
 const ROOM_EVERY: Duration = Duration::from_secs(15);
 
+/// Added to the rejection of a token, which the server explains by the user alone.
+const TOKEN_ADVICE: &str = "a token is rejected, too, if its date is wrong: check this machine's clock";
+
 /// Makes pools of [`Login`]s; sqlx's own options are the settings. Used as `PgPools` and `MySqlPools`, whose docs say what is particular to each
 /// database.
 ///
@@ -212,9 +215,12 @@ impl<DB: Dialect> SqlPools<DB> {
         fault.with_source(error)
     }
 
-    /// Returns the fault of a login or of what follows it.
+    /// Returns the fault of a login or of what follows it. A rejected token may be dated by a clock
+    /// that is wrong.
     fn login_fault(&self, login: &Login, error: sqlx::Error) -> Fault {
-        log_in_fault::<DB>(error).with_target(self.target(login))
+        let fault = log_in_fault::<DB>(error);
+        let advice = (login.is_token() && fault.kind() == FaultKind::Refused).then_some(TOKEN_ADVICE);
+        fault.with_target_and_advice(self.target(login), advice)
     }
 
     /// Returns user, address and database of a login, for error messages.
