@@ -9,10 +9,8 @@ pub(crate) const SHORTEST: Duration = Duration::from_secs(3);
 /// What lives no longer than that could not be renewed in time: the core asks nothing again within a second.
 pub(crate) const LEAST: Duration = Duration::from_millis(1_500);
 
-/// Time after which a young token that is rejected is signed anew. Short rejections by PAM or IAM
-/// need no new token.
-pub(crate) const REJECTED_FOR: Duration = Duration::from_secs(10);
-/// Longest time between two rejections of a token that have one cause.
+/// Time within which a second rejection of a young token leads to a new signature. A rejection by
+/// PAM or IAM that happens once needs no new token.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// Shortest time between two signatures of young tokens that are rejected. With a clock that is
 /// behind by less than 14:30 min, each token is valid for longer than that.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -29,9 +29,12 @@ const WARN_AGAIN: Duration = Duration::from_secs(3_600);
 ///   A chain that answers with a new session whenever it is asked is not asked besides.
 /// - **Sessions stay good** when their token dies ([`Sessions::Keep`]): pools take the next token in place.
 /// - **A rejected token** that is young and whose identity is still the chain's is not signed
-///   again. PAM or IAM may reject it for a moment only. It is signed anew when it is rejected for
-///   ten seconds (once in 30 s), and from half of its lifetime on at once. This machine's clock may
-///   be behind the database's. If it is 15 minutes behind, no token is accepted.
+///   again at the first rejection. PAM or IAM may reject it for a moment only. It is signed anew at
+///   the second fetch for a rejection within a minute (once in 30 s), and from half of its lifetime
+///   on at once. While no login works, the second fetch comes a second after the first.
+///   This machine's clock may be behind the database's. If it is 15 minutes behind, no token is
+///   accepted. Signing involves no response of AWS that could show the difference, so the error
+///   and a WARN line name the clock as a possible cause.
 /// - **The host** is that of the endpoint as AWS shows it; it is signed, and connected to by nobody here. Pools connect to the host in their own connect options:
 ///   through a tunnel or a proxy of one's own give that one there, and the endpoint here.
 ///
@@ -60,17 +63,17 @@ pub struct RdsIam {
 #[derive(Default)]
 struct Rejected {
     token: Option<RejectedToken>,
-    /// When a young token was last signed anew because it stayed rejected.
-    signed_anew: Option<SystemTime>,
+    /// When a young token was last signed anew because it was rejected again.
+    signed_anew: Option<Instant>,
+    /// When that was last logged at WARN.
+    warned: Option<Instant>,
 }
 
 /// The token that the database rejected last.
 struct RejectedToken {
     revision: Revision,
-    /// When the first fetch of this series of rejections was requested.
-    first: SystemTime,
     /// When the last fetch was requested.
-    last: SystemTime,
+    last: Instant,
 }
 
 /// The last signature.
@@ -125,7 +128,7 @@ impl RdsIam {
             && lifetime::is_young(age, self.lifetime)
             && !held.expiry().is_expired(request.started);
         // The token may have expired by the database's clock, if this machine's is behind.
-        if good && request.trigger == Trigger::Refused && self.is_rejected_again(held.revision(), now) {
+        if good && request.trigger == Trigger::Refused && self.is_rejected_again(held.revision(), request.started.mono()) {
             return None;
         }
         // Counted from now, or each such answer would put the renewal off.
@@ -133,28 +136,29 @@ impl RdsIam {
         good.then(|| held.clone().refresh_after(due))
     }
 
-    /// Returns whether a rejected young token is signed anew. It must have been rejected for ten
-    /// seconds without a break of a minute, and none signed for that reason within half a minute.
-    fn is_rejected_again(&self, revision: &Revision, now: SystemTime) -> bool {
+    /// Returns whether a rejected young token is signed anew: at the second fetch for a rejection
+    /// within a minute, if none was signed for that reason within half a minute.
+    ///
+    /// Times are monotonic, because the wall clock is what may be wrong, and may be set meanwhile.
+    fn is_rejected_again(&self, revision: &Revision, now: Instant) -> bool {
         let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = rejected
-            .token
-            .take()
-            .filter(|one| one.revision == *revision && now.duration_since(one.last).unwrap_or_default() <= lifetime::WINDOW);
-        let first = before.map_or(now, |one| one.first);
-        rejected.token = Some(RejectedToken { revision: revision.clone(), first, last: now });
-        let again = now.duration_since(first).unwrap_or_default() >= lifetime::REJECTED_FOR;
-        let since = rejected.signed_anew.map(|last| now.duration_since(last).unwrap_or_default());
-        if !again || since.is_some_and(|since| since < lifetime::SIGN_ANEW) {
+        let before = rejected.token.replace(RejectedToken { revision: revision.clone(), last: now });
+        let again = before.is_some_and(|one| one.revision == *revision && now.saturating_duration_since(one.last) <= lifetime::WINDOW);
+        let is_within = |last: Option<Instant>, span| last.is_some_and(|last| now.saturating_duration_since(last) < span);
+        if !again || is_within(rejected.signed_anew, lifetime::SIGN_ANEW) {
             return false;
         }
         rejected.signed_anew = Some(now);
+        let warn = !is_within(rejected.warned, WARN_AGAIN);
+        if warn {
+            rejected.warned = Some(now);
+        }
         drop(rejected);
         let (user, host) = (self.target.user.name(), self.target.host.written());
-        if since.is_none_or(|since| since >= WARN_AGAIN) {
-            tracing::warn!(user, host, "young token rejected for ten seconds and signed anew; compare the clocks of this machine and AWS");
+        if warn {
+            tracing::warn!(user, host, "young token still rejected and signed anew; check this machine's clock");
         } else {
-            tracing::debug!(user, host, "young token rejected for ten seconds and signed anew");
+            tracing::debug!(user, host, "young token still rejected and signed anew");
         }
         true
     }

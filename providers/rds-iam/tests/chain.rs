@@ -75,10 +75,10 @@ async fn what_fails_at_sts_is_told_apart() {
     let role = Role::new().await;
     for (fault, kind, passes, words) in [
         (answer(403, "AccessDenied"), Denied, false, "trust policy"),
-        (answer(400, "Throttling"), Throttled, true, "fewer requests"),
-        (answer(500, "InternalFailure"), Unavailable, true, "asked for again"),
-        (Fault::Refuse, Unavailable, true, "asked for again"),
-        (Fault::Cut, Unavailable, true, "asked for again"),
+        (answer(400, "Throttling"), Throttled, true, "throttles requests"),
+        (answer(500, "InternalFailure"), Unavailable, true, "this is retried"),
+        (Fault::Refuse, Unavailable, true, "this is retried"),
+        (Fault::Cut, Unavailable, true, "this is retried"),
     ] {
         let case = format!("{fault:?}");
         let error = role.failing(fault).await;

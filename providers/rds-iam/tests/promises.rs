@@ -91,49 +91,6 @@ async fn a_young_token_that_is_refused_is_held_until_the_identity_changes() {
     }
 }
 
-/// A clock that a test sets.
-#[derive(Clone, Debug)]
-struct Clock(std::sync::Arc<std::sync::Mutex<std::time::SystemTime>>);
-
-impl Clock {
-    fn advance(&self, by: Duration) {
-        *self.0.lock().expect("nobody panics") += by;
-    }
-}
-
-impl aws_types::sdk_config::TimeSource for Clock {
-    fn now(&self) -> std::time::SystemTime {
-        *self.0.lock().expect("nobody panics")
-    }
-}
-
-/// This machine's clock is ten minutes behind. By the database's clock a token expires at an age of
-/// five minutes, which is young here.
-#[tokio::test]
-async fn a_young_token_rejected_for_ten_seconds_is_signed_anew_once_in_half_a_minute() {
-    let clock = Clock(std::sync::Arc::new(std::sync::Mutex::new(now() - 10 * MINUTE)));
-    let aws = Chain::key().config(None).into_builder().time_source(clock.clone()).build();
-    let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
-    let held = first(&provider).await;
-    clock.advance(5 * MINUTE);
-    assert_eq!(again(&provider, Trigger::Refused, &held).await.revision(), held.revision(), "it may be transient");
-    clock.advance(Duration::from_secs(7));
-    assert_eq!(again(&provider, Trigger::Refused, &held).await.revision(), held.revision(), "it may still be transient");
-    clock.advance(Duration::from_secs(3));
-    let new = again(&provider, Trigger::Refused, &held).await;
-    assert_ne!(new.revision(), held.revision(), "rejected for ten seconds");
-
-    // PAM rejects everything for a while: not each attempt gets a new token.
-    let mut tokens = HashSet::from([new.revision().clone()]);
-    let mut held = new;
-    for _ in 0..60 {
-        clock.advance(Duration::from_secs(2));
-        held = again(&provider, Trigger::Refused, &held).await;
-        tokens.insert(held.revision().clone());
-    }
-    assert_eq!(tokens.len(), 1 + 4, "one in 30 s");
-}
-
 #[tokio::test]
 async fn an_old_token_that_is_refused_is_signed_again() {
     let provider = Chain::key().provider_of(Duration::from_secs(3));

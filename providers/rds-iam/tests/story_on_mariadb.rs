@@ -33,3 +33,8 @@ async fn everything_is_refused_for_five_seconds() {
 async fn one_signature_serves_all() {
     story::one_signature_serves_all::<MariaDb>().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_behind() {
+    story::a_clock_that_is_behind::<MariaDb>().await;
+}

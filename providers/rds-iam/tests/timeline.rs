@@ -111,33 +111,37 @@ async fn no_connection_opens_with_a_token_older_than_14_minutes() {
     }
 }
 
-/// A refusal when the token is so many seconds old, then every so many; answers the ages, and how many refusals there were.
-async fn refused(from: u64, every: u64, span: Duration) -> (BTreeMap<String, Duration>, usize) {
+/// Rejects the token in those seconds. Returns the last age of each token, and how many rejections
+/// there were.
+async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String, Duration>, usize) {
     let scene = Scene::new(Duration::ZERO, None).await;
-    let mut refused = 0;
+    let mut rejections = 0;
     let ages = scene
         .watch(span, |second| {
-            if second >= from && (second - from).is_multiple_of(every) {
-                let refusal = Fault::new(FaultKind::Refused, "PAM authentication failed").with_code("28000");
-                refused += usize::from(scene.pool.refused(scene.pool.generation(), &refusal));
+            if at(second) {
+                let rejection = Fault::new(FaultKind::Refused, "PAM authentication failed").with_code("28000");
+                rejections += usize::from(scene.pool.refused(scene.pool.generation(), &rejection));
             }
         })
         .await;
-    (ages, refused)
+    (ages, rejections)
+}
+
+/// The rejections at 100 s lead to a new token. That at 115 s comes too soon for another.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_does_not_put_the_renewal_off() {
+    let (ages, rejections) = rejected(|second| second == 100 || second == 115, 20 * MINUTE).await;
+    assert_eq!((rejections, ages.len()), (2, 3), "{ages:?}");
+    let renewal = 13 * MINUTE + Duration::from_secs(2);
+    assert!(ages.values().all(|age| *age <= renewal), "{ages:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_does_not_put_the_renewal_off() {
-    let (ages, refusals) = refused(100, 3_600, 20 * MINUTE).await;
-    assert_eq!((refusals, ages.len()), (1, 2), "{ages:?}");
-    assert!(ages.values().all(|age| *age <= 14 * MINUTE), "{ages:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_token_that_is_refused_again_and_again_is_signed_again_when_half_of_its_life_is_over() {
-    let (ages, refusals) = refused(90, 95, 60 * MINUTE).await;
-    assert!(refusals > 30, "the hazard: {refusals} refusals");
-    assert!((8..=9).contains(&ages.len()), "{ages:?}");
+async fn a_token_that_is_rejected_now_and_then_is_signed_again_when_half_of_its_life_is_over() {
+    let (ages, rejections) = rejected(|second| second >= 90 && (second - 90).is_multiple_of(95), 60 * MINUTE).await;
+    assert!(rejections > 30, "the hazard: {rejections} rejections");
+    assert!(ages.len() >= 8 && ages.len() <= 1 + rejections, "{ages:?}");
+    assert!(ages.values().all(|age| *age <= 15 * MINUTE / 2 + Duration::from_secs(96)), "{ages:?}");
 }
 
 #[tokio::test(start_paused = true)]
