@@ -70,7 +70,8 @@ impl SecretsManager {
         Self::shaped(aws, secret_id.into(), Shape::Json(Keys::default()))
     }
 
-    /// A secret that is the password alone, byte for byte, of the user given here.
+    /// A secret that is the password alone, byte for byte, of the user given here. A byte order mark
+    /// at its beginning is left out.
     ///
     /// # Errors
     /// As [`new`](Self::new), and when the user is empty or has a NUL.

@@ -32,7 +32,8 @@ impl SecretId {
             return Err(wrong("is empty; give the secret's name or its ARN"));
         }
         if !text.starts_with("arn:") {
-            if text.ends_with("::") {
+            // Each of the three fields may be empty.
+            if text.ends_with(':') || text.matches(':').count() >= 3 {
                 return Err(wrong(ECS_FIELDS));
             }
             check_name(&text, LONGEST_NAME)?;
@@ -178,6 +179,11 @@ mod tests {
             ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:orders-AbCdEf:password::", "`password_key`"),
             ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:orders-AbCdEf::AWSPREVIOUS:", "AWSCURRENT"),
             ("orders:password::", "`password_key`"),
+            ("orders::AWSPREVIOUS:", "`password_key`"),
+            ("orders:password:AWSCURRENT:", "`password_key`"),
+            ("orders:::0a1b2c3d", "`password_key`"),
+            ("orders:", "`password_key`"),
+            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:orders-AbCdEf:", "`password_key`"),
             ("arn:aws:secretsmanager::123456789012:secret:a", "no region"),
             ("arn:aws:secretsmanager:EU WEST:123456789012:secret:a", "no region"),
             ("arn:aws:secretsmanager:eu-west-1:1234:secret:a", "12 digits"),

@@ -6,6 +6,8 @@ use claviger::{Login, ProviderError, ProviderErrorKind};
 
 pub(crate) use json::Keys;
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// How the login is laid out in the secret.
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
@@ -36,8 +38,9 @@ impl Flaw {
 }
 
 impl Shape {
-    /// Reads the login.
+    /// Reads the login. A byte order mark at the beginning, which editors write, is no part of it.
     pub(crate) fn read(&self, text: &str) -> Result<Login, Flaw> {
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         match self {
             Self::Json(keys) => keys.read(text),
             Self::Password { user } => {
@@ -60,6 +63,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_byte_order_mark_at_the_beginning_is_left_out() {
+        let login = Shape::Json(Keys::default()).read("\u{feff}{\"username\":\"u\",\"password\":\"\u{feff}p\"}").unwrap();
+        assert_eq!((login.user(), login.expose_password()), ("u", "\u{feff}p"));
+        let shape = Shape::Password { user: "orders".to_owned() };
+        for (text, password) in [("\u{feff}s3cret", "s3cret"), ("\u{feff}\u{feff}", "\u{feff}"), ("s3\u{feff}cret", "s3\u{feff}cret")] {
+            assert_eq!(shape.read(text).unwrap().expose_password(), password);
+        }
+    }
+
+    #[test]
     fn a_lone_password_is_taken_byte_for_byte() {
         let shape = Shape::Password { user: "orders".to_owned() };
         for text in [" s3cret ", "s3cret\n", "{\"password\":\"x\"}", "pässwörd"] {
@@ -68,6 +81,7 @@ mod tests {
             assert!(login.location().is_none());
         }
         assert!(shape.read("").is_err());
+        assert!(shape.read("\u{feff}").is_err());
         assert!(shape.read("a\0b").is_err());
     }
 }
