@@ -102,9 +102,14 @@ impl LastRead {
 }
 
 impl FileLogin {
-    /// A JSON object: `username` (or `user`) and `password`; with `host` also `dbname` (or `database`) and `port`, a number or a string of one,
-    /// default 5432. Without `host` the pool's own options say where the database is, and `port` and `dbname` are not looked at. Other keys are
-    /// ignored, null is as good as missing.
+    /// A JSON object: `username` (or `user`) and `password`, and where the database is: `host`,
+    /// `port` (a number or a string of one) and `dbname` (or `database`).
+    ///
+    /// Without `port` it is the default port of the `engine`, by AWS's names (`postgres`,
+    /// `mysql` …); without a known engine, the port of the pool's connect options. Without `dbname`
+    /// the database is the pool's, too. Without `host` the pool's connect options say where the
+    /// database is, and `port` and `dbname` are ignored. Other keys are ignored; null counts as
+    /// missing.
     ///
     /// # Errors
     /// `Misconfigured` when the path is empty or has a NUL.

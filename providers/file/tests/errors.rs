@@ -125,7 +125,7 @@ async fn json_that_is_wrong_is_malformed_at_its_place() {
         ("{\"username\": \"u\", \"password\": \"CANARY", "ends early, at line 1"),
         ("{\"username\": \"u\", \"password\": [\"CANARY\"]}", "the key `password` must be a string"),
         ("{\"username\": \"u\"}", "the key `password` is missing"),
-        ("{\"username\": \"u\", \"password\": \"CANARY\", \"host\": \"h\"}", "the key `dbname` or `database` is missing"),
+        ("{\"username\": \"u\", \"password\": \"CANARY\", \"host\": \"postgres://u:CANARY@h/d\"}", "the key `host` is a URL"),
     ] {
         fs::write(&path, content).unwrap();
         let problem = failure(&provider, ProviderErrorKind::Malformed).await;

@@ -9,9 +9,6 @@ use serde_json::{Map, Value};
 use crate::flaw::Flaw;
 use crate::read::without_nul;
 
-/// PostgreSQL's, where no `engine` says otherwise.
-const DEFAULT_PORT: u16 = 5432;
-
 /// The login in `text`. No message carries a part of it, serde's least of all.
 pub(super) fn login(path: &Path, text: &str, user_key: Option<&str>, password_key: &str) -> Result<Login, Flaw> {
     let object = Object { path, map: object(path, text)? };
@@ -22,9 +19,13 @@ pub(super) fn login(path: &Path, text: &str, user_key: Option<&str>, password_ke
     let password = object.required(&[password_key])?;
     let login = Login::new(user, password);
     let Some(host) = object.text(&["host"])? else { return Ok(login) };
-    let engine = object.text(&["engine"])?.and_then(|engine| Endpoint::default_port(&engine));
-    let port = object.port()?.or(engine).unwrap_or(DEFAULT_PORT);
-    let endpoint = Endpoint::new(host, port, object.required(&["dbname", "database"])?);
+    let mut endpoint = Endpoint::of_host(host);
+    if let Some(port) = object.port()?.or_else(|| object.default_port()) {
+        endpoint = endpoint.with_port(port);
+    }
+    if let Some(database) = object.text(&["dbname", "database"])? {
+        endpoint = endpoint.with_database(database);
+    }
     match endpoint.host_problem() {
         Some(problem) => Err(object.flaw(&format!("the key `host` {problem}"))),
         None => Ok(login.endpoint(endpoint)),
@@ -85,6 +86,12 @@ impl Object<'_> {
         port.map(Some).ok_or_else(|| self.flaw(&format!("the key `{key}` must be a number from 1 to 65535, or a string of one")))
     }
 
+    /// Returns the port of the `engine`, if it is known. Any other `engine` is ignored, as unknown
+    /// keys are.
+    fn default_port(&self) -> Option<u16> {
+        Endpoint::default_port(self.map.get("engine")?.as_str()?)
+    }
+
     fn flaw(&self, problem: &str) -> Flaw {
         Flaw::malformed(self.path, problem)
     }
@@ -110,7 +117,7 @@ mod tests {
         assert!(parsed(r#"{"username":"u","password":"p","port":1,"dbname":"d"}"#).unwrap().location().is_none());
         assert!(parsed(r#"{"username":"u","password":"p","host":null}"#).unwrap().location().is_none());
         let login = parsed(r#"{"user":"u","password":"p","host":"h","database":"d"}"#).unwrap();
-        assert_eq!(login.location().unwrap(), &Endpoint::new("h", 5432, "d"));
+        assert_eq!(login.location().unwrap(), &Endpoint::of_host("h").with_database("d"));
         for port in ["6432", "\"6432\""] {
             let login = parsed(&format!(r#"{{"user":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#)).unwrap();
             assert_eq!(login.location().unwrap().port(), 6432);
@@ -118,11 +125,37 @@ mod tests {
     }
 
     #[test]
-    fn the_port_is_the_engines() {
-        for (engine, port) in [("mysql", 3_306), ("mariadb", 3_306), ("postgres", 5_432), ("unheard-of", 5_432)] {
-            let login = parsed(&format!(r#"{{"user":"u","password":"p","host":"h","dbname":"d","engine":"{engine}"}}"#)).unwrap();
-            assert_eq!(login.location().unwrap().port(), port, "{engine}");
+    fn without_a_port_it_is_that_of_a_known_engine_or_of_the_pool() {
+        for (engine, port) in [
+            (r#""mysql""#, Some(3_306)),
+            (r#""mariadb""#, Some(3_306)),
+            (r#""postgres""#, Some(5_432)),
+            (r#""unheard-of""#, None),
+            (r#""""#, None),
+            ("5", None),
+            ("null", None),
+            (r#"["postgres"]"#, None),
+        ] {
+            let named = |port: &str| parsed(&format!(r#"{{"user":"u","password":"p","host":"h","dbname":"d","engine":{engine}{port}}}"#));
+            let left_out = Endpoint::of_host("h").with_database("d");
+            let expected = port.map_or(left_out.clone(), |port| left_out.with_port(port));
+            assert_eq!(named("").unwrap().location(), Some(&expected), "{engine}");
+            assert_eq!(named(r#","port":1"#).unwrap().location(), Some(&Endpoint::new("h", 1, "d")), "{engine}");
         }
+    }
+
+    #[test]
+    fn without_a_dbname_the_database_is_the_pools() {
+        for keys in ["", r#","dbname":null"#] {
+            let login = parsed(&format!(r#"{{"user":"u","password":"p","host":"h","port":5432{keys}}}"#)).unwrap();
+            assert_eq!(login.location(), Some(&Endpoint::server("h", 5_432)));
+        }
+    }
+
+    #[test]
+    fn an_address_in_brackets_is_taken() {
+        let login = parsed(r#"{"user":"u","password":"p","host":"[::1]","port":5432}"#).unwrap();
+        assert_eq!(login.location().unwrap().host(), "::1");
     }
 
     #[test]
@@ -149,7 +182,8 @@ mod tests {
             (r#"{"username":["CANARY"],"password":"p"}"#, "the key `username` must be a string"),
             (r#"{"username":"","password":"CANARY"}"#, "the key `username` must be a string that is not empty"),
             (r#"{"username":"u","password":"CAN\u0000ARY"}"#, "the key `password` has a NUL"),
-            (r#"{"username":"u","password":"CANARY","host":"h"}"#, "the key `dbname` or `database` is missing"),
+            (r#"{"username":"u","password":"CANARY","host":"h","dbname":""}"#, "the key `dbname` must be a string that is not empty"),
+            (r#"{"username":"u","password":"CANARY","host":"h","database":5}"#, "the key `database` must be a string"),
             (r#"{"username":"u","password":"CANARY","host":5}"#, "the key `host` must be a string"),
             (r#"["CANARY"]"#, "no object"),
             (r#""CANARY""#, "no object"),
