@@ -223,10 +223,24 @@ async fn the_rejection_of_a_token_names_the_clock() {
     for (login, names_clock) in [(Login::new("app", "wrong").token(), true), (Login::new("app", "wrong"), false)] {
         let supervisor = Supervisor::builder().start_deadline(Duration::from_secs(2)).start().expect("the settings are right");
         let provider = supervisor.provide("login", fixed(login)).await.expect("a login");
-        let pools = claviger::PgPools::new(options.clone(), PgPoolOptions::new());
+        let pools = PgPools::new(options.clone(), PgPoolOptions::new());
         let error = supervisor.pool("orders", &provider, pools).await.expect_err("the password is wrong").to_string();
         assert!(error.contains("password authentication failed"), "{error}");
         assert_eq!(error.contains("check this machine's clock"), names_clock, "{error}");
+    }
+
+    // A caller's own login is rejected, as well.
+    for (as_token, names_clock) in [(true, true), (false, false)] {
+        server.set_password("app", "password-1").expect("it is set");
+        let supervisor = Supervisor::start();
+        let login = Login::new("app", "password-1");
+        let provider = supervisor.provide("login", fixed(if as_token { login.token() } else { login })).await.expect("a login");
+        let pools = PgPools::new(options.clone(), PgPoolOptions::new().acquire_timeout(Duration::from_secs(3)).max_connections(1));
+        let db = supervisor.pool("orders", &provider, pools).await.expect("it is verified");
+        server.set_password("app", "another").expect("it is set");
+        let error = db.acquire().await.map(drop).expect_err("the password is another");
+        let fault = claviger::Refusal::fault(&error).expect("the database's response").to_string();
+        assert_eq!(fault.contains("check this machine's clock"), names_clock, "{fault}");
     }
     drop(tokio::task::spawn_blocking(move || drop(server)).await);
 }

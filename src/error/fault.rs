@@ -41,14 +41,15 @@ pub struct Fault {
     kind: FaultKind,
     code: Option<Arc<str>>,
     message: Arc<str>,
-    target: Option<Arc<Target>>,
+    context: Option<Arc<Context>>,
     source: Option<Source>,
 }
 
-/// What the login was for.
-struct Target {
-    /// User, address and database.
-    place: Box<str>,
+/// What is known beside the server's response.
+#[derive(Clone, Default)]
+struct Context {
+    /// User, address and database of the login.
+    target: Option<Box<str>>,
     /// A cause that the server does not name, and what to check.
     advice: Option<&'static str>,
 }
@@ -59,7 +60,7 @@ impl Fault {
     /// It is kept on one line: control characters, and those that hide or reorder text,
     /// become spaces. What follows the 500th character is cut.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Self { kind, code: None, message: text::message(&message.into()).into(), target: None, source: None }
+        Self { kind, code: None, message: text::message(&message.into()).into(), context: None, source: None }
     }
 
     /// Keeps the SQLSTATE (five characters, `28P01`), filtered as the message is.
@@ -72,14 +73,14 @@ impl Fault {
     /// Keeps user, address and database of the login, as `user "orders" at db.internal:5432,
     /// database "orders"`. Filtered as the message is, and printed behind it.
     #[must_use]
-    pub fn with_target(self, target: impl AsRef<str>) -> Self {
-        self.with_target_and_advice(target, None)
+    pub fn with_target(mut self, target: impl AsRef<str>) -> Self {
+        Arc::make_mut(self.context.get_or_insert_default()).target = Some(text::message(target.as_ref()).into());
+        self
     }
 
-    /// Keeps the target, and a cause that the server does not name, with what to check. It is
-    /// printed last.
-    pub(crate) fn with_target_and_advice(mut self, target: impl AsRef<str>, advice: Option<&'static str>) -> Self {
-        self.target = Some(Arc::new(Target { place: text::message(target.as_ref()).into(), advice }));
+    /// Keeps a cause that the server does not name, with what to check. It is printed last.
+    pub(crate) fn with_advice(mut self, advice: &'static str) -> Self {
+        Arc::make_mut(self.context.get_or_insert_default()).advice = Some(advice);
         self
     }
 
@@ -107,7 +108,7 @@ impl Fault {
 
     /// Returns user, address and database of the login, if they are known.
     pub fn target(&self) -> Option<&str> {
-        self.target.as_ref().map(|target| &*target.place)
+        self.context.as_ref()?.target.as_deref()
     }
 
     /// Returns the cause as it was given, for a downcast: `sqlx::Error` where a database pool is
@@ -132,11 +133,9 @@ impl fmt::Display for Fault {
         if let Some(code) = &self.code {
             write!(f, ", SQLSTATE {code}")?;
         }
-        if let Some(target) = &self.target {
-            write!(f, "; {}", target.place)?;
-            if let Some(advice) = target.advice {
-                write!(f, "; {advice}")?;
-            }
+        let advice = self.context.as_ref().and_then(|context| context.advice);
+        for part in [self.target(), advice].into_iter().flatten() {
+            write!(f, "; {part}")?;
         }
         f.write_str(")")
     }

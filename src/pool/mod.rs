@@ -153,10 +153,10 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         String::new()
     }
 
-    /// Describes who logs in where with this secret, for errors: `user "app" at db:5432, database "orders"`. Default: nothing is known.
-    fn describe(&self, secret: &Self::Secret) -> Option<String> {
+    /// Adds to an error of this secret's what is known of it: who logs in where, and what else to check. Default: nothing.
+    fn explain(&self, secret: &Self::Secret, error: Fault) -> Fault {
         let _ = secret;
-        None
+        error
     }
 
     /// Closes one idle connection, so that a verification has room on a server or for a user that

@@ -414,11 +414,8 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
 
     fn fault(&self, error: &(dyn StdError + 'static)) -> Fault {
         let fault = self.factory.fault(error);
-        if fault.target().is_some() {
-            return fault;
-        }
-        match self.served_lease().and_then(|lease| self.factory.describe(lease.secret())) {
-            Some(target) => fault.with_target(target),
+        match self.served_lease() {
+            Some(lease) => self.factory.explain(lease.secret(), fault),
             None => fault,
         }
     }

@@ -215,12 +215,14 @@ impl<DB: Dialect> SqlPools<DB> {
         fault.with_source(error)
     }
 
-    /// Returns the fault of a login or of what follows it. A rejected token may be dated by a clock
-    /// that is wrong.
+    /// Returns the fault of a login or of what follows it.
     fn login_fault(&self, login: &Login, error: sqlx::Error) -> Fault {
-        let fault = log_in_fault::<DB>(error);
-        let advice = (login.is_token() && fault.kind() == FaultKind::Refused).then_some(TOKEN_ADVICE);
-        fault.with_target_and_advice(self.target(login), advice)
+        self.explained(login, log_in_fault::<DB>(error))
+    }
+
+    fn explained(&self, login: &Login, fault: Fault) -> Fault {
+        let fault = if fault.target().is_none() { fault.with_target(self.target(login)) } else { fault };
+        if login.is_token() && fault.kind() == FaultKind::Refused { fault.with_advice(TOKEN_ADVICE) } else { fault }
     }
 
     /// Returns user, address and database of a login, for error messages.
@@ -405,8 +407,8 @@ where
         format!("{host}:{port}")
     }
 
-    fn describe(&self, login: &Login) -> Option<String> {
-        Some(self.target(login))
+    fn explain(&self, login: &Login, fault: Fault) -> Fault {
+        self.explained(login, fault)
     }
 
     /// At most one connection is closed in 15 s, because others may take the room that it makes.
