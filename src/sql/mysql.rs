@@ -118,7 +118,7 @@ mod tests {
             (MySqlConnectOptions::new().port(3_307), Endpoint::of_host("db"), 3_307),
             (MySqlConnectOptions::new().port(3_307), Endpoint::server("db", 3_308), 3_308),
         ] {
-            assert_eq!(MySql::options_for(&options, &login(endpoint)).get_port(), port);
+            assert_eq!(MySql::options_for(&options, &login(endpoint), "s3cret").get_port(), port);
         }
     }
 }
