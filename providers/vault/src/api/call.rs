@@ -30,7 +30,7 @@ impl Call {
         Self { method: RequestMethod::POST, path: path.into(), body: Some(body), late: None, is_optional: false }
     }
 
-    /// Marks a 403 as an expected response, which is not retried for a new token.
+    /// Marks a 403 by policy as an expected response, which is not retried for a new token.
     pub(crate) fn optional(mut self) -> Self {
         self.is_optional = true;
         self

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Answer, Envelope};
 
 /// How long a standby that has not yet got what was written elsewhere may take.
-pub(crate) const CATCHES_UP: Duration = Duration::from_secs(1);
+pub(super) const CATCHES_UP: Duration = Duration::from_secs(1);
 
 /// Why there is no answer. Without `Debug`: the texts are the server's.
 pub(crate) enum Failure {

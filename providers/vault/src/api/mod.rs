@@ -18,7 +18,8 @@ use vaultrs::api::EndpointMiddleware;
 
 pub(crate) use call::Call;
 use call::Late;
-pub(crate) use failure::{CATCHES_UP, Failure};
+use failure::CATCHES_UP;
+pub(crate) use failure::Failure;
 pub(crate) use reply::{Envelope, Grant, LogIn, TokenLook};
 
 use crate::material::{MAX_CA_FILE, read_bounded};
@@ -110,6 +111,21 @@ impl Api {
         match late {
             None => timeout(self.timeout, asking).await.map_err(|_| Failure::TimedOut)?,
             Some(late) => in_time_or(late, self.timeout, asking).await,
+        }
+    }
+
+    /// Like [`ask`](Self::ask), with a token that was issued a moment ago. After a 403 the request
+    /// is sent once more, a second later: a standby may not have received the token yet.
+    pub(crate) async fn ask_with_new(&self, token: &str, call: impl Fn() -> Call + Send) -> Result<Answer, Failure> {
+        let first = call();
+        let is_optional = first.is_optional();
+        match self.ask(Some(token), first).await {
+            // What an optional request may be forbidden by is the policy.
+            Err(failure) if failure.is_forbidden() && !(is_optional && failure.is_by_policy()) => {
+                tokio::time::sleep(CATCHES_UP).await;
+                self.ask(Some(token), call()).await
+            }
+            result => result,
         }
     }
 }

@@ -183,7 +183,7 @@ fn late_token(api: &Api) -> impl FnOnce(Answer) + Send + Sync + 'static {
         let token = answer.read::<Value>().ok().and_then(|envelope| envelope.auth).map(LogIn::into_token);
         let Some(token) = token.filter(|token| crate::api::is_header(token.expose_secret())) else { return };
         tokio::spawn(async move {
-            let revoked = api.ask(Some(token.expose_secret()), Call::post("auth/token/revoke-self", json!({}))).await;
+            let revoked = api.ask_with_new(token.expose_secret(), || Call::post("auth/token/revoke-self", json!({}))).await;
             if let Err(failure) = revoked {
                 let error =
                     failure.explain(&format!("{}, auth/token/revoke-self", api.address()), "grant `update` on auth/token/revoke-self");

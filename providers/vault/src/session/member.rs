@@ -60,7 +60,7 @@ impl Inner {
         };
         for token in tokens {
             // All leases of the token are revoked with it.
-            match self.api.ask(Some(token.expose()), Call::post("auth/token/revoke-self", json!({}))).await {
+            match self.ask(&token, || Call::post("auth/token/revoke-self", json!({}))).await {
                 Ok(_) => {
                     self.lock().dead.insert(token.serial());
                 }

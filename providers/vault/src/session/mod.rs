@@ -21,7 +21,7 @@ pub(crate) use keep::Issued;
 pub(crate) use member::Member;
 pub(crate) use token::Token;
 
-use crate::api::{Answer, Api, CATCHES_UP, Call, Envelope, Failure};
+use crate::api::{Answer, Api, Call, Envelope, Failure};
 use crate::auth::Auth;
 
 /// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of it: one log-in, one token, kept alive while one of them is
@@ -174,19 +174,10 @@ impl VaultSession {
     async fn answer(&self, fresh: bool, call: impl Fn() -> Call + Send + Sync) -> Result<(Answer, Arc<Token>), Trouble> {
         let before = self.0.lock().serial;
         let token = self.token(fresh).await.map_err(Trouble::NoToken)?;
-        let first = call();
-        let may_pass = !first.is_optional();
-        let mut failure = match self.0.api.ask(Some(token.expose()), first).await {
+        let failure = match self.0.ask(&token, &call).await {
             Ok(answer) => return Ok((answer, token)),
             Err(failure) => failure,
         };
-        if may_pass && failure.is_forbidden() && token.serial() > before {
-            tokio::time::sleep(CATCHES_UP).await;
-            failure = match self.0.api.ask(Some(token.expose()), call()).await {
-                Ok(answer) => return Ok((answer, token)),
-                Err(failure) => failure,
-            };
-        }
         // One that has just been issued is alive.
         if !failure.is_forbidden() || token.serial() > before || !self.0.is_dead(&token, &failure).await.map_err(Trouble::Failed)? {
             return Err(Trouble::Failed(failure));
@@ -194,7 +185,7 @@ impl VaultSession {
         tracing::warn!(vault = %self.0.api.address(), "the server does not take the token any more; getting another");
         self.0.bury(token.serial());
         let token = self.token(false).await.map_err(Trouble::NoToken)?;
-        let answer = self.0.api.ask(Some(token.expose()), call()).await.map_err(Trouble::Failed)?;
+        let answer = self.0.ask(&token, &call).await.map_err(Trouble::Failed)?;
         Ok((answer, token))
     }
 
@@ -211,6 +202,16 @@ impl Inner {
 
     fn usable(&self, now: Moment) -> Option<Arc<Token>> {
         self.lock().token.clone().filter(|token| token.is_alive(now))
+    }
+
+    /// Sends a request with this token, and once more where a standby may not have received it yet.
+    /// Nothing is concluded from a 403 before that.
+    async fn ask(&self, token: &Token, call: impl Fn() -> Call + Send) -> Result<Answer, Failure> {
+        if token.is_new(Moment::now()) {
+            self.api.ask_with_new(token.expose(), call).await
+        } else {
+            self.api.ask(Some(token.expose()), call()).await
+        }
     }
 
     /// Whether a token that was refused is dead; or else it may not do what was asked. Where the server's words do not tell, it is asked whether it knows the token.

@@ -1,6 +1,6 @@
 //! The token that is used now.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use claviger::{Expiry, Moment};
 use secrecy::{ExposeSecret, SecretString};
@@ -8,11 +8,16 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::api::Grant;
 use crate::lifetime::{Care, Life, Source};
 
+/// Age up to which a 403 may come from a standby that has not received the token yet.
+const NEW_FOR: Duration = Duration::from_secs(5);
+
 /// A token, and how long it is good for. Without `Debug`.
 pub(crate) struct Token {
     secret: SecretString,
     /// Which one it is: counted from 1, the same after a renewal.
     serial: u64,
+    /// When it was obtained. A renewal does not change it.
+    obtained: Instant,
     life: Life,
     batch: bool,
     source: Source,
@@ -23,7 +28,7 @@ impl Token {
     pub(super) fn new(secret: SecretString, serial: u64, asked: Moment, grant: Grant, source: Source) -> Self {
         let life = Life::new(asked, grant.life);
         let care = life.care(grant.renewable, source, fastrand::f64());
-        Self { secret, serial, life, batch: grant.batch, source, care }
+        Self { secret, serial, obtained: Moment::now().mono(), life, batch: grant.batch, source, care }
     }
 
     /// The same after a renewal, or after a look.
@@ -43,6 +48,11 @@ impl Token {
 
     pub(crate) fn expiry(&self) -> Expiry {
         self.life.expiry()
+    }
+
+    /// Returns whether a 403 at this time does not yet mean that the token is dead.
+    pub(super) fn is_new(&self, now: Moment) -> bool {
+        now.mono().saturating_duration_since(self.obtained) < NEW_FOR
     }
 
     pub(super) fn is_alive(&self, now: Moment) -> bool {
@@ -70,5 +80,21 @@ impl Token {
     /// Whether it can and should be revoked. A batch token cannot.
     pub(super) fn is_to_be_revoked(&self, now: Moment) -> bool {
         self.is_own() && !self.batch && self.is_alive(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_new_for_five_seconds_whatever_is_renewed() {
+        let grant = || Grant { life: Some(Duration::from_secs(60)), renewable: true, batch: false };
+        let token = Token::new(SecretString::from("t"), 1, Moment::now(), grant(), Source::LogIn);
+        tokio::time::advance(Duration::from_millis(4_999)).await;
+        let renewed = token.renewed(Moment::now(), grant());
+        assert!(token.is_new(Moment::now()) && renewed.is_new(Moment::now()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!token.is_new(Moment::now()) && !renewed.is_new(Moment::now()));
     }
 }

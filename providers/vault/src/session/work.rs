@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::{Change, Failed, Inner, State, Token, VaultSession};
-use crate::api::{CATCHES_UP, Call, Failure, TokenLook};
+use crate::api::{Answer, Call, Failure, TokenLook};
 use crate::auth::Material;
 use crate::lifetime::{Care, Source};
 
@@ -66,6 +66,15 @@ impl VaultSession {
         });
         task.await.unwrap_or_else(|_| Err(ProviderError::new(ProviderErrorKind::Panicked, "a log-in to Vault panicked")))
     }
+}
+
+/// A missing right to it is an answer as well.
+fn look_up_self() -> Call {
+    Call::get("auth/token/lookup-self").optional()
+}
+
+fn token_look(answer: Answer) -> Result<TokenLook, Failure> {
+    answer.read::<TokenLook>()?.data.ok_or(Failure::Garbled)
 }
 
 fn closed() -> ProviderError {
@@ -150,7 +159,7 @@ impl Inner {
 
     async fn renew(&self, token: &Token) -> Result<Arc<Token>, Failure> {
         let asked = Moment::now();
-        let answer = self.api.ask(Some(token.expose()), Call::post("auth/token/renew-self", json!({}))).await?.read::<Value>()?;
+        let answer = self.ask(token, || Call::post("auth/token/renew-self", json!({})).optional()).await?.read::<Value>()?;
         let grant = answer.auth.ok_or(Failure::Garbled)?.grant();
         Ok(self.hold(Arc::new(token.renewed(asked, grant))))
     }
@@ -175,12 +184,11 @@ impl Inner {
     /// Somebody else's token: `known` when it is the one that is used already.
     async fn take(&self, secret: SecretString, known: Option<&Token>) -> Result<Arc<Token>, ProviderError> {
         let asked = Moment::now();
-        let mut looked = self.look_up(secret.expose_secret()).await;
-        // A token that was issued a moment ago may not have reached this node.
-        if known.is_none() && looked.as_ref().is_err_and(|failure| failure.is_forbidden() && !failure.is_by_policy()) {
-            tokio::time::sleep(CATCHES_UP).await;
-            looked = self.look_up(secret.expose_secret()).await;
-        }
+        let looked = if known.is_none_or(|token| token.is_new(asked)) {
+            self.look_up_new(secret.expose_secret()).await
+        } else {
+            self.look_up(secret.expose_secret()).await
+        };
         let grant = match looked {
             Ok(look) => Some(look.grant()),
             Err(failure) if failure.is_forbidden() && !failure.is_by_policy() => None,
@@ -211,7 +219,11 @@ impl Inner {
     }
 
     pub(super) async fn look_up(&self, token: &str) -> Result<TokenLook, Failure> {
-        self.api.ask(Some(token), Call::get("auth/token/lookup-self")).await?.read::<TokenLook>()?.data.ok_or(Failure::Garbled)
+        token_look(self.api.ask(Some(token), look_up_self()).await?)
+    }
+
+    async fn look_up_new(&self, token: &str) -> Result<TokenLook, Failure> {
+        token_look(self.api.ask_with_new(token, look_up_self).await?)
     }
 
     /// Uses this token from now on. One that it replaces may have leases in use.
