@@ -78,7 +78,7 @@ impl Issued {
     fn is_bound_by(&self, token: &Token, now: Moment) -> bool {
         let cut = if token.is_batch() { Duration::from_secs(2) } else { Duration::ZERO };
         match (self.life.expiry().remaining(now), token.expiry().remaining(now)) {
-            (Some(lease), Some(token)) => lease + cut >= token,
+            (Some(lease), Some(token)) => lease.saturating_add(cut) >= token,
             (lease, token) => lease.is_none() && token.is_some(),
         }
     }
@@ -282,7 +282,8 @@ impl Provider for VaultDynamic {
             Renewal::None => self.mint().await,
             Renewal::Ends(expiry) => {
                 let minted = self.mint().await;
-                let gained = expiry.remaining(Moment::now()) > held.expiry().remaining(Moment::now()).map(|left| left.mul_f64(1.1));
+                let gained =
+                    expiry.remaining(Moment::now()) > held.expiry().remaining(Moment::now()).map(|left| left.saturating_add(left / 10));
                 match minted {
                     // The last of its life is better than none. Once: the next renewal gains nothing, and the error is told.
                     Err(error) if error.is_transient() && gained => {

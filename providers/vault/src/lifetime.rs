@@ -80,18 +80,21 @@ impl Life {
         self.span.is_some_and(|span| self.passed(now) >= span.mul_f64(STALE_AT))
     }
 
-    /// What a token of this life needs, and when; `jitter` is between 0 and 1. `None`: nothing, or there is nothing to be had.
+    /// What a token of this life needs, and when; `jitter` is between 0 and 1. `None`: nothing, or there is nothing to be had,
+    /// or the clock does not reach that far.
     ///
     /// A token of one hour: renewed between 34 and 40 minutes. Its last renewal before a maximum of 32 days gives less than 54 minutes: replaced at once. One
     /// that cannot be renewed: replaced between 30 and 36 minutes; in a file, looked at then, and again after as much of what is left.
     pub(crate) fn care(&self, renewable: bool, source: Source, jitter: f64) -> Option<(Instant, Care)> {
         let span = self.span?;
-        let at = |share: f64| self.from.mono() + span.mul_f64(share - JITTER * jitter.clamp(0.0, 1.0));
+        let from = self.from.mono();
+        // The time to live is the server's word: the clock may not reach that far.
+        let at = |share: f64| from.checked_add(span.mul_f64(share - JITTER * jitter.clamp(0.0, 1.0)));
         match (source, renewable) {
-            (_, true) if !self.is_capped() => Some((at(RENEW_AT), Care::Renew)),
-            (Source::LogIn, true) => Some((self.from.mono(), Care::Replace)),
-            (Source::LogIn, false) => Some((at(REPLACE_AT), Care::Replace)),
-            (Source::File, _) => Some((at(REPLACE_AT).max(self.from.mono() + LOOK_AGAIN), Care::Look)),
+            (_, true) if !self.is_capped() => Some((at(RENEW_AT)?, Care::Renew)),
+            (Source::LogIn, true) => Some((from, Care::Replace)),
+            (Source::LogIn, false) => Some((at(REPLACE_AT)?, Care::Replace)),
+            (Source::File, _) => Some((at(REPLACE_AT)?.max(from.checked_add(LOOK_AGAIN)?), Care::Look)),
             (Source::Nowhere, _) => None,
         }
     }
@@ -155,6 +158,17 @@ mod tests {
         }
         let capped = life(3_600).renewed(Moment::now(), Some(Duration::from_secs(100)));
         assert_eq!(after(&capped, true, Source::File, 0.0), (60, Care::Look));
+    }
+
+    #[test]
+    fn a_time_to_live_beyond_the_clock_is_one_without_an_end() {
+        let begun = Life::new(Moment::now(), Some(Duration::from_secs(u64::MAX)));
+        for life in [begun, begun.renewed(Moment::now(), Some(Duration::MAX))] {
+            for (renewable, source) in [(true, Source::LogIn), (false, Source::LogIn), (false, Source::File), (false, Source::Nowhere)] {
+                assert_eq!(life.care(renewable, source, 0.0), None, "{renewable} {source:?}");
+            }
+            assert!(life.expiry().is_never() && !life.is_capped() && !life.is_stale(Moment::now()));
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl VaultSession {
             let now = Moment::now();
             let care = self.0.care_at();
             let look = self.0.awaits_file().then(|| looked + LOOK);
-            let next = [care, look].into_iter().flatten().min().unwrap_or(now.mono() + IDLE);
+            let next = [care, look].into_iter().flatten().fold(now.mono() + IDLE, std::time::Instant::min);
             tokio::select! {
                 changed = changes.changed() => {
                     if changed.is_err() {

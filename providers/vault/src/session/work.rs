@@ -87,7 +87,7 @@ impl Inner {
         match result {
             Ok(_) => state.failed = None,
             Err(error) => {
-                let count = state.failed.as_ref().map_or(0, |failed| failed.count) + 1;
+                let count = state.failed.as_ref().map_or(0, |failed| failed.count).saturating_add(1);
                 // Three times, then quietly.
                 if count <= 3 {
                     tracing::warn!(vault = %self.api.address(), error = %error, "no token, or none that is new; what is had is used to its end");
