@@ -6,7 +6,6 @@ mod member;
 mod token;
 mod work;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -19,6 +18,7 @@ use tokio::sync::watch;
 pub use builder::Builder;
 pub(crate) use keep::Issued;
 pub(crate) use member::Member;
+use token::DeadTokens;
 pub(crate) use token::Token;
 
 use crate::api::{Answer, Api, Call, Envelope, Failure};
@@ -81,7 +81,7 @@ struct State {
     /// Tokens replaced while they lived: leases of theirs may be in use.
     replaced: Vec<Arc<Token>>,
     /// Tokens that were revoked here, or found dead: their leases died with them.
-    dead: HashSet<u64>,
+    dead: DeadTokens,
     users: usize,
     failed: Option<Failed>,
     /// What lay in the file, of a token or for a log-in, and was refused.
@@ -191,7 +191,7 @@ impl VaultSession {
 
     /// Whether what was issued by this token has died with it.
     pub(crate) fn is_buried(&self, serial: u64) -> bool {
-        self.0.lock().dead.contains(&serial)
+        self.0.lock().dead.contains(serial)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The token that is used now.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use claviger::{Expiry, Moment};
@@ -83,9 +84,38 @@ impl Token {
     }
 }
 
+/// Most tokens that [`DeadTokens`] remembers.
+const MAX_DEAD: usize = 256;
+
+/// Serials of the latest tokens whose leases have ended with them. The release of a lease whose
+/// token was forgotten costs one request.
+#[derive(Default)]
+pub(super) struct DeadTokens(BTreeSet<u64>);
+
+impl DeadTokens {
+    pub(super) fn insert(&mut self, serial: u64) {
+        self.0.insert(serial);
+        if self.0.len() > MAX_DEAD {
+            self.0.pop_first();
+        }
+    }
+
+    pub(super) fn contains(&self, serial: u64) -> bool {
+        self.0.contains(&serial)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_latest_256_dead_tokens_are_remembered() {
+        let mut dead = DeadTokens::default();
+        (1..=1_000).for_each(|serial| dead.insert(serial));
+        assert_eq!(dead.0.len(), 256);
+        assert!(dead.contains(1_000) && dead.contains(745) && !dead.contains(744));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_is_new_for_five_seconds_whatever_is_renewed() {
