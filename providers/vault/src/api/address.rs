@@ -23,13 +23,17 @@ pub(super) fn parse(address: &str) -> Result<Url, ProviderError> {
 
 /// Returns whether nobody on the network can read the traffic: TLS, or this machine.
 pub(super) fn is_private(url: &Url) -> bool {
-    let is_loopback = match url.host() {
+    url.scheme() == "https" || is_loopback(url)
+}
+
+/// Returns whether it is an address of this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
-    };
-    url.scheme() == "https" || is_loopback
+    }
 }
 
 /// As people write it.

@@ -7,6 +7,7 @@ use reqwest::tls::Certificate;
 use reqwest::{Client, ClientBuilder};
 use url::Url;
 
+use super::address;
 use super::failure::Failure;
 use crate::material::{MAX_CA_FILE, read_bounded};
 
@@ -30,6 +31,10 @@ pub(super) fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, Cl
         if attempt.url().origin() == origin && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
     });
     let mut builder = ClientBuilder::new().tls_backend_rustls().redirect(policy).https_only(address.scheme() == "https");
+    if address::is_loopback(address) {
+        // A proxy would reach its own machine, and read the token of a plain request.
+        builder = builder.no_proxy();
+    }
     if address.scheme() == "http" {
         // There is nothing to verify, and the system may have no certificates.
         builder = builder.tls_certs_only(Vec::new());

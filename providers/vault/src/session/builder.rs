@@ -31,7 +31,7 @@ impl Builder {
         self
     }
 
-    /// A file of PEM certificates whose authorities are trusted beside the system's. Read once, by [`build`](Self::build).
+    /// A file of PEM certificates whose authorities are trusted beside the system's. Comments in it may have any encoding. Read once, by [`build`](Self::build).
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.ca_file = Some(path.into());
         self
@@ -44,7 +44,8 @@ impl Builder {
     }
 
     /// Allows tokens and secrets to go unencrypted to an `http://` address of another machine.
-    /// Everybody in between can read them, and impersonate Vault. Default: such an address is an
+    /// Everybody in between can read them, and impersonate Vault, a proxy of `HTTP_PROXY` or
+    /// `ALL_PROXY` included. Default: such an address is an
     /// error; addresses of this machine need no permission.
     pub fn danger_plain_http(mut self) -> Self {
         self.settings.plain_http = true;
@@ -52,6 +53,9 @@ impl Builder {
     }
 
     /// Makes the session. Nothing is asked of the server yet, and nothing comes from the environment but the proxy variables.
+    ///
+    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` hold for https addresses: the proxy sees host and
+    /// port, and TLS goes through it to Vault. Addresses of this machine are never reached by a proxy.
     ///
     /// # Errors
     /// `Misconfigured`, naming the setting and what would be right: an address that is more than
