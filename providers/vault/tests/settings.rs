@@ -8,6 +8,17 @@ use claviger::ProviderErrorKind;
 use claviger_vault::{Auth, Builder, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
 
 #[test]
+fn the_debug_form_of_a_builder_shows_no_password_of_an_address() {
+    for address in ["https://user:CANARY@vault", "https://CANARY@vault", "https://vault?token=CANARY", "https://vault/v1#CANARY", "CANARY"]
+    {
+        let shown = format!("{:?}", VaultSession::builder(address, Auth::token("CANARY")));
+        assert!(!shown.contains("CANARY") && shown.contains("[not a valid address]"), "{shown}");
+    }
+    let shown = format!("{:?}", VaultSession::builder("https://vault.internal:8200/", Auth::token("CANARY")).namespace("team"));
+    assert!(shown.contains("https://vault.internal:8200\"") && shown.contains("team") && !shown.contains("CANARY"), "{shown}");
+}
+
+#[test]
 fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
     let good = || VaultSession::builder("https://vault.internal:8200", Auth::token("token"));
     let at = |address: &str| VaultSession::builder(address, Auth::token("token"));

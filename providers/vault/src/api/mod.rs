@@ -6,6 +6,7 @@ mod failure;
 mod http;
 mod reply;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::path::misconfigured;
 const LATEST: Duration = Duration::from_secs(120);
 
 /// How an address is spoken to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) address: String,
     pub(crate) namespace: Option<String>,
@@ -37,6 +38,20 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// Allows tokens and secrets to go unencrypted to another machine.
     pub(crate) plain_http: bool,
+}
+
+/// Shows the address only if it is one that can be used: another may contain a password.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = address::parse(&self.address).map_or_else(|_| "[not a valid address]".to_owned(), |url| address::shown(&url));
+        f.debug_struct("Settings")
+            .field("address", &address)
+            .field("namespace", &self.namespace)
+            .field("ca_file", &self.ca_file)
+            .field("timeout", &self.timeout)
+            .field("plain_http", &self.plain_http)
+            .finish()
+    }
 }
 
 /// A server at its address. Without a token: each request brings its own.
