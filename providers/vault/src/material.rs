@@ -13,17 +13,21 @@ pub(crate) const MAX_CA_FILE: u64 = 1024 * 1024;
 /// replaces the file meanwhile.
 ///
 /// # Errors
-/// `InvalidInput` for what is no regular file, `FileTooLarge`, `InvalidData` for what is no UTF-8,
-/// or the system's.
-pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<String> {
+/// `InvalidInput` for what is no regular file, `FileTooLarge`, or the system's.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut text = String::new();
+    let mut content = Vec::new();
     // Limited while reading, because the file may grow meanwhile.
-    file.take(limit + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+    file.take(limit + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(content) }
+}
+
+/// Returns the content without the byte order mark that some editors write in front of UTF-8.
+pub(crate) fn without_bom(content: &[u8]) -> &[u8] {
+    content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(content)
 }
 
 #[cfg(unix)]

@@ -39,6 +39,12 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
     let good = session(&address.replace("127.0.0.1", "localhost")).ca_file(both.path()).build().expect("it can be right");
     fetch(&good).await.expect("there is a lease");
 
+    // With a byte order mark, and a comment in Latin-1.
+    let commented = [b"\xEF\xBB\xBF", pem(&own).as_bytes(), b"\n# Autorit\xE9 de certification\n"].concat();
+    fs::write(&both, commented).expect("it is written");
+    let good = session(&address).ca_file(both.path()).build().expect("it can be right");
+    fetch(&good).await.expect("there is a lease");
+
     // Neither the system's authorities nor another one signed it. For good: nothing is waited for.
     for bad in [session(&address), session(&address).ca_file(&unrelated)] {
         let session = bad.build().expect("it can be right");

@@ -1,7 +1,5 @@
 //! One request and its response, over a client that sends the token to no other server.
 
-use std::path::Path;
-
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::tls::Certificate;
 use reqwest::{Client, ClientBuilder};
@@ -9,7 +7,7 @@ use url::Url;
 
 use super::address;
 use super::failure::Failure;
-use crate::material::{MAX_CA_FILE, read_bounded};
+use crate::material::without_bom;
 
 /// Most redirects within the server that are followed.
 const REDIRECTS: usize = 3;
@@ -24,8 +22,8 @@ pub(super) enum ClientError {
 
 /// Returns a client for this address. It follows redirects to the same scheme, host and port alone.
 /// The token in a header and the secret id in a body would be sent along. For an https address it
-/// uses nothing else.
-pub(super) fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, ClientError> {
+/// uses nothing else. `authorities` are PEM certificates, with comments in any encoding.
+pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client, ClientError> {
     let origin = address.origin();
     let policy = Policy::custom(move |attempt: Attempt<'_>| {
         if attempt.url().origin() == origin && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
@@ -38,9 +36,11 @@ pub(super) fn client(address: &Url, ca_file: Option<&Path>) -> Result<Client, Cl
     if address.scheme() == "http" {
         // There is nothing to verify, and the system may have no certificates.
         builder = builder.tls_certs_only(Vec::new());
-    } else if let Some(file) = ca_file {
-        let pem = read_bounded(file, MAX_CA_FILE).map_err(|_| ClientError::Certificates)?;
-        let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| ClientError::Certificates)?;
+    } else if let Some(pem) = authorities {
+        let certificates = Certificate::from_pem_bundle(without_bom(pem)).map_err(|_| ClientError::Certificates)?;
+        if certificates.is_empty() {
+            return Err(ClientError::Certificates);
+        }
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(|_| ClientError::Client)

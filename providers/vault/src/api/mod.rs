@@ -7,7 +7,7 @@ mod http;
 mod reply;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use claviger::{ProviderError, quiet};
@@ -82,19 +82,16 @@ impl Api {
         if timeout.is_zero() {
             return Err(misconfigured("timeout", "give more than nothing, as 10 s"));
         }
-        match &ca_file {
+        let authorities = match &ca_file {
+            None => None,
             Some(_) if url.scheme() == "http" => {
                 return Err(misconfigured("ca_file", "there is nothing to verify at an http address; give an https one"));
             }
-            Some(file) if !holds_certificates(file) => {
-                return Err(misconfigured(
-                    "ca_file",
-                    "give the path of a file of PEM certificates, of 1 MiB at most, that this process may read",
-                ));
-            }
-            _ => {}
-        }
-        let made = quiet::run(|| http::client(&url, ca_file.as_deref()));
+            Some(file) => Some(read_bounded(file, MAX_CA_FILE).map_err(|_| {
+                misconfigured("ca_file", "give the path of a file of PEM certificates, of 1 MiB at most, that this process may read")
+            })?),
+        };
+        let made = quiet::run(|| http::client(&url, authorities.as_deref()));
         let client = made.map_err(|error| match error {
             http::ClientError::Certificates => misconfigured("ca_file", "what is in it is no PEM certificate"),
             http::ClientError::Client => misconfigured("ca_file", "the system has no root certificates; name a file of them"),
@@ -178,11 +175,6 @@ impl Answer {
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Envelope<T>, Failure> {
         serde_json::from_slice(&self.0).map_err(|_| Failure::Garbled)
     }
-}
-
-/// Whether there is something like a PEM certificate in the file: where there is none, vaultrs trusts nobody without a word.
-fn holds_certificates(file: &Path) -> bool {
-    read_bounded(file, MAX_CA_FILE).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE-----"))
 }
 
 /// Whether this can be the value of a header: vaultrs panics where it cannot.

@@ -8,7 +8,7 @@ use claviger::{ProviderError, ProviderErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::is_header;
-use crate::material::{MAX_SECRET_FILE, read_bounded};
+use crate::material::{MAX_SECRET_FILE, read_bounded, without_bom};
 use crate::path::misconfigured;
 
 pub(crate) enum Material {
@@ -52,9 +52,11 @@ impl Material {
         let shown = path.display().to_string();
         let read = tokio::task::spawn_blocking(move || read_bounded(&path, MAX_SECRET_FILE)).await;
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{shown}: {problem}"));
+        // What is no UTF-8 is no word either.
+        let read = read.map(|read| read.map(|content| str::from_utf8(without_bom(&content)).ok().map(|text| text.trim().to_owned())));
         match read {
-            Ok(Ok(text)) if is_header(text.trim()) => Ok(SecretString::from(text.trim().to_owned())),
-            Ok(Ok(text)) if text.trim().is_empty() => Err(error(ProviderErrorKind::Unavailable, "the file is empty; it is read again")),
+            Ok(Ok(Some(word))) if is_header(&word) => Ok(SecretString::from(word)),
+            Ok(Ok(Some(word))) if word.is_empty() => Err(error(ProviderErrorKind::Unavailable, "the file is empty; it is read again")),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::NotFound => {
                 Err(error(ProviderErrorKind::Unavailable, "the file does not exist; write it, or give the path where it is mounted"))
             }
