@@ -117,7 +117,7 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
     for (host, word) in [
         ("db.internal:5432", "port"),
         ("a.internal,b.internal", "several"),
-        ("db.internal ", "blank"),
+        ("db.internal ", "white space"),
         ("postgres://db.internal", "URL"),
         ("app@db.internal", "URL"),
         (" ", "empty"),

@@ -44,7 +44,7 @@ pub(super) fn address(options: &Address<'_>, login: &Login, default_port: u16) -
             Err(wrong("host", "is empty; set it in the connect options, or in the login's endpoint"))
         }
         None if !options.socket && host_problem(options.host).is_some() => {
-            Err(wrong("host of the connect options", host_problem(options.host).unwrap_or_default()))
+            Err(wrong("host", format!("of the connect options {}", host_problem(options.host).unwrap_or_default())))
         }
         None if !options.socket && options.port == 0 => Err(wrong("port", format!("is 0; in the connect options set {port}"))),
         None if options.database.is_none_or(str::is_empty) => {
