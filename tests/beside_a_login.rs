@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger_stage::Stage;
+use claviger_stage::{Stage, eventually};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Executor, Row};
@@ -161,4 +161,31 @@ async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_
             assert!(error.to_string().contains("terminating connection"), "the cause: {error}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_returned_connection_serves_a_caller_whose_login_is_slow_while_an_old_connection_is_held() {
+    let stage = Stage::new().await;
+    let login = stage.login().await;
+    let millis = Arc::new(AtomicU64::new(0));
+    let options = slow(stage.pool_options(4).acquire_timeout(Duration::from_secs(8)), &millis);
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let old = db.acquire().await.expect("a connection");
+    stage.rotate_announced().await;
+    eventually("the next generation is served", || db.generation() == 2).await;
+    let first = db.acquire().await.expect("a connection");
+    millis.store(4_500, ORDERING);
+    let caller = tokio::spawn({
+        let db = db.clone();
+        async move {
+            let began = Instant::now();
+            drop(db.acquire().await.expect("a connection"));
+            began.elapsed()
+        }
+    });
+    sleep(Duration::from_millis(200)).await;
+    drop(first);
+    let wait = caller.await.expect("no panic");
+    drop(old);
+    assert!(wait < Duration::from_secs(2), "{wait:?}");
 }

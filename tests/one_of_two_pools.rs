@@ -187,3 +187,26 @@ async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
     lab.supervisor.rotate_now("login").await.expect("it fetches");
     assert!(last_fault().is_none(), "{:?}", last_fault());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_reports_the_handover_of_each_pool_that_took_its_lease() {
+    for _ in 0..50 {
+        let lab = Lab::new();
+        let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+        let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+        let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+        let mut events = lab.supervisor.events();
+        let next = store.rotate();
+        database.accept_only([next]);
+        assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed")));
+        let report = loop {
+            if let Some(claviger::Event::Rotated(report)) = events.next().await
+                && report.outcome == Outcome::Adopted
+            {
+                break report;
+            }
+        };
+        assert_eq!(report.handovers.len(), 1, "{report:?}");
+        lab.supervisor.shutdown(Duration::from_secs(1)).await;
+    }
+}

@@ -47,3 +47,28 @@ async fn a_refusal_that_comes_later_than_callers_wait_is_followed_all_the_same()
     assert!(unheard >= 8, "the hazard: callers gave up before they heard, {unheard} of {}", tally.failed.len());
     assert_eq!(stage.store.calls().len(), 2, "one refresh, however many gave up");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection() {
+    let stage = Stage::new().await;
+    delay_refusals(&stage).await;
+    let login = stage.login().await;
+    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(12));
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let connections: Vec<_> = futures_util::future::join_all((0..10).map(|_| db.acquire())).await;
+    assert!(connections.iter().all(Result::is_ok), "the pool is full");
+    drop(connections);
+    stage.set_password("nobody knows this one").await;
+    stage.terminate_sessions().await;
+    let callers: Vec<_> = (0..300)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
+        })
+        .collect();
+    for caller in callers {
+        assert!(!caller.await.expect("no panic"), "nobody is let in");
+    }
+    let failed = stage.refused_log_ins();
+    assert!((1..=13).contains(&failed), "{failed} failed logins");
+}

@@ -72,7 +72,11 @@ struct LostGuard<F: PoolFactory> {
 
 impl<F: PoolFactory> Drop for LostGuard<F> {
     fn drop(&mut self) {
-        let lost = self.slot.lock().attempt.take_if(|attempt| attempt.number == self.number);
+        let lost = {
+            let mut state = self.slot.lock();
+            state.reported();
+            state.attempt.take_if(|attempt| attempt.number == self.number)
+        };
         if lost.is_some() {
             self.slot.settled();
         }
@@ -92,6 +96,7 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
         Ok(()) if attempt.check_only => {
             let now = slot.clock().now();
             slot.lock().checked(now);
+            slot.upstream().tell_verified(&attempt.revision, &attempt.user);
             slot.settled();
             Ok(())
         }

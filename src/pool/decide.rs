@@ -43,6 +43,8 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     pub(crate) closing: bool,
     pub(crate) serving: Option<Serving<S>>,
     pub(crate) attempt: Option<Attempt>,
+    /// A generation is published whose handover is not in its rotation's report yet.
+    reporting: bool,
     retry: Option<Retry>,
     pub(crate) logins: Logins,
     pub(crate) drains: Drains<S, P>,
@@ -129,6 +131,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             closing: false,
             serving: None,
             attempt: None,
+            reporting: false,
             retry: None,
             logins: Logins::new(max_sessions),
             drains: Drains::default(),
@@ -152,13 +155,12 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     /// Counts a caller's rejected login, of the current generation or of one that drains.
     pub(crate) fn note_login_rejected(&mut self, number: u64, now: Instant) {
         let serving = self.serving.as_ref().filter(|serving| serving.number == number);
-        let draining = self.drains.iter().find(|drain| drain.number == number).and_then(|drain| drain.lease());
-        let (revision, user) = match (serving, draining, &self.serving) {
-            (Some(serving), ..) => (serving.revision().clone(), &serving.user),
-            (None, Some(lease), Some(serving)) => (lease.revision().clone(), &serving.user),
+        let draining = self.drains.iter().find(|drain| drain.number == number);
+        let (revision, user) = match (serving, draining.and_then(|drain| drain.lease().zip(drain.user.as_ref()))) {
+            (Some(serving), _) => (serving.revision().clone(), Arc::clone(&serving.user)),
+            (None, Some((lease, user))) => (lease.revision().clone(), Arc::clone(user)),
             _ => return,
         };
-        let user = Arc::clone(user);
         self.logins.caller_rejected(&user, &revision, now);
     }
 
@@ -261,7 +263,10 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
                         self.last_fault = None;
                         self.retry = None;
                     }
-                    actions.push(Action::Settled);
+                    // Not before the handover is in its rotation's report.
+                    if !self.reporting {
+                        actions.push(Action::Settled);
+                    }
                     wanted = self.recheck;
                     check_only = true;
                 }
@@ -313,6 +318,11 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         Some(if self.suspect { self.last_probe.map_or(now.mono(), |last| last + PROBE_SUSPECT) } else { since + PROBE_EVERY })
     }
 
+    /// The handover is in its rotation's report.
+    pub(crate) fn reported(&mut self) {
+        self.reporting = false;
+    }
+
     pub(crate) fn probed(&mut self) {
         self.probing = false;
     }
@@ -346,6 +356,10 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     pub(crate) fn failed(&mut self, attempt: &Attempt, fault: &Fault, now: Moment) -> Vec<Revision> {
         self.attempt = None;
         self.last_fault = Some(fault.clone());
+        if let Some(serving) = self.serving.as_mut().filter(|serving| *serving.revision() == attempt.revision) {
+            // One more verification is all that its rejection waits for.
+            serving.unconfirmed = false;
+        }
         let mono = now.mono();
         if fault.kind() != FaultKind::Refused {
             let failures = match &self.retry {
@@ -397,9 +411,10 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
     }
 
-    /// A lease was proved and is about to be published under the answered number.
+    /// A lease was proved and is about to be published under the answered number. Its handover is not in its rotation's report before [`reported`](Self::reported).
     pub(crate) fn published(&mut self, loan: Loan<S>, user: Arc<str>, now: Moment) -> (u64, Option<Serving<S>>) {
         self.attempt = None;
+        self.reporting = true;
         self.retry = None;
         self.last_fault = None;
         self.unexplained = None;

@@ -20,6 +20,8 @@ pub(crate) struct Drain<S: Send + Sync + 'static, P> {
     pub(crate) pool: P,
     /// Dropped with the entry: the lease goes back when its last session has.
     loan: Option<Loan<S>>,
+    /// The database user of its lease.
+    pub(crate) user: Option<Arc<str>>,
     since: Instant,
     deadline: Instant,
     pub(crate) abandoned: bool,
@@ -51,9 +53,18 @@ impl<S: Send + Sync + 'static, P> Drains<S, P> {
 }
 
 impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
-    pub(crate) fn enter(&mut self, number: u64, pool: P, loan: Option<Loan<S>>, patience: Duration, now: Moment, cause: tracing::Span) {
+    pub(crate) fn enter(
+        &mut self,
+        number: u64,
+        pool: P,
+        of: Option<(Loan<S>, Arc<str>)>,
+        patience: Duration,
+        now: Moment,
+        cause: tracing::Span,
+    ) {
+        let (loan, user) = of.unzip();
         let deadline = now.mono() + loan.as_ref().map_or(patience, |loan| budget(loan, patience, now));
-        self.0.push(Drain { number, pool, loan, since: now.mono(), deadline, abandoned: false, started: false, cause });
+        self.0.push(Drain { number, pool, loan, user, since: now.mono(), deadline, abandoned: false, started: false, cause });
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -147,6 +147,8 @@ pub(crate) trait Keeper: Send + Sync {
     /// Notes a rejected login of this generation: counts it, and does what
     /// [`refused`](Self::refused) does.
     fn login_rejected(&self, number: u64, fault: Fault);
+    /// A caller's login of this generation worked.
+    fn login_worked(&self, number: u64);
     /// What the last attempt failed of.
     fn last_fault(&self) -> Option<Fault>;
     /// What an error that a user of the pool met says.

@@ -93,6 +93,7 @@ pub(super) async fn run<F: PoolFactory>(
         rotation.handed_over(report, &secret.revision().digest());
     }
     // Before this: a rotation that ends with the verification reports this handover.
+    slot.lock().reported();
     slot.upstream().note_proved(secret.revision(), &slot.factory().account(secret.secret()));
     if let Some(rotation) = rotation {
         slot.upstream().pool_settled(rotation);
@@ -194,7 +195,7 @@ fn publish<F: PoolFactory>(
     if replaced {
         slot.shared().gate.drains(current.number, current.pool.clone());
         let patience = slot.context().settings.drain;
-        state.drains.enter(current.number, current.pool.clone(), old.map(|old| old.loan), patience, now, cause.clone());
+        state.drains.enter(current.number, current.pool.clone(), old.map(|old| (old.loan, old.user)), patience, now, cause.clone());
     } else {
         // In place: its sessions stay good without the old lease. Given back outside of the lock, below.
         given_up = old.map(|old| old.loan);

@@ -91,15 +91,25 @@ impl Account {
         if is_served_rejected { budget } else { budget - 1 }
     }
 
-    fn rejected(&mut self, revision: &Revision, now: Instant) -> &mut Tried {
+    fn rejected(&mut self, revision: &Revision, cost: u32, now: Instant) {
+        self.forget_oldest();
         let tried = self.tried.entry(revision.clone()).or_insert_with(|| Tried::new(false, now));
         tried.last = now;
+        tried.cost += cost;
         if tried.next.is_none() {
             // It was tried just now, by a caller.
             tried.failures = 1;
             tried.next = Some(now + RETRY_PAUSES[1] + jitter());
         }
-        tried
+    }
+
+    /// Forgets the revision that was rejected longest ago, if there are too many.
+    fn forget_oldest(&mut self) {
+        if self.tried.len() > REMEMBERED
+            && let Some(oldest) = self.tried.iter().min_by_key(|(_, tried)| tried.last).map(|(revision, _)| revision.clone())
+        {
+            self.tried.remove(&oldest);
+        }
     }
 }
 
@@ -124,12 +134,12 @@ impl Logins {
     pub(crate) fn caller_rejected(&mut self, user: &Arc<str>, revision: &Revision, now: Instant) {
         let account = self.account(user, now);
         account.spent = account.spent.saturating_add(1);
-        account.rejected(revision, now).cost += 1;
+        account.rejected(revision, 1, now);
     }
 
     /// Schedules another verification of a rejected revision, a second after a caller's login.
     pub(crate) fn rejected(&mut self, user: &Arc<str>, revision: &Revision, now: Instant) {
-        self.account(user, now).rejected(revision, now);
+        self.account(user, now).rejected(revision, 0, now);
     }
 
     /// Counts a rejected verification of this revision, and schedules the next one.
@@ -149,11 +159,7 @@ impl Logins {
         tried.failures += 1;
         tried.last = now;
         tried.next = Some(now + pause + jitter().min(pause));
-        if account.tried.len() > REMEMBERED
-            && let Some(oldest) = account.tried.iter().min_by_key(|(_, tried)| tried.last).map(|(revision, _)| revision.clone())
-        {
-            account.tried.remove(&oldest);
-        }
+        account.forget_oldest();
     }
 
     /// Returns how many verifications of this revision were rejected since it last worked.

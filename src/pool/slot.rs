@@ -242,7 +242,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             return drain::start(self);
         }
         let generation = self.shared.current();
-        let loan = state.serving.take().map(|serving| serving.loan);
+        let loan = state.serving.take().map(|serving| (serving.loan, serving.user));
         if generation.end.phase() != Phase::Vacant {
             let cause = tracing::Span::none();
             state.drains.enter(generation.number, generation.pool.clone(), loan, self.context.settings.drain, now, cause);
@@ -387,6 +387,17 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
     fn login_rejected(&self, number: u64, fault: Fault) {
         self.lock().note_login_rejected(number, self.clock().mono());
         self.end_refused(number, fault);
+    }
+
+    fn login_worked(&self, number: u64) {
+        let worked = {
+            let state = self.lock();
+            let serving = state.serving.as_ref().filter(|serving| serving.number == number);
+            serving.map(|serving| (serving.revision().clone(), Arc::clone(&serving.user)))
+        };
+        if let Some((revision, user)) = worked {
+            self.upstream.tell_verified(&revision, &user);
+        }
     }
 
     fn unheard(&self, number: u64) {

@@ -166,8 +166,8 @@ mod tests {
         let asked: Vec<_> = (0..10)
             .map(|minute| asked_in_a_minute(&mut bucket, start + Duration::from_secs(60 * minute), Duration::from_millis(500)))
             .collect();
-        assert!(asked[0] <= 3 * 20 + 9, "{asked:?}");
-        assert!(asked[1..].iter().all(|&asked| asked <= 9 + 3), "{asked:?}");
+        assert!((20..=30).contains(&asked[0]), "{asked:?}");
+        assert!(asked[1..].iter().all(|&asked| asked <= 10), "{asked:?}");
     }
 
     #[test]

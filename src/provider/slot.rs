@@ -164,10 +164,15 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// A log-in with this revision worked.
     pub(crate) fn note_proved(&self, revision: &Revision, account: &str) {
         self.lock().note_proved(revision, self.clock().mono());
+        self.tell_verified(revision, account);
+        self.end_at_rest();
+    }
+
+    /// A login with this revision worked, as this database user: news for pools that were rejected.
+    pub(crate) fn tell_verified(&self, revision: &Revision, account: &str) {
         for pool in self.subscribers() {
             pool.verified_elsewhere(revision, account);
         }
-        self.end_at_rest();
     }
 
     pub(crate) fn note_changed(&self) {

@@ -38,7 +38,6 @@ pub(super) async fn login<DB: Database>(
     mut over: Pin<&mut Notified<'_>>,
     limit: Instant,
 ) -> Option<Got<DB>> {
-    let now = || shared.clock.mono();
     let permits = tokio::select! {
         biased;
         // First: who left the place free may have been rejected.
@@ -55,25 +54,18 @@ pub(super) async fn login<DB: Database>(
     }
     let opened = opens(shared, generation);
     let mut login = Login {
-        acquiring: Some(Box::pin(acquire(generation.pool.clone(), permits))),
+        acquiring: Some(Box::pin(acquire(generation.pool.clone(), permits, opened))),
         shared,
         generation,
         // In a full pool the caller merely queues: nothing is lost with it.
         goes_on: opened || shared.terms.finishes_logins,
+        opened,
     };
-    // A connection that is returned sooner than a slow login is done serves as well. MySQL counts a second login that is broken off.
-    let mut idle = std::pin::pin!(async {
-        if !opened || shared.terms.finishes_logins {
-            std::future::pending::<()>().await;
-        }
-        returned(&generation.pool).await;
-        generation.pool.acquire().await
-    });
+    // A connection that is returned sooner than a slow login is done serves as well.
+    let mut idle = std::pin::pin!(async { if opened { take_returned(shared, generation).await } else { std::future::pending().await } });
     let (mut result, permits, opened) = tokio::select! {
         biased;
         () = over.as_mut() => {
-            // Who was queueing may be logging in by now.
-            login.goes_on = true;
             shared.note_moved();
             return None;
         }
@@ -82,7 +74,7 @@ pub(super) async fn login<DB: Database>(
         () = sleep_until(limit) => return None,
     };
     match &mut result {
-        Ok(_) if opened => generation.end.openings.worked(now()),
+        Ok(_) if opened => worked(shared, generation),
         Ok(_) => {}
         Err(error) => drop(hear_login(shared, generation.number, error)),
     }
@@ -90,13 +82,14 @@ pub(super) async fn login<DB: Database>(
     Some(Got { result, opened })
 }
 
-/// Acquires from the pool. The permits are returned with the result, but kept for 100 ms at most.
-async fn acquire<DB: Database>(pool: Pool<DB>, permits: Permits) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
+/// Acquires from the pool. The permits are returned with the result. A caller that logs in keeps them for 100 ms at most; one that queues in a full pool keeps them,
+/// because it would log in if a connection of another ended.
+async fn acquire<DB: Database>(pool: Pool<DB>, permits: Permits, opens: bool) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
     let mut acquiring = std::pin::pin!(pool.acquire());
     tokio::select! {
         biased;
         result = acquiring.as_mut() => return (result, Some(permits)),
-        () = sleep(LEAD) => drop(permits),
+        () = sleep(LEAD), if opens => drop(permits),
     }
     (acquiring.await, None)
 }
@@ -122,6 +115,21 @@ async fn permits<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generatio
     (place, ahead)
 }
 
+/// Takes a connection that is returned. Where the server counts logins that are broken off, without a call that might begin another one; a hook before the acquire is
+/// not asked there.
+async fn take_returned<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) -> Result<PoolConnection<DB>, Error> {
+    loop {
+        returned(&generation.pool).await;
+        if !shared.terms.finishes_logins {
+            return generation.pool.acquire().await;
+        }
+        match generation.pool.try_acquire() {
+            Some(session) => return Ok(session),
+            None => sleep(Pace::SHORTEST).await,
+        }
+    }
+}
+
 /// Resolves when a connection is idle.
 async fn returned<DB: Database>(pool: &Pool<DB>) {
     let mut pace = Pace::default();
@@ -135,6 +143,15 @@ struct Login<'c, DB: Database> {
     shared: &'c Arc<Shared<Pool<DB>>>,
     generation: &'c Arc<Generation<Pool<DB>>>,
     goes_on: bool,
+    opened: bool,
+}
+
+/// A login worked: those that wait for the first one begin, and other pools of the user hear of it.
+fn worked<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) {
+    generation.end.openings.worked(shared.clock.mono());
+    if let Some(keeper) = shared.keeper() {
+        keeper.login_worked(generation.number);
+    }
 }
 
 impl<DB: Database> Login<'_, DB> {
@@ -149,6 +166,7 @@ impl<DB: Database> Login<'_, DB> {
 impl<DB: Database> Drop for Login<'_, DB> {
     fn drop(&mut self) {
         let Some(acquiring) = self.acquiring.take().filter(|_| self.goes_on) else { return };
+        let opened = self.opened;
         // With its runtime gone, the login is gone, too.
         let Ok(runtime) = Runtime::try_current() else { return };
         let (shared, generation) = (Arc::clone(self.shared), Arc::clone(self.generation));
@@ -156,7 +174,9 @@ impl<DB: Database> Drop for Login<'_, DB> {
             let (result, permits) = timeout(WITHOUT_CALLER, acquiring).await.unwrap_or((Err(Error::PoolTimedOut), None));
             let session = match result {
                 Ok(session) => {
-                    generation.end.openings.worked(shared.clock.mono());
+                    if opened {
+                        worked(&shared, &generation);
+                    }
                     Some(session)
                 }
                 Err(mut error) => {
@@ -196,10 +216,11 @@ pub(super) async fn open<DB: Database>(
                 () = without_caller => return,
             };
             match &mut result {
-                Ok(_) => {
-                    generation.end.openings.worked(shared.clock.mono());
+                Ok(_) if opened => {
+                    worked(&shared, &generation);
                     shared.gate.opened(shared.clock.mono());
                 }
+                Ok(_) => {}
                 // Heard before the next one has a permit.
                 Err(error) => drop(hear_login(&shared, generation.number, error)),
             }
@@ -210,12 +231,20 @@ pub(super) async fn open<DB: Database>(
         }
     };
     tokio::spawn(task);
+    // Unless others queue for what is returned.
+    let idle = async { if shared.gate.has_queue() { std::future::pending().await } else { take_returned(shared, generation).await } };
     tokio::select! {
         biased;
         got = got => got.ok(),
         () = over => {
             shared.note_moved();
             None
+        }
+        mut result = idle => {
+            if let Err(error) = &mut result {
+                hear_login(shared, generation.number, error);
+            }
+            Some(Got { result, opened: false })
         }
         () = sleep_until(limit) => None,
     }

@@ -54,6 +54,8 @@ impl Default for Pace {
 }
 
 impl Pace {
+    pub(super) const SHORTEST: Duration = TRY_AGAIN;
+
     pub(super) fn next(&mut self) -> Instant {
         let at = Instant::now() + self.0;
         self.0 = (self.0 * 2).min(TRY_AGAIN_LONGEST);

@@ -142,7 +142,7 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
         ("CANARY:5432:1", "port"),
         ("CANARY,b", "several hosts"),
         ("CANARY:1,b:2", "several hosts"),
-        ("CANARY%20b", "blank"),
+        ("CANARY%20b", "white space"),
         ("postgres%3A%2F%2FCANARY%2Fd", "is a URL"),
         ("postgres://CANARY", "is a URL"),
     ] {

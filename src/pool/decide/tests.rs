@@ -78,3 +78,13 @@ fn pauses_between_verifications_differ_from_pool_to_pool() {
     }
     assert!(pauses.len() > 4, "{pauses:?}");
 }
+
+#[test]
+fn a_pool_is_not_excused_from_a_rotation_before_its_handover_is_in_the_report() {
+    let now = Moment::now();
+    let lease = Lease::new((), Revision::new("r"));
+    let (mut state, _slot, user) = serving(lease.clone(), now);
+    assert!(!state.decide(Some((&lease, &user)), now).contains(&Action::Settled));
+    state.reported();
+    assert!(state.decide(Some((&lease, &user)), now).contains(&Action::Settled));
+}

@@ -84,7 +84,7 @@ fn written_host_problem(text: &str) -> Option<&'static str> {
         return Some("is a URL or a part of one; give the name or address alone");
     }
     let host = host.rsplit_once(':').map_or(host, |(host, _port)| host);
-    Endpoint::server(host, 1).host_problem()
+    Endpoint::server(decode(host)?, 1).host_problem()
 }
 
 /// Strict: a `%` without two hexadecimal digits, and what is not UTF-8, are mistakes.
@@ -182,9 +182,9 @@ mod tests {
             ("CANARY:5432,b:5432", "several hosts"),
             ("CANARY,[::1]:5432", "several hosts"),
             ("CANARY%2Cb", "several hosts"),
-            ("CANARY%20b", "blank"),
+            ("CANARY%20b", "white space"),
             ("%20", "is empty"),
-            ("CANARY%09", "blank"),
+            ("CANARY%09", "white space"),
             ("postgres://CANARY", "is a URL"),
             ("postgres://CANARY:5432", "is a URL"),
             ("postgres%3A%2F%2FCANARY", "is a URL"),
