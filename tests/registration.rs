@@ -98,6 +98,8 @@ async fn logins() {
         ("port: ", Login::new("app", "s3cret").endpoint(Endpoint::of_host("db")), PgPools::new(options().port(0), PgPoolOptions::new())),
         ("database: ", Login::new("app", "s3cret").endpoint(Endpoint::new("db", 5432, "")), pools()),
         ("database: ", Login::new("app", "s3cret"), PgPools::new(empty, PgPoolOptions::new())),
+        ("max_lifetime: ", Login::new("app", "s3cret"), PgPools::new(options(), PgPoolOptions::new().max_lifetime(Duration::ZERO))),
+        ("idle_timeout: ", Login::new("app", "s3cret"), PgPools::new(options(), PgPoolOptions::new().idle_timeout(Duration::ZERO))),
         ("ssl_mode: ", Login::new("app", "s3cret").token(), pools()),
         ("ssl_mode: ", Login::new("app", "s3cret").token(), PgPools::new(options().ssl_mode(PgSslMode::Require), PgPoolOptions::new())),
         ("ssl_mode: ", Login::new("app", "s3cret").token(), PgPools::new(options().ssl_mode(PgSslMode::VerifyCa), PgPoolOptions::new())),

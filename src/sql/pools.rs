@@ -337,6 +337,12 @@ where
         let login = lease.secret();
         check::login(login, DB::NAME)?;
         check::address(&DB::address(&self.connect), login, DB::DEFAULT_PORT)?;
+        for (field, life) in [("max_lifetime", self.options.get_max_lifetime()), ("idle_timeout", self.options.get_idle_timeout())] {
+            if life.is_some_and(|life| life.is_zero()) {
+                // sqlx would look after its connections without a pause.
+                return Err(wrong(field, "is 0s; give at least a second, or None"));
+            }
+        }
         if login.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
             let advice = format!("a token is sent in clear to whoever answers; set {} in the connect options", DB::VERIFIED_TLS);
             return Err(wrong("ssl_mode", advice));

@@ -347,10 +347,10 @@ fn check_key(argument: &str, key: &str, shape: &Shape) -> Result<(), ProviderErr
 
 fn check_text(argument: &str, text: &str) -> Result<(), ProviderError> {
     if text.is_empty() {
-        return Err(misconfigured(argument, "is empty"));
+        return Err(misconfigured(argument, "is empty; give a name"));
     }
     if text.contains('\0') {
-        return Err(misconfigured(argument, "has a NUL character"));
+        return Err(misconfigured(argument, "has a NUL character; leave it out"));
     }
     Ok(())
 }
