@@ -143,23 +143,3 @@ async fn the_time_of_the_rotation_is_the_revision() {
     role.close().await;
     scene.end().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_by_a_schedule_is_followed_within_seconds() {
-    let scene = Scene::<Postgres>::new(60, 600, Revocation::Default).await;
-    scene.admin(|admin| admin.scheduled_role("app", "* * * * *")).await;
-    let db = scene.pool(provider(&scene).await).await;
-    let callers = callers(&db);
-    let due = Duration::from_secs(ttl(&scene));
-    let began = Instant::now();
-    eventually_within(due + Duration::from_secs(10), "the rotation is followed", || db.generation() > 1).await;
-    // The engine rotates on its five-second tick; the time to live jumps at the scheduled time, before the password changes.
-    assert!(
-        began.elapsed() + Duration::from_secs(2) >= due,
-        "the hazard: it came by the schedule, {due:?}, not after {:?}",
-        began.elapsed()
-    );
-    callers.answer_more(50).await;
-    let tally = callers.stop().await;
-    assert_eq!(tally.failed, Vec::<String>::new());
-}

@@ -21,15 +21,6 @@ impl Admin {
         self.write(&format!("{MOUNT}/static-roles/{user}"), &role).map(drop)
     }
 
-    /// Rotates this user's password at the times of a cron schedule.
-    ///
-    /// # Errors
-    /// When the role is not there.
-    pub fn scheduled_role(&self, user: &str, schedule: &str) -> Result<(), Problem> {
-        let role = json!({ "db_name": "orders", "username": user, "rotation_schedule": schedule });
-        self.write(&format!("{MOUNT}/static-roles/{user}"), &role).map(drop)
-    }
-
     /// Rotates a static role's password by hand.
     ///
     /// # Errors
