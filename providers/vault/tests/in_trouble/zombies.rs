@@ -11,6 +11,12 @@ use crate::service::Service;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
     let service = Service::start(120, 240, Revocation::Default).await;
+    // A full pool: no caller logs in, which would find the rejection at once.
+    let mut connections = Vec::new();
+    for _ in 0..8 {
+        connections.push(service.db.acquire().await.expect("a connection"));
+    }
+    drop(connections);
     let callers = service.callers("SELECT 1");
     callers.answer_more(50).await;
     let leases = service.scene.leases().await;
