@@ -377,7 +377,8 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             return Vec::new();
         }
         let is_served = self.serving.as_ref().is_some_and(|serving| *serving.revision() == attempt.revision);
-        self.logins.verification_rejected(&attempt.user, &attempt.revision, is_served, mono);
+        let is_start = self.serving.is_none();
+        self.logins.verification_rejected(&attempt.user, &attempt.revision, is_served, is_start, mono);
         if let Some(serving) = self.serving.as_mut().filter(|serving| *serving.revision() == attempt.revision) {
             serving.unconfirmed = false;
         }

@@ -16,7 +16,8 @@ const NEVER_TRIED_EVERY: Duration = Duration::from_secs(10);
 /// Pauses before a rejected candidate is verified again, because the database may change a moment
 /// after the backend. After these, [`Account::share`] applies.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
-/// With a smaller budget, a candidate is verified again after the first of these alone.
+/// With a smaller budget, a candidate is verified again after the first of these alone, unless a
+/// start waits for it.
 const QUICK_TWICE_FROM: u32 = 10;
 /// Largest jitter on a pause before a verification.
 const JITTER: Duration = Duration::from_millis(100);
@@ -143,7 +144,7 @@ impl Logins {
     }
 
     /// Counts a rejected verification of this revision, and schedules the next one.
-    pub(crate) fn verification_rejected(&mut self, user: &Arc<str>, revision: &Revision, was_served: bool, now: Instant) {
+    pub(crate) fn verification_rejected(&mut self, user: &Arc<str>, revision: &Revision, was_served: bool, is_start: bool, now: Instant) {
         let budget = self.budget();
         let account = self.account(user, now);
         account.spent = account.spent.saturating_add(1);
@@ -154,7 +155,7 @@ impl Logins {
             account.last_first_try = Some(now);
         }
         tried.cost += 1;
-        let quick = if was_served || budget >= QUICK_TWICE_FROM { 2 } else { 1 };
+        let quick = if was_served || is_start || budget >= QUICK_TWICE_FROM { 2 } else { 1 };
         let pause = RETRY_PAUSES[..quick].get(tried.failures).copied().unwrap_or(share);
         tried.failures += 1;
         tried.last = now;

@@ -19,7 +19,7 @@ fn longest_waits(max: u32) -> [Duration; 2] {
     let mut longest = [Duration::ZERO; 2];
     let mut now = start;
     while now < start + Duration::from_secs(90) {
-        logins.verification_rejected(&user, &revision, false, now);
+        logins.verification_rejected(&user, &revision, false, false, now);
         let next = logins.next(&user, &revision, now);
         let window = usize::from(now >= start + WINDOW);
         longest[window] = longest[window].max(next - now);
@@ -43,7 +43,7 @@ fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
     let (now, user) = (start(), user());
     for max in [1, 4, 10] {
         let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
-        logins.verification_rejected(&user, &revision, false, now);
+        logins.verification_rejected(&user, &revision, false, false, now);
         let pause = logins.next(&user, &revision, now) - now;
         assert!((100..=200).contains(&pause.as_millis()), "{pause:?}");
     }
@@ -54,7 +54,7 @@ fn news_makes_a_candidate_worth_a_verification_at_once() {
     let (now, user) = (start(), user());
     let (mut logins, revision) = (Logins::new(10), Revision::new("r"));
     for _ in 0..3 {
-        logins.verification_rejected(&user, &revision, false, now);
+        logins.verification_rejected(&user, &revision, false, false, now);
     }
     assert!(logins.next(&user, &revision, now) > now);
     logins.news(&user, &revision, now);
@@ -66,7 +66,7 @@ fn after_a_success_of_another_revision_a_rejected_one_is_verified_within_a_secon
     let (now, user) = (start(), user());
     let (mut logins, bad, good) = (Logins::new(4), Revision::new("bad"), Revision::new("good"));
     for _ in 0..3 {
-        logins.verification_rejected(&user, &bad, false, now);
+        logins.verification_rejected(&user, &bad, false, false, now);
     }
     logins.worked(&user, &good, now);
     assert!(logins.next(&user, &bad, now) <= now + Duration::from_secs(1));
@@ -81,7 +81,7 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
         let now = start + Duration::from_secs(second);
         let revision = Revision::new(second.to_string());
         if logins.next(&user, &revision, now) <= now {
-            logins.verification_rejected(&user, &revision, false, now);
+            logins.verification_rejected(&user, &revision, false, false, now);
             failed += 1;
         }
     }
@@ -93,7 +93,7 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
         let now = start + Duration::from_secs(second);
         let revision = Revision::new(second.to_string());
         if logins.next(&user, &revision, now) <= now {
-            logins.verification_rejected(&user, &revision, false, now);
+            logins.verification_rejected(&user, &revision, false, false, now);
         }
     }
     let now = start + Duration::from_secs(15);
@@ -105,7 +105,7 @@ fn users_have_budgets_of_their_own() {
     let now = start();
     let (mut logins, one, other) = (Logins::new(1), user(), Arc::from("other"));
     for revision in 0..4 {
-        logins.verification_rejected(&one, &Revision::new(revision.to_string()), false, now);
+        logins.verification_rejected(&one, &Revision::new(revision.to_string()), false, false, now);
     }
     assert_eq!(logins.next(&one, &Revision::new("new"), now), now + WINDOW);
     assert_eq!(logins.next(&other, &Revision::new("new"), now), now);
@@ -137,7 +137,7 @@ fn a_revision_that_the_database_accepts_late_costs_nothing() {
     for turn in 0..10 {
         let (now, revision) = (start + turn * Duration::from_millis(200), Revision::new(turn.to_string()));
         assert_eq!(logins.next(&user, &revision, now), now, "{turn}");
-        logins.verification_rejected(&user, &revision, false, now);
+        logins.verification_rejected(&user, &revision, false, false, now);
         logins.worked(&user, &revision, now + Duration::from_millis(100));
         logins.superseded(&user, &revision);
     }
@@ -164,7 +164,7 @@ proptest! {
                 candidates += 1;
             } else if kind == 3 {
                 if logins.next(&user, &candidate, now) <= now {
-                    logins.verification_rejected(&user, &candidate, false, now);
+                    logins.verification_rejected(&user, &candidate, false, false, now);
                 }
             } else if !rejected {
                 let count = logins.width(&user, now).map_or(max, |(width, _)| width);
@@ -177,7 +177,7 @@ proptest! {
                     logins.worked(&user, &served, now);
                     rejected = false;
                 } else {
-                    logins.verification_rejected(&user, &served, true, now);
+                    logins.verification_rejected(&user, &served, true, false, now);
                 }
             }
             if let Some(account) = logins.accounts.get(&user) {
@@ -192,7 +192,7 @@ proptest! {
         let (mut now, user) = (start(), user());
         let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
         for _ in 0..failures {
-            logins.verification_rejected(&user, &revision, false, now);
+            logins.verification_rejected(&user, &revision, false, false, now);
             let next = logins.next(&user, &revision, now);
             prop_assert!(next > now && next <= now + LONGEST + JITTER);
             now = next;
