@@ -236,15 +236,15 @@ impl<P> Shared<P> {
         self.news.notify_waiters();
     }
 
-    /// Sets when something that may help callers is tried next, and notifies waiting callers of a
-    /// change. `outlook` runs under the lock: what is noted meanwhile is either seen by it, or
-    /// written after it.
+    /// Sets when something that may help callers is tried next. Waiting callers are notified only if
+    /// that is later than before: they may have to give up. `outlook` runs under the lock: what is
+    /// noted meanwhile is either seen by it, or written after it.
     pub(super) fn expect(&self, outlook: impl FnOnce() -> Outlook) {
         let mut expected = self.outlook.lock().unwrap_or_else(PoisonError::into_inner);
         let outlook = outlook();
-        let changed = std::mem::replace(&mut *expected, outlook) != outlook;
+        let before = std::mem::replace(&mut *expected, outlook);
         drop(expected);
-        if changed {
+        if before.or(outlook) != outlook {
             self.news.notify_waiters();
         }
     }
