@@ -24,6 +24,19 @@ async fn open(db: &Handle<PgPool>, connections: usize) -> Vec<sqlx::pool::PoolCo
     held
 }
 
+/// A statement of each of a thousand callers, whatever comes of it.
+async fn a_thousand_calls(db: &Handle<PgPool>) {
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.expect("no panic");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget() {
     let stage = Stage::new().await;
@@ -42,15 +55,7 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
 
     let before = stage.refused_log_ins();
     stage.set_password("nobody knows this one").await;
-    let callers: Vec<_> = (0..1_000)
-        .map(|_| {
-            let db = db.clone();
-            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.expect("no panic");
-    }
+    a_thousand_calls(&db).await;
     let rejected = stage.refused_log_ins() - before;
     assert!((1..=13).contains(&rejected), "{rejected} failed logins with a maximum of 10");
     drop(held);
@@ -66,15 +71,7 @@ async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of
     // A login that has just worked speaks for the next ones: no caller goes ahead of the others.
     let held = open(&db, 1).await;
     stage.set_password("nobody knows this one").await;
-    let callers: Vec<_> = (0..1_000)
-        .map(|_| {
-            let db = db.clone();
-            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.expect("no panic");
-    }
+    a_thousand_calls(&db).await;
     // Five of callers, and the verifications of the first seconds.
     let rejected = stage.refused_log_ins() - before;
     assert!((1..=10).contains(&rejected), "{rejected} failed logins with a maximum of 20");
