@@ -241,7 +241,7 @@ fn a_start_outside_of_a_runtime_panics_at_the_line_of_the_caller() {
 
 #[test]
 fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
-    for stuck_in in ["a drain", "a verification"] {
+    for stuck_in in ["a drain", "a verification", "a fetch"] {
         let first = Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let second = Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let store = ScriptedProvider::new();
@@ -252,13 +252,16 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
             let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
             let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
             let session = database.opened().first().expect("a pool").session();
-            if stuck_in == "a verification" {
-                database.stall();
+            match stuck_in {
+                "a verification" => database.stall(),
+                "a fetch" => store.stall(),
+                _ => {}
             }
             store.rotate();
             store.hint();
             let is_stuck = || match stuck_in {
                 "a drain" => pool.status().is_some_and(|status| !status.draining.is_empty()),
+                "a fetch" => lab.supervisor.status().providers.iter().any(|provider| provider.fetching),
                 _ => store.calls().len() > 1,
             };
             eventually("it is stuck", is_stuck).await;

@@ -83,11 +83,10 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
             .collect()
     }
 
-    /// The task that worked on this drain is gone: another one may.
-    fn lost(&mut self, number: u64) {
-        if let Some(drain) = self.0.iter_mut().find(|drain| drain.number == number) {
-            drain.started = false;
-        }
+    /// The task that worked on this drain is gone. Returns whether the drain needs another one.
+    fn lost(&mut self, number: u64) -> bool {
+        let drain = self.0.iter_mut().find(|drain| drain.number == number);
+        drain.map(|drain| drain.started = false).is_some()
     }
 
     fn abandon(&mut self, number: u64) {
@@ -119,7 +118,10 @@ struct LostGuard<F: PoolFactory> {
 impl<F: PoolFactory> Drop for LostGuard<F> {
     fn drop(&mut self) {
         // Nothing is left of one that has completed.
-        self.slot.lock().drains.lost(self.number);
+        let is_lost = self.slot.lock().drains.lost(self.number);
+        if is_lost {
+            self.slot.settled();
+        }
     }
 }
 

@@ -281,10 +281,12 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
     }
 
-    /// Resolves when every retired generation has drained.
-    pub(crate) async fn drained(&self) {
+    /// Resolves when every retired generation has drained. A drain whose task is lost with its
+    /// runtime, now or later, goes on in a task of the caller's runtime.
+    pub(crate) async fn drained(self: &Arc<Self>) {
         loop {
             let settled = self.next_settled();
+            drain::start(self);
             if self.lock().drains.is_empty() {
                 return;
             }

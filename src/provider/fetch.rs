@@ -24,7 +24,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
     let issuer = Arc::clone(slot.issuer());
     let inside = InSpan::new(&span);
     let mut task = tokio::spawn(inside.clone().run(async move { issuer.fetch(request).await }));
-    let keeper = Arc::clone(&slot);
+    let guard = LostGuard { slot: Arc::clone(&slot), number };
     let work = tokio::spawn(async move {
         let answer = slot.context().answer(&mut task, slot.context().settings.fetch_deadline).await;
         let late = answer.is_err();
@@ -64,8 +64,24 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
     });
     tokio::spawn(async move {
         // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
-        if work.await.is_err() {
-            keeper.settle_fetch(number, started, Err(ProviderError::new(ProviderErrorKind::Panicked, "a fetch of ours panicked")));
+        if work.await.is_err_and(|error| error.is_panic()) {
+            guard.slot.settle_fetch(number, started, Err(ProviderError::new(ProviderErrorKind::Panicked, "a fetch of ours panicked")));
         }
     });
+}
+
+/// Held by the task that waits for a fetch. If its runtime ends first, no fetch remains.
+struct LostGuard<S: Send + Sync + 'static> {
+    slot: Arc<ProviderSlot<S>>,
+    number: u64,
+}
+
+impl<S: Send + Sync + 'static> Drop for LostGuard<S> {
+    fn drop(&mut self) {
+        // Nothing is left of one that has completed.
+        let lost = self.slot.lock().in_flight.take_if(|in_flight| in_flight.number == self.number);
+        if lost.is_some() {
+            self.slot.settled();
+        }
+    }
 }

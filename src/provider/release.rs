@@ -86,6 +86,12 @@ impl<S> Debts<S> {
         }
     }
 
+    /// The task of this release is gone. Returns whether one was running.
+    fn lost(&mut self, revision: &Revision) -> bool {
+        let debt = self.owed.iter_mut().find(|debt| debt.running && debt.lease.revision() == revision);
+        debt.map(|debt| debt.running = false).is_some()
+    }
+
     /// How many leases are still to be released.
     pub(crate) fn len(&self) -> usize {
         self.owed.len()
@@ -101,14 +107,30 @@ impl<S> Debts<S> {
 
 /// Releases a lease in a task of its own; the outcome lands in the slot.
 pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, lease: Lease<S>) {
-    let slot = Arc::clone(slot);
+    let guard = LostGuard { slot: Arc::clone(slot), revision: lease.revision().clone() };
     tokio::spawn(async move {
-        let revision = lease.revision().clone();
+        let slot = &guard.slot;
         let released = slot.release(lease).await;
         let now = slot.clock().mono();
-        slot.lock().debts.settle(&revision, &released, now);
+        slot.lock().debts.settle(&guard.revision, &released, now);
         slot.settled();
     });
+}
+
+/// Held by the task of a release. If its runtime ends first, the lease is still to be released.
+struct LostGuard<S: Send + Sync + 'static> {
+    slot: Arc<ProviderSlot<S>>,
+    revision: Revision,
+}
+
+impl<S: Send + Sync + 'static> Drop for LostGuard<S> {
+    fn drop(&mut self) {
+        // Nothing is left of one that has completed.
+        let is_lost = self.slot.lock().debts.lost(&self.revision);
+        if is_lost {
+            self.slot.settled();
+        }
+    }
 }
 
 #[cfg(test)]
