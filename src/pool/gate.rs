@@ -51,6 +51,12 @@ struct Inner<P> {
     full: Option<Full>,
 }
 
+impl<P> Inner<P> {
+    fn has_old(&self) -> bool {
+        self.old.iter().any(|(_, _, server)| *server == self.server)
+    }
+}
+
 /// State of a server without room for another connection.
 struct Full {
     fault: Fault,
@@ -231,11 +237,13 @@ impl<P> Gate<P> {
         self.refresh(&inner);
     }
 
+    /// Returns whether an old generation has connections to the current server.
+    pub(crate) fn has_old(&self) -> bool {
+        self.lock().has_old()
+    }
+
     fn refresh(&self, inner: &Inner<P>) {
-        let engaged = inner.old.iter().any(|(_, _, server)| *server == inner.server)
-            || inner.limited.is_some()
-            || inner.lead.is_some()
-            || inner.full.is_some();
+        let engaged = inner.has_old() || inner.limited.is_some() || inner.lead.is_some() || inner.full.is_some();
         self.engaged.store(engaged, Ordering::Release);
     }
 

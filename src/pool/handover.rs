@@ -125,7 +125,7 @@ fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Opt
 fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     let terms = slot.terms();
     // Older generations that still have connections use up the overlap.
-    if !slot.shared().gate.is_open() {
+    if slot.shared().gate.has_old() {
         return 0;
     }
     match slot.shared().current().end.phase() {

@@ -252,7 +252,7 @@ pub(super) async fn open<DB: Database>(
 
 /// Time-out for the return of a connection whose call was cancelled. sqlx pings it without a time-out: one that the network dropped would keep its place in the
 /// pool for ever.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns a connection to its pool, or closes it when that takes too long, and lets the first in the queue know.
 pub(super) async fn give_back<DB: Database>(shared: &Shared<Pool<DB>>, mut session: PoolConnection<DB>) {

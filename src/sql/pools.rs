@@ -18,7 +18,7 @@ use super::dialect::{ConnectOptionsOf, Dialect};
 use super::fault;
 use super::forms::{Form, Forms};
 use super::hooks::Hooks;
-use super::login::WITHOUT_CALLER;
+use super::login::{RETURN_TIMEOUT, WITHOUT_CALLER};
 use super::verifier::{PANICKED, Verifier};
 use crate::error::{Fault, FaultKind};
 use crate::lease::{Lease, Sessions};
@@ -384,7 +384,13 @@ where
             }
         });
         match timeout(TRY_OUT_TIMEOUT, futures_util::future::try_join_all(rest)).await {
-            Ok(Ok(_)) => Ok(pool.size()),
+            Ok(Ok(connections)) => {
+                // Returned here: a dropped connection is idle some time later, and a caller that
+                // comes first would log in.
+                let returns = connections.into_iter().map(|mut connection| async move { connection.return_to_pool().await });
+                let _ = timeout(RETURN_TIMEOUT, futures_util::future::join_all(returns)).await;
+                Ok(pool.size())
+            }
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(never_ready()),
             Ok(Err(error)) => Err(log_in_fault::<DB>(error)),
         }
