@@ -94,7 +94,7 @@ impl Response {
     /// An answer of our own.
     pub(crate) fn json(status: u16, body: &str) -> Self {
         let headers = vec!["Content-Type: application/x-amz-json-1.1".to_owned()];
-        Self { status: format!("{status} Fault"), headers, body: body.as_bytes().to_vec() }
+        Self { status: format!("{status} InjectedFault"), headers, body: body.as_bytes().to_vec() }
     }
 
     /// All that came on a connection.

@@ -100,7 +100,7 @@ pub use pgbouncer::PgBouncer;
 pub use postgres::{Log, Postgres};
 pub use programs::{NotInstalled, Programs, find_postgres};
 pub use prometheus::Prometheus;
-pub use proxy::{Fault, Proxy, Request};
+pub use proxy::{InjectedFault, Proxy, Request};
 pub use server::Server;
 pub use token_reviews::TokenReviews;
 pub use tokens::{TokenCheck, TokenChecks};

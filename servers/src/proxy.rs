@@ -18,7 +18,7 @@ use state::State;
 /// [`OpenBao`](crate::OpenBao).
 ///
 /// Clients take its [`endpoint`](Self::endpoint) for the service's. It notes each request,
-/// and behaves as the [`Fault`] says that a test has put on all operations or on one.
+/// and behaves as the [`InjectedFault`] says that a test has put on all operations or on one.
 /// Without a fault it passes everything on.
 ///
 /// Connections to it stay open from one request to the next, as those to AWS do, also where
@@ -30,13 +30,13 @@ use state::State;
 /// millisecond. Every method takes `&self`, so a test can share it with its tasks.
 ///
 /// ```
-/// use claviger_servers::{Fault, Moto, Proxy};
+/// use claviger_servers::{InjectedFault, Moto, Proxy};
 ///
 /// fn a_test() -> Result<(), Box<dyn std::error::Error>> {
 ///     let aws = Moto::start()?;
 ///     let proxy = Proxy::start(&aws.endpoint())?;
 ///     // … a client of proxy.endpoint() reads a secret; then the service throttles:
-///     proxy.fault_on("GetSecretValue", Fault::reply(400, r#"{"__type": "ThrottlingException"}"#));
+///     proxy.fault_on("GetSecretValue", InjectedFault::reply(400, r#"{"__type": "ThrottlingException"}"#));
 ///     // … and at last recovers:
 ///     proxy.heal();
 ///     assert_eq!(proxy.requests("GetSecretValue"), 3);
@@ -53,7 +53,7 @@ pub struct Proxy {
 /// What a [`Proxy`] does in place of passing a request on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum InjectedFault {
     /// Nobody is there: on all operations, each new connection is closed at once and each
     /// open one, too; on one operation, its connection is closed in place of an answer.
     Refuse,
@@ -74,8 +74,8 @@ pub enum Fault {
     Delay(Duration),
 }
 
-impl Fault {
-    /// A [`Fault::Reply`]. AWS names an error in its body, as
+impl InjectedFault {
+    /// A [`InjectedFault::Reply`]. AWS names an error in its body, as
     /// `{"__type": "ThrottlingException", "message": "Rate exceeded"}`.
     pub fn reply(status: u16, body: impl Into<String>) -> Self {
         Self::Reply { status, body: body.into() }
@@ -125,7 +125,7 @@ impl Proxy {
     }
 
     /// How many requests for this operation have come so far, whatever became of them. Those
-    /// whose connection [`Fault::Refuse`] closed before they were read are not among them.
+    /// whose connection [`InjectedFault::Refuse`] closed before they were read are not among them.
     pub fn requests(&self, operation: &str) -> usize {
         self.state.lock().log.iter().filter(|request| request.operation == operation).count()
     }
@@ -147,12 +147,12 @@ impl Proxy {
     }
 
     /// Lets every operation fail from now on that has no fault of its own.
-    pub fn fault(&self, fault: Fault) {
+    pub fn fault(&self, fault: InjectedFault) {
         self.state.set_general(fault);
     }
 
     /// Lets one operation fail from now on.
-    pub fn fault_on(&self, operation: &str, fault: Fault) {
+    pub fn fault_on(&self, operation: &str, fault: InjectedFault) {
         self.state.lock().particular.insert(operation.to_owned(), fault);
     }
 

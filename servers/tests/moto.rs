@@ -14,7 +14,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use claviger_servers::{Fault, Moto, Programs, Proxy, StartError};
+use claviger_servers::{InjectedFault, Moto, Programs, Proxy, StartError};
 use http::{Answer, Client};
 use processes::{children_of, is_gone, kill, parent_and_state};
 
@@ -65,7 +65,7 @@ print(client.get_secret_value(SecretId='db', VersionStage='AWSCURRENT')['SecretS
 fn a_proxy_in_front_of_it_is_taken_for_aws() {
     let aws = Moto::start().unwrap();
     let proxy = Proxy::start(&aws.endpoint()).unwrap();
-    proxy.fault_on("GetSecretValue", Fault::reply(400, r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#));
+    proxy.fault_on("GetSecretValue", InjectedFault::reply(400, r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#));
     let script = "
 client.create_secret(Name='db', SecretString='by boto3')
 print(client.describe_secret(SecretId='db')['Name'])

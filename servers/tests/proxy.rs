@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use claviger_servers::{Fault, Proxy};
+use claviger_servers::{InjectedFault, Proxy};
 use http::Client;
 
 const SOON: Duration = Duration::from_millis(200);
@@ -141,7 +141,7 @@ fn refusing_closes_connections_that_are_open_and_that_are_new() {
     waiting.send("GetSecretValue", "hang").unwrap();
     wait_until("the service has the request", || echo.requests() == 3);
 
-    proxy.fault(Fault::Refuse);
+    proxy.fault(InjectedFault::Refuse);
     assert_closed(waiting.answer());
     assert_closed(idle.call("GetSecretValue", "{}"));
     assert_closed(Client::connect(&proxy.endpoint()).and_then(|mut new| new.call("GetSecretValue", "{}")));
@@ -156,13 +156,13 @@ fn refusing_closes_connections_that_are_open_and_that_are_new() {
 fn a_fault_on_one_operation_spares_the_others_and_goes_before_the_general_one() {
     let (echo, proxy) = start();
     let mut client = client(&proxy);
-    proxy.fault_on("GetSecretValue", Fault::Refuse);
+    proxy.fault_on("GetSecretValue", InjectedFault::Refuse);
     assert_eq!(client.call("DescribeSecret", "{}").unwrap().status, 200);
     assert_closed(client.call("GetSecretValue", "{}"));
     assert_eq!((proxy.requests("GetSecretValue"), echo.requests()), (1, 2));
 
-    proxy.fault(Fault::reply(500, "general"));
-    proxy.fault_on("GetSecretValue", Fault::reply(400, "particular"));
+    proxy.fault(InjectedFault::reply(500, "general"));
+    proxy.fault_on("GetSecretValue", InjectedFault::reply(400, "particular"));
     let mut client = Client::connect(&proxy.endpoint()).unwrap();
     assert_eq!(client.call("DescribeSecret", "{}").unwrap().body, "general");
     assert_eq!(client.call("GetSecretValue", "{}").unwrap().body, "particular");
@@ -172,7 +172,7 @@ fn a_fault_on_one_operation_spares_the_others_and_goes_before_the_general_one() 
 fn a_stalled_request_is_never_answered_and_let_go_when_the_proxy_is_healed() {
     let (echo, proxy) = start();
     let mut open = client(&proxy);
-    proxy.fault(Fault::Stall);
+    proxy.fault(InjectedFault::Stall);
     let mut new = Client::connect(&proxy.endpoint()).unwrap();
     for client in [&mut open, &mut new] {
         client.send("GetSecretValue", "{}").unwrap();
@@ -190,7 +190,7 @@ fn a_stalled_request_is_never_answered_and_let_go_when_the_proxy_is_healed() {
 fn a_cut_answer_ends_in_the_middle_of_its_body() {
     let (echo, proxy) = start();
     let mut client = client(&proxy);
-    proxy.fault(Fault::Cut);
+    proxy.fault(InjectedFault::Cut);
     assert_closed(client.call("GetSecretValue", "{}"));
     let sent = all_that_comes(&proxy, "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n0123456789");
     assert!(sent.starts_with("HTTP/1.1 200 OK\r\n") && sent.contains("Content-Length: 10\r\n"), "{sent}");
@@ -203,7 +203,7 @@ fn a_reply_of_the_proxy_keeps_the_connection_and_the_service_out_of_it() {
     let (echo, proxy) = start();
     let mut client = client(&proxy);
     let throttled = r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#;
-    proxy.fault_on("GetSecretValue", Fault::reply(400, throttled));
+    proxy.fault_on("GetSecretValue", InjectedFault::reply(400, throttled));
     for _ in 0..3 {
         let answer = client.call("GetSecretValue", "{}").unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (400, throttled));
@@ -218,7 +218,7 @@ fn a_reply_of_the_proxy_keeps_the_connection_and_the_service_out_of_it() {
 fn a_delayed_answer_comes_no_sooner() {
     let (_echo, proxy) = start();
     let mut client = client(&proxy);
-    proxy.fault(Fault::Delay(SOON));
+    proxy.fault(InjectedFault::Delay(SOON));
     let begin = now();
     assert_eq!(client.call("GetSecretValue", "late").unwrap().body, "late");
     assert!(begin.elapsed() >= SOON);
@@ -239,10 +239,10 @@ fn dropping_it_ends_whatever_its_threads_are_at() {
     let mut hanging = client(&proxy);
     hanging.send("GetSecretValue", "hang").unwrap();
     let mut stalled = client(&proxy);
-    proxy.fault_on("DescribeSecret", Fault::Stall);
+    proxy.fault_on("DescribeSecret", InjectedFault::Stall);
     stalled.send("DescribeSecret", "{}").unwrap();
     let mut delayed = client(&proxy);
-    proxy.fault_on("ListSecrets", Fault::Delay(Duration::from_secs(3600)));
+    proxy.fault_on("ListSecrets", InjectedFault::Delay(Duration::from_secs(3600)));
     delayed.send("ListSecrets", "{}").unwrap();
     let count = |operation| proxy.requests(operation);
     wait_until("all are under way", || echo.requests() == 5 && count("DescribeSecret") + count("ListSecrets") == 2);

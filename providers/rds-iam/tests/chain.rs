@@ -14,7 +14,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use claviger::{FetchRequest, Provider, ProviderError, ProviderErrorKind, Trigger};
 use claviger_rds_iam::RdsIam;
-use claviger_servers::{Fault, Moto, Proxy};
+use claviger_servers::{InjectedFault, Moto, Proxy};
 use common::{HOST, USER, again, first, now, parameter, token};
 
 /// A role at STS, behind a proxy.
@@ -39,7 +39,7 @@ impl Role {
     }
 
     /// What a fetch says while STS fails so; afterwards it succeeds again.
-    async fn failing(&self, fault: Fault) -> ProviderError {
+    async fn failing(&self, fault: InjectedFault) -> ProviderError {
         self.proxy.fault(fault);
         let error = self.provider.fetch(FetchRequest::first()).await.expect_err("STS fails");
         self.proxy.heal();
@@ -48,9 +48,9 @@ impl Role {
     }
 }
 
-fn answer(status: u16, code: &str) -> Fault {
+fn answer(status: u16, code: &str) -> InjectedFault {
     let error = format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>not here</Message></Error></ErrorResponse>");
-    Fault::reply(status, error)
+    InjectedFault::reply(status, error)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,8 +77,8 @@ async fn what_fails_at_sts_is_told_apart() {
         (answer(403, "AccessDenied"), Denied, false, "trust policy"),
         (answer(400, "Throttling"), Throttled, true, "throttles requests"),
         (answer(500, "InternalFailure"), Unavailable, true, "this is retried"),
-        (Fault::Refuse, Unavailable, true, "this is retried"),
-        (Fault::Cut, Unavailable, true, "this is retried"),
+        (InjectedFault::Refuse, Unavailable, true, "this is retried"),
+        (InjectedFault::Cut, Unavailable, true, "this is retried"),
     ] {
         let case = format!("{fault:?}");
         let error = role.failing(fault).await;
@@ -91,7 +91,8 @@ async fn what_fails_at_sts_is_told_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_hangs_is_given_up_before_the_core_gives_the_fetch_up() {
     let role = Role::new().await;
-    let error =
-        tokio::time::timeout(Duration::from_secs(30), role.failing(Fault::Stall)).await.expect("within the core's default deadline");
+    let error = tokio::time::timeout(Duration::from_secs(30), role.failing(InjectedFault::Stall))
+        .await
+        .expect("within the core's default deadline");
     assert!(error.is_transient() && error.kind() == ProviderErrorKind::TimedOut, "{error}");
 }

@@ -13,7 +13,7 @@ use claviger::{Event, FetchRequest, Provider};
 use claviger_rotator::Users;
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{SECRET, SECRET_ACCESS_KEY, SESSION_TOKEN, Scene};
-use claviger_servers::{Fault, Postgres};
+use claviger_servers::{InjectedFault, Postgres};
 use claviger_stage::{Callers, Capture};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
@@ -55,7 +55,7 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     scene.cut_sessions().await;
     callers.answer_more(50).await;
     scene.close_window(&pending).with_subscriber(NoSubscriber::default()).await;
-    for fault in [Fault::reply(400, r#"{"__type":"InvalidSignatureException","message":"password-9"}"#), Fault::Cut] {
+    for fault in [InjectedFault::reply(400, r#"{"__type":"InvalidSignatureException","message":"password-9"}"#), InjectedFault::Cut] {
         scene.proxy.fault(fault);
         let error = supervisor.rotate_now("login").await.expect_err("the store fails");
         assert_clean("an error", &error);
@@ -63,7 +63,7 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     scene.proxy.heal();
     for value in ["password-8", r#"{"username":"app","password":["password-8"]}"#] {
         let body = serde_json::json!({ "VersionId": "v", "SecretString": value }).to_string();
-        scene.proxy.fault_on("GetSecretValue", Fault::reply(200, body));
+        scene.proxy.fault_on("GetSecretValue", InjectedFault::reply(200, body));
         let other = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
         assert_clean("an error", &other.fetch(FetchRequest::first()).await.map(drop).expect_err("it cannot be read"));
     }

@@ -14,7 +14,7 @@ use aws_types::SdkConfig;
 use claviger::{FetchRequest, Login, Provider, ProviderError, ProviderErrorKind as Kind, Trigger};
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::aws;
-use claviger_servers::{Fault, Proxy};
+use claviger_servers::{InjectedFault, Proxy};
 
 const CANARY: &str = "CANARY";
 
@@ -39,10 +39,10 @@ async fn failure(provider: &SecretsManager) -> ProviderError {
 }
 
 /// An answer with the value of a version.
-fn value(version: &str, text: &str) -> Fault {
+fn value(version: &str, text: &str) -> InjectedFault {
     let body =
         serde_json::json!({ "ARN": "arn", "Name": "orders", "VersionId": version, "SecretString": text, "VersionStages": ["AWSCURRENT"] });
-    Fault::reply(200, body.to_string())
+    InjectedFault::reply(200, body.to_string())
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn every_error_says_what_to_do_and_nothing_of_what_came() {
         (400, "InvalidSignatureException", "x-amz-security-token:CANARY", Kind::Denied, "clock"),
         (418, "CANARY of another kind", CANARY, Kind::Other, "status 418"),
     ] {
-        proxy.fault(Fault::reply(status, serde_json::json!({ "__type": code, "Message": message }).to_string()));
+        proxy.fault(InjectedFault::reply(status, serde_json::json!({ "__type": code, "Message": message }).to_string()));
         let error = failure(&provider).await;
         assert_eq!(error.kind(), kind, "{code}: {error}");
         let text = error.to_string();
@@ -122,17 +122,17 @@ async fn what_is_no_answer_is_passing() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     for fault in [
-        Fault::reply(200, "<html>CANARY</html>"),
-        Fault::reply(200, r#"{"SecretString":"CANARY""#),
-        Fault::reply(200, r#"{"SecretString":"CANARY"}"#),
-        Fault::reply(502, "<html>CANARY</html>"),
-        Fault::Refuse,
+        InjectedFault::reply(200, "<html>CANARY</html>"),
+        InjectedFault::reply(200, r#"{"SecretString":"CANARY""#),
+        InjectedFault::reply(200, r#"{"SecretString":"CANARY"}"#),
+        InjectedFault::reply(502, "<html>CANARY</html>"),
+        InjectedFault::Refuse,
     ] {
         proxy.fault(fault.clone());
         let error = failure(&provider).await;
         assert_eq!(error.kind(), Kind::Unavailable, "{fault:?}: {error}");
     }
-    proxy.fault(Fault::Stall);
+    proxy.fault(InjectedFault::Stall);
     assert_eq!(failure(&provider).await.kind(), Kind::TimedOut);
     proxy.heal();
     // Nobody is behind the proxy.
@@ -149,8 +149,8 @@ async fn what_is_in_the_secret_is_never_said() {
         (value("1", r#"{"username":"u","password":"CANARY","host":"CANARY","port":"CANARY"}"#), "the key `port` must be a number"),
         (value("1", r#"{"username":"u","password":"CANARY","host":"h","port":1,"dbname":""}"#), "the key `dbname` is empty"),
         (value("1", r#"{"username":"u","password":"CANARY","host":"CANARY:1","port":1}"#), "the key `host` has a port"),
-        (Fault::reply(200, r#"{"VersionId":"1","SecretBinary":"Q0FOQVJZ"}"#), "is binary"),
-        (Fault::reply(200, r#"{"VersionId":"1"}"#), "has no value"),
+        (InjectedFault::reply(200, r#"{"VersionId":"1","SecretBinary":"Q0FOQVJZ"}"#), "is binary"),
+        (InjectedFault::reply(200, r#"{"VersionId":"1"}"#), "has no value"),
     ] {
         proxy.fault(answer);
         let error = failure(&json).await;
@@ -164,10 +164,10 @@ async fn the_sdk_alone_tries_again() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 3), "orders").expect("it can be right");
     for (fault, attempts) in [
-        (Fault::reply(400, r#"{"__type":"ThrottlingException"}"#), 3),
-        (Fault::reply(500, r#"{"__type":"InternalServiceError"}"#), 3),
-        (Fault::reply(400, r#"{"__type":"AccessDeniedException"}"#), 1),
-        (Fault::reply(400, r#"{"__type":"ResourceNotFoundException"}"#), 1),
+        (InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#), 3),
+        (InjectedFault::reply(500, r#"{"__type":"InternalServiceError"}"#), 3),
+        (InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#), 1),
+        (InjectedFault::reply(400, r#"{"__type":"ResourceNotFoundException"}"#), 1),
         (value("1", "half a secr"), 1),
     ] {
         let before = proxy.requests("GetSecretValue");
@@ -189,7 +189,7 @@ async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
-    proxy.fault_on("DescribeSecret", Fault::reply(400, r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#));
+    proxy.fault_on("DescribeSecret", InjectedFault::reply(400, r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#));
     let held = provider.fetch(FetchRequest::first()).await.expect("a lease, all the same");
     let look = async || {
         let lease = provider.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.expect("a lease");
@@ -203,7 +203,7 @@ async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
     assert_eq!(look().await, (2, 5), "still denied");
     assert_eq!(look().await, (2, 6));
     // It was granted meanwhile: the value is not asked for any more.
-    proxy.fault_on("DescribeSecret", Fault::reply(200, r#"{"VersionIdsToStages":{"1":["AWSCURRENT"]}}"#));
+    proxy.fault_on("DescribeSecret", InjectedFault::reply(200, r#"{"VersionIdsToStages":{"1":["AWSCURRENT"]}}"#));
     advance(Duration::from_secs(3_600)).await;
     assert_eq!(look().await, (3, 6));
     assert_eq!(look().await, (4, 6));
@@ -214,7 +214,7 @@ async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look(
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
-    proxy.fault_on("DescribeSecret", Fault::reply(500, "{}"));
+    proxy.fault_on("DescribeSecret", InjectedFault::reply(500, "{}"));
     let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
     let look = FetchRequest::new(Trigger::Schedule).held(held);
     let error = provider.fetch(look.clone()).await.map(drop).expect_err("the store has a fault");
@@ -230,7 +230,7 @@ async fn a_description_that_does_not_come_holds_no_start_up() {
     // With the time-outs that a service has which sets none.
     let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
     proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
-    proxy.fault_on("DescribeSecret", Fault::Stall);
+    proxy.fault_on("DescribeSecret", InjectedFault::Stall);
     provider.fetch(FetchRequest::first()).await.expect("a lease");
     // It was not even waited for the end of an attempt, after which the SDK makes another.
     assert_eq!((proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue")), (1, 1));
@@ -240,7 +240,7 @@ async fn a_description_that_does_not_come_holds_no_start_up() {
 async fn a_refusal_is_answered_without_a_description() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
-    proxy.fault_on("DescribeSecret", Fault::reply(200, "{}"));
+    proxy.fault_on("DescribeSecret", InjectedFault::reply(200, "{}"));
     proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
     let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
     let before = proxy.requests("DescribeSecret");

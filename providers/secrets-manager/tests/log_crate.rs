@@ -11,7 +11,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use claviger::{FetchRequest, Login, Provider, Trigger};
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, login, moto};
-use claviger_servers::{Fault, Proxy};
+use claviger_servers::{InjectedFault, Proxy};
 use claviger_stage::LogAlone;
 
 /// A configuration whose session comes from STS at this endpoint.
@@ -36,12 +36,15 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     assert_eq!(held.secret().expose_password(), "CANARY-password", "the hazard: a secret went through");
     let canonical = format!("The Canonical String should have been 'POST x-amz-security-token:{SESSION_TOKEN} CANARY'");
     for fault in [
-        Fault::reply(400, serde_json::json!({ "__type": "InvalidSignatureException", "message": canonical }).to_string()),
-        Fault::reply(200, r#"{"VersionId":"1","SecretString":"CANARY"#),
-        Fault::reply(200, r#"{"VersionId":"1","SecretString":["CANARY"]}"#),
-        Fault::reply(502, "<html>CANARY</html>"),
-        Fault::reply(400, r#"{"__type":"AccessDeniedException","Message":"not authorized to perform: secretsmanager:GetSecretValue"}"#),
-        Fault::Cut,
+        InjectedFault::reply(400, serde_json::json!({ "__type": "InvalidSignatureException", "message": canonical }).to_string()),
+        InjectedFault::reply(200, r#"{"VersionId":"1","SecretString":"CANARY"#),
+        InjectedFault::reply(200, r#"{"VersionId":"1","SecretString":["CANARY"]}"#),
+        InjectedFault::reply(502, "<html>CANARY</html>"),
+        InjectedFault::reply(
+            400,
+            r#"{"__type":"AccessDeniedException","Message":"not authorized to perform: secretsmanager:GetSecretValue"}"#,
+        ),
+        InjectedFault::Cut,
     ] {
         proxy.fault(fault);
         let request = FetchRequest::<Login>::new(Trigger::Refused).refused([held.revision().clone()]).held(held.clone());

@@ -11,7 +11,7 @@ use claviger::{Builder, Event, Events, Handle, ProviderErrorKind, Supervisor};
 use claviger_rotator::Users;
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{SECRET, Scene};
-use claviger_servers::{Fault, Postgres};
+use claviger_servers::{InjectedFault, Postgres};
 use claviger_stage::{Callers, eventually_within};
 use claviger_testkit::Lab;
 use sqlx::{ConnectOptions, PgPool};
@@ -67,7 +67,7 @@ async fn the_steady_state_costs_one_call_a_look() {
     eventually_within(10 * SECOND, "it is looked at", || looks(&service.scene) >= 4).await;
     assert_eq!(values(&service.scene), 1, "the value is asked for once");
     // Not granted any more: the value is asked for at each look, and the description not again.
-    service.scene.proxy.fault_on("DescribeSecret", Fault::reply(400, r#"{"__type":"AccessDeniedException"}"#));
+    service.scene.proxy.fault_on("DescribeSecret", InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#));
     let before = looks(&service.scene);
     eventually_within(10 * SECOND, "it is looked at", || values(&service.scene) >= 4).await;
     assert_eq!(looks(&service.scene), before + 1);
@@ -109,7 +109,7 @@ async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
     let mut service = service(polled()).await;
     let callers = service.callers();
     callers.answer_more(100).await;
-    service.scene.proxy.fault(Fault::Refuse);
+    service.scene.proxy.fault(InjectedFault::Refuse);
     let (began, before) = (Instant::now(), service.scene.proxy.connections());
     while began.elapsed() < 30 * SECOND {
         callers.answer_more(100).await;
@@ -128,7 +128,7 @@ async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
 }
 
 /// The window opens, all sessions are cut, and the store fails for a while: callers wait, and the store is not asked more often for it.
-async fn trouble_in_the_window(fault: Fault, lasts: Duration) -> (usize, Vec<ProviderErrorKind>) {
+async fn trouble_in_the_window(fault: InjectedFault, lasts: Duration) -> (usize, Vec<ProviderErrorKind>) {
     let mut service = service(Supervisor::builder()).await;
     let callers = service.callers();
     callers.answer_more(100).await;
@@ -150,7 +150,8 @@ async fn trouble_in_the_window(fault: Fault, lasts: Duration) -> (usize, Vec<Pro
 
 #[tokio::test(flavor = "multi_thread")]
 async fn throttling_is_left_to_the_sdks_own_retries() {
-    let (asked, failed) = trouble_in_the_window(Fault::reply(400, r#"{"__type":"ThrottlingException"}"#), Duration::from_millis(800)).await;
+    let (asked, failed) =
+        trouble_in_the_window(InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#), Duration::from_millis(800)).await;
     // Three attempts for each fetch that failed, and at most three for each of the two stages of the one that did not.
     assert!((3..=3 * (failed.len() + 2)).contains(&asked), "{asked} calls, {failed:?}");
     assert!(failed.len() <= 2 && failed.iter().all(|kind| *kind == ProviderErrorKind::Throttled), "{failed:?}");
@@ -158,7 +159,7 @@ async fn throttling_is_left_to_the_sdks_own_retries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_break_off() {
-    let (asked, failed) = trouble_in_the_window(Fault::Cut, Duration::from_millis(500)).await;
+    let (asked, failed) = trouble_in_the_window(InjectedFault::Cut, Duration::from_millis(500)).await;
     assert!((3..=3 * (failed.len() + 2)).contains(&asked), "{asked} calls, {failed:?}");
     assert!(failed.len() <= 2, "{failed:?}");
 }
@@ -169,7 +170,7 @@ async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
     let callers = service.callers();
     callers.answer_more(100).await;
     // The password is changed and open sessions go on; the store hangs.
-    service.scene.proxy.fault(Fault::Stall);
+    service.scene.proxy.fault(InjectedFault::Stall);
     let pending = service.scene.open_window().await;
     let refused = service.scene.stage.connect_options().username("app").password("password-1").connect().await.expect_err("it is changed");
     assert!(service.db.refused(1, &refused), "somebody met the refusal, and says so");

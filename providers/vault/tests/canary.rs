@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use claviger::{Event, FetchRequest, Provider};
-use claviger_servers::{Fault, Postgres};
+use claviger_servers::{InjectedFault, Postgres};
 use claviger_stage::{Callers, Capture};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
 use claviger_vault_stage::{MOUNT, ROLE, Revocation, Scene, next_generation};
@@ -111,13 +111,16 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     // Answers that cannot be read, refuse, or break off.
     let secret = "CANARY-s3cret";
     for fault in [
-        Fault::reply(500, format!(r#"{{"errors":["{secret}"]}}"#)),
-        Fault::reply(403, format!(r#"{{"errors":["permission denied","{secret}"]}}"#)),
-        Fault::reply(200, format!(r#"{{"auth":{{"client_token":["{secret}"]}},"data":{{"username":"u","password":["{secret}"]}}}}"#)),
-        Fault::reply(200, format!(r#"{{"lease_id":"","lease_duration":7,"data":{{"username":"u","password":"{secret}"}}}}"#)),
-        Fault::reply(302, format!("<html>{secret}</html>")),
-        Fault::Cut,
-        Fault::Refuse,
+        InjectedFault::reply(500, format!(r#"{{"errors":["{secret}"]}}"#)),
+        InjectedFault::reply(403, format!(r#"{{"errors":["permission denied","{secret}"]}}"#)),
+        InjectedFault::reply(
+            200,
+            format!(r#"{{"auth":{{"client_token":["{secret}"]}},"data":{{"username":"u","password":["{secret}"]}}}}"#),
+        ),
+        InjectedFault::reply(200, format!(r#"{{"lease_id":"","lease_duration":7,"data":{{"username":"u","password":"{secret}"}}}}"#)),
+        InjectedFault::reply(302, format!("<html>{secret}</html>")),
+        InjectedFault::Cut,
+        InjectedFault::Refuse,
     ] {
         scene.proxy.fault(fault);
         say(&dynamic().fetch(FetchRequest::first()).await.map(drop).expect_err("there is no user"));

@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind, Supervisor};
-use claviger_servers::{Fault, OpenBao, openbao};
+use claviger_servers::{InjectedFault, OpenBao, openbao};
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession, VaultStatic};
 use claviger_vault_stage::Clerk;
@@ -107,10 +107,10 @@ async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() 
     let token = clerk.asks(|admin| admin.token(json!({}))).await;
     let session = VaultSession::builder(proxy.endpoint(), Auth::token(token)).timeout(Duration::from_secs(1));
     let session = session.build().expect("it can be right");
-    proxy.fault_on("/v1/kv/data/orders", Fault::Stall);
+    proxy.fault_on("/v1/kv/data/orders", InjectedFault::Stall);
     let error = fetch(&session).await.expect_err("there is no answer");
     assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::TimedOut, true), "{error}");
-    proxy.fault_on("/v1/kv/data/orders", Fault::Cut);
+    proxy.fault_on("/v1/kv/data/orders", InjectedFault::Cut);
     let error = fetch(&session).await.expect_err("there is half an answer");
     assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Unavailable, true), "{error}");
     proxy.heal();
@@ -145,7 +145,7 @@ async fn one_403_right_after_the_login_does_not_fail_the_start() {
     ] {
         let proxy = clerk.proxy();
         let session = VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
-        proxy.fault_on(operation, Fault::reply(403, body));
+        proxy.fault_on(operation, InjectedFault::reply(403, body));
         let healed = eventually_within(Duration::from_secs(10), "it is denied", || proxy.requests(operation) >= 1);
         let (fetched, ()) = tokio::join!(fetch(&session), async {
             healed.await;

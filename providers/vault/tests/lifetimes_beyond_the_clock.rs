@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, Trigger};
-use claviger_servers::{Fault, Proxy};
+use claviger_servers::{InjectedFault, Proxy};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
 use claviger_vault_stage::Clerk;
 use serde_json::json;
@@ -24,14 +24,14 @@ async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
     for renewable in [true, false] {
         let proxy = clerk.proxy();
         let look = json!({ "data": { "ttl": u64::MAX, "expire_time": "9999-01-01T00:00:00Z", "renewable": renewable, "type": "service" } });
-        proxy.fault_on("/v1/auth/token/lookup-self", Fault::reply(200, look.to_string()));
+        proxy.fault_on("/v1/auth/token/lookup-self", InjectedFault::reply(200, look.to_string()));
         fetch(&session(&proxy, Auth::token(&*token))).await.expect("a given token");
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(&file, &token).expect("it is written");
         fetch(&session(&proxy, Auth::token_file(file.path()))).await.expect("a token in a file");
         let login =
             json!({ "auth": { "client_token": token, "lease_duration": u64::MAX, "renewable": renewable, "token_type": "service" } });
-        proxy.fault_on("/v1/auth/approle/login", Fault::reply(200, login.to_string()));
+        proxy.fault_on("/v1/auth/approle/login", InjectedFault::reply(200, login.to_string()));
         fetch(&session(&proxy, Auth::app_role("role", SecretId::none()))).await.expect("a token of a login");
     }
 }
@@ -45,7 +45,7 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
         json!({ "username": "app", "password": "password-1", "ttl": u64::MAX, "rotation_period": u64::MAX, "last_vault_rotation": "9" });
     let lease = json!({ "lease_id": "database/creds/orders/1", "lease_duration": u64::MAX, "renewable": true, "data": data }).to_string();
     for operation in ["/v1/database/creds/orders", "/v1/database/static-creds/orders", "/v1/sys/leases/renew"] {
-        proxy.fault_on(operation, Fault::reply(200, &*lease));
+        proxy.fault_on(operation, InjectedFault::reply(200, &*lease));
     }
     let session = session(&proxy, Auth::token(&*token));
     let dynamic = VaultDynamic::new(&session, "database", "orders").expect("a role");
@@ -66,7 +66,7 @@ async fn times_and_versions_beyond_the_clock_are_no_panic() {
     for time in ["9999-12-31T23:59:60Z", "1970-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "ééééééééééééééééééé", "2026-01-01T00:00:00+"]
     {
         let data = json!({ "data": { "username": "app", "password": "p" }, "metadata": { "version": u64::MAX, "created_time": time, "deletion_time": time } });
-        proxy.fault_on("/v1/kv/data/orders", Fault::reply(200, json!({ "data": data }).to_string()));
+        proxy.fault_on("/v1/kv/data/orders", InjectedFault::reply(200, json!({ "data": data }).to_string()));
         if let Err(error) = fetch(&session).await {
             assert!(error.to_string().contains("was deleted"), "{time}: {error}");
         }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, Supervisor};
-use claviger_servers::{Fault, Proxy};
+use claviger_servers::{InjectedFault, Proxy};
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_stage::{Admin, Clerk};
@@ -53,7 +53,7 @@ impl Fixture {
         let first = operations[0].to_owned();
         let before = self.proxy.requests(&first);
         for operation in operations {
-            self.proxy.fault_on(operation, Fault::reply(403, body));
+            self.proxy.fault_on(operation, InjectedFault::reply(403, body));
         }
         async move {
             eventually_within(Duration::from_secs(20), "it is rejected", || self.proxy.requests(&first) > before).await;
@@ -82,7 +82,7 @@ async fn one_403_after_the_login_does_not_fail_the_second_provider() {
         let proxy = clerk.proxy();
         let session = VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
         fetch(&session).await.expect("the first provider, which obtained the token");
-        proxy.fault_on(DATA, Fault::reply(403, body));
+        proxy.fault_on(DATA, InjectedFault::reply(403, body));
         let rejected = eventually_within(Duration::from_secs(10), "it is rejected", || proxy.requests(DATA) > 1);
         let (fetched, ()) = tokio::join!(fetch(&session), async {
             rejected.await;
@@ -135,7 +135,7 @@ async fn one_403_at_the_end_leaves_no_token_behind() {
 async fn one_403_leaves_no_token_behind_that_came_after_the_time_out() {
     let mut fixture = Fixture::new(json!({})).await;
     let session = fixture.session();
-    fixture.proxy.fault_on(LOGIN, Fault::Delay(Duration::from_secs(3)));
+    fixture.proxy.fault_on(LOGIN, InjectedFault::Delay(Duration::from_secs(3)));
     let rejected = fixture.reject(BODIES[0], &[REVOKE]);
     let (fetched, ()) = tokio::join!(fetch(&session), rejected);
     fetched.expect_err("the login comes too late");

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use claviger::Handle;
-use claviger_servers::{Fault, MariaDb};
+use claviger_servers::{InjectedFault, MariaDb};
 use claviger_stage::{Callers, eventually_within};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_stage::{Identity, MOUNT, ROLE, Revocation, Scene, next_generation};
@@ -55,7 +55,7 @@ async fn a_session_of_a_dead_lease_never_serves() {
     let callers = callers(&db);
     callers.answer_more(50).await;
     // The service cannot renew; the server drops the user when the lease ends.
-    scene.proxy.fault(Fault::Refuse);
+    scene.proxy.fault(InjectedFault::Refuse);
     let users = || {
         let server = &scene.server;
         server.sql("SELECT count(*) FROM mysql.user WHERE User LIKE 'v-%'").expect("it is counted").trim().to_owned()

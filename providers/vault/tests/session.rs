@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use claviger::{FetchRequest, Provider, Supervisor, Trigger};
-use claviger_servers::{Fault, Proxy};
+use claviger_servers::{InjectedFault, Proxy};
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_stage::{Admin, Clerk};
@@ -81,7 +81,7 @@ async fn nobody_logs_in_after_the_last_has_left() {
     let scene = scene(json!({})).await;
     let kv = std::sync::Arc::new(scene.kv());
     kv.fetch(FetchRequest::first()).await.expect("there is a lease");
-    scene.proxy.fault_on(DATA, Fault::Delay(Duration::from_secs(1)));
+    scene.proxy.fault_on(DATA, InjectedFault::Delay(Duration::from_secs(1)));
     let late = tokio::spawn({
         let kv = std::sync::Arc::clone(&kv);
         async move { kv.fetch(FetchRequest::new(Trigger::Manual)).await }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::state::State;
-use super::{Fault, Request};
+use super::{InjectedFault, Request};
 use crate::http::{Message, Response};
 
 /// How long the service may take to accept a connection.
@@ -46,17 +46,17 @@ fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io:
     let mut requests = BufReader::new(client.try_clone()?);
     while let Some(request) = Message::read(&mut requests)? {
         let answer = match state.note(noted(&request)) {
-            Some(Fault::Refuse) => break,
-            Some(Fault::Stall) => {
+            Some(InjectedFault::Refuse) => break,
+            Some(InjectedFault::Stall) => {
                 state.wait_for_healing();
                 break;
             }
-            Some(Fault::Cut) => {
+            Some(InjectedFault::Cut) => {
                 client.write_all(&pass_on(&request, upstream, state)?.half())?;
                 break;
             }
-            Some(Fault::Reply { status, body }) => Response::json(status, &body),
-            Some(Fault::Delay(time)) => {
+            Some(InjectedFault::Reply { status, body }) => Response::json(status, &body),
+            Some(InjectedFault::Delay(time)) => {
                 state.wait(time);
                 pass_on(&request, upstream, state)?
             }

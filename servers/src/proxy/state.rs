@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Fault, Request};
+use super::{InjectedFault, Request};
 
 /// The state, and the signal for those who wait for a change in it.
 #[derive(Debug, Default)]
@@ -17,8 +17,8 @@ pub(super) struct State {
 
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    pub(super) general: Option<Fault>,
-    pub(super) particular: BTreeMap<String, Fault>,
+    pub(super) general: Option<InjectedFault>,
+    pub(super) particular: BTreeMap<String, InjectedFault>,
     pub(super) log: Vec<Request>,
     pub(super) answers: Vec<String>,
     pub(super) connections: usize,
@@ -54,9 +54,9 @@ impl State {
         self.lock().ended
     }
 
-    pub(super) fn set_general(&self, fault: Fault) {
+    pub(super) fn set_general(&self, fault: InjectedFault) {
         let mut facts = self.lock();
-        if fault == Fault::Refuse {
+        if fault == InjectedFault::Refuse {
             facts.close(|side| side == Side::Client);
         }
         facts.general = Some(fault);
@@ -84,7 +84,7 @@ impl State {
     pub(super) fn accept(&self, client: &TcpStream) -> io::Result<Registered<'_>> {
         let mut facts = self.lock();
         facts.connections += 1;
-        if facts.general == Some(Fault::Refuse) {
+        if facts.general == Some(InjectedFault::Refuse) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         self.register(facts, Side::Client, client)
@@ -106,7 +106,7 @@ impl State {
     }
 
     /// Notes a request and answers what is to become of it.
-    pub(super) fn note(&self, request: Request) -> Option<Fault> {
+    pub(super) fn note(&self, request: Request) -> Option<InjectedFault> {
         let mut facts = self.lock();
         let fault = facts.particular.get(&request.operation).or(facts.general.as_ref()).cloned();
         facts.log.push(request);

@@ -6,7 +6,7 @@ use claviger::{Event, Supervisor};
 use claviger_rotator::Users;
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{SECRET, Scene};
-use claviger_servers::{Fault, Postgres};
+use claviger_servers::{InjectedFault, Postgres};
 use claviger_stage::{Callers, Figures};
 use claviger_testkit::Lab;
 use tokio::time::sleep;
@@ -21,7 +21,7 @@ pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
     let db = supervisor.pool("orders", &login, scene.stage.pools(10)).await.expect("proved");
     let callers = Callers::start_at(&db, 16, "SELECT 1", Duration::from_millis(10));
     callers.answer_more(200).await;
-    scene.proxy.fault(Fault::Refuse);
+    scene.proxy.fault(InjectedFault::Refuse);
     sleep(time).await;
     scene.proxy.heal();
     let tally = callers.stop().await;

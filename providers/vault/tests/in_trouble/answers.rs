@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use claviger::{FetchRequest, Provider, ProviderError, ProviderErrorKind as Kind};
-use claviger_servers::{Fault, Postgres};
+use claviger_servers::{InjectedFault, Postgres};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_stage::{Revocation, Scene};
 use serde_json::json;
@@ -72,10 +72,10 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
         (200, "<html>a page to log in</html>", Kind::Unavailable, "no whole answer"),
         (200, r#"{"lease_id":"","lease_duration":0,"data":{"username":"u","password":"p"}}"#, Kind::Malformed, "no lease"),
     ] {
-        scene.proxy.fault_on(CREDS, Fault::reply(status, body));
+        scene.proxy.fault_on(CREDS, InjectedFault::reply(status, body));
         assert_is(&refused(&provider).await, kind, words);
     }
-    scene.proxy.fault_on(CREDS, Fault::Refuse);
+    scene.proxy.fault_on(CREDS, InjectedFault::Refuse);
     assert_is(&refused(&provider).await, Kind::Unavailable, "cannot be reached");
     assert_eq!(scene.asked("auth/approle/login"), 1, "none of that is the token's fault");
 }

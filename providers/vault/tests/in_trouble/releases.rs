@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use claviger::{FetchRequest, Provider, ProviderErrorKind, Supervisor};
-use claviger_servers::{Fault, Postgres};
+use claviger_servers::{InjectedFault, Postgres};
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultSession};
 use claviger_vault_stage::{Identity, MOUNT, Revocation, Scene, next_generation};
@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn a_user_who_comes_too_late_is_given_back() {
     let service = Service::with(Supervisor::builder().fetch_deadline(SECOND), 60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
-    service.scene.proxy.fault_on(CREDS, Fault::Delay(2 * SECOND));
+    service.scene.proxy.fault_on(CREDS, InjectedFault::Delay(2 * SECOND));
     let error = service.rotation_fails().await;
     assert_eq!(error.kind(), ProviderErrorKind::TimedOut, "{error}");
     service.scene.proxy.heal();
@@ -42,7 +42,7 @@ async fn hasty(scene: &Scene<Postgres>) -> VaultSession {
 async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
     let scene = Scene::<Postgres>::new(60, 120, Revocation::Terminating).await;
     let session = hasty(&scene).await;
-    scene.proxy.fault_on("/v1/auth/approle/login", Fault::Delay(3 * SECOND));
+    scene.proxy.fault_on("/v1/auth/approle/login", InjectedFault::Delay(3 * SECOND));
     let error = dynamic(&session).fetch(FetchRequest::first()).await.map(drop).expect_err("there is no token");
     assert!(error.to_string().contains("Vault did not answer in time"), "{error}");
     scene.proxy.heal();
@@ -57,7 +57,7 @@ async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
     let scene = Scene::<Postgres>::new(60, 120, Revocation::Terminating).await;
     let session = hasty(&scene).await;
     let db = scene.pool(dynamic(&session)).await;
-    scene.proxy.fault_on(CREDS, Fault::Delay(3 * SECOND));
+    scene.proxy.fault_on(CREDS, InjectedFault::Delay(3 * SECOND));
     let error = scene.supervisor.rotate_now("login").await.expect_err("there is no new user");
     assert!(error.to_string().contains("Vault did not answer in time"), "{error}");
     scene.proxy.heal();
@@ -106,7 +106,7 @@ async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_cannot_be_given_back_is_tried_again() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
-    service.scene.proxy.fault_on(REVOKE, Fault::reply(500, r#"{"errors":["failed to revoke entry"]}"#));
+    service.scene.proxy.fault_on(REVOKE, InjectedFault::reply(500, r#"{"errors":["failed to revoke entry"]}"#));
     service.rotate().await;
     eventually_within(20 * SECOND, "it is tried twice", || service.scene.proxy.requests(REVOKE) >= 2).await;
     assert_eq!(service.scene.leases().await.len(), 2, "the hazard: it is still there");
@@ -123,7 +123,7 @@ async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() 
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("a session");
     let db = scene.pool(dynamic(&session)).await;
-    scene.proxy.fault_on(REVOKE, Fault::reply(500, r#"{"errors":["failed to revoke entry"]}"#));
+    scene.proxy.fault_on(REVOKE, InjectedFault::reply(500, r#"{"errors":["failed to revoke entry"]}"#));
     scene.supervisor.rotate_now("login").await.expect("a new user");
     let owed = || scene.supervisor.status().providers[0].unreleased;
     eventually_within(10 * SECOND, "it is tried", || scene.proxy.requests(REVOKE) > 0).await;

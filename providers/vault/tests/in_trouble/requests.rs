@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_servers::Fault;
+use claviger_servers::InjectedFault;
 use claviger_vault_stage::{Revocation, next_generation};
 use tokio::sync::Barrier;
 
@@ -74,7 +74,7 @@ async fn a_burst_of_refusals_is_one_fetch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_answers_nothing_else_than_that_it_is_sealed_is_asked_ever_more_rarely() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
-    service.scene.proxy.fault(Fault::reply(503, r#"{"errors":["Vault is sealed"]}"#));
+    service.scene.proxy.fault(InjectedFault::reply(503, r#"{"errors":["Vault is sealed"]}"#));
     let before = service.scene.proxy.log().len();
     // A refused user, whom nobody can replace.
     let leases = service.scene.leases().await;
