@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use claviger::{PgPools, Supervisor};
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[tokio::main]
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What a service writes.
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("orders-login", FileLogin::json(secret.path())?).await?;
+    let login = supervisor.provide("orders-login", FileProvider::json(secret.path())?).await?;
     let options = PgConnectOptions::new().host(server.host()).port(server.port()).database("orders");
     let db = supervisor.pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
     let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&db).await?;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 /// A credential's death is judged by the wall clock (the issuer's certificate says "14:15 UTC") and by the monotonic clock (nobody can set
 /// it back). Keeping both lets [`Expiry`](crate::Expiry) be as pessimistic as the earlier of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct Timestamp {
     wall: SystemTime,
     mono: Instant,
 }
 
-impl Moment {
+impl Timestamp {
     /// Reads both clocks now.
     ///
     /// A provider should prefer [`FetchRequest::started`](crate::FetchRequest::started): it was read *before* the issuer was asked, so a
@@ -37,7 +37,7 @@ impl Moment {
     }
 
     /// How much further the wall clock moved than the monotonic one since `earlier`, in either direction.
-    pub(crate) fn skew_since(&self, earlier: &Moment) -> Duration {
+    pub(crate) fn skew_since(&self, earlier: &Timestamp) -> Duration {
         let mono = self.mono.saturating_duration_since(earlier.mono);
         match self.wall.duration_since(earlier.wall) {
             Ok(wall) => wall.abs_diff(mono),
@@ -59,13 +59,13 @@ impl Clock {
         Self { moved: Some(moved) }
     }
 
-    pub(crate) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Timestamp {
         let mono = tokio::time::Instant::now().into_std();
         #[cfg(feature = "testing")]
         if let Some(moved) = &self.moved {
-            return Moment { wall: moved.wall(mono), mono };
+            return Timestamp { wall: moved.wall(mono), mono };
         }
-        Moment { wall: wall_now(), mono }
+        Timestamp { wall: wall_now(), mono }
     }
 
     pub(crate) fn mono(&self) -> Instant {
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn skew_is_seen_in_both_directions() {
-        let start = Moment::now();
-        let step = |wall: i64, mono: u64| Moment {
+        let start = Timestamp::now();
+        let step = |wall: i64, mono: u64| Timestamp {
             wall: if wall < 0 {
                 start.wall - Duration::from_secs(wall.unsigned_abs())
             } else {

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 
 /// When something dies: expired as soon as either clock says so.
 ///
 /// ```
 /// use std::time::Duration;
-/// use claviger::{Expiry, Moment};
+/// use claviger::{Expiry, Timestamp};
 ///
-/// let asked = Moment::now();
+/// let asked = Timestamp::now();
 /// // An RDS token lives 15 minutes; the session that signed it may die sooner.
 /// let token = Expiry::after(asked, Duration::from_secs(900));
 /// let session = Expiry::at(asked, asked.wall() + Duration::from_secs(540));
@@ -31,7 +31,7 @@ impl Expiry {
     }
 
     /// Dies `ttl` after `from`. A `ttl` beyond what the clocks can express counts as [`never`](Self::never).
-    pub fn after(from: Moment, ttl: Duration) -> Self {
+    pub fn after(from: Timestamp, ttl: Duration) -> Self {
         match (from.wall().checked_add(ttl), from.mono().checked_add(ttl)) {
             (Some(wall), Some(mono)) => Self { wall: Some(wall), mono: Some(mono) },
             _ => Self::never(),
@@ -40,7 +40,7 @@ impl Expiry {
 
     /// Dies at the wall-clock time `wall`, which the monotonic clock reaches as far after `from` as `wall` is.
     /// A time before `from` is a death at `from`.
-    pub fn at(from: Moment, wall: SystemTime) -> Self {
+    pub fn at(from: Timestamp, wall: SystemTime) -> Self {
         Self::after(from, wall.duration_since(from.wall()).unwrap_or(Duration::ZERO))
     }
 
@@ -56,12 +56,12 @@ impl Expiry {
     }
 
     /// Whether either clock has reached the death.
-    pub fn is_expired(&self, now: Moment) -> bool {
+    pub fn is_expired(&self, now: Timestamp) -> bool {
         self.wall.is_some_and(|wall| now.wall() >= wall) || self.mono.is_some_and(|mono| now.mono() >= mono)
     }
 
     /// The life left by the more pessimistic clock; `None` when there is no death, zero when it has passed.
-    pub fn remaining(&self, now: Moment) -> Option<Duration> {
+    pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
         let wall = self.wall.map(|wall| wall.duration_since(now.wall()).unwrap_or(Duration::ZERO));
         let mono = self.mono.map(|mono| mono.saturating_duration_since(now.mono()));
         min(wall, mono)
@@ -93,7 +93,7 @@ mod tests {
     proptest! {
         #[test]
         fn earliest_never_outlives_either(a in 0u64..100_000, b in 0u64..100_000, probe in 0u64..100_000) {
-            let from = Moment::now();
+            let from = Timestamp::now();
             let (a, b) = (Expiry::after(from, Duration::from_secs(a)), Expiry::after(from, Duration::from_secs(b)));
             let both = a.earliest(b);
             let later = Expiry::after(from, Duration::from_secs(probe));
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_time_in_the_past_is_dead_at_once() {
-        let now = Moment::now();
+        let now = Timestamp::now();
         assert!(Expiry::at(now, now.wall() - Duration::from_secs(1)).is_expired(now));
         assert!(!Expiry::never().is_expired(now));
         assert_eq!(Expiry::after(now, Duration::MAX), Expiry::never());

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::error::FaultKind;
+use crate::error::ConnectErrorKind;
 use crate::pool::{Phase, Shared};
 use crate::supervisor::PoolStatus;
 
@@ -56,7 +56,7 @@ impl<P> Handle<P> {
     pub fn refused(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
         let Some(keeper) = self.shared.keeper() else { return false };
         let fault = keeper.fault(error);
-        if self.shared.current().number != generation || fault.kind() != FaultKind::Refused {
+        if self.shared.current().number != generation || fault.kind() != ConnectErrorKind::Rejected {
             return false;
         }
         keeper.refused(generation, fault);
@@ -76,7 +76,7 @@ impl<P> Handle<P> {
 
 impl<P: Clone> Handle<P> {
     /// The pool that is served now, for libraries that want one. It is closed when the pool is replaced; it stays valid where every handover is in
-    /// place (see [`Policy::AlwaysInPlace`](crate::Policy::AlwaysInPlace)). Sessions opened through it are outside of the session budget.
+    /// place (see [`HandoverPolicy::AlwaysInPlace`](crate::HandoverPolicy::AlwaysInPlace)). Sessions opened through it are outside of the session budget.
     pub fn current(&self) -> P {
         self.shared.current().pool.clone()
     }

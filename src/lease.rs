@@ -47,7 +47,7 @@ impl fmt::Debug for Revision {
 /// What becomes of open sessions once a newer lease is served. Decides how a pool hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Sessions {
+pub enum OldConnections {
     /// A renewed token: sessions stay good. The pool is refitted in place, `max_lifetime` retires what is open.
     Keep,
     /// A rotated password: sessions work, but should go. The pool is replaced, unhurried, within the session budget.
@@ -56,7 +56,7 @@ pub enum Sessions {
     EndWithLease,
 }
 
-impl Sessions {
+impl OldConnections {
     /// The word for telemetry.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -71,12 +71,12 @@ impl Sessions {
 ///
 /// ```
 /// use std::time::Duration;
-/// use claviger::{Expiry, Lease, Login, Moment, Revision, Sessions};
+/// use claviger::{Expiry, Lease, Credentials, Timestamp, Revision, OldConnections};
 ///
-/// let asked = Moment::now();
-/// let lease = Lease::new(Login::new("orders", "token"), Revision::new("token-1"))
+/// let asked = Timestamp::now();
+/// let lease = Lease::new(Credentials::new("orders", "token"), Revision::new("token-1"))
 ///     .expires(Expiry::after(asked, Duration::from_secs(900)))
-///     .sessions(Sessions::Keep)
+///     .sessions(OldConnections::Keep)
 ///     .refresh_after(Duration::from_secs(840)); // asked for at 0:00, renewed at 14:00
 /// assert!(!format!("{lease:?}").contains("token-1"));
 /// ```
@@ -84,14 +84,14 @@ pub struct Lease<S> {
     secret: Arc<S>,
     revision: Revision,
     expiry: Expiry,
-    sessions: Sessions,
+    sessions: OldConnections,
     refresh_after: Option<Duration>,
 }
 
 impl<S> Lease<S> {
     /// A lease without a known death whose sessions are drained when a newer one is served.
     pub fn new(secret: S, revision: Revision) -> Self {
-        Self { secret: Arc::new(secret), revision, expiry: Expiry::never(), sessions: Sessions::Drain, refresh_after: None }
+        Self { secret: Arc::new(secret), revision, expiry: Expiry::never(), sessions: OldConnections::Drain, refresh_after: None }
     }
 
     /// When the credential dies. Default: [`Expiry::never`].
@@ -101,9 +101,9 @@ impl<S> Lease<S> {
         self
     }
 
-    /// What becomes of open sessions. Default: [`Sessions::Drain`].
+    /// What becomes of open sessions. Default: [`OldConnections::Drain`].
     #[must_use]
-    pub fn sessions(mut self, sessions: Sessions) -> Self {
+    pub fn sessions(mut self, sessions: OldConnections) -> Self {
         self.sessions = sessions;
         self
     }
@@ -141,7 +141,7 @@ impl<S> Lease<S> {
     }
 
     /// What becomes of the sessions it opened.
-    pub fn session_fate(&self) -> Sessions {
+    pub fn session_fate(&self) -> OldConnections {
         self.sessions
     }
 

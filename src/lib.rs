@@ -7,12 +7,12 @@
 //! ```
 //! # #[cfg(feature = "postgres")] mod service {
 //! use std::time::Duration;
-//! use claviger::{Login, PgPools, Supervisor, fixed};
+//! use claviger::{Credentials, PgPools, Supervisor, fixed};
 //! use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 //!
 //! async fn service() -> Result<(), Box<dyn std::error::Error>> {
 //!     let supervisor = Supervisor::start();
-//!     let login = supervisor.provide("orders-login", fixed(Login::new("orders", "s3cret"))).await?;
+//!     let login = supervisor.provide("orders-login", fixed(Credentials::new("orders", "s3cret"))).await?;
 //!     let options = PgConnectOptions::new().host("db.internal").database("orders");
 //!     let db = supervisor.pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
 //!
@@ -53,26 +53,26 @@ mod trouble;
 #[cfg(feature = "serde")]
 mod wire;
 
-pub use clock::Moment;
-pub use error::{Error, ErrorKind, Fault, FaultKind, ProviderError, ProviderErrorKind};
+pub use clock::Timestamp;
+pub use error::{ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind};
 pub use expiry::Expiry;
 pub use handle::Handle;
-pub use lease::{Lease, Revision, Sessions};
-pub use login::{Endpoint, Login};
-pub use pool::{Policy, PoolFactory, Terms};
-pub use provider::{FetchRequest, Fixed, Hints, Provider, ProviderFn, fixed, provider_fn};
-pub use rotation::{HandoverReport, How, Outcome, RotationReport};
+pub use lease::{Lease, OldConnections, Revision};
+pub use login::{Credentials, Endpoint};
+pub use pool::{HandoverPolicy, PoolFactory, PoolSettings};
+pub use provider::{FetchRequest, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn};
+pub use rotation::{HandoverMode, HandoverReport, RotationOutcome, RotationReport};
 #[cfg(feature = "mysql")]
 pub use sql::MySqlPools;
 #[cfg(feature = "postgres")]
 pub use sql::PgPools;
 #[cfg(feature = "sql")]
-pub use sql::{Refusal, SqlPools};
+pub use sql::{SharedError, SqlPools};
 pub use supervisor::{
     Abandoned, Builder, DrainStatus, Event, Events, Liveness, PoolStatus, ProviderRef, ProviderStatus, Readiness, ShutdownReport, Status,
     Supervisor,
 };
-pub use trigger::Trigger;
+pub use trigger::RotationTrigger;
 
 /// The README's code compiles and runs.
 #[cfg(all(doctest, feature = "postgres"))]

@@ -8,20 +8,20 @@ use secrecy::{ExposeSecret, SecretString};
 /// User and password (or bearer token) for a database, and where it is if the issuer says so.
 ///
 /// ```
-/// use claviger::{Endpoint, Login};
+/// use claviger::{Endpoint, Credentials};
 ///
-/// let login = Login::new("orders_app", "s3cret").endpoint(Endpoint::new("db.internal", 5432, "orders"));
+/// let login = Credentials::new("orders_app", "s3cret").endpoint(Endpoint::new("db.internal", 5432, "orders"));
 /// assert!(!format!("{login:?}").contains("s3cret"));
 /// ```
 #[derive(Clone)]
-pub struct Login {
+pub struct Credentials {
     user: String,
     password: SecretString,
     token: bool,
     endpoint: Option<Endpoint>,
 }
 
-impl Login {
+impl Credentials {
     /// A user and a password. An empty user is refused by the pool that gets it.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { user: user.into(), password: SecretString::from(password.into()), token: false, endpoint: None }
@@ -63,7 +63,7 @@ impl Login {
     }
 }
 
-impl fmt::Debug for Login {
+impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login")
             .field("user", &shown_name(&self.user))
@@ -300,12 +300,12 @@ mod tests {
     fn debug_shows_no_password_of_a_url() {
         for url in ["postgres://u:s3cret@h/db", "//u:s3cret@h/db", "u:s3cret@h", "u:s3cret", "h;password=s3cret", "host=h password=s3cret"]
         {
-            let login = Login::new("orders_app", "p").endpoint(Endpoint::server(url, 5_432));
+            let login = Credentials::new("orders_app", "p").endpoint(Endpoint::server(url, 5_432));
             let shown = format!("{login:?} {:?}", login.location());
             assert!(!shown.contains("s3cret") && shown.contains("[malformed]"), "{url}: {shown}");
         }
         let url = "postgres://u:s3cret@h/db";
-        let shown = format!("{:?}", Login::new(url, "p").endpoint(Endpoint::new("db.internal", 5_432, url)));
+        let shown = format!("{:?}", Credentials::new(url, "p").endpoint(Endpoint::new("db.internal", 5_432, url)));
         assert!(!shown.contains("s3cret") && shown.contains("db.internal"), "{shown}");
         let shown = format!("{:?}", Endpoint::new("db.internal", 5_432, "orders"));
         assert_eq!(shown, r#"Endpoint { host: "db.internal", port: Some(5432), database: Some("orders") }"#);

@@ -6,16 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use tracing::Span;
 
-use crate::clock::Moment;
-use crate::error::{Fault, ProviderError};
+use crate::clock::Timestamp;
+use crate::error::{ConnectError, ProviderError};
 use crate::lease::Revision;
 use crate::telemetry::{self, Caller, Origin, Root};
-use crate::trigger::Trigger;
+use crate::trigger::RotationTrigger;
 
 /// How a rotation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum RotationOutcome {
     /// A new lease is held, and every pool serves it.
     Adopted,
     /// The issuer had nothing new; the lease's expiry may have moved.
@@ -26,7 +26,7 @@ pub enum Outcome {
     Unfinished,
 }
 
-impl Outcome {
+impl RotationOutcome {
     /// The word for telemetry.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,14 +41,14 @@ impl Outcome {
 /// How a pool went from one generation to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum How {
+pub enum HandoverMode {
     /// A new pool; the old one is drained.
     Replace,
     /// The same pool with new options; its sessions stay.
     InPlace,
 }
 
-impl How {
+impl HandoverMode {
     /// The word for telemetry.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ pub struct HandoverReport {
     /// The generation it serves now.
     pub generation: u64,
     /// Replaced or refitted.
-    pub how: How,
+    pub how: HandoverMode,
     /// A bare log-in and the probe.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "prove_seconds"))]
     pub prove: Duration,
@@ -91,12 +91,12 @@ pub struct RotationReport {
     /// The provider.
     pub provider: Arc<str>,
     /// Why it began.
-    pub trigger: Trigger,
+    pub trigger: RotationTrigger,
     /// When it began, by the wall clock.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time"))]
     pub started: SystemTime,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: RotationOutcome,
     /// The digest of the revision that came, if a new one came.
     pub revision: Option<String>,
     /// How often the issuer was asked.
@@ -120,8 +120,8 @@ pub struct RotationReport {
 #[derive(Debug)]
 pub(crate) struct Rotation {
     provider: Arc<str>,
-    trigger: Trigger,
-    started: Moment,
+    trigger: RotationTrigger,
+    started: Timestamp,
     inner: Mutex<Inner>,
 }
 
@@ -161,9 +161,9 @@ impl Inner {
 
 /// Records the outcome in a root span, and the error if it is unfinished. Attempts that were
 /// retried have errors of their own.
-fn mark_end(span: &Span, outcome: Outcome, failure: Option<&Failure>) {
+fn mark_end(span: &Span, outcome: RotationOutcome, failure: Option<&Failure>) {
     span.record("outcome", outcome.as_str());
-    if let (Outcome::Unfinished, Some(failure)) = (outcome, failure) {
+    if let (RotationOutcome::Unfinished, Some(failure)) = (outcome, failure) {
         telemetry::failed(span, failure.error_type, &failure.message);
     }
 }
@@ -171,7 +171,7 @@ fn mark_end(span: &Span, outcome: Outcome, failure: Option<&Failure>) {
 impl Rotation {
     /// Creates a rotation without a span, so that it may be called under a lock.
     /// [`open`](Self::open) begins the span.
-    pub(crate) fn new(provider: &Arc<str>, trigger: Trigger, now: Moment) -> Arc<Self> {
+    pub(crate) fn new(provider: &Arc<str>, trigger: RotationTrigger, now: Timestamp) -> Arc<Self> {
         Arc::new(Self {
             provider: Arc::clone(provider),
             trigger,
@@ -205,11 +205,11 @@ impl Rotation {
             (old, inner.ending.then(|| inner.failure().cloned()).flatten())
         };
         if failure.is_some() {
-            mark_end(old.span(), Outcome::Unfinished, failure.as_ref());
+            mark_end(old.span(), RotationOutcome::Unfinished, failure.as_ref());
         }
     }
 
-    pub(crate) fn trigger(&self) -> Trigger {
+    pub(crate) fn trigger(&self) -> RotationTrigger {
         self.trigger
     }
 
@@ -219,7 +219,7 @@ impl Rotation {
     }
 
     /// The root span for an attempt that begins now.
-    pub(crate) fn span_for_attempt(&self, now: Moment) -> Span {
+    pub(crate) fn span_for_attempt(&self, now: Timestamp) -> Span {
         let (last, failure, revision) = {
             let mut inner = self.lock();
             if inner.ending || !inner.root.is_long(now.mono()) {
@@ -227,7 +227,7 @@ impl Rotation {
             }
             (inner.root.clone(), inner.failure().cloned(), inner.revision.clone())
         };
-        mark_end(last.span(), Outcome::Unfinished, failure.as_ref());
+        mark_end(last.span(), RotationOutcome::Unfinished, failure.as_ref());
         let next = last.next_part(&self.provider, self.trigger, now.mono());
         if let Some(digest) = revision {
             next.span().record("revision", digest);
@@ -243,7 +243,7 @@ impl Rotation {
     }
 
     /// Somebody asked for it, and is answered by the attempt that begins now.
-    pub(crate) fn asked_for_by(&self, caller: &Caller, now: Moment) {
+    pub(crate) fn asked_for_by(&self, caller: &Caller, now: Timestamp) {
         caller.asked_for(&self.span_for_attempt(now));
     }
 
@@ -256,7 +256,7 @@ impl Rotation {
     }
 
     /// A pool could not take the lease, and will try again.
-    pub(crate) fn not_handed_over(&self, pool: &Arc<str>, fault: &Fault) {
+    pub(crate) fn not_handed_over(&self, pool: &Arc<str>, fault: &ConnectError) {
         let failure = Failure { error_type: fault.kind().as_str(), message: fault.to_string() };
         self.lock().handover_failures.insert(Arc::clone(pool), failure);
     }
@@ -315,7 +315,7 @@ impl Rotation {
     }
 
     /// Ends it, once; the span is recorded as it ends.
-    pub(crate) fn close(&self, outcome: Outcome, now: Moment) -> Option<RotationReport> {
+    pub(crate) fn close(&self, outcome: RotationOutcome, now: Timestamp) -> Option<RotationReport> {
         self.record_revision();
         let (span, failure, report) = {
             let mut inner = self.lock();
@@ -331,16 +331,16 @@ impl Rotation {
     }
 
     /// The final report, or how things stand.
-    pub(crate) fn report(&self, now: Moment) -> RotationReport {
+    pub(crate) fn report(&self, now: Timestamp) -> RotationReport {
         let inner = self.lock();
-        inner.closed.clone().unwrap_or_else(|| self.report_of(&inner, Outcome::Unfinished, now))
+        inner.closed.clone().unwrap_or_else(|| self.report_of(&inner, RotationOutcome::Unfinished, now))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed.is_some()
     }
 
-    fn report_of(&self, inner: &Inner, outcome: Outcome, now: Moment) -> RotationReport {
+    fn report_of(&self, inner: &Inner, outcome: RotationOutcome, now: Timestamp) -> RotationReport {
         RotationReport {
             provider: Arc::clone(&self.provider),
             trigger: self.trigger,
@@ -363,15 +363,15 @@ impl Rotation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{FaultKind, ProviderErrorKind};
+    use crate::error::{ConnectErrorKind, ProviderErrorKind};
 
     #[test]
     fn an_error_is_cleared_by_the_success_of_the_same_step_alone() {
-        let rotation = Rotation::new(&Arc::from("login"), Trigger::Refused, Moment::now());
+        let rotation = Rotation::new(&Arc::from("login"), RotationTrigger::Rejected, Timestamp::now());
         let failure = || rotation.lock().failure().map(|failure| failure.error_type);
         let fetched = |failure: Option<&ProviderError>| rotation.fetched(Duration::ZERO, failure);
         let down = ProviderError::new(ProviderErrorKind::Unavailable, "down");
-        let refused = Fault::new(FaultKind::Refused, "password authentication failed");
+        let refused = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
         assert_eq!(failure(), None);
         rotation.not_handed_over(&Arc::from("orders"), &refused);
         fetched(Some(&down));

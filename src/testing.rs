@@ -34,9 +34,9 @@ impl MovedClock {
 
 /// Panics an actor (or a task that reports to it) when it comes to a named step.
 #[derive(Clone, Debug, Default)]
-pub struct Traps(Arc<Mutex<HashMap<(String, String), u32>>>);
+pub struct Failpoints(Arc<Mutex<HashMap<(String, String), u32>>>);
 
-impl Traps {
+impl Failpoints {
     /// The next `times` passes of `actor` at `step` panic.
     pub fn set(&self, actor: &str, step: &str, times: u32) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((actor.into(), step.into()), times);

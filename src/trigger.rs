@@ -5,13 +5,13 @@ use std::fmt;
 /// Why a rotation began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Trigger {
+pub enum RotationTrigger {
     /// The provider was registered.
     Start,
     /// The lease's time to be refreshed came.
     Schedule,
     /// The database refused the credential.
-    Refused,
+    Rejected,
     /// The source signalled a change.
     Changed,
     /// Somebody called `rotate_now`: a new credential is wanted, never a renewal.
@@ -20,13 +20,13 @@ pub enum Trigger {
     Woke,
 }
 
-impl Trigger {
+impl RotationTrigger {
     /// The word for telemetry.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Schedule => "schedule",
-            Self::Refused => "refused",
+            Self::Rejected => "refused",
             Self::Changed => "changed",
             Self::Manual => "manual",
             Self::Woke => "woke",
@@ -34,7 +34,7 @@ impl Trigger {
     }
 }
 
-impl fmt::Display for Trigger {
+impl fmt::Display for RotationTrigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -6,9 +6,9 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::clock::within_years;
-use crate::error::{Fault, FaultKind, ProviderError, ProviderErrorKind};
-use crate::rotation::{How, Outcome};
-use crate::trigger::Trigger;
+use crate::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
+use crate::rotation::{HandoverMode, RotationOutcome};
+use crate::trigger::RotationTrigger;
 
 pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
@@ -38,9 +38,9 @@ macro_rules! by_its_word {
         }
     )*};
 }
-by_its_word!(Trigger, Outcome, How, FaultKind, ProviderErrorKind);
+by_its_word!(RotationTrigger, RotationOutcome, HandoverMode, ConnectErrorKind, ProviderErrorKind);
 
-impl Serialize for Fault {
+impl Serialize for ConnectError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Fault", 5)?;
         fields.serialize_field("kind", &self.kind())?;

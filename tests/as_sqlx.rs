@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use claviger::{Handle, Login, PgPools, Supervisor, fixed};
+use claviger::{Credentials, Handle, PgPools, Supervisor, fixed};
 use claviger_stage::{Stage, eventually};
 use futures_util::TryStreamExt;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -176,7 +176,7 @@ async fn a_change_of_place_always_replaces() {
     let db = stage.supervisor.pool("orders", &login, stage.pools(2).always_in_place()).await.expect("proved");
     let (first, port) = (db.current(), stage.server.port());
     stage.store.answer_next(Lease::new(
-        Login::new("app", "password-1").endpoint(Endpoint::new("127.0.0.1", port, "elsewhere")),
+        Credentials::new("app", "password-1").endpoint(Endpoint::new("127.0.0.1", port, "elsewhere")),
         Revision::new("elsewhere"),
     ));
     stage.supervisor.rotate_now("login").await.expect("it rotates");
@@ -195,7 +195,7 @@ async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
         ("orders", Endpoint::server("127.0.0.1", stage.server.port())),
     ] {
         let supervisor = Supervisor::start();
-        let login = Login::new("app", "password-1").endpoint(endpoint);
+        let login = Credentials::new("app", "password-1").endpoint(endpoint);
         let login = supervisor.provide("login", fixed(login)).await.expect("a login");
         let db = supervisor.pool("orders", &login, stage.pools(2)).await.expect("it is verified");
         let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it returns a row");
@@ -220,7 +220,7 @@ async fn the_rejection_of_a_token_names_the_clock() {
         .database("orders")
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert(server.ca_file().expect("a CA"));
-    for (login, names_clock) in [(Login::new("app", "wrong").token(), true), (Login::new("app", "wrong"), false)] {
+    for (login, names_clock) in [(Credentials::new("app", "wrong").token(), true), (Credentials::new("app", "wrong"), false)] {
         let supervisor = Supervisor::builder().start_deadline(Duration::from_secs(2)).start().expect("the settings are right");
         let provider = supervisor.provide("login", fixed(login)).await.expect("a login");
         let pools = PgPools::new(options.clone(), PgPoolOptions::new());
@@ -233,13 +233,13 @@ async fn the_rejection_of_a_token_names_the_clock() {
     for (as_token, names_clock) in [(true, true), (false, false)] {
         server.set_password("app", "password-1").expect("it is set");
         let supervisor = Supervisor::start();
-        let login = Login::new("app", "password-1");
+        let login = Credentials::new("app", "password-1");
         let provider = supervisor.provide("login", fixed(if as_token { login.token() } else { login })).await.expect("a login");
         let pools = PgPools::new(options.clone(), PgPoolOptions::new().acquire_timeout(Duration::from_secs(3)).max_connections(1));
         let db = supervisor.pool("orders", &provider, pools).await.expect("it is verified");
         server.set_password("app", "another").expect("it is set");
         let error = db.acquire().await.map(drop).expect_err("the password is another");
-        let fault = claviger::Refusal::fault(&error).expect("the database's response").to_string();
+        let fault = claviger::SharedError::fault(&error).expect("the database's response").to_string();
         assert_eq!(fault.contains("check this machine's clock"), names_clock, "{fault}");
     }
     drop(tokio::task::spawn_blocking(move || drop(server)).await);
@@ -257,7 +257,7 @@ async fn verified_tls_is_what_it_says() {
     .await
     .expect("no panic");
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", fixed(Login::new("app", "password-1").token())).await.expect("a login");
+    let login = supervisor.provide("login", fixed(Credentials::new("app", "password-1").token())).await.expect("a login");
     let options = |ca: &std::path::Path| {
         PgConnectOptions::new_without_pgpass()
             .host(server.host())
@@ -273,6 +273,6 @@ async fn verified_tls_is_what_it_says() {
     assert!(encrypted);
     let bad = PgPools::new(options(server.unrelated_ca_file().expect("another CA")), PgPoolOptions::new());
     let error = supervisor.pool("bad", &login, bad).await.expect_err("nobody vouches for it");
-    assert_eq!(error.fault().map(claviger::Fault::kind), Some(claviger::FaultKind::Misconfigured), "{error}");
+    assert_eq!(error.fault().map(claviger::ConnectError::kind), Some(claviger::ConnectErrorKind::Misconfigured), "{error}");
     drop(tokio::task::spawn_blocking(move || drop(server)).await);
 }

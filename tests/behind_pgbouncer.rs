@@ -99,7 +99,7 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = Vec::new();
     while let Some(event) = events.next().await {
-        if let Event::Refused { fault, .. } = event {
+        if let Event::Rejected { fault, .. } = event {
             rejected.push(fault.code().map(str::to_owned));
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claviger::{Expiry, FetchRequest, Lease, Login, ProviderError, Revision, Sessions, Trigger, provider_fn};
+use claviger::{Credentials, Expiry, FetchRequest, Lease, OldConnections, ProviderError, Revision, RotationTrigger, provider_fn};
 use claviger_testkit::{Lab, ScriptedPools};
 use tokio::time::{Instant, sleep};
 
@@ -18,13 +18,14 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
     let life = Duration::from_secs(60);
     let issuer = provider_fn({
         let made = Arc::clone(&made);
-        move |request: FetchRequest<Login>| {
+        move |request: FetchRequest<Credentials>| {
             let expiry = Expiry::after(request.started, life);
-            let renewed = request.held.as_ref().filter(|held| request.trigger != Trigger::Manual && !request.is_refused(held.revision()));
+            let renewed =
+                request.held.as_ref().filter(|held| request.trigger != RotationTrigger::Manual && !request.is_refused(held.revision()));
             let lease = renewed.map(|held| held.clone().extended(expiry)).unwrap_or_else(|| {
                 let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
-                let login = Login::new(user.clone(), format!("password-of-{user}"));
-                Lease::new(login, Revision::new(user)).expires(expiry).sessions(Sessions::EndWithLease)
+                let login = Credentials::new(user.clone(), format!("password-of-{user}"));
+                Lease::new(login, Revision::new(user)).expires(expiry).sessions(OldConnections::EndWithLease)
             });
             async move { Ok::<_, ProviderError>(lease) }
         }

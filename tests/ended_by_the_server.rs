@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use claviger::{Handle, PgPools, Sessions};
+use claviger::{Handle, OldConnections, PgPools};
 use claviger_stage::{Stage, eventually_within};
 use claviger_testkit::ScriptedProvider;
 use sqlx::PgPool;
@@ -34,7 +34,7 @@ async fn probes(stage: &Stage) -> i64 {
     stage.sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM probes").await.trim().parse().expect("a number")
 }
 
-async fn pooled(sessions: Sessions) -> (Stage, Handle<PgPool>) {
+async fn pooled(sessions: OldConnections) -> (Stage, Handle<PgPool>) {
     let stage = Stage::with(ScriptedProvider::new().sessions(sessions).lives(Duration::from_secs(3_600))).await;
     stage.sql(PROBE).await;
     let login = stage.login().await;
@@ -81,7 +81,7 @@ async fn acquire(db: &Handle<PgPool>) -> PoolConnection<sqlx::Postgres> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_connection_is_probed_until_the_pool_s_own_probe_has_settled_it() {
-    let (stage, db) = pooled(Sessions::EndWithLease).await;
+    let (stage, db) = pooled(OldConnections::EndWithLease).await;
     let before = probes(&stage).await;
     let mut connections = vec![acquire(&db).await, acquire(&db).await];
     assert_eq!(probes(&stage).await, before, "the hazard: without a cause nothing is probed");
@@ -114,7 +114,7 @@ async fn each_connection_is_probed_until_the_pool_s_own_probe_has_settled_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_outlive_their_lease_are_not_probed() {
-    let (stage, db) = pooled(Sessions::Drain).await;
+    let (stage, db) = pooled(OldConnections::Drain).await;
     let number = a_statement_is_ended(&stage, &db, None, "").await;
     let connections = [acquire(&db).await, acquire(&db).await];
     drop(connections);
@@ -124,7 +124,7 @@ async fn connections_that_outlive_their_lease_are_not_probed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection() {
-    let (stage, db) = pooled(Sessions::EndWithLease).await;
+    let (stage, db) = pooled(OldConnections::EndWithLease).await;
     let grant = "GRANT SELECT ON private TO app";
     stage.sql(&format!("CREATE TABLE private (n int); {grant}")).await;
     let ask = || async { timeout(PATIENCE, sqlx::query("SELECT * FROM private").execute(&db)).await.expect("in time") };
@@ -149,7 +149,7 @@ async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_moments_after_the_server_ended_a_connection_settles_nothing() {
-    let (stage, db) = pooled(Sessions::EndWithLease).await;
+    let (stage, db) = pooled(OldConnections::EndWithLease).await;
     let number = a_statement_is_ended(&stage, &db, None, "").await;
     until_probed(&stage, number).await;
     stage.sql("DELETE FROM held_up").await;

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use claviger::{PgPools, ProviderError, ProviderErrorKind, Refusal, Sessions};
+use claviger::{OldConnections, PgPools, ProviderError, ProviderErrorKind, SharedError};
 use claviger_stage::{Stage, eventually};
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_logs_in_with_a_dead_credential() {
-    let store = ScriptedProvider::new().sessions(Sessions::Keep).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().sessions(OldConnections::Keep).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let login = stage.login().await;
     let options = stage.pool_options(2).acquire_timeout(Duration::from_secs(10));
@@ -35,7 +35,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
     stage.terminate_sessions().await;
     let mut answer = sqlx::query("SELECT 1").execute(&db).await;
     // The error of a closed connection is sqlx's own.
-    while answer.as_ref().is_err_and(|error| Refusal::fault(error).is_none()) {
+    while answer.as_ref().is_err_and(|error| SharedError::fault(error).is_none()) {
         answer = sqlx::query("SELECT 1").execute(&db).await;
     }
     let error = answer.expect_err("nobody logs in");

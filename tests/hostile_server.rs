@@ -74,7 +74,7 @@ async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
         ticks.tick().await;
     }
     let failed = loop {
-        if let Some(Event::ProofFailed { fault, .. }) = events.next().await {
+        if let Some(Event::VerificationFailed { fault, .. }) = events.next().await {
             break fault;
         }
     };

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Outcome};
+use claviger::{Event, RotationOutcome};
 use claviger_stage::{Callers, Stage, eventually, eventually_within};
 use claviger_testkit::ScriptedProvider;
 
@@ -21,7 +21,7 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
     let callers = Callers::start(&db, 2);
     eventually("it was renewed twice", || stage.store.calls().len() >= 3).await;
     let report = stage.supervisor.rotate_now("login").await.expect("it answers");
-    assert_eq!((report.outcome, report.revision), (Outcome::Unchanged, None));
+    assert_eq!((report.outcome, report.revision), (RotationOutcome::Unchanged, None));
     eventually("the later death is adopted", || db.status().is_some_and(|status| status.expires > Some(first))).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     assert_eq!(db.generation(), 1);
@@ -30,7 +30,7 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
     while let Some(event) = events.next().await {
         match event {
             Event::HandedOver(report) => assert_eq!(report.generation, 1),
-            Event::Rotated(report) => assert_eq!(report.trigger, claviger::Trigger::Start),
+            Event::Rotated(report) => assert_eq!(report.trigger, claviger::RotationTrigger::Start),
             Event::Drained { generation, .. } => assert_eq!(generation, 1),
             other => panic!("{other:?}"),
         }

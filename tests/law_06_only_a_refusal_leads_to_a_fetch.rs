@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use claviger::{ErrorKind, FaultKind, Login, PgPools, Sessions, Supervisor, Trigger, fixed};
+use claviger::{ConnectErrorKind, Credentials, ErrorKind, OldConnections, PgPools, RotationTrigger, Supervisor, fixed};
 use claviger_servers::Postgres;
 use claviger_stage::{Stage, eventually, eventually_within, short_lived};
 use claviger_testkit::ScriptedProvider;
@@ -87,7 +87,7 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_missing_right_costs_a_probe_and_only_a_refused_probe_fetches() {
-    let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let db = stage.pool(4).await;
     stage.sql("CREATE TABLE secret (n int)").await;
@@ -113,13 +113,13 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_refused_probe_fetches()
         }
     })
     .await;
-    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count(), 1);
+    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
 }
 
 /// Who acts in another role is still who logged in.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
-    let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     stage.sql("CREATE ROLE clerk; GRANT clerk TO app; CREATE TABLE secret (n int)").await;
     let login = stage.login().await;
@@ -135,7 +135,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
     let error = sqlx::query("SELECT * FROM secret").execute(&db).await.expect_err("it may not");
     assert_eq!(code(&error).as_deref(), Some("42501"));
     eventually_within(Duration::from_secs(20), "the refused probe led to a fetch", || db.generation() == 2).await;
-    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count(), 1);
+    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,12 +145,12 @@ async fn law_06_what_stays_wrong_is_said_at_registration() {
     let elsewhere = PgPools::new(stage.connect_options().database("nowhere"), stage.pool_options(2));
     let error = stage.supervisor.pool("a", &login, elsewhere).await.expect_err("there is no such database");
     let fault = error.fault().expect("the database's answer");
-    assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, FaultKind::Misconfigured, Some("3D000")));
+    assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, ConnectErrorKind::Misconfigured, Some("3D000")));
 
     stage.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC; REVOKE ALL ON DATABASE orders FROM app; ALTER DATABASE orders OWNER TO CURRENT_USER").await;
     let error = stage.supervisor.pool("b", &login, stage.pools(2)).await.expect_err("it may not connect");
     let fault = error.fault().expect("the database's answer");
-    assert_eq!((fault.kind(), fault.code()), (FaultKind::Misconfigured, Some("42501")));
+    assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Misconfigured, Some("42501")));
     assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
     assert_eq!(stage.store.calls().len(), 1);
 }
@@ -164,14 +164,14 @@ async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(server.port()).database("orders");
     let verified = options.clone().ssl_mode(PgSslMode::VerifyFull).ssl_root_cert("/nowhere/ca.pem");
     let supervisor = Supervisor::builder().start_deadline(Duration::from_secs(3)).start().expect("a good length");
-    let login = supervisor.provide("login", fixed(Login::new("app", "password-1"))).await.expect("a login");
+    let login = supervisor.provide("login", fixed(Credentials::new("app", "password-1"))).await.expect("a login");
     let error = supervisor.pool("no file", &login, PgPools::new(verified, PgPoolOptions::new())).await.expect_err("there is no file");
     let fault = error.fault().expect("a fault");
-    assert_eq!(fault.kind(), FaultKind::Misconfigured, "{error}");
+    assert_eq!(fault.kind(), ConnectErrorKind::Misconfigured, "{error}");
     assert!(fault.message().starts_with("ssl_root_cert, "), "{error}");
 
     server.stop().expect("it stops");
     let error = supervisor.pool("down", &login, PgPools::new(options, PgPoolOptions::new())).await.expect_err("it is down");
-    assert_eq!(error.fault().map(claviger::Fault::kind), Some(FaultKind::Unreachable), "{error}");
+    assert_eq!(error.fault().map(claviger::ConnectError::kind), Some(ConnectErrorKind::Unreachable), "{error}");
     assert!(error.to_string().contains(&format!("127.0.0.1:{}", server.port())), "{error}");
 }

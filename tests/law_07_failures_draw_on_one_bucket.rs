@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use claviger::{Event, ProviderError, ProviderErrorKind, Trigger};
+use claviger::{Event, ProviderError, ProviderErrorKind, RotationTrigger};
 use claviger_testkit::{Call, Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 
@@ -34,7 +34,7 @@ async fn law_07_a_store_that_is_down_for_an_hour() {
     assert!(calls.len() > 100, "the hazard: {} attempts failed", calls.len() - 2);
     // The start and the scheduled one are free; everything after them followed a failure.
     assert_within_the_bucket(&calls[2..]);
-    assert!(calls[1..].iter().all(|call| call.trigger == Trigger::Schedule));
+    assert!(calls[1..].iter().all(|call| call.trigger == RotationTrigger::Schedule));
 
     // The bucket survives a restart of the actor.
     let before = store.calls().len();
@@ -54,14 +54,14 @@ async fn law_07_a_refused_credential_that_the_store_cannot_replace() {
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
     let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
     database.accept_only(["something else"]);
-    let refusal = claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed").with_code("28P01");
+    let refusal = claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01");
     assert!(pool.refused(pool.generation(), &refusal));
     for _ in 0..600 {
         pool.refused(pool.generation(), &refusal);
         sleep(Duration::from_secs(1)).await;
     }
     let calls = &store.calls()[1..];
-    let refused: Vec<_> = calls.iter().filter(|call| call.trigger == Trigger::Refused).cloned().collect();
+    let refused: Vec<_> = calls.iter().filter(|call| call.trigger == RotationTrigger::Rejected).cloned().collect();
     assert!(refused.len() > 20, "the hazard: {} fetches followed refusals", refused.len());
     assert_within_the_bucket(&refused);
     assert!(refused.iter().all(|call| call.refused.len() == 1), "the provider is told what is refused");
@@ -77,7 +77,7 @@ async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second
         store.hint();
         sleep(Duration::from_millis(10)).await;
     }
-    let changed = store.calls().iter().filter(|call| call.trigger == Trigger::Changed).count();
+    let changed = store.calls().iter().filter(|call| call.trigger == RotationTrigger::Changed).count();
     assert!((9..=12).contains(&changed), "{changed} fetches in ten seconds of hints");
     let before = store.calls().len();
     let requests: Vec<_> = (0..100)
@@ -99,14 +99,14 @@ async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
     let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
     database.accept_only(["nothing that is minted"]);
-    pool.refused(1, &claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed"));
+    pool.refused(1, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed"));
     sleep(Duration::from_secs(120)).await;
     let calls = store.calls();
     assert!(calls.len() > 10, "the hazard: {} were minted", calls.len());
     assert_within_the_bucket(&calls[1..]);
     // A start, too.
     let error = lab.supervisor.pool("other", &login, database.clone()).await.expect_err("nothing is accepted");
-    assert_eq!(error.fault().and_then(claviger::Fault::code), Some("28P01"));
+    assert_eq!(error.fault().and_then(claviger::ConnectError::code), Some("28P01"));
     assert_within_the_bucket(&store.calls()[1..]);
 }
 
@@ -124,7 +124,7 @@ async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
         store.hint();
         loop {
             match events.next().await.expect("it goes on") {
-                Event::Rotated(report) if report.revision.is_some() && report.trigger == Trigger::Changed => {
+                Event::Rotated(report) if report.revision.is_some() && report.trigger == RotationTrigger::Changed => {
                     assert!(report.took < Duration::from_secs(12), "{:?}", report.took);
                     break;
                 }
@@ -153,7 +153,7 @@ async fn refused_after_ten_releases(error: ProviderError) -> (ScriptedProvider, 
     let began = tokio::time::Instant::now();
     let next = store.rotate();
     database.accept_only([next.as_str()]);
-    assert!(pool.refused(served, &claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed")));
+    assert!(pool.refused(served, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed")));
     while pool.generation() == served {
         sleep(Duration::from_millis(10)).await;
     }

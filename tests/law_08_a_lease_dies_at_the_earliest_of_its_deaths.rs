@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use claviger::{ProviderError, ProviderErrorKind, Trigger};
+use claviger::{ProviderError, ProviderErrorKind, RotationTrigger};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep};
 
@@ -59,7 +59,7 @@ async fn law_08_a_machine_that_slept_looks_at_everything() {
     assert!(!pool.status().expect("supervised").serving, "the wall clock says that it is dead");
     // A heartbeat later.
     sleep(Duration::from_secs(16)).await;
-    assert_eq!(store.calls()[1].trigger, Trigger::Woke);
+    assert_eq!(store.calls()[1].trigger, RotationTrigger::Woke);
     assert!(pool.status().expect("supervised").serving);
     assert_eq!(pool.generation(), 2);
 }

@@ -10,7 +10,7 @@ mod on_postgresql;
 
 use std::time::Duration;
 
-use claviger::{Fault, FaultKind, Revision};
+use claviger::{ConnectError, ConnectErrorKind, Revision};
 use claviger_stage::Stage;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::PgPool as Pool;
@@ -24,7 +24,7 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
     let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
     database.accept_only(["something else"]);
     let began = Instant::now();
-    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed")));
+    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
     let mut seen = Vec::new();
     while began.elapsed() < Duration::from_secs(3_600) {
         sleep(Duration::from_millis(100)).await;
@@ -39,7 +39,7 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
     assert!(densest <= Some(7), "{densest:?} in a minute");
     assert!(seen.windows(2).all(|pair| pair[1] - pair[0] <= Duration::from_secs(17)), "{seen:?}");
     assert!(seen.len() > 300, "{} verifications in an hour", seen.len());
-    // Credentials that work again are served within such a pause.
+    // AwsCredentials that work again are served within such a pause.
     database.accept_only(["password-1"]);
     sleep(Duration::from_secs(17)).await;
     assert!(pool.status().expect("supervised").serving);
@@ -51,7 +51,7 @@ async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once(
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
     let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
-    let refusal = Fault::new(FaultKind::Refused, "password authentication failed");
+    let refusal = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
     let became = async |password: &str| {
         let began = Instant::now();
         while pool.current().password() != password {

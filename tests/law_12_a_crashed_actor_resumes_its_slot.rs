@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Fault, FaultKind, Revision};
+use claviger::{ConnectError, ConnectErrorKind, Event, Revision};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 
@@ -94,7 +94,7 @@ async fn law_12_restarts_are_bounded_and_said() {
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
     let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
     lab.traps.set("pool", "pool.turn", u32::MAX);
-    let refusal = Fault::new(FaultKind::Refused, "password authentication failed");
+    let refusal = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
     pool.refused(1, &refusal);
     sleep(Duration::from_secs(30)).await;
     let crashes = u32::MAX - lab.traps.left("pool", "pool.turn");

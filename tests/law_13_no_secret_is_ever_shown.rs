@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use claviger::{Endpoint, Event, Lease, Login, PgPools, ProviderError, ProviderErrorKind, Revision, provider_fn};
+use claviger::{Credentials, Endpoint, Event, Lease, PgPools, ProviderError, ProviderErrorKind, Revision, provider_fn};
 use claviger_stage::{Callers, Capture, Stage, eventually};
 
 const SECRETS: [&str; 3] = ["password-1", "password-2", "kestrel-hidden-in-the-options"];
@@ -55,12 +55,13 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     let mut heard = 0;
     while let Some(event) = events.next().await {
         assert_clean("an event", &shown(&event));
-        heard += usize::from(matches!(event, Event::Refused { .. } | Event::FetchFailed { .. } | Event::ProofFailed { .. }));
+        heard += usize::from(matches!(event, Event::Rejected { .. } | Event::FetchFailed { .. } | Event::VerificationFailed { .. }));
     }
     assert!(heard >= 3, "the hazards occurred");
 
     // Values that carry the secret, and errors about them.
-    let lease = Lease::new(Login::new("app", "password-1").endpoint(Endpoint::new("db", 5432, "orders")), Revision::new("password-2"));
+    let lease =
+        Lease::new(Credentials::new("app", "password-1").endpoint(Endpoint::new("db", 5432, "orders")), Revision::new("password-2"));
     assert_clean("a lease", &format!("{} {}", shown(&lease), shown(lease.secret())));
     assert_clean("a revision", &format!("{} {}", lease.revision(), shown(lease.revision())));
     let supervisor = claviger::Supervisor::start();

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::{Fault, FaultKind, ProviderError, ProviderErrorKind};
+use claviger::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
@@ -89,7 +89,7 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
 
     // The database refuses for two hours, and the store has nothing else.
     database.accept_only(["nothing"]);
-    pool.refused(pool.generation(), &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01"));
+    pool.refused(pool.generation(), &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01"));
     sleep(Duration::from_secs(2 * 3_600)).await;
     assert!(database.refused() > 60, "the hazard: {} refusals", database.refused());
     insta::assert_snapshot!("two_hours_refused", lines.take());

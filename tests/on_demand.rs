@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use claviger::{Handle, Outcome, Trigger};
+use claviger::{Handle, RotationOutcome, RotationTrigger};
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -40,7 +40,11 @@ async fn it_waits_until_every_pool_serves_the_lease_that_is_being_handed_over() 
     assert!(!rotating.is_finished(), "the pool serves the old one");
     database.accept_only([password]);
     let report = rotating.await.expect("no panic").expect("it rotates");
-    assert_eq!((report.outcome, report.trigger), (Outcome::Adopted, Trigger::Changed), "the rotation had begun before the call");
+    assert_eq!(
+        (report.outcome, report.trigger),
+        (RotationOutcome::Adopted, RotationTrigger::Changed),
+        "the rotation had begun before the call"
+    );
     assert_eq!((report.handovers.len(), pool.generation()), (1, 2));
 }
 
@@ -49,7 +53,7 @@ async fn it_names_the_pools_that_did_not_adopt_it() {
     let lab = Lab::new();
     let (_store, _database, pool, _) = during_a_handover(&lab).await;
     let report = lab.supervisor.rotate_now("login").await.expect("it returns a report");
-    assert_eq!(report.outcome, Outcome::Unfinished);
+    assert_eq!(report.outcome, RotationOutcome::Unfinished);
     assert_eq!((report.waiting.iter().map(|pool| &**pool).collect::<Vec<_>>(), pool.generation()), (vec!["orders"], 1));
 }
 
@@ -99,7 +103,10 @@ async fn requested(during: During, before: bool, steps: usize) {
     let took = began.elapsed();
     assert!(took < PROMPTLY, "{during:?}, {before}, {steps} steps: returned after {took:?}");
     // The fetch that ran may have brought it already.
-    assert!(matches!(report.outcome, Outcome::Adopted | Outcome::Unchanged), "{during:?}, {before}, {steps} steps: {report:?}");
+    assert!(
+        matches!(report.outcome, RotationOutcome::Adopted | RotationOutcome::Unchanged),
+        "{during:?}, {before}, {steps} steps: {report:?}"
+    );
     assert_eq!(
         pool.current().password(),
         newest,

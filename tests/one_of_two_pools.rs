@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use claviger::{Fault, FaultKind, Handle, Login, Outcome, ProviderRef};
+use claviger::{ConnectError, ConnectErrorKind, Credentials, Handle, ProviderRef, RotationOutcome};
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep};
 
@@ -16,7 +16,7 @@ const POLLS: usize = 14;
 struct Stage {
     lab: Lab,
     store: ScriptedProvider,
-    login: ProviderRef<Login>,
+    login: ProviderRef<Credentials>,
 }
 
 impl Stage {
@@ -33,7 +33,7 @@ impl Stage {
         let database = ScriptedPools::new(4);
         let pool = self.lab.supervisor.pool(name, &self.login, database.clone()).await.expect("verified");
         database.accept_only(["another"]);
-        assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+        assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
         sleep(Duration::from_secs(100)).await;
         assert!(self.is_rejected() && database.refused() > 3, "the hazard");
         (pool, database)
@@ -144,7 +144,7 @@ async fn two_candidates_in_turn_do_not_slow_down_fetches() {
     sleep(Duration::from_secs(75)).await;
     assert!(pool.generation() > 1);
     let rotation = stage.lab.supervisor.status().providers.first().expect("it is registered").last_rotation.clone();
-    assert_eq!(rotation.expect("one is over").outcome, Outcome::Adopted);
+    assert_eq!(rotation.expect("one is over").outcome, RotationOutcome::Adopted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,10 +198,10 @@ async fn a_rotation_reports_the_handover_of_each_pool_that_took_its_lease() {
         let mut events = lab.supervisor.events();
         let next = store.rotate();
         database.accept_only([next]);
-        assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed")));
+        assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
         let report = loop {
             if let Some(claviger::Event::Rotated(report)) = events.next().await
-                && report.outcome == Outcome::Adopted
+                && report.outcome == RotationOutcome::Adopted
             {
                 break report;
             }

@@ -7,7 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{ErrorKind, FaultKind, Login, MySqlPools, PoolFactory, ProviderError, ProviderErrorKind, Sessions, Trigger, fixed};
+use claviger::{
+    ConnectErrorKind, Credentials, ErrorKind, MySqlPools, OldConnections, PoolFactory, ProviderError, ProviderErrorKind, RotationTrigger,
+    fixed,
+};
 use claviger_servers::MariaDb;
 use claviger_stage::{Callers, StageOn, eventually, short_lived};
 use claviger_testkit::{Lab, ScriptedProvider};
@@ -16,26 +19,26 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 type Stage = StageOn<MariaDb>;
 
 /// What the proof of this login answers.
-async fn proof(stage: &Stage, login: Login) -> Result<(), (FaultKind, Option<String>)> {
+async fn proof(stage: &Stage, login: Credentials) -> Result<(), (ConnectErrorKind, Option<String>)> {
     let proved = stage.pools(1).prove(&login).await;
     proved.map_err(|fault| (fault.kind(), fault.code().map(str::to_owned)))
 }
 
-fn refused(code: &str) -> Result<(), (FaultKind, Option<String>)> {
-    Err((FaultKind::Refused, Some(code.to_owned())))
+fn refused(code: &str) -> Result<(), (ConnectErrorKind, Option<String>)> {
+    Err((ConnectErrorKind::Rejected, Some(code.to_owned())))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_refusal_is_one() {
     let stage = Stage::new().await;
-    let app = || Login::new("app", "password-1");
+    let app = || Credentials::new("app", "password-1");
     assert_eq!(proof(&stage, app()).await, Ok(()));
     // 1045: a wrong password, an unknown user.
-    assert_eq!(proof(&stage, Login::new("app", "wrong")).await, refused("28000"));
-    assert_eq!(proof(&stage, Login::new("nobody", "password-1")).await, refused("28000"));
+    assert_eq!(proof(&stage, Credentials::new("app", "wrong")).await, refused("28000"));
+    assert_eq!(proof(&stage, Credentials::new("nobody", "password-1")).await, refused("28000"));
     // 1698: no way in by a password.
     stage.sql("CREATE USER socket@'%' IDENTIFIED VIA unix_socket").await;
-    assert_eq!(proof(&stage, Login::new("socket", "password-1")).await, refused("28000"));
+    assert_eq!(proof(&stage, Credentials::new("socket", "password-1")).await, refused("28000"));
     // 4151: locked.
     stage.on_the_server(|server| server.lock_account("app").expect("it locks")).await;
     assert_eq!(proof(&stage, app()).await, refused("HY000"));
@@ -62,7 +65,7 @@ async fn what_is_no_refusal_leads_to_no_fetch() {
         let pools = MySqlPools::new(options.clone().database(database), stage.pool_options(2));
         let error = stage.supervisor.pool(database, &login, pools).await.expect_err("it cannot be used");
         let fault = error.fault().expect("the database's answer");
-        assert_eq!((fault.kind(), fault.code()), (FaultKind::Misconfigured, Some(code)), "{fault}");
+        assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Misconfigured, Some(code)), "{fault}");
     }
     // 1226: no room for the user. The caller waits until there is.
     let db = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect("proved");
@@ -101,14 +104,14 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     eventually("the next one is served", || db.generation() == 2).await;
     callers.answer_more(200).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    let fetches = stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count();
+    let fetches = stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count();
     assert!((1..=3).contains(&fetches), "{fetches} fetches; the next password may have been refused before it was set");
 }
 
 /// After `DROP USER` its sessions answer all that they are asked about themselves: they go with their generation, not by a probe.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_of_a_dropped_user_are_retired_with_their_generation() {
-    let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let db = stage.pool(4).await;
     let mut zombie = db.acquire().await.expect("a session");
@@ -128,7 +131,7 @@ async fn sessions_of_a_dropped_user_are_retired_with_their_generation() {
 /// As no probe finds them, none is handed out after the lease's end, though the next lease is not to be had.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_session_is_served_after_the_end_of_a_lease_that_ends_them() {
-    let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let login = stage.login().await;
     let options = stage.pool_options(2).acquire_timeout(Duration::from_millis(500));
@@ -177,8 +180,8 @@ fn pools(server: &MariaDb, mode: MySqlSslMode) -> MySqlPools {
 }
 
 /// In the shape of a token; nobody signed it.
-fn token() -> Login {
-    Login::new("app", "host:3306/?Action=connect&DBUser=app").token()
+fn token() -> Credentials {
+    Credentials::new("app", "host:3306/?Action=connect&DBUser=app").token()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +197,7 @@ async fn a_token_goes_over_verified_tls_alone() {
     assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");
     // Verified, it is sent, and the server says what it thinks of it.
     let proved = pools(&server, MySqlSslMode::VerifyIdentity).prove(&token()).await;
-    assert_eq!(proved.map_err(|fault| fault.kind()), Err(FaultKind::Refused));
+    assert_eq!(proved.map_err(|fault| fault.kind()), Err(ConnectErrorKind::Rejected));
     assert_eq!(server.token_checks().refused().expect("the checks"), 1);
 }
 
@@ -203,9 +206,9 @@ async fn a_password_is_not_sent_in_clear_because_a_server_asks_for_it() {
     let server = token_server().await;
     // The server asks for the clear-text plugin, and the options had it switched on.
     for mode in [MySqlSslMode::Preferred, MySqlSslMode::Required] {
-        let proved = pools(&server, mode).prove(&Login::new("app", "a password")).await;
+        let proved = pools(&server, mode).prove(&Credentials::new("app", "a password")).await;
         let fault = proved.expect_err("it is not sent");
-        assert_eq!(fault.kind(), FaultKind::Misconfigured, "{fault}");
+        assert_eq!(fault.kind(), ConnectErrorKind::Misconfigured, "{fault}");
     }
     assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");
 }

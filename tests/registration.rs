@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use claviger::{
-    Endpoint, Error, ErrorKind, Expiry, FetchRequest, Lease, Login, PgPools, ProviderError, ProviderErrorKind, Revision, Sessions,
-    Supervisor, fixed, provider_fn,
+    Credentials, Endpoint, Error, ErrorKind, Expiry, FetchRequest, Lease, OldConnections, PgPools, ProviderError, ProviderErrorKind,
+    Revision, Supervisor, fixed, provider_fn,
 };
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
@@ -17,7 +17,7 @@ fn options() -> PgConnectOptions {
 }
 
 /// What a pool with these options says to this login; nothing is to be registered then.
-async fn said(login: Login, pools: PgPools) -> Error {
+async fn said(login: Credentials, pools: PgPools) -> Error {
     let supervisor = Supervisor::start();
     let provider = supervisor.provide("login", fixed(login)).await.expect("a login");
     let error = supervisor.pool("orders", &provider, pools).await.expect_err("it cannot be right");
@@ -75,7 +75,7 @@ async fn durations_and_sizes() {
         ("overlap: 11", pools().overlap(11)),
         ("acquire_timeout: 0s", PgPools::new(options(), PgPoolOptions::new().acquire_timeout(Duration::ZERO))),
     ] {
-        let error = said(Login::new("app", "s3cret"), bad).await;
+        let error = said(Credentials::new("app", "s3cret"), bad).await;
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with(field), "{error}");
         assert!(error.to_string().contains("\"orders\""), "of which pool: {error}");
@@ -87,22 +87,34 @@ async fn logins() {
     let empty = PgConnectOptions::new_without_pgpass().host("127.0.0.1");
     let (url, with_port) = (options().host("postgres://u:s3cret@h/db"), options().host("db:5432"));
     for (expected, login, pools) in [
-        ("user: ", Login::new("", "s3cret"), pools()),
-        ("password: ", Login::new("app", ""), pools()),
-        ("login: ", Login::new("app", "s3\0cret"), pools()),
-        ("host: ", Login::new("app", "s3cret").endpoint(Endpoint::new("", 5432, "orders")), pools()),
-        ("host: is a URL", Login::new("app", "s3cret").endpoint(Endpoint::server("postgres://u:s3cret@h/db", 5432)), pools()),
-        ("host: of the connect options is a URL", Login::new("app", "s3cret"), PgPools::new(url, PgPoolOptions::new())),
-        ("host: of the connect options has a port", Login::new("app", "s3cret"), PgPools::new(with_port, PgPoolOptions::new())),
-        ("port: ", Login::new("app", "s3cret").endpoint(Endpoint::new("db", 0, "orders")), pools()),
-        ("port: ", Login::new("app", "s3cret").endpoint(Endpoint::of_host("db")), PgPools::new(options().port(0), PgPoolOptions::new())),
-        ("database: ", Login::new("app", "s3cret").endpoint(Endpoint::new("db", 5432, "")), pools()),
-        ("database: ", Login::new("app", "s3cret"), PgPools::new(empty, PgPoolOptions::new())),
-        ("max_lifetime: ", Login::new("app", "s3cret"), PgPools::new(options(), PgPoolOptions::new().max_lifetime(Duration::ZERO))),
-        ("idle_timeout: ", Login::new("app", "s3cret"), PgPools::new(options(), PgPoolOptions::new().idle_timeout(Duration::ZERO))),
-        ("ssl_mode: ", Login::new("app", "s3cret").token(), pools()),
-        ("ssl_mode: ", Login::new("app", "s3cret").token(), PgPools::new(options().ssl_mode(PgSslMode::Require), PgPoolOptions::new())),
-        ("ssl_mode: ", Login::new("app", "s3cret").token(), PgPools::new(options().ssl_mode(PgSslMode::VerifyCa), PgPoolOptions::new())),
+        ("user: ", Credentials::new("", "s3cret"), pools()),
+        ("password: ", Credentials::new("app", ""), pools()),
+        ("login: ", Credentials::new("app", "s3\0cret"), pools()),
+        ("host: ", Credentials::new("app", "s3cret").endpoint(Endpoint::new("", 5432, "orders")), pools()),
+        ("host: is a URL", Credentials::new("app", "s3cret").endpoint(Endpoint::server("postgres://u:s3cret@h/db", 5432)), pools()),
+        ("host: of the connect options is a URL", Credentials::new("app", "s3cret"), PgPools::new(url, PgPoolOptions::new())),
+        ("host: of the connect options has a port", Credentials::new("app", "s3cret"), PgPools::new(with_port, PgPoolOptions::new())),
+        ("port: ", Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 0, "orders")), pools()),
+        (
+            "port: ",
+            Credentials::new("app", "s3cret").endpoint(Endpoint::of_host("db")),
+            PgPools::new(options().port(0), PgPoolOptions::new()),
+        ),
+        ("database: ", Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 5432, "")), pools()),
+        ("database: ", Credentials::new("app", "s3cret"), PgPools::new(empty, PgPoolOptions::new())),
+        ("max_lifetime: ", Credentials::new("app", "s3cret"), PgPools::new(options(), PgPoolOptions::new().max_lifetime(Duration::ZERO))),
+        ("idle_timeout: ", Credentials::new("app", "s3cret"), PgPools::new(options(), PgPoolOptions::new().idle_timeout(Duration::ZERO))),
+        ("ssl_mode: ", Credentials::new("app", "s3cret").token(), pools()),
+        (
+            "ssl_mode: ",
+            Credentials::new("app", "s3cret").token(),
+            PgPools::new(options().ssl_mode(PgSslMode::Require), PgPoolOptions::new()),
+        ),
+        (
+            "ssl_mode: ",
+            Credentials::new("app", "s3cret").token(),
+            PgPools::new(options().ssl_mode(PgSslMode::VerifyCa), PgPoolOptions::new()),
+        ),
     ] {
         assert!(!format!("{pools:?}{login:?}").contains("s3cret"));
         let error = said(login, pools).await;
@@ -124,7 +136,7 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
         ("app@db.internal", "URL"),
         (" ", "empty"),
     ] {
-        let login = || Login::new("app", "s3cret");
+        let login = || Credentials::new("app", "s3cret");
         let error = said(login(), PgPools::new(options().host(host), PgPoolOptions::new())).await;
         assert_eq!(error.kind(), ErrorKind::Pool);
         assert!(!error.is_transient());
@@ -142,7 +154,7 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
 #[tokio::test]
 async fn always_in_place_with_a_lease_that_ends_its_sessions() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let login = lab.supervisor.provide("login", store).await.expect("a lease");
     let error = lab.supervisor.pool("orders", &login, pools().always_in_place()).await.expect_err("it cannot be kept");
     assert!(error.to_string().contains("always_in_place"), "{error}");
@@ -151,21 +163,21 @@ async fn always_in_place_with_a_lease_that_ends_its_sessions() {
 #[tokio::test(start_paused = true)]
 async fn leases_that_cannot_be_used() {
     let lab = Lab::new();
-    let provide = |name: &'static str, life: u64, sessions: Sessions| {
+    let provide = |name: &'static str, life: u64, sessions: OldConnections| {
         let supervisor = lab.supervisor.clone();
         async move {
-            let provider = provider_fn(move |request: FetchRequest<Login>| async move {
+            let provider = provider_fn(move |request: FetchRequest<Credentials>| async move {
                 let expiry = Expiry::after(request.started, Duration::from_secs(life));
-                Ok::<_, ProviderError>(Lease::new(Login::new("app", "s3cret"), Revision::new("1")).expires(expiry).sessions(sessions))
+                Ok::<_, ProviderError>(Lease::new(Credentials::new("app", "s3cret"), Revision::new("1")).expires(expiry).sessions(sessions))
             });
             supervisor.provide(name, provider).await.expect_err("it cannot be used")
         }
     };
-    let error = provide("dead", 0, Sessions::Keep).await;
+    let error = provide("dead", 0, OldConnections::Keep).await;
     assert_eq!(error.provider_error().expect("its error").kind(), ProviderErrorKind::DeadLease);
-    let error = provide("short", 1, Sessions::Keep).await;
+    let error = provide("short", 1, OldConnections::Keep).await;
     assert!(error.to_string().contains("too short"), "{error}");
-    let error = provide("short-role", 3, Sessions::EndWithLease).await;
+    let error = provide("short-role", 3, OldConnections::EndWithLease).await;
     assert!(error.to_string().contains("too short"), "{error}");
     assert!(lab.supervisor.status().providers.is_empty(), "nothing stays registered");
 }
@@ -213,7 +225,7 @@ async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_refused()
     assert_eq!((pool.current().password().as_str(), pool.generation()), ("password-2", 2));
     // A rotation that is rolled back: the current one is refused.
     database.accept_only(["password-1"]);
-    pool.refused(2, &claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed"));
+    pool.refused(2, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed"));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(pool.current().password(), "password-1");
 }
@@ -225,7 +237,7 @@ async fn a_lease_that_comes_too_late_is_released() {
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
     let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("proved");
     store.stall();
-    store.answer_next(Lease::new(Login::new("app", "late"), Revision::new("late")));
+    store.answer_next(Lease::new(Credentials::new("app", "late"), Revision::new("late")));
     store.hint();
     // The fetch counts as failed after thirty seconds; its answer comes after that, beside the next one's.
     tokio::time::sleep(Duration::from_secs(35)).await;

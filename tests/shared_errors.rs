@@ -9,7 +9,7 @@ use std::error::Error as _;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use claviger::{FaultKind, Login, PgPools, ProviderError, ProviderErrorKind, Refusal, Supervisor, fixed};
+use claviger::{ConnectErrorKind, Credentials, PgPools, ProviderError, ProviderErrorKind, SharedError, Supervisor, fixed};
 use claviger_stage::{Stage, eventually};
 use claviger_testkit::ScriptedProvider;
 use futures_util::future::join_all;
@@ -34,10 +34,10 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
         let mut errors = errors_of(&db, 8).await;
         // On a busy machine the first login may take longer than they wait.
-        while errors.iter().all(|error| Refusal::fault(error).is_none()) {
+        while errors.iter().all(|error| SharedError::fault(error).is_none()) {
             errors = errors_of(&db, 8).await;
         }
-        let shared: Vec<_> = errors.iter().filter(|error| Refusal::fault(error).is_some()).collect();
+        let shared: Vec<_> = errors.iter().filter(|error| SharedError::fault(error).is_some()).collect();
         assert!(shared.len() >= 7, "the hazard: they share one, {errors:?}");
         for error in shared {
             let database = error.as_database_error().expect("a database error");
@@ -46,8 +46,8 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
             assert_eq!((original.severity(), original.code()), (PgSeverity::Fatal, "28P01"));
             assert!(original.routine().is_some(), "the details are there");
             assert!(database.try_downcast_ref::<PgDatabaseError>().is_some());
-            let fault = Refusal::fault(error).expect("the library's classification");
-            assert_eq!((fault.kind(), fault.code()), (FaultKind::Refused, Some("28P01")));
+            let fault = SharedError::fault(error).expect("the library's classification");
+            assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Rejected, Some("28P01")));
             assert!(fault.cause().is_some());
         }
         // An error of a statement is sqlx's own, and can be taken by value.
@@ -58,7 +58,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         let served = || db.status().is_some_and(|status| status.serving);
         eventually("it serves again", served).await;
         let error = sqlx::query("SELECT nothing").execute(&db).await.expect_err("no such column");
-        assert!(Refusal::fault(&error).is_none());
+        assert!(SharedError::fault(&error).is_none());
         let original = error.into_database_error().expect("a database error").downcast::<PgDatabaseError>();
         assert_eq!(original.code(), "42703");
     }
@@ -67,7 +67,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_down_is_an_io_error() {
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", fixed(Login::new("app", "s3cret"))).await.expect("a login");
+    let login = supervisor.provide("login", fixed(Credentials::new("app", "s3cret"))).await.expect("a login");
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
     let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
     let db = supervisor.pool_eventually("orders", &login, pools).expect("registered");
@@ -75,8 +75,8 @@ async fn a_database_that_is_down_is_an_io_error() {
     for error in errors_of(&db, 8).await {
         let sqlx::Error::Io(io) = &error else { unreachable!("{error:?}") };
         assert_eq!(io.kind(), ErrorKind::ConnectionRefused);
-        let fault = Refusal::fault(&error).expect("the library's classification");
-        assert_eq!((fault.kind(), fault.code()), (FaultKind::Unreachable, None));
+        let fault = SharedError::fault(&error).expect("the library's classification");
+        assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Unreachable, None));
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
         assert!(error.source().is_some(), "the cause is inside");
     }
@@ -102,7 +102,7 @@ async fn a_provider_without_a_lease_is_an_io_error() {
 #[tokio::test]
 async fn settings_that_cannot_be_right_are_a_configuration_error() {
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", fixed(Login::new("app", ""))).await.expect("a login");
+    let login = supervisor.provide("login", fixed(Credentials::new("app", ""))).await.expect("a login");
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
     let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
     let db = supervisor.pool_eventually("orders", &login, pools).expect("registered");

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use claviger::{Event, Fault, Login, PoolFactory, ProviderError, ProviderErrorKind, Sessions, Terms};
+use claviger::{ConnectError, Credentials, Event, OldConnections, PoolFactory, PoolSettings, ProviderError, ProviderErrorKind};
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -49,10 +49,10 @@ async fn a_lease_of_eight_seconds_that_is_not_renewed_ends_readiness_before_it_e
 struct SlowToClose(ScriptedPools, Duration);
 
 impl PoolFactory for SlowToClose {
-    type Secret = Login;
+    type Secret = Credentials;
     type Pool = ScriptedPool;
 
-    fn terms(&self) -> Terms {
+    fn terms(&self) -> PoolSettings {
         self.0.terms()
     }
 
@@ -60,19 +60,19 @@ impl PoolFactory for SlowToClose {
         self.0.vacant()
     }
 
-    async fn prove(&self, login: &Login) -> Result<(), Fault> {
+    async fn prove(&self, login: &Credentials) -> Result<(), ConnectError> {
         self.0.prove(login).await
     }
 
-    fn open(&self, login: &Login) -> Result<ScriptedPool, Fault> {
+    fn open(&self, login: &Credentials) -> Result<ScriptedPool, ConnectError> {
         self.0.open(login)
     }
 
-    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, Fault> {
+    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
         self.0.warm(pool, connections).await
     }
 
-    fn refit(&self, pool: &ScriptedPool, old: &Login, new: &Login) -> bool {
+    fn refit(&self, pool: &ScriptedPool, old: &Credentials, new: &Credentials) -> bool {
         self.0.refit(pool, old, new)
     }
 
@@ -85,7 +85,7 @@ impl PoolFactory for SlowToClose {
         self.0.sessions(pool)
     }
 
-    fn fault(&self, error: &(dyn Error + 'static)) -> Fault {
+    fn fault(&self, error: &(dyn Error + 'static)) -> ConnectError {
         self.0.fault(error)
     }
 }
@@ -94,7 +94,7 @@ impl PoolFactory for SlowToClose {
 /// a connection was held for so long.
 async fn drained_after_an_outage(close: Duration, held_for: Option<Duration>) -> (Option<Duration>, Option<Duration>) {
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new().lives(LIFETIME).sessions(Sessions::EndWithLease), ScriptedPools::new(4));
+    let (store, database) = (ScriptedProvider::new().lives(LIFETIME).sessions(OldConnections::EndWithLease), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
     let pool = lab.supervisor.pool("orders", &login, SlowToClose(database, close)).await.expect("verified");
     let connection = held_for.map(|_| pool.current().session());

@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::{ProviderError, ProviderErrorKind, Sessions};
+use claviger::{OldConnections, ProviderError, ProviderErrorKind};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -117,7 +117,7 @@ async fn a_replacement() {
 async fn a_refit_in_place() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (lab, store, _, _) = stage(&tree, ScriptedProvider::new().sessions(Sessions::Keep)).await;
+    let (lab, store, _, _) = stage(&tree, ScriptedProvider::new().sessions(OldConnections::Keep)).await;
     store.rotate();
     lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
     sleep(Duration::from_secs(1)).await;
@@ -143,8 +143,8 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
     store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();
     database.accept_only(["password-2"]);
-    database.fail_next(1, claviger::Fault::new(claviger::FaultKind::Unreachable, "connection refused"));
-    let refusal = claviger::Fault::new(claviger::FaultKind::Refused, "password authentication failed").with_code("28P01");
+    database.fail_next(1, claviger::ConnectError::new(claviger::ConnectErrorKind::Unreachable, "connection refused"));
+    let refusal = claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01");
     assert!(pool.refused(1, &refusal));
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(tree.take(), @r"

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use claviger::{ErrorKind, FaultKind, Supervisor};
+use claviger::{ConnectErrorKind, ErrorKind, Supervisor};
 use claviger_stage::{Stage, eventually};
 use claviger_testkit::Lab;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ async fn refused_until_the_deadline() {
     let error = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect_err("it is refused");
     assert!(began.elapsed() >= Duration::from_secs(6), "after {:?}", began.elapsed());
     let fault = error.fault().expect("the database's answer");
-    assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, FaultKind::Refused, Some("28P01")));
+    assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, ConnectErrorKind::Rejected, Some("28P01")));
     assert!(error.is_transient() && error.to_string().contains("28P01"), "{error}");
     let port = stage.server.port();
     for part in ["pool \"orders\"", "provider \"login\"", "user \"app\"", &format!("127.0.0.1:{port}"), "database \"orders\""] {
@@ -68,7 +68,7 @@ async fn a_database_that_comes_up_while_it_starts() {
     });
     eventually("a proof failed", || stage.supervisor.status().pools.first().is_some_and(|pool| pool.last_fault.is_some())).await;
     let fault = stage.supervisor.status().pools[0].last_fault.clone().expect("it failed");
-    assert_eq!(fault.kind(), FaultKind::Unreachable);
+    assert_eq!(fault.kind(), ConnectErrorKind::Unreachable);
     stage.on_the_server(|server| server.start_again().expect("it starts")).await;
     starting.await.expect("no panic").expect("it starts");
     assert_eq!(stage.store.calls().len(), 1, "no fetch: it was not the credential's fault");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claviger::{Handle, PgPools, Sessions};
+use claviger::{Handle, OldConnections, PgPools};
 use claviger_stage::{Stage, eventually, eventually_within};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::{Executor, PgPool};
@@ -80,7 +80,7 @@ async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_queue_across_a_handover_in_place_are_served() {
-    let stage = Stage::with(ScriptedProvider::new().sessions(Sessions::Keep)).await;
+    let stage = Stage::with(ScriptedProvider::new().sessions(OldConnections::Keep)).await;
     let db = stage.pool(2).await;
     let held = open(&db, 1).await;
     // Rejected and verified again: logins are limited for a while.
@@ -138,7 +138,7 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
-    for sessions in [Sessions::Keep, Sessions::Drain] {
+    for sessions in [OldConnections::Keep, OldConnections::Drain] {
         let stage = Stage::with(ScriptedProvider::new().sessions(sessions)).await;
         let db = stage.pool(4).await;
         stage.sql("ALTER ROLE app CONNECTION LIMIT 4").await;

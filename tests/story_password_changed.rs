@@ -93,7 +93,7 @@ async fn with_us_no_insert_is_lost_and_none_doubled() {
     let mut refused = 0;
     while let Some(event) = events.next().await {
         assert!(!matches!(event, Event::Restarted { .. }), "nobody restarts");
-        refused += usize::from(matches!(event, Event::Refused { .. }));
+        refused += usize::from(matches!(event, Event::Rejected { .. }));
     }
     assert_eq!(refused, 1, "the hazard: the database refused, once");
 }

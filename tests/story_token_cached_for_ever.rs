@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use claviger::{Handle, Sessions};
+use claviger::{Handle, OldConnections};
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep_until};
 
@@ -76,7 +76,7 @@ fn token(db: &Handle<ScriptedPool>) -> String {
 #[tokio::test(start_paused = true)]
 async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).sessions(Sessions::Keep).mint_each();
+    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).sessions(OldConnections::Keep).mint_each();
     let database = ScriptedPools::new(10);
     let clock = Aws::new();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
@@ -109,7 +109,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
 #[tokio::test(start_paused = true)]
 async fn with_us_a_hundred_callers_share_one_refresh() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).sessions(Sessions::Keep).mint_each();
+    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).sessions(OldConnections::Keep).mint_each();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
     let mut pools = Vec::new();
     for number in 0..10 {

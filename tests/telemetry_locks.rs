@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use claviger::{Fault, FaultKind, Handle, Lease, Login, PoolFactory, ProviderError, ProviderErrorKind, Supervisor, Terms};
+use claviger::{
+    ConnectError, ConnectErrorKind, Credentials, Handle, Lease, PoolFactory, PoolSettings, ProviderError, ProviderErrorKind, Supervisor,
+};
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing::span::{Attributes, Id, Record};
@@ -55,7 +57,7 @@ impl Asks {
             if let Some(handle) = handle {
                 drop((handle.status(), handle.generation(), handle.current()));
                 let generation = if rejects { handle.generation() } else { u64::MAX };
-                handle.refused(generation, &Fault::new(FaultKind::Refused, "password authentication failed"));
+                handle.refused(generation, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"));
             }
             let _ = done.send(status);
         });
@@ -139,7 +141,7 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
 
     // A rejection that lasts, so that the rotation's span is followed by others; the store fails meanwhile.
     database.accept_only(["nothing"]);
-    assert!(db.refused(4, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    assert!(db.refused(4, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     store.fail_next(5, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     sleep(900 * second()).await;
     store.rotate();
@@ -188,15 +190,15 @@ struct AskingPools {
 }
 
 impl PoolFactory for AskingPools {
-    type Secret = Login;
+    type Secret = Credentials;
     type Pool = ScriptedPool;
 
-    fn terms(&self) -> Terms {
+    fn terms(&self) -> PoolSettings {
         self.asks.ask("factory", "terms");
         self.pools.terms()
     }
 
-    fn check(&self, lease: &Lease<Login>) -> Result<(), Fault> {
+    fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
         self.asks.ask("factory", "check");
         self.pools.check(lease)
     }
@@ -206,32 +208,32 @@ impl PoolFactory for AskingPools {
         self.pools.vacant()
     }
 
-    async fn prove(&self, login: &Login) -> Result<(), Fault> {
+    async fn prove(&self, login: &Credentials) -> Result<(), ConnectError> {
         self.asks.ask("factory", "prove");
         self.pools.prove(login).await
     }
 
-    fn account(&self, login: &Login) -> String {
+    fn account(&self, login: &Credentials) -> String {
         self.asks.ask("factory", "account");
         self.pools.account(login)
     }
 
-    fn server(&self, login: &Login) -> String {
+    fn server(&self, login: &Credentials) -> String {
         self.asks.ask("factory", "server");
         self.pools.server(login)
     }
 
-    fn open(&self, login: &Login) -> Result<ScriptedPool, Fault> {
+    fn open(&self, login: &Credentials) -> Result<ScriptedPool, ConnectError> {
         self.asks.ask("factory", "open");
         self.pools.open(login)
     }
 
-    async fn warm(&self, pool: &ScriptedPool, sessions: u32) -> Result<u32, Fault> {
+    async fn warm(&self, pool: &ScriptedPool, sessions: u32) -> Result<u32, ConnectError> {
         self.asks.ask("factory", "warm");
         self.pools.warm(pool, sessions).await
     }
 
-    fn refit(&self, pool: &ScriptedPool, old: &Login, new: &Login) -> bool {
+    fn refit(&self, pool: &ScriptedPool, old: &Credentials, new: &Credentials) -> bool {
         self.asks.ask("factory", "refit");
         self.pools.refit(pool, old, new)
     }
@@ -251,7 +253,7 @@ impl PoolFactory for AskingPools {
         self.pools.idle(pool)
     }
 
-    fn fault(&self, error: &(dyn Error + 'static)) -> Fault {
+    fn fault(&self, error: &(dyn Error + 'static)) -> ConnectError {
         self.asks.ask("factory", "fault");
         self.pools.fault(error)
     }
@@ -278,7 +280,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("it rotates");
     assert_eq!(db.status().expect("supervised").draining.len(), 1, "the hazard: an old generation is counted");
-    assert!(db.refused(db.generation(), &Fault::new(FaultKind::Refused, "password authentication failed")));
+    assert!(db.refused(db.generation(), &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
     sleep(Duration::from_secs(60)).await;
     drop((lab.supervisor.status(), lab.supervisor.readiness()));
     let report = lab.supervisor.shutdown(Duration::from_secs(2)).await;

@@ -69,11 +69,11 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
     };
     let error = loop {
         match sqlx::query("SELECT 1").execute(&db).await {
-            Err(error) if claviger::Refusal::fault(&error).is_some() => break error,
+            Err(error) if claviger::SharedError::fault(&error).is_some() => break error,
             _ => {}
         }
     };
-    let fault = claviger::Refusal::fault(&error).expect("shared");
+    let fault = claviger::SharedError::fault(&error).expect("shared");
     assert!(fault.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")), "{fault}");
     eventually_within(Duration::from_secs(5), "the status names it", is_named).await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use claviger::{Fault, FaultKind, ProviderError, ProviderErrorKind};
+use claviger::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -38,7 +38,7 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
     // The database refuses, and the store has nothing better.
     store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     database.accept_only(["nothing"]);
-    pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed"));
+    pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"));
     tokio::time::sleep(Duration::from_millis(100)).await;
     let (code, body, _) = ask(&router, "/readyz").await;
     assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);

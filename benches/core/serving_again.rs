@@ -33,7 +33,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
         // The cut sessions are found and dropped, and the refusal comes.
         let refused = tokio::spawn(async move {
             loop {
-                if let Some(Event::Refused { .. }) = events.next().await {
+                if let Some(Event::Rejected { .. }) = events.next().await {
                     return Instant::now();
                 }
             }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::text::{self, Source};
 
-/// Why there is no session. Only [`Refused`](Self::Refused) may lead to a fetch.
+/// Why there is no session. Only [`Rejected`](Self::Rejected) may lead to a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum FaultKind {
+pub enum ConnectErrorKind {
     /// The database does not accept the credential: wrong or expired password, rejected token, locked role.
-    Refused,
+    Rejected,
     /// The database has no room: too many connections.
     Overloaded,
     /// The database cannot be reached or is not up.
@@ -22,11 +22,11 @@ pub enum FaultKind {
     Other,
 }
 
-impl FaultKind {
+impl ConnectErrorKind {
     /// The word for telemetry's `error.type`.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Refused => "refused",
+            Self::Rejected => "refused",
             Self::Overloaded => "overloaded",
             Self::Unreachable => "unreachable",
             Self::Misconfigured => "misconfigured",
@@ -37,8 +37,8 @@ impl FaultKind {
 
 /// Why there is no session. Cheap to clone; keeps the SQLSTATE where the database gave one.
 #[derive(Clone)]
-pub struct Fault {
-    kind: FaultKind,
+pub struct ConnectError {
+    kind: ConnectErrorKind,
     code: Option<Arc<str>>,
     message: Arc<str>,
     context: Option<Arc<Context>>,
@@ -54,12 +54,12 @@ struct Context {
     advice: Option<&'static str>,
 }
 
-impl Fault {
+impl ConnectError {
     /// A fault of `kind`. The message is logged: it must never carry a secret.
     ///
     /// It is kept on one line: control characters, and those that hide or reorder text,
     /// become spaces. What follows the 500th character is cut.
-    pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+    pub fn new(kind: ConnectErrorKind, message: impl Into<String>) -> Self {
         Self { kind, code: None, message: text::message(&message.into()).into(), context: None, source: None }
     }
 
@@ -92,7 +92,7 @@ impl Fault {
     }
 
     /// The kind, for a match.
-    pub fn kind(&self) -> FaultKind {
+    pub fn kind(&self) -> ConnectErrorKind {
         self.kind
     }
 
@@ -123,11 +123,11 @@ impl Fault {
 
     /// Whether it may pass without anybody's doing. A refusal may: a pod can start inside a rotation's window.
     pub fn is_transient(&self) -> bool {
-        self.kind != FaultKind::Misconfigured
+        self.kind != ConnectErrorKind::Misconfigured
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}", self.message, self.kind.as_str())?;
         if let Some(code) = &self.code {
@@ -141,13 +141,13 @@ impl fmt::Display for Fault {
     }
 }
 
-impl fmt::Debug for Fault {
+impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fault({self})")
     }
 }
 
-impl StdError for Fault {
+impl StdError for ConnectError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(Source::printable)
     }

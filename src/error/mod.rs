@@ -7,7 +7,7 @@ mod text;
 use std::error::Error as StdError;
 use std::fmt;
 
-pub use fault::{Fault, FaultKind};
+pub use fault::{ConnectError, ConnectErrorKind};
 pub use provider::{ProviderError, ProviderErrorKind};
 
 /// What went wrong between the service and the supervisor.
@@ -60,7 +60,7 @@ pub struct Error {
 #[derive(Clone)]
 enum Cause {
     Provider(ProviderError),
-    Pool(Fault),
+    Pool(ConnectError),
 }
 
 impl Error {
@@ -101,7 +101,7 @@ impl Error {
         Self { kind: ErrorKind::Provider, message, cause: Some(Cause::Provider(error)) }
     }
 
-    pub(crate) fn from_pool(name: &str, provider: &str, waited: Option<std::time::Duration>, fault: Fault) -> Self {
+    pub(crate) fn from_pool(name: &str, provider: &str, waited: Option<std::time::Duration>, fault: ConnectError) -> Self {
         let message = match waited {
             Some(waited) => {
                 format!("pool {name:?} verified no lease of provider {provider:?} within {}", humantime::format_duration(waited))
@@ -134,7 +134,7 @@ impl Error {
     }
 
     /// The database's answer behind [`ErrorKind::Pool`].
-    pub fn fault(&self) -> Option<&Fault> {
+    pub fn fault(&self) -> Option<&ConnectError> {
         match &self.cause {
             Some(Cause::Pool(fault)) => Some(fault),
             _ => None,

@@ -130,7 +130,7 @@ impl StdError for Filtered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Fault, FaultKind, ProviderError, ProviderErrorKind};
+    use super::super::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
     use super::*;
 
     const HOSTILE: &str = "no\r\n2026-11-28 INFO all is well\u{1b}[2J\u{9b}31m\u{0}\u{202e}drow\u{2028}end";
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_server_cannot_write_lines_or_colours_into_the_log() {
         let cause = std::io::Error::other(ProviderError::new(ProviderErrorKind::Other, HOSTILE));
-        let fault = Fault::new(FaultKind::Refused, HOSTILE).with_code("28\n01").with_source(std::io::Error::other(HOSTILE));
+        let fault = ConnectError::new(ConnectErrorKind::Rejected, HOSTILE).with_code("28\n01").with_source(std::io::Error::other(HOSTILE));
         let error = ProviderError::new(ProviderErrorKind::Denied, HOSTILE).with_source(cause);
         assert_eq!(fault.message(), "no 2026-11-28 INFO all is well [2J 31m drow end");
         assert_eq!(fault.code(), Some("28 01"));
@@ -186,11 +186,11 @@ mod tests {
             '\u{1bca0}',
             '\u{13430}',
         ] {
-            let fault = Fault::new(FaultKind::Refused, format!("pass{one}word"));
+            let fault = ConnectError::new(ConnectErrorKind::Rejected, format!("pass{one}word"));
             assert_eq!(fault.message(), "pass word", "U+{:04X}", u32::from(one));
         }
         for text in ["größe", "пароль", "密码", "パスワード", "سلام", "e\u{301}", "🔑", "-'\u{a0}\u{2026}\u{2013}"] {
-            assert_eq!(Fault::new(FaultKind::Refused, text).message(), text);
+            assert_eq!(ConnectError::new(ConnectErrorKind::Rejected, text).message(), text);
         }
     }
 
@@ -198,25 +198,25 @@ mod tests {
     fn a_long_text_is_cut_at_five_hundred_characters() {
         for one in ["x", "ä", "\n"] {
             let long = format!("start{}end", one.repeat(100_000));
-            let fault = Fault::new(FaultKind::Other, long.clone()).with_source(std::io::Error::other(long.clone()));
+            let fault = ConnectError::new(ConnectErrorKind::Other, long.clone()).with_source(std::io::Error::other(long.clone()));
             let error = ProviderError::new(ProviderErrorKind::Other, long);
             assert!(fault.message().chars().count() <= MAX_MESSAGE && error.message().chars().count() <= MAX_MESSAGE);
             assert!(fault.message().starts_with("start"));
             assert_fit(&printed(&fault));
         }
         let exact = "x".repeat(MAX_MESSAGE);
-        assert_eq!(Fault::new(FaultKind::Other, exact.clone()).message(), exact);
-        let cut = Fault::new(FaultKind::Other, "x".repeat(MAX_MESSAGE + 1));
+        assert_eq!(ConnectError::new(ConnectErrorKind::Other, exact.clone()).message(), exact);
+        let cut = ConnectError::new(ConnectErrorKind::Other, "x".repeat(MAX_MESSAGE + 1));
         assert_eq!(cut.message(), format!("{}…", "x".repeat(MAX_MESSAGE - 1)));
     }
 
     #[test]
     fn a_cause_is_found_by_its_type_whatever_its_text() {
         for text in ["connection refused", HOSTILE] {
-            let fault = Fault::new(FaultKind::Unreachable, text).with_source(std::io::Error::other(text));
+            let fault = ConnectError::new(ConnectErrorKind::Unreachable, text).with_source(std::io::Error::other(text));
             assert!(fault.cause().is_some_and(|cause| cause.downcast_ref::<std::io::Error>().is_some()));
         }
-        let fault = Fault::new(FaultKind::Unreachable, "down").with_source(std::io::Error::other("down"));
+        let fault = ConnectError::new(ConnectErrorKind::Unreachable, "down").with_source(std::io::Error::other("down"));
         assert!(fault.source().is_some_and(|source| source.downcast_ref::<std::io::Error>().is_some()));
     }
 }

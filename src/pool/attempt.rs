@@ -10,7 +10,7 @@ use super::gate::Pass;
 use super::handover::{self, Times};
 use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
-use crate::error::{Fault, FaultKind};
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::Lease;
 use crate::provider::Loan;
 use crate::rotation::Rotation;
@@ -27,7 +27,7 @@ struct MarkedByPanic(Span);
 impl Drop for MarkedByPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            telemetry::failed(&self.0, FaultKind::Other.as_str(), PANICKED);
+            telemetry::failed(&self.0, ConnectErrorKind::Other.as_str(), PANICKED);
         }
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_
         // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
         let stuck = || slot.lock().attempt.as_ref().is_some_and(|attempt| attempt.number == number);
         if work.await.is_err() && stuck() {
-            slot.attempt_failed(&attempt, Fault::new(FaultKind::Other, PANICKED));
+            slot.attempt_failed(&attempt, ConnectError::new(ConnectErrorKind::Other, PANICKED));
         }
     });
 }
@@ -132,7 +132,7 @@ pub(super) async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Optio
 }
 
 /// A bare log-in and the probe, under the prove deadline.
-async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>, parent: &Span) -> Result<(), Fault> {
+async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>, parent: &Span) -> Result<(), ConnectError> {
     slot.factory().check(lease)?;
     let span = telemetry::prove(parent);
     let _leave = leave_to_log_in(slot).await;
@@ -142,7 +142,7 @@ async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>
             let proved = slot.factory().prove(lease.secret()).await;
             // A role whose limit is the pool's maximum has no room for a verification beside idle
             // connections.
-            let is_full = proved.as_ref().is_err_and(|fault| fault.kind() == FaultKind::Overloaded);
+            let is_full = proved.as_ref().is_err_and(|fault| fault.kind() == ConnectErrorKind::Overloaded);
             if is_full && slot.factory().make_room(&slot.shared().current().pool).await {
                 return slot.factory().prove(lease.secret()).await;
             }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::drain::Drains;
 use super::logins::Logins;
-use crate::clock::Moment;
-use crate::error::{Fault, FaultKind};
+use crate::clock::Timestamp;
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::expiry::Expiry;
-use crate::lease::{Lease, Revision, Sessions};
+use crate::lease::{Lease, OldConnections, Revision};
 use crate::outlook::Outlook;
 use crate::provider::{Loan, schedule};
 use crate::rotation::HandoverReport;
@@ -48,10 +48,10 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     retry: Option<Retry>,
     pub(crate) logins: Logins,
     pub(crate) drains: Drains<S, P>,
-    pub(crate) last_fault: Option<Fault>,
+    pub(crate) last_fault: Option<ConnectError>,
     /// Error of the last verification of the served lease, if every login may get it: its kind is
     /// `Other` or `Misconfigured`.
-    pub(crate) unexplained: Option<Fault>,
+    pub(crate) unexplained: Option<ConnectError>,
     pub(crate) last_handover: Option<HandoverReport>,
     /// A caller was refused, and the actor has not looked since.
     pub(crate) noted: bool,
@@ -63,7 +63,7 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     /// When the served lease is verified again because of what a caller met.
     recheck_due: Option<Instant>,
     last_unheard: Option<Instant>,
-    last_beat: Moment,
+    last_beat: Timestamp,
     next_proof: Option<Instant>,
     attempts: u64,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Serving<S: Send + Sync + 'static> {
     pub(crate) number: u64,
     pub(crate) loan: Loan<S>,
     pub(crate) expiry: Expiry,
-    pub(crate) proved: Moment,
+    pub(crate) proved: Timestamp,
     pub(crate) refused: bool,
     /// Set when it was rejected within `JUST_VERIFIED` of its verification. It is verified again
     /// before the rejection is reported.
@@ -88,7 +88,7 @@ impl<S: Send + Sync + 'static> Serving<S> {
     }
 
     fn ends_its_sessions(&self) -> bool {
-        self.loan.lease.session_fate() == Sessions::EndWithLease
+        self.loan.lease.session_fate() == OldConnections::EndWithLease
     }
 }
 
@@ -126,7 +126,7 @@ pub(crate) enum Action {
 }
 
 impl<S: Send + Sync + 'static, P> State<S, P> {
-    pub(crate) fn new(max_sessions: u32, now: Moment) -> Self {
+    pub(crate) fn new(max_sessions: u32, now: Timestamp) -> Self {
         Self {
             closing: false,
             serving: None,
@@ -166,7 +166,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
 
     /// Notes that the database rejected callers of the current generation. `held` is the provider's
     /// current lease and its account.
-    pub(crate) fn note_refused(&mut self, number: u64, fault: Fault, held: Option<(&Revision, &Arc<str>)>, now: Instant) {
+    pub(crate) fn note_refused(&mut self, number: u64, fault: ConnectError, held: Option<(&Revision, &Arc<str>)>, now: Instant) {
         // Another may have been published since it was noted.
         let Some(serving) = self.serving.as_mut().filter(|serving| serving.number == number) else { return };
         if std::mem::replace(&mut serving.refused, true) {
@@ -227,7 +227,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// What is to be done now, given what the provider holds.
-    pub(crate) fn decide(&mut self, held: Option<(&Lease<S>, &Arc<str>)>, now: Moment) -> Vec<Action> {
+    pub(crate) fn decide(&mut self, held: Option<(&Lease<S>, &Arc<str>)>, now: Timestamp) -> Vec<Action> {
         let mono = now.mono();
         self.noted = false;
         self.next_proof = None;
@@ -295,7 +295,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
     }
 
-    fn probe(&mut self, now: Moment, actions: &mut Vec<Action>) {
+    fn probe(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(at) = self.probe_at(now) else {
             self.suspect = false;
             return;
@@ -309,7 +309,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// Returns when an idle connection is probed next, if at all.
-    fn probe_at(&self, now: Moment) -> Option<Instant> {
+    fn probe_at(&self, now: Timestamp) -> Option<Instant> {
         let serving = self.serving.as_ref()?;
         if self.closing || !serving.ends_its_sessions() || serving.refused || serving.expiry.is_expired(now) {
             return None;
@@ -328,13 +328,13 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// When to look again though nothing was noted.
-    pub(crate) fn next(&self, now: Moment) -> Option<Instant> {
+    pub(crate) fn next(&self, now: Timestamp) -> Option<Instant> {
         let probe = if self.probing { None } else { self.probe_at(now) };
         [self.next_proof, self.recheck_due, probe].into_iter().flatten().min()
     }
 
     /// When something that may help callers is tried next, as far as this pool knows.
-    pub(crate) fn outlook(&self, held: Option<(&Lease<S>, &Arc<str>)>, now: Moment) -> Outlook {
+    pub(crate) fn outlook(&self, held: Option<(&Lease<S>, &Arc<str>)>, now: Timestamp) -> Outlook {
         if self.closing {
             return Outlook::Never;
         }
@@ -353,7 +353,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// An attempt failed: what is served goes on. Answers the revisions that the provider is to hear of.
-    pub(crate) fn failed(&mut self, attempt: &Attempt, fault: &Fault, now: Moment) -> Vec<Revision> {
+    pub(crate) fn failed(&mut self, attempt: &Attempt, fault: &ConnectError, now: Timestamp) -> Vec<Revision> {
         self.attempt = None;
         self.last_fault = Some(fault.clone());
         if let Some(serving) = self.serving.as_mut().filter(|serving| *serving.revision() == attempt.revision) {
@@ -361,7 +361,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             serving.unconfirmed = false;
         }
         let mono = now.mono();
-        if fault.kind() != FaultKind::Refused {
+        if fault.kind() != ConnectErrorKind::Rejected {
             let failures = match &self.retry {
                 Some(retry) if retry.revision == attempt.revision => retry.failures.saturating_add(1),
                 _ => 1,
@@ -371,7 +371,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             self.retry = Some(Retry { revision: attempt.revision.clone(), at: mono + pause, failures });
             // An unreachable database says nothing about what is served.
             self.recheck |= attempt.check_only;
-            if attempt.check_only && matches!(fault.kind(), FaultKind::Other | FaultKind::Misconfigured) {
+            if attempt.check_only && matches!(fault.kind(), ConnectErrorKind::Other | ConnectErrorKind::Misconfigured) {
                 self.unexplained = Some(fault.clone());
             }
             return Vec::new();
@@ -400,7 +400,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// A proof of what is served worked.
-    pub(crate) fn checked(&mut self, now: Moment) {
+    pub(crate) fn checked(&mut self, now: Timestamp) {
         self.attempt = None;
         self.retry = None;
         self.last_fault = None;
@@ -413,7 +413,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// A lease was proved and is about to be published under the answered number. Its handover is not in its rotation's report before [`reported`](Self::reported).
-    pub(crate) fn published(&mut self, loan: Loan<S>, user: Arc<str>, now: Moment) -> (u64, Option<Serving<S>>) {
+    pub(crate) fn published(&mut self, loan: Loan<S>, user: Arc<str>, now: Timestamp) -> (u64, Option<Serving<S>>) {
         self.attempt = None;
         self.reporting = true;
         self.retry = None;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{PoolFactory, PoolSlot};
-use crate::clock::Moment;
-use crate::error::FaultKind;
-use crate::lease::Sessions;
+use crate::clock::Timestamp;
+use crate::error::ConnectErrorKind;
+use crate::lease::OldConnections;
 use crate::provider::{Loan, schedule};
 use crate::supervisor::Event;
 use crate::telemetry::{self, InSpan};
@@ -59,7 +59,7 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
         pool: P,
         of: Option<(Loan<S>, Arc<str>)>,
         patience: Duration,
-        now: Moment,
+        now: Timestamp,
         cause: tracing::Span,
     ) {
         let (loan, user) = of.unzip();
@@ -102,9 +102,9 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
 }
 
 /// How long the sessions of a lease may take to go: the patience of the settings; for a lease that ends them, until its death less a margin.
-fn budget<S: Send + Sync + 'static>(loan: &Loan<S>, patience: Duration, now: Moment) -> Duration {
+fn budget<S: Send + Sync + 'static>(loan: &Loan<S>, patience: Duration, now: Timestamp) -> Duration {
     match (loan.lease.session_fate(), loan.lease.expiry().remaining(now)) {
-        (Sessions::EndWithLease, Some(left)) => left.saturating_sub(schedule::drain_margin(loan.life.unwrap_or(left))).max(SHORTEST),
+        (OldConnections::EndWithLease, Some(left)) => left.saturating_sub(schedule::drain_margin(loan.life.unwrap_or(left))).max(SHORTEST),
         _ => patience,
     }
 }
@@ -151,7 +151,7 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
             inside.let_go();
             if let Some(ended) = outcome {
                 if ended.is_err() {
-                    telemetry::failed(&span, FaultKind::Other.as_str(), "the drain panicked; see its own output");
+                    telemetry::failed(&span, ConnectErrorKind::Other.as_str(), "the drain panicked; see its own output");
                 }
                 telemetry::ended(span);
             } else if slot.factory().sessions(&pool) == 0 {

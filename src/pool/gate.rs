@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use crate::error::Fault;
+use crate::error::ConnectError;
 
 /// Longest time for which the first login after a rejection runs alone. A login takes some 10 ms.
 pub(crate) const LEAD: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ impl<P> Inner<P> {
 
 /// State of a server without room for another connection.
 struct Full {
-    fault: Fault,
+    fault: ConnectError,
     pause: Duration,
     next: Instant,
     until: Instant,
@@ -208,7 +208,7 @@ impl<P> Gate<P> {
     }
 
     /// Notes that the server had no room for a connection. From now on one caller tries for all.
-    pub(crate) fn full(&self, fault: Fault, now: Instant) {
+    pub(crate) fn full(&self, fault: ConnectError, now: Instant) {
         let mut inner = self.lock();
         let pause = inner.full.as_ref().map_or(FULL_PAUSE, |full| (full.pause * 2).min(FULL_PAUSE_LONGEST));
         let next = now + pause.mul_f64(0.75 + fastrand::f64() / 2.0);
@@ -217,7 +217,7 @@ impl<P> Gate<P> {
     }
 
     /// Returns the server's last error about missing room, while it counts as full.
-    pub(crate) fn why_full(&self, now: Instant) -> Option<Fault> {
+    pub(crate) fn why_full(&self, now: Instant) -> Option<ConnectError> {
         let mut inner = self.lock();
         self.expire(&mut inner, now);
         inner.full.as_ref().map(|full| full.fault.clone())

@@ -8,13 +8,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
-use super::Terms;
+use super::PoolSettings;
 use super::gate::Gate;
 use super::openings::Openings;
 use crate::clock::Clock;
-use crate::error::Fault;
+use crate::error::ConnectError;
 use crate::expiry::Expiry;
-use crate::lease::Sessions;
+use crate::lease::OldConnections;
 use crate::outlook::Outlook;
 use crate::supervisor::PoolStatus;
 use crate::telemetry::{Meters, Origin};
@@ -28,7 +28,7 @@ pub(crate) enum Phase {
     /// Callers log in and query. Left by a refusal, or by a newer generation.
     Serving = 1,
     /// Nobody logs in any more; callers share the live sessions. Left by a newer generation.
-    Refused = 2,
+    Rejected = 2,
     /// A newer generation is published, or the pool is gone. Never left.
     Retired = 3,
 }
@@ -37,7 +37,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct End {
     phase: AtomicU8,
-    refusal: OnceLock<Fault>,
+    refusal: OnceLock<ConnectError>,
     /// Shared with the generations before it in the same pool, so that callers queued there hear of its end, too.
     over: Arc<Notify>,
     /// Limits on callers' logins. Shared in the same way.
@@ -84,7 +84,7 @@ impl End {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Vacant,
             1 => Phase::Serving,
-            2 => Phase::Refused,
+            2 => Phase::Rejected,
             _ => Phase::Retired,
         }
     }
@@ -95,14 +95,14 @@ impl End {
     }
 
     /// What the database said when it refused.
-    pub(crate) fn refusal(&self) -> Option<&Fault> {
+    pub(crate) fn refusal(&self) -> Option<&ConnectError> {
         self.refusal.get()
     }
 
     /// The database refused a caller. The first to say so ends the generation; answers whether this one was.
-    pub(super) fn refuse(&self, fault: Fault) -> bool {
+    pub(super) fn refuse(&self, fault: ConnectError) -> bool {
         let _ = self.refusal.set(fault);
-        let first = self.phase.compare_exchange(Phase::Serving as u8, Phase::Refused as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let first = self.phase.compare_exchange(Phase::Serving as u8, Phase::Rejected as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if first {
             self.over.notify_waiters();
         }
@@ -124,14 +124,14 @@ pub(crate) struct Generation<P> {
     pub(crate) number: u64,
     pub(crate) pool: P,
     pub(crate) expiry: Expiry,
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: OldConnections,
     pub(crate) end: Arc<End>,
     /// The rotation that brought it.
     pub(crate) origin: Origin,
 }
 
 impl<P> Generation<P> {
-    pub(crate) fn serving(number: u64, pool: P, expiry: Expiry, sessions: Sessions, max: u32) -> Self {
+    pub(crate) fn serving(number: u64, pool: P, expiry: Expiry, sessions: OldConnections, max: u32) -> Self {
         Self { number, pool, expiry, sessions, end: End::new(Phase::Serving, max), origin: Origin::default() }
     }
 }
@@ -139,27 +139,27 @@ impl<P> Generation<P> {
 /// What the data plane may ask of the control plane, off the happy path.
 pub(crate) trait Keeper: Send + Sync {
     /// The database refused a log-in of this generation.
-    fn refused(&self, number: u64, fault: Fault);
+    fn refused(&self, number: u64, fault: ConnectError);
     /// A statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
     /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
     fn unheard(&self, number: u64);
     /// Notes a rejected login of this generation: counts it, and does what
     /// [`refused`](Self::refused) does.
-    fn login_rejected(&self, number: u64, fault: Fault);
+    fn login_rejected(&self, number: u64, fault: ConnectError);
     /// A caller's login of this generation worked.
     fn login_worked(&self, number: u64);
     /// What the last attempt failed of.
-    fn last_fault(&self) -> Option<Fault>;
+    fn last_fault(&self) -> Option<ConnectError>;
     /// What an error that a user of the pool met says.
-    fn fault(&self, error: &(dyn StdError + 'static)) -> Fault;
+    fn fault(&self, error: &(dyn StdError + 'static)) -> ConnectError;
     fn status(&self) -> PoolStatus;
 }
 
 /// What all handles of a pool share.
 pub(crate) struct Shared<P> {
     pub(crate) name: Arc<str>,
-    pub(crate) terms: Terms,
+    pub(crate) terms: PoolSettings,
     pub(crate) clock: Clock,
     pub(crate) meters: Meters,
     pub(crate) gate: Arc<Gate<P>>,
@@ -176,7 +176,7 @@ pub(crate) struct Shared<P> {
 impl<P> Shared<P> {
     pub(crate) fn new(
         name: Arc<str>,
-        terms: Terms,
+        terms: PoolSettings,
         clock: Clock,
         meters: Meters,
         sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>,

@@ -7,11 +7,11 @@ use tracing::Span;
 
 use super::generation::{End, Generation, Phase};
 use super::task::in_a_task;
-use super::{Policy, PoolFactory, PoolSlot, attempt, drain};
-use crate::error::Fault;
-use crate::lease::Sessions;
+use super::{HandoverPolicy, PoolFactory, PoolSlot, attempt, drain};
+use crate::error::ConnectError;
+use crate::lease::OldConnections;
 use crate::provider::Loan;
-use crate::rotation::{HandoverReport, How, Rotation};
+use crate::rotation::{HandoverMode, HandoverReport, Rotation};
 use crate::supervisor::Event;
 use crate::telemetry::{self, Origin};
 
@@ -41,24 +41,24 @@ pub(super) async fn run<F: PoolFactory>(
     mut times: Times,
     span: &Span,
     rotation: Option<&Arc<Rotation>>,
-) -> Result<(), Fault> {
+) -> Result<(), ConnectError> {
     let opening = slot.clock().mono();
     let open_span = telemetry::open(span);
     let (pool, how) = match refit(slot, &loan) {
-        Some(pool) => (pool, How::InPlace),
+        Some(pool) => (pool, HandoverMode::InPlace),
         None => {
             let pool = slot
                 .factory()
                 .open(loan.lease.secret())
                 .inspect_err(|fault| telemetry::failed(&open_span, fault.kind().as_str(), &fault.to_string()))?;
-            (pool, How::Replace)
+            (pool, HandoverMode::Replace)
         }
     };
     drop(open_span);
     times.open = slot.clock().mono().saturating_duration_since(opening);
     span.record("how", how.as_str());
 
-    let ahead = if how == How::Replace { ahead_of_demand(slot) } else { 0 };
+    let ahead = if how == HandoverMode::Replace { ahead_of_demand(slot) } else { 0 };
     let warming = slot.clock().mono();
     let warmed = if ahead > 0 {
         warm(slot, &pool, ahead, span).await
@@ -68,7 +68,7 @@ pub(super) async fn run<F: PoolFactory>(
         try_out(slot, &loan).await
     };
     if let Err(fault) = warmed {
-        if how == How::Replace {
+        if how == HandoverMode::Replace {
             discard(slot, pool);
         }
         return Err(fault);
@@ -99,7 +99,7 @@ pub(super) async fn run<F: PoolFactory>(
         slot.upstream().pool_settled(rotation);
     }
     slot.settled();
-    if how == How::Replace {
+    if how == HandoverMode::Replace {
         top_up(slot, number, pool);
     }
     Ok(())
@@ -111,9 +111,9 @@ fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Opt
     // A refused revision that works again: nothing about the pool is wrong.
     let same = served.revision() == loan.lease.revision();
     let in_place = match slot.terms().policy {
-        Policy::AlwaysInPlace => true,
-        Policy::AlwaysReplace => same,
-        Policy::AsLeased => same || served.session_fate() == Sessions::Keep,
+        HandoverPolicy::AlwaysInPlace => true,
+        HandoverPolicy::AlwaysReplace => same,
+        HandoverPolicy::AsLeased => same || served.session_fate() == OldConnections::Keep,
     };
     let pool = slot.shared().current().pool.clone();
     (in_place && slot.factory().refit(&pool, served.secret(), loan.lease.secret())).then_some(pool)
@@ -130,13 +130,13 @@ fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     }
     match slot.shared().current().end.phase() {
         Phase::Vacant => terms.warm_sessions,
-        Phase::Refused => 1,
+        Phase::Rejected => 1,
         _ => terms.warm_sessions.max(1).min(terms.overlap.saturating_sub(1)),
     }
 }
 
 /// Verifies what a connection needs beyond a login, if none is opened before publication.
-async fn try_out<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Result<(), Fault> {
+async fn try_out<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Result<(), ConnectError> {
     let _permit = attempt::leave_to_log_in(slot).await;
     let work = {
         let (slot, lease) = (Arc::clone(slot), loan.lease.clone());
@@ -146,7 +146,7 @@ async fn try_out<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>
 }
 
 /// Opens connections before publication.
-async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, sessions: u32, parent: &Span) -> Result<(), Fault> {
+async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, sessions: u32, parent: &Span) -> Result<(), ConnectError> {
     let span = telemetry::warm(parent);
     let work = {
         let (slot, pool) = (Arc::clone(slot), pool.clone());
@@ -167,7 +167,7 @@ fn publish<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     loan: Loan<F::Secret>,
     pool: &F::Pool,
-    how: How,
+    how: HandoverMode,
     times: Times,
     Spans { handover, cause, origin }: Spans<'_>,
 ) -> Option<(u64, HandoverReport)> {
@@ -187,10 +187,10 @@ fn publish<F: PoolFactory>(
     let limited = state.logins.width(&user, now.mono());
     let (expiry, sessions) = (loan.lease.expiry(), loan.lease.session_fate());
     let (number, old) = state.published(loan, user, now);
-    if current.end.phase() == Phase::Refused {
+    if current.end.phase() == Phase::Rejected {
         slot.shared().gate.lead(now.mono());
     }
-    let replaced = how == How::Replace && current.end.phase() != Phase::Vacant;
+    let replaced = how == HandoverMode::Replace && current.end.phase() != Phase::Vacant;
     let mut given_up = None;
     if replaced {
         slot.shared().gate.drains(current.number, current.pool.clone());
@@ -203,11 +203,11 @@ fn publish<F: PoolFactory>(
     // After `drains`, because the old generation's connections are to the previous server.
     slot.shared().gate.serves(server, limited);
     let end = match how {
-        How::InPlace => current.end.successor(),
-        How::Replace => End::new(Phase::Serving, slot.terms().max_sessions),
+        HandoverMode::InPlace => current.end.successor(),
+        HandoverMode::Replace => End::new(Phase::Serving, slot.terms().max_sessions),
     };
     slot.shared().publish(Generation { number, pool: pool.clone(), expiry, sessions, end, origin });
-    current.end.retire(how == How::InPlace);
+    current.end.retire(how == HandoverMode::InPlace);
     let report = HandoverReport {
         pool: Arc::clone(slot.name()),
         generation: number,

@@ -27,14 +27,14 @@ pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
 pub(crate) use slot::PoolSlot;
 
-use crate::error::{Fault, FaultKind};
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::Lease;
 
 /// How a pool goes from one lease to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Policy {
-    /// As the lease says: [`Sessions::Keep`](crate::Sessions::Keep) in place, everything else by replacing.
+pub enum HandoverPolicy {
+    /// As the lease says: [`OldConnections::Keep`](crate::OldConnections::Keep) in place, everything else by replacing.
     #[default]
     AsLeased,
     /// In place while the lease names the same endpoint: what [`Handle::current`](crate::Handle::current) returns stays valid until then. A lease with
@@ -47,7 +47,7 @@ pub enum Policy {
 /// What the framework must know of a kind of pool.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Terms {
+pub struct PoolSettings {
     /// The most sessions one pool opens.
     pub max_sessions: u32,
     /// How many sessions are opened ahead of demand when a pool is replaced.
@@ -58,7 +58,7 @@ pub struct Terms {
     /// How long a caller waits for a session, however many generations pass meanwhile.
     pub acquire_timeout: Duration,
     /// How a pool goes from one lease to the next.
-    pub policy: Policy,
+    pub policy: HandoverPolicy,
     /// Whether a handle pings a session before it hands it out.
     pub test_before_acquire: bool,
     /// The statement by which it pings; without one, by the protocol's own ping.
@@ -72,7 +72,7 @@ pub struct Terms {
     pub finishes_logins: bool,
 }
 
-impl Terms {
+impl PoolSettings {
     /// The terms of a pool of at most `max_sessions` sessions: nothing opened ahead, a quarter of overlap, 30 s of patience, as leased.
     pub fn new(max_sessions: u32) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Terms {
             warm_sessions: 0,
             overlap: (max_sessions / 4).max(1),
             acquire_timeout: Duration::from_secs(30),
-            policy: Policy::AsLeased,
+            policy: HandoverPolicy::AsLeased,
             test_before_acquire: false,
             ping: None,
             probe: Arc::from("SELECT 1"),
@@ -101,13 +101,13 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     type Pool: Clone + Send + Sync + 'static;
 
     /// Sizes and deadlines.
-    fn terms(&self) -> Terms;
+    fn terms(&self) -> PoolSettings;
 
     /// Refuses a lease that cannot be right for this pool, before anything connects. Default: anything goes.
     ///
     /// # Errors
-    /// [`FaultKind::Misconfigured`], naming the field and what would be right.
-    fn check(&self, lease: &Lease<Self::Secret>) -> Result<(), Fault> {
+    /// [`ConnectErrorKind::Misconfigured`], naming the field and what would be right.
+    fn check(&self, lease: &Lease<Self::Secret>) -> Result<(), ConnectError> {
         let _ = lease;
         Ok(())
     }
@@ -118,11 +118,11 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Logs in with a bare connection, probes it and logs out. Never through a pool: pools retry and lose the cause.
     ///
     /// # Errors
-    /// The database's answer. Only [`FaultKind::Refused`] may lead to a fetch.
+    /// The database's answer. Only [`ConnectErrorKind::Rejected`] may lead to a fetch.
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the prove deadline (default 5 s).
-    fn prove(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn prove(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), ConnectError>> + Send;
 
     /// Opens one connection as a new pool for this secret would, and closes it. Verifies what a
     /// connection needs beyond a login, if no connection of the new pool is opened before
@@ -133,7 +133,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the prove deadline (default 5 s).
-    fn try_out(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), Fault>> + Send {
+    fn try_out(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), ConnectError>> + Send {
         let _ = secret;
         async { Ok(()) }
     }
@@ -154,7 +154,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     }
 
     /// Adds to an error of this secret's what is known of it: who logs in where, and what else to check. Default: nothing.
-    fn explain(&self, secret: &Self::Secret, error: Fault) -> Fault {
+    fn explain(&self, secret: &Self::Secret, error: ConnectError) -> ConnectError {
         let _ = secret;
         error
     }
@@ -173,13 +173,13 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the secret cannot be used at all.
-    fn open(&self, secret: &Self::Secret) -> Result<Self::Pool, Fault>;
+    fn open(&self, secret: &Self::Secret) -> Result<Self::Pool, ConnectError>;
 
     /// Opens sessions until the pool has `sessions` of them; answers how many it has.
     ///
     /// # Errors
     /// The database's answer to the first session that could not be opened.
-    fn warm(&self, pool: &Self::Pool, sessions: u32) -> impl Future<Output = Result<u32, Fault>> + Send;
+    fn warm(&self, pool: &Self::Pool, sessions: u32) -> impl Future<Output = Result<u32, ConnectError>> + Send;
 
     /// Lets the pool log in with `new` from now on; sessions stay. `false` when it must be replaced (another host, port or database), and
     /// nothing was changed then. Default: always replaced.
@@ -204,13 +204,13 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     }
 
     /// Asks one idle session whether its role still exists; `None` when no session is idle. Used for leases that end their sessions.
-    fn probe(&self, pool: &Self::Pool) -> impl Future<Output = Option<Result<(), Fault>>> + Send {
+    fn probe(&self, pool: &Self::Pool) -> impl Future<Output = Option<Result<(), ConnectError>>> + Send {
         let _ = pool;
         async { None }
     }
 
     /// What an error that a user of the pool met says, about the credential above all. The original message and SQLSTATE are what other callers are told.
-    fn fault(&self, error: &(dyn StdError + 'static)) -> Fault {
-        Fault::new(FaultKind::Other, error.to_string())
+    fn fault(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        ConnectError::new(ConnectErrorKind::Other, error.to_string())
     }
 }

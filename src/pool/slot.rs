@@ -8,12 +8,12 @@ use tokio::sync::Notify;
 
 use super::decide::{Action, Attempt, State};
 use super::generation::{End, Generation, Keeper, Phase, Shared};
-use super::{PoolFactory, Terms, attempt, drain, probe};
+use super::{PoolFactory, PoolSettings, attempt, drain, probe};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::Clock;
-use crate::error::{Fault, FaultKind};
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::expiry::Expiry;
-use crate::lease::{Lease, Revision, Sessions};
+use crate::lease::{Lease, OldConnections, Revision};
 use crate::outlook::Outlook;
 use crate::provider::{ProviderSlot, Subscriber};
 use crate::supervisor::{Context, Event, EventHub, PoolStatus};
@@ -24,7 +24,7 @@ use crate::trouble::Trouble;
 pub(crate) struct PoolSlot<F: PoolFactory> {
     name: Arc<str>,
     factory: F,
-    terms: Terms,
+    terms: PoolSettings,
     upstream: Arc<ProviderSlot<F::Secret>>,
     context: Context,
     shared: Arc<Shared<F::Pool>>,
@@ -46,7 +46,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 number: 0,
                 pool: factory.vacant(),
                 expiry: Expiry::never(),
-                sessions: Sessions::Drain,
+                sessions: OldConnections::Drain,
                 end: End::new(Phase::Vacant, terms.max_sessions),
                 origin: Origin::default(),
             };
@@ -75,7 +75,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         &self.factory
     }
 
-    pub(crate) fn terms(&self) -> &Terms {
+    pub(crate) fn terms(&self) -> &PoolSettings {
         &self.terms
     }
 
@@ -118,7 +118,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// The database rejected this generation; nothing happens for one that is not served any more.
-    pub(super) fn end_refused(&self, number: u64, fault: Fault) {
+    pub(super) fn end_refused(&self, number: u64, fault: ConnectError) {
         let generation = self.shared.current();
         if generation.number != number {
             return;
@@ -135,7 +135,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         });
         if is_first {
             tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation = number, error = %fault, "the database refused the credential");
-            self.events().send(Event::Refused { pool: Arc::clone(&self.name), generation: number, fault });
+            self.events().send(Event::Rejected { pool: Arc::clone(&self.name), generation: number, fault });
         }
         self.mailbox.poke();
     }
@@ -148,7 +148,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// What was noted on the data plane since the last turn.
     fn take_notes(&self, held: Option<(&Lease<F::Secret>, &Arc<str>)>) {
         let generation = self.shared.current();
-        if generation.end.phase() == Phase::Refused
+        if generation.end.phase() == Phase::Rejected
             && let Some(fault) = generation.end.refusal()
         {
             let held = held.map(|(lease, user)| (lease.revision(), user));
@@ -183,14 +183,14 @@ impl<F: PoolFactory> PoolSlot<F> {
         let own = {
             let state = self.lock();
             let unseen =
-                self.shared.current().end.phase() == Phase::Refused && state.serving.as_ref().is_some_and(|serving| !serving.refused);
+                self.shared.current().end.phase() == Phase::Rejected && state.serving.as_ref().is_some_and(|serving| !serving.refused);
             if unseen { Outlook::Running } else { state.outlook(held.as_ref().zip(user), now) }
         };
         own.or(self.upstream.outlook(now.mono()))
     }
 
     /// An attempt failed: what is served goes on.
-    pub(super) fn attempt_failed(&self, attempt: &Attempt, fault: Fault) {
+    pub(super) fn attempt_failed(&self, attempt: &Attempt, fault: ConnectError) {
         let now = self.clock().now();
         let tell = {
             let mut state = self.lock();
@@ -199,8 +199,8 @@ impl<F: PoolFactory> PoolSlot<F> {
             if state.closing { Vec::new() } else { tell }
         };
         self.say_not_proved(attempt, &fault, now);
-        self.events().send(Event::ProofFailed { pool: Arc::clone(&self.name), fault: fault.clone() });
-        if attempt.check_only && fault.kind() == FaultKind::Refused {
+        self.events().send(Event::VerificationFailed { pool: Arc::clone(&self.name), fault: fault.clone() });
+        if attempt.check_only && fault.kind() == ConnectErrorKind::Rejected {
             self.end_refused(self.shared.current().number, fault);
         }
         for revision in tell {
@@ -382,11 +382,11 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
 }
 
 impl<F: PoolFactory> Keeper for PoolSlot<F> {
-    fn refused(&self, number: u64, fault: Fault) {
+    fn refused(&self, number: u64, fault: ConnectError) {
         self.end_refused(number, fault);
     }
 
-    fn login_rejected(&self, number: u64, fault: Fault) {
+    fn login_rejected(&self, number: u64, fault: ConnectError) {
         self.lock().note_login_rejected(number, self.clock().mono());
         self.end_refused(number, fault);
     }
@@ -417,15 +417,15 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
         }
     }
 
-    fn last_fault(&self) -> Option<Fault> {
+    fn last_fault(&self) -> Option<ConnectError> {
         let own = self.lock().last_fault.clone();
         own.or_else(|| {
             let error = self.upstream.lock().last_error.clone()?;
-            Some(Fault::new(FaultKind::Other, format!("provider {:?} has no lease to give: {error}", self.upstream.name())))
+            Some(ConnectError::new(ConnectErrorKind::Other, format!("provider {:?} has no lease to give: {error}", self.upstream.name())))
         })
     }
 
-    fn fault(&self, error: &(dyn StdError + 'static)) -> Fault {
+    fn fault(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         let fault = self.factory.fault(error);
         match self.served_lease() {
             Some(lease) => self.factory.explain(lease.secret(), fault),

@@ -20,7 +20,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 provider: Arc::clone(self.upstream().name()),
                 generation: generation.number,
                 serving: generation.end.phase() == Phase::Serving && !generation.expiry.is_expired(now),
-                refused: generation.end.phase() == Phase::Refused,
+                refused: generation.end.phase() == Phase::Rejected,
                 revision: state.serving.as_ref().map(|serving| serving.revision().digest()),
                 expires: generation.expiry.wall(),
                 remaining: generation.expiry.remaining(now),

@@ -4,25 +4,25 @@ use std::future::Future;
 
 use tracing::Span;
 
-use crate::error::{Fault, FaultKind};
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::supervisor::Context;
 use crate::telemetry::{self, InSpan};
 
 /// Runs a factory's code in a task of its own under the prove deadline: its panic and its silence are faults like others. The span ends with it.
 pub(super) async fn in_a_task<T: Send + 'static>(
-    code: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    code: impl Future<Output = Result<T, ConnectError>> + Send + 'static,
     span: Span,
     context: &Context,
     what: &str,
-) -> Result<T, Fault> {
+) -> Result<T, ConnectError> {
     let inside = InSpan::new(&span);
     let mut task = tokio::spawn(inside.clone().run(code));
     let outcome = match context.answer(&mut task, context.settings.prove_deadline).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(Fault::new(FaultKind::Other, format!("{what} panicked; see its own output"))),
+        Ok(Err(_)) => Err(ConnectError::new(ConnectErrorKind::Other, format!("{what} panicked; see its own output"))),
         Err(silence) => {
             task.abort();
-            Err(Fault::new(FaultKind::Unreachable, format!("{what} did not complete {silence}")))
+            Err(ConnectError::new(ConnectErrorKind::Unreachable, format!("{what} did not complete {silence}")))
         }
     };
     if let Err(fault) = &outcome {

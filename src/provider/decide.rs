@@ -13,12 +13,12 @@ pub(crate) use settle::{Settled, alive};
 use super::bucket::TokenBucket;
 use super::exclusion::Exclusions;
 use super::release::Debts;
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::rotation::{Rotation, RotationReport};
 use crate::telemetry::{Caller, Origin};
-use crate::trigger::Trigger;
+use crate::trigger::RotationTrigger;
 
 /// Hints and manual requests are answered at most this often.
 const COALESCE: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ pub(crate) struct State<S> {
     pub(crate) refresh_at: Option<Instant>,
     pub(crate) in_flight: Option<InFlight>,
     /// Fetches that have not ended by their deadline, and when they began.
-    pub(crate) hanging: Vec<(u64, Moment)>,
+    pub(crate) hanging: Vec<(u64, Timestamp)>,
     retry: Option<Retry>,
     failures: u32,
     pub(crate) last_error: Option<ProviderError>,
@@ -76,7 +76,7 @@ pub(crate) struct State<S> {
     /// Leases that are no longer held but still in use.
     parked: HashMap<Revision, Lease<S>>,
     pub(crate) debts: Debts<S>,
-    pub(crate) last_beat: Moment,
+    pub(crate) last_beat: Timestamp,
     /// The rotation whose fetch is due, runs or is retried.
     pub(crate) fetching: Option<Arc<Rotation>>,
     /// The rotation whose new lease pools have not all taken.
@@ -92,7 +92,7 @@ pub(crate) struct State<S> {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub(crate) number: u64,
-    trigger: Trigger,
+    trigger: RotationTrigger,
     manual: Vec<ManualRequest>,
     /// The held revision was refused after this fetch had begun: its answer may be older than the refusal.
     refused_since: bool,
@@ -110,7 +110,7 @@ impl InFlight {
 /// A fetch to come.
 struct Due {
     at: Instant,
-    trigger: Trigger,
+    trigger: RotationTrigger,
     paid: bool,
 }
 
@@ -126,19 +126,19 @@ struct Retired {
 #[derive(Debug)]
 struct Retry {
     at: Instant,
-    trigger: Trigger,
+    trigger: RotationTrigger,
 }
 
 /// What the shell is to do.
 pub(crate) struct Decision<S> {
-    pub(crate) fetch: Option<(u64, Trigger)>,
+    pub(crate) fetch: Option<(u64, RotationTrigger)>,
     pub(crate) releases: Vec<Lease<S>>,
     /// When something falls due that no message announces.
     pub(crate) next: Option<Instant>,
 }
 
 impl<S> State<S> {
-    pub(crate) fn new(now: Moment) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             closing: false,
             held: None,
@@ -226,11 +226,11 @@ impl<S> State<S> {
     fn accepted(&mut self) {
         self.refused = false;
         self.refused_due = None;
-        if let Some(in_flight) = self.in_flight.as_mut().filter(|in_flight| in_flight.trigger == Trigger::Refused) {
+        if let Some(in_flight) = self.in_flight.as_mut().filter(|in_flight| in_flight.trigger == RotationTrigger::Rejected) {
             in_flight.moot = in_flight.manual.is_empty();
         }
-        if let Some(retry) = self.retry.as_mut().filter(|retry| retry.trigger == Trigger::Refused) {
-            retry.trigger = Trigger::Schedule;
+        if let Some(retry) = self.retry.as_mut().filter(|retry| retry.trigger == RotationTrigger::Rejected) {
+            retry.trigger = RotationTrigger::Schedule;
         }
     }
 
@@ -265,7 +265,7 @@ impl<S> State<S> {
     }
 
     /// Compares the clocks; a jump makes everything count as unlooked-at.
-    pub(crate) fn beat(&mut self, now: Moment) {
+    pub(crate) fn beat(&mut self, now: Timestamp) {
         if now.skew_since(&self.last_beat) > JUMP {
             self.woke = true;
         }
@@ -313,13 +313,13 @@ impl<S> State<S> {
         let hinted = |at: Instant| self.last_hinted.map_or(at, |last| at.max(last + COALESCE));
         let free = |at: Instant, trigger| Due { at: at.max(now), trigger, paid: false };
         let paid = |at: Instant, trigger| Due { at: at.max(self.bucket.available_at(now)), trigger, paid: true };
-        let scheduled = if self.held.is_none() { Trigger::Start } else { Trigger::Schedule };
+        let scheduled = if self.held.is_none() { RotationTrigger::Start } else { RotationTrigger::Schedule };
         // Of those that fall due together the first is taken; it answers the others' question, too.
         [
-            (!self.manual.is_empty()).then(|| free(hinted(now), Trigger::Manual)),
-            self.woke.then(|| free(now, Trigger::Woke)),
-            self.changed.map(|at| free(hinted(at), Trigger::Changed)),
-            self.refused_due.map(|at| paid(at, Trigger::Refused)),
+            (!self.manual.is_empty()).then(|| free(hinted(now), RotationTrigger::Manual)),
+            self.woke.then(|| free(now, RotationTrigger::Woke)),
+            self.changed.map(|at| free(hinted(at), RotationTrigger::Changed)),
+            self.refused_due.map(|at| paid(at, RotationTrigger::Rejected)),
             self.retry.as_ref().map(|retry| paid(retry.at, retry.trigger)),
             self.refresh_at.map(|at| free(at, scheduled)),
         ]
@@ -339,7 +339,7 @@ impl<S> State<S> {
     }
 
     /// What is to be done now, and when to look again.
-    pub(crate) fn decide(&mut self, now: Moment) -> Decision<S> {
+    pub(crate) fn decide(&mut self, now: Timestamp) -> Decision<S> {
         self.beat(now);
         let mono = now.mono();
         let mut fetch = None;
@@ -350,7 +350,7 @@ impl<S> State<S> {
             self.fetch_number += 1;
             self.fetches += 1;
             let manual = std::mem::take(&mut self.manual);
-            if matches!(trigger, Trigger::Manual | Trigger::Changed) {
+            if matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed) {
                 self.last_hinted = Some(mono);
             }
             // Whatever is fetched now answers every question that was open.
@@ -396,7 +396,7 @@ impl<S> State<S> {
     }
 
     /// Manual requests that no fetch will answer soon, and why: as many fetches as may be out have not ended.
-    pub(crate) fn blocked_manual(&mut self, now: Moment) -> Option<(Vec<ManualRequest>, ProviderError)> {
+    pub(crate) fn blocked_manual(&mut self, now: Timestamp) -> Option<(Vec<ManualRequest>, ProviderError)> {
         if self.hanging.len() < HANGING_MOST || self.manual.is_empty() {
             return None;
         }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::FetchRequest;
 use super::decide::alive;
 use super::slot::ProviderSlot;
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::telemetry::{self, InSpan};
-use crate::trigger::Trigger;
+use crate::trigger::RotationTrigger;
 
 /// Starts a fetch. The outcome lands in the slot; then the actor is poked.
-pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, number: u64, trigger: Trigger, started: Moment) {
+pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, number: u64, trigger: RotationTrigger, started: Timestamp) {
     let slot = Arc::clone(slot);
     let (request, rotation) = {
         let state = slot.lock();

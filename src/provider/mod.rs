@@ -22,25 +22,25 @@ pub(crate) use issuer::Issuer;
 pub(crate) use slot::{Loan, ProviderSlot, Subscriber};
 pub(crate) use watch::spawn as spawn_watch;
 
-pub use simple::{Fixed, ProviderFn, fixed, provider_fn};
+pub use simple::{ProviderFn, StaticCredentials, fixed, provider_fn};
 pub use watch::Hints;
 
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};
-use crate::trigger::Trigger;
+use crate::trigger::RotationTrigger;
 
 /// Issues credentials.
 ///
 /// Implement [`fetch`](Self::fetch); everything else has a default. A closure becomes a provider by [`provider_fn`].
 pub trait Provider: Debug + Send + Sync + 'static {
-    /// What a lease carries: [`Login`](crate::Login) for databases.
+    /// What a lease carries: [`Credentials`](crate::Credentials) for databases.
     type Secret: Send + Sync + 'static;
 
     /// Answers with the credential to use now.
     ///
     /// - A new credential: a lease with a new revision.
-    /// - A renewal: the held lease, [extended](Lease::extended). On [`Trigger::Manual`] a new credential is wanted instead.
+    /// - A renewal: the held lease, [extended](Lease::extended). On [`RotationTrigger::Manual`] a new credential is wanted instead.
     /// - Unchanged: a clone of the held lease.
     /// - `request.refused` names revisions that the database refuses at present: offer another candidate if there is one, and the first choice
     ///   again when all are refused.
@@ -87,9 +87,9 @@ pub trait Provider: Debug + Send + Sync + 'static {
 #[non_exhaustive]
 pub struct FetchRequest<S> {
     /// Why.
-    pub trigger: Trigger,
+    pub trigger: RotationTrigger,
     /// When, read before the issuer is asked: count lifetimes from here.
-    pub started: Moment,
+    pub started: Timestamp,
     /// The lease that is held now, if any.
     pub held: Option<Lease<S>>,
     /// The revisions that the database refuses at present.
@@ -99,12 +99,12 @@ pub struct FetchRequest<S> {
 impl<S> FetchRequest<S> {
     /// The first request of a registration: nothing held, nothing refused.
     pub fn first() -> Self {
-        Self::new(Trigger::Start)
+        Self::new(RotationTrigger::Start)
     }
 
     /// A request with nothing held and nothing refused, for a provider's own tests.
-    pub fn new(trigger: Trigger) -> Self {
-        Self { trigger, started: Moment::now(), held: None, refused: Arc::from([]) }
+    pub fn new(trigger: RotationTrigger) -> Self {
+        Self { trigger, started: Timestamp::now(), held: None, refused: Arc::from([]) }
     }
 
     /// The same request with a held lease.

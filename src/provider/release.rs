@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::bucket::TokenBucket;
 use super::schedule;
 use super::slot::ProviderSlot;
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};
 
@@ -23,7 +23,7 @@ struct Debt<S> {
 
 impl<S> Debt<S> {
     /// At the lease's own death, once it was tried: the issuer may have lengthened its life meanwhile, or our clock be wrong.
-    fn is_given_up(&self, now: Moment) -> bool {
+    fn is_given_up(&self, now: Timestamp) -> bool {
         let expiry = self.lease.expiry();
         (expiry.is_expired(now) && self.failures > 0) || (expiry.is_never() && self.failures >= ATTEMPTS)
     }
@@ -54,7 +54,7 @@ impl<S> Debts<S> {
     }
 
     /// The leases to release now. A first attempt is free, further ones draw on the bucket as long as they leave a token for a fetch; of a dead lease there is none.
-    pub(crate) fn due(&mut self, now: Moment, bucket: &mut TokenBucket) -> Vec<Lease<S>> {
+    pub(crate) fn due(&mut self, now: Timestamp, bucket: &mut TokenBucket) -> Vec<Lease<S>> {
         self.owed.retain(|debt| debt.running || !debt.is_given_up(now));
         let mut leases = Vec::new();
         for debt in &mut self.owed {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     /// How often a lease is tried while it lives and every attempt fails, up to so many times.
-    fn attempts(expiry: Expiry, now: Moment, most: u32) -> u32 {
+    fn attempts(expiry: Expiry, now: Timestamp, most: u32) -> u32 {
         let mut debts = Debts::default();
         let lease = Lease::new((), Revision::new("r")).expires(expiry);
         debts.owe(lease.clone(), now.mono());
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_tried_until_it_dies_a_dead_one_once_and_one_without_a_death_ten_times() {
-        let now = Moment::now();
+        let now = Timestamp::now();
         assert_eq!(attempts(Expiry::after(now, HOUR), now, 100), 100);
         assert_eq!(attempts(Expiry::never(), now, 100), ATTEMPTS);
         assert_eq!(attempts(Expiry::after(now, Duration::ZERO), now, 100), 1);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn it_is_tried_no_sooner_than_the_issuer_asks() {
-        let now = Moment::now().mono();
+        let now = Timestamp::now().mono();
         let next = |error: ProviderError| {
             let mut debts = Debts::default();
             let lease = Lease::new((), Revision::new("r"));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::decide::{Settled, State};
 use super::slot::ProviderSlot;
-use crate::rotation::{Outcome, Rotation};
+use crate::rotation::{Rotation, RotationOutcome};
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// The rotation that a handover now belongs to, while it is open.
@@ -23,7 +23,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             if state.is_at_rest() { state.fetching.take() } else { None }
         };
         if let Some(rotation) = closed {
-            self.close_rotation(&rotation, Outcome::Unchanged);
+            self.close_rotation(&rotation, RotationOutcome::Unchanged);
         }
         self.settled();
     }
@@ -33,7 +33,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         if rotation.is_settled() {
             let current = self.lock().settling.take_if(|settling| Arc::ptr_eq(settling, rotation));
             if current.is_some() {
-                self.close_rotation(rotation, Outcome::Adopted);
+                self.close_rotation(rotation, RotationOutcome::Adopted);
             }
         }
         self.settled();
@@ -56,7 +56,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     fn end(&self, open: impl IntoIterator<Item = Arc<Rotation>>) {
         for rotation in open {
-            self.close_rotation(&rotation, Outcome::Unfinished);
+            self.close_rotation(&rotation, RotationOutcome::Unfinished);
         }
         self.settled();
     }
@@ -69,13 +69,13 @@ pub(super) fn move_on<S>(
     rotation: Option<&Arc<Rotation>>,
     pools: Vec<Arc<str>>,
     now: Instant,
-) -> (Option<Outcome>, Option<Arc<Rotation>>) {
+) -> (Option<RotationOutcome>, Option<Arc<Rotation>>) {
     match settled {
         Settled::Failed(_) => (None, None),
         Settled::Unchanged | Settled::Stale { .. } if state.held_is_refused(now) => (None, None),
         Settled::Unchanged | Settled::Stale { .. } => {
             state.fetching = None;
-            (Some(Outcome::Unchanged), None)
+            (Some(RotationOutcome::Unchanged), None)
         }
         Settled::Adopted => {
             state.fetching = None;
@@ -86,7 +86,7 @@ pub(super) fn move_on<S>(
             }
             state.origin = rotation.origin();
             if rotation.is_settled() {
-                return (Some(Outcome::Adopted), superseded);
+                return (Some(RotationOutcome::Adopted), superseded);
             }
             state.settling = Some(Arc::clone(rotation));
             (None, superseded)

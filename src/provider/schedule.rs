@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use crate::clock::Moment;
-use crate::lease::{Lease, Sessions};
+use crate::clock::Timestamp;
+use crate::lease::{Lease, OldConnections};
 
 /// Nothing is asked for more often than this.
 pub(crate) const FLOOR: Duration = Duration::from_secs(1);
@@ -20,14 +20,14 @@ const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 ///
 /// A 15-minute token: 80 % is 12:00, less up to 10 % of the life is 10:30 at the earliest. A Vault lease of one hour whose sessions end with
 /// it: 60 % is 36:00, 30:00 at the earliest.
-pub(crate) fn refresh_after<S>(lease: &Lease<S>, issued: Moment, poll: Duration, jitter: f64) -> Duration {
+pub(crate) fn refresh_after<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration, jitter: f64) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
     let life = lease.expiry().remaining(issued);
     let after = match (lease.refresh_hint(), life) {
         (Some(after), Some(life)) if after < life => after,
         (Some(after), None) => after,
         (_, Some(life)) => {
-            let share = if lease.session_fate() == Sessions::EndWithLease { 0.6 } else { 0.8 };
+            let share = if lease.session_fate() == OldConnections::EndWithLease { 0.6 } else { 0.8 };
             life.mul_f64(share - 0.1 * jitter)
         }
         (None, None) => poll.mul_f64(1.0 - 0.1 * jitter),
@@ -41,10 +41,11 @@ pub(crate) fn drain_margin(life: Duration) -> Duration {
 }
 
 /// Why a lease of this life cannot be handed over in time, if so.
-pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Moment, poll: Duration) -> Option<String> {
+pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration) -> Option<String> {
     let life = lease.expiry().remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
-    let needed = if lease.session_fate() == Sessions::EndWithLease { refresh + FLOOR + drain_margin(life) } else { refresh + FLOOR / 4 };
+    let needed =
+        if lease.session_fate() == OldConnections::EndWithLease { refresh + FLOOR + drain_margin(life) } else { refresh + FLOOR / 4 };
     (life < needed).then(|| {
         format!(
             "a life of {} is too short: refreshed after {}, proved and drained it needs at least {}; issue longer leases",
@@ -89,15 +90,15 @@ mod tests {
 
     const POLL: Duration = Duration::from_secs(300);
 
-    fn lease(life: Duration, now: Moment) -> Lease<()> {
+    fn lease(life: Duration, now: Timestamp) -> Lease<()> {
         Lease::new((), Revision::new("r")).expires(Expiry::after(now, life))
     }
 
     proptest! {
         #[test]
         fn a_refresh_comes_while_the_lease_lives(millis in 2_000u64..100_000_000, jitter in 0.0f64..1.0, hint in prop::option::of(0u64..200_000_000), ends: bool) {
-            let now = Moment::now();
-            let mut lease = lease(Duration::from_millis(millis), now).sessions(if ends { Sessions::EndWithLease } else { Sessions::Keep });
+            let now = Timestamp::now();
+            let mut lease = lease(Duration::from_millis(millis), now).sessions(if ends { OldConnections::EndWithLease } else { OldConnections::Keep });
             if let Some(hint) = hint {
                 lease = lease.refresh_after(Duration::from_millis(hint));
             }
@@ -116,12 +117,12 @@ mod tests {
 
     #[test]
     fn worked_numbers() {
-        let now = Moment::now();
-        let token = lease(Duration::from_secs(900), now).sessions(Sessions::Keep);
+        let now = Timestamp::now();
+        let token = lease(Duration::from_secs(900), now).sessions(OldConnections::Keep);
         assert_eq!(refresh_after(&token, now, POLL, 0.0).as_secs(), 720);
         assert_eq!(refresh_after(&token, now, POLL, 1.0).as_secs(), 630);
         assert_eq!(refresh_after(&token.clone().refresh_after(Duration::from_secs(840)), now, POLL, 1.0).as_secs(), 840);
-        let role = lease(Duration::from_secs(3_600), now).sessions(Sessions::EndWithLease);
+        let role = lease(Duration::from_secs(3_600), now).sessions(OldConnections::EndWithLease);
         assert_eq!(refresh_after(&role, now, POLL, 0.0).as_secs(), 2_160);
         assert_eq!(refresh_after(&role, now, POLL, 1.0).as_secs(), 1_800);
         assert_eq!(refresh_after(&Lease::new((), Revision::new("r")), now, POLL, 0.0), POLL);
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn for_ever_is_a_month() {
-        let now = Moment::now();
+        let now = Timestamp::now();
         let lease = Lease::new((), Revision::new("r")).refresh_after(Duration::MAX);
         assert_eq!(refresh_after(&lease, now, POLL, 0.0), LONGEST);
         assert_eq!(retry_after(1, false, None, Some(Duration::MAX), 0.0), LONGEST);
@@ -141,10 +142,10 @@ mod tests {
 
     #[test]
     fn a_life_too_short_to_hand_over_is_said() {
-        let now = Moment::now();
+        let now = Timestamp::now();
         assert!(too_short(&lease(Duration::from_secs(1), now), now, POLL).is_some());
         assert!(too_short(&lease(Duration::from_secs(6), now), now, POLL).is_none());
-        let role = |seconds| lease(Duration::from_secs(seconds), now).sessions(Sessions::EndWithLease);
+        let role = |seconds| lease(Duration::from_secs(seconds), now).sessions(OldConnections::EndWithLease);
         assert!(too_short(&role(3), now, POLL).is_some());
         assert!(too_short(&role(10), now, POLL).is_none());
     }

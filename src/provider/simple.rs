@@ -7,15 +7,15 @@ use std::marker::PhantomData;
 use super::{FetchRequest, Provider};
 use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};
-use crate::login::Login;
+use crate::login::Credentials;
 
 /// Makes a provider of a closure.
 ///
 /// ```
-/// use claviger::{FetchRequest, Lease, Login, ProviderError, Revision, provider_fn};
+/// use claviger::{FetchRequest, Lease, Credentials, ProviderError, Revision, provider_fn};
 ///
-/// let provider = provider_fn(|_request: FetchRequest<Login>| async {
-///     Ok::<_, ProviderError>(Lease::new(Login::new("orders", "s3cret"), Revision::new("v1")))
+/// let provider = provider_fn(|_request: FetchRequest<Credentials>| async {
+///     Ok::<_, ProviderError>(Lease::new(Credentials::new("orders", "s3cret"), Revision::new("v1")))
 /// });
 /// # drop(provider);
 /// ```
@@ -54,20 +54,20 @@ where
 }
 
 /// A login that never changes, so that development and production differ by one line.
-pub fn fixed(login: Login) -> Fixed {
-    Fixed { login }
+pub fn fixed(login: Credentials) -> StaticCredentials {
+    StaticCredentials { login }
 }
 
 /// A login that never changes; made by [`fixed`].
 #[derive(Debug)]
-pub struct Fixed {
-    login: Login,
+pub struct StaticCredentials {
+    login: Credentials,
 }
 
-impl Provider for Fixed {
-    type Secret = Login;
+impl Provider for StaticCredentials {
+    type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         Ok(request.held.unwrap_or_else(|| Lease::new(self.login.clone(), Revision::new("fixed"))))
     }
 }

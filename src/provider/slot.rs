@@ -9,11 +9,11 @@ use super::decide::{ManualRequest, Settled, State};
 use super::rotations;
 use super::{Issuer, fetch, release};
 use crate::actor::{Mailbox, Slot};
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Timestamp};
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::outlook::Outlook;
-use crate::rotation::{Outcome, Rotation};
+use crate::rotation::{Rotation, RotationOutcome};
 use crate::supervisor::Context;
 use crate::telemetry::Origin;
 use crate::trouble::Trouble;
@@ -202,7 +202,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Takes in what a fetch came to.
-    pub(super) fn settle_fetch(self: &Arc<Self>, number: u64, started: Moment, result: Result<Lease<S>, ProviderError>) {
+    pub(super) fn settle_fetch(self: &Arc<Self>, number: u64, started: Timestamp, result: Result<Lease<S>, ProviderError>) {
         let now = self.clock().now();
         let pools: Vec<Arc<str>> =
             self.subscribers().iter().filter(|pool| !pool.is_leaving()).map(|pool| Arc::clone(pool.name())).collect();
@@ -224,7 +224,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.context.traps.spring(&self.name, "provider.settled");
         if let Some((settled, manual, rotation, on_its_way, closed, superseded)) = settled {
             if let Some(superseded) = superseded {
-                self.close_rotation(&superseded, Outcome::Superseded);
+                self.close_rotation(&superseded, RotationOutcome::Superseded);
             }
             self.report(&settled, rotation.as_ref());
             if let (Some(outcome), Some(rotation)) = (closed, &rotation) {

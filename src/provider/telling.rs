@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::decide::Settled;
 use super::slot::ProviderSlot;
-use crate::rotation::{Outcome, Rotation, RotationReport};
+use crate::rotation::{Rotation, RotationOutcome, RotationReport};
 use crate::supervisor::Event;
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
@@ -47,11 +47,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
-    pub(super) fn close_rotation(&self, rotation: &Arc<Rotation>, outcome: Outcome) {
+    pub(super) fn close_rotation(&self, rotation: &Arc<Rotation>, outcome: RotationOutcome) {
         if let Some(report) = rotation.close(outcome, self.clock().now()) {
             self.context().meters.refreshed(self.name(), report.trigger, outcome.as_str(), report.took);
             // Looking and finding nothing new is no event, however often it happens.
-            if outcome == Outcome::Unchanged && report.handovers.is_empty() {
+            if outcome == RotationOutcome::Unchanged && report.handovers.is_empty() {
                 return;
             }
             self.lock().last_rotation = Some(report.clone());
@@ -71,10 +71,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         };
         let rounded = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
         let message = match report.outcome {
-            Outcome::Adopted => "rotated",
-            Outcome::Unchanged => "looked again: nothing new, and pools took it anew",
-            Outcome::Superseded => "overtaken by a newer rotation",
-            Outcome::Unfinished => "ended before every pool had a new credential",
+            RotationOutcome::Adopted => "rotated",
+            RotationOutcome::Unchanged => "looked again: nothing new, and pools took it anew",
+            RotationOutcome::Superseded => "overtaken by a newer rotation",
+            RotationOutcome::Unfinished => "ended before every pool had a new credential",
         };
         tracing::info!(
             provider = %self.name(),

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::login::{Got, login};
 use super::queue::{Place, queue, share};
-use super::refusal::Refusal;
-use crate::error::{Fault, FaultKind};
-use crate::lease::Sessions;
+use super::refusal::SharedError;
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::lease::OldConnections;
 use crate::pool::{Generation, Phase, Shared};
 use crate::telemetry::Wait;
 
@@ -24,7 +24,7 @@ use crate::telemetry::Wait;
 pub(super) struct Acquired<DB: Database> {
     pub(super) session: PoolConnection<DB>,
     pub(super) generation: u64,
-    pub(super) sessions: Sessions,
+    pub(super) sessions: OldConnections,
 }
 
 /// What became of one turn with one generation.
@@ -70,14 +70,14 @@ where
                 serve(shared, &generation, over, &mut call).await
             }
             Phase::Serving if !is_expired(shared, &generation) => Box::pin(queue(shared, &generation, over, &mut call, &mut place)).await,
-            Phase::Serving | Phase::Refused | Phase::Vacant => {
+            Phase::Serving | Phase::Rejected | Phase::Vacant => {
                 wait.goes_on(now);
                 Box::pin(share(shared, &generation, &mut call, &mut place)).await
             }
         };
         match turn {
             Turn::Got(session) => {
-                let by = (generation.end.phase() != Phase::Refused).then_some(&generation.origin);
+                let by = (generation.end.phase() != Phase::Rejected).then_some(&generation.origin);
                 wait.served(&shared.meters, &shared.name, now, by);
                 let (generation, sessions) = (generation.number, generation.sessions);
                 return Ok(Acquired { session, generation, sessions });
@@ -88,7 +88,7 @@ where
             ended => {
                 let error = match ended {
                     Turn::Failed(error) => error,
-                    _ => call.refusal.unwrap_or_else(|| Refusal::at_the_deadline(shared)),
+                    _ => call.refusal.unwrap_or_else(|| SharedError::at_the_deadline(shared)),
                 };
                 if matches!(error, Error::PoolTimedOut) {
                     shared.meters.timed_out(&shared.name);
@@ -103,18 +103,18 @@ where
 /// Returns whether open connections of this generation may belong to an expired user without
 /// reporting it.
 pub(super) fn are_doomed<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
-    generation.sessions == Sessions::EndWithLease && !shared.terms.probe_tells && is_expired(shared, generation)
+    generation.sessions == OldConnections::EndWithLease && !shared.terms.probe_tells && is_expired(shared, generation)
 }
 
 /// The word for telemetry, for what a caller is told after it has waited.
 fn error_type<P>(shared: &Shared<P>, error: &Error) -> &'static str {
-    let is_full = || shared.keeper().is_some_and(|keeper| keeper.fault(error).kind() == FaultKind::Overloaded);
+    let is_full = || shared.keeper().is_some_and(|keeper| keeper.fault(error).kind() == ConnectErrorKind::Overloaded);
     match error {
         Error::PoolTimedOut => "timed_out",
         Error::PoolClosed => "closed",
-        Error::Database(_) if is_full() => FaultKind::Overloaded.as_str(),
+        Error::Database(_) if is_full() => ConnectErrorKind::Overloaded.as_str(),
         Error::Database(_) => "refused",
-        error => Refusal::fault(error).map_or("other", |fault| fault.kind().as_str()),
+        error => SharedError::fault(error).map_or("other", |fault| fault.kind().as_str()),
     }
 }
 
@@ -180,7 +180,7 @@ where
         Err(error) => error,
     };
     match shared.keeper().map(|keeper| keeper.fault(&error).kind()) {
-        Some(FaultKind::Refused | FaultKind::Overloaded) => {
+        Some(ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded) => {
             call.refusal.get_or_insert(error);
             Turn::Next
         }
@@ -193,10 +193,10 @@ where
 
 /// Requests a verification in the background after an error that every login may get: a missing
 /// right or database, or a database error of an unknown kind.
-fn verify_in_background<P>(shared: &Shared<P>, generation: u64, kind: Option<FaultKind>, error: &Error) {
+fn verify_in_background<P>(shared: &Shared<P>, generation: u64, kind: Option<ConnectErrorKind>, error: &Error) {
     let is_every_logins = match kind {
-        Some(FaultKind::Misconfigured) => true,
-        Some(FaultKind::Other) => matches!(error, Error::Database(_)),
+        Some(ConnectErrorKind::Misconfigured) => true,
+        Some(ConnectErrorKind::Other) => matches!(error, Error::Database(_)),
         _ => false,
     };
     if is_every_logins && let Some(keeper) = shared.keeper() {
@@ -251,17 +251,17 @@ where
     drop(session.detach());
     let Some(mut error) = failed else { return Turn::Next };
     let kind = hear(shared, generation.number, &mut error);
-    if kind == FaultKind::Refused {
+    if kind == ConnectErrorKind::Rejected {
         call.refusal.get_or_insert(error);
         return Turn::Next;
     }
     // The connection works and returned this error; another login would return the same.
-    if kind == FaultKind::Other && matches!(error, Error::Database(_)) && !probe {
+    if kind == ConnectErrorKind::Other && matches!(error, Error::Database(_)) && !probe {
         verify_in_background(shared, generation.number, Some(kind), &error);
         return Turn::Failed(error);
     }
     // The backend may have ended it, and be about to drop the role.
-    if generation.sessions == Sessions::EndWithLease
+    if generation.sessions == OldConnections::EndWithLease
         && let Some(keeper) = shared.keeper()
     {
         keeper.suspect(generation.number);
@@ -278,12 +278,12 @@ where
 
 /// Classifies an error. A rejection is reported to the control plane, once for all callers. The
 /// error is then replaced by one that callers share and that leads to the original.
-pub(super) fn hear<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> FaultKind {
+pub(super) fn hear<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> ConnectErrorKind {
     hear_with(shared, error, |keeper, fault| keeper.refused(generation, fault))
 }
 
 /// Classifies the error of a login: counts each rejected one, and notes a full server.
-pub(super) fn hear_login<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> FaultKind {
+pub(super) fn hear_login<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> ConnectErrorKind {
     if matches!(error, Error::PoolTimedOut)
         && let Some(keeper) = shared.keeper()
     {
@@ -292,17 +292,17 @@ pub(super) fn hear_login<P>(shared: &Shared<P>, generation: u64, error: &mut Err
     hear_with(shared, error, |keeper, fault| keeper.login_rejected(generation, fault))
 }
 
-fn hear_with<P>(shared: &Shared<P>, error: &mut Error, rejected: impl FnOnce(&dyn crate::pool::Keeper, Fault)) -> FaultKind {
-    let Some(keeper) = shared.keeper() else { return FaultKind::Other };
+fn hear_with<P>(shared: &Shared<P>, error: &mut Error, rejected: impl FnOnce(&dyn crate::pool::Keeper, ConnectError)) -> ConnectErrorKind {
+    let Some(keeper) = shared.keeper() else { return ConnectErrorKind::Other };
     let fault = keeper.fault(error);
     let kind = fault.kind();
-    if !matches!(kind, FaultKind::Refused | FaultKind::Overloaded) {
+    if !matches!(kind, ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded) {
         return kind;
     }
     let original = std::mem::replace(error, Error::PoolTimedOut);
     let fault = fault.with_source(original);
-    *error = Refusal::of(&fault);
-    if kind == FaultKind::Refused {
+    *error = SharedError::of(&fault);
+    if kind == ConnectErrorKind::Rejected {
         rejected(&*keeper, fault);
     } else {
         shared.gate.full(fault, shared.clock.mono());

@@ -3,15 +3,15 @@
 use std::fmt;
 
 use super::dialect::Address;
-use crate::error::{Fault, FaultKind};
-use crate::login::{Login, host_problem};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::login::{Credentials, host_problem};
 
 /// Names the field, and what would be right.
-pub(super) fn wrong(field: &str, problem: impl fmt::Display) -> Fault {
-    Fault::new(FaultKind::Misconfigured, format!("{field}: {problem}"))
+pub(super) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
+    ConnectError::new(ConnectErrorKind::Misconfigured, format!("{field}: {problem}"))
 }
 
-pub(super) fn login(login: &Login, database: &str) -> Result<(), Fault> {
+pub(super) fn login(login: &Credentials, database: &str) -> Result<(), ConnectError> {
     if login.user().is_empty() {
         return Err(wrong("user", "the login has none; name the role to log in as"));
     }
@@ -25,7 +25,7 @@ pub(super) fn login(login: &Login, database: &str) -> Result<(), Fault> {
 }
 
 /// Where the login leads, and the connect options where it leaves that to them.
-pub(super) fn address(options: &Address<'_>, login: &Login, default_port: u16) -> Result<(), Fault> {
+pub(super) fn address(options: &Address<'_>, login: &Credentials, default_port: u16) -> Result<(), ConnectError> {
     let port = format!("the server's port, {default_port} by default");
     match login.location() {
         Some(_) if options.socket => {

@@ -3,8 +3,8 @@
 use sqlx::error::DatabaseError;
 use sqlx::{Connection, Database};
 
-use crate::error::{Fault, FaultKind};
-use crate::login::Login;
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::login::Credentials;
 
 /// The connect options of a database.
 pub(super) type ConnectOptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
@@ -37,7 +37,7 @@ pub trait Sealed: Database {
     const VERIFIED_TLS: &'static str;
 
     /// The options by which this login connects, with its password in one of its forms.
-    fn options_for(options: &ConnectOptionsOf<Self>, login: &Login, password: &str) -> ConnectOptionsOf<Self>;
+    fn options_for(options: &ConnectOptionsOf<Self>, login: &Credentials, password: &str) -> ConnectOptionsOf<Self>;
     /// The other form that a password has for some methods of authentication. Default: none has.
     fn prepared(password: &str) -> Option<String> {
         let _ = password;
@@ -54,9 +54,9 @@ pub trait Sealed: Database {
     /// Whether the server's certificate is verified.
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
     /// What the server's answer to a log-in says.
-    fn kind_of(answer: &dyn DatabaseError) -> FaultKind;
+    fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind;
     /// Reclassifies the error of a verification. Default: returns it unchanged.
-    fn verification_fault(fault: Fault) -> Fault {
+    fn verification_fault(fault: ConnectError) -> ConnectError {
         fault
     }
 }

@@ -11,22 +11,22 @@ use sqlx::{Database, Describe, Either, Error, Execute, Executor, Pool, Transacti
 use super::acquire::{Acquired, acquire, are_doomed};
 use super::borrowed::Borrowed;
 use super::fault;
-use crate::error::FaultKind;
+use crate::error::ConnectErrorKind;
 use crate::handle::Handle;
-use crate::lease::Sessions;
+use crate::lease::OldConnections;
 use crate::pool::Shared;
 
 /// A statement failed: would a dropped role explain it, or a password that has expired?
-fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, sessions: Sessions, error: &Error) {
+fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, sessions: OldConnections, error: &Error) {
     let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return };
     let Some(keeper) = shared.keeper() else { return };
-    if sessions == Sessions::EndWithLease && (fault::is_suspect(error) || fault::is_ended_by_server(error)) {
+    if sessions == OldConnections::EndWithLease && (fault::is_suspect(error) || fault::is_ended_by_server(error)) {
         keeper.suspect(generation);
     }
     // Class 28 within a statement is about another server, which a foreign table leads to.
     if !code.starts_with("28") {
         let fault = keeper.fault(error);
-        if fault.kind() == FaultKind::Refused {
+        if fault.kind() == ConnectErrorKind::Rejected {
             keeper.refused(generation, fault);
         }
     }
@@ -54,7 +54,7 @@ where
     ///
     /// # Errors
     /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down. When the database refuses the credential and nothing better
-    /// is to be had before the pool's `acquire_timeout`, its refusal ([`Refusal`](crate::Refusal), with the original SQLSTATE).
+    /// is to be had before the pool's `acquire_timeout`, its refusal ([`SharedError`](crate::SharedError), with the original SQLSTATE).
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.

@@ -2,19 +2,19 @@
 
 use std::error::Error as StdError;
 
-use crate::error::{Fault, FaultKind};
+use crate::error::{ConnectError, ConnectErrorKind};
 
 /// A fault of this kind with the database's own words and SQLSTATE.
-pub(super) fn of(kind: FaultKind, error: &sqlx::Error) -> Fault {
+pub(super) fn of(kind: ConnectErrorKind, error: &sqlx::Error) -> ConnectError {
     match error {
         sqlx::Error::Database(database) => {
-            let fault = Fault::new(kind, database.message());
+            let fault = ConnectError::new(kind, database.message());
             match database.code() {
                 Some(code) => fault.with_code(code.as_ref()),
                 None => fault,
             }
         }
-        error => Fault::new(kind, error.to_string()),
+        error => ConnectError::new(kind, error.to_string()),
     }
 }
 
@@ -31,15 +31,15 @@ pub(super) fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::
 }
 
 /// Errors that are the same for every database.
-pub(super) fn common_kind(error: &sqlx::Error) -> FaultKind {
+pub(super) fn common_kind(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
         // rustls reports a certificate that it does not trust so.
-        sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => FaultKind::Misconfigured,
+        sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => ConnectErrorKind::Misconfigured,
         // An authentication method that sqlx does not speak.
-        sqlx::Error::Protocol(message) if message.contains("auth") => FaultKind::Misconfigured,
-        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => FaultKind::Misconfigured,
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => FaultKind::Unreachable,
-        _ => FaultKind::Other,
+        sqlx::Error::Protocol(message) if message.contains("auth") => ConnectErrorKind::Misconfigured,
+        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => ConnectErrorKind::Misconfigured,
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => ConnectErrorKind::Unreachable,
+        _ => ConnectErrorKind::Other,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use crate::login::Login;
+use crate::login::Credentials;
 
 /// Of how many passwords the form is remembered.
 const REMEMBERED: usize = 16;
@@ -43,20 +43,20 @@ struct Known {
 
 impl Forms {
     /// The form of which the next login is.
-    pub(super) fn of(&self, login: &Login) -> Form {
+    pub(super) fn of(&self, login: &Credentials) -> Form {
         let (digest, known) = (digest(login), self.lock());
         known.next.iter().find(|(of, _)| *of == digest).map_or(known.worked, |(_, form)| *form)
     }
 
     /// A login with this form worked.
-    pub(super) fn worked(&self, login: &Login, form: Form) {
+    pub(super) fn worked(&self, login: &Credentials, form: Form) {
         let mut known = self.lock();
         known.worked = form;
         known.remember(login, form);
     }
 
     /// A login with this form was rejected.
-    pub(super) fn rejected(&self, login: &Login, form: Form) {
+    pub(super) fn rejected(&self, login: &Credentials, form: Form) {
         self.lock().remember(login, form.other());
     }
 
@@ -66,7 +66,7 @@ impl Forms {
 }
 
 impl Known {
-    fn remember(&mut self, login: &Login, form: Form) {
+    fn remember(&mut self, login: &Credentials, form: Form) {
         let digest = digest(login);
         self.next.retain(|(of, _)| *of != digest);
         if self.next.len() >= REMEMBERED {
@@ -76,7 +76,7 @@ impl Known {
     }
 }
 
-fn digest(login: &Login) -> [u8; 32] {
+fn digest(login: &Credentials) -> [u8; 32] {
     Sha256::new().chain_update(login.user()).chain_update([0]).chain_update(login.expose_password()).finalize().into()
 }
 
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn forms_take_turns_until_one_works_and_that_one_is_first_for_the_next_password() {
-        let (forms, first, second) = (Forms::default(), Login::new("app", "first"), Login::new("app", "second"));
+        let (forms, first, second) = (Forms::default(), Credentials::new("app", "first"), Credentials::new("app", "second"));
         assert_eq!(forms.of(&first), Form::Prepared);
         // Reported twice by verifications side by side: the other one is next all the same.
         forms.rejected(&first, Form::Prepared);
@@ -100,7 +100,7 @@ mod tests {
         forms.rejected(&second, Form::AsItIs);
         assert_eq!((forms.of(&first), forms.of(&second)), (Form::AsItIs, Form::Prepared));
         for other in 0..100 {
-            forms.rejected(&Login::new("app", format!("password {other}")), Form::AsItIs);
+            forms.rejected(&Credentials::new("app", format!("password {other}")), Form::AsItIs);
         }
         assert_eq!(forms.lock().next.len(), REMEMBERED);
     }

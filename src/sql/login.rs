@@ -53,7 +53,7 @@ pub(super) async fn login<DB: Database>(
         return None;
     }
     let opened = opens(shared, generation);
-    let mut login = Login {
+    let mut login = Attempt {
         acquiring: Some(Box::pin(acquire(generation.pool.clone(), permits, opened))),
         shared,
         generation,
@@ -138,7 +138,7 @@ async fn returned<DB: Database>(pool: &Pool<DB>) {
     }
 }
 
-struct Login<'c, DB: Database> {
+struct Attempt<'c, DB: Database> {
     acquiring: Option<Acquiring<DB>>,
     shared: &'c Arc<Shared<Pool<DB>>>,
     generation: &'c Arc<Generation<Pool<DB>>>,
@@ -154,7 +154,7 @@ fn worked<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<
     }
 }
 
-impl<DB: Database> Login<'_, DB> {
+impl<DB: Database> Attempt<'_, DB> {
     async fn acquire(&mut self) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
         let Some(acquiring) = &mut self.acquiring else { return (Err(Error::PoolClosed), None) };
         let got = acquiring.await;
@@ -163,7 +163,7 @@ impl<DB: Database> Login<'_, DB> {
     }
 }
 
-impl<DB: Database> Drop for Login<'_, DB> {
+impl<DB: Database> Drop for Attempt<'_, DB> {
     fn drop(&mut self) {
         let Some(acquiring) = self.acquiring.take().filter(|_| self.goes_on) else { return };
         let opened = self.opened;

@@ -25,7 +25,7 @@ pub use mysql::MySqlPools;
 pub use pools::SqlPools;
 #[cfg(feature = "postgres")]
 pub use postgres::PgPools;
-pub use refusal::Refusal;
+pub use refusal::SharedError;
 
 use std::sync::Arc;
 
@@ -34,17 +34,17 @@ use sqlx::{Database, Pool};
 use crate::clock::Clock;
 use crate::expiry::Expiry;
 use crate::handle::Handle;
-use crate::lease::Sessions;
-use crate::pool::{Generation, Shared, Terms};
+use crate::lease::OldConnections;
+use crate::pool::{Generation, PoolSettings, Shared};
 use crate::telemetry::Meters;
 
 impl<DB: Database> Handle<Pool<DB>> {
     /// A handle to a pool that nobody supervises, for `#[sqlx::test]` and local runs: development and production differ by one line.
     pub fn fixed(pool: Pool<DB>) -> Self {
         let options = pool.options();
-        let mut terms = Terms::new(options.get_max_connections());
+        let mut terms = PoolSettings::new(options.get_max_connections());
         terms.acquire_timeout = options.get_acquire_timeout();
-        let first = Generation::serving(1, pool, Expiry::never(), Sessions::Keep, terms.max_sessions);
+        let first = Generation::serving(1, pool, Expiry::never(), OldConnections::Keep, terms.max_sessions);
         let sessions = Arc::new(|pool: &Pool<DB>| pool.size());
         Self::supervised(Shared::new(Arc::from("fixed"), terms, Clock::default(), Meters::default(), sessions, first))
     }

@@ -6,10 +6,10 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode};
 
 use super::SqlPools;
 use super::dialect::{Address, Dialect, Sealed};
-use crate::error::FaultKind;
-use crate::login::Login;
+use crate::error::ConnectErrorKind;
+use crate::login::Credentials;
 
-/// Makes MySQL and MariaDB pools of [`Login`]s: [`SqlPools`] with sqlx's `MySqlConnectOptions` and `MySqlPoolOptions`.
+/// Makes MySQL and MariaDB pools of [`Credentials`]s: [`SqlPools`] with sqlx's `MySqlConnectOptions` and `MySqlPoolOptions`.
 ///
 /// - Bearer tokens are sent by the plugin `mysql_clear_password`. It is switched on for them, and for nothing else; it demands
 ///   `MySqlSslMode::VerifyIdentity`, or `VerifyCa`, which trusts every server of that authority. `enable_cleartext_plugin` in the connect options counts
@@ -46,7 +46,7 @@ impl Sealed for MySql {
     const COUNTS_ABORTED_LOGINS: bool = true;
     const VERIFIED_TLS: &'static str = "MySqlSslMode::VerifyIdentity and ssl_ca";
 
-    fn options_for(options: &MySqlConnectOptions, login: &Login, password: &str) -> MySqlConnectOptions {
+    fn options_for(options: &MySqlConnectOptions, login: &Credentials, password: &str) -> MySqlConnectOptions {
         let verified = Self::verifies(options);
         let mut options = options.clone().username(login.user()).password(password);
         if login.is_token() || !verified {
@@ -83,24 +83,24 @@ impl Sealed for MySql {
     }
 
     /// The numbers are those of the server error references of MySQL 8.4 and MariaDB 10.11.
-    fn kind_of(answer: &dyn DatabaseError) -> FaultKind {
-        let Some(error) = answer.try_downcast_ref::<MySqlDatabaseError>() else { return FaultKind::Other };
+    fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind {
+        let Some(error) = answer.try_downcast_ref::<MySqlDatabaseError>() else { return ConnectErrorKind::Other };
         match error.number() {
             // Wrong password, token or user; without a password (also: not allowed by way of this plugin, such as a socket's).
-            1045 | 1698 => FaultKind::Refused,
+            1045 | 1698 => ConnectErrorKind::Rejected,
             // Locked; blocked after failed log-ins. Each in MySQL and in MariaDB.
-            3118 | 4151 | 3955 | 4150 => FaultKind::Refused,
+            3118 | 4151 | 3955 | 4150 => ConnectErrorKind::Rejected,
             // An expired password: at the log-in, or at the first statement after it.
-            1862 | 1820 => FaultKind::Refused,
+            1862 | 1820 => ConnectErrorKind::Rejected,
             // No room: for anybody, for this user, for this user within the hour.
-            1040 | 1203 | 1226 => FaultKind::Overloaded,
+            1040 | 1203 | 1226 => ConnectErrorKind::Overloaded,
             // The host is blocked after too many aborted logins, until FLUSH HOSTS.
-            1129 => FaultKind::Misconfigured,
+            1129 => ConnectErrorKind::Misconfigured,
             // Shutting down, killed, given up by the server.
-            1053 | 1152 | 1159 | 1161 | 1927 => FaultKind::Unreachable,
+            1053 | 1152 | 1159 | 1161 | 1927 => ConnectErrorKind::Unreachable,
             // No right on the database, no such database, not from this host, a plugin or TLS that one side lacks.
-            1044 | 1049 | 1130 | 1251 | 1524 | 3159 => FaultKind::Misconfigured,
-            _ => FaultKind::Other,
+            1044 | 1049 | 1130 | 1251 | 1524 | 3159 => ConnectErrorKind::Misconfigured,
+            _ => ConnectErrorKind::Other,
         }
     }
 }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_port_that_the_endpoint_leaves_out_is_the_pools() {
-        let login = |endpoint| Login::new("app", "p").endpoint(endpoint);
+        let login = |endpoint| Credentials::new("app", "p").endpoint(endpoint);
         for (options, endpoint, port) in [
             (MySqlConnectOptions::new(), Endpoint::of_host("db"), 3_306),
             (MySqlConnectOptions::new().port(3_307), Endpoint::of_host("db"), 3_307),

@@ -20,10 +20,10 @@ use super::forms::{Form, Forms};
 use super::hooks::Hooks;
 use super::login::{RETURN_TIMEOUT, WITHOUT_CALLER};
 use super::verifier::{PANICKED, Verifier};
-use crate::error::{Fault, FaultKind};
-use crate::lease::{Lease, Sessions};
-use crate::login::{Login, shown_host};
-use crate::pool::{Policy, PoolFactory, Terms};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::lease::{Lease, OldConnections};
+use crate::login::{Credentials, shown_host};
+use crate::pool::{HandoverPolicy, PoolFactory, PoolSettings};
 use explain::{kind, log_in_fault, never_ready, probe_fault};
 
 /// How often a pool that drains is looked at while sessions of it are busy.
@@ -36,7 +36,7 @@ const TRY_OUT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Shortest time between two idle connections that are closed to make room on a full server.
 const ROOM_EVERY: Duration = Duration::from_secs(15);
 
-/// Makes pools of [`Login`]s; sqlx's own options are the settings. Used as `PgPools` and `MySqlPools`, whose docs say what is particular to each
+/// Makes pools of [`Credentials`]s; sqlx's own options are the settings. Used as `PgPools` and `MySqlPools`, whose docs say what is particular to each
 /// database.
 ///
 /// - `max_connections` bounds the sessions (10 by sqlx's default); `min_connections` of them are opened ahead of demand at each replacement.
@@ -51,7 +51,7 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 pub struct SqlPools<DB: Dialect> {
     connect: ConnectOptionsOf<DB>,
     options: PoolOptions<DB>,
-    terms: Terms,
+    terms: PoolSettings,
     hooks: Hooks<DB>,
     /// PostgreSQL's alone.
     pub(super) tokens_in_clear: bool,
@@ -63,7 +63,7 @@ pub struct SqlPools<DB: Dialect> {
 impl<DB: Dialect> SqlPools<DB> {
     /// Pools with these options.
     pub fn new(connect: ConnectOptionsOf<DB>, options: PoolOptions<DB>) -> Self {
-        let mut terms = Terms::new(options.get_max_connections());
+        let mut terms = PoolSettings::new(options.get_max_connections());
         terms.warm_sessions = options.get_min_connections();
         terms.acquire_timeout = options.get_acquire_timeout();
         terms.test_before_acquire = options.get_test_before_acquire();
@@ -94,14 +94,14 @@ impl<DB: Dialect> SqlPools<DB> {
     /// lease names another host, port or database. Connections of the old credential go when `max_lifetime` says. An error with a lease that ends its connections.
     #[must_use]
     pub fn always_in_place(mut self) -> Self {
-        self.terms.policy = Policy::AlwaysInPlace;
+        self.terms.policy = HandoverPolicy::AlwaysInPlace;
         self
     }
 
     /// Every handover by replacing, also for leases whose sessions stay good.
     #[must_use]
     pub fn always_replace(mut self) -> Self {
-        self.terms.policy = Policy::AlwaysReplace;
+        self.terms.policy = HandoverPolicy::AlwaysReplace;
         self
     }
 
@@ -120,7 +120,7 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     /// Calls `hook` on each new connection, as [`PoolOptions::after_connect`] would, and on that of
-    /// each verification. Credentials with which it fails are not served. Replaces an
+    /// each verification. AwsCredentials with which it fails are not served. Replaces an
     /// `after_connect` of the options. Verification cannot call that one: before publication it is
     /// called for one connection alone.
     ///
@@ -183,7 +183,7 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    fn options_for(&self, login: &Login) -> ConnectOptionsOf<DB> {
+    fn options_for(&self, login: &Credentials) -> ConnectOptionsOf<DB> {
         match Self::prepared(login).filter(|_| self.forms.of(login) == Form::Prepared) {
             Some(password) => DB::options_for(&self.connect, login, &password),
             None => DB::options_for(&self.connect, login, login.expose_password()),
@@ -191,7 +191,7 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     /// The other form of the password, where there are two.
-    fn prepared(login: &Login) -> Option<String> {
+    fn prepared(login: &Credentials) -> Option<String> {
         if login.is_token() { None } else { DB::prepared(login.expose_password()) }
     }
 }
@@ -242,7 +242,7 @@ impl<DB: Dialect> SqlPools<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    async fn log_in_and_probe(&self, login: &Login) -> Result<(), Fault> {
+    async fn log_in_and_probe(&self, login: &Credentials) -> Result<(), ConnectError> {
         let mut session: DB::Connection = self.options_for(login).connect().await.map_err(|error| self.connect_fault(login, error))?;
         let answer = match (session.execute(&*self.terms.probe).await, &self.hooks.after_connect) {
             (Ok(_), Some(hook)) => hook(&mut session).await,
@@ -260,14 +260,14 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    type Secret = Login;
+    type Secret = Credentials;
     type Pool = Pool<DB>;
 
-    fn terms(&self) -> Terms {
+    fn terms(&self) -> PoolSettings {
         self.terms.clone()
     }
 
-    fn check(&self, lease: &Lease<Login>) -> Result<(), Fault> {
+    fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
         let login = lease.secret();
         check::login(login, DB::NAME)?;
         check::address(&DB::address(&self.connect), login, DB::DEFAULT_PORT)?;
@@ -281,7 +281,7 @@ where
             let advice = format!("a token is sent in clear to whoever answers; set {} in the connect options", DB::VERIFIED_TLS);
             return Err(wrong("ssl_mode", advice));
         }
-        if self.terms.policy == Policy::AlwaysInPlace && lease.session_fate() == Sessions::EndWithLease {
+        if self.terms.policy == HandoverPolicy::AlwaysInPlace && lease.session_fate() == OldConnections::EndWithLease {
             return Err(wrong("policy", "always_in_place cannot be kept with a lease that ends its sessions; leave it out"));
         }
         Ok(())
@@ -295,7 +295,7 @@ where
         pool
     }
 
-    async fn prove(&self, login: &Login) -> Result<(), Fault> {
+    async fn prove(&self, login: &Credentials) -> Result<(), ConnectError> {
         // A hostile server can make the driver compute without end (SCRAM iteration count), so this
         // needs a thread of its own.
         let (pools, own) = (self.clone(), login.clone());
@@ -303,7 +303,7 @@ where
         let proved = self.verifier.run(async move { pools.log_in_and_probe(&own).await.map_err(DB::verification_fault) }).await;
         match (form, &proved) {
             (Some(form), Ok(())) => self.forms.worked(login, form),
-            (Some(form), Err(fault)) if fault.kind() == FaultKind::Refused => self.forms.rejected(login, form),
+            (Some(form), Err(fault)) if fault.kind() == ConnectErrorKind::Rejected => self.forms.rejected(login, form),
             _ => {}
         }
         proved.map_err(|fault| {
@@ -318,7 +318,7 @@ where
 
     /// Does nothing with a hook of `with_after_connect`, which the verification has called. A hook
     /// of the options is called by sqlx alone, which retries it and logs its error.
-    async fn try_out(&self, login: &Login) -> Result<(), Fault> {
+    async fn try_out(&self, login: &Credentials) -> Result<(), ConnectError> {
         if self.hooks.after_connect.is_some() {
             return Ok(());
         }
@@ -338,16 +338,16 @@ where
         tried
     }
 
-    fn account(&self, login: &Login) -> String {
+    fn account(&self, login: &Credentials) -> String {
         format!("{}@{}", login.user(), self.server(login))
     }
 
-    fn server(&self, login: &Login) -> String {
+    fn server(&self, login: &Credentials) -> String {
         let (host, port) = self.host_and_port(login);
         format!("{host}:{port}")
     }
 
-    fn explain(&self, login: &Login, fault: Fault) -> Fault {
+    fn explain(&self, login: &Credentials, fault: ConnectError) -> ConnectError {
         self.explained(login, fault)
     }
 
@@ -361,11 +361,11 @@ where
         true
     }
 
-    fn open(&self, login: &Login) -> Result<Pool<DB>, Fault> {
+    fn open(&self, login: &Credentials) -> Result<Pool<DB>, ConnectError> {
         Ok(self.hooks.apply(self.options.clone()).connect_lazy_with(self.options_for(login)))
     }
 
-    async fn warm(&self, pool: &Pool<DB>, sessions: u32) -> Result<u32, Fault> {
+    async fn warm(&self, pool: &Pool<DB>, sessions: u32) -> Result<u32, ConnectError> {
         // Idle connections are held until each acquire has begun to connect; otherwise it would
         // take one of them. Callers can use them again before the first login completes.
         let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).take(sessions as usize).collect();
@@ -396,7 +396,7 @@ where
         }
     }
 
-    fn refit(&self, pool: &Pool<DB>, old: &Login, new: &Login) -> bool {
+    fn refit(&self, pool: &Pool<DB>, old: &Credentials, new: &Credentials) -> bool {
         let same_place = old.location() == new.location();
         if same_place {
             pool.set_connect_options(self.options_for(new));
@@ -425,7 +425,7 @@ where
         u32::try_from(pool.num_idle()).unwrap_or(0).min(pool.size())
     }
 
-    async fn probe(&self, pool: &Pool<DB>) -> Option<Result<(), Fault>> {
+    async fn probe(&self, pool: &Pool<DB>) -> Option<Result<(), ConnectError>> {
         let mut session = pool.try_acquire()?;
         let answer = session.execute(&*self.terms.probe).await;
         Some(answer.map(drop).map_err(|error| {
@@ -434,7 +434,8 @@ where
         }))
     }
 
-    fn fault(&self, error: &(dyn StdError + 'static)) -> Fault {
-        fault::find(error).map_or_else(|| Fault::new(FaultKind::Other, error.to_string()), |error| fault::of(kind::<DB>(error), error))
+    fn fault(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        fault::find(error)
+            .map_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()), |error| fault::of(kind::<DB>(error), error))
     }
 }

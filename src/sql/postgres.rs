@@ -6,10 +6,10 @@ use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSslMode};
 
 use super::dialect::{Address, Dialect, Sealed};
 use super::{SqlPools, saslprep};
-use crate::error::{Fault, FaultKind};
-use crate::login::Login;
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::login::Credentials;
 
-/// Makes PostgreSQL pools of [`Login`]s: [`SqlPools`] with sqlx's `PgConnectOptions` and `PgPoolOptions`.
+/// Makes PostgreSQL pools of [`Credentials`]s: [`SqlPools`] with sqlx's `PgConnectOptions` and `PgPoolOptions`.
 ///
 /// Bearer tokens demand `PgSslMode::VerifyFull`. The probe is `SELECT current_user, session_user`, which fails once the role is dropped, also after `SET ROLE`,
 /// where `SELECT 1` does not.
@@ -55,7 +55,7 @@ impl Sealed for Postgres {
     const COUNTS_ABORTED_LOGINS: bool = false;
     const VERIFIED_TLS: &'static str = "PgSslMode::VerifyFull and ssl_root_cert";
 
-    fn options_for(options: &PgConnectOptions, login: &Login, password: &str) -> PgConnectOptions {
+    fn options_for(options: &PgConnectOptions, login: &Credentials, password: &str) -> PgConnectOptions {
         let options = options.clone().username(login.user()).password(password);
         match login.location() {
             Some(endpoint) => {
@@ -98,11 +98,11 @@ impl Sealed for Postgres {
     /// Treats a pooler's error without a cause as an unreachable server. No password reaches the
     /// server. Counted as a rejection, it would be verified again as late as a minute after the
     /// server is back.
-    fn verification_fault(fault: Fault) -> Fault {
+    fn verification_fault(fault: ConnectError) -> ConnectError {
         if !fault.message().contains(FAILING_WITHOUT_CAUSE) {
             return fault;
         }
-        let ambiguous = Fault::new(FaultKind::Unreachable, fault.message());
+        let ambiguous = ConnectError::new(ConnectErrorKind::Unreachable, fault.message());
         match fault.code() {
             Some(code) => ambiguous.with_code(code),
             None => ambiguous,
@@ -110,22 +110,22 @@ impl Sealed for Postgres {
     }
 
     /// The codes are PostgreSQL's, appendix A of its manual.
-    fn kind_of(answer: &dyn DatabaseError) -> FaultKind {
+    fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind {
         let routine = answer.try_downcast_ref::<PgDatabaseError>().and_then(|error| error.routine());
         match answer.code().as_deref() {
             // No line of pg_hba.conf lets us in, whatever the password.
-            Some("28000") if routine == Some("ClientAuthentication") => FaultKind::Misconfigured,
+            Some("28000") if routine == Some("ClientAuthentication") => ConnectErrorKind::Misconfigured,
             // Wrong or expired password; PAM refused, no such role, or it may not log in.
-            Some("28P01" | "28000") => FaultKind::Refused,
+            Some("28P01" | "28000") => ConnectErrorKind::Rejected,
             // No room; the role's own limit is 53300, too.
-            Some("53300") => FaultKind::Overloaded,
+            Some("53300") => ConnectErrorKind::Overloaded,
             // Starting up, shutting down, terminated.
-            Some("57P01" | "57P02" | "57P03") => FaultKind::Unreachable,
+            Some("57P01" | "57P02" | "57P03") => ConnectErrorKind::Unreachable,
             // No such database; no right to connect to it.
-            Some("3D000" | "42501") => FaultKind::Misconfigured,
+            Some("3D000" | "42501") => ConnectErrorKind::Misconfigured,
             // Protocol violation: poolers report everything with it, so the text decides.
             Some("08P01") => pooler_kind(answer.message()),
-            _ => FaultKind::Other,
+            _ => ConnectErrorKind::Other,
         }
     }
 }
@@ -136,7 +136,7 @@ const FAILING_WITHOUT_CAUSE: &str = "server login has been failing, try again la
 
 /// Classifies an error of PgBouncer, or of a pooler derived from it (as in Cloud SQL). They know no
 /// other code than 08P01.
-fn pooler_kind(message: &str) -> FaultKind {
+fn pooler_kind(message: &str) -> ConnectErrorKind {
     let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     // Newer versions append the cause ("cached error: connect failed"), so causes are matched
     // first. One may be a rejection.
@@ -152,11 +152,11 @@ fn pooler_kind(message: &str) -> FaultKind {
         "client_login_timeout",
         "terminating connection",
     ]) {
-        FaultKind::Unreachable
+        ConnectErrorKind::Unreachable
     } else if says(&["no more connections allowed", "too many clients", "too many connections", "remaining connection slots"]) {
-        FaultKind::Overloaded
+        ConnectErrorKind::Overloaded
     } else if says(&["no pg_hba.conf entry"]) || (says(&["no such database", "does not exist"]) && !message.contains("role ")) {
-        FaultKind::Misconfigured
+        ConnectErrorKind::Misconfigured
     } else if says(&[
         "SASL authentication failed",
         "password authentication failed",
@@ -165,9 +165,9 @@ fn pooler_kind(message: &str) -> FaultKind {
         "server login failed",
         "auth failed",
     ]) {
-        FaultKind::Refused
+        ConnectErrorKind::Rejected
     } else {
-        FaultKind::Other
+        ConnectErrorKind::Other
     }
 }
 
@@ -178,36 +178,39 @@ mod tests {
     #[test]
     fn errors_of_a_pooler_are_classified_by_their_text() {
         for (text, kind) in [
-            ("SASL authentication failed", FaultKind::Refused),
-            ("password authentication failed for user \"app\"", FaultKind::Refused),
-            ("no such user: app", FaultKind::Refused),
-            ("no such user", FaultKind::Refused),
-            ("server login has been failing, try again later (server_login_retry)", FaultKind::Refused),
+            ("SASL authentication failed", ConnectErrorKind::Rejected),
+            ("password authentication failed for user \"app\"", ConnectErrorKind::Rejected),
+            ("no such user: app", ConnectErrorKind::Rejected),
+            ("no such user", ConnectErrorKind::Rejected),
+            ("server login has been failing, try again later (server_login_retry)", ConnectErrorKind::Rejected),
             (
                 "server login has been failing, cached error: password authentication failed for user \"app\" (server_login_retry)",
-                FaultKind::Refused,
+                ConnectErrorKind::Rejected,
             ),
-            ("server login has been failing, cached error: role \"app\" does not exist (server_login_retry)", FaultKind::Refused),
-            ("server login has been failing, cached error: connect failed (server_login_retry)", FaultKind::Unreachable),
-            ("server login has been failing, cached error: server DNS lookup failed (server_login_retry)", FaultKind::Unreachable),
-            ("server login has been failing, cached error: sorry, too many clients already (server_login_retry)", FaultKind::Overloaded),
-            ("query_wait_timeout", FaultKind::Unreachable),
+            ("server login has been failing, cached error: role \"app\" does not exist (server_login_retry)", ConnectErrorKind::Rejected),
+            ("server login has been failing, cached error: connect failed (server_login_retry)", ConnectErrorKind::Unreachable),
+            ("server login has been failing, cached error: server DNS lookup failed (server_login_retry)", ConnectErrorKind::Unreachable),
+            (
+                "server login has been failing, cached error: sorry, too many clients already (server_login_retry)",
+                ConnectErrorKind::Overloaded,
+            ),
+            ("query_wait_timeout", ConnectErrorKind::Unreachable),
             (
                 "server login has been failing, cached error: FATAL: the database system is starting up (server_login_retry)",
-                FaultKind::Unreachable,
+                ConnectErrorKind::Unreachable,
             ),
-            ("server login failed: FATAL the database system is shutting down", FaultKind::Unreachable),
-            ("the database system is in recovery mode", FaultKind::Unreachable),
-            ("server login has been failing, cached error: server closed the connection unexpectedly", FaultKind::Unreachable),
-            ("client_login_timeout (server down)", FaultKind::Unreachable),
+            ("server login failed: FATAL the database system is shutting down", ConnectErrorKind::Unreachable),
+            ("the database system is in recovery mode", ConnectErrorKind::Unreachable),
+            ("server login has been failing, cached error: server closed the connection unexpectedly", ConnectErrorKind::Unreachable),
+            ("client_login_timeout (server down)", ConnectErrorKind::Unreachable),
             (
                 "server login has been failing, cached error: FATAL: no pg_hba.conf entry for host \"10.0.0.1\", user \"app\"",
-                FaultKind::Misconfigured,
+                ConnectErrorKind::Misconfigured,
             ),
-            ("no more connections allowed (max_client_conn)", FaultKind::Overloaded),
-            ("no such database: orders", FaultKind::Misconfigured),
-            ("unsupported startup parameter: extra_float_digits", FaultKind::Other),
-            ("invalid message format", FaultKind::Other),
+            ("no more connections allowed (max_client_conn)", ConnectErrorKind::Overloaded),
+            ("no such database: orders", ConnectErrorKind::Misconfigured),
+            ("unsupported startup parameter: extra_float_digits", ConnectErrorKind::Other),
+            ("invalid message format", ConnectErrorKind::Other),
         ] {
             assert_eq!(pooler_kind(text), kind, "{text}");
         }

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::acquire::{Call, Check, Turn, are_doomed, checked, limit, moved, take_in};
 use super::login::open;
-use super::refusal::Refusal;
-use crate::lease::Sessions;
+use super::refusal::SharedError;
+use crate::lease::OldConnections;
 use crate::pool::{Gate, Generation, Phase, QueueGuard, Shared};
 
 /// First and longest pause between two tries of the first caller, because sqlx does not report
@@ -123,7 +123,7 @@ where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     // Connections of a role that the backend drops may be unusable although pings succeed.
-    let doubtful = generation.sessions == Sessions::EndWithLease;
+    let doubtful = generation.sessions == OldConnections::EndWithLease;
     let queued = place.get_or_insert_with(|| Place::join(&shared.gate));
     let mut pace = Pace::default();
     loop {
@@ -148,7 +148,7 @@ where
             return Turn::Next;
         }
         if hopeless || Instant::now() >= call.deadline {
-            return Turn::Failed(call.refusal.take().unwrap_or_else(|| Refusal::explaining(shared, generation)));
+            return Turn::Failed(call.refusal.take().unwrap_or_else(|| SharedError::explaining(shared, generation)));
         }
         if is_first {
             tokio::select! {

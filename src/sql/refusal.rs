@@ -8,7 +8,7 @@ use sqlx::error::{DatabaseError, ErrorKind};
 
 use super::fault;
 use crate::clock::rfc3339;
-use crate::error::{Fault, FaultKind};
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::pool::{Generation, Phase, Shared};
 
 /// Why a handle has no connection: the error that all waiting callers share.
@@ -25,23 +25,23 @@ use crate::pool::{Generation, Phase, Shared};
 /// statements, which are never shared. [`fault`](Self::fault) returns the library's own
 /// classification.
 #[derive(Clone)]
-pub struct Refusal {
-    fault: Fault,
+pub struct SharedError {
+    fault: ConnectError,
 }
 
-impl Refusal {
+impl SharedError {
     /// Returns the kind, SQLSTATE, message and cause behind an error of a handle.
     ///
     /// `None` for an error that is sqlx's own: of a statement, of a pool, of a deadline.
     ///
     /// ```
-    /// # use claviger::{FaultKind, Refusal};
+    /// # use claviger::{ConnectErrorKind, SharedError};
     /// fn is_rejected(error: &sqlx::Error) -> bool {
-    ///     Refusal::fault(error).is_some_and(|fault| fault.kind() == FaultKind::Refused)
+    ///     SharedError::fault(error).is_some_and(|fault| fault.kind() == ConnectErrorKind::Rejected)
     /// }
     /// # assert!(!is_rejected(&sqlx::Error::PoolTimedOut));
     /// ```
-    pub fn fault(error: &sqlx::Error) -> Option<&Fault> {
+    pub fn fault(error: &sqlx::Error) -> Option<&ConnectError> {
         match error {
             // Its type is that of the original; the shared error is its source.
             sqlx::Error::Database(database) => (**database).source()?.downcast_ref(),
@@ -57,7 +57,8 @@ impl Refusal {
         if let Some(rejected) = generation.end.refusal() {
             // An error that leads to the original is preferred: the last verification was rejected,
             // too.
-            let last = last.filter(|last| last.kind() == FaultKind::Refused && original(rejected).is_none() && original(last).is_some());
+            let last =
+                last.filter(|last| last.kind() == ConnectErrorKind::Rejected && original(rejected).is_none() && original(last).is_some());
             return Self::of(last.as_ref().unwrap_or(rejected));
         }
         if generation.end.phase() == Phase::Vacant {
@@ -65,8 +66,8 @@ impl Refusal {
         }
         let expired = generation.expiry.wall().map(rfc3339).unwrap_or_default();
         let why = last.map(|fault| format!("; the last proof of a newer one failed: {fault}")).unwrap_or_default();
-        Self::of(&Fault::new(
-            FaultKind::Other,
+        Self::of(&ConnectError::new(
+            ConnectErrorKind::Other,
             format!(
                 "the credential of generation {} of pool {:?} expired at {expired}, and no newer one is served yet{why}",
                 generation.number, shared.name
@@ -82,15 +83,15 @@ impl Refusal {
 
     /// Returns the sqlx error for this fault. If the original is the fault's cause, callers can
     /// downcast to it.
-    pub(super) fn of(fault: &Fault) -> sqlx::Error {
+    pub(super) fn of(fault: &ConnectError) -> sqlx::Error {
         let shared = Self { fault: fault.clone() };
         if fault.code().is_some() {
             return sqlx::Error::Database(Box::new(shared));
         }
         let kind = match (original(fault), fault.kind()) {
-            (_, FaultKind::Misconfigured) => return sqlx::Error::Configuration(Box::new(shared)),
+            (_, ConnectErrorKind::Misconfigured) => return sqlx::Error::Configuration(Box::new(shared)),
             (Some(sqlx::Error::Io(io)), _) => io.kind(),
-            (_, FaultKind::Unreachable) => io::ErrorKind::TimedOut,
+            (_, ConnectErrorKind::Unreachable) => io::ErrorKind::TimedOut,
             _ => io::ErrorKind::NotConnected,
         };
         sqlx::Error::Io(io::Error::new(kind, shared))
@@ -101,29 +102,29 @@ impl Refusal {
     }
 }
 
-fn original(fault: &Fault) -> Option<&sqlx::Error> {
+fn original(fault: &ConnectError) -> Option<&sqlx::Error> {
     fault::find(fault.cause()?)
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for SharedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.fault.message())
     }
 }
 
-impl fmt::Debug for Refusal {
+impl fmt::Debug for SharedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Refusal({})", self.fault)
     }
 }
 
-impl StdError for Refusal {
+impl StdError for SharedError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&self.fault)
     }
 }
 
-impl DatabaseError for Refusal {
+impl DatabaseError for SharedError {
     fn message(&self) -> &str {
         self.fault.message()
     }

@@ -10,7 +10,7 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 use tracing::dispatcher;
 
-use crate::error::{Fault, FaultKind};
+use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Most abandoned verifications of one pool that may still compute.
 const MAX_ABANDONED: isize = 2;
@@ -61,16 +61,16 @@ impl Verifier {
     /// Returns what the work returns.
     ///
     /// # Errors
-    /// Those of the work; [`FaultKind::Unreachable`] while two abandoned ones still compute;
-    /// [`FaultKind::Other`] after a panic, or without a thread.
+    /// Those of the work; [`ConnectErrorKind::Unreachable`] while two abandoned ones still compute;
+    /// [`ConnectErrorKind::Other`] after a panic, or without a thread.
     ///
     /// # Cancel safety
     /// The work is dropped when it next waits. If it computes instead, its thread goes on until it
     /// is done, and the process may end meanwhile.
-    pub(super) async fn run(&self, work: impl Future<Output = Result<(), Fault>> + Send + 'static) -> Result<(), Fault> {
+    pub(super) async fn run(&self, work: impl Future<Output = Result<(), ConnectError>> + Send + 'static) -> Result<(), ConnectError> {
         if self.abandoned.load(Ordering::Acquire) >= MAX_ABANDONED {
             let message = "earlier verifications still compute what the server demanded; check which server listens at this address";
-            return Err(Fault::new(FaultKind::Unreachable, message));
+            return Err(ConnectError::new(ConnectErrorKind::Unreachable, message));
         }
         let shared = Arc::new(Work { phase: AtomicU8::new(RUNNING), abandoned: Arc::clone(&self.abandoned) });
         let thread_guard = ThreadGuard(Arc::clone(&shared));
@@ -83,7 +83,9 @@ impl Verifier {
             let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => {
-                    return drop(result.send(Err(Fault::new(FaultKind::Other, format!("no runtime for the verification: {error}")))));
+                    return drop(
+                        result.send(Err(ConnectError::new(ConnectErrorKind::Other, format!("no runtime for the verification: {error}")))),
+                    );
                 }
             };
             let verify = || {
@@ -111,10 +113,10 @@ impl Verifier {
         thread::Builder::new()
             .name("claviger-verify".to_owned())
             .spawn(body)
-            .map_err(|error| Fault::new(FaultKind::Other, format!("no thread for the verification: {error}")))?;
+            .map_err(|error| ConnectError::new(ConnectErrorKind::Other, format!("no thread for the verification: {error}")))?;
         let outcome = received.await;
         drop(caller_guard);
-        outcome.unwrap_or_else(|_| Err(Fault::new(FaultKind::Other, PANICKED)))
+        outcome.unwrap_or_else(|_| Err(ConnectError::new(ConnectErrorKind::Other, PANICKED)))
     }
 }
 
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     /// Returns work that blocks its thread until the sender is dropped.
-    fn stuck() -> (mpsc::Sender<()>, impl Future<Output = Result<(), Fault>> + Send + 'static) {
+    fn stuck() -> (mpsc::Sender<()>, impl Future<Output = Result<(), ConnectError>> + Send + 'static) {
         let (go, gone) = mpsc::channel::<()>();
         (go, async move {
             // Blocks the thread, as a computation does.
@@ -147,7 +149,7 @@ mod tests {
             held.push(go);
         }
         let error = verifier.run(async { Ok(()) }).await.unwrap_err();
-        assert_eq!(error.kind(), FaultKind::Unreachable);
+        assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
         assert!(error.message().contains("still compute"), "{error}");
         drop(held);
         while verifier.abandoned.load(Ordering::Acquire) > 0 {

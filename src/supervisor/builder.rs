@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::settings::{Context, End, Settings, Traps};
+use super::settings::{Context, End, Failpoints, Settings};
 use super::{EventHub, Supervisor};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 pub struct Builder {
     settings: Settings,
     clock: Clock,
-    traps: Traps,
+    traps: Failpoints,
     #[cfg(feature = "otel")]
     meter: Option<opentelemetry::metrics::Meter>,
 }
@@ -92,7 +92,7 @@ impl Builder {
     #[doc(hidden)]
     #[cfg(feature = "testing")]
     #[must_use]
-    pub fn testing(mut self, clock: crate::testing::MovedClock, traps: crate::testing::Traps) -> Self {
+    pub fn testing(mut self, clock: crate::testing::MovedClock, traps: crate::testing::Failpoints) -> Self {
         self.clock = Clock::moved(clock);
         self.traps = traps;
         self

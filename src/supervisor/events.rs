@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::error::{Fault, ProviderError};
+use crate::error::{ConnectError, ProviderError};
 use crate::rotation::{HandoverReport, RotationReport};
 
 /// How many events a slow reader may lag behind before it misses some.
@@ -21,13 +21,13 @@ pub enum Event {
     /// A pool serves a new generation.
     HandedOver(HandoverReport),
     /// The database refused a pool's credential.
-    Refused {
+    Rejected {
         /// The pool.
         pool: Arc<str>,
         /// The generation that ended so.
         generation: u64,
         /// What the database said.
-        fault: Fault,
+        fault: ConnectError,
     },
     /// A provider had no lease to give; what is held goes on serving.
     FetchFailed {
@@ -37,11 +37,11 @@ pub enum Event {
         error: ProviderError,
     },
     /// A lease could not be proved; what is served goes on.
-    ProofFailed {
+    VerificationFailed {
         /// The pool.
         pool: Arc<str>,
         /// Why.
-        fault: Fault,
+        fault: ConnectError,
     },
     /// The last session of an old generation is gone.
     Drained {

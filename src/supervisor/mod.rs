@@ -45,11 +45,11 @@ use shutdown::Ending;
 /// Dropping it does nothing: what was registered lives until it is removed or [`shutdown`](Self::shutdown) is called.
 ///
 /// ```
-/// use claviger::{Login, Supervisor, fixed};
+/// use claviger::{Credentials, Supervisor, fixed};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
 /// let supervisor = Supervisor::start();
-/// let login = supervisor.provide("orders-login", fixed(Login::new("orders", "s3cret"))).await?;
+/// let login = supervisor.provide("orders-login", fixed(Credentials::new("orders", "s3cret"))).await?;
 /// assert_eq!(login.name(), "orders-login");
 /// supervisor.shutdown(std::time::Duration::from_secs(1)).await;
 /// # Ok(()) }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::status::{PoolStatus, ProviderStatus};
 use crate::actor::Child;
-use crate::error::{Error, ErrorKind, Fault};
+use crate::error::{ConnectError, Error, ErrorKind};
 use crate::pool::{Keeper, PoolFactory, PoolSlot};
 use crate::provider::{ManualRequest, ProviderSlot, spawn_watch};
 
@@ -35,7 +35,7 @@ pub(super) trait ProviderEntry: Send + Sync {
 pub(super) trait PoolEntry: Send + Sync {
     fn status(&self) -> PoolStatus;
     /// Returns the error of logins with the active credentials, if its kind is unknown.
-    fn unexplained(&self) -> Option<Fault>;
+    fn unexplained(&self) -> Option<ConnectError>;
     fn child(&self) -> &Arc<Child>;
     fn retire(&self);
     fn idle(&self) -> Boxed<()>;
@@ -167,7 +167,7 @@ impl<F: PoolFactory> PoolEntry for PoolOf<F> {
         Keeper::status(&*self.slot)
     }
 
-    fn unexplained(&self) -> Option<Fault> {
+    fn unexplained(&self) -> Option<ConnectError> {
         self.slot.lock().unexplained.clone()
     }
 

@@ -11,15 +11,15 @@ use crate::clock::Clock;
 use crate::telemetry::Meters;
 
 #[cfg(feature = "testing")]
-pub(crate) use crate::testing::Traps;
+pub(crate) use crate::testing::Failpoints;
 
 /// Nothing to fall into outside of tests.
 #[cfg(not(feature = "testing"))]
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Traps;
+pub(crate) struct Failpoints;
 
 #[cfg(not(feature = "testing"))]
-impl Traps {
+impl Failpoints {
     #[inline]
     pub(crate) fn spring(&self, _actor: &str, _step: &str) {}
 }
@@ -54,7 +54,7 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) events: EventHub,
     pub(crate) meters: Meters,
-    pub(crate) traps: Traps,
+    pub(crate) traps: Failpoints,
     pub(crate) end: End,
 }
 
@@ -66,7 +66,7 @@ impl Context {
             clock: Clock::default(),
             events: EventHub::default(),
             meters: Meters::default(),
-            traps: Traps::default(),
+            traps: Failpoints::default(),
             end: End::default(),
         }
     }

@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf, Registry};
 use super::shutdown::Registered;
 use super::{Inner, runtime};
-use crate::error::{Error, ErrorKind, Fault, FaultKind, ProviderError, ProviderErrorKind};
+use crate::error::{ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind};
 use crate::handle::Handle;
-use crate::pool::{PoolFactory, PoolSlot, Terms};
+use crate::pool::{PoolFactory, PoolSettings, PoolSlot};
 use crate::provider::{Issuer, Provider, ProviderSlot, schedule};
 
 /// A registered provider: what pools are given. Clones are the same provider.
@@ -187,12 +187,15 @@ pub(super) async fn pool<F: PoolFactory>(
                     return Err(fault.clone());
                 }
                 if state.closing {
-                    return Err(Fault::new(FaultKind::Other, "removed or shut down while it started"));
+                    return Err(ConnectError::new(ConnectErrorKind::Other, "removed or shut down while it started"));
                 }
             }
             // A provider that was registered without waiting, and will not have a lease by itself.
             if let Some(error) = hopeless(&provider.slot) {
-                return Err(Fault::new(FaultKind::Misconfigured, format!("provider {:?} has no lease to give: {error}", provider.name())));
+                return Err(ConnectError::new(
+                    ConnectErrorKind::Misconfigured,
+                    format!("provider {:?} has no lease to give: {error}", provider.name()),
+                ));
             }
             settled.await;
         }
@@ -274,7 +277,7 @@ fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<Prov
     state.last_error.clone().filter(|error| state.held.is_none() && !error.is_transient())
 }
 
-fn check_terms(pool: &str, terms: &Terms) -> Result<(), Error> {
+fn check_terms(pool: &str, terms: &PoolSettings) -> Result<(), Error> {
     const MOST: u32 = 10_000;
     let invalid = |field: &str, problem: String| Err(Error::invalid(field, format!("{problem} (pool {pool:?})")));
     if terms.max_sessions == 0 || terms.max_sessions > MOST {

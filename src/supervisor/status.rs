@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Inner;
-use crate::error::{Fault, ProviderError};
+use crate::error::{ConnectError, ProviderError};
 use crate::rotation::{HandoverReport, RotationReport};
 
 /// How everything stands. Never carries a secret.
@@ -106,7 +106,7 @@ pub struct PoolStatus {
     /// The last handover, with the time of each step.
     pub last_handover: Option<HandoverReport>,
     /// Why the last proof failed; `None` after one that worked.
-    pub last_fault: Option<Fault>,
+    pub last_fault: Option<ConnectError>,
     /// In how long the held lease is proved, if that is awaited.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "next_proof_seconds"))]
     pub next_proof: Option<Duration>,

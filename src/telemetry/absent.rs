@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use crate::trigger::Trigger;
+use crate::trigger::RotationTrigger;
 
 /// Where a rotation is in its trace.
 #[derive(Clone, Debug, Default)]
@@ -61,10 +61,10 @@ impl Meters {
     pub(crate) fn pool_registered(&self, _pool: &str) {}
 
     #[inline]
-    pub(crate) fn fetched(&self, _provider: &str, _trigger: Trigger, _took: Duration, _error_type: Option<&'static str>) {}
+    pub(crate) fn fetched(&self, _provider: &str, _trigger: RotationTrigger, _took: Duration, _error_type: Option<&'static str>) {}
 
     #[inline]
-    pub(crate) fn refreshed(&self, _provider: &str, _trigger: Trigger, _outcome: &'static str, _took: Duration) {}
+    pub(crate) fn refreshed(&self, _provider: &str, _trigger: RotationTrigger, _outcome: &'static str, _took: Duration) {}
 
     #[inline]
     pub(crate) fn handed_over(&self, _pool: &str, _how: &'static str, _took: Duration) {}

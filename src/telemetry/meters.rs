@@ -8,7 +8,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 
-use crate::trigger::Trigger;
+use crate::trigger::RotationTrigger;
 
 /// In seconds: the buckets that the conventions give for what a database client does.
 const SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
@@ -80,7 +80,7 @@ impl Meters {
         instruments.timeouts.add(0, &about(POOL_NAME, pool));
     }
 
-    pub(crate) fn fetched(&self, provider: &str, trigger: Trigger, took: Duration, error_type: Option<&'static str>) {
+    pub(crate) fn fetched(&self, provider: &str, trigger: RotationTrigger, took: Duration, error_type: Option<&'static str>) {
         let Some(instruments) = &self.0 else { return };
         let mut attributes = about("provider", provider);
         attributes.push(KeyValue::new("trigger", trigger.as_str()));
@@ -92,7 +92,7 @@ impl Meters {
         }
     }
 
-    pub(crate) fn refreshed(&self, provider: &str, trigger: Trigger, outcome: &'static str, took: Duration) {
+    pub(crate) fn refreshed(&self, provider: &str, trigger: RotationTrigger, outcome: &'static str, took: Duration) {
         let Some(instruments) = &self.0 else { return };
         let mut attributes = about("provider", provider);
         attributes.extend([KeyValue::new("trigger", trigger.as_str()), KeyValue::new("outcome", outcome)]);

@@ -25,7 +25,7 @@ pub(crate) use trace::{Caller, Origin};
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::trigger::Trigger;
+use crate::trigger::RotationTrigger;
 
 /// Creates a span where a `tracing` dispatcher has been set, and [`Span::none`] elsewhere. Without
 /// a dispatcher, `tracing`'s feature `log` writes a record for each span, and for each value
@@ -41,7 +41,7 @@ macro_rules! info_span {
 const DRAIN_ABANDONED: &str = "drain_abandoned";
 
 /// The root of one rotation, or of a part of it. It has no parent: an actor's life-long span must not swallow it.
-fn rotation(provider: &str, trigger: Trigger) -> Span {
+fn rotation(provider: &str, trigger: RotationTrigger) -> Span {
     info_span!(
         parent: None,
         "credential.rotation",
@@ -55,7 +55,7 @@ fn rotation(provider: &str, trigger: Trigger) -> Span {
 }
 
 /// One attempt to fetch.
-pub(crate) fn fetch(parent: &Span, provider: &str, trigger: Trigger) -> Span {
+pub(crate) fn fetch(parent: &Span, provider: &str, trigger: RotationTrigger) -> Span {
     info_span!(parent: parent, "credential.fetch", otel.kind = "client", provider, trigger = trigger.as_str(), error.type = Empty)
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::Span;
 
 use super::Origin;
-use crate::trigger::Trigger;
+use crate::trigger::RotationTrigger;
 
 /// Length of the first part. A part that is older ends when the next attempt begins. Each is twice
 /// as long as the one before, so that an outage is seen early and in few parts.
@@ -31,13 +31,13 @@ impl Root {
         Self { span: Span::none(), origin: Origin::default(), began: now, length: FIRST }
     }
 
-    pub(crate) fn begin(provider: &str, trigger: Trigger, now: Instant) -> Self {
+    pub(crate) fn begin(provider: &str, trigger: RotationTrigger, now: Instant) -> Self {
         let span = super::rotation(provider, trigger);
         Self { origin: Origin::of(&span), span, began: now, length: FIRST }
     }
 
     /// Begins the next part, linked to this one.
-    pub(crate) fn next_part(&self, provider: &str, trigger: Trigger, now: Instant) -> Self {
+    pub(crate) fn next_part(&self, provider: &str, trigger: RotationTrigger, now: Instant) -> Self {
         let next = Self::begin(provider, trigger, now);
         self.origin.link(&next.span);
         Self { length: (self.length * 2).min(LONGEST), ..next }

@@ -7,7 +7,9 @@ mod common;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use claviger::{Expiry, Fault, FaultKind, Lease, Login, Moment, Outcome, ProviderError, ProviderErrorKind, Revision};
+use claviger::{
+    ConnectError, ConnectErrorKind, Credentials, Expiry, Lease, ProviderError, ProviderErrorKind, Revision, RotationOutcome, Timestamp,
+};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use common::Recorder;
 use opentelemetry::trace::{SpanId, Status};
@@ -66,7 +68,7 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
     assert!(lab.supervisor.rotate_now("login").instrument(request).await.is_err());
     // It has something new, which one pool takes at once and the other six minutes later.
     store.rotate();
-    slow.fail_next(30, Fault::new(FaultKind::Unreachable, "connection refused"));
+    slow.fail_next(30, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
     store.recover();
     sleep(Duration::from_secs(20)).await;
     assert_eq!((orders.generation(), reports.generation()), (2, 1));
@@ -90,7 +92,10 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
     let is_it = |root: &&SpanData| attribute(root, "trigger").as_deref() == Some("changed");
     let roots: Vec<_> = named(&spans, "credential.rotation").into_iter().filter(is_it).collect();
     let outcomes: Vec<_> = roots.iter().map(|root| attribute(root, "outcome").expect("each has one")).collect();
-    assert!(roots.len() >= 3 && outcomes.iter().rev().skip(1).all(|outcome| outcome == Outcome::Unfinished.as_str()), "{outcomes:?}");
+    assert!(
+        roots.len() >= 3 && outcomes.iter().rev().skip(1).all(|outcome| outcome == RotationOutcome::Unfinished.as_str()),
+        "{outcomes:?}"
+    );
     assert_eq!(outcomes.last().map(String::as_str), Some("adopted"));
     for handed in named(&spans, "pool.handover").into_iter().filter(|span| attribute(span, "generation").is_some()) {
         let part = roots.iter().position(|root| root.span_context.span_id() == handed.parent_span_id).expect("it is in a rotation");
@@ -110,8 +115,8 @@ async fn a_lease_that_comes_dead_is_a_fetch_that_failed() {
     let store = ScriptedProvider::new();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
     recorder.forget();
-    let past = Expiry::after(Moment::now(), Duration::ZERO);
-    store.answer_next(Lease::new(Login::new("app", "dead"), Revision::new("dead".to_owned())).expires(past));
+    let past = Expiry::after(Timestamp::now(), Duration::ZERO);
+    store.answer_next(Lease::new(Credentials::new("app", "dead"), Revision::new("dead".to_owned())).expires(past));
     assert!(lab.supervisor.rotate_now("login").await.is_err());
     sleep(Duration::from_secs(5)).await;
     let spans = recorder.spans();

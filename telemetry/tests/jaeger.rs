@@ -10,7 +10,7 @@ mod api;
 
 use std::time::Duration;
 
-use claviger::{Outcome, PgPools, ProviderError, ProviderErrorKind, Supervisor};
+use claviger::{PgPools, ProviderError, ProviderErrorKind, RotationOutcome, Supervisor};
 use claviger_stage::{Stage, eventually_within};
 use claviger_testkit::Lab;
 use claviger_traces::{Span, handovers_add_up, tree};
@@ -154,7 +154,7 @@ async fn play() {
     stage.set_password(&password).await;
     let request = tracing::info_span!("POST /rotate", otel.kind = "server");
     let report = supervisor.rotate_now("orders-login").instrument(request).await.expect("it rotates");
-    assert_eq!(report.outcome, Outcome::Adopted);
+    assert_eq!(report.outcome, RotationOutcome::Adopted);
     let draining = || db.status().map(|status| status.draining).unwrap_or_default();
     eventually_within(PATIENCE, "the drain is abandoned", || draining().iter().any(|drain| drain.abandoned)).await;
     drop(held);
@@ -162,7 +162,7 @@ async fn play() {
 
     // Manual, with nothing new.
     let report = supervisor.rotate_now("orders-login").await.expect("it answers");
-    assert_eq!(report.outcome, Outcome::Unchanged);
+    assert_eq!(report.outcome, RotationOutcome::Unchanged);
 
     // Refused: the store is down once; then it has one that the database does not take, and then the right one.
     stage.set_password("password-6").await;
@@ -181,7 +181,10 @@ async fn play() {
     // Woke: found by the next look.
     let before = store.calls().len();
     clock.jump(Duration::from_secs(3_600));
-    eventually_within(PATIENCE, "it wakes", || store.calls().iter().skip(before).any(|call| call.trigger == claviger::Trigger::Woke)).await;
+    eventually_within(PATIENCE, "it wakes", || {
+        store.calls().iter().skip(before).any(|call| call.trigger == claviger::RotationTrigger::Woke)
+    })
+    .await;
 
     supervisor.shutdown(Duration::from_secs(5)).await;
 }

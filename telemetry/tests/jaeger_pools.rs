@@ -9,7 +9,7 @@ mod api;
 
 use std::time::Duration;
 
-use claviger::Outcome;
+use claviger::RotationOutcome;
 use claviger_stage::{Stage, eventually_within};
 use claviger_traces::{handovers_add_up, tree};
 
@@ -73,7 +73,7 @@ async fn play() {
     let password = stage.store.rotate();
     stage.set_password(&password).await;
     let report = stage.supervisor.rotate_now("login").await.expect("it rotates");
-    assert_eq!((report.outcome, orders.generation(), reports.generation()), (Outcome::Adopted, 2, 2));
+    assert_eq!((report.outcome, orders.generation(), reports.generation()), (RotationOutcome::Adopted, 2, 2));
     let has_drained = || orders.status().is_some_and(|status| status.draining.is_empty());
     eventually_within(PATIENCE, "the old generation has drained", has_drained).await;
     stage.supervisor.shutdown(Duration::from_secs(5)).await;

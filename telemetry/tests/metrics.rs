@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use claviger::{Expiry, Fault, FaultKind, Lease, Login, Moment, ProviderError, ProviderErrorKind, Revision, Sessions, Supervisor};
+use claviger::{
+    ConnectError, ConnectErrorKind, Credentials, Expiry, Lease, OldConnections, ProviderError, ProviderErrorKind, Revision, Supervisor,
+    Timestamp,
+};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
@@ -92,9 +95,9 @@ async fn everything_that_can_happen_is_counted() {
     let lab = collector.lab();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
     let lease = |number: &str| {
-        Lease::new(Login::new("app", format!("password-{number}")), Revision::new(number.to_owned()))
-            .sessions(Sessions::Drain)
-            .expires(Expiry::after(Moment::now(), Duration::from_secs(3_600)))
+        Lease::new(Credentials::new("app", format!("password-{number}")), Revision::new(number.to_owned()))
+            .sessions(OldConnections::Drain)
+            .expires(Expiry::after(Timestamp::now(), Duration::from_secs(3_600)))
     };
     store.answer_next(lease("1"));
     let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
@@ -111,9 +114,9 @@ async fn everything_that_can_happen_is_counted() {
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     store.answer_next(lease("2"));
     database.accept_only(["password-2"]);
-    database.fail_next(1, Fault::new(FaultKind::Unreachable, "connection refused"));
+    database.fail_next(1, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
     lab.traps.set("orders", "pool.turn", 1);
-    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     sleep(Duration::from_secs(70)).await;
     let while_draining = collector.collect();
     assert_eq!(while_draining.value("pool.drain.sessions {pool=orders}"), Some(1.0));

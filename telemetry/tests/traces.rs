@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use claviger::{Fault, FaultKind, ProviderError, ProviderErrorKind, Supervisor, Trigger};
+use claviger::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind, RotationTrigger, Supervisor};
 use claviger_stage::eventually;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use common::Recorder;
@@ -101,8 +101,8 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt_only() {
     store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();
     database.accept_only(["password-2"]);
-    database.fail_next(1, Fault::new(FaultKind::Unreachable, "connection refused"));
-    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    database.fail_next(1, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
+    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(recorder.trees(), @r#"
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=refused
@@ -217,7 +217,7 @@ async fn a_part_whose_proofs_failed_is_marked_by_the_last_of_them() {
     let lab = Lab::new();
     let (store, database, _) = stage(&lab).await;
     recorder.forget();
-    database.fail_next(1_000, Fault::new(FaultKind::Unreachable, "connection refused"));
+    database.fail_next(1_000, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
     store.rotate();
     store.hint();
     sleep(Duration::from_secs(100)).await;
@@ -244,7 +244,7 @@ async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_refu
     let (store, database, pool) = stage(&lab).await;
     recorder.forget();
     database.accept_only(["nobody knows"]);
-    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     let refused = || lab.supervisor.status().providers.first().map(|provider| provider.refused);
     for second in 0..900 {
         sleep(Duration::from_secs(1)).await;
@@ -279,7 +279,7 @@ async fn an_outage_ends_with_the_pool_that_it_concerned() {
     let (_store, database, pool) = stage(&lab).await;
     recorder.forget();
     database.accept_only(["nobody knows"]);
-    assert!(pool.refused(1, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     sleep(Duration::from_secs(30)).await;
     let roots = || recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect::<Vec<_>>();
     assert!(roots().is_empty(), "it goes on: {}", recorder.trees());
@@ -329,7 +329,7 @@ async fn every_trigger_is_a_root_of_its_own_and_holds_its_children() {
     store.hint();
     sleep(Duration::from_secs(2)).await;
     database.accept_only([store.rotate()]);
-    assert!(pool.refused(2, &Fault::new(FaultKind::Refused, "password authentication failed").with_code("28P01")));
+    assert!(pool.refused(2, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     sleep(Duration::from_secs(2)).await;
     lab.supervisor.rotate_now("orders-login").await.expect("it answers");
     lab.clock.jump(Duration::from_secs(3_600));
@@ -337,11 +337,18 @@ async fn every_trigger_is_a_root_of_its_own_and_holds_its_children() {
 
     let spans = recorder.spans();
     let roots: Vec<_> = spans.iter().filter(|span| span.name == "credential.rotation").collect();
-    for trigger in [Trigger::Start, Trigger::Schedule, Trigger::Changed, Trigger::Refused, Trigger::Manual, Trigger::Woke] {
+    for trigger in [
+        RotationTrigger::Start,
+        RotationTrigger::Schedule,
+        RotationTrigger::Changed,
+        RotationTrigger::Rejected,
+        RotationTrigger::Manual,
+        RotationTrigger::Woke,
+    ] {
         let root = roots.iter().find(|root| attribute(root, "trigger").as_deref() == Some(trigger.as_str()));
         let root = root.expect("each trigger has its rotation");
         assert_eq!(root.parent_span_id, opentelemetry::trace::SpanId::INVALID);
-        let adopted = matches!(trigger, Trigger::Start | Trigger::Changed | Trigger::Refused);
+        let adopted = matches!(trigger, RotationTrigger::Start | RotationTrigger::Changed | RotationTrigger::Rejected);
         assert_eq!(attribute(root, "outcome").as_deref(), Some(if adopted { "adopted" } else { "unchanged" }), "{trigger}");
     }
     let traces: std::collections::HashSet<_> = roots.iter().map(|root| root.span_context.trace_id()).collect();

@@ -2,7 +2,7 @@
 
 use claviger::{Builder, Error, Supervisor};
 
-use crate::{MovedClock, Traps};
+use crate::{Failpoints, MovedClock};
 
 /// A supervisor on a moved clock.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Lab {
     /// Its wall clock: follows tokio's (also paused) time, and jumps when told to.
     pub clock: MovedClock,
     /// Where its actors crash.
-    pub traps: Traps,
+    pub traps: Failpoints,
 }
 
 impl Lab {
@@ -30,7 +30,7 @@ impl Lab {
     /// # Errors
     /// When one cannot be right.
     pub fn with(builder: Builder) -> Result<Self, Error> {
-        let (clock, traps) = (MovedClock::default(), Traps::default());
+        let (clock, traps) = (MovedClock::default(), Failpoints::default());
         let supervisor = builder.testing(clock.clone(), traps.clone()).start()?;
         Ok(Self { supervisor, clock, traps })
     }

@@ -24,7 +24,7 @@ mod lab;
 mod pool;
 mod provider;
 
-pub use claviger::testing::{MovedClock, Traps};
+pub use claviger::testing::{Failpoints, MovedClock};
 pub use lab::Lab;
 pub use pool::{ScriptedPool, ScriptedPools, Session};
 pub use provider::{Call, ScriptedProvider};

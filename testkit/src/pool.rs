@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use claviger::{Fault, FaultKind, Login, PoolFactory, Terms};
+use claviger::{ConnectError, ConnectErrorKind, Credentials, PoolFactory, PoolSettings};
 use tokio::sync::{Notify, watch};
 
 struct State {
-    terms: Terms,
+    terms: PoolSettings,
     accepted: Option<Vec<String>>,
-    script: VecDeque<Fault>,
+    script: VecDeque<ConnectError>,
     proofs: Vec<(String, bool)>,
     opened: Vec<ScriptedPool>,
     in_place: bool,
@@ -39,7 +39,7 @@ impl ScriptedPools {
         Self {
             inner: Arc::new(Inner {
                 state: Mutex::new(State {
-                    terms: Terms::new(max_sessions),
+                    terms: PoolSettings::new(max_sessions),
                     accepted: None,
                     script: VecDeque::new(),
                     proofs: Vec::new(),
@@ -61,7 +61,7 @@ impl ScriptedPools {
     }
 
     /// The next `times` proofs end so.
-    pub fn fail_next(&self, times: usize, fault: Fault) {
+    pub fn fail_next(&self, times: usize, fault: ConnectError) {
         let mut state = self.lock();
         state.script.extend(std::iter::repeat_with(|| fault.clone()).take(times));
     }
@@ -107,8 +107,8 @@ impl ScriptedPools {
         }
     }
 
-    fn refusal() -> Fault {
-        Fault::new(FaultKind::Refused, "password authentication failed for user \"app\"").with_code("28P01")
+    fn refusal() -> ConnectError {
+        ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed for user \"app\"").with_code("28P01")
     }
 }
 
@@ -163,10 +163,10 @@ impl Drop for Session {
 }
 
 impl PoolFactory for ScriptedPools {
-    type Secret = Login;
+    type Secret = Credentials;
     type Pool = ScriptedPool;
 
-    fn terms(&self) -> Terms {
+    fn terms(&self) -> PoolSettings {
         self.lock().terms.clone()
     }
 
@@ -176,7 +176,7 @@ impl PoolFactory for ScriptedPools {
         pool
     }
 
-    async fn prove(&self, login: &Login) -> Result<(), Fault> {
+    async fn prove(&self, login: &Credentials) -> Result<(), ConnectError> {
         let mut stalled = self.inner.stalled.subscribe();
         let _ = stalled.wait_for(|stalled| !stalled).await;
         let mut state = self.lock();
@@ -190,17 +190,17 @@ impl PoolFactory for ScriptedPools {
         outcome
     }
 
-    fn open(&self, login: &Login) -> Result<ScriptedPool, Fault> {
+    fn open(&self, login: &Credentials) -> Result<ScriptedPool, ConnectError> {
         let pool = Self::pool(login.expose_password());
         self.lock().opened.push(pool.clone());
         Ok(pool)
     }
 
-    async fn warm(&self, _: &ScriptedPool, sessions: u32) -> Result<u32, Fault> {
+    async fn warm(&self, _: &ScriptedPool, sessions: u32) -> Result<u32, ConnectError> {
         Ok(sessions)
     }
 
-    fn refit(&self, pool: &ScriptedPool, _: &Login, new: &Login) -> bool {
+    fn refit(&self, pool: &ScriptedPool, _: &Credentials, new: &Credentials) -> bool {
         let in_place = self.lock().in_place;
         if in_place {
             *pool.inner.password.lock().unwrap_or_else(PoisonError::into_inner) = new.expose_password().to_owned();
@@ -223,7 +223,7 @@ impl PoolFactory for ScriptedPools {
         pool.inner.sessions.load(Ordering::Acquire)
     }
 
-    fn fault(&self, error: &(dyn std::error::Error + 'static)) -> Fault {
-        error.downcast_ref::<Fault>().cloned().unwrap_or_else(|| Fault::new(FaultKind::Other, error.to_string()))
+    fn fault(&self, error: &(dyn std::error::Error + 'static)) -> ConnectError {
+        error.downcast_ref::<ConnectError>().cloned().unwrap_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()))
     }
 }

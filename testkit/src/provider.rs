@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use claviger::{Expiry, FetchRequest, Hints, Lease, Login, Provider, ProviderError, Revision, Sessions, Trigger};
+use claviger::{Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, Revision, RotationTrigger};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 #[non_exhaustive]
 pub struct Call {
     /// Why.
-    pub trigger: Trigger,
+    pub trigger: RotationTrigger,
     /// When, by tokio's clock.
     pub at: Instant,
     /// The revisions said to be refused.
@@ -23,13 +23,13 @@ pub struct Call {
 enum Step {
     Fail(ProviderError),
     Panic,
-    Answer(Lease<Login>),
+    Answer(Lease<Credentials>),
 }
 
 struct State {
     version: u32,
     life: Option<Duration>,
-    sessions: Sessions,
+    sessions: OldConnections,
     refresh_after: Option<Duration>,
     mint_each: bool,
     script: VecDeque<Step>,
@@ -72,7 +72,7 @@ impl ScriptedProvider {
                 state: Mutex::new(State {
                     version: 1,
                     life: None,
-                    sessions: Sessions::Drain,
+                    sessions: OldConnections::Drain,
                     refresh_after: None,
                     mint_each: false,
                     script: VecDeque::new(),
@@ -101,7 +101,7 @@ impl ScriptedProvider {
 
     /// What becomes of sessions.
     #[must_use]
-    pub fn sessions(self, sessions: Sessions) -> Self {
+    pub fn sessions(self, sessions: OldConnections) -> Self {
         self.lock().sessions = sessions;
         self
     }
@@ -149,7 +149,7 @@ impl ScriptedProvider {
     }
 
     /// The next fetch answers with exactly this.
-    pub fn answer_next(&self, lease: Lease<Login>) {
+    pub fn answer_next(&self, lease: Lease<Credentials>) {
         self.lock().script.push_back(Step::Answer(lease));
     }
 
@@ -194,10 +194,10 @@ impl ScriptedProvider {
     }
 
     /// The lease of that version, as issued at `request`'s start.
-    fn lease(state: &State, request: &FetchRequest<Login>) -> Lease<Login> {
+    fn lease(state: &State, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
         let version = state.version;
         let mut lease =
-            Lease::new(Login::new("app", format!("password-{version}")), Revision::new(version.to_string())).sessions(state.sessions);
+            Lease::new(Credentials::new("app", format!("password-{version}")), Revision::new(version.to_string())).sessions(state.sessions);
         if let Some(life) = state.life {
             lease = lease.expires(Expiry::after(request.started, life));
         }
@@ -209,10 +209,10 @@ impl ScriptedProvider {
 }
 
 impl Provider for ScriptedProvider {
-    type Secret = Login;
+    type Secret = Credentials;
 
     #[expect(clippy::panic, reason = "its purpose")]
-    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         let step = {
             let mut state = self.lock();
             state.calls.push(Call { trigger: request.trigger, at: Instant::now(), refused: request.refused.to_vec() });
@@ -234,7 +234,7 @@ impl Provider for ScriptedProvider {
         }
     }
 
-    async fn release(&self, lease: Lease<Login>) -> Result<(), ProviderError> {
+    async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {
         let mut state = self.lock();
         state.release_attempts += 1;
         if let Some(error) = state.release_failures.pop_front() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claviger::{Event, Handle, Sessions};
+use claviger::{Event, Handle, OldConnections};
 use claviger_stage::{Callers, eventually, short_lived};
 use claviger_testkit::ScriptedProvider;
 
@@ -53,7 +53,7 @@ async fn law_01_replacing_loses_no_query() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_01_refitting_in_place_loses_no_query() {
-    let stage = Stage::with(ScriptedProvider::new().sessions(Sessions::Keep)).await;
+    let stage = Stage::with(ScriptedProvider::new().sessions(OldConnections::Keep)).await;
     let login = stage.login().await;
     // Sessions are short-lived, so that log-ins happen all the time.
     let options = short_lived(stage.pool_options(4), Duration::from_millis(20));

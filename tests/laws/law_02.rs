@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Fault, FaultKind};
+use claviger::{ConnectError, ConnectErrorKind, Event};
 use claviger_stage::{Callers, eventually, eventually_within};
 
 use super::Stage;
@@ -24,7 +24,7 @@ async fn law_02_an_unproved_lease_serves_nobody() {
     assert_eq!(db.generation(), 1, "what was not proved is not served");
     let status = db.status().expect("supervised");
     assert!(status.serving && !status.refused);
-    assert_eq!(status.last_fault.as_ref().and_then(Fault::code), Some(Stage::REFUSED));
+    assert_eq!(status.last_fault.as_ref().and_then(ConnectError::code), Some(Stage::REFUSED));
 
     // Proved again after a second, without a fetch.
     eventually("it was tried again", || stage.refused_log_ins() >= 2).await;
@@ -65,8 +65,8 @@ async fn law_02_the_candidate_is_proved_at_once_when_the_old_one_is_refused() {
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut refused = 0;
     while let Some(event) = events.next().await {
-        if let Event::Refused { generation, fault, .. } = event {
-            assert_eq!((generation, fault.kind()), (1, FaultKind::Refused));
+        if let Event::Rejected { generation, fault, .. } = event {
+            assert_eq!((generation, fault.kind()), (1, ConnectErrorKind::Rejected));
             refused += 1;
         }
     }

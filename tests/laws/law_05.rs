@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{ProviderError, ProviderErrorKind, Trigger};
+use claviger::{ProviderError, ProviderErrorKind, RotationTrigger};
 use claviger_stage::{eventually, eventually_within};
 use tokio::sync::Barrier;
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ async fn law_05_a_thousand_refused_callers_are_one_fetch() {
     assert_eq!((served, errors.len()), (1_000, 0));
     // The three open connections may have served everybody before the new password arrives.
     eventually_within(PATIENCE, "the next generation is served", || db.generation() == 2).await;
-    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count(), 1);
+    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
     assert_eq!(stage.store.calls().len(), 2);
     let refused = stage.refused_log_ins();
     assert!((1..=13).contains(&refused), "{refused} bad log-ins");
@@ -145,5 +145,5 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
         stage.refused_log_ins()
     );
     assert!(served > 900);
-    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == Trigger::Refused).count(), 2);
+    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 2);
 }

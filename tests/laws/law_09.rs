@@ -108,9 +108,9 @@ async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
-    use claviger::Sessions;
+    use claviger::OldConnections;
     let store =
-        ScriptedProvider::new().sessions(Sessions::EndWithLease).lives(Duration::from_secs(20)).refresh_after(Duration::from_secs(1));
+        ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(20)).refresh_after(Duration::from_secs(1));
     let stage = Stage::with(store).await;
     let db = stage.pool(2).await;
     // Renewed as the machine's clock goes on: its first death has passed when it is replaced.

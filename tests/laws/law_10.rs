@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::{Handle, Sessions};
+use claviger::{Handle, OldConnections};
 use claviger_stage::{Callers, Peak, eventually};
 use claviger_testkit::ScriptedProvider;
 
@@ -34,7 +34,7 @@ async fn law_10_replacing_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_in_place_under_load() {
-    let stage = Stage::with(ScriptedProvider::new().sessions(Sessions::Keep)).await;
+    let stage = Stage::with(ScriptedProvider::new().sessions(OldConnections::Keep)).await;
     let db = stage.pool(10).await;
     let peak = peak_over_rotations(&stage, &db, 4).await;
     assert!((10..=11).contains(&peak), "{peak} sessions with a maximum of 10 and the proof");

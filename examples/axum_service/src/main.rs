@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Problem, Service, serve};
 use claviger::{PgPools, Supervisor};
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Problem> {
 
     let metrics = Metrics::new("orders")?;
     let supervisor = Supervisor::builder().meter(metrics.meter()).start()?;
-    let login = supervisor.provide_eventually("orders-login", FileLogin::directory(folder)?)?;
+    let login = supervisor.provide_eventually("orders-login", FileProvider::directory(folder)?)?;
     let connect: PgConnectOptions = database.parse()?;
     let options = PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(5));
     let db = supervisor.pool_eventually("orders", &login, PgPools::new(connect, options))?;

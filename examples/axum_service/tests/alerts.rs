@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Service, serve};
-use claviger::{Expiry, Handle, Lease, Login, Moment, ProviderError, ProviderErrorKind, Revision, Supervisor};
+use claviger::{Credentials, Expiry, Handle, Lease, ProviderError, ProviderErrorKind, Revision, Supervisor, Timestamp};
 use claviger_servers::{Postgres, Prometheus};
 use claviger_stage::{Server, Stage, eventually_within};
 use claviger_testkit::{Lab, ScriptedProvider};
@@ -166,8 +166,8 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     assert!(!firing(&prometheus).contains("ClavigerRefreshFailing") && !firing(&prometheus).contains("ClavigerCredentialExpiresSoon"));
     let password = stage.store.rotate();
     stage.set_password(&password).await;
-    let expiry = Expiry::after(Moment::now(), Duration::from_secs(20));
-    stage.store.answer_next(Lease::new(Login::new("app", password), Revision::new("mortal".to_owned())).expires(expiry));
+    let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(20));
+    stage.store.answer_next(Lease::new(Credentials::new("app", password), Revision::new("mortal".to_owned())).expires(expiry));
     stage.supervisor.rotate_now("login").await.expect("it is adopted");
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     until_fires(&prometheus, "ClavigerRefreshFailing").await;

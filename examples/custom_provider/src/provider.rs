@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use claviger::{Expiry, FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger};
+use claviger::{
+    Credentials, Expiry, FetchRequest, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, RotationTrigger,
+};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 
@@ -45,21 +47,21 @@ fn failed(error: reqwest::Error) -> ProviderError {
 }
 
 impl Provider for HttpSecrets {
-    type Secret = Login;
+    type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         // A hint or a wake is no reason to mint: what is held is still good.
-        if let Some(held) = request.held.as_ref().filter(|_| matches!(request.trigger, Trigger::Changed | Trigger::Woke)) {
+        if let Some(held) = request.held.as_ref().filter(|_| matches!(request.trigger, RotationTrigger::Changed | RotationTrigger::Woke)) {
             return Ok(held.clone());
         }
         let answer = self.http.post(format!("{}/leases", self.address)).send().await.map_err(failed)?;
         let minted: Minted = answer.error_for_status().map_err(failed)?.json().await.map_err(failed)?;
-        Ok(Lease::new(Login::new(minted.user, minted.password), Revision::new(minted.id))
+        Ok(Lease::new(Credentials::new(minted.user, minted.password), Revision::new(minted.id))
             .expires(Expiry::after(request.started, Duration::from_secs(minted.ttl_seconds)))
-            .sessions(Sessions::EndWithLease))
+            .sessions(OldConnections::EndWithLease))
     }
 
-    async fn release(&self, lease: Lease<Login>) -> Result<(), ProviderError> {
+    async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {
         let url = format!("{}/leases/{}", self.address, lease.revision().as_str());
         self.http.delete(url).send().await.and_then(reqwest::Response::error_for_status).map(drop).map_err(failed)
     }

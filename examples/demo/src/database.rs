@@ -6,7 +6,7 @@ mod postgres;
 
 use std::future::Future;
 
-use claviger::{Handle, Login, PoolFactory};
+use claviger::{Credentials, Handle, PoolFactory};
 
 use sqlx::pool::PoolOptions;
 
@@ -15,7 +15,7 @@ use crate::{Problem, SESSION_LIFE};
 /// A server with the role `app` and its database `orders`, in which there are a thousand orders.
 pub(crate) trait Database: Send + Sync + Sized + 'static {
     type Pool: Orders;
-    type Pools: PoolFactory<Secret = Login, Pool = Self::Pool>;
+    type Pools: PoolFactory<Secret = Credentials, Pool = Self::Pool>;
 
     /// Its name as its makers write it.
     const NAME: &'static str;
@@ -47,7 +47,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
 
     /// A pool of short-lived sessions that nobody supervises: it has this login for ever.
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Login) -> Handle<Self::Pool>;
+    fn plain_pool(&self, login: &Credentials) -> Handle<Self::Pool>;
     /// How the server found the tokens of a role.
     #[cfg(feature = "rds-iam")]
     fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem>;

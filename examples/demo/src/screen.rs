@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use claviger::{Event, Handle, How, Outcome};
+use claviger::{Event, Handle, HandoverMode, RotationOutcome};
 use tokio::time::Instant;
 
 use crate::service::Service;
@@ -71,15 +71,15 @@ impl Screen {
 
     pub(crate) fn event(&self, event: &Event) {
         match event {
-            Event::Refused { pool, generation, fault } => {
+            Event::Rejected { pool, generation, fault } => {
                 self.stamped("33", &format!("  {pool}: the database refuses generation {generation}: {}", fault.message()));
             }
-            Event::ProofFailed { pool, fault } => {
+            Event::VerificationFailed { pool, fault } => {
                 self.stamped("33", &format!("  {pool}: not proved: {} (what is served goes on)", fault.message()));
             }
             Event::FetchFailed { provider, error } => self.stamped("33", &format!("  {provider}: not fetched: {error}")),
             Event::HandedOver(report) => {
-                let how = if report.how == How::InPlace { "in place" } else { "replaced" };
+                let how = if report.how == HandoverMode::InPlace { "in place" } else { "replaced" };
                 let text = format!(
                     "  {}: generation {} is served, {how}: prove {} + open {} + warm {} = {} ms",
                     report.pool,
@@ -91,7 +91,7 @@ impl Screen {
                 );
                 self.stamped("32", &text);
             }
-            Event::Rotated(report) if report.outcome == Outcome::Adopted => {
+            Event::Rotated(report) if report.outcome == RotationOutcome::Adopted => {
                 let text = format!(
                     "  {}: rotation ({}): fetched in {} ms, {} attempt{}; adopted {} ms after its trigger",
                     report.provider,

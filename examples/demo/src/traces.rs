@@ -7,7 +7,7 @@ mod waterfall;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use claviger::Moment;
+use claviger::Timestamp;
 use claviger_otel::Telemetry;
 use claviger_servers::Jaeger;
 use tokio::time::{Instant, sleep};
@@ -59,7 +59,7 @@ impl Watch {
         };
         let telemetry = Telemetry::traces_to(SERVICE, &collector)?;
         tracing_subscriber::registry().with(telemetry.layer()).try_init()?;
-        Ok(Some(Self { telemetry, began: Moment::now().wall(), at }))
+        Ok(Some(Self { telemetry, began: Timestamp::now().wall(), at }))
     }
 
     /// Draws the last rotation. What the user's own collector or Jaeger does not do is told, and is no failure of the demo.

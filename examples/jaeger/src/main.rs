@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use claviger::{PgPools, Supervisor};
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Instrument;
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Problem> {
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let telemetry = claviger_otel::init("orders")?; // before the supervisor
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("orders-login", FileLogin::json(file)?).await?;
+    let login = supervisor.provide("orders-login", FileProvider::json(file)?).await?;
     let pools = PgPools::new(PgConnectOptions::new_without_pgpass(), PgPoolOptions::new().max_connections(4));
     let db = supervisor.pool("orders", &login, pools).await?;
 

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::Client;
 use claviger_rotator::{Rotator, Users};
@@ -34,7 +34,7 @@ fn aws(moto: &Moto) -> SdkConfig {
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("eu-west-1"))
         .endpoint_url(moto.endpoint())
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(KEY, SECRET_KEY, None, None, "test")))
+        .credentials_provider(SharedCredentialsProvider::new(AwsCredentials::new(KEY, SECRET_KEY, None, None, "test")))
         .build()
 }
 

@@ -7,4 +7,4 @@ mod revision;
 mod shape;
 mod watch;
 
-pub use login::FileLogin;
+pub use login::FileProvider;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
+use claviger::{Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision};
 use tokio::sync::Mutex;
 
 use crate::flaw::Flaw;
@@ -48,21 +48,21 @@ const PATIENCE: [Duration; 5] = [
 ///
 /// ```
 /// use std::time::Duration;
-/// use claviger::Sessions;
-/// use claviger_file::FileLogin;
+/// use claviger::OldConnections;
+/// use claviger_file::FileProvider;
 ///
-/// let provider = FileLogin::directory("/etc/orders-db")?
+/// let provider = FileProvider::directory("/etc/orders-db")?
 ///     .poll(Duration::from_secs(10)) // where no event tells: a change at 0:01 is taken at 0:10
-///     .sessions(Sessions::Drain);
+///     .sessions(OldConnections::Drain);
 /// # drop(provider);
 /// # Ok::<_, claviger::ProviderError>(())
 /// ```
-pub struct FileLogin {
+pub struct FileProvider {
     shape: Shape,
     path: PathBuf,
     poll: Duration,
     token: bool,
-    sessions: Sessions,
+    sessions: OldConnections,
     /// The first setting that cannot be right.
     fault: Option<ProviderError>,
     /// What the last fetch read. Locked while files are read: a mount that hangs costs one thread, not one per attempt.
@@ -101,7 +101,7 @@ impl LastRead {
     }
 }
 
-impl FileLogin {
+impl FileProvider {
     /// A JSON object: `username` (or `user`) and `password`, and where the database is: `host`,
     /// `port` (a number or a string of one) and `dbname` (or `database`).
     ///
@@ -166,7 +166,7 @@ impl FileLogin {
             path,
             poll: DEFAULT_POLL,
             token: false,
-            sessions: Sessions::Drain,
+            sessions: OldConnections::Drain,
             fault: None,
             last: Arc::default(),
             open_to_others_logged: AtomicBool::new(false),
@@ -226,9 +226,9 @@ impl FileLogin {
         self
     }
 
-    /// What becomes of open sessions once the files hold another login. Default [`Sessions::Drain`].
+    /// What becomes of open sessions once the files hold another login. Default [`OldConnections::Drain`].
     #[must_use]
-    pub fn sessions(mut self, sessions: Sessions) -> Self {
+    pub fn sessions(mut self, sessions: OldConnections) -> Self {
         self.sessions = sessions;
         self
     }
@@ -239,7 +239,7 @@ impl FileLogin {
     }
 
     /// Reads in a thread that may block, again while a writer seems to be at work.
-    async fn read(&self) -> Result<Login, ProviderError> {
+    async fn read(&self) -> Result<Credentials, ProviderError> {
         let mut pauses = PATIENCE.into_iter();
         loop {
             let flaw = match self.read_once().await {
@@ -293,10 +293,10 @@ impl FileLogin {
     }
 }
 
-impl Provider for FileLogin {
-    type Secret = Login;
+impl Provider for FileProvider {
+    type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
@@ -316,7 +316,7 @@ impl Provider for FileLogin {
     }
 }
 
-impl fmt::Debug for FileLogin {
+impl fmt::Debug for FileProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileLogin")
             .field("path", &self.path)

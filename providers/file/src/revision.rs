@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use claviger::{Login, ProviderError, ProviderErrorKind, Revision};
+use claviger::{Credentials, ProviderError, ProviderErrorKind, Revision};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
@@ -12,7 +12,7 @@ type Key = [u8; 64];
 static KEY: OnceLock<Key> = OnceLock::new();
 
 /// The name of a login: the same for the same user, password and endpoint throughout this process, another in every other process.
-pub(crate) fn of(login: &Login) -> Result<Revision, ProviderError> {
+pub(crate) fn of(login: &Credentials) -> Result<Revision, ProviderError> {
     let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new(key()?.into());
     part(&mut mac, login.user().as_bytes());
     part(&mut mac, login.expose_password().as_bytes());
@@ -59,8 +59,8 @@ mod tests {
         (short, short, proptest::option::of((short, 1u16..3, short)))
     }
 
-    fn login((user, password, endpoint): &Content) -> Login {
-        let login = Login::new(user, password);
+    fn login((user, password, endpoint): &Content) -> Credentials {
+        let login = Credentials::new(user, password);
         match endpoint {
             Some((host, port, database)) => login.endpoint(Endpoint::new(host, *port, database)),
             None => login,
@@ -79,13 +79,13 @@ mod tests {
 
     #[test]
     fn a_part_never_flows_into_the_next() {
-        assert_ne!(of(&Login::new("ab", "c")).unwrap(), of(&Login::new("a", "bc")).unwrap());
-        assert_eq!(of(&Login::new("ab", "c")).unwrap(), of(&Login::new("ab", "c")).unwrap());
+        assert_ne!(of(&Credentials::new("ab", "c")).unwrap(), of(&Credentials::new("a", "bc")).unwrap());
+        assert_eq!(of(&Credentials::new("ab", "c")).unwrap(), of(&Credentials::new("ab", "c")).unwrap());
     }
 
     #[test]
     fn it_is_a_keyed_digest_in_hexadecimal() {
-        let revision = of(&Login::new("orders", "s3cret")).unwrap();
+        let revision = of(&Credentials::new("orders", "s3cret")).unwrap();
         assert_eq!(revision.as_str().len(), 64);
         assert!(revision.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert_ne!(key().unwrap(), &[0; 64]);

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::time::Duration;
 
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use common::{BOUND, Captured, Watched, first, replace};
 use tokio::time::timeout;
 use tracing::Dispatch;
@@ -83,10 +83,10 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
     fs::write(dir.path().join("username"), "u").unwrap();
     let shapes = || {
         [
-            FileLogin::json(&path).unwrap(),
-            FileLogin::url(&path).unwrap(),
-            FileLogin::password(&path, "u").unwrap(),
-            FileLogin::directory(dir.path()).unwrap(),
+            FileProvider::json(&path).unwrap(),
+            FileProvider::url(&path).unwrap(),
+            FileProvider::password(&path, "u").unwrap(),
+            FileProvider::directory(dir.path()).unwrap(),
         ]
     };
     let (mut failures, mut leases) = (0, 0);
@@ -122,6 +122,6 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
         }
     }
     replace(&path, "");
-    assert!(first(&FileLogin::json(&path).unwrap()).await.is_err());
+    assert!(first(&FileProvider::json(&path).unwrap()).await.is_err());
     (failures, leases)
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use claviger::ProviderErrorKind;
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use common::failure;
 
 /// Set for the run as another user: where the files are.
@@ -59,10 +59,10 @@ fn check(dir: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for provider in [
-            FileLogin::password(dir.join("file"), "u"),
-            FileLogin::json(dir.join("file")),
-            FileLogin::url(dir.join("closed/password")),
-            FileLogin::directory(dir.join("closed")),
+            FileProvider::password(dir.join("file"), "u"),
+            FileProvider::json(dir.join("file")),
+            FileProvider::url(dir.join("closed/password")),
+            FileProvider::directory(dir.join("closed")),
         ] {
             let problem = failure(&provider.unwrap(), ProviderErrorKind::Denied).await;
             assert!(problem.contains("may not be read") && problem.contains(dir.to_str().unwrap()), "{problem}");

@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use common::{BOUND, Watched, inotify_instances};
 
 /// The threads and the inotify instances of all watches.
@@ -25,7 +25,7 @@ async fn a_watch_that_is_dropped_takes_its_thread_along() {
     fs::write(&path, "s3cret").unwrap();
     let mut watches = Vec::new();
     for _ in 0..10 {
-        watches.push(Watched::begin(FileLogin::password(&path, "orders").unwrap()).await);
+        watches.push(Watched::begin(FileProvider::password(&path, "orders").unwrap()).await);
     }
     assert_eq!(left(), (1, 1), "the count finds what is there");
     for watched in watches {

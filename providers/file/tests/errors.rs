@@ -9,8 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{FetchRequest, Hints, Provider, ProviderErrorKind, Supervisor, Trigger};
-use claviger_file::FileLogin;
+use claviger::{FetchRequest, Hints, Provider, ProviderErrorKind, RotationTrigger, Supervisor};
+use claviger_file::FileProvider;
 use common::{BOUND, again, failure, first, parts};
 use tokio::time::timeout;
 
@@ -21,7 +21,7 @@ async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, says: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
     fs::write(&path, content).unwrap();
-    for provider in [FileLogin::json(&path), FileLogin::url(&path), FileLogin::password(&path, "orders")] {
+    for provider in [FileProvider::json(&path), FileProvider::url(&path), FileProvider::password(&path, "orders")] {
         let problem = failure(&provider.unwrap(), kind).await;
         assert!(problem.contains(says) && problem.contains(path.to_str().unwrap()), "{problem}");
         assert!(!problem.contains(CANARY), "{problem}");
@@ -32,12 +32,14 @@ async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, says: &str) {
 async fn a_missing_file_is_not_found() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("missing");
-    for provider in [FileLogin::json(&path), FileLogin::url(&path), FileLogin::password(&path, "u"), FileLogin::directory(&path)] {
+    for provider in
+        [FileProvider::json(&path), FileProvider::url(&path), FileProvider::password(&path, "u"), FileProvider::directory(&path)]
+    {
         let problem = failure(&provider.unwrap(), ProviderErrorKind::NotFound).await;
         assert!(problem.contains("does not exist") && problem.contains(path.to_str().unwrap()), "{problem}");
     }
     fs::write(dir.path().join("username"), "orders").unwrap();
-    let problem = failure(&FileLogin::directory(dir.path()).unwrap(), ProviderErrorKind::NotFound).await;
+    let problem = failure(&FileProvider::directory(dir.path()).unwrap(), ProviderErrorKind::NotFound).await;
     assert!(problem.contains("/password: does not exist"), "{problem}");
 }
 
@@ -45,21 +47,21 @@ async fn a_missing_file_is_not_found() {
 async fn a_link_to_nothing_is_not_found() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("nothing", dir.path().join("..data")).unwrap();
-    failure(&FileLogin::directory(dir.path()).unwrap(), ProviderErrorKind::NotFound).await;
-    failure(&FileLogin::json(dir.path().join("..data")).unwrap(), ProviderErrorKind::NotFound).await;
+    failure(&FileProvider::directory(dir.path()).unwrap(), ProviderErrorKind::NotFound).await;
+    failure(&FileProvider::json(dir.path().join("..data")).unwrap(), ProviderErrorKind::NotFound).await;
 }
 
 #[tokio::test]
 async fn a_directory_is_no_file_and_a_file_no_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let problem = failure(&FileLogin::json(dir.path()).unwrap(), ProviderErrorKind::Misconfigured).await;
+    let problem = failure(&FileProvider::json(dir.path()).unwrap(), ProviderErrorKind::Misconfigured).await;
     assert!(problem.contains("is a directory") && problem.contains("FileLogin::directory"), "{problem}");
 
     let path = dir.path().join("file");
     fs::write(&path, CANARY).unwrap();
-    let problem = failure(&FileLogin::directory(&path).unwrap(), ProviderErrorKind::Misconfigured).await;
+    let problem = failure(&FileProvider::directory(&path).unwrap(), ProviderErrorKind::Misconfigured).await;
     assert!(problem.contains("no directory") && !problem.contains(CANARY), "{problem}");
-    failure(&FileLogin::json(path.join("below")).unwrap(), ProviderErrorKind::Misconfigured).await;
+    failure(&FileProvider::json(path.join("below")).unwrap(), ProviderErrorKind::Misconfigured).await;
 }
 
 #[tokio::test]
@@ -67,10 +69,10 @@ async fn an_empty_file_is_malformed() {
     each_of_one_file(b"", ProviderErrorKind::Malformed, "is empty").await;
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("password"), "\n").unwrap();
-    let problem = failure(&FileLogin::password(dir.path().join("password"), "u").unwrap(), ProviderErrorKind::Malformed).await;
+    let problem = failure(&FileProvider::password(dir.path().join("password"), "u").unwrap(), ProviderErrorKind::Malformed).await;
     assert!(problem.contains("is empty"), "{problem}");
     fs::write(dir.path().join("username"), "").unwrap();
-    let problem = failure(&FileLogin::directory(dir.path()).unwrap(), ProviderErrorKind::Malformed).await;
+    let problem = failure(&FileProvider::directory(dir.path()).unwrap(), ProviderErrorKind::Malformed).await;
     assert!(problem.contains("/username: is empty"), "{problem}");
 }
 
@@ -89,7 +91,7 @@ async fn a_file_without_an_end_is_never_read_beyond_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sparse");
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
-    let fetched = timeout(BOUND, failure(&FileLogin::password(&path, "u").unwrap(), ProviderErrorKind::Malformed)).await;
+    let fetched = timeout(BOUND, failure(&FileProvider::password(&path, "u").unwrap(), ProviderErrorKind::Malformed)).await;
     assert!(fetched.unwrap().contains("longer than 64 KiB"));
 }
 
@@ -105,10 +107,10 @@ async fn a_nul_is_malformed() {
         fs::write(dir.path().join(name), content).unwrap();
     }
     for provider in [
-        FileLogin::password(dir.path().join("password"), "u"),
-        FileLogin::directory(dir.path()),
-        FileLogin::json(dir.path().join("json")),
-        FileLogin::url(dir.path().join("url")),
+        FileProvider::password(dir.path().join("password"), "u"),
+        FileProvider::directory(dir.path()),
+        FileProvider::json(dir.path().join("json")),
+        FileProvider::url(dir.path().join("url")),
     ] {
         let problem = failure(&provider.unwrap(), ProviderErrorKind::Malformed).await;
         assert!(problem.contains("NUL"), "{problem}");
@@ -119,7 +121,7 @@ async fn a_nul_is_malformed() {
 async fn json_that_is_wrong_is_malformed_at_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
-    let provider = FileLogin::json(&path).unwrap();
+    let provider = FileProvider::json(&path).unwrap();
     for (content, says) in [
         ("{\n  \"username\": \"u\",\n  \"password\": CANARY\n}", "not JSON at line 3, column 15"),
         ("{\"username\": \"u\", \"password\": \"CANARY", "ends early, at line 1"),
@@ -148,7 +150,7 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
     ] {
         let decoded = host.replace("%20", " ").replace("%3A", ":").replace("%2F", "/");
         let json = format!(r#"{{"user":"u","password":"p","host":"{decoded}","dbname":"d"}}"#);
-        for (provider, content) in [(FileLogin::url(&path), format!("postgres://u:p@{host}/d")), (FileLogin::json(&path), json)] {
+        for (provider, content) in [(FileProvider::url(&path), format!("postgres://u:p@{host}/d")), (FileProvider::json(&path), json)] {
             fs::write(&path, content).unwrap();
             let began = tokio::time::Instant::now();
             let error = supervisor.provide("login", provider.unwrap()).await.unwrap_err().to_string();
@@ -169,7 +171,7 @@ fn a_pipe_or_device_does_not_hang_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let fetching = async {
         for path in [pipe.as_path(), link.as_path(), Path::new("/dev/zero")] {
-            let problem = failure(&FileLogin::password(path, "u").unwrap(), ProviderErrorKind::Misconfigured).await;
+            let problem = failure(&FileProvider::password(path, "u").unwrap(), ProviderErrorKind::Misconfigured).await;
             assert!(problem.contains("pipe, socket or device"), "{problem}");
         }
     };
@@ -182,10 +184,10 @@ fn a_pipe_or_device_does_not_hang_it() {
 #[tokio::test]
 async fn what_cannot_be_right_is_said_at_once() {
     for (made, names) in [
-        (FileLogin::json(""), "`path`"),
-        (FileLogin::directory("/run/\0"), "`path`"),
-        (FileLogin::password("/run/password", ""), "`user`"),
-        (FileLogin::password("/run/password", "a\0b"), "`user`"),
+        (FileProvider::json(""), "`path`"),
+        (FileProvider::directory("/run/\0"), "`path`"),
+        (FileProvider::password("/run/password", ""), "`user`"),
+        (FileProvider::password("/run/password", "a\0b"), "`user`"),
     ] {
         let error = made.unwrap_err();
         assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
@@ -197,27 +199,27 @@ async fn what_cannot_be_right_is_said_at_once() {
 async fn a_setting_that_cannot_be_right_fails_the_first_fetch_and_watches_nothing() {
     let day = Duration::from_secs(24 * 3_600);
     for (provider, names) in [
-        (FileLogin::json("/x").unwrap().poll(Duration::from_millis(999)), "`poll`"),
-        (FileLogin::json("/x").unwrap().poll(Duration::ZERO), "`poll`"),
-        (FileLogin::json("/x").unwrap().poll(day + Duration::from_nanos(1)), "`poll`"),
-        (FileLogin::json("/x").unwrap().user_key(""), "`user_key`"),
-        (FileLogin::json("/x").unwrap().password_key("").poll(Duration::ZERO), "`password_key`"),
-        (FileLogin::directory("/x").unwrap().user_key("../username"), "`user_key`"),
-        (FileLogin::directory("/x").unwrap().password_key("a/b"), "`password_key`"),
-        (FileLogin::directory("/x").unwrap().password_key(".."), "`password_key`"),
-        (FileLogin::directory("/x").unwrap().password_key("/etc/shadow"), "`password_key`"),
-        (FileLogin::url("/x").unwrap().user_key("user"), "`user_key`"),
-        (FileLogin::password("/x", "u").unwrap().password_key("password"), "`password_key`"),
+        (FileProvider::json("/x").unwrap().poll(Duration::from_millis(999)), "`poll`"),
+        (FileProvider::json("/x").unwrap().poll(Duration::ZERO), "`poll`"),
+        (FileProvider::json("/x").unwrap().poll(day + Duration::from_nanos(1)), "`poll`"),
+        (FileProvider::json("/x").unwrap().user_key(""), "`user_key`"),
+        (FileProvider::json("/x").unwrap().password_key("").poll(Duration::ZERO), "`password_key`"),
+        (FileProvider::directory("/x").unwrap().user_key("../username"), "`user_key`"),
+        (FileProvider::directory("/x").unwrap().password_key("a/b"), "`password_key`"),
+        (FileProvider::directory("/x").unwrap().password_key(".."), "`password_key`"),
+        (FileProvider::directory("/x").unwrap().password_key("/etc/shadow"), "`password_key`"),
+        (FileProvider::url("/x").unwrap().user_key("user"), "`user_key`"),
+        (FileProvider::password("/x", "u").unwrap().password_key("password"), "`password_key`"),
     ] {
         let problem = failure(&provider, ProviderErrorKind::Misconfigured).await;
         assert!(problem.contains(names), "{problem}");
         let hints = Hints::new(|| panic!("nothing to hint at"));
         assert!(timeout(Duration::from_millis(10), provider.watch(hints)).await.is_err());
     }
-    let provider = FileLogin::json("/nothing/x").unwrap();
+    let provider = FileProvider::json("/nothing/x").unwrap();
     for poll in [Duration::from_secs(1), day] {
         failure(&provider, ProviderErrorKind::NotFound).await;
-        failure(&FileLogin::json("/nothing/x").unwrap().poll(poll), ProviderErrorKind::NotFound).await;
+        failure(&FileProvider::json("/nothing/x").unwrap().poll(poll), ProviderErrorKind::NotFound).await;
     }
 }
 
@@ -225,12 +227,12 @@ async fn a_setting_that_cannot_be_right_fails_the_first_fetch_and_watches_nothin
 async fn a_broken_file_gives_no_lease_while_one_is_held_and_a_mended_one_does() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
-    let provider = FileLogin::json(&path).unwrap();
+    let provider = FileProvider::json(&path).unwrap();
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
     let held = first(&provider).await.unwrap();
     for broken in ["", "{", r#"{"user":"u"}"#, "\u{feff}{}"] {
         fs::write(&path, broken).unwrap();
-        let error = provider.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.unwrap_err();
+        let error = provider.fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone())).await.unwrap_err();
         assert!(!error.is_transient(), "{error}");
     }
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
@@ -241,7 +243,7 @@ async fn a_broken_file_gives_no_lease_while_one_is_held_and_a_mended_one_does() 
 async fn a_file_that_is_being_written_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
-    let provider = FileLogin::json(&path).unwrap();
+    let provider = FileProvider::json(&path).unwrap();
     for begun in ["", r#"{"user":"u","pass"#, "{\"user\":\"u\",\"password\":\"on"] {
         fs::write(&path, begun).unwrap();
         let mut fetch = std::pin::pin!(first(&provider));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use common::{Watched, inotify_instances, parts, replace};
 
 /// More than a user's instances by default, which are 128.
@@ -29,7 +29,7 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
         fs::create_dir_all(&place).unwrap();
         paths.push(place.join(format!("password-{number}")));
     }
-    let provider = |path: &Path| FileLogin::password(path, "orders").unwrap().poll(HARDLY_EVER);
+    let provider = |path: &Path| FileProvider::password(path, "orders").unwrap().poll(HARDLY_EVER);
     let mut watches = Vec::new();
     for path in &paths {
         fs::write(path, "one").unwrap();
@@ -68,7 +68,7 @@ async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change
         others.push(tokio::spawn(async move {
             let mut rounds = 0;
             while !stop.load(Ordering::Relaxed) {
-                Watched::begin(FileLogin::password(&path, "orders").unwrap()).await.end().await;
+                Watched::begin(FileProvider::password(&path, "orders").unwrap()).await.end().await;
                 rounds += 1;
             }
             rounds
@@ -76,7 +76,7 @@ async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change
     }
     for round in 0..100 {
         let path = dir.path().join("password");
-        let provider = FileLogin::password(&path, "orders").unwrap().poll(HARDLY_EVER);
+        let provider = FileProvider::password(&path, "orders").unwrap().poll(HARDLY_EVER);
         let mut watched = Watched::begin(provider).await;
         let content = round.to_string();
         replace(&path, &content);

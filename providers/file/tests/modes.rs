@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use claviger::Supervisor;
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use common::{BOUND, Captured, first};
 use tracing::subscriber::DefaultGuard;
 
@@ -42,11 +42,11 @@ async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
     written(&path("url"), "postgres://u:CANARY@h/d", 0o640);
     written(&path("password"), "CANARY", 0o604);
     written(&path("username"), "u", 0o600);
-    let shapes: [(FileLogin, PathBuf, &str); 4] = [
-        (FileLogin::json(path("json")).unwrap(), path("json"), "0644"),
-        (FileLogin::url(path("url")).unwrap(), path("url"), "0640"),
-        (FileLogin::password(path("password"), "u").unwrap(), path("password"), "0604"),
-        (FileLogin::directory(dir.path()).unwrap(), path("password"), "0604"),
+    let shapes: [(FileProvider, PathBuf, &str); 4] = [
+        (FileProvider::json(path("json")).unwrap(), path("json"), "0644"),
+        (FileProvider::url(path("url")).unwrap(), path("url"), "0640"),
+        (FileProvider::password(path("password"), "u").unwrap(), path("password"), "0604"),
+        (FileProvider::directory(dir.path()).unwrap(), path("password"), "0604"),
     ];
     for (provider, path, mode) in shapes {
         for _ in 0..3 {
@@ -68,8 +68,8 @@ async fn a_file_that_its_owner_alone_may_read_is_not_logged() {
     written(&dir.path().join("username"), "u", 0o644);
     for mode in [0o400, 0o600] {
         written(&dir.path().join("password"), "CANARY", mode);
-        first(&FileLogin::directory(dir.path()).unwrap()).await.unwrap();
-        first(&FileLogin::password(dir.path().join("password"), "u").unwrap()).await.unwrap();
+        first(&FileProvider::directory(dir.path()).unwrap()).await.unwrap();
+        first(&FileProvider::password(dir.path().join("password"), "u").unwrap()).await.unwrap();
     }
     assert_eq!(lines(&log), Vec::<String>::new());
 }
@@ -92,7 +92,7 @@ async fn a_mounted_secret_is_logged_once_however_often_it_is_polled_and_replaced
     }
     let (log, _guard) = captured();
     let supervisor = Supervisor::start();
-    supervisor.provide("login", FileLogin::directory(dir.path()).unwrap()).await.unwrap();
+    supervisor.provide("login", FileProvider::directory(dir.path()).unwrap()).await.unwrap();
     let fetches = || supervisor.status().providers.remove(0).fetches;
     for number in 1..=3 {
         let before = fetches();

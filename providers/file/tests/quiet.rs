@@ -8,7 +8,7 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{ProviderStatus, Supervisor};
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use common::{BOUND, Captured};
 use tokio::time::timeout;
 
@@ -26,7 +26,7 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
     tracing_subscriber::fmt().with_env_filter("info,ractor=off").with_writer(move || writer.clone()).init();
 
     let supervisor = Supervisor::start();
-    let provider = FileLogin::json(&path).unwrap().poll(Duration::from_secs(1));
+    let provider = FileProvider::json(&path).unwrap().poll(Duration::from_secs(1));
     supervisor.provide("login", provider).await.unwrap();
     let first = log.take();
     assert!(first.contains("rotated"), "the first login is worth a line: {first}");

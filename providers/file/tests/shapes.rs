@@ -7,8 +7,8 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use claviger::{Endpoint, ProviderErrorKind, Sessions};
-use claviger_file::FileLogin;
+use claviger::{Endpoint, OldConnections, ProviderErrorKind};
+use claviger_file::FileProvider;
 use common::{again, first, parts, replace};
 
 #[tokio::test]
@@ -16,12 +16,12 @@ async fn json_holds_a_login_and_where_to_use_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orders.json");
     fs::write(&path, r#"{"username":"orders","password":"s3cret","engine":"postgres","host":"db","port":"6432","dbname":"shop"}"#).unwrap();
-    let lease = first(&FileLogin::json(&path).unwrap()).await.unwrap();
+    let lease = first(&FileProvider::json(&path).unwrap()).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
     assert_eq!(lease.secret().location(), Some(&Endpoint::new("db", 6432, "shop")));
     assert!(!lease.secret().is_token());
     assert!(lease.expiry().is_never());
-    assert_eq!(lease.session_fate(), Sessions::Drain);
+    assert_eq!(lease.session_fate(), OldConnections::Drain);
 }
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn json_takes_other_keys_instead_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orders.json");
     fs::write(&path, r#"{"login":"orders","pw":"s3cret","username":"no","password":"no"}"#).unwrap();
-    let provider = FileLogin::json(&path).unwrap().user_key("login").password_key("pw");
+    let provider = FileProvider::json(&path).unwrap().user_key("login").password_key("pw");
     assert_eq!(parts(&first(&provider).await.unwrap()), ("orders", "s3cret"));
 
     fs::write(&path, r#"{"username":"no","pw":"s3cret"}"#).unwrap();
@@ -43,9 +43,9 @@ async fn a_directory_holds_a_file_for_each() {
     for (name, content) in [("username", "orders\n"), ("password", "s3cret\r\n"), ("DB_USER", "other"), ("DB_PASSWORD", " spaced \n\n")] {
         fs::write(dir.path().join(name), content).unwrap();
     }
-    let lease = first(&FileLogin::directory(dir.path()).unwrap()).await.unwrap();
+    let lease = first(&FileProvider::directory(dir.path()).unwrap()).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
-    let provider = FileLogin::directory(dir.path()).unwrap().user_key("DB_USER").password_key("DB_PASSWORD");
+    let provider = FileProvider::directory(dir.path()).unwrap().user_key("DB_USER").password_key("DB_PASSWORD");
     assert_eq!(parts(&first(&provider).await.unwrap()), ("other", " spaced \n"));
 }
 
@@ -54,7 +54,7 @@ async fn a_url_holds_everything() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("url");
     fs::write(&path, "postgres://orders:p%40ss@db:6432/shop?sslmode=verify-full\n").unwrap();
-    let lease = first(&FileLogin::url(&path).unwrap()).await.unwrap();
+    let lease = first(&FileProvider::url(&path).unwrap()).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "p@ss"));
     assert_eq!(lease.secret().location(), Some(&Endpoint::new("db", 6432, "shop")));
 }
@@ -64,11 +64,11 @@ async fn a_lone_password_goes_with_the_given_user() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret\n").unwrap();
-    let provider = FileLogin::password(&path, "orders").unwrap().token().sessions(Sessions::Keep);
+    let provider = FileProvider::password(&path, "orders").unwrap().token().sessions(OldConnections::Keep);
     let lease = first(&provider).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
     assert!(lease.secret().is_token());
-    assert_eq!(lease.session_fate(), Sessions::Keep);
+    assert_eq!(lease.session_fate(), OldConnections::Keep);
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
-    let provider = FileLogin::password(&path, "orders").unwrap().poll(Duration::from_secs(7));
+    let provider = FileProvider::password(&path, "orders").unwrap().poll(Duration::from_secs(7));
     let held = first(&provider).await.unwrap();
     assert!(format!("{held:?}").contains("refresh_after: Some(7s)"), "{held:?}");
 
@@ -90,9 +90,9 @@ async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
     assert_eq!(parts(&new), ("orders", "other"));
 
     // Another instance, as after a registration anew, names it alike.
-    let lease = first(&FileLogin::password(&path, "orders").unwrap()).await.unwrap();
+    let lease = first(&FileProvider::password(&path, "orders").unwrap()).await.unwrap();
     assert_eq!(lease.revision(), new.revision());
-    assert_ne!(first(&FileLogin::password(&path, "another").unwrap()).await.unwrap().revision(), new.revision());
+    assert_ne!(first(&FileProvider::password(&path, "another").unwrap()).await.unwrap().revision(), new.revision());
 }
 
 #[cfg(unix)]
@@ -101,13 +101,13 @@ async fn links_are_followed() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("real"), "s3cret").unwrap();
     std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
-    let lease = first(&FileLogin::password(dir.path().join("link"), "orders").unwrap()).await.unwrap();
+    let lease = first(&FileProvider::password(dir.path().join("link"), "orders").unwrap()).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
 }
 
 #[test]
 fn what_is_printed_is_where_and_who() {
-    let provider = FileLogin::password("/run/secrets/orders", "orders_app").unwrap();
+    let provider = FileProvider::password("/run/secrets/orders", "orders_app").unwrap();
     let printed = format!("{provider:?}");
     assert!(printed.contains("/run/secrets/orders") && printed.contains("orders_app"), "{printed}");
 }

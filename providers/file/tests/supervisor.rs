@@ -7,8 +7,10 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use claviger::{Event, Events, Outcome, ProviderError, ProviderErrorKind, ProviderStatus, RotationReport, Supervisor, Trigger};
-use claviger_file::FileLogin;
+use claviger::{
+    Event, Events, ProviderError, ProviderErrorKind, ProviderStatus, RotationOutcome, RotationReport, RotationTrigger, Supervisor,
+};
+use claviger_file::FileProvider;
 use common::{BOUND, replace};
 use tokio::time::timeout;
 
@@ -21,7 +23,7 @@ async fn adopted(events: &mut Events) -> RotationReport {
     timeout(BOUND, async {
         loop {
             match events.next().await.unwrap() {
-                Event::Rotated(report) if report.outcome == Outcome::Adopted => return report,
+                Event::Rotated(report) if report.outcome == RotationOutcome::Adopted => return report,
                 _ => {}
             }
         }
@@ -36,7 +38,7 @@ async fn failed(events: &mut Events) -> ProviderError {
         loop {
             match events.next().await.unwrap() {
                 Event::FetchFailed { error, .. } => return error,
-                Event::Rotated(report) => assert_ne!(report.outcome, Outcome::Adopted, "a broken file gave a lease"),
+                Event::Rotated(report) => assert_ne!(report.outcome, RotationOutcome::Adopted, "a broken file gave a lease"),
                 _ => {}
             }
         }
@@ -56,13 +58,13 @@ async fn a_rewritten_file_is_a_rotation() {
     fs::write(&path, json("one")).unwrap();
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    supervisor.provide("login", FileLogin::json(&path).unwrap()).await.unwrap();
+    supervisor.provide("login", FileProvider::json(&path).unwrap()).await.unwrap();
     let first = adopted(&mut events).await;
-    assert_eq!((first.trigger, &first.revision), (Trigger::Start, &status(&supervisor).revision));
+    assert_eq!((first.trigger, &first.revision), (RotationTrigger::Start, &status(&supervisor).revision));
 
     replace(&path, &json("two"));
     let second = adopted(&mut events).await;
-    assert_eq!((second.trigger, &second.revision), (Trigger::Changed, &status(&supervisor).revision));
+    assert_eq!((second.trigger, &second.revision), (RotationTrigger::Changed, &status(&supervisor).revision));
     assert!(second.revision.is_some());
     assert_ne!(first.revision, second.revision);
     supervisor.shutdown(BOUND).await;
@@ -75,7 +77,7 @@ async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
     fs::write(&path, json("one")).unwrap();
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    supervisor.provide("login", FileLogin::json(&path).unwrap().poll(Duration::from_secs(3_600))).await.unwrap();
+    supervisor.provide("login", FileProvider::json(&path).unwrap().poll(Duration::from_secs(3_600))).await.unwrap();
     adopted(&mut events).await;
     // Time passes only while nothing is being read or set up.
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -83,7 +85,7 @@ async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
 
     replace(&path, &json("two"));
     tokio::time::resume();
-    assert_eq!(adopted(&mut events).await.trigger, Trigger::Changed);
+    assert_eq!(adopted(&mut events).await.trigger, RotationTrigger::Changed);
     assert_eq!(status(&supervisor).fetches, 2);
     supervisor.shutdown(BOUND).await;
 }
@@ -95,7 +97,7 @@ async fn a_broken_file_leaves_the_held_login_and_a_mended_one_is_taken() {
     fs::write(&path, json("one")).unwrap();
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    supervisor.provide("login", FileLogin::json(&path).unwrap()).await.unwrap();
+    supervisor.provide("login", FileProvider::json(&path).unwrap()).await.unwrap();
     let held = adopted(&mut events).await.revision;
 
     fs::write(&path, "").unwrap();
@@ -117,12 +119,12 @@ async fn a_missing_file_fails_a_registration_at_once_or_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login.json");
     let supervisor = Supervisor::start();
-    let registration = supervisor.provide("login", FileLogin::json(&path).unwrap());
+    let registration = supervisor.provide("login", FileProvider::json(&path).unwrap());
     let error = timeout(Duration::from_secs(5), registration).await.expect("not after the start deadline").unwrap_err();
     assert!(error.to_string().contains("does not exist"), "{error}");
 
     let mut events = supervisor.events();
-    supervisor.provide_eventually("login", FileLogin::json(&path).unwrap()).unwrap();
+    supervisor.provide_eventually("login", FileProvider::json(&path).unwrap()).unwrap();
     assert_eq!(failed(&mut events).await.kind(), ProviderErrorKind::NotFound);
     replace(&path, &json("one"));
     adopted(&mut events).await;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use common::{BOUND, Watched, first, parts};
 use tokio::time::timeout;
 
@@ -59,9 +59,9 @@ async fn a_moved_link_is_seen_through_every_shape() {
     let hardly_ever = Duration::from_secs(3_600);
     let shapes = || {
         [
-            FileLogin::directory(dir.path()).unwrap(),
-            FileLogin::json(dir.path().join("login.json")).unwrap(),
-            FileLogin::password(dir.path().join("password"), "user-v2").unwrap(),
+            FileProvider::directory(dir.path()).unwrap(),
+            FileProvider::json(dir.path().join("login.json")).unwrap(),
+            FileProvider::password(dir.path().join("password"), "user-v2").unwrap(),
         ]
     };
     for (provider, seen) in shapes().into_iter().zip(shapes()) {
@@ -78,7 +78,7 @@ async fn a_moved_link_is_seen_through_every_shape() {
 async fn a_user_is_never_paired_with_another_versions_password() {
     let dir = tempfile::tempdir().unwrap();
     let mut mount = Mount::new(dir.path());
-    let provider = FileLogin::directory(dir.path()).unwrap();
+    let provider = FileProvider::directory(dir.path()).unwrap();
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(1)));
     let kubelet = std::thread::spawn({
         let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
@@ -119,9 +119,9 @@ async fn a_link_to_the_directory_itself_is_followed_once_too() {
     }
     let current = dir.path().join("current");
     symlink("v1", &current).unwrap();
-    let provider = FileLogin::directory(&current).unwrap();
+    let provider = FileProvider::directory(&current).unwrap();
     assert_eq!(parts(&first(&provider).await.unwrap()), ("user-v1", "password-v1"));
-    let mut watched = Watched::begin(FileLogin::directory(&current).unwrap().poll(Duration::from_secs(3_600))).await;
+    let mut watched = Watched::begin(FileProvider::directory(&current).unwrap().poll(Duration::from_secs(3_600))).await;
     symlink("v2", dir.path().join("next")).unwrap();
     fs::rename(dir.path().join("next"), &current).unwrap();
     watched.until(&provider, |lease| parts(lease) == ("user-v2", "password-v2")).await;

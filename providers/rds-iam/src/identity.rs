@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use claviger::{ProviderError, ProviderErrorKind, quiet};
 
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// Why there are no credentials, and what to do; the chain's own errors are told by their `Display` alone, for their `Debug` may hold whole replies.
-pub(crate) async fn resolve(chain: &SharedCredentialsProvider) -> Result<Credentials, ProviderError> {
+pub(crate) async fn resolve(chain: &SharedCredentialsProvider) -> Result<AwsCredentials, ProviderError> {
     // The HTTP clients below write requests and replies at TRACE.
     let asked = quiet::during(chain.provide_credentials());
     match tokio::time::timeout(PATIENCE, asked).await {
@@ -33,8 +33,8 @@ pub(crate) async fn resolve(chain: &SharedCredentialsProvider) -> Result<Credent
 }
 
 /// Whether both sign alike, whenever they end.
-pub(crate) fn is_same(one: &Credentials, other: &Credentials) -> bool {
-    let parts = |credentials: &Credentials| {
+pub(crate) fn is_same(one: &AwsCredentials, other: &AwsCredentials) -> bool {
+    let parts = |credentials: &AwsCredentials| {
         (credentials.access_key_id().to_owned(), credentials.secret_access_key().to_owned(), credentials.session_token().map(str::to_owned))
     };
     parts(one) == parts(other)
@@ -46,14 +46,14 @@ mod tests {
 
     #[test]
     fn identities_differ_by_what_they_sign_with() {
-        let one = Credentials::new("A", "s", Some("t".to_owned()), None, "test");
-        let later = Credentials::new("A", "s", Some("t".to_owned()), Some(std::time::UNIX_EPOCH), "other");
+        let one = AwsCredentials::new("A", "s", Some("t".to_owned()), None, "test");
+        let later = AwsCredentials::new("A", "s", Some("t".to_owned()), Some(std::time::UNIX_EPOCH), "other");
         assert!(is_same(&one, &later));
         for other in [
-            Credentials::new("B", "s", Some("t".to_owned()), None, "test"),
-            Credentials::new("A", "x", Some("t".to_owned()), None, "test"),
-            Credentials::new("A", "s", Some("u".to_owned()), None, "test"),
-            Credentials::new("A", "s", None, None, "test"),
+            AwsCredentials::new("B", "s", Some("t".to_owned()), None, "test"),
+            AwsCredentials::new("A", "x", Some("t".to_owned()), None, "test"),
+            AwsCredentials::new("A", "s", Some("u".to_owned()), None, "test"),
+            AwsCredentials::new("A", "s", None, None, "test"),
         ] {
             assert!(!is_same(&one, &other));
         }

@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use aws_types::sdk_config::SharedTimeSource;
-use claviger::{Expiry, FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger};
+use claviger::{
+    Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, RotationTrigger,
+};
 
 use crate::builder::RdsIamBuilder;
 use crate::target::Target;
@@ -27,7 +29,7 @@ const WARN_AGAIN: Duration = Duration::from_secs(3_600);
 ///   14 minutes while renewals succeed, and none with a dead one.
 /// - **The identity** is asked of the `SdkConfig`'s chain for each signature, and once a minute besides: when the chain has another one, the token is signed anew.
 ///   A chain that answers with a new session whenever it is asked is not asked besides.
-/// - **Sessions stay good** when their token dies ([`Sessions::Keep`]): pools take the next token in place.
+/// - **Sessions stay good** when their token dies ([`OldConnections::Keep`]): pools take the next token in place.
 /// - **A rejected token** that is young and whose identity is still the chain's is not signed
 ///   again at the first rejection. PAM or IAM may reject it for a moment only. It is signed anew at
 ///   the second fetch for a rejection within a minute (once in 30 s), and from half of its lifetime
@@ -83,7 +85,7 @@ struct Signed {
     second: SystemTime,
     /// When the next one is due.
     renewal: SystemTime,
-    by: Credentials,
+    by: AwsCredentials,
 }
 
 impl RdsIam {
@@ -108,7 +110,7 @@ impl RdsIam {
     }
 
     /// The configuration's clock signs; without one, the supervisor's.
-    fn now(&self, request: &FetchRequest<Login>) -> SystemTime {
+    fn now(&self, request: &FetchRequest<Credentials>) -> SystemTime {
         self.time.as_ref().map_or(request.started.wall(), SharedTimeSource::now)
     }
 
@@ -117,8 +119,8 @@ impl RdsIam {
     }
 
     /// The held lease, if a token signed now would be no better.
-    fn still_good(&self, request: &FetchRequest<Login>, by: &Credentials, now: SystemTime) -> Option<Lease<Login>> {
-        if !matches!(request.trigger, Trigger::Refused | Trigger::Changed) {
+    fn still_good(&self, request: &FetchRequest<Credentials>, by: &AwsCredentials, now: SystemTime) -> Option<Lease<Credentials>> {
+        if !matches!(request.trigger, RotationTrigger::Rejected | RotationTrigger::Changed) {
             return None;
         }
         let (held, last) = (request.held.as_ref()?, self.last()?);
@@ -128,7 +130,7 @@ impl RdsIam {
             && lifetime::is_young(age, self.lifetime)
             && !held.expiry().is_expired(request.started);
         // The token may have expired by the database's clock, if this machine's is behind.
-        if good && request.trigger == Trigger::Refused && self.is_rejected_again(held.revision(), request.started.mono()) {
+        if good && request.trigger == RotationTrigger::Rejected && self.is_rejected_again(held.revision(), request.started.mono()) {
             return None;
         }
         // Counted from now, or each such answer would put the renewal off.
@@ -164,9 +166,9 @@ impl RdsIam {
     }
 
     /// The second to sign in. Whoever demands a new token gets one: within one second the same identity signs the same token.
-    async fn second(&self, request: &FetchRequest<Login>, by: &Credentials, now: SystemTime) -> SystemTime {
+    async fn second(&self, request: &FetchRequest<Credentials>, by: &AwsCredentials, now: SystemTime) -> SystemTime {
         let second = token::second_of(now);
-        let Some(last) = self.last().filter(|last| request.trigger == Trigger::Manual && last.second == second) else {
+        let Some(last) = self.last().filter(|last| request.trigger == RotationTrigger::Manual && last.second == second) else {
             return second;
         };
         if !identity::is_same(&last.by, by) {
@@ -179,9 +181,9 @@ impl RdsIam {
 }
 
 impl Provider for RdsIam {
-    type Secret = Login;
+    type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         // The moment of `request.started` by the clock that signs, which may be another.
         let started = self.now(&request);
         let by = identity::resolve(&self.chain).await?;
@@ -199,13 +201,13 @@ impl Provider for RdsIam {
         let revision = Revision::new(token.name);
         let signed = Signed { revision: revision.clone(), second, renewal: now + due, by };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
-        let login = Login::new(self.target.user.name(), token.text).token();
-        Ok(Lease::new(login, revision).expires(Expiry::after(request.started, life)).sessions(Sessions::Keep).refresh_after(due))
+        let login = Credentials::new(self.target.user.name(), token.text).token();
+        Ok(Lease::new(login, revision).expires(Expiry::after(request.started, life)).sessions(OldConnections::Keep).refresh_after(due))
     }
 
     async fn watch(&self, hints: Hints) {
         // What signed when another identity was seen, and that one.
-        let mut hinted: Option<(Credentials, Credentials)> = None;
+        let mut hinted: Option<(AwsCredentials, AwsCredentials)> = None;
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
             let Some(last) = self.last() else { continue };

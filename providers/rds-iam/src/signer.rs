@@ -7,7 +7,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use hmac::{Hmac, Mac};
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
@@ -20,7 +20,7 @@ const SERVICE: &str = "rds-db";
 const SESSION_TOKEN: &str = "X-Amz-Security-Token";
 
 /// Returns the query of the presigned request, its signature last.
-pub(crate) fn query(target: &Target, credentials: &Credentials, second: SystemTime, lifetime: Duration) -> String {
+pub(crate) fn query(target: &Target, credentials: &AwsCredentials, second: SystemTime, lifetime: Duration) -> String {
     // 2026-11-28T06:45:00Z
     let date: String = humantime::format_rfc3339_seconds(second).to_string().replace(['-', ':'], "");
     let day = date.get(..8).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
 use aws_types::region::Region;
@@ -45,7 +45,7 @@ pub(crate) fn second_of(time: SystemTime) -> SystemTime {
 /// What the SDK says: not expected after a [`Target`] was checked.
 pub(crate) async fn sign(
     target: &Target,
-    credentials: &Credentials,
+    credentials: &AwsCredentials,
     second: SystemTime,
     lifetime: Duration,
 ) -> Result<Token, ProviderError> {
@@ -129,7 +129,7 @@ mod tests {
                         region: "eu-west-1".to_owned(),
                         user: User::parse(user).expect("a user"),
                     };
-                    let credentials = Credentials::new("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG", session, None, "test");
+                    let credentials = AwsCredentials::new("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG", session, None, "test");
                     let (second, lifetime) = (UNIX_EPOCH + Duration::from_secs(1_795_603_199), Duration::from_secs(900));
                     let theirs = sign(&target, &credentials, second, lifetime).await.expect("it signs");
                     let ours = written(&target, &signer::query(&target, &credentials, second, lifetime)).expect("it signs");

@@ -11,7 +11,7 @@ mod common;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::{Region, SdkConfig};
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
 use aws_types::sdk_config::TimeSource;
@@ -30,7 +30,7 @@ impl TimeSource for At {
 }
 
 fn config(case: Case<'_>) -> SdkConfig {
-    let credentials = Credentials::new(case.key, case.secret, case.session.map(str::to_owned), None, "test");
+    let credentials = AwsCredentials::new(case.key, case.secret, case.session.map(str::to_owned), None, "test");
     SdkConfig::builder()
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::new(case.region.to_owned()))

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
-use claviger::{Event, FetchRequest, Lease, Login, Provider, Supervisor};
+use claviger::{Credentials, Event, FetchRequest, Lease, Provider, Supervisor};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::{Moto, Postgres};
 use claviger_stage::{Callers, Capture, eventually, eventually_within, short_lived};
@@ -38,14 +38,14 @@ impl Secrets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(secret.to_owned());
     }
 
-    fn session(&self, credentials: &Credentials) {
+    fn session(&self, credentials: &AwsCredentials) {
         self.add(credentials.secret_access_key());
         let session = credentials.session_token().expect("STS issues sessions");
         self.add(session);
         self.add(&percent_encoding::utf8_percent_encode(session, percent_encoding::NON_ALPHANUMERIC).to_string());
     }
 
-    fn token(&self, lease: &Lease<Login>) {
+    fn token(&self, lease: &Lease<Credentials>) {
         self.add(token(lease));
         for name in ["X-Amz-Signature", "X-Amz-Security-Token"] {
             self.add(common::parameter(token(lease), name).expect("it is there"));
@@ -91,7 +91,7 @@ impl ProvideCredentials for Noted {
 
 /// A configuration whose sessions come from this STS.
 async fn configuration(endpoint: &str, secrets: &Secrets) -> SdkConfig {
-    let key = Credentials::new("AKIAEXAMPLE", SECRET_KEY, None, None, "test");
+    let key = AwsCredentials::new("AKIAEXAMPLE", SECRET_KEY, None, None, "test");
     let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
     let base = base.endpoint_url(endpoint).load().await;
     let chain = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders").session_name("orders").configure(&base).build().await;

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use claviger::{FetchRequest, Provider, ProviderError, ProviderErrorKind, Trigger};
+use claviger::{FetchRequest, Provider, ProviderError, ProviderErrorKind, RotationTrigger};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::{InjectedFault, Moto, Proxy};
 use common::{HOST, USER, again, first, now, parameter, token};
@@ -28,7 +28,7 @@ impl Role {
     async fn new() -> Self {
         let moto = tokio::task::spawn_blocking(|| Moto::start().expect("moto starts")).await.expect("its thread ends");
         let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
-        let key = Credentials::new("AKIAEXAMPLE", "wJalrXUtnFEMI/EXAMPLEKEY", None, None, "test");
+        let key = AwsCredentials::new("AKIAEXAMPLE", "wJalrXUtnFEMI/EXAMPLEKEY", None, None, "test");
         let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
         let base = base.endpoint_url(proxy.endpoint()).load().await;
         let role =
@@ -64,7 +64,7 @@ async fn a_session_signs_and_each_token_is_one_call() {
     // The session lives for an hour, the token for 15 minutes.
     let end = held.expiry().wall().expect("it ends").duration_since(now()).unwrap_or_default();
     assert!(end.as_secs() >= 898 && end.as_secs() <= 900, "{end:?}");
-    let next = again(&role.provider, Trigger::Schedule, &held).await;
+    let next = again(&role.provider, RotationTrigger::Schedule, &held).await;
     assert_ne!(next.revision(), held.revision());
     assert_eq!(role.proxy.requests("AssumeRole"), 2);
 }

@@ -8,7 +8,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use claviger::{Lease, Login, Trigger};
+use claviger::{Credentials, Lease, RotationTrigger};
 use claviger_rds_iam::RdsIam;
 use claviger_stage::Capture;
 use common::{Chain, HOST, USER, again, first, now};
@@ -46,9 +46,9 @@ impl aws_types::sdk_config::TimeSource for Clock {
 }
 
 /// Returns the lease after a rejection, so many seconds later.
-async fn rejected(provider: &RdsIam, held: &Lease<Login>, seconds: u64) -> Lease<Login> {
+async fn rejected(provider: &RdsIam, held: &Lease<Credentials>, seconds: u64) -> Lease<Credentials> {
     advance(Duration::from_secs(seconds)).await;
-    again(provider, Trigger::Refused, held).await
+    again(provider, RotationTrigger::Rejected, held).await
 }
 
 /// By the database's clock a token expires at an age of five minutes, which is young here.

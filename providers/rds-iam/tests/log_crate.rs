@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use aws_config::{Region, SdkConfig};
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use claviger::{FetchRequest, Provider};
 use claviger_rds_iam::RdsIam;
@@ -12,7 +12,8 @@ use claviger_stage::LogAlone;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_neither_silences_the_process_nor_shows_a_secret() {
     let log = LogAlone::everything();
-    let credentials = Credentials::new("AKIAIOSFODNN7EXAMPLE", "CANARY-secret-key", Some("CANARY-session-token".to_owned()), None, "test");
+    let credentials =
+        AwsCredentials::new("AKIAIOSFODNN7EXAMPLE", "CANARY-secret-key", Some("CANARY-session-token".to_owned()), None, "test");
     let config =
         SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(credentials)).region(Region::new("eu-west-1")).build();
     let provider = RdsIam::new(&config, "db.example.eu-west-1.rds.amazonaws.com", 5432, "orders_app").expect("it can be right");

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
-use claviger::{FetchRequest, Hints, Moment, Provider, ProviderErrorKind, Sessions, Trigger};
+use claviger::{FetchRequest, Hints, OldConnections, Provider, ProviderErrorKind, RotationTrigger, Timestamp};
 use claviger_rds_iam::RdsIam;
 use common::{Chain, HOST, USER, again, first, key, now, parameter, session, token};
 use proptest::prelude::*;
@@ -22,14 +22,14 @@ async fn a_token_is_a_bearer_token_whose_sessions_stay() {
     assert!(lease.secret().is_token());
     assert_eq!(lease.secret().user(), USER);
     assert!(lease.secret().location().is_none(), "pools know where to connect");
-    assert_eq!(lease.session_fate(), Sessions::Keep);
+    assert_eq!(lease.session_fate(), OldConnections::Keep);
     assert!(token(&lease).starts_with(&format!("{HOST}:5432/?Action=connect&DBUser={USER}&")));
     assert_eq!(parameter(token(&lease), "X-Amz-Expires"), Some("900"));
 }
 
 #[tokio::test]
 async fn a_lease_ends_with_its_token_or_with_the_session_that_signed_it() {
-    let before = Moment::now();
+    let before = Timestamp::now();
     let lease = first(&Chain::key().provider()).await;
     let end = lease.expiry().wall().expect("it ends");
     // Dated by the whole second: less than a second is lost.
@@ -40,7 +40,7 @@ async fn a_lease_ends_with_its_token_or_with_the_session_that_signed_it() {
     let lease = first(&Chain::of(move || Ok(session("ASIA1", "t", Some(death)))).provider()).await;
     let late = lease.expiry().wall().expect("it ends").duration_since(death).unwrap_or_default();
     assert_eq!(late, Duration::ZERO, "never past the session's end");
-    assert!(lease.expiry().remaining(Moment::now()).expect("it ends") > 8 * MINUTE);
+    assert!(lease.expiry().remaining(Timestamp::now()).expect("it ends") > 8 * MINUTE);
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn every_new_token_has_a_revision_of_its_own_and_an_old_one_keeps_its() {
     let mut seen = HashSet::from([held.revision().clone()]);
     for id in ["AKIA2", "AKIA3"] {
         chain.becomes(move || Ok(key(id)));
-        assert!(seen.insert(again(&provider, Trigger::Schedule, &held).await.revision().clone()));
+        assert!(seen.insert(again(&provider, RotationTrigger::Schedule, &held).await.revision().clone()));
     }
     let revision = held.revision().as_str();
     assert!(!token(&held).contains(revision) && revision.len() < 40, "it is not the token");
@@ -65,10 +65,10 @@ async fn every_new_token_has_a_revision_of_its_own_and_an_old_one_keeps_its() {
 async fn whoever_demands_a_new_token_gets_one() {
     let provider = Chain::key().provider();
     let held = first(&provider).await;
-    let new = again(&provider, Trigger::Manual, &held).await;
+    let new = again(&provider, RotationTrigger::Manual, &held).await;
     assert_ne!(new.revision(), held.revision());
     assert_ne!(token(&new), token(&held));
-    assert!(!new.expiry().is_expired(Moment::now()));
+    assert!(!new.expiry().is_expired(Timestamp::now()));
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_young_token_that_is_refused_is_held_until_the_identity_changes() {
     let chain = Chain::key();
     let provider = chain.provider();
     let held = first(&provider).await;
-    for trigger in [Trigger::Refused, Trigger::Changed] {
+    for trigger in [RotationTrigger::Rejected, RotationTrigger::Changed] {
         let same = again(&provider, trigger, &held).await;
         assert_eq!(same.revision(), held.revision());
         assert_eq!((same.expiry(), token(&same)), (held.expiry(), token(&held)), "its clone, unchanged");
@@ -84,7 +84,7 @@ async fn a_young_token_that_is_refused_is_held_until_the_identity_changes() {
     assert_eq!(chain.asked(), 3, "the identity was asked for each time");
 
     chain.becomes(|| Ok(session("AKIAEXAMPLE", "another session", None)));
-    for trigger in [Trigger::Refused, Trigger::Changed] {
+    for trigger in [RotationTrigger::Rejected, RotationTrigger::Changed] {
         let new = again(&provider, trigger, &held).await;
         assert_ne!(new.revision(), held.revision());
         assert_eq!(parameter(token(&new), "X-Amz-Security-Token"), Some("another%20session"));
@@ -97,7 +97,7 @@ async fn an_old_token_that_is_refused_is_signed_again() {
     let held = first(&provider).await;
     let born = held.expiry().wall().expect("it ends") - Duration::from_secs(3);
     claviger_stage::eventually("half of its life is over", || now() >= born + Duration::from_millis(1_550)).await;
-    assert_ne!(again(&provider, Trigger::Refused, &held).await.revision(), held.revision());
+    assert_ne!(again(&provider, RotationTrigger::Rejected, &held).await.revision(), held.revision());
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn another_identity_is_noticed_within_a_minute() {
 
     chain.becomes(|| Ok(key("AKIA2")));
     tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv()).await.expect("a hint comes").expect("it is watched");
-    assert_ne!(again(&provider, Trigger::Changed, &held).await.revision(), held.revision());
+    assert_ne!(again(&provider, RotationTrigger::Changed, &held).await.revision(), held.revision());
     tokio::time::sleep(10 * MINUTE).await;
     assert!(hints.try_recv().is_err(), "one change, one hint");
 }
@@ -185,7 +185,7 @@ async fn a_chain_that_issues_a_session_each_time_is_not_asked_for_ever() {
     let mut held = first(&provider).await;
     let mut count = 0;
     while tokio::time::timeout(10 * MINUTE, hints.recv()).await.is_ok() {
-        held = again(&provider, Trigger::Changed, &held).await;
+        held = again(&provider, RotationTrigger::Changed, &held).await;
         count += 1;
     }
     assert_eq!(count, 1, "it was believed once");
@@ -204,11 +204,11 @@ async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
         chain.becomes(move || Ok(key(id)));
         tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv()).await.expect("a hint comes").expect("it is watched");
         chain.becomes(|| Err(CredentialsError::provider_error("STS is down")));
-        let asked = FetchRequest::new(Trigger::Changed).held(held.clone());
+        let asked = FetchRequest::new(RotationTrigger::Changed).held(held.clone());
         provider.fetch(asked).await.expect_err("the hazard: the hint leads to nothing");
     }
     chain.becomes(|| Ok(key("AKIA3")));
-    let held = again(&provider, Trigger::Changed, &held).await;
+    let held = again(&provider, RotationTrigger::Changed, &held).await;
     assert!(parameter(token(&held), "X-Amz-Credential").is_some_and(|credential| credential.starts_with("AKIA3")));
     chain.becomes(|| Ok(key("AKIA4")));
     tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv()).await.expect("a hint comes").expect("it is watched still");
@@ -228,7 +228,7 @@ async fn a_configuration_with_a_clock_of_its_own_lives_as_long() {
         let chain = Chain::of(move || Ok(session("ASIA1", "t", Some(now() + (600 + session_left) * MINUTE))));
         let aws = chain.config(None).into_builder().time_source(Ahead).build();
         let lease = first(&RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right")).await;
-        let left = lease.expiry().remaining(Moment::now()).expect("it ends");
+        let left = lease.expiry().remaining(Timestamp::now()).expect("it ends");
         assert!(left <= life * MINUTE && left > life * MINUTE - Duration::from_secs(3), "{left:?}");
     }
 }

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use claviger::{Fault, FaultKind, Handle, Moment};
+use claviger::{ConnectError, ConnectErrorKind, Handle, Timestamp};
 use claviger_rds_iam::RdsIam;
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools};
 use common::{HOST, USER, key, parameter, session};
@@ -28,7 +28,7 @@ struct Slow {
 
 impl Slow {
     /// A session is kept until 10 s before its end, as the SDK's cache does.
-    async fn answer(&self) -> Credentials {
+    async fn answer(&self) -> AwsCredentials {
         sleep(self.takes).await;
         let Some(life) = self.sessions else { return key("AKIAEXAMPLE") };
         let kept = life - Duration::from_secs(10);
@@ -58,7 +58,7 @@ struct Scene {
 impl Scene {
     async fn new(takes: Duration, sessions: Option<Duration>) -> Self {
         let (lab, database) = (Lab::new(), ScriptedPools::new(10));
-        let born = (Moment::now().wall(), Instant::now());
+        let born = (Timestamp::now().wall(), Instant::now());
         // Without a clock of its own, so that the supervisor's signs, which is paused.
         let aws = SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(Slow { takes, sessions, born })).build();
         let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
@@ -119,7 +119,7 @@ async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String,
     let ages = scene
         .watch(span, |second| {
             if at(second) {
-                let rejection = Fault::new(FaultKind::Refused, "PAM authentication failed").with_code("28000");
+                let rejection = ConnectError::new(ConnectErrorKind::Rejected, "PAM authentication failed").with_code("28000");
                 rejections += usize::from(scene.pool.refused(scene.pool.generation(), &rejection));
             }
         })

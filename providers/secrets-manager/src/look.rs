@@ -19,11 +19,11 @@ pub(crate) fn after(next_rotation: Option<SystemTime>, now: SystemTime, jitter: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use claviger::Moment;
+    use claviger::Timestamp;
 
     #[test]
     fn worked_numbers() {
-        let now = Moment::now().wall();
+        let now = Timestamp::now().wall();
         let hour = Duration::from_secs(3_600);
         assert_eq!(after(Some(now + hour), now, 0.0), Some(hour + MARGIN));
         assert_eq!(after(Some(now + hour), now, 1.0), Some(hour + MARGIN + SPREAD));
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn an_overdue_rotation_is_polled_for() {
-        let now = Moment::now().wall();
+        let now = Timestamp::now().wall();
         assert_eq!(after(Some(now - MARGIN), now, 0.0), None);
         assert_eq!(after(Some(now - Duration::from_secs(299)), now, 0.0), Some(Duration::from_secs(1)));
         assert_eq!(after(Some(now - Duration::from_secs(86_400)), now, 1.0), None);

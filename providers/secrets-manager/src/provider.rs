@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_types::SdkConfig;
-use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger};
+use claviger::{Credentials, FetchRequest, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, RotationTrigger};
 
 use crate::ladder::{Stage, Stopgap};
 use crate::look;
@@ -48,7 +48,7 @@ pub struct SecretsManager {
     store: Store,
     shape: Shape,
     alternating: bool,
-    sessions: Option<Sessions>,
+    sessions: Option<OldConnections>,
     /// The first setting that cannot be right.
     fault: Option<ProviderError>,
     stopgap: Mutex<Option<Stopgap>>,
@@ -141,8 +141,8 @@ impl SecretsManager {
         self
     }
 
-    /// The secret is rotated between two users in turn: what it held before stays valid for one more rotation. Open sessions are kept then ([`Sessions::Keep`]), and go when
-    /// the pool's `max_lifetime` says: until then sessions of both users are in the pool. Default: one user, whose sessions are drained ([`Sessions::Drain`]).
+    /// The secret is rotated between two users in turn: what it held before stays valid for one more rotation. Open sessions are kept then ([`OldConnections::Keep`]), and go when
+    /// the pool's `max_lifetime` says: until then sessions of both users are in the pool. Default: one user, whose sessions are drained ([`OldConnections::Drain`]).
     #[must_use]
     pub fn alternating_users(mut self) -> Self {
         self.alternating = true;
@@ -151,7 +151,7 @@ impl SecretsManager {
 
     /// What becomes of open sessions once another version is served, whatever the strategy.
     #[must_use]
-    pub fn sessions(mut self, sessions: Sessions) -> Self {
+    pub fn sessions(mut self, sessions: OldConnections) -> Self {
         self.sessions = Some(sessions);
         self
     }
@@ -184,7 +184,7 @@ impl SecretsManager {
     }
 
     /// Whether what is held, which works, is not to be given up for this version at `AWSCURRENT`.
-    fn keeps(&self, request: &FetchRequest<Login>, held: &Revision, current: &Revision) -> bool {
+    fn keeps(&self, request: &FetchRequest<Credentials>, held: &Revision, current: &Revision) -> bool {
         let mut stopgap = self.stopgap();
         // The rotation was finished: should AWSCURRENT be moved back one day, that is meant.
         stopgap.take_if(|stopgap| stopgap.instead_of != *current);
@@ -192,7 +192,11 @@ impl SecretsManager {
     }
 
     /// The login to use, from `AWSCURRENT`, or from further down where the database refuses that. `held` is what is held and works.
-    async fn choose(&self, request: &FetchRequest<Login>, held: Option<&Lease<Login>>) -> Result<(Login, Revision), ProviderError> {
+    async fn choose(
+        &self,
+        request: &FetchRequest<Credentials>,
+        held: Option<&Lease<Credentials>>,
+    ) -> Result<(Credentials, Revision), ProviderError> {
         let current = match self.store.value(Stage::Current).await {
             Ok(current) => current,
             // A rotation that was begun and given up may leave a version without a value there.
@@ -221,7 +225,7 @@ impl SecretsManager {
     }
 
     /// The first version below `AWSCURRENT` that may serve, and its stage.
-    async fn below_current(&self, request: &FetchRequest<Login>) -> Result<Option<(Stage, Login, Revision)>, ProviderError> {
+    async fn below_current(&self, request: &FetchRequest<Credentials>) -> Result<Option<(Stage, Credentials, Revision)>, ProviderError> {
         for stage in [Stage::Pending, Stage::Previous] {
             if let Some((login, taken)) = self.candidate(request, stage).await? {
                 return Ok(Some((stage, login, taken)));
@@ -231,12 +235,12 @@ impl SecretsManager {
     }
 
     /// Whether it is worth looking further down: the database refuses `AWSCURRENT`, or refuses something and `AWSCURRENT` cannot be read.
-    fn is_ruled_out(&self, request: &FetchRequest<Login>, current: &Revision, read: &Result<Login, ProviderError>) -> bool {
+    fn is_ruled_out(&self, request: &FetchRequest<Credentials>, current: &Revision, read: &Result<Credentials, ProviderError>) -> bool {
         request.is_refused(current) || (read.is_err() && !request.refused.is_empty())
     }
 
     /// The version at a stage below `AWSCURRENT`, unless it is refused, missing or unusable.
-    async fn candidate(&self, request: &FetchRequest<Login>, stage: Stage) -> Result<Option<(Login, Revision)>, ProviderError> {
+    async fn candidate(&self, request: &FetchRequest<Credentials>, stage: Stage) -> Result<Option<(Credentials, Revision)>, ProviderError> {
         let version = match self.store.value(stage).await {
             Ok(version) => version,
             // It is asked again; a lower step taken for want of this one might be the wrong one.
@@ -259,7 +263,7 @@ impl SecretsManager {
         }
     }
 
-    fn read(&self, stage: Stage, version: Version) -> Result<Login, ProviderError> {
+    fn read(&self, stage: Stage, version: Version) -> Result<Credentials, ProviderError> {
         let login = match version.content {
             Content::Text(text) => self.shape.read(&text),
             Content::Binary => Err(Flaw::new("the secret is binary (SecretBinary); write it as text (SecretString)")),
@@ -269,8 +273,8 @@ impl SecretsManager {
     }
 
     /// Without the hint of when to look again that an older one may have.
-    fn lease(&self, login: Login, revision: Revision) -> Lease<Login> {
-        let sessions = self.sessions.unwrap_or(if self.alternating { Sessions::Keep } else { Sessions::Drain });
+    fn lease(&self, login: Credentials, revision: Revision) -> Lease<Credentials> {
+        let sessions = self.sessions.unwrap_or(if self.alternating { OldConnections::Keep } else { OldConnections::Drain });
         Lease::new(login, revision).sessions(sessions)
     }
 
@@ -280,11 +284,11 @@ impl SecretsManager {
 }
 
 impl Provider for SecretsManager {
-    type Secret = Login;
+    type Secret = Credentials;
 
     /// A look at what works costs one call: DescribeSecret, or GetSecretValue where that is not granted. A changed secret costs one more. When the database refuses what is
     /// held, each candidate is a call, three at most.
-    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
@@ -300,7 +304,7 @@ impl Provider for SecretsManager {
             }
         }
         let (login, revision) = self.choose(&request, held).await?;
-        if described.is_none() && request.trigger != Trigger::Refused {
+        if described.is_none() && request.trigger != RotationTrigger::Rejected {
             // There is a lease: what cannot be known now is known at the next look.
             described = self.describe(request.started.mono(), true).await.unwrap_or_default();
         }
@@ -309,7 +313,7 @@ impl Provider for SecretsManager {
 }
 
 /// The lease, looked at again once the next rotation is over.
-fn timed(lease: Lease<Login>, described: Option<Description>, request: &FetchRequest<Login>) -> Lease<Login> {
+fn timed(lease: Lease<Credentials>, described: Option<Description>, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
     match look::after(described.and_then(|description| description.next_rotation), request.started.wall(), fastrand::f64()) {
         Some(after) => lease.refresh_after(after),
         None => lease,

@@ -75,7 +75,7 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     let (mut refused, mut failed) = (0, 0);
     while let Some(event) = events.next().await {
         assert_clean("an event", &event);
-        refused += usize::from(matches!(event, Event::Refused { .. }));
+        refused += usize::from(matches!(event, Event::Rejected { .. }));
         failed += usize::from(matches!(event, Event::FetchFailed { .. }));
     }
     assert!(refused == 3 && failed >= 2, "the hazards: {refused} refusals, {failed} failed fetches");

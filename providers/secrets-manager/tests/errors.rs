@@ -11,7 +11,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::SdkConfig;
-use claviger::{FetchRequest, Login, Provider, ProviderError, ProviderErrorKind as Kind, Trigger};
+use claviger::{Credentials, FetchRequest, Provider, ProviderError, ProviderErrorKind as Kind, RotationTrigger};
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::aws;
 use claviger_servers::{InjectedFault, Proxy};
@@ -89,7 +89,7 @@ async fn every_error_says_what_to_do_and_nothing_of_what_came() {
 async fn dated(code: &'static str, ahead: Duration) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
-    let date = DateTime::from(claviger::Moment::now().wall() + ahead).fmt(Format::HttpDate).expect("a date");
+    let date = DateTime::from(claviger::Timestamp::now().wall() + ahead).fmt(Format::HttpDate).expect("a date");
     let body = format!(r#"{{"__type":"{code}","message":"Signature expired: CANARY"}}"#);
     let response = format!("HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
     tokio::spawn(async move {
@@ -192,7 +192,7 @@ async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
     proxy.fault_on("DescribeSecret", InjectedFault::reply(400, r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#));
     let held = provider.fetch(FetchRequest::first()).await.expect("a lease, all the same");
     let look = async || {
-        let lease = provider.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.expect("a lease");
+        let lease = provider.fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone())).await.expect("a lease");
         assert_eq!(lease.revision(), held.revision());
         (proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue"))
     };
@@ -216,7 +216,7 @@ async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look(
     proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
     proxy.fault_on("DescribeSecret", InjectedFault::reply(500, "{}"));
     let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
-    let look = FetchRequest::new(Trigger::Schedule).held(held);
+    let look = FetchRequest::new(RotationTrigger::Schedule).held(held);
     let error = provider.fetch(look.clone()).await.map(drop).expect_err("the store has a fault");
     assert!(error.is_transient() && !error.to_string().contains("AWSCURRENT"), "{error}");
     // Not taken for a permission that is missing: it is asked for again.
@@ -244,7 +244,7 @@ async fn a_refusal_is_answered_without_a_description() {
     proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
     let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
     let before = proxy.requests("DescribeSecret");
-    let refused = FetchRequest::<Login>::new(Trigger::Refused).refused([held.revision().clone()]).held(held);
+    let refused = FetchRequest::<Credentials>::new(RotationTrigger::Rejected).refused([held.revision().clone()]).held(held);
     // All three stages answer the same version: one candidate.
     provider.fetch(refused).await.expect("the first choice again");
     assert_eq!((proxy.requests("DescribeSecret") - before, proxy.requests("GetSecretValue")), (0, 1 + 3));

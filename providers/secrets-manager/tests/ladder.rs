@@ -5,7 +5,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use aws_sdk_secretsmanager::types::RotationRulesType;
-use claviger::{FetchRequest, Lease, Login, Provider, ProviderErrorKind, Revision, Sessions, Trigger};
+use claviger::{Credentials, FetchRequest, Lease, OldConnections, Provider, ProviderErrorKind, Revision, RotationTrigger};
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{Secret, aws, login, moto};
 use claviger_servers::Moto;
@@ -17,21 +17,21 @@ async fn scene(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
     (moto, secret, Revision::new(first), provider)
 }
 
-async fn start(provider: &SecretsManager) -> Lease<Login> {
+async fn start(provider: &SecretsManager) -> Lease<Credentials> {
     provider.fetch(FetchRequest::first()).await.expect("a lease")
 }
 
 /// What is offered while this is held, and the database refuses these.
-async fn refused(provider: &SecretsManager, held: &Lease<Login>, refused: &[&Revision]) -> Lease<Login> {
-    let request = FetchRequest::new(Trigger::Refused).held(held.clone()).refused(refused.iter().copied().cloned());
+async fn refused(provider: &SecretsManager, held: &Lease<Credentials>, refused: &[&Revision]) -> Lease<Credentials> {
+    let request = FetchRequest::new(RotationTrigger::Rejected).held(held.clone()).refused(refused.iter().copied().cloned());
     provider.fetch(request).await.expect("a lease")
 }
 
-async fn look(provider: &SecretsManager, held: &Lease<Login>) -> Lease<Login> {
-    provider.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.expect("a lease")
+async fn look(provider: &SecretsManager, held: &Lease<Credentials>) -> Lease<Credentials> {
+    provider.fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone())).await.expect("a lease")
 }
 
-fn password(lease: &Lease<Login>) -> &str {
+fn password(lease: &Lease<Credentials>) -> &str {
     lease.secret().expose_password()
 }
 
@@ -41,7 +41,7 @@ async fn what_is_current_comes_first_and_is_named_by_its_version() {
     let lease = start(&provider).await;
     assert_eq!((lease.secret().user(), password(&lease), lease.revision()), ("app", "password-1", &first));
     assert!(lease.expiry().is_never());
-    assert_eq!(lease.session_fate(), Sessions::Drain);
+    assert_eq!(lease.session_fate(), OldConnections::Drain);
     assert_eq!(look(&provider, &lease).await.revision(), &first, "unchanged");
 
     let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
@@ -139,7 +139,7 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
     let (_moto, secret, first, provider) = scene("orders").await;
     let held = start(&provider).await;
     secret.put("AWSCURRENT", r#"{"username":"app","password":7}"#).await;
-    let request = FetchRequest::new(Trigger::Schedule).held(held.clone());
+    let request = FetchRequest::new(RotationTrigger::Schedule).held(held.clone());
     let error = provider.fetch(request).await.expect_err("it has no password");
     assert_eq!(error.kind(), ProviderErrorKind::Malformed);
     assert!(error.to_string().contains("secret orders in eu-west-1, AWSCURRENT: the key `password` must be a string"), "{error}");
@@ -166,10 +166,10 @@ async fn the_sessions_go_by_the_strategy_unless_said_otherwise() {
     let (moto, ..) = scene("orders").await;
     let made = || SecretsManager::new(&aws(&moto.endpoint()), "orders").expect("it can be right");
     for (provider, fate) in [
-        (made(), Sessions::Drain),
-        (made().alternating_users(), Sessions::Keep),
-        (made().alternating_users().sessions(Sessions::Drain), Sessions::Drain),
-        (made().sessions(Sessions::EndWithLease).alternating_users(), Sessions::EndWithLease),
+        (made(), OldConnections::Drain),
+        (made().alternating_users(), OldConnections::Keep),
+        (made().alternating_users().sessions(OldConnections::Drain), OldConnections::Drain),
+        (made().sessions(OldConnections::EndWithLease).alternating_users(), OldConnections::EndWithLease),
     ] {
         assert_eq!(start(&provider).await.session_fate(), fate);
     }
@@ -178,7 +178,7 @@ async fn the_sessions_go_by_the_strategy_unless_said_otherwise() {
 #[tokio::test]
 async fn a_secret_that_is_rotated_by_schedule_is_looked_at_after_its_next_rotation() {
     let (_moto, secret, _, provider) = scene("orders").await;
-    let hint = |lease: &Lease<Login>| format!("{lease:?}").split("refresh_after: ").nth(1).map(str::to_owned).expect("it is shown");
+    let hint = |lease: &Lease<Credentials>| format!("{lease:?}").split("refresh_after: ").nth(1).map(str::to_owned).expect("it is shown");
     assert!(hint(&start(&provider).await).starts_with("None"), "without a schedule the poll decides");
     let rules = RotationRulesType::builder().automatically_after_days(10).build();
     secret

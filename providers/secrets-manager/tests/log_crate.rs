@@ -6,9 +6,9 @@
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use claviger::{FetchRequest, Login, Provider, Trigger};
+use claviger::{Credentials, FetchRequest, Provider, RotationTrigger};
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, login, moto};
 use claviger_servers::{InjectedFault, Proxy};
@@ -16,7 +16,7 @@ use claviger_stage::LogAlone;
 
 /// A configuration whose session comes from STS at this endpoint.
 async fn assumed(endpoint: &str) -> SdkConfig {
-    let key = Credentials::new("AKIAEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "test");
+    let key = AwsCredentials::new("AKIAEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "test");
     let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
     let base = base.endpoint_url(endpoint).load().await;
     let role = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders").session_name("orders");
@@ -47,7 +47,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
         InjectedFault::Cut,
     ] {
         proxy.fault(fault);
-        let request = FetchRequest::<Login>::new(Trigger::Refused).refused([held.revision().clone()]).held(held.clone());
+        let request = FetchRequest::<Credentials>::new(RotationTrigger::Rejected).refused([held.revision().clone()]).held(held.clone());
         provider.fetch(request).await.map(drop).expect_err("it fails");
     }
     proxy.heal();

@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use claviger::{
-    Expiry, FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions, Trigger,
+    Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, RotationTrigger,
+    Timestamp,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -75,7 +76,7 @@ impl Issued {
 
     /// Whether it dies with its token rather than by itself. The server cuts the lease of a batch token, in whole seconds, of a token whose life it counts in whole
     /// seconds.
-    fn is_bound_by(&self, token: &Token, now: Moment) -> bool {
+    fn is_bound_by(&self, token: &Token, now: Timestamp) -> bool {
         let cut = if token.is_batch() { Duration::from_secs(2) } else { Duration::ZERO };
         match (self.life.expiry().remaining(now), token.expiry().remaining(now)) {
             (Some(lease), Some(token)) => lease.saturating_add(cut) >= token,
@@ -112,7 +113,7 @@ impl VaultDynamic {
         Ok(Self { session: session.clone(), role, issued: Mutex::default(), member: session.member() })
     }
 
-    async fn renew(&self, held: &Lease<Login>, trigger: Trigger) -> Result<Renewal, ProviderError> {
+    async fn renew(&self, held: &Lease<Credentials>, trigger: RotationTrigger) -> Result<Renewal, ProviderError> {
         let Some(issued) = self.issued().get(held.revision()).copied() else { return Ok(Renewal::None) };
         let token = self.session.token(true).await?;
         // Another token's leases are not ours to keep: they die with it.
@@ -120,7 +121,7 @@ impl VaultDynamic {
             return Ok(Renewal::None);
         }
         // Its token's end is what is near: another user would die with it as well.
-        let now = Moment::now();
+        let now = Timestamp::now();
         if issued.is_bound_by(&token, now) {
             // That there is no other token is told while the pools are still served.
             return match self.session.trouble().filter(|_| token.is_stale(now)) {
@@ -129,11 +130,11 @@ impl VaultDynamic {
             };
         }
         // It was near, and the token was renewed.
-        if trigger != Trigger::Woke && !issued.life.is_stale(now) {
+        if trigger != RotationTrigger::Woke && !issued.life.is_stale(now) {
             return Ok(Renewal::Lives(issued.expiry(&token)));
         }
         let Some(increment) = issued.life.first().filter(|_| issued.renewable) else { return Ok(Renewal::None) };
-        let asked = Moment::now();
+        let asked = Timestamp::now();
         let body = || json!({ "lease_id": held.revision().as_str(), "increment": increment.as_secs() });
         let answer = self.session.ask::<Value>(false, || Call::post("sys/leases/renew", body())).await;
         let (envelope, token) = match answer {
@@ -152,10 +153,10 @@ impl VaultDynamic {
         Ok(if issued.life.is_capped() { Renewal::Ends(expiry) } else { Renewal::Lives(expiry) })
     }
 
-    async fn mint(&self) -> Result<Lease<Login>, ProviderError> {
+    async fn mint(&self) -> Result<Lease<Credentials>, ProviderError> {
         let path = self.role.below("creds");
         let place = self.session.place(&path);
-        let asked = Moment::now();
+        let asked = Timestamp::now();
         let answer = self.session.ask::<User>(true, || Call::get(path.clone()).when_late(self.session.late_user())).await;
         let (envelope, token) = answer.map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
         let Envelope { lease_id, renewable, .. } = &envelope;
@@ -168,7 +169,7 @@ impl VaultDynamic {
         let expiry = issued.expiry(&token);
         match envelope.data {
             Some(User { username, password }) if !username.is_empty() && !password.is_empty() => {
-                Ok(Lease::new(Login::new(username, password), revision).expires(expiry).sessions(Sessions::EndWithLease))
+                Ok(Lease::new(Credentials::new(username, password), revision).expires(expiry).sessions(OldConnections::EndWithLease))
             }
             _ => {
                 self.revoke(&revision).await?;
@@ -198,7 +199,7 @@ impl VaultDynamic {
     async fn give_back_late(&self) {
         loop {
             tokio::time::sleep(LATE_LOOK).await;
-            let now = Moment::now();
+            let now = Timestamp::now();
             let owed = |issued: &Issued| issued.owed.is_some_and(|death| death.is_expired(now));
             let late: Vec<_> = self.issued().iter().filter(|(_, issued)| owed(issued)).map(|(revision, _)| revision.clone()).collect();
             for revision in late {
@@ -221,7 +222,7 @@ impl VaultDynamic {
     fn issued(&self) -> MutexGuard<'_, HashMap<Revision, Issued>> {
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
         // What is never released because it died needs no place here.
-        let now = Moment::now();
+        let now = Timestamp::now();
         issued.retain(|_, issued| !issued.life.expiry().is_expired(now));
         issued
     }
@@ -271,19 +272,19 @@ fn malformed(place: &str, problem: &str) -> ProviderError {
 }
 
 impl Provider for VaultDynamic {
-    type Secret = Login;
+    type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         self.member.join();
-        let keep = request.held.as_ref().filter(|held| request.trigger != Trigger::Manual && !request.is_refused(held.revision()));
+        let keep = request.held.as_ref().filter(|held| request.trigger != RotationTrigger::Manual && !request.is_refused(held.revision()));
         let Some(held) = keep else { return self.mint().await };
         match self.renew(held, request.trigger).await? {
             Renewal::Lives(expiry) => Ok(held.clone().extended(expiry)),
             Renewal::None => self.mint().await,
             Renewal::Ends(expiry) => {
                 let minted = self.mint().await;
-                let gained =
-                    expiry.remaining(Moment::now()) > held.expiry().remaining(Moment::now()).map(|left| left.saturating_add(left / 10));
+                let gained = expiry.remaining(Timestamp::now())
+                    > held.expiry().remaining(Timestamp::now()).map(|left| left.saturating_add(left / 10));
                 match minted {
                     // The last of its life is better than none. Once: the next renewal gains nothing, and the error is told.
                     Err(error) if error.is_transient() && gained => {
@@ -296,7 +297,7 @@ impl Provider for VaultDynamic {
         }
     }
 
-    async fn release(&self, lease: Lease<Login>) -> Result<(), ProviderError> {
+    async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {
         let released = self.revoke(lease.revision()).await;
         if released.as_ref().is_err_and(ProviderError::is_transient) {
             self.owe(lease.revision(), Some(lease.expiry()));

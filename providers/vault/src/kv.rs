@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use claviger::{FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
+use claviger::{Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -43,7 +43,7 @@ pub struct VaultKv {
     secret: Place,
     user_key: String,
     password_key: String,
-    sessions: Sessions,
+    sessions: OldConnections,
     /// When the metadata were denied last.
     denied: Mutex<Option<Instant>>,
     member: Member,
@@ -86,7 +86,7 @@ impl VaultKv {
             secret: Place::new(mount, "path", path)?,
             user_key: "username".to_owned(),
             password_key: "password".to_owned(),
-            sessions: Sessions::Drain,
+            sessions: OldConnections::Drain,
             denied: Mutex::default(),
             member: session.member(),
         })
@@ -106,16 +106,16 @@ impl VaultKv {
         self
     }
 
-    /// What becomes of open sessions when a newer version is served; [`Sessions::Drain`] by default.
+    /// What becomes of open sessions when a newer version is served; [`OldConnections::Drain`] by default.
     #[must_use]
-    pub fn sessions(mut self, sessions: Sessions) -> Self {
+    pub fn sessions(mut self, sessions: OldConnections) -> Self {
         self.sessions = sessions;
         self
     }
 
     /// The current version by the metadata; `None` when they may not be read.
     async fn current(&self) -> Result<Option<Revision>, ProviderError> {
-        let now = Moment::now().mono();
+        let now = Timestamp::now().mono();
         let denied = *self.denied();
         if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
             return Ok(None);
@@ -142,7 +142,7 @@ impl VaultKv {
         self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read(&self) -> Result<Lease<Login>, ProviderError> {
+    async fn read(&self) -> Result<Lease<Credentials>, ProviderError> {
         let path = self.secret.below("data");
         let (envelope, _) = match self.session.ask::<Data>(false, || Call::get(path.clone())).await {
             Ok(answer) => answer,
@@ -156,7 +156,7 @@ impl VaultKv {
             Some(_) => Err(self.malformed(&format!("its key `{key}` has to be a text that is not empty"))),
             None => Err(self.malformed(&format!("its key `{key}` is missing; write it, or name another"))),
         };
-        let login = Login::new(text(&self.user_key)?, text(&self.password_key)?);
+        let login = Credentials::new(text(&self.user_key)?, text(&self.password_key)?);
         Ok(Lease::new(login, revision).sessions(self.sessions))
     }
 
@@ -214,13 +214,13 @@ impl VaultKv {
 
 /// A time that cannot be read is taken to have passed: the version is not to be had, else there would be none.
 fn is_past(time: &str) -> bool {
-    humantime::parse_rfc3339(time).map_or(true, |time| time <= Moment::now().wall())
+    humantime::parse_rfc3339(time).map_or(true, |time| time <= Timestamp::now().wall())
 }
 
 impl Provider for VaultKv {
-    type Secret = Login;
+    type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         self.member.join();
         let Some(held) = request.held else { return self.read().await };
         match self.current().await? {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use claviger::{Expiry, Moment};
+use claviger::{Expiry, Timestamp};
 
 /// A renewal that gives less than this share of what was first given has met a maximum.
 const WHOLE: f64 = 0.9;
@@ -19,7 +19,7 @@ const STALE_AT: f64 = 0.5;
 /// One span of life that the server gave: at the beginning, or by a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
-    from: Moment,
+    from: Timestamp,
     /// `None` without an end.
     span: Option<Duration>,
     /// What was given at the beginning.
@@ -49,12 +49,12 @@ pub(crate) enum Source {
 }
 
 impl Life {
-    pub(crate) fn new(from: Moment, span: Option<Duration>) -> Self {
+    pub(crate) fn new(from: Timestamp, span: Option<Duration>) -> Self {
         Self { from, span, first: span }
     }
 
     /// After a renewal. What had an end has one, also where less than a second was given, which the server calls nothing.
-    pub(crate) fn renewed(self, from: Moment, span: Option<Duration>) -> Self {
+    pub(crate) fn renewed(self, from: Timestamp, span: Option<Duration>) -> Self {
         Self { from, span: span.or(self.first.map(|_| Duration::ZERO)), first: self.first }
     }
 
@@ -76,7 +76,7 @@ impl Life {
     }
 
     /// Whether half of it has passed.
-    pub(crate) fn is_stale(&self, now: Moment) -> bool {
+    pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         self.span.is_some_and(|span| self.passed(now) >= span.mul_f64(STALE_AT))
     }
 
@@ -99,7 +99,7 @@ impl Life {
         }
     }
 
-    fn passed(&self, now: Moment) -> Duration {
+    fn passed(&self, now: Timestamp) -> Duration {
         now.mono().saturating_duration_since(self.from.mono())
     }
 }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn worked_numbers() {
-        let life = Life::new(Moment::now(), Some(HOUR));
+        let life = Life::new(Timestamp::now(), Some(HOUR));
         assert_eq!(after(&life, true, Source::LogIn, 0.0), (2_400, Care::Renew));
         assert_eq!(after(&life, true, Source::Nowhere, 1.0), (2_040, Care::Renew));
         assert_eq!(after(&life, false, Source::LogIn, 0.0), (2_160, Care::Replace));
@@ -129,51 +129,51 @@ mod tests {
 
     #[test]
     fn a_token_without_an_end_needs_nothing() {
-        let life = Life::new(Moment::now(), None);
+        let life = Life::new(Timestamp::now(), None);
         assert_eq!(life.care(true, Source::LogIn, 0.0), None);
-        assert!(life.expiry().is_never() && !life.is_capped() && !life.is_stale(Moment::now()));
+        assert!(life.expiry().is_never() && !life.is_capped() && !life.is_stale(Timestamp::now()));
     }
 
     #[test]
     fn a_renewal_that_meets_the_maximum_is_the_last() {
-        let begun = Life::new(Moment::now(), Some(HOUR));
-        let whole = begun.renewed(Moment::now(), Some(HOUR.mul_f64(0.9)));
+        let begun = Life::new(Timestamp::now(), Some(HOUR));
+        let whole = begun.renewed(Timestamp::now(), Some(HOUR.mul_f64(0.9)));
         assert!(!whole.is_capped());
         assert_eq!(after(&whole, true, Source::LogIn, 0.0).1, Care::Renew);
-        let capped = begun.renewed(Moment::now(), Some(HOUR.mul_f64(0.89)));
+        let capped = begun.renewed(Timestamp::now(), Some(HOUR.mul_f64(0.89)));
         assert!(capped.is_capped());
         assert_eq!(after(&capped, true, Source::LogIn, 1.0), (0, Care::Replace));
         assert_eq!(capped.care(true, Source::Nowhere, 0.0), None);
         assert_eq!(capped.first(), Some(HOUR));
-        assert!(begun.renewed(Moment::now(), None).expiry().is_expired(Moment::now()), "less than a second was given");
+        assert!(begun.renewed(Timestamp::now(), None).expiry().is_expired(Timestamp::now()), "less than a second was given");
     }
 
     #[test]
     fn a_token_in_a_file_is_looked_at_ever_sooner_and_never_in_a_loop() {
-        let life = |seconds| Life::new(Moment::now(), Some(Duration::from_secs(seconds)));
+        let life = |seconds| Life::new(Timestamp::now(), Some(Duration::from_secs(seconds)));
         assert_eq!(after(&life(3_600), false, Source::File, 0.0), (2_160, Care::Look));
         assert_eq!(after(&life(3_600), true, Source::File, 0.0), (2_400, Care::Renew));
         for seconds in [0, 1] {
             assert_eq!(after(&life(seconds), false, Source::File, 1.0), (1, Care::Look));
         }
-        let capped = life(3_600).renewed(Moment::now(), Some(Duration::from_secs(100)));
+        let capped = life(3_600).renewed(Timestamp::now(), Some(Duration::from_secs(100)));
         assert_eq!(after(&capped, true, Source::File, 0.0), (60, Care::Look));
     }
 
     #[test]
     fn a_time_to_live_beyond_the_clock_is_one_without_an_end() {
-        let begun = Life::new(Moment::now(), Some(Duration::from_secs(u64::MAX)));
-        for life in [begun, begun.renewed(Moment::now(), Some(Duration::MAX))] {
+        let begun = Life::new(Timestamp::now(), Some(Duration::from_secs(u64::MAX)));
+        for life in [begun, begun.renewed(Timestamp::now(), Some(Duration::MAX))] {
             for (renewable, source) in [(true, Source::LogIn), (false, Source::LogIn), (false, Source::File), (false, Source::Nowhere)] {
                 assert_eq!(life.care(renewable, source, 0.0), None, "{renewable} {source:?}");
             }
-            assert!(life.expiry().is_never() && !life.is_capped() && !life.is_stale(Moment::now()));
+            assert!(life.expiry().is_never() && !life.is_capped() && !life.is_stale(Timestamp::now()));
         }
     }
 
     #[test]
     fn half_a_life_is_stale() {
-        let from = Moment::now();
+        let from = Timestamp::now();
         let life = Life::new(from, Some(Duration::from_secs(2)));
         assert!(!life.is_stale(from));
         let zero = Life::new(from, Some(Duration::ZERO));

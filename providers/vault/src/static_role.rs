@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use claviger::{FetchRequest, Hints, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Revision, Sessions};
+use claviger::{Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, Timestamp};
 use serde::Deserialize;
 use tokio::time::sleep;
 
@@ -37,7 +37,7 @@ const ECHO: Duration = Duration::from_millis(50);
 pub struct VaultStatic {
     session: VaultSession,
     role: Place,
-    sessions: Sessions,
+    sessions: OldConnections,
     next: Mutex<Option<NextRotation>>,
     member: Member,
 }
@@ -70,12 +70,12 @@ impl VaultStatic {
     /// `Misconfigured`, naming `mount` or `role`.
     pub fn new(session: &VaultSession, mount: impl Into<String>, role: impl Into<String>) -> Result<Self, ProviderError> {
         let role = Place::new(mount, "role", role)?;
-        Ok(Self { session: session.clone(), role, sessions: Sessions::Drain, next: Mutex::default(), member: session.member() })
+        Ok(Self { session: session.clone(), role, sessions: OldConnections::Drain, next: Mutex::default(), member: session.member() })
     }
 
-    /// What becomes of open sessions after a rotation; [`Sessions::Drain`] by default.
+    /// What becomes of open sessions after a rotation; [`OldConnections::Drain`] by default.
     #[must_use]
-    pub fn sessions(mut self, sessions: Sessions) -> Self {
+    pub fn sessions(mut self, sessions: OldConnections) -> Self {
         self.sessions = sessions;
         self
     }
@@ -124,19 +124,19 @@ impl NextRotation {
 }
 
 impl Provider for VaultStatic {
-    type Secret = Login;
+    type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Login>) -> Result<Lease<Login>, ProviderError> {
+    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         self.member.join();
         let (mut answer, mut revision) = self.read().await?;
         if request.is_refused(&revision) {
             sleep(ECHO).await;
             (answer, revision) = self.read().await?;
         }
-        let again = self.next_poll(Moment::now().mono(), &revision, answer.ttl);
+        let again = self.next_poll(Timestamp::now().mono(), &revision, answer.ttl);
         let lease = match request.held {
             Some(held) if *held.revision() == revision => held,
-            _ => Lease::new(Login::new(answer.username, answer.password), revision).sessions(self.sessions),
+            _ => Lease::new(Credentials::new(answer.username, answer.password), revision).sessions(self.sessions),
         };
         Ok(lease.refresh_after(again))
     }
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn it_is_looked_at_a_second_after_a_rotation_and_then_ever_more_rarely() {
-        let (role, now) = (role(), Moment::now().mono());
+        let (role, now) = (role(), Timestamp::now().mono());
         let (first, second) = (Revision::new("1"), Revision::new("2"));
         let due = now + Duration::from_secs(3_600);
         assert_eq!(role.next_poll(now, &first, 3_600), Duration::from_secs(3_601));
@@ -185,7 +185,7 @@ mod tests {
     /// later.
     #[test]
     fn a_scheduled_rotation_is_polled_for_until_it_has_happened() {
-        let (role, now) = (role(), Moment::now().mono());
+        let (role, now) = (role(), Timestamp::now().mono());
         let (first, second) = (Revision::new("1"), Revision::new("2"));
         assert_eq!(role.next_poll(now, &first, 60), Duration::from_secs(61));
         // Polled before it is due, only the time that is left changes.

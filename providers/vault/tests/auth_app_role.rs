@@ -6,7 +6,7 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind, Supervisor, Trigger};
+use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, RotationTrigger, Supervisor};
 use claviger_servers::Proxy;
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
@@ -60,7 +60,7 @@ impl Scene {
     }
 }
 
-async fn fetch(kv: &VaultKv) -> Result<Lease<Login>, ProviderError> {
+async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
     kv.fetch(FetchRequest::first()).await
 }
 
@@ -169,7 +169,7 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     let scene = scene(json!({ "bind_secret_id": false, "secret_id_bound_cidrs": [], "token_bound_cidrs": ["127.0.0.0/8"] })).await;
     let kv = scene.kv(SecretId::none());
     let held = fetch(&kv).await.expect("a lease");
-    let again = kv.fetch(FetchRequest::new(Trigger::Schedule).held(held.clone())).await.expect("the same");
+    let again = kv.fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone())).await.expect("the same");
     assert_eq!(again.revision(), held.revision());
     assert_eq!(scene.proxy.requests(LOG_IN), 1, "one token for both");
 

@@ -6,7 +6,7 @@
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
-use claviger::{FetchRequest, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind};
+use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Timestamp};
 use claviger_servers::JwtIssuer;
 use claviger_vault::{Auth, VaultKv, VaultSession};
 use claviger_vault_stage::Clerk;
@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 
 /// A token that is valid for so many seconds from now.
 fn token(issuer: &JwtIssuer, subject: &str, seconds: i64) -> String {
-    let now = Moment::now().wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let now = Timestamp::now().wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let ends = now.checked_add_signed(seconds).expect("a time");
     let claims = json!({ "sub": subject, "aud": "vault", "iat": ends - 600, "exp": ends });
     issuer.sign(&claims.to_string()).expect("it signs")
@@ -26,7 +26,7 @@ fn kv(clerk: &Clerk, auth: Auth) -> VaultKv {
     VaultKv::new(&session, "kv", "orders").expect("a path")
 }
 
-async fn fetch(kv: &VaultKv) -> Result<Lease<Login>, ProviderError> {
+async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
     kv.fetch(FetchRequest::first()).await
 }
 

@@ -6,7 +6,7 @@
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
-use claviger::{FetchRequest, Lease, Login, Moment, Provider, ProviderError, ProviderErrorKind, Supervisor};
+use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor, Timestamp};
 use claviger_servers::{JwtIssuer, Proxy, TokenReviews};
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, VaultKv, VaultSession};
@@ -34,7 +34,7 @@ async fn scene(token_ttl: &'static str) -> Scene {
 impl Scene {
     /// A pod's token, the number-th one of its service account.
     fn token(&self, name: &str, number: u64) -> String {
-        let now = Moment::now().wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        let now = Timestamp::now().wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         let claims = json!({
             "iss": "https://kubernetes.default.svc.cluster.local",
             "aud": ["https://kubernetes.default.svc.cluster.local"],
@@ -77,7 +77,7 @@ impl Scene {
     }
 }
 
-async fn fetch(kv: &VaultKv) -> Result<Lease<Login>, ProviderError> {
+async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
     kv.fetch(FetchRequest::first()).await
 }
 

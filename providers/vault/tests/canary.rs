@@ -135,7 +135,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     let (mut refused, mut failed, mut rotated) = (0, 0, 0);
     while let Some(event) = events.next().await {
         say(&event);
-        refused += usize::from(matches!(event, Event::Refused { .. }));
+        refused += usize::from(matches!(event, Event::Rejected { .. }));
         failed += usize::from(matches!(event, Event::FetchFailed { .. }));
         rotated += usize::from(matches!(event, Event::Rotated(_)));
     }

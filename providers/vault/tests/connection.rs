@@ -6,14 +6,14 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind, Supervisor};
+use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor};
 use claviger_servers::{InjectedFault, OpenBao, openbao};
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession, VaultStatic};
 use claviger_vault_stage::Clerk;
 use serde_json::json;
 
-async fn fetch(session: &VaultSession) -> Result<Lease<Login>, ProviderError> {
+async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
     VaultKv::new(session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use claviger::{FetchRequest, Lease, Login, Provider, ProviderErrorKind, ProviderStatus, Supervisor, Trigger};
+use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderErrorKind, ProviderStatus, RotationTrigger, Supervisor};
 use claviger_servers::Proxy;
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, VaultKv, VaultSession};
@@ -48,12 +48,12 @@ impl Scene {
     }
 }
 
-fn password(lease: &Lease<Login>) -> String {
+fn password(lease: &Lease<Credentials>) -> String {
     lease.secret().expose_password().to_owned()
 }
 
-fn look(held: &Lease<Login>) -> FetchRequest<Login> {
-    FetchRequest::new(Trigger::Schedule).held(held.clone())
+fn look(held: &Lease<Credentials>) -> FetchRequest<Credentials> {
+    FetchRequest::new(RotationTrigger::Schedule).held(held.clone())
 }
 
 fn status(supervisor: &Supervisor) -> ProviderStatus {

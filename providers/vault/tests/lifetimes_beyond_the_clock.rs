@@ -3,13 +3,13 @@
 //! Times to live that no clock can count are like none. They panic nowhere.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, Trigger};
+use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, RotationTrigger};
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
 use claviger_vault_stage::Clerk;
 use serde_json::json;
 
-async fn fetch(session: &VaultSession) -> Result<Lease<Login>, ProviderError> {
+async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
     VaultKv::new(session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await
 }
 
@@ -51,7 +51,7 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
     let dynamic = VaultDynamic::new(&session, "database", "orders").expect("a role");
     let fixed = VaultStatic::new(&session, "database", "orders").expect("a role");
     let first = dynamic.fetch(FetchRequest::first()).await.expect("a user");
-    let mut again = FetchRequest::new(Trigger::Woke);
+    let mut again = FetchRequest::new(RotationTrigger::Woke);
     again.held = Some(first);
     assert_eq!(dynamic.fetch(again).await.expect("the same user").secret().user(), "app");
     assert_eq!(fixed.fetch(FetchRequest::first()).await.expect("a static role").secret().user(), "app");

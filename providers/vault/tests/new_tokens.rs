@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, Supervisor};
+use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, Supervisor};
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
@@ -70,7 +70,7 @@ fn kv(session: &VaultSession) -> VaultKv {
     VaultKv::new(session, "kv", "orders").expect("a path")
 }
 
-async fn fetch(session: &VaultSession) -> Result<Lease<Login>, ProviderError> {
+async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
     kv(session).fetch(FetchRequest::first()).await
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use claviger::{FetchRequest, Lease, Login, Provider, ProviderError, ProviderErrorKind};
+use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind};
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_stage::Clerk;
 use serde_json::json;
@@ -19,7 +19,7 @@ fn file(content: impl AsRef<[u8]>) -> NamedTempFile {
     file
 }
 
-async fn fetch(address: &str, auth: Auth) -> Result<Lease<Login>, ProviderError> {
+async fn fetch(address: &str, auth: Auth) -> Result<Lease<Credentials>, ProviderError> {
     let session = VaultSession::new(address, auth).expect("it can be right");
     VaultKv::new(&session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use claviger::{FetchRequest, Provider, Supervisor, Trigger};
+use claviger::{FetchRequest, Provider, RotationTrigger, Supervisor};
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
@@ -84,7 +84,7 @@ async fn nobody_logs_in_after_the_last_has_left() {
     scene.proxy.fault_on(DATA, InjectedFault::Delay(Duration::from_secs(1)));
     let late = tokio::spawn({
         let kv = std::sync::Arc::clone(&kv);
-        async move { kv.fetch(FetchRequest::new(Trigger::Manual)).await }
+        async move { kv.fetch(FetchRequest::new(RotationTrigger::Manual)).await }
     });
     eventually_within(Duration::from_secs(5), "it is under way", || scene.proxy.requests(DATA) == 2).await;
     kv.close().await;

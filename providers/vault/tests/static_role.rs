@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use claviger::{FetchRequest, Handle, Provider, Trigger};
+use claviger::{FetchRequest, Handle, Provider, RotationTrigger};
 use claviger_servers::Postgres;
 use claviger_stage::{Callers, Server, eventually_within, short_lived};
 use claviger_vault::{Auth, SecretId, VaultSession, VaultStatic};
@@ -129,15 +129,15 @@ async fn the_time_of_the_rotation_is_the_revision() {
     let scene = scene(3_600).await;
     let role = provider(&scene).await;
     let first = role.fetch(FetchRequest::first()).await.expect("there is a lease");
-    let same = role.fetch(FetchRequest::new(Trigger::Manual).held(first.clone())).await.expect("there is a lease");
+    let same = role.fetch(FetchRequest::new(RotationTrigger::Manual).held(first.clone())).await.expect("there is a lease");
     assert_eq!((same.revision(), same.secret().user()), (first.revision(), "app"));
     scene.admin(|admin| admin.rotate_role("app")).await;
     // What the database refuses is read again after a moment, and no more than that.
-    let refused = FetchRequest::new(Trigger::Refused).held(first.clone()).refused([first.revision().clone()]);
+    let refused = FetchRequest::new(RotationTrigger::Rejected).held(first.clone()).refused([first.revision().clone()]);
     let second = role.fetch(refused).await.expect("there is a lease");
     assert!(second.revision() != first.revision() && second.secret().expose_password() != first.secret().expose_password());
     assert_eq!(reads(&scene).len(), 3);
-    let refused = FetchRequest::new(Trigger::Refused).held(second.clone()).refused([second.revision().clone()]);
+    let refused = FetchRequest::new(RotationTrigger::Rejected).held(second.clone()).refused([second.revision().clone()]);
     assert_eq!(role.fetch(refused).await.expect("there is a lease").revision(), second.revision());
     assert_eq!(reads(&scene).len(), 5);
     role.close().await;

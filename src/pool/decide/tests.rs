@@ -1,12 +1,12 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::lease::Sessions;
+use crate::lease::OldConnections;
 use crate::provider::{ProviderSlot, provider_fn};
 use crate::supervisor::Context;
 
 /// Returns a pool that has served this lease since `now`, its provider and its account.
-fn serving(lease: Lease<()>, now: Moment) -> (State<(), ()>, Arc<ProviderSlot<()>>, Arc<str>) {
+fn serving(lease: Lease<()>, now: Timestamp) -> (State<(), ()>, Arc<ProviderSlot<()>>, Arc<str>) {
     let provider = provider_fn(|_| async { Err(crate::ProviderError::new(crate::ProviderErrorKind::Other, "none")) });
     let slot = Arc::new(ProviderSlot::new(Arc::from("login"), Arc::new(provider), Context::for_tests()));
     slot.lock().held = Some(lease);
@@ -18,19 +18,20 @@ fn serving(lease: Lease<()>, now: Moment) -> (State<(), ()>, Arc<ProviderSlot<()
     (state, slot, user)
 }
 
-fn after(now: Moment, seconds: u64) -> Moment {
+fn after(now: Timestamp, seconds: u64) -> Timestamp {
     let time = Duration::from_secs(seconds);
-    Moment::at(now.wall() + time, now.mono() + time)
+    Timestamp::at(now.wall() + time, now.mono() + time)
 }
 
-fn rejection() -> Fault {
-    Fault::new(FaultKind::Refused, "password authentication failed")
+fn rejection() -> ConnectError {
+    ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
 }
 
 #[test]
 fn no_wake_up_lies_in_the_past_once_a_lease_that_ends_its_connections_has_expired() {
-    let now = Moment::now();
-    let lease = Lease::new((), Revision::new("r")).expires(Expiry::after(now, Duration::from_secs(20))).sessions(Sessions::EndWithLease);
+    let now = Timestamp::now();
+    let lease =
+        Lease::new((), Revision::new("r")).expires(Expiry::after(now, Duration::from_secs(20))).sessions(OldConnections::EndWithLease);
     let (mut state, _slot, _) = serving(lease, now);
     for seconds in 0..120 {
         let now = after(now, seconds);
@@ -46,7 +47,7 @@ fn no_wake_up_lies_in_the_past_once_a_lease_that_ends_its_connections_has_expire
 
 #[test]
 fn a_rejection_of_what_was_verified_a_moment_ago_is_verified_before_it_is_reported() {
-    let start = Moment::now();
+    let start = Timestamp::now();
     for (seconds, is_reported) in [(1, false), (60, true)] {
         let lease = Lease::new((), Revision::new("r"));
         let (mut state, _slot, user) = serving(lease.clone(), start);
@@ -64,7 +65,7 @@ fn a_rejection_of_what_was_verified_a_moment_ago_is_verified_before_it_is_report
 
 #[test]
 fn pauses_between_verifications_differ_from_pool_to_pool() {
-    let now = Moment::now();
+    let now = Timestamp::now();
     let lease = Lease::new((), Revision::new("r"));
     let mut pauses = std::collections::HashSet::new();
     for _ in 0..8 {
@@ -72,7 +73,7 @@ fn pauses_between_verifications_differ_from_pool_to_pool() {
         let user: Arc<str> = Arc::from("app@db");
         state.decide(Some((&lease, &user)), now);
         let attempt = state.attempt.clone().expect("it is verified");
-        state.failed(&attempt, &Fault::new(FaultKind::Unreachable, "connection refused"), now);
+        state.failed(&attempt, &ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"), now);
         state.decide(Some((&lease, &user)), now);
         pauses.insert(state.next(now).map(|at| at - now.mono()));
     }
@@ -81,7 +82,7 @@ fn pauses_between_verifications_differ_from_pool_to_pool() {
 
 #[test]
 fn a_pool_is_not_excused_from_a_rotation_before_its_handover_is_in_the_report() {
-    let now = Moment::now();
+    let now = Timestamp::now();
     let lease = Lease::new((), Revision::new("r"));
     let (mut state, _slot, user) = serving(lease.clone(), now);
     assert!(!state.decide(Some((&lease, &user)), now).contains(&Action::Settled));

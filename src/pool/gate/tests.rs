@@ -1,7 +1,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::error::FaultKind;
+use crate::error::ConnectErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 type Count = Arc<AtomicU32>;
@@ -96,12 +96,12 @@ fn on_a_full_server_one_tries_for_all_with_back_off() {
     let (gate, start) = gate(10, 2);
     let pool = Arc::new(AtomicU32::new(0));
     let mut attempts = 0;
-    gate.full(Fault::new(FaultKind::Overloaded, "too many connections"), start);
+    gate.full(ConnectError::new(ConnectErrorKind::Overloaded, "too many connections"), start);
     for millis in 0..30_000 {
         let now = start + Duration::from_millis(millis);
         if let Some(pass) = gate.enter(&pool, now) {
             attempts += 1;
-            gate.full(Fault::new(FaultKind::Overloaded, "too many connections"), now);
+            gate.full(ConnectError::new(ConnectErrorKind::Overloaded, "too many connections"), now);
             drop(pass);
         }
     }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{ManualRequest, Retired, Retry, State};
-use crate::clock::{Moment, rfc3339};
+use crate::clock::{Timestamp, rfc3339};
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::Lease;
 use crate::provider::schedule;
-use crate::trigger::Trigger;
+use crate::trigger::RotationTrigger;
 
 /// How long a superseded revision is not taken back, unless the current one is rejected or was never accepted.
 const RETIRED_FOR: Duration = Duration::from_secs(3_600);
@@ -33,8 +33,8 @@ impl<S> State<S> {
         &mut self,
         number: u64,
         result: Result<Lease<S>, ProviderError>,
-        started: Moment,
-        now: Moment,
+        started: Timestamp,
+        now: Timestamp,
         poll: Duration,
         jitter: f64,
     ) -> Option<(Settled, Vec<ManualRequest>)> {
@@ -48,7 +48,7 @@ impl<S> State<S> {
             Ok(lease) if in_flight.moot && !self.holds(lease.revision()) && !self.has_expired(now) => {
                 self.last_error = None;
                 self.late(lease, now.mono());
-                self.retry = Some(Retry { at: now.mono() + schedule::FLOOR, trigger: Trigger::Schedule });
+                self.retry = Some(Retry { at: now.mono() + schedule::FLOOR, trigger: RotationTrigger::Schedule });
                 Settled::Unchanged
             }
             Ok(lease) => {
@@ -62,12 +62,12 @@ impl<S> State<S> {
         Some((settled, in_flight.manual))
     }
 
-    fn failed(&mut self, trigger: Trigger, error: ProviderError, now: Moment, jitter: f64) {
+    fn failed(&mut self, trigger: RotationTrigger, error: ProviderError, now: Timestamp, jitter: f64) {
         self.failures = self.failures.saturating_add(1);
         let left = self.held.as_ref().and_then(|held| held.expiry().remaining(now));
         let pause = schedule::retry_after(self.failures, !error.is_transient(), left, error.wait_hint(), jitter);
         // Whoever asked for a new credential has been told; it is not minted behind their back.
-        let trigger = if trigger == Trigger::Manual { Trigger::Schedule } else { trigger };
+        let trigger = if trigger == RotationTrigger::Manual { RotationTrigger::Schedule } else { trigger };
         self.retry = Some(Retry { at: now.mono() + pause, trigger });
         self.refresh_at = None;
         if self.refused_due.is_some() {
@@ -76,7 +76,7 @@ impl<S> State<S> {
         self.last_error = Some(error);
     }
 
-    fn adopt(&mut self, lease: Lease<S>, started: Moment, now: Moment, poll: Duration, jitter: f64) -> Settled {
+    fn adopt(&mut self, lease: Lease<S>, started: Timestamp, now: Timestamp, poll: Duration, jitter: f64) -> Settled {
         let mono = now.mono();
         self.retired.retain(|retired| mono.saturating_duration_since(retired.since) < RETIRED_FOR);
         let held_refused = self.held_is_refused(mono);
@@ -123,11 +123,11 @@ impl<S> State<S> {
     }
 
     /// There is no current lease, or it has expired.
-    fn has_expired(&self, now: Moment) -> bool {
+    fn has_expired(&self, now: Timestamp) -> bool {
         self.held.as_ref().is_none_or(|held| held.expiry().is_expired(now))
     }
 
-    fn schedule(&mut self, lease: &Lease<S>, started: Moment, poll: Duration, jitter: f64) {
+    fn schedule(&mut self, lease: &Lease<S>, started: Timestamp, poll: Duration, jitter: f64) {
         self.held_life = lease.expiry().remaining(started);
         self.refresh_at = Some(started.mono() + schedule::refresh_after(lease, started, poll, jitter));
     }
@@ -148,7 +148,7 @@ impl<S> State<S> {
 }
 
 /// The lease, if it lives.
-pub(crate) fn alive<S>(lease: Lease<S>, now: Moment) -> Result<Lease<S>, ProviderError> {
+pub(crate) fn alive<S>(lease: Lease<S>, now: Timestamp) -> Result<Lease<S>, ProviderError> {
     if !lease.expiry().is_expired(now) {
         return Ok(lease);
     }

@@ -12,12 +12,12 @@ fn lease(revision: &str) -> Lease<()> {
 /// A provider whose every fetch ends at once.
 struct Provider {
     state: State<()>,
-    now: Moment,
+    now: Timestamp,
 }
 
 impl Provider {
     fn new() -> Self {
-        let now = Moment::now();
+        let now = Timestamp::now();
         Self { state: State::new(now), now }
     }
 
@@ -41,7 +41,7 @@ impl Provider {
 
     fn pass(&mut self, time: Duration) {
         let Some(at) = Expiry::after(self.now, time).mono() else { return };
-        self.now = Moment::at(self.now.wall() + time, at);
+        self.now = Timestamp::at(self.now.wall() + time, at);
     }
 
     fn verified(&mut self, revision: &str) {
@@ -134,7 +134,7 @@ fn rejections_that_pass_cost_nine_fetches_a_minute() {
         provider.verified("current");
         if let Some((number, trigger)) = fetch {
             fetches += 1;
-            provider.settle(Some(number), if trigger == Trigger::Refused { "pending" } else { "current" });
+            provider.settle(Some(number), if trigger == RotationTrigger::Rejected { "pending" } else { "current" });
         }
         provider.pass(Duration::from_millis(100));
     }

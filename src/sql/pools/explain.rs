@@ -6,15 +6,15 @@ use super::super::dialect::Dialect;
 use super::super::fault;
 use super::super::forms::Form;
 use super::{SqlPools, TRY_OUT_TIMEOUT, wrong};
-use crate::error::{Fault, FaultKind};
-use crate::login::{Endpoint, Login, shown_host, shown_name};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::login::{Credentials, Endpoint, shown_host, shown_name};
 
 /// Added to the rejection of a token, which the server explains by the user alone.
 const TOKEN_ADVICE: &str = "a token is rejected, too, if its date is wrong: check this machine's clock";
 
 impl<DB: Dialect> SqlPools<DB> {
     /// Why nothing came of a connect, and where to: what the operating system says names neither host nor file.
-    pub(super) fn connect_fault(&self, login: &Login, error: sqlx::Error) -> Fault {
+    pub(super) fn connect_fault(&self, login: &Credentials, error: sqlx::Error) -> ConnectError {
         let sqlx::Error::Io(io) = &error else { return self.login_fault(login, error) };
         let address = DB::address(&self.connect);
         if address.socket && login.location().is_none() {
@@ -27,23 +27,23 @@ impl<DB: Dialect> SqlPools<DB> {
                 "ssl_root_cert, ssl_client_cert or ssl_client_key",
                 format!("a file that is named in the connect options cannot be read ({io}); see to its path and its rights"),
             ),
-            _ => Fault::new(kind::<DB>(&error), format!("{place}: {error}")),
+            _ => ConnectError::new(kind::<DB>(&error), format!("{place}: {error}")),
         };
         fault.with_source(error)
     }
 
     /// Returns the fault of a login or of what follows it.
-    pub(super) fn login_fault(&self, login: &Login, error: sqlx::Error) -> Fault {
+    pub(super) fn login_fault(&self, login: &Credentials, error: sqlx::Error) -> ConnectError {
         self.explained(login, log_in_fault::<DB>(error))
     }
 
-    pub(super) fn explained(&self, login: &Login, fault: Fault) -> Fault {
+    pub(super) fn explained(&self, login: &Credentials, fault: ConnectError) -> ConnectError {
         let fault = if fault.target().is_none() { fault.with_target(self.target(login)) } else { fault };
-        if login.is_token() && fault.kind() == FaultKind::Refused { fault.with_advice(TOKEN_ADVICE) } else { fault }
+        if login.is_token() && fault.kind() == ConnectErrorKind::Rejected { fault.with_advice(TOKEN_ADVICE) } else { fault }
     }
 
     /// Returns user, address and database of a login, for error messages.
-    pub(super) fn target(&self, login: &Login) -> String {
+    pub(super) fn target(&self, login: &Credentials) -> String {
         let address = DB::address(&self.connect);
         let database = login.location().and_then(Endpoint::own_database).or(address.database).unwrap_or_default();
         let place = if address.socket && login.location().is_none() { "a socket".to_owned() } else { self.place(login) };
@@ -56,12 +56,12 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     /// Returns host and port of a login, for error messages.
-    pub(super) fn place(&self, login: &Login) -> String {
+    pub(super) fn place(&self, login: &Credentials) -> String {
         let (host, port) = self.host_and_port(login);
         format!("{}:{port}", shown_host(host))
     }
 
-    pub(super) fn host_and_port<'l>(&'l self, login: &'l Login) -> (&'l str, u16) {
+    pub(super) fn host_and_port<'l>(&'l self, login: &'l Credentials) -> (&'l str, u16) {
         let address = DB::address(&self.connect);
         match login.location() {
             Some(endpoint) => (endpoint.host(), endpoint.own_port().unwrap_or(address.port)),
@@ -71,28 +71,28 @@ impl<DB: Dialect> SqlPools<DB> {
 }
 
 /// The error when the credentials work and no connection of a pool is ready.
-pub(super) fn never_ready() -> Fault {
+pub(super) fn never_ready() -> ConnectError {
     let within = humantime::format_duration(TRY_OUT_TIMEOUT);
-    Fault::new(
-        FaultKind::Other,
+    ConnectError::new(
+        ConnectErrorKind::Other,
         format!("no connection was ready within {within}, though the login works: does the pool's after_connect fail? sqlx logs its error"),
     )
 }
 
 /// What the answer to a log-in says.
-pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> FaultKind {
+pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
         sqlx::Error::Database(answer) => DB::kind_of(&**answer),
         error => fault::common_kind(error),
     }
 }
 
-pub(super) fn log_in_fault<DB: Dialect>(error: sqlx::Error) -> Fault {
+pub(super) fn log_in_fault<DB: Dialect>(error: sqlx::Error) -> ConnectError {
     fault::of(kind::<DB>(&error), &error).with_source(error)
 }
 
 /// What the answer to the probe says: a role that was dropped is a refused credential.
-pub(super) fn probe_fault<DB: Dialect>(error: sqlx::Error) -> Fault {
-    let kind = if fault::is_suspect(&error) { FaultKind::Refused } else { kind::<DB>(&error) };
+pub(super) fn probe_fault<DB: Dialect>(error: sqlx::Error) -> ConnectError {
+    let kind = if fault::is_suspect(&error) { ConnectErrorKind::Rejected } else { kind::<DB>(&error) };
     fault::of(kind, &error).with_source(error)
 }

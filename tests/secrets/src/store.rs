@@ -1,7 +1,7 @@
 //! A store, and a client's configuration for it.
 
 use aws_config::BehaviorVersion;
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
@@ -14,7 +14,7 @@ pub const SECRET_ACCESS_KEY: &str = "secret-access-key-of-the-tests";
 
 /// A configuration for a store at this endpoint, in eu-west-1.
 pub fn aws(endpoint: &str) -> SdkConfig {
-    let credentials = Credentials::from_keys("AKIDEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()));
+    let credentials = AwsCredentials::from_keys("AKIDEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()));
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))

@@ -22,7 +22,7 @@ impl Stage {
         figures: &mut Figures,
         title: &str,
         supervisor: &Supervisor,
-        login: &ProviderRef<claviger::Login>,
+        login: &ProviderRef<claviger::Credentials>,
     ) {
         let mut ratios = Vec::new();
         for round in 0..ROUNDS {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use claviger::{Handle, ProviderRef, Supervisor};
 use claviger_servers::Postgres;
-use claviger_testkit::{Lab, MovedClock, ScriptedProvider, Traps};
+use claviger_testkit::{Failpoints, Lab, MovedClock, ScriptedProvider};
 use sqlx::pool::PoolOptions;
 
 pub use callers::{Callers, Tally};
@@ -44,7 +44,7 @@ pub struct StageOn<S> {
     /// Its wall clock.
     pub clock: MovedClock,
     /// Where its actors crash.
-    pub traps: Traps,
+    pub traps: Failpoints,
 }
 
 /// A stage on PostgreSQL.
@@ -89,7 +89,7 @@ impl<S: Server> StageOn<S> {
     }
 
     /// Registers the store as `login`.
-    pub async fn login(&self) -> ProviderRef<claviger::Login> {
+    pub async fn login(&self) -> ProviderRef<claviger::Credentials> {
         self.supervisor.provide("login", self.store.clone()).await.expect("the store has a lease")
     }
 

@@ -6,7 +6,7 @@ mod postgres;
 use std::fmt;
 use std::future::Future;
 
-use claviger::{Handle, Login, PoolFactory};
+use claviger::{Credentials, Handle, PoolFactory};
 use sqlx::pool::PoolOptions;
 use sqlx::{Connection, Database, Pool};
 
@@ -21,7 +21,7 @@ pub trait Server: fmt::Debug + Send + Sync + Sized + 'static {
     /// The database, as sqlx knows it.
     type Db: Database;
     /// The factory of its pools.
-    type Pools: PoolFactory<Secret = Login, Pool = PoolOf<Self>>;
+    type Pools: PoolFactory<Secret = Credentials, Pool = PoolOf<Self>>;
 
     /// The SQLSTATE with which it refuses a wrong password.
     const REFUSED: &'static str;

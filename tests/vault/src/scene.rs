@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Builder, Handle, Login, Provider, Supervisor};
+use claviger::{Builder, Credentials, Handle, Provider, Supervisor};
 use claviger_servers::{MariaDb, Postgres, Proxy};
 use claviger_stage::{PoolOf, Server, eventually_within};
 use serde_json::{Value, json};
@@ -142,7 +142,7 @@ impl<S: Behind> Scene<S> {
     }
 
     /// Registers a provider as `login`, and a pool `orders` of eight sessions on it.
-    pub async fn pool<P: Provider<Secret = Login>>(&self, provider: P) -> Handle<PoolOf<S>> {
+    pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> Handle<PoolOf<S>> {
         let login = self.supervisor.provide("login", provider).await.expect("there is a lease");
         let options = PoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
         self.supervisor.pool("orders", &login, self.pools(options)).await.expect("it is proved")

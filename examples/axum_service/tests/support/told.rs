@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use claviger::{Event, FaultKind, ProviderErrorKind};
+use claviger::{ConnectErrorKind, Event, ProviderErrorKind};
 use opentelemetry::trace::{SpanId, Status, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, InMemorySpanExporterBuilder, SdkTracerProvider, SpanData};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -21,11 +21,11 @@ const WORDS: [&str; 16] = [
     ProviderErrorKind::DeadLease.as_str(),
     ProviderErrorKind::Panicked.as_str(),
     ProviderErrorKind::Other.as_str(),
-    FaultKind::Refused.as_str(),
-    FaultKind::Overloaded.as_str(),
-    FaultKind::Unreachable.as_str(),
-    FaultKind::Misconfigured.as_str(),
-    FaultKind::Other.as_str(),
+    ConnectErrorKind::Rejected.as_str(),
+    ConnectErrorKind::Overloaded.as_str(),
+    ConnectErrorKind::Unreachable.as_str(),
+    ConnectErrorKind::Misconfigured.as_str(),
+    ConnectErrorKind::Other.as_str(),
     "drain_abandoned",
 ];
 
@@ -89,7 +89,7 @@ pub(crate) fn counts(spans: &[SpanData], events: &[Event]) -> [(&'static str, us
     let told = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
     [
         ("fetches that failed", named("credential.fetch", &[true]), told(|event| matches!(event, Event::FetchFailed { .. }))),
-        ("attempts that failed", named("pool.handover", &[true]), told(|event| matches!(event, Event::ProofFailed { .. }))),
+        ("attempts that failed", named("pool.handover", &[true]), told(|event| matches!(event, Event::VerificationFailed { .. }))),
         ("handovers", named("pool.handover", &[false]), told(|event| matches!(event, Event::HandedOver(_)))),
         ("drains", named("pool.drain", &[false, true]), told(|event| matches!(event, Event::Drained { .. }))),
         ("drains abandoned", named("pool.drain", &[true]), told(|event| matches!(event, Event::DrainAbandoned { .. }))),

@@ -1,7 +1,7 @@
 //! MariaDB.
 
 #[cfg(feature = "rds-iam")]
-use claviger::Login;
+use claviger::Credentials;
 use claviger::{Handle, MySqlPools};
 use claviger_servers::MariaDb;
 use sqlx::MySqlPool;
@@ -87,7 +87,7 @@ impl Database for MariaDb {
     }
 
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Login) -> Handle<MySqlPool> {
+    fn plain_pool(&self, login: &Credentials) -> Handle<MySqlPool> {
         let options = connect_options(self).username(login.user()).password(login.expose_password()).enable_cleartext_plugin(true);
         Handle::fixed(short_lived(MySqlPoolOptions::new().max_connections(1)).connect_lazy_with(options))
     }

@@ -1,7 +1,7 @@
 //! PostgreSQL.
 
 #[cfg(feature = "rds-iam")]
-use claviger::Login;
+use claviger::Credentials;
 use claviger::{Handle, PgPools};
 use claviger_servers::Postgres;
 use sqlx::PgPool;
@@ -80,7 +80,7 @@ impl Database for Postgres {
     }
 
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Login) -> Handle<PgPool> {
+    fn plain_pool(&self, login: &Credentials) -> Handle<PgPool> {
         let options = connect_options(self).username(login.user()).password(login.expose_password());
         Handle::fixed(short_lived(PgPoolOptions::new().max_connections(1)).connect_lazy_with(options))
     }

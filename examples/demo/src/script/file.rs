@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{Handle, Supervisor};
-use claviger_file::FileLogin;
+use claviger_file::FileProvider;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -28,7 +28,7 @@ pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) ->
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor.provide("orders-login", FileLogin::json(scene.secret_file())?).await?;
+    let login = supervisor.provide("orders-login", FileProvider::json(scene.secret_file())?).await?;
     let db = supervisor.pool("orders", &login, scene.server.pools()).await?;
     // The server outlives the service, not only the script.
     let script = Script::start(screen, options.duration, |cue| rotate(Arc::clone(&scene), db.clone(), cue));

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use claviger::Login;
+use claviger::Credentials;
 
 use crate::flaw::Flaw;
 use crate::read;
@@ -24,7 +24,7 @@ const READINGS: u32 = 5;
 type Stamps = [Option<Stamp>; 2];
 
 /// A login, and the permissions of the password's file where they let other users read it.
-type Pair = (Login, Option<u32>);
+type Pair = (Credentials, Option<u32>);
 
 /// The login in `dir`: both files of one version.
 pub(super) fn login(dir: &Path, user_file: &str, password_file: &str) -> Result<Pair, Flaw> {
@@ -57,7 +57,7 @@ pub(super) fn login(dir: &Path, user_file: &str, password_file: &str) -> Result<
 fn pair(version: &Path, [user_file, password_file]: [&str; 2]) -> Result<Pair, Flaw> {
     let user = read::value(&version.join(user_file))?.text;
     let password = read::value(&version.join(password_file))?;
-    Ok((Login::new(user, password.text), password.open_to_others))
+    Ok((Credentials::new(user, password.text), password.open_to_others))
 }
 
 fn stamps(version: &Path, names: [&str; 2]) -> Stamps {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use claviger::{Endpoint, Login};
+use claviger::{Credentials, Endpoint};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 
@@ -10,14 +10,14 @@ use crate::flaw::Flaw;
 use crate::read::without_nul;
 
 /// The login in `text`. No message carries a part of it, serde's least of all.
-pub(super) fn login(path: &Path, text: &str, user_key: Option<&str>, password_key: &str) -> Result<Login, Flaw> {
+pub(super) fn login(path: &Path, text: &str, user_key: Option<&str>, password_key: &str) -> Result<Credentials, Flaw> {
     let object = Object { path, map: object(path, text)? };
     let user = match user_key {
         Some(key) => object.required(&[key]),
         None => object.required(&["username", "user"]),
     }?;
     let password = object.required(&[password_key])?;
-    let login = Login::new(user, password);
+    let login = Credentials::new(user, password);
     let Some(host) = object.text(&["host"])? else { return Ok(login) };
     let mut endpoint = Endpoint::of_host(host);
     if let Some(port) = object.port()?.or_else(|| object.default_port()) {
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parsed(text: &str) -> Result<Login, Flaw> {
+    fn parsed(text: &str) -> Result<Credentials, Flaw> {
         login(Path::new("/run/login.json"), text, None, "password")
     }
 

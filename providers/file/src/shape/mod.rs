@@ -6,7 +6,7 @@ mod url;
 
 use std::path::{Path, PathBuf};
 
-use claviger::Login;
+use claviger::Credentials;
 
 use crate::flaw::Flaw;
 use crate::read;
@@ -26,7 +26,7 @@ pub(crate) enum Shape {
 
 /// What was read.
 pub(crate) struct Found {
-    pub(crate) login: Login,
+    pub(crate) login: Credentials,
     /// The permissions of the file that holds the password, where they let other users read it.
     pub(crate) open_to_others: Option<u32>,
 }
@@ -46,7 +46,7 @@ impl Shape {
             }
             Self::Password { user } => {
                 let content = read::value(path)?;
-                (Login::new(user.as_str(), content.text), content.open_to_others)
+                (Credentials::new(user.as_str(), content.text), content.open_to_others)
             }
         };
         Ok(Found { login, open_to_others })

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-use claviger::{Endpoint, Login};
+use claviger::{Credentials, Endpoint};
 use url::Url;
 
 use crate::flaw::Flaw;
@@ -12,7 +12,7 @@ use crate::read::without_nul;
 const SCHEMES: &str = "`postgres://`, `postgresql://`, `mysql://` or `mariadb://`";
 
 /// The login in `text`. No message carries a part of it: in a URL that is written wrong anything may be the password.
-pub(super) fn login(path: &Path, text: &str) -> Result<Login, Flaw> {
+pub(super) fn login(path: &Path, text: &str) -> Result<Credentials, Flaw> {
     let flaw = |problem: &str| Flaw::malformed(path, problem);
     let text = text.trim_ascii();
     if text.is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn login(path: &Path, text: &str) -> Result<Login, Flaw> {
     if port == 0 {
         return Err(flaw("the port in the URL must be a number from 1 to 65535"));
     }
-    Ok(Login::new(user, password).endpoint(Endpoint::new(host, port, database)))
+    Ok(Credentials::new(user, password).endpoint(Endpoint::new(host, port, database)))
 }
 
 /// What is wrong with the host as it is written, if that can be told: what follows the last `@` of the authority, without the port.
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parsed(text: &str) -> Result<Login, Flaw> {
+    fn parsed(text: &str) -> Result<Credentials, Flaw> {
         login(Path::new("/run/url"), text)
     }
 

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::{FetchRequest, Hints, Lease, Login, Provider, ProviderError, ProviderErrorKind, Trigger};
-use claviger_file::FileLogin;
+use claviger::{Credentials, FetchRequest, Hints, Lease, Provider, ProviderError, ProviderErrorKind, RotationTrigger};
+use claviger_file::FileProvider;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -22,22 +22,22 @@ use tracing_subscriber::filter::LevelFilter;
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
 /// The first fetch of a registration.
-pub(crate) async fn first(provider: &FileLogin) -> Result<Lease<Login>, ProviderError> {
+pub(crate) async fn first(provider: &FileProvider) -> Result<Lease<Credentials>, ProviderError> {
     provider.fetch(FetchRequest::first()).await
 }
 
 /// A fetch while `held` is held.
-pub(crate) async fn again(provider: &FileLogin, held: &Lease<Login>) -> Result<Lease<Login>, ProviderError> {
-    provider.fetch(FetchRequest::new(Trigger::Changed).held(held.clone())).await
+pub(crate) async fn again(provider: &FileProvider, held: &Lease<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
+    provider.fetch(FetchRequest::new(RotationTrigger::Changed).held(held.clone())).await
 }
 
 /// User and password of a lease.
-pub(crate) fn parts(lease: &Lease<Login>) -> (&str, &str) {
+pub(crate) fn parts(lease: &Lease<Credentials>) -> (&str, &str) {
     (lease.secret().user(), lease.secret().expose_password())
 }
 
 /// What a fetch that must fail says.
-pub(crate) async fn failure(provider: &FileLogin, kind: ProviderErrorKind) -> String {
+pub(crate) async fn failure(provider: &FileProvider, kind: ProviderErrorKind) -> String {
     let error = first(provider).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     error.to_string()
@@ -106,7 +106,7 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// Runs the provider's watch, and returns once it has begun, with the hint that it began with not yet taken.
-    pub(crate) async fn begin(provider: FileLogin) -> Self {
+    pub(crate) async fn begin(provider: FileProvider) -> Self {
         let (sender, mut lines) = mpsc::unbounded_channel();
         let begun = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG).with_writer(move || Lines(sender.clone())).finish();
         let watched = Self::spawn(provider, begun.into());
@@ -116,7 +116,7 @@ impl Watched {
     }
 
     /// Runs the provider's watch, which logs to this dispatcher.
-    pub(crate) fn spawn(provider: FileLogin, dispatch: Dispatch) -> Self {
+    pub(crate) fn spawn(provider: FileProvider, dispatch: Dispatch) -> Self {
         let (sender, hints) = mpsc::unbounded_channel();
         let hinting = Hints::new(move || {
             let _ = sender.send(());
@@ -136,7 +136,7 @@ impl Watched {
     }
 
     /// Fetches at every hint until `done` is content, as the core does.
-    pub(crate) async fn until(&mut self, provider: &FileLogin, done: impl Fn(&Lease<Login>) -> bool) -> Lease<Login> {
+    pub(crate) async fn until(&mut self, provider: &FileProvider, done: impl Fn(&Lease<Credentials>) -> bool) -> Lease<Credentials> {
         timeout(BOUND, async {
             loop {
                 self.hints.recv().await.unwrap();

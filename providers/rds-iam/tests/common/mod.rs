@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::{Region, SdkConfig};
-use aws_credential_types::Credentials;
+use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use claviger::{FetchRequest, Lease, Login, Provider, Trigger};
+use claviger::{Credentials, FetchRequest, Lease, Provider, RotationTrigger};
 use claviger_rds_iam::RdsIam;
 
 /// The endpoint that tokens are signed for.
@@ -19,7 +19,7 @@ pub(crate) const HOST: &str = "orders.c1a2b3.eu-west-1.rds.amazonaws.com";
 /// The database user.
 pub(crate) const USER: &str = "orders_app";
 
-type Answer = Result<Credentials, CredentialsError>;
+type Answer = Result<AwsCredentials, CredentialsError>;
 
 struct Script {
     answer: Box<dyn FnMut() -> Answer + Send>,
@@ -43,7 +43,7 @@ impl Chain {
 
     /// Sessions that live so long, each kept until `kept` before its end, as a cache does. `issued` hears of each key and its end.
     pub(crate) fn sessions(life: Duration, kept: Duration, issued: impl Fn(&str, SystemTime) + Send + 'static) -> Self {
-        let (mut number, mut current) = (0, None::<(Credentials, SystemTime)>);
+        let (mut number, mut current) = (0, None::<(AwsCredentials, SystemTime)>);
         Self::of(move || {
             let now = now();
             if let Some((session, end)) = &current
@@ -109,7 +109,7 @@ impl ProvideCredentials for Chain {
 
 /// The wall clock, as signers read it.
 pub(crate) fn now() -> SystemTime {
-    claviger::Moment::now().wall()
+    claviger::Timestamp::now().wall()
 }
 
 #[derive(Debug)]
@@ -122,29 +122,29 @@ impl aws_types::sdk_config::TimeSource for WallClock {
 }
 
 /// A key without a session.
-pub(crate) fn key(id: &str) -> Credentials {
-    Credentials::new(id, "wJalrXUtnFEMI/EXAMPLEKEY", None, None, "test")
+pub(crate) fn key(id: &str) -> AwsCredentials {
+    AwsCredentials::new(id, "wJalrXUtnFEMI/EXAMPLEKEY", None, None, "test")
 }
 
 /// A key with a session token.
-pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> Credentials {
-    Credentials::new(id, "wJalrXUtnFEMI/EXAMPLEKEY", Some(token.to_owned()), end, "test")
+pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> AwsCredentials {
+    AwsCredentials::new(id, "wJalrXUtnFEMI/EXAMPLEKEY", Some(token.to_owned()), end, "test")
 }
 
 /// The first fetch of a registration.
-pub(crate) async fn first(provider: &RdsIam) -> Lease<Login> {
+pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
     provider.fetch(FetchRequest::first()).await.expect("a token is signed")
 }
 
 /// A fetch while `held` is held.
-pub(crate) async fn again(provider: &RdsIam, trigger: Trigger, held: &Lease<Login>) -> Lease<Login> {
+pub(crate) async fn again(provider: &RdsIam, trigger: RotationTrigger, held: &Lease<Credentials>) -> Lease<Credentials> {
     let request = FetchRequest::new(trigger).held(held.clone());
-    let request = if trigger == Trigger::Refused { request.refused([held.revision().clone()]) } else { request };
+    let request = if trigger == RotationTrigger::Rejected { request.refused([held.revision().clone()]) } else { request };
     provider.fetch(request).await.expect("an answer comes")
 }
 
 /// The token of a lease.
-pub(crate) fn token(lease: &Lease<Login>) -> &str {
+pub(crate) fn token(lease: &Lease<Credentials>) -> &str {
     lease.secret().expose_password()
 }
 

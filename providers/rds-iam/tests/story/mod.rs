@@ -145,7 +145,7 @@ where
     // Open sessions carry on, and are shared.
     many.answer_more(200).await;
     few.answer_more(200).await;
-    let names_clock = |error: claviger::Fault| error.to_string().contains("check this machine's clock");
+    let names_clock = |error: claviger::ConnectError| error.to_string().contains("check this machine's clock");
     eventually_within(PATIENCE, "the last error names the clock", || {
         db.status().and_then(|status| status.last_fault).is_some_and(names_clock)
     })

@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use claviger::{Login, PgPools, PoolFactory};
+use claviger::{Credentials, PgPools, PoolFactory};
 use claviger_servers::{Postgres, TokenCheck, TokenChecks};
 use claviger_stage::Queried;
 use sqlx::pool::PoolOptions;
@@ -20,7 +20,7 @@ pub(crate) type OptionsOf<S> = <<<S as TokenServer>::Db as Database>::Connection
 /// A server on which [`USER`] logs in with a token, and in no other way.
 pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
     type Db: Database;
-    type Pools: PoolFactory<Secret = Login, Pool = Pool<Self::Db>>;
+    type Pools: PoolFactory<Secret = Credentials, Pool = Pool<Self::Db>>;
 
     /// What a refused token is told: the SQLSTATE, and the words.
     const REFUSAL: (&'static str, &'static str);

@@ -60,7 +60,7 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         // Before the sessions are cut: it is over before whoever cuts them says so.
         let (mut events, watched, handle, before) = (supervisor.events(), Arc::clone(&callers), db.clone(), db.generation());
         let again = tokio::spawn(async move {
-            while !matches!(events.next().await.expect("it is refused"), Event::Refused { .. }) {}
+            while !matches!(events.next().await.expect("it is refused"), Event::Rejected { .. }) {}
             let refused = Instant::now();
             // What the last live sessions still answer does not count.
             while handle.generation() == before {

@@ -1,6 +1,6 @@
 //! A JSON object, as AWS lays out the secret of a database.
 
-use claviger::{Endpoint, Login};
+use claviger::{Credentials, Endpoint};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 
@@ -32,7 +32,7 @@ impl Default for Keys {
 }
 
 impl Keys {
-    pub(super) fn read(&self, text: &str) -> Result<Login, Flaw> {
+    pub(super) fn read(&self, text: &str) -> Result<Credentials, Flaw> {
         // The parser's own message may quote what it read.
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let how = if error.classify() == Category::Eof { "ends early" } else { "is not JSON" };
@@ -42,7 +42,7 @@ impl Keys {
         let Value::Object(object) = value else {
             return Err(Flaw::new("the secret is JSON, but no object; write one, or read a lone password with `SecretsManager::password`"));
         };
-        let login = Login::new(text_at(&object, &self.user)?, text_at(&object, &self.password)?);
+        let login = Credentials::new(text_at(&object, &self.user)?, text_at(&object, &self.password)?);
         if !self.endpoint {
             return Ok(login);
         }
@@ -103,7 +103,7 @@ mod tests {
         Keys { endpoint: true, ..Keys::default() }
     }
 
-    fn place(login: &Login) -> (&str, u16, &str) {
+    fn place(login: &Credentials) -> (&str, u16, &str) {
         let endpoint = login.location().unwrap();
         (endpoint.host(), endpoint.port(), endpoint.database())
     }

@@ -2,7 +2,7 @@
 
 mod json;
 
-use claviger::{Login, ProviderError, ProviderErrorKind};
+use claviger::{Credentials, ProviderError, ProviderErrorKind};
 
 pub(crate) use json::Keys;
 
@@ -39,7 +39,7 @@ impl Flaw {
 
 impl Shape {
     /// Reads the login. A byte order mark at the beginning, which editors write, is no part of it.
-    pub(crate) fn read(&self, text: &str) -> Result<Login, Flaw> {
+    pub(crate) fn read(&self, text: &str) -> Result<Credentials, Flaw> {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         match self {
             Self::Json(keys) => keys.read(text),
@@ -50,7 +50,7 @@ impl Shape {
                 if text.contains('\0') {
                     return Err(Flaw::new("the password has a NUL character, which no database takes; write another"));
                 }
-                Ok(Login::new(user, text))
+                Ok(Credentials::new(user, text))
             }
         }
     }

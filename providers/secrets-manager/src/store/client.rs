@@ -64,13 +64,13 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use aws_credential_types::Credentials;
+    use aws_credential_types::Credentials as AwsCredentials;
     use aws_credential_types::provider::SharedCredentialsProvider;
     use aws_types::service_config::LoadServiceConfig;
     use claviger::ProviderErrorKind;
 
     fn config() -> aws_types::sdk_config::Builder {
-        SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
+        SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(AwsCredentials::for_tests()))
     }
 
     #[test]

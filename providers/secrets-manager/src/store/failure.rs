@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
-use claviger::{Moment, ProviderError, ProviderErrorKind as Kind};
+use claviger::{ProviderError, ProviderErrorKind as Kind, Timestamp};
 
 use super::skew::skew;
 use crate::ladder::Stage;
@@ -61,7 +61,7 @@ pub(super) fn explain<E: Told>(asked: Asked, place: &str, secret: &str, failure:
         SdkError::ServiceError(answer) => {
             let (code, message) = (answer.err().code().unwrap_or_default(), answer.err().message().unwrap_or_default());
             let date = answer.raw().headers().get("date");
-            let found = Answer { code, message, status: answer.raw().status().as_u16(), skew: skew(date, Moment::now().wall()) };
+            let found = Answer { code, message, status: answer.raw().status().as_u16(), skew: skew(date, Timestamp::now().wall()) };
             answered(asked, place, secret, &found)
         }
         SdkError::ConstructionFailure(_) => {

@@ -67,7 +67,7 @@ impl Service {
 
 /// How often the database refused what was served.
 fn refusals(events: &[Event]) -> usize {
-    events.iter().filter(|event| matches!(event, Event::Refused { .. })).count()
+    events.iter().filter(|event| matches!(event, Event::Rejected { .. })).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]

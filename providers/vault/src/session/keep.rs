@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::{Hints, Moment};
+use claviger::{Hints, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until};
 
@@ -32,9 +32,9 @@ impl VaultSession {
     /// Runs until it is dropped.
     pub(crate) async fn keep(&self, hints: &Hints, issued: Issued) {
         let mut changes = self.0.changes.subscribe();
-        let mut looked = Moment::now().mono();
+        let mut looked = Timestamp::now().mono();
         loop {
-            let now = Moment::now();
+            let now = Timestamp::now();
             let care = self.0.care_at();
             let look = self.0.awaits_file().then(|| looked + LOOK);
             let next = [care, look].into_iter().flatten().fold(now.mono() + IDLE, std::time::Instant::min);
@@ -49,7 +49,7 @@ impl VaultSession {
                     }
                 }
                 () = sleep_until(Instant::from_std(next)) => {
-                    let now = Moment::now();
+                    let now = Timestamp::now();
                     if look.is_some_and(|look| look <= now.mono()) {
                         looked = now.mono();
                         let used = self.0.lock().serial;
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_failed_is_tried_ever_more_rarely_and_no_sooner_than_the_server_asks() {
-        let now = Moment::now();
+        let now = Timestamp::now();
         let grant = Grant { life: Some(Duration::ZERO), renewable: true, batch: false };
         let token = Arc::new(Token::new(SecretString::from("t"), 1, now, grant, Source::LogIn));
         let pause = |kind, count, asked: Option<u64>| {
@@ -145,7 +145,7 @@ mod tests {
         let changes = session.0.changes.subscribe();
         let grant = || Grant { life: Some(Duration::from_secs(60)), renewable: true, batch: false };
         let replaces = |serial| {
-            session.0.hold(Arc::new(Token::new(SecretString::from("t"), serial, Moment::now(), grant(), Source::LogIn)));
+            session.0.hold(Arc::new(Token::new(SecretString::from("t"), serial, Timestamp::now(), grant(), Source::LogIn)));
             changes.borrow().replaces
         };
         assert_eq!([1, 2, 3].map(replaces), [false, true, true]);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use claviger::Moment;
+use claviger::Timestamp;
 use serde_json::json;
 
 use super::{Inner, VaultSession};
@@ -46,7 +46,7 @@ impl Inner {
     /// Revokes what is the session's own, and forgets the rest.
     async fn give_back(&self) {
         let _at_work = self.at_work.lock().await;
-        let now = Moment::now();
+        let now = Timestamp::now();
         let tokens: Vec<_> = {
             let mut state = self.lock();
             if state.users > 0 {

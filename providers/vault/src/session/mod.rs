@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use claviger::{Moment, ProviderError};
+use claviger::{ProviderError, Timestamp};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -200,14 +200,14 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn usable(&self, now: Moment) -> Option<Arc<Token>> {
+    fn usable(&self, now: Timestamp) -> Option<Arc<Token>> {
         self.lock().token.clone().filter(|token| token.is_alive(now))
     }
 
     /// Sends a request with this token, and once more where a standby may not have received it yet.
     /// Nothing is concluded from a 403 before that.
     async fn ask(&self, token: &Token, call: impl Fn() -> Call + Send) -> Result<Answer, Failure> {
-        if token.is_new(Moment::now()) {
+        if token.is_new(Timestamp::now()) {
             self.api.ask_with_new(token.expose(), call).await
         } else {
             self.api.ask(Some(token.expose()), call()).await
@@ -216,7 +216,7 @@ impl Inner {
 
     /// Whether a token that was refused is dead; or else it may not do what was asked. Where the server's words do not tell, it is asked whether it knows the token.
     async fn is_dead(&self, token: &Token, failure: &Failure) -> Result<bool, Failure> {
-        if failure.is_dead_token() || !token.is_alive(Moment::now()) {
+        if failure.is_dead_token() || !token.is_alive(Timestamp::now()) {
             return Ok(true);
         }
         if failure.is_by_policy() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use claviger::{Expiry, Moment};
+use claviger::{Expiry, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::Grant;
@@ -26,14 +26,14 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    pub(super) fn new(secret: SecretString, serial: u64, asked: Moment, grant: Grant, source: Source) -> Self {
+    pub(super) fn new(secret: SecretString, serial: u64, asked: Timestamp, grant: Grant, source: Source) -> Self {
         let life = Life::new(asked, grant.life);
         let care = life.care(grant.renewable, source, fastrand::f64());
-        Self { secret, serial, obtained: Moment::now().mono(), life, batch: grant.batch, source, care }
+        Self { secret, serial, obtained: Timestamp::now().mono(), life, batch: grant.batch, source, care }
     }
 
     /// The same after a renewal, or after a look.
-    pub(super) fn renewed(&self, asked: Moment, grant: Grant) -> Self {
+    pub(super) fn renewed(&self, asked: Timestamp, grant: Grant) -> Self {
         let life = self.life.renewed(asked, grant.life);
         let care = life.care(grant.renewable, self.source, fastrand::f64());
         Self { secret: self.secret.clone(), life, care, ..*self }
@@ -52,16 +52,16 @@ impl Token {
     }
 
     /// Returns whether a 403 at this time does not yet mean that the token is dead.
-    pub(super) fn is_new(&self, now: Moment) -> bool {
+    pub(super) fn is_new(&self, now: Timestamp) -> bool {
         now.mono().saturating_duration_since(self.obtained) < NEW_FOR
     }
 
-    pub(super) fn is_alive(&self, now: Moment) -> bool {
+    pub(super) fn is_alive(&self, now: Timestamp) -> bool {
         !self.expiry().is_expired(now)
     }
 
     /// Half of its life has passed, and something can be done about that.
-    pub(crate) fn is_stale(&self, now: Moment) -> bool {
+    pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         self.care.is_some() && self.life.is_stale(now)
     }
 
@@ -79,7 +79,7 @@ impl Token {
     }
 
     /// Whether it can and should be revoked. A batch token cannot.
-    pub(super) fn is_to_be_revoked(&self, now: Moment) -> bool {
+    pub(super) fn is_to_be_revoked(&self, now: Timestamp) -> bool {
         self.is_own() && !self.batch && self.is_alive(now)
     }
 }
@@ -120,11 +120,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_is_new_for_five_seconds_whatever_is_renewed() {
         let grant = || Grant { life: Some(Duration::from_secs(60)), renewable: true, batch: false };
-        let token = Token::new(SecretString::from("t"), 1, Moment::now(), grant(), Source::LogIn);
+        let token = Token::new(SecretString::from("t"), 1, Timestamp::now(), grant(), Source::LogIn);
         tokio::time::advance(Duration::from_millis(4_999)).await;
-        let renewed = token.renewed(Moment::now(), grant());
-        assert!(token.is_new(Moment::now()) && renewed.is_new(Moment::now()));
+        let renewed = token.renewed(Timestamp::now(), grant());
+        assert!(token.is_new(Timestamp::now()) && renewed.is_new(Timestamp::now()));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(!token.is_new(Moment::now()) && !renewed.is_new(Moment::now()));
+        assert!(!token.is_new(Timestamp::now()) && !renewed.is_new(Timestamp::now()));
     }
 }

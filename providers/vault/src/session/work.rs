@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Moment, ProviderError, ProviderErrorKind};
+use claviger::{ProviderError, ProviderErrorKind, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ const GRANT_RENEW: &str = "grant `update` on auth/token/renew-self";
 impl VaultSession {
     /// The token to use now.
     pub(crate) async fn token(&self, fresh: bool) -> Result<Arc<Token>, ProviderError> {
-        let now = Moment::now();
+        let now = Timestamp::now();
         let usable = self.0.usable(now);
         if let Some(token) = usable.as_ref().filter(|token| !fresh || !token.is_stale(now)) {
             return Ok(Arc::clone(token));
@@ -29,7 +29,7 @@ impl VaultSession {
             _ => true,
         });
         match (work.await, usable) {
-            (Err(_), Some(token)) if token.is_alive(Moment::now()) => Ok(token),
+            (Err(_), Some(token)) if token.is_alive(Timestamp::now()) => Ok(token),
             (worked, _) => worked,
         }
     }
@@ -41,11 +41,11 @@ impl VaultSession {
 
     /// Gets, renews or replaces the token if that is `due` once nobody else is at it. In a task of its own: a token whose arrival nobody awaits any more would be lost
     /// and live on.
-    pub(super) async fn work(&self, due: impl FnOnce(&State, Moment) -> bool + Send + 'static) -> Result<Arc<Token>, ProviderError> {
+    pub(super) async fn work(&self, due: impl FnOnce(&State, Timestamp) -> bool + Send + 'static) -> Result<Arc<Token>, ProviderError> {
         let inner = Arc::clone(&self.0);
         let task = tokio::spawn(async move {
             let _at_work = Arc::clone(&inner.at_work).lock_owned().await;
-            let now = Moment::now();
+            let now = Timestamp::now();
             {
                 let state = inner.lock();
                 if !due(&state, now) {
@@ -94,13 +94,13 @@ impl Inner {
                 } else {
                     tracing::debug!(vault = %self.api.address(), error = %error, "still no new token");
                 }
-                state.failed = Some(Failed { at: Moment::now().mono(), count, error: error.clone() });
+                state.failed = Some(Failed { at: Timestamp::now().mono(), count, error: error.clone() });
             }
         }
     }
 
     /// Does what the token needs: the first one, a renewal, another one.
-    async fn attend(&self, now: Moment) -> Result<Arc<Token>, ProviderError> {
+    async fn attend(&self, now: Timestamp) -> Result<Arc<Token>, ProviderError> {
         let current = self.usable(now);
         match self.auth.foreign_token() {
             None => self.attend_own(current).await,
@@ -131,7 +131,7 @@ impl Inner {
         let known = current.filter(|token| token.expose() == secret.expose_secret());
         if let Some(token) = known.as_ref().filter(|token| matches!(token.care(), Some((_, Care::Renew)))) {
             match self.renew(token).await {
-                Ok(renewed) if renewed.is_alive(Moment::now()) => return Ok(renewed),
+                Ok(renewed) if renewed.is_alive(Timestamp::now()) => return Ok(renewed),
                 Ok(_) => {}
                 Err(failure) => self.pass_over(token, failure).await?,
             }
@@ -158,14 +158,14 @@ impl Inner {
     }
 
     async fn renew(&self, token: &Token) -> Result<Arc<Token>, Failure> {
-        let asked = Moment::now();
+        let asked = Timestamp::now();
         let answer = self.ask(token, || Call::post("auth/token/renew-self", json!({})).optional()).await?.read::<Value>()?;
         let grant = answer.auth.ok_or(Failure::Garbled)?.grant();
         Ok(self.hold(Arc::new(token.renewed(asked, grant))))
     }
 
     async fn log_in(&self) -> Result<Arc<Token>, ProviderError> {
-        let asked = Moment::now();
+        let asked = Timestamp::now();
         let log_in = match self.auth.log_in(&self.api).await {
             Ok(log_in) => log_in,
             Err(error) => {
@@ -183,7 +183,7 @@ impl Inner {
 
     /// Somebody else's token: `known` when it is the one that is used already.
     async fn take(&self, secret: SecretString, known: Option<&Token>) -> Result<Arc<Token>, ProviderError> {
-        let asked = Moment::now();
+        let asked = Timestamp::now();
         let looked = if known.is_none_or(|token| token.is_new(asked)) {
             self.look_up_new(secret.expose_secret()).await
         } else {
@@ -228,7 +228,7 @@ impl Inner {
 
     /// Uses this token from now on. One that it replaces may have leases in use.
     pub(super) fn hold(&self, token: Arc<Token>) -> Arc<Token> {
-        let now = Moment::now();
+        let now = Timestamp::now();
         let (recovered, replaces) = {
             let mut state = self.lock();
             state.refused = None;

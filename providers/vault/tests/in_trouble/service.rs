@@ -81,7 +81,7 @@ impl Service {
         self.scene.end().await;
         let mut refused = 0;
         while let Some(event) = self.events.next().await {
-            refused += usize::from(matches!(event, Event::Refused { .. }));
+            refused += usize::from(matches!(event, Event::Rejected { .. }));
         }
         refused
     }
