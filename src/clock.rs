@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// One instant as both clocks tell it.
 ///
-/// A credential's death is judged by the wall clock (the issuer's certificate says "14:15 UTC") and by the monotonic clock (nobody can set
+/// A credential's death is judged by the wall clock (the backend's certificate says "14:15 UTC") and by the monotonic clock (nobody can set
 /// it back). Keeping both lets [`Expiry`](crate::Expiry) be as pessimistic as the earlier of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
@@ -15,7 +15,7 @@ pub struct Timestamp {
 impl Timestamp {
     /// Reads both clocks now.
     ///
-    /// A provider should prefer [`FetchRequest::started`](crate::FetchRequest::started): it was read *before* the issuer was asked, so a
+    /// A provider should prefer [`FetchRequest::started`](crate::FetchRequest::started): it was read *before* the backend was asked, so a
     /// lifetime counted from it never ends too late.
     pub fn now() -> Self {
         Clock::default().now()

@@ -25,7 +25,7 @@ impl<P> Handle<P> {
         &self.shared
     }
 
-    /// The number of the generation that is served now: 1, 2, 3 …; 0 before the first proof.
+    /// The number of the generation that is served now: 1, 2, 3 …; 0 before the first verification.
     pub fn generation(&self) -> u64 {
         self.shared.current().number
     }
@@ -49,17 +49,17 @@ impl<P> Handle<P> {
     }
 
     /// Tells that a query which did not go through `&Handle` (through [`current`](Self::current), or a session taken earlier) failed: was it
-    /// the credential's fault, it is refreshed as if the handle had met the refusal itself. Answers whether it was.
+    /// the credential's fault, it is refreshed as if the handle had met the rejection itself. Answers whether it was.
     ///
     /// `generation` is the number read *before* the session was opened. Nothing happens when a newer one is served by now, or when the error is
-    /// no refusal.
-    pub fn refused(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
+    /// no rejection.
+    pub fn rejected(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
         let Some(keeper) = self.shared.keeper() else { return false };
         let fault = keeper.fault(error);
         if self.shared.current().number != generation || fault.kind() != ConnectErrorKind::Rejected {
             return false;
         }
-        keeper.refused(generation, fault);
+        keeper.rejected(generation, fault);
         true
     }
 

@@ -8,19 +8,19 @@ use sha2::{Digest, Sha256};
 
 use crate::expiry::Expiry;
 
-/// The issuer's opaque name of a credential: a `VersionId`, a lease id, a digest. Equal revision = same credential.
+/// The backend's opaque name of a credential: a `VersionId`, a lease id, a digest. Equal revision = same credential.
 ///
 /// Logs, spans and status show only its [`digest`](Self::digest). It must not be the secret itself, nor an unkeyed hash of it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(Arc<str>);
 
 impl Revision {
-    /// Names a credential as its issuer does.
+    /// Names a credential as its backend does.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 
-    /// The issuer's name, as given.
+    /// The backend's name, as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -52,7 +52,7 @@ pub enum OldConnections {
     Keep,
     /// A rotated password: sessions work, but should go. The pool is replaced, unhurried, within the session budget.
     Drain,
-    /// The issuer drops the role. The pool is replaced, and drained before the lease dies.
+    /// The backend drops the role. The pool is replaced, and drained before the lease dies.
     EndWithLease,
 }
 
@@ -108,7 +108,7 @@ impl<S> Lease<S> {
         self
     }
 
-    /// When to ask the issuer again, counted from the start of the fetch, exactly (no jitter). Without it: at 80 % of the life less up to
+    /// When to ask the backend again, counted from the start of the fetch, exactly (no jitter). Without it: at 80 % of the life less up to
     /// 10 % jitter (60 % when sessions end with the lease), or every 5 min when there is no death. At least 1 s.
     /// A value at or beyond the lease's death is ignored in favour of that rule.
     #[must_use]
@@ -130,7 +130,7 @@ impl<S> Lease<S> {
         &self.secret
     }
 
-    /// The issuer's name of this credential.
+    /// The backend's name of this credential.
     pub fn revision(&self) -> &Revision {
         &self.revision
     }

@@ -1,7 +1,7 @@
 //! Keeps a service's connection pools alive through every credential rotation.
 //!
-//! A [`Supervisor`] owns providers, which issue credentials, and pools, which log in with them. When a credential is renewed, changed, refused or about to
-//! die, the new one is proved by a real log-in, the pool is handed over to it, and what the old one opened is drained, while queries go on
+//! A [`Supervisor`] owns providers, which issue credentials, and pools, which log in with them. When a credential is renewed, changed, rejected or about to
+//! die, the new one is verified by a real login, the pool is handed over to it, and what the old one opened is drained, while queries go on
 //! through a [`Handle`].
 //!
 //! ```

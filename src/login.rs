@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// User and password (or bearer token) for a database, and where it is if the issuer says so.
+/// User and password (or bearer token) for a database, and where it is if the backend says so.
 ///
 /// ```
 /// use claviger::{Endpoint, Credentials};
@@ -22,12 +22,12 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A user and a password. An empty user is refused by the pool that gets it.
+    /// A user and a password. An empty user is rejected by the pool that gets it.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { user: user.into(), password: SecretString::from(password.into()), token: false, endpoint: None }
     }
 
-    /// Marks the password as a bearer token: whoever reads it *is* the user. Pools refuse such a login without verified TLS before the
+    /// Marks the password as a bearer token: whoever reads it *is* the user. Pools reject such a login without verified TLS before the
     /// first connect.
     #[must_use]
     pub fn token(mut self) -> Self {
@@ -57,7 +57,7 @@ impl Credentials {
         self.token
     }
 
-    /// Where the database is, if the issuer says so.
+    /// Where the database is, if the backend says so.
     pub fn location(&self) -> Option<&Endpoint> {
         self.endpoint.as_ref()
     }

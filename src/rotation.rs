@@ -18,7 +18,7 @@ use crate::trigger::RotationTrigger;
 pub enum RotationOutcome {
     /// A new lease is held, and every pool serves it.
     Adopted,
-    /// The issuer had nothing new; the lease's expiry may have moved.
+    /// The backend had nothing new; the lease's expiry may have moved.
     Unchanged,
     /// A newer lease came before every pool had taken this one.
     Superseded,
@@ -69,9 +69,9 @@ pub struct HandoverReport {
     pub generation: u64,
     /// Replaced or refitted.
     pub how: HandoverMode,
-    /// A bare log-in and the probe.
+    /// A bare login and the probe.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "prove_seconds"))]
-    pub prove: Duration,
+    pub verify: Duration,
     /// Making the pool, or refitting it.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "open_seconds"))]
     pub open: Duration,
@@ -99,7 +99,7 @@ pub struct RotationReport {
     pub outcome: RotationOutcome,
     /// The digest of the revision that came, if a new one came.
     pub revision: Option<String>,
-    /// How often the issuer was asked.
+    /// How often the backend was asked.
     pub attempts: u32,
     /// How long the last answer took.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "fetch_seconds"))]
@@ -371,15 +371,15 @@ mod tests {
         let failure = || rotation.lock().failure().map(|failure| failure.error_type);
         let fetched = |failure: Option<&ProviderError>| rotation.fetched(Duration::ZERO, failure);
         let down = ProviderError::new(ProviderErrorKind::Unavailable, "down");
-        let refused = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
+        let rejected = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
         assert_eq!(failure(), None);
-        rotation.not_handed_over(&Arc::from("orders"), &refused);
+        rotation.not_handed_over(&Arc::from("orders"), &rejected);
         fetched(Some(&down));
         assert_eq!(failure(), Some("unavailable"));
         fetched(None);
-        assert_eq!(failure(), Some("refused"), "a fetch that works again does not clear the pool's error");
+        assert_eq!(failure(), Some("rejected"), "a fetch that works again does not clear the pool's error");
         rotation.excuse("reports");
-        assert_eq!(failure(), Some("refused"));
+        assert_eq!(failure(), Some("rejected"));
         rotation.excuse("orders");
         assert_eq!(failure(), None);
     }

@@ -10,7 +10,7 @@ pub enum RotationTrigger {
     Start,
     /// The lease's time to be refreshed came.
     Schedule,
-    /// The database refused the credential.
+    /// The database rejected the credential.
     Rejected,
     /// The source signalled a change.
     Changed,
@@ -26,7 +26,7 @@ impl RotationTrigger {
         match self {
             Self::Start => "start",
             Self::Schedule => "schedule",
-            Self::Rejected => "refused",
+            Self::Rejected => "rejected",
             Self::Changed => "changed",
             Self::Manual => "manual",
             Self::Woke => "woke",

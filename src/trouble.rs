@@ -94,7 +94,7 @@ mod tests {
         assert!(trouble.is_expected() && !trouble.is_expected());
         assert_eq!(trouble.over(), None);
         assert!(trouble.is_expected(), "the next time it is expected again");
-        assert_eq!(trouble.met(tokio::time::Instant::now().into_std(), "refused"), Some(1));
+        assert_eq!(trouble.met(tokio::time::Instant::now().into_std(), "rejected"), Some(1));
         assert!(!trouble.is_expected());
     }
 }

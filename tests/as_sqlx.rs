@@ -83,7 +83,7 @@ async fn a_fixed_handle() {
     db.current().close().await;
     assert!(matches!(count(&db).await, Err(sqlx::Error::PoolClosed)));
     let wrong = Handle::fixed(stage.plain_pool("wrong", stage.pool_options(1)));
-    let error = count(&wrong).await.expect_err("refused");
+    let error = count(&wrong).await.expect_err("rejected");
     assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("28P01"));
 }
 
@@ -118,7 +118,7 @@ async fn changes_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_met_elsewhere_is_reported() {
+async fn a_rejection_met_elsewhere_is_reported() {
     let stage = Stage::new().await;
     let db = stage.pool(2).await;
     let next = stage.store.rotate();
@@ -126,13 +126,13 @@ async fn a_refusal_met_elsewhere_is_reported() {
     // Met by somebody who opens connections of their own, with the generation read before.
     let generation = db.generation();
     let plain = stage.plain_pool("password-1", stage.pool_options(1));
-    let error = plain.acquire().await.expect_err("refused");
+    let error = plain.acquire().await.expect_err("rejected");
     let other = sqlx::Error::PoolTimedOut;
-    assert!(!db.refused(generation, &other), "no refusal");
-    assert!(!db.refused(generation + 1, &error), "another generation");
-    assert!(db.refused(generation, &error));
+    assert!(!db.rejected(generation, &other), "no rejection");
+    assert!(!db.rejected(generation + 1, &error), "another generation");
+    assert!(db.rejected(generation, &error));
     eventually("it was replaced", || db.generation() == 2).await;
-    assert!(!db.refused(generation, &error), "a stale generation");
+    assert!(!db.rejected(generation, &error), "a stale generation");
     assert_eq!(stage.store.calls().len(), 2);
 }
 
@@ -147,7 +147,7 @@ async fn a_service_starts_while_its_database_is_down() {
         let db = db.clone();
         async move { count(&db).await }
     });
-    eventually("a proof failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    eventually("a verification failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
     assert!(db.current().is_closed());
     stage.on_the_server(|server| server.start_again().expect("it starts")).await;
     assert_eq!(waiting.await.expect("no panic").expect("whoever waits is served"), 0);
@@ -173,7 +173,7 @@ async fn a_change_of_place_always_replaces() {
     let stage = Stage::new().await;
     stage.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is made")).await;
     let login = stage.login().await;
-    let db = stage.supervisor.pool("orders", &login, stage.pools(2).always_in_place()).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, stage.pools(2).always_in_place()).await.expect("verified");
     let (first, port) = (db.current(), stage.server.port());
     stage.store.answer_next(Lease::new(
         Credentials::new("app", "password-1").endpoint(Endpoint::new("127.0.0.1", port, "elsewhere")),

@@ -1,4 +1,4 @@
-//! A candidate that cannot be proved, while what serves has an end.
+//! A candidate that cannot be verified, while what serves has an end.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use claviger::{Credentials, Expiry, FetchRequest, Lease, OldConnections, Provide
 use claviger_testkit::{Lab, ScriptedPools};
 use tokio::time::{Instant, sleep};
 
-/// As an issuer of users does: it renews what is held, and makes another user by hand or where that one is refused.
+/// As a backend of users does: it renews what is held, and makes another user by hand or where that one is rejected.
 #[tokio::test(start_paused = true)]
 async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_who_serves_dies() {
     let (lab, database) = (Lab::new(), ScriptedPools::new(4));
@@ -21,7 +21,7 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
         move |request: FetchRequest<Credentials>| {
             let expiry = Expiry::after(request.started, life);
             let renewed =
-                request.held.as_ref().filter(|held| request.trigger != RotationTrigger::Manual && !request.is_refused(held.revision()));
+                request.held.as_ref().filter(|held| request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision()));
             let lease = renewed.map(|held| held.clone().extended(expiry)).unwrap_or_else(|| {
                 let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
                 let login = Credentials::new(user.clone(), format!("password-of-{user}"));
@@ -31,8 +31,8 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
         }
     });
     let login = lab.supervisor.provide("login", issuer).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
-    // The second user is dropped before its first log-in.
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    // The second user is dropped before its first login.
     database.accept_only(["password-of-user-1", "password-of-user-3"]);
     let began = Instant::now();
     let rotation = tokio::spawn({
@@ -44,7 +44,7 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
         assert!(began.elapsed() < life, "the first user is dead, and the second one renewed");
     }
     assert_eq!(made.load(Ordering::Acquire), 3, "the hazard: the second one was made");
-    // Not at the first refusal: a replica may not have heard of the user yet.
+    // Not at the first rejection: a replica may not have heard of the user yet.
     assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
     rotation.await.expect("no panic").expect("another user serves");
 }

@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Past its lease's death a generation behaves as refused: live sessions are shared, nobody logs in, and the error names the expiry.
+//! Past its lease's death a generation behaves as rejected: live sessions are shared, nobody logs in, and the error names the expiry.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,10 +16,10 @@ async fn nobody_logs_in_with_a_dead_credential() {
     let stage = Stage::with(store).await;
     let login = stage.login().await;
     let options = stage.pool_options(2).acquire_timeout(Duration::from_secs(10));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let session = db.acquire().await.expect("a session");
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
-    let log_ins = stage.accepted_log_ins();
+    let logins = stage.accepted_logins();
     stage.clock.jump(Duration::from_secs(4_000));
 
     // The one session is busy: whoever comes waits for it, and does not log in.
@@ -41,7 +41,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
     let error = answer.expect_err("nobody logs in");
     assert!(matches!(error, sqlx::Error::Io(_)), "what retry layers recognise: {error:?}");
     assert!(error.to_string().contains("expired at 2"), "{error}");
-    assert_eq!(stage.accepted_log_ins(), log_ins, "no log-in with a dead credential");
+    assert_eq!(stage.accepted_logins(), logins, "no login with a dead credential");
     assert!(!stage.supervisor.readiness().ready);
 
     // A renewal brings it back to life.

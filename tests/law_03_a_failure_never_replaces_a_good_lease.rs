@@ -15,11 +15,11 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     // It asks to be looked at every second, and from then on every answer is an error.
     let stage = Stage::with(ScriptedProvider::new().refresh_after(Duration::from_secs(1))).await;
     let login = stage.login().await;
-    // New log-ins are needed all the time.
+    // New logins are needed all the time.
     let pools =
         claviger::PgPools::new(stage.connect_options(), claviger_stage::short_lived(stage.pool_options(4), Duration::from_millis(50)));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is proved");
-    let log_ins = stage.accepted_log_ins();
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is verified");
+    let logins = stage.accepted_logins();
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
     let callers = Callers::start(&db, 8);
     eventually_within(Duration::from_secs(15), "the store failed", || stage.store.calls().len() >= 2).await;
@@ -34,8 +34,8 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     callers.answer_more(1_000).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
-    assert_eq!((db.generation(), stage.refused_log_ins()), (1, 0));
-    assert!(stage.accepted_log_ins() > log_ins + 10, "sessions were opened with the lease that is held");
+    assert_eq!((db.generation(), stage.rejected_logins()), (1, 0));
+    assert!(stage.accepted_logins() > logins + 10, "sessions were opened with the lease that is held");
     let provider = &stage.supervisor.status().providers[0];
     assert!(provider.revision.is_some() && provider.last_error.is_some());
     assert!(stage.supervisor.readiness().ready, "the credential is good");

@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Law 4: an equal revision is no handover and no event; a later expiry is adopted. Equal but refused: proved again with back-off.
+//! Law 4: an equal revision is no handover and no event; a later expiry is adopted. Equal but rejected: verified again with back-off.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
     let mut events = stage.supervisor.events();
     let db = stage.pool(4).await;
     let first = db.status().expect("supervised").expires.expect("it dies");
-    let proved = db.status().expect("supervised").proved;
+    let verified = db.status().expect("supervised").verified;
     let callers = Callers::start(&db, 2);
     eventually("it was renewed twice", || stage.store.calls().len() >= 3).await;
     let report = stage.supervisor.rotate_now("login").await.expect("it answers");
@@ -25,7 +25,7 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
     eventually("the later death is adopted", || db.status().is_some_and(|status| status.expires > Some(first))).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     assert_eq!(db.generation(), 1);
-    assert_eq!(db.status().expect("supervised").proved, proved, "nothing was proved again");
+    assert_eq!(db.status().expect("supervised").verified, verified, "nothing was verified again");
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
     while let Some(event) = events.next().await {
         match event {
@@ -38,10 +38,10 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_04_a_passing_refusal_clears_itself() {
+async fn law_04_a_passing_rejection_clears_itself() {
     let stage = Stage::new().await;
     let db = stage.pool(4).await;
-    // The database refuses for a while what it takes again later, and the store has nothing else.
+    // The database rejects for a while what it takes again later, and the store has nothing else.
     stage.set_password("nobody knows this one").await;
     stage.terminate_sessions().await;
     let waiting = tokio::spawn({
@@ -56,13 +56,13 @@ async fn law_04_a_passing_refusal_clears_itself() {
             }
         }
     });
-    eventually("it is refused", || db.status().is_some_and(|status| status.refused)).await;
+    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
     assert!(!stage.supervisor.readiness().ready);
     stage.set_password("password-1").await;
     tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it recovers without a restart").expect("no panic");
     eventually_within(Duration::from_secs(5), "it is served again", || db.status().is_some_and(|status| status.serving)).await;
     let status = db.status().expect("supervised");
-    assert_eq!(status.generation, 2, "a refused revision that works again gets a number of its own");
-    assert!(stage.refused_log_ins() >= 1);
+    assert_eq!(status.generation, 2, "a rejected revision that works again gets a number of its own");
+    assert!(stage.rejected_logins() >= 1);
     assert!(stage.supervisor.readiness().ready);
 }

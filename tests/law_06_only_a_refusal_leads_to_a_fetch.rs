@@ -18,11 +18,11 @@ fn code(error: &sqlx::Error) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_refusals() {
+async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(4).acquire_timeout(Duration::from_millis(700)), Duration::from_millis(1));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let mut failures = 0;
 
     // 53300: no room for the role. sqlx retries it until its time-out.
@@ -71,7 +71,7 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(700));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
     eventually("a session is idle", || db.current().num_idle() == 1).await;
     stage.on_the_server(|server| server.stall().expect("it stalls")).await;
@@ -86,7 +86,7 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_06_a_missing_right_costs_a_probe_and_only_a_refused_probe_fetches() {
+async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches() {
     let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let db = stage.pool(4).await;
@@ -98,14 +98,14 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_refused_probe_fetches()
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
     assert_eq!(stage.store.calls().len(), 1, "the role is there: no fetch");
 
-    // The issuer drops the role under open sessions: they answer pings, and are worth nothing.
+    // The backend drops the role under open sessions: they answer pings, and are worth nothing.
     let (idle, next) = (db.acquire().await.expect("a session"), stage.store.rotate());
     stage.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
     drop(idle);
     let role = format!("CREATE ROLE app LOGIN PASSWORD '{next}'");
     stage.sql(&role).await;
     // At most one probe per ten seconds: the one above may have been a moment ago.
-    eventually_within(Duration::from_secs(20), "a refused probe led to a fetch", || {
+    eventually_within(Duration::from_secs(20), "a rejected probe led to a fetch", || {
         db.generation() == 2 || {
             let db = db.clone();
             tokio::spawn(async move { drop(sqlx::query("SELECT * FROM secret").execute(&db).await) });
@@ -124,7 +124,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
     stage.sql("CREATE ROLE clerk; GRANT clerk TO app; CREATE TABLE secret (n int)").await;
     let login = stage.login().await;
     let options = stage.pool_options(2).after_connect(|session, _| Box::pin(async { session.execute("SET ROLE clerk").await.map(drop) }));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
     let (idle, next) = (db.acquire().await.expect("a session"), stage.store.rotate());
     stage.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
@@ -134,7 +134,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
     assert_eq!(who, "clerk", "the hazard: the role that was dropped is not the current one");
     let error = sqlx::query("SELECT * FROM secret").execute(&db).await.expect_err("it may not");
     assert_eq!(code(&error).as_deref(), Some("42501"));
-    eventually_within(Duration::from_secs(20), "the refused probe led to a fetch", || db.generation() == 2).await;
+    eventually_within(Duration::from_secs(20), "the rejected probe led to a fetch", || db.generation() == 2).await;
     assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
 }
 

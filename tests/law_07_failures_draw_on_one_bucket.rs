@@ -27,7 +27,7 @@ async fn law_07_a_store_that_is_down_for_an_hour() {
     let lab = Lab::new();
     let store = ScriptedProvider::new().refresh_after(Duration::from_secs(60));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let _pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
+    let _pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     store.fail_next(10_000, down());
     sleep(Duration::from_secs(3_600)).await;
     let calls = store.calls();
@@ -48,23 +48,23 @@ async fn law_07_a_store_that_is_down_for_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_refused_credential_that_the_store_cannot_replace() {
+async fn law_07_a_rejected_credential_that_the_store_cannot_replace() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
     database.accept_only(["something else"]);
-    let refusal = claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01");
-    assert!(pool.refused(pool.generation(), &refusal));
+    let rejection = claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01");
+    assert!(pool.rejected(pool.generation(), &rejection));
     for _ in 0..600 {
-        pool.refused(pool.generation(), &refusal);
+        pool.rejected(pool.generation(), &rejection);
         sleep(Duration::from_secs(1)).await;
     }
     let calls = &store.calls()[1..];
-    let refused: Vec<_> = calls.iter().filter(|call| call.trigger == RotationTrigger::Rejected).cloned().collect();
-    assert!(refused.len() > 20, "the hazard: {} fetches followed refusals", refused.len());
-    assert_within_the_bucket(&refused);
-    assert!(refused.iter().all(|call| call.refused.len() == 1), "the provider is told what is refused");
+    let rejected: Vec<_> = calls.iter().filter(|call| call.trigger == RotationTrigger::Rejected).cloned().collect();
+    assert!(rejected.len() > 20, "the hazard: {} fetches followed rejections", rejected.len());
+    assert_within_the_bucket(&rejected);
+    assert!(rejected.iter().all(|call| call.rejected.len() == 1), "the provider is told what is rejected");
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,9 +97,9 @@ async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new().mint_each(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
     database.accept_only(["nothing that is minted"]);
-    pool.refused(1, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed"));
+    pool.rejected(1, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed"));
     sleep(Duration::from_secs(120)).await;
     let calls = store.calls();
     assert!(calls.len() > 10, "the hazard: {} were minted", calls.len());
@@ -116,7 +116,7 @@ async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
     let mut events = lab.supervisor.events();
     let store = ScriptedProvider::new();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let _pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
+    let _pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     for _ in 0..5 {
         // Two failures, then a new revision: were the bucket not filled, the third round would wait.
         store.fail_next(3, down());
@@ -136,12 +136,12 @@ async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
     assert_eq!(store.calls().len(), 1 + 5 * 4);
 }
 
-/// Ten leases are to be taken back; then the one that serves is refused. Answers how long its successor took.
-async fn refused_after_ten_releases(error: ProviderError) -> (ScriptedProvider, Lab, Duration) {
+/// Ten leases are to be taken back; then the one that serves is rejected. Answers how long its successor took.
+async fn rejected_after_ten_releases(error: ProviderError) -> (ScriptedProvider, Lab, Duration) {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
     store.fail_releases(1_000, error);
     for _ in 0..10 {
         store.rotate();
@@ -153,7 +153,7 @@ async fn refused_after_ten_releases(error: ProviderError) -> (ScriptedProvider, 
     let began = tokio::time::Instant::now();
     let next = store.rotate();
     database.accept_only([next.as_str()]);
-    assert!(pool.refused(served, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed")));
+    assert!(pool.rejected(served, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed")));
     while pool.generation() == served {
         sleep(Duration::from_millis(10)).await;
     }
@@ -162,7 +162,7 @@ async fn refused_after_ten_releases(error: ProviderError) -> (ScriptedProvider, 
 
 #[tokio::test(start_paused = true)]
 async fn law_07_releases_that_fail_keep_no_fetch_waiting() {
-    let (store, _lab, took) = refused_after_ten_releases(down()).await;
+    let (store, _lab, took) = rejected_after_ten_releases(down()).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     let tried = store.release_attempts();
     assert!(tried > 12, "they are tried again: {tried}");
@@ -173,7 +173,7 @@ async fn law_07_releases_that_fail_keep_no_fetch_waiting() {
 #[tokio::test(start_paused = true)]
 async fn law_07_a_release_that_is_forbidden_is_not_tried_again() {
     let error = ProviderError::new(ProviderErrorKind::Denied, "not allowed");
-    let (store, lab, took) = refused_after_ten_releases(error).await;
+    let (store, lab, took) = rejected_after_ten_releases(error).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     sleep(Duration::from_secs(600)).await;
     assert_eq!(store.release_attempts(), 11, "each lease once");

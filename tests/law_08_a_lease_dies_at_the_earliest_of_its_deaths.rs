@@ -16,7 +16,7 @@ async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
     let store = ScriptedProvider::new().lives(TOKEN).refresh_after(Duration::from_secs(840)).mint_each();
     let began = Instant::now();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     sleep(Duration::from_secs(839)).await;
     assert_eq!(store.calls().len(), 1);
     sleep(Duration::from_secs(2)).await;
@@ -30,7 +30,7 @@ async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
     let lab = Lab::new();
     let store = ScriptedProvider::new().lives(TOKEN).refresh_after(Duration::from_secs(840));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     sleep(Duration::from_secs(899)).await;
     assert!(store.calls().len() > 3, "the hazard: renewals failed");
@@ -51,7 +51,7 @@ async fn law_08_a_machine_that_slept_looks_at_everything() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new().lives(TOKEN).mint_each(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
     sleep(Duration::from_secs(60)).await;
     assert_eq!(store.calls().len(), 1);
     // An hour passes on the wall clock, none on the monotonic one.
@@ -65,16 +65,16 @@ async fn law_08_a_machine_that_slept_looks_at_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_08_a_short_jump_wakes_nobody_and_a_long_one_proves_what_is_served_again() {
+async fn law_08_a_short_jump_wakes_nobody_and_a_long_one_verifies_what_is_served_again() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
     lab.clock.jump(Duration::from_secs(50));
     sleep(Duration::from_secs(40)).await;
-    assert_eq!((store.calls().len(), database.proofs().len()), (1, 1));
+    assert_eq!((store.calls().len(), database.verifications().len()), (1, 1));
     lab.clock.jump(Duration::from_secs(61));
     sleep(Duration::from_secs(40)).await;
-    assert_eq!((store.calls().len(), database.proofs().len()), (2, 2));
+    assert_eq!((store.calls().len(), database.verifications().len()), (2, 2));
     assert_eq!(pool.generation(), 1, "it was good");
 }

@@ -21,14 +21,14 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
     database.accept_only(["something else"]);
     let began = Instant::now();
-    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
+    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
     let mut seen = Vec::new();
     while began.elapsed() < Duration::from_secs(3_600) {
         sleep(Duration::from_millis(100)).await;
-        seen.resize(database.refused(), began.elapsed());
+        seen.resize(database.rejected(), began.elapsed());
     }
     // At once, because it was verified a moment ago; after a second; then each seventh of the
     // window of 30 s, later 60 s.
@@ -50,8 +50,8 @@ async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once(
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
-    let refusal = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let rejection = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
     let became = async |password: &str| {
         let began = Instant::now();
         while pool.current().password() != password {
@@ -62,14 +62,14 @@ async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once(
     // The database is changed, and a moment later changed back.
     store.rotate();
     database.accept_only(["password-2"]);
-    pool.refused(1, &refusal);
+    pool.rejected(1, &rejection);
     became("password-2").await;
     sleep(Duration::from_millis(300)).await;
     store.go_back_to(1);
     database.accept_only(["password-1"]);
-    pool.refused(2, &refusal);
+    pool.rejected(2, &rejection);
     became("password-1").await;
-    let refused: Vec<_> = store.calls().iter().map(|call| call.refused.clone()).collect();
+    let rejected: Vec<_> = store.calls().iter().map(|call| call.rejected.clone()).collect();
     let (first, second) = (Revision::new("1"), Revision::new("2"));
-    assert_eq!(refused, [vec![], vec![first], vec![second]], "what was refused before the change is a candidate again");
+    assert_eq!(rejected, [vec![], vec![first], vec![second]], "what was rejected before the change is a candidate again");
 }

@@ -16,7 +16,7 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is verified");
     store.stall();
     store.rotate();
     store.hint();
@@ -40,13 +40,13 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
         ("login", "provider.turn"),
         ("login", "provider.settled"),
         ("pool", "pool.turn"),
-        ("pool", "pool.proved"),
+        ("pool", "pool.verified"),
         ("pool", "pool.published"),
     ] {
         let lab = Lab::new();
         let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
         let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-        let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is proved");
+        let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is verified");
         let session = pool.current().session();
         lab.traps.set(actor, step, 1);
         store.rotate();
@@ -68,7 +68,7 @@ async fn law_12_user_code_that_panics_is_one_failed_attempt() {
     let mut events = lab.supervisor.events();
     let store = ScriptedProvider::new();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     store.panic_next();
     store.rotate();
     store.hint();
@@ -92,10 +92,10 @@ async fn law_12_restarts_are_bounded_and_said() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
     lab.traps.set("pool", "pool.turn", u32::MAX);
-    let refusal = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
-    pool.refused(1, &refusal);
+    let rejection = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
+    pool.rejected(1, &rejection);
     sleep(Duration::from_secs(30)).await;
     let crashes = u32::MAX - lab.traps.left("pool", "pool.turn");
     assert_eq!(crashes, 6, "five restarts at once, the sixth waits for its minute");

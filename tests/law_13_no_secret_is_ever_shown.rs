@@ -30,18 +30,18 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     let login = stage.login().await;
     let pools = PgPools::new(stage.connect_options().password("kestrel-hidden-in-the-options"), stage.pool_options(4));
     assert_clean("the factory's Debug", &shown(&pools));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
     let callers = Callers::start(&db, 8);
     callers.answer_more(50).await;
 
-    // A refusal, a failing store, a failing proof, a rotation, a shutdown.
+    // A rejection, a failing store, a failing verification, a rotation, a shutdown.
     stage.set_password("nobody knows this one").await;
     stage.terminate_sessions().await;
     stage.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    eventually("it is refused", || db.status().is_some_and(|status| status.refused)).await;
+    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
     stage.store.rotate();
     stage.store.hint();
-    eventually("the next one was tried", || stage.refused_log_ins() >= 2).await;
+    eventually("the next one was tried", || stage.rejected_logins() >= 2).await;
     stage.set_password("password-2").await;
     eventually("it is served", || db.status().is_some_and(|status| status.serving)).await;
     for value in
@@ -80,7 +80,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     // The search would have found them.
     tracing::info!(secret = "password-1", "planted canary");
     let said = capture.text();
-    assert!(said.contains("credential.rotation") && said.contains("pool.prove"), "the spans were captured");
+    assert!(said.contains("credential.rotation") && said.contains("pool.verify"), "the spans were captured");
     assert_eq!(said.matches("password-1").count(), 1, "{:?}", said.lines().find(|line| line.contains("password-1")));
     assert_clean("the log", &said.replace("secret=\"password-1\"", ""));
 }

@@ -69,7 +69,7 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
     sleep(Duration::from_millis(100)).await;
     lines.take();
 
@@ -87,11 +87,11 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     sleep(Duration::from_secs(600)).await;
     insta::assert_snapshot!("the_store_is_back", lines.take());
 
-    // The database refuses for two hours, and the store has nothing else.
+    // The database rejects for two hours, and the store has nothing else.
     database.accept_only(["nothing"]);
-    pool.refused(pool.generation(), &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01"));
+    pool.rejected(pool.generation(), &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01"));
     sleep(Duration::from_secs(2 * 3_600)).await;
-    assert!(database.refused() > 60, "the hazard: {} refusals", database.refused());
+    assert!(database.rejected() > 60, "the hazard: {} rejections", database.rejected());
     insta::assert_snapshot!("two_hours_refused", lines.take());
     database.accept_only(["password-2"]);
     sleep(Duration::from_secs(120)).await;
@@ -105,15 +105,15 @@ async fn a_first_login_that_comes_too_early_is_no_warning() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
     for round in 1..=2_u64 {
         lines.take();
         database.accept_only([format!("password-{round}")]);
         let next = store.rotate();
         store.hint();
-        let before = database.refused();
+        let before = database.rejected();
         sleep(Duration::from_millis(50)).await;
-        assert_eq!(database.refused(), before + 1, "the hazard");
+        assert_eq!(database.rejected(), before + 1, "the hazard");
         database.accept_only([next]);
         sleep(Duration::from_secs(2)).await;
         assert_eq!(pool.generation(), round + 1);

@@ -33,14 +33,14 @@ impl Stage {
         let database = ScriptedPools::new(4);
         let pool = self.lab.supervisor.pool(name, &self.login, database.clone()).await.expect("verified");
         database.accept_only(["another"]);
-        assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+        assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
         sleep(Duration::from_secs(100)).await;
-        assert!(self.is_rejected() && database.refused() > 3, "the hazard");
+        assert!(self.is_rejected() && database.rejected() > 3, "the hazard");
         (pool, database)
     }
 
     fn is_rejected(&self) -> bool {
-        self.lab.supervisor.status().providers.first().expect("it is registered").refused
+        self.lab.supervisor.status().providers.first().expect("it is registered").rejected
     }
 
     async fn fetches_of_an_hour(&self) -> usize {
@@ -64,7 +64,7 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
     let database = ScriptedPools::new(4);
     database.accept_only(["another"]);
     assert!(stage.lab.supervisor.pool("rejected", &stage.login, database.clone()).await.is_err());
-    assert!(database.refused() > 1, "the hazard");
+    assert!(database.rejected() > 1, "the hazard");
     stage.assert_well().await;
 }
 
@@ -83,18 +83,18 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
     let (pool, database) = stage.rejected("rejected").await;
     let _session = database.opened().first().expect("one was opened").session();
     database.stall();
-    while pool.status().expect("it is there").next_proof != Some(Duration::ZERO) {
+    while pool.status().expect("it is there").next_verification != Some(Duration::ZERO) {
         sleep(Duration::from_millis(100)).await;
     }
     // The verification runs by now, and has seconds left.
     sleep(Duration::from_secs(1)).await;
-    let before = database.refused();
+    let before = database.rejected();
     let resumed = async {
         sleep(Duration::from_millis(100)).await;
         database.resume();
     };
     tokio::join!(stage.lab.supervisor.remove_pool("rejected"), resumed).0.expect("it is there");
-    assert_eq!(database.refused(), before + 1, "the hazard");
+    assert_eq!(database.rejected(), before + 1, "the hazard");
     stage.assert_well().await;
 }
 
@@ -198,7 +198,7 @@ async fn a_rotation_reports_the_handover_of_each_pool_that_took_its_lease() {
         let mut events = lab.supervisor.events();
         let next = store.rotate();
         database.accept_only([next]);
-        assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
+        assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
         let report = loop {
             if let Some(claviger::Event::Rotated(report)) = events.next().await
                 && report.outcome == RotationOutcome::Adopted

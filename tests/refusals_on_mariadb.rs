@@ -1,6 +1,6 @@
 //! needs: mariadb, pam
 //!
-//! What MariaDB answers to a log-in, and what becomes of it: each kind of refusal, a full server, and tokens, which go over verified TLS alone.
+//! What MariaDB answers to a login, and what becomes of it: each kind of rejection, a full server, and tokens, which go over verified TLS alone.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,44 +18,44 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 
 type Stage = StageOn<MariaDb>;
 
-/// What the proof of this login answers.
-async fn proof(stage: &Stage, login: Credentials) -> Result<(), (ConnectErrorKind, Option<String>)> {
-    let proved = stage.pools(1).prove(&login).await;
-    proved.map_err(|fault| (fault.kind(), fault.code().map(str::to_owned)))
+/// What the verification of this login answers.
+async fn verification(stage: &Stage, login: Credentials) -> Result<(), (ConnectErrorKind, Option<String>)> {
+    let verified = stage.pools(1).verify(&login).await;
+    verified.map_err(|fault| (fault.kind(), fault.code().map(str::to_owned)))
 }
 
-fn refused(code: &str) -> Result<(), (ConnectErrorKind, Option<String>)> {
+fn rejected(code: &str) -> Result<(), (ConnectErrorKind, Option<String>)> {
     Err((ConnectErrorKind::Rejected, Some(code.to_owned())))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_refusal_is_one() {
+async fn each_rejection_is_one() {
     let stage = Stage::new().await;
     let app = || Credentials::new("app", "password-1");
-    assert_eq!(proof(&stage, app()).await, Ok(()));
+    assert_eq!(verification(&stage, app()).await, Ok(()));
     // 1045: a wrong password, an unknown user.
-    assert_eq!(proof(&stage, Credentials::new("app", "wrong")).await, refused("28000"));
-    assert_eq!(proof(&stage, Credentials::new("nobody", "password-1")).await, refused("28000"));
+    assert_eq!(verification(&stage, Credentials::new("app", "wrong")).await, rejected("28000"));
+    assert_eq!(verification(&stage, Credentials::new("nobody", "password-1")).await, rejected("28000"));
     // 1698: no way in by a password.
     stage.sql("CREATE USER socket@'%' IDENTIFIED VIA unix_socket").await;
-    assert_eq!(proof(&stage, Credentials::new("socket", "password-1")).await, refused("28000"));
+    assert_eq!(verification(&stage, Credentials::new("socket", "password-1")).await, rejected("28000"));
     // 4151: locked.
     stage.on_the_server(|server| server.lock_account("app").expect("it locks")).await;
-    assert_eq!(proof(&stage, app()).await, refused("HY000"));
+    assert_eq!(verification(&stage, app()).await, rejected("HY000"));
     stage.on_the_server(|server| server.unlock_account("app").expect("it unlocks")).await;
-    // 1820: the log-in succeeds, and then nothing is answered.
+    // 1820: the login succeeds, and then nothing is answered.
     stage.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
-    assert_eq!(proof(&stage, app()).await, refused("HY000"));
+    assert_eq!(verification(&stage, app()).await, rejected("HY000"));
 }
 
-/// Log-ins that the server did not let in, for whatever reason.
-async fn failed_log_ins(stage: &Stage) -> u64 {
+/// Logins that the server did not let in, for whatever reason.
+async fn failed_logins(stage: &Stage) -> u64 {
     let status = stage.sql("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'ABORTED_CONNECTS'").await;
     status.parse().expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_refusal_leads_to_no_fetch() {
+async fn what_is_no_rejection_leads_to_no_fetch() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.connect_options();
@@ -68,7 +68,7 @@ async fn what_is_no_refusal_leads_to_no_fetch() {
         assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Misconfigured, Some(code)), "{fault}");
     }
     // 1226: no room for the user. The caller waits until there is.
-    let db = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect("verified");
     // Sessions from before a limit do not count.
     stage.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
     let other = stage.plain_pool("password-1", stage.pool_options(1));
@@ -77,8 +77,8 @@ async fn what_is_no_refusal_leads_to_no_fetch() {
         let db = db.clone();
         async move { sqlx::query("SELECT 1").execute(&db).await }
     });
-    let before = failed_log_ins(&stage).await;
-    while failed_log_ins(&stage).await < before + 2 {
+    let before = failed_logins(&stage).await;
+    while failed_logins(&stage).await < before + 2 {
         assert!(!waiting.is_finished(), "there is no room");
     }
     assert!(!waiting.is_finished(), "there is no room");
@@ -88,24 +88,24 @@ async fn what_is_no_refusal_leads_to_no_fetch() {
     assert_eq!(db.generation(), 1);
 }
 
-/// The log-in goes on to succeed, and so do open sessions: each statement is refused.
+/// The login goes on to succeed, and so do open sessions: each statement is rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(4), Duration::from_millis(50));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let callers = Callers::start(&db, 8);
     callers.answer_more(200).await;
     stage.store.rotate();
     stage.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
-    eventually("it was refused", || stage.store.calls().len() >= 2).await;
+    eventually("it was rejected", || stage.store.calls().len() >= 2).await;
     stage.set_password("password-2").await;
     eventually("the next one is served", || db.generation() == 2).await;
     callers.answer_more(200).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     let fetches = stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count();
-    assert!((1..=3).contains(&fetches), "{fetches} fetches; the next password may have been refused before it was set");
+    assert!((1..=3).contains(&fetches), "{fetches} fetches; the next password may have been rejected before it was set");
 }
 
 /// After `DROP USER` its sessions answer all that they are asked about themselves: they go with their generation, not by a probe.
@@ -135,7 +135,7 @@ async fn no_session_is_served_after_the_end_of_a_lease_that_ends_them() {
     let stage = Stage::with(store).await;
     let login = stage.login().await;
     let options = stage.pool_options(2).acquire_timeout(Duration::from_millis(500));
-    let db = stage.supervisor.pool("orders", &login, MySqlPools::new(stage.connect_options(), options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, MySqlPools::new(stage.connect_options(), options)).await.expect("verified");
     let (idle, busy) = (db.acquire().await.expect("a session"), db.acquire().await.expect("a session"));
     drop(idle);
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
@@ -196,9 +196,9 @@ async fn a_token_goes_over_verified_tls_alone() {
     }
     assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");
     // Verified, it is sent, and the server says what it thinks of it.
-    let proved = pools(&server, MySqlSslMode::VerifyIdentity).prove(&token()).await;
-    assert_eq!(proved.map_err(|fault| fault.kind()), Err(ConnectErrorKind::Rejected));
-    assert_eq!(server.token_checks().refused().expect("the checks"), 1);
+    let verified = pools(&server, MySqlSslMode::VerifyIdentity).verify(&token()).await;
+    assert_eq!(verified.map_err(|fault| fault.kind()), Err(ConnectErrorKind::Rejected));
+    assert_eq!(server.token_checks().rejected().expect("the checks"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,8 +206,8 @@ async fn a_password_is_not_sent_in_clear_because_a_server_asks_for_it() {
     let server = token_server().await;
     // The server asks for the clear-text plugin, and the options had it switched on.
     for mode in [MySqlSslMode::Preferred, MySqlSslMode::Required] {
-        let proved = pools(&server, mode).prove(&Credentials::new("app", "a password")).await;
-        let fault = proved.expect_err("it is not sent");
+        let verified = pools(&server, mode).verify(&Credentials::new("app", "a password")).await;
+        let fault = verified.expect_err("it is not sent");
         assert_eq!(fault.kind(), ConnectErrorKind::Misconfigured, "{fault}");
     }
     assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");

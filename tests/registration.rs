@@ -58,7 +58,7 @@ async fn durations_and_sizes() {
     let fields: [(&str, Set); 5] = [
         ("fetch_deadline", claviger::Builder::fetch_deadline),
         ("start_deadline", claviger::Builder::start_deadline),
-        ("prove_deadline", claviger::Builder::prove_deadline),
+        ("prove_deadline", claviger::Builder::verify_deadline),
         ("drain_deadline", claviger::Builder::drain_deadline),
         ("poll", claviger::Builder::poll),
     ];
@@ -210,11 +210,11 @@ async fn providers_that_do_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_refused() {
+async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("proved");
+    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("verified");
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("a new one");
     assert_eq!(pool.current().password(), "password-2");
@@ -223,9 +223,9 @@ async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_refused()
     lab.supervisor.rotate_now("login").await.expect("it answers");
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!((pool.current().password().as_str(), pool.generation()), ("password-2", 2));
-    // A rotation that is rolled back: the current one is refused.
+    // A rotation that is rolled back: the current one is rejected.
     database.accept_only(["password-1"]);
-    pool.refused(2, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed"));
+    pool.rejected(2, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed"));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(pool.current().password(), "password-1");
 }
@@ -235,7 +235,7 @@ async fn a_lease_that_comes_too_late_is_released() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("proved");
+    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("verified");
     store.stall();
     store.answer_next(Lease::new(Credentials::new("app", "late"), Revision::new("late")));
     store.hint();
@@ -281,7 +281,7 @@ async fn a_registration_given_up_takes_nobody_elses_back() {
     let login = lab.supervisor.provide("login", store).await.expect("a lease");
     database.stall();
     let mut first = Box::pin(lab.supervisor.pool("pool", &login, database.clone()));
-    assert!(tokio::time::timeout(Duration::from_millis(20), &mut first).await.is_err(), "it waits for its proof");
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut first).await.is_err(), "it waits for its verification");
     database.resume();
     lab.supervisor.remove_pool("pool").await.expect("it is there");
     let second = lab.supervisor.pool("pool", &login, ScriptedPools::new(1)).await.expect("the name is free");

@@ -41,7 +41,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         assert!(shared.len() >= 7, "the hazard: they share one, {errors:?}");
         for error in shared {
             let database = error.as_database_error().expect("a database error");
-            assert_eq!((database.code().as_deref(), database.message()), (Some("28P01"), Stage::REFUSAL));
+            assert_eq!((database.code().as_deref(), database.message()), (Some("28P01"), Stage::REJECTION));
             let original = database.downcast_ref::<PgDatabaseError>();
             assert_eq!((original.severity(), original.code()), (PgSeverity::Fatal, "28P01"));
             assert!(original.routine().is_some(), "the details are there");

@@ -60,8 +60,8 @@ impl PoolFactory for SlowToClose {
         self.0.vacant()
     }
 
-    async fn prove(&self, login: &Credentials) -> Result<(), ConnectError> {
-        self.0.prove(login).await
+    async fn verify(&self, login: &Credentials) -> Result<(), ConnectError> {
+        self.0.verify(login).await
     }
 
     fn open(&self, login: &Credentials) -> Result<ScriptedPool, ConnectError> {

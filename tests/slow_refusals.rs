@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! A server that takes longer to refuse a log-in than callers wait, as a PAM service may: nobody hears the refusal, and yet it is followed.
+//! A server that takes longer to reject a login than callers wait, as a PAM service may: nobody hears the rejection, and yet it is followed.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,10 +10,10 @@ use claviger::PgPools;
 use claviger_servers::Postgres;
 use claviger_stage::{Callers, Stage, eventually_within, short_lived};
 
-/// The server delays each refusal, and no log-in that it accepts, by this.
+/// The server delays each rejection, and no login that it accepts, by this.
 const DELAY: Duration = Duration::from_millis(1_500);
 
-async fn delay_refusals(stage: &Stage) {
+async fn delay_rejections(stage: &Stage) {
     let restart = |server: &Postgres| {
         server.shut_down().expect("it stops");
         server.start_again().expect("it starts");
@@ -25,12 +25,12 @@ async fn delay_refusals(stage: &Stage) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_that_comes_later_than_callers_wait_is_followed_all_the_same() {
+async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same() {
     let stage = Stage::new().await;
-    delay_refusals(&stage).await;
+    delay_rejections(&stage).await;
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(4).acquire_timeout(DELAY / 3), Duration::from_millis(10));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(5));
     callers.answer_more(100).await;
 
@@ -51,7 +51,7 @@ async fn a_refusal_that_comes_later_than_callers_wait_is_followed_all_the_same()
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection() {
     let stage = Stage::new().await;
-    delay_refusals(&stage).await;
+    delay_rejections(&stage).await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(12));
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
@@ -69,6 +69,6 @@ async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection(
     for caller in callers {
         assert!(!caller.await.expect("no panic"), "nobody is let in");
     }
-    let failed = stage.refused_log_ins();
+    let failed = stage.rejected_logins();
     assert!((1..=13).contains(&failed), "{failed} failed logins");
 }

@@ -84,7 +84,7 @@ async fn stage(
     let lab = Lab::new();
     let database = ScriptedPools::new(10);
     let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
     tree.take();
     (lab, store, database, pool)
 }
@@ -105,7 +105,7 @@ async fn a_replacement() {
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
       credential.fetch otel.kind=client provider=orders-login trigger=manual
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
-        pool.prove otel.kind=client
+        pool.verify otel.kind=client
         pool.open
         pool.warm sessions=1
         pool.publish generation=2
@@ -125,7 +125,7 @@ async fn a_refit_in_place() {
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
       credential.fetch otel.kind=client provider=orders-login trigger=manual
       pool.handover generation=2 how=in_place pool=orders revision=d4735e3a
-        pool.prove otel.kind=client
+        pool.verify otel.kind=client
         pool.open
         pool.publish generation=2
     ");
@@ -144,17 +144,17 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
     store.rotate();
     database.accept_only(["password-2"]);
     database.fail_next(1, claviger::ConnectError::new(claviger::ConnectErrorKind::Unreachable, "connection refused"));
-    let refusal = claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01");
-    assert!(pool.refused(1, &refusal));
+    let rejection = claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01");
+    assert!(pool.rejected(1, &rejection));
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=refused
-      credential.fetch error.type=unavailable otel.kind=client provider=orders-login trigger=refused
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=rejected
+      credential.fetch error.type=unavailable otel.kind=client provider=orders-login trigger=rejected
       pool.handover error.type=unreachable pool=orders revision=6b86b273
-        pool.prove error.type=unreachable otel.kind=client
-      credential.fetch otel.kind=client provider=orders-login trigger=refused
+        pool.verify error.type=unreachable otel.kind=client
+      credential.fetch otel.kind=client provider=orders-login trigger=rejected
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
-        pool.prove otel.kind=client
+        pool.verify otel.kind=client
         pool.open
         pool.warm sessions=1
         pool.publish generation=2

@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! A start inside a rotation's window: a refusal may pass, and is tried again within the log-in budget to the deadline; then the error has the SQLSTATE.
+//! A start inside a rotation's window: a rejection may pass, and is tried again within the login budget to the deadline; then the error has the SQLSTATE.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,13 +18,13 @@ async fn stage(start_deadline: Duration) -> Stage {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_until_the_deadline() {
+async fn rejected_until_the_deadline() {
     // After the third attempt, within a second and a half, and then each seventh of the window.
     let stage = stage(Duration::from_secs(6)).await;
     stage.set_password("nobody knows this one").await;
     let login = stage.login().await;
     let began = Instant::now();
-    let error = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect_err("it is refused");
+    let error = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect_err("it is rejected");
     assert!(began.elapsed() >= Duration::from_secs(6), "after {:?}", began.elapsed());
     let fault = error.fault().expect("the database's answer");
     assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, ConnectErrorKind::Rejected, Some("28P01")));
@@ -33,8 +33,8 @@ async fn refused_until_the_deadline() {
     for part in ["pool \"orders\"", "provider \"login\"", "user \"app\"", &format!("127.0.0.1:{port}"), "database \"orders\""] {
         assert!(error.to_string().contains(part), "{part} is missing: {error}");
     }
-    assert_eq!(fault.message(), Stage::REFUSAL, "the database's own words");
-    assert!((3..=5).contains(&stage.refused_log_ins()), "{} failed logins", stage.refused_log_ins());
+    assert_eq!(fault.message(), Stage::REJECTION, "the database's own words");
+    assert!((3..=5).contains(&stage.rejected_logins()), "{} failed logins", stage.rejected_logins());
     assert!((2..=4).contains(&stage.store.calls().len()), "the start and the bucket: {}", stage.store.calls().len());
     assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
 }
@@ -48,7 +48,7 @@ async fn accepted_while_it_starts() {
         let (supervisor, pools) = (stage.supervisor.clone(), stage.pools(4));
         async move { supervisor.pool("orders", &login, pools).await }
     });
-    eventually("it was refused", || stage.refused_log_ins() >= 1).await;
+    eventually("it was rejected", || stage.rejected_logins() >= 1).await;
     // The store learns, and signals.
     stage.store.rotate();
     stage.store.hint();
@@ -66,7 +66,7 @@ async fn a_database_that_comes_up_while_it_starts() {
         let (supervisor, pools) = (stage.supervisor.clone(), stage.pools(4));
         async move { supervisor.pool("orders", &login, pools).await }
     });
-    eventually("a proof failed", || stage.supervisor.status().pools.first().is_some_and(|pool| pool.last_fault.is_some())).await;
+    eventually("a verification failed", || stage.supervisor.status().pools.first().is_some_and(|pool| pool.last_fault.is_some())).await;
     let fault = stage.supervisor.status().pools[0].last_fault.clone().expect("it failed");
     assert_eq!(fault.kind(), ConnectErrorKind::Unreachable);
     stage.on_the_server(|server| server.start_again().expect("it starts")).await;

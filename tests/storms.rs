@@ -53,10 +53,10 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
     stage.rotate_announced().await;
     eventually("the third generation is served", || db.generation() == 3).await;
 
-    let before = stage.refused_log_ins();
+    let before = stage.rejected_logins();
     stage.set_password("nobody knows this one").await;
     a_thousand_calls(&db).await;
-    let rejected = stage.refused_log_ins() - before;
+    let rejected = stage.rejected_logins() - before;
     assert!((1..=13).contains(&rejected), "{rejected} failed logins with a maximum of 10");
     drop(held);
 }
@@ -67,13 +67,13 @@ async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of
     let login = stage.login().await;
     let options = stage.pool_options(20).acquire_timeout(Duration::from_millis(500));
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
-    let before = stage.refused_log_ins();
+    let before = stage.rejected_logins();
     // A login that has just worked speaks for the next ones: no caller goes ahead of the others.
     let held = open(&db, 1).await;
     stage.set_password("nobody knows this one").await;
     a_thousand_calls(&db).await;
     // Five of callers, and the verifications of the first seconds.
-    let rejected = stage.refused_log_ins() - before;
+    let rejected = stage.rejected_logins() - before;
     assert!((1..=10).contains(&rejected), "{rejected} failed logins with a maximum of 20");
     drop(held);
 }
@@ -89,7 +89,7 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
         let db = db.clone();
         async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() }
     });
-    eventually("it is rejected", || db.status().is_some_and(|status| status.refused)).await;
+    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
     stage.set_password("password-1").await;
     eventually("it is served again", || db.status().is_some_and(|status| status.serving)).await;
     waiting.await.expect("no panic");
@@ -126,7 +126,7 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
         store.hint();
         sleep(Duration::from_secs(1)).await;
     }
-    let rejected = database.refused();
+    let rejected = database.rejected();
     assert!((5..=13).contains(&rejected), "{rejected} failed logins in 30 s with a maximum of 10");
     // The right one is not shut out.
     let right = store.rotate();

@@ -61,7 +61,7 @@ async fn a_rejection_breaks_off_no_login() {
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let callers = Callers::start(&db, 32);
     callers.answer_more(200).await;
-    let (aborted, refused) = (status(&stage, "ABORTED_CONNECTS").await, stage.refused_log_ins());
+    let (aborted, rejected) = (status(&stage, "ABORTED_CONNECTS").await, stage.rejected_logins());
     for _ in 0..5 {
         let before = db.generation();
         let next = stage.store.rotate();
@@ -74,11 +74,11 @@ async fn a_rejection_breaks_off_no_login() {
         drop(tokio::time::timeout(Duration::from_micros(micros), sqlx::query("SELECT 1").execute(&db)).await);
     }
     drop(callers.stop().await);
-    let refused = u64::try_from(stage.refused_log_ins() - refused).expect("a number");
-    assert!(refused >= 1, "the hazard: logins were rejected");
+    let rejected = u64::try_from(stage.rejected_logins() - rejected).expect("a number");
+    assert!(rejected >= 1, "the hazard: logins were rejected");
     eventually("the last login has ended", || db.current().num_idle() as u32 == db.current().size()).await;
-    let broken_off = status(&stage, "ABORTED_CONNECTS").await - aborted - refused;
-    assert_eq!(broken_off, 0, "of {refused} rejected ones");
+    let broken_off = status(&stage, "ABORTED_CONNECTS").await - aborted - rejected;
+    assert_eq!(broken_off, 0, "of {rejected} rejected ones");
 }
 
 /// Passes connections on to a server. What a client replies to the server's greeting waits for a permit.
@@ -119,7 +119,7 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     let options = stage.pool_options(8).acquire_timeout(Duration::from_secs(20));
     let pools = MySqlPools::new(stage.connect_options().port(port), options);
     let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
-    let (aborted, rejected) = (status(&stage, "ABORTED_CONNECTS").await, stage.refused_log_ins());
+    let (aborted, rejected) = (status(&stage, "ABORTED_CONNECTS").await, stage.rejected_logins());
     let callers: Vec<_> = (0..2)
         .map(|_| {
             let db = db.clone();
@@ -129,7 +129,7 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     eventually("both callers log in", || db.current().size() == 2).await;
     stage.set_password("nobody knows this one").await;
     permits.add_permits(1);
-    eventually("the other caller waits elsewhere", || db.status().is_some_and(|status| status.refused && status.moved == 1)).await;
+    eventually("the other caller waits elsewhere", || db.status().is_some_and(|status| status.rejected && status.moved == 1)).await;
     assert_eq!(db.current().size(), 1, "its login goes on");
     stage.set_password("password-1").await;
     permits.add_permits(1_000);
@@ -137,7 +137,7 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     for caller in callers {
         caller.await.expect("no panic").expect("it is served");
     }
-    let rejected = u64::try_from(stage.refused_log_ins() - rejected).expect("a number");
+    let rejected = u64::try_from(stage.rejected_logins() - rejected).expect("a number");
     assert!(rejected >= 1, "the hazard: a login was rejected");
     assert_eq!(status(&stage, "ABORTED_CONNECTS").await - aborted, rejected, "the server counts none beside the rejected ones");
 }

@@ -43,7 +43,7 @@ async fn without_us_every_new_connection_fails() {
     // Open connections went on; from the moment on that they were gone, nothing worked.
     assert!(lost.iter().all(|(number, _)| *number >= 60), "{lost:?}");
     assert!(lost.iter().filter(|(_, code)| code.as_deref() == Some("28P01")).count() >= 35, "{lost:?}");
-    assert!(stage.refused_log_ins() >= 35, "a bad log-in for every caller");
+    assert!(stage.rejected_logins() >= 35, "a failed login for every caller");
 }
 
 /// Inserts at an even pace without a retry of its own, but for what the server itself interrupts: then it looks whether the row is there.
@@ -87,13 +87,13 @@ async fn with_us_no_insert_is_lost_and_none_doubled() {
     assert_eq!(numbers(&stage).await, (0..INSERTS).collect::<Vec<_>>());
     assert_eq!(stage.store.calls().len(), 2, "the start, and one fetch");
     assert_eq!(db.generation(), 2);
-    assert!((1..=7).contains(&stage.refused_log_ins()), "{} bad log-ins", stage.refused_log_ins());
+    assert!((1..=7).contains(&stage.rejected_logins()), "{} failed logins", stage.rejected_logins());
     eventually("the old sessions are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
-    let mut refused = 0;
+    let mut rejected = 0;
     while let Some(event) = events.next().await {
         assert!(!matches!(event, Event::Restarted { .. }), "nobody restarts");
-        refused += usize::from(matches!(event, Event::Rejected { .. }));
+        rejected += usize::from(matches!(event, Event::Rejected { .. }));
     }
-    assert_eq!(refused, 1, "the hazard: the database refused, once");
+    assert_eq!(rejected, 1, "the hazard: the database rejected, once");
 }

@@ -13,9 +13,9 @@ const LIFE: Duration = Duration::from_secs(15 * 60);
 const BUFFER: Duration = Duration::from_secs(60);
 
 /// What the database says to a token, as RDS does.
-const REFUSAL: &str = "PAM authentication failed";
+const REJECTION: &str = "PAM authentication failed";
 
-/// Issues tokens, and takes log-ins with those that live.
+/// Issues tokens, and takes logins with those that live.
 struct Aws {
     began: Instant,
     issued: Vec<Instant>,
@@ -33,7 +33,7 @@ impl Aws {
 
     fn log_in(&self, token: usize) -> Result<Duration, &'static str> {
         let age = self.issued[token - 1].elapsed();
-        if age < LIFE { Ok(age) } else { Err(REFUSAL) }
+        if age < LIFE { Ok(age) } else { Err(REJECTION) }
     }
 
     async fn at(&self, minutes: u64, seconds: u64) {
@@ -65,7 +65,7 @@ async fn without_us_a_connection_opened_late_fails() {
         seen.push(store.connect(&mut aws).map(|age| age.as_secs() / 60));
     }
     // At 14:00 a connection is opened with a token of fourteen minutes; a minute later a caller sees the error, and after each fifteen minutes again.
-    assert_eq!(seen, [Ok(0), Ok(0), Ok(13), Ok(14), Ok(14), Err(REFUSAL), Ok(0), Ok(13), Err(REFUSAL)]);
+    assert_eq!(seen, [Ok(0), Ok(0), Ok(13), Ok(14), Ok(14), Err(REJECTION), Ok(0), Ok(13), Err(REJECTION)]);
 }
 
 /// The token that a connection opened now would log in with.
@@ -80,7 +80,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
     let database = ScriptedPools::new(10);
     let clock = Aws::new();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
-    let db = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    let db = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
 
     let mut seen = Vec::new();
     for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 5), (28, 0)] {
@@ -103,7 +103,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
     assert!(oldest <= LIFE - BUFFER + Duration::from_secs(1), "a connection was opened with a token of {oldest:?}");
     assert!(oldest > Duration::from_secs(13 * 60), "the hazard: tokens grew old");
     assert_eq!(store.calls().len(), 5);
-    assert!(database.proofs().iter().all(|(_, accepted)| *accepted));
+    assert!(database.verifications().iter().all(|(_, accepted)| *accepted));
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +113,7 @@ async fn with_us_a_hundred_callers_share_one_refresh() {
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
     let mut pools = Vec::new();
     for number in 0..10 {
-        pools.push(lab.supervisor.pool(&format!("pool-{number}"), &login, ScriptedPools::new(10)).await.expect("proved"));
+        pools.push(lab.supervisor.pool(&format!("pool-{number}"), &login, ScriptedPools::new(10)).await.expect("verified"));
     }
     tokio::time::sleep(LIFE - BUFFER + Duration::from_secs(1)).await;
     assert!(pools.iter().all(|pool| pool.generation() == 2 && token(pool) == "password-2"));

@@ -57,7 +57,7 @@ impl Asks {
             if let Some(handle) = handle {
                 drop((handle.status(), handle.generation(), handle.current()));
                 let generation = if rejects { handle.generation() } else { u64::MAX };
-                handle.refused(generation, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"));
+                handle.rejected(generation, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"));
             }
             let _ = done.send(status);
         });
@@ -141,7 +141,7 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
 
     // A rejection that lasts, so that the rotation's span is followed by others; the store fails meanwhile.
     database.accept_only(["nothing"]);
-    assert!(db.refused(4, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    assert!(db.rejected(4, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     store.fail_next(5, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     sleep(900 * second()).await;
     store.rotate();
@@ -169,8 +169,8 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
         "close credential.fetch",
         "new pool.handover",
         "record pool.handover",
-        "new pool.prove",
-        "close pool.prove",
+        "new pool.verify",
+        "close pool.verify",
         "new pool.drain",
         "follows pool.drain",
         "record pool.drain",
@@ -208,9 +208,9 @@ impl PoolFactory for AskingPools {
         self.pools.vacant()
     }
 
-    async fn prove(&self, login: &Credentials) -> Result<(), ConnectError> {
-        self.asks.ask("factory", "prove");
-        self.pools.prove(login).await
+    async fn verify(&self, login: &Credentials) -> Result<(), ConnectError> {
+        self.asks.ask("factory", "verify");
+        self.pools.verify(login).await
     }
 
     fn account(&self, login: &Credentials) -> String {
@@ -280,7 +280,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("it rotates");
     assert_eq!(db.status().expect("supervised").draining.len(), 1, "the hazard: an old generation is counted");
-    assert!(db.refused(db.generation(), &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
+    assert!(db.rejected(db.generation(), &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
     sleep(Duration::from_secs(60)).await;
     drop((lab.supervisor.status(), lab.supervisor.readiness()));
     let report = lab.supervisor.shutdown(Duration::from_secs(2)).await;
@@ -288,7 +288,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
 
     assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new());
     let asked = asks.asked.lock().expect("no panic").clone();
-    for wanted in ["terms", "check", "vacant", "prove", "account", "server", "open", "refit", "drain", "sessions", "idle", "fault"] {
+    for wanted in ["terms", "check", "vacant", "verify", "account", "server", "open", "refit", "drain", "sessions", "idle", "fault"] {
         assert!(asked.contains_key(&format!("factory {wanted}")), "the hazard: {wanted} is not among {asked:?}");
     }
 }

@@ -135,9 +135,9 @@ async fn a_server_that_goes_over_from_md5_to_scram_is_followed() {
     // The same password, of which the server keeps the other form from now on.
     set(&stage, "scram-sha-256", password);
     stage.terminate_sessions().await;
-    let rejected = stage.refused_log_ins();
+    let rejected = stage.rejected_logins();
     assert!(sqlx::query("SELECT 1").execute(&db).await.is_ok(), "the caller waits until the other form was verified");
-    assert!(stage.refused_log_ins() > rejected, "the hazard: the first form is rejected");
+    assert!(stage.rejected_logins() > rejected, "the hazard: the first form is rejected");
     eventually_within(Duration::from_secs(5), "it serves", || db.status().is_some_and(|status| status.serving)).await;
 }
 
@@ -145,10 +145,10 @@ async fn a_server_that_goes_over_from_md5_to_scram_is_followed() {
 async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
     let mut stage = Stage::new().await;
     stage.supervisor = Supervisor::builder().start_deadline(Duration::from_secs(6)).start().expect("it can be right");
-    let before = stage.refused_log_ins();
+    let before = stage.rejected_logins();
     let login = stage.supervisor.provide("login", fixed(Credentials::new("app", "wrong\u{a0}one"))).await.expect("it never changes");
     let wrong = stage.supervisor.pool("orders", &login, stage.pools(2)).await.expect_err("it is rejected").to_string();
-    let rejected = stage.refused_log_ins() - before;
+    let rejected = stage.rejected_logins() - before;
     assert!((2..=5).contains(&rejected), "{rejected} failed logins with a maximum of 2");
     assert!(wrong.contains("the password changes under SASLprep"), "{wrong}");
 }

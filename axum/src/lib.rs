@@ -2,8 +2,8 @@
 //!
 //! | route | by | answers |
 //! |---|---|---|
-//! | `GET /livez` | [`probes`] | 200 while the runtime answers, whatever the state of databases and issuers |
-//! | `GET /readyz` | [`probes`] | 200 while every credential is good and was proved, else 503; the reasons in JSON |
+//! | `GET /livez` | [`probes`] | 200 while the runtime answers, whatever the state of databases and backends |
+//! | `GET /readyz` | [`probes`] | 200 while every credential is good and was verified, else 503; the reasons in JSON |
 //! | `GET /status` | [`status`] | the whole [`Status`](claviger::Status) in JSON; never mounted unless asked for |
 //!
 //! Nothing of it carries a secret. `/status` names providers, pools and what the database answered: mount it where only operators come.
@@ -34,7 +34,7 @@ use claviger::Supervisor;
 /// `/livez` is 200 as long as the process can answer, also during shutdown, and never looks at a database: a restart cures none. `/readyz` is 503 from
 /// the call of [`Supervisor::shutdown`] on, so that traffic stops while requests that are under way end.
 ///
-/// The routers answer from memory: a probe costs no query and no request to an issuer.
+/// The routers answer from memory: a probe costs no query and no request to a backend.
 pub fn probes<S: Clone + Send + Sync + 'static>(supervisor: &Supervisor) -> Router<S> {
     let (alive, ready) = (supervisor.clone(), supervisor.clone());
     Router::new().route("/livez", get(async move || fresh(Json(alive.liveness()).into_response()))).route(

@@ -32,17 +32,17 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
     assert_eq!(ask(&router, "/readyz").await.0, StatusCode::OK, "nothing is registered, so nothing is missing");
 
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
     assert_eq!(ask(&router, "/readyz").await.1, json!({ "ready": true, "reasons": [] }));
 
-    // The database refuses, and the store has nothing better.
+    // The database rejects, and the store has nothing better.
     store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     database.accept_only(["nothing"]);
-    pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"));
+    pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"));
     tokio::time::sleep(Duration::from_millis(100)).await;
     let (code, body, _) = ask(&router, "/readyz").await;
     assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(body["reasons"][0], "the database refuses what pool \"orders\" serves");
+    assert_eq!(body["reasons"][0], "the database rejects what pool \"orders\" serves");
     assert_eq!(ask(&router, "/livez").await.0, StatusCode::OK, "a restart would cure nothing");
 
     // It comes back by itself.
@@ -73,7 +73,7 @@ async fn status_is_a_router_of_its_own_and_tells_no_secret() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new().lives(Duration::from_secs(600)), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded"));
     let outcome = lab.supervisor.rotate_now("login").await;
     assert!(outcome.is_err());
@@ -84,7 +84,7 @@ async fn status_is_a_router_of_its_own_and_tells_no_secret() {
     let (code, body, text) = ask(&operators, "/status").await;
     assert_eq!(code, StatusCode::OK);
     let provider = &body["providers"][0];
-    assert_eq!((&provider["name"], &provider["refused"]), (&json!("login"), &json!(false)));
+    assert_eq!((&provider["name"], &provider["rejected"]), (&json!("login"), &json!(false)));
     assert_eq!(provider["last_error"], json!({ "kind": "throttled", "message": "rate exceeded", "transient": true }));
     assert!(provider["remaining_seconds"].as_f64().is_some_and(|left| left > 590.0 && left <= 600.0), "{provider}");
     assert!(provider["expires"].as_str().is_some_and(|at| at.ends_with('Z')), "{provider}");

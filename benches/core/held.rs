@@ -121,7 +121,7 @@ async fn waiting(figures: &mut Figures) {
             tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
         })
         .collect();
-    eventually("it is rejected", || db.status().is_some_and(|status| status.refused)).await;
+    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
     sleep(Duration::from_secs(3)).await;
     let (began, before) = (Instant::now(), processor_time());
     sleep(Duration::from_secs(15)).await;

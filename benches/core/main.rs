@@ -12,7 +12,7 @@
 mod held;
 mod own_work;
 mod query;
-mod refused;
+mod rejected;
 mod rotations;
 mod serving_again;
 mod sessions;
@@ -45,8 +45,8 @@ fn main() {
         if wanted("held") {
             held::measure(&mut figures).await;
         }
-        if wanted("refused") {
-            refused::measure(&mut figures).await;
+        if wanted("rejected") {
+            rejected::measure(&mut figures).await;
         }
         if wanted("serving-again") {
             serving_again::measure(&mut figures).await;

@@ -1,4 +1,4 @@
-//! From the refusal to the first answer, beside what cannot be saved: one store round trip and two verified log-ins.
+//! From the rejection to the first answer, beside what cannot be saved: one store round trip and two verified logins.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ pub(crate) async fn measure(figures: &mut Figures) {
         verified_logins(&login).await;
         stage.terminate_sessions().await;
         eventually("the idle sessions are gone", || stage.server.session_count("app").is_ok_and(|count| count == 0)).await;
-        // The cut sessions are found and dropped, and the refusal comes.
-        let refused = tokio::spawn(async move {
+        // The cut sessions are found and dropped, and the rejection comes.
+        let rejected = tokio::spawn(async move {
             loop {
                 if let Some(Event::Rejected { .. }) = events.next().await {
                     return Instant::now();
@@ -42,9 +42,9 @@ pub(crate) async fn measure(figures: &mut Figures) {
             assert!(matches!(error, sqlx::Error::Io(_)), "what the server did not interrupt: {error}");
         }
         let answered = Instant::now();
-        let took = answered.saturating_duration_since(refused.await.expect("it was refused"));
+        let took = answered.saturating_duration_since(rejected.await.expect("it was rejected"));
         assert!(db.generation() > before, "it was rotated");
-        // What cannot be saved: the proof and the first session. The store answers from memory.
+        // What cannot be saved: the verification and the first session. The store answers from memory.
         let began = Instant::now();
         verified_logins(&login).await;
         let floor = began.elapsed();
@@ -53,9 +53,9 @@ pub(crate) async fn measure(figures: &mut Figures) {
         floors.push(ms(floor));
         sleep(WORKS_FOR).await;
     }
-    figures.at_most("refused → serving again / (store + two verified log-ins), median", median(&mut ratios), 1.2);
-    figures.beside("refused → serving again, ms", median(&mut ours));
-    figures.beside("two verified log-ins, ms", median(&mut floors));
+    figures.at_most("rejected → serving again / (store + two verified logins), median", median(&mut ratios), 1.2);
+    figures.beside("rejected → serving again, ms", median(&mut ours));
+    figures.beside("two verified logins, ms", median(&mut floors));
 }
 
 /// Logs in twice, with a statement each.

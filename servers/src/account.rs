@@ -19,7 +19,7 @@ pub(crate) struct Account {
 
 impl Account {
     /// The user to drop to: `None` unless this process runs as root, which PostgreSQL
-    /// refuses to do.
+    /// rejects to do.
     pub(crate) fn to_drop_to() -> io::Result<Option<Self>> {
         if !is_root()? {
             return Ok(None);

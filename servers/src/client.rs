@@ -36,7 +36,7 @@ pub(crate) fn run(mut client: Command, sql: &str) -> Result<String, SqlError> {
 pub enum SqlError {
     /// The database's client program (`psql`, `mariadb`) could not be run.
     Client(io::Error),
-    /// The server did not let the client in or refused a statement: the message.
+    /// The server did not let the client in or rejected a statement: the message.
     Failed(String),
 }
 

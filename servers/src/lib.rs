@@ -2,7 +2,7 @@
 //!
 //! A [`Postgres`] is a PostgreSQL server of its own, with a fresh data folder, on a free
 //! port of 127.0.0.1. It can be asked what a test needs to know ([`Log`]: how many
-//! log-ins were refused, how many were let in) and made to fail the way servers fail
+//! logins were rejected, how many were let in) and made to fail the way servers fail
 //! ([`Postgres::stall`], [`Postgres::stop`], [`Postgres::terminate_sessions`]).
 //!
 //! ```
@@ -18,7 +18,7 @@
 //!     server.set_password("app", "second password")?;
 //!     server.terminate_sessions("app")?;
 //!     // … and count what the change cost:
-//!     assert_eq!(server.log().refused_logins_of("app")?, 0);
+//!     assert_eq!(server.log().rejected_logins_of("app")?, 0);
 //!     drop(url);
 //!     Ok(())
 //! }

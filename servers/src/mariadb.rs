@@ -97,7 +97,7 @@ impl MariaDb {
     }
 
     /// The PEM file of an authority that has nothing to do with this server: a client
-    /// that trusts it must refuse the server. `None` without TLS.
+    /// that trusts it must reject the server. `None` without TLS.
     pub fn unrelated_ca_file(&self) -> Option<&Path> {
         Some(&self.authorities.as_ref()?.unrelated)
     }
@@ -113,10 +113,10 @@ impl MariaDb {
     }
 
     /// What the server found in the tokens with which clients came, and the ways to make it
-    /// refuse them. Each of its methods fails for a server without `Builder::tokens`.
+    /// reject them. Each of its methods fails for a server without `Builder::tokens`.
     ///
     /// MariaDB asks for the token before it looks whether the client came by TLS, as the
-    /// account demands: a good token without TLS is accepted here, and refused all the same.
+    /// account demands: a good token without TLS is accepted here, and rejected all the same.
     pub fn token_checks(&self) -> &TokenChecks {
         &self.token_checks
     }

@@ -107,7 +107,7 @@ impl Moto {
         self.guardian().resume()
     }
 
-    /// Kills the server, stalled or not: connections break off and clients are refused from
+    /// Kills the server, stalled or not: connections break off and clients are rejected from
     /// then on. All that was in it is lost. Does nothing when it is stopped already.
     ///
     /// # Errors

@@ -93,7 +93,7 @@ impl Postgres {
     }
 
     /// The PEM file of an authority that has nothing to do with this server: a client
-    /// that trusts it must refuse the server. `None` without TLS.
+    /// that trusts it must reject the server. `None` without TLS.
     pub fn unrelated_ca_file(&self) -> Option<&Path> {
         Some(&self.authorities.as_ref()?.unrelated)
     }
@@ -109,7 +109,7 @@ impl Postgres {
     }
 
     /// What the server found in the tokens with which clients came, and the ways to make it
-    /// refuse them. Each of its methods fails for a server without [`Builder::tokens`].
+    /// reject them. Each of its methods fails for a server without [`Builder::tokens`].
     pub fn token_checks(&self) -> &TokenChecks {
         &self.token_checks
     }

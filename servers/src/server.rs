@@ -14,7 +14,7 @@ use crate::programs::Programs;
 pub enum Server {
     /// PostgreSQL 14 or newer: older ones do not log who was let in.
     PostgreSql,
-    /// MariaDB 10.6 or newer, its client, and its plugins for the audit of log-ins, the log of
+    /// MariaDB 10.6 or newer, its client, and its plugins for the audit of logins, the log of
     /// errors and PAM.
     MariaDb,
     /// What a database needs to check tokens: a C compiler for the PAM module. libpam itself

@@ -17,7 +17,7 @@ pub(crate) use module::{Module, SERVICE};
 pub(crate) const ROLE: &str = "rds_iam";
 
 const CHECKS: &str = "checks";
-const REFUSE_EVERYTHING: &str = "refuse-everything";
+const REJECT_EVERYTHING: &str = "reject-everything";
 const DEAD: &str = "dead";
 
 /// The checks of tokens by one server, and the ways to make them fail.
@@ -97,26 +97,26 @@ impl TokenChecks {
         Ok(self.entries()?.iter().filter(|check| check.accepted).count())
     }
 
-    /// How many tokens were refused.
+    /// How many tokens were rejected.
     ///
     /// # Errors
     /// As [`entries`](Self::entries).
-    pub fn refused(&self) -> io::Result<usize> {
+    pub fn rejected(&self) -> io::Result<usize> {
         Ok(self.entries()?.iter().filter(|check| !check.accepted).count())
     }
 
-    /// Refuses every token from now on, as IAM does when it is asked too often, or stops
+    /// Rejects every token from now on, as IAM does when it is asked too often, or stops
     /// doing so.
     ///
     /// # Errors
     /// As [`entries`](Self::entries).
-    pub fn refuse_everything(&self, refuse: bool) -> io::Result<()> {
-        let file = self.folder.join(REFUSE_EVERYTHING);
-        if refuse { self.put(&file, "") } else { self.remove(&file) }
+    pub fn refuse_everything(&self, reject: bool) -> io::Result<()> {
+        let file = self.folder.join(REJECT_EVERYTHING);
+        if reject { self.put(&file, "") } else { self.remove(&file) }
     }
 
     /// Lets the session of an access key die at that moment: whatever it has signed is
-    /// refused from then on, however long it was to live. A second call replaces the first.
+    /// rejected from then on, however long it was to live. A second call replaces the first.
     ///
     /// # Errors
     /// As [`entries`](Self::entries), and for a text that cannot be an access key's id.
@@ -174,7 +174,7 @@ fn check(line: &str) -> Option<TokenCheck> {
     let at = UNIX_EPOCH + Duration::from_millis(fields.next()?.parse().ok()?);
     let accepted = match fields.next()? {
         "accepted" => true,
-        "refused" => false,
+        "rejected" => false,
         _ => return None,
     };
     let user = name(fields.next()?)?;
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_line_is_read_as_it_was_meant() {
         assert_eq!(
-            check("1767323045006 refused a%20b%25é -2000 1650 ASIA1 900 the token has expired"),
+            check("1767323045006 rejected a%20b%25é -2000 1650 ASIA1 900 the token has expired"),
             Some(TokenCheck {
                 at: UNIX_EPOCH + Duration::from_millis(1_767_323_045_006),
                 accepted: false,

@@ -145,8 +145,8 @@ fn servers_side_by_side_do_not_know_each_other() {
     one.create_role("app", "right").unwrap();
     answer(&log_in(&one, "app", "right", "")).unwrap();
     answer(&log_in(&two, "app", "right", "")).unwrap_err();
-    assert_eq!(one.log().refused_logins().unwrap(), 0);
-    assert_eq!(two.log().refused_logins().unwrap(), 1);
+    assert_eq!(one.log().rejected_logins().unwrap(), 0);
+    assert_eq!(two.log().rejected_logins().unwrap(), 1);
     one.stall().unwrap();
     assert_eq!(two.sql("SELECT 1").unwrap(), "1");
 }

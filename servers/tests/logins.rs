@@ -15,21 +15,21 @@ fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
     let log = server.log();
     server.create_role("app", "right").unwrap();
     server.create_role("other", "right").unwrap();
-    assert_eq!((log.refused_logins().unwrap(), log.authenticated_logins().unwrap()), (0, 0));
+    assert_eq!((log.rejected_logins().unwrap(), log.authenticated_logins().unwrap()), (0, 0));
 
     for _ in 0..3 {
         assert_eq!(answer(&log_in(&server, "app", "right", "")), Ok("app".to_owned()));
     }
     for _ in 0..2 {
-        let refusal = answer(&log_in(&server, "app", "wrong", "")).unwrap_err();
-        assert!(refusal.contains("password authentication failed for user \"app\""), "{refusal}");
+        let rejection = answer(&log_in(&server, "app", "wrong", "")).unwrap_err();
+        assert!(rejection.contains("password authentication failed for user \"app\""), "{rejection}");
     }
     answer(&log_in(&server, "nobody there", "right", "")).unwrap_err();
     answer(&log_in(&server, "other", "right", "")).unwrap();
 
-    assert_eq!(log.refused_logins_of("app").unwrap(), 2);
-    assert_eq!(log.refused_logins_of("other").unwrap(), 0);
-    assert_eq!(log.refused_logins().unwrap(), 3);
+    assert_eq!(log.rejected_logins_of("app").unwrap(), 2);
+    assert_eq!(log.rejected_logins_of("other").unwrap(), 0);
+    assert_eq!(log.rejected_logins().unwrap(), 3);
     assert_eq!(log.authenticated_logins_of("app").unwrap(), 3);
     assert_eq!(log.authenticated_logins_of("other").unwrap(), 1);
     assert_eq!(log.authenticated_logins().unwrap(), 4);
@@ -47,7 +47,7 @@ fn a_changed_password_is_the_only_one_that_counts_from_then_on() {
     let since = server.log().from_now().unwrap();
     answer(&log_in(&server, "app", "first", "")).unwrap_err();
     answer(&log_in(&server, "app", "second", "")).unwrap();
-    assert_eq!(since.refused_logins_of("app").unwrap(), 1);
+    assert_eq!(since.rejected_logins_of("app").unwrap(), 1);
     assert_eq!(since.authenticated_logins_of("app").unwrap(), 1);
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 2);
 }
@@ -63,7 +63,7 @@ fn odd_names_and_passwords_are_taken_as_they_are() {
         answer(&log_in(&server, name, name, "")).unwrap_err();
         server.set_password(name, name).unwrap();
         answer(&log_in(&server, name, name, "")).unwrap();
-        assert_eq!(server.log().refused_logins_of(name).unwrap(), 1, "{name}");
+        assert_eq!(server.log().rejected_logins_of(name).unwrap(), 1, "{name}");
         assert_eq!(server.log().authenticated_logins_of(name).unwrap(), 2, "{name}");
         assert_eq!(server.sql_in(name, "SELECT current_database()").unwrap(), name);
         assert_eq!(server.sql(&format!("SELECT {}", quote_literal(name))).unwrap(), name);
@@ -94,9 +94,9 @@ fn own_settings_and_access_lines_win_over_the_defaults() {
     assert_eq!(server.sql("SHOW max_connections").unwrap(), "17");
     assert_eq!(server.sql("SHOW cluster_name").unwrap(), r"it's a \ backslash");
     server.create_role("eve", "right").unwrap();
-    let refusal = answer(&log_in(&server, "eve", "right", "")).unwrap_err();
-    assert!(refusal.contains("pg_hba.conf rejects"), "{refusal}");
-    assert_eq!(server.log().refused_logins().unwrap(), 0);
+    let rejection = answer(&log_in(&server, "eve", "right", "")).unwrap_err();
+    assert!(rejection.contains("pg_hba.conf rejects"), "{rejection}");
+    assert_eq!(server.log().rejected_logins().unwrap(), 0);
 }
 
 #[test]

@@ -16,21 +16,21 @@ fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
     let log = server.log();
     server.create_role("app", "right").unwrap();
     server.create_role("other", "right").unwrap();
-    assert_eq!((log.refused_logins().unwrap(), log.authenticated_logins().unwrap()), (0, 0));
+    assert_eq!((log.rejected_logins().unwrap(), log.authenticated_logins().unwrap()), (0, 0));
 
     for _ in 0..3 {
         assert_eq!(answer(&log_in(&server, "app", "right", &[])), Ok("app".to_owned()));
     }
     for _ in 0..2 {
-        let refusal = answer(&log_in(&server, "app", "wrong", &[])).unwrap_err();
-        assert!(refusal.contains("ERROR 1045 (28000): Access denied for user 'app'"), "{refusal}");
+        let rejection = answer(&log_in(&server, "app", "wrong", &[])).unwrap_err();
+        assert!(rejection.contains("ERROR 1045 (28000): Access denied for user 'app'"), "{rejection}");
     }
     answer(&log_in(&server, "nobody there", "right", &[])).unwrap_err();
     answer(&log_in(&server, "other", "right", &[])).unwrap();
 
-    assert_eq!(log.refused_logins_of("app").unwrap(), 2);
-    assert_eq!(log.refused_logins_of("other").unwrap(), 0);
-    assert_eq!(log.refused_logins().unwrap(), 3);
+    assert_eq!(log.rejected_logins_of("app").unwrap(), 2);
+    assert_eq!(log.rejected_logins_of("other").unwrap(), 0);
+    assert_eq!(log.rejected_logins().unwrap(), 3);
     assert_eq!(log.authenticated_logins_of("app").unwrap(), 3);
     assert_eq!(log.authenticated_logins_of("other").unwrap(), 1);
     assert_eq!(log.authenticated_logins().unwrap(), 4);
@@ -44,8 +44,8 @@ fn there_are_no_anonymous_users_and_the_superuser_comes_over_the_socket_alone() 
     assert_eq!(server.sql("SELECT User FROM user WHERE Host <> 'localhost'").unwrap(), "bystander");
     answer(&log_in(&server, "bystander", "", &[])).unwrap_err();
     assert_eq!(server.sql("SELECT CURRENT_USER()").unwrap(), "root@localhost");
-    let refusal = answer(&log_in(&server, server.superuser(), "", &[])).unwrap_err();
-    assert!(refusal.contains("1045"), "{refusal}");
+    let rejection = answer(&log_in(&server, server.superuser(), "", &[])).unwrap_err();
+    assert!(rejection.contains("1045"), "{rejection}");
     answer(&log_in(&server, "", "", &[])).unwrap_err();
 }
 
@@ -59,27 +59,27 @@ fn a_changed_password_is_the_only_one_that_counts_from_then_on() {
     let since = server.log().from_now().unwrap();
     answer(&log_in(&server, "app", "first", &[])).unwrap_err();
     answer(&log_in(&server, "app", "second", &[])).unwrap();
-    assert_eq!(since.refused_logins_of("app").unwrap(), 1);
+    assert_eq!(since.rejected_logins_of("app").unwrap(), 1);
     assert_eq!(since.authenticated_logins_of("app").unwrap(), 1);
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 2);
 }
 
 #[test]
-fn a_locked_user_is_refused_and_one_whose_password_expired_is_let_in() {
+fn a_locked_user_is_rejected_and_one_whose_password_expired_is_let_in() {
     let server = MariaDb::start().unwrap();
     let log = server.log();
     server.create_role("app", "right").unwrap();
     server.lock_account("app").unwrap();
-    let refusal = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
-    assert!(refusal.contains("ERROR 4151 (HY000)"), "{refusal}");
-    assert_eq!((log.refused_logins_of("app").unwrap(), log.authenticated_logins_of("app").unwrap()), (1, 0));
+    let rejection = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
+    assert!(rejection.contains("ERROR 4151 (HY000)"), "{rejection}");
+    assert_eq!((log.rejected_logins_of("app").unwrap(), log.authenticated_logins_of("app").unwrap()), (1, 0));
     server.unlock_account("app").unwrap();
     answer(&log_in(&server, "app", "right", &[])).unwrap();
 
     server.expire_password("app").unwrap();
-    let refusal = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
-    assert!(refusal.contains("ERROR 1820 (HY000)"), "{refusal}");
-    assert_eq!((log.refused_logins_of("app").unwrap(), log.authenticated_logins_of("app").unwrap()), (1, 2));
+    let rejection = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
+    assert!(rejection.contains("ERROR 1820 (HY000)"), "{rejection}");
+    assert_eq!((log.rejected_logins_of("app").unwrap(), log.authenticated_logins_of("app").unwrap()), (1, 2));
     server.set_password("app", "next").unwrap();
     answer(&log_in(&server, "app", "next", &[])).unwrap();
 }
@@ -95,7 +95,7 @@ fn odd_names_and_passwords_are_taken_as_they_are() {
         answer(&log_in(&server, name, name, &[])).unwrap_err();
         server.set_password(name, name).unwrap();
         answer(&log_in(&server, name, name, &[&format!("--database={name}")])).unwrap();
-        assert_eq!(server.log().refused_logins_of(name).unwrap(), 1, "{name}");
+        assert_eq!(server.log().rejected_logins_of(name).unwrap(), 1, "{name}");
         assert_eq!(server.log().authenticated_logins_of(name).unwrap(), 2, "{name}");
         assert_eq!(server.sql_in(name, "SELECT DATABASE()").unwrap(), name);
         assert_eq!(server.sql(&format!("SELECT {}", quote_literal(name))).unwrap(), name);
@@ -112,10 +112,10 @@ fn a_database_is_its_owners_and_no_pattern() {
     server.create_database("myxdb", "root").unwrap_err();
     let into = |database| answer(&log_in(&server, "app", "right", &["--database", database]));
     into("my_db").unwrap();
-    let refusal = into("myxdb").unwrap_err();
-    assert!(refusal.contains("1044"), "{refusal}");
-    // Refused for its database, not for its password.
-    assert_eq!(server.log().refused_logins().unwrap(), 0);
+    let rejection = into("myxdb").unwrap_err();
+    assert!(rejection.contains("1044"), "{rejection}");
+    // Rejected for its database, not for its password.
+    assert_eq!(server.log().rejected_logins().unwrap(), 0);
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 1);
 }
 

@@ -31,12 +31,12 @@ fn the_own_authority_verifies_the_server_and_the_other_does_not() {
     server.sql("ALTER USER 'app'@'%' REQUIRE SSL").unwrap();
     let (ca, unrelated) = (server.ca_file().unwrap(), server.unrelated_ca_file().unwrap());
     assert_eq!(sign_in(&server, "app", "right", ca), Ok("app".to_owned()));
-    let refusal = sign_in(&server, "app", "right", unrelated).unwrap_err();
-    assert!(refusal.contains("TLS/SSL error") && refusal.contains("certificate"), "{refusal}");
+    let rejection = sign_in(&server, "app", "right", unrelated).unwrap_err();
+    assert!(rejection.contains("TLS/SSL error") && rejection.contains("certificate"), "{rejection}");
     assert_eq!(server.log().authenticated_logins().unwrap(), 1);
     // What the account demands.
     answer(&log_in(&server, "app", "right", &["--skip-ssl"])).unwrap_err();
-    assert_eq!(server.log().refused_logins_of("app").unwrap(), 1);
+    assert_eq!(server.log().rejected_logins_of("app").unwrap(), 1);
 
     let plain = MariaDb::start().unwrap();
     assert_eq!((plain.ca_file(), plain.unrelated_ca_file()), (None, None));
@@ -62,19 +62,19 @@ fn tokens_are_checked_as_on_postgresql() {
     assert_eq!(sign_in(&server, "app", &long, ca), Ok("app".to_owned()));
 
     let since = server.token_checks().from_now().unwrap();
-    let refused = [
+    let rejected = [
         Token::of("app", ago(901)).text(),
         Token::of("app", ago(3)).with("X-Amz-Expires", "2").text(),
         Token::of("other", now()).text(),
         "no token".to_owned(),
     ];
-    for token in &refused {
-        let refusal = sign_in(&server, "app", token, ca).unwrap_err();
-        assert!(refusal.contains("ERROR 1045 (28000)"), "{refusal}");
+    for token in &rejected {
+        let rejection = sign_in(&server, "app", token, ca).unwrap_err();
+        assert!(rejection.contains("ERROR 1045 (28000)"), "{rejection}");
     }
     let reasons: Vec<_> = since.entries().unwrap().into_iter().map(|check| check.reason).collect();
     assert_eq!(reasons[..3], ["the token has expired", "the token has expired", "DBUser is another user"]);
-    assert_eq!(server.log().refused_logins_of("app").unwrap(), refused.len());
+    assert_eq!(server.log().rejected_logins_of("app").unwrap(), rejected.len());
 
     let checks = server.token_checks();
     checks.refuse_everything(true).unwrap();
@@ -91,9 +91,9 @@ fn a_token_works_over_tls_alone() {
     let server = MariaDb::builder().tokens().start().unwrap();
     server.create_token_role("app").unwrap();
     let token = Token::of("app", now()).text();
-    let refusal = answer(&log_in(&server, "app", &token, &["--skip-ssl"])).unwrap_err();
-    assert!(refusal.contains("1045"), "{refusal}");
-    assert_eq!(server.log().refused_logins_of("app").unwrap(), 1);
+    let rejection = answer(&log_in(&server, "app", &token, &["--skip-ssl"])).unwrap_err();
+    assert!(rejection.contains("1045"), "{rejection}");
+    assert_eq!(server.log().rejected_logins_of("app").unwrap(), 1);
     assert_eq!(server.log().authenticated_logins().unwrap(), 0);
 }
 

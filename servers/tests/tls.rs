@@ -29,10 +29,10 @@ fn the_own_authority_verifies_the_server_and_the_other_does_not() {
     }
     assert_eq!(server.log().count("SSL enabled (protocol=TLSv1.3").unwrap(), 2);
 
-    let refusal = answer(&log_in(&server, "app", "right", &verify("localhost", unrelated))).unwrap_err();
-    assert!(refusal.contains("certificate verify failed"), "{refusal}");
-    let refusal = answer(&log_in(&server, "app", "right", &verify("example.org", ca))).unwrap_err();
-    assert!(refusal.contains("does not match host name"), "{refusal}");
+    let rejection = answer(&log_in(&server, "app", "right", &verify("localhost", unrelated))).unwrap_err();
+    assert!(rejection.contains("certificate verify failed"), "{rejection}");
+    let rejection = answer(&log_in(&server, "app", "right", &verify("example.org", ca))).unwrap_err();
+    assert!(rejection.contains("does not match host name"), "{rejection}");
     assert_eq!(server.log().authenticated_logins().unwrap(), 2);
 
     // As libpq takes it from the environment.
@@ -57,8 +57,8 @@ fn a_client_may_do_without() {
     let plain = Postgres::start().unwrap();
     assert_eq!((plain.ca_file(), plain.unrelated_ca_file()), (None, None));
     plain.create_role("app", "right").unwrap();
-    let refusal = answer(&log_in(&plain, "app", "right", "sslmode=require")).unwrap_err();
-    assert!(refusal.contains("does not support SSL"), "{refusal}");
+    let rejection = answer(&log_in(&plain, "app", "right", "sslmode=require")).unwrap_err();
+    assert!(rejection.contains("does not support SSL"), "{rejection}");
 }
 
 #[test]

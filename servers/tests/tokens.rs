@@ -55,7 +55,7 @@ fn a_good_token_lets_in_and_its_check_is_noted_without_it() {
     assert_eq!(check.expires, Duration::from_secs(900));
     assert!(check.age >= Duration::from_secs(60) && check.age < Duration::from_secs(90), "{check:?}");
     assert!(check.at + Duration::from_millis(1) >= before && check.at <= now(), "{check:?}");
-    assert_eq!((checks.accepted().unwrap(), checks.refused().unwrap()), (1, 0));
+    assert_eq!((checks.accepted().unwrap(), checks.rejected().unwrap()), (1, 0));
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 1);
     assert_eq!(server.log().count("method=pam").unwrap(), 1);
 
@@ -104,8 +104,8 @@ fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
     let mut reasons = Vec::new();
     for (name, token) in &cases {
         let since = server.token_checks().from_now().unwrap();
-        let refusal = sign_in(&server, "app", token).unwrap_err();
-        assert!(refusal.contains("PAM authentication failed for user \"app\""), "{name}: {refusal}");
+        let rejection = sign_in(&server, "app", token).unwrap_err();
+        assert!(rejection.contains("PAM authentication failed for user \"app\""), "{name}: {rejection}");
         let [check] = since.entries().unwrap().try_into().unwrap();
         assert!(!check.accepted && !check.reason.is_empty(), "{name}: {check:?}");
         reasons.push(format!("{name}: {}", check.reason));
@@ -123,9 +123,9 @@ fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
     ] {
         assert!(reasons.iter().any(|reason| reason == expected), "{expected} is not in {reasons:#?}");
     }
-    assert_eq!(server.token_checks().refused().unwrap(), cases.len());
-    assert_eq!(server.log().refused_logins_of("app").unwrap(), cases.len());
-    assert_eq!(server.log().refused_logins().unwrap(), cases.len());
+    assert_eq!(server.token_checks().rejected().unwrap(), cases.len());
+    assert_eq!(server.log().rejected_logins_of("app").unwrap(), cases.len());
+    assert_eq!(server.log().rejected_logins().unwrap(), cases.len());
     assert_eq!(server.log().authenticated_logins().unwrap(), 0);
 }
 
@@ -158,8 +158,8 @@ fn what_is_unusual_and_right_is_let_in() {
 fn a_token_works_over_tls_alone_and_a_password_does_not_help() {
     let server = server();
     let token = Token::of("app", now()).text();
-    let refusal = answer(&log_in(&server, "app", &token, "sslmode=disable")).unwrap_err();
-    assert!(refusal.contains("pg_hba.conf rejects"), "{refusal}");
+    let rejection = answer(&log_in(&server, "app", &token, "sslmode=disable")).unwrap_err();
+    assert!(rejection.contains("pg_hba.conf rejects"), "{rejection}");
     assert_eq!(server.token_checks().entries().unwrap(), []);
 
     server.set_password("app", "right").unwrap();
@@ -179,8 +179,8 @@ fn everything_is_refused_for_as_long_as_that_is_wanted() {
     checks.refuse_everything(true).unwrap();
     checks.refuse_everything(true).unwrap();
     sign_in(&server, "app", &token).unwrap_err();
-    let refused = checks.entries().unwrap().pop().unwrap();
-    assert_eq!((refused.reason.as_str(), refused.access_key.as_str()), ("everything is refused", "ASIAEXAMPLE"));
+    let rejected = checks.entries().unwrap().pop().unwrap();
+    assert_eq!((rejected.reason.as_str(), rejected.access_key.as_str()), ("everything is rejected", "ASIAEXAMPLE"));
     checks.refuse_everything(false).unwrap();
     checks.refuse_everything(false).unwrap();
     sign_in(&server, "app", &token).unwrap();

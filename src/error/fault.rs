@@ -26,7 +26,7 @@ impl ConnectErrorKind {
     /// The word for telemetry's `error.type`.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Rejected => "refused",
+            Self::Rejected => "rejected",
             Self::Overloaded => "overloaded",
             Self::Unreachable => "unreachable",
             Self::Misconfigured => "misconfigured",
@@ -121,7 +121,7 @@ impl ConnectError {
         self.source.as_ref().map(Source::original)
     }
 
-    /// Whether it may pass without anybody's doing. A refusal may: a pod can start inside a rotation's window.
+    /// Whether it may pass without anybody's doing. A rejection may: a pod can start inside a rotation's window.
     pub fn is_transient(&self) -> bool {
         self.kind != ConnectErrorKind::Misconfigured
     }

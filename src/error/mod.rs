@@ -29,7 +29,7 @@ pub enum ErrorKind {
     NoRuntime,
     /// The provider gave no usable lease; [`Error::provider_error`] has the cause.
     Provider,
-    /// The lease could not be proved by a log-in; [`Error::fault`] has the cause, SQLSTATE included.
+    /// The lease could not be verified by a login; [`Error::fault`] has the cause, SQLSTATE included.
     Pool,
 }
 

@@ -11,17 +11,17 @@ use super::text::{self, Source};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProviderErrorKind {
-    /// The issuer cannot be reached, or has a fault of its own. Passing.
+    /// The backend cannot be reached, or has a fault of its own. Passing.
     Unavailable,
-    /// The issuer asks for fewer requests. Passing.
+    /// The backend asks for fewer requests. Passing.
     Throttled,
-    /// The issuer did not answer within the fetch deadline. Passing.
+    /// The backend did not answer within the fetch deadline. Passing.
     TimedOut,
-    /// The issuer knows us and forbids it. Stays until somebody grants it.
+    /// The backend knows us and forbids it. Stays until somebody grants it.
     Denied,
     /// What was asked for does not exist. Stays until somebody creates it.
     NotFound,
-    /// What the issuer holds cannot be used. Stays until somebody writes it right.
+    /// What the backend holds cannot be used. Stays until somebody writes it right.
     Malformed,
     /// The provider's own settings cannot be right. Stays.
     Misconfigured,
@@ -91,7 +91,7 @@ impl ProviderError {
         self
     }
 
-    /// The issuer's own word on when to ask again; the next attempt comes no sooner.
+    /// The backend's own word on when to ask again; the next attempt comes no sooner.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);

@@ -1,4 +1,4 @@
-//! One attempt: prove the held lease, then hand over to it. In a task of its own; the outcome lands in the slot.
+//! One attempt: verify the held lease, then hand over to it. In a task of its own; the outcome lands in the slot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::provider::Loan;
 use crate::rotation::Rotation;
 use crate::telemetry;
 
-/// How long a proof waits for room among the sessions of old generations.
+/// How long a verification waits for room among the sessions of old generations.
 const AT_THE_GATE: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const PANICKED: &str = "the attempt panicked; see its own output";
@@ -86,13 +86,13 @@ impl<F: PoolFactory> Drop for LostGuard<F> {
 async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loan<F::Secret>, rotation: Option<Arc<Rotation>>, span: Span) {
     let span = MarkedByPanic(span);
     let began = slot.clock().mono();
-    let proved = prove(&slot, &loan.lease, &span.0).await;
-    let prove = slot.clock().mono().saturating_duration_since(began);
-    slot.context().traps.spring(slot.name(), "pool.proved");
-    if proved.is_ok() {
+    let verified = verify(&slot, &loan.lease, &span.0).await;
+    let verify = slot.clock().mono().saturating_duration_since(began);
+    slot.context().traps.spring(slot.name(), "pool.verified");
+    if verified.is_ok() {
         slot.recovered();
     }
-    let outcome = match proved {
+    let outcome = match verified {
         Ok(()) if attempt.check_only => {
             let now = slot.clock().now();
             slot.lock().checked(now);
@@ -101,7 +101,8 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
             Ok(())
         }
         Ok(()) => {
-            handover::run(&slot, loan, Times { began, prove, open: Duration::ZERO, warm: Duration::ZERO }, &span.0, rotation.as_ref()).await
+            handover::run(&slot, loan, Times { began, verify, open: Duration::ZERO, warm: Duration::ZERO }, &span.0, rotation.as_ref())
+                .await
         }
         Err(fault) => Err(fault),
     };
@@ -118,12 +119,12 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
     }
 }
 
-/// While old sessions are open, the proof's own one counts among them. A credential is not left unproved for long on that account.
+/// While old sessions are open, the verification's own one counts among them. A credential is not left unverified for long on that account.
 pub(super) async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Option<Pass<F::Pool>> {
     let shared = slot.shared();
     let end = slot.clock().mono() + AT_THE_GATE;
     while !shared.gate.is_open() && slot.clock().mono() < end {
-        if let Some(leave) = shared.gate.enter_proof(&shared.current().pool) {
+        if let Some(leave) = shared.gate.enter_verification(&shared.current().pool) {
             return Some(leave);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -131,23 +132,23 @@ pub(super) async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Optio
     None
 }
 
-/// A bare log-in and the probe, under the prove deadline.
-async fn prove<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>, parent: &Span) -> Result<(), ConnectError> {
+/// A bare login and the probe, under the verify deadline.
+async fn verify<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret>, parent: &Span) -> Result<(), ConnectError> {
     slot.factory().check(lease)?;
-    let span = telemetry::prove(parent);
+    let span = telemetry::verify(parent);
     let _leave = leave_to_log_in(slot).await;
     let task = {
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move {
-            let proved = slot.factory().prove(lease.secret()).await;
+            let verified = slot.factory().verify(lease.secret()).await;
             // A role whose limit is the pool's maximum has no room for a verification beside idle
             // connections.
-            let is_full = proved.as_ref().is_err_and(|fault| fault.kind() == ConnectErrorKind::Overloaded);
+            let is_full = verified.as_ref().is_err_and(|fault| fault.kind() == ConnectErrorKind::Overloaded);
             if is_full && slot.factory().make_room(&slot.shared().current().pool).await {
-                return slot.factory().prove(lease.secret()).await;
+                return slot.factory().verify(lease.secret()).await;
             }
-            proved
+            verified
         }
     };
-    in_a_task(task, span, slot.context(), "the proof").await
+    in_a_task(task, span, slot.context(), "the verification").await
 }

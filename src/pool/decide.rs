@@ -13,7 +13,7 @@ use crate::outlook::Outlook;
 use crate::provider::{Loan, schedule};
 use crate::rotation::HandoverReport;
 
-/// The longest pause between proofs that fail for another reason than a refusal.
+/// The longest pause between verifications that fail for another reason than a rejection.
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 /// How often one idle session is asked whether its role still exists, when the lease ends its sessions.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ const JUST_VERIFIED: Duration = Duration::from_secs(10);
 const REPORT_AFTER: usize = 4;
 /// Random share added to the pause after a verification that failed without a rejection.
 const RETRY_JITTER: f64 = 0.1;
-/// A clock jump of more than this makes every proof count as unlooked-at.
+/// A clock jump of more than this makes every verification count as unlooked-at.
 const JUMP: Duration = Duration::from_secs(60);
 
 /// Everything that must outlive a crash of the actor.
@@ -53,7 +53,7 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     /// `Other` or `Misconfigured`.
     pub(crate) unexplained: Option<ConnectError>,
     pub(crate) last_handover: Option<HandoverReport>,
-    /// A caller was refused, and the actor has not looked since.
+    /// A caller was rejected, and the actor has not looked since.
     pub(crate) noted: bool,
     suspect: bool,
     suspected: Option<Instant>,
@@ -64,7 +64,7 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     recheck_due: Option<Instant>,
     last_unheard: Option<Instant>,
     last_beat: Timestamp,
-    next_proof: Option<Instant>,
+    next_verification: Option<Instant>,
     attempts: u64,
 }
 
@@ -73,8 +73,8 @@ pub(crate) struct Serving<S: Send + Sync + 'static> {
     pub(crate) number: u64,
     pub(crate) loan: Loan<S>,
     pub(crate) expiry: Expiry,
-    pub(crate) proved: Timestamp,
-    pub(crate) refused: bool,
+    pub(crate) verified: Timestamp,
+    pub(crate) rejected: bool,
     /// Set when it was rejected within `JUST_VERIFIED` of its verification. It is verified again
     /// before the rejection is reported.
     unconfirmed: bool,
@@ -92,14 +92,14 @@ impl<S: Send + Sync + 'static> Serving<S> {
     }
 }
 
-/// A proof, and the handover that follows it.
+/// A verification, and the handover that follows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) number: u64,
     pub(crate) revision: Revision,
     /// Database user and server, as `PoolFactory::account` returns them.
     pub(crate) user: Arc<str>,
-    /// Proves what is served anyway, and publishes nothing if that works.
+    /// Verifies what is served anyway, and publishes nothing if that works.
     pub(crate) check_only: bool,
 }
 
@@ -113,11 +113,11 @@ struct Retry {
 /// What the shell is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Prove the held lease and hand over to it.
+    /// Verify the held lease and hand over to it.
     HandOver { attempt: u64, check_only: bool },
     /// Tell callers of the held lease's later death.
     Extend(Expiry),
-    /// The database refuses this revision: tell the provider.
+    /// The database rejects this revision: tell the provider.
     Report(Revision),
     /// Ask an idle session whether its role still exists.
     Probe,
@@ -147,7 +147,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             recheck_due: None,
             last_unheard: None,
             last_beat: now,
-            next_proof: None,
+            next_verification: None,
             attempts: 0,
         }
     }
@@ -166,13 +166,13 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
 
     /// Notes that the database rejected callers of the current generation. `held` is the provider's
     /// current lease and its account.
-    pub(crate) fn note_refused(&mut self, number: u64, fault: ConnectError, held: Option<(&Revision, &Arc<str>)>, now: Instant) {
+    pub(crate) fn note_rejected(&mut self, number: u64, fault: ConnectError, held: Option<(&Revision, &Arc<str>)>, now: Instant) {
         // Another may have been published since it was noted.
         let Some(serving) = self.serving.as_mut().filter(|serving| serving.number == number) else { return };
-        if std::mem::replace(&mut serving.refused, true) {
+        if std::mem::replace(&mut serving.rejected, true) {
             return;
         }
-        serving.unconfirmed = now.saturating_duration_since(serving.proved.mono()) < JUST_VERIFIED;
+        serving.unconfirmed = now.saturating_duration_since(serving.verified.mono()) < JUST_VERIFIED;
         let (revision, user, unconfirmed) = (serving.revision().clone(), Arc::clone(&serving.user), serving.unconfirmed);
         self.last_fault = Some(fault);
         self.logins.rejected(&user, &revision, now);
@@ -206,7 +206,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     /// Notes that a login of another pool worked with this revision, as the same database user.
     /// Returns whether to act.
     pub(crate) fn note_verified_elsewhere(&mut self, revision: &Revision, user: &str, now: Instant) -> bool {
-        if self.serving.as_ref().is_some_and(|serving| !serving.refused && serving.revision() == revision) {
+        if self.serving.as_ref().is_some_and(|serving| !serving.rejected && serving.revision() == revision) {
             return false;
         }
         let retry = self.retry.take_if(|retry| retry.revision == *revision);
@@ -217,8 +217,8 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     /// every login may get: the lease is verified again, ten seconds after the last verification at
     /// the earliest. Returns whether to act.
     pub(crate) fn note_unheard(&mut self, number: u64, now: Instant) -> bool {
-        let Some(serving) = self.serving.as_ref().filter(|serving| serving.number == number && !serving.refused) else { return false };
-        let last = self.last_unheard.map_or(serving.proved.mono(), |last| last.max(serving.proved.mono()));
+        let Some(serving) = self.serving.as_ref().filter(|serving| serving.number == number && !serving.rejected) else { return false };
+        let last = self.last_unheard.map_or(serving.verified.mono(), |last| last.max(serving.verified.mono()));
         if self.closing || self.recheck || self.recheck_due.is_some() {
             return false;
         }
@@ -230,7 +230,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     pub(crate) fn decide(&mut self, held: Option<(&Lease<S>, &Arc<str>)>, now: Timestamp) -> Vec<Action> {
         let mono = now.mono();
         self.noted = false;
-        self.next_proof = None;
+        self.next_verification = None;
         if now.skew_since(&self.last_beat) > JUMP {
             self.recheck = true;
         }
@@ -250,14 +250,14 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         let mut check_only = false;
         if let Some(serving) = &self.serving {
             let same = serving.revision() == held.revision();
-            if serving.refused && !(serving.unconfirmed && same) {
+            if serving.rejected && !(serving.unconfirmed && same) {
                 actions.push(Action::Report(serving.revision().clone()));
             }
             if same {
                 if serving.expiry != held.expiry() {
                     actions.push(Action::Extend(held.expiry()));
                 }
-                if !serving.refused {
+                if !serving.rejected {
                     if self.attempt.is_none() && !self.recheck && self.unexplained.is_none() {
                         // What another lease failed of is over with that lease.
                         self.last_fault = None;
@@ -275,9 +275,9 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         if !wanted || self.attempt.is_some() {
             return actions;
         }
-        let at = self.proof_due(user, held.revision(), mono);
+        let at = self.verification_due(user, held.revision(), mono);
         if at > mono {
-            self.next_proof = Some(at);
+            self.next_verification = Some(at);
             return actions;
         }
         self.recheck = false;
@@ -287,7 +287,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         actions
     }
 
-    fn proof_due(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
+    fn verification_due(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
         let due = self.logins.next(user, revision, now);
         match &self.retry {
             Some(retry) if retry.revision == *revision => due.max(retry.at),
@@ -311,10 +311,10 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     /// Returns when an idle connection is probed next, if at all.
     fn probe_at(&self, now: Timestamp) -> Option<Instant> {
         let serving = self.serving.as_ref()?;
-        if self.closing || !serving.ends_its_sessions() || serving.refused || serving.expiry.is_expired(now) {
+        if self.closing || !serving.ends_its_sessions() || serving.rejected || serving.expiry.is_expired(now) {
             return None;
         }
-        let since = self.last_probe.unwrap_or(serving.proved.mono());
+        let since = self.last_probe.unwrap_or(serving.verified.mono());
         Some(if self.suspect { self.last_probe.map_or(now.mono(), |last| last + PROBE_SUSPECT) } else { since + PROBE_EVERY })
     }
 
@@ -330,7 +330,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     /// When to look again though nothing was noted.
     pub(crate) fn next(&self, now: Timestamp) -> Option<Instant> {
         let probe = if self.probing { None } else { self.probe_at(now) };
-        [self.next_proof, self.recheck_due, probe].into_iter().flatten().min()
+        [self.next_verification, self.recheck_due, probe].into_iter().flatten().min()
     }
 
     /// When something that may help callers is tried next, as far as this pool knows.
@@ -343,10 +343,10 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
         let Some((held, user)) = held.filter(|(held, _)| !held.expiry().is_expired(now)) else { return Outlook::Never };
         let (held, now) = (held.revision(), now.mono());
-        if self.serving.as_ref().is_some_and(|serving| !serving.refused && serving.revision() == held) {
+        if self.serving.as_ref().is_some_and(|serving| !serving.rejected && serving.revision() == held) {
             return Outlook::Never;
         }
-        match self.proof_due(user, held, now) {
+        match self.verification_due(user, held, now) {
             at if at <= now => Outlook::Running,
             at => Outlook::Due(at),
         }
@@ -383,36 +383,36 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             serving.unconfirmed = false;
         }
         match &self.serving {
-            // It serves, and dies: a candidate that the database goes on refusing would be renewed in its place for ever.
+            // It serves, and dies: a candidate that the database goes on rejecting would be renewed in its place for ever.
             Some(serving)
-                if !serving.refused
+                if !serving.rejected
                     && *serving.revision() != attempt.revision
                     && serving.ends_its_sessions()
                     && self.logins.rejected_in_a_row(&attempt.user, &attempt.revision) >= REPORT_AFTER =>
             {
                 vec![attempt.revision.clone()]
             }
-            // It serves: the candidate is proved again later, without a fetch.
-            Some(serving) if !serving.refused && *serving.revision() != attempt.revision => Vec::new(),
+            // It serves: the candidate is verified again later, without a fetch.
+            Some(serving) if !serving.rejected && *serving.revision() != attempt.revision => Vec::new(),
             Some(serving) if *serving.revision() != attempt.revision => vec![serving.revision().clone(), attempt.revision.clone()],
             _ => vec![attempt.revision.clone()],
         }
     }
 
-    /// A proof of what is served worked.
+    /// A verification of what is served worked.
     pub(crate) fn checked(&mut self, now: Timestamp) {
         self.attempt = None;
         self.retry = None;
         self.last_fault = None;
         self.unexplained = None;
         if let Some(serving) = &mut self.serving {
-            serving.proved = now;
+            serving.verified = now;
             let (user, revision) = (Arc::clone(&serving.user), serving.revision().clone());
             self.logins.worked(&user, &revision, now.mono());
         }
     }
 
-    /// A lease was proved and is about to be published under the answered number. Its handover is not in its rotation's report before [`reported`](Self::reported).
+    /// A lease was verified and is about to be published under the answered number. Its handover is not in its rotation's report before [`reported`](Self::reported).
     pub(crate) fn published(&mut self, loan: Loan<S>, user: Arc<str>, now: Timestamp) -> (u64, Option<Serving<S>>) {
         self.attempt = None;
         self.reporting = true;
@@ -427,7 +427,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         let expiry = loan.lease.expiry();
         // What was asked about another role says nothing of this one.
         (self.suspect, self.last_probe) = (false, None);
-        let old = self.serving.replace(Serving { number, loan, expiry, proved: now, refused: false, unconfirmed: false, user });
+        let old = self.serving.replace(Serving { number, loan, expiry, verified: now, rejected: false, unconfirmed: false, user });
         (number, old)
     }
 }

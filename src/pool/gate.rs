@@ -275,7 +275,7 @@ impl<P: Clone> Gate<P> {
     }
 
     /// A permit for a verification, whose connection is of no pool.
-    pub(crate) fn enter_proof(self: &Arc<Self>, current: &P) -> Option<Pass<P>> {
+    pub(crate) fn enter_verification(self: &Arc<Self>, current: &P) -> Option<Pass<P>> {
         self.count_and_decide(current, |inner, old, new| (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(inner)))
     }
 

@@ -23,9 +23,9 @@ use crate::telemetry::{Meters, Origin};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Nothing was proved yet. Left by the first publication.
+    /// Nothing was verified yet. Left by the first publication.
     Vacant = 0,
-    /// Callers log in and query. Left by a refusal, or by a newer generation.
+    /// Callers log in and query. Left by a rejection, or by a newer generation.
     Serving = 1,
     /// Nobody logs in any more; callers share the live sessions. Left by a newer generation.
     Rejected = 2,
@@ -37,7 +37,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct End {
     phase: AtomicU8,
-    refusal: OnceLock<ConnectError>,
+    rejection: OnceLock<ConnectError>,
     /// Shared with the generations before it in the same pool, so that callers queued there hear of its end, too.
     over: Arc<Notify>,
     /// Limits on callers' logins. Shared in the same way.
@@ -53,7 +53,7 @@ impl End {
     }
 
     fn sharing(phase: Phase, over: Arc<Notify>, openings: Arc<Openings>) -> Arc<Self> {
-        Arc::new(Self { phase: AtomicU8::new(phase as u8), refusal: OnceLock::new(), over, openings, suspicions: AtomicU64::new(0) })
+        Arc::new(Self { phase: AtomicU8::new(phase as u8), rejection: OnceLock::new(), over, openings, suspicions: AtomicU64::new(0) })
     }
 
     /// Returns whether connections are probed before they are handed out.
@@ -94,14 +94,14 @@ impl End {
         self.over.notified()
     }
 
-    /// What the database said when it refused.
-    pub(crate) fn refusal(&self) -> Option<&ConnectError> {
-        self.refusal.get()
+    /// What the database said when it rejected.
+    pub(crate) fn rejection(&self) -> Option<&ConnectError> {
+        self.rejection.get()
     }
 
-    /// The database refused a caller. The first to say so ends the generation; answers whether this one was.
-    pub(super) fn refuse(&self, fault: ConnectError) -> bool {
-        let _ = self.refusal.set(fault);
+    /// The database rejected a caller. The first to say so ends the generation; answers whether this one was.
+    pub(super) fn reject(&self, fault: ConnectError) -> bool {
+        let _ = self.rejection.set(fault);
         let first = self.phase.compare_exchange(Phase::Serving as u8, Phase::Rejected as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if first {
             self.over.notify_waiters();
@@ -112,7 +112,7 @@ impl End {
     /// A newer generation is there. `quietly` when it serves the same pool: callers queued there need not move.
     pub(super) fn retire(&self, quietly: bool) {
         let before = self.phase.swap(Phase::Retired as u8, Ordering::AcqRel);
-        // Notified once: by the refusal, or here. Whoever waits for a session of a refused one is woken by the attempt that ended.
+        // Notified once: by the rejection, or here. Whoever waits for a session of a rejected one is woken by the attempt that ended.
         if !quietly && before == Phase::Serving as u8 {
             self.over.notify_waiters();
         }
@@ -138,14 +138,14 @@ impl<P> Generation<P> {
 
 /// What the data plane may ask of the control plane, off the happy path.
 pub(crate) trait Keeper: Send + Sync {
-    /// The database refused a log-in of this generation.
-    fn refused(&self, number: u64, fault: ConnectError);
+    /// The database rejected a login of this generation.
+    fn rejected(&self, number: u64, fault: ConnectError);
     /// A statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
     /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
     fn unheard(&self, number: u64);
     /// Notes a rejected login of this generation: counts it, and does what
-    /// [`refused`](Self::refused) does.
+    /// [`rejected`](Self::rejected) does.
     fn login_rejected(&self, number: u64, fault: ConnectError);
     /// A caller's login of this generation worked.
     fn login_worked(&self, number: u64);

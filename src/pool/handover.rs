@@ -1,4 +1,4 @@
-//! From a proved lease to the generation that serves it: open → warm → publish → drain, or refit in place.
+//! From a verified lease to the generation that serves it: open → warm → publish → drain, or refit in place.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::telemetry::{self, Origin};
 #[derive(Clone, Copy)]
 pub(super) struct Times {
     pub(super) began: Instant,
-    pub(super) prove: Duration,
+    pub(super) verify: Duration,
     pub(super) open: Duration,
     pub(super) warm: Duration,
 }
@@ -34,7 +34,7 @@ struct Spans<'s> {
 /// How often the gate is asked for leave to open one more session ahead of demand.
 const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 
-/// Hands over to a proved lease. An error leaves the old generation as it was.
+/// Hands over to a verified lease. An error leaves the old generation as it was.
 pub(super) async fn run<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     loan: Loan<F::Secret>,
@@ -94,7 +94,7 @@ pub(super) async fn run<F: PoolFactory>(
     }
     // Before this: a rotation that ends with the verification reports this handover.
     slot.lock().reported();
-    slot.upstream().note_proved(secret.revision(), &slot.factory().account(secret.secret()));
+    slot.upstream().note_verified(secret.revision(), &slot.factory().account(secret.secret()));
     if let Some(rotation) = rotation {
         slot.upstream().pool_settled(rotation);
     }
@@ -108,7 +108,7 @@ pub(super) async fn run<F: PoolFactory>(
 /// The served pool with new options, where the lease, the policy and the factory allow it.
 fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Option<F::Pool> {
     let served = slot.served_lease()?;
-    // A refused revision that works again: nothing about the pool is wrong.
+    // A rejected revision that works again: nothing about the pool is wrong.
     let same = served.revision() == loan.lease.revision();
     let in_place = match slot.terms().policy {
         HandoverPolicy::AlwaysInPlace => true,
@@ -212,7 +212,7 @@ fn publish<F: PoolFactory>(
         pool: Arc::clone(slot.name()),
         generation: number,
         how,
-        prove: times.prove,
+        verify: times.verify,
         open: times.open,
         warm: times.warm,
         took: now.mono().saturating_duration_since(times.began),
@@ -248,7 +248,7 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
                 return;
             }
             if let Some(_pass) = slot.shared().gate.enter(&pool, now) {
-                let deadline = slot.context().settings.prove_deadline;
+                let deadline = slot.context().settings.verify_deadline;
                 match tokio::time::timeout(deadline, slot.factory().warm(&pool, have + 1)).await {
                     Ok(Ok(opened)) if opened > have => continue,
                     Ok(Ok(_)) => {}

@@ -1,4 +1,4 @@
-//! The pool side: how a lease is proved, handed over and drained, and what callers get meanwhile.
+//! The pool side: how a lease is verified, handed over and drained, and what callers get meanwhile.
 
 mod attempt;
 mod decide;
@@ -90,7 +90,7 @@ impl PoolSettings {
     }
 }
 
-/// Knows how to prove a lease and to open, refit and drain one kind of pool.
+/// Knows how to verify a lease and to open, refit and drain one kind of pool.
 ///
 /// Its code runs in tasks of the library's: a panic counts as one failed attempt. No lock of the library's is held while a method is called: it may ask for the
 /// status, or take a lock under which others do.
@@ -103,7 +103,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Sizes and deadlines.
     fn terms(&self) -> PoolSettings;
 
-    /// Refuses a lease that cannot be right for this pool, before anything connects. Default: anything goes.
+    /// Rejects a lease that cannot be right for this pool, before anything connects. Default: anything goes.
     ///
     /// # Errors
     /// [`ConnectErrorKind::Misconfigured`], naming the field and what would be right.
@@ -112,7 +112,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// A closed pool: what a handle leads to before the first lease is proved.
+    /// A closed pool: what a handle leads to before the first lease is verified.
     fn vacant(&self) -> Self::Pool;
 
     /// Logs in with a bare connection, probes it and logs out. Never through a pool: pools retry and lose the cause.
@@ -121,8 +121,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// The database's answer. Only [`ConnectErrorKind::Rejected`] may lead to a fetch.
     ///
     /// # Cancel safety
-    /// Dropped when it takes longer than the prove deadline (default 5 s).
-    fn prove(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), ConnectError>> + Send;
+    /// Dropped when it takes longer than the verify deadline (default 5 s).
+    fn verify(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), ConnectError>> + Send;
 
     /// Opens one connection as a new pool for this secret would, and closes it. Verifies what a
     /// connection needs beyond a login, if no connection of the new pool is opened before
@@ -132,7 +132,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Why no connection could be opened.
     ///
     /// # Cancel safety
-    /// Dropped when it takes longer than the prove deadline (default 5 s).
+    /// Dropped when it takes longer than the verify deadline (default 5 s).
     fn try_out(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), ConnectError>> + Send {
         let _ = secret;
         async { Ok(()) }

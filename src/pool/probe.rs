@@ -8,7 +8,7 @@ use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
 use crate::error::ConnectErrorKind;
 
-/// Probes one idle session, or logs in where none is idle. A refusal ends the generation as a caller's would.
+/// Probes one idle session, or logs in where none is idle. A rejection ends the generation as a caller's would.
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
     let slot = Arc::clone(slot);
     let generation = slot.shared().current();
@@ -23,7 +23,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                     Some(answer) => answer,
                     // While old connections are open there may be no room for one more.
                     None if !slot.shared().gate.is_open() => return Ok(false),
-                    None => slot.factory().prove(lease.secret()).await,
+                    None => slot.factory().verify(lease.secret()).await,
                 };
                 probed.map(|()| true)
             }
@@ -31,7 +31,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
         let answer = in_a_task(work, Span::none(), slot.context(), "the probe").await;
         slot.lock().probed();
         match answer {
-            Err(fault) if fault.kind() == ConnectErrorKind::Rejected => slot.end_refused(generation.number, fault),
+            Err(fault) if fault.kind() == ConnectErrorKind::Rejected => slot.end_rejected(generation.number, fault),
             Err(fault) => tracing::debug!(pool = %slot.name(), error = %fault, "a probe was not answered"),
             Ok(true) if is_late_enough && generation.end.settle(seen) => {}
             // The backend may end the connections before it drops the role.

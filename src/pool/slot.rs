@@ -32,7 +32,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) mailbox: Mailbox,
     /// Fires whenever something settled: for whoever waits in a task of their own.
     settled: Notify,
-    /// That proofs fail.
+    /// That verifications fail.
     pub(super) trouble: Trouble,
 }
 
@@ -118,7 +118,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// The database rejected this generation; nothing happens for one that is not served any more.
-    pub(super) fn end_refused(&self, number: u64, fault: ConnectError) {
+    pub(super) fn end_rejected(&self, number: u64, fault: ConnectError) {
         let generation = self.shared.current();
         if generation.number != number {
             return;
@@ -130,11 +130,11 @@ impl<F: PoolFactory> PoolSlot<F> {
         let mut is_first = false;
         self.shared.expect(|| {
             self.lock().noted = true;
-            is_first = generation.end.refuse(fault.clone());
+            is_first = generation.end.reject(fault.clone());
             Outlook::Running
         });
         if is_first {
-            tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation = number, error = %fault, "the database refused the credential");
+            tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation = number, error = %fault, "the database rejected the credential");
             self.events().send(Event::Rejected { pool: Arc::clone(&self.name), generation: number, fault });
         }
         self.mailbox.poke();
@@ -149,10 +149,10 @@ impl<F: PoolFactory> PoolSlot<F> {
     fn take_notes(&self, held: Option<(&Lease<F::Secret>, &Arc<str>)>) {
         let generation = self.shared.current();
         if generation.end.phase() == Phase::Rejected
-            && let Some(fault) = generation.end.refusal()
+            && let Some(fault) = generation.end.rejection()
         {
             let held = held.map(|(lease, user)| (lease.revision(), user));
-            self.lock().note_refused(generation.number, fault.clone(), held, self.clock().mono());
+            self.lock().note_rejected(generation.number, fault.clone(), held, self.clock().mono());
         }
     }
 
@@ -183,7 +183,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         let own = {
             let state = self.lock();
             let unseen =
-                self.shared.current().end.phase() == Phase::Rejected && state.serving.as_ref().is_some_and(|serving| !serving.refused);
+                self.shared.current().end.phase() == Phase::Rejected && state.serving.as_ref().is_some_and(|serving| !serving.rejected);
             if unseen { Outlook::Running } else { state.outlook(held.as_ref().zip(user), now) }
         };
         own.or(self.upstream.outlook(now.mono()))
@@ -198,13 +198,13 @@ impl<F: PoolFactory> PoolSlot<F> {
             // Nothing is fetched for a pool that leaves.
             if state.closing { Vec::new() } else { tell }
         };
-        self.say_not_proved(attempt, &fault, now);
+        self.say_not_verified(attempt, &fault, now);
         self.events().send(Event::VerificationFailed { pool: Arc::clone(&self.name), fault: fault.clone() });
         if attempt.check_only && fault.kind() == ConnectErrorKind::Rejected {
-            self.end_refused(self.shared.current().number, fault);
+            self.end_rejected(self.shared.current().number, fault);
         }
         for revision in tell {
-            self.upstream.note_refused(&revision);
+            self.upstream.note_rejected(&revision);
         }
         self.settled();
         self.expect();
@@ -327,7 +327,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
             match action {
                 Action::HandOver { attempt, check_only } => attempt::spawn(self, attempt, check_only),
                 Action::Extend(expiry) => self.extend(expiry),
-                Action::Report(revision) => self.upstream.note_refused(&revision),
+                Action::Report(revision) => self.upstream.note_rejected(&revision),
                 Action::Probe => probe::spawn(self),
                 Action::Settled => {
                     if self.lock().last_fault.is_none() {
@@ -367,7 +367,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 
     fn serves(&self, revision: &Revision) -> bool {
-        self.lock().serving.as_ref().is_some_and(|serving| serving.revision() == revision && !serving.refused)
+        self.lock().serving.as_ref().is_some_and(|serving| serving.revision() == revision && !serving.rejected)
     }
 
     fn verified_elsewhere(&self, revision: &Revision, account: &str) {
@@ -382,13 +382,13 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
 }
 
 impl<F: PoolFactory> Keeper for PoolSlot<F> {
-    fn refused(&self, number: u64, fault: ConnectError) {
-        self.end_refused(number, fault);
+    fn rejected(&self, number: u64, fault: ConnectError) {
+        self.end_rejected(number, fault);
     }
 
     fn login_rejected(&self, number: u64, fault: ConnectError) {
         self.lock().note_login_rejected(number, self.clock().mono());
-        self.end_refused(number, fault);
+        self.end_rejected(number, fault);
     }
 
     fn login_worked(&self, number: u64) {

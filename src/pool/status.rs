@@ -20,12 +20,12 @@ impl<F: PoolFactory> PoolSlot<F> {
                 provider: Arc::clone(self.upstream().name()),
                 generation: generation.number,
                 serving: generation.end.phase() == Phase::Serving && !generation.expiry.is_expired(now),
-                refused: generation.end.phase() == Phase::Rejected,
+                rejected: generation.end.phase() == Phase::Rejected,
                 revision: state.serving.as_ref().map(|serving| serving.revision().digest()),
                 expires: generation.expiry.wall(),
                 remaining: generation.expiry.remaining(now),
                 lifetime: state.serving.as_ref().and_then(|serving| serving.loan.life),
-                proved: state.serving.as_ref().map(|serving| serving.proved.wall()),
+                verified: state.serving.as_ref().map(|serving| serving.verified.wall()),
                 sessions: 0,
                 idle: 0,
                 max_sessions: self.terms().max_sessions,
@@ -33,7 +33,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 draining: Vec::new(),
                 last_handover: state.last_handover.clone(),
                 last_fault: state.last_fault.clone(),
-                next_proof: match state.outlook(held.as_ref().map(|(held, user)| (held, user)), now) {
+                next_verification: match state.outlook(held.as_ref().map(|(held, user)| (held, user)), now) {
                     Outlook::Due(at) => Some(at.saturating_duration_since(now.mono())),
                     Outlook::Running => Some(Duration::ZERO),
                     Outlook::Never => None,

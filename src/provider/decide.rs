@@ -48,7 +48,7 @@ pub(crate) struct State<S> {
     pub(crate) origin: Origin,
     /// The revisions that were verified by a login, the latest last.
     verified: Vec<Revision>,
-    /// The revision that a log-in worked with and that was not refused since, and when it first worked.
+    /// The revision that a login worked with and that was not rejected since, and when it first worked.
     working: Option<(Revision, Instant)>,
     /// Everything was given back: what still comes is given back at once.
     closed: bool,
@@ -64,11 +64,11 @@ pub(crate) struct State<S> {
     last_hinted: Option<Instant>,
     manual: Vec<ManualRequest>,
     pub(crate) woke: bool,
-    /// When the held revision, which is refused, may be asked about.
-    refused_due: Option<Instant>,
+    /// When the held revision, which is rejected, may be asked about.
+    rejected_due: Option<Instant>,
     pub(crate) exclusions: Exclusions,
-    /// The database refused what is held, and no log-in with it has worked since.
-    refused: bool,
+    /// The database rejected what is held, and no login with it has worked since.
+    rejected: bool,
     pub(crate) bucket: TokenBucket,
     retired: Vec<Retired>,
     /// How many generations, attempts and drains use each revision, over all pools.
@@ -94,8 +94,8 @@ pub(crate) struct InFlight {
     pub(crate) number: u64,
     trigger: RotationTrigger,
     manual: Vec<ManualRequest>,
-    /// The held revision was refused after this fetch had begun: its answer may be older than the refusal.
-    refused_since: bool,
+    /// The held revision was rejected after this fetch had begun: its answer may be older than the rejection.
+    rejected_since: bool,
     /// It was begun because the held revision was rejected, and a login with that has worked since.
     moot: bool,
 }
@@ -157,9 +157,9 @@ impl<S> State<S> {
             last_hinted: None,
             manual: Vec::new(),
             woke: false,
-            refused_due: None,
+            rejected_due: None,
             exclusions: Exclusions::default(),
-            refused: false,
+            rejected: false,
             bucket: TokenBucket::full(now.mono()),
             retired: Vec::new(),
             tenants: HashMap::new(),
@@ -174,32 +174,32 @@ impl<S> State<S> {
         }
     }
 
-    /// The database refused a log-in with this revision.
-    pub(crate) fn note_refused(&mut self, revision: &Revision, now: Instant) {
-        // What worked does not any more: the database was changed, maybe back to what it refused before (a rotation rolled back).
+    /// The database rejected a login with this revision.
+    pub(crate) fn note_rejected(&mut self, revision: &Revision, now: Instant) {
+        // What worked does not any more: the database was changed, maybe back to what it rejected before (a rotation rolled back).
         if let Some((_, since)) = self.working.take_if(|(working, _)| working == revision) {
             self.exclusions.lift_older(since, now);
         }
-        let fresh = self.exclusions.refuse(revision, now);
+        let fresh = self.exclusions.reject(revision, now);
         if !self.holds(revision) {
             return;
         }
         self.bucket.forfeit(now);
-        self.refused = true;
+        self.rejected = true;
         if let Some(in_flight) = &mut self.in_flight {
             // Rejected again: what the fetch brings is needed after all.
             in_flight.moot = false;
         }
-        if fresh || self.refused_due.is_none() {
-            self.refused_due.get_or_insert(now);
+        if fresh || self.rejected_due.is_none() {
+            self.rejected_due.get_or_insert(now);
             if let Some(in_flight) = &mut self.in_flight {
-                in_flight.refused_since = true;
+                in_flight.rejected_since = true;
             }
         }
     }
 
-    /// A log-in with this revision worked.
-    pub(crate) fn note_proved(&mut self, revision: &Revision, now: Instant) {
+    /// A login with this revision worked.
+    pub(crate) fn note_verified(&mut self, revision: &Revision, now: Instant) {
         self.exclusions.clear(revision);
         if self.working.as_ref().is_none_or(|(working, _)| working != revision) {
             self.working = Some((revision.clone(), now));
@@ -222,10 +222,10 @@ impl<S> State<S> {
         self.verified.contains(revision)
     }
 
-    /// Nobody is refused with what is held.
+    /// Nobody is rejected with what is held.
     fn accepted(&mut self) {
-        self.refused = false;
-        self.refused_due = None;
+        self.rejected = false;
+        self.rejected_due = None;
         if let Some(in_flight) = self.in_flight.as_mut().filter(|in_flight| in_flight.trigger == RotationTrigger::Rejected) {
             in_flight.moot = in_flight.manual.is_empty();
         }
@@ -236,17 +236,17 @@ impl<S> State<S> {
 
     /// No fetch runs, and none is due but by schedule.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.in_flight.is_none() && self.retry.is_none() && self.refused_due.is_none()
+        self.in_flight.is_none() && self.retry.is_none() && self.rejected_due.is_none()
     }
 
-    /// Whether the database refuses what is held: until a log-in with it works, also when its cool-down is over. What comes back within its
-    /// cool-down is refused as it was.
-    pub(crate) fn held_is_refused(&self, now: Instant) -> bool {
-        self.held.as_ref().is_some_and(|held| self.refused || self.exclusions.contains(held.revision(), now))
+    /// Whether the database rejects what is held: until a login with it works, also when its cool-down is over. What comes back within its
+    /// cool-down is rejected as it was.
+    pub(crate) fn held_is_rejected(&self, now: Instant) -> bool {
+        self.held.as_ref().is_some_and(|held| self.rejected || self.exclusions.contains(held.revision(), now))
     }
 
-    /// Of the pools that are left none would find out whether the database still refuses this revision: those whom it refused are gone.
-    pub(crate) fn forget_refusal(&mut self, revision: &Revision) {
+    /// Of the pools that are left none would find out whether the database still rejects this revision: those whom it rejected are gone.
+    pub(crate) fn forget_rejection(&mut self, revision: &Revision) {
         self.exclusions.clear(revision);
         if self.holds(revision) {
             self.accepted();
@@ -304,7 +304,7 @@ impl<S> State<S> {
         self.tenants.contains_key(revision)
     }
 
-    /// The next fetch; `None` when one runs or none will. Refusals and further attempts draw on the bucket; a start, a schedule after
+    /// The next fetch; `None` when one runs or none will. Rejections and further attempts draw on the bucket; a start, a schedule after
     /// success, a hint, a manual request and a wake take none.
     fn next_fetch(&self, now: Instant) -> Option<Due> {
         if self.closing || self.in_flight.is_some() || self.hanging.len() >= HANGING_MOST {
@@ -319,7 +319,7 @@ impl<S> State<S> {
             (!self.manual.is_empty()).then(|| free(hinted(now), RotationTrigger::Manual)),
             self.woke.then(|| free(now, RotationTrigger::Woke)),
             self.changed.map(|at| free(hinted(at), RotationTrigger::Changed)),
-            self.refused_due.map(|at| paid(at, RotationTrigger::Rejected)),
+            self.rejected_due.map(|at| paid(at, RotationTrigger::Rejected)),
             self.retry.as_ref().map(|retry| paid(retry.at, retry.trigger)),
             self.refresh_at.map(|at| free(at, scheduled)),
         ]
@@ -356,7 +356,7 @@ impl<S> State<S> {
             // Whatever is fetched now answers every question that was open.
             self.changed = None;
             self.woke = false;
-            self.in_flight = Some(InFlight { number: self.fetch_number, trigger, manual, refused_since: false, moot: false });
+            self.in_flight = Some(InFlight { number: self.fetch_number, trigger, manual, rejected_since: false, moot: false });
             fetch = Some((self.fetch_number, trigger));
         }
         let releases = if self.closing { Vec::new() } else { self.debts.due(now, &mut self.bucket) };

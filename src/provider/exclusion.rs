@@ -1,4 +1,4 @@
-//! Which revisions are not to be chosen for a while because the database refuses them.
+//! Which revisions are not to be chosen for a while because the database rejects them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::lease::Revision;
 const FIRST: Duration = Duration::from_secs(30);
 /// The longest cool-down.
 const LONGEST: Duration = Duration::from_secs(600);
-/// How long after its last cool-down a revision's record is kept, so that a further refusal doubles rather than starts afresh.
+/// How long after its last cool-down a revision's record is kept, so that a further rejection doubles rather than starts afresh.
 const MEMORY: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug)]
@@ -19,13 +19,13 @@ struct CoolDown {
     length: Duration,
 }
 
-/// Refused revisions and their cool-downs: 30 s, doubling to 10 min, cleared by a proof.
+/// Rejected revisions and their cool-downs: 30 s, doubling to 10 min, cleared by a verification.
 #[derive(Debug, Default)]
 pub(crate) struct Exclusions(HashMap<Revision, CoolDown>);
 
 impl Exclusions {
-    /// The database refused this revision. Returns whether a new cool-down began.
-    pub(crate) fn refuse(&mut self, revision: &Revision, now: Instant) -> bool {
+    /// The database rejected this revision. Returns whether a new cool-down began.
+    pub(crate) fn reject(&mut self, revision: &Revision, now: Instant) -> bool {
         self.0.retain(|_, cool_down| now < cool_down.until + MEMORY);
         match self.0.get_mut(revision) {
             Some(cool_down) if now < cool_down.until => false,
@@ -41,14 +41,14 @@ impl Exclusions {
         }
     }
 
-    /// The database was changed since `then`: cool-downs that began before it are over. They are remembered, so that a further refusal doubles.
+    /// The database was changed since `then`: cool-downs that began before it are over. They are remembered, so that a further rejection doubles.
     pub(crate) fn lift_older(&mut self, then: Instant, now: Instant) {
         for cool_down in self.0.values_mut().filter(|cool_down| cool_down.until <= then + cool_down.length) {
             cool_down.until = cool_down.until.min(now);
         }
     }
 
-    /// A log-in with this revision worked.
+    /// A login with this revision worked.
     pub(crate) fn clear(&mut self, revision: &Revision) {
         self.0.remove(revision);
     }
@@ -72,17 +72,17 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_cool_down_doubles_to_ten_minutes_and_a_proof_clears_it() {
+    fn a_cool_down_doubles_to_ten_minutes_and_a_verification_clears_it() {
         let mut now = tokio::time::Instant::now().into_std();
         let (mut exclusions, revision) = (Exclusions::default(), Revision::new("r"));
         for seconds in [30, 60, 120, 240, 480, 600, 600] {
-            assert!(exclusions.refuse(&revision, now));
+            assert!(exclusions.reject(&revision, now));
             assert!(exclusions.contains(&revision, now + Duration::from_secs(seconds) - Duration::from_millis(1)));
             now += Duration::from_secs(seconds);
             assert!(!exclusions.contains(&revision, now));
         }
         exclusions.clear(&revision);
-        assert!(exclusions.refuse(&revision, now));
+        assert!(exclusions.reject(&revision, now));
         assert!(!exclusions.contains(&revision, now + FIRST));
     }
 
@@ -91,13 +91,13 @@ mod tests {
         let start = tokio::time::Instant::now().into_std();
         let second = Duration::from_secs(1);
         let (mut exclusions, before, after) = (Exclusions::default(), Revision::new("before"), Revision::new("after"));
-        exclusions.refuse(&before, start);
-        exclusions.refuse(&after, start + 3 * second);
+        exclusions.reject(&before, start);
+        exclusions.reject(&after, start + 3 * second);
         exclusions.lift_older(start + 2 * second, start + 4 * second);
         assert!(!exclusions.contains(&before, start + 4 * second));
         assert!(exclusions.contains(&after, start + 4 * second));
         // It is remembered.
-        exclusions.refuse(&before, start + 5 * second);
+        exclusions.reject(&before, start + 5 * second);
         assert!(exclusions.contains(&before, start + 5 * second + FIRST));
     }
 
@@ -108,7 +108,7 @@ mod tests {
             let mut exclusions = Exclusions::default();
             for (which, step) in steps {
                 now += Duration::from_millis(step);
-                exclusions.refuse(&Revision::new(which.to_string()), now);
+                exclusions.reject(&Revision::new(which.to_string()), now);
             }
             prop_assert!(exclusions.active(now + LONGEST).is_empty());
         }

@@ -15,7 +15,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, numbe
     let slot = Arc::clone(slot);
     let (request, rotation) = {
         let state = slot.lock();
-        let request = FetchRequest { trigger, started, held: state.held.clone(), refused: state.exclusions.active(started.mono()) };
+        let request = FetchRequest { trigger, started, held: state.held.clone(), rejected: state.exclusions.active(started.mono()) };
         (request, state.fetching.clone())
     };
     let parent = rotation.as_ref().map_or_else(tracing::Span::none, |rotation| rotation.span_for_attempt(started));

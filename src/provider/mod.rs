@@ -42,8 +42,8 @@ pub trait Provider: Debug + Send + Sync + 'static {
     /// - A new credential: a lease with a new revision.
     /// - A renewal: the held lease, [extended](Lease::extended). On [`RotationTrigger::Manual`] a new credential is wanted instead.
     /// - Unchanged: a clone of the held lease.
-    /// - `request.refused` names revisions that the database refuses at present: offer another candidate if there is one, and the first choice
-    ///   again when all are refused.
+    /// - `request.rejected` names revisions that the database rejects at present: offer another candidate if there is one, and the first choice
+    ///   again when all are rejected.
     ///
     /// # Cancel safety
     /// Never cancelled by the library: a cancelled mint would leave a role that nobody knows. It runs in a task of its own under a deadline
@@ -66,7 +66,7 @@ pub trait Provider: Debug + Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// The provider's own background work: watching a file, keeping a log-in token alive. Runs as long as the provider is registered; when it
+    /// The provider's own background work: watching a file, keeping a login token alive. Runs as long as the provider is registered; when it
     /// ends or panics it is started again with back-off.
     ///
     /// # Cancel safety
@@ -88,23 +88,23 @@ pub trait Provider: Debug + Send + Sync + 'static {
 pub struct FetchRequest<S> {
     /// Why.
     pub trigger: RotationTrigger,
-    /// When, read before the issuer is asked: count lifetimes from here.
+    /// When, read before the backend is asked: count lifetimes from here.
     pub started: Timestamp,
     /// The lease that is held now, if any.
     pub held: Option<Lease<S>>,
-    /// The revisions that the database refuses at present.
-    pub refused: Arc<[Revision]>,
+    /// The revisions that the database rejects at present.
+    pub rejected: Arc<[Revision]>,
 }
 
 impl<S> FetchRequest<S> {
-    /// The first request of a registration: nothing held, nothing refused.
+    /// The first request of a registration: nothing held, nothing rejected.
     pub fn first() -> Self {
         Self::new(RotationTrigger::Start)
     }
 
-    /// A request with nothing held and nothing refused, for a provider's own tests.
+    /// A request with nothing held and nothing rejected, for a provider's own tests.
     pub fn new(trigger: RotationTrigger) -> Self {
-        Self { trigger, started: Timestamp::now(), held: None, refused: Arc::from([]) }
+        Self { trigger, started: Timestamp::now(), held: None, rejected: Arc::from([]) }
     }
 
     /// The same request with a held lease.
@@ -114,21 +114,21 @@ impl<S> FetchRequest<S> {
         self
     }
 
-    /// The same request with revisions that the database refuses.
+    /// The same request with revisions that the database rejects.
     #[must_use]
-    pub fn refused(mut self, revisions: impl IntoIterator<Item = Revision>) -> Self {
-        self.refused = revisions.into_iter().collect();
+    pub fn rejected(mut self, revisions: impl IntoIterator<Item = Revision>) -> Self {
+        self.rejected = revisions.into_iter().collect();
         self
     }
 
-    /// Whether the database refuses that revision at present.
-    pub fn is_refused(&self, revision: &Revision) -> bool {
-        self.refused.contains(revision)
+    /// Whether the database rejects that revision at present.
+    pub fn is_rejected(&self, revision: &Revision) -> bool {
+        self.rejected.contains(revision)
     }
 }
 
 impl<S> Clone for FetchRequest<S> {
     fn clone(&self) -> Self {
-        Self { trigger: self.trigger, started: self.started, held: self.held.clone(), refused: Arc::clone(&self.refused) }
+        Self { trigger: self.trigger, started: self.started, held: self.held.clone(), rejected: Arc::clone(&self.rejected) }
     }
 }

@@ -1,4 +1,4 @@
-//! What is owed to the issuer: leases that no session uses any more.
+//! What is owed to the backend: leases that no session uses any more.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};
 
-/// A lease without a death is given up after so many refusals to take it back.
+/// A lease without a death is given up after so many rejections to take it back.
 const ATTEMPTS: u32 = 10;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ struct Debt<S> {
 }
 
 impl<S> Debt<S> {
-    /// At the lease's own death, once it was tried: the issuer may have lengthened its life meanwhile, or our clock be wrong.
+    /// At the lease's own death, once it was tried: the backend may have lengthened its life meanwhile, or our clock be wrong.
     fn is_given_up(&self, now: Timestamp) -> bool {
         let expiry = self.lease.expiry();
         (expiry.is_expired(now) && self.failures > 0) || (expiry.is_never() && self.failures >= ATTEMPTS)
@@ -48,7 +48,7 @@ impl<S> Debts<S> {
         }
     }
 
-    /// The issuer offers this revision again: it is not to be released, unless it is too late to stop that.
+    /// The backend offers this revision again: it is not to be released, unless it is too late to stop that.
     pub(crate) fn forget(&mut self, revision: &Revision) {
         self.owed.retain(|debt| debt.running || debt.lease.revision() != revision);
     }

@@ -13,10 +13,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let state = self.lock();
         // One that merely looks is none of a handover's business.
         let now = self.clock().mono();
-        state.settling.clone().or_else(|| state.fetching.clone().filter(|_| state.held_is_refused(now)))
+        state.settling.clone().or_else(|| state.fetching.clone().filter(|_| state.held_is_rejected(now)))
     }
 
-    /// What is held is refused no longer: a rotation that looked for another ends, if nothing is being fetched for it.
+    /// What is held is rejected no longer: a rotation that looked for another ends, if nothing is being fetched for it.
     pub(super) fn end_at_rest(&self) {
         let closed = {
             let mut state = self.lock();
@@ -72,7 +72,7 @@ pub(super) fn move_on<S>(
 ) -> (Option<RotationOutcome>, Option<Arc<Rotation>>) {
     match settled {
         Settled::Failed(_) => (None, None),
-        Settled::Unchanged | Settled::Stale { .. } if state.held_is_refused(now) => (None, None),
+        Settled::Unchanged | Settled::Stale { .. } if state.held_is_rejected(now) => (None, None),
         Settled::Unchanged | Settled::Stale { .. } => {
             state.fetching = None;
             (Some(RotationOutcome::Unchanged), None)

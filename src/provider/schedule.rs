@@ -1,4 +1,4 @@
-//! When to ask the issuer again: pure functions of a lease and of what has failed.
+//! When to ask the backend again: pure functions of a lease and of what has failed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::lease::{Lease, OldConnections};
 pub(crate) const FLOOR: Duration = Duration::from_secs(1);
 /// The longest pause between attempts that fail in a passing way.
 pub(crate) const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// Everything is looked at again within this time, whatever a lease or an issuer says.
+/// Everything is looked at again within this time, whatever a lease or a backend says.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// The pause after an error that only somebody's doing can mend; less when what is held dies sooner.
 const PERMANENT_RETRY: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration) 
         if lease.session_fate() == OldConnections::EndWithLease { refresh + FLOOR + drain_margin(life) } else { refresh + FLOOR / 4 };
     (life < needed).then(|| {
         format!(
-            "a life of {} is too short: refreshed after {}, proved and drained it needs at least {}; issue longer leases",
+            "a life of {} is too short: refreshed after {}, verified and drained it needs at least {}; issue longer leases",
             humantime::format_duration(life),
             humantime::format_duration(refresh),
             humantime::format_duration(needed),
@@ -57,7 +57,7 @@ pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration) 
 }
 
 /// The pause after the n-th failure in a row (counted from 1): 1 s doubling to 10 s; where it will not pass by itself a minute, or a quarter of what is `left` of the held
-/// lease, at least 10 s; and never sooner than the issuer asks.
+/// lease, at least 10 s; and never sooner than the backend asks.
 ///
 /// A token that lives on for 2:00 when its renewal is denied: asked for again after 0:30, 0:52, 1:09 …, so that a right that is given back in time is used in time.
 pub(crate) fn retry_after(failures: u32, permanent: bool, left: Option<Duration>, asked: Option<Duration>, jitter: f64) -> Duration {

@@ -23,7 +23,7 @@ pub(crate) trait Subscriber: Send + Sync {
     fn name(&self) -> &Arc<str>;
     /// It takes no more leases, but still uses one.
     fn is_leaving(&self) -> bool;
-    /// It serves this revision, which is not refused: it has no reason to prove it.
+    /// It serves this revision, which is not rejected: it has no reason to verify it.
     fn serves(&self, revision: &Revision) -> bool;
     /// A login with this revision worked, as this database user, maybe of another pool.
     fn verified_elsewhere(&self, revision: &Revision, account: &str);
@@ -125,13 +125,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.pool_leaves();
     }
 
-    /// A refusal that concerned only pools that leave is forgotten: nobody is left who would prove what is held, and it would count as refused for ever.
+    /// A rejection that concerned only pools that leave is forgotten: nobody is left who would verify what is held, and it would count as rejected for ever.
     pub(crate) fn pool_leaves(&self) {
         let Some(held) = self.held() else { return };
         if self.subscribers().iter().any(|pool| !pool.is_leaving() && !pool.serves(held.revision())) {
             return;
         }
-        self.lock().forget_refusal(held.revision());
+        self.lock().forget_rejection(held.revision());
         self.end_at_rest();
     }
 
@@ -155,15 +155,15 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         Some(Loan { lease, life, origin, slot: Arc::clone(self) })
     }
 
-    /// The database refused a log-in with this revision.
-    pub(crate) fn note_refused(&self, revision: &Revision) {
-        self.lock().note_refused(revision, self.clock().mono());
+    /// The database rejected a login with this revision.
+    pub(crate) fn note_rejected(&self, revision: &Revision) {
+        self.lock().note_rejected(revision, self.clock().mono());
         self.mailbox.poke();
     }
 
-    /// A log-in with this revision worked.
-    pub(crate) fn note_proved(&self, revision: &Revision, account: &str) {
-        self.lock().note_proved(revision, self.clock().mono());
+    /// A login with this revision worked.
+    pub(crate) fn note_verified(&self, revision: &Revision, account: &str) {
+        self.lock().note_verified(revision, self.clock().mono());
         self.tell_verified(revision, account);
         self.end_at_rest();
     }
@@ -252,7 +252,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.lock().closing
     }
 
-    /// Releases one lease under the fetch deadline, and says why the issuer did not take it back.
+    /// Releases one lease under the fetch deadline, and says why the backend did not take it back.
     pub(crate) async fn release(self: &Arc<Self>, lease: Lease<S>) -> Result<(), ProviderError> {
         let revision = lease.revision().clone();
         let issuer = Arc::clone(&self.issuer);

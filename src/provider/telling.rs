@@ -28,7 +28,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             }
             Settled::Stale { is_news: true } => {
                 self.recovered();
-                tracing::info!(provider = %self.name(), trigger, "the issuer answered a revision retired a while ago; it is not taken back");
+                tracing::info!(provider = %self.name(), trigger, "the backend answered a revision retired a while ago; it is not taken back");
             }
             Settled::Unchanged => {
                 self.recovered();
@@ -43,7 +43,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     fn recovered(&self) {
         if let Some(times) = self.trouble().over() {
-            tracing::info!(provider = %self.name(), times, "the issuer answers again");
+            tracing::info!(provider = %self.name(), times, "the backend answers again");
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::login::{Got, login};
 use super::queue::{Place, queue, share};
-use super::refusal::SharedError;
+use super::shared_error::SharedError;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::OldConnections;
 use crate::pool::{Generation, Phase, Shared};
@@ -39,7 +39,7 @@ pub(super) enum Turn<DB: Database> {
 pub(super) struct Call {
     pub(super) deadline: Instant,
     /// First rejection of a login of its own.
-    pub(super) refusal: Option<Error>,
+    pub(super) rejection: Option<Error>,
     /// Connections from before the call that may be broken. When these are used up, a connection
     /// that fails was just opened, and its error is returned.
     maybe_broken: Option<u32>,
@@ -51,7 +51,7 @@ where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     let deadline = Instant::from_std(shared.clock.mono()) + shared.terms.acquire_timeout;
-    let mut call = Call { deadline, refusal: None, maybe_broken: None };
+    let mut call = Call { deadline, rejection: None, maybe_broken: None };
     // The caller's place in the queue, which it keeps from one generation to the next.
     let mut place: Option<Place<'_, Pool<DB>>> = None;
     let mut wait = Wait::default();
@@ -88,7 +88,7 @@ where
             ended => {
                 let error = match ended {
                     Turn::Failed(error) => error,
-                    _ => call.refusal.unwrap_or_else(|| SharedError::at_the_deadline(shared)),
+                    _ => call.rejection.unwrap_or_else(|| SharedError::at_the_deadline(shared)),
                 };
                 if matches!(error, Error::PoolTimedOut) {
                     shared.meters.timed_out(&shared.name);
@@ -113,7 +113,7 @@ fn error_type<P>(shared: &Shared<P>, error: &Error) -> &'static str {
         Error::PoolTimedOut => "timed_out",
         Error::PoolClosed => "closed",
         Error::Database(_) if is_full() => ConnectErrorKind::Overloaded.as_str(),
-        Error::Database(_) => "refused",
+        Error::Database(_) => "rejected",
         error => SharedError::fault(error).map_or("other", |fault| fault.kind().as_str()),
     }
 }
@@ -175,13 +175,13 @@ where
             let check = Check { probe: generation.end.is_unsettled(), opened: got.opened };
             return checked(shared, generation, session, call, check).await;
         }
-        Err(Error::PoolTimedOut) => return Turn::Failed(call.refusal.take().unwrap_or(Error::PoolTimedOut)),
+        Err(Error::PoolTimedOut) => return Turn::Failed(call.rejection.take().unwrap_or(Error::PoolTimedOut)),
         Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => return moved(shared),
         Err(error) => error,
     };
     match shared.keeper().map(|keeper| keeper.fault(&error).kind()) {
         Some(ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded) => {
-            call.refusal.get_or_insert(error);
+            call.rejection.get_or_insert(error);
             Turn::Next
         }
         kind => {
@@ -252,7 +252,7 @@ where
     let Some(mut error) = failed else { return Turn::Next };
     let kind = hear(shared, generation.number, &mut error);
     if kind == ConnectErrorKind::Rejected {
-        call.refusal.get_or_insert(error);
+        call.rejection.get_or_insert(error);
         return Turn::Next;
     }
     // The connection works and returned this error; another login would return the same.
@@ -279,7 +279,7 @@ where
 /// Classifies an error. A rejection is reported to the control plane, once for all callers. The
 /// error is then replaced by one that callers share and that leads to the original.
 pub(super) fn hear<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> ConnectErrorKind {
-    hear_with(shared, error, |keeper, fault| keeper.refused(generation, fault))
+    hear_with(shared, error, |keeper, fault| keeper.rejected(generation, fault))
 }
 
 /// Classifies the error of a login: counts each rejected one, and notes a full server.

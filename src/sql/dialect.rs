@@ -53,7 +53,7 @@ pub trait Sealed: Database {
     fn address(options: &ConnectOptionsOf<Self>) -> Address<'_>;
     /// Whether the server's certificate is verified.
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
-    /// What the server's answer to a log-in says.
+    /// What the server's answer to a login says.
     fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind;
     /// Reclassifies the error of a verification. Default: returns it unchanged.
     fn verification_fault(fault: ConnectError) -> ConnectError {

@@ -27,7 +27,7 @@ fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, sessions: O
     if !code.starts_with("28") {
         let fault = keeper.fault(error);
         if fault.kind() == ConnectErrorKind::Rejected {
-            keeper.refused(generation, fault);
+            keeper.rejected(generation, fault);
         }
     }
 }
@@ -53,8 +53,8 @@ where
     /// Return a connection by dropping it, or close it with [`close`](PoolConnection::close).
     ///
     /// # Errors
-    /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down. When the database refuses the credential and nothing better
-    /// is to be had before the pool's `acquire_timeout`, its refusal ([`SharedError`](crate::SharedError), with the original SQLSTATE).
+    /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down. When the database rejects the credential and nothing better
+    /// is to be had before the pool's `acquire_timeout`, its rejection ([`SharedError`](crate::SharedError), with the original SQLSTATE).
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.

@@ -15,9 +15,9 @@ mod pools;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;
-mod refusal;
 #[cfg(feature = "postgres")]
 mod saslprep;
+mod shared_error;
 mod verifier;
 
 #[cfg(feature = "mysql")]
@@ -25,7 +25,7 @@ pub use mysql::MySqlPools;
 pub use pools::SqlPools;
 #[cfg(feature = "postgres")]
 pub use postgres::PgPools;
-pub use refusal::SharedError;
+pub use shared_error::SharedError;
 
 use std::sync::Arc;
 

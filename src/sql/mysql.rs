@@ -14,8 +14,8 @@ use crate::login::Credentials;
 /// - Bearer tokens are sent by the plugin `mysql_clear_password`. It is switched on for them, and for nothing else; it demands
 ///   `MySqlSslMode::VerifyIdentity`, or `VerifyCa`, which trusts every server of that authority. `enable_cleartext_plugin` in the connect options counts
 ///   only where TLS is verified.
-/// - An account whose password has expired may log in and is then refused every statement (1820): a handle pings with the statement `DO 0`, which costs
-///   what the protocol's own ping costs, and takes that answer for the refusal that it is.
+/// - An account whose password has expired may log in and is then rejected every statement (1820): a handle pings with the statement `DO 0`, which costs
+///   what the protocol's own ping costs, and takes that answer for the rejection that it is.
 /// - After `DROP USER` open sessions go on answering whatever they are asked about their user: no probe finds them. They are retired with their generation,
 ///   and none is handed out after the death of a lease that ends its sessions, where PostgreSQL's are shared while their role exists.
 /// - Where the server is full (1040, 1203, 1226), sqlx returns at once; a handle waits for room until the call's deadline, as it does with PostgreSQL.
@@ -88,9 +88,9 @@ impl Sealed for MySql {
         match error.number() {
             // Wrong password, token or user; without a password (also: not allowed by way of this plugin, such as a socket's).
             1045 | 1698 => ConnectErrorKind::Rejected,
-            // Locked; blocked after failed log-ins. Each in MySQL and in MariaDB.
+            // Locked; blocked after failed logins. Each in MySQL and in MariaDB.
             3118 | 4151 | 3955 | 4150 => ConnectErrorKind::Rejected,
-            // An expired password: at the log-in, or at the first statement after it.
+            // An expired password: at the login, or at the first statement after it.
             1862 | 1820 => ConnectErrorKind::Rejected,
             // No room: for anybody, for this user, for this user within the hour.
             1040 | 1203 | 1226 => ConnectErrorKind::Overloaded,

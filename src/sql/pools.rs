@@ -29,7 +29,7 @@ use explain::{kind, log_in_fault, never_ready, probe_fault};
 /// How often a pool that drains is looked at while sessions of it are busy.
 const STILL_BUSY: Duration = Duration::from_millis(10);
 
-/// Time-out of a connection that is opened as the pool would open it. Shorter than the prove
+/// Time-out of a connection that is opened as the pool would open it. Shorter than the verify
 /// deadline (5 s), so that the reason is reported.
 const TRY_OUT_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -45,7 +45,7 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 /// - `max_lifetime` and `idle_timeout` retire sessions as ever. For tokens that live 15 minutes the settings that never show a dead token to the database are
 ///   a lifetime of 14 min, an idle time-out of 10 min and 10 connections: a session opened with a token of any age is gone before it would have to log in again.
 /// - `after_connect`, `before_acquire` and `after_release` are called as ever, except that `before_acquire` is not asked about sessions that callers share
-///   while the database refuses new log-ins, or that are taken from under the gate of a replacement.
+///   while the database rejects new logins, or that are taken from under the gate of a replacement.
 ///
 /// User, password and, where the login says so, host, port and database come from the lease; everything else from the connect options.
 pub struct SqlPools<DB: Dialect> {
@@ -295,18 +295,18 @@ where
         pool
     }
 
-    async fn prove(&self, login: &Credentials) -> Result<(), ConnectError> {
+    async fn verify(&self, login: &Credentials) -> Result<(), ConnectError> {
         // A hostile server can make the driver compute without end (SCRAM iteration count), so this
         // needs a thread of its own.
         let (pools, own) = (self.clone(), login.clone());
         let form = Self::prepared(login).map(|_| self.forms.of(login));
-        let proved = self.verifier.run(async move { pools.log_in_and_probe(&own).await.map_err(DB::verification_fault) }).await;
-        match (form, &proved) {
+        let verified = self.verifier.run(async move { pools.log_in_and_probe(&own).await.map_err(DB::verification_fault) }).await;
+        match (form, &verified) {
             (Some(form), Ok(())) => self.forms.worked(login, form),
             (Some(form), Err(fault)) if fault.kind() == ConnectErrorKind::Rejected => self.forms.rejected(login, form),
             _ => {}
         }
-        proved.map_err(|fault| {
+        verified.map_err(|fault| {
             if fault.message() == PANICKED && DB::may_panic_with(login.user()) {
                 let problem =
                     format!("sqlx cannot log in as {:?} by SCRAM, for SASLprep prohibits the name; give the role another", login.user());

@@ -115,7 +115,7 @@ impl Sealed for Postgres {
         match answer.code().as_deref() {
             // No line of pg_hba.conf lets us in, whatever the password.
             Some("28000") if routine == Some("ClientAuthentication") => ConnectErrorKind::Misconfigured,
-            // Wrong or expired password; PAM refused, no such role, or it may not log in.
+            // Wrong or expired password; PAM rejected, no such role, or it may not log in.
             Some("28P01" | "28000") => ConnectErrorKind::Rejected,
             // No room; the role's own limit is 53300, too.
             Some("53300") => ConnectErrorKind::Overloaded,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::acquire::{Call, Check, Turn, are_doomed, checked, limit, moved, take_in};
 use super::login::open;
-use super::refusal::SharedError;
+use super::shared_error::SharedError;
 use crate::lease::OldConnections;
 use crate::pool::{Gate, Generation, Phase, QueueGuard, Shared};
 
@@ -148,7 +148,7 @@ where
             return Turn::Next;
         }
         if hopeless || Instant::now() >= call.deadline {
-            return Turn::Failed(call.refusal.take().unwrap_or_else(|| SharedError::explaining(shared, generation)));
+            return Turn::Failed(call.rejection.take().unwrap_or_else(|| SharedError::explaining(shared, generation)));
         }
         if is_first {
             tokio::select! {

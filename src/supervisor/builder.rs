@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// |---|---|---|
 /// | [`fetch_deadline`](Self::fetch_deadline) | 30 s | a store that hangs from 0:00 counts as failed at 0:30, and is asked again at 0:31 |
 /// | [`start_deadline`](Self::start_deadline) | 30 s | a pod whose database is down fails its start after 30 s, with the cause |
-/// | [`prove_deadline`](Self::prove_deadline) | 5 s | a frozen database costs a handover 5 s, and the old generation goes on serving |
+/// | [`verify_deadline`](Self::verify_deadline) | 5 s | a frozen database costs a handover 5 s, and the old generation goes on serving |
 /// | [`drain_deadline`](Self::drain_deadline) | 60 s | a 3-minute report on a rotated password is reported as abandoned after 1 min, and ends in peace |
 /// | [`poll`](Self::poll) | 5 min | a secret without a death is looked at every 4:30 to 5:00, 9,000 times a month |
 /// | [`ready_margin`](Self::ready_margin) | 5 s | a token that dies in 4 s makes the service unready |
@@ -48,10 +48,10 @@ impl Builder {
         self
     }
 
-    /// How long one log-in and its probe may take. Default 5 s.
+    /// How long one login and its probe may take. Default 5 s.
     #[must_use]
-    pub fn prove_deadline(mut self, deadline: Duration) -> Self {
-        self.settings.prove_deadline = deadline;
+    pub fn verify_deadline(mut self, deadline: Duration) -> Self {
+        self.settings.verify_deadline = deadline;
         self
     }
 
@@ -111,7 +111,7 @@ impl Builder {
         for (field, value, least) in [
             ("fetch_deadline", settings.fetch_deadline, Duration::from_millis(1)),
             ("start_deadline", settings.start_deadline, Duration::from_millis(1)),
-            ("prove_deadline", settings.prove_deadline, Duration::from_millis(1)),
+            ("prove_deadline", settings.verify_deadline, Duration::from_millis(1)),
             ("drain_deadline", settings.drain, Duration::from_millis(1)),
             ("poll", settings.poll, Duration::from_secs(1)),
             ("ready_margin", settings.ready_margin, Duration::ZERO),

@@ -20,7 +20,7 @@ pub enum Event {
     Rotated(RotationReport),
     /// A pool serves a new generation.
     HandedOver(HandoverReport),
-    /// The database refused a pool's credential.
+    /// The database rejected a pool's credential.
     Rejected {
         /// The pool.
         pool: Arc<str>,
@@ -36,7 +36,7 @@ pub enum Event {
         /// Why.
         error: ProviderError,
     },
-    /// A lease could not be proved; what is served goes on.
+    /// A lease could not be verified; what is served goes on.
     VerificationFailed {
         /// The pool.
         pool: Arc<str>,

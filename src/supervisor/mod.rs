@@ -127,12 +127,12 @@ impl Supervisor {
         start::provide_eventually(&self.inner, name, provider)
     }
 
-    /// Registers a pool and waits until a log-in has proved its first lease.
+    /// Registers a pool and waits until a login has verified its first lease.
     ///
     /// # Errors
     /// At once when the name is empty or taken, when a size or duration cannot be right, or when
     /// the database says that it will not work whatever the credential is (no such database, no
-    /// right to connect). Everything else, a refusal included, is tried again until the start
+    /// right to connect). Everything else, a rejection included, is tried again until the start
     /// deadline (30 s); the error then carries the SQLSTATE. Nothing stays registered then. Outside
     /// of a tokio runtime.
     ///
@@ -142,7 +142,7 @@ impl Supervisor {
         start::pool(&self.inner, name, provider, factory).await
     }
 
-    /// Registers a pool without waiting for a proof: the service starts while the database is down. Until the first proof callers wait as long as
+    /// Registers a pool without waiting for a verification: the service starts while the database is down. Until the first verification callers wait as long as
     /// for a session, or are told at once why there is none when the provider says that it will not pass, and [`Handle::current`] answers a closed pool.
     ///
     /// # Errors
@@ -197,12 +197,12 @@ impl Supervisor {
         status::of(&self.inner)
     }
 
-    /// Whether traffic should be sent here: every credential is good and was proved when last looked at. Not a `SELECT 1`.
+    /// Whether traffic should be sent here: every credential is good and was verified when last looked at. Not a `SELECT 1`.
     pub fn readiness(&self) -> Readiness {
         readiness::of(&self.inner)
     }
 
-    /// That this process answers, whatever the state of databases and issuers.
+    /// That this process answers, whatever the state of databases and backends.
     pub fn liveness(&self) -> Liveness {
         readiness::liveness(&self.inner)
     }

@@ -23,7 +23,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .u64_observable_gauge("supervisor.ready")
         .with_unit("{supervisor}")
-        .with_description("1 while every credential is good and was proved, as readiness says, else 0")
+        .with_description("1 while every credential is good and was verified, as readiness says, else 0")
         .with_callback(move |observer| {
             if let Some(inner) = weak.upgrade() {
                 observer.observe(readiness::of(&inner).ready.into(), &[]);
@@ -49,7 +49,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .u64_observable_gauge("credential.generation")
         .with_unit("{generation}")
-        .with_description("The generation that a pool serves; 0 before the first proof")
+        .with_description("The generation that a pool serves; 0 before the first verification")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| observer.observe(pool.generation, &[KeyValue::new("pool", pool.name.to_string())]));
         })

@@ -16,13 +16,13 @@ const SHARE: u32 = 10;
 pub struct Readiness {
     /// Whether every credential is good for the ready margin (5 s, or a tenth of its time to live),
     /// and the active credentials of every pool are verified and not rejected. That something newer
-    /// cannot be proved yet does not count: what is served is good.
+    /// cannot be verified yet does not count: what is served is good.
     pub ready: bool,
     /// Why not, in words; empty when ready.
     pub reasons: Vec<String>,
 }
 
-/// That this process answers. Says nothing of databases and issuers: a restart mends neither, and takes away the sessions that still work.
+/// That this process answers. Says nothing of databases and backends: a restart mends neither, and takes away the sessions that still work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -78,9 +78,9 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         let status = pool.status();
         let margin = margin_of(status.lifetime);
         if status.generation == 0 {
-            reasons.push(format!("pool {:?} has proved no lease", status.name));
-        } else if status.refused {
-            reasons.push(format!("the database refuses what pool {:?} serves", status.name));
+            reasons.push(format!("pool {:?} has verified no lease", status.name));
+        } else if status.rejected {
+            reasons.push(format!("the database rejects what pool {:?} serves", status.name));
         } else if !status.serving {
             reasons.push(format!("the lease that pool {:?} serves has expired", status.name));
         } else if pool.unexplained().is_some() {

@@ -82,7 +82,7 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
             revision: state.held.as_ref().map(|held| held.revision().digest()),
             expires: state.held.as_ref().and_then(|held| held.expiry().wall()),
             remaining: state.held.as_ref().and_then(|held| held.expiry().remaining(now)),
-            refused: state.held_is_refused(now.mono()),
+            rejected: state.held_is_rejected(now.mono()),
             fetching: state.in_flight.is_some(),
             next_fetch: state.next_fetch_at(now.mono()).map(|at| at.saturating_duration_since(now.mono())),
             fetches: state.fetches,

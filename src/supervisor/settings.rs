@@ -28,7 +28,7 @@ impl Failpoints {
 pub(crate) struct Settings {
     pub(crate) fetch_deadline: Duration,
     pub(crate) start_deadline: Duration,
-    pub(crate) prove_deadline: Duration,
+    pub(crate) verify_deadline: Duration,
     pub(crate) drain: Duration,
     pub(crate) poll: Duration,
     pub(crate) ready_margin: Duration,
@@ -39,7 +39,7 @@ impl Default for Settings {
         Self {
             fetch_deadline: Duration::from_secs(30),
             start_deadline: Duration::from_secs(30),
-            prove_deadline: Duration::from_secs(5),
+            verify_deadline: Duration::from_secs(5),
             drain: Duration::from_secs(60),
             poll: Duration::from_secs(300),
             ready_margin: Duration::from_secs(5),

@@ -27,7 +27,7 @@ pub struct ShutdownReport {
     pub clean: bool,
     /// Generations whose sessions were not all returned in time. They are not cut; they end with the process.
     pub abandoned: Vec<Abandoned>,
-    /// Providers whose fetch or pools whose proof was still running.
+    /// Providers whose fetch or pools whose verification was still running.
     pub unfinished: Vec<Arc<str>>,
     /// Providers with the number of leases that they did not release in time. Those die by themselves.
     pub unreleased: Vec<(Arc<str>, usize)>,

@@ -35,14 +35,14 @@ pub struct ProviderStatus {
     /// How much life it has left, by the more pessimistic clock.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "remaining_seconds"))]
     pub remaining: Option<Duration>,
-    /// Whether the database refuses the held revision at present.
-    pub refused: bool,
+    /// Whether the database rejects the held revision at present.
+    pub rejected: bool,
     /// Whether a fetch runs.
     pub fetching: bool,
-    /// In how long the issuer is asked again.
+    /// In how long the backend is asked again.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "next_fetch_seconds"))]
     pub next_fetch: Option<Duration>,
-    /// How often the issuer was asked.
+    /// How often the backend was asked.
     pub fetches: u64,
     /// Fetches that have not ended by their deadline. With three of them, no further one is begun.
     pub hanging: usize,
@@ -73,12 +73,12 @@ pub struct PoolStatus {
     pub name: Arc<str>,
     /// Where its leases come from.
     pub provider: Arc<str>,
-    /// What it serves: 1, 2, 3 …; 0 before the first proof.
+    /// What it serves: 1, 2, 3 …; 0 before the first verification.
     pub generation: u64,
     /// Whether callers are served without restriction.
     pub serving: bool,
-    /// Whether the database refuses what is served.
-    pub refused: bool,
+    /// Whether the database rejects what is served.
+    pub rejected: bool,
     /// The digest of the served revision.
     pub revision: Option<String>,
     /// When the served lease dies, if it does.
@@ -90,9 +90,9 @@ pub struct PoolStatus {
     /// Time to live of the served lease when it was obtained; `None` if it does not expire.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "lifetime_seconds"))]
     pub lifetime: Option<Duration>,
-    /// When it was proved last.
+    /// When it was verified last.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
-    pub proved: Option<SystemTime>,
+    pub verified: Option<SystemTime>,
     /// Sessions of the served generation, busy, idle and being opened.
     pub sessions: u32,
     /// How many of them are idle.
@@ -105,11 +105,11 @@ pub struct PoolStatus {
     pub draining: Vec<DrainStatus>,
     /// The last handover, with the time of each step.
     pub last_handover: Option<HandoverReport>,
-    /// Why the last proof failed; `None` after one that worked.
+    /// Why the last verification failed; `None` after one that worked.
     pub last_fault: Option<ConnectError>,
-    /// In how long the held lease is proved, if that is awaited.
+    /// In how long the held lease is verified, if that is awaited.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "next_proof_seconds"))]
-    pub next_proof: Option<Duration>,
+    pub next_verification: Option<Duration>,
     /// How often its actor was started again.
     pub restarts: u64,
 }

@@ -43,16 +43,16 @@ impl Meters {
         Self(Some(Arc::new(Instruments {
             refresh: seconds(
                 "credential.refresh.duration",
-                "From a rotation's trigger to its end; of a failed attempt, how long the issuer took",
+                "From a rotation's trigger to its end; of a failed attempt, how long the backend took",
                 &SECONDS,
             ),
-            fetches: counter("credential.fetches", "{fetch}", "How often the issuer was asked"),
+            fetches: counter("credential.fetches", "{fetch}", "How often the backend was asked"),
             handover: seconds(
                 "pool.handover.duration",
-                "From the proof of a lease to its publication, or to the fault that ended it",
+                "From the verification of a lease to its publication, or to the fault that ended it",
                 &SECONDS,
             ),
-            wait: seconds("pool.refused.wait", "How long callers waited whose generation was refused, expired or retired", &SECONDS),
+            wait: seconds("pool.rejected.wait", "How long callers waited whose generation was rejected, expired or retired", &SECONDS),
             timeouts: counter("db.client.connection.timeouts", "{timeout}", "Callers that got no session before their deadline"),
             drain: seconds("pool.drain.duration", "How long the sessions of an old generation took to go", &LONG_SECONDS),
             abandoned: counter("pool.drain.abandoned", "{drain}", "Old generations whose sessions outlived the drain deadline"),

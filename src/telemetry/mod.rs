@@ -59,7 +59,7 @@ pub(crate) fn fetch(parent: &Span, provider: &str, trigger: RotationTrigger) -> 
     info_span!(parent: parent, "credential.fetch", otel.kind = "client", provider, trigger = trigger.as_str(), error.type = Empty)
 }
 
-/// One pool's handover; a root of its own when its rotation is over (the first one of a pool, a late proof).
+/// One pool's handover; a root of its own when its rotation is over (the first one of a pool, a late verification).
 pub(crate) fn handover(parent: &Span, pool: &str, revision: &str) -> Span {
     if parent.is_none() {
         info_span!(parent: None, "pool.handover", pool, revision, how = Empty, generation = Empty, error.type = Empty)
@@ -68,9 +68,9 @@ pub(crate) fn handover(parent: &Span, pool: &str, revision: &str) -> Span {
     }
 }
 
-/// A bare log-in and the probe.
-pub(crate) fn prove(parent: &Span) -> Span {
-    info_span!(parent: parent, "pool.prove", otel.kind = "client", error.type = Empty)
+/// A bare login and the probe.
+pub(crate) fn verify(parent: &Span) -> Span {
+    info_span!(parent: parent, "pool.verify", otel.kind = "client", error.type = Empty)
 }
 
 /// The new pool is made, or the old one's options replaced.

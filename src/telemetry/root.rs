@@ -1,4 +1,4 @@
-//! The root span of a rotation. A rotation that lasts is told in parts: a span is exported when it ends, and while an issuer is down for
+//! The root span of a rotation. A rotation that lasts is told in parts: a span is exported when it ends, and while a backend is down for
 //! hours its attempts would lie in a trace without a root, and all of them in one.
 
 use std::time::{Duration, Instant};

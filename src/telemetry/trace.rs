@@ -10,7 +10,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::Meters;
 
 /// The event in a caller's own span, once it has waited for a credential.
-const WAITED: &str = "pool.refused.wait";
+const WAITED: &str = "pool.rejected.wait";
 
 /// Marks a span as failed; its message is that of an error.
 pub(super) fn failed(span: &Span, message: &str) {
@@ -63,7 +63,7 @@ impl Caller {
     }
 }
 
-/// How long a caller has waited for a credential: since the generation that it was to be served by was refused, expired or retired.
+/// How long a caller has waited for a credential: since the generation that it was to be served by was rejected, expired or retired.
 #[derive(Debug, Default)]
 pub(crate) struct Wait(Option<Instant>);
 
@@ -73,7 +73,7 @@ impl Wait {
         self.0.get_or_insert_with(now);
     }
 
-    /// It has a session now, by a rotation unless it shares one of the refused generation.
+    /// It has a session now, by a rotation unless it shares one of the rejected generation.
     pub(crate) fn served(self, meters: &Meters, pool: &str, now: impl FnOnce() -> Instant, by: Option<&Origin>) {
         if let Some(since) = self.0 {
             self.end(meters, pool, now().saturating_duration_since(since).as_secs_f64(), None, by.filter(|by| by.0.is_valid()));

@@ -53,8 +53,8 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
     let lab = Lab::new();
     let (store, quick, slow) = (ScriptedProvider::new(), ScriptedPools::new(4), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let orders = lab.supervisor.pool("orders", &login, quick.clone()).await.expect("proved");
-    let reports = lab.supervisor.pool("reports", &login, slow.clone()).await.expect("proved");
+    let orders = lab.supervisor.pool("orders", &login, quick.clone()).await.expect("verified");
+    let reports = lab.supervisor.pool("reports", &login, slow.clone()).await.expect("verified");
     recorder.forget();
 
     // The store is down, and asks to be left alone: somebody asks when the first part is due to end, and no attempt of ours has ended it.
@@ -133,13 +133,13 @@ async fn an_attempt_that_panics_is_marked() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
     recorder.forget();
-    lab.traps.set("orders", "pool.proved", 1);
+    lab.traps.set("orders", "pool.verified", 1);
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("it rotates");
     sleep(Duration::from_secs(20)).await;
-    assert_eq!((lab.traps.left("orders", "pool.proved"), pool.generation()), (0, 2));
+    assert_eq!((lab.traps.left("orders", "pool.verified"), pool.generation()), (0, 2));
     let spans = recorder.spans();
     all_is_told(&spans);
     let words: Vec<_> = named(&spans, "pool.handover").into_iter().map(|span| attribute(span, "error.type")).collect();
@@ -153,15 +153,15 @@ async fn one_pool_that_took_it_does_not_hide_that_another_could_not() {
     let lab = Lab::new();
     let (store, quick, never) = (ScriptedProvider::new(), ScriptedPools::new(4), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let _orders = lab.supervisor.pool("orders", &login, quick.clone()).await.expect("proved");
-    let _reports = lab.supervisor.pool("reports", &login, never.clone()).await.expect("proved");
+    let _orders = lab.supervisor.pool("orders", &login, quick.clone()).await.expect("verified");
+    let _reports = lab.supervisor.pool("reports", &login, never.clone()).await.expect("verified");
     recorder.forget();
     never.accept_only(["password-1"]);
     quick.stall();
     store.rotate();
     store.hint();
     sleep(Duration::from_millis(1_500)).await;
-    assert!(never.refused() > 0, "one could not");
+    assert!(never.rejected() > 0, "one could not");
     quick.resume();
     sleep(Duration::from_millis(100)).await;
     lab.supervisor.remove_pool("orders").await.expect("it is removed");
@@ -171,7 +171,7 @@ async fn one_pool_that_took_it_does_not_hide_that_another_could_not() {
     let roots = named(&spans, "credential.rotation");
     assert_eq!(
         roots.iter().map(|root| attribute(root, "error.type")).collect::<Vec<_>>(),
-        [Some("refused".to_owned())],
+        [Some("rejected".to_owned())],
         "{}",
         recorder.trees()
     );
@@ -187,7 +187,7 @@ async fn what_has_no_session_is_not_drained() {
     database.accept_only(["nothing"]);
     let _pool = lab.supervisor.pool_eventually("orders", &login, database.clone()).expect("it is registered");
     sleep(Duration::from_secs(2)).await;
-    assert!(database.refused() > 0);
+    assert!(database.rejected() > 0);
     lab.supervisor.remove_pool("orders").await.expect("it is removed");
     lab.supervisor.remove_provider("login").await.expect("it is removed");
     let spans = recorder.spans();
@@ -195,22 +195,22 @@ async fn what_has_no_session_is_not_drained() {
     assert!(named(&spans, "pool.drain").is_empty(), "{}", recorder.trees());
 }
 
-/// A fetch, a proof and a drain, each of which hangs.
+/// A fetch, a verification and a drain, each of which hangs.
 #[tokio::test(start_paused = true)]
 async fn whatever_is_under_way_at_the_end_is_told() {
-    for what in ["fetch", "proof", "drain"] {
+    for what in ["fetch", "verification", "drain"] {
         for how in ["shutdown", "removal"] {
             let recorder = Recorder::new();
             let _guard = tracing::subscriber::set_default(recorder.subscriber());
             let lab = Lab::new();
             let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
             let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-            let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+            let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
             let mut at_once = None;
             let held = (what == "drain").then(|| database.opened()[0].session());
             match what {
                 "fetch" => store.stall(),
-                "proof" => database.stall(),
+                "verification" => database.stall(),
                 _ => database.never_in_place(),
             }
             store.rotate();

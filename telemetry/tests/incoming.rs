@@ -32,7 +32,7 @@ async fn its_span_has_the_sender_as_parent_and_the_rotation_is_linked_to_it() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();
     let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, ScriptedPools::new(10)).await.expect("proved");
+    let pool = lab.supervisor.pool("orders", &login, ScriptedPools::new(10)).await.expect("verified");
     let service =
         Router::new().route("/rotate", post(rotate)).layer(axum::middleware::from_fn(in_its_trace)).with_state(lab.supervisor.clone());
 

@@ -42,7 +42,7 @@ async fn every_trigger_and_every_outcome_is_read_back() {
 credential.rotation outcome=adopted provider=orders-login span.kind=internal trigger=start
   credential.fetch provider=orders-login span.kind=client trigger=start
 pool.handover generation=1 how=replace pool=orders span.kind=internal → credential.rotation
-  pool.prove span.kind=client
+  pool.verify span.kind=client
   pool.open span.kind=internal
   pool.publish generation=1 span.kind=internal
 "]
@@ -52,7 +52,7 @@ pool.handover generation=1 how=replace pool=orders span.kind=internal → creden
     }
     // Rejected a moment after it was verified, it is verified again, before anything is fetched: by a handover of its own, linked to what brought it.
     let manual = of(&all, "manual", "adopted");
-    let (rotation, again) = (replaced("manual", 4, " → POST /rotate", ABANDONED), "pool.handover error=true error.type=refused");
+    let (rotation, again) = (replaced("manual", 4, " → POST /rotate", ABANDONED), "pool.handover error=true error.type=rejected");
     assert!(
         matches!(&manual[..], [one] if one.strip_prefix(&rotation).is_some_and(|rest| rest.is_empty() || rest.starts_with(again))),
         "{manual:?}"
@@ -68,17 +68,17 @@ pool.handover generation=1 how=replace pool=orders span.kind=internal → creden
 
     // What failed and was tried again is marked itself, and not the rotation. How often it was tried depends on the time.
     let down = "  credential.fetch error=true error.type=unavailable otel.status_code=ERROR otel.status_description=the store is down (unavailable)";
-    let refused = "error=true error.type=refused otel.status_code=ERROR \
-        otel.status_description=password authentication failed for user \"app\" (refused, SQLSTATE 28P01)";
-    let [superseded] = of(&all, "refused", "superseded").try_into().expect("the wrong one came in one rotation");
+    let rejected = "error=true error.type=rejected otel.status_code=ERROR \
+        otel.status_description=password authentication failed for user \"app\" (rejected, SQLSTATE 28P01)";
+    let [superseded] = of(&all, "rejected", "superseded").try_into().expect("the wrong one came in one rotation");
     let superseded = without_target(&superseded);
-    assert!(superseded.starts_with("credential.rotation outcome=superseded provider=orders-login span.kind=internal trigger=refused\n"));
-    for part in [down, &format!("  pool.handover {refused} pool=orders"), &format!("    pool.prove {refused} span.kind=client")] {
+    assert!(superseded.starts_with("credential.rotation outcome=superseded provider=orders-login span.kind=internal trigger=rejected\n"));
+    for part in [down, &format!("  pool.handover {rejected} pool=orders"), &format!("    pool.verify {rejected} span.kind=client")] {
         assert!(superseded.contains(part), "{part:?} is not in\n{superseded}");
     }
-    let [adopted] = of(&all, "refused", "adopted").try_into().expect("the right one came in one rotation");
+    let [adopted] = of(&all, "rejected", "adopted").try_into().expect("the right one came in one rotation");
     let (root, rest) = adopted.split_once('\n').expect("it has children");
-    assert_eq!(root, "credential.rotation generation=5 outcome=adopted provider=orders-login span.kind=internal trigger=refused");
+    assert_eq!(root, "credential.rotation generation=5 outcome=adopted provider=orders-login span.kind=internal trigger=rejected");
     assert!(rest.contains("pool.handover generation=5 how=replace") && rest.contains("pool.drain generation=4"), "{adopted}");
 
     assert_eq!(handovers_add_up(&all), Ok(5));
@@ -101,7 +101,7 @@ fn replaced(trigger: &str, generation: u64, link: &str, abandoned: &str) -> Stri
 credential.rotation generation={generation} outcome=adopted provider=orders-login span.kind=internal trigger={trigger}{link}
   credential.fetch provider=orders-login span.kind=client trigger={trigger}
   pool.handover generation={generation} how=replace pool=orders span.kind=internal
-    pool.prove span.kind=client
+    pool.verify span.kind=client
     pool.open span.kind=internal
     pool.publish generation={generation} span.kind=internal
 pool.drain{abandoned} generation={old}{status} pool=orders span.kind=internal → credential.rotation
@@ -132,7 +132,7 @@ async fn play() {
 
     // Start, adopted.
     let login = supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("proved");
+    let db = supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let serves = async |generation: u64| {
         eventually_within(PATIENCE, "the next generation is served", || db.generation() >= generation).await;
     };
@@ -164,15 +164,15 @@ async fn play() {
     let report = supervisor.rotate_now("orders-login").await.expect("it answers");
     assert_eq!(report.outcome, RotationOutcome::Unchanged);
 
-    // Refused: the store is down once; then it has one that the database does not take, and then the right one.
+    // Rejected: the store is down once; then it has one that the database does not take, and then the right one.
     stage.set_password("password-6").await;
     stage.terminate_sessions().await;
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     store.rotate();
-    while !db.status().is_some_and(|status| status.refused) {
+    while !db.status().is_some_and(|status| status.rejected) {
         let _ = sqlx::query("SELECT 1").execute(&db).await;
     }
-    eventually_within(PATIENCE, "the wrong one is refused, too", || stage.refused_log_ins() >= 3).await;
+    eventually_within(PATIENCE, "the wrong one is rejected, too", || stage.rejected_logins() >= 3).await;
     store.rotate();
     store.hint();
     serves(5).await;

@@ -30,7 +30,7 @@ async fn each_pool_has_its_handover_with_its_steps() {
     let first = of("start");
     let warmed = "\
 pool.handover generation=1 how=replace pool=orders span.kind=internal → credential.rotation
-  pool.prove span.kind=client
+  pool.verify span.kind=client
   pool.open span.kind=internal
   pool.warm sessions=2 span.kind=internal
   pool.publish generation=1 span.kind=internal
@@ -41,15 +41,15 @@ pool.handover generation=1 how=replace pool=orders span.kind=internal → creden
 credential.rotation generation=2 outcome=adopted provider=login span.kind=internal trigger=manual
   credential.fetch provider=login span.kind=client trigger=manual
 ";
-    // Its proof is a session more, and the overlap of a pool of eight is two.
+    // Its verification is a session more, and the overlap of a pool of eight is two.
     let replaced = "  pool.handover generation=2 how=replace pool=orders span.kind=internal
-    pool.prove span.kind=client
+    pool.verify span.kind=client
     pool.open span.kind=internal
     pool.warm sessions=1 span.kind=internal
     pool.publish generation=2 span.kind=internal
 ";
     let in_place = "  pool.handover generation=2 how=in_place pool=reports span.kind=internal
-    pool.prove span.kind=client
+    pool.verify span.kind=client
     pool.open span.kind=internal
     pool.publish generation=2 span.kind=internal
 ";
@@ -66,8 +66,8 @@ async fn play() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let warm = stage.pools_with(stage.pool_options(8).min_connections(2));
-    let orders = stage.supervisor.pool("orders", &login, warm).await.expect("proved");
-    let reports = stage.supervisor.pool("reports", &login, stage.pools(2).always_in_place()).await.expect("proved");
+    let orders = stage.supervisor.pool("orders", &login, warm).await.expect("verified");
+    let reports = stage.supervisor.pool("reports", &login, stage.pools(2).always_in_place()).await.expect("verified");
     sqlx::query("SELECT 1").execute(&reports).await.expect("it serves");
 
     let password = stage.store.rotate();

@@ -101,7 +101,7 @@ async fn everything_that_can_happen_is_counted() {
     };
     store.answer_next(lease("1"));
     let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
     let held = pool.current().session();
 
     // What has not happened yet is counted, too: only so is its first time seen to be a rise.
@@ -110,13 +110,13 @@ async fn everything_that_can_happen_is_counted() {
         assert_eq!(at_first.value(point), Some(0.0), "{point} in {:#?}", at_first.values);
     }
 
-    // The store is down once, a proof fails once, an actor fails, and a session outlives its drain.
+    // The store is down once, a verification fails once, an actor fails, and a session outlives its drain.
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     store.answer_next(lease("2"));
     database.accept_only(["password-2"]);
     database.fail_next(1, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
     lab.traps.set("orders", "pool.turn", 1);
-    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     sleep(Duration::from_secs(70)).await;
     let while_draining = collector.collect();
     assert_eq!(while_draining.value("pool.drain.sessions {pool=orders}"), Some(1.0));
@@ -126,11 +126,11 @@ async fn everything_that_can_happen_is_counted() {
     let collected = collector.collect();
     for (point, expected) in [
         ("credential.fetches {provider=orders-login, trigger=start}", 1.0),
-        ("credential.fetches {error.type=unavailable, provider=orders-login, trigger=refused}", 1.0),
-        ("credential.fetches {provider=orders-login, trigger=refused}", 1.0),
+        ("credential.fetches {error.type=unavailable, provider=orders-login, trigger=rejected}", 1.0),
+        ("credential.fetches {provider=orders-login, trigger=rejected}", 1.0),
         ("credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=start}", 1.0),
-        ("credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=refused}", 1.0),
-        ("credential.refresh.duration {error.type=unavailable, outcome=failed, provider=orders-login, trigger=refused}", 1.0),
+        ("credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=rejected}", 1.0),
+        ("credential.refresh.duration {error.type=unavailable, outcome=failed, provider=orders-login, trigger=rejected}", 1.0),
         ("pool.handover.duration {how=replace, pool=orders}", 2.0),
         ("pool.handover.duration {error.type=unreachable, pool=orders}", 1.0),
         ("pool.drain.abandoned {pool=orders}", 1.0),

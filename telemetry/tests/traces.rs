@@ -19,7 +19,7 @@ use tracing::Instrument;
 async fn stage(lab: &Lab) -> (ScriptedProvider, ScriptedPools, claviger::Handle<claviger_testkit::ScriptedPool>) {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
     let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
     (store, database, pool)
 }
 
@@ -33,7 +33,7 @@ async fn a_pools_first_handover_is_linked_to_the_rotation_that_brought_its_lease
     credential.rotation outcome=adopted provider=orders-login revision=6b86b273 trigger=start
       credential.fetch (client) provider=orders-login trigger=start
     pool.handover generation=1 how=replace pool=orders revision=6b86b273 → credential.rotation
-      pool.prove (client)
+      pool.verify (client)
       pool.open
       pool.publish generation=1
     ");
@@ -58,7 +58,7 @@ async fn a_rotation_asked_for_in_a_request_is_linked_to_the_request() {
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual → POST /rotate
       credential.fetch (client) provider=orders-login trigger=manual
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
-        pool.prove (client)
+        pool.verify (client)
         pool.open
         pool.warm sessions=1
         pool.publish generation=2
@@ -102,16 +102,16 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt_only() {
     store.rotate();
     database.accept_only(["password-2"]);
     database.fail_next(1, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
-    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(recorder.trees(), @r#"
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=refused
-      credential.fetch (client) error.type=unavailable provider=orders-login trigger=refused ERROR "the store is down (unavailable)"
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=rejected
+      credential.fetch (client) error.type=unavailable provider=orders-login trigger=rejected ERROR "the store is down (unavailable)"
       pool.handover error.type=unreachable pool=orders revision=6b86b273 ERROR "connection refused (unreachable)"
-        pool.prove (client) error.type=unreachable ERROR "connection refused (unreachable)"
-      credential.fetch (client) provider=orders-login trigger=refused
+        pool.verify (client) error.type=unreachable ERROR "connection refused (unreachable)"
+      credential.fetch (client) provider=orders-login trigger=rejected
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
-        pool.prove (client)
+        pool.verify (client)
         pool.open
         pool.warm sessions=1
         pool.publish generation=2
@@ -211,7 +211,7 @@ async fn a_rotation_that_lasts_is_told_in_parts_each_linked_to_the_one_before() 
 
 /// What a pool cannot take is told so, too.
 #[tokio::test(start_paused = true)]
-async fn a_part_whose_proofs_failed_is_marked_by_the_last_of_them() {
+async fn a_part_whose_verifications_failed_is_marked_by_the_last_of_them() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -235,25 +235,25 @@ async fn a_part_whose_proofs_failed_is_marked_by_the_last_of_them() {
     assert_eq!(revisions, vec![Some("d4735e3a".to_owned()); 2]);
 }
 
-/// The password was changed, and the store has not heard of it: it answers, with what is refused. That is one rotation, however long it lasts.
+/// The password was changed, and the store has not heard of it: it answers, with what is rejected. That is one rotation, however long it lasts.
 #[tokio::test(start_paused = true)]
-async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_refusal() {
+async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_rejection() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database, pool) = stage(&lab).await;
     recorder.forget();
     database.accept_only(["nobody knows"]);
-    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
-    let refused = || lab.supervisor.status().providers.first().map(|provider| provider.refused);
+    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    let rejected = || lab.supervisor.status().providers.first().map(|provider| provider.rejected);
     for second in 0..900 {
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(refused(), Some(true), "after {second} s");
+        assert_eq!(rejected(), Some(true), "after {second} s");
     }
     database.accept_only([store.rotate()]);
     store.hint();
     sleep(Duration::from_secs(70)).await;
-    assert_eq!(refused(), Some(false));
+    assert_eq!(rejected(), Some(false));
 
     let roots: Vec<_> = recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect();
     let (last, before) = roots.split_last().expect("there are some");
@@ -267,7 +267,7 @@ async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_refu
         );
         assert!(next.links.iter().any(|link| link.span_context == part.span_context));
     }
-    assert_eq!((attribute(last, "outcome"), attribute(last, "trigger")), (Some("adopted".to_owned()), Some("refused".to_owned())));
+    assert_eq!((attribute(last, "outcome"), attribute(last, "trigger")), (Some("adopted".to_owned()), Some("rejected".to_owned())));
 }
 
 /// Nobody is left for whom another credential is looked for.
@@ -279,13 +279,13 @@ async fn an_outage_ends_with_the_pool_that_it_concerned() {
     let (_store, database, pool) = stage(&lab).await;
     recorder.forget();
     database.accept_only(["nobody knows"]);
-    assert!(pool.refused(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     sleep(Duration::from_secs(30)).await;
     let roots = || recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect::<Vec<_>>();
     assert!(roots().is_empty(), "it goes on: {}", recorder.trees());
     lab.supervisor.remove_pool("orders").await.expect("it is there");
     let told: Vec<_> = roots().iter().map(|root| (attribute(root, "trigger"), attribute(root, "outcome"))).collect();
-    assert_eq!(told, [(Some("refused".to_owned()), Some("unchanged".to_owned()))]);
+    assert_eq!(told, [(Some("rejected".to_owned()), Some("unchanged".to_owned()))]);
 }
 
 /// A look for something newer that happens to be under way is none of a pool's first handover's business.
@@ -301,7 +301,7 @@ async fn a_handover_is_no_part_of_a_look_that_runs_beside_it() {
     while store.calls().len() < 2 {
         sleep(Duration::from_millis(100)).await;
     }
-    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("proved");
+    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
     store.resume();
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(recorder.trees(), @r"
@@ -310,7 +310,7 @@ async fn a_handover_is_no_part_of_a_look_that_runs_beside_it() {
     credential.rotation outcome=unchanged provider=orders-login trigger=changed
       credential.fetch (client) provider=orders-login trigger=changed
     pool.handover generation=1 how=replace pool=orders revision=6b86b273 → credential.rotation
-      pool.prove (client)
+      pool.verify (client)
       pool.open
       pool.publish generation=1
     ");
@@ -329,7 +329,7 @@ async fn every_trigger_is_a_root_of_its_own_and_holds_its_children() {
     store.hint();
     sleep(Duration::from_secs(2)).await;
     database.accept_only([store.rotate()]);
-    assert!(pool.refused(2, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    assert!(pool.rejected(2, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     sleep(Duration::from_secs(2)).await;
     lab.supervisor.rotate_now("orders-login").await.expect("it answers");
     lab.clock.jump(Duration::from_secs(3_600));

@@ -41,11 +41,11 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
     assert!(!told_of("acquire") && !told_of("query"), "the query path has no span of ours: {}", recorder.trees());
 
     // Sessions that the server cut are replaced; nobody waits for a credential.
-    let before = stage.accepted_log_ins();
+    let before = stage.accepted_logins();
     stage.terminate_sessions().await;
     eventually("the sessions are gone", || stage.server.session_count("app").is_ok_and(|count| count == 0)).await;
     while sqlx::query("SELECT 1").execute(&db).instrument(tracing::info_span!("request")).await.is_err() {}
-    assert!(stage.accepted_log_ins() > before, "a session was replaced");
+    assert!(stage.accepted_logins() > before, "a session was replaced");
     assert!(requests(&recorder).iter().all(|span| span.events.is_empty() && span.links.is_empty()), "{}", recorder.trees());
 
     // Unannounced; the store learns of it while the caller waits.
@@ -61,7 +61,7 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
         }
         .instrument(tracing::info_span!("request"))
     });
-    eventually("it is refused", || db.status().is_some_and(|status| status.refused)).await;
+    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
     stage.store.rotate();
     stage.store.hint();
     tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it is freed").expect("no panic");
@@ -72,7 +72,7 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
 
     let spans = requests(&recorder);
     let request = spans.first().expect("it was exported");
-    let event = request.events.iter().find(|event| event.name == "pool.refused.wait").expect("it is told that it waited");
+    let event = request.events.iter().find(|event| event.name == "pool.rejected.wait").expect("it is told that it waited");
     let told: Vec<_> = event.attributes.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(told, ["pool", "waited_s"]);
     let adopted = recorder.spans().into_iter().find(|span| span.name == "credential.rotation" && has(span, "outcome", "adopted"));
@@ -86,25 +86,25 @@ async fn a_caller_that_waited_in_vain_is_told_why() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(800));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.set_password("nobody knows this one").await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     stage.terminate_sessions().await;
-    let refused = loop {
+    let rejected = loop {
         recorder.forget();
         let dispatch = tracing::Dispatch::new(recorder.subscriber());
         let span = tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("request"));
         match sqlx::query("SELECT 1").execute(&db).instrument(span).with_subscriber(dispatch).await {
             // What the server itself cut short is no wait.
             Err(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => {}
-            other => break other.expect_err("it is refused"),
+            other => break other.expect_err("it is rejected"),
         }
     };
-    assert_eq!(refused.as_database_error().and_then(|error| error.code()).as_deref(), Some(Stage::REFUSED));
+    assert_eq!(rejected.as_database_error().and_then(|error| error.code()).as_deref(), Some(Stage::REJECTED));
     let spans = requests(&recorder);
     let request = spans.first().expect("it was exported");
-    let event = request.events.iter().find(|event| event.name == "pool.refused.wait").expect("it is told that it waited");
-    assert!(event.attributes.iter().any(|one| one.key.as_str() == "error.type" && one.value.as_str() == "refused"), "{event:?}");
+    let event = request.events.iter().find(|event| event.name == "pool.rejected.wait").expect("it is told that it waited");
+    assert!(event.attributes.iter().any(|one| one.key.as_str() == "error.type" && one.value.as_str() == "rejected"), "{event:?}");
     assert!(request.links.is_empty());
 }
 

@@ -11,7 +11,7 @@ struct State {
     terms: PoolSettings,
     accepted: Option<Vec<String>>,
     script: VecDeque<ConnectError>,
-    proofs: Vec<(String, bool)>,
+    verifications: Vec<(String, bool)>,
     opened: Vec<ScriptedPool>,
     in_place: bool,
 }
@@ -42,7 +42,7 @@ impl ScriptedPools {
                     terms: PoolSettings::new(max_sessions),
                     accepted: None,
                     script: VecDeque::new(),
-                    proofs: Vec::new(),
+                    verifications: Vec::new(),
                     opened: Vec::new(),
                     in_place: true,
                 }),
@@ -55,12 +55,12 @@ impl ScriptedPools {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The database takes these passwords and refuses all others with 28P01.
+    /// The database takes these passwords and rejects all others with 28P01.
     pub fn accept_only<T: Into<String>>(&self, passwords: impl IntoIterator<Item = T>) {
         self.lock().accepted = Some(passwords.into_iter().map(Into::into).collect());
     }
 
-    /// The next `times` proofs end so.
+    /// The next `times` verifications end so.
     pub fn fail_next(&self, times: usize, fault: ConnectError) {
         let mut state = self.lock();
         state.script.extend(std::iter::repeat_with(|| fault.clone()).take(times));
@@ -71,24 +71,24 @@ impl ScriptedPools {
         self.lock().in_place = false;
     }
 
-    /// Proofs hang from now on.
+    /// Verifications hang from now on.
     pub fn stall(&self) {
         self.inner.stalled.send_replace(true);
     }
 
-    /// Proofs that hang go on.
+    /// Verifications that hang go on.
     pub fn resume(&self) {
         self.inner.stalled.send_replace(false);
     }
 
-    /// Every proof so far: the password, and whether it was accepted.
-    pub fn proofs(&self) -> Vec<(String, bool)> {
-        self.lock().proofs.clone()
+    /// Every verification so far: the password, and whether it was accepted.
+    pub fn verifications(&self) -> Vec<(String, bool)> {
+        self.lock().verifications.clone()
     }
 
-    /// How many proofs were refused.
-    pub fn refused(&self) -> usize {
-        self.lock().proofs.iter().filter(|(_, accepted)| !accepted).count()
+    /// How many verifications were rejected.
+    pub fn rejected(&self) -> usize {
+        self.lock().verifications.iter().filter(|(_, accepted)| !accepted).count()
     }
 
     /// Every pool that was opened, in order.
@@ -107,7 +107,7 @@ impl ScriptedPools {
         }
     }
 
-    fn refusal() -> ConnectError {
+    fn rejection() -> ConnectError {
         ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed for user \"app\"").with_code("28P01")
     }
 }
@@ -176,17 +176,17 @@ impl PoolFactory for ScriptedPools {
         pool
     }
 
-    async fn prove(&self, login: &Credentials) -> Result<(), ConnectError> {
+    async fn verify(&self, login: &Credentials) -> Result<(), ConnectError> {
         let mut stalled = self.inner.stalled.subscribe();
         let _ = stalled.wait_for(|stalled| !stalled).await;
         let mut state = self.lock();
         let password = login.expose_password().to_owned();
         let outcome = match state.script.pop_front() {
             Some(fault) => Err(fault),
-            None if state.accepted.as_ref().is_some_and(|accepted| !accepted.contains(&password)) => Err(Self::refusal()),
+            None if state.accepted.as_ref().is_some_and(|accepted| !accepted.contains(&password)) => Err(Self::rejection()),
             None => Ok(()),
         };
-        state.proofs.push((password, outcome.is_ok()));
+        state.verifications.push((password, outcome.is_ok()));
         outcome
     }
 

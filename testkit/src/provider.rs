@@ -16,8 +16,8 @@ pub struct Call {
     pub trigger: RotationTrigger,
     /// When, by tokio's clock.
     pub at: Instant,
-    /// The revisions said to be refused.
-    pub refused: Vec<Revision>,
+    /// The revisions said to be rejected.
+    pub rejected: Vec<Revision>,
 }
 
 enum Step {
@@ -215,7 +215,7 @@ impl Provider for ScriptedProvider {
     async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         let step = {
             let mut state = self.lock();
-            state.calls.push(Call { trigger: request.trigger, at: Instant::now(), refused: request.refused.to_vec() });
+            state.calls.push(Call { trigger: request.trigger, at: Instant::now(), rejected: request.rejected.to_vec() });
             state.script.pop_front()
         };
         let mut stalled = self.inner.stalled.subscribe();

@@ -55,13 +55,13 @@ async fn law_01_replacing_loses_no_query() {
 async fn law_01_refitting_in_place_loses_no_query() {
     let stage = Stage::with(ScriptedProvider::new().sessions(OldConnections::Keep)).await;
     let login = stage.login().await;
-    // Sessions are short-lived, so that log-ins happen all the time.
+    // Sessions are short-lived, so that logins happen all the time.
     let options = short_lived(stage.pool_options(4), Duration::from_millis(20));
     let pools = stage.pools_with(options);
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is proved");
-    let before = stage.accepted_log_ins();
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is verified");
+    let before = stage.accepted_logins();
     rotate_under_load(&stage, &db, 8).await;
-    assert!(stage.accepted_log_ins() > before + 40, "log-ins went on all the time");
+    assert!(stage.accepted_logins() > before + 40, "logins went on all the time");
     assert!(!db.current().is_closed(), "the pool is the one that was opened first");
 }
 

@@ -1,4 +1,4 @@
-//! Law 2: what cannot be proved leaves the old generation serving; the proof is retried without a fetch, and at once when the old one is refused.
+//! Law 2: what cannot be verified leaves the old generation serving; the verification is retried without a fetch, and at once when the old one is rejected.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use claviger_stage::{Callers, eventually, eventually_within};
 use super::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_02_an_unproved_lease_serves_nobody() {
+async fn law_02_an_unverified_lease_serves_nobody() {
     let stage = Stage::new().await;
     let db = stage.pool(4).await;
     let callers = Callers::start(&db, 8);
@@ -19,15 +19,15 @@ async fn law_02_an_unproved_lease_serves_nobody() {
     // The store announces what the database does not take yet.
     let next = stage.store.rotate();
     stage.store.hint();
-    eventually("the announced password was tried", || stage.refused_log_ins() >= 1).await;
+    eventually("the announced password was tried", || stage.rejected_logins() >= 1).await;
     callers.answer_more(500).await;
-    assert_eq!(db.generation(), 1, "what was not proved is not served");
+    assert_eq!(db.generation(), 1, "what was not verified is not served");
     let status = db.status().expect("supervised");
-    assert!(status.serving && !status.refused);
-    assert_eq!(status.last_fault.as_ref().and_then(ConnectError::code), Some(Stage::REFUSED));
+    assert!(status.serving && !status.rejected);
+    assert_eq!(status.last_fault.as_ref().and_then(ConnectError::code), Some(Stage::REJECTED));
 
-    // Proved again after a second, without a fetch.
-    eventually("it was tried again", || stage.refused_log_ins() >= 2).await;
+    // Verified again after a second, without a fetch.
+    eventually("it was tried again", || stage.rejected_logins() >= 2).await;
     assert_eq!(stage.store.calls().len(), 2, "the start and the hint, nothing else");
 
     stage.set_password(&next).await;
@@ -38,14 +38,14 @@ async fn law_02_an_unproved_lease_serves_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_02_the_candidate_is_proved_at_once_when_the_old_one_is_refused() {
+async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected() {
     let stage = Stage::new().await;
     let mut events = stage.supervisor.events();
     let db = stage.pool(4).await;
     let next = stage.store.rotate();
     stage.store.hint();
     // Three verifications fail: the next one would come 4.3 s later.
-    eventually_within(Duration::from_secs(10), "the candidate was refused three times", || stage.refused_log_ins() >= 3).await;
+    eventually_within(Duration::from_secs(10), "the candidate was rejected three times", || stage.rejected_logins() >= 3).await;
     let third = tokio::time::Instant::now();
     stage.set_password(&next).await;
     stage.terminate_sessions().await;
@@ -63,12 +63,12 @@ async fn law_02_the_candidate_is_proved_at_once_when_the_old_one_is_refused() {
     assert!(third.elapsed() < Duration::from_millis(3_500), "not at once but after {:?}", third.elapsed());
     assert_eq!(db.generation(), 2);
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
-    let mut refused = 0;
+    let mut rejected = 0;
     while let Some(event) = events.next().await {
         if let Event::Rejected { generation, fault, .. } = event {
             assert_eq!((generation, fault.kind()), (1, ConnectErrorKind::Rejected));
-            refused += 1;
+            rejected += 1;
         }
     }
-    assert_eq!(refused, 1, "the old generation was refused, once");
+    assert_eq!(rejected, 1, "the old generation was rejected, once");
 }

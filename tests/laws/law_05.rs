@@ -1,4 +1,4 @@
-//! Law 5: one refresh however many callers are refused; they share the live sessions, or get the original refusal at once.
+//! Law 5: one refresh however many callers are rejected; they share the live sessions, or get the original rejection at once.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -49,11 +49,11 @@ async fn open_sessions(db: &claviger::Handle<Pool>, sessions: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_05_a_thousand_refused_callers_are_one_fetch() {
+async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(PATIENCE);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     open_sessions(&db, 3).await;
     // Unannounced, but the store has it by the time it is asked.
     let next = stage.store.rotate();
@@ -64,8 +64,8 @@ async fn law_05_a_thousand_refused_callers_are_one_fetch() {
     eventually_within(PATIENCE, "the next generation is served", || db.generation() == 2).await;
     assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
     assert_eq!(stage.store.calls().len(), 2);
-    let refused = stage.refused_log_ins();
-    assert!((1..=13).contains(&refused), "{refused} bad log-ins");
+    let rejected = stage.rejected_logins();
+    assert!((1..=13).contains(&rejected), "{rejected} failed logins");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,22 +73,22 @@ async fn law_05_a_few_live_sessions_carry_everyone_while_the_store_is_down() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(PATIENCE);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     open_sessions(&db, 3).await;
     stage.set_password("nobody knows this one").await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     let began = Instant::now();
     let (served, errors) = thousand(&db).await;
     assert!(served >= 950, "{served} of 1,000 were served, {errors:?}");
-    let refused = stage.refused_log_ins();
-    assert!((1..=13).contains(&refused), "{refused} bad log-ins");
+    let rejected = stage.rejected_logins();
+    assert!((1..=13).contains(&rejected), "{rejected} failed logins");
     // The bucket has three tokens, and gets another every ten seconds.
     let refilled = usize::try_from(began.elapsed().as_secs() / 10).expect("a few");
     assert!(stage.store.calls().len() <= 1 + 3 + refilled, "the start and the bucket");
 }
 
 /// Somebody who asks again and again.
-async fn while_refused(db: claviger::Handle<Pool>) {
+async fn while_rejected(db: claviger::Handle<Pool>) {
     loop {
         drop(sqlx::query("SELECT 1").execute(&db).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -96,30 +96,30 @@ async fn while_refused(db: claviger::Handle<Pool>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_05_with_nothing_to_hope_for_the_original_refusal_comes_at_once() {
+async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let patience = Duration::from_secs(2);
     let options = stage.pool_options(4).acquire_timeout(patience);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.set_password("nobody knows this one").await;
     stage.terminate_sessions().await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     // After the first attempts the next one comes later than these callers wait.
-    let too_late = || db.status().and_then(|status| status.next_proof).is_some_and(|next| next > patience + Duration::from_secs(1));
-    let first = tokio::spawn(while_refused(db.clone()));
+    let too_late = || db.status().and_then(|status| status.next_verification).is_some_and(|next| next > patience + Duration::from_secs(1));
+    let first = tokio::spawn(while_rejected(db.clone()));
     eventually_within(Duration::from_secs(20), "the first attempts have failed", || stage.store.calls().len() == 4 && too_late()).await;
     first.abort();
     let began = Instant::now();
     let (served, errors) = thousand(&db).await;
     assert!(began.elapsed() < patience, "not at once but after {:?}", began.elapsed());
     assert_eq!(served, 0);
-    let refusals =
-        errors.iter().filter(|error| error.as_database_error().and_then(|error| error.code()).as_deref() == Some(Stage::REFUSED)).count();
+    let rejections =
+        errors.iter().filter(|error| error.as_database_error().and_then(|error| error.code()).as_deref() == Some(Stage::REJECTED)).count();
     let interrupted = errors.iter().filter(|error| matches!(error, sqlx::Error::Io(_))).count();
-    assert_eq!(refusals + interrupted, 1_000, "{:?}", errors.iter().find(|error| error.as_database_error().is_none()));
-    assert!(refusals > 900);
-    let other = errors.iter().filter_map(|error| error.as_database_error()).find(|error| error.message() != Stage::REFUSAL);
+    assert_eq!(rejections + interrupted, 1_000, "{:?}", errors.iter().find(|error| error.as_database_error().is_none()));
+    assert!(rejections > 900);
+    let other = errors.iter().filter_map(|error| error.as_database_error()).find(|error| error.message() != Stage::REJECTION);
     assert!(other.is_none(), "{other:?}");
 }
 
@@ -128,7 +128,7 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(4).acquire_timeout(PATIENCE);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.set_password("password-2").await;
     stage.terminate_sessions().await;
     // The first fetch fails; the second, a second later, returns the new password.
@@ -142,7 +142,7 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
         other.len(),
         errors.len(),
         other.first(),
-        stage.refused_log_ins()
+        stage.rejected_logins()
     );
     assert!(served > 900);
     assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 2);

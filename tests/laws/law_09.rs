@@ -14,8 +14,8 @@ use super::Stage;
 async fn law_09_released_when_the_last_of_two_pools_has_drained() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let reader = stage.supervisor.pool("reader", &login, stage.pools(2)).await.expect("proved");
-    let writer = stage.supervisor.pool("writer", &login, stage.pools(2)).await.expect("proved");
+    let reader = stage.supervisor.pool("reader", &login, stage.pools(2)).await.expect("verified");
+    let writer = stage.supervisor.pool("writer", &login, stage.pools(2)).await.expect("verified");
     let held = writer.begin().await.expect("a transaction");
     sqlx::query("SELECT 1").execute(&reader).await.expect("it serves");
     stage.rotate_announced().await;

@@ -27,7 +27,7 @@ async fn law_10_replacing_under_load() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let pools = stage.pools_with(stage.pool_options(10).min_connections(10));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
     let peak = peak_over_rotations(&stage, &db, 6).await;
     assert!((10..=12).contains(&peak), "{peak} sessions with a maximum of 10 and an overlap of 2");
 }
@@ -37,7 +37,7 @@ async fn law_10_in_place_under_load() {
     let stage = Stage::with(ScriptedProvider::new().sessions(OldConnections::Keep)).await;
     let db = stage.pool(10).await;
     let peak = peak_over_rotations(&stage, &db, 4).await;
-    assert!((10..=11).contains(&peak), "{peak} sessions with a maximum of 10 and the proof");
+    assert!((10..=11).contains(&peak), "{peak} sessions with a maximum of 10 and the verification");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use super::{Pool, Stage};
 async fn restless(stage: &Stage) -> (Handle<Pool>, Callers) {
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(4).acquire_timeout(Duration::from_secs(1)), Duration::from_millis(10));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let callers = Callers::start(&db, 16);
     callers.answer_more(100).await;
     (db, callers)
@@ -27,12 +27,12 @@ async fn law_11_within_one_window_under_load() {
     let (_db, callers) = restless(&stage).await;
     stage.set_password("nobody knows this one").await;
     let began = Instant::now();
-    eventually_within(Duration::from_secs(20), "the proofs after 1, 3 and 10 s were made", || {
+    eventually_within(Duration::from_secs(20), "the verifications after 1, 3 and 10 s were made", || {
         began.elapsed() > Duration::from_secs(11) && callers.failures() > 1_000
     })
     .await;
-    let refused = stage.refused_log_ins();
-    assert!((4..=7).contains(&refused), "{refused} bad log-ins with a maximum of 4");
+    let rejected = stage.rejected_logins();
+    assert!((4..=7).contains(&rejected), "{rejected} failed logins with a maximum of 4");
     drop(callers.stop().await);
 }
 
@@ -41,16 +41,16 @@ async fn law_11_a_database_that_changes_its_mind() {
     let stage = Stage::new().await;
     let (db, callers) = restless(&stage).await;
     let began = Instant::now();
-    let (mut rounds, mut refused) = (0, 0);
-    // The same password is refused, taken, refused …, all within the first window of thirty seconds.
+    let (mut rounds, mut rejected) = (0, 0);
+    // The same password is rejected, taken, rejected …, all within the first window of thirty seconds.
     while began.elapsed() < Duration::from_secs(14) {
         stage.set_password("nobody knows this one").await;
-        eventually_within(Duration::from_secs(20), "it is refused", || db.status().is_some_and(|status| status.refused)).await;
+        eventually_within(Duration::from_secs(20), "it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
         stage.set_password("password-1").await;
         eventually_within(Duration::from_secs(40), "it is taken again", || {
             // Once its budget is spent, it is taken again in the next window, which has a budget of its own.
             if began.elapsed() < Duration::from_secs(28) {
-                refused = stage.refused_log_ins();
+                rejected = stage.rejected_logins();
             }
             db.status().is_some_and(|status| status.serving)
         })
@@ -60,8 +60,8 @@ async fn law_11_a_database_that_changes_its_mind() {
             callers.answer_more(50).await;
         }
     }
-    assert!(rounds >= 2, "the hazard: it was refused {rounds} times");
-    assert!((4..=7).contains(&refused), "{refused} bad log-ins in {rounds} rounds with a maximum of 4");
+    assert!(rounds >= 2, "the hazard: it was rejected {rounds} times");
+    assert!((4..=7).contains(&rejected), "{rejected} failed logins in {rounds} rounds with a maximum of 4");
     drop(callers.stop().await);
     eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
 }

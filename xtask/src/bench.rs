@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     match cargo::become_cargo(words.iter().chain(rest))? {}
 }
 
-/// The core's, or an issuer's with `--with`; and what is left of the arguments.
+/// The core's, or a backend's with `--with`; and what is left of the arguments.
 fn choose(arguments: &[OsString]) -> Result<(Bench, &[OsString]), String> {
     match arguments {
         [with, issuer, rest @ ..] if with == "--with" && issuer == "secrets-manager" => Ok((SECRETS_MANAGER, rest)),

@@ -23,7 +23,7 @@ usage: cargo xtask <command>
       --require-all    to leave one out is an error, said before anything runs
 
   bench [--with secrets-manager|otel] [ARGUMENT…]
-      Runs the core's benchmarks, the issuer's, or those of what telemetry costs, on a
+      Runs the core's benchmarks, the backend's, or those of what telemetry costs, on a
       real PostgreSQL. All further arguments go to them.
 
   install [SERVER…]

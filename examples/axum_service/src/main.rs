@@ -7,7 +7,7 @@
 //! that is: where customers come, where operators come, the database without a user, and a folder with the files `username` and `password`, as
 //! Kubernetes mounts a secret. Change the files, and the pool is handed over; `kill` it, and every request that is under way is answered.
 //!
-//! It listens at once and is unready (`/readyz`) until the first log-in: a pod that starts while the database is down, or inside a rotation's window,
+//! It listens at once and is unready (`/readyz`) until the first login: a pod that starts while the database is down, or inside a rotation's window,
 //! becomes ready by itself.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]

@@ -154,7 +154,7 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     assert!(stage.terminate_sessions().await > 0);
     let (status, body) = ask(address, "/orders").await;
     assert_eq!((status, body.as_str()), (503, "the database does not answer\n"));
-    assert!(stage.refused_log_ins() > 0);
+    assert!(stage.rejected_logins() > 0);
     until_fires(&prometheus, "ClavigerNotReady").await;
     assert_eq!(ask(address, "/readyz").await.0, 503);
     assert_eq!(ask(address, "/livez").await.0, 200);

@@ -67,7 +67,7 @@ async fn play(stage: &Stage, db: &Handle<PgPool>) {
     transaction.commit().await.expect("it was not cut");
     calm(stage, "a transaction that outlives its rotation").await;
 
-    let traps = [("orders", "pool.turn"), ("orders", "pool.proved"), ("reports", "pool.proved"), ("login", "provider.turn")];
+    let traps = [("orders", "pool.turn"), ("orders", "pool.verified"), ("reports", "pool.verified"), ("login", "provider.turn")];
     for (actor, step) in traps {
         stage.traps.set(actor, step, 1);
     }
@@ -115,8 +115,8 @@ async fn whatever_happens_who_looks_is_not_misled() {
     });
     let login = stage.login().await;
     let warm = stage.pools_with(stage.pool_options(8).min_connections(2));
-    let db = stage.supervisor.pool("orders", &login, warm).await.expect("proved");
-    let reports = stage.supervisor.pool("reports", &login, stage.pools(3).always_in_place()).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, warm).await.expect("verified");
+    let reports = stage.supervisor.pool("reports", &login, stage.pools(3).always_in_place()).await.expect("verified");
 
     let service = Service::new(stage.supervisor.clone(), db.clone(), metrics.clone());
     let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -162,10 +162,10 @@ async fn whatever_happens_who_looks_is_not_misled() {
 
     // The hazards occurred.
     assert!(seen.ready > 0 && seen.unready > 0, "{} looks at a ready service, {} at another", seen.ready, seen.unready);
-    assert!(stage.refused_log_ins() > 0);
+    assert!(stage.rejected_logins() > 0);
     let restarted = events.iter().filter(|event| matches!(event, Event::Restarted { .. })).count();
     assert_eq!(restarted, 2, "an actor of a pool and one of a provider");
-    for word in ["panicked", "unavailable", "unreachable", "refused", "drain_abandoned"] {
+    for word in ["panicked", "unavailable", "unreachable", "rejected", "drain_abandoned"] {
         let has = |span: &&_| told::attribute(span, "error.type").is_some_and(|said| said == word);
         assert!(spans.iter().any(|span| has(&span)), "{word}");
     }

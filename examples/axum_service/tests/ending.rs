@@ -55,7 +55,7 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     }
     // Who has not heard of it is served as before.
     assert_eq!(ask("/orders").await.expect("it still answers").0, 200);
-    // Who comes at the very moment of closing may be cut off; who comes later is refused.
+    // Who comes at the very moment of closing may be cut off; who comes later is rejected.
     while !ask("/livez").await.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {}
     assert!(!report.is_finished(), "it is under way when nobody else is let in");
     assert!(stage.store.released().is_empty(), "the credential is in use");

@@ -138,7 +138,7 @@ async fn it_starts_while_the_database_is_down_and_becomes_ready_by_itself() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut program = Program::start(&server, folder.path());
     let (status, reasons) = get(program.customers, "/readyz").expect("it answers");
-    assert!(status == 503 && reasons.contains("has proved no lease"), "{status} {reasons}");
+    assert!(status == 503 && reasons.contains("has verified no lease"), "{status} {reasons}");
     assert_eq!(get(program.customers, "/livez").expect("it answers").0, 200);
     server.start_again().expect("it starts");
     eventually_within(PATIENCE, "it is ready", || program.is_ready()).await;

@@ -27,7 +27,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     #[cfg(feature = "rds-iam")]
     fn host(&self) -> &str;
     fn port(&self) -> u16;
-    /// Pools of short-lived sessions: log-ins are needed all the time.
+    /// Pools of short-lived sessions: logins are needed all the time.
     fn pools(&self) -> Self::Pools;
     /// Another role that may read the orders, with this password.
     #[cfg(feature = "secrets-manager")]
@@ -58,7 +58,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
 #[derive(Debug, Default)]
 pub(crate) struct TokenChecks {
     pub(crate) taken: usize,
-    pub(crate) refused: usize,
+    pub(crate) rejected: usize,
     /// The age of the oldest token that was taken.
     pub(crate) oldest: std::time::Duration,
 }
@@ -73,7 +73,7 @@ impl TokenChecks {
                 found.taken += 1;
                 found.oldest = found.oldest.max(check.age);
             } else {
-                found.refused += 1;
+                found.rejected += 1;
             }
         }
         Ok(found)

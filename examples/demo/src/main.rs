@@ -23,7 +23,7 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 /// How many sessions a pool may have.
 const CONNECTIONS: u32 = 10;
 
-/// Shorter than the half second by which the file lags behind an unannounced change: new log-ins are needed all the time, and in every such gap.
+/// Shorter than the half second by which the file lags behind an unannounced change: new logins are needed all the time, and in every such gap.
 const SESSION_LIFE: Duration = Duration::from_millis(400);
 
 /// How long a query waits for a session.

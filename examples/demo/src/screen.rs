@@ -72,19 +72,19 @@ impl Screen {
     pub(crate) fn event(&self, event: &Event) {
         match event {
             Event::Rejected { pool, generation, fault } => {
-                self.stamped("33", &format!("  {pool}: the database refuses generation {generation}: {}", fault.message()));
+                self.stamped("33", &format!("  {pool}: the database rejects generation {generation}: {}", fault.message()));
             }
             Event::VerificationFailed { pool, fault } => {
-                self.stamped("33", &format!("  {pool}: not proved: {} (what is served goes on)", fault.message()));
+                self.stamped("33", &format!("  {pool}: not verified: {} (what is served goes on)", fault.message()));
             }
             Event::FetchFailed { provider, error } => self.stamped("33", &format!("  {provider}: not fetched: {error}")),
             Event::HandedOver(report) => {
                 let how = if report.how == HandoverMode::InPlace { "in place" } else { "replaced" };
                 let text = format!(
-                    "  {}: generation {} is served, {how}: prove {} + open {} + warm {} = {} ms",
+                    "  {}: generation {} is served, {how}: verify {} + open {} + warm {} = {} ms",
                     report.pool,
                     report.generation,
-                    ms(report.prove),
+                    ms(report.verify),
                     ms(report.open),
                     ms(report.warm),
                     ms(report.took),

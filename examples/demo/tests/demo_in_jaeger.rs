@@ -12,7 +12,7 @@ use claviger_traces::{Span, handovers_add_up, in_order, linked_to, spans, tree};
 
 /// A rotation, once the attempts that failed and were tried again are taken out.
 const ADOPTED: [(usize, &str); 6] =
-    [(0, "credential.rotation"), (1, "credential.fetch"), (1, "pool.handover"), (2, "pool.prove"), (2, "pool.open"), (2, "pool.publish")];
+    [(0, "credential.rotation"), (1, "credential.fetch"), (1, "pool.handover"), (2, "pool.verify"), (2, "pool.open"), (2, "pool.publish")];
 
 #[test]
 fn every_rotation_of_the_demo_is_a_trace() {
@@ -37,10 +37,10 @@ fn every_rotation_of_the_demo_is_a_trace() {
     };
     let [start] = roots("start").try_into().expect("it starts once");
     assert_eq!(start.tag("outcome"), Some("adopted"));
-    let (changed, refused) = (roots("changed"), roots("refused"));
-    assert!(!changed.is_empty() && !refused.is_empty(), "both kinds of change happened");
-    // The file may be seen by the look that a refusal asked for, and the other way round: what the watch brings then is nothing new.
-    let brought: Vec<_> = [changed, refused].concat().into_iter().filter(|root| root.tag("outcome") == Some("adopted")).collect();
+    let (changed, rejected) = (roots("changed"), roots("rejected"));
+    assert!(!changed.is_empty() && !rejected.is_empty(), "both kinds of change happened");
+    // The file may be seen by the look that a rejection asked for, and the other way round: what the watch brings then is nothing new.
+    let brought: Vec<_> = [changed, rejected].concat().into_iter().filter(|root| root.tag("outcome") == Some("adopted")).collect();
     assert_eq!(brought.len(), adopted);
     for root in brought {
         let whole: Vec<_> = in_order(&all, root).into_iter().filter(|(_, span)| span.tag("error").is_none()).collect();

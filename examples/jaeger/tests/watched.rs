@@ -83,12 +83,12 @@ fn its_traces_are_in_jaeger() {
             ("OTEL_SERVICE_NAME", "named-by-the-variable"),
         ],
     );
-    let log_ins = || server.log().authenticated_logins_of("app").expect("the log can be read");
-    eventually("it has logged in", || log_ins() >= 2);
-    let before = log_ins();
+    let logins = || server.log().authenticated_logins_of("app").expect("the log can be read");
+    eventually("it has logged in", || logins() >= 2);
+    let before = logins();
     server.set_password("app", "password-1").expect("the password is set");
     write(folder.path(), "password-1");
-    eventually("it has logged in with the next one", || log_ins() >= before + 2);
+    eventually("it has logged in with the next one", || logins() >= before + 2);
 
     // Whatever is on its way is sent at the end: the SDK itself sends every five seconds.
     service.end();
@@ -107,7 +107,7 @@ fn its_traces_are_in_jaeger() {
         "pool.drain",
         "pool.handover",
         "pool.open",
-        "pool.prove",
+        "pool.verify",
         "pool.publish",
     ];
     assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
@@ -130,8 +130,8 @@ fn a_collector_that_hangs_harms_nobody() {
     let collector = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}", collector.local_addr().expect("it has an address"));
     let mut service = Service::start(&server, folder.path(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", &address)]);
-    let log_ins = || server.log().authenticated_logins_of("app").expect("the log can be read");
-    eventually("it has logged in", || log_ins() >= 2);
+    let logins = || server.log().authenticated_logins_of("app").expect("the log can be read");
+    eventually("it has logged in", || logins() >= 2);
     service.end();
     collector.set_nonblocking(true).expect("it can be asked");
     assert!(collector.accept().is_ok(), "it was spoken to");

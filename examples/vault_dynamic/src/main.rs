@@ -28,7 +28,7 @@ async fn main() -> Result<(), Problem> {
     let [vault, role_id, secret_id, host, port, database, authorities] = arguments.as_slice() else { return Err(USAGE.into()) };
     let port = port.parse().map_err(|_| USAGE)?;
 
-    // One log-in and one token for all that comes from this Vault.
+    // One login and one token for all that comes from this Vault.
     let session = VaultSession::new(vault, Auth::app_role(role_id, SecretId::file(secret_id)))?;
     let supervisor = Supervisor::start();
     let login = supervisor.provide("orders-login", VaultDynamic::new(&session, "database", "orders")?).await?;

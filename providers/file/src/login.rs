@@ -119,7 +119,7 @@ impl FileProvider {
 
     /// A directory with the files `username` and `password`, as Kubernetes mounts a secret. Both are read from one version, however often the
     /// kubelet moves `..data` meanwhile. In a directory without `..data` two files cannot be replaced at once: they are read again when one changes
-    /// while they are read, and a pair that is half replaced is refused by the database and replaced with the next change.
+    /// while they are read, and a pair that is half replaced is rejected by the database and replaced with the next change.
     ///
     /// One newline (`\n` or `\r\n`) at the end of a file is not part of it; other white space is.
     ///
@@ -219,7 +219,7 @@ impl FileProvider {
         self.note(checked)
     }
 
-    /// Marks the password as a bearer token: pools refuse it without verified TLS before the first connect. Default: a password.
+    /// Marks the password as a bearer token: pools reject it without verified TLS before the first connect. Default: a password.
     #[must_use]
     pub fn token(mut self) -> Self {
         self.token = true;

@@ -101,7 +101,7 @@ pub(crate) fn value(path: &Path) -> Result<Content, Flaw> {
     Ok(Content { text: without_nul(path, "the content", text)?, open_to_others })
 }
 
-/// Refuses a NUL: the protocols of databases end a text at it.
+/// Rejects a NUL: the protocols of databases end a text at it.
 pub(crate) fn without_nul(path: &Path, what: &str, value: String) -> Result<String, Flaw> {
     if value.contains('\0') {
         return Err(Flaw::malformed(path, &format!("{what} has a NUL character; no database takes one")));

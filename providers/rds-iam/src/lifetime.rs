@@ -23,12 +23,12 @@ pub(crate) fn end(second: SystemTime, lifetime: Duration, session: Option<System
 }
 
 /// When a token that has so long to live is to be renewed: two fifteenths of that, and at least a second, before its end. Of 15 minutes these are the
-/// last two: renewed at 13:00, there is a minute for a slow chain of credentials and the proof before it is 14 minutes old.
+/// last two: renewed at 13:00, there is a minute for a slow chain of credentials and the verification before it is 14 minutes old.
 pub(crate) fn refresh_after(life: Duration) -> Duration {
     life.saturating_sub((life * 2 / 15).max(Duration::from_secs(1)))
 }
 
-/// Whether a token of this age that the database refuses is as good as one signed now. A refusal that passes by itself (PAM, throttling) needs no other
+/// Whether a token of this age that the database rejects is as good as one signed now. A rejection that passes by itself (PAM, throttling) needs no other
 /// token; a database whose clock runs ahead does.
 pub(crate) fn is_young(age: Duration, lifetime: Duration) -> bool {
     age < lifetime / 2
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_signed_again_in_the_second_half_of_its_life() {
+    fn a_rejected_token_is_signed_again_in_the_second_half_of_its_life() {
         assert!(is_young(s(449), LONGEST));
         assert!(!is_young(s(450), LONGEST));
     }

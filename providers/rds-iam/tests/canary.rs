@@ -116,16 +116,16 @@ async fn nothing_secret_shows_at_trace() {
     let provider = builder().build().expect("the arguments are right");
     secrets.assert_absent("a provider's Debug", &shown(&provider));
 
-    // Sessions from STS, tokens by them, log-ins with these, under load; a moment in which all is refused.
+    // Sessions from STS, tokens by them, logins with these, under load; a moment in which all is rejected.
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
     let login = supervisor.provide("login", provider).await.expect("a token is signed");
     let options = short_lived(PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(3)), Duration::from_millis(300));
-    let db = supervisor.pool("orders", &login, server.pools(options)).await.expect("it is proved");
+    let db = supervisor.pool("orders", &login, server.pools(options)).await.expect("it is verified");
     let callers = Callers::start(&db, 8);
     eventually_within(Duration::from_secs(30), "a second and a third token serve", || db.generation() >= 3).await;
     server.checks().refuse_everything(true).expect("the server is told");
-    eventually("log-ins are refused", || server.checks().refused().expect("it keeps them") > 0).await;
+    eventually("logins are rejected", || server.checks().rejected().expect("it keeps them") > 0).await;
     server.checks().refuse_everything(false).expect("the server is told");
 
     // STS goes away.

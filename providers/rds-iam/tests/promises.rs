@@ -72,7 +72,7 @@ async fn whoever_demands_a_new_token_gets_one() {
 }
 
 #[tokio::test]
-async fn a_young_token_that_is_refused_is_held_until_the_identity_changes() {
+async fn a_young_token_that_is_rejected_is_held_until_the_identity_changes() {
     let chain = Chain::key();
     let provider = chain.provider();
     let held = first(&provider).await;
@@ -92,7 +92,7 @@ async fn a_young_token_that_is_refused_is_held_until_the_identity_changes() {
 }
 
 #[tokio::test]
-async fn an_old_token_that_is_refused_is_signed_again() {
+async fn an_old_token_that_is_rejected_is_signed_again() {
     let provider = Chain::key().provider_of(Duration::from_secs(3));
     let held = first(&provider).await;
     let born = held.expiry().wall().expect("it ends") - Duration::from_secs(3);

@@ -63,7 +63,7 @@ impl Scene {
         let aws = SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(Slow { takes, sessions, born })).build();
         let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
         let login = lab.supervisor.provide("login", provider).await.expect("a token is signed");
-        let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is proved");
+        let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
         Self { lab, database, pool, born }
     }
 
@@ -106,7 +106,7 @@ async fn no_connection_opens_with_a_token_older_than_14_minutes() {
         assert!((10..=11).contains(&ages.len()), "one signature in 13 minutes, though it is looked at each minute: {ages:?}");
         let oldest = ages.values().max().expect("there are some");
         assert!(*oldest >= 12 * MINUTE, "the hazard: tokens grow old, {oldest:?}");
-        assert!((10..=11).contains(&scene.database.proofs().len()), "each is proved once");
+        assert!((10..=11).contains(&scene.database.verifications().len()), "each is verified once");
         scene.lab.supervisor.shutdown(MINUTE).await;
     }
 }
@@ -120,7 +120,7 @@ async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String,
         .watch(span, |second| {
             if at(second) {
                 let rejection = ConnectError::new(ConnectErrorKind::Rejected, "PAM authentication failed").with_code("28000");
-                rejections += usize::from(scene.pool.refused(scene.pool.generation(), &rejection));
+                rejections += usize::from(scene.pool.rejected(scene.pool.generation(), &rejection));
             }
         })
         .await;

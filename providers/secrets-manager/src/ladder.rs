@@ -24,20 +24,20 @@ impl Stage {
     }
 }
 
-/// What was taken from further down because the database refused `AWSCURRENT`.
+/// What was taken from further down because the database rejected `AWSCURRENT`.
 ///
-/// It is held until it is refused itself or `AWSCURRENT` is another version: a rotation that stops half-way may leave `AWSCURRENT` wrong for days, and each look
-/// would cost a bad log-in.
+/// It is held until it is rejected itself or `AWSCURRENT` is another version: a rotation that stops half-way may leave `AWSCURRENT` wrong for days, and each look
+/// would cost a failed login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stopgap {
-    /// The version at `AWSCURRENT`, refused.
+    /// The version at `AWSCURRENT`, rejected.
     pub(crate) instead_of: Revision,
     /// What was taken.
     pub(crate) taken: Revision,
 }
 
 impl Stopgap {
-    /// Whether `held`, which is not refused, is still the better choice with `current` at `AWSCURRENT`.
+    /// Whether `held`, which is not rejected, is still the better choice with `current` at `AWSCURRENT`.
     pub(crate) fn stands(&self, held: &Revision, current: &Revision) -> bool {
         self.taken == *held && self.instead_of == *current
     }

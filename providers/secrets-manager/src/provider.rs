@@ -18,8 +18,8 @@ const DENIED_FOR: Duration = Duration::from_secs(3_600);
 
 /// A database login in AWS Secrets Manager.
 ///
-/// A lease is a version of the secret; its revision is the `VersionId`, and it has no death. What is served is `AWSCURRENT`; where the database refuses that, the
-/// version at `AWSPENDING`, then the one at `AWSPREVIOUS`, each proved by a log-in before it serves: between a rotation's setSecret and finishSecret the service goes on,
+/// A lease is a version of the secret; its revision is the `VersionId`, and it has no death. What is served is `AWSCURRENT`; where the database rejects that, the
+/// version at `AWSPENDING`, then the one at `AWSPREVIOUS`, each verified by a login before it serves: between a rotation's setSecret and finishSecret the service goes on,
 /// and so it does when a rotation is rolled back.
 ///
 /// What each kind of error means; the message names the secret, its region and the stage, and says what to do:
@@ -188,10 +188,10 @@ impl SecretsManager {
         let mut stopgap = self.stopgap();
         // The rotation was finished: should AWSCURRENT be moved back one day, that is meant.
         stopgap.take_if(|stopgap| stopgap.instead_of != *current);
-        held == current || request.is_refused(current) || stopgap.as_ref().is_some_and(|stopgap| stopgap.stands(held, current))
+        held == current || request.is_rejected(current) || stopgap.as_ref().is_some_and(|stopgap| stopgap.stands(held, current))
     }
 
-    /// The login to use, from `AWSCURRENT`, or from further down where the database refuses that. `held` is what is held and works.
+    /// The login to use, from `AWSCURRENT`, or from further down where the database rejects that. `held` is what is held and works.
     async fn choose(
         &self,
         request: &FetchRequest<Credentials>,
@@ -200,7 +200,7 @@ impl SecretsManager {
         let current = match self.store.value(Stage::Current).await {
             Ok(current) => current,
             // A rotation that was begun and given up may leave a version without a value there.
-            Err(error) if held.is_none() && !request.refused.is_empty() && error.kind() == ProviderErrorKind::NotFound => {
+            Err(error) if held.is_none() && !request.rejected.is_empty() && error.kind() == ProviderErrorKind::NotFound => {
                 return self.below_current(request).await?.map(|(_, login, taken)| (login, taken)).ok_or(error);
             }
             Err(error) => return Err(error),
@@ -215,11 +215,11 @@ impl SecretsManager {
             return Ok((first?, revision));
         }
         if let Some((stage, login, taken)) = self.below_current(request).await? {
-            tracing::info!(secret = %self.store.secret(), stage = stage.label(), revision = %taken, "AWSCURRENT is refused; another version is tried");
+            tracing::info!(secret = %self.store.secret(), stage = stage.label(), revision = %taken, "AWSCURRENT is rejected; another version is tried");
             *self.stopgap() = Some(Stopgap { instead_of: revision, taken: taken.clone() });
             return Ok((login, taken));
         }
-        // All candidates are refused: the first choice again.
+        // All candidates are rejected: the first choice again.
         *self.stopgap() = None;
         Ok((first?, revision))
     }
@@ -234,12 +234,12 @@ impl SecretsManager {
         Ok(None)
     }
 
-    /// Whether it is worth looking further down: the database refuses `AWSCURRENT`, or refuses something and `AWSCURRENT` cannot be read.
+    /// Whether it is worth looking further down: the database rejects `AWSCURRENT`, or rejects something and `AWSCURRENT` cannot be read.
     fn is_ruled_out(&self, request: &FetchRequest<Credentials>, current: &Revision, read: &Result<Credentials, ProviderError>) -> bool {
-        request.is_refused(current) || (read.is_err() && !request.refused.is_empty())
+        request.is_rejected(current) || (read.is_err() && !request.rejected.is_empty())
     }
 
-    /// The version at a stage below `AWSCURRENT`, unless it is refused, missing or unusable.
+    /// The version at a stage below `AWSCURRENT`, unless it is rejected, missing or unusable.
     async fn candidate(&self, request: &FetchRequest<Credentials>, stage: Stage) -> Result<Option<(Credentials, Revision)>, ProviderError> {
         let version = match self.store.value(stage).await {
             Ok(version) => version,
@@ -251,7 +251,7 @@ impl SecretsManager {
             }
         };
         let revision = version.revision.clone();
-        if request.is_refused(&revision) {
+        if request.is_rejected(&revision) {
             return Ok(None);
         }
         match self.read(stage, version) {
@@ -286,13 +286,13 @@ impl SecretsManager {
 impl Provider for SecretsManager {
     type Secret = Credentials;
 
-    /// A look at what works costs one call: DescribeSecret, or GetSecretValue where that is not granted. A changed secret costs one more. When the database refuses what is
+    /// A look at what works costs one call: DescribeSecret, or GetSecretValue where that is not granted. A changed secret costs one more. When the database rejects what is
     /// held, each candidate is a call, three at most.
     async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let held = request.held.as_ref().filter(|held| !request.is_refused(held.revision()));
+        let held = request.held.as_ref().filter(|held| !request.is_rejected(held.revision()));
         let mut described = None;
         if let Some(held) = held {
             described = self.describe(request.started.mono(), false).await?;

@@ -223,7 +223,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn whatever_is_given_is_taken_whole_or_refused(text in "(arn:)?[ -~ü:]{0,80}") {
+        fn whatever_is_given_is_taken_whole_or_rejected(text in "(arn:)?[ -~ü:]{0,80}") {
             match SecretId::parse(text.clone()) {
                 Ok(id) => prop_assert_eq!(id.as_str(), text),
                 Err(error) => prop_assert!(error.to_string().starts_with("`secret_id`")),

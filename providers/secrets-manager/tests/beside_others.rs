@@ -21,7 +21,7 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     let login = supervisor.provide("login", provider).await.expect("a lease");
     // Sessions that live no longer than the others' connects.
     let options = short_lived(scene.stage.pool_options(4), Duration::from_millis(20));
-    let db = supervisor.pool("orders", &login, scene.stage.pools_with(options)).await.expect("proved");
+    let db = supervisor.pool("orders", &login, scene.stage.pools_with(options)).await.expect("verified");
     let ours = Callers::start_at(&db, 4, "SELECT 1", Duration::from_millis(20));
     ours.answer_more(20).await;
 

@@ -40,7 +40,7 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
     assert_clean("the provider", &provider);
     let login = supervisor.provide("login", provider).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, scene.stage.pools(4)).await.expect("proved");
+    let db = supervisor.pool("orders", &login, scene.stage.pools(4)).await.expect("verified");
     let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(10));
     callers.answer_more(50).await;
 
@@ -72,16 +72,16 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     let tally = callers.stop().await;
     assert_clean("a caller's error", &tally);
     supervisor.shutdown(Duration::from_secs(5)).await;
-    let (mut refused, mut failed) = (0, 0);
+    let (mut rejected, mut failed) = (0, 0);
     while let Some(event) = events.next().await {
         assert_clean("an event", &event);
-        refused += usize::from(matches!(event, Event::Rejected { .. }));
+        rejected += usize::from(matches!(event, Event::Rejected { .. }));
         failed += usize::from(matches!(event, Event::FetchFailed { .. }));
     }
-    assert!(refused == 3 && failed >= 2, "the hazards: {refused} refusals, {failed} failed fetches");
+    assert!(rejected == 3 && failed >= 2, "the hazards: {rejected} rejections, {failed} failed fetches");
 
     let said = capture.text();
-    for line in ["credential.rotation", "AWSCURRENT is refused; another version is tried", "pool.prove"] {
+    for line in ["credential.rotation", "AWSCURRENT is rejected; another version is tried", "pool.verify"] {
         assert!(said.contains(line), "nothing was captured of {line}");
     }
     assert!(shown_in(&said).is_empty(), "{:#?}", shown_in(&said));

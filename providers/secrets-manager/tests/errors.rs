@@ -237,16 +237,16 @@ async fn a_description_that_does_not_come_holds_no_start_up() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_answered_without_a_description() {
+async fn a_rejection_is_answered_without_a_description() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     proxy.fault_on("DescribeSecret", InjectedFault::reply(200, "{}"));
     proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
     let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
     let before = proxy.requests("DescribeSecret");
-    let refused = FetchRequest::<Credentials>::new(RotationTrigger::Rejected).refused([held.revision().clone()]).held(held);
+    let rejected = FetchRequest::<Credentials>::new(RotationTrigger::Rejected).rejected([held.revision().clone()]).held(held);
     // All three stages answer the same version: one candidate.
-    provider.fetch(refused).await.expect("the first choice again");
+    provider.fetch(rejected).await.expect("the first choice again");
     assert_eq!((proxy.requests("DescribeSecret") - before, proxy.requests("GetSecretValue")), (0, 1 + 3));
     let stages: Vec<_> = proxy.log().iter().filter(|one| one.operation == "GetSecretValue").map(|one| one.body.clone()).collect();
     for (body, stage) in stages.iter().zip(["AWSCURRENT", "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"]) {

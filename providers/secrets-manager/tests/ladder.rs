@@ -1,6 +1,6 @@
 //! needs: moto
 //!
-//! Which version is offered: `AWSCURRENT`, and further down the ladder what the database does not refuse.
+//! Which version is offered: `AWSCURRENT`, and further down the ladder what the database does not reject.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,9 +21,9 @@ async fn start(provider: &SecretsManager) -> Lease<Credentials> {
     provider.fetch(FetchRequest::first()).await.expect("a lease")
 }
 
-/// What is offered while this is held, and the database refuses these.
-async fn refused(provider: &SecretsManager, held: &Lease<Credentials>, refused: &[&Revision]) -> Lease<Credentials> {
-    let request = FetchRequest::new(RotationTrigger::Rejected).held(held.clone()).refused(refused.iter().copied().cloned());
+/// What is offered while this is held, and the database rejects these.
+async fn rejected(provider: &SecretsManager, held: &Lease<Credentials>, rejected: &[&Revision]) -> Lease<Credentials> {
+    let request = FetchRequest::new(RotationTrigger::Rejected).held(held.clone()).rejected(rejected.iter().copied().cloned());
     provider.fetch(request).await.expect("a lease")
 }
 
@@ -54,11 +54,11 @@ async fn in_a_rotations_window_what_is_pending_is_offered_and_then_kept() {
     let (_moto, secret, first, provider) = scene("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    assert_eq!(look(&provider, &held).await.revision(), &first, "nobody was refused: it is none of our business");
+    assert_eq!(look(&provider, &held).await.revision(), &first, "nobody was rejected: it is none of our business");
 
-    let taken = refused(&provider, &held, &[&first]).await;
+    let taken = rejected(&provider, &held, &[&first]).await;
     assert_eq!((password(&taken), taken.revision().as_str()), ("password-2", second.as_str()));
-    // The cool-down is over and AWSCURRENT is still the same: the database would refuse it again.
+    // The cool-down is over and AWSCURRENT is still the same: the database would reject it again.
     assert_eq!(look(&provider, &taken).await.revision(), taken.revision());
     // finishSecret.
     secret.stage("AWSCURRENT", Some(&second), Some(first.as_str())).await;
@@ -75,7 +75,7 @@ async fn a_finished_rotation_that_is_taken_back_is_followed() {
     let (_moto, secret, first, provider) = scene("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    let taken = refused(&provider, &held, &[&first]).await;
+    let taken = rejected(&provider, &held, &[&first]).await;
     secret.stage("AWSCURRENT", Some(&second), Some(first.as_str())).await;
     assert_eq!(look(&provider, &taken).await.revision().as_str(), second);
     // Both work, as with alternating users, and somebody wants the first again.
@@ -88,11 +88,11 @@ async fn a_rotation_that_is_rolled_back_leads_to_what_is_current() {
     let (_moto, secret, first, provider) = scene("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    let taken = refused(&provider, &held, &[&first]).await;
+    let taken = rejected(&provider, &held, &[&first]).await;
     assert_eq!(taken.revision().as_str(), second);
     secret.stage("AWSPENDING", None, Some(&second)).await;
-    // The core does not name what was refused before the change any more.
-    let back = refused(&provider, &taken, &[taken.revision()]).await;
+    // The core does not name what was rejected before the change any more.
+    let back = rejected(&provider, &taken, &[taken.revision()]).await;
     assert_eq!((password(&back), back.revision()), ("password-1", &first));
     assert_eq!(look(&provider, &back).await.revision(), &first);
 }
@@ -105,18 +105,18 @@ async fn what_is_pending_and_current_at_once_is_one_candidate() {
     let held = start(&provider).await;
     assert_eq!(held.revision(), &second);
     // The database was restored from yesterday's copy: AWSPREVIOUS works.
-    let taken = refused(&provider, &held, &[&second]).await;
+    let taken = rejected(&provider, &held, &[&second]).await;
     assert_eq!((password(&taken), taken.revision()), ("password-1", &first));
-    assert_eq!(look(&provider, &taken).await.revision(), &first, "and stays, for AWSCURRENT is what was refused");
+    assert_eq!(look(&provider, &taken).await.revision(), &first, "and stays, for AWSCURRENT is what was rejected");
 }
 
 #[tokio::test]
-async fn when_all_are_refused_the_first_choice_is_offered_again() {
+async fn when_all_are_rejected_the_first_choice_is_offered_again() {
     let (_moto, secret, first, provider) = scene("orders").await;
     let held = start(&provider).await;
-    assert_eq!(refused(&provider, &held, &[&first]).await.revision(), &first, "nothing is pending, and nothing came before");
+    assert_eq!(rejected(&provider, &held, &[&first]).await.revision(), &first, "nothing is pending, and nothing came before");
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
-    assert_eq!(refused(&provider, &held, &[&first, &second]).await.revision(), &first);
+    assert_eq!(rejected(&provider, &held, &[&first, &second]).await.revision(), &first);
 }
 
 #[tokio::test]
@@ -125,17 +125,17 @@ async fn what_is_pending_and_cannot_be_read_is_no_candidate() {
     let held = start(&provider).await;
     for text in ["half a secr", "{}", r#"{"username":"app"}"#, "[]"] {
         secret.put("AWSPENDING", text).await;
-        assert_eq!(refused(&provider, &held, &[&first]).await.revision(), &first, "{text}");
+        assert_eq!(rejected(&provider, &held, &[&first]).await.revision(), &first, "{text}");
     }
     let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
     let held = look(&provider, &held).await;
     assert_eq!(held.revision(), &second);
     secret.put("AWSPENDING", "half a secr").await;
-    assert_eq!(refused(&provider, &held, &[&second]).await.revision(), &first, "the next step down");
+    assert_eq!(rejected(&provider, &held, &[&second]).await.revision(), &first, "the next step down");
 }
 
 #[tokio::test]
-async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_refuses_what_is_held() {
+async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_rejects_what_is_held() {
     let (_moto, secret, first, provider) = scene("orders").await;
     let held = start(&provider).await;
     secret.put("AWSCURRENT", r#"{"username":"app","password":7}"#).await;
@@ -143,9 +143,9 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
     let error = provider.fetch(request).await.expect_err("it has no password");
     assert_eq!(error.kind(), ProviderErrorKind::Malformed);
     assert!(error.to_string().contains("secret orders in eu-west-1, AWSCURRENT: the key `password` must be a string"), "{error}");
-    // What was current before is still there, but refused; what is pending is a candidate.
+    // What was current before is still there, but rejected; what is pending is a candidate.
     let third = secret.put("AWSPENDING", &login("password-3")).await;
-    assert_eq!(refused(&provider, &held, &[&first]).await.revision().as_str(), third);
+    assert_eq!(rejected(&provider, &held, &[&first]).await.revision().as_str(), third);
 }
 
 /// A rotation that nobody carries out leaves a version without a value at `AWSCURRENT`.
@@ -157,7 +157,7 @@ async fn a_current_version_without_a_value_is_no_dead_end() {
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let error = provider.fetch(FetchRequest::first()).await.expect_err("the hazard: nothing is at AWSCURRENT");
     assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
-    let taken = refused(&provider, &held, &[&first]).await;
+    let taken = rejected(&provider, &held, &[&first]).await;
     assert_eq!((password(&taken), taken.revision().as_str()), ("password-2", second.as_str()));
 }
 

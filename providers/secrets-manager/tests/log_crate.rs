@@ -47,7 +47,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
         InjectedFault::Cut,
     ] {
         proxy.fault(fault);
-        let request = FetchRequest::<Credentials>::new(RotationTrigger::Rejected).refused([held.revision().clone()]).held(held.clone());
+        let request = FetchRequest::<Credentials>::new(RotationTrigger::Rejected).rejected([held.revision().clone()]).held(held.clone());
         provider.fetch(request).await.map(drop).expect_err("it fails");
     }
     proxy.heal();

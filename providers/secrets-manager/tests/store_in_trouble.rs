@@ -33,7 +33,7 @@ async fn service(builder: Builder) -> Service {
     let events = scene.stage.supervisor.events();
     let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
     let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
-    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(10)).await.expect("proved");
+    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(10)).await.expect("verified");
     Service { scene, db, events }
 }
 
@@ -76,7 +76,7 @@ async fn the_steady_state_costs_one_call_a_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_refusals_in_the_window_is_two_calls() {
+async fn a_burst_of_rejections_in_the_window_is_two_calls() {
     let service = service(Supervisor::builder()).await;
     service.scene.open_window().await;
     service.scene.cut_sessions().await;
@@ -99,8 +99,8 @@ async fn a_burst_of_refusals_in_the_window_is_two_calls() {
     }
     assert!(served >= 980, "{served} of 1,000");
     assert_eq!(service.scene.values_asked_for(), 1 + 2);
-    let refused = service.scene.stage.refused_log_ins();
-    assert!((1..=13).contains(&refused), "{refused} bad log-ins");
+    let rejected = service.scene.stage.rejected_logins();
+    assert!((1..=13).contains(&rejected), "{rejected} failed logins");
     service.scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -172,8 +172,8 @@ async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
     // The password is changed and open sessions go on; the store hangs.
     service.scene.proxy.fault(InjectedFault::Stall);
     let pending = service.scene.open_window().await;
-    let refused = service.scene.stage.connect_options().username("app").password("password-1").connect().await.expect_err("it is changed");
-    assert!(service.db.refused(1, &refused), "somebody met the refusal, and says so");
+    let rejected = service.scene.stage.connect_options().username("app").password("password-1").connect().await.expect_err("it is changed");
+    assert!(service.db.rejected(1, &rejected), "somebody met the rejection, and says so");
     let answered = callers.answered();
     eventually_within(20 * SECOND, "an attempt is given up and made again", || service.scene.values_asked_for() >= 3).await;
     assert!(callers.answered() >= answered + 100, "callers go on meanwhile");

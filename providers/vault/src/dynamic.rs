@@ -25,7 +25,7 @@ use crate::session::{self, Member, Token, Trouble, VaultSession};
 ///
 /// - At 50 to 60 % of its life a lease is renewed, as long as that brings at least 90 % of its first life. When it brings less, the lease has met its maximum: a new
 ///   user is fetched, and the old one lives on meanwhile. Leases of one hour with at most 24 hours: a new user some 23 and a half hours after the last.
-/// - A user whom the database refuses, or who was dropped, is replaced by a new one, never renewed. So is one whose token was replaced, and so is every user on
+/// - A user whom the database rejects, or who was dropped, is replaced by a new one, never renewed. So is one whose token was replaced, and so is every user on
 ///   [`rotate_now`](claviger::Supervisor::rotate_now).
 /// - A lease is revoked when the last session of the last pool on it is closed; one that was never served, at once.
 ///
@@ -34,7 +34,7 @@ use crate::session::{self, Member, Token, Trouble, VaultSession};
 /// | kind | what happened |
 /// |---|---|
 /// | `NotFound` | there is no such role, or no database engine at the mount |
-/// | `Denied` | the policy does not allow it; or the log-in is refused |
+/// | `Denied` | the policy does not allow it; or the login is rejected |
 /// | `Unavailable` | Vault is sealed, a standby, down, or has a fault; or the database behind it is down |
 /// | `Throttled` | a quota is used up; the server's Retry-After is kept to where it sends one |
 /// | `TimedOut` | Vault did not answer in time |
@@ -141,7 +141,7 @@ impl VaultDynamic {
             Ok(answer) => answer,
             // Gone, past its maximum, not allowed: all of that ends in another user. So does a renewal that fails because the database is down, which looks the
             // same; the next request tells.
-            Err(Trouble::Failed(failure)) if failure.is_refusal() || failure.is_forbidden() => return Ok(Renewal::None),
+            Err(Trouble::Failed(failure)) if failure.is_rejection() || failure.is_forbidden() => return Ok(Renewal::None),
             Err(trouble) => return Err(trouble.explain(&self.session.place("sys/leases/renew"), GRANT_RENEW)),
         };
         if envelope.life().is_zero() || token.serial() != issued.serial {
@@ -236,7 +236,7 @@ const GRANT_RENEW: &str = "grant `update` on sys/leases/renew";
 const GRANT_REVOKE: &str = "grant `update` on sys/leases/revoke; until then leases live to their end";
 
 fn is_gone(failure: &Failure) -> bool {
-    failure.is_refusal() && failure.says(&["lease not found", "invalid lease", "lease is not"])
+    failure.is_rejection() && failure.says(&["lease not found", "invalid lease", "lease is not"])
 }
 
 impl VaultSession {
@@ -276,7 +276,7 @@ impl Provider for VaultDynamic {
 
     async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         self.member.join();
-        let keep = request.held.as_ref().filter(|held| request.trigger != RotationTrigger::Manual && !request.is_refused(held.revision()));
+        let keep = request.held.as_ref().filter(|held| request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision()));
         let Some(held) = keep else { return self.mint().await };
         match self.renew(held, request.trigger).await? {
             Renewal::Lives(expiry) => Ok(held.clone().extended(expiry)),

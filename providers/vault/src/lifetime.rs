@@ -40,7 +40,7 @@ pub(crate) enum Care {
 /// Where another token comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A log-in gives one.
+    /// A login gives one.
     LogIn,
     /// Somebody else writes one to the file.
     File,

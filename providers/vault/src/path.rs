@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_elsewhere_is_refused_by_name() {
+    fn what_leads_elsewhere_is_rejected_by_name() {
         for bad in ["", "/database", "database/", "a//b", "..", "a/../sys", ".", "a\nb", "a?b", "a#b", "a\\b"] {
             for (error, name) in
                 [(Place::new(bad, "role", "x").unwrap_err(), "`mount`"), (Place::new("x", "role", bad).unwrap_err(), "`role`")]

@@ -31,7 +31,7 @@ const ECHO: Duration = Duration::from_millis(50);
 /// goes on answering the old password, which goes on serving. A role with a schedule reports the
 /// time of its next rotation before the last one has happened. The due one is polled for all the
 /// same, for ten minutes. Whoever calls `rotate-role` by hand changes the password of a pool that
-/// serves: the first log-in that is refused leads to the new one.
+/// serves: the first login that is rejected leads to the new one.
 ///
 /// Errors are those of [`VaultDynamic`](crate::VaultDynamic).
 pub struct VaultStatic {
@@ -129,7 +129,7 @@ impl Provider for VaultStatic {
     async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
         self.member.join();
         let (mut answer, mut revision) = self.read().await?;
-        if request.is_refused(&revision) {
+        if request.is_rejected(&revision) {
             sleep(ECHO).await;
             (answer, revision) = self.read().await?;
         }

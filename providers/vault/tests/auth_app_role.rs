@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! Log-ins by AppRole: where the secret id comes from, and what is said when it is none any more.
+//! Logins by AppRole: where the secret id comes from, and what is said when it is none any more.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -100,27 +100,27 @@ async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
         assert_eq!(scene.proxy.requests(LOG_IN), number + 1);
         kv.close().await;
     }
-    is_denied(scene.kv(SecretId::given("no-such-id")), "AppRole refuses role id or secret id", "no-such-id").await;
-    // The next id in the file is for the next log-in.
+    is_denied(scene.kv(SecretId::given("no-such-id")), "AppRole rejects role id or secret id", "no-such-id").await;
+    // The next id in the file is for the next login.
     let kv = scene.kv(SecretId::file(plain.path()));
     fetch(&kv).await.expect("a lease");
     let next = scene.secret_id().await;
     scene.clerk.asks(move |admin| admin.write("auth/approle/role/orders/secret-id/destroy", &json!({ "secret_id": id })).map(drop)).await;
     fs::write(plain.path(), next).expect("it is written");
     assert_eq!(scene.revoke_all().await, 1, "the hazard");
-    fetch(&kv).await.expect("a lease by another log-in");
+    fetch(&kv).await.expect("a lease by another login");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrapping_token_opens_once() {
     let scene = scene(json!({})).await;
-    // Once for all log-ins, also when its file is gone.
+    // Once for all logins, also when its file is gone.
     let wrapped = file(&scene.wrapped(60).await);
     let kv = scene.kv(SecretId::wrapped_file(wrapped.path()));
     fetch(&kv).await.expect("a lease");
     drop(wrapped);
     assert_eq!(scene.revoke_all().await, 1, "the hazard");
-    fetch(&kv).await.expect("a lease by another log-in");
+    fetch(&kv).await.expect("a lease by another login");
     assert_eq!((scene.proxy.requests(UNWRAP), scene.proxy.requests(LOG_IN)), (1, 2));
 
     let used = scene.wrapped(60).await;
@@ -135,7 +135,7 @@ async fn a_wrapping_token_opens_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_id_that_is_used_up_is_said_at_the_next_log_in_and_not_asked_for_again_and_again() -> Result<(), Problem> {
+async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_and_again() -> Result<(), Problem> {
     let scene = scene(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
     let id = file(&scene.secret_id().await);
     let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start()?;
@@ -146,8 +146,8 @@ async fn a_secret_id_that_is_used_up_is_said_at_the_next_log_in_and_not_asked_fo
     assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
     assert!(error.to_string().contains("the secret id has expired or is used up; issue another"), "{error}");
     // What is held is held; a minute passes until it is tried again, but for the token, which was cared for while it lived.
-    assert!(status().revision.is_some() && !status().refused);
-    assert!((2..=4).contains(&scene.proxy.requests(LOG_IN)), "{} log-ins", scene.proxy.requests(LOG_IN));
+    assert!(status().revision.is_some() && !status().rejected);
+    assert!((2..=4).contains(&scene.proxy.requests(LOG_IN)), "{} logins", scene.proxy.requests(LOG_IN));
     assert!(status().next_fetch.is_some_and(|next| next > Duration::from_secs(30)), "{:?}", status().next_fetch);
 
     fs::write(id.path(), scene.secret_id().await)?;
@@ -176,6 +176,6 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     let elsewhere = Auth::app_role(&*scene.role_id, SecretId::none()).mount("elsewhere");
     let session = VaultSession::new(scene.proxy.endpoint(), elsewhere).expect("it can be right");
     let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path")).await.expect_err("nothing is mounted there");
-    assert!(!error.is_transient() && error.to_string().contains("log-in at auth/elsewhere"), "{error}");
+    assert!(!error.is_transient() && error.to_string().contains("login at auth/elsewhere"), "{error}");
     assert!(error.to_string().contains("see to the mount"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! Log-ins by JSON Web Tokens that a key made here signs.
+//! Logins by JSON Web Tokens that a key made here signs.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -50,19 +50,19 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
         ("orders", "no.such.token".to_owned()),
         ("absent", token(&issuer, "orders", 600)),
     ] {
-        let error = fetch(&kv(&clerk, Auth::jwt(role, &*jwt))).await.expect_err("it is refused");
+        let error = fetch(&kv(&clerk, Auth::jwt(role, &*jwt))).await.expect_err("it is rejected");
         assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
-        assert!(error.to_string().contains("log-in at auth/jwt: the log-in is refused: see to"), "{error}");
+        assert!(error.to_string().contains("login at auth/jwt: the login is rejected: see to"), "{error}");
         assert!(!format!("{error} {error:?}").contains(&*jwt));
     }
 
-    // In a file: read anew at each log-in.
+    // In a file: read anew at each login.
     let file = NamedTempFile::new().expect("a file");
     fs::write(&file, token(&issuer, "orders", 600)).expect("it is written");
     let kv = kv(&clerk, Auth::jwt_file("orders", file.path()));
     fetch(&kv).await.expect("a lease");
     fs::write(&file, token(&issuer, "orders", -600)).expect("it is written");
-    fetch(&kv).await.expect("a lease without a log-in");
+    fetch(&kv).await.expect("a lease without a login");
     clerk.asks(|admin| admin.write("sys/leases/revoke-prefix/auth/jwt", &json!({})).map(drop)).await;
     assert_eq!(fetch(&kv).await.err().map(|error| error.kind()), Some(ProviderErrorKind::Denied), "the one in the file has expired");
     fs::write(&file, token(&issuer, "orders", 600)).expect("it is written");

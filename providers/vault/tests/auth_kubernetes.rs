@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! Log-ins by a pod's token, which a cluster reviews.
+//! Logins by a pod's token, which a cluster reviews.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -64,15 +64,15 @@ impl Scene {
         VaultKv::new(&session, "kv", "orders").expect("a path")
     }
 
-    fn log_ins(&self) -> usize {
+    fn logins(&self) -> usize {
         self.proxy.requests("/v1/auth/kubernetes/login")
     }
 
-    async fn refused(&self, token: &str) -> ProviderError {
+    async fn rejected(&self, token: &str) -> ProviderError {
         fs::write(&self.file, token).expect("it is written");
-        let error = fetch(&self.kv()).await.expect_err("it is refused");
+        let error = fetch(&self.kv()).await.expect_err("it is rejected");
         assert!(!format!("{error} {error:?}").contains(token));
-        assert!(error.to_string().contains("log-in at auth/kubernetes"), "{error}");
+        assert!(error.to_string().contains("login at auth/kubernetes"), "{error}");
         error
     }
 }
@@ -82,40 +82,40 @@ async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_mounted_token_is_read_anew_at_each_log_in() {
+async fn the_mounted_token_is_read_anew_at_each_login() {
     let scene = scene("3s").await;
     scene.mount(1);
     let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start().expect("it can be right");
     supervisor.provide("login", scene.kv()).await.expect("a lease");
     let reviews = scene.cluster.reviews();
-    assert!(reviews > 0 && scene.log_ins() == 1, "the hazard: it was reviewed");
-    // The token that it gives is renewed, then revoked by hand: there is another log-in, with the file as it is then.
+    assert!(reviews > 0 && scene.logins() == 1, "the hazard: it was reviewed");
+    // The token that it gives is renewed, then revoked by hand: there is another login, with the file as it is then.
     let renewals = || scene.proxy.requests("/v1/auth/token/renew-self");
     eventually_within(Duration::from_secs(10), "it is renewed", || renewals() > 0).await;
     scene.mount(2);
     scene.clerk.asks(|admin| admin.write("sys/leases/revoke-prefix/auth/kubernetes", &json!({})).map(drop)).await;
-    eventually_within(Duration::from_secs(10), "there is another log-in", || scene.log_ins() == 2).await;
+    eventually_within(Duration::from_secs(10), "there is another login", || scene.logins() == 2).await;
     let reads = || scene.proxy.requests("/v1/kv/metadata/orders");
     let before = reads();
     eventually_within(Duration::from_secs(10), "it is polled", || reads() >= before + 2).await;
     let status = supervisor.status().providers.remove(0);
     assert!(status.last_error.is_none(), "{:?}", status.last_error);
-    assert!(scene.cluster.reviews() > reviews && scene.log_ins() == 2, "{} log-ins", scene.log_ins());
+    assert!(scene.cluster.reviews() > reviews && scene.logins() == 2, "{} logins", scene.logins());
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_refused_says_what_may_be_wrong() {
+async fn what_is_rejected_says_what_may_be_wrong() {
     let scene = scene("60s").await;
     // The cluster does not know it, which may be its own fault.
-    let error = scene.refused(&scene.token("orders", 1)).await;
+    let error = scene.rejected(&scene.token("orders", 1)).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("that Vault reaches the cluster which reviews tokens"), "{error}");
     assert!(scene.cluster.reviews() > 0, "the hazard: it was reviewed");
     // The role is not for this one.
     let other = scene.token("others", 1);
     scene.cluster.admit(&other, "shop", "others");
-    let error = scene.refused(&other).await;
+    let error = scene.rejected(&other).await;
     assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
     assert!(error.to_string().contains("see to the mount, to the role and what it is bound to"), "{error}");
     fs::write(&scene.file, "").expect("it is written");
@@ -127,6 +127,6 @@ async fn what_is_refused_says_what_may_be_wrong() {
     drop(cluster);
     let cluster = TokenReviews::start().expect("another one, elsewhere");
     let scene = Scene { clerk, proxy, issuer, cluster, file };
-    let error = scene.refused(&token).await;
+    let error = scene.rejected(&token).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
 }

@@ -85,7 +85,7 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
     callers.answer_more(200).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
-    assert!(tally.interrupted > 0 || scene.server.log().refused_logins().is_ok_and(|refused| refused > 0), "the hazard");
+    assert!(tally.interrupted > 0 || scene.server.log().rejected_logins().is_ok_and(|rejected| rejected > 0), "the hazard");
     scene.one_is_left().await;
     scene.supervisor.shutdown(Duration::from_secs(10)).await;
     assert_eq!((scene.leases().await.len(), scene.users().await.len()), (0, 0));

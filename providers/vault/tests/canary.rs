@@ -87,10 +87,10 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     let mut callers = vec![Callers::start_at(&db, 4, "SELECT count(*) FROM orders", Duration::from_millis(10))];
     let options = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
     let login = supervisor.provide("rotated-login", rotated).await.expect("a lease");
-    let static_db = supervisor.pool("rotated", &login, scene.pools(options.clone())).await.expect("proved");
+    let static_db = supervisor.pool("rotated", &login, scene.pools(options.clone())).await.expect("verified");
     callers.push(Callers::start_at(&static_db, 2, "SELECT 1", Duration::from_millis(10)));
     let login = supervisor.provide("kept-login", kept).await.expect("a lease");
-    let kept_db = supervisor.pool("kept", &login, scene.pools(options)).await.expect("proved");
+    let kept_db = supervisor.pool("kept", &login, scene.pools(options)).await.expect("verified");
     callers.push(Callers::start_at(&kept_db, 2, "SELECT 1", Duration::from_millis(10)));
     callers[0].answer_more(50).await;
 
@@ -108,7 +108,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     for provider in ["rotated-login", "kept-login"] {
         say(&supervisor.rotate_now(provider).await);
     }
-    // Answers that cannot be read, refuse, or break off.
+    // Answers that cannot be read, reject, or break off.
     let secret = "CANARY-s3cret";
     for fault in [
         InjectedFault::reply(500, format!(r#"{{"errors":["{secret}"]}}"#)),
@@ -132,14 +132,17 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         say(&callers.stop().await);
     }
     say(&supervisor.shutdown(Duration::from_secs(10)).await);
-    let (mut refused, mut failed, mut rotated) = (0, 0, 0);
+    let (mut rejected, mut failed, mut rotated) = (0, 0, 0);
     while let Some(event) = events.next().await {
         say(&event);
-        refused += usize::from(matches!(event, Event::Rejected { .. }));
+        rejected += usize::from(matches!(event, Event::Rejected { .. }));
         failed += usize::from(matches!(event, Event::FetchFailed { .. }));
         rotated += usize::from(matches!(event, Event::Rotated(_)));
     }
-    assert!(refused >= 1 && failed >= 5 && rotated >= 5, "the hazards: {refused} refusals, {failed} failed fetches, {rotated} rotations");
+    assert!(
+        rejected >= 1 && failed >= 5 && rotated >= 5,
+        "the hazards: {rejected} rejections, {failed} failed fetches, {rotated} rotations"
+    );
 
     // Two tokens, a secret id, three users, and the passwords of the other two at least.
     let root = scene.admin.vault.root_token();
@@ -149,7 +152,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         assert!(secrets.shown_in(said).is_empty(), "{:#?}", secrets.shown_in(said));
     }
     let logged = capture.text();
-    for line in ["credential.rotation", "the server does not take the token any more", "pool.prove"] {
+    for line in ["credential.rotation", "the server does not take the token any more", "pool.verify"] {
         assert!(logged.contains(line), "nothing was captured of {line}");
     }
     assert!(secrets.shown_in(&logged).is_empty(), "{:#?}", secrets.shown_in(&logged));

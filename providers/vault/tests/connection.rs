@@ -94,9 +94,9 @@ async fn a_namespace_goes_with_every_request() {
 
     if has_namespaces {
         let error = fetch(&builder().build().expect("it can be right")).await.expect_err("that role is elsewhere");
-        assert!(!error.is_transient() && error.to_string().contains("log-in at auth/approle"), "{error}");
+        assert!(!error.is_transient() && error.to_string().contains("login at auth/approle"), "{error}");
         let error = fetch(&builder().namespace("absent").build().expect("it can be right")).await.expect_err("there is none");
-        assert!(!error.is_transient() && error.to_string().contains("log-in at auth/approle"), "{error}");
+        assert!(!error.is_transient() && error.to_string().contains("login at auth/approle"), "{error}");
     }
 }
 
@@ -120,9 +120,9 @@ async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() 
     assert!(error.kind() == ProviderErrorKind::Unavailable && error.to_string().contains("cannot be reached"), "{error}");
 }
 
-/// Without a log-in the standing of the server is told, too.
+/// Without a login the standing of the server is told, too.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sealed_server_says_so_at_the_log_in() {
+async fn a_sealed_server_is_reported_at_login() {
     let vault = tokio::task::spawn_blocking(|| OpenBao::start().expect("a server starts")).await.expect("no panic");
     vault.seal().expect("it is sealed");
     let auth = Auth::app_role("role", SecretId::given("secret-id"));

@@ -35,7 +35,7 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     let auth = Auth::app_role(role_id, SecretId::file(file.path()));
     let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings can be right");
     let db = scene.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await;
-    let log_ins = || scene.asked("auth/approle/login");
+    let logins = || scene.asked("auth/approle/login");
     let next_secret_id = async || {
         let secret_id = scene.admin(|admin| admin.secret_id()).await;
         fs::write(&file, secret_id).expect("it is written");
@@ -56,8 +56,8 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     let ended = async { while sqlx::query("SELECT count(*) FROM orders").execute(&db).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the hazard: nobody is served");
     assert_eq!(db.generation(), served);
-    let tried = log_ins();
-    assert!(tried <= 8, "{tried} log-ins");
+    let tried = logins();
+    assert!(tried <= 8, "{tried} logins");
     next_secret_id().await;
     next_generation(&db, served).await;
     let callers = Callers::start_at(&db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5));

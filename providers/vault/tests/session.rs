@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! One session for many providers: one log-in, one token, given back by the last of them.
+//! One session for many providers: one login, one token, given back by the last of them.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn providers_share_one_log_in_and_the_last_one_gives_the_token_back() {
+async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
     let scene = scene(json!({ "token_ttl": "4s", "token_max_ttl": "1h" })).await;
     let supervisor = Supervisor::start();
     let registered = tokio::join!(
@@ -75,7 +75,7 @@ async fn providers_share_one_log_in_and_the_last_one_gives_the_token_back() {
     assert_eq!((scene.proxy.requests(REVOKE), scene.own_tokens().await), (2, 0));
 }
 
-/// A fetch that is still under way when the last provider leaves meets a dead token. Another log-in would leave a token that nobody gives back.
+/// A fetch that is still under way when the last provider leaves meets a dead token. Another login would leave a token that nobody gives back.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_logs_in_after_the_last_has_left() {
     let scene = scene(json!({})).await;
@@ -96,7 +96,7 @@ async fn nobody_logs_in_after_the_last_has_left() {
 
 /// A policy that forbids something does not make the token a dead one.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forbidden_costs_no_log_in() {
+async fn what_is_forbidden_costs_no_login() {
     let scene = scene(json!({ "token_no_default_policy": true })).await;
     let forbidden = VaultKv::new(&scene.session, "secret", "orders").expect("a path");
     for _ in 0..3 {

@@ -33,7 +33,7 @@ async fn provider(scene: &Scene<Postgres>) -> VaultStatic {
 async fn pool_of_short_sessions(scene: &Scene<Postgres>) -> Handle<PgPool> {
     let login = scene.supervisor.provide("login", provider(scene).await).await.expect("there is a lease");
     let options = short_lived(PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5)), Duration::from_millis(300));
-    scene.supervisor.pool("orders", &login, Postgres::factory(scene.server.options(None), options)).await.expect("it is proved")
+    scene.supervisor.pool("orders", &login, Postgres::factory(scene.server.options(None), options)).await.expect("it is verified")
 }
 
 fn callers(db: &Handle<PgPool>) -> Callers {
@@ -67,9 +67,9 @@ async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
     let looks = reads(&scene);
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    // The old password is never handed over as a new one: each generation has a password of its own, and each proof worked.
+    // The old password is never handed over as a new one: each generation has a password of its own, and each verification worked.
     assert_eq!(served, 3);
-    assert_eq!(scene.server.refused(), 0, "a password was tried that was not the database's");
+    assert_eq!(scene.server.rejected(), 0, "a password was tried that was not the database's");
     // The first, and for each rotation one, or several while it is late by the tick of 5 s: after 1, 2 and 4 s.
     assert!((3..=9).contains(&looks.len()), "{} reads", looks.len());
     assert!(looks.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(950)), "{looks:?}");
@@ -77,19 +77,19 @@ async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_by_hand_is_followed_when_a_log_in_is_refused() {
+async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
     let scene = scene(3_600).await;
     let db = pool_of_short_sessions(&scene).await;
     let callers = callers(&db);
     callers.answer_more(100).await;
     let mut served = db.generation();
     for rotation in 1..=4 {
-        let (reads_before, refused) = (reads(&scene).len(), scene.server.refused());
+        let (reads_before, rejected) = (reads(&scene).len(), scene.server.rejected());
         scene.admin(|admin| admin.rotate_role("app")).await;
         served = next_generation(&db, served).await;
         callers.answer_more(100).await;
-        let refused = scene.server.refused() - refused;
-        assert!((1..=8 + 3).contains(&refused), "{refused} bad log-ins in rotation {rotation}");
+        let rejected = scene.server.rejected() - rejected;
+        assert!((1..=8 + 3).contains(&rejected), "{rejected} failed logins in rotation {rotation}");
         let reads = reads(&scene).len() - reads_before;
         assert!((1..=3).contains(&reads), "{reads} reads in rotation {rotation}");
     }
@@ -132,13 +132,13 @@ async fn the_time_of_the_rotation_is_the_revision() {
     let same = role.fetch(FetchRequest::new(RotationTrigger::Manual).held(first.clone())).await.expect("there is a lease");
     assert_eq!((same.revision(), same.secret().user()), (first.revision(), "app"));
     scene.admin(|admin| admin.rotate_role("app")).await;
-    // What the database refuses is read again after a moment, and no more than that.
-    let refused = FetchRequest::new(RotationTrigger::Rejected).held(first.clone()).refused([first.revision().clone()]);
-    let second = role.fetch(refused).await.expect("there is a lease");
+    // What the database rejects is read again after a moment, and no more than that.
+    let rejected = FetchRequest::new(RotationTrigger::Rejected).held(first.clone()).rejected([first.revision().clone()]);
+    let second = role.fetch(rejected).await.expect("there is a lease");
     assert!(second.revision() != first.revision() && second.secret().expose_password() != first.secret().expose_password());
     assert_eq!(reads(&scene).len(), 3);
-    let refused = FetchRequest::new(RotationTrigger::Rejected).held(second.clone()).refused([second.revision().clone()]);
-    assert_eq!(role.fetch(refused).await.expect("there is a lease").revision(), second.revision());
+    let rejected = FetchRequest::new(RotationTrigger::Rejected).held(second.clone()).rejected([second.revision().clone()]);
+    assert_eq!(role.fetch(rejected).await.expect("there is a lease").revision(), second.revision());
     assert_eq!(reads(&scene).len(), 5);
     role.close().await;
     scene.end().await;

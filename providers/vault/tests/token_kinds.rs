@@ -42,25 +42,25 @@ fn callers(db: &Handle<PgPool>) -> Callers {
     Callers::start_at(db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5))
 }
 
-/// Two services of one session under load, until there were further log-ins; nobody notices any of them, and no lease is ever taken to live longer than a token does.
+/// Two services of one session under load, until there were further logins; nobody notices any of them, and no lease is ever taken to live longer than a token does.
 async fn move_over(scene: &Scene<Postgres>, auth: Auth, token_life: Duration) {
     let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings can be right");
     let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
     let first = scene.pool(provider()).await;
     let login = scene.supervisor.provide("another-login", provider()).await.expect("there is a lease");
     let options = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(5));
-    let second = scene.supervisor.pool("others", &login, scene.pools(options)).await.expect("it is proved");
+    let second = scene.supervisor.pool("others", &login, scene.pools(options)).await.expect("it is verified");
     let dbs = [first, second];
     let tasks: Vec<_> = dbs.iter().map(callers).collect();
     for callers in &tasks {
         callers.answer_more(50).await;
     }
-    let log_ins = || scene.asked(LOG_IN);
-    eventually_within(Duration::from_secs(60), "there are further log-ins, and pools move over", || {
+    let logins = || scene.asked(LOG_IN);
+    eventually_within(Duration::from_secs(60), "there are further logins, and pools move over", || {
         for provider in scene.supervisor.status().providers {
             assert!(provider.remaining.is_some_and(|left| left <= token_life), "a lease outlives its token: {:?}", provider.remaining);
         }
-        log_ins() >= 3 && dbs.iter().all(|db| db.generation() >= 3)
+        logins() >= 3 && dbs.iter().all(|db| db.generation() >= 3)
     })
     .await;
     for callers in tasks {
@@ -68,7 +68,7 @@ async fn move_over(scene: &Scene<Postgres>, auth: Auth, token_life: Duration) {
         assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     }
     let generations = dbs.each_ref().map(Handle::generation);
-    assert!(generations.iter().all(|&served| served <= log_ins() as u64), "{generations:?} of {} tokens", log_ins());
+    assert!(generations.iter().all(|&served| served <= logins() as u64), "{generations:?} of {} tokens", logins());
     scene.end().await;
 }
 

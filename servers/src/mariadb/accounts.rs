@@ -55,7 +55,7 @@ impl MariaDb {
         self.sql(&format!("ALTER USER {} ACCOUNT UNLOCK", account(user))).map(drop)
     }
 
-    /// Lets a user's password expire: log-ins go on to succeed, and each statement gets
+    /// Lets a user's password expire: logins go on to succeed, and each statement gets
     /// error 1820, until [`set_password`](Self::set_password). Open sessions go on.
     ///
     /// # Errors

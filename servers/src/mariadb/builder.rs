@@ -19,7 +19,7 @@ use crate::tokens::{Module, TokenChecks};
 
 /// A MariaDB server to be started.
 ///
-/// By default it listens on 127.0.0.1, has room for 200 connections, notes each log-in, and
+/// By default it listens on 127.0.0.1, has room for 200 connections, notes each login, and
 /// does not wait for the disk.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `start`"]
@@ -44,7 +44,7 @@ impl Builder {
     /// [`MariaDb::create_token_role`] creates, over TLS alone, which this call turns on,
     /// and with a token that PAM finds to be good, see [`MariaDb::token_checks`]. The token
     /// comes in clear text inside TLS (`mysql_clear_password`). What is found bad is
-    /// refused with 1045.
+    /// rejected with 1045.
     ///
     /// The server needs a C compiler then ([`Server::Pam`](crate::Server::Pam)), and starts
     /// some 0.2 s later.

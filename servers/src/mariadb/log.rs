@@ -11,15 +11,15 @@ const CLIENT: &str = "127.0.0.1";
 
 /// A wrong password or token, an unknown user, or a lack of TLS; a plugin that was given no
 /// password; a locked account.
-const REFUSED: [&str; 3] = ["1045", "1698", "4151"];
+const REJECTED: [&str; 3] = ["1045", "1698", "4151"];
 
 /// What each line of the errors begins with.
 const DATE: &str = "2026-01-02 03:04:05 ";
 
 /// What the server has written to its logs, read anew by each method.
 ///
-/// The server notes a refusal before it answers the client: that count is exact as soon as
-/// the client has its answer. It notes a log-in after its answer, and before the session's
+/// The server notes a rejection before it answers the client: that count is exact as soon as
+/// the client has its answer. It notes a login after its answer, and before the session's
 /// first statement: that count is exact as soon as each client has run a statement, which
 /// pools do when they connect. Lines that are only half written are not counted yet.
 ///
@@ -28,12 +28,12 @@ const DATE: &str = "2026-01-02 03:04:05 ";
 pub struct Log {
     own: TextLog,
     errors: TextLog,
-    log_ins: TextLog,
+    logins: TextLog,
 }
 
 impl Log {
     pub(super) fn in_folder(folder: &Path, own: PathBuf) -> Self {
-        Self { own: TextLog::of(own), errors: TextLog::of(folder.join(ERRORS)), log_ins: TextLog::of(folder.join(LOG_INS)) }
+        Self { own: TextLog::of(own), errors: TextLog::of(folder.join(ERRORS)), logins: TextLog::of(folder.join(LOG_INS)) }
     }
 
     /// The same logs without what is in them already, to count what one step of a test
@@ -42,7 +42,7 @@ impl Log {
     /// # Errors
     /// When a log cannot be read.
     pub fn from_now(&self) -> io::Result<Self> {
-        Ok(Self { own: self.own.since_now()?, errors: self.errors.since_now()?, log_ins: self.log_ins.since_now()? })
+        Ok(Self { own: self.own.since_now()?, errors: self.errors.since_now()?, logins: self.logins.since_now()? })
     }
 
     /// The file of the server's own log. It goes away with the server.
@@ -58,48 +58,48 @@ impl Log {
         self.own.count(needle)
     }
 
-    /// How many log-ins over TCP were refused for their password or token, for lack of TLS
+    /// How many logins over TCP were rejected for their password or token, for lack of TLS
     /// or of such a user, or for a locked account (errors 1045, 1698 and 4151).
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub fn refused_logins(&self) -> io::Result<usize> {
+    pub fn rejected_logins(&self) -> io::Result<usize> {
         let text = self.errors.text()?;
-        Ok(REFUSED.iter().map(|code| text.matches(&format!("] @  [{CLIENT}] ERROR {code}: ")).count()).sum())
+        Ok(REJECTED.iter().map(|code| text.matches(&format!("] @  [{CLIENT}] ERROR {code}: ")).count()).sum())
     }
 
-    /// How many log-ins of this user were refused for one of these reasons.
+    /// How many logins of this user were rejected for one of these reasons.
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub fn refused_logins_of(&self, user: &str) -> io::Result<usize> {
+    pub fn rejected_logins_of(&self, user: &str) -> io::Result<usize> {
         let text = self.errors.text()?;
-        let refused = |code| {
+        let rejected = |code| {
             let line = format!("[{user}] @  [{CLIENT}] ERROR {code}: ");
-            // Before the bracket stands, from the log-in on, who it is: then it was no log-in.
+            // Before the bracket stands, from the login on, who it is: then it was no login.
             text.match_indices(&line).filter(|&(at, _)| line_before(&text, at).len() == DATE.len()).count()
         };
-        Ok(REFUSED.into_iter().map(refused).sum())
+        Ok(REJECTED.into_iter().map(rejected).sum())
     }
 
-    /// How many log-ins over TCP were let in.
+    /// How many logins over TCP were let in.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn authenticated_logins(&self) -> io::Result<usize> {
-        let text = self.log_ins.text()?;
-        Ok(log_ins(&text, &format!(",{CLIENT},")).count())
+        let text = self.logins.text()?;
+        Ok(logins(&text, &format!(",{CLIENT},")).count())
     }
 
-    /// How many log-ins of this user were let in. One whose password has expired is let in.
+    /// How many logins of this user were let in. One whose password has expired is let in.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn authenticated_logins_of(&self, user: &str) -> io::Result<usize> {
-        let text = self.log_ins.text()?;
+        let text = self.logins.text()?;
         // Before the user stand the date and the server's host.
         let of_user = |&at: &usize| line_before(&text, at).matches(',').count() == 1;
-        Ok(log_ins(&text, &format!(",{user},{CLIENT},")).filter(of_user).count())
+        Ok(logins(&text, &format!(",{user},{CLIENT},")).filter(of_user).count())
     }
 
     /// The last lines of the server's own log, for the message of a test that fails. What
@@ -109,9 +109,9 @@ impl Log {
     }
 }
 
-/// Where in the text these fields of a line stand that is about a log-in: behind them come
+/// Where in the text these fields of a line stand that is about a login: behind them come
 /// the connection's number, that of the statement, and what happened.
-fn log_ins(text: &str, fields: &str) -> impl Iterator<Item = usize> {
+fn logins(text: &str, fields: &str) -> impl Iterator<Item = usize> {
     let is_log_in = |rest: &str| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()).starts_with(",0,CONNECT,");
     text.match_indices(fields).filter(move |(at, fields)| is_log_in(&text[at + fields.len()..])).map(|(at, _)| at)
 }
@@ -136,22 +136,22 @@ mod tests {
     fn one_name_is_not_taken_for_another_that_contains_it() {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::in_folder(folder.path(), folder.path().join("server.log"));
-        let (mut errors, mut log_ins) = (String::new(), String::new());
+        let (mut errors, mut logins) = (String::new(), String::new());
         for name in NAMES {
-            for code in REFUSED {
+            for code in REJECTED {
                 errors += &format!("2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR {code}: Access denied : (null)\n");
             }
             errors += &format!("2026-11-25 10:32:59 {name}[{name}] @  [127.0.0.1] ERROR 1045: Access denied : LOAD DATA\n");
             errors += &format!("2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR 1040: Too many connections : (null)\n");
             for (host, event, code) in [("127.0.0.1", "CONNECT", 0), ("127.0.0.1", "FAILED_CONNECT", 1045), ("localhost", "CONNECT", 0)] {
-                log_ins += &format!("20261125 10:32:59,vm,{name},{host},12,0,{event},orders,,{code}\n");
-                log_ins += &format!("20261125 10:32:59,vm,{name},{host},12,0,DISCONNECT,orders,,0\n");
+                logins += &format!("20261125 10:32:59,vm,{name},{host},12,0,{event},orders,,{code}\n");
+                logins += &format!("20261125 10:32:59,vm,{name},{host},12,0,DISCONNECT,orders,,0\n");
             }
         }
         fs::write(folder.path().join(ERRORS), errors).unwrap();
-        fs::write(folder.path().join(LOG_INS), log_ins).unwrap();
+        fs::write(folder.path().join(LOG_INS), logins).unwrap();
         for name in NAMES {
-            assert_eq!(log.refused_logins_of(name).unwrap(), REFUSED.len(), "{name:?}");
+            assert_eq!(log.rejected_logins_of(name).unwrap(), REJECTED.len(), "{name:?}");
             assert_eq!(log.authenticated_logins_of(name).unwrap(), 1, "{name:?}");
         }
         assert_eq!(log.authenticated_logins().unwrap(), NAMES.len());

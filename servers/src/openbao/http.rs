@@ -57,7 +57,7 @@ mod tests {
     fn a_secret_is_not_in_the_debug_form() {
         let answer = Answer { status: 200, body: r#"{"root_token":"s.x"}"#.to_owned() };
         assert!(!format!("{answer:?}").contains("s.x"));
-        let refused = Answer { status: 403, body: r#"{"errors":["permission denied"]}"#.to_owned() };
-        assert!(format!("{refused:?}").contains("permission denied"));
+        let rejected = Answer { status: 403, body: r#"{"errors":["permission denied"]}"#.to_owned() };
+        assert!(format!("{rejected:?}").contains("permission denied"));
     }
 }

@@ -20,7 +20,7 @@ use crate::tokens::{Module, TokenChecks};
 /// A PostgreSQL server to be started.
 ///
 /// By default it listens on 127.0.0.1, asks for passwords with SCRAM-SHA-256, has room for
-/// 200 connections, writes a line to its log for each log-in and log-out, and does not
+/// 200 connections, writes a line to its log for each login and log-out, and does not
 /// wait for the disk.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `start`"]
@@ -45,7 +45,7 @@ impl Builder {
     /// Lets roles log in with IAM tokens, as RDS does: those that
     /// [`Postgres::create_token_role`] creates, over TLS alone, which this call turns on,
     /// and with a token that PAM finds to be good, see [`Postgres::token_checks`]. What it
-    /// finds bad is refused with 28000 `PAM authentication failed for user`.
+    /// finds bad is rejected with 28000 `PAM authentication failed for user`.
     ///
     /// The server needs a C compiler then ([`Server::Pam`]), and starts some 0.2 s later.
     #[cfg(feature = "tls")]

@@ -33,7 +33,7 @@ impl Postgres {
     }
 
     /// Stops the server at once, stalled or not, the way a crash does: sessions break off
-    /// without being finished, and clients are refused from then on. What was committed is
+    /// without being finished, and clients are rejected from then on. What was committed is
     /// there again after [`start_again`](Self::start_again). Does nothing when it is stopped
     /// already.
     ///

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use crate::text_log::TextLog;
 
 /// Of passwords, and of tokens, which PAM checks.
-const REFUSED: [&str; 2] = ["FATAL:  password authentication failed for user ", "FATAL:  PAM authentication failed for user "];
+const REJECTED: [&str; 2] = ["FATAL:  password authentication failed for user ", "FATAL:  PAM authentication failed for user "];
 /// With the word `identity`: servers from version 16 on also write such a line for the
 /// superuser who comes in without authentication.
 const AUTHENTICATED: &str = "connection authenticated: identity=";
 
 /// What the server has written to its log, read anew by each method.
 ///
-/// The server writes the line about a log-in before it answers the client. So a count is
+/// The server writes the line about a login before it answers the client. So a count is
 /// exact as soon as the client has its answer, and no waiting is needed. Lines that are
 /// only half written are not counted yet.
 ///
@@ -48,26 +48,26 @@ impl Log {
         self.0.count(needle)
     }
 
-    /// How many log-ins were refused for their password or token, or for lack of such a
+    /// How many logins were rejected for their password or token, or for lack of such a
     /// user.
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub fn refused_logins(&self) -> io::Result<usize> {
+    pub fn rejected_logins(&self) -> io::Result<usize> {
         let text = self.0.text()?;
-        Ok(REFUSED.iter().map(|refused| text.matches(refused).count()).sum())
+        Ok(REJECTED.iter().map(|rejected| text.matches(rejected).count()).sum())
     }
 
-    /// How many log-ins of this user were refused for the password or token.
+    /// How many logins of this user were rejected for the password or token.
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub fn refused_logins_of(&self, user: &str) -> io::Result<usize> {
+    pub fn rejected_logins_of(&self, user: &str) -> io::Result<usize> {
         let text = self.0.text()?;
-        Ok(REFUSED.iter().map(|refused| text.matches(&format!("{refused}\"{}\"\n", as_logged(user))).count()).sum())
+        Ok(REJECTED.iter().map(|rejected| text.matches(&format!("{rejected}\"{}\"\n", as_logged(user))).count()).sum())
     }
 
-    /// How many log-ins were let in after authentication. The superuser's own over the
+    /// How many logins were let in after authentication. The superuser's own over the
     /// socket are not among them.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Log {
         self.count(AUTHENTICATED)
     }
 
-    /// How many log-ins of this user were let in after authentication by password or
+    /// How many logins of this user were let in after authentication by password or
     /// token.
     ///
     /// # Errors
@@ -118,12 +118,12 @@ mod tests {
     fn a_line_counts_once_it_is_whole() {
         let (_folder, mut file, log) = log();
         write!(file, "FATAL:  password authentication failed for user \"a").unwrap();
-        assert_eq!(log.refused_logins().unwrap(), 0);
+        assert_eq!(log.rejected_logins().unwrap(), 0);
         let since = log.from_now().unwrap();
         writeln!(file, "pp\"").unwrap();
-        assert_eq!(log.refused_logins_of("app").unwrap(), 1);
-        assert_eq!(since.refused_logins().unwrap(), 1);
-        assert_eq!(since.from_now().unwrap().refused_logins().unwrap(), 0);
+        assert_eq!(log.rejected_logins_of("app").unwrap(), 1);
+        assert_eq!(since.rejected_logins().unwrap(), 1);
+        assert_eq!(since.from_now().unwrap().rejected_logins().unwrap(), 0);
     }
 
     #[test]
@@ -135,10 +135,10 @@ mod tests {
             writeln!(file, "LOG:  connection authenticated: identity=\"{name}\" method=md5 (x:1)").unwrap();
         }
         for name in ["app", "app2", "my app", "a \"b\"", "a\npp"] {
-            assert_eq!(log.refused_logins_of(name).unwrap(), 2, "{name}");
+            assert_eq!(log.rejected_logins_of(name).unwrap(), 2, "{name}");
             assert_eq!(log.authenticated_logins_of(name).unwrap(), 1, "{name}");
         }
-        assert_eq!(log.refused_logins().unwrap(), 10);
+        assert_eq!(log.rejected_logins().unwrap(), 10);
         assert_eq!(log.authenticated_logins().unwrap(), 5);
     }
 }

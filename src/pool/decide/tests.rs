@@ -52,7 +52,7 @@ fn a_rejection_of_what_was_verified_a_moment_ago_is_verified_before_it_is_report
         let lease = Lease::new((), Revision::new("r"));
         let (mut state, _slot, user) = serving(lease.clone(), start);
         let now = after(start, seconds);
-        state.note_refused(1, rejection(), Some((lease.revision(), &user)), now.mono());
+        state.note_rejected(1, rejection(), Some((lease.revision(), &user)), now.mono());
         let actions = state.decide(Some((&lease, &user)), now);
         assert_eq!(actions.iter().any(|action| matches!(action, Action::Report(_))), is_reported, "{actions:?}");
         assert_eq!(actions.iter().any(|action| matches!(action, Action::HandOver { .. })), !is_reported, "{actions:?}");

@@ -22,9 +22,9 @@ fn old_and_new_stay_within_maximum_and_overlap() {
     let first = gate.enter(&new, now);
     assert!(first.is_some());
     assert!(gate.enter(&new, now).is_none(), "one place is left for a verification");
-    let verification = gate.enter_proof(&new);
+    let verification = gate.enter_verification(&new);
     assert!(verification.is_some());
-    assert!(gate.enter_proof(&new).is_none());
+    assert!(gate.enter_verification(&new).is_none());
     drop((first, verification));
     new.store(1, Ordering::Release);
     assert!(gate.enter(&new, now).is_none());
@@ -126,7 +126,7 @@ fn connections_are_counted_under_no_lock_and_again_when_one_was_opened_meanwhile
             Arc::new(move |pool: &Count| {
                 let sessions = pool.load(Ordering::Acquire);
                 if Arc::ptr_eq(pool, &counted) && meanwhile.swap(false, Ordering::AcqRel) {
-                    let verification = own.get().and_then(|gate| gate.enter_proof(pool)).expect("there is room");
+                    let verification = own.get().and_then(|gate| gate.enter_verification(pool)).expect("there is room");
                     pool.fetch_add(1, Ordering::AcqRel);
                     drop(verification);
                 }

@@ -55,7 +55,7 @@ impl<S> State<S> {
                 self.last_error = None;
                 self.retry = None;
                 let settled = self.adopt(lease, started, now, poll, jitter);
-                self.look_again_while_refused(in_flight.refused_since, now.mono(), jitter);
+                self.look_again_while_rejected(in_flight.rejected_since, now.mono(), jitter);
                 settled
             }
         };
@@ -70,8 +70,8 @@ impl<S> State<S> {
         let trigger = if trigger == RotationTrigger::Manual { RotationTrigger::Schedule } else { trigger };
         self.retry = Some(Retry { at: now.mono() + pause, trigger });
         self.refresh_at = None;
-        if self.refused_due.is_some() {
-            self.refused_due = Some(now.mono() + pause);
+        if self.rejected_due.is_some() {
+            self.rejected_due = Some(now.mono() + pause);
         }
         self.last_error = Some(error);
     }
@@ -79,7 +79,7 @@ impl<S> State<S> {
     fn adopt(&mut self, lease: Lease<S>, started: Timestamp, now: Timestamp, poll: Duration, jitter: f64) -> Settled {
         let mono = now.mono();
         self.retired.retain(|retired| mono.saturating_duration_since(retired.since) < RETIRED_FOR);
-        let held_refused = self.held_is_refused(mono);
+        let held_rejected = self.held_is_rejected(mono);
         if self.holds(lease.revision()) {
             self.schedule(&lease, started, poll, jitter);
             self.held = Some(lease);
@@ -91,7 +91,7 @@ impl<S> State<S> {
         let retired = self.retired.iter_mut().find(|retired| &retired.revision == lease.revision());
         if let Some(retired) = retired
             && held_verified
-            && !held_refused
+            && !held_rejected
             && !has_expired
         {
             let is_news = !std::mem::replace(&mut retired.is_known, true);
@@ -106,7 +106,7 @@ impl<S> State<S> {
         self.parked.remove(lease.revision());
         self.debts.forget(lease.revision());
         self.schedule(&lease, started, poll, jitter);
-        self.refused = false;
+        self.rejected = false;
         if let Some(old) = self.held.replace(lease) {
             if self.was_verified(old.revision()) {
                 self.retired.push(Retired { revision: old.revision().clone(), since: mono, is_known: false });
@@ -132,17 +132,17 @@ impl<S> State<S> {
         self.refresh_at = Some(started.mono() + schedule::refresh_after(lease, started, poll, jitter));
     }
 
-    /// The held revision is refused and the issuer has nothing better: ask again, ever more slowly; at once if the answer may be older than
-    /// the refusal.
-    fn look_again_while_refused(&mut self, at_once: bool, now: Instant, jitter: f64) {
-        if !self.held_is_refused(now) {
+    /// The held revision is rejected and the backend has nothing better: ask again, ever more slowly; at once if the answer may be older than
+    /// the rejection.
+    fn look_again_while_rejected(&mut self, at_once: bool, now: Instant, jitter: f64) {
+        if !self.held_is_rejected(now) {
             self.failures = 0;
-            self.refused_due = None;
+            self.rejected_due = None;
         } else if at_once {
-            self.refused_due = Some(now);
+            self.rejected_due = Some(now);
         } else {
             self.failures = self.failures.saturating_add(1);
-            self.refused_due = Some(now + schedule::retry_after(self.failures, false, None, None, jitter));
+            self.rejected_due = Some(now + schedule::retry_after(self.failures, false, None, None, jitter));
         }
     }
 }

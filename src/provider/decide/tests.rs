@@ -45,11 +45,11 @@ impl Provider {
     }
 
     fn verified(&mut self, revision: &str) {
-        self.state.note_proved(&Revision::new(revision), self.now.mono());
+        self.state.note_verified(&Revision::new(revision), self.now.mono());
     }
 
     fn rejected(&mut self, revision: &str) {
-        self.state.note_refused(&Revision::new(revision), self.now.mono());
+        self.state.note_rejected(&Revision::new(revision), self.now.mono());
     }
 
     fn holds(&self, revision: &str) -> bool {

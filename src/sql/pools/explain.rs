@@ -79,7 +79,7 @@ pub(super) fn never_ready() -> ConnectError {
     )
 }
 
-/// What the answer to a log-in says.
+/// What the answer to a login says.
 pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
         sqlx::Error::Database(answer) => DB::kind_of(&**answer),
@@ -91,7 +91,7 @@ pub(super) fn log_in_fault<DB: Dialect>(error: sqlx::Error) -> ConnectError {
     fault::of(kind::<DB>(&error), &error).with_source(error)
 }
 
-/// What the answer to the probe says: a role that was dropped is a refused credential.
+/// What the answer to the probe says: a role that was dropped is a rejected credential.
 pub(super) fn probe_fault<DB: Dialect>(error: sqlx::Error) -> ConnectError {
     let kind = if fault::is_suspect(&error) { ConnectErrorKind::Rejected } else { kind::<DB>(&error) };
     fault::of(kind, &error).with_source(error)

@@ -81,7 +81,7 @@ impl Rotator {
         Ok(Pending { version, user, password: password.to_owned() })
     }
 
-    /// Step 2: the database takes the password. From here on AWSCURRENT may be refused.
+    /// Step 2: the database takes the password. From here on AWSCURRENT may be rejected.
     ///
     /// # Errors
     /// What the database says.

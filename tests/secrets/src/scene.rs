@@ -72,7 +72,7 @@ impl<S: Server + Users> Scene<S> {
         aws(&self.proxy.endpoint())
     }
 
-    /// The first two steps: from here on, with a single user, `AWSCURRENT` is refused.
+    /// The first two steps: from here on, with a single user, `AWSCURRENT` is rejected.
     pub async fn open_window(&self) -> Pending {
         let number = self.passwords.fetch_add(1, Ordering::AcqRel) + 1;
         let pending = self.rotator.create_secret(&format!("password-{number}")).await.expect("createSecret");

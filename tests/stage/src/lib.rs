@@ -51,10 +51,10 @@ pub struct StageOn<S> {
 pub type Stage = StageOn<Postgres>;
 
 impl<S: Server> StageOn<S> {
-    /// The SQLSTATE with which the server refuses a wrong password.
-    pub const REFUSED: &'static str = S::REFUSED;
+    /// The SQLSTATE with which the server rejects a wrong password.
+    pub const REJECTED: &'static str = S::REJECTED;
     /// Its words for that.
-    pub const REFUSAL: &'static str = S::REFUSAL;
+    pub const REJECTION: &'static str = S::REJECTION;
 
     /// With a store whose sessions are drained at each rotation.
     pub async fn new() -> Self {
@@ -96,7 +96,7 @@ impl<S: Server> StageOn<S> {
     /// Registers the store as `login`, and a pool `orders` of `max` sessions on it.
     pub async fn pool(&self, max: u32) -> Handle<PoolOf<S>> {
         let login = self.login().await;
-        self.supervisor.pool("orders", &login, self.pools(max)).await.expect("the first lease is proved")
+        self.supervisor.pool("orders", &login, self.pools(max)).await.expect("the first lease is verified")
     }
 
     /// A pool that nobody supervises, with this password.
@@ -127,13 +127,13 @@ impl<S: Server> StageOn<S> {
         tokio::task::spawn_blocking(move || work(&server)).await.expect("the server's thread ends")
     }
 
-    /// How many log-ins the server has refused so far.
-    pub fn refused_log_ins(&self) -> usize {
-        self.server.refused()
+    /// How many logins the server has rejected so far.
+    pub fn rejected_logins(&self) -> usize {
+        self.server.rejected()
     }
 
-    /// How many log-ins the server has accepted so far.
-    pub fn accepted_log_ins(&self) -> usize {
+    /// How many logins the server has accepted so far.
+    pub fn accepted_logins(&self) -> usize {
         self.server.accepted()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Database;
 use sqlx::pool::PoolOptions;
 
-/// A pool whose sessions are closed when they return older than this: new log-ins are needed all the time.
+/// A pool whose sessions are closed when they return older than this: new logins are needed all the time.
 ///
 /// Not by `max_lifetime`: sqlx 0.8.6 looks after its idle sessions as often as that says, and when it comes upon its count of them while that is below zero, it
 /// spins for ever.

@@ -12,7 +12,7 @@ const TURNS: u32 = 20;
 pub async fn own_work(supervisor: &Supervisor) -> Vec<f64> {
     let store = ScriptedProvider::new();
     let login = supervisor.provide("login", store.clone()).await.expect("a lease");
-    let _pool = supervisor.pool("orders", &login, ScriptedPools::new(10)).await.expect("proved");
+    let _pool = supervisor.pool("orders", &login, ScriptedPools::new(10)).await.expect("verified");
     let mut took = Vec::new();
     for _ in 0..TURNS {
         // Requests are answered once a second; the report's time begins with the fetch.

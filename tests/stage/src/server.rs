@@ -23,10 +23,10 @@ pub trait Server: fmt::Debug + Send + Sync + Sized + 'static {
     /// The factory of its pools.
     type Pools: PoolFactory<Secret = Credentials, Pool = PoolOf<Self>>;
 
-    /// The SQLSTATE with which it refuses a wrong password.
-    const REFUSED: &'static str;
+    /// The SQLSTATE with which it rejects a wrong password.
+    const REJECTED: &'static str;
     /// Its words for that.
-    const REFUSAL: &'static str;
+    const REJECTION: &'static str;
 
     /// Starts one; the role's password is `password-1`.
     fn raise() -> Self;
@@ -40,9 +40,9 @@ pub trait Server: fmt::Debug + Send + Sync + Sized + 'static {
     fn cut_sessions(&self) -> usize;
     /// Runs a statement as superuser.
     fn run(&self, sql: &str) -> String;
-    /// Log-ins of the role that it has refused so far.
-    fn refused(&self) -> usize;
-    /// Log-ins of the role that it has accepted so far.
+    /// Logins of the role that it has rejected so far.
+    fn rejected(&self) -> usize;
+    /// Logins of the role that it has accepted so far.
     fn accepted(&self) -> usize;
     /// Makes a user `watcher` of that password who sees the sessions of all.
     fn admit_watcher(&self);

@@ -25,7 +25,7 @@ pub fn handovers_add_up(all: &[Span]) -> Result<usize, String> {
         if span.name == "pool.handover" && span.tag("how").is_some() {
             handovers += 1;
             let steps: Vec<_> = children.iter().map(|child| child.name.as_str()).collect();
-            if !steps.starts_with(&["pool.prove", "pool.open"]) || !steps.ends_with(&["pool.publish"]) {
+            if !steps.starts_with(&["pool.verify", "pool.open"]) || !steps.ends_with(&["pool.publish"]) {
                 return Err(format!("{steps:?} are not the steps of a handover"));
             }
             let sum: Duration = children.iter().map(|child| child.took).sum();
@@ -59,7 +59,7 @@ mod tests {
     fn handover() -> Vec<Span> {
         vec![
             span("1", "pool.handover", None, 100, 100),
-            span("2", "pool.prove", Some("1"), 100, 50),
+            span("2", "pool.verify", Some("1"), 100, 50),
             span("3", "pool.open", Some("1"), 150, 20),
             span("4", "pool.publish", Some("1"), 170, 30),
         ]
@@ -77,7 +77,7 @@ mod tests {
         let mut elsewhere = handover();
         elsewhere.get_mut(1).expect("it is there").trace = "b".to_owned();
         assert!(handovers_add_up(&elsewhere).is_err_and(|problem| problem.contains("is not within")));
-        let without_proof = handover().into_iter().filter(|span| span.name != "pool.prove").collect::<Vec<_>>();
-        assert!(handovers_add_up(&without_proof).is_err_and(|problem| problem.contains("not the steps")));
+        let without_verification = handover().into_iter().filter(|span| span.name != "pool.verify").collect::<Vec<_>>();
+        assert!(handovers_add_up(&without_verification).is_err_and(|problem| problem.contains("not the steps")));
     }
 }

@@ -145,7 +145,7 @@ impl<S: Behind> Scene<S> {
     pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> Handle<PoolOf<S>> {
         let login = self.supervisor.provide("login", provider).await.expect("there is a lease");
         let options = PoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
-        self.supervisor.pool("orders", &login, self.pools(options)).await.expect("it is proved")
+        self.supervisor.pool("orders", &login, self.pools(options)).await.expect("it is verified")
     }
 
     /// A factory of pools of the database.

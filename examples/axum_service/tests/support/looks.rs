@@ -61,6 +61,6 @@ fn generations(status: &Value) -> Vec<&Value> {
 fn is_good(status: &Value) -> bool {
     let lives = |one: &Value| one["remaining_seconds"].as_f64().is_none_or(|left| left >= 5.0);
     let holds = |provider: &Value| !provider["revision"].is_null() && lives(provider);
-    let serves = |pool: &Value| pool["generation"] != 0 && pool["serving"] == true && pool["refused"] == false && lives(pool);
+    let serves = |pool: &Value| pool["generation"] != 0 && pool["serving"] == true && pool["rejected"] == false && lives(pool);
     status["providers"].as_array().expect("a list").iter().all(holds) && pools(status).iter().all(serves)
 }

@@ -91,7 +91,7 @@ async fn rotate<D: Database>(scene: Arc<Scene<D>>, db: Handle<D::Pool>, mut cue:
     }
     cue.rest().await;
     tally.summary.push(format!(
-        "{announced} announced and {unannounced} unannounced changes, {} adopted; each new log-in was proved before it served",
+        "{announced} announced and {unannounced} unannounced changes, {} adopted; each new login was verified before it served",
         tally.adopted
     ));
     if unannounced == 0 {

@@ -89,13 +89,13 @@ async fn watch<D: Database>(server: Arc<D>, db: Handle<D::Pool>, plain: JoinHand
     match blocking(move || D::token_checks(&server, "app")).await {
         Ok(checks) => {
             tally.summary.push(format!(
-                "the supervised pool: {} log-ins taken, {} refused; its oldest token was {:.1} s old",
+                "the supervised pool: {} logins taken, {} rejected; its oldest token was {:.1} s old",
                 checks.taken,
-                checks.refused,
+                checks.rejected,
                 checks.oldest.as_secs_f64()
             ));
-            if checks.refused > 0 || checks.taken == 0 {
-                tally.problem("the server refused a token of the supervised pool, or saw none");
+            if checks.rejected > 0 || checks.taken == 0 {
+                tally.problem("the server rejected a token of the supervised pool, or saw none");
             }
         }
         Err(problem) => tally.problem(problem.to_string()),

@@ -72,9 +72,9 @@ fn in_words(span: &Span, in_place: bool) -> Option<&'static str> {
     }
     Some(match span.name.as_str() {
         "credential.rotation" => "from the trigger to the last pool",
-        "credential.fetch" => "the issuer is asked for the credential",
+        "credential.fetch" => "the backend is asked for the credential",
         "pool.handover" => "one pool takes the new credential",
-        "pool.prove" => "a log-in with it works",
+        "pool.verify" => "a login with it works",
         "pool.open" if in_place => "the pool gets it for the sessions to come",
         "pool.open" => "the new pool is made",
         "pool.warm" => "sessions are opened ahead of demand",
@@ -111,9 +111,9 @@ mod tests {
         let rotation = Rotation {
             trace: "a".to_owned(),
             spans: vec![
-                (0, span("credential.rotation", 1_000, 100, &[("trigger", "refused"), ("outcome", "adopted")])),
-                (1, span("credential.fetch", 1_000, 25, &[("trigger", "refused"), ("error.type", "unavailable")])),
-                (1, span("credential.fetch", 1_050, 50, &[("trigger", "refused")])),
+                (0, span("credential.rotation", 1_000, 100, &[("trigger", "rejected"), ("outcome", "adopted")])),
+                (1, span("credential.fetch", 1_000, 25, &[("trigger", "rejected"), ("error.type", "unavailable")])),
+                (1, span("credential.fetch", 1_050, 50, &[("trigger", "rejected")])),
             ],
             linked: vec![span("pool.drain", 1_100, 100, &[("generation", "1")])],
         };
@@ -121,17 +121,17 @@ mod tests {
         let bar = |from: usize, to: usize| format!("{}{}{}", " ".repeat(from), "█".repeat(to - from), " ".repeat(WIDTH - to));
         let expected = [
             format!(
-                "{:<NAMES$}  {}       0.0     100.0  from the trigger to the last pool (trigger=refused outcome=adopted)",
+                "{:<NAMES$}  {}       0.0     100.0  from the trigger to the last pool (trigger=rejected outcome=adopted)",
                 "credential.rotation",
                 bar(0, 2 * quarter)
             ),
             format!(
-                "{:<NAMES$}  {}       0.0      25.0  failed, and is tried again (trigger=refused error.type=unavailable)",
+                "{:<NAMES$}  {}       0.0      25.0  failed, and is tried again (trigger=rejected error.type=unavailable)",
                 "  credential.fetch",
                 bar(0, 6)
             ),
             format!(
-                "{:<NAMES$}  {}      50.0      50.0  the issuer is asked for the credential",
+                "{:<NAMES$}  {}      50.0      50.0  the backend is asked for the credential",
                 "  credential.fetch",
                 bar(quarter, 2 * quarter)
             ),

@@ -139,7 +139,7 @@ pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
 /// A fetch while `held` is held.
 pub(crate) async fn again(provider: &RdsIam, trigger: RotationTrigger, held: &Lease<Credentials>) -> Lease<Credentials> {
     let request = FetchRequest::new(trigger).held(held.clone());
-    let request = if trigger == RotationTrigger::Rejected { request.refused([held.revision().clone()]) } else { request };
+    let request = if trigger == RotationTrigger::Rejected { request.rejected([held.revision().clone()]) } else { request };
     provider.fetch(request).await.expect("an answer comes")
 }
 

@@ -14,7 +14,7 @@ impl TokenServer for MariaDb {
     type Db = sqlx::MySql;
     type Pools = MySqlPools;
 
-    const REFUSAL: (&'static str, &'static str) = ("28000", "Access denied for user");
+    const REJECTION: (&'static str, &'static str) = ("28000", "Access denied for user");
 
     fn raise() -> Self {
         let server = MariaDb::builder().tokens().start().expect("a server starts");

@@ -40,8 +40,8 @@ where
 
     let error = pool.acquire().await.expect_err("a second connection is opened with a dead token");
     let told = error.as_database_error().expect("the database says so");
-    assert_eq!(told.code().as_deref(), Some(S::REFUSAL.0), "{told}");
-    assert!(told.message().contains(S::REFUSAL.1), "{told}");
+    assert_eq!(told.code().as_deref(), Some(S::REJECTION.0), "{told}");
+    assert!(told.message().contains(S::REJECTION.1), "{told}");
     let checks = server.checks().entries().expect("it keeps them");
     let verdicts: Vec<_> = checks.iter().map(|check| (check.accepted, &*check.reason)).collect();
     assert_eq!(verdicts, [(true, ""), (false, "the token has expired")]);
@@ -59,7 +59,7 @@ where
     let chain = Chain::key();
     let supervisor = Supervisor::start();
     let login = supervisor.provide("login", chain.provider_of(LIFE)).await.expect("a token is signed");
-    let db = supervisor.pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is proved");
+    let db = supervisor.pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
     let callers = Callers::start(&db, 8);
     let end = now() + 20 * LIFE;
     eventually_within(25 * LIFE, "twenty lives are over", || now() >= end || callers.failures() > 0).await;
@@ -68,11 +68,11 @@ where
 
     assert_eq!((tally.failed.as_slice(), tally.interrupted), ([].as_slice(), 0));
     let checks = server.checks().entries().expect("it keeps them");
-    let refused: Vec<_> = checks.iter().filter(|check| !check.accepted).collect();
-    assert!(refused.is_empty(), "{refused:?}");
-    // The hazard: log-ins all the time, also with tokens in the last third of their life.
+    let rejected: Vec<_> = checks.iter().filter(|check| !check.accepted).collect();
+    assert!(rejected.is_empty(), "{rejected:?}");
+    // The hazard: logins all the time, also with tokens in the last third of their life.
     let tokens: BTreeSet<_> = checks.iter().map(signed).collect();
-    assert!(tokens.len() >= 20 && checks.len() > 400, "{} tokens, {} log-ins", tokens.len(), checks.len());
+    assert!(tokens.len() >= 20 && checks.len() > 400, "{} tokens, {} logins", tokens.len(), checks.len());
     let oldest = checks.iter().map(|check| check.age).max().expect("there are some");
     assert!(oldest > LIFE / 2 && oldest < LIFE, "the oldest token was {oldest:?} old");
     assert!(chain.asked() <= 65, "{} signatures in 60 s", chain.asked());
@@ -91,7 +91,7 @@ where
     });
     let supervisor = Supervisor::start();
     let login = supervisor.provide("login", chain.provider()).await.expect("a token is signed");
-    let db = supervisor.pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is proved");
+    let db = supervisor.pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
     let callers = Callers::start(&db, 8);
     let keys = || {
         let checks = server.checks().entries().expect("it keeps them");
@@ -103,11 +103,11 @@ where
 
     assert_eq!((tally.failed.as_slice(), tally.interrupted), ([].as_slice(), 0));
     let entries = server.checks().entries().expect("it keeps them");
-    let refused: Vec<_> = entries.iter().filter(|check| !check.accepted).collect();
-    assert!(refused.is_empty(), "{refused:?}");
+    let rejected: Vec<_> = entries.iter().filter(|check| !check.accepted).collect();
+    assert!(rejected.is_empty(), "{rejected:?}");
     assert!(entries.iter().all(|check| check.expires == Duration::from_secs(900)), "the tokens themselves live longer");
 
-    // The hazard: a token of a dead session is refused, however long it was to live.
+    // The hazard: a token of a dead session is rejected, however long it was to live.
     let checks = server.checks().clone();
     let death = now() + Duration::from_secs(2);
     checks.session_dies("ASIALAST", death).expect("the server is told");
@@ -119,7 +119,7 @@ where
     assert_eq!(last.reason, "the session that signed it has died");
 }
 
-/// PAM refuses everything for five seconds, as when IAM throttles.
+/// PAM rejects everything for five seconds, as when IAM throttles.
 pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>()
 where
     Pool<S::Db>: Queried,
@@ -130,8 +130,8 @@ where
     let supervisor = Supervisor::start();
     let login = supervisor.provide("login", chain.provider()).await.expect("a token is signed");
     let options = PoolOptions::new().max_connections(MAX).acquire_timeout(PATIENCE);
-    let db = supervisor.pool("orders", &login, server.pools(options)).await.expect("it is proved");
-    // A few sessions are open; more callers come when everything is refused, and want more of them.
+    let db = supervisor.pool("orders", &login, server.pools(options)).await.expect("it is verified");
+    // A few sessions are open; more callers come when everything is rejected, and want more of them.
     let few = Callers::start(&db, 1);
     few.answer_more(50).await;
     let open = db.status().expect("it is supervised").sessions;
@@ -141,7 +141,7 @@ where
     let began = now();
     server.checks().refuse_everything(true).expect("the server is told");
     let many = Callers::start(&db, 32);
-    eventually("log-ins are refused", || during.refused().expect("it keeps them") > 0).await;
+    eventually("logins are rejected", || during.rejected().expect("it keeps them") > 0).await;
     // Open sessions carry on, and are shared.
     many.answer_more(200).await;
     few.answer_more(200).await;
@@ -153,8 +153,8 @@ where
     let end = began + Duration::from_secs(5);
     eventually_within(PATIENCE, "five seconds are over", || now() >= end).await;
     server.checks().refuse_everything(false).expect("the server is told");
-    eventually_within(PATIENCE, "a log-in is taken again, and the pool serves", || {
-        during.accepted().expect("it keeps them") > 0 && db.status().is_some_and(|status| status.serving && !status.refused)
+    eventually_within(PATIENCE, "a login is taken again, and the pool serves", || {
+        during.accepted().expect("it keeps them") > 0 && db.status().is_some_and(|status| status.serving && !status.rejected)
     })
     .await;
     // Without a restart, and without a new pool.
@@ -164,8 +164,8 @@ where
     assert_eq!(few.interrupted + many.interrupted, 0);
     assert!(before.iter().all(|check| check.accepted));
 
-    let refused = during.refused().expect("it keeps them");
-    assert!(refused >= 2 && refused <= MAX as usize + 3, "{refused} bad log-ins with a maximum of {MAX}");
+    let rejected = during.rejected().expect("it keeps them");
+    assert!(rejected >= 2 && rejected <= MAX as usize + 3, "{rejected} failed logins with a maximum of {MAX}");
     let all = server.checks().entries().expect("it keeps them");
     let tokens: BTreeSet<_> = all.iter().map(signed).collect();
     assert!(tokens.len() <= 2, "at most one new token in half a minute: {tokens:?}");
@@ -217,10 +217,10 @@ where
     let login = supervisor.provide("login", chain.provider()).await.expect("a token is signed");
     let mut callers = Vec::new();
     for name in ["orders", "reports", "jobs"] {
-        let db = supervisor.pool(name, &login, server.pools(restless::<S>(4))).await.expect("it is proved");
+        let db = supervisor.pool(name, &login, server.pools(restless::<S>(4))).await.expect("it is verified");
         callers.push(Callers::start(&db, 4));
     }
-    eventually_within(PATIENCE, "a hundred log-ins", || server.checks().accepted().expect("it keeps them") >= 100).await;
+    eventually_within(PATIENCE, "a hundred logins", || server.checks().accepted().expect("it keeps them") >= 100).await;
     for callers in callers {
         assert!(callers.stop().await.failed.is_empty());
     }

@@ -22,8 +22,8 @@ pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
     type Db: Database;
     type Pools: PoolFactory<Secret = Credentials, Pool = Pool<Self::Db>>;
 
-    /// What a refused token is told: the SQLSTATE, and the words.
-    const REFUSAL: (&'static str, &'static str);
+    /// What a rejected token is told: the SQLSTATE, and the words.
+    const REJECTION: (&'static str, &'static str);
 
     /// Starts one.
     fn raise() -> Self;
@@ -55,7 +55,7 @@ impl TokenServer for Postgres {
     type Db = sqlx::Postgres;
     type Pools = PgPools;
 
-    const REFUSAL: (&'static str, &'static str) = ("28000", "PAM authentication failed for user");
+    const REJECTION: (&'static str, &'static str) = ("28000", "PAM authentication failed for user");
 
     fn raise() -> Self {
         let server = Postgres::builder().tokens().start().expect("a server starts");

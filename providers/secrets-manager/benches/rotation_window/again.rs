@@ -1,4 +1,4 @@
-//! From the refusal to the first answer.
+//! From the rejection to the first answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,13 +46,13 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
     let scene = Scene::<Postgres>::new(Users::Single).await;
     let supervisor = &scene.stage.supervisor;
     let login = supervisor.provide("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("proved");
+    let db = supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("verified");
     let callers = Arc::new(Callers::start_at(&db, CALLERS, "SELECT 1", REST));
     callers.answer_more(200).await;
-    let (mut ratios, mut since_refusal, mut since_cut, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ratios, mut since_rejection, mut since_cut, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut bad, mut asked) = (Vec::new(), Vec::new());
     for _ in 0..turns {
-        let (bad_before, asked_before) = (scene.stage.refused_log_ins(), scene.values_asked_for());
+        let (bad_before, asked_before) = (scene.stage.rejected_logins(), scene.values_asked_for());
         let pending = scene.open_window().await;
         if matches!(case, Case::Changed) {
             scene.close_window(&pending).await;
@@ -60,8 +60,8 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         // Before the sessions are cut: it is over before whoever cuts them says so.
         let (mut events, watched, handle, before) = (supervisor.events(), Arc::clone(&callers), db.clone(), db.generation());
         let again = tokio::spawn(async move {
-            while !matches!(events.next().await.expect("it is refused"), Event::Rejected { .. }) {}
-            let refused = Instant::now();
+            while !matches!(events.next().await.expect("it is rejected"), Event::Rejected { .. }) {}
+            let rejected = Instant::now();
             // What the last live sessions still answer does not count.
             while handle.generation() == before {
                 sleep(Duration::from_millis(1)).await;
@@ -70,45 +70,45 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
             while watched.answered() < goal {
                 sleep(Duration::from_millis(1)).await;
             }
-            (refused, Instant::now())
+            (rejected, Instant::now())
         });
         let cut = Instant::now();
         // All at once, without waiting for each.
         scene.stage.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'").await;
-        let (refused, answered) = again.await.expect("no panic");
+        let (rejected, answered) = again.await.expect("no panic");
         if let Case::Window(window) = case {
             sleep_until(cut + window).await;
             scene.close_window(&pending).await;
         }
         callers.answer_more(50).await;
         let floor = floor(&scene, case, &pending.password).await;
-        ratios.push((answered - refused).as_secs_f64() / floor.as_secs_f64());
-        since_refusal.push(ms(answered - refused));
+        ratios.push((answered - rejected).as_secs_f64() / floor.as_secs_f64());
+        since_rejection.push(ms(answered - rejected));
         since_cut.push(ms(answered - cut));
         floors.push(ms(floor));
-        bad.push((scene.stage.refused_log_ins() - bad_before) as f64);
+        bad.push((scene.stage.rejected_logins() - bad_before) as f64);
         asked.push((scene.values_asked_for() - asked_before) as f64 - (case.calls() + 1) as f64);
     }
     let tally = Arc::into_inner(callers).expect("nobody else watches").stop().await;
     let name = case.name();
     figures.at_most(
-        &format!("{name}: refused → serving again / ({} store calls + two log-ins), median", case.calls()),
+        &format!("{name}: rejected → serving again / ({} store calls + two logins), median", case.calls()),
         median(&mut ratios),
         1.2,
     );
-    figures.beside(&format!("{name}: refused → serving again, ms"), median(&mut since_refusal));
+    figures.beside(&format!("{name}: rejected → serving again, ms"), median(&mut since_rejection));
     figures.beside(&format!("{name}: sessions cut → serving again, ms"), median(&mut since_cut));
-    figures.beside(&format!("{name}: {} store calls + two log-ins, ms", case.calls()), median(&mut floors));
+    figures.beside(&format!("{name}: {} store calls + two logins, ms", case.calls()), median(&mut floors));
     let most = if matches!(case, Case::Changed) { 1.0 } else { 3.0 };
     figures.at_most(&format!("{name}: store calls, most"), asked.iter().copied().fold(0.0, f64::max), most);
-    figures.at_most(&format!("{name}: bad log-ins, most"), bad.iter().copied().fold(0.0, f64::max), f64::from(SESSIONS + 3));
-    figures.at_most(&format!("{name}: bad log-ins, median"), median(&mut bad), 3.0);
+    figures.at_most(&format!("{name}: failed logins, most"), bad.iter().copied().fold(0.0, f64::max), f64::from(SESSIONS + 3));
+    figures.at_most(&format!("{name}: failed logins, median"), median(&mut bad), 3.0);
     figures.at_most(&format!("{name}: failed calls of {}", tally.answered), tally.failed.len() as f64, 0.0);
     figures.beside(&format!("{name}: statements that the cut interrupted"), tally.interrupted as f64);
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
-/// What cannot be saved: the store's calls, one after the other, the proof and the first session. Measured beside it, while the callers go on.
+/// What cannot be saved: the store's calls, one after the other, the verification and the first session. Measured beside it, while the callers go on.
 async fn floor(scene: &Scene<Postgres>, case: Case, password: &str) -> Duration {
     let client = Client::new(&scene.aws());
     let ask = async || client.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("it answers");

@@ -18,7 +18,7 @@ pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
     let supervisor = &scene.stage.supervisor;
     let mut events = supervisor.events();
     let login = supervisor.provide("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, scene.stage.pools(10)).await.expect("proved");
+    let db = supervisor.pool("orders", &login, scene.stage.pools(10)).await.expect("verified");
     let callers = Callers::start_at(&db, 16, "SELECT 1", Duration::from_millis(10));
     callers.answer_more(200).await;
     scene.proxy.fault(InjectedFault::Refuse);

@@ -36,7 +36,7 @@ impl Service {
         let provider = settings(SecretsManager::new(&scene.aws(), SECRET).expect("it can be right"));
         let events = scene.stage.supervisor.events();
         let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
-        let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("proved");
+        let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("verified");
         let callers = Callers::start_at(&db, CALLERS, "SELECT 1", REST);
         callers.answer_more(50).await;
         Self { scene, db, callers, events }
@@ -65,8 +65,8 @@ impl Service {
     }
 }
 
-/// How often the database refused what was served.
-fn refusals(events: &[Event]) -> usize {
+/// How often the database rejected what was served.
+fn rejections(events: &[Event]) -> usize {
     events.iter().filter(|event| matches!(event, Event::Rejected { .. })).count()
 }
 
@@ -82,9 +82,9 @@ async fn a_single_user() {
     }
     assert_eq!(service.db.generation(), rotations() as u64 + 1);
     let (scene, _, events) = service.stop().await;
-    assert_eq!(refusals(&events), rotations(), "the hazard: each rotation was met by callers");
-    let refused = scene.stage.refused_log_ins();
-    assert!(refused >= rotations(), "{refused} bad log-ins");
+    assert_eq!(rejections(&events), rotations(), "the hazard: each rotation was met by callers");
+    let rejected = scene.stage.rejected_logins();
+    assert!(rejected >= rotations(), "{rejected} failed logins");
     let each: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(each.iter().all(|&calls| calls == 2), "AWSCURRENT, AWSPENDING: {each:?}");
     assert_eq!(asked[0], 1);
@@ -112,7 +112,7 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
     }
     let (_, _, events) = service.stop().await;
     let rolled_back = (0..rotations()).filter(|turn| is_rolled_back(*turn)).count();
-    assert_eq!(refusals(&events), rotations() + rolled_back, "the hazard: there, and back");
+    assert_eq!(rejections(&events), rotations() + rolled_back, "the hazard: there, and back");
 }
 
 /// Rotations that stop at one step after another, each in the worst way, and are completed by a further one or rolled back.
@@ -169,12 +169,12 @@ async fn each_step_fails(users: Users) {
             }
         }
         let asked = service.scene.values_asked_for() - before;
-        assert!(asked <= 6, "turn {turn}: at most three each time that the database refuses: {asked}");
+        assert!(asked <= 6, "turn {turn}: at most three each time that the database rejects: {asked}");
     }
     let (scene, _, events) = service.stop().await;
     let hazards = if users == Users::Single { rotations() / 2 } else { rotations() / 8 };
-    assert!(refusals(&events) >= hazards.max(1), "the hazard: {} refusals", refusals(&events));
-    assert!(scene.stage.refused_log_ins() > 0);
+    assert!(rejections(&events) >= hazards.max(1), "the hazard: {} rejections", rejections(&events));
+    assert!(scene.stage.rejected_logins() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,13 +197,13 @@ async fn alternating_users_that_nobody_looks_at() {
     }
     let asked = service.scene.values_asked_for();
     let (_, _, events) = service.stop().await;
-    // What is served is refused when its user's turn comes again, in the rotation after it; what is current then works.
-    assert_eq!(refusals(&events), rotations() - 1, "the hazard");
-    assert_eq!(asked, rotations(), "the start, and one for each refusal");
+    // What is served is rejected when its user's turn comes again, in the rotation after it; what is current then works.
+    assert_eq!(rejections(&events), rotations() - 1, "the hazard");
+    assert_eq!(asked, rotations(), "the start, and one for each rejection");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alternating_users_that_are_looked_at_are_never_refused_and_nothing_is_hurried() {
+async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_hurried() {
     let service = Service::start_with(Users::Alternating, Supervisor::builder(), SecretsManager::alternating_users).await;
     let mut transaction = service.db.begin().await.expect("a session");
     for _ in 0..rotations() {
@@ -224,7 +224,7 @@ async fn alternating_users_that_are_looked_at_are_never_refused_and_nothing_is_h
     let asked = service.scene.values_asked_for();
     assert_eq!(asked, 1 + rotations(), "one for each version");
     let (scene, tally, events) = service.stop().await;
-    assert_eq!((refusals(&events), scene.stage.refused_log_ins(), tally.interrupted), (0, 0, 0));
+    assert_eq!((rejections(&events), scene.stage.rejected_logins(), tally.interrupted), (0, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,9 +234,9 @@ async fn a_start_in_the_window() {
     let pending = scene.open_window().await;
     let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
     let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
-    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("proved by what is pending");
+    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("verified by what is pending");
     assert_eq!(db.generation(), 1);
-    assert_eq!(scene.stage.refused_log_ins(), 1, "the hazard: AWSCURRENT was refused");
+    assert_eq!(scene.stage.rejected_logins(), 1, "the hazard: AWSCURRENT was rejected");
     assert_eq!(scene.values_asked_for(), 3);
     scene.close_window(&pending).await;
     eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;

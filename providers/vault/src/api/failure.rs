@@ -95,7 +95,7 @@ impl Failure {
     }
 
     /// The request itself was not to the server's liking, however often it is sent: an unknown lease, a renewal beyond its maximum.
-    pub(crate) fn is_refusal(&self) -> bool {
+    pub(crate) fn is_rejection(&self) -> bool {
         matches!(self.status(), Some(400 | 404))
     }
 

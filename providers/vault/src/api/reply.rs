@@ -24,7 +24,7 @@ impl<T> Envelope<T> {
     }
 }
 
-/// What a log-in, or the renewal of a token, answers.
+/// What a login, or the renewal of a token, answers.
 #[derive(Deserialize)]
 pub(crate) struct LogIn {
     pub(crate) client_token: String,

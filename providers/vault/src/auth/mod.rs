@@ -18,13 +18,13 @@ pub use secret_id::SecretId;
 /// Where Kubernetes mounts a pod's token.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// How a [`VaultSession`](crate::VaultSession) proves who it is. Its `Debug` form shows no secret.
+/// How a [`VaultSession`](crate::VaultSession) verifies who it is. Its `Debug` form shows no secret.
 ///
-/// | made by | each log-in | once its token cannot be renewed |
+/// | made by | each login | once its token cannot be renewed |
 /// |---|---|---|
 /// | [`token`](Self::token) | none; the token is somebody else's | it is used to its end |
 /// | [`token_file`](Self::token_file) | none; the file is read again when it changes | the file is waited for |
-/// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes), [`jwt`](Self::jwt), [`jwt_file`](Self::jwt_file) | gives a token of the session's own | a new log-in, well before |
+/// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes), [`jwt`](Self::jwt), [`jwt_file`](Self::jwt_file) | gives a token of the session's own | a new login, well before |
 pub struct Auth {
     kind: Kind,
     mount: Option<String>,
@@ -54,7 +54,7 @@ impl Auth {
         Self::of(Kind::AppRole { role_id: role_id.into(), secret_id })
     }
 
-    /// The Kubernetes method, mounted at `kubernetes` unless [`mount`](Self::mount) says otherwise, with the pod's token, which is read anew at each log-in.
+    /// The Kubernetes method, mounted at `kubernetes` unless [`mount`](Self::mount) says otherwise, with the pod's token, which is read anew at each login.
     pub fn kubernetes(role: impl Into<String>) -> Self {
         Self::kubernetes_file(role, SERVICE_ACCOUNT)
     }
@@ -69,7 +69,7 @@ impl Auth {
         Self::of(Kind::Jwt { role: role.into(), jwt: Material::given(jwt) })
     }
 
-    /// [`jwt`](Self::jwt) with a token in a file, which is read anew at each log-in.
+    /// [`jwt`](Self::jwt) with a token in a file, which is read anew at each login.
     pub fn jwt_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::of(Kind::Jwt { role: role.into(), jwt: Material::file(path) })
     }
@@ -109,7 +109,7 @@ impl Auth {
         }
     }
 
-    /// What is given or read at a log-in, or in place of one.
+    /// What is given or read at a login, or in place of one.
     pub(crate) fn material(&self) -> Option<&Material> {
         match &self.kind {
             Kind::Token(material) | Kind::Kubernetes { jwt: material, .. } | Kind::Jwt { jwt: material, .. } => Some(material),
@@ -145,10 +145,10 @@ impl Auth {
         let answer = api.ask(None, Call::post(format!("auth/{mount}/login"), body).when_late(late_token(api))).await;
         let envelope = answer
             .and_then(|answer| answer.read::<Value>())
-            .map_err(|failure| self.explain(&format!("{}, log-in at auth/{mount}", api.address()), &failure))?;
+            .map_err(|failure| self.explain(&format!("{}, login at auth/{mount}", api.address()), &failure))?;
         match envelope.auth {
             Some(log_in) if crate::api::is_header(&log_in.client_token) => Ok(log_in),
-            _ => Err(Failure::Garbled.explain(&format!("{}, log-in at auth/{mount}", api.address()), "")),
+            _ => Err(Failure::Garbled.explain(&format!("{}, login at auth/{mount}", api.address()), "")),
         }
     }
 
@@ -160,16 +160,16 @@ impl Auth {
             // One and the same answer for all of these.
             (self::Kind::AppRole { .. }, Some(400)) => error(
                 Kind::Denied,
-                "AppRole refuses role id or secret id: one is wrong, or the secret id has expired or is used up; issue another",
+                "AppRole rejects role id or secret id: one is wrong, or the secret id has expired or is used up; issue another",
             ),
             // Also when the mount is not there, and when Vault cannot reach the cluster that reviews the token: that may pass.
             (self::Kind::Kubernetes { .. }, Some(403 | 500)) if !failure.says(&["not authorized"]) => error(
                 Kind::Unavailable,
-                "Vault refuses the service account's token and does not say why: see to the mount, to the role, and that Vault reaches the cluster which reviews tokens",
+                "Vault rejects the service account's token and does not say why: see to the mount, to the role, and that Vault reaches the cluster which reviews tokens",
             ),
             (_, Some(400 | 401 | 403)) => error(
                 Kind::Denied,
-                "the log-in is refused: see to the mount, to the role and what it is bound to, and that the token it is given is valid and has not expired",
+                "the login is rejected: see to the mount, to the role and what it is bound to, and that the token it is given is valid and has not expired",
             ),
             _ => failure.explain(place, "grant it"),
         }
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_log_in_says_what_may_be_wrong() {
+    fn a_rejected_login_names_what_may_be_wrong() {
         let app_role = Auth::app_role("r", SecretId::given("s"));
         for (auth, status, text, kind) in [
             (&app_role, 400, "invalid role or secret ID", ProviderErrorKind::Denied),

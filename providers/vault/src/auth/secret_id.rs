@@ -21,7 +21,7 @@ enum Source {
     Wrapped { token: Material, unwrapped: Mutex<Option<Unwrapped>> },
 }
 
-/// A wrapping token opens once: what was in it is kept for the next log-ins.
+/// A wrapping token opens once: what was in it is kept for the next logins.
 struct Unwrapped {
     token: SecretString,
     secret_id: SecretString,
@@ -43,17 +43,17 @@ impl SecretId {
         Self(Source::Plain(Material::given(secret_id)))
     }
 
-    /// In a file, which is read anew at each log-in.
+    /// In a file, which is read anew at each login.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Source::Plain(Material::file(path)))
     }
 
-    /// Response-wrapped: a wrapping token, which is unwrapped at the first log-in and once. Where somebody else has opened it before, the log-in is denied and says so.
+    /// Response-wrapped: a wrapping token, which is unwrapped at the first login and once. Where somebody else has opened it before, the login is denied and says so.
     pub fn wrapped(token: impl Into<String>) -> Self {
         Self::wrapped_in(Material::given(token))
     }
 
-    /// Response-wrapped, the wrapping token in a file. Another one in the file is unwrapped at the next log-in.
+    /// Response-wrapped, the wrapping token in a file. Another one in the file is unwrapped at the next login.
     pub fn wrapped_file(path: impl Into<PathBuf>) -> Self {
         Self::wrapped_in(Material::file(path))
     }

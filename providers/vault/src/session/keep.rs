@@ -72,19 +72,19 @@ impl Inner {
         due(&self.lock())
     }
 
-    /// Whether there is a file that may hold something better: a token's always, what is for a log-in once it was refused.
+    /// Whether there is a file that may hold something better: a token's always, what is for a login once it was rejected.
     fn awaits_file(&self) -> bool {
         let is_file = self.auth.material().is_some_and(Material::is_file);
-        is_file && (self.is_watched() || self.lock().refused.is_some())
+        is_file && (self.is_watched() || self.lock().rejected.is_some())
     }
 
-    /// Whether another token lies in the file than the one that is used, and something else than what was refused.
+    /// Whether another token lies in the file than the one that is used, and something else than what was rejected.
     async fn file_has_changed(&self) -> bool {
         let Some(material) = self.auth.material() else { return false };
         let known = {
             let state = self.lock();
             let used = state.token.as_ref().filter(|token| !token.is_own()).map(|token| SecretString::from(token.expose()));
-            used.into_iter().chain(state.refused.clone()).collect::<Vec<_>>()
+            used.into_iter().chain(state.rejected.clone()).collect::<Vec<_>>()
         };
         let Ok(secret) = material.read().await else { return false };
         !known.is_empty() && known.iter().all(|known| known.expose_secret() != secret.expose_secret())

@@ -54,7 +54,7 @@ impl Inner {
             }
             state.failed = None;
             state.first = None;
-            state.refused = None;
+            state.rejected = None;
             let replaced = std::mem::take(&mut state.replaced);
             state.token.take().into_iter().chain(replaced).filter(|token| token.is_to_be_revoked(now)).collect()
         };

@@ -24,28 +24,28 @@ pub(crate) use token::Token;
 use crate::api::{Answer, Api, Call, Envelope, Failure};
 use crate::auth::Auth;
 
-/// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of it: one log-in, one token, kept alive while one of them is
-/// registered, and revoked when the last of them is removed, where it came from a log-in.
+/// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of it: one login, one token, kept alive while one of them is
+/// registered, and revoked when the last of them is removed, where it came from a login.
 ///
 /// Nothing is asked of the server before the first provider fetches.
 ///
 /// | token | what is done |
 /// |---|---|
 /// | renewable | renewed after two thirds of its life, less up to 10 %: one of an hour between minutes 34 and 40 |
-/// | renewable, its last renewal cut short by the maximum | a new log-in at once |
-/// | not renewable, or a batch token | a new log-in after 60 % of its life, less up to 10 % |
+/// | renewable, its last renewal cut short by the maximum | a new login at once |
+/// | not renewable, or a batch token | a new login after 60 % of its life, less up to 10 % |
 /// | periodic | renewed for ever |
 /// | without an end | nothing |
-/// | refused by the server | a new log-in; in a token file, the next token |
+/// | rejected by the server | a new login; in a token file, the next token |
 /// | somebody else's, not renewable or at its maximum | used to its end; in a file, the next token, looked for every 2 s |
 ///
-/// Leases die with the token they were issued by. A lease is never taken to live longer than that, and after a new log-in pools move over to new leases while
+/// Leases die with the token they were issued by. A lease is never taken to live longer than that, and after a new login pools move over to new leases while
 /// the old token lives on to its own end.
 ///
-/// A log-in that is refused is tried again each minute, and at once when something else lies in the file of its secret id or JWT. Meanwhile the token is used to its
+/// A login that is rejected is tried again each minute, and at once when something else lies in the file of its secret id or JWT. Meanwhile the token is used to its
 /// end, and whoever has leases of it is told by the provider's status.
 ///
-/// A renewal or log-in that fails in a passing way is tried again after 2 s, doubling to 60 s; the token is used to its true end meanwhile.
+/// A renewal or login that fails in a passing way is tried again after 2 s, doubling to 60 s; the token is used to its true end meanwhile.
 ///
 /// ```no_run
 /// use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
@@ -84,8 +84,8 @@ struct State {
     dead: DeadTokens,
     users: usize,
     failed: Option<Failed>,
-    /// What lay in the file, of a token or for a log-in, and was refused.
-    refused: Option<SecretString>,
+    /// What lay in the file, of a token or for a login, and was rejected.
+    rejected: Option<SecretString>,
 }
 
 /// Another token is used than before.
@@ -214,7 +214,7 @@ impl Inner {
         }
     }
 
-    /// Whether a token that was refused is dead; or else it may not do what was asked. Where the server's words do not tell, it is asked whether it knows the token.
+    /// Whether a token that was rejected is dead; or else it may not do what was asked. Where the server's words do not tell, it is asked whether it knows the token.
     async fn is_dead(&self, token: &Token, failure: &Failure) -> Result<bool, Failure> {
         if failure.is_dead_token() || !token.is_alive(Timestamp::now()) {
             return Ok(true);

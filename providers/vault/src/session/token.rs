@@ -73,7 +73,7 @@ impl Token {
         self.batch
     }
 
-    /// The session's own, by a log-in.
+    /// The session's own, by a login.
     pub(super) fn is_own(&self) -> bool {
         self.source == Source::LogIn
     }

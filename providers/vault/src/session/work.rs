@@ -64,7 +64,7 @@ impl VaultSession {
             inner.note(&result);
             result
         });
-        task.await.unwrap_or_else(|_| Err(ProviderError::new(ProviderErrorKind::Panicked, "a log-in to Vault panicked")))
+        task.await.unwrap_or_else(|_| Err(ProviderError::new(ProviderErrorKind::Panicked, "a login to Vault panicked")))
     }
 }
 
@@ -154,7 +154,7 @@ impl Inner {
             }
             return Ok(());
         }
-        if failure.is_refusal() || failure.says(&["max TTL"]) { Ok(()) } else { explain(failure) }
+        if failure.is_rejection() || failure.says(&["max TTL"]) { Ok(()) } else { explain(failure) }
     }
 
     async fn renew(&self, token: &Token) -> Result<Arc<Token>, Failure> {
@@ -171,8 +171,8 @@ impl Inner {
             Err(error) => {
                 // Read again, for it may be known by another name: wrapped.
                 if let Some(material) = self.auth.material().filter(|material| material.is_file() && !error.is_transient()) {
-                    let refused = material.read().await.ok();
-                    self.lock().refused = refused;
+                    let rejected = material.read().await.ok();
+                    self.lock().rejected = rejected;
                 }
                 return Err(error);
             }
@@ -196,8 +196,8 @@ impl Inner {
         };
         // In its last second it is as good as dead: what it asks for dies on the way.
         let Some(grant) = grant.filter(|grant| grant.life != Some(Duration::ZERO)) else {
-            self.lock().refused = Some(secret);
-            return Err(self.refused_token());
+            self.lock().rejected = Some(secret);
+            return Err(self.rejected_token());
         };
         let source = if self.is_watched() { Source::File } else { Source::Nowhere };
         let token = match known {
@@ -207,7 +207,7 @@ impl Inner {
         Ok(self.hold(Arc::new(token)))
     }
 
-    fn refused_token(&self) -> ProviderError {
+    fn rejected_token(&self) -> ProviderError {
         let place = self.place("auth/token/lookup-self");
         if self.is_watched() {
             let problem = "the token in the file is dead; see to what writes it. The file is read again when it changes";
@@ -231,7 +231,7 @@ impl Inner {
         let now = Timestamp::now();
         let (recovered, replaces) = {
             let mut state = self.lock();
-            state.refused = None;
+            state.rejected = None;
             state.replaced.retain(|token| token.is_alive(now));
             let before = state.token.replace(Arc::clone(&token));
             state.replaced.extend(before.filter(|before| before.serial() != token.serial() && before.is_own() && before.is_alive(now)));

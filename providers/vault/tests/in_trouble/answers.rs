@@ -16,7 +16,7 @@ async fn scene() -> Scene<Postgres> {
     Scene::new(60, 120, Revocation::Terminating).await
 }
 
-async fn refused(provider: &VaultDynamic) -> ProviderError {
+async fn rejected(provider: &VaultDynamic) -> ProviderError {
     provider.fetch(FetchRequest::first()).await.map(drop).expect_err("there is no user")
 }
 
@@ -35,14 +35,14 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
 
     // Alive and not allowed, by a token that is asked about.
     scene.admin(|admin| admin.write("sys/policies/acl/orders", &json!({ "policy": r#"path "kv/*" { capabilities = ["read"] }"# }))).await;
-    assert_is(&refused(&provider).await, Kind::Denied, "grant `read` on database/creds/orders");
+    assert_is(&rejected(&provider).await, Kind::Denied, "grant `read` on database/creds/orders");
     assert_eq!(scene.asked("auth/approle/login"), 1, "the token is not dead");
     scene.admin(|admin| admin.policy()).await;
 
     // The database, not Vault.
     let server = scene.server.clone();
     tokio::task::spawn_blocking(move || server.stop()).await.expect("no panic").expect("it is down");
-    assert_is(&refused(&provider).await, Kind::Unavailable, "the database");
+    assert_is(&rejected(&provider).await, Kind::Unavailable, "the database");
     let server = scene.server.clone();
     tokio::task::spawn_blocking(move || server.start_again()).await.expect("no panic").expect("it is back");
 
@@ -50,7 +50,7 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
     let auth = Auth::app_role(identity.role_id, SecretId::given(identity.secret_id));
     let hasty = VaultSession::builder(scene.proxy.endpoint(), auth).timeout(Duration::from_millis(500)).build().expect("a session");
     scene.admin(|admin| Ok(admin.vault.stall()?)).await;
-    assert_is(&refused(&dynamic(&hasty)).await, Kind::TimedOut, "in time");
+    assert_is(&rejected(&dynamic(&hasty)).await, Kind::TimedOut, "in time");
     scene.admin(|admin| Ok(admin.vault.resume()?)).await;
     let lease = provider.fetch(FetchRequest::first()).await.expect("all is well again");
     provider.release(lease).await.expect("it is given back");
@@ -73,10 +73,10 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
         (200, r#"{"lease_id":"","lease_duration":0,"data":{"username":"u","password":"p"}}"#, Kind::Malformed, "no lease"),
     ] {
         scene.proxy.fault_on(CREDS, InjectedFault::reply(status, body));
-        assert_is(&refused(&provider).await, kind, words);
+        assert_is(&rejected(&provider).await, kind, words);
     }
     scene.proxy.fault_on(CREDS, InjectedFault::Refuse);
-    assert_is(&refused(&provider).await, Kind::Unavailable, "cannot be reached");
+    assert_is(&rejected(&provider).await, Kind::Unavailable, "cannot be reached");
     assert_eq!(scene.asked("auth/approle/login"), 1, "none of that is the token's fault");
 }
 

@@ -35,7 +35,7 @@ async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
     assert_eq!(service.scene.asked("auth/approle/login"), 2);
     assert!(service.scene.asked("database/creds/orders") <= 4, "one with each token, and two that found a new one dead");
     service.scene.one_is_left().await;
-    assert_eq!(service.end().await, 1, "the hazard: the user is refused");
+    assert_eq!(service.end().await, 1, "the hazard: the user is rejected");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +53,7 @@ async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are(
     let tally = callers.stop().await;
     assert_struck_alone(&tally, 3 * 8);
     service.scene.one_is_left().await;
-    assert_eq!(service.end().await, 3, "the hazard: each user is refused");
+    assert_eq!(service.end().await, 3, "the hazard: each user is rejected");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,7 @@ async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
     let error = dynamic(&session).fetch(FetchRequest::first()).await.map(drop).expect_err("there is no token");
     assert!(error.to_string().contains("Vault did not answer in time"), "{error}");
     scene.proxy.heal();
-    // The log-in, which is the hazard, and the revocation.
+    // The login, which is the hazard, and the revocation.
     eventually_within(20 * SECOND, "it is revoked", || scene.proxy.answers().len() == 2).await;
     assert_eq!(scene.asked("auth/token/revoke-self"), 1);
     scene.end().await;
@@ -90,7 +90,7 @@ async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
         let supervisor = service.scene.supervisor.clone();
         async move { supervisor.rotate_now("login").await }
     });
-    eventually_within(10 * SECOND, "it cannot be proved", || service.db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    eventually_within(10 * SECOND, "it cannot be verified", || service.db.status().is_some_and(|status| status.last_fault.is_some())).await;
     assert_eq!(service.scene.leases().await.len(), 2, "the hazard: a user who does not serve");
     service.scene.admin(move |admin| admin.write(&path, &open)).await;
     service.rotate().await;

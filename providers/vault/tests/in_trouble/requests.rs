@@ -38,7 +38,7 @@ async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_refusals_is_one_fetch() {
+async fn a_burst_of_rejections_is_one_fetch() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let leases = service.scene.leases().await;
     service.scene.admin(move |admin| admin.revoke_lease(&leases[0])).await;
@@ -64,7 +64,7 @@ async fn a_burst_of_refusals_is_one_fetch() {
         answered += usize::from(caller.await.expect("no panic").expect("it is answered, or was cut off"));
     }
     assert!(answered >= 492, "{answered} answered");
-    assert_eq!(service.db.generation(), 2, "the hazard: the first user is refused");
+    assert_eq!(service.db.generation(), 2, "the hazard: the first user is rejected");
     let (creds, after) = ("/v1/database/creds/orders", service.asked_for());
     assert_eq!(after[creds], before[creds] + 1);
     service.scene.one_is_left().await;
@@ -76,7 +76,7 @@ async fn a_server_that_answers_nothing_else_than_that_it_is_sealed_is_asked_ever
     let service = Service::start(60, 120, Revocation::Terminating).await;
     service.scene.proxy.fault(InjectedFault::reply(503, r#"{"errors":["Vault is sealed"]}"#));
     let before = service.scene.proxy.log().len();
-    // A refused user, whom nobody can replace.
+    // A rejected user, whom nobody can replace.
     let leases = service.scene.leases().await;
     service.scene.admin(move |admin| admin.revoke_lease(&leases[0])).await;
     let callers = service.callers(ORDERS);

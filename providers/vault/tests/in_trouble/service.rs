@@ -76,14 +76,14 @@ impl Service {
         sqlx::query_scalar("SELECT current_user::text").fetch_one(&self.db).await.expect("it is answered")
     }
 
-    /// Ends the service, of which nothing is left; answers how often the database refused a user who served.
+    /// Ends the service, of which nothing is left; answers how often the database rejected a user who served.
     pub(crate) async fn end(mut self) -> usize {
         self.scene.end().await;
-        let mut refused = 0;
+        let mut rejected = 0;
         while let Some(event) = self.events.next().await {
-            refused += usize::from(matches!(event, Event::Rejected { .. }));
+            rejected += usize::from(matches!(event, Event::Rejected { .. }));
         }
-        refused
+        rejected
     }
 
     pub(crate) async fn rotate(&self) {

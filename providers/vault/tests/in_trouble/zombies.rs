@@ -30,7 +30,7 @@ async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    assert_eq!(service.scene.asked("database/creds/orders"), 2, "one fetch, after the database had refused");
+    assert_eq!(service.scene.asked("database/creds/orders"), 2, "one fetch, after the database had rejected");
     service.scene.one_is_left().await;
     assert_eq!(service.end().await, 1);
 }

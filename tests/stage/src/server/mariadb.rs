@@ -11,8 +11,8 @@ impl Server for MariaDb {
     type Db = MySql;
     type Pools = MySqlPools;
 
-    const REFUSED: &'static str = "28000";
-    const REFUSAL: &'static str = "Access denied for user 'app'@'127.0.0.1' (using password: YES)";
+    const REJECTED: &'static str = "28000";
+    const REJECTION: &'static str = "Access denied for user 'app'@'127.0.0.1' (using password: YES)";
 
     fn raise() -> Self {
         let server = Self::start().expect("a server starts");
@@ -46,8 +46,8 @@ impl Server for MariaDb {
         self.sql_in("orders", sql).expect("the statement runs")
     }
 
-    fn refused(&self) -> usize {
-        self.log().refused_logins_of("app").expect("the log can be read")
+    fn rejected(&self) -> usize {
+        self.log().rejected_logins_of("app").expect("the log can be read")
     }
 
     fn accepted(&self) -> usize {

@@ -11,8 +11,8 @@ impl Server for Postgres {
     type Db = Db;
     type Pools = PgPools;
 
-    const REFUSED: &'static str = "28P01";
-    const REFUSAL: &'static str = "password authentication failed for user \"app\"";
+    const REJECTED: &'static str = "28P01";
+    const REJECTION: &'static str = "password authentication failed for user \"app\"";
 
     fn raise() -> Self {
         let server = Self::start().expect("a server starts");
@@ -49,8 +49,8 @@ impl Server for Postgres {
         self.sql_in("orders", sql).expect("the statement runs")
     }
 
-    fn refused(&self) -> usize {
-        self.log().refused_logins_of("app").expect("the log can be read")
+    fn rejected(&self) -> usize {
+        self.log().rejected_logins_of("app").expect("the log can be read")
     }
 
     fn accepted(&self) -> usize {

@@ -54,7 +54,7 @@ impl SharedError {
     /// The error for a caller whose generation has nothing to hope for.
     pub(super) fn explaining<P>(shared: &Shared<P>, generation: &Generation<P>) -> sqlx::Error {
         let last = shared.keeper().and_then(|keeper| keeper.last_fault());
-        if let Some(rejected) = generation.end.refusal() {
+        if let Some(rejected) = generation.end.rejection() {
             // An error that leads to the original is preferred: the last verification was rejected,
             // too.
             let last =
@@ -65,7 +65,7 @@ impl SharedError {
             return last.map_or(sqlx::Error::PoolTimedOut, |fault| Self::of(&fault));
         }
         let expired = generation.expiry.wall().map(rfc3339).unwrap_or_default();
-        let why = last.map(|fault| format!("; the last proof of a newer one failed: {fault}")).unwrap_or_default();
+        let why = last.map(|fault| format!("; the last verification of a newer one failed: {fault}")).unwrap_or_default();
         Self::of(&ConnectError::new(
             ConnectErrorKind::Other,
             format!(
@@ -114,7 +114,7 @@ impl fmt::Display for SharedError {
 
 impl fmt::Debug for SharedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Refusal({})", self.fault)
+        write!(f, "Rejection({})", self.fault)
     }
 }
 

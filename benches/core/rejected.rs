@@ -1,4 +1,4 @@
-//! A thousand callers refused at once.
+//! A thousand callers rejected at once.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -55,15 +55,15 @@ pub(crate) async fn measure(figures: &mut Figures) {
     stage.set_password(&next).await;
     let handle = db.clone();
     let answered = served(move || through(handle.clone())).await;
-    figures.at_most("1,000 callers refused at once: fetches", stage.store.calls().len() as f64 - 1.0, 1.0);
-    figures.at_most("1,000 callers refused at once: bad log-ins (10 sessions)", stage.refused_log_ins() as f64, 13.0);
-    figures.at_least("1,000 callers refused at once: served", answered as f64, 1_000.0);
+    figures.at_most("1,000 callers rejected at once: fetches", stage.store.calls().len() as f64 - 1.0, 1.0);
+    figures.at_most("1,000 callers rejected at once: failed logins (10 sessions)", stage.rejected_logins() as f64, 13.0);
+    figures.at_least("1,000 callers rejected at once: served", answered as f64, 1_000.0);
 
     // The store is down, three sessions live; acquire time-out 3 s.
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options.clone())).await.expect("proved");
+    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options.clone())).await.expect("verified");
     let plain = stage.plain_pool("password-1", options);
     live_sessions(&db.current()).await;
     live_sessions(&plain).await;
@@ -72,8 +72,8 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let handle = db.clone();
     let ours = served(move || through(handle.clone())).await;
     figures.at_least("store down, three sessions live: served of 1,000", ours as f64, 950.0);
-    let bad = stage.refused_log_ins();
-    figures.at_most("store down, three sessions live: bad log-ins", bad as f64, 13.0);
+    let bad = stage.rejected_logins();
+    figures.at_most("store down, three sessions live: failed logins", bad as f64, 13.0);
     let pool = plain.clone();
     let theirs = served(move || {
         let pool = pool.clone();
@@ -81,5 +81,5 @@ pub(crate) async fn measure(figures: &mut Figures) {
     })
     .await;
     figures.beside("the same with plain sqlx: served of 1,000", theirs as f64);
-    figures.beside("the same with plain sqlx: bad log-ins", (stage.refused_log_ins() - bad) as f64);
+    figures.beside("the same with plain sqlx: failed logins", (stage.rejected_logins() - bad) as f64);
 }
