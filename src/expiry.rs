@@ -11,10 +11,10 @@ use crate::clock::Timestamp;
 /// use claviger::{Expiry, Timestamp};
 ///
 /// let asked = Timestamp::now();
-/// // An RDS token lives 15 minutes; the session that signed it may die sooner.
+/// // An RDS token lives 15 minutes; the connection that signed it may die sooner.
 /// let token = Expiry::after(asked, Duration::from_secs(900));
-/// let session = Expiry::at(asked, asked.wall() + Duration::from_secs(540));
-/// let lease = token.earliest(session);
+/// let connection = Expiry::at(asked, asked.wall() + Duration::from_secs(540));
+/// let lease = token.earliest(connection);
 /// assert_eq!(lease.remaining(asked), Some(Duration::from_secs(540)));
 /// assert!(Expiry::never().remaining(asked).is_none());
 /// ```

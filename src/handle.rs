@@ -48,10 +48,10 @@ impl<P> Handle<P> {
         }
     }
 
-    /// Tells that a query which did not go through `&Handle` (through [`current`](Self::current), or a session taken earlier) failed: was it
+    /// Tells that a query which did not go through `&Handle` (through [`current`](Self::current), or a connection taken earlier) failed: was it
     /// the credential's fault, it is refreshed as if the handle had met the rejection itself. Answers whether it was.
     ///
-    /// `generation` is the number read *before* the session was opened. Nothing happens when a newer one is served by now, or when the error is
+    /// `generation` is the number read *before* the connection was opened. Nothing happens when a newer one is served by now, or when the error is
     /// no rejection.
     pub fn rejected(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
         let Some(keeper) = self.shared.keeper() else { return false };
@@ -76,7 +76,7 @@ impl<P> Handle<P> {
 
 impl<P: Clone> Handle<P> {
     /// The pool that is served now, for libraries that want one. It is closed when the pool is replaced; it stays valid where every handover is in
-    /// place (see [`HandoverPolicy::AlwaysInPlace`](crate::HandoverPolicy::AlwaysInPlace)). Sessions opened through it are outside of the session budget.
+    /// place (see [`HandoverPolicy::AlwaysInPlace`](crate::HandoverPolicy::AlwaysInPlace)). Connections opened through it are outside of the connection budget.
     pub fn current(&self) -> P {
         self.shared.current().pool.clone()
     }

@@ -1,4 +1,4 @@
-//! One issued credential: the secret, its revision, when it dies and what becomes of the sessions it opened.
+//! One issued credential: the secret, its revision, when it dies and what becomes of the connections it opened.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,13 +44,13 @@ impl fmt::Debug for Revision {
     }
 }
 
-/// What becomes of open sessions once a newer lease is served. Decides how a pool hands over.
+/// What becomes of open connections once a newer lease is served. Decides how a pool hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OldConnections {
-    /// A renewed token: sessions stay good. The pool is refitted in place, `max_lifetime` retires what is open.
+    /// A renewed token: connections stay good. The pool is refitted in place, `max_lifetime` retires what is open.
     Keep,
-    /// A rotated password: sessions work, but should go. The pool is replaced, unhurried, within the session budget.
+    /// A rotated password: connections work, but should go. The pool is replaced, unhurried, within the connection budget.
     Drain,
     /// The backend drops the role. The pool is replaced, and drained before the lease dies.
     EndWithLease,
@@ -76,7 +76,7 @@ impl OldConnections {
 /// let asked = Timestamp::now();
 /// let lease = Lease::new(Credentials::new("orders", "token"), Revision::new("token-1"))
 ///     .expires(Expiry::after(asked, Duration::from_secs(900)))
-///     .sessions(OldConnections::Keep)
+///     .with_old_connections(OldConnections::Keep)
 ///     .refresh_after(Duration::from_secs(840)); // asked for at 0:00, renewed at 14:00
 /// assert!(!format!("{lease:?}").contains("token-1"));
 /// ```
@@ -84,14 +84,14 @@ pub struct Lease<S> {
     secret: Arc<S>,
     revision: Revision,
     expiry: Expiry,
-    sessions: OldConnections,
+    old_connections: OldConnections,
     refresh_after: Option<Duration>,
 }
 
 impl<S> Lease<S> {
-    /// A lease without a known death whose sessions are drained when a newer one is served.
+    /// A lease without a known death whose connections are drained when a newer one is served.
     pub fn new(secret: S, revision: Revision) -> Self {
-        Self { secret: Arc::new(secret), revision, expiry: Expiry::never(), sessions: OldConnections::Drain, refresh_after: None }
+        Self { secret: Arc::new(secret), revision, expiry: Expiry::never(), old_connections: OldConnections::Drain, refresh_after: None }
     }
 
     /// When the credential dies. Default: [`Expiry::never`].
@@ -101,15 +101,15 @@ impl<S> Lease<S> {
         self
     }
 
-    /// What becomes of open sessions. Default: [`OldConnections::Drain`].
+    /// What becomes of open connections. Default: [`OldConnections::Drain`].
     #[must_use]
-    pub fn sessions(mut self, sessions: OldConnections) -> Self {
-        self.sessions = sessions;
+    pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
+        self.old_connections = old_connections;
         self
     }
 
     /// When to ask the backend again, counted from the start of the fetch, exactly (no jitter). Without it: at 80 % of the life less up to
-    /// 10 % jitter (60 % when sessions end with the lease), or every 5 min when there is no death. At least 1 s.
+    /// 10 % jitter (60 % when connections end with the lease), or every 5 min when there is no death. At least 1 s.
     /// A value at or beyond the lease's death is ignored in favour of that rule.
     #[must_use]
     pub fn refresh_after(mut self, after: Duration) -> Self {
@@ -140,9 +140,9 @@ impl<S> Lease<S> {
         self.expiry
     }
 
-    /// What becomes of the sessions it opened.
-    pub fn session_fate(&self) -> OldConnections {
-        self.sessions
+    /// What becomes of the connections it opened.
+    pub fn old_connections(&self) -> OldConnections {
+        self.old_connections
     }
 
     pub(crate) fn refresh_hint(&self) -> Option<Duration> {
@@ -156,7 +156,7 @@ impl<S> Clone for Lease<S> {
             secret: Arc::clone(&self.secret),
             revision: self.revision.clone(),
             expiry: self.expiry,
-            sessions: self.sessions,
+            old_connections: self.old_connections,
             refresh_after: self.refresh_after,
         }
     }
@@ -167,7 +167,7 @@ impl<S> fmt::Debug for Lease<S> {
         f.debug_struct("Lease")
             .field("revision", &self.revision)
             .field("expiry", &self.expiry)
-            .field("sessions", &self.sessions)
+            .field("old_connections", &self.old_connections)
             .field("refresh_after", &self.refresh_after)
             .finish_non_exhaustive()
     }

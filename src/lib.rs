@@ -24,7 +24,7 @@
 //! # }
 //! ```
 //!
-//! The words: a *provider* issues *leases* (a secret, its *revision*, when it dies, what becomes of its sessions); a *pool* serves one *generation*
+//! The words: a *provider* issues *leases* (a secret, its *revision*, when it dies, what becomes of its connections); a *pool* serves one *generation*
 //! at a time; a *handover* goes from one to the next; a *rotation* is the whole event, from its *trigger* to the release of the old lease.
 
 #![cfg_attr(not(feature = "sql"), expect(dead_code, reason = "the acquire loop, which asks these, comes with a database"))]

@@ -1,4 +1,4 @@
-//! When something that may help is tried next: what a caller without a session goes by.
+//! When something that may help is tried next: what a caller without a connection goes by.
 
 use std::time::Instant;
 

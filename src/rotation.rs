@@ -44,7 +44,7 @@ impl RotationOutcome {
 pub enum HandoverMode {
     /// A new pool; the old one is drained.
     Replace,
-    /// The same pool with new options; its sessions stay.
+    /// The same pool with new options; its connections stay.
     InPlace,
 }
 
@@ -75,7 +75,7 @@ pub struct HandoverReport {
     /// Making the pool, or refitting it.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "open_seconds"))]
     pub open: Duration,
-    /// Opening sessions ahead of demand, before publication.
+    /// Opening connections ahead of demand, before publication.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "warm_seconds"))]
     pub warm: Duration,
     /// From the first step to publication.

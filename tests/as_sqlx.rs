@@ -46,9 +46,9 @@ async fn everything(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
     let statement = db.prepare("SELECT $1::int").await?;
     assert_eq!(sqlx::Statement::columns(&statement).len(), 1);
     assert_eq!(db.describe("SELECT 1 AS n").await?.columns().len(), 1);
-    let mut session = db.acquire().await?;
-    session.execute("SELECT 1").await?;
-    drop(session);
+    let mut connection = db.acquire().await?;
+    connection.execute("SELECT 1").await?;
+    drop(connection);
 
     // Within a spawned task, and from shared state.
     let state = AppState { db: db.clone() };
@@ -95,7 +95,7 @@ async fn a_stream_outlives_a_rotation() {
     assert_eq!(rows.try_next().await.expect("a row"), Some(1));
     stage.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
-    assert_eq!(db.status().expect("supervised").draining[0].sessions, 1, "the hazard: the stream's session is of the old generation");
+    assert_eq!(db.status().expect("supervised").draining[0].connections, 1, "the hazard: the stream's connection is of the old generation");
     let mut last = 1;
     while let Some(row) = rows.try_next().await.expect("nothing is cut") {
         last = row;

@@ -108,12 +108,12 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_in_session_mode_with_an_auth_file_costs_one_fetch() {
-    a_rotation_costs_one_fetch(PoolMode::Session, file()).await;
+    a_rotation_costs_one_fetch(PoolMode::ScriptedConnection, file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_in_session_mode_with_an_auth_query_costs_one_fetch() {
-    a_rotation_costs_one_fetch(PoolMode::Session, Users::Query).await;
+    a_rotation_costs_one_fetch(PoolMode::ScriptedConnection, Users::Query).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +132,7 @@ async fn an_auth_file_that_lags_behind_the_server_is_waited_for() {
     query(&db).await.expect("the pooler lets it in");
     let password = stage.store.rotate();
     stage.set_password(&password).await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     cut(&pooler).await;
     // The pooler accepts the old password of clients, and the server rejects the pooler.
     let error = query(&db).await.expect_err("nobody is served");
@@ -175,7 +175,7 @@ async fn a_server_that_is_down_behind_an_auth_query_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_error_that_every_login_meets_ends_readiness() {
-    let (stage, pooler, db) = pooled(PoolMode::Session, file(), |options| options.max_lifetime(Duration::from_millis(1))).await;
+    let (stage, pooler, db) = pooled(PoolMode::ScriptedConnection, file(), |options| options.max_lifetime(Duration::from_millis(1))).await;
     query(&db).await.expect("the pooler lets it in");
     let set = |value: &'static str| {
         let pooler = Arc::clone(&pooler);
@@ -228,8 +228,8 @@ async fn one_caller_logs_in_seldom_while_the_server_is_down(mode: PoolMode, user
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_caller_logs_in_seldom_while_the_server_is_down_in_session_mode() {
-    one_caller_logs_in_seldom_while_the_server_is_down(PoolMode::Session, file()).await;
+async fn one_caller_logs_in_seldom_while_the_server_is_down_in_connection_mode() {
+    one_caller_logs_in_seldom_while_the_server_is_down(PoolMode::ScriptedConnection, file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
             let lease = renewed.map(|held| held.clone().extended(expiry)).unwrap_or_else(|| {
                 let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
                 let login = Credentials::new(user.clone(), format!("password-of-{user}"));
-                Lease::new(login, Revision::new(user)).expires(expiry).sessions(OldConnections::EndWithLease)
+                Lease::new(login, Revision::new(user)).expires(expiry).with_old_connections(OldConnections::EndWithLease)
             });
             async move { Ok::<_, ProviderError>(lease) }
         }

@@ -30,7 +30,7 @@ async fn a_leaked_connection_keeps_its_lease_until_the_end() {
     let leaked = db.acquire().await.expect("a connection").leak();
     stage.rotate_announced().await;
     eventually("the drain is abandoned", || {
-        db.status().is_some_and(|status| status.draining.first().is_some_and(|drain| drain.abandoned && drain.sessions == 1))
+        db.status().is_some_and(|status| status.draining.first().is_some_and(|drain| drain.abandoned && drain.connections == 1))
     })
     .await;
     drop(leaked);

@@ -34,8 +34,8 @@ async fn probes(stage: &Stage) -> i64 {
     stage.sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM probes").await.trim().parse().expect("a number")
 }
 
-async fn pooled(sessions: OldConnections) -> (Stage, Handle<PgPool>) {
-    let stage = Stage::with(ScriptedProvider::new().sessions(sessions).lives(Duration::from_secs(3_600))).await;
+async fn pooled(connections: OldConnections) -> (Stage, Handle<PgPool>) {
+    let stage = Stage::with(ScriptedProvider::new().with_old_connections(connections).lives(Duration::from_secs(3_600))).await;
     stage.sql(PROBE).await;
     let login = stage.login().await;
     let pools = PgPools::new(stage.connect_options(), stage.pool_options(MAX)).probe_sql("SELECT probe(), current_user, session_user");

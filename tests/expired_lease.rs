@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Past its lease's death a generation behaves as rejected: live sessions are shared, nobody logs in, and the error names the expiry.
+//! Past its lease's death a generation behaves as rejected: live connections are shared, nobody logs in, and the error names the expiry.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,27 +12,27 @@ use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_logs_in_with_a_dead_credential() {
-    let store = ScriptedProvider::new().sessions(OldConnections::Keep).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::Keep).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let login = stage.login().await;
     let options = stage.pool_options(2).acquire_timeout(Duration::from_secs(10));
     let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
-    let session = db.acquire().await.expect("a session");
+    let connection = db.acquire().await.expect("a connection");
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
     let logins = stage.accepted_logins();
     stage.clock.jump(Duration::from_secs(4_000));
 
-    // The one session is busy: whoever comes waits for it, and does not log in.
+    // The one connection is busy: whoever comes waits for it, and does not log in.
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { sqlx::query("SELECT 1").execute(&db).await }
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
-    drop(session);
-    waiting.await.expect("no panic").expect("the live session is shared");
+    drop(connection);
+    waiting.await.expect("no panic").expect("the live connection is shared");
 
-    // Without a live session the error says what happened.
-    stage.terminate_sessions().await;
+    // Without a live connection the error says what happened.
+    stage.terminate_connections().await;
     let mut answer = sqlx::query("SELECT 1").execute(&db).await;
     // The error of a closed connection is sqlx's own.
     while answer.as_ref().is_err_and(|error| SharedError::fault(error).is_none()) {

@@ -35,7 +35,7 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
     assert_eq!((db.generation(), stage.rejected_logins()), (1, 0));
-    assert!(stage.accepted_logins() > logins + 10, "sessions were opened with the lease that is held");
+    assert!(stage.accepted_logins() > logins + 10, "connections were opened with the lease that is held");
     let provider = &stage.supervisor.status().providers[0];
     assert!(provider.revision.is_some() && provider.last_error.is_some());
     assert!(stage.supervisor.readiness().ready, "the credential is good");

@@ -43,7 +43,7 @@ async fn law_04_a_passing_rejection_clears_itself() {
     let db = stage.pool(4).await;
     // The database rejects for a while what it takes again later, and the store has nothing else.
     stage.set_password("nobody knows this one").await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     let waiting = tokio::spawn({
         let db = db.clone();
         async move {

@@ -73,7 +73,7 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
     let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(700));
     let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
-    eventually("a session is idle", || db.current().num_idle() == 1).await;
+    eventually("a connection is idle", || db.current().num_idle() == 1).await;
     stage.on_the_server(|server| server.stall().expect("it stalls")).await;
     let began = tokio::time::Instant::now();
     let answer = db.acquire().await;
@@ -87,7 +87,7 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches() {
-    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let db = stage.pool(4).await;
     stage.sql("CREATE TABLE secret (n int)").await;
@@ -98,8 +98,8 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
     assert_eq!(stage.store.calls().len(), 1, "the role is there: no fetch");
 
-    // The backend drops the role under open sessions: they answer pings, and are worth nothing.
-    let (idle, next) = (db.acquire().await.expect("a session"), stage.store.rotate());
+    // The backend drops the role under open connections: they answer pings, and are worth nothing.
+    let (idle, next) = (db.acquire().await.expect("a connection"), stage.store.rotate());
     stage.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
     drop(idle);
     let role = format!("CREATE ROLE app LOGIN PASSWORD '{next}'");
@@ -119,14 +119,15 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
 /// Who acts in another role is still who logged in.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
-    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     stage.sql("CREATE ROLE clerk; GRANT clerk TO app; CREATE TABLE secret (n int)").await;
     let login = stage.login().await;
-    let options = stage.pool_options(2).after_connect(|session, _| Box::pin(async { session.execute("SET ROLE clerk").await.map(drop) }));
+    let options =
+        stage.pool_options(2).after_connect(|connection, _| Box::pin(async { connection.execute("SET ROLE clerk").await.map(drop) }));
     let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
-    let (idle, next) = (db.acquire().await.expect("a session"), stage.store.rotate());
+    let (idle, next) = (db.acquire().await.expect("a connection"), stage.store.rotate());
     stage.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
     stage.sql(&format!("CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT clerk TO app")).await;
     drop(idle);

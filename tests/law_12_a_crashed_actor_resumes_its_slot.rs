@@ -47,15 +47,15 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
         let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
         let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
         let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is verified");
-        let session = pool.current().session();
+        let connection = pool.current().connection();
         lab.traps.set(actor, step, 1);
         store.rotate();
         store.hint();
         sleep(2 * HEARTBEAT).await;
         assert_eq!(lab.traps.left(actor, step), 0, "{step}: it crashed");
         assert_eq!(pool.current().password(), "password-2", "{step}: the rotation went through");
-        assert_eq!(store.released(), [], "{step}: a session of the old lease is open");
-        drop(session);
+        assert_eq!(store.released(), [], "{step}: a connection of the old lease is open");
+        drop(connection);
         sleep(2 * HEARTBEAT).await;
         assert_eq!(store.released(), [Revision::new("1")], "{step}: the drain list was resumed");
         assert!(pool.status().expect("supervised").draining.is_empty(), "{step}");

@@ -36,7 +36,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
 
     // A rejection, a failing store, a failing verification, a rotation, a shutdown.
     stage.set_password("nobody knows this one").await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     stage.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
     stage.store.rotate();

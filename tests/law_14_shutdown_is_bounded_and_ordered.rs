@@ -14,7 +14,7 @@ use tokio::time::Instant;
 async fn law_14_bounded_whatever_hangs() {
     let stage = Stage::new().await;
     let db = stage.pool(2).await;
-    // A fetch that never ends, a verification that never ends, a session that is never returned.
+    // A fetch that never ends, a verification that never ends, a connection that is never returned.
     let held = db.begin().await.expect("a transaction");
     stage.on_the_server(|server| server.stall().expect("it stalls")).await;
     stage.store.rotate();
@@ -49,13 +49,13 @@ async fn law_14_in_order_and_for_good() {
     });
     eventually("callers are turned away", || db.is_closed()).await;
     assert!(matches!(sqlx::query("SELECT 1").execute(&db).await, Err(sqlx::Error::PoolClosed)));
-    assert_eq!(stage.store.released(), [], "not before the last session is back");
+    assert_eq!(stage.store.released(), [], "not before the last connection is back");
     held.commit().await.expect("what was begun may end");
     let report = shutdown.await.expect("no panic");
     assert!(report.clean, "{report:?}");
     assert_eq!((stage.store.released(), stage.store.closed()), (vec![Revision::new("1")], 1));
-    let sessions = stage.on_the_server(|server| server.session_count("app").expect("it counts")).await;
-    assert_eq!(sessions, 0);
+    let connections = stage.on_the_server(|server| server.connection_count("app").expect("it counts")).await;
+    assert_eq!(connections, 0);
     // Any call after shutdown.
     assert_eq!(stage.supervisor.provide("x", stage.store.clone()).await.expect_err("over").kind(), ErrorKind::ShutDown);
     assert_eq!(stage.supervisor.pool("x", &login, stage.pools(1)).await.expect_err("over").kind(), ErrorKind::ShutDown);
@@ -69,14 +69,14 @@ async fn law_14_in_order_and_for_good() {
 async fn law_14_dropping_handles_and_supervisors_does_nothing() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    // As sea-orm and session stores do: the handle is gone at once.
+    // As sea-orm and connection stores do: the handle is gone at once.
     let plain = stage.supervisor.pool("orders", &login, stage.pools(2).always_in_place()).await.expect("verified").current();
     drop(login);
     let other = stage.supervisor.clone();
     drop(other);
     stage.rotate_announced().await;
     eventually("it was rotated", || stage.supervisor.status().pools[0].generation == 2).await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     let mut answer = sqlx::query("SELECT 1").execute(&plain).await;
     while matches!(answer, Err(sqlx::Error::Io(_))) {
         answer = sqlx::query("SELECT 1").execute(&plain).await;

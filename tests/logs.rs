@@ -135,11 +135,11 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     assert!(lines.take().starts_with("WARN fetch failed; nothing is held yet"));
     database.never_in_place();
     let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
-    let held = database.opened().first().expect("one was opened").session();
+    let held = database.opened().first().expect("one was opened").connection();
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("it rotates");
     sleep(Duration::from_secs(70)).await;
-    assert!(lines.take().contains("WARN sessions of an old generation outlive its drain deadline"), "the hazard");
+    assert!(lines.take().contains("WARN connections of an old generation outlive its drain deadline"), "the hazard");
     drop(held);
     sleep(Duration::from_secs(1)).await;
     assert!(lines.take().starts_with("INFO connections that outlived their drain deadline have closed pool=orders generation=1"));

@@ -72,7 +72,7 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
 async fn a_removed_pool_leaves_no_rejection_behind_though_a_connection_of_it_stays() {
     let stage = Stage::new().await;
     let (_pool, database) = stage.rejected("rejected").await;
-    let _session = database.opened().first().expect("one was opened").session();
+    let _connection = database.opened().first().expect("one was opened").connection();
     stage.lab.supervisor.remove_pool("rejected").await.expect("it is there");
     stage.assert_well().await;
 }
@@ -81,7 +81,7 @@ async fn a_removed_pool_leaves_no_rejection_behind_though_a_connection_of_it_sta
 async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
     let stage = Stage::new().await;
     let (pool, database) = stage.rejected("rejected").await;
-    let _session = database.opened().first().expect("one was opened").session();
+    let _connection = database.opened().first().expect("one was opened").connection();
     database.stall();
     while pool.status().expect("it is there").next_verification != Some(Duration::ZERO) {
         sleep(Duration::from_millis(100)).await;

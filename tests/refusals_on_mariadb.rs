@@ -69,10 +69,10 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
     }
     // 1226: no room for the user. The caller waits until there is.
     let db = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect("verified");
-    // Sessions from before a limit do not count.
+    // Connections from before a limit do not count.
     stage.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
     let other = stage.plain_pool("password-1", stage.pool_options(1));
-    let held = other.acquire().await.expect("the one session that there may be");
+    let held = other.acquire().await.expect("the one connection that there may be");
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { sqlx::query("SELECT 1").execute(&db).await }
@@ -88,7 +88,7 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
     assert_eq!(db.generation(), 1);
 }
 
-/// The login goes on to succeed, and so do open sessions: each statement is rejected.
+/// The login goes on to succeed, and so do open connections: each statement is rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     let stage = Stage::new().await;
@@ -108,13 +108,13 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     assert!((1..=3).contains(&fetches), "{fetches} fetches; the next password may have been rejected before it was set");
 }
 
-/// After `DROP USER` its sessions answer all that they are asked about themselves: they go with their generation, not by a probe.
+/// After `DROP USER` its connections answer all that they are asked about themselves: they go with their generation, not by a probe.
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_of_a_dropped_user_are_retired_with_their_generation() {
-    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
+async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let db = stage.pool(4).await;
-    let mut zombie = db.acquire().await.expect("a session");
+    let mut zombie = db.acquire().await.expect("a connection");
     let next = stage.store.rotate();
     stage.sql("DROP USER app@'%'").await;
     let user: String = sqlx::query_scalar("SELECT CURRENT_USER()").fetch_one(&mut *zombie).await.expect("it answers");
@@ -130,13 +130,13 @@ async fn sessions_of_a_dropped_user_are_retired_with_their_generation() {
 
 /// As no probe finds them, none is handed out after the lease's end, though the next lease is not to be had.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_session_is_served_after_the_end_of_a_lease_that_ends_them() {
-    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
+async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let login = stage.login().await;
     let options = stage.pool_options(2).acquire_timeout(Duration::from_millis(500));
     let db = stage.supervisor.pool("orders", &login, MySqlPools::new(stage.connect_options(), options)).await.expect("verified");
-    let (idle, busy) = (db.acquire().await.expect("a session"), db.acquire().await.expect("a session"));
+    let (idle, busy) = (db.acquire().await.expect("a connection"), db.acquire().await.expect("a connection"));
     drop(idle);
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     stage.sql("DROP USER app@'%'").await;

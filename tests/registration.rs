@@ -152,9 +152,9 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
 }
 
 #[tokio::test]
-async fn always_in_place_with_a_lease_that_ends_its_sessions() {
+async fn always_in_place_with_a_lease_that_ends_its_connections() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
     let login = lab.supervisor.provide("login", store).await.expect("a lease");
     let error = lab.supervisor.pool("orders", &login, pools().always_in_place()).await.expect_err("it cannot be kept");
     assert!(error.to_string().contains("always_in_place"), "{error}");
@@ -163,12 +163,14 @@ async fn always_in_place_with_a_lease_that_ends_its_sessions() {
 #[tokio::test(start_paused = true)]
 async fn leases_that_cannot_be_used() {
     let lab = Lab::new();
-    let provide = |name: &'static str, life: u64, sessions: OldConnections| {
+    let provide = |name: &'static str, life: u64, connections: OldConnections| {
         let supervisor = lab.supervisor.clone();
         async move {
             let provider = provider_fn(move |request: FetchRequest<Credentials>| async move {
                 let expiry = Expiry::after(request.started, Duration::from_secs(life));
-                Ok::<_, ProviderError>(Lease::new(Credentials::new("app", "s3cret"), Revision::new("1")).expires(expiry).sessions(sessions))
+                Ok::<_, ProviderError>(
+                    Lease::new(Credentials::new("app", "s3cret"), Revision::new("1")).expires(expiry).with_old_connections(connections),
+                )
             });
             supervisor.provide(name, provider).await.expect_err("it cannot be used")
         }

@@ -94,7 +94,7 @@ fn a_shutdown_whose_runtime_goes_in_the_middle_goes_on() {
     let own = runtime();
     let service = service_on(&own);
     // A connection that is not returned delays the drain.
-    let held = service.database.opened().first().expect("one was opened").session();
+    let held = service.database.opened().first().expect("one was opened").connection();
     let other = runtime();
     let (supervisor, handle) = (service.supervisor.clone(), other.handle().clone());
     let ending = thread::spawn(move || handle.block_on(supervisor.shutdown(Duration::from_secs(10))));
@@ -103,7 +103,7 @@ fn a_shutdown_whose_runtime_goes_in_the_middle_goes_on() {
     own.shutdown_background();
     let report = within("shutdown", move || ending.join().expect("no panic"));
     assert!(!report.clean && !report.abandoned.is_empty(), "{report:?}");
-    assert_eq!(report.abandoned[0].sessions, 1);
+    assert_eq!(report.abandoned[0].connections, 1);
     drop(held);
 }
 
@@ -138,7 +138,7 @@ fn a_shutdown_outside_of_any_runtime_is_bounded() {
 fn a_removal_outlives_the_runtime_of_its_caller() {
     let own = runtime();
     let service = service_on(&own);
-    let held = service.database.opened().first().expect("one was opened").session();
+    let held = service.database.opened().first().expect("one was opened").connection();
     let passing = runtime();
     let supervisor = service.supervisor.clone();
     passing.spawn(async move { supervisor.remove_pool("orders").await });
@@ -245,13 +245,13 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
         let first = Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let second = Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let store = ScriptedProvider::new();
-        let (lab, session, database) = first.block_on(async {
+        let (lab, connection, database) = first.block_on(async {
             let builder = Supervisor::builder().drain_deadline(Duration::from_secs(2)).fetch_deadline(Duration::from_secs(2));
             let lab = Lab::with(builder).expect("the durations are right");
             let database = ScriptedPools::new(4);
             let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
             let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
-            let session = database.opened().first().expect("a pool").session();
+            let connection = database.opened().first().expect("a pool").connection();
             match stuck_in {
                 "a verification" => database.stall(),
                 "a fetch" => store.stall(),
@@ -265,10 +265,10 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
                 _ => store.calls().len() > 1,
             };
             eventually("it is stuck", is_stuck).await;
-            (lab, session, database)
+            (lab, connection, database)
         });
         first.shutdown_background();
-        drop(session);
+        drop(connection);
         database.resume();
         second.block_on(async {
             lab.supervisor.remove_pool("orders").await.expect("it is registered");

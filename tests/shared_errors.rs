@@ -30,7 +30,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         let options = stage.pool_options(4).acquire_timeout(patience);
         let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
         stage.set_password("nobody knows this one").await;
-        stage.terminate_sessions().await;
+        stage.terminate_connections().await;
         stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
         let mut errors = errors_of(&db, 8).await;
         // On a busy machine the first login may take longer than they wait.

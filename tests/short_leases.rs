@@ -81,8 +81,8 @@ impl PoolFactory for SlowToClose {
         self.0.drain(pool).await;
     }
 
-    fn sessions(&self, pool: &ScriptedPool) -> u32 {
-        self.0.sessions(pool)
+    fn connections(&self, pool: &ScriptedPool) -> u32 {
+        self.0.connections(pool)
     }
 
     fn fault(&self, error: &(dyn Error + 'static)) -> ConnectError {
@@ -94,10 +94,11 @@ impl PoolFactory for SlowToClose {
 /// a connection was held for so long.
 async fn drained_after_an_outage(close: Duration, held_for: Option<Duration>) -> (Option<Duration>, Option<Duration>) {
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new().lives(LIFETIME).sessions(OldConnections::EndWithLease), ScriptedPools::new(4));
+    let (store, database) =
+        (ScriptedProvider::new().lives(LIFETIME).with_old_connections(OldConnections::EndWithLease), ScriptedPools::new(4));
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
     let pool = lab.supervisor.pool("orders", &login, SlowToClose(database, close)).await.expect("verified");
-    let connection = held_for.map(|_| pool.current().session());
+    let connection = held_for.map(|_| pool.current().connection());
     store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"));
     sleep(3 * LIFETIME).await;
     assert!(!pool.status().expect("supervised").serving, "the hazard: the lease has expired");
@@ -117,8 +118,8 @@ async fn drained_after_an_outage(close: Duration, held_for: Option<Duration>) ->
     let (mut abandoned, mut over) = (None, None);
     while let Ok(Some(event)) = timeout(Duration::from_secs(30), events.next()).await {
         match event {
-            Event::DrainAbandoned { generation: 1, sessions, .. } => {
-                assert_ne!(sessions, 0, "nobody is waited for");
+            Event::DrainAbandoned { generation: 1, connections, .. } => {
+                assert_ne!(connections, 0, "nobody is waited for");
                 abandoned = Some(published.elapsed());
             }
             Event::Drained { generation: 1, .. } => {

@@ -59,7 +59,7 @@ async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection(
     assert!(connections.iter().all(Result::is_ok), "the pool is full");
     drop(connections);
     stage.set_password("nobody knows this one").await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     let callers: Vec<_> = (0..300)
         .map(|_| {
             let db = db.clone();

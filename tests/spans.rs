@@ -107,7 +107,7 @@ async fn a_replacement() {
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
-        pool.warm sessions=1
+        pool.warm connections=1
         pool.publish generation=2
     pool.drain generation=1 pool=orders follows from credential.rotation
     ");
@@ -117,7 +117,7 @@ async fn a_replacement() {
 async fn a_refit_in_place() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (lab, store, _, _) = stage(&tree, ScriptedProvider::new().sessions(OldConnections::Keep)).await;
+    let (lab, store, _, _) = stage(&tree, ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     store.rotate();
     lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
     sleep(Duration::from_secs(1)).await;
@@ -156,7 +156,7 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
-        pool.warm sessions=1
+        pool.warm connections=1
         pool.publish generation=2
     pool.drain generation=1 pool=orders follows from credential.rotation
     ");

@@ -47,7 +47,7 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
     stage.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     assert_eq!(db.status().expect("supervised").draining.len(), 1, "the hazard: an old connection is open");
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     drop(held);
     let held = open(&db, 1).await;
     stage.rotate_announced().await;
@@ -80,7 +80,7 @@ async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_queue_across_a_handover_in_place_are_served() {
-    let stage = Stage::with(ScriptedProvider::new().sessions(OldConnections::Keep)).await;
+    let stage = Stage::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let db = stage.pool(2).await;
     let held = open(&db, 1).await;
     // Rejected and verified again: logins are limited for a while.
@@ -138,8 +138,8 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
-    for sessions in [OldConnections::Keep, OldConnections::Drain] {
-        let stage = Stage::with(ScriptedProvider::new().sessions(sessions)).await;
+    for connections in [OldConnections::Keep, OldConnections::Drain] {
+        let stage = Stage::with(ScriptedProvider::new().with_old_connections(connections)).await;
         let db = stage.pool(4).await;
         stage.sql("ALTER ROLE app CONNECTION LIMIT 4").await;
         drop(open(&db, 4).await);

@@ -23,7 +23,7 @@ async fn numbers(stage: &Stage) -> Vec<i64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_us_every_new_connection_fails() {
     let stage = Stage::new().await;
-    // One session, so that nothing but its loss makes the pool log in anew.
+    // One connection, so that nothing but its loss makes the pool log in anew.
     let plain = stage.plain_pool("password-1", stage.pool_options(1));
     let mut pace = tokio::time::interval(PACE);
     let mut lost = Vec::new();
@@ -33,7 +33,7 @@ async fn without_us_every_new_connection_fails() {
             stage.set_password("password-2").await;
         }
         if number == 60 {
-            stage.terminate_sessions().await;
+            stage.terminate_connections().await;
         }
         let inserted = sqlx::query("INSERT INTO orders (note) VALUES ($1)").bind(number.to_string()).execute(&plain).await;
         if let Err(error) = inserted {
@@ -57,7 +57,7 @@ async fn insert_all(stage: &Stage, db: &Handle<PgPool>) {
             stage.set_password("password-2").await;
         }
         if number == 60 {
-            stage.terminate_sessions().await;
+            stage.terminate_connections().await;
         }
         loop {
             match sqlx::query("INSERT INTO orders (note) VALUES ($1)").bind(number.to_string()).execute(db).await {
@@ -88,7 +88,7 @@ async fn with_us_no_insert_is_lost_and_none_doubled() {
     assert_eq!(stage.store.calls().len(), 2, "the start, and one fetch");
     assert_eq!(db.generation(), 2);
     assert!((1..=7).contains(&stage.rejected_logins()), "{} failed logins", stage.rejected_logins());
-    eventually("the old sessions are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
+    eventually("the old connections are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = 0;
     while let Some(event) = events.next().await {

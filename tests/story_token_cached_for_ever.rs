@@ -76,7 +76,7 @@ fn token(db: &Handle<ScriptedPool>) -> String {
 #[tokio::test(start_paused = true)]
 async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).sessions(OldConnections::Keep).mint_each();
+    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).with_old_connections(OldConnections::Keep).mint_each();
     let database = ScriptedPools::new(10);
     let clock = Aws::new();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
@@ -91,7 +91,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
     }
     let expected = ["password-1", "password-1", "password-1", "password-2", "password-2", "password-3"];
     assert_eq!(seen, expected);
-    assert_eq!(database.opened().len(), 1, "tokens are refitted in place: sessions stay");
+    assert_eq!(database.opened().len(), 1, "tokens are refitted in place: connections stay");
 
     // An hour, with a connection opened every second: never a token older than 14 minutes, and about five fetches for any number of connections.
     let mut oldest = Duration::ZERO;
@@ -109,7 +109,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
 #[tokio::test(start_paused = true)]
 async fn with_us_a_hundred_callers_share_one_refresh() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).sessions(OldConnections::Keep).mint_each();
+    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).with_old_connections(OldConnections::Keep).mint_each();
     let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
     let mut pools = Vec::new();
     for number in 0..10 {

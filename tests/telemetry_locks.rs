@@ -123,7 +123,7 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     store.rotate();
     supervisor.rotate_now("login").await.expect("it rotates");
     database.never_in_place();
-    let held = database.opened().first().expect("one was opened").session();
+    let held = database.opened().first().expect("one was opened").connection();
     store.rotate();
     store.hint();
     sleep(100 * second()).await;
@@ -154,7 +154,7 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     store.fail_releases(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     supervisor.remove_pool("reports").await.expect("it goes");
     drop(reports);
-    let held = database.opened().last().expect("one was opened").session();
+    let held = database.opened().last().expect("one was opened").connection();
     let report = supervisor.shutdown(2 * second()).await;
     drop((held, report));
     sleep(second()).await;
@@ -228,9 +228,9 @@ impl PoolFactory for AskingPools {
         self.pools.open(login)
     }
 
-    async fn warm(&self, pool: &ScriptedPool, sessions: u32) -> Result<u32, ConnectError> {
+    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
         self.asks.ask("factory", "warm");
-        self.pools.warm(pool, sessions).await
+        self.pools.warm(pool, connections).await
     }
 
     fn refit(&self, pool: &ScriptedPool, old: &Credentials, new: &Credentials) -> bool {
@@ -243,9 +243,9 @@ impl PoolFactory for AskingPools {
         self.pools.drain(pool).await;
     }
 
-    fn sessions(&self, pool: &ScriptedPool) -> u32 {
-        self.asks.ask("factory", "sessions");
-        self.pools.sessions(pool)
+    fn connections(&self, pool: &ScriptedPool) -> u32 {
+        self.asks.ask("factory", "connections");
+        self.pools.connections(pool)
     }
 
     fn idle(&self, pool: &ScriptedPool) -> u32 {
@@ -276,7 +276,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("it rotates");
     pools.never_in_place();
-    let held = pools.opened().last().expect("one was opened").session();
+    let held = pools.opened().last().expect("one was opened").connection();
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("it rotates");
     assert_eq!(db.status().expect("supervised").draining.len(), 1, "the hazard: an old generation is counted");
@@ -288,7 +288,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
 
     assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new());
     let asked = asks.asked.lock().expect("no panic").clone();
-    for wanted in ["terms", "check", "vacant", "verify", "account", "server", "open", "refit", "drain", "sessions", "idle", "fault"] {
+    for wanted in ["terms", "check", "vacant", "verify", "account", "server", "open", "refit", "drain", "connections", "idle", "fault"] {
         assert!(asked.contains_key(&format!("factory {wanted}")), "the hazard: {wanted} is not among {asked:?}");
     }
 }

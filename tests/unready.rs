@@ -18,7 +18,7 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
     sqlx::query("SELECT 1").execute(&db).await.expect("served");
     stage.sql("ALTER DATABASE orders OWNER TO postgres").await;
     stage.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC").await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     let mut error = None;
     for _ in 0..100 {
         error = sqlx::query("SELECT 1").execute(&db).await.err();
@@ -62,7 +62,7 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
     let db = stage.pool(2).await;
     stage.store.go_back_to(1);
     stage.set_password("nobody knows this one").await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     let is_named = || {
         let fault = db.status().and_then(|status| status.last_fault);
         fault.is_some_and(|fault| fault.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")))

@@ -134,7 +134,7 @@ async fn a_server_that_goes_over_from_md5_to_scram_is_followed() {
     sqlx::query("SELECT 1").execute(&db).await.expect("the password is sent as it is");
     // The same password, of which the server keeps the other form from now on.
     set(&stage, "scram-sha-256", password);
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     let rejected = stage.rejected_logins();
     assert!(sqlx::query("SELECT 1").execute(&db).await.is_ok(), "the caller waits until the other form was verified");
     assert!(stage.rejected_logins() > rejected, "the hazard: the first form is rejected");

@@ -9,13 +9,13 @@
     reason = "a bench that cannot measure says so by panicking, and prints what it measured"
 )]
 
+mod connections;
 mod held;
 mod own_work;
 mod query;
 mod rejected;
 mod rotations;
 mod serving_again;
-mod sessions;
 
 use claviger_stage::Figures;
 
@@ -51,8 +51,8 @@ fn main() {
         if wanted("serving-again") {
             serving_again::measure(&mut figures).await;
         }
-        if wanted("sessions") {
-            sessions::measure(&mut figures).await;
+        if wanted("connections") {
+            connections::measure(&mut figures).await;
         }
         if wanted("rotations") {
             rotations::measure(&mut figures, turns).await;

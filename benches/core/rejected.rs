@@ -37,10 +37,10 @@ async fn through(db: Handle<PgPool>) -> bool {
     sqlx::query("SELECT 1").execute(&db).await.is_ok()
 }
 
-async fn live_sessions(pool: &PgPool) {
+async fn live_connections(pool: &PgPool) {
     let mut held = Vec::new();
     for _ in 0..LIVE {
-        held.push(pool.acquire().await.expect("a session"));
+        held.push(pool.acquire().await.expect("a connection"));
     }
     drop(held);
     eventually("they are idle", || pool.num_idle() == LIVE).await;
@@ -50,30 +50,30 @@ pub(crate) async fn measure(figures: &mut Figures) {
     // The store has the new password.
     let stage = Stage::new().await;
     let db = stage.pool(10).await;
-    live_sessions(&db.current()).await;
+    live_connections(&db.current()).await;
     let next = stage.store.rotate();
     stage.set_password(&next).await;
     let handle = db.clone();
     let answered = served(move || through(handle.clone())).await;
     figures.at_most("1,000 callers rejected at once: fetches", stage.store.calls().len() as f64 - 1.0, 1.0);
-    figures.at_most("1,000 callers rejected at once: failed logins (10 sessions)", stage.rejected_logins() as f64, 13.0);
+    figures.at_most("1,000 callers rejected at once: failed logins (10 connections)", stage.rejected_logins() as f64, 13.0);
     figures.at_least("1,000 callers rejected at once: served", answered as f64, 1_000.0);
 
-    // The store is down, three sessions live; acquire time-out 3 s.
+    // The store is down, three connections live; acquire time-out 3 s.
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
     let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options.clone())).await.expect("verified");
     let plain = stage.plain_pool("password-1", options);
-    live_sessions(&db.current()).await;
-    live_sessions(&plain).await;
+    live_connections(&db.current()).await;
+    live_connections(&plain).await;
     stage.set_password("nobody knows this one").await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     let handle = db.clone();
     let ours = served(move || through(handle.clone())).await;
-    figures.at_least("store down, three sessions live: served of 1,000", ours as f64, 950.0);
+    figures.at_least("store down, three connections live: served of 1,000", ours as f64, 950.0);
     let bad = stage.rejected_logins();
-    figures.at_most("store down, three sessions live: failed logins", bad as f64, 13.0);
+    figures.at_most("store down, three connections live: failed logins", bad as f64, 13.0);
     let pool = plain.clone();
     let theirs = served(move || {
         let pool = pool.clone();

@@ -1,4 +1,4 @@
-//! Rotations under 16 tasks with 10 sessions: what queries notice.
+//! Rotations under 16 tasks with 10 connections: what queries notice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,11 @@ const TASKS: usize = 16;
 const AFTERMATH: Duration = Duration::from_millis(50);
 
 pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
-    for (name, sessions) in [("in place", OldConnections::Keep), ("replaced", OldConnections::Drain)] {
+    for (name, connections) in [("in place", OldConnections::Keep), ("replaced", OldConnections::Drain)] {
         let stage = Stage::new().await;
-        let lease =
-            |number: u32| Lease::new(Credentials::new("app", "password-1"), Revision::new(format!("revision-{number}"))).sessions(sessions);
+        let lease = |number: u32| {
+            Lease::new(Credentials::new("app", "password-1"), Revision::new(format!("revision-{number}"))).with_old_connections(connections)
+        };
         stage.store.answer_next(lease(0));
         let db = stage.pool(10).await;
         let mut events = stage.supervisor.events();
@@ -67,7 +68,7 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
         figures.at_most(&format!("{turns} rotations {name}: failed queries of {}", inside.len() + outside.len()), f64::from(failed), 0.0);
         let (within, without) = (quantile(&mut inside, 0.999), quantile(&mut outside, 0.999));
         let title = format!("{turns} rotations {name}: p99.9 inside / outside");
-        if sessions == OldConnections::Keep {
+        if connections == OldConnections::Keep {
             figures.at_most(&title, within / without, 1.5);
         } else {
             figures.beside(&title, within / without);

@@ -28,9 +28,9 @@ pub(crate) async fn measure(figures: &mut Figures) {
         let login = stage.connect_options().username("app").password(&password);
         // After ten idle seconds the first login is slower, whoever opens it.
         verified_logins(&login).await;
-        stage.terminate_sessions().await;
-        eventually("the idle sessions are gone", || stage.server.session_count("app").is_ok_and(|count| count == 0)).await;
-        // The cut sessions are found and dropped, and the rejection comes.
+        stage.terminate_connections().await;
+        eventually("the idle connections are gone", || stage.server.connection_count("app").is_ok_and(|count| count == 0)).await;
+        // The cut connections are found and dropped, and the rejection comes.
         let rejected = tokio::spawn(async move {
             loop {
                 if let Some(Event::Rejected { .. }) = events.next().await {
@@ -44,7 +44,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
         let answered = Instant::now();
         let took = answered.saturating_duration_since(rejected.await.expect("it was rejected"));
         assert!(db.generation() > before, "it was rotated");
-        // What cannot be saved: the verification and the first session. The store answers from memory.
+        // What cannot be saved: the verification and the first connection. The store answers from memory.
         let began = Instant::now();
         verified_logins(&login).await;
         let floor = began.elapsed();

@@ -3,7 +3,7 @@
 //! A [`Postgres`] is a PostgreSQL server of its own, with a fresh data folder, on a free
 //! port of 127.0.0.1. It can be asked what a test needs to know ([`Log`]: how many
 //! logins were rejected, how many were let in) and made to fail the way servers fail
-//! ([`Postgres::stall`], [`Postgres::stop`], [`Postgres::terminate_sessions`]).
+//! ([`Postgres::stall`], [`Postgres::stop`], [`Postgres::terminate_connections`]).
 //!
 //! ```
 //! use claviger_servers::Postgres;
@@ -14,9 +14,9 @@
 //!     server.create_database("orders", "app")?;
 //!
 //!     let url = format!("postgres://app@{}:{}/orders", server.host(), server.port());
-//!     // … connect, then change the password under the open sessions:
+//!     // … connect, then change the password under the open connections:
 //!     server.set_password("app", "second password")?;
-//!     server.terminate_sessions("app")?;
+//!     server.terminate_connections("app")?;
 //!     // … and count what the change cost:
 //!     assert_eq!(server.log().rejected_logins_of("app")?, 0);
 //!     drop(url);

@@ -35,7 +35,7 @@ const USERS: &str = "users.txt";
 pub enum PoolMode {
     /// When its client disconnects.
     #[default]
-    Session,
+    ScriptedConnection,
     /// At the end of each transaction. Prepared statements with a name do not work before PgBouncer
     /// 1.21.
     Transaction,

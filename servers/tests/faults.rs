@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Stalling, stopping, starting again, ending sessions.
+//! Stalling, stopping, starting again, ending connections.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/client.rs"]
@@ -18,7 +18,7 @@ use client::{answer, client, log_in};
 use processes::{children_of, is_gone, kill, parent_and_state};
 
 /// A client that is in and stays in.
-fn session(server: &Postgres, user: &str) -> Child {
+fn connection(server: &Postgres, user: &str) -> Child {
     let mut psql = client(server)
         .args(["-h", server.host(), "-p", &server.port().to_string(), "-U", user, "-d", "postgres"])
         .env("PGPASSWORD", "right")
@@ -52,14 +52,14 @@ fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
     let server = Postgres::start().unwrap();
     server.create_role("app", "right").unwrap();
     server.create_role("other", "right").unwrap();
-    let mut client = session(&server, "app");
+    let mut client = connection(&server, "app");
     assert!(answers_at_all(&server));
 
     server.stall().unwrap();
     let pid = server.pid().unwrap();
     for process in [children_of(pid), vec![pid]].concat() {
         let (_, state) = parent_and_state(process).unwrap();
-        // A session that ended just before waits for its parent, which stands still.
+        // A connection that ended just before waits for its parent, which stands still.
         assert!(matches!(state, 'T' | 'Z'), "{process}: {state}");
     }
     assert!(!answers_at_all(&server));
@@ -67,7 +67,7 @@ fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
     server.resume().unwrap();
     assert!(answers_at_all(&server));
     assert_eq!(answer(&log_in(&server, "other", "right", "")), Ok("other".to_owned()));
-    assert_eq!(server.session_count("app").unwrap(), 1);
+    assert_eq!(server.connection_count("app").unwrap(), 1);
     assert_eq!(server.pid(), Some(pid));
     drop(client.stdin.take());
     assert!(client.wait().unwrap().success());
@@ -117,18 +117,18 @@ fn a_stalled_server_can_be_stopped_and_a_crashed_one_started_again() {
 }
 
 #[test]
-fn only_the_sessions_of_one_role_are_ended_and_counted() {
+fn only_the_connections_of_one_role_are_ended_and_counted() {
     let server = Postgres::start().unwrap();
     for user in ["app", "other"] {
         server.create_role(user, "right").unwrap();
     }
-    let mut ended = [session(&server, "app"), session(&server, "app")];
-    let mut spared = session(&server, "other");
-    assert_eq!(server.session_count("app").unwrap(), 2);
-    assert_eq!(server.terminate_sessions("app").unwrap(), 2);
-    assert_eq!(server.session_count("app").unwrap(), 0);
-    assert_eq!(server.terminate_sessions("app").unwrap(), 0);
-    assert_eq!(server.session_count("other").unwrap(), 1);
+    let mut ended = [connection(&server, "app"), connection(&server, "app")];
+    let mut spared = connection(&server, "other");
+    assert_eq!(server.connection_count("app").unwrap(), 2);
+    assert_eq!(server.terminate_connections("app").unwrap(), 2);
+    assert_eq!(server.connection_count("app").unwrap(), 0);
+    assert_eq!(server.terminate_connections("app").unwrap(), 0);
+    assert_eq!(server.connection_count("other").unwrap(), 1);
     for client in &mut ended {
         client.kill().unwrap();
         client.wait().unwrap();

@@ -67,8 +67,8 @@ fn odd_names_and_passwords_are_taken_as_they_are() {
         assert_eq!(server.log().authenticated_logins_of(name).unwrap(), 2, "{name}");
         assert_eq!(server.sql_in(name, "SELECT current_database()").unwrap(), name);
         assert_eq!(server.sql(&format!("SELECT {}", quote_literal(name))).unwrap(), name);
-        // The name fits the column: a session that its client has just closed may be there.
-        assert!(server.session_count(name).unwrap() < 2);
+        // The name fits the column: a connection that its client has just closed may be there.
+        assert!(server.connection_count(name).unwrap() < 2);
     }
 }
 

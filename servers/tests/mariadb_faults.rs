@@ -1,6 +1,6 @@
 //! needs: mariadb
 //!
-//! Stalling, stopping, starting again, ending sessions, on MariaDB.
+//! Stalling, stopping, starting again, ending connections, on MariaDB.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/mariadb_client.rs"]
@@ -24,7 +24,7 @@ fn server() -> MariaDb {
 }
 
 /// A client that is in and stays in until its stdin is closed.
-fn session(server: &MariaDb, user: &str, password: &str) -> Child {
+fn connection(server: &MariaDb, user: &str, password: &str) -> Child {
     let mut client = client(server, user, password).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     client.stdin.as_mut().unwrap().write_all(b"SELECT 'in';\n").unwrap();
     let mut line = String::new();
@@ -49,7 +49,7 @@ fn greets(server: &MariaDb) -> bool {
 fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
     let server = server();
     server.create_role("other", "right").unwrap();
-    let mut client = session(&server, "app", "right");
+    let mut client = connection(&server, "app", "right");
     assert!(greets(&server));
 
     server.stall().unwrap();
@@ -61,7 +61,7 @@ fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
     server.resume().unwrap();
     assert!(greets(&server));
     assert_eq!(answer(&log_in(&server, "other", "right", &[])), Ok("other".to_owned()));
-    assert_eq!(server.session_count("app").unwrap(), 1);
+    assert_eq!(server.connection_count("app").unwrap(), 1);
     assert_eq!(server.pid(), Some(pid));
     drop(client.stdin.take());
     assert!(client.wait().unwrap().success());
@@ -113,18 +113,18 @@ fn a_stalled_server_can_be_stopped_and_a_crashed_one_started_again() {
 }
 
 #[test]
-fn only_the_sessions_of_one_user_are_ended_and_counted() {
+fn only_the_connections_of_one_user_are_ended_and_counted() {
     let server = server();
     for user in ["other", "App"] {
         server.create_role(user, "right").unwrap();
     }
-    let mut ended = [session(&server, "app", "right"), session(&server, "app", "right")];
-    let mut spared = [session(&server, "other", "right"), session(&server, "App", "right")];
-    assert_eq!(server.session_count("app").unwrap(), 2);
-    assert_eq!(server.terminate_sessions("app").unwrap(), 2);
-    assert_eq!(server.session_count("app").unwrap(), 0);
-    assert_eq!(server.terminate_sessions("app").unwrap(), 0);
-    assert_eq!((server.session_count("other").unwrap(), server.session_count("App").unwrap()), (1, 1));
+    let mut ended = [connection(&server, "app", "right"), connection(&server, "app", "right")];
+    let mut spared = [connection(&server, "other", "right"), connection(&server, "App", "right")];
+    assert_eq!(server.connection_count("app").unwrap(), 2);
+    assert_eq!(server.terminate_connections("app").unwrap(), 2);
+    assert_eq!(server.connection_count("app").unwrap(), 0);
+    assert_eq!(server.terminate_connections("app").unwrap(), 0);
+    assert_eq!((server.connection_count("other").unwrap(), server.connection_count("App").unwrap()), (1, 1));
     for client in &mut ended {
         client.kill().unwrap();
         client.wait().unwrap();

@@ -99,8 +99,8 @@ fn odd_names_and_passwords_are_taken_as_they_are() {
         assert_eq!(server.log().authenticated_logins_of(name).unwrap(), 2, "{name}");
         assert_eq!(server.sql_in(name, "SELECT DATABASE()").unwrap(), name);
         assert_eq!(server.sql(&format!("SELECT {}", quote_literal(name))).unwrap(), name);
-        // A session that its client has just closed may be there.
-        assert!(server.session_count(name).unwrap() < 2);
+        // A connection that its client has just closed may be there.
+        assert!(server.connection_count(name).unwrap() < 2);
     }
 }
 

@@ -46,5 +46,5 @@ fn an_auth_query_reads_the_password_of_the_server() {
     server.set_password("app", "second").unwrap();
     assert!(select_user(&server, &pooler, "first").unwrap_err().contains("SASL authentication failed"));
     assert_eq!(select_user(&server, &pooler, "second"), Ok("app".to_owned()));
-    assert!(pooler.console("SHOW CONFIG").unwrap().contains("pool_mode|session"));
+    assert!(pooler.console("SHOW CONFIG").unwrap().contains("pool_mode|connection"));
 }

@@ -1,4 +1,4 @@
-//! What a database (or whatever a pool leads to) answers instead of a session.
+//! What a database (or whatever a pool leads to) answers instead of a connection.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::text::{self, Source};
 
-/// Why there is no session. Only [`Rejected`](Self::Rejected) may lead to a fetch.
+/// Why there is no connection. Only [`Rejected`](Self::Rejected) may lead to a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
@@ -35,7 +35,7 @@ impl ConnectErrorKind {
     }
 }
 
-/// Why there is no session. Cheap to clone; keeps the SQLSTATE where the database gave one.
+/// Why there is no connection. Cheap to clone; keeps the SQLSTATE where the database gave one.
 #[derive(Clone)]
 pub struct ConnectError {
     kind: ConnectErrorKind,

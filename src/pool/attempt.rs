@@ -16,7 +16,7 @@ use crate::provider::Loan;
 use crate::rotation::Rotation;
 use crate::telemetry;
 
-/// How long a verification waits for room among the sessions of old generations.
+/// How long a verification waits for room among the connections of old generations.
 const AT_THE_GATE: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const PANICKED: &str = "the attempt panicked; see its own output";
@@ -119,7 +119,7 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
     }
 }
 
-/// While old sessions are open, the verification's own one counts among them. A credential is not left unverified for long on that account.
+/// While old connections are open, the verification's own one counts among them. A credential is not left unverified for long on that account.
 pub(super) async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Option<Pass<F::Pool>> {
     let shared = slot.shared();
     let end = slot.clock().mono() + AT_THE_GATE;

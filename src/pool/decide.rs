@@ -15,7 +15,7 @@ use crate::rotation::HandoverReport;
 
 /// The longest pause between verifications that fail for another reason than a rejection.
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
-/// How often one idle session is asked whether its role still exists, when the lease ends its sessions.
+/// How often one idle connection is asked whether its role still exists, when the lease ends its connections.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// The same after a statement failed as it would without the role, at most; of each generation the first one counts at once.
 const PROBE_SUSPECT: Duration = Duration::from_secs(10);
@@ -87,8 +87,8 @@ impl<S: Send + Sync + 'static> Serving<S> {
         self.loan.lease.revision()
     }
 
-    fn ends_its_sessions(&self) -> bool {
-        self.loan.lease.session_fate() == OldConnections::EndWithLease
+    fn ends_its_connections(&self) -> bool {
+        self.loan.lease.old_connections() == OldConnections::EndWithLease
     }
 }
 
@@ -119,21 +119,21 @@ pub(crate) enum Action {
     Extend(Expiry),
     /// The database rejects this revision: tell the provider.
     Report(Revision),
-    /// Ask an idle session whether its role still exists.
+    /// Ask an idle connection whether its role still exists.
     Probe,
     /// What is held is what is served: nothing is awaited from this pool.
     Settled,
 }
 
 impl<S: Send + Sync + 'static, P> State<S, P> {
-    pub(crate) fn new(max_sessions: u32, now: Timestamp) -> Self {
+    pub(crate) fn new(max_connections: u32, now: Timestamp) -> Self {
         Self {
             closing: false,
             serving: None,
             attempt: None,
             reporting: false,
             retry: None,
-            logins: Logins::new(max_sessions),
+            logins: Logins::new(max_connections),
             drains: Drains::default(),
             last_fault: None,
             unexplained: None,
@@ -311,7 +311,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     /// Returns when an idle connection is probed next, if at all.
     fn probe_at(&self, now: Timestamp) -> Option<Instant> {
         let serving = self.serving.as_ref()?;
-        if self.closing || !serving.ends_its_sessions() || serving.rejected || serving.expiry.is_expired(now) {
+        if self.closing || !serving.ends_its_connections() || serving.rejected || serving.expiry.is_expired(now) {
             return None;
         }
         let since = self.last_probe.unwrap_or(serving.verified.mono());
@@ -387,7 +387,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             Some(serving)
                 if !serving.rejected
                     && *serving.revision() != attempt.revision
-                    && serving.ends_its_sessions()
+                    && serving.ends_its_connections()
                     && self.logins.rejected_in_a_row(&attempt.user, &attempt.revision) >= REPORT_AFTER =>
             {
                 vec![attempt.revision.clone()]

@@ -18,7 +18,7 @@ const SHORTEST: Duration = Duration::from_secs(2);
 pub(crate) struct Drain<S: Send + Sync + 'static, P> {
     pub(crate) number: u64,
     pub(crate) pool: P,
-    /// Dropped with the entry: the lease goes back when its last session has.
+    /// Dropped with the entry: the lease goes back when its last connection has.
     loan: Option<Loan<S>>,
     /// The database user of its lease.
     pub(crate) user: Option<Arc<str>>,
@@ -101,9 +101,9 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
     }
 }
 
-/// How long the sessions of a lease may take to go: the patience of the settings; for a lease that ends them, until its death less a margin.
+/// How long the connections of a lease may take to go: the patience of the settings; for a lease that ends them, until its death less a margin.
 fn budget<S: Send + Sync + 'static>(loan: &Loan<S>, patience: Duration, now: Timestamp) -> Duration {
-    match (loan.lease.session_fate(), loan.lease.expiry().remaining(now)) {
+    match (loan.lease.old_connections(), loan.lease.expiry().remaining(now)) {
         (OldConnections::EndWithLease, Some(left)) => left.saturating_sub(schedule::drain_margin(loan.life.unwrap_or(left))).max(SHORTEST),
         _ => patience,
     }
@@ -154,23 +154,23 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                     telemetry::failed(&span, ConnectErrorKind::Other.as_str(), "the drain panicked; see its own output");
                 }
                 telemetry::ended(span);
-            } else if slot.factory().sessions(&pool) == 0 {
+            } else if slot.factory().connections(&pool) == 0 {
                 // The last connection has closed; `drained` resolves in a moment.
                 telemetry::ended(span);
                 let _ = drained.await;
             } else {
-                let sessions = slot.factory().sessions(&pool);
+                let connections = slot.factory().connections(&pool);
                 span.in_scope(|| {
                     tracing::warn!(
-                        pool = %slot.name(), generation = number, sessions,
-                        "sessions of an old generation outlive its drain deadline; they are not cut, and still counted"
+                        pool = %slot.name(), generation = number, connections,
+                        "connections of an old generation outlive its drain deadline; they are not cut, and still counted"
                     );
                 });
                 telemetry::abandoned(&span);
                 telemetry::ended(span);
                 slot.lock().drains.abandon(number);
                 slot.context().meters.drain_abandoned(slot.name());
-                slot.events().send(Event::DrainAbandoned { pool: Arc::clone(slot.name()), generation: number, sessions });
+                slot.events().send(Event::DrainAbandoned { pool: Arc::clone(slot.name()), generation: number, connections });
                 slot.settled();
                 let _ = drained.await;
                 tracing::info!(pool = %slot.name(), generation = number, "connections that outlived their drain deadline have closed");

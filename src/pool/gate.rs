@@ -25,7 +25,7 @@ pub(crate) struct Gate<P> {
     engaged: AtomicBool,
     max: u32,
     overlap: u32,
-    sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
+    connections: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
     /// Front of the callers' queue. Its holder tries for a connection or a permit; the others wait
     /// without timers.
     front: Semaphore,
@@ -91,12 +91,12 @@ impl Drop for QueueGuard<'_> {
 }
 
 impl<P> Gate<P> {
-    pub(crate) fn new(max: u32, overlap: u32, sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>) -> Arc<Self> {
+    pub(crate) fn new(max: u32, overlap: u32, connections: Arc<dyn Fn(&P) -> u32 + Send + Sync>) -> Arc<Self> {
         Arc::new(Self {
             engaged: AtomicBool::new(false),
             max,
             overlap,
-            sessions,
+            connections,
             front: Semaphore::new(1),
             waiting: AtomicUsize::new(0),
             wake_first: Notify::new(),
@@ -288,7 +288,7 @@ impl<P: Clone> Gate<P> {
                 let old = inner.old.iter().filter(|(_, _, server)| *server == inner.server).map(|(_, pool, _)| pool.clone());
                 (inner.changes, old.collect::<Vec<_>>())
             };
-            let (old, new) = (old.iter().map(|pool| (self.sessions)(pool)).sum(), (self.sessions)(current));
+            let (old, new) = (old.iter().map(|pool| (self.connections)(pool)).sum(), (self.connections)(current));
             let mut inner = self.lock();
             if inner.changes == changes {
                 return decide(&mut inner, old, new);

@@ -27,7 +27,7 @@ pub(crate) enum Phase {
     Vacant = 0,
     /// Callers log in and query. Left by a rejection, or by a newer generation.
     Serving = 1,
-    /// Nobody logs in any more; callers share the live sessions. Left by a newer generation.
+    /// Nobody logs in any more; callers share the live connections. Left by a newer generation.
     Rejected = 2,
     /// A newer generation is published, or the pool is gone. Never left.
     Retired = 3,
@@ -112,7 +112,7 @@ impl End {
     /// A newer generation is there. `quietly` when it serves the same pool: callers queued there need not move.
     pub(super) fn retire(&self, quietly: bool) {
         let before = self.phase.swap(Phase::Retired as u8, Ordering::AcqRel);
-        // Notified once: by the rejection, or here. Whoever waits for a session of a rejected one is woken by the attempt that ended.
+        // Notified once: by the rejection, or here. Whoever waits for a connection of a rejected one is woken by the attempt that ended.
         if !quietly && before == Phase::Serving as u8 {
             self.over.notify_waiters();
         }
@@ -124,15 +124,15 @@ pub(crate) struct Generation<P> {
     pub(crate) number: u64,
     pub(crate) pool: P,
     pub(crate) expiry: Expiry,
-    pub(crate) sessions: OldConnections,
+    pub(crate) old_connections: OldConnections,
     pub(crate) end: Arc<End>,
     /// The rotation that brought it.
     pub(crate) origin: Origin,
 }
 
 impl<P> Generation<P> {
-    pub(crate) fn serving(number: u64, pool: P, expiry: Expiry, sessions: OldConnections, max: u32) -> Self {
-        Self { number, pool, expiry, sessions, end: End::new(Phase::Serving, max), origin: Origin::default() }
+    pub(crate) fn serving(number: u64, pool: P, expiry: Expiry, old_connections: OldConnections, max: u32) -> Self {
+        Self { number, pool, expiry, old_connections, end: End::new(Phase::Serving, max), origin: Origin::default() }
     }
 }
 
@@ -179,12 +179,12 @@ impl<P> Shared<P> {
         terms: PoolSettings,
         clock: Clock,
         meters: Meters,
-        sessions: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
+        connections: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
         first: Generation<P>,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
-            gate: Gate::new(terms.max_sessions, terms.overlap, sessions),
+            gate: Gate::new(terms.max_connections, terms.overlap, connections),
             terms,
             clock,
             meters,

@@ -31,7 +31,7 @@ struct Spans<'s> {
     origin: Origin,
 }
 
-/// How often the gate is asked for leave to open one more session ahead of demand.
+/// How often the gate is asked for leave to open one more connection ahead of demand.
 const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 
 /// Hands over to a verified lease. An error leaves the old generation as it was.
@@ -113,7 +113,7 @@ fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Opt
     let in_place = match slot.terms().policy {
         HandoverPolicy::AlwaysInPlace => true,
         HandoverPolicy::AlwaysReplace => same,
-        HandoverPolicy::AsLeased => same || served.session_fate() == OldConnections::Keep,
+        HandoverPolicy::AsLeased => same || served.old_connections() == OldConnections::Keep,
     };
     let pool = slot.shared().current().pool.clone();
     (in_place && slot.factory().refit(&pool, served.secret(), loan.lease.secret())).then_some(pool)
@@ -129,9 +129,9 @@ fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
         return 0;
     }
     match slot.shared().current().end.phase() {
-        Phase::Vacant => terms.warm_sessions,
+        Phase::Vacant => terms.warm_connections,
         Phase::Rejected => 1,
-        _ => terms.warm_sessions.max(1).min(terms.overlap.saturating_sub(1)),
+        _ => terms.warm_connections.max(1).min(terms.overlap.saturating_sub(1)),
     }
 }
 
@@ -146,16 +146,16 @@ async fn try_out<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>
 }
 
 /// Opens connections before publication.
-async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, sessions: u32, parent: &Span) -> Result<(), ConnectError> {
+async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, connections: u32, parent: &Span) -> Result<(), ConnectError> {
     let span = telemetry::warm(parent);
     let work = {
         let (slot, pool) = (Arc::clone(slot), pool.clone());
-        async move { slot.factory().warm(&pool, sessions).await }
+        async move { slot.factory().warm(&pool, connections).await }
     };
     let record = span.clone();
     let work = async move {
         let opened = work.await?;
-        record.record("sessions", opened);
+        record.record("connections", opened);
         Ok(opened)
     };
     in_a_task(work, span, slot.context(), "warming").await.map(drop)
@@ -185,7 +185,7 @@ fn publish<F: PoolFactory>(
     }
     let current = slot.shared().current();
     let limited = state.logins.width(&user, now.mono());
-    let (expiry, sessions) = (loan.lease.expiry(), loan.lease.session_fate());
+    let (expiry, old_connections) = (loan.lease.expiry(), loan.lease.old_connections());
     let (number, old) = state.published(loan, user, now);
     if current.end.phase() == Phase::Rejected {
         slot.shared().gate.lead(now.mono());
@@ -197,16 +197,16 @@ fn publish<F: PoolFactory>(
         let patience = slot.context().settings.drain;
         state.drains.enter(current.number, current.pool.clone(), old.map(|old| (old.loan, old.user)), patience, now, cause.clone());
     } else {
-        // In place: its sessions stay good without the old lease. Given back outside of the lock, below.
+        // In place: its connections stay good without the old lease. Given back outside of the lock, below.
         given_up = old.map(|old| old.loan);
     }
     // After `drains`, because the old generation's connections are to the previous server.
     slot.shared().gate.serves(server, limited);
     let end = match how {
         HandoverMode::InPlace => current.end.successor(),
-        HandoverMode::Replace => End::new(Phase::Serving, slot.terms().max_sessions),
+        HandoverMode::Replace => End::new(Phase::Serving, slot.terms().max_connections),
     };
-    slot.shared().publish(Generation { number, pool: pool.clone(), expiry, sessions, end, origin });
+    slot.shared().publish(Generation { number, pool: pool.clone(), expiry, old_connections, end, origin });
     current.end.retire(how == HandoverMode::InPlace);
     let report = HandoverReport {
         pool: Arc::clone(slot.name()),
@@ -231,10 +231,10 @@ fn discard<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: F::Pool) {
     tokio::spawn(async move { slot.factory().drain(pool).await });
 }
 
-/// Opens what is wanted ahead of demand as the old generation's sessions go, while this generation serves.
+/// Opens what is wanted ahead of demand as the old generation's connections go, while this generation serves.
 fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
-    let wanted = slot.terms().warm_sessions;
-    if slot.factory().sessions(&pool) >= wanted {
+    let wanted = slot.terms().warm_connections;
+    if slot.factory().connections(&pool) >= wanted {
         return;
     }
     let slot = Arc::clone(slot);
@@ -242,7 +242,7 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
         let end = slot.clock().mono() + slot.context().settings.drain;
         loop {
             let generation = slot.shared().current();
-            let have = slot.factory().sessions(&pool);
+            let have = slot.factory().connections(&pool);
             let now = slot.clock().mono();
             if generation.number != number || generation.end.phase() != Phase::Serving || have >= wanted || now >= end {
                 return;

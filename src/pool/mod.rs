@@ -48,24 +48,24 @@ pub enum HandoverPolicy {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolSettings {
-    /// The most sessions one pool opens.
-    pub max_sessions: u32,
-    /// How many sessions are opened ahead of demand when a pool is replaced.
-    pub warm_sessions: u32,
-    /// By how many sessions old and new pool together may exceed the maximum while a replacement lasts. Default: a quarter of the maximum, at
-    /// least 1 (10 sessions: 2, so never more than 12).
+    /// The most connections one pool opens.
+    pub max_connections: u32,
+    /// How many connections are opened ahead of demand when a pool is replaced.
+    pub warm_connections: u32,
+    /// By how many connections old and new pool together may exceed the maximum while a replacement lasts. Default: a quarter of the maximum, at
+    /// least 1 (10 connections: 2, so never more than 12).
     pub overlap: u32,
-    /// How long a caller waits for a session, however many generations pass meanwhile.
+    /// How long a caller waits for a connection, however many generations pass meanwhile.
     pub acquire_timeout: Duration,
     /// How a pool goes from one lease to the next.
     pub policy: HandoverPolicy,
-    /// Whether a handle pings a session before it hands it out.
+    /// Whether a handle pings a connection before it hands it out.
     pub test_before_acquire: bool,
     /// The statement by which it pings; without one, by the protocol's own ping.
     pub ping: Option<Arc<str>>,
-    /// The statement by which an open session shows that its role still exists.
+    /// The statement by which an open connection shows that its role still exists.
     pub probe: Arc<str>,
-    /// Whether it can show that: where it cannot, no session is handed out after the death of a lease that ends its sessions.
+    /// Whether it can show that: where it cannot, no connection is handed out after the death of a lease that ends its connections.
     pub probe_tells: bool,
     /// Whether a login that has begun completes without its caller, because the server counts
     /// aborted logins. Default: false.
@@ -73,12 +73,12 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// The terms of a pool of at most `max_sessions` sessions: nothing opened ahead, a quarter of overlap, 30 s of patience, as leased.
-    pub fn new(max_sessions: u32) -> Self {
+    /// The terms of a pool of at most `max_connections` connections: nothing opened ahead, a quarter of overlap, 30 s of patience, as leased.
+    pub fn new(max_connections: u32) -> Self {
         Self {
-            max_sessions,
-            warm_sessions: 0,
-            overlap: (max_sessions / 4).max(1),
+            max_connections,
+            warm_connections: 0,
+            overlap: (max_connections / 4).max(1),
             acquire_timeout: Duration::from_secs(30),
             policy: HandoverPolicy::AsLeased,
             test_before_acquire: false,
@@ -97,7 +97,7 @@ impl PoolSettings {
 pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// What a lease must carry.
     type Secret: Send + Sync + 'static;
-    /// The pool; clones lead to the same sessions.
+    /// The pool; clones lead to the same connections.
     type Pool: Clone + Send + Sync + 'static;
 
     /// Sizes and deadlines.
@@ -169,33 +169,33 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async { false }
     }
 
-    /// Makes a pool for this secret; opens no session.
+    /// Makes a pool for this secret; opens no connection.
     ///
     /// # Errors
     /// When the secret cannot be used at all.
     fn open(&self, secret: &Self::Secret) -> Result<Self::Pool, ConnectError>;
 
-    /// Opens sessions until the pool has `sessions` of them; answers how many it has.
+    /// Opens connections until the pool has `connections` of them; answers how many it has.
     ///
     /// # Errors
-    /// The database's answer to the first session that could not be opened.
-    fn warm(&self, pool: &Self::Pool, sessions: u32) -> impl Future<Output = Result<u32, ConnectError>> + Send;
+    /// The database's answer to the first connection that could not be opened.
+    fn warm(&self, pool: &Self::Pool, connections: u32) -> impl Future<Output = Result<u32, ConnectError>> + Send;
 
-    /// Lets the pool log in with `new` from now on; sessions stay. `false` when it must be replaced (another host, port or database), and
+    /// Lets the pool log in with `new` from now on; connections stay. `false` when it must be replaced (another host, port or database), and
     /// nothing was changed then. Default: always replaced.
     fn refit(&self, pool: &Self::Pool, old: &Self::Secret, new: &Self::Secret) -> bool {
         let _ = (pool, old, new);
         false
     }
 
-    /// Closes the pool: no session is opened any more, idle ones are closed, busy ones when they return. Resolves when the last is gone.
+    /// Closes the pool: no connection is opened any more, idle ones are closed, busy ones when they return. Resolves when the last is gone.
     ///
     /// # Cancel safety
     /// Never dropped by the library while its runtime lives, however long it takes.
     fn drain(&self, pool: Self::Pool) -> impl Future<Output = ()> + Send;
 
-    /// How many sessions the pool has, busy, idle and being opened.
-    fn sessions(&self, pool: &Self::Pool) -> u32;
+    /// How many connections the pool has, busy, idle and being opened.
+    fn connections(&self, pool: &Self::Pool) -> u32;
 
     /// How many of them are idle. Default: none is known to be.
     fn idle(&self, pool: &Self::Pool) -> u32 {
@@ -203,7 +203,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         0
     }
 
-    /// Asks one idle session whether its role still exists; `None` when no session is idle. Used for leases that end their sessions.
+    /// Asks one idle connection whether its role still exists; `None` when no connection is idle. Used for leases that end their connections.
     fn probe(&self, pool: &Self::Pool) -> impl Future<Output = Option<Result<(), ConnectError>>> + Send {
         let _ = pool;
         async { None }

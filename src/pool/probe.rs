@@ -1,4 +1,4 @@
-//! Asking an open session whether its role still exists: a dropped role's sessions answer pings.
+//! Asking an open connection whether its role still exists: a dropped role's connections answer pings.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
 use crate::error::ConnectErrorKind;
 
-/// Probes one idle session, or logs in where none is idle. A rejection ends the generation as a caller's would.
+/// Probes one idle connection, or logs in where none is idle. A rejection ends the generation as a caller's would.
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
     let slot = Arc::clone(slot);
     let generation = slot.shared().current();

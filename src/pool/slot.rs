@@ -41,19 +41,19 @@ impl<F: PoolFactory> PoolSlot<F> {
         let terms = factory.terms();
         Arc::new_cyclic(|weak: &Weak<Self>| {
             let counter = weak.clone();
-            let sessions = Arc::new(move |pool: &F::Pool| counter.upgrade().map_or(0, |slot| slot.factory.sessions(pool)));
+            let connections = Arc::new(move |pool: &F::Pool| counter.upgrade().map_or(0, |slot| slot.factory.connections(pool)));
             let vacant = Generation {
                 number: 0,
                 pool: factory.vacant(),
                 expiry: Expiry::never(),
-                sessions: OldConnections::Drain,
-                end: End::new(Phase::Vacant, terms.max_sessions),
+                old_connections: OldConnections::Drain,
+                end: End::new(Phase::Vacant, terms.max_connections),
                 origin: Origin::default(),
             };
-            let shared = Shared::new(Arc::clone(&name), terms.clone(), context.clock.clone(), context.meters.clone(), sessions, vacant);
+            let shared = Shared::new(Arc::clone(&name), terms.clone(), context.clock.clone(), context.meters.clone(), connections, vacant);
             shared.keep(weak.clone());
             Self {
-                state: Mutex::new(State::new(terms.max_sessions, context.clock.now())),
+                state: Mutex::new(State::new(terms.max_connections, context.clock.now())),
                 name,
                 factory,
                 terms,
@@ -223,7 +223,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 number: current.number,
                 pool: current.pool.clone(),
                 expiry,
-                sessions: current.sessions,
+                old_connections: current.old_connections,
                 end: Arc::clone(&current.end),
                 origin: current.origin.clone(),
             });
@@ -299,11 +299,11 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.upstream.unsubscribe(std::ptr::from_ref(self));
     }
 
-    /// Generations that still have sessions, with their number.
+    /// Generations that still have connections, with their number.
     pub(crate) fn undrained(&self) -> Vec<(u64, u32)> {
         // The factory's code runs outside of the lock.
         let drains: Vec<_> = self.lock().drains.iter().map(|drain| (drain.number, drain.pool.clone())).collect();
-        drains.into_iter().map(|(number, pool)| (number, self.factory.sessions(&pool))).collect()
+        drains.into_iter().map(|(number, pool)| (number, self.factory.connections(&pool))).collect()
     }
 }
 

@@ -26,9 +26,9 @@ impl<F: PoolFactory> PoolSlot<F> {
                 remaining: generation.expiry.remaining(now),
                 lifetime: state.serving.as_ref().and_then(|serving| serving.loan.life),
                 verified: state.serving.as_ref().map(|serving| serving.verified.wall()),
-                sessions: 0,
+                connections: 0,
                 idle: 0,
-                max_sessions: self.terms().max_sessions,
+                max_connections: self.terms().max_connections,
                 moved: self.shared().moved(),
                 draining: Vec::new(),
                 last_handover: state.last_handover.clone(),
@@ -43,11 +43,11 @@ impl<F: PoolFactory> PoolSlot<F> {
             let drains: Vec<_> = state.drains.iter().map(|drain| (drain.number, drain.pool.clone(), drain.abandoned)).collect();
             (status, drains)
         };
-        status.sessions = self.factory().sessions(&generation.pool);
+        status.connections = self.factory().connections(&generation.pool);
         status.idle = self.factory().idle(&generation.pool);
         status.draining = drains
             .into_iter()
-            .map(|(generation, pool, abandoned)| DrainStatus { generation, sessions: self.factory().sessions(&pool), abandoned })
+            .map(|(generation, pool, abandoned)| DrainStatus { generation, connections: self.factory().connections(&pool), abandoned })
             .collect();
         status
     }

@@ -53,7 +53,7 @@ pub trait Provider: Debug + Send + Sync + 'static {
     /// A permanent error ([`ProviderError::is_transient`] false) ends a registration at once; later it leaves the held lease serving.
     fn fetch(&self, request: FetchRequest<Self::Secret>) -> impl Future<Output = Result<Lease<Self::Secret>, ProviderError>> + Send;
 
-    /// Gives back a lease that no session uses any more, or that was never served. Default: nothing to do.
+    /// Gives back a lease that no connection uses any more, or that was never served. Default: nothing to do.
     ///
     /// # Errors
     /// A passing one: tried again with back-off within the provider's budget, behind its fetches, and given up when the lease dies by itself. A permanent one

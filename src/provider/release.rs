@@ -1,4 +1,4 @@
-//! What is owed to the backend: leases that no session uses any more.
+//! What is owed to the backend: leases that no connection uses any more.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -18,7 +18,7 @@ const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 
 /// How long after `issued` the lease is to be refreshed. `jitter` is between 0 and 1.
 ///
-/// A 15-minute token: 80 % is 12:00, less up to 10 % of the life is 10:30 at the earliest. A Vault lease of one hour whose sessions end with
+/// A 15-minute token: 80 % is 12:00, less up to 10 % of the life is 10:30 at the earliest. A Vault lease of one hour whose connections end with
 /// it: 60 % is 36:00, 30:00 at the earliest.
 pub(crate) fn refresh_after<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration, jitter: f64) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
@@ -27,7 +27,7 @@ pub(crate) fn refresh_after<S>(lease: &Lease<S>, issued: Timestamp, poll: Durati
         (Some(after), Some(life)) if after < life => after,
         (Some(after), None) => after,
         (_, Some(life)) => {
-            let share = if lease.session_fate() == OldConnections::EndWithLease { 0.6 } else { 0.8 };
+            let share = if lease.old_connections() == OldConnections::EndWithLease { 0.6 } else { 0.8 };
             life.mul_f64(share - 0.1 * jitter)
         }
         (None, None) => poll.mul_f64(1.0 - 0.1 * jitter),
@@ -35,7 +35,7 @@ pub(crate) fn refresh_after<S>(lease: &Lease<S>, issued: Timestamp, poll: Durati
     after.clamp(FLOOR, LONGEST)
 }
 
-/// How long before the death of a lease its sessions are to be gone: 10 % of its life, at least 1 s and at most 60 s.
+/// How long before the death of a lease its connections are to be gone: 10 % of its life, at least 1 s and at most 60 s.
 pub(crate) fn drain_margin(life: Duration) -> Duration {
     (life / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
@@ -45,7 +45,7 @@ pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration) 
     let life = lease.expiry().remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
     let needed =
-        if lease.session_fate() == OldConnections::EndWithLease { refresh + FLOOR + drain_margin(life) } else { refresh + FLOOR / 4 };
+        if lease.old_connections() == OldConnections::EndWithLease { refresh + FLOOR + drain_margin(life) } else { refresh + FLOOR / 4 };
     (life < needed).then(|| {
         format!(
             "a life of {} is too short: refreshed after {}, verified and drained it needs at least {}; issue longer leases",
@@ -98,7 +98,7 @@ mod tests {
         #[test]
         fn a_refresh_comes_while_the_lease_lives(millis in 2_000u64..100_000_000, jitter in 0.0f64..1.0, hint in prop::option::of(0u64..200_000_000), ends: bool) {
             let now = Timestamp::now();
-            let mut lease = lease(Duration::from_millis(millis), now).sessions(if ends { OldConnections::EndWithLease } else { OldConnections::Keep });
+            let mut lease = lease(Duration::from_millis(millis), now).with_old_connections(if ends { OldConnections::EndWithLease } else { OldConnections::Keep });
             if let Some(hint) = hint {
                 lease = lease.refresh_after(Duration::from_millis(hint));
             }
@@ -118,11 +118,11 @@ mod tests {
     #[test]
     fn worked_numbers() {
         let now = Timestamp::now();
-        let token = lease(Duration::from_secs(900), now).sessions(OldConnections::Keep);
+        let token = lease(Duration::from_secs(900), now).with_old_connections(OldConnections::Keep);
         assert_eq!(refresh_after(&token, now, POLL, 0.0).as_secs(), 720);
         assert_eq!(refresh_after(&token, now, POLL, 1.0).as_secs(), 630);
         assert_eq!(refresh_after(&token.clone().refresh_after(Duration::from_secs(840)), now, POLL, 1.0).as_secs(), 840);
-        let role = lease(Duration::from_secs(3_600), now).sessions(OldConnections::EndWithLease);
+        let role = lease(Duration::from_secs(3_600), now).with_old_connections(OldConnections::EndWithLease);
         assert_eq!(refresh_after(&role, now, POLL, 0.0).as_secs(), 2_160);
         assert_eq!(refresh_after(&role, now, POLL, 1.0).as_secs(), 1_800);
         assert_eq!(refresh_after(&Lease::new((), Revision::new("r")), now, POLL, 0.0), POLL);
@@ -145,7 +145,7 @@ mod tests {
         let now = Timestamp::now();
         assert!(too_short(&lease(Duration::from_secs(1), now), now, POLL).is_some());
         assert!(too_short(&lease(Duration::from_secs(6), now), now, POLL).is_none());
-        let role = |seconds| lease(Duration::from_secs(seconds), now).sessions(OldConnections::EndWithLease);
+        let role = |seconds| lease(Duration::from_secs(seconds), now).with_old_connections(OldConnections::EndWithLease);
         assert!(too_short(&role(3), now, POLL).is_some());
         assert!(too_short(&role(10), now, POLL).is_none());
     }

@@ -22,9 +22,9 @@ use crate::telemetry::Wait;
 
 /// A connection with the generation that it belongs to.
 pub(super) struct Acquired<DB: Database> {
-    pub(super) session: PoolConnection<DB>,
+    pub(super) connection: PoolConnection<DB>,
     pub(super) generation: u64,
-    pub(super) sessions: OldConnections,
+    pub(super) old_connections: OldConnections,
 }
 
 /// What became of one turn with one generation.
@@ -76,11 +76,11 @@ where
             }
         };
         match turn {
-            Turn::Got(session) => {
+            Turn::Got(connection) => {
                 let by = (generation.end.phase() != Phase::Rejected).then_some(&generation.origin);
                 wait.served(&shared.meters, &shared.name, now, by);
-                let (generation, sessions) = (generation.number, generation.sessions);
-                return Ok(Acquired { session, generation, sessions });
+                let (generation, old_connections) = (generation.number, generation.old_connections);
+                return Ok(Acquired { connection, generation, old_connections });
             }
             // A broken connection is replaced without waiting for a generation.
             Turn::Next if Instant::now() < deadline && generation.end.phase() == Phase::Serving => {}
@@ -103,7 +103,7 @@ where
 /// Returns whether open connections of this generation may belong to an expired user without
 /// reporting it.
 pub(super) fn are_doomed<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
-    generation.sessions == OldConnections::EndWithLease && !shared.terms.probe_tells && is_expired(shared, generation)
+    generation.old_connections == OldConnections::EndWithLease && !shared.terms.probe_tells && is_expired(shared, generation)
 }
 
 /// The word for telemetry, for what a caller is told after it has waited.
@@ -171,9 +171,9 @@ where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     let error = match got.result {
-        Ok(session) => {
+        Ok(connection) => {
             let check = Check { probe: generation.end.is_unsettled(), opened: got.opened };
-            return checked(shared, generation, session, call, check).await;
+            return checked(shared, generation, connection, call, check).await;
         }
         Err(Error::PoolTimedOut) => return Turn::Failed(call.rejection.take().unwrap_or(Error::PoolTimedOut)),
         Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => return moved(shared),
@@ -223,7 +223,7 @@ pub(super) struct Check {
 pub(super) async fn checked<DB: Database>(
     shared: &Shared<Pool<DB>>,
     generation: &Generation<Pool<DB>>,
-    mut session: PoolConnection<DB>,
+    mut connection: PoolConnection<DB>,
     call: &mut Call,
     Check { probe, opened }: Check,
 ) -> Turn<DB>
@@ -232,23 +232,23 @@ where
 {
     let statement = if probe { Some(&shared.terms.probe) } else { shared.terms.ping.as_ref() };
     if !shared.terms.test_before_acquire && !probe {
-        return Turn::Got(session);
+        return Turn::Got(connection);
     }
     let alive = async {
         match statement {
-            Some(sql) => session.execute(&**sql).await.map(drop),
-            None => session.ping().await,
+            Some(sql) => connection.execute(&**sql).await.map(drop),
+            None => connection.ping().await,
         }
     };
     // A frozen server takes no longer than the call may.
     let failed = match timeout_at(call.deadline, alive).await {
-        Ok(Ok(())) => return Turn::Got(session),
+        Ok(Ok(())) => return Turn::Got(connection),
         Ok(Err(error)) => Some(error),
         Err(_) => None,
     };
     let before = generation.pool.size();
     // Not returned to the pool; its place is free.
-    drop(session.detach());
+    drop(connection.detach());
     let Some(mut error) = failed else { return Turn::Next };
     let kind = hear(shared, generation.number, &mut error);
     if kind == ConnectErrorKind::Rejected {
@@ -261,7 +261,7 @@ where
         return Turn::Failed(error);
     }
     // The backend may have ended it, and be about to drop the role.
-    if generation.sessions == OldConnections::EndWithLease
+    if generation.old_connections == OldConnections::EndWithLease
         && let Some(keeper) = shared.keeper()
     {
         keeper.suspect(generation.number);

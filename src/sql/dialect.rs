@@ -25,7 +25,7 @@ pub(crate) struct Address<'o> {
 pub trait Sealed: Database {
     /// The port that it listens on by default.
     const DEFAULT_PORT: u16;
-    /// What an open session is asked to show that its role still exists.
+    /// What an open connection is asked to show that its role still exists.
     const PROBE: &'static str;
     /// Whether the answer to [`PROBE`](Self::PROBE) tells that the role was dropped.
     const PROBE_TELLS: bool;

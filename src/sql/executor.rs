@@ -17,10 +17,10 @@ use crate::lease::OldConnections;
 use crate::pool::Shared;
 
 /// A statement failed: would a dropped role explain it, or a password that has expired?
-fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, sessions: OldConnections, error: &Error) {
+fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, old_connections: OldConnections, error: &Error) {
     let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return };
     let Some(keeper) = shared.keeper() else { return };
-    if sessions == OldConnections::EndWithLease && (fault::is_suspect(error) || fault::is_ended_by_server(error)) {
+    if old_connections == OldConnections::EndWithLease && (fault::is_suspect(error) || fault::is_ended_by_server(error)) {
         keeper.suspect(generation);
     }
     // Class 28 within a statement is about another server, which a foreign table leads to.
@@ -36,7 +36,7 @@ impl<DB: Database> Handle<Pool<DB>>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    /// A session of the generation that is served now.
+    /// A connection of the generation that is served now.
     ///
     /// # Connections that leave the pool
     /// A lease is released once its pool has no connection left. A connection that is taken out of
@@ -59,10 +59,10 @@ where
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn acquire(&self) -> Result<PoolConnection<DB>, Error> {
-        acquire(self.shared()).await.map(|acquired| acquired.session)
+        acquire(self.shared()).await.map(|acquired| acquired.connection)
     }
 
-    /// A transaction on the generation that is served now. It keeps its session through a handover, until the drain deadline and beyond.
+    /// A transaction on the generation that is served now. It keeps its connection through a handover, until the drain deadline and beyond.
     ///
     /// # Errors
     /// Those of [`acquire`](Self::acquire), and of `BEGIN`.
@@ -70,7 +70,7 @@ where
         begin(self.shared()).await
     }
 
-    /// An idle session, without waiting; `None` when there is none.
+    /// An idle connection, without waiting; `None` when there is none.
     pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
         let generation = self.shared().current();
         if are_doomed(self.shared(), &generation) { None } else { generation.pool.try_acquire() }
@@ -81,10 +81,10 @@ async fn begin<DB: Database>(shared: &Arc<Shared<Pool<DB>>>) -> Result<Transacti
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let Acquired { session, generation, sessions } = acquire(shared).await?;
-    Transaction::begin(MaybePoolConnection::PoolConnection(session), None)
+    let Acquired { connection, generation, old_connections } = acquire(shared).await?;
+    Transaction::begin(MaybePoolConnection::PoolConnection(connection), None)
         .await
-        .inspect_err(|error| observe(shared, generation, sessions, error))
+        .inspect_err(|error| observe(shared, generation, old_connections, error))
 }
 
 impl<'h, DB: Database> sqlx::Acquire<'h> for &'_ Handle<Pool<DB>>
@@ -96,7 +96,7 @@ where
 
     fn acquire(self) -> BoxFuture<'h, Result<PoolConnection<DB>, Error>> {
         let shared = Arc::clone(self.shared());
-        Box::pin(async move { acquire(&shared).await.map(|acquired| acquired.session) })
+        Box::pin(async move { acquire(&shared).await.map(|acquired| acquired.connection) })
     }
 
     fn begin(self) -> BoxFuture<'h, Result<Transaction<'h, DB>, Error>> {
@@ -118,11 +118,11 @@ where
     {
         let shared = Arc::clone(self.shared());
         Box::pin(async_stream::try_stream! {
-            let Acquired { session, generation, sessions } = acquire(&shared).await?;
-            let mut borrowed = Borrowed::new(&shared, session);
-            if let Some(session) = borrowed.connection() {
-                let mut rows = session.fetch_many(query);
-                while let Some(row) = rows.try_next().await.inspect_err(|error| observe(&shared, generation, sessions, error))? {
+            let Acquired { connection, generation, old_connections } = acquire(&shared).await?;
+            let mut borrowed = Borrowed::new(&shared, connection);
+            if let Some(connection) = borrowed.connection() {
+                let mut rows = connection.fetch_many(query);
+                while let Some(row) = rows.try_next().await.inspect_err(|error| observe(&shared, generation, old_connections, error))? {
                     yield row;
                 }
             }
@@ -137,12 +137,12 @@ where
     {
         let shared = Arc::clone(self.shared());
         Box::pin(async move {
-            let Acquired { session, generation, sessions } = acquire(&shared).await?;
-            let mut borrowed = Borrowed::new(&shared, session);
-            let Some(session) = borrowed.connection() else { return Ok(None) };
-            let row = session.fetch_optional(query).await;
+            let Acquired { connection, generation, old_connections } = acquire(&shared).await?;
+            let mut borrowed = Borrowed::new(&shared, connection);
+            let Some(connection) = borrowed.connection() else { return Ok(None) };
+            let row = connection.fetch_optional(query).await;
             borrowed.done();
-            row.inspect_err(|error| observe(&shared, generation, sessions, error))
+            row.inspect_err(|error| observe(&shared, generation, old_connections, error))
         })
     }
 
@@ -155,7 +155,7 @@ where
         'h: 'e,
     {
         let shared = Arc::clone(self.shared());
-        Box::pin(async move { acquire(&shared).await?.session.prepare_with(sql, parameters).await })
+        Box::pin(async move { acquire(&shared).await?.connection.prepare_with(sql, parameters).await })
     }
 
     fn describe<'e, 'q: 'e>(self, sql: &'q str) -> BoxFuture<'e, Result<Describe<DB>, Error>>
@@ -163,6 +163,6 @@ where
         'h: 'e,
     {
         let shared = Arc::clone(self.shared());
-        Box::pin(async move { acquire(&shared).await?.session.describe(sql).await })
+        Box::pin(async move { acquire(&shared).await?.connection.describe(sql).await })
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn common_kind(error: &sqlx::Error) -> ConnectErrorKind {
     }
 }
 
-/// What a statement answers when the role of its session was dropped: 42501 no right any more, 42704 no such role.
+/// What a statement answers when the role of its connection was dropped: 42501 no right any more, 42704 no such role.
 pub(super) fn is_suspect(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42501" || code == "42704")
 }

@@ -96,7 +96,7 @@ async fn acquire<DB: Database>(pool: Pool<DB>, permits: Permits, opens: bool) ->
 
 /// Whether a call to the pool is to open a connection: it has room, and none is idle.
 fn opens<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) -> bool {
-    generation.pool.num_idle() == 0 && generation.pool.size() < shared.terms.max_sessions
+    generation.pool.num_idle() == 0 && generation.pool.size() < shared.terms.max_connections
 }
 
 /// What a caller needs to enter the pool: nothing when a connection is idle.
@@ -124,7 +124,7 @@ async fn take_returned<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Gen
             return generation.pool.acquire().await;
         }
         match generation.pool.try_acquire() {
-            Some(session) => return Ok(session),
+            Some(connection) => return Ok(connection),
             None => sleep(Pace::SHORTEST).await,
         }
     }
@@ -172,12 +172,12 @@ impl<DB: Database> Drop for Attempt<'_, DB> {
         let (shared, generation) = (Arc::clone(self.shared), Arc::clone(self.generation));
         runtime.spawn(async move {
             let (result, permits) = timeout(WITHOUT_CALLER, acquiring).await.unwrap_or((Err(Error::PoolTimedOut), None));
-            let session = match result {
-                Ok(session) => {
+            let connection = match result {
+                Ok(connection) => {
                     if opened {
                         worked(&shared, &generation);
                     }
-                    Some(session)
+                    Some(connection)
                 }
                 Err(mut error) => {
                     hear_login(&shared, generation.number, &mut error);
@@ -186,8 +186,8 @@ impl<DB: Database> Drop for Attempt<'_, DB> {
             };
             // Before the connection goes back, which may take as long as the network likes.
             drop(permits);
-            if let Some(session) = session {
-                give_back(&shared, session).await;
+            if let Some(connection) = connection {
+                give_back(&shared, connection).await;
             }
         });
     }
@@ -225,8 +225,8 @@ pub(super) async fn open<DB: Database>(
                 Err(error) => drop(hear_login(&shared, generation.number, error)),
             }
             drop(permit);
-            if let Err(Got { result: Ok(session), .. }) = reply.send(Got { result, opened }) {
-                give_back(&shared, session).await;
+            if let Err(Got { result: Ok(connection), .. }) = reply.send(Got { result, opened }) {
+                give_back(&shared, connection).await;
             }
         }
     };
@@ -255,8 +255,8 @@ pub(super) async fn open<DB: Database>(
 pub(super) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns a connection to its pool, or closes it when that takes too long, and lets the first in the queue know.
-pub(super) async fn give_back<DB: Database>(shared: &Shared<Pool<DB>>, mut session: PoolConnection<DB>) {
+pub(super) async fn give_back<DB: Database>(shared: &Shared<Pool<DB>>, mut connection: PoolConnection<DB>) {
     // Beyond the time it is closed, and its place is free.
-    let _ = timeout(RETURN_TIMEOUT, session.return_to_pool()).await;
+    let _ = timeout(RETURN_TIMEOUT, connection.return_to_pool()).await;
     shared.gate.look();
 }

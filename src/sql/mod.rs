@@ -44,8 +44,8 @@ impl<DB: Database> Handle<Pool<DB>> {
         let options = pool.options();
         let mut terms = PoolSettings::new(options.get_max_connections());
         terms.acquire_timeout = options.get_acquire_timeout();
-        let first = Generation::serving(1, pool, Expiry::never(), OldConnections::Keep, terms.max_sessions);
-        let sessions = Arc::new(|pool: &Pool<DB>| pool.size());
-        Self::supervised(Shared::new(Arc::from("fixed"), terms, Clock::default(), Meters::default(), sessions, first))
+        let first = Generation::serving(1, pool, Expiry::never(), OldConnections::Keep, terms.max_connections);
+        let connections = Arc::new(|pool: &Pool<DB>| pool.size());
+        Self::supervised(Shared::new(Arc::from("fixed"), terms, Clock::default(), Meters::default(), connections, first))
     }
 }

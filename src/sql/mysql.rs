@@ -16,8 +16,8 @@ use crate::login::Credentials;
 ///   only where TLS is verified.
 /// - An account whose password has expired may log in and is then rejected every statement (1820): a handle pings with the statement `DO 0`, which costs
 ///   what the protocol's own ping costs, and takes that answer for the rejection that it is.
-/// - After `DROP USER` open sessions go on answering whatever they are asked about their user: no probe finds them. They are retired with their generation,
-///   and none is handed out after the death of a lease that ends its sessions, where PostgreSQL's are shared while their role exists.
+/// - After `DROP USER` open connections go on answering whatever they are asked about their user: no probe finds them. They are retired with their generation,
+///   and none is handed out after the death of a lease that ends its connections, where PostgreSQL's are shared while their role exists.
 /// - Where the server is full (1040, 1203, 1226), sqlx returns at once; a handle waits for room until the call's deadline, as it does with PostgreSQL.
 ///
 /// ```

@@ -26,7 +26,7 @@ use crate::login::{Credentials, shown_host};
 use crate::pool::{HandoverPolicy, PoolFactory, PoolSettings};
 use explain::{kind, log_in_fault, never_ready, probe_fault};
 
-/// How often a pool that drains is looked at while sessions of it are busy.
+/// How often a pool that drains is looked at while connections of it are busy.
 const STILL_BUSY: Duration = Duration::from_millis(10);
 
 /// Time-out of a connection that is opened as the pool would open it. Shorter than the verify
@@ -39,12 +39,12 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 /// Makes pools of [`Credentials`]s; sqlx's own options are the settings. Used as `PgPools` and `MySqlPools`, whose docs say what is particular to each
 /// database.
 ///
-/// - `max_connections` bounds the sessions (10 by sqlx's default); `min_connections` of them are opened ahead of demand at each replacement.
+/// - `max_connections` bounds the connections (10 by sqlx's default); `min_connections` of them are opened ahead of demand at each replacement.
 /// - `acquire_timeout` is a call's one deadline (30 s), however many generations pass.
-/// - `test_before_acquire` decides whether the handle pings (it does by default); sqlx's own ping is off, for an acquire cancelled inside of it would cost the session.
-/// - `max_lifetime` and `idle_timeout` retire sessions as ever. For tokens that live 15 minutes the settings that never show a dead token to the database are
-///   a lifetime of 14 min, an idle time-out of 10 min and 10 connections: a session opened with a token of any age is gone before it would have to log in again.
-/// - `after_connect`, `before_acquire` and `after_release` are called as ever, except that `before_acquire` is not asked about sessions that callers share
+/// - `test_before_acquire` decides whether the handle pings (it does by default); sqlx's own ping is off, for an acquire cancelled inside of it would cost the connection.
+/// - `max_lifetime` and `idle_timeout` retire connections as ever. For tokens that live 15 minutes the settings that never show a dead token to the database are
+///   a lifetime of 14 min, an idle time-out of 10 min and 10 connections: a connection opened with a token of any age is gone before it would have to log in again.
+/// - `after_connect`, `before_acquire` and `after_release` are called as ever, except that `before_acquire` is not asked about connections that callers share
 ///   while the database rejects new logins, or that are taken from under the gate of a replacement.
 ///
 /// User, password and, where the login says so, host, port and database come from the lease; everything else from the connect options.
@@ -64,7 +64,7 @@ impl<DB: Dialect> SqlPools<DB> {
     /// Pools with these options.
     pub fn new(connect: ConnectOptionsOf<DB>, options: PoolOptions<DB>) -> Self {
         let mut terms = PoolSettings::new(options.get_max_connections());
-        terms.warm_sessions = options.get_min_connections();
+        terms.warm_connections = options.get_min_connections();
         terms.acquire_timeout = options.get_acquire_timeout();
         terms.test_before_acquire = options.get_test_before_acquire();
         terms.probe = Arc::from(DB::PROBE);
@@ -79,7 +79,7 @@ impl<DB: Dialect> SqlPools<DB> {
         };
         Self {
             connect,
-            // sqlx would refill a draining pool, and lose a session whose ping is cancelled.
+            // sqlx would refill a draining pool, and lose a connection whose ping is cancelled.
             options: options.min_connections(0).test_before_acquire(false).acquire_timeout(within),
             terms,
             hooks: Hooks::default(),
@@ -90,7 +90,7 @@ impl<DB: Dialect> SqlPools<DB> {
         }
     }
 
-    /// Every handover in place: what [`Handle::current`](crate::Handle::current) returns stays valid, for `PgListener`, sea-orm and session stores, until a
+    /// Every handover in place: what [`Handle::current`](crate::Handle::current) returns stays valid, for `PgListener`, sea-orm and connection stores, until a
     /// lease names another host, port or database. Connections of the old credential go when `max_lifetime` says. An error with a lease that ends its connections.
     #[must_use]
     pub fn always_in_place(mut self) -> Self {
@@ -98,21 +98,21 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// Every handover by replacing, also for leases whose sessions stay good.
+    /// Every handover by replacing, also for leases whose connections stay good.
     #[must_use]
     pub fn always_replace(mut self) -> Self {
         self.terms.policy = HandoverPolicy::AlwaysReplace;
         self
     }
 
-    /// By how many sessions old and new pool together may exceed `max_connections` during a replacement. Default: a quarter, at least 1 (10: 2).
+    /// By how many connections old and new pool together may exceed `max_connections` during a replacement. Default: a quarter, at least 1 (10: 2).
     #[must_use]
-    pub fn overlap(mut self, sessions: u32) -> Self {
-        self.terms.overlap = sessions;
+    pub fn overlap(mut self, connections: u32) -> Self {
+        self.terms.overlap = connections;
         self
     }
 
-    /// The statement that a session must answer to count as alive. Default: one that asks who the current user is.
+    /// The statement that a connection must answer to count as alive. Default: one that asks who the current user is.
     #[must_use]
     pub fn probe_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
         self.terms.probe = sql.into();
@@ -243,13 +243,13 @@ where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     async fn log_in_and_probe(&self, login: &Credentials) -> Result<(), ConnectError> {
-        let mut session: DB::Connection = self.options_for(login).connect().await.map_err(|error| self.connect_fault(login, error))?;
-        let answer = match (session.execute(&*self.terms.probe).await, &self.hooks.after_connect) {
-            (Ok(_), Some(hook)) => hook(&mut session).await,
+        let mut connection: DB::Connection = self.options_for(login).connect().await.map_err(|error| self.connect_fault(login, error))?;
+        let answer = match (connection.execute(&*self.terms.probe).await, &self.hooks.after_connect) {
+            (Ok(_), Some(hook)) => hook(&mut connection).await,
             (answer, _) => answer.map(drop),
         };
         // It is closed either way; an error of the close does not concern the credentials.
-        let _ = session.close().await;
+        let _ = connection.close().await;
         // The role exists, because it has just logged in. A probe that it may not run (42501) is
         // wrong itself.
         answer.map_err(|error| self.login_fault(login, error))
@@ -281,8 +281,8 @@ where
             let advice = format!("a token is sent in clear to whoever answers; set {} in the connect options", DB::VERIFIED_TLS);
             return Err(wrong("ssl_mode", advice));
         }
-        if self.terms.policy == HandoverPolicy::AlwaysInPlace && lease.session_fate() == OldConnections::EndWithLease {
-            return Err(wrong("policy", "always_in_place cannot be kept with a lease that ends its sessions; leave it out"));
+        if self.terms.policy == HandoverPolicy::AlwaysInPlace && lease.old_connections() == OldConnections::EndWithLease {
+            return Err(wrong("policy", "always_in_place cannot be kept with a lease that ends its connections; leave it out"));
         }
         Ok(())
     }
@@ -326,9 +326,9 @@ where
         let pool = self.hooks.apply(options).connect_lazy_with(self.options_for(login));
         let opened = pool.acquire().await;
         let tried = match opened {
-            Ok(session) => {
+            Ok(connection) => {
                 // It is closed either way.
-                let _ = session.close().await;
+                let _ = connection.close().await;
                 Ok(())
             }
             Err(sqlx::Error::PoolTimedOut) => Err(never_ready()),
@@ -356,8 +356,8 @@ where
         if pool.num_idle() == 0 || !self.room.may_be_made() {
             return false;
         }
-        let Some(session) = pool.try_acquire() else { return false };
-        let _ = session.close().await;
+        let Some(connection) = pool.try_acquire() else { return false };
+        let _ = connection.close().await;
         true
     }
 
@@ -365,11 +365,11 @@ where
         Ok(self.hooks.apply(self.options.clone()).connect_lazy_with(self.options_for(login)))
     }
 
-    async fn warm(&self, pool: &Pool<DB>, sessions: u32) -> Result<u32, ConnectError> {
+    async fn warm(&self, pool: &Pool<DB>, connections: u32) -> Result<u32, ConnectError> {
         // Idle connections are held until each acquire has begun to connect; otherwise it would
         // take one of them. Callers can use them again before the first login completes.
-        let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).take(sessions as usize).collect();
-        let missing = sessions.saturating_sub(pool.size());
+        let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).take(connections as usize).collect();
+        let missing = connections.saturating_sub(pool.size());
         let mut opening: Vec<_> = (0..missing).map(|_| Box::pin(pool.acquire())).collect();
         let mut opened = Vec::new();
         for acquiring in &mut opening {
@@ -404,7 +404,7 @@ where
         same_place
     }
 
-    /// sqlx 0.8.6's `close` is not enough: for each idle session that it closes it gives a permit back that nobody had taken, so that it may return while as many
+    /// sqlx 0.8.6's `close` is not enough: for each idle connection that it closes it gives a permit back that nobody had taken, so that it may return while as many
     /// others are busy; and one that comes back in its last round it overlooks.
     async fn drain(&self, pool: Pool<DB>) {
         loop {
@@ -416,7 +416,7 @@ where
         }
     }
 
-    fn sessions(&self, pool: &Pool<DB>) -> u32 {
+    fn connections(&self, pool: &Pool<DB>) -> u32 {
         pool.size()
     }
 
@@ -426,10 +426,10 @@ where
     }
 
     async fn probe(&self, pool: &Pool<DB>) -> Option<Result<(), ConnectError>> {
-        let mut session = pool.try_acquire()?;
-        let answer = session.execute(&*self.terms.probe).await;
+        let mut connection = pool.try_acquire()?;
+        let answer = connection.execute(&*self.terms.probe).await;
         Some(answer.map(drop).map_err(|error| {
-            drop(session.detach());
+            drop(connection.detach());
             probe_fault::<DB>(error)
         }))
     }

@@ -89,10 +89,10 @@ where
         if is_over(shared, generation) || generation.end.phase() != Phase::Serving || shared.gate.is_open() {
             return Turn::Next;
         }
-        if let Some(session) = generation.pool.try_acquire() {
+        if let Some(connection) = generation.pool.try_acquire() {
             *place = None;
             let check = Check { probe: generation.end.is_unsettled(), opened: false };
-            return checked(shared, generation, session, call, check).await;
+            return checked(shared, generation, connection, call, check).await;
         }
         if let Some(permit) = shared.gate.enter(&generation.pool, shared.clock.mono()) {
             *place = None;
@@ -123,7 +123,7 @@ where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     // Connections of a role that the backend drops may be unusable although pings succeed.
-    let doubtful = generation.sessions == OldConnections::EndWithLease;
+    let doubtful = generation.old_connections == OldConnections::EndWithLease;
     let queued = place.get_or_insert_with(|| Place::join(&shared.gate));
     let mut pace = Pace::default();
     loop {
@@ -137,10 +137,10 @@ where
         let is_first = queued.turn.is_some();
         if is_first
             && !doomed
-            && let Some(session) = generation.pool.try_acquire()
+            && let Some(connection) = generation.pool.try_acquire()
         {
             *place = None;
-            return checked(shared, generation, session, call, Check { probe: doubtful, opened: false }).await;
+            return checked(shared, generation, connection, call, Check { probe: doubtful, opened: false }).await;
         }
         let hopeless = (doomed || generation.pool.size() == 0) && !shared.outlook().is_before(call.deadline.into_std());
         // Check again: a new generation may have been published since the outlook was read.

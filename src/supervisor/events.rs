@@ -43,7 +43,7 @@ pub enum Event {
         /// Why.
         fault: ConnectError,
     },
-    /// The last session of an old generation is gone.
+    /// The last connection of an old generation is gone.
     Drained {
         /// The pool.
         pool: Arc<str>,
@@ -52,14 +52,14 @@ pub enum Event {
         /// How long it took.
         took: Duration,
     },
-    /// Sessions of an old generation outlive its drain deadline. They are not cut.
+    /// Connections of an old generation outlive its drain deadline. They are not cut.
     DrainAbandoned {
         /// The pool.
         pool: Arc<str>,
         /// The old generation.
         generation: u64,
-        /// How many sessions it has.
-        sessions: u32,
+        /// How many connections it has.
+        connections: u32,
     },
     /// An actor of the library failed and was started again.
     Restarted {

@@ -143,7 +143,7 @@ impl Supervisor {
     }
 
     /// Registers a pool without waiting for a verification: the service starts while the database is down. Until the first verification callers wait as long as
-    /// for a session, or are told at once why there is none when the provider says that it will not pass, and [`Handle::current`] answers a closed pool.
+    /// for a connection, or are told at once why there is none when the provider says that it will not pass, and [`Handle::current`] answers a closed pool.
     ///
     /// # Errors
     /// When the name is empty or taken, a size or duration cannot be right, or after shutdown.
@@ -168,7 +168,7 @@ impl Supervisor {
         rotate::now(&self.inner, provider).await
     }
 
-    /// Removes a pool: its callers get `PoolClosed`, its sessions are drained. Returns when they are gone or the drain deadline (60 s) has passed.
+    /// Removes a pool: its callers get `PoolClosed`, its connections are drained. Returns when they are gone or the drain deadline (60 s) has passed.
     ///
     /// # Errors
     /// When there is no such pool. When the supervisor's runtime is gone and the call is made
@@ -183,7 +183,7 @@ impl Supervisor {
     /// Removes a provider: its leases are released, its background work ends.
     ///
     /// # Errors
-    /// When there is no such provider, or it still has pools; the message names them. A removed pool counts until its last session is gone.
+    /// When there is no such provider, or it still has pools; the message names them. A removed pool counts until its last connection is gone.
     /// When the supervisor's runtime is gone and the call is made outside of one.
     ///
     /// # Cancel safety
@@ -218,7 +218,7 @@ impl Supervisor {
         self.inner.leaving.store(true, Ordering::Release);
     }
 
-    /// Ends everything in order, within `bound`: nothing new starts → what runs may end → sessions drain → leases are released → actors stop. A tenth of
+    /// Ends everything in order, within `bound`: nothing new starts → what runs may end → connections drain → leases are released → actors stop. A tenth of
     /// the bound is kept for releases, which happen even where a drain was abandoned. Further calls answer the same report.
     ///
     /// The work is done on the runtime on which the supervisor was started. If that runtime is

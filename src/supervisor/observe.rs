@@ -14,7 +14,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
         providers.iter().for_each(|provider| observe(&provider.status()));
     };
     let pools = |weak: &Weak<Inner>, observe: &mut dyn FnMut(&PoolStatus)| {
-        // With those that were removed and still have sessions.
+        // With those that were removed and still have connections.
         let pools = weak.upgrade().map(|inner| inner.lock().pools_and_leaving()).unwrap_or_default();
         pools.iter().for_each(|pool| observe(&pool.status()));
     };
@@ -57,12 +57,12 @@ pub(super) fn start(inner: &Arc<Inner>) {
 
     let weak = Arc::downgrade(inner);
     meter
-        .i64_observable_up_down_counter("pool.drain.sessions")
-        .with_unit("{session}")
-        .with_description("Sessions of old generations that have not gone yet")
+        .i64_observable_up_down_counter("pool.drain.connections")
+        .with_unit("{connection}")
+        .with_description("Connections of old generations that have not gone yet")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| {
-                let draining: i64 = pool.draining.iter().map(|drain| i64::from(drain.sessions)).sum();
+                let draining: i64 = pool.draining.iter().map(|drain| i64::from(drain.connections)).sum();
                 observer.observe(draining, &[KeyValue::new("pool", pool.name.to_string())]);
             });
         })
@@ -72,13 +72,13 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .i64_observable_up_down_counter("db.client.connection.count")
         .with_unit("{connection}")
-        .with_description("The sessions of the generation that is served")
+        .with_description("The connections of the generation that is served")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| {
                 let name = KeyValue::new("db.client.connection.pool.name", pool.name.to_string());
                 let state = |state| KeyValue::new("db.client.connection.state", state);
                 observer.observe(pool.idle.into(), &[name.clone(), state("idle")]);
-                observer.observe(pool.sessions.saturating_sub(pool.idle).into(), &[name, state("used")]);
+                observer.observe(pool.connections.saturating_sub(pool.idle).into(), &[name, state("used")]);
             });
         })
         .build();
@@ -87,10 +87,10 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .i64_observable_up_down_counter("db.client.connection.max")
         .with_unit("{connection}")
-        .with_description("The most sessions that a generation opens")
+        .with_description("The most connections that a generation opens")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| {
-                observer.observe(pool.max_sessions.into(), &[KeyValue::new("db.client.connection.pool.name", pool.name.to_string())]);
+                observer.observe(pool.max_connections.into(), &[KeyValue::new("db.client.connection.pool.name", pool.name.to_string())]);
             });
         })
         .build();

@@ -22,7 +22,7 @@ pub struct Readiness {
     pub reasons: Vec<String>,
 }
 
-/// That this process answers. Says nothing of databases and backends: a restart mends neither, and takes away the sessions that still work.
+/// That this process answers. Says nothing of databases and backends: a restart mends neither, and takes away the connections that still work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -268,7 +268,7 @@ impl Registry {
         self.pools.insert(name, entry);
     }
 
-    /// Everything that has sessions or may open some.
+    /// Everything that has connections or may open some.
     pub(super) fn pools_and_leaving(&self) -> Vec<Arc<dyn PoolEntry>> {
         self.pools.values().chain(&self.leaving).cloned().collect()
     }

@@ -25,7 +25,7 @@ const TAKE_BACK: Duration = Duration::from_secs(1);
 pub struct ShutdownReport {
     /// Whether nothing was left behind.
     pub clean: bool,
-    /// Generations whose sessions were not all returned in time. They are not cut; they end with the process.
+    /// Generations whose connections were not all returned in time. They are not cut; they end with the process.
     pub abandoned: Vec<Abandoned>,
     /// Providers whose fetch or pools whose verification was still running.
     pub unfinished: Vec<Arc<str>>,
@@ -57,11 +57,11 @@ impl ShutdownReport {
         }
         for pool in pools {
             let status = pool.status();
-            let undrained = pool.undrained().into_iter().chain([(status.generation, status.sessions)]);
-            report.abandoned.extend(undrained.filter(|(_, sessions)| *sessions > 0).map(|(generation, sessions)| Abandoned {
+            let undrained = pool.undrained().into_iter().chain([(status.generation, status.connections)]);
+            report.abandoned.extend(undrained.filter(|(_, connections)| *connections > 0).map(|(generation, connections)| Abandoned {
                 pool: Arc::clone(&status.name),
                 generation,
-                sessions,
+                connections,
             }));
             report.unfinished.push(status.name);
         }
@@ -69,7 +69,7 @@ impl ShutdownReport {
     }
 }
 
-/// A generation whose sessions were not all returned in time.
+/// A generation whose connections were not all returned in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Abandoned {
@@ -77,8 +77,8 @@ pub struct Abandoned {
     pub pool: Arc<str>,
     /// The generation.
     pub generation: u64,
-    /// How many sessions it had left.
-    pub sessions: u32,
+    /// How many connections it had left.
+    pub connections: u32,
 }
 
 /// How far a shutdown has come.
@@ -201,10 +201,10 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
     for pool in &pools {
         if by(drained_by, pool.drained()).await.is_none() {
             let name = pool.status().name;
-            abandoned.extend(pool.undrained().into_iter().map(|(generation, sessions)| Abandoned {
+            abandoned.extend(pool.undrained().into_iter().map(|(generation, connections)| Abandoned {
                 pool: Arc::clone(&name),
                 generation,
-                sessions,
+                connections,
             }));
         }
     }
@@ -255,7 +255,7 @@ pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Er
     runtime::run(inner, work, inner.context.settings.drain).await
 }
 
-/// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until the last session has returned.
+/// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until the last connection has returned.
 async fn end_pool(inner: Arc<Inner>, pool: Arc<dyn PoolEntry>) {
     pool.retire();
     let patience = inner.context.clock.mono() + inner.context.settings.drain;

@@ -280,19 +280,19 @@ fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<Prov
 fn check_terms(pool: &str, terms: &PoolSettings) -> Result<(), Error> {
     const MOST: u32 = 10_000;
     let invalid = |field: &str, problem: String| Err(Error::invalid(field, format!("{problem} (pool {pool:?})")));
-    if terms.max_sessions == 0 || terms.max_sessions > MOST {
-        return invalid("max_connections", format!("{} cannot be right; give between 1 and {MOST}", terms.max_sessions));
+    if terms.max_connections == 0 || terms.max_connections > MOST {
+        return invalid("max_connections", format!("{} cannot be right; give between 1 and {MOST}", terms.max_connections));
     }
-    if terms.warm_sessions > terms.max_sessions {
+    if terms.warm_connections > terms.max_connections {
         return invalid(
             "min_connections",
-            format!("{} is more than max_connections, {}; give at most that", terms.warm_sessions, terms.max_sessions),
+            format!("{} is more than max_connections, {}; give at most that", terms.warm_connections, terms.max_connections),
         );
     }
-    if terms.overlap == 0 || terms.overlap > terms.max_sessions {
+    if terms.overlap == 0 || terms.overlap > terms.max_connections {
         return invalid(
             "overlap",
-            format!("{} cannot be right; give between 1 and max_connections, {}", terms.overlap, terms.max_sessions),
+            format!("{} cannot be right; give between 1 and max_connections, {}", terms.overlap, terms.max_connections),
         );
     }
     if terms.acquire_timeout.is_zero() || terms.acquire_timeout.as_secs() > 24 * 3_600 {

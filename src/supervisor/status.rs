@@ -93,15 +93,15 @@ pub struct PoolStatus {
     /// When it was verified last.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
     pub verified: Option<SystemTime>,
-    /// Sessions of the served generation, busy, idle and being opened.
-    pub sessions: u32,
+    /// Connections of the served generation, busy, idle and being opened.
+    pub connections: u32,
     /// How many of them are idle.
     pub idle: u32,
-    /// The most sessions that it opens.
-    pub max_sessions: u32,
-    /// Callers that moved over from a generation which ended while they waited for one of its sessions.
+    /// The most connections that it opens.
+    pub max_connections: u32,
+    /// Callers that moved over from a generation which ended while they waited for one of its connections.
     pub moved: u64,
-    /// Old generations that still have sessions.
+    /// Old generations that still have connections.
     pub draining: Vec<DrainStatus>,
     /// The last handover, with the time of each step.
     pub last_handover: Option<HandoverReport>,
@@ -114,15 +114,15 @@ pub struct PoolStatus {
     pub restarts: u64,
 }
 
-/// An old generation that still has sessions.
+/// An old generation that still has connections.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DrainStatus {
     /// Its number.
     pub generation: u64,
-    /// How many sessions it has.
-    pub sessions: u32,
+    /// How many connections it has.
+    pub connections: u32,
     /// Whether its drain deadline has passed.
     pub abandoned: bool,
 }

@@ -53,9 +53,9 @@ impl Meters {
                 &SECONDS,
             ),
             wait: seconds("pool.rejected.wait", "How long callers waited whose generation was rejected, expired or retired", &SECONDS),
-            timeouts: counter("db.client.connection.timeouts", "{timeout}", "Callers that got no session before their deadline"),
-            drain: seconds("pool.drain.duration", "How long the sessions of an old generation took to go", &LONG_SECONDS),
-            abandoned: counter("pool.drain.abandoned", "{drain}", "Old generations whose sessions outlived the drain deadline"),
+            timeouts: counter("db.client.connection.timeouts", "{timeout}", "Callers that got no connection before their deadline"),
+            drain: seconds("pool.drain.duration", "How long the connections of an old generation took to go", &LONG_SECONDS),
+            abandoned: counter("pool.drain.abandoned", "{drain}", "Old generations whose connections outlived the drain deadline"),
             restarts: counter("supervisor.restarts", "{restart}", "Actors that failed and were started again"),
             meter,
         })))

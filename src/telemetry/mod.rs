@@ -37,7 +37,7 @@ macro_rules! info_span {
     };
 }
 
-/// The `error.type` of a drain whose sessions outlived its deadline.
+/// The `error.type` of a drain whose connections outlived its deadline.
 const DRAIN_ABANDONED: &str = "drain_abandoned";
 
 /// The root of one rotation, or of a part of it. It has no parent: an actor's life-long span must not swallow it.
@@ -78,9 +78,9 @@ pub(crate) fn open(parent: &Span) -> Span {
     info_span!(parent: parent, "pool.open", error.type = Empty)
 }
 
-/// Sessions are opened ahead of demand.
+/// Connections are opened ahead of demand.
 pub(crate) fn warm(parent: &Span) -> Span {
-    info_span!(parent: parent, "pool.warm", sessions = Empty, error.type = Empty)
+    info_span!(parent: parent, "pool.warm", connections = Empty, error.type = Empty)
 }
 
 /// The generation becomes the one that callers get.
@@ -95,10 +95,10 @@ pub(crate) fn drain(cause: &Span, pool: &str, generation: u64) -> Span {
     span
 }
 
-/// Its sessions outlive the drain deadline; they are not cut, and the span does not wait for them.
+/// Its connections outlive the drain deadline; they are not cut, and the span does not wait for them.
 pub(crate) fn abandoned(drain: &Span) {
     drain.record("abandoned", true);
-    failed(drain, DRAIN_ABANDONED, "sessions of an old generation outlive its drain deadline");
+    failed(drain, DRAIN_ABANDONED, "connections of an old generation outlive its drain deadline");
 }
 
 /// Marks a failed attempt. The message is that of an error, which never carries a secret.

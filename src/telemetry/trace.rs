@@ -73,7 +73,7 @@ impl Wait {
         self.0.get_or_insert_with(now);
     }
 
-    /// It has a session now, by a rotation unless it shares one of the rejected generation.
+    /// It has a connection now, by a rotation unless it shares one of the rejected generation.
     pub(crate) fn served(self, meters: &Meters, pool: &str, now: impl FnOnce() -> Instant, by: Option<&Origin>) {
         if let Some(since) = self.0 {
             self.end(meters, pool, now().saturating_duration_since(since).as_secs_f64(), None, by.filter(|by| by.0.is_valid()));

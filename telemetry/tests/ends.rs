@@ -178,7 +178,7 @@ async fn one_pool_that_took_it_does_not_hide_that_another_could_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_no_session_is_not_drained() {
+async fn what_has_no_connection_is_not_drained() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -207,7 +207,7 @@ async fn whatever_is_under_way_at_the_end_is_told() {
             let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
             let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
             let mut at_once = None;
-            let held = (what == "drain").then(|| database.opened()[0].session());
+            let held = (what == "drain").then(|| database.opened()[0].connection());
             match what {
                 "fetch" => store.stall(),
                 "verification" => database.stall(),

@@ -94,7 +94,7 @@ fn replaced(trigger: &str, generation: u64, link: &str, abandoned: &str) -> Stri
     let status = if abandoned.is_empty() {
         ""
     } else {
-        " otel.status_code=ERROR otel.status_description=sessions of an old generation outlive its drain deadline"
+        " otel.status_code=ERROR otel.status_description=connections of an old generation outlive its drain deadline"
     };
     format!(
         "\
@@ -148,8 +148,8 @@ async fn play() {
     store.hint();
     serves(3).await;
 
-    // Manual, in a request; a session outlives the drain's deadline, and returns.
-    let held = db.acquire().await.expect("a session");
+    // Manual, in a request; a connection outlives the drain's deadline, and returns.
+    let held = db.acquire().await.expect("a connection");
     let password = store.rotate();
     stage.set_password(&password).await;
     let request = tracing::info_span!("POST /rotate", otel.kind = "server");
@@ -158,7 +158,7 @@ async fn play() {
     let draining = || db.status().map(|status| status.draining).unwrap_or_default();
     eventually_within(PATIENCE, "the drain is abandoned", || draining().iter().any(|drain| drain.abandoned)).await;
     drop(held);
-    eventually_within(PATIENCE, "the session is gone", || draining().is_empty()).await;
+    eventually_within(PATIENCE, "the connection is gone", || draining().is_empty()).await;
 
     // Manual, with nothing new.
     let report = supervisor.rotate_now("orders-login").await.expect("it answers");
@@ -166,7 +166,7 @@ async fn play() {
 
     // Rejected: the store is down once; then it has one that the database does not take, and then the right one.
     stage.set_password("password-6").await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     store.rotate();
     while !db.status().is_some_and(|status| status.rejected) {

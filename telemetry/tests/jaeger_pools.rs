@@ -26,13 +26,13 @@ async fn each_pool_has_its_handover_with_its_steps() {
         assert!(found.next().is_none(), "one rotation of each trigger");
         tree(&all, root)
     };
-    // There was nothing to serve before: all sessions that are wanted are opened.
+    // There was nothing to serve before: all connections that are wanted are opened.
     let first = of("start");
     let warmed = "\
 pool.handover generation=1 how=replace pool=orders span.kind=internal → credential.rotation
   pool.verify span.kind=client
   pool.open span.kind=internal
-  pool.warm sessions=2 span.kind=internal
+  pool.warm connections=2 span.kind=internal
   pool.publish generation=1 span.kind=internal
 ";
     assert!(first.contains(warmed), "{first}");
@@ -41,11 +41,11 @@ pool.handover generation=1 how=replace pool=orders span.kind=internal → creden
 credential.rotation generation=2 outcome=adopted provider=login span.kind=internal trigger=manual
   credential.fetch provider=login span.kind=client trigger=manual
 ";
-    // Its verification is a session more, and the overlap of a pool of eight is two.
+    // Its verification is a connection more, and the overlap of a pool of eight is two.
     let replaced = "  pool.handover generation=2 how=replace pool=orders span.kind=internal
     pool.verify span.kind=client
     pool.open span.kind=internal
-    pool.warm sessions=1 span.kind=internal
+    pool.warm connections=1 span.kind=internal
     pool.publish generation=2 span.kind=internal
 ";
     let in_place = "  pool.handover generation=2 how=in_place pool=reports span.kind=internal

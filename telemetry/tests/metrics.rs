@@ -96,13 +96,13 @@ async fn everything_that_can_happen_is_counted() {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
     let lease = |number: &str| {
         Lease::new(Credentials::new("app", format!("password-{number}")), Revision::new(number.to_owned()))
-            .sessions(OldConnections::Drain)
+            .with_old_connections(OldConnections::Drain)
             .expires(Expiry::after(Timestamp::now(), Duration::from_secs(3_600)))
     };
     store.answer_next(lease("1"));
     let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
     let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
-    let held = pool.current().session();
+    let held = pool.current().connection();
 
     // What has not happened yet is counted, too: only so is its first time seen to be a rise.
     let at_first = collector.collect();
@@ -110,7 +110,7 @@ async fn everything_that_can_happen_is_counted() {
         assert_eq!(at_first.value(point), Some(0.0), "{point} in {:#?}", at_first.values);
     }
 
-    // The store is down once, a verification fails once, an actor fails, and a session outlives its drain.
+    // The store is down once, a verification fails once, an actor fails, and a connection outlives its drain.
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     store.answer_next(lease("2"));
     database.accept_only(["password-2"]);
@@ -119,7 +119,7 @@ async fn everything_that_can_happen_is_counted() {
     assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
     sleep(Duration::from_secs(70)).await;
     let while_draining = collector.collect();
-    assert_eq!(while_draining.value("pool.drain.sessions {pool=orders}"), Some(1.0));
+    assert_eq!(while_draining.value("pool.drain.connections {pool=orders}"), Some(1.0));
     drop(held);
     sleep(Duration::from_secs(1)).await;
 
@@ -135,7 +135,7 @@ async fn everything_that_can_happen_is_counted() {
         ("pool.handover.duration {error.type=unreachable, pool=orders}", 1.0),
         ("pool.drain.abandoned {pool=orders}", 1.0),
         ("pool.drain.duration {pool=orders}", 1.0),
-        ("pool.drain.sessions {pool=orders}", 0.0),
+        ("pool.drain.connections {pool=orders}", 0.0),
         ("supervisor.restarts {actor=orders}", 1.0),
         ("supervisor.restarts {actor=orders-login}", 0.0),
         ("supervisor.ready {}", 1.0),
@@ -161,7 +161,7 @@ async fn everything_that_can_happen_is_counted() {
     db.client.connection.timeouts {timeout}
     pool.drain.abandoned {drain}
     pool.drain.duration s
-    pool.drain.sessions {session}
+    pool.drain.connections {connection}
     pool.handover.duration s
     supervisor.ready {supervisor}
     supervisor.restarts {restart}

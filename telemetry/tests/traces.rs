@@ -60,7 +60,7 @@ async fn a_rotation_asked_for_in_a_request_is_linked_to_the_request() {
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
         pool.verify (client)
         pool.open
-        pool.warm sessions=1
+        pool.warm connections=1
         pool.publish generation=2
     pool.drain generation=1 pool=orders → credential.rotation
     ");
@@ -113,7 +113,7 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt_only() {
       pool.handover generation=2 how=replace pool=orders revision=d4735e3a
         pool.verify (client)
         pool.open
-        pool.warm sessions=1
+        pool.warm connections=1
         pool.publish generation=2
     pool.drain generation=1 pool=orders → credential.rotation
     "#);
@@ -125,7 +125,7 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database, _) = stage(&lab).await;
-    let held = database.opened().first().expect("one was opened").session();
+    let held = database.opened().first().expect("one was opened").connection();
     recorder.forget();
     store.rotate();
     lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
@@ -133,10 +133,10 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
     assert!(!recorder.trees().contains("pool.drain"), "its deadline has not come");
     sleep(Duration::from_secs(2)).await;
     let trees = recorder.trees();
-    let drain = &trees[trees.find("pool.drain").expect("it was exported while its session is held")..];
+    let drain = &trees[trees.find("pool.drain").expect("it was exported while its connection is held")..];
     insta::assert_snapshot!(drain, @r#"
-    pool.drain abandoned=true error.type=drain_abandoned generation=1 pool=orders ERROR "sessions of an old generation outlive its drain deadline" → credential.rotation
-      ! sessions of an old generation outlive its drain deadline; they are not cut, and still counted {generation, level, pool, sessions, target}
+    pool.drain abandoned=true error.type=drain_abandoned generation=1 pool=orders ERROR "connections of an old generation outlive its drain deadline" → credential.rotation
+      ! connections of an old generation outlive its drain deadline; they are not cut, and still counted {generation, level, pool, connections, target}
     "#);
     drop(held);
 }

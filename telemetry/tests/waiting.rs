@@ -40,19 +40,19 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
     let told_of = |name: &str| recorder.spans().iter().any(|span| span.name.contains(name));
     assert!(!told_of("acquire") && !told_of("query"), "the query path has no span of ours: {}", recorder.trees());
 
-    // Sessions that the server cut are replaced; nobody waits for a credential.
+    // Connections that the server cut are replaced; nobody waits for a credential.
     let before = stage.accepted_logins();
-    stage.terminate_sessions().await;
-    eventually("the sessions are gone", || stage.server.session_count("app").is_ok_and(|count| count == 0)).await;
+    stage.terminate_connections().await;
+    eventually("the connections are gone", || stage.server.connection_count("app").is_ok_and(|count| count == 0)).await;
     while sqlx::query("SELECT 1").execute(&db).instrument(tracing::info_span!("request")).await.is_err() {}
-    assert!(stage.accepted_logins() > before, "a session was replaced");
+    assert!(stage.accepted_logins() > before, "a connection was replaced");
     assert!(requests(&recorder).iter().all(|span| span.events.is_empty() && span.links.is_empty()), "{}", recorder.trees());
 
     // Unannounced; the store learns of it while the caller waits.
     recorder.forget();
     stage.set_password("password-2").await;
-    stage.terminate_sessions().await;
-    eventually("the sessions are gone", || stage.server.session_count("app").is_ok_and(|count| count == 0)).await;
+    stage.terminate_connections().await;
+    eventually("the connections are gone", || stage.server.connection_count("app").is_ok_and(|count| count == 0)).await;
     let waiting = tokio::spawn({
         let db = db.clone();
         async move {
@@ -89,7 +89,7 @@ async fn a_caller_that_waited_in_vain_is_told_why() {
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.set_password("nobody knows this one").await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     let rejected = loop {
         recorder.forget();
         let dispatch = tracing::Dispatch::new(recorder.subscriber());

@@ -26,5 +26,5 @@ mod provider;
 
 pub use claviger::testing::{Failpoints, MovedClock};
 pub use lab::Lab;
-pub use pool::{ScriptedPool, ScriptedPools, Session};
+pub use pool::{ScriptedConnection, ScriptedPool, ScriptedPools};
 pub use provider::{Call, ScriptedProvider};

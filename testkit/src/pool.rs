@@ -34,12 +34,12 @@ impl std::fmt::Debug for ScriptedPools {
 }
 
 impl ScriptedPools {
-    /// Pools of at most so many sessions.
-    pub fn new(max_sessions: u32) -> Self {
+    /// Pools of at most so many connections.
+    pub fn new(max_connections: u32) -> Self {
         Self {
             inner: Arc::new(Inner {
                 state: Mutex::new(State {
-                    terms: PoolSettings::new(max_sessions),
+                    terms: PoolSettings::new(max_connections),
                     accepted: None,
                     script: VecDeque::new(),
                     verifications: Vec::new(),
@@ -101,7 +101,7 @@ impl ScriptedPools {
             inner: Arc::new(PoolInner {
                 password: Mutex::new(password.to_owned()),
                 closed: AtomicBool::new(false),
-                sessions: AtomicU32::new(0),
+                connections: AtomicU32::new(0),
                 returned: Notify::new(),
             }),
         }
@@ -115,7 +115,7 @@ impl ScriptedPools {
 struct PoolInner {
     password: Mutex<String>,
     closed: AtomicBool,
-    sessions: AtomicU32,
+    connections: AtomicU32,
     returned: Notify,
 }
 
@@ -132,7 +132,7 @@ impl std::fmt::Debug for ScriptedPool {
 }
 
 impl ScriptedPool {
-    /// The password that new sessions log in with.
+    /// The password that new connections log in with.
     pub fn password(&self) -> String {
         self.inner.password.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -142,22 +142,22 @@ impl ScriptedPool {
         self.inner.closed.load(Ordering::Acquire)
     }
 
-    /// A session; the pool has not drained before it is dropped.
-    pub fn session(&self) -> Session {
-        self.inner.sessions.fetch_add(1, Ordering::AcqRel);
-        Session { pool: self.clone() }
+    /// A connection; the pool has not drained before it is dropped.
+    pub fn connection(&self) -> ScriptedConnection {
+        self.inner.connections.fetch_add(1, Ordering::AcqRel);
+        ScriptedConnection { pool: self.clone() }
     }
 }
 
-/// A session of a [`ScriptedPool`].
+/// A connection of a [`ScriptedPool`].
 #[derive(Debug)]
-pub struct Session {
+pub struct ScriptedConnection {
     pool: ScriptedPool,
 }
 
-impl Drop for Session {
+impl Drop for ScriptedConnection {
     fn drop(&mut self) {
-        self.pool.inner.sessions.fetch_sub(1, Ordering::AcqRel);
+        self.pool.inner.connections.fetch_sub(1, Ordering::AcqRel);
         self.pool.inner.returned.notify_waiters();
     }
 }
@@ -196,8 +196,8 @@ impl PoolFactory for ScriptedPools {
         Ok(pool)
     }
 
-    async fn warm(&self, _: &ScriptedPool, sessions: u32) -> Result<u32, ConnectError> {
-        Ok(sessions)
+    async fn warm(&self, _: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
+        Ok(connections)
     }
 
     fn refit(&self, pool: &ScriptedPool, _: &Credentials, new: &Credentials) -> bool {
@@ -212,15 +212,15 @@ impl PoolFactory for ScriptedPools {
         pool.inner.closed.store(true, Ordering::Release);
         loop {
             let returned = pool.inner.returned.notified();
-            if pool.inner.sessions.load(Ordering::Acquire) == 0 {
+            if pool.inner.connections.load(Ordering::Acquire) == 0 {
                 return;
             }
             returned.await;
         }
     }
 
-    fn sessions(&self, pool: &ScriptedPool) -> u32 {
-        pool.inner.sessions.load(Ordering::Acquire)
+    fn connections(&self, pool: &ScriptedPool) -> u32 {
+        pool.inner.connections.load(Ordering::Acquire)
     }
 
     fn fault(&self, error: &(dyn std::error::Error + 'static)) -> ConnectError {

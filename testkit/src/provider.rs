@@ -29,7 +29,7 @@ enum Step {
 struct State {
     version: u32,
     life: Option<Duration>,
-    sessions: OldConnections,
+    old_connections: OldConnections,
     refresh_after: Option<Duration>,
     mint_each: bool,
     script: VecDeque<Step>,
@@ -65,14 +65,14 @@ impl Default for ScriptedProvider {
 }
 
 impl ScriptedProvider {
-    /// Holds `password-1`, which lives for ever and whose sessions are drained.
+    /// Holds `password-1`, which lives for ever and whose connections are drained.
     pub fn new() -> Self {
         Self {
             inner: Arc::new(Inner {
                 state: Mutex::new(State {
                     version: 1,
                     life: None,
-                    sessions: OldConnections::Drain,
+                    old_connections: OldConnections::Drain,
                     refresh_after: None,
                     mint_each: false,
                     script: VecDeque::new(),
@@ -99,10 +99,10 @@ impl ScriptedProvider {
         self
     }
 
-    /// What becomes of sessions.
+    /// What becomes of connections.
     #[must_use]
-    pub fn sessions(self, sessions: OldConnections) -> Self {
-        self.lock().sessions = sessions;
+    pub fn with_old_connections(self, old_connections: OldConnections) -> Self {
+        self.lock().old_connections = old_connections;
         self
     }
 
@@ -196,8 +196,8 @@ impl ScriptedProvider {
     /// The lease of that version, as issued at `request`'s start.
     fn lease(state: &State, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
         let version = state.version;
-        let mut lease =
-            Lease::new(Credentials::new("app", format!("password-{version}")), Revision::new(version.to_string())).sessions(state.sessions);
+        let mut lease = Lease::new(Credentials::new("app", format!("password-{version}")), Revision::new(version.to_string()))
+            .with_old_connections(state.old_connections);
         if let Some(life) = state.life {
             lease = lease.expires(Expiry::after(request.started, life));
         }

@@ -53,9 +53,9 @@ async fn law_01_replacing_loses_no_query() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_01_refitting_in_place_loses_no_query() {
-    let stage = Stage::with(ScriptedProvider::new().sessions(OldConnections::Keep)).await;
+    let stage = Stage::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let login = stage.login().await;
-    // Sessions are short-lived, so that logins happen all the time.
+    // Connections are short-lived, so that logins happen all the time.
     let options = short_lived(stage.pool_options(4), Duration::from_millis(20));
     let pools = stage.pools_with(options);
     let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is verified");

@@ -48,9 +48,9 @@ async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected()
     eventually_within(Duration::from_secs(10), "the candidate was rejected three times", || stage.rejected_logins() >= 3).await;
     let third = tokio::time::Instant::now();
     stage.set_password(&next).await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     let answer: i32 = loop {
-        // The idle sessions were cut; what the server interrupts is not a rotation's doing.
+        // The idle connections were cut; what the server interrupts is not a rotation's doing.
         match sqlx::query_scalar("SELECT 1").fetch_one(&db).await {
             Ok(answer) => break answer,
             Err(sqlx::Error::Io(_)) => {}

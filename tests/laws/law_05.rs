@@ -1,4 +1,4 @@
-//! Law 5: one refresh however many callers are rejected; they share the live sessions, or get the original rejection at once.
+//! Law 5: one refresh however many callers are rejected; they share the live connections, or get the original rejection at once.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -38,14 +38,14 @@ async fn thousand(db: &claviger::Handle<Pool>) -> (usize, Vec<sqlx::Error>) {
     (served, errors)
 }
 
-/// `sessions` idle sessions that the handle may use.
-async fn open_sessions(db: &claviger::Handle<Pool>, sessions: usize) {
+/// `connections` idle connections that the handle may use.
+async fn open_connections(db: &claviger::Handle<Pool>, connections: usize) {
     let mut held = Vec::new();
-    for _ in 0..sessions {
-        held.push(db.acquire().await.expect("a session"));
+    for _ in 0..connections {
+        held.push(db.acquire().await.expect("a connection"));
     }
     drop(held);
-    eventually("they are idle", || db.current().num_idle() == sessions).await;
+    eventually("they are idle", || db.current().num_idle() == connections).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,7 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(PATIENCE);
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
-    open_sessions(&db, 3).await;
+    open_connections(&db, 3).await;
     // Unannounced, but the store has it by the time it is asked.
     let next = stage.store.rotate();
     stage.set_password(&next).await;
@@ -69,12 +69,12 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_05_a_few_live_sessions_carry_everyone_while_the_store_is_down() {
+async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(PATIENCE);
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
-    open_sessions(&db, 3).await;
+    open_connections(&db, 3).await;
     stage.set_password("nobody knows this one").await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     let began = Instant::now();
@@ -103,7 +103,7 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
     let options = stage.pool_options(4).acquire_timeout(patience);
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.set_password("nobody knows this one").await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     // After the first attempts the next one comes later than these callers wait.
     let too_late = || db.status().and_then(|status| status.next_verification).is_some_and(|next| next > patience + Duration::from_secs(1));
@@ -130,7 +130,7 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
     let options = stage.pool_options(4).acquire_timeout(PATIENCE);
     let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.set_password("password-2").await;
-    stage.terminate_sessions().await;
+    stage.terminate_connections().await;
     // The first fetch fails; the second, a second later, returns the new password.
     stage.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     stage.store.rotate();

@@ -22,8 +22,8 @@ async fn law_09_released_when_the_last_of_two_pools_has_drained() {
     eventually("both pools serve the next lease", || reader.generation() == 2 && writer.generation() == 2).await;
     eventually("the reader has drained", || reader.status().is_some_and(|status| status.draining.is_empty())).await;
     let draining = writer.status().expect("supervised").draining;
-    assert_eq!((draining[0].generation, draining[0].sessions), (1, 1), "the hazard: a session of the old lease is open");
-    assert_eq!(stage.store.released(), [], "not under a live session");
+    assert_eq!((draining[0].generation, draining[0].connections), (1, 1), "the hazard: a connection of the old lease is open");
+    assert_eq!(stage.store.released(), [], "not under a live connection");
     held.commit().await.expect("it commits");
     eventually("the old lease is released", || stage.store.released() == [Revision::new("1")]).await;
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
@@ -32,7 +32,7 @@ async fn law_09_released_when_the_last_of_two_pools_has_drained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_09_idle_sessions_that_were_closed_do_not_stand_for_a_busy_one() {
+async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() {
     let stage = Stage::new().await;
     let db = stage.pool(4).await;
     let mut held = Vec::new();
@@ -46,13 +46,14 @@ async fn law_09_idle_sessions_that_were_closed_do_not_stand_for_a_busy_one() {
     eventually("the others are idle", || db.current().num_idle() == 3).await;
     stage.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
-    eventually("the idle ones are closed", || db.status().is_some_and(|status| status.draining.iter().all(|old| old.sessions == 1))).await;
+    eventually("the idle ones are closed", || db.status().is_some_and(|status| status.draining.iter().all(|old| old.connections == 1)))
+        .await;
     for _ in 0..100 {
         sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
     }
     let draining = db.status().expect("supervised").draining;
-    assert_eq!(draining.iter().map(|old| (old.generation, old.sessions)).collect::<Vec<_>>(), [(1, 1)]);
-    assert_eq!(stage.store.released(), [], "not under a live session");
+    assert_eq!(draining.iter().map(|old| (old.generation, old.connections)).collect::<Vec<_>>(), [(1, 1)]);
+    assert_eq!(stage.store.released(), [], "not under a live connection");
     sqlx::query("SELECT 1").execute(&mut *busy).await.expect("nothing was cut");
     busy.commit().await.expect("it commits");
     eventually("the old lease is released", || stage.store.released() == [Revision::new("1")]).await;
@@ -69,8 +70,8 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     stage.rotate_announced().await;
     let abandoned = tokio::time::timeout(Duration::from_secs(10), async {
         loop {
-            if let Some(Event::DrainAbandoned { generation, sessions, .. }) = events.next().await {
-                return (generation, sessions);
+            if let Some(Event::DrainAbandoned { generation, connections, .. }) = events.next().await {
+                return (generation, connections);
             }
         }
     })
@@ -82,19 +83,19 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     assert_eq!(stage.store.released(), []);
     sqlx::query("SELECT 1").execute(&mut *held).await.expect("nothing was cut");
     held.commit().await.expect("it commits");
-    eventually("released when its last session returned", || stage.store.released() == [Revision::new("1")]).await;
+    eventually("released when its last connection returned", || stage.store.released() == [Revision::new("1")]).await;
     assert!(db.status().expect("supervised").draining.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_session() {
+async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
     let mut stage = Stage::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().drain_deadline(Duration::from_millis(200));
     stage.supervisor = Lab::with(builder).expect("right").supervisor;
     let db = stage.pool(2).await;
     let held = db.begin().await.expect("a transaction");
     stage.supervisor.remove_pool("orders").await.expect("it goes");
-    let error = stage.supervisor.remove_provider("login").await.expect_err("a session of its is open");
+    let error = stage.supervisor.remove_provider("login").await.expect_err("a connection of its is open");
     assert!(error.to_string().contains("orders"), "{error}");
     assert_eq!(stage.store.released(), []);
     held.commit().await.expect("it commits");
@@ -109,8 +110,10 @@ async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
     use claviger::OldConnections;
-    let store =
-        ScriptedProvider::new().sessions(OldConnections::EndWithLease).lives(Duration::from_secs(20)).refresh_after(Duration::from_secs(1));
+    let store = ScriptedProvider::new()
+        .with_old_connections(OldConnections::EndWithLease)
+        .lives(Duration::from_secs(20))
+        .refresh_after(Duration::from_secs(1));
     let stage = Stage::with(store).await;
     let db = stage.pool(2).await;
     // Renewed as the machine's clock goes on: its first death has passed when it is replaced.
@@ -124,7 +127,7 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
     stage.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     let draining = db.status().expect("supervised").draining;
-    assert!(draining.len() == 1 && !draining[0].abandoned, "its sessions have until the later death: {draining:?}");
+    assert!(draining.len() == 1 && !draining[0].abandoned, "its connections have until the later death: {draining:?}");
     held.commit().await.expect("it commits");
 }
 
@@ -135,7 +138,7 @@ async fn law_09_at_shutdown_releases_happen_even_under_an_abandoned_drain() {
     let held = db.begin().await.expect("a transaction");
     let report = stage.supervisor.shutdown(Duration::from_secs(1)).await;
     assert!(!report.clean);
-    assert_eq!((report.abandoned.len(), report.abandoned[0].sessions), (1, 1));
+    assert_eq!((report.abandoned.len(), report.abandoned[0].connections), (1, 1));
     assert_eq!(stage.store.released(), [Revision::new("1")]);
     assert_eq!(stage.store.closed(), 1);
     drop(held);

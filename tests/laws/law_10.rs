@@ -1,4 +1,4 @@
-//! Law 10: sessions during a handover ≤ maximum + overlap, also with the maximum number of transactions held open across it.
+//! Law 10: connections during a handover ≤ maximum + overlap, also with the maximum number of transactions held open across it.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -29,19 +29,19 @@ async fn law_10_replacing_under_load() {
     let pools = stage.pools_with(stage.pool_options(10).min_connections(10));
     let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
     let peak = peak_over_rotations(&stage, &db, 6).await;
-    assert!((10..=12).contains(&peak), "{peak} sessions with a maximum of 10 and an overlap of 2");
+    assert!((10..=12).contains(&peak), "{peak} connections with a maximum of 10 and an overlap of 2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_in_place_under_load() {
-    let stage = Stage::with(ScriptedProvider::new().sessions(OldConnections::Keep)).await;
+    let stage = Stage::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let db = stage.pool(10).await;
     let peak = peak_over_rotations(&stage, &db, 4).await;
-    assert!((10..=11).contains(&peak), "{peak} sessions with a maximum of 10 and the verification");
+    assert!((10..=11).contains(&peak), "{peak} connections with a maximum of 10 and the verification");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_10_with_every_session_held_across_a_replacement() {
+async fn law_10_with_every_connection_held_across_a_replacement() {
     let stage = Stage::new().await;
     let db = stage.pool(10).await;
     let mut held = Vec::new();
@@ -51,12 +51,12 @@ async fn law_10_with_every_session_held_across_a_replacement() {
     let peak = Peak::watch(&stage).await;
     stage.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
-    // Ten old sessions are busy: the callers share the overlap.
+    // Ten old connections are busy: the callers share the overlap.
     let callers = Callers::start(&db, 16);
     callers.answer_more(300).await;
     let now = db.status().expect("supervised");
-    assert_eq!(now.draining[0].sessions, 10, "the hazard: all old sessions are held");
-    assert!(now.sessions <= 2, "{} new sessions", now.sessions);
+    assert_eq!(now.draining[0].connections, 10, "the hazard: all old connections are held");
+    assert!(now.connections <= 2, "{} new connections", now.connections);
     // As they return, new ones are opened.
     for transaction in held {
         transaction.commit().await.expect("it commits");
@@ -66,5 +66,5 @@ async fn law_10_with_every_session_held_across_a_replacement() {
     callers.answer_more(300).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     let peak = peak.stop().await;
-    assert!((11..=12).contains(&peak), "{peak} sessions with a maximum of 10 and an overlap of 2");
+    assert!((11..=12).contains(&peak), "{peak} connections with a maximum of 10 and an overlap of 2");
 }

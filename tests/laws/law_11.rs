@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Pool, Stage};
 
-/// A pool of four short-lived sessions, and callers who wait no longer than a moment and come again and again.
+/// A pool of four short-lived connections, and callers who wait no longer than a moment and come again and again.
 async fn restless(stage: &Stage) -> (Handle<Pool>, Callers) {
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(4).acquire_timeout(Duration::from_secs(1)), Duration::from_millis(10));

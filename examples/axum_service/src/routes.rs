@@ -52,7 +52,7 @@ async fn orders(State(db): State<Handle<PgPool>>) -> Result<String, Failure> {
     Ok(format!("{orders} orders\n"))
 }
 
-/// Something that takes its time, and then asks again: a service that ends has to leave it the pool, not only the session.
+/// Something that takes its time, and then asks again: a service that ends has to leave it the pool, not only the connection.
 async fn report(State(db): State<Handle<PgPool>>, Path(seconds): Path<f64>) -> Result<String, Failure> {
     sqlx::query("SELECT pg_sleep($1)").bind(seconds).execute(&db).await?;
     let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&db).await?;

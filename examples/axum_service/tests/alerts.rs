@@ -119,16 +119,16 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
 
     // A transaction outlives the rotation by more than the drain deadline.
     eventually_within(PATIENCE, "the rotation is over", || db.generation() == 2).await;
-    let transaction = db.begin().await.expect("a session");
+    let transaction = db.begin().await.expect("a connection");
     stage.rotate_announced().await;
     until_fires(&prometheus, "ClavigerDrainAbandoned").await;
     transaction.commit().await.expect("it was not cut");
 
-    // Every session is taken: no fault of a credential's, and no alert.
+    // Every connection is taken: no fault of a credential's, and no alert.
     eventually_within(PATIENCE, "the rotation is over", || db.generation() == 3).await;
     let mut taken = Vec::new();
     for _ in 0..4 {
-        taken.push(db.acquire().await.expect("a session"));
+        taken.push(db.acquire().await.expect("a connection"));
     }
     assert_eq!(ask(address, "/orders").await.0, 503);
     drop(taken);
@@ -140,7 +140,7 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     until_fires(&prometheus, "ClavigerHandoverFailing").await;
     assert_eq!((ask(address, "/readyz").await.0, ask(address, "/orders").await.0, db.generation()), (200, 200, 3));
     stage.set_password(&password).await;
-    assert!(stage.terminate_sessions().await > 0);
+    assert!(stage.terminate_connections().await > 0);
     eventually_within(PATIENCE, "the other half is done", || {
         let _ = get(address, "/orders");
         db.generation() == 4
@@ -151,7 +151,7 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     assert!(!firing(&prometheus).contains("ClavigerNotReady"));
     assert_eq!(ask(address, "/orders").await.0, 200);
     stage.set_password("known to nobody").await;
-    assert!(stage.terminate_sessions().await > 0);
+    assert!(stage.terminate_connections().await > 0);
     let (status, body) = ask(address, "/orders").await;
     assert_eq!((status, body.as_str()), (503, "the database does not answer\n"));
     assert!(stage.rejected_logins() > 0);

@@ -55,12 +55,12 @@ async fn play(stage: &Stage, db: &Handle<PgPool>) {
     calm(stage, "a rotation, and a provider that panics").await;
 
     stage.set_password(UNKNOWN).await;
-    assert!(stage.terminate_sessions().await > 0);
+    assert!(stage.terminate_connections().await > 0);
     sleep(Duration::from_secs(1)).await;
     stage.rotate_announced().await;
     calm(stage, "a password that was changed before the store had it").await;
 
-    let transaction = db.begin().await.expect("a session");
+    let transaction = db.begin().await.expect("a connection");
     stage.rotate_announced().await;
     let is_abandoned = || db.status().is_some_and(|status| status.draining.iter().any(|drain| drain.abandoned));
     eventually_within(PATIENCE, "its drain is abandoned", is_abandoned).await;
@@ -85,7 +85,7 @@ async fn play(stage: &Stage, db: &Handle<PgPool>) {
 
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     stage.set_password(UNKNOWN).await;
-    assert!(stage.terminate_sessions().await > 0);
+    assert!(stage.terminate_connections().await > 0);
     sleep(Duration::from_secs(2)).await;
     assert!(stage.supervisor.rotate_now("login").await.is_err());
     stage.store.recover();

@@ -65,5 +65,5 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     let outcome = running.await.expect("no panic").expect("it served to its end");
     assert!(outcome.clean, "{outcome:?}");
     assert_eq!(stage.store.released().len(), 1);
-    assert_eq!(stage.server.session_count("app").expect("it answers"), 0);
+    assert_eq!(stage.server.connection_count("app").expect("it answers"), 0);
 }

@@ -128,7 +128,7 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
         assert_eq!(report, (200, "0 orders, counted in 6 s\n".to_owned()));
     });
     program.ends_well();
-    assert_eq!(server.session_count("app").expect("it answers"), 0);
+    assert_eq!(server.connection_count("app").expect("it answers"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! A provider of one's own. Run it with `cargo run -p custom_provider`.
 //!
 //! The secret service mints a database user for each `POST /leases`, which lives for a minute, and drops it on `DELETE /leases/{id}`. The provider asks
-//! for a user, asks for the next one long before that minute is over, and gives the old one back when its last session has gone.
+//! for a user, asks for the next one long before that minute is over, and gives the old one back when its last connection has gone.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

@@ -58,7 +58,7 @@ impl Provider for HttpSecrets {
         let minted: Minted = answer.error_for_status().map_err(failed)?.json().await.map_err(failed)?;
         Ok(Lease::new(Credentials::new(minted.user, minted.password), Revision::new(minted.id))
             .expires(Expiry::after(request.started, Duration::from_secs(minted.ttl_seconds)))
-            .sessions(OldConnections::EndWithLease))
+            .with_old_connections(OldConnections::EndWithLease))
     }
 
     async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {

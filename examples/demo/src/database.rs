@@ -10,7 +10,7 @@ use claviger::{Credentials, Handle, PoolFactory};
 
 use sqlx::pool::PoolOptions;
 
-use crate::{Problem, SESSION_LIFE};
+use crate::{CONNECTION_LIFE, Problem};
 
 /// A server with the role `app` and its database `orders`, in which there are a thousand orders.
 pub(crate) trait Database: Send + Sync + Sized + 'static {
@@ -27,12 +27,12 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     #[cfg(feature = "rds-iam")]
     fn host(&self) -> &str;
     fn port(&self) -> u16;
-    /// Pools of short-lived sessions: logins are needed all the time.
+    /// Pools of short-lived connections: logins are needed all the time.
     fn pools(&self) -> Self::Pools;
     /// Another role that may read the orders, with this password.
     #[cfg(feature = "secrets-manager")]
     fn admit(&self, role: &str, password: &str) -> Result<(), Problem>;
-    /// The password of a role from now on; open sessions go on.
+    /// The password of a role from now on; open connections go on.
     fn change_password(&self, role: &str, password: &str) -> Result<(), Problem>;
 
     /// Which one it is to a database engine of Vault's.
@@ -45,7 +45,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     #[cfg(feature = "vault")]
     fn made_users(&self) -> Result<usize, Problem>;
 
-    /// A pool of short-lived sessions that nobody supervises: it has this login for ever.
+    /// A pool of short-lived connections that nobody supervises: it has this login for ever.
     #[cfg(feature = "rds-iam")]
     fn plain_pool(&self, login: &Credentials) -> Handle<Self::Pool>;
     /// How the server found the tokens of a role.
@@ -90,13 +90,13 @@ pub(crate) enum Access {
     Tokens,
 }
 
-/// Sessions are closed when they return older than [`SESSION_LIFE`].
+/// Connections are closed when they return older than [`CONNECTION_LIFE`].
 ///
-/// Not by `max_lifetime`: sqlx 0.8.6 looks after its idle sessions as often as that says, and when it comes upon its count of them while that is below zero, it
+/// Not by `max_lifetime`: sqlx 0.8.6 looks after its idle connections as often as that says, and when it comes upon its count of them while that is below zero, it
 /// spins for ever. With a lifetime of minutes that is not seen.
 fn short_lived<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
     let options = options.max_lifetime(None).idle_timeout(None);
-    options.after_release(|_, session| Box::pin(async move { Ok(session.age < SESSION_LIFE) }))
+    options.after_release(|_, connection| Box::pin(async move { Ok(connection.age < CONNECTION_LIFE) }))
 }
 
 /// A pool that the service queries through a handle.

@@ -20,13 +20,13 @@ use screen::Screen;
 /// What went wrong outside of the service.
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// How many sessions a pool may have.
+/// How many connections a pool may have.
 const CONNECTIONS: u32 = 10;
 
 /// Shorter than the half second by which the file lags behind an unannounced change: new logins are needed all the time, and in every such gap.
-const SESSION_LIFE: Duration = Duration::from_millis(400);
+const CONNECTION_LIFE: Duration = Duration::from_millis(400);
 
-/// How long a query waits for a session.
+/// How long a query waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A query that waited longer than this counts as not answered.

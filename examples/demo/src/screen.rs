@@ -62,10 +62,10 @@ impl Screen {
     pub(crate) fn standing<P: Clone>(&self, pools: &[Handle<P>], service: &Service) {
         let queries = service.queries();
         let rate = queries - self.queries.swap(queries, Ordering::Relaxed);
-        let sessions: u32 = pools.iter().filter_map(Handle::status).map(|status| status.sessions).sum();
+        let connections: u32 = pools.iter().filter_map(Handle::status).map(|status| status.connections).sum();
         let generations: Vec<_> = pools.iter().map(|pool| pool.generation().to_string()).collect();
         let generations = generations.join(" and ");
-        let text = format!("generation {generations:<3} {rate:>6} queries/s  {sessions:>2} sessions  {} failed", service.failed());
+        let text = format!("generation {generations:<3} {rate:>6} queries/s  {connections:>2} connections  {} failed", service.failed());
         self.stamped("0", &text);
     }
 
@@ -106,8 +106,8 @@ impl Screen {
             Event::Drained { pool, generation, took } => {
                 self.stamped("2", &format!("  {pool}: generation {generation} has drained after {} ms", ms(*took)));
             }
-            Event::DrainAbandoned { pool, generation, sessions } => {
-                self.stamped("33", &format!("  {pool}: generation {generation} still has {sessions} sessions; they are not cut"));
+            Event::DrainAbandoned { pool, generation, connections } => {
+                self.stamped("33", &format!("  {pool}: generation {generation} still has {connections} connections; they are not cut"));
             }
             Event::Restarted { actor } => self.stamped("31", &format!("  the actor of {actor} was restarted")),
             Event::Missed(missed) => self.stamped("31", &format!("  {missed} events were missed")),

@@ -63,10 +63,10 @@ async fn it_goes_on_through_a_rotation_and_shuts_down() {
     let mut lines = BufReader::new(example.0.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
     assert_eq!(lines.next().as_deref(), Some("generation 1: logged in as orders"));
 
-    // Its session goes on with the old password; a new one needs the new password.
+    // Its connection goes on with the old password; a new one needs the new password.
     let pending = rotator.create_secret("password-2").await.expect("step 1");
     rotator.set_secret(&pending).await.expect("step 2");
-    server.terminate_sessions("orders").expect("its session is ended");
+    server.terminate_connections("orders").expect("its connection is ended");
     assert!(lines.any(|line| line == "generation 2: logged in as orders"), "it goes on, or has ended");
     rotator.finish_secret(&pending).await.expect("step 4");
 

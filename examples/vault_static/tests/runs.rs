@@ -45,7 +45,7 @@ fn it_goes_on_through_a_rotation_by_hand() {
 
     // Its session goes on with the old password; a new one needs the new password.
     admin.rotate_role("orders").expect("it is rotated");
-    server.terminate_sessions("orders").expect("its session is ended");
+    server.terminate_connections("orders").expect("its session is ended");
     assert!(lines.any(|line| line == "generation 2: logged in as orders"), "it goes on, or has ended");
 
     let interrupted = Command::new("kill").args(["-INT", &example.0.id().to_string()]).status().expect("there is a kill");

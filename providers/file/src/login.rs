@@ -53,7 +53,7 @@ const PATIENCE: [Duration; 5] = [
 ///
 /// let provider = FileProvider::directory("/etc/orders-db")?
 ///     .poll(Duration::from_secs(10)) // where no event tells: a change at 0:01 is taken at 0:10
-///     .sessions(OldConnections::Drain);
+///     .with_old_connections(OldConnections::Drain);
 /// # drop(provider);
 /// # Ok::<_, claviger::ProviderError>(())
 /// ```
@@ -62,7 +62,7 @@ pub struct FileProvider {
     path: PathBuf,
     poll: Duration,
     token: bool,
-    sessions: OldConnections,
+    old_connections: OldConnections,
     /// The first setting that cannot be right.
     fault: Option<ProviderError>,
     /// What the last fetch read. Locked while files are read: a mount that hangs costs one thread, not one per attempt.
@@ -166,7 +166,7 @@ impl FileProvider {
             path,
             poll: DEFAULT_POLL,
             token: false,
-            sessions: OldConnections::Drain,
+            old_connections: OldConnections::Drain,
             fault: None,
             last: Arc::default(),
             open_to_others_logged: AtomicBool::new(false),
@@ -226,10 +226,10 @@ impl FileProvider {
         self
     }
 
-    /// What becomes of open sessions once the files hold another login. Default [`OldConnections::Drain`].
+    /// What becomes of open connections once the files hold another login. Default [`OldConnections::Drain`].
     #[must_use]
-    pub fn sessions(mut self, sessions: OldConnections) -> Self {
-        self.sessions = sessions;
+    pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
+        self.old_connections = old_connections;
         self
     }
 
@@ -304,7 +304,7 @@ impl Provider for FileProvider {
         let revision = revision::of(&login)?;
         match request.held {
             Some(held) if held.revision() == &revision => Ok(held),
-            _ => Ok(Lease::new(login, revision).sessions(self.sessions).refresh_after(self.poll)),
+            _ => Ok(Lease::new(login, revision).with_old_connections(self.old_connections).refresh_after(self.poll)),
         }
     }
 
@@ -323,7 +323,7 @@ impl fmt::Debug for FileProvider {
             .field("shape", &self.shape)
             .field("poll", &self.poll)
             .field("token", &self.token)
-            .field("sessions", &self.sessions)
+            .field("old_connections", &self.old_connections)
             .field("fault", &self.fault)
             .finish_non_exhaustive()
     }

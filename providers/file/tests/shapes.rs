@@ -21,7 +21,7 @@ async fn json_holds_a_login_and_where_to_use_it() {
     assert_eq!(lease.secret().location(), Some(&Endpoint::new("db", 6432, "shop")));
     assert!(!lease.secret().is_token());
     assert!(lease.expiry().is_never());
-    assert_eq!(lease.session_fate(), OldConnections::Drain);
+    assert_eq!(lease.old_connections(), OldConnections::Drain);
 }
 
 #[tokio::test]
@@ -64,11 +64,11 @@ async fn a_lone_password_goes_with_the_given_user() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret\n").unwrap();
-    let provider = FileProvider::password(&path, "orders").unwrap().token().sessions(OldConnections::Keep);
+    let provider = FileProvider::password(&path, "orders").unwrap().token().with_old_connections(OldConnections::Keep);
     let lease = first(&provider).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
     assert!(lease.secret().is_token());
-    assert_eq!(lease.session_fate(), OldConnections::Keep);
+    assert_eq!(lease.old_connections(), OldConnections::Keep);
 }
 
 #[tokio::test]

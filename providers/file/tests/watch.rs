@@ -19,7 +19,7 @@ use common::{Watched, first, parts, replace};
 const HARDLY_EVER: Duration = Duration::from_secs(3_600);
 
 fn password(path: &Path) -> FileProvider {
-    FileProvider::password(path, "orders").unwrap().poll(HARDLY_EVER).sessions(OldConnections::Drain)
+    FileProvider::password(path, "orders").unwrap().poll(HARDLY_EVER).with_old_connections(OldConnections::Drain)
 }
 
 #[tokio::test]

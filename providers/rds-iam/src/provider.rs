@@ -202,7 +202,10 @@ impl Provider for RdsIam {
         let signed = Signed { revision: revision.clone(), second, renewal: now + due, by };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
         let login = Credentials::new(self.target.user.name(), token.text).token();
-        Ok(Lease::new(login, revision).expires(Expiry::after(request.started, life)).sessions(OldConnections::Keep).refresh_after(due))
+        Ok(Lease::new(login, revision)
+            .expires(Expiry::after(request.started, life))
+            .with_old_connections(OldConnections::Keep)
+            .refresh_after(due))
     }
 
     async fn watch(&self, hints: Hints) {

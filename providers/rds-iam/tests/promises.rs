@@ -22,7 +22,7 @@ async fn a_token_is_a_bearer_token_whose_sessions_stay() {
     assert!(lease.secret().is_token());
     assert_eq!(lease.secret().user(), USER);
     assert!(lease.secret().location().is_none(), "pools know where to connect");
-    assert_eq!(lease.session_fate(), OldConnections::Keep);
+    assert_eq!(lease.old_connections(), OldConnections::Keep);
     assert!(token(&lease).starts_with(&format!("{HOST}:5432/?Action=connect&DBUser={USER}&")));
     assert_eq!(parameter(token(&lease), "X-Amz-Expires"), Some("900"));
 }

@@ -31,7 +31,7 @@ const DENIED_FOR: Duration = Duration::from_secs(3_600);
 /// | `Malformed` | the value is binary, or not in its shape, or lacks a key: the key is named, the value never |
 /// | `Misconfigured` | a setting cannot be right |
 /// | `Throttled` | the SDK's own retries were throttled, too |
-/// | `TimedOut`, `Unavailable` | Secrets Manager, or what issues the AWS credentials, cannot be reached, has a fault, or let the session expire |
+/// | `TimedOut`, `Unavailable` | Secrets Manager, or what issues the AWS credentials, cannot be reached, has a fault, or let the connection expire |
 ///
 /// The first four end a registration at once; later the held lease goes on serving. No error has a source: the SDK's errors hold the whole answer.
 ///
@@ -48,7 +48,7 @@ pub struct SecretsManager {
     store: Store,
     shape: Shape,
     alternating: bool,
-    sessions: Option<OldConnections>,
+    old_connections: Option<OldConnections>,
     /// The first setting that cannot be right.
     fault: Option<ProviderError>,
     stopgap: Mutex<Option<Stopgap>>,
@@ -86,7 +86,7 @@ impl SecretsManager {
             store: Store::new(aws, SecretId::parse(secret_id)?)?,
             shape,
             alternating: false,
-            sessions: None,
+            old_connections: None,
             fault: None,
             stopgap: Mutex::default(),
             denied: Mutex::default(),
@@ -141,18 +141,18 @@ impl SecretsManager {
         self
     }
 
-    /// The secret is rotated between two users in turn: what it held before stays valid for one more rotation. Open sessions are kept then ([`OldConnections::Keep`]), and go when
-    /// the pool's `max_lifetime` says: until then sessions of both users are in the pool. Default: one user, whose sessions are drained ([`OldConnections::Drain`]).
+    /// The secret is rotated between two users in turn: what it held before stays valid for one more rotation. Open connections are kept then ([`OldConnections::Keep`]), and go when
+    /// the pool's `max_lifetime` says: until then connections of both users are in the pool. Default: one user, whose connections are drained ([`OldConnections::Drain`]).
     #[must_use]
     pub fn alternating_users(mut self) -> Self {
         self.alternating = true;
         self
     }
 
-    /// What becomes of open sessions once another version is served, whatever the strategy.
+    /// What becomes of open connections once another version is served, whatever the strategy.
     #[must_use]
-    pub fn sessions(mut self, sessions: OldConnections) -> Self {
-        self.sessions = Some(sessions);
+    pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
+        self.old_connections = Some(old_connections);
         self
     }
 
@@ -274,8 +274,8 @@ impl SecretsManager {
 
     /// Without the hint of when to look again that an older one may have.
     fn lease(&self, login: Credentials, revision: Revision) -> Lease<Credentials> {
-        let sessions = self.sessions.unwrap_or(if self.alternating { OldConnections::Keep } else { OldConnections::Drain });
-        Lease::new(login, revision).sessions(sessions)
+        let old_connections = self.old_connections.unwrap_or(if self.alternating { OldConnections::Keep } else { OldConnections::Drain });
+        Lease::new(login, revision).with_old_connections(old_connections)
     }
 
     fn stopgap(&self) -> MutexGuard<'_, Option<Stopgap>> {
@@ -327,7 +327,7 @@ impl fmt::Debug for SecretsManager {
             .field("region", &self.store.region())
             .field("shape", &self.shape)
             .field("alternating", &self.alternating)
-            .field("sessions", &self.sessions)
+            .field("old_connections", &self.old_connections)
             .field("fault", &self.fault)
             .finish_non_exhaustive()
     }

@@ -46,13 +46,13 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
 
     // A window that is rolled back, one that is closed, a store that fails, a look on demand.
     let pending = scene.open_window().with_subscriber(NoSubscriber::default()).await;
-    scene.cut_sessions().await;
+    scene.cut_connections().await;
     callers.answer_more(50).await;
     scene.rotator.roll_back(&pending).with_subscriber(NoSubscriber::default()).await.expect("it is rolled back");
-    scene.cut_sessions().await;
+    scene.cut_connections().await;
     callers.answer_more(50).await;
     let pending = scene.open_window().with_subscriber(NoSubscriber::default()).await;
-    scene.cut_sessions().await;
+    scene.cut_connections().await;
     callers.answer_more(50).await;
     scene.close_window(&pending).with_subscriber(NoSubscriber::default()).await;
     for fault in [InjectedFault::reply(400, r#"{"__type":"InvalidSignatureException","message":"password-9"}"#), InjectedFault::Cut] {

@@ -72,7 +72,7 @@ async fn every_error_says_what_to_do_and_nothing_of_what_came() {
         (429, "", CANARY, Kind::Throttled, "fewer requests"),
         (500, "InternalServiceError", CANARY, Kind::Unavailable, "status 500"),
         (503, "", CANARY, Kind::Unavailable, "status 503"),
-        (400, "ExpiredTokenException", "CANARY", Kind::Unavailable, "session has expired"),
+        (400, "ExpiredTokenException", "CANARY", Kind::Unavailable, "connection has expired"),
         (400, "UnrecognizedClientException", CANARY, Kind::Denied, "does not know"),
         (400, "InvalidSignatureException", "x-amz-security-token:CANARY", Kind::Denied, "clock"),
         (418, "CANARY of another kind", CANARY, Kind::Other, "status 418"),

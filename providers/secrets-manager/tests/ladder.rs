@@ -41,7 +41,7 @@ async fn what_is_current_comes_first_and_is_named_by_its_version() {
     let lease = start(&provider).await;
     assert_eq!((lease.secret().user(), password(&lease), lease.revision()), ("app", "password-1", &first));
     assert!(lease.expiry().is_never());
-    assert_eq!(lease.session_fate(), OldConnections::Drain);
+    assert_eq!(lease.old_connections(), OldConnections::Drain);
     assert_eq!(look(&provider, &lease).await.revision(), &first, "unchanged");
 
     let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
@@ -162,16 +162,16 @@ async fn a_current_version_without_a_value_is_no_dead_end() {
 }
 
 #[tokio::test]
-async fn the_sessions_go_by_the_strategy_unless_said_otherwise() {
+async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
     let (moto, ..) = scene("orders").await;
     let made = || SecretsManager::new(&aws(&moto.endpoint()), "orders").expect("it can be right");
     for (provider, fate) in [
         (made(), OldConnections::Drain),
         (made().alternating_users(), OldConnections::Keep),
-        (made().alternating_users().sessions(OldConnections::Drain), OldConnections::Drain),
-        (made().sessions(OldConnections::EndWithLease).alternating_users(), OldConnections::EndWithLease),
+        (made().alternating_users().with_old_connections(OldConnections::Drain), OldConnections::Drain),
+        (made().with_old_connections(OldConnections::EndWithLease).alternating_users(), OldConnections::EndWithLease),
     ] {
-        assert_eq!(start(&provider).await.session_fate(), fate);
+        assert_eq!(start(&provider).await.old_connections(), fate);
     }
 }
 

@@ -14,7 +14,7 @@ use claviger_secrets_stage::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, logi
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_stage::LogAlone;
 
-/// A configuration whose session comes from STS at this endpoint.
+/// A configuration whose connection comes from STS at this endpoint.
 async fn assumed(endpoint: &str) -> SdkConfig {
     let key = AwsCredentials::new("AKIAEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "test");
     let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
@@ -53,11 +53,11 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     proxy.heal();
     let assumed = assumed(&proxy.endpoint()).await;
     SecretsManager::new(&assumed, "orders").expect("it can be right").fetch(FetchRequest::first()).await.expect("a lease");
-    let session = assumed.credentials_provider().expect("it has one").provide_credentials().await.expect("STS issues sessions");
+    let connection = assumed.credentials_provider().expect("it has one").provide_credentials().await.expect("STS issues connections");
 
     log.assert_not_silenced();
     assert!(log.lines().iter().any(|line| line.target.starts_with("aws_")), "the hazard: the SDK logs");
-    let token = session.session_token().expect("a session has one");
-    let shown = log.showing(&["CANARY", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature=", session.secret_access_key(), token]);
+    let token = connection.session_token().expect("a connection has one");
+    let shown = log.showing(&["CANARY", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature=", connection.secret_access_key(), token]);
     assert!(shown.is_empty(), "{shown:#?}");
 }

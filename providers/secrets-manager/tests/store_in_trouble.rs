@@ -79,7 +79,7 @@ async fn the_steady_state_costs_one_call_a_look() {
 async fn a_burst_of_rejections_in_the_window_is_two_calls() {
     let service = service(Supervisor::builder()).await;
     service.scene.open_window().await;
-    service.scene.cut_sessions().await;
+    service.scene.cut_connections().await;
     let barrier = Arc::new(Barrier::new(1_000));
     let callers: Vec<_> = (0..1_000)
         .map(|_| {
@@ -127,7 +127,7 @@ async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
     assert!(!failed.is_empty() && failed.iter().all(|kind| *kind == ProviderErrorKind::Unavailable), "the hazard: {failed:?}");
 }
 
-/// The window opens, all sessions are cut, and the store fails for a while: callers wait, and the store is not asked more often for it.
+/// The window opens, all connections are cut, and the store fails for a while: callers wait, and the store is not asked more often for it.
 async fn trouble_in_the_window(fault: InjectedFault, lasts: Duration) -> (usize, Vec<ProviderErrorKind>) {
     let mut service = service(Supervisor::builder()).await;
     let callers = service.callers();
@@ -135,7 +135,7 @@ async fn trouble_in_the_window(fault: InjectedFault, lasts: Duration) -> (usize,
     let before = service.scene.values_asked_for();
     service.scene.proxy.fault_on("GetSecretValue", fault);
     let pending = service.scene.open_window().await;
-    service.scene.cut_sessions().await;
+    service.scene.cut_connections().await;
     eventually_within(20 * SECOND, "the store is asked", || service.scene.values_asked_for() > before).await;
     sleep(lasts).await;
     service.scene.proxy.heal();
@@ -169,7 +169,7 @@ async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
     let service = service(Supervisor::builder()).await;
     let callers = service.callers();
     callers.answer_more(100).await;
-    // The password is changed and open sessions go on; the store hangs.
+    // The password is changed and open connections go on; the store hangs.
     service.scene.proxy.fault(InjectedFault::Stall);
     let pending = service.scene.open_window().await;
     let rejected = service.scene.stage.connect_options().username("app").password("password-1").connect().await.expect_err("it is changed");

@@ -169,7 +169,9 @@ impl VaultDynamic {
         let expiry = issued.expiry(&token);
         match envelope.data {
             Some(User { username, password }) if !username.is_empty() && !password.is_empty() => {
-                Ok(Lease::new(Credentials::new(username, password), revision).expires(expiry).sessions(OldConnections::EndWithLease))
+                Ok(Lease::new(Credentials::new(username, password), revision)
+                    .expires(expiry)
+                    .with_old_connections(OldConnections::EndWithLease))
             }
             _ => {
                 self.revoke(&revision).await?;

@@ -43,7 +43,7 @@ pub struct VaultKv {
     secret: Place,
     user_key: String,
     password_key: String,
-    sessions: OldConnections,
+    old_connections: OldConnections,
     /// When the metadata were denied last.
     denied: Mutex<Option<Instant>>,
     member: Member,
@@ -86,7 +86,7 @@ impl VaultKv {
             secret: Place::new(mount, "path", path)?,
             user_key: "username".to_owned(),
             password_key: "password".to_owned(),
-            sessions: OldConnections::Drain,
+            old_connections: OldConnections::Drain,
             denied: Mutex::default(),
             member: session.member(),
         })
@@ -108,8 +108,8 @@ impl VaultKv {
 
     /// What becomes of open sessions when a newer version is served; [`OldConnections::Drain`] by default.
     #[must_use]
-    pub fn sessions(mut self, sessions: OldConnections) -> Self {
-        self.sessions = sessions;
+    pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
+        self.old_connections = old_connections;
         self
     }
 
@@ -157,7 +157,7 @@ impl VaultKv {
             None => Err(self.malformed(&format!("its key `{key}` is missing; write it, or name another"))),
         };
         let login = Credentials::new(text(&self.user_key)?, text(&self.password_key)?);
-        Ok(Lease::new(login, revision).sessions(self.sessions))
+        Ok(Lease::new(login, revision).with_old_connections(self.old_connections))
     }
 
     /// A secret that was removed and written anew begins at version 1 again: the time tells them apart.
@@ -246,7 +246,7 @@ impl fmt::Debug for VaultKv {
             .field("secret", &self.secret)
             .field("user_key", &self.user_key)
             .field("password_key", &self.password_key)
-            .field("sessions", &self.sessions)
+            .field("old_connections", &self.old_connections)
             .finish_non_exhaustive()
     }
 }

@@ -37,7 +37,7 @@ const ECHO: Duration = Duration::from_millis(50);
 pub struct VaultStatic {
     session: VaultSession,
     role: Place,
-    sessions: OldConnections,
+    old_connections: OldConnections,
     next: Mutex<Option<NextRotation>>,
     member: Member,
 }
@@ -70,13 +70,19 @@ impl VaultStatic {
     /// `Misconfigured`, naming `mount` or `role`.
     pub fn new(session: &VaultSession, mount: impl Into<String>, role: impl Into<String>) -> Result<Self, ProviderError> {
         let role = Place::new(mount, "role", role)?;
-        Ok(Self { session: session.clone(), role, sessions: OldConnections::Drain, next: Mutex::default(), member: session.member() })
+        Ok(Self {
+            session: session.clone(),
+            role,
+            old_connections: OldConnections::Drain,
+            next: Mutex::default(),
+            member: session.member(),
+        })
     }
 
     /// What becomes of open sessions after a rotation; [`OldConnections::Drain`] by default.
     #[must_use]
-    pub fn sessions(mut self, sessions: OldConnections) -> Self {
-        self.sessions = sessions;
+    pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
+        self.old_connections = old_connections;
         self
     }
 
@@ -136,7 +142,7 @@ impl Provider for VaultStatic {
         let again = self.next_poll(Timestamp::now().mono(), &revision, answer.ttl);
         let lease = match request.held {
             Some(held) if *held.revision() == revision => held,
-            _ => Lease::new(Credentials::new(answer.username, answer.password), revision).sessions(self.sessions),
+            _ => Lease::new(Credentials::new(answer.username, answer.password), revision).with_old_connections(self.old_connections),
         };
         Ok(lease.refresh_after(again))
     }
@@ -153,7 +159,11 @@ impl Provider for VaultStatic {
 impl fmt::Debug for VaultStatic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("VaultStatic");
-        shown.field("session", &self.session).field("role", &self.role).field("sessions", &self.sessions).finish_non_exhaustive()
+        shown
+            .field("session", &self.session)
+            .field("role", &self.role)
+            .field("old_connections", &self.old_connections)
+            .finish_non_exhaustive()
     }
 }
 

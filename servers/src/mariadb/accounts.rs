@@ -1,4 +1,4 @@
-//! Users and their sessions. Each user may come from any host: `'name'@'%'`.
+//! Users and their connections. Each user may come from any host: `'name'@'%'`.
 
 use std::thread;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::client::SqlError;
 use crate::deadline::Deadline;
 use crate::tokens::SERVICE;
 
-/// How long sessions that are ended may take until they are gone.
+/// How long connections that are ended may take until they are gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -30,7 +30,7 @@ impl MariaDb {
         self.sql(&format!("CREATE USER {} IDENTIFIED VIA pam USING '{SERVICE}' REQUIRE SSL", account(user))).map(drop)
     }
 
-    /// Changes a user's password. Open sessions go on.
+    /// Changes a user's password. Open connections go on.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -39,7 +39,7 @@ impl MariaDb {
     }
 
     /// Locks a user out: whoever logs in with the right password gets error 4151, and 1045
-    /// with a wrong one. Open sessions go on.
+    /// with a wrong one. Open connections go on.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -56,7 +56,7 @@ impl MariaDb {
     }
 
     /// Lets a user's password expire: logins go on to succeed, and each statement gets
-    /// error 1820, until [`set_password`](Self::set_password). Open sessions go on.
+    /// error 1820, until [`set_password`](Self::set_password). Open connections go on.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -75,31 +75,31 @@ impl MariaDb {
         self.sql(&format!("CREATE DATABASE {database}; GRANT ALL PRIVILEGES ON {pattern}.* TO {}", account(owner))).map(drop)
     }
 
-    /// Ends the open sessions of a user (their clients see the connection break), waits
+    /// Ends the open connections of a user (their clients see the connection break), waits
     /// until they are gone (up to 5 s), and answers how many there were.
     ///
     /// # Errors
     /// As [`sql`](Self::sql), and when they are not gone in time.
-    pub fn terminate_sessions(&self, user: &str) -> Result<usize, SqlError> {
+    pub fn terminate_connections(&self, user: &str) -> Result<usize, SqlError> {
         let ended = self.count(&format!("KILL USER {}; SELECT ROW_COUNT()", account(user)))?;
         let deadline = Deadline::after(PATIENCE);
-        while self.count(&format!("SELECT count(*) {} AND COMMAND = 'Killed'", sessions_of(user)))? > 0 {
+        while self.count(&format!("SELECT count(*) {} AND COMMAND = 'Killed'", connections_of(user)))? > 0 {
             if deadline.has_passed() {
-                return Err(SqlError::Failed(format!("sessions that were ended are there after {} s", PATIENCE.as_secs())));
+                return Err(SqlError::Failed(format!("connections that were ended are there after {} s", PATIENCE.as_secs())));
             }
             thread::sleep(PAUSE);
         }
         Ok(ended)
     }
 
-    /// How many sessions of a user are open. One that its client has just closed is counted
+    /// How many connections of a user are open. One that its client has just closed is counted
     /// until the server has noticed; those of a user who has been dropped since are counted,
     /// too.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
-    pub fn session_count(&self, user: &str) -> Result<usize, SqlError> {
-        self.count(&format!("SELECT count(*) {}", sessions_of(user)))
+    pub fn connection_count(&self, user: &str) -> Result<usize, SqlError> {
+        self.count(&format!("SELECT count(*) {}", connections_of(user)))
     }
 }
 
@@ -107,6 +107,6 @@ fn account(user: &str) -> String {
     format!("{}@'%'", quote_literal(user))
 }
 
-fn sessions_of(user: &str) -> String {
+fn connections_of(user: &str) -> String {
     format!("FROM information_schema.PROCESSLIST WHERE USER = BINARY {}", quote_literal(user))
 }

@@ -32,7 +32,7 @@ impl MariaDb {
         self.guardian().resume()
     }
 
-    /// Kills the server, stalled or not, the way a crash does: sessions break off without
+    /// Kills the server, stalled or not, the way a crash does: connections break off without
     /// being finished, and clients are rejected from then on. What was committed is there
     /// again after [`start_again`](Self::start_again). Does nothing when it is stopped
     /// already.
@@ -43,7 +43,7 @@ impl MariaDb {
         self.guardian().stop(Signal::Kill, AT_ONCE)
     }
 
-    /// Stops the server in order (SIGTERM): statements are interrupted, sessions ended, and
+    /// Stops the server in order (SIGTERM): statements are interrupted, connections ended, and
     /// the data is written out. Does nothing when it is stopped already.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ const DATE: &str = "2026-01-02 03:04:05 ";
 /// What the server has written to its logs, read anew by each method.
 ///
 /// The server notes a rejection before it answers the client: that count is exact as soon as
-/// the client has its answer. It notes a login after its answer, and before the session's
+/// the client has its answer. It notes a login after its answer, and before the connection's
 /// first statement: that count is exact as soon as each client has run a statement, which
 /// pools do when they connect. Lines that are only half written are not counted yet.
 ///

@@ -59,7 +59,7 @@ pub fn quote_identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// A text between single quotes, whatever it contains, for a session in which a backslash
+/// A text between single quotes, whatever it contains, for a connection in which a backslash
 /// escapes, as it does by default.
 pub fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', r"\\").replace('\'', "''"))

@@ -29,7 +29,7 @@ impl Builder {
         Self { users, mode: PoolMode::default(), settings: Vec::new() }
     }
 
-    /// Sets when connections to the server return to the pooler. Default: [`PoolMode::Session`].
+    /// Sets when connections to the server return to the pooler. Default: [`PoolMode::ScriptedConnection`].
     pub fn mode(mut self, mode: PoolMode) -> Self {
         self.mode = mode;
         self
@@ -73,7 +73,7 @@ impl Builder {
 
     fn config(&self, server: &Postgres, users: &str, port: u16) -> String {
         let mode = match self.mode {
-            PoolMode::Session => "session",
+            PoolMode::ScriptedConnection => "connection",
             PoolMode::Transaction => "transaction",
         };
         let mut settings: Vec<(String, String)> = [

@@ -14,7 +14,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 const IN_ORDER: Duration = Duration::from_secs(20);
 
 impl Postgres {
-    /// Freezes the server and all its sessions (SIGSTOP). New connections are still taken
+    /// Freezes the server and all its connections (SIGSTOP). New connections are still taken
     /// by the operating system, and then nothing comes any more: a machine that hangs, or
     /// a network that swallows packets. When this returns, every process stands still.
     ///
@@ -32,7 +32,7 @@ impl Postgres {
         self.guardian().resume()
     }
 
-    /// Stops the server at once, stalled or not, the way a crash does: sessions break off
+    /// Stops the server at once, stalled or not, the way a crash does: connections break off
     /// without being finished, and clients are rejected from then on. What was committed is
     /// there again after [`start_again`](Self::start_again). Does nothing when it is stopped
     /// already.
@@ -43,7 +43,7 @@ impl Postgres {
         self.guardian().stop(Signal::Quit, AT_ONCE)
     }
 
-    /// Stops the server in order (PostgreSQL's "fast" shutdown): sessions are told 57P01
+    /// Stops the server in order (PostgreSQL's "fast" shutdown): connections are told 57P01
     /// and ended, and the data is written out. Does nothing when it is stopped already.
     ///
     /// # Errors

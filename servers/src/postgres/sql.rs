@@ -67,7 +67,7 @@ impl Postgres {
         self.sql(&format!("CREATE ROLE {ROLE}")).map(drop)
     }
 
-    /// Changes a role's password. Open sessions go on.
+    /// Changes a role's password. Open connections go on.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -88,8 +88,8 @@ impl Postgres {
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
-    pub fn terminate_sessions(&self, user: &str) -> Result<usize, SqlError> {
-        self.count(&format!("SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) {}", sessions_of(user)))
+    pub fn terminate_connections(&self, user: &str) -> Result<usize, SqlError> {
+        self.count(&format!("SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) {}", connections_of(user)))
     }
 
     /// How many sessions of a role are open. One that its client has just closed is
@@ -98,8 +98,8 @@ impl Postgres {
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
-    pub fn session_count(&self, user: &str) -> Result<usize, SqlError> {
-        self.count(&format!("SELECT count(*) {}", sessions_of(user)))
+    pub fn connection_count(&self, user: &str) -> Result<usize, SqlError> {
+        self.count(&format!("SELECT count(*) {}", connections_of(user)))
     }
 
     fn count(&self, sql: &str) -> Result<usize, SqlError> {
@@ -108,7 +108,7 @@ impl Postgres {
     }
 }
 
-fn sessions_of(user: &str) -> String {
+fn connections_of(user: &str) -> String {
     format!(
         "FROM pg_stat_activity WHERE backend_type = 'client backend' \
          AND pid <> pg_backend_pid() AND usename = {}",

@@ -124,13 +124,13 @@ fn connections_are_counted_under_no_lock_and_again_when_one_was_opened_meanwhile
             10,
             1,
             Arc::new(move |pool: &Count| {
-                let sessions = pool.load(Ordering::Acquire);
+                let connections = pool.load(Ordering::Acquire);
                 if Arc::ptr_eq(pool, &counted) && meanwhile.swap(false, Ordering::AcqRel) {
                     let verification = own.get().and_then(|gate| gate.enter_verification(pool)).expect("there is room");
                     pool.fetch_add(1, Ordering::AcqRel);
                     drop(verification);
                 }
-                sessions
+                connections
             }),
         );
         let _ = asked.set(Arc::clone(&gate));

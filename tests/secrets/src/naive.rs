@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::SECRET;
 
-/// The pause between two connections: an even pace, as a pool's that replaces its sessions.
+/// The pause between two connections: an even pace, as a pool's that replaces its connections.
 const PACE: Duration = Duration::from_millis(20);
 
 /// When to ask the store for the login.
@@ -69,11 +69,11 @@ impl Naive {
                         cached = Some((began, text("username"), text("password")));
                     }
                     if let Some((_, user, password)) = &cached {
-                        let session = server.options(Some((user, password))).connect().await;
-                        outcomes.push(Connect { began, ended: Instant::now(), worked: session.is_ok() });
-                        if let Ok(session) = session {
+                        let connection = server.options(Some((user, password))).connect().await;
+                        outcomes.push(Connect { began, ended: Instant::now(), worked: connection.is_ok() });
+                        if let Ok(connection) = connection {
                             connected.fetch_add(1, Ordering::AcqRel);
-                            session.close().await.expect("it closes");
+                            connection.close().await.expect("it closes");
                         }
                     }
                     sleep(PACE).await;

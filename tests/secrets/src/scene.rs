@@ -86,8 +86,8 @@ impl<S: Server + Users> Scene<S> {
         self.rotator.finish_secret(pending).await.expect("finishSecret");
     }
 
-    /// Ends all sessions of the service; answers how many.
-    pub async fn cut_sessions(&self) -> usize {
+    /// Ends all connections of the service; answers how many.
+    pub async fn cut_connections(&self) -> usize {
         self.stage.on_the_server(S::cut_both).await
     }
 

@@ -8,7 +8,7 @@ use aws_types::region::Region;
 use claviger_servers::Moto;
 
 /// The session token of every request.
-pub const SESSION_TOKEN: &str = "session-token-of-the-tests";
+pub const SESSION_TOKEN: &str = "connection-token-of-the-tests";
 /// What signs every request.
 pub const SECRET_ACCESS_KEY: &str = "secret-access-key-of-the-tests";
 

@@ -6,9 +6,9 @@ use claviger_servers::{MariaDb, Postgres};
 pub trait Users {
     /// Makes `app_clone`, who may do what `app` may and whose password nobody knows.
     fn clone_app(&self);
-    /// Ends the sessions of both; answers how many.
+    /// Ends the connections of both; answers how many.
     fn cut_both(&self) -> usize;
-    /// The user's password from now on; open sessions go on.
+    /// The user's password from now on; open connections go on.
     fn give_password(&self, user: &str, password: &str);
 }
 
@@ -19,7 +19,7 @@ impl Users for Postgres {
     }
 
     fn cut_both(&self) -> usize {
-        ["app", "app_clone"].into_iter().map(|user| self.terminate_sessions(user).expect("sessions are terminated")).sum()
+        ["app", "app_clone"].into_iter().map(|user| self.terminate_connections(user).expect("connections are terminated")).sum()
     }
 
     fn give_password(&self, user: &str, password: &str) {
@@ -34,7 +34,7 @@ impl Users for MariaDb {
     }
 
     fn cut_both(&self) -> usize {
-        ["app", "app_clone"].into_iter().map(|user| self.terminate_sessions(user).expect("sessions are terminated")).sum()
+        ["app", "app_clone"].into_iter().map(|user| self.terminate_connections(user).expect("connections are terminated")).sum()
     }
 
     fn give_password(&self, user: &str, password: &str) {

@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use crate::{Figures, Stage, median};
 
-/// A session's process may stay on a core that suits it better than another's: each round has sessions of its own, opened in turn first by one and by the other.
+/// A connection's process may stay on a core that suits it better than another's: each round has connections of its own, opened in turn first by one and by the other.
 const ROUNDS: usize = 40;
 /// In turn, too.
 const PAIRS: usize = 4;
@@ -35,7 +35,7 @@ impl Stage {
             let theirs = async || {
                 sqlx::query("SELECT 1").execute(&plain).await.expect("it answers");
             };
-            // The first measurement opens the sessions, and does not count.
+            // The first measurement opens the connections, and does not count.
             for pair in 0..=PAIRS {
                 let ratio = if (round + pair) % 2 == 0 {
                     let ours = time(&ours).await;

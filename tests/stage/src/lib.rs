@@ -56,7 +56,7 @@ impl<S: Server> StageOn<S> {
     /// Its words for that.
     pub const REJECTION: &'static str = S::REJECTION;
 
-    /// With a store whose sessions are drained at each rotation.
+    /// With a store whose connections are drained at each rotation.
     pub async fn new() -> Self {
         Self::with(ScriptedProvider::new()).await
     }
@@ -73,7 +73,7 @@ impl<S: Server> StageOn<S> {
         self.server.options(None)
     }
 
-    /// Options of a pool of `max` sessions with an acquire time-out of five seconds.
+    /// Options of a pool of `max` connections with an acquire time-out of five seconds.
     pub fn pool_options(&self, max: u32) -> PoolOptions<S::Db> {
         PoolOptions::new().max_connections(max).acquire_timeout(Duration::from_secs(5))
     }
@@ -83,7 +83,7 @@ impl<S: Server> StageOn<S> {
         S::factory(self.connect_options(), options)
     }
 
-    /// A factory of pools of `max` sessions.
+    /// A factory of pools of `max` connections.
     pub fn pools(&self, max: u32) -> S::Pools {
         self.pools_with(self.pool_options(max))
     }
@@ -93,7 +93,7 @@ impl<S: Server> StageOn<S> {
         self.supervisor.provide("login", self.store.clone()).await.expect("the store has a lease")
     }
 
-    /// Registers the store as `login`, and a pool `orders` of `max` sessions on it.
+    /// Registers the store as `login`, and a pool `orders` of `max` connections on it.
     pub async fn pool(&self, max: u32) -> Handle<PoolOf<S>> {
         let login = self.login().await;
         self.supervisor.pool("orders", &login, self.pools(max)).await.expect("the first lease is verified")
@@ -110,9 +110,9 @@ impl<S: Server> StageOn<S> {
         self.on_the_server(move |server| server.change_password(&password)).await;
     }
 
-    /// Ends all sessions of the role; answers how many.
-    pub async fn terminate_sessions(&self) -> usize {
-        self.on_the_server(S::cut_sessions).await
+    /// Ends all connections of the role; answers how many.
+    pub async fn terminate_connections(&self) -> usize {
+        self.on_the_server(S::cut_connections).await
     }
 
     /// Runs a statement as superuser.

@@ -1,4 +1,4 @@
-//! The most sessions at once, as the server sees it.
+//! The most connections at once, as the server sees it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::{Server, StageOn};
 
-/// Counts the sessions of `app` on the server, as often as it can.
+/// Counts the connections of `app` on the server, as often as it can.
 #[derive(Debug)]
 pub struct Peak {
     stop: Arc<AtomicBool>,
@@ -30,7 +30,7 @@ impl Peak {
             let (stop, peak) = (Arc::clone(&stop), Arc::clone(&peak));
             async move {
                 while !stop.load(Ordering::Acquire) {
-                    let count = S::count_sessions(&pool).await.expect("it counts");
+                    let count = S::count_connections(&pool).await.expect("it counts");
                     peak.fetch_max(count, Ordering::AcqRel);
                 }
             }

@@ -36,18 +36,18 @@ pub trait Server: fmt::Debug + Send + Sync + Sized + 'static {
     fn factory(options: OptionsOf<Self>, pool: PoolOptions<Self::Db>) -> Self::Pools;
     /// The role's password from now on.
     fn change_password(&self, password: &str);
-    /// Ends all sessions of the role; answers how many.
-    fn cut_sessions(&self) -> usize;
+    /// Ends all connections of the role; answers how many.
+    fn cut_connections(&self) -> usize;
     /// Runs a statement as superuser.
     fn run(&self, sql: &str) -> String;
     /// Logins of the role that it has rejected so far.
     fn rejected(&self) -> usize;
     /// Logins of the role that it has accepted so far.
     fn accepted(&self) -> usize;
-    /// Makes a user `watcher` of that password who sees the sessions of all.
+    /// Makes a user `watcher` of that password who sees the connections of all.
     fn admit_watcher(&self);
-    /// How many sessions the role has, asked by the watcher.
-    fn count_sessions(watcher: &PoolOf<Self>) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
+    /// How many connections the role has, asked by the watcher.
+    fn count_connections(watcher: &PoolOf<Self>) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
 }
 
 /// A pool that callers query through a handle.

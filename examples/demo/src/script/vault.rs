@@ -1,4 +1,4 @@
-//! Users that a Vault makes: they live ten seconds, thirty at most, and the server ends their sessions when they die.
+//! Users that a Vault makes: they live ten seconds, thirty at most, and the server ends their connections when they die.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,11 +38,11 @@ pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) ->
     let identity = Arc::clone(&admin);
     let (role_id, secret_id) =
         blocking(move || Ok((identity.app_role(json!({ "token_ttl": "1m", "token_max_ttl": "1h" }))?, identity.secret_id()?))).await?;
-    let session = VaultSession::new(admin.vault.address(), Auth::app_role(role_id, SecretId::given(secret_id)))?;
+    let connection = VaultSession::new(admin.vault.address(), Auth::app_role(role_id, SecretId::given(secret_id)))?;
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor.provide("orders-login", VaultDynamic::new(&session, MOUNT, ROLE)?).await?;
+    let login = supervisor.provide("orders-login", VaultDynamic::new(&connection, MOUNT, ROLE)?).await?;
     let db = supervisor.pool("orders", &login, server.pools()).await?;
     let script =
         Script::start(screen, options.duration, |cue| watch(Arc::clone(&server), Arc::clone(&admin), supervisor.clone(), db.clone(), cue));

@@ -54,7 +54,7 @@ impl Scale {
 
 /// What a newcomer wants to know of a span: its attributes, and what is done there in plain words.
 fn notes(span: &Span, in_place: bool) -> String {
-    let told = ["trigger", "outcome", "pool", "how", "generation", "sessions", "abandoned", "error.type"];
+    let told = ["trigger", "outcome", "pool", "how", "generation", "connections", "abandoned", "error.type"];
     let words = in_words(span, in_place);
     // The fetch has its rotation's trigger, the publication its handover's generation.
     let repeats = matches!(span.name.as_str(), "credential.fetch" | "pool.publish");
@@ -75,12 +75,12 @@ fn in_words(span: &Span, in_place: bool) -> Option<&'static str> {
         "credential.fetch" => "the backend is asked for the credential",
         "pool.handover" => "one pool takes the new credential",
         "pool.verify" => "a login with it works",
-        "pool.open" if in_place => "the pool gets it for the sessions to come",
+        "pool.open" if in_place => "the pool gets it for the connections to come",
         "pool.open" => "the new pool is made",
-        "pool.warm" => "sessions are opened ahead of demand",
+        "pool.warm" => "connections are opened ahead of demand",
         "pool.publish" if in_place => "a new generation of the same pool",
         "pool.publish" => "from now on queries go to the new pool",
-        "pool.drain" => "sessions of the old pool end as they come back",
+        "pool.drain" => "connections of the old pool end as they come back",
         _ => return None,
     })
 }
@@ -136,7 +136,7 @@ mod tests {
                 bar(quarter, 2 * quarter)
             ),
             format!(
-                "{:<NAMES$}  {}     100.0     100.0  linked to the rotation; sessions of the old pool end as they come back (generation=1)",
+                "{:<NAMES$}  {}     100.0     100.0  linked to the rotation; connections of the old pool end as they come back (generation=1)",
                 "pool.drain",
                 bar(2 * quarter, WIDTH)
             ),

@@ -134,7 +134,7 @@ where
     // A few sessions are open; more callers come when everything is rejected, and want more of them.
     let few = Callers::start(&db, 1);
     few.answer_more(50).await;
-    let open = db.status().expect("it is supervised").sessions;
+    let open = db.status().expect("it is supervised").connections;
     assert!(open < MAX, "{open} sessions for one caller");
     let before = server.checks().entries().expect("it keeps them");
     let during = server.checks().from_now().expect("it keeps them");

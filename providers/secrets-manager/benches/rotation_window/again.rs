@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::{Instant, sleep, sleep_until};
 
 const CALLERS: usize = 16;
-const SESSIONS: u32 = 10;
+const CONNECTIONS: u32 = 10;
 const REST: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy)]
@@ -46,7 +46,7 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
     let scene = Scene::<Postgres>::new(Users::Single).await;
     let supervisor = &scene.stage.supervisor;
     let login = supervisor.provide("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("verified");
+    let db = supervisor.pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified");
     let callers = Arc::new(Callers::start_at(&db, CALLERS, "SELECT 1", REST));
     callers.answer_more(200).await;
     let (mut ratios, mut since_rejection, mut since_cut, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -57,12 +57,12 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         if matches!(case, Case::Changed) {
             scene.close_window(&pending).await;
         }
-        // Before the sessions are cut: it is over before whoever cuts them says so.
+        // Before the connections are cut: it is over before whoever cuts them says so.
         let (mut events, watched, handle, before) = (supervisor.events(), Arc::clone(&callers), db.clone(), db.generation());
         let again = tokio::spawn(async move {
             while !matches!(events.next().await.expect("it is rejected"), Event::Rejected { .. }) {}
             let rejected = Instant::now();
-            // What the last live sessions still answer does not count.
+            // What the last live connections still answer does not count.
             while handle.generation() == before {
                 sleep(Duration::from_millis(1)).await;
             }
@@ -97,18 +97,18 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         1.2,
     );
     figures.beside(&format!("{name}: rejected → serving again, ms"), median(&mut since_rejection));
-    figures.beside(&format!("{name}: sessions cut → serving again, ms"), median(&mut since_cut));
+    figures.beside(&format!("{name}: connections cut → serving again, ms"), median(&mut since_cut));
     figures.beside(&format!("{name}: {} store calls + two logins, ms", case.calls()), median(&mut floors));
     let most = if matches!(case, Case::Changed) { 1.0 } else { 3.0 };
     figures.at_most(&format!("{name}: store calls, most"), asked.iter().copied().fold(0.0, f64::max), most);
-    figures.at_most(&format!("{name}: failed logins, most"), bad.iter().copied().fold(0.0, f64::max), f64::from(SESSIONS + 3));
+    figures.at_most(&format!("{name}: failed logins, most"), bad.iter().copied().fold(0.0, f64::max), f64::from(CONNECTIONS + 3));
     figures.at_most(&format!("{name}: failed logins, median"), median(&mut bad), 3.0);
     figures.at_most(&format!("{name}: failed calls of {}", tally.answered), tally.failed.len() as f64, 0.0);
     figures.beside(&format!("{name}: statements that the cut interrupted"), tally.interrupted as f64);
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
-/// What cannot be saved: the store's calls, one after the other, the verification and the first session. Measured beside it, while the callers go on.
+/// What cannot be saved: the store's calls, one after the other, the verification and the first connection. Measured beside it, while the callers go on.
 async fn floor(scene: &Scene<Postgres>, case: Case, password: &str) -> Duration {
     let client = Client::new(&scene.aws());
     let ask = async || client.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("it answers");
@@ -122,9 +122,9 @@ async fn floor(scene: &Scene<Postgres>, case: Case, password: &str) -> Duration 
     let mut took = began.elapsed();
     for _ in 0..2 {
         let began = Instant::now();
-        let mut session = login.connect().await.expect("it is accepted");
-        session.execute("SELECT current_user").await.expect("it answers");
-        session.close().await.expect("it closes");
+        let mut connection = login.connect().await.expect("it is accepted");
+        connection.execute("SELECT current_user").await.expect("it answers");
+        connection.close().await.expect("it closes");
         took += began.elapsed();
     }
     took

@@ -1,6 +1,6 @@
 //! needs: postgresql, moto
 //!
-//! What a service notices of a rotation, of a changed password and of a store that is down, beside what cannot be saved: calls to the store, and logins. All sessions are
+//! What a service notices of a rotation, of a changed password and of a store that is down, beside what cannot be saved: calls to the store, and logins. All connections are
 //! cut at the start. `cargo xtask bench --with secrets-manager` measures all; `… window` one of them; `--turns N` takes N in place of 20, `--window S` another window than 5 s.
 
 #![expect(

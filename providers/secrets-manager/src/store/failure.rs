@@ -125,7 +125,7 @@ fn answered(asked: Asked, place: &str, secret: &str, answer: &Answer<'_>) -> Pro
         "ExpiredTokenException" | "ExpiredToken" | "TokenRefreshRequired" => error(
             Kind::Unavailable,
             place,
-            "the AWS session has expired and was not renewed yet; see to what renews this process's AWS credentials",
+            "the AWS connection has expired and was not renewed yet; see to what renews this process's AWS credentials",
         ),
         "UnrecognizedClientException"
         | "InvalidClientTokenId"

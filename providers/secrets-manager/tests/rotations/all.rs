@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Server;
 
 const CALLERS: usize = 16;
-const SESSIONS: u32 = 10;
+const CONNECTIONS: u32 = 10;
 /// Callers leave some of the machine to the others. (Not by a statement that sleeps: killing one holds MariaDB up for seconds.)
 const REST: Duration = Duration::from_millis(10);
 
@@ -36,16 +36,16 @@ impl Service {
         let provider = settings(SecretsManager::new(&scene.aws(), SECRET).expect("it can be right"));
         let events = scene.stage.supervisor.events();
         let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
-        let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("verified");
+        let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified");
         let callers = Callers::start_at(&db, CALLERS, "SELECT 1", REST);
         callers.answer_more(50).await;
         Self { scene, db, callers, events }
     }
 
-    /// The database is changed, and all sessions are cut: the rest of the window, callers are answered all the same.
+    /// The database is changed, and all connections are cut: the rest of the window, callers are answered all the same.
     async fn through_the_window(&self) {
         let end = Instant::now() + window();
-        assert!(self.scene.cut_sessions().await > 0, "the hazard: there are sessions to cut");
+        assert!(self.scene.cut_connections().await > 0, "the hazard: there are connections to cut");
         self.callers.answer_more(100).await;
         sleep_until(end).await;
         self.callers.answer_more(20).await;
@@ -101,7 +101,7 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
         service.through_the_window().await;
         if is_rolled_back(turn) {
             service.scene.rotator.roll_back(&pending).await.expect("it is rolled back");
-            service.scene.cut_sessions().await;
+            service.scene.cut_connections().await;
             service.callers.answer_more(100).await;
         } else {
             service.scene.close_window(&pending).await;
@@ -129,7 +129,7 @@ async fn each_step_fails(users: Users) {
             // createSecret: half a version is written.
             0 => {
                 service.scene.put_pending("half a secr").await;
-                service.scene.cut_sessions().await;
+                service.scene.cut_connections().await;
                 service.callers.answer_more(50).await;
                 None
             }
@@ -155,7 +155,7 @@ async fn each_step_fails(users: Users) {
             // Given up, and AWSCURRENT is what the database has again.
             Some(pending) if turn % 8 == 1 => {
                 rotator.roll_back(&pending).await.expect("it is rolled back");
-                service.scene.cut_sessions().await;
+                service.scene.cut_connections().await;
                 service.callers.answer_more(50).await;
             }
             // Taken up where it stopped.
@@ -205,7 +205,7 @@ async fn alternating_users_that_nobody_looks_at() {
 #[tokio::test(flavor = "multi_thread")]
 async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_hurried() {
     let service = Service::start_with(Users::Alternating, Supervisor::builder(), SecretsManager::alternating_users).await;
-    let mut transaction = service.db.begin().await.expect("a session");
+    let mut transaction = service.db.begin().await.expect("a connection");
     for _ in 0..rotations() {
         let pending = service.scene.open_window().await;
         let end = Instant::now() + window();
@@ -216,10 +216,10 @@ async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_
     }
     let generation = service.db.generation();
     assert_eq!(generation, rotations() as u64 + 1, "each version was served");
-    // Sessions of all that time: none was closed.
+    // Connections of all that time: none was closed.
     let status = service.db.status().expect("supervised");
     assert!(status.draining.is_empty(), "{status:?}");
-    sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("the first generation's session lives");
+    sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("the first generation's connection lives");
     transaction.commit().await.expect("it commits");
     let asked = service.scene.values_asked_for();
     assert_eq!(asked, 1 + rotations(), "one for each version");
@@ -234,7 +234,7 @@ async fn a_start_in_the_window() {
     let pending = scene.open_window().await;
     let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
     let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
-    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(SESSIONS)).await.expect("verified by what is pending");
+    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified by what is pending");
     assert_eq!(db.generation(), 1);
     assert_eq!(scene.stage.rejected_logins(), 1, "the hazard: AWSCURRENT was rejected");
     assert_eq!(scene.values_asked_for(), 3);

@@ -38,8 +38,8 @@ impl Server for MariaDb {
         self.set_password("app", password).expect("the password is set");
     }
 
-    fn cut_sessions(&self) -> usize {
-        self.terminate_sessions("app").expect("sessions are terminated")
+    fn cut_connections(&self) -> usize {
+        self.terminate_connections("app").expect("connections are terminated")
     }
 
     fn run(&self, sql: &str) -> String {
@@ -58,7 +58,7 @@ impl Server for MariaDb {
         self.run("CREATE USER watcher@'%' IDENTIFIED BY 'watcher'; GRANT ALL ON *.* TO watcher@'%'");
     }
 
-    async fn count_sessions(watcher: &MySqlPool) -> Result<i64, sqlx::Error> {
+    async fn count_connections(watcher: &MySqlPool) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar("SELECT count(*) FROM information_schema.processlist WHERE user = 'app'").fetch_one(watcher).await
     }
 }

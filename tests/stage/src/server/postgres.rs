@@ -41,8 +41,8 @@ impl Server for Postgres {
         self.set_password("app", password).expect("the password is set");
     }
 
-    fn cut_sessions(&self) -> usize {
-        self.terminate_sessions("app").expect("sessions are terminated")
+    fn cut_connections(&self) -> usize {
+        self.terminate_connections("app").expect("connections are terminated")
     }
 
     fn run(&self, sql: &str) -> String {
@@ -61,7 +61,7 @@ impl Server for Postgres {
         self.run("CREATE ROLE watcher LOGIN SUPERUSER PASSWORD 'watcher'");
     }
 
-    async fn count_sessions(watcher: &PgPool) -> Result<i64, sqlx::Error> {
+    async fn count_connections(watcher: &PgPool) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'").fetch_one(watcher).await
     }
 }

@@ -1,4 +1,4 @@
-//! The most sessions at once, with every session held across a replacement.
+//! The most connections at once, with every connection held across a replacement.
 
 use claviger_stage::{Callers, Peak, Stage, eventually};
 
@@ -26,5 +26,5 @@ pub(crate) async fn measure(figures: &mut Figures) {
         eventually("it has drained", || db.status().is_some_and(|status| status.draining.is_empty())).await;
     }
     let peak = peak.stop().await as f64;
-    figures.at_most("peak sessions, 10 held across each of 10 replacements (10 + overlap of 2)", peak, 12.0);
+    figures.at_most("peak connections, 10 held across each of 10 replacements (10 + overlap of 2)", peak, 12.0);
 }
