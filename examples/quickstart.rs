@@ -19,9 +19,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What a service writes.
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("orders-login", FileProvider::json(secret.path())?).await?;
+    let login = supervisor.add_provider("orders-login", FileProvider::json(secret.path())?).await?;
     let options = PgConnectOptions::new().host(server.host()).port(server.port()).database("orders");
-    let db = supervisor.pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
+    let db = supervisor.add_pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
     let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&db).await?;
     println!("generation {}: logged in as {user}", db.generation());
 

@@ -75,9 +75,9 @@ impl OldConnections {
 ///
 /// let asked = Timestamp::now();
 /// let lease = Lease::new(Credentials::new("orders", "token"), Revision::new("token-1"))
-///     .expires(Expiry::after(asked, Duration::from_secs(900)))
+///     .with_expiry(Expiry::after(asked, Duration::from_secs(900)))
 ///     .with_old_connections(OldConnections::Keep)
-///     .refresh_after(Duration::from_secs(840)); // asked for at 0:00, renewed at 14:00
+///     .with_refresh_after(Duration::from_secs(840)); // asked for at 0:00, renewed at 14:00
 /// assert!(!format!("{lease:?}").contains("token-1"));
 /// ```
 pub struct Lease<S> {
@@ -96,7 +96,7 @@ impl<S> Lease<S> {
 
     /// When the credential dies. Default: [`Expiry::never`].
     #[must_use]
-    pub fn expires(mut self, expiry: Expiry) -> Self {
+    pub fn with_expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
         self
     }
@@ -112,7 +112,7 @@ impl<S> Lease<S> {
     /// 10 % jitter (60 % when connections end with the lease), or every 5 min when there is no death. At least 1 s.
     /// A value at or beyond the lease's death is ignored in favour of that rule.
     #[must_use]
-    pub fn refresh_after(mut self, after: Duration) -> Self {
+    pub fn with_refresh_after(mut self, after: Duration) -> Self {
         self.refresh_after = Some(after);
         self
     }

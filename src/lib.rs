@@ -12,9 +12,9 @@
 //!
 //! async fn service() -> Result<(), Box<dyn std::error::Error>> {
 //!     let supervisor = Supervisor::start();
-//!     let login = supervisor.provide("orders-login", fixed(Credentials::new("orders", "s3cret"))).await?;
+//!     let login = supervisor.add_provider("orders-login", fixed(Credentials::new("orders", "s3cret"))).await?;
 //!     let options = PgConnectOptions::new().host("db.internal").database("orders");
-//!     let db = supervisor.pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
+//!     let db = supervisor.add_pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
 //!
 //!     let n: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&db).await?; // as with &PgPool
 //!     println!("{n} orders");
@@ -69,8 +69,8 @@ pub use sql::PgPools;
 #[cfg(feature = "sql")]
 pub use sql::{SharedError, SqlPools};
 pub use supervisor::{
-    Abandoned, Builder, DrainStatus, Event, Events, Liveness, PoolStatus, ProviderRef, ProviderStatus, Readiness, ShutdownReport, Status,
-    Supervisor,
+    Abandoned, DrainStatus, Event, Events, Liveness, PoolStatus, ProviderRef, ProviderStatus, Readiness, ShutdownReport, Status,
+    Supervisor, SupervisorBuilder,
 };
 pub use trigger::RotationTrigger;
 

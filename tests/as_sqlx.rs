@@ -140,8 +140,8 @@ async fn a_rejection_met_elsewhere_is_reported() {
 async fn a_service_starts_while_its_database_is_down() {
     let stage = Stage::new().await;
     stage.on_the_server(|server| server.stop().expect("it stops")).await;
-    let login = stage.supervisor.provide_eventually("login", stage.store.clone()).expect("a good name");
-    let db = stage.supervisor.pool_eventually("orders", &login, stage.pools(4)).expect("a good name");
+    let login = stage.supervisor.add_provider_in_background("login", stage.store.clone()).expect("a good name");
+    let db = stage.supervisor.add_pool_in_background("orders", &login, stage.pools(4)).expect("a good name");
     assert_eq!((db.generation(), stage.supervisor.readiness().ready), (0, false));
     let waiting = tokio::spawn({
         let db = db.clone();
@@ -159,8 +159,8 @@ async fn before_the_first_lease_callers_are_told_why() {
     use claviger::{ProviderError, ProviderErrorKind};
     let stage = Stage::new().await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "grant read on the secret"));
-    let login = stage.supervisor.provide_eventually("login", stage.store.clone()).expect("a good name");
-    let db = stage.supervisor.pool_eventually("orders", &login, stage.pools(4)).expect("a good name");
+    let login = stage.supervisor.add_provider_in_background("login", stage.store.clone()).expect("a good name");
+    let db = stage.supervisor.add_pool_in_background("orders", &login, stage.pools(4)).expect("a good name");
     eventually("it was denied", || stage.supervisor.status().providers[0].last_error.is_some()).await;
     let error = count(&db).await.expect_err("there is no credential");
     assert!(error.to_string().contains("grant read on the secret"), "{error}");
@@ -173,7 +173,7 @@ async fn a_change_of_place_always_replaces() {
     let stage = Stage::new().await;
     stage.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is made")).await;
     let login = stage.login().await;
-    let db = stage.supervisor.pool("orders", &login, stage.pools(2).always_in_place()).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools(2).always_in_place()).await.expect("verified");
     let (first, port) = (db.current(), stage.server.port());
     stage.store.answer_next(Lease::new(
         Credentials::new("app", "password-1").endpoint(Endpoint::new("127.0.0.1", port, "elsewhere")),
@@ -196,8 +196,8 @@ async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
     ] {
         let supervisor = Supervisor::start();
         let login = Credentials::new("app", "password-1").endpoint(endpoint);
-        let login = supervisor.provide("login", fixed(login)).await.expect("a login");
-        let db = supervisor.pool("orders", &login, stage.pools(2)).await.expect("it is verified");
+        let login = supervisor.add_provider("login", fixed(login)).await.expect("a login");
+        let db = supervisor.add_pool("orders", &login, stage.pools(2)).await.expect("it is verified");
         let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it returns a row");
         assert_eq!(database, name);
     }
@@ -221,10 +221,10 @@ async fn the_rejection_of_a_token_names_the_clock() {
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert(server.ca_file().expect("a CA"));
     for (login, names_clock) in [(Credentials::new("app", "wrong").token(), true), (Credentials::new("app", "wrong"), false)] {
-        let supervisor = Supervisor::builder().start_deadline(Duration::from_secs(2)).start().expect("the settings are right");
-        let provider = supervisor.provide("login", fixed(login)).await.expect("a login");
+        let supervisor = Supervisor::builder().with_start_deadline(Duration::from_secs(2)).start().expect("the settings are right");
+        let provider = supervisor.add_provider("login", fixed(login)).await.expect("a login");
         let pools = PgPools::new(options.clone(), PgPoolOptions::new());
-        let error = supervisor.pool("orders", &provider, pools).await.expect_err("the password is wrong").to_string();
+        let error = supervisor.add_pool("orders", &provider, pools).await.expect_err("the password is wrong").to_string();
         assert!(error.contains("password authentication failed"), "{error}");
         assert_eq!(error.contains("check this machine's clock"), names_clock, "{error}");
     }
@@ -234,12 +234,12 @@ async fn the_rejection_of_a_token_names_the_clock() {
         server.set_password("app", "password-1").expect("it is set");
         let supervisor = Supervisor::start();
         let login = Credentials::new("app", "password-1");
-        let provider = supervisor.provide("login", fixed(if as_token { login.token() } else { login })).await.expect("a login");
+        let provider = supervisor.add_provider("login", fixed(if as_token { login.token() } else { login })).await.expect("a login");
         let pools = PgPools::new(options.clone(), PgPoolOptions::new().acquire_timeout(Duration::from_secs(3)).max_connections(1));
-        let db = supervisor.pool("orders", &provider, pools).await.expect("it is verified");
+        let db = supervisor.add_pool("orders", &provider, pools).await.expect("it is verified");
         server.set_password("app", "another").expect("it is set");
         let error = db.acquire().await.map(drop).expect_err("the password is another");
-        let fault = claviger::SharedError::fault(&error).expect("the database's response").to_string();
+        let fault = claviger::SharedError::connect_error(&error).expect("the database's response").to_string();
         assert_eq!(fault.contains("check this machine's clock"), names_clock, "{fault}");
     }
     drop(tokio::task::spawn_blocking(move || drop(server)).await);
@@ -257,7 +257,7 @@ async fn verified_tls_is_what_it_says() {
     .await
     .expect("no panic");
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", fixed(Credentials::new("app", "password-1").token())).await.expect("a login");
+    let login = supervisor.add_provider("login", fixed(Credentials::new("app", "password-1").token())).await.expect("a login");
     let options = |ca: &std::path::Path| {
         PgConnectOptions::new_without_pgpass()
             .host(server.host())
@@ -267,12 +267,12 @@ async fn verified_tls_is_what_it_says() {
             .ssl_root_cert(ca)
     };
     let good = PgPools::new(options(server.ca_file().expect("a CA")), PgPoolOptions::new());
-    let db = supervisor.pool("good", &login, good).await.expect("the server is who it says");
+    let db = supervisor.add_pool("good", &login, good).await.expect("the server is who it says");
     let encrypted: bool =
         sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetch_one(&db).await.expect("it answers");
     assert!(encrypted);
     let bad = PgPools::new(options(server.unrelated_ca_file().expect("another CA")), PgPoolOptions::new());
-    let error = supervisor.pool("bad", &login, bad).await.expect_err("nobody vouches for it");
+    let error = supervisor.add_pool("bad", &login, bad).await.expect_err("nobody vouches for it");
     assert_eq!(error.fault().map(claviger::ConnectError::kind), Some(claviger::ConnectErrorKind::Misconfigured), "{error}");
     drop(tokio::task::spawn_blocking(move || drop(server)).await);
 }

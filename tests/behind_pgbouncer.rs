@@ -36,7 +36,7 @@ async fn pooled(
     let connect = stage.connect_options().host(pooler.host()).port(pooler.port());
     let login = stage.login().await;
     let pools = PgPools::new(connect, options(stage.pool_options(MAX)));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is verified through the pooler");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified through the pooler");
     (stage, Arc::new(pooler), db)
 }
 

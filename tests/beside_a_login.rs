@@ -35,7 +35,7 @@ async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
     let login = stage.login().await;
     let options = slow(stage.pool_options(10), &Arc::new(AtomicU64::new(500)));
     let plain = stage.plain_pool("password-1", options.clone());
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     // No login has worked lately: the first one goes ahead.
     sleep(Duration::from_millis(1_500)).await;
     let began = Instant::now();
@@ -61,7 +61,7 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_
             Box::pin(async { Ok(true) })
         }
     });
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let first = db.acquire().await.expect("a connection");
     millis.store(4_500, ORDERING);
     asked.store(0, ORDERING);
@@ -102,7 +102,7 @@ async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
             })
         }
     });
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     on.store(1, ORDERING);
     let call = sqlx::query("SELECT 1").execute(&db);
     assert!(timeout(Duration::from_millis(100), call).await.is_err(), "the caller gives up");
@@ -150,7 +150,7 @@ async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_
     let killer = PgPoolOptions::new().max_connections(1).connect_lazy_with(connect);
     let cut = Cut { opened: Arc::default(), on: Arc::default() };
     let options = cut.options(stage.pool_options(10), killer);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     for calls in [1, 1, 1, 64] {
         cut.on.store(1, ORDERING);
         cut.opened.store(0, ORDERING);
@@ -169,7 +169,7 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_while_an_old_
     let login = stage.login().await;
     let millis = Arc::new(AtomicU64::new(0));
     let options = slow(stage.pool_options(4).acquire_timeout(Duration::from_secs(8)), &millis);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let old = db.acquire().await.expect("a connection");
     stage.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;

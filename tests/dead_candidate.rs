@@ -25,13 +25,13 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
             let lease = renewed.map(|held| held.clone().extended(expiry)).unwrap_or_else(|| {
                 let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
                 let login = Credentials::new(user.clone(), format!("password-of-{user}"));
-                Lease::new(login, Revision::new(user)).expires(expiry).with_old_connections(OldConnections::EndWithLease)
+                Lease::new(login, Revision::new(user)).with_expiry(expiry).with_old_connections(OldConnections::EndWithLease)
             });
             async move { Ok::<_, ProviderError>(lease) }
         }
     });
-    let login = lab.supervisor.provide("login", issuer).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", issuer).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     // The second user is dropped before its first login.
     database.accept_only(["password-of-user-1", "password-of-user-3"]);
     let began = Instant::now();

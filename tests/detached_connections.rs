@@ -24,7 +24,7 @@ async fn a_detached_connection_does_not_keep_its_lease() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaked_connection_keeps_its_lease_until_the_end() {
     let mut stage = Stage::new().await;
-    let builder = Supervisor::builder().drain_deadline(Duration::from_millis(200));
+    let builder = Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
     stage.supervisor = Lab::with(builder).expect("it can be right").supervisor;
     let db = stage.pool(2).await;
     let leaked = db.acquire().await.expect("a connection").leak();

@@ -35,11 +35,11 @@ async fn probes(stage: &Stage) -> i64 {
 }
 
 async fn pooled(connections: OldConnections) -> (Stage, Handle<PgPool>) {
-    let stage = Stage::with(ScriptedProvider::new().with_old_connections(connections).lives(Duration::from_secs(3_600))).await;
+    let stage = Stage::with(ScriptedProvider::new().with_old_connections(connections).with_lifetime(Duration::from_secs(3_600))).await;
     stage.sql(PROBE).await;
     let login = stage.login().await;
     let pools = PgPools::new(stage.connect_options(), stage.pool_options(MAX)).probe_sql("SELECT probe(), current_user, session_user");
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
     (stage, db)
 }
 

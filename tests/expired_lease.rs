@@ -12,11 +12,11 @@ use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_logs_in_with_a_dead_credential() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::Keep).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::Keep).with_lifetime(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let login = stage.login().await;
     let options = stage.pool_options(2).acquire_timeout(Duration::from_secs(10));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let connection = db.acquire().await.expect("a connection");
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
     let logins = stage.accepted_logins();
@@ -35,7 +35,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
     stage.terminate_connections().await;
     let mut answer = sqlx::query("SELECT 1").execute(&db).await;
     // The error of a closed connection is sqlx's own.
-    while answer.as_ref().is_err_and(|error| SharedError::fault(error).is_none()) {
+    while answer.as_ref().is_err_and(|error| SharedError::connect_error(error).is_none()) {
         answer = sqlx::query("SELECT 1").execute(&db).await;
     }
     let error = answer.expect_err("nobody logs in");

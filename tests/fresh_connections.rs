@@ -124,7 +124,7 @@ async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
     let connect = direct.host("127.0.0.1").port(pooler.port).ssl_mode(PgSslMode::Disable);
     let login = stage.login().await;
     let options = stage.pool_options(4).acquire_timeout(WATCHED);
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(connect, options)).await.expect("verified through the pooler");
+    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(connect, options)).await.expect("verified through the pooler");
     let mut connections = Vec::new();
     for _ in 0..open {
         connections.push(db.acquire().await.expect("it lets in"));

@@ -56,13 +56,13 @@ fn hostile() -> (u16, mpsc::Receiver<TcpStream>) {
 /// One thread runs everything: 40 ticks of 50 ms pass after the server's demand, and the
 /// verification ends at its deadline.
 async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
-    let lab = Lab::with(claviger::Supervisor::builder().verify_deadline(Duration::from_secs(1))).expect("the durations are right");
-    let login = lab.supervisor.provide("login", ScriptedProvider::new()).await.expect("there is a lease");
+    let lab = Lab::with(claviger::Supervisor::builder().with_verify_deadline(Duration::from_secs(1))).expect("the durations are right");
+    let login = lab.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("there is a lease");
     let mut events = lab.supervisor.events();
     let connect = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).database("orders").ssl_mode(PgSslMode::Disable);
     let pool = {
         let (supervisor, login) = (lab.supervisor.clone(), login.clone());
-        tokio::spawn(async move { supervisor.pool("orders", &login, PgPools::new(connect, PgPoolOptions::new())).await.map(drop) })
+        tokio::spawn(async move { supervisor.add_pool("orders", &login, PgPools::new(connect, PgPoolOptions::new())).await.map(drop) })
     };
     let mut demanded = Vec::new();
     while demanded.is_empty() {

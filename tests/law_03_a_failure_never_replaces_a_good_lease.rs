@@ -13,12 +13,12 @@ use claviger_testkit::ScriptedProvider;
 #[tokio::test(flavor = "multi_thread")]
 async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     // It asks to be looked at every second, and from then on every answer is an error.
-    let stage = Stage::with(ScriptedProvider::new().refresh_after(Duration::from_secs(1))).await;
+    let stage = Stage::with(ScriptedProvider::new().with_refresh_after(Duration::from_secs(1))).await;
     let login = stage.login().await;
     // New logins are needed all the time.
     let pools =
         claviger::PgPools::new(stage.connect_options(), claviger_stage::short_lived(stage.pool_options(4), Duration::from_millis(50)));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is verified");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified");
     let logins = stage.accepted_logins();
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
     let callers = Callers::start(&db, 8);

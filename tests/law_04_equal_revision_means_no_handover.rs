@@ -12,7 +12,7 @@ use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
-    let store = ScriptedProvider::new().lives(Duration::from_secs(600)).refresh_after(Duration::from_secs(1));
+    let store = ScriptedProvider::new().with_lifetime(Duration::from_secs(600)).with_refresh_after(Duration::from_secs(1));
     let stage = Stage::with(store).await;
     let mut events = stage.supervisor.events();
     let db = stage.pool(4).await;

@@ -22,7 +22,7 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(4).acquire_timeout(Duration::from_millis(700)), Duration::from_millis(1));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let mut failures = 0;
 
     // 53300: no room for the role. sqlx retries it until its time-out.
@@ -71,7 +71,7 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(700));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
     eventually("a connection is idle", || db.current().num_idle() == 1).await;
     stage.on_the_server(|server| server.stall().expect("it stalls")).await;
@@ -87,7 +87,7 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let db = stage.pool(4).await;
     stage.sql("CREATE TABLE secret (n int)").await;
@@ -119,13 +119,13 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
 /// Who acts in another role is still who logged in.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     stage.sql("CREATE ROLE clerk; GRANT clerk TO app; CREATE TABLE secret (n int)").await;
     let login = stage.login().await;
     let options =
         stage.pool_options(2).after_connect(|connection, _| Box::pin(async { connection.execute("SET ROLE clerk").await.map(drop) }));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
     let (idle, next) = (db.acquire().await.expect("a connection"), stage.store.rotate());
     stage.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
@@ -144,12 +144,12 @@ async fn law_06_what_stays_wrong_is_said_at_registration() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let elsewhere = PgPools::new(stage.connect_options().database("nowhere"), stage.pool_options(2));
-    let error = stage.supervisor.pool("a", &login, elsewhere).await.expect_err("there is no such database");
+    let error = stage.supervisor.add_pool("a", &login, elsewhere).await.expect_err("there is no such database");
     let fault = error.fault().expect("the database's answer");
     assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, ConnectErrorKind::Misconfigured, Some("3D000")));
 
     stage.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC; REVOKE ALL ON DATABASE orders FROM app; ALTER DATABASE orders OWNER TO CURRENT_USER").await;
-    let error = stage.supervisor.pool("b", &login, stage.pools(2)).await.expect_err("it may not connect");
+    let error = stage.supervisor.add_pool("b", &login, stage.pools(2)).await.expect_err("it may not connect");
     let fault = error.fault().expect("the database's answer");
     assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Misconfigured, Some("42501")));
     assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
@@ -164,15 +164,15 @@ async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down
     server.create_database("orders", "app").expect("a database is made");
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(server.port()).database("orders");
     let verified = options.clone().ssl_mode(PgSslMode::VerifyFull).ssl_root_cert("/nowhere/ca.pem");
-    let supervisor = Supervisor::builder().start_deadline(Duration::from_secs(3)).start().expect("a good length");
-    let login = supervisor.provide("login", fixed(Credentials::new("app", "password-1"))).await.expect("a login");
-    let error = supervisor.pool("no file", &login, PgPools::new(verified, PgPoolOptions::new())).await.expect_err("there is no file");
+    let supervisor = Supervisor::builder().with_start_deadline(Duration::from_secs(3)).start().expect("a good length");
+    let login = supervisor.add_provider("login", fixed(Credentials::new("app", "password-1"))).await.expect("a login");
+    let error = supervisor.add_pool("no file", &login, PgPools::new(verified, PgPoolOptions::new())).await.expect_err("there is no file");
     let fault = error.fault().expect("a fault");
     assert_eq!(fault.kind(), ConnectErrorKind::Misconfigured, "{error}");
     assert!(fault.message().starts_with("ssl_root_cert, "), "{error}");
 
     server.stop().expect("it stops");
-    let error = supervisor.pool("down", &login, PgPools::new(options, PgPoolOptions::new())).await.expect_err("it is down");
+    let error = supervisor.add_pool("down", &login, PgPools::new(options, PgPoolOptions::new())).await.expect_err("it is down");
     assert_eq!(error.fault().map(claviger::ConnectError::kind), Some(ConnectErrorKind::Unreachable), "{error}");
     assert!(error.to_string().contains(&format!("127.0.0.1:{}", server.port())), "{error}");
 }

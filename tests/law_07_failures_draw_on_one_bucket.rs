@@ -25,9 +25,9 @@ fn assert_within_the_bucket(calls: &[Call]) {
 #[tokio::test(start_paused = true)]
 async fn law_07_a_store_that_is_down_for_an_hour() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().refresh_after(Duration::from_secs(60));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let _pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
+    let store = ScriptedProvider::new().with_refresh_after(Duration::from_secs(60));
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let _pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     store.fail_next(10_000, down());
     sleep(Duration::from_secs(3_600)).await;
     let calls = store.calls();
@@ -51,8 +51,8 @@ async fn law_07_a_store_that_is_down_for_an_hour() {
 async fn law_07_a_rejected_credential_that_the_store_cannot_replace() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     database.accept_only(["something else"]);
     let rejection = claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01");
     assert!(pool.rejected(pool.generation(), &rejection));
@@ -71,7 +71,7 @@ async fn law_07_a_rejected_credential_that_the_store_cannot_replace() {
 async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();
-    lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
     store.fail_next(2, down());
     for _ in 0..1_000 {
         store.hint();
@@ -96,8 +96,8 @@ async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second
 async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new().mint_each(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     database.accept_only(["nothing that is minted"]);
     pool.rejected(1, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed"));
     sleep(Duration::from_secs(120)).await;
@@ -105,7 +105,7 @@ async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
     assert!(calls.len() > 10, "the hazard: {} were minted", calls.len());
     assert_within_the_bucket(&calls[1..]);
     // A start, too.
-    let error = lab.supervisor.pool("other", &login, database.clone()).await.expect_err("nothing is accepted");
+    let error = lab.supervisor.add_pool("other", &login, database.clone()).await.expect_err("nothing is accepted");
     assert_eq!(error.fault().and_then(claviger::ConnectError::code), Some("28P01"));
     assert_within_the_bucket(&store.calls()[1..]);
 }
@@ -115,8 +115,8 @@ async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
     let lab = Lab::new();
     let mut events = lab.supervisor.events();
     let store = ScriptedProvider::new();
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let _pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let _pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     for _ in 0..5 {
         // Two failures, then a new revision: were the bucket not filled, the third round would wait.
         store.fail_next(3, down());
@@ -140,8 +140,8 @@ async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
 async fn rejected_after_ten_releases(error: ProviderError) -> (ScriptedProvider, Lab, Duration) {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     store.fail_releases(1_000, error);
     for _ in 0..10 {
         store.rotate();

@@ -13,10 +13,10 @@ const TOKEN: Duration = Duration::from_secs(900);
 #[tokio::test(start_paused = true)]
 async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().lives(TOKEN).refresh_after(Duration::from_secs(840)).mint_each();
+    let store = ScriptedProvider::new().with_lifetime(TOKEN).with_refresh_after(Duration::from_secs(840)).mint_each();
     let began = Instant::now();
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     sleep(Duration::from_secs(839)).await;
     assert_eq!(store.calls().len(), 1);
     sleep(Duration::from_secs(2)).await;
@@ -28,9 +28,9 @@ async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().lives(TOKEN).refresh_after(Duration::from_secs(840));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
+    let store = ScriptedProvider::new().with_lifetime(TOKEN).with_refresh_after(Duration::from_secs(840));
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     sleep(Duration::from_secs(899)).await;
     assert!(store.calls().len() > 3, "the hazard: renewals failed");
@@ -49,9 +49,9 @@ async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
 #[tokio::test(start_paused = true)]
 async fn law_08_a_machine_that_slept_looks_at_everything() {
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new().lives(TOKEN).mint_each(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let (store, database) = (ScriptedProvider::new().with_lifetime(TOKEN).mint_each(), ScriptedPools::new(4));
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     sleep(Duration::from_secs(60)).await;
     assert_eq!(store.calls().len(), 1);
     // An hour passes on the wall clock, none on the monotonic one.
@@ -68,8 +68,8 @@ async fn law_08_a_machine_that_slept_looks_at_everything() {
 async fn law_08_a_short_jump_wakes_nobody_and_a_long_one_verifies_what_is_served_again() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     lab.clock.jump(Duration::from_secs(50));
     sleep(Duration::from_secs(40)).await;
     assert_eq!((store.calls().len(), database.verifications().len()), (1, 1));

@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep};
 async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     database.accept_only(["something else"]);
     let began = Instant::now();
     assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
@@ -49,8 +49,8 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
 async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     let rejection = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
     let became = async |password: &str| {
         let began = Instant::now();

@@ -15,8 +15,8 @@ const HEARTBEAT: Duration = Duration::from_secs(16);
 async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database).await.expect("it is verified");
     store.stall();
     store.rotate();
     store.hint();
@@ -45,8 +45,8 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
     ] {
         let lab = Lab::new();
         let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-        let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-        let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is verified");
+        let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+        let pool = lab.supervisor.add_pool("pool", &login, database).await.expect("it is verified");
         let connection = pool.current().connection();
         lab.traps.set(actor, step, 1);
         store.rotate();
@@ -67,8 +67,8 @@ async fn law_12_user_code_that_panics_is_one_failed_attempt() {
     let lab = Lab::new();
     let mut events = lab.supervisor.events();
     let store = ScriptedProvider::new();
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
     store.panic_next();
     store.rotate();
     store.hint();
@@ -91,8 +91,8 @@ async fn law_12_user_code_that_panics_is_one_failed_attempt() {
 async fn law_12_restarts_are_bounded_and_said() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     lab.traps.set("pool", "pool.turn", u32::MAX);
     let rejection = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
     pool.rejected(1, &rejection);
@@ -115,8 +115,8 @@ async fn law_12_restarts_are_bounded_and_said() {
 async fn law_12_restarts_are_counted_where_the_handle_s_status_shows_them() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database).await.expect("it is verified");
     let restarts = || {
         let status = lab.supervisor.status();
         let of_pool = pool.status().expect("supervised").restarts;

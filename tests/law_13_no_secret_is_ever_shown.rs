@@ -30,7 +30,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     let login = stage.login().await;
     let pools = PgPools::new(stage.connect_options().password("kestrel-hidden-in-the-options"), stage.pool_options(4));
     assert_clean("the factory's Debug", &shown(&pools));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
     let callers = Callers::start(&db, 8);
     callers.answer_more(50).await;
 
@@ -65,7 +65,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     assert_clean("a lease", &format!("{} {}", shown(&lease), shown(lease.secret())));
     assert_clean("a revision", &format!("{} {}", lease.revision(), shown(lease.revision())));
     let supervisor = claviger::Supervisor::start();
-    let given = supervisor.provide(
+    let given = supervisor.add_provider(
         "bad",
         provider_fn(move |_| {
             let lease = lease.clone();
@@ -74,7 +74,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     );
     let provider = given.await.expect("it has a lease");
     let wrong = PgPools::new(stage.connect_options(), stage.pool_options(1)).always_replace();
-    let error = tokio::time::timeout(Duration::from_secs(1), supervisor.pool("bad", &provider, wrong)).await;
+    let error = tokio::time::timeout(Duration::from_secs(1), supervisor.add_pool("bad", &provider, wrong)).await;
     assert_clean("a start", &shown(&error.map(|outcome| outcome.map(drop))));
 
     // The search would have found them.

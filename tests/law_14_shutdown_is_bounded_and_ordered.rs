@@ -41,7 +41,7 @@ async fn law_14_bounded_whatever_hangs() {
 async fn law_14_in_order_and_for_good() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let db = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools(4)).await.expect("verified");
     let held = db.begin().await.expect("a transaction");
     let shutdown = tokio::spawn({
         let supervisor = stage.supervisor.clone();
@@ -57,8 +57,8 @@ async fn law_14_in_order_and_for_good() {
     let connections = stage.on_the_server(|server| server.connection_count("app").expect("it counts")).await;
     assert_eq!(connections, 0);
     // Any call after shutdown.
-    assert_eq!(stage.supervisor.provide("x", stage.store.clone()).await.expect_err("over").kind(), ErrorKind::ShutDown);
-    assert_eq!(stage.supervisor.pool("x", &login, stage.pools(1)).await.expect_err("over").kind(), ErrorKind::ShutDown);
+    assert_eq!(stage.supervisor.add_provider("x", stage.store.clone()).await.expect_err("over").kind(), ErrorKind::ShutDown);
+    assert_eq!(stage.supervisor.add_pool("x", &login, stage.pools(1)).await.expect_err("over").kind(), ErrorKind::ShutDown);
     assert_eq!(stage.supervisor.rotate_now("login").await.expect_err("over").kind(), ErrorKind::ShutDown);
     assert_eq!(stage.supervisor.remove_pool("orders").await.expect_err("over").kind(), ErrorKind::ShutDown);
     assert!(stage.supervisor.events().next().await.is_none());
@@ -70,7 +70,7 @@ async fn law_14_dropping_handles_and_supervisors_does_nothing() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     // As sea-orm and connection stores do: the handle is gone at once.
-    let plain = stage.supervisor.pool("orders", &login, stage.pools(2).always_in_place()).await.expect("verified").current();
+    let plain = stage.supervisor.add_pool("orders", &login, stage.pools(2).always_in_place()).await.expect("verified").current();
     drop(login);
     let other = stage.supervisor.clone();
     drop(other);
@@ -95,8 +95,8 @@ async fn law_14_a_bound_beyond_all_clocks_is_a_bound() {
 async fn law_14_removal_at_run_time() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let first = stage.supervisor.pool("first", &login, stage.pools(2)).await.expect("verified");
-    let second = stage.supervisor.pool("second", &login, stage.pools(2)).await.expect("verified");
+    let first = stage.supervisor.add_pool("first", &login, stage.pools(2)).await.expect("verified");
+    let second = stage.supervisor.add_pool("second", &login, stage.pools(2)).await.expect("verified");
     let error = stage.supervisor.remove_provider("login").await.expect_err("it has pools");
     assert_eq!(error.kind(), ErrorKind::InUse);
     assert!(error.to_string().contains("first") && error.to_string().contains("second"), "{error}");
@@ -114,6 +114,6 @@ async fn law_14_removal_at_run_time() {
     assert_eq!((stage.store.released(), stage.store.closed()), (vec![Revision::new("1")], 1));
     // The names are free again.
     let login = stage.login().await;
-    let again = stage.supervisor.pool("first", &login, stage.pools(2)).await.expect("verified");
+    let again = stage.supervisor.add_pool("first", &login, stage.pools(2)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&again).await.expect("it serves");
 }

@@ -68,8 +68,8 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
     sleep(Duration::from_millis(100)).await;
     lines.take();
 
@@ -104,8 +104,8 @@ async fn a_first_login_that_comes_too_early_is_no_warning() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
     for round in 1..=2_u64 {
         lines.take();
         database.accept_only([format!("password-{round}")]);
@@ -131,10 +131,10 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
     assert!(lines.take().starts_with("WARN fetch failed; nothing is held yet"));
     database.never_in_place();
-    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
+    let _pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
     let held = database.opened().first().expect("one was opened").connection();
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("it rotates");
@@ -152,7 +152,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let patient = |name: &'static str, store: &ScriptedProvider| {
         let (supervisor, store) = (lab.supervisor.clone(), store.clone());
-        tokio::spawn(async move { supervisor.provide(name, store).await })
+        tokio::spawn(async move { supervisor.add_provider(name, store).await })
     };
     store.stall();
     let starting = patient("login", &store);
@@ -169,7 +169,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     database.stall();
     let starting = tokio::spawn({
         let (supervisor, login, database) = (lab.supervisor.clone(), login.clone(), database.clone());
-        async move { supervisor.pool("orders", &login, database).await }
+        async move { supervisor.add_pool("orders", &login, database).await }
     });
     sleep(Duration::from_secs(1)).await;
     let logged = lines.take();
@@ -181,12 +181,12 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     // A provider that was registered without waiting, whose failures were logged long ago.
     let failing = ScriptedProvider::new();
     failing.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    let late = lab.supervisor.provide_eventually("late", failing).expect("registered");
+    let late = lab.supervisor.add_provider_in_background("late", failing).expect("registered");
     sleep(Duration::from_secs(120)).await;
     lines.take();
     let starting = tokio::spawn({
         let supervisor = lab.supervisor.clone();
-        async move { supervisor.pool("reports", &late, ScriptedPools::new(1)).await }
+        async move { supervisor.add_pool("reports", &late, ScriptedPools::new(1)).await }
     });
     sleep(Duration::from_secs(1)).await;
     let logged = lines.take();

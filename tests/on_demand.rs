@@ -16,8 +16,8 @@ const PROMPTLY: Duration = Duration::from_millis(1_500);
 /// lease, and the pool serves the previous one.
 async fn during_a_handover(lab: &Lab) -> (ScriptedProvider, ScriptedPools, Handle<ScriptedPool>, String) {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
     database.accept_only(["password-1"]);
     let password = store.rotate();
     store.hint();
@@ -68,8 +68,8 @@ enum During {
 async fn requested(during: During, before: bool, steps: usize) {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
     match during {
         During::Fetch => store.stall(),
         During::Verification => database.stall(),
@@ -133,8 +133,8 @@ async fn requests_from_other_threads_return_promptly() {
             tokio::spawn(async move {
                 let lab = Lab::new();
                 let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-                let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-                let _pool = lab.supervisor.pool("orders", &login, database).await.expect("verified");
+                let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+                let _pool = lab.supervisor.add_pool("orders", &login, database).await.expect("verified");
                 store.rotate();
                 store.hint();
                 for _ in 0..steps % 64 {

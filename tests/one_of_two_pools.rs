@@ -23,15 +23,15 @@ impl Stage {
     /// Starts with one pool whose database accepts everything.
     async fn new() -> Self {
         let (lab, store) = (Lab::new(), ScriptedProvider::new());
-        let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-        lab.supervisor.pool("well", &login, ScriptedPools::new(4)).await.expect("verified");
+        let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+        lab.supervisor.add_pool("well", &login, ScriptedPools::new(4)).await.expect("verified");
         Self { lab, store, login }
     }
 
     /// Adds a pool whose database rejects everything from now on.
     async fn rejected(&self, name: &str) -> (Handle<ScriptedPool>, ScriptedPools) {
         let database = ScriptedPools::new(4);
-        let pool = self.lab.supervisor.pool(name, &self.login, database.clone()).await.expect("verified");
+        let pool = self.lab.supervisor.add_pool(name, &self.login, database.clone()).await.expect("verified");
         database.accept_only(["another"]);
         assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
         sleep(Duration::from_secs(100)).await;
@@ -63,7 +63,7 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
     let stage = Stage::new().await;
     let database = ScriptedPools::new(4);
     database.accept_only(["another"]);
-    assert!(stage.lab.supervisor.pool("rejected", &stage.login, database.clone()).await.is_err());
+    assert!(stage.lab.supervisor.add_pool("rejected", &stage.login, database.clone()).await.is_err());
     assert!(database.rejected() > 1, "the hazard");
     stage.assert_well().await;
 }
@@ -151,9 +151,9 @@ async fn two_candidates_in_turn_do_not_slow_down_fetches() {
 async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
     let lab = Lab::new();
     let (store, large, small) = (ScriptedProvider::new(), ScriptedPools::new(20), ScriptedPools::new(3));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let one = lab.supervisor.pool("one", &login, large.clone()).await.expect("verified");
-    let two = lab.supervisor.pool("two", &login, small.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let one = lab.supervisor.add_pool("one", &login, large.clone()).await.expect("verified");
+    let two = lab.supervisor.add_pool("two", &login, small.clone()).await.expect("verified");
     let accept = |password: &str| [&large, &small].iter().for_each(|database| database.accept_only([password.to_owned()]));
     accept("password-1");
     let next = store.rotate();
@@ -175,8 +175,8 @@ async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
 async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
     database.accept_only(["password-1"]);
     store.rotate();
     store.hint();
@@ -193,8 +193,8 @@ async fn a_rotation_reports_the_handover_of_each_pool_that_took_its_lease() {
     for _ in 0..50 {
         let lab = Lab::new();
         let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-        let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-        let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+        let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+        let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
         let mut events = lab.supervisor.events();
         let next = store.rotate();
         database.accept_only([next]);

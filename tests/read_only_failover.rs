@@ -26,7 +26,7 @@ async fn after_a_failover(options: impl FnOnce(PgPoolOptions) -> PgPoolOptions) 
     let stage = Stage::new().await;
     let login = stage.login().await;
     let pools = stage.pools_with(options(stage.pool_options(1)));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is verified");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified");
     insert(&db).await.expect("a primary takes it");
     read_only(&stage, true).await;
     assert_eq!(insert(&db).await.err().as_deref(), Some("25006"), "the hazard: an open connection is read-only");

@@ -63,12 +63,12 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
     for (database, code) in [("nowhere", "42000"), ("mysql", "42000")] {
         // 1049: no such database; 1044: no right on it.
         let pools = MySqlPools::new(options.clone().database(database), stage.pool_options(2));
-        let error = stage.supervisor.pool(database, &login, pools).await.expect_err("it cannot be used");
+        let error = stage.supervisor.add_pool(database, &login, pools).await.expect_err("it cannot be used");
         let fault = error.fault().expect("the database's answer");
         assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Misconfigured, Some(code)), "{fault}");
     }
     // 1226: no room for the user. The caller waits until there is.
-    let db = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools(4)).await.expect("verified");
     // Connections from before a limit do not count.
     stage.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
     let other = stage.plain_pool("password-1", stage.pool_options(1));
@@ -94,7 +94,7 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(4), Duration::from_millis(50));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let callers = Callers::start(&db, 8);
     callers.answer_more(200).await;
     stage.store.rotate();
@@ -111,7 +111,7 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
 /// After `DROP USER` its connections answer all that they are asked about themselves: they go with their generation, not by a probe.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let db = stage.pool(4).await;
     let mut zombie = db.acquire().await.expect("a connection");
@@ -131,11 +131,11 @@ async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
 /// As no probe finds them, none is handed out after the lease's end, though the next lease is not to be had.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
     let stage = Stage::with(store).await;
     let login = stage.login().await;
     let options = stage.pool_options(2).acquire_timeout(Duration::from_millis(500));
-    let db = stage.supervisor.pool("orders", &login, MySqlPools::new(stage.connect_options(), options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, MySqlPools::new(stage.connect_options(), options)).await.expect("verified");
     let (idle, busy) = (db.acquire().await.expect("a connection"), db.acquire().await.expect("a connection"));
     drop(idle);
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
@@ -188,9 +188,9 @@ fn token() -> Credentials {
 async fn a_token_goes_over_verified_tls_alone() {
     let server = token_server().await;
     let lab = Lab::new();
-    let login = lab.supervisor.provide("login", fixed(token())).await.expect("it is held");
+    let login = lab.supervisor.add_provider("login", fixed(token())).await.expect("it is held");
     for mode in [MySqlSslMode::Disabled, MySqlSslMode::Preferred, MySqlSslMode::Required] {
-        let error = lab.supervisor.pool("orders", &login, pools(&server, mode)).await.expect_err("it is not verified");
+        let error = lab.supervisor.add_pool("orders", &login, pools(&server, mode)).await.expect_err("it is not verified");
         assert_eq!(error.kind(), ErrorKind::Pool);
         assert!(error.to_string().contains("VerifyIdentity"), "{error}");
     }

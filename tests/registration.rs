@@ -19,8 +19,8 @@ fn options() -> PgConnectOptions {
 /// What a pool with these options says to this login; nothing is to be registered then.
 async fn said(login: Credentials, pools: PgPools) -> Error {
     let supervisor = Supervisor::start();
-    let provider = supervisor.provide("login", fixed(login)).await.expect("a login");
-    let error = supervisor.pool("orders", &provider, pools).await.expect_err("it cannot be right");
+    let provider = supervisor.add_provider("login", fixed(login)).await.expect("a login");
+    let error = supervisor.add_pool("orders", &provider, pools).await.expect_err("it cannot be right");
     assert!(supervisor.status().pools.is_empty(), "nothing stays registered");
     error
 }
@@ -34,33 +34,36 @@ async fn names() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();
     for bad in ["", "  ", "a\nb"] {
-        let error = lab.supervisor.provide(bad, store.clone()).await.expect_err("a bad name");
+        let error = lab.supervisor.add_provider(bad, store.clone()).await.expect_err("a bad name");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with("provider name: "), "{error}");
     }
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a good name");
-    let error = lab.supervisor.provide("login", store.clone()).await.expect_err("taken");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a good name");
+    let error = lab.supervisor.add_provider("login", store.clone()).await.expect_err("taken");
     assert_eq!((error.kind(), error.to_string().contains("\"login\" exists")), (ErrorKind::AlreadyRegistered, true));
-    lab.supervisor.pool("pool", &login, ScriptedPools::new(1)).await.expect("a good name");
-    assert_eq!(lab.supervisor.pool("pool", &login, ScriptedPools::new(1)).await.expect_err("taken").kind(), ErrorKind::AlreadyRegistered);
-    assert_eq!(lab.supervisor.pool("", &login, ScriptedPools::new(1)).await.expect_err("empty").kind(), ErrorKind::InvalidInput);
+    lab.supervisor.add_pool("pool", &login, ScriptedPools::new(1)).await.expect("a good name");
+    assert_eq!(
+        lab.supervisor.add_pool("pool", &login, ScriptedPools::new(1)).await.expect_err("taken").kind(),
+        ErrorKind::AlreadyRegistered
+    );
+    assert_eq!(lab.supervisor.add_pool("", &login, ScriptedPools::new(1)).await.expect_err("empty").kind(), ErrorKind::InvalidInput);
     let error = lab.supervisor.rotate_now("logni").await.expect_err("unknown");
     assert!(error.to_string().contains("\"login\""), "it names what there is: {error}");
     let other = Supervisor::start();
-    let error = other.pool("pool", &login, ScriptedPools::new(1)).await.expect_err("of another supervisor");
+    let error = other.add_pool("pool", &login, ScriptedPools::new(1)).await.expect_err("of another supervisor");
     assert!(error.to_string().starts_with("provider: "), "{error}");
     assert_eq!(store.calls().len(), 1);
 }
 
 #[tokio::test]
 async fn durations_and_sizes() {
-    type Set = fn(claviger::Builder, Duration) -> claviger::Builder;
+    type Set = fn(claviger::SupervisorBuilder, Duration) -> claviger::SupervisorBuilder;
     let fields: [(&str, Set); 5] = [
-        ("fetch_deadline", claviger::Builder::fetch_deadline),
-        ("start_deadline", claviger::Builder::start_deadline),
-        ("prove_deadline", claviger::Builder::verify_deadline),
-        ("drain_deadline", claviger::Builder::drain_deadline),
-        ("poll", claviger::Builder::poll),
+        ("fetch_deadline", claviger::SupervisorBuilder::with_fetch_deadline),
+        ("start_deadline", claviger::SupervisorBuilder::with_start_deadline),
+        ("prove_deadline", claviger::SupervisorBuilder::with_verify_deadline),
+        ("drain_deadline", claviger::SupervisorBuilder::with_drain_deadline),
+        ("poll", claviger::SupervisorBuilder::with_poll_interval),
     ];
     for (field, set) in fields {
         for bad in [Duration::ZERO, Duration::MAX] {
@@ -154,9 +157,9 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
 #[tokio::test]
 async fn always_in_place_with_a_lease_that_ends_its_connections() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).lives(Duration::from_secs(3_600));
-    let login = lab.supervisor.provide("login", store).await.expect("a lease");
-    let error = lab.supervisor.pool("orders", &login, pools().always_in_place()).await.expect_err("it cannot be kept");
+    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
+    let login = lab.supervisor.add_provider("login", store).await.expect("a lease");
+    let error = lab.supervisor.add_pool("orders", &login, pools().always_in_place()).await.expect_err("it cannot be kept");
     assert!(error.to_string().contains("always_in_place"), "{error}");
 }
 
@@ -169,10 +172,10 @@ async fn leases_that_cannot_be_used() {
             let provider = provider_fn(move |request: FetchRequest<Credentials>| async move {
                 let expiry = Expiry::after(request.started, Duration::from_secs(life));
                 Ok::<_, ProviderError>(
-                    Lease::new(Credentials::new("app", "s3cret"), Revision::new("1")).expires(expiry).with_old_connections(connections),
+                    Lease::new(Credentials::new("app", "s3cret"), Revision::new("1")).with_expiry(expiry).with_old_connections(connections),
                 )
             });
-            supervisor.provide(name, provider).await.expect_err("it cannot be used")
+            supervisor.add_provider(name, provider).await.expect_err("it cannot be used")
         }
     };
     let error = provide("dead", 0, OldConnections::Keep).await;
@@ -190,33 +193,33 @@ async fn providers_that_do_not_answer() {
     let began = tokio::time::Instant::now();
     let denied = ScriptedProvider::new();
     denied.fail_next(9, ProviderError::new(ProviderErrorKind::Denied, "grant secretsmanager:GetSecretValue"));
-    let error = lab.supervisor.provide("denied", denied.clone()).await.expect_err("denied");
+    let error = lab.supervisor.add_provider("denied", denied.clone()).await.expect_err("denied");
     assert_eq!((began.elapsed(), denied.calls().len()), (Duration::ZERO, 1), "at once");
     assert!(error.to_string().contains("grant secretsmanager:GetSecretValue"), "{error}");
 
     let down = ScriptedProvider::new();
     down.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    let error = lab.supervisor.provide("down", down.clone()).await.expect_err("down");
+    let error = lab.supervisor.add_provider("down", down.clone()).await.expect_err("down");
     assert_eq!(began.elapsed().as_secs(), 30, "to the deadline");
     assert!(error.is_transient() && down.calls().len() > 2, "{error}");
 
     let silent = ScriptedProvider::new();
     silent.stall();
-    let error = lab.supervisor.provide("silent", silent.clone()).await.expect_err("silent");
+    let error = lab.supervisor.add_provider("silent", silent.clone()).await.expect_err("silent");
     assert_eq!(error.provider_error().expect("its error").kind(), ProviderErrorKind::TimedOut);
     assert!(lab.supervisor.status().providers.is_empty());
 
     let panics = ScriptedProvider::new();
     panics.panic_next();
-    lab.supervisor.provide("panics", panics).await.expect("the second attempt works");
+    lab.supervisor.add_provider("panics", panics).await.expect("the second attempt works");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("verified");
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("a new one");
     assert_eq!(pool.current().password(), "password-2");
@@ -236,8 +239,8 @@ async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected(
 async fn a_lease_that_comes_too_late_is_released() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("pool", &login, ScriptedPools::new(4)).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("verified");
     store.stall();
     store.answer_next(Lease::new(Credentials::new("app", "late"), Revision::new("late")));
     store.hint();
@@ -256,7 +259,7 @@ async fn a_lease_that_comes_after_its_provider_is_gone_is_released() {
     let store = ScriptedProvider::new();
     store.stall();
     let began = tokio::time::Instant::now();
-    lab.supervisor.provide("login", store.clone()).await.expect_err("it hangs");
+    lab.supervisor.add_provider("login", store.clone()).await.expect_err("it hangs");
     assert!(began.elapsed() <= Duration::from_secs(32), "{:?}", began.elapsed());
     tokio::time::sleep(Duration::from_secs(60)).await;
     store.resume();
@@ -267,9 +270,9 @@ async fn a_lease_that_comes_after_its_provider_is_gone_is_released() {
 #[tokio::test(start_paused = true)]
 async fn durations_that_mean_for_ever() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().refresh_after(Duration::MAX);
+    let store = ScriptedProvider::new().with_refresh_after(Duration::MAX);
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Throttled, "later").retry_after(Duration::from_secs(5)));
-    lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Throttled, "never").retry_after(Duration::MAX));
     store.hint();
     tokio::time::sleep(Duration::from_secs(86_400)).await;
@@ -280,13 +283,13 @@ async fn durations_that_mean_for_ever() {
 async fn a_registration_given_up_takes_nobody_elses_back() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(1));
-    let login = lab.supervisor.provide("login", store).await.expect("a lease");
+    let login = lab.supervisor.add_provider("login", store).await.expect("a lease");
     database.stall();
-    let mut first = Box::pin(lab.supervisor.pool("pool", &login, database.clone()));
+    let mut first = Box::pin(lab.supervisor.add_pool("pool", &login, database.clone()));
     assert!(tokio::time::timeout(Duration::from_millis(20), &mut first).await.is_err(), "it waits for its verification");
     database.resume();
     lab.supervisor.remove_pool("pool").await.expect("it is there");
-    let second = lab.supervisor.pool("pool", &login, ScriptedPools::new(1)).await.expect("the name is free");
+    let second = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(1)).await.expect("the name is free");
     drop(first);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!second.is_closed());
@@ -295,10 +298,10 @@ async fn a_registration_given_up_takes_nobody_elses_back() {
 #[tokio::test]
 async fn a_provider_that_was_removed_serves_no_new_pool() {
     let lab = Lab::new();
-    let old = lab.supervisor.provide("login", ScriptedProvider::new()).await.expect("a lease");
+    let old = lab.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("a lease");
     lab.supervisor.remove_provider("login").await.expect("it goes");
-    lab.supervisor.provide("login", ScriptedProvider::new()).await.expect("the name is free");
-    let error = lab.supervisor.pool("pool", &old, ScriptedPools::new(1)).await.expect_err("it was removed");
+    lab.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("the name is free");
+    let error = lab.supervisor.add_pool("pool", &old, ScriptedPools::new(1)).await.expect_err("it was removed");
     assert_eq!(error.kind(), ErrorKind::NotRegistered);
 }
 
@@ -324,9 +327,9 @@ async fn a_dropped_registration_is_taken_back() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();
     store.stall();
-    let given_up = tokio::time::timeout(Duration::from_millis(20), lab.supervisor.provide("login", store.clone())).await;
+    let given_up = tokio::time::timeout(Duration::from_millis(20), lab.supervisor.add_provider("login", store.clone())).await;
     assert!(given_up.is_err());
     assert!(lab.supervisor.status().providers.is_empty());
     store.resume();
-    lab.supervisor.provide("login", store).await.expect("the name is free");
+    lab.supervisor.add_provider("login", store).await.expect("the name is free");
 }

@@ -62,8 +62,8 @@ fn service_on(runtime: &Runtime) -> Service {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let supervisor = runtime.block_on(async {
         let supervisor = Supervisor::start();
-        let login = supervisor.provide("login", store.clone()).await.expect("a lease");
-        supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+        let login = supervisor.add_provider("login", store.clone()).await.expect("a lease");
+        supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
         supervisor
     });
     Service { supervisor, store, database }
@@ -185,7 +185,7 @@ fn a_provider_stays_watched_after_the_runtime_of_its_registration() {
     let supervisor = own.block_on(async { Supervisor::start() });
     let store = ScriptedProvider::new();
     let passing = runtime();
-    let login = passing.block_on(supervisor.provide("login", store.clone())).expect("a lease");
+    let login = passing.block_on(supervisor.add_provider("login", store.clone())).expect("a lease");
     passing.shutdown_background();
     let fetched = store.calls().len();
     store.rotate();
@@ -200,7 +200,7 @@ fn a_registration_after_the_runtime_has_gone_is_an_error() {
     let service = service_on(&own);
     let other = runtime();
     drop(own);
-    let error = other.block_on(service.supervisor.provide("more", ScriptedProvider::new())).expect_err("nowhere to run");
+    let error = other.block_on(service.supervisor.add_provider("more", ScriptedProvider::new())).expect_err("nowhere to run");
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(error.to_string().contains("is gone"), "{error}");
 }
@@ -211,7 +211,7 @@ fn a_call_that_waits_returns_an_error_without_a_runtime() {
     let service = service_on(&own);
     let supervisor = &service.supervisor;
     let errors = [
-        without_a_runtime(supervisor.provide("more", ScriptedProvider::new())).map(drop).expect_err("no timer"),
+        without_a_runtime(supervisor.add_provider("more", ScriptedProvider::new())).map(drop).expect_err("no timer"),
         without_a_runtime(supervisor.rotate_now("login")).map(drop).expect_err("no timer"),
     ];
     for error in errors {
@@ -246,11 +246,11 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
         let second = Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let store = ScriptedProvider::new();
         let (lab, connection, database) = first.block_on(async {
-            let builder = Supervisor::builder().drain_deadline(Duration::from_secs(2)).fetch_deadline(Duration::from_secs(2));
+            let builder = Supervisor::builder().with_drain_deadline(Duration::from_secs(2)).with_fetch_deadline(Duration::from_secs(2));
             let lab = Lab::with(builder).expect("the durations are right");
             let database = ScriptedPools::new(4);
-            let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-            let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+            let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+            let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
             let connection = database.opened().first().expect("a pool").connection();
             match stuck_in {
                 "a verification" => database.stall(),

@@ -28,16 +28,16 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         let stage = Stage::new().await;
         let login = stage.login().await;
         let options = stage.pool_options(4).acquire_timeout(patience);
-        let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+        let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
         stage.set_password("nobody knows this one").await;
         stage.terminate_connections().await;
         stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
         let mut errors = errors_of(&db, 8).await;
         // On a busy machine the first login may take longer than they wait.
-        while errors.iter().all(|error| SharedError::fault(error).is_none()) {
+        while errors.iter().all(|error| SharedError::connect_error(error).is_none()) {
             errors = errors_of(&db, 8).await;
         }
-        let shared: Vec<_> = errors.iter().filter(|error| SharedError::fault(error).is_some()).collect();
+        let shared: Vec<_> = errors.iter().filter(|error| SharedError::connect_error(error).is_some()).collect();
         assert!(shared.len() >= 7, "the hazard: they share one, {errors:?}");
         for error in shared {
             let database = error.as_database_error().expect("a database error");
@@ -46,7 +46,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
             assert_eq!((original.severity(), original.code()), (PgSeverity::Fatal, "28P01"));
             assert!(original.routine().is_some(), "the details are there");
             assert!(database.try_downcast_ref::<PgDatabaseError>().is_some());
-            let fault = SharedError::fault(error).expect("the library's classification");
+            let fault = SharedError::connect_error(error).expect("the library's classification");
             assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Rejected, Some("28P01")));
             assert!(fault.cause().is_some());
         }
@@ -58,7 +58,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         let served = || db.status().is_some_and(|status| status.serving);
         eventually("it serves again", served).await;
         let error = sqlx::query("SELECT nothing").execute(&db).await.expect_err("no such column");
-        assert!(SharedError::fault(&error).is_none());
+        assert!(SharedError::connect_error(&error).is_none());
         let original = error.into_database_error().expect("a database error").downcast::<PgDatabaseError>();
         assert_eq!(original.code(), "42703");
     }
@@ -67,15 +67,15 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_down_is_an_io_error() {
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", fixed(Credentials::new("app", "s3cret"))).await.expect("a login");
+    let login = supervisor.add_provider("login", fixed(Credentials::new("app", "s3cret"))).await.expect("a login");
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
     let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
-    let db = supervisor.pool_eventually("orders", &login, pools).expect("registered");
+    let db = supervisor.add_pool_in_background("orders", &login, pools).expect("registered");
     eventually("the first verification failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
     for error in errors_of(&db, 8).await {
         let sqlx::Error::Io(io) = &error else { unreachable!("{error:?}") };
         assert_eq!(io.kind(), ErrorKind::ConnectionRefused);
-        let fault = SharedError::fault(&error).expect("the library's classification");
+        let fault = SharedError::connect_error(&error).expect("the library's classification");
         assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Unreachable, None));
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
         assert!(error.source().is_some(), "the cause is inside");
@@ -87,10 +87,10 @@ async fn a_provider_without_a_lease_is_an_io_error() {
     let supervisor = Supervisor::start();
     let store = ScriptedProvider::new();
     store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
-    let login = supervisor.provide_eventually("login", store).expect("registered");
+    let login = supervisor.add_provider_in_background("login", store).expect("registered");
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
     let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
-    let db = supervisor.pool_eventually("orders", &login, pools).expect("registered");
+    let db = supervisor.add_pool_in_background("orders", &login, pools).expect("registered");
     eventually("the fetch failed", || supervisor.status().providers[0].last_error.is_some()).await;
     for error in errors_of(&db, 8).await {
         let sqlx::Error::Io(io) = &error else { unreachable!("{error:?}") };
@@ -102,10 +102,10 @@ async fn a_provider_without_a_lease_is_an_io_error() {
 #[tokio::test]
 async fn settings_that_cannot_be_right_are_a_configuration_error() {
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", fixed(Credentials::new("app", ""))).await.expect("a login");
+    let login = supervisor.add_provider("login", fixed(Credentials::new("app", ""))).await.expect("a login");
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
     let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
-    let db = supervisor.pool_eventually("orders", &login, pools).expect("registered");
+    let db = supervisor.add_pool_in_background("orders", &login, pools).expect("registered");
     eventually("the first verification failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
     for error in errors_of(&db, 4).await {
         assert!(matches!(error, sqlx::Error::Configuration(_)), "{error:?}");

@@ -15,9 +15,9 @@ const LIFETIME: Duration = Duration::from_secs(8);
 async fn a_lease_of_eight_seconds_does_not_end_readiness_while_it_is_renewed() {
     for lifetime in [2, 4, 8, 12, 30].map(Duration::from_secs) {
         let lab = Lab::new();
-        let store = ScriptedProvider::new().lives(lifetime).mint_each();
-        let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-        let pool = lab.supervisor.pool("orders", &login, ScriptedPools::new(4)).await.expect("verified");
+        let store = ScriptedProvider::new().with_lifetime(lifetime).mint_each();
+        let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+        let pool = lab.supervisor.add_pool("orders", &login, ScriptedPools::new(4)).await.expect("verified");
         let end = Instant::now() + 20 * lifetime;
         while Instant::now() < end {
             let readiness = lab.supervisor.readiness();
@@ -31,9 +31,9 @@ async fn a_lease_of_eight_seconds_does_not_end_readiness_while_it_is_renewed() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_eight_seconds_that_is_not_renewed_ends_readiness_before_it_expires() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().lives(LIFETIME);
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, ScriptedPools::new(4)).await.expect("verified");
+    let store = ScriptedProvider::new().with_lifetime(LIFETIME);
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, ScriptedPools::new(4)).await.expect("verified");
     store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"));
     let began = Instant::now();
     while lab.supervisor.readiness().ready {
@@ -95,9 +95,9 @@ impl PoolFactory for SlowToClose {
 async fn drained_after_an_outage(close: Duration, held_for: Option<Duration>) -> (Option<Duration>, Option<Duration>) {
     let lab = Lab::new();
     let (store, database) =
-        (ScriptedProvider::new().lives(LIFETIME).with_old_connections(OldConnections::EndWithLease), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, SlowToClose(database, close)).await.expect("verified");
+        (ScriptedProvider::new().with_lifetime(LIFETIME).with_old_connections(OldConnections::EndWithLease), ScriptedPools::new(4));
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, SlowToClose(database, close)).await.expect("verified");
     let connection = held_for.map(|_| pool.current().connection());
     store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"));
     sleep(3 * LIFETIME).await;

@@ -30,7 +30,7 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
     delay_rejections(&stage).await;
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(4).acquire_timeout(DELAY / 3), Duration::from_millis(10));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(5));
     callers.answer_more(100).await;
 
@@ -54,7 +54,7 @@ async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection(
     delay_rejections(&stage).await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(12));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let connections: Vec<_> = futures_util::future::join_all((0..10).map(|_| db.acquire())).await;
     assert!(connections.iter().all(Result::is_ok), "the pool is full");
     drop(connections);

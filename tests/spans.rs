@@ -83,8 +83,8 @@ async fn stage(
 ) -> (Lab, ScriptedProvider, ScriptedPools, claviger::Handle<claviger_testkit::ScriptedPool>) {
     let lab = Lab::new();
     let database = ScriptedPools::new(10);
-    let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
     tree.take();
     (lab, store, database, pool)
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 async fn stage(start_deadline: Duration) -> Stage {
     let mut stage = Stage::new().await;
-    stage.supervisor = Lab::with(Supervisor::builder().start_deadline(start_deadline)).expect("it can be right").supervisor;
+    stage.supervisor = Lab::with(Supervisor::builder().with_start_deadline(start_deadline)).expect("it can be right").supervisor;
     stage
 }
 
@@ -24,7 +24,7 @@ async fn rejected_until_the_deadline() {
     stage.set_password("nobody knows this one").await;
     let login = stage.login().await;
     let began = Instant::now();
-    let error = stage.supervisor.pool("orders", &login, stage.pools(4)).await.expect_err("it is rejected");
+    let error = stage.supervisor.add_pool("orders", &login, stage.pools(4)).await.expect_err("it is rejected");
     assert!(began.elapsed() >= Duration::from_secs(6), "after {:?}", began.elapsed());
     let fault = error.fault().expect("the database's answer");
     assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, ConnectErrorKind::Rejected, Some("28P01")));
@@ -46,7 +46,7 @@ async fn accepted_while_it_starts() {
     let login = stage.login().await;
     let starting = tokio::spawn({
         let (supervisor, pools) = (stage.supervisor.clone(), stage.pools(4));
-        async move { supervisor.pool("orders", &login, pools).await }
+        async move { supervisor.add_pool("orders", &login, pools).await }
     });
     eventually("it was rejected", || stage.rejected_logins() >= 1).await;
     // The store learns, and signals.
@@ -64,7 +64,7 @@ async fn a_database_that_comes_up_while_it_starts() {
     let login = stage.login().await;
     let starting = tokio::spawn({
         let (supervisor, pools) = (stage.supervisor.clone(), stage.pools(4));
-        async move { supervisor.pool("orders", &login, pools).await }
+        async move { supervisor.add_pool("orders", &login, pools).await }
     });
     eventually("a verification failed", || stage.supervisor.status().pools.first().is_some_and(|pool| pool.last_fault.is_some())).await;
     let fault = stage.supervisor.status().pools[0].last_fault.clone().expect("it failed");

@@ -42,7 +42,7 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(2));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let held = open(&db, 1).await;
     stage.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
@@ -66,7 +66,7 @@ async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(20).acquire_timeout(Duration::from_millis(500));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let before = stage.rejected_logins();
     // A login that has just worked speaks for the next ones: no caller goes ahead of the others.
     let held = open(&db, 1).await;
@@ -118,8 +118,8 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
 async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
     database.accept_only(["password-1"]);
     for _ in 0..30 {
         store.rotate();
@@ -157,14 +157,16 @@ async fn a_connection_that_hangs_gives_its_place_back() {
     let login = stage.login().await;
     let options = stage.pool_options(1).acquire_timeout(Duration::from_secs(20));
     let pools = PgPools::new(stage.connect_options(), options).with_return_timeout(Duration::from_millis(300));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
     let mut hangs = db.acquire().await.expect("a connection");
     let _first = Frozen::behind(&mut hangs).await;
     drop(hangs);
     timeout(Duration::from_secs(5), sqlx::query("SELECT 1").execute(&db)).await.expect("in time").expect("another connection");
     // Without the option, a statement on the handle that was broken off gives its place back all the same.
-    let db =
-        stage.supervisor.pool("reports", &login, stage.pools_with(stage.pool_options(1).acquire_timeout(Duration::from_secs(20)))).await;
+    let db = stage
+        .supervisor
+        .add_pool("reports", &login, stage.pools_with(stage.pool_options(1).acquire_timeout(Duration::from_secs(20))))
+        .await;
     let db = db.expect("verified");
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&db).await.expect("a connection");
     let frozen = async {
@@ -219,7 +221,7 @@ async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
             Ok(())
         })
     });
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
     let mut held = open(&db, 8).await;
     // The second one: its verification, and the connection that is opened before publication. Then there is no room until an old connection goes.
     permits.add_permits(2);
@@ -251,8 +253,8 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     let theirs =
         stage.pool_options(2).after_connect(|connection, _| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
     let pools = [
-        stage.supervisor.pool("ours", &login, ours).await.expect("verified"),
-        stage.supervisor.pool("theirs", &login, stage.pools_with(theirs)).await.expect("verified"),
+        stage.supervisor.add_pool("ours", &login, ours).await.expect("verified"),
+        stage.supervisor.add_pool("theirs", &login, stage.pools_with(theirs)).await.expect("verified"),
     ];
     stage.sql("REVOKE owner FROM app").await;
     // The server has the password first: no verification fails for another reason.

@@ -28,7 +28,7 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
     let other = stage.plain_pool("password-1", stage.pool_options(1));
     let held = other.acquire().await.expect("the one connection that there may be");
@@ -58,7 +58,7 @@ async fn a_rejection_breaks_off_no_login() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(8), Duration::from_millis(5));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let callers = Callers::start(&db, 32);
     callers.answer_more(200).await;
     let (aborted, rejected) = (status(&stage, "ABORTED_CONNECTS").await, stage.rejected_logins());
@@ -118,7 +118,7 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     let port = serve_with(Arc::clone(&permits), (stage.server.host().to_owned(), stage.server.port())).await;
     let options = stage.pool_options(8).acquire_timeout(Duration::from_secs(20));
     let pools = MySqlPools::new(stage.connect_options().port(port), options);
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
     let (aborted, rejected) = (status(&stage, "ABORTED_CONNECTS").await, stage.rejected_logins());
     let callers: Vec<_> = (0..2)
         .map(|_| {
@@ -172,7 +172,7 @@ async fn a_hook_before_each_acquire_lets_callers_run_beside_each_other() {
         })
     });
     let plain = stage.plain_pool("password-1", options.clone());
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let theirs = statements(&plain, |pool| async move { sqlx::query("DO 1").execute(&pool).await.is_ok() }).await;
     let ours = statements(&db, |pool| async move { sqlx::query("DO 1").execute(&pool).await.is_ok() }).await;
     assert!(ours * 2 > theirs, "sqlx {theirs}, ours {ours}");

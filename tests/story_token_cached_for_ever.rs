@@ -76,11 +76,15 @@ fn token(db: &Handle<ScriptedPool>) -> String {
 #[tokio::test(start_paused = true)]
 async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).with_old_connections(OldConnections::Keep).mint_each();
+    let store = ScriptedProvider::new()
+        .with_lifetime(LIFE)
+        .with_refresh_after(LIFE - BUFFER)
+        .with_old_connections(OldConnections::Keep)
+        .mint_each();
     let database = ScriptedPools::new(10);
     let clock = Aws::new();
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
-    let db = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a token");
+    let db = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
 
     let mut seen = Vec::new();
     for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 5), (28, 0)] {
@@ -109,11 +113,15 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
 #[tokio::test(start_paused = true)]
 async fn with_us_a_hundred_callers_share_one_refresh() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().lives(LIFE).refresh_after(LIFE - BUFFER).with_old_connections(OldConnections::Keep).mint_each();
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a token");
+    let store = ScriptedProvider::new()
+        .with_lifetime(LIFE)
+        .with_refresh_after(LIFE - BUFFER)
+        .with_old_connections(OldConnections::Keep)
+        .mint_each();
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a token");
     let mut pools = Vec::new();
     for number in 0..10 {
-        pools.push(lab.supervisor.pool(&format!("pool-{number}"), &login, ScriptedPools::new(10)).await.expect("verified"));
+        pools.push(lab.supervisor.add_pool(&format!("pool-{number}"), &login, ScriptedPools::new(10)).await.expect("verified"));
     }
     tokio::time::sleep(LIFE - BUFFER + Duration::from_secs(1)).await;
     assert!(pools.iter().all(|pool| pool.generation() == 2 && token(pool) == "password-2"));

@@ -114,10 +114,10 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
 
     // A start after a failure.
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    let login = supervisor.provide("login", store.clone()).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let login = supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let db = supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
     let _ = asks.handle.set(db.clone());
-    let reports = supervisor.pool("reports", &login, database.clone()).await.expect("verified");
+    let reports = supervisor.add_pool("reports", &login, database.clone()).await.expect("verified");
 
     // Rotations: in place, by replacing with a drain that is abandoned, overtaken by another one.
     store.rotate();
@@ -263,8 +263,8 @@ async fn asking() -> (Lab, ScriptedProvider, AskingPools, Handle<ScriptedPool>) 
     let (lab, store) = (Lab::new(), ScriptedProvider::new());
     let pools = AskingPools { pools: ScriptedPools::new(4), asks: Asks::default() };
     let _ = pools.asks.supervisor.set(lab.supervisor.clone());
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let db = lab.supervisor.pool("orders", &login, pools.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let db = lab.supervisor.add_pool("orders", &login, pools.clone()).await.expect("verified");
     let _ = pools.asks.handle.set(db.clone());
     (lab, store, pools, db)
 }

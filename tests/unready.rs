@@ -45,7 +45,7 @@ async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool
             let fails = fails.load(Ordering::SeqCst);
             Box::pin(async move { if fails { connection.execute("SET ROLE nobody_has_this_one").await.map(drop) } else { Ok(()) } })
         });
-        pools.push(stage.supervisor.pool(&format!("orders-{max}"), &login, stage.pools_with(options)).await.expect("verified"));
+        pools.push(stage.supervisor.add_pool(&format!("orders-{max}"), &login, stage.pools_with(options)).await.expect("verified"));
     }
     fails.store(true, Ordering::SeqCst);
     stage.rotate_announced().await;
@@ -69,11 +69,11 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
     };
     let error = loop {
         match sqlx::query("SELECT 1").execute(&db).await {
-            Err(error) if claviger::SharedError::fault(&error).is_some() => break error,
+            Err(error) if claviger::SharedError::connect_error(&error).is_some() => break error,
             _ => {}
         }
     };
-    let fault = claviger::SharedError::fault(&error).expect("shared");
+    let fault = claviger::SharedError::connect_error(&error).expect("shared");
     assert!(fault.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")), "{fault}");
     eventually_within(Duration::from_secs(5), "the status names it", is_named).await;
 }

@@ -78,9 +78,9 @@ async fn plain_sqlx(options: PgConnectOptions, password: &str) -> bool {
 }
 
 async fn claviger(stage: &Stage, options: PgConnectOptions, password: &str) -> Result<(), String> {
-    let login = stage.supervisor.provide("login", fixed(Credentials::new("app", password))).await.expect("it never changes");
+    let login = stage.supervisor.add_provider("login", fixed(Credentials::new("app", password))).await.expect("it never changes");
     let pools = PgPools::new(options, stage.pool_options(2));
-    let outcome = match stage.supervisor.pool("orders", &login, pools).await {
+    let outcome = match stage.supervisor.add_pool("orders", &login, pools).await {
         Ok(db) => {
             let outcome = sqlx::query("SELECT 1").execute(&db).await;
             stage.supervisor.remove_pool("orders").await.expect("it was registered");
@@ -129,8 +129,8 @@ async fn a_server_that_goes_over_from_md5_to_scram_is_followed() {
     let stage = stage_with("md5").await;
     let password = "cafe\u{301}";
     set(&stage, "md5", password);
-    let login = stage.supervisor.provide("login", fixed(Credentials::new("app", password))).await.expect("it never changes");
-    let db = stage.supervisor.pool("orders", &login, stage.pools(2)).await.expect("verified");
+    let login = stage.supervisor.add_provider("login", fixed(Credentials::new("app", password))).await.expect("it never changes");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools(2)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&db).await.expect("the password is sent as it is");
     // The same password, of which the server keeps the other form from now on.
     set(&stage, "scram-sha-256", password);
@@ -144,10 +144,10 @@ async fn a_server_that_goes_over_from_md5_to_scram_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
     let mut stage = Stage::new().await;
-    stage.supervisor = Supervisor::builder().start_deadline(Duration::from_secs(6)).start().expect("it can be right");
+    stage.supervisor = Supervisor::builder().with_start_deadline(Duration::from_secs(6)).start().expect("it can be right");
     let before = stage.rejected_logins();
-    let login = stage.supervisor.provide("login", fixed(Credentials::new("app", "wrong\u{a0}one"))).await.expect("it never changes");
-    let wrong = stage.supervisor.pool("orders", &login, stage.pools(2)).await.expect_err("it is rejected").to_string();
+    let login = stage.supervisor.add_provider("login", fixed(Credentials::new("app", "wrong\u{a0}one"))).await.expect("it never changes");
+    let wrong = stage.supervisor.add_pool("orders", &login, stage.pools(2)).await.expect_err("it is rejected").to_string();
     let rejected = stage.rejected_logins() - before;
     assert!((2..=5).contains(&rejected), "{rejected} failed logins with a maximum of 2");
     assert!(wrong.contains("the password changes under SASLprep"), "{wrong}");
@@ -158,7 +158,7 @@ async fn a_user_whose_name_saslprep_prohibits_is_named() {
     let stage = stage_with("scram-sha-256").await;
     let user = "\u{5d0}\u{5d1}";
     stage.server.create_role(user, "password-1").expect("PostgreSQL takes it");
-    let login = stage.supervisor.provide("login", fixed(Credentials::new(user, "password-1"))).await.expect("it never changes");
-    let error = stage.supervisor.pool("orders", &login, stage.pools(2)).await.expect_err("sqlx panics");
+    let login = stage.supervisor.add_provider("login", fixed(Credentials::new(user, "password-1"))).await.expect("it never changes");
+    let error = stage.supervisor.add_pool("orders", &login, stage.pools(2)).await.expect_err("sqlx panics");
     assert!(!error.is_transient() && error.to_string().contains("user: "), "{error}");
 }

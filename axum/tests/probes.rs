@@ -31,8 +31,8 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
     let router: Router = claviger_axum::probes(&lab.supervisor);
     assert_eq!(ask(&router, "/readyz").await.0, StatusCode::OK, "nothing is registered, so nothing is missing");
 
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
     assert_eq!(ask(&router, "/readyz").await.1, json!({ "ready": true, "reasons": [] }));
 
     // The database rejects, and the store has nothing better.
@@ -71,9 +71,9 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
 #[tokio::test(start_paused = true)]
 async fn status_is_a_router_of_its_own_and_tells_no_secret() {
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new().lives(Duration::from_secs(600)), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("it starts");
-    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
+    let (store, database) = (ScriptedProvider::new().with_lifetime(Duration::from_secs(600)), ScriptedPools::new(4));
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
+    let _pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
     store.fail_next(1, ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded"));
     let outcome = lab.supervisor.rotate_now("login").await;
     assert!(outcome.is_err());

@@ -81,7 +81,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(MAX).acquire_timeout(Duration::from_secs(30));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let mut held = Vec::new();
     for _ in 0..HELD {
         held.push(db.acquire().await.expect("a connection"));
@@ -111,7 +111,7 @@ async fn waiting(figures: &mut Figures) {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(MAX).acquire_timeout(Duration::from_secs(25));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let held = db.acquire().await.expect("a connection");
     stage.store.fail_next(1_000_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     stage.set_password("nobody knows this one").await;

@@ -20,7 +20,7 @@ pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
     });
     runtime.block_on(stage.beside_a_plain_pool(figures, "query through &Handle / raw &PgPool", &stage.supervisor, &login));
 
-    let db = runtime.block_on(async { stage.supervisor.pool("orders", &login, stage.pools(10)).await.expect("verified") });
+    let db = runtime.block_on(async { stage.supervisor.add_pool("orders", &login, stage.pools(10)).await.expect("verified") });
     let plain: PgPool = runtime.block_on(async { stage.plain_pool("password-1", stage.pool_options(10)) });
     let through_the_handle = async || {
         sqlx::query("SELECT 1").execute(&db).await.expect("it answers");

@@ -63,7 +63,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
-    let db = stage.supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options.clone())).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options.clone())).await.expect("verified");
     let plain = stage.plain_pool("password-1", options);
     live_connections(&db.current()).await;
     live_connections(&plain).await;

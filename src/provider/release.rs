@@ -150,7 +150,7 @@ mod tests {
     /// How often a lease is tried while it lives and every attempt fails, up to so many times.
     fn attempts(expiry: Expiry, now: Timestamp, most: u32) -> u32 {
         let mut debts = Debts::default();
-        let lease = Lease::new((), Revision::new("r")).expires(expiry);
+        let lease = Lease::new((), Revision::new("r")).with_expiry(expiry);
         debts.owe(lease.clone(), now.mono());
         for attempt in 0..most {
             let mut bucket = TokenBucket::full(now.mono());

@@ -91,7 +91,7 @@ mod tests {
     const POLL: Duration = Duration::from_secs(300);
 
     fn lease(life: Duration, now: Timestamp) -> Lease<()> {
-        Lease::new((), Revision::new("r")).expires(Expiry::after(now, life))
+        Lease::new((), Revision::new("r")).with_expiry(Expiry::after(now, life))
     }
 
     proptest! {
@@ -100,7 +100,7 @@ mod tests {
             let now = Timestamp::now();
             let mut lease = lease(Duration::from_millis(millis), now).with_old_connections(if ends { OldConnections::EndWithLease } else { OldConnections::Keep });
             if let Some(hint) = hint {
-                lease = lease.refresh_after(Duration::from_millis(hint));
+                lease = lease.with_refresh_after(Duration::from_millis(hint));
             }
             let after = refresh_after(&lease, now, POLL, jitter);
             prop_assert!(after >= FLOOR);
@@ -121,7 +121,7 @@ mod tests {
         let token = lease(Duration::from_secs(900), now).with_old_connections(OldConnections::Keep);
         assert_eq!(refresh_after(&token, now, POLL, 0.0).as_secs(), 720);
         assert_eq!(refresh_after(&token, now, POLL, 1.0).as_secs(), 630);
-        assert_eq!(refresh_after(&token.clone().refresh_after(Duration::from_secs(840)), now, POLL, 1.0).as_secs(), 840);
+        assert_eq!(refresh_after(&token.clone().with_refresh_after(Duration::from_secs(840)), now, POLL, 1.0).as_secs(), 840);
         let role = lease(Duration::from_secs(3_600), now).with_old_connections(OldConnections::EndWithLease);
         assert_eq!(refresh_after(&role, now, POLL, 0.0).as_secs(), 2_160);
         assert_eq!(refresh_after(&role, now, POLL, 1.0).as_secs(), 1_800);
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn for_ever_is_a_month() {
         let now = Timestamp::now();
-        let lease = Lease::new((), Revision::new("r")).refresh_after(Duration::MAX);
+        let lease = Lease::new((), Revision::new("r")).with_refresh_after(Duration::MAX);
         assert_eq!(refresh_after(&lease, now, POLL, 0.0), LONGEST);
         assert_eq!(retry_after(1, false, None, Some(Duration::MAX), 0.0), LONGEST);
     }

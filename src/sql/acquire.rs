@@ -114,7 +114,7 @@ fn error_type<P>(shared: &Shared<P>, error: &Error) -> &'static str {
         Error::PoolClosed => "closed",
         Error::Database(_) if is_full() => ConnectErrorKind::Overloaded.as_str(),
         Error::Database(_) => "rejected",
-        error => SharedError::fault(error).map_or("other", |fault| fault.kind().as_str()),
+        error => SharedError::connect_error(error).map_or("other", |fault| fault.kind().as_str()),
     }
 }
 

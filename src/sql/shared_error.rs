@@ -37,11 +37,11 @@ impl SharedError {
     /// ```
     /// # use claviger::{ConnectErrorKind, SharedError};
     /// fn is_rejected(error: &sqlx::Error) -> bool {
-    ///     SharedError::fault(error).is_some_and(|fault| fault.kind() == ConnectErrorKind::Rejected)
+    ///     SharedError::connect_error(error).is_some_and(|fault| fault.kind() == ConnectErrorKind::Rejected)
     /// }
     /// # assert!(!is_rejected(&sqlx::Error::PoolTimedOut));
     /// ```
-    pub fn fault(error: &sqlx::Error) -> Option<&ConnectError> {
+    pub fn connect_error(error: &sqlx::Error) -> Option<&ConnectError> {
         match error {
             // Its type is that of the original; the shared error is its source.
             sqlx::Error::Database(database) => (**database).source()?.downcast_ref(),

@@ -25,7 +25,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// | [`poll`](Self::poll) | 5 min | a secret without a death is looked at every 4:30 to 5:00, 9,000 times a month |
 /// | [`ready_margin`](Self::ready_margin) | 5 s | a token that dies in 4 s makes the service unready |
 #[derive(Clone, Default)]
-pub struct Builder {
+pub struct SupervisorBuilder {
     settings: Settings,
     clock: Clock,
     traps: Failpoints,
@@ -33,45 +33,45 @@ pub struct Builder {
     meter: Option<opentelemetry::metrics::Meter>,
 }
 
-impl Builder {
+impl SupervisorBuilder {
     /// How long one answer of a provider may take. Default 30 s.
     #[must_use]
-    pub fn fetch_deadline(mut self, deadline: Duration) -> Self {
+    pub fn with_fetch_deadline(mut self, deadline: Duration) -> Self {
         self.settings.fetch_deadline = deadline;
         self
     }
 
     /// How long `provide`, `pool` and `rotate_now` wait for what passes. Default 30 s.
     #[must_use]
-    pub fn start_deadline(mut self, deadline: Duration) -> Self {
+    pub fn with_start_deadline(mut self, deadline: Duration) -> Self {
         self.settings.start_deadline = deadline;
         self
     }
 
     /// How long one login and its probe may take. Default 5 s.
     #[must_use]
-    pub fn verify_deadline(mut self, deadline: Duration) -> Self {
+    pub fn with_verify_deadline(mut self, deadline: Duration) -> Self {
         self.settings.verify_deadline = deadline;
         self
     }
 
     /// How long an old generation may take to drain before it is reported. Default 60 s. Nothing is cut then.
     #[must_use]
-    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+    pub fn with_drain_deadline(mut self, deadline: Duration) -> Self {
         self.settings.drain = deadline;
         self
     }
 
     /// How often a lease without a death is looked at. Default 5 min, less up to 10 % jitter.
     #[must_use]
-    pub fn poll(mut self, every: Duration) -> Self {
+    pub fn with_poll_interval(mut self, every: Duration) -> Self {
         self.settings.poll = every;
         self
     }
 
     /// How much life a credential must have left for the service to count as ready. Default 5 s.
     #[must_use]
-    pub fn ready_margin(mut self, margin: Duration) -> Self {
+    pub fn with_ready_margin(mut self, margin: Duration) -> Self {
         self.settings.ready_margin = margin;
         self
     }
@@ -84,7 +84,7 @@ impl Builder {
     /// `provider.meter("claviger.billing")`, and names of its own to its providers and pools: the scope is exported with every metric.
     #[cfg(feature = "otel")]
     #[must_use]
-    pub fn meter(mut self, meter: opentelemetry::metrics::Meter) -> Self {
+    pub fn with_meter(mut self, meter: opentelemetry::metrics::Meter) -> Self {
         self.meter = Some(meter);
         self
     }
@@ -148,8 +148,8 @@ fn global_meter() -> opentelemetry::metrics::Meter {
     opentelemetry::global::meter_with_scope(scope)
 }
 
-impl fmt::Debug for Builder {
+impl fmt::Debug for SupervisorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("SupervisorBuilder").field("settings", &self.settings).finish_non_exhaustive()
     }
 }

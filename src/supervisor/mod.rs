@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
-pub use builder::Builder;
+pub use builder::SupervisorBuilder;
 pub use events::{Event, Events};
 pub use readiness::{Liveness, Readiness};
 pub use shutdown::{Abandoned, ShutdownReport};
@@ -49,7 +49,7 @@ use shutdown::Ending;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
 /// let supervisor = Supervisor::start();
-/// let login = supervisor.provide("orders-login", fixed(Credentials::new("orders", "s3cret"))).await?;
+/// let login = supervisor.add_provider("orders-login", fixed(Credentials::new("orders", "s3cret"))).await?;
 /// assert_eq!(login.name(), "orders-login");
 /// supervisor.shutdown(std::time::Duration::from_secs(1)).await;
 /// # Ok(()) }
@@ -76,14 +76,14 @@ impl Inner {
 }
 
 impl Supervisor {
-    /// Starts with the defaults; see [`Builder`] for what they are.
+    /// Starts with the defaults; see [`SupervisorBuilder`] for what they are.
     ///
     /// # Panics
-    /// Outside of a tokio runtime; the message names the line that calls. [`Builder::start`]
+    /// Outside of a tokio runtime; the message names the line that calls. [`SupervisorBuilder::start`]
     /// returns an error there.
     #[track_caller]
     pub fn start() -> Self {
-        match Builder::default().start() {
+        match SupervisorBuilder::default().start() {
             Ok(supervisor) => supervisor,
             #[expect(clippy::panic, reason = "documented; the builder returns an error instead")]
             Err(error) => panic!("{error}"),
@@ -91,8 +91,8 @@ impl Supervisor {
     }
 
     /// Other durations than the defaults.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> SupervisorBuilder {
+        SupervisorBuilder::default()
     }
 
     fn with(context: Context, runtime: Runtime) -> Self {
@@ -115,16 +115,16 @@ impl Supervisor {
     ///
     /// # Cancel safety
     /// Dropping the future takes the registration back.
-    pub async fn provide<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
-        start::provide(&self.inner, name, provider).await
+    pub async fn add_provider<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+        start::add_provider(&self.inner, name, provider).await
     }
 
     /// Registers a provider without waiting for its first lease: its pools are unready until it comes.
     ///
     /// # Errors
     /// When the name is empty or taken, after shutdown, or when the supervisor's runtime is gone.
-    pub fn provide_eventually<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
-        start::provide_eventually(&self.inner, name, provider)
+    pub fn add_provider_in_background<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+        start::add_provider_in_background(&self.inner, name, provider)
     }
 
     /// Registers a pool and waits until a login has verified its first lease.
@@ -138,8 +138,13 @@ impl Supervisor {
     ///
     /// # Cancel safety
     /// Dropping the future takes the registration back.
-    pub async fn pool<F: PoolFactory>(&self, name: &str, provider: &ProviderRef<F::Secret>, factory: F) -> Result<Handle<F::Pool>, Error> {
-        start::pool(&self.inner, name, provider, factory).await
+    pub async fn add_pool<F: PoolFactory>(
+        &self,
+        name: &str,
+        provider: &ProviderRef<F::Secret>,
+        factory: F,
+    ) -> Result<Handle<F::Pool>, Error> {
+        start::add_pool(&self.inner, name, provider, factory).await
     }
 
     /// Registers a pool without waiting for a verification: the service starts while the database is down. Until the first verification callers wait as long as
@@ -147,13 +152,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the name is empty or taken, a size or duration cannot be right, or after shutdown.
-    pub fn pool_eventually<F: PoolFactory>(
+    pub fn add_pool_in_background<F: PoolFactory>(
         &self,
         name: &str,
         provider: &ProviderRef<F::Secret>,
         factory: F,
     ) -> Result<Handle<F::Pool>, Error> {
-        start::pool_eventually(&self.inner, name, provider, factory)
+        start::add_pool_in_background(&self.inner, name, provider, factory)
     }
 
     /// Asks a provider for a *new* credential, never a renewal, and waits until every pool has

@@ -41,7 +41,11 @@ impl<S: Send + Sync + 'static> fmt::Debug for ProviderRef<S> {
     }
 }
 
-pub(super) fn provide_eventually<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+pub(super) fn add_provider_in_background<P: Provider>(
+    inner: &Arc<Inner>,
+    name: &str,
+    provider: P,
+) -> Result<ProviderRef<P::Secret>, Error> {
     register_provider(inner, name, provider).map(|(provided, _)| provided)
 }
 
@@ -67,8 +71,8 @@ fn register_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -
     Ok((ProviderRef { slot, owner: Arc::clone(inner) }, entry))
 }
 
-pub(super) async fn provide<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
-    runtime::check("provide")?;
+pub(super) async fn add_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+    runtime::check("add_provider")?;
     let (provided, entry) = register_provider(inner, name, provider)?;
     let mut guard = TakeBack::new(inner, Registered::Provider(entry));
     let patience = inner.context.settings.start_deadline;
@@ -155,7 +159,7 @@ fn register<F: PoolFactory>(
     Ok((slot, entry))
 }
 
-pub(super) fn pool_eventually<F: PoolFactory>(
+pub(super) fn add_pool_in_background<F: PoolFactory>(
     inner: &Arc<Inner>,
     name: &str,
     provider: &ProviderRef<F::Secret>,
@@ -165,13 +169,13 @@ pub(super) fn pool_eventually<F: PoolFactory>(
     Ok(Handle::supervised(Arc::clone(slot.shared())))
 }
 
-pub(super) async fn pool<F: PoolFactory>(
+pub(super) async fn add_pool<F: PoolFactory>(
     inner: &Arc<Inner>,
     name: &str,
     provider: &ProviderRef<F::Secret>,
     factory: F,
 ) -> Result<Handle<F::Pool>, Error> {
-    runtime::check("pool")?;
+    runtime::check("add_pool")?;
     let (slot, entry) = register(inner, name, provider, factory)?;
     let mut guard = TakeBack::new(inner, Registered::Pool(entry));
     let patience = inner.context.settings.start_deadline;

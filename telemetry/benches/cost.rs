@@ -46,7 +46,7 @@ impl Audience {
     fn lab(&self) -> Lab {
         let builder = Supervisor::builder();
         let builder = match &self.meters {
-            Some(meters) => builder.meter(meters.meter("bench")),
+            Some(meters) => builder.with_meter(meters.meter("bench")),
             None => builder,
         };
         Lab::with(builder).expect("the durations are right")
@@ -92,7 +92,7 @@ fn queries(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
         let title = format!("query through &Handle / raw &PgPool, otel on, {}", audience.name);
         runtime.block_on(async {
             let Lab { supervisor, .. } = audience.lab();
-            let login = supervisor.provide("login", stage.store.clone()).await.expect("a lease");
+            let login = supervisor.add_provider("login", stage.store.clone()).await.expect("a lease");
             stage.beside_a_plain_pool(figures, &title, &supervisor, &login).await;
             supervisor.shutdown(Duration::from_secs(5)).await;
         });

@@ -131,7 +131,7 @@ impl Telemetry {
             .with_filter(filter::exported())
     }
 
-    /// A meter whose metrics are exported here, for `claviger::Builder::meter` where the global provider is another.
+    /// A meter whose metrics are exported here, for `claviger::SupervisorBuilder::with_meter` where the global provider is another.
     pub fn meter(&self, name: &'static str) -> Meter {
         self.metrics.as_ref().map_or_else(|| NoopMeterProvider::new().meter(name), |metrics| metrics.meter(name))
     }

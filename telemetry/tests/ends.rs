@@ -52,9 +52,9 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, quick, slow) = (ScriptedProvider::new(), ScriptedPools::new(4), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let orders = lab.supervisor.pool("orders", &login, quick.clone()).await.expect("verified");
-    let reports = lab.supervisor.pool("reports", &login, slow.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let orders = lab.supervisor.add_pool("orders", &login, quick.clone()).await.expect("verified");
+    let reports = lab.supervisor.add_pool("reports", &login, slow.clone()).await.expect("verified");
     recorder.forget();
 
     // The store is down, and asks to be left alone: somebody asks when the first part is due to end, and no attempt of ours has ended it.
@@ -113,10 +113,10 @@ async fn a_lease_that_comes_dead_is_a_fetch_that_failed() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let store = ScriptedProvider::new();
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
     recorder.forget();
     let past = Expiry::after(Timestamp::now(), Duration::ZERO);
-    store.answer_next(Lease::new(Credentials::new("app", "dead"), Revision::new("dead".to_owned())).expires(past));
+    store.answer_next(Lease::new(Credentials::new("app", "dead"), Revision::new("dead".to_owned())).with_expiry(past));
     assert!(lab.supervisor.rotate_now("login").await.is_err());
     sleep(Duration::from_secs(5)).await;
     let spans = recorder.spans();
@@ -132,8 +132,8 @@ async fn an_attempt_that_panics_is_marked() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
     recorder.forget();
     lab.traps.set("orders", "pool.verified", 1);
     store.rotate();
@@ -152,9 +152,9 @@ async fn one_pool_that_took_it_does_not_hide_that_another_could_not() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, quick, never) = (ScriptedProvider::new(), ScriptedPools::new(4), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-    let _orders = lab.supervisor.pool("orders", &login, quick.clone()).await.expect("verified");
-    let _reports = lab.supervisor.pool("reports", &login, never.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let _orders = lab.supervisor.add_pool("orders", &login, quick.clone()).await.expect("verified");
+    let _reports = lab.supervisor.add_pool("reports", &login, never.clone()).await.expect("verified");
     recorder.forget();
     never.accept_only(["password-1"]);
     quick.stall();
@@ -183,9 +183,9 @@ async fn what_has_no_connection_is_not_drained() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
+    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
     database.accept_only(["nothing"]);
-    let _pool = lab.supervisor.pool_eventually("orders", &login, database.clone()).expect("it is registered");
+    let _pool = lab.supervisor.add_pool_in_background("orders", &login, database.clone()).expect("it is registered");
     sleep(Duration::from_secs(2)).await;
     assert!(database.rejected() > 0);
     lab.supervisor.remove_pool("orders").await.expect("it is removed");
@@ -204,8 +204,8 @@ async fn whatever_is_under_way_at_the_end_is_told() {
             let _guard = tracing::subscriber::set_default(recorder.subscriber());
             let lab = Lab::new();
             let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-            let login = lab.supervisor.provide("login", store.clone()).await.expect("a lease");
-            let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+            let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+            let _pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
             let mut at_once = None;
             let held = (what == "drain").then(|| database.opened()[0].connection());
             match what {

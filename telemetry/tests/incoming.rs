@@ -31,8 +31,8 @@ async fn its_span_has_the_sender_as_parent_and_the_rotation_is_linked_to_it() {
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let lab = Lab::new();
     let store = ScriptedProvider::new();
-    let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, ScriptedPools::new(10)).await.expect("verified");
+    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, ScriptedPools::new(10)).await.expect("verified");
     let service =
         Router::new().route("/rotate", post(rotate)).layer(axum::middleware::from_fn(in_its_trace)).with_state(lab.supervisor.clone());
 

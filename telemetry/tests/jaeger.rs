@@ -127,12 +127,12 @@ fn of(all: &[Span], trigger: &str, outcome: &str) -> Vec<String> {
 async fn play() {
     let stage = Stage::new().await;
     let (store, options) = (stage.store.clone(), stage.pool_options(4));
-    let builder = Supervisor::builder().drain_deadline(DRAIN).poll(Duration::from_secs(2));
+    let builder = Supervisor::builder().with_drain_deadline(DRAIN).with_poll_interval(Duration::from_secs(2));
     let Lab { supervisor, clock, .. } = Lab::with(builder).expect("the durations are right");
 
     // Start, adopted.
-    let login = supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let login = supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
+    let db = supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
     let serves = async |generation: u64| {
         eventually_within(PATIENCE, "the next generation is served", || db.generation() >= generation).await;
     };

@@ -66,8 +66,8 @@ async fn play() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let warm = stage.pools_with(stage.pool_options(8).min_connections(2));
-    let orders = stage.supervisor.pool("orders", &login, warm).await.expect("verified");
-    let reports = stage.supervisor.pool("reports", &login, stage.pools(2).always_in_place()).await.expect("verified");
+    let orders = stage.supervisor.add_pool("orders", &login, warm).await.expect("verified");
+    let reports = stage.supervisor.add_pool("reports", &login, stage.pools(2).always_in_place()).await.expect("verified");
     sqlx::query("SELECT 1").execute(&reports).await.expect("it serves");
 
     let password = stage.store.rotate();

@@ -51,7 +51,7 @@ impl Collector {
     }
 
     fn lab(&self) -> Lab {
-        Lab::with(Supervisor::builder().meter(self.provider.meter("claviger"))).expect("the durations are right")
+        Lab::with(Supervisor::builder().with_meter(self.provider.meter("claviger"))).expect("the durations are right")
     }
 
     fn collect(&self) -> Collected {
@@ -97,11 +97,11 @@ async fn everything_that_can_happen_is_counted() {
     let lease = |number: &str| {
         Lease::new(Credentials::new("app", format!("password-{number}")), Revision::new(number.to_owned()))
             .with_old_connections(OldConnections::Drain)
-            .expires(Expiry::after(Timestamp::now(), Duration::from_secs(3_600)))
+            .with_expiry(Expiry::after(Timestamp::now(), Duration::from_secs(3_600)))
     };
     store.answer_next(lease("1"));
-    let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
     let held = pool.current().connection();
 
     // What has not happened yet is counted, too: only so is its first time seen to be a rise.
@@ -214,25 +214,26 @@ async fn everything_that_can_happen_is_counted() {
 async fn a_lease_without_a_death_has_no_expiration() {
     let collector = Collector::new();
     let lab = collector.lab();
-    let _login = lab.supervisor.provide("orders-login", ScriptedProvider::new()).await.expect("a lease");
+    let _login = lab.supervisor.add_provider("orders-login", ScriptedProvider::new()).await.expect("a lease");
     let collected = collector.collect();
     assert_eq!(collected.value("credential.fetches {provider=orders-login, trigger=start}"), Some(1.0));
     assert!(!collected.units.contains_key("credential.expiration"), "{:?}", collected.values);
 }
 
-/// As the documentation of `Builder::meter` has it.
+/// As the documentation of `SupervisorBuilder::with_meter` has it.
 #[tokio::test(start_paused = true)]
 async fn two_supervisors_overwrite_each_other_on_one_meter_and_not_on_two() {
     let collector = Collector::new();
-    let on =
-        |scope: &'static str| Lab::with(Supervisor::builder().meter(collector.provider.meter(scope))).expect("the durations are right");
+    let on = |scope: &'static str| {
+        Lab::with(Supervisor::builder().with_meter(collector.provider.meter(scope))).expect("the durations are right")
+    };
     let (one, other, apart) = (on("claviger"), on("claviger"), on("claviger.billing"));
-    let _first = one.supervisor.provide("login", ScriptedProvider::new()).await.expect("a lease");
-    let _second = other.supervisor.provide("login", ScriptedProvider::new()).await.expect("a lease");
+    let _first = one.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("a lease");
+    let _second = other.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("a lease");
     // Nothing is held there yet: it is not ready.
     let stalled = ScriptedProvider::new();
     stalled.stall();
-    let _third = apart.supervisor.provide_eventually("billing-login", stalled.clone()).expect("it is registered");
+    let _third = apart.supervisor.add_provider_in_background("billing-login", stalled.clone()).expect("it is registered");
     collector.provider.force_flush().expect("it is collected");
     let mut ready = Vec::new();
     for resource in collector.exporter.get_finished_metrics().expect("no panic") {

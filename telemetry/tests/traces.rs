@@ -18,8 +18,8 @@ use tracing::Instrument;
 /// A store and a database with one pool, whose first rotation is over.
 async fn stage(lab: &Lab) -> (ScriptedProvider, ScriptedPools, claviger::Handle<claviger_testkit::ScriptedPool>) {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
+    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
     (store, database, pool)
 }
 
@@ -146,10 +146,10 @@ async fn a_fetch_that_hangs_is_exported_at_its_deadline_and_has_its_length() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let deadline = Duration::from_millis(200);
-    let supervisor = Supervisor::builder().fetch_deadline(deadline).start().expect("it starts");
+    let supervisor = Supervisor::builder().with_fetch_deadline(deadline).start().expect("it starts");
     let store = ScriptedProvider::new();
     store.stall();
-    let _login = supervisor.provide_eventually("orders-login", store.clone()).expect("it is registered");
+    let _login = supervisor.add_provider_in_background("orders-login", store.clone()).expect("it is registered");
     eventually("the first attempt was exported", || recorder.spans().iter().any(|span| span.name == "credential.fetch")).await;
     let fetch = recorder.spans().into_iter().find(|span| span.name == "credential.fetch").expect("it was exported");
     assert!(attribute(&fetch, "error.type").is_some_and(|kind| kind == "timed_out"));
@@ -295,13 +295,13 @@ async fn a_handover_is_no_part_of_a_look_that_runs_beside_it() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.provide("orders-login", store.clone()).await.expect("a lease");
+    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
     store.stall();
     store.hint();
     while store.calls().len() < 2 {
         sleep(Duration::from_millis(100)).await;
     }
-    let _pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("verified");
+    let _pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
     store.resume();
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(recorder.trees(), @r"

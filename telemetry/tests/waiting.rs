@@ -86,7 +86,7 @@ async fn a_caller_that_waited_in_vain_is_told_why() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(800));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.set_password("nobody knows this one").await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     stage.terminate_connections().await;

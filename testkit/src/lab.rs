@@ -1,6 +1,6 @@
 //! A supervisor whose clock is moved and whose actors crash on demand.
 
-use claviger::{Builder, Error, Supervisor};
+use claviger::{Error, Supervisor, SupervisorBuilder};
 
 use crate::{Failpoints, MovedClock};
 
@@ -29,7 +29,7 @@ impl Lab {
     ///
     /// # Errors
     /// When one cannot be right.
-    pub fn with(builder: Builder) -> Result<Self, Error> {
+    pub fn with(builder: SupervisorBuilder) -> Result<Self, Error> {
         let (clock, traps) = (MovedClock::default(), Failpoints::default());
         let supervisor = builder.testing(clock.clone(), traps.clone()).start()?;
         Ok(Self { supervisor, clock, traps })

@@ -9,8 +9,8 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
 //! let lab = Lab::new();
 //! let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-//! let login = lab.supervisor.provide("login", store.clone()).await?;
-//! let pool = lab.supervisor.pool("pool", &login, database.clone()).await?;
+//! let login = lab.supervisor.add_provider("login", store.clone()).await?;
+//! let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await?;
 //! assert_eq!(pool.current().password(), "password-1");
 //!
 //! store.rotate();

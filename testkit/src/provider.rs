@@ -94,7 +94,7 @@ impl ScriptedProvider {
 
     /// Leases live so long, counted from the start of the fetch.
     #[must_use]
-    pub fn lives(self, life: Duration) -> Self {
+    pub fn with_lifetime(self, life: Duration) -> Self {
         self.lock().life = Some(life);
         self
     }
@@ -108,7 +108,7 @@ impl ScriptedProvider {
 
     /// When leases ask to be refreshed.
     #[must_use]
-    pub fn refresh_after(self, after: Duration) -> Self {
+    pub fn with_refresh_after(self, after: Duration) -> Self {
         self.lock().refresh_after = Some(after);
         self
     }
@@ -199,10 +199,10 @@ impl ScriptedProvider {
         let mut lease = Lease::new(Credentials::new("app", format!("password-{version}")), Revision::new(version.to_string()))
             .with_old_connections(state.old_connections);
         if let Some(life) = state.life {
-            lease = lease.expires(Expiry::after(request.started, life));
+            lease = lease.with_expiry(Expiry::after(request.started, life));
         }
         if let Some(after) = state.refresh_after {
-            lease = lease.refresh_after(after);
+            lease = lease.with_refresh_after(after);
         }
         lease
     }

@@ -58,7 +58,7 @@ async fn law_01_refitting_in_place_loses_no_query() {
     // Connections are short-lived, so that logins happen all the time.
     let options = short_lived(stage.pool_options(4), Duration::from_millis(20));
     let pools = stage.pools_with(options);
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("the first lease is verified");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified");
     let before = stage.accepted_logins();
     rotate_under_load(&stage, &db, 8).await;
     assert!(stage.accepted_logins() > before + 40, "logins went on all the time");

@@ -53,7 +53,7 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(PATIENCE);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     open_connections(&db, 3).await;
     // Unannounced, but the store has it by the time it is asked.
     let next = stage.store.rotate();
@@ -73,7 +73,7 @@ async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() 
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(10).acquire_timeout(PATIENCE);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     open_connections(&db, 3).await;
     stage.set_password("nobody knows this one").await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
@@ -101,7 +101,7 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
     let login = stage.login().await;
     let patience = Duration::from_secs(2);
     let options = stage.pool_options(4).acquire_timeout(patience);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.set_password("nobody knows this one").await;
     stage.terminate_connections().await;
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
@@ -128,7 +128,7 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let options = stage.pool_options(4).acquire_timeout(PATIENCE);
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     stage.set_password("password-2").await;
     stage.terminate_connections().await;
     // The first fetch fails; the second, a second later, returns the new password.

@@ -14,8 +14,8 @@ use super::Stage;
 async fn law_09_released_when_the_last_of_two_pools_has_drained() {
     let stage = Stage::new().await;
     let login = stage.login().await;
-    let reader = stage.supervisor.pool("reader", &login, stage.pools(2)).await.expect("verified");
-    let writer = stage.supervisor.pool("writer", &login, stage.pools(2)).await.expect("verified");
+    let reader = stage.supervisor.add_pool("reader", &login, stage.pools(2)).await.expect("verified");
+    let writer = stage.supervisor.add_pool("writer", &login, stage.pools(2)).await.expect("verified");
     let held = writer.begin().await.expect("a transaction");
     sqlx::query("SELECT 1").execute(&reader).await.expect("it serves");
     stage.rotate_announced().await;
@@ -62,7 +62,7 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     let mut stage = Stage::with(ScriptedProvider::new()).await;
-    let builder = claviger::Supervisor::builder().drain_deadline(Duration::from_millis(200));
+    let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
     stage.supervisor = Lab::with(builder).expect("right").supervisor;
     let mut events = stage.supervisor.events();
     let db = stage.pool(2).await;
@@ -90,7 +90,7 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
     let mut stage = Stage::with(ScriptedProvider::new()).await;
-    let builder = claviger::Supervisor::builder().drain_deadline(Duration::from_millis(200));
+    let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
     stage.supervisor = Lab::with(builder).expect("right").supervisor;
     let db = stage.pool(2).await;
     let held = db.begin().await.expect("a transaction");
@@ -112,8 +112,8 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
     use claviger::OldConnections;
     let store = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
-        .lives(Duration::from_secs(20))
-        .refresh_after(Duration::from_secs(1));
+        .with_lifetime(Duration::from_secs(20))
+        .with_refresh_after(Duration::from_secs(1));
     let stage = Stage::with(store).await;
     let db = stage.pool(2).await;
     // Renewed as the machine's clock goes on: its first death has passed when it is replaced.

@@ -27,7 +27,7 @@ async fn law_10_replacing_under_load() {
     let stage = Stage::new().await;
     let login = stage.login().await;
     let pools = stage.pools_with(stage.pool_options(10).min_connections(10));
-    let db = stage.supervisor.pool("orders", &login, pools).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
     let peak = peak_over_rotations(&stage, &db, 6).await;
     assert!((10..=12).contains(&peak), "{peak} connections with a maximum of 10 and an overlap of 2");
 }

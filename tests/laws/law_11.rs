@@ -15,7 +15,7 @@ use super::{Pool, Stage};
 async fn restless(stage: &Stage) -> (Handle<Pool>, Callers) {
     let login = stage.login().await;
     let options = short_lived(stage.pool_options(4).acquire_timeout(Duration::from_secs(1)), Duration::from_millis(10));
-    let db = stage.supervisor.pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
     let callers = Callers::start(&db, 16);
     callers.answer_more(100).await;
     (db, callers)

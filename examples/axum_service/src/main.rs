@@ -36,11 +36,11 @@ async fn main() -> Result<(), Problem> {
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 
     let metrics = Metrics::new("orders")?;
-    let supervisor = Supervisor::builder().meter(metrics.meter()).start()?;
-    let login = supervisor.provide_eventually("orders-login", FileProvider::directory(folder)?)?;
+    let supervisor = Supervisor::builder().with_meter(metrics.meter()).start()?;
+    let login = supervisor.add_provider_in_background("orders-login", FileProvider::directory(folder)?)?;
     let connect: PgConnectOptions = database.parse()?;
     let options = PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(5));
-    let db = supervisor.pool_eventually("orders", &login, PgPools::new(connect, options))?;
+    let db = supervisor.add_pool_in_background("orders", &login, PgPools::new(connect, options))?;
 
     let (customers, operators) = (TcpListener::bind(listen).await?, TcpListener::bind(operators).await?);
     println!("customers at http://{}, operators at http://{}", customers.local_addr()?, operators.local_addr()?);

@@ -28,7 +28,7 @@ impl Metrics {
         Ok(Self { registry, provider })
     }
 
-    /// What [`Builder::meter`](claviger::Builder::meter) takes.
+    /// What [`SupervisorBuilder::with_meter`](claviger::SupervisorBuilder::with_meter) takes.
     pub fn meter(&self) -> Meter {
         self.provider.meter("claviger")
     }

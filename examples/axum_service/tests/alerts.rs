@@ -49,7 +49,7 @@ fn repository(path: &str) -> std::path::PathBuf {
 /// A drain that takes longer than a second is abandoned.
 async fn stage(metrics: &Metrics) -> (Stage, Handle<PgPool>) {
     let server = tokio::task::spawn_blocking(Postgres::raise).await.expect("the server's thread ends");
-    let builder = Supervisor::builder().meter(metrics.meter()).drain_deadline(Duration::from_secs(1));
+    let builder = Supervisor::builder().with_meter(metrics.meter()).with_drain_deadline(Duration::from_secs(1));
     let Lab { supervisor, clock, traps } = Lab::with(builder).expect("the durations are right");
     let stage = Stage { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps };
     let db = stage.pool(4).await;
@@ -167,7 +167,7 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     let password = stage.store.rotate();
     stage.set_password(&password).await;
     let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(20));
-    stage.store.answer_next(Lease::new(Credentials::new("app", password), Revision::new("mortal".to_owned())).expires(expiry));
+    stage.store.answer_next(Lease::new(Credentials::new("app", password), Revision::new("mortal".to_owned())).with_expiry(expiry));
     stage.supervisor.rotate_now("login").await.expect("it is adopted");
     stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     until_fires(&prometheus, "ClavigerRefreshFailing").await;

@@ -34,7 +34,7 @@ const UNKNOWN: &str = "password-known-to-nobody";
 /// A stage whose drains are abandoned after two seconds.
 async fn stage(metrics: &Metrics) -> Stage {
     let server = spawn_blocking(Postgres::raise).await.expect("the server's thread ends");
-    let builder = Supervisor::builder().meter(metrics.meter()).drain_deadline(Duration::from_secs(2));
+    let builder = Supervisor::builder().with_meter(metrics.meter()).with_drain_deadline(Duration::from_secs(2));
     let Lab { supervisor, clock, traps } = Lab::with(builder).expect("the durations are right");
     Stage { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps }
 }
@@ -115,8 +115,8 @@ async fn whatever_happens_who_looks_is_not_misled() {
     });
     let login = stage.login().await;
     let warm = stage.pools_with(stage.pool_options(8).min_connections(2));
-    let db = stage.supervisor.pool("orders", &login, warm).await.expect("verified");
-    let reports = stage.supervisor.pool("reports", &login, stage.pools(3).always_in_place()).await.expect("verified");
+    let db = stage.supervisor.add_pool("orders", &login, warm).await.expect("verified");
+    let reports = stage.supervisor.add_pool("reports", &login, stage.pools(3).always_in_place()).await.expect("verified");
 
     let service = Service::new(stage.supervisor.clone(), db.clone(), metrics.clone());
     let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");

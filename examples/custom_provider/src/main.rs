@@ -25,8 +25,8 @@ async fn main() -> Result<(), Problem> {
     let address = service::start(server).await?;
 
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("minted", HttpSecrets::new(format!("http://{address}"))?).await?;
-    let db = supervisor.pool("orders", &login, PgPools::new(options, PgPoolOptions::new().max_connections(4))).await?;
+    let login = supervisor.add_provider("minted", HttpSecrets::new(format!("http://{address}"))?).await?;
+    let db = supervisor.add_pool("orders", &login, PgPools::new(options, PgPoolOptions::new().max_connections(4))).await?;
     for _ in 0..3 {
         let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&db).await?;
         println!("generation {}: logged in as {user}", db.generation());

@@ -57,7 +57,7 @@ impl Provider for HttpSecrets {
         let answer = self.http.post(format!("{}/leases", self.address)).send().await.map_err(failed)?;
         let minted: Minted = answer.error_for_status().map_err(failed)?.json().await.map_err(failed)?;
         Ok(Lease::new(Credentials::new(minted.user, minted.password), Revision::new(minted.id))
-            .expires(Expiry::after(request.started, Duration::from_secs(minted.ttl_seconds)))
+            .with_expiry(Expiry::after(request.started, Duration::from_secs(minted.ttl_seconds)))
             .with_old_connections(OldConnections::EndWithLease))
     }
 

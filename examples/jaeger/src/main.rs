@@ -25,9 +25,9 @@ async fn main() -> Result<(), Problem> {
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let telemetry = claviger_otel::init("orders")?; // before the supervisor
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("orders-login", FileProvider::json(file)?).await?;
+    let login = supervisor.add_provider("orders-login", FileProvider::json(file)?).await?;
     let pools = PgPools::new(PgConnectOptions::new_without_pgpass(), PgPoolOptions::new().max_connections(4));
-    let db = supervisor.pool("orders", &login, pools).await?;
+    let db = supervisor.add_pool("orders", &login, pools).await?;
 
     loop {
         // A request, with a span of its own: if it has to wait for a credential, that is told in it.

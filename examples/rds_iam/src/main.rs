@@ -33,7 +33,7 @@ async fn main() -> Result<(), Problem> {
     // Who we are to AWS is its SDK's business: nothing of it is configured here.
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("orders-login", RdsIam::new(&aws, endpoint, port, user)?).await?;
+    let login = supervisor.add_provider("orders-login", RdsIam::new(&aws, endpoint, port, user)?).await?;
 
     let connect = PgConnectOptions::new_without_pgpass()
         .host(endpoint)
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Problem> {
         .ssl_root_cert(authorities);
     let pool =
         PgPoolOptions::new().max_connections(10).max_lifetime(Duration::from_secs(14 * 60)).idle_timeout(Duration::from_secs(10 * 60));
-    let db = supervisor.pool("orders", &login, PgPools::new(connect, pool)).await?;
+    let db = supervisor.add_pool("orders", &login, PgPools::new(connect, pool)).await?;
 
     let outcome = tokio::select! {
         outcome = serve(&db) => outcome,

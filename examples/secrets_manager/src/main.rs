@@ -31,12 +31,12 @@ async fn main() -> Result<(), Problem> {
     // Who we are to AWS is its SDK's business: nothing of it is configured here.
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("orders-login", SecretsManager::new(&aws, secret)?.endpoint_from_secret()).await?;
+    let login = supervisor.add_provider("orders-login", SecretsManager::new(&aws, secret)?.endpoint_from_secret()).await?;
 
     // Host, port and database are in the secret.
     let connect = PgConnectOptions::new_without_pgpass().ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(authorities);
     let pool = PgPoolOptions::new().max_connections(10);
-    let db = supervisor.pool("orders", &login, PgPools::new(connect, pool)).await?;
+    let db = supervisor.add_pool("orders", &login, PgPools::new(connect, pool)).await?;
 
     let outcome = tokio::select! {
         outcome = serve(&db) => outcome,

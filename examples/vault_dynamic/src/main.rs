@@ -31,7 +31,7 @@ async fn main() -> Result<(), Problem> {
     // One login and one token for all that comes from this Vault.
     let session = VaultSession::new(vault, Auth::app_role(role_id, SecretId::file(secret_id)))?;
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("orders-login", VaultDynamic::new(&session, "database", "orders")?).await?;
+    let login = supervisor.add_provider("orders-login", VaultDynamic::new(&session, "database", "orders")?).await?;
 
     let connect = PgConnectOptions::new_without_pgpass()
         .host(host)
@@ -40,7 +40,7 @@ async fn main() -> Result<(), Problem> {
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert(authorities);
     let pool = PgPoolOptions::new().max_connections(10);
-    let db = supervisor.pool("orders", &login, PgPools::new(connect, pool)).await?;
+    let db = supervisor.add_pool("orders", &login, PgPools::new(connect, pool)).await?;
 
     let outcome = tokio::select! {
         outcome = serve(&db) => outcome,

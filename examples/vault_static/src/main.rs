@@ -31,7 +31,7 @@ async fn main() -> Result<(), Problem> {
     // The agent renews the token; the file is read again when there is another one in it.
     let session = VaultSession::new(vault, Auth::token_file(token))?;
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("orders-login", VaultStatic::new(&session, "database", role)?).await?;
+    let login = supervisor.add_provider("orders-login", VaultStatic::new(&session, "database", role)?).await?;
 
     let connect = PgConnectOptions::new_without_pgpass()
         .host(host)
@@ -40,7 +40,7 @@ async fn main() -> Result<(), Problem> {
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert(authorities);
     let pool = PgPoolOptions::new().max_connections(10);
-    let db = supervisor.pool("orders", &login, PgPools::new(connect, pool)).await?;
+    let db = supervisor.add_pool("orders", &login, PgPools::new(connect, pool)).await?;
 
     let outcome = tokio::select! {
         outcome = serve(&db) => outcome,

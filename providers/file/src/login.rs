@@ -52,7 +52,7 @@ const PATIENCE: [Duration; 5] = [
 /// use claviger_file::FileProvider;
 ///
 /// let provider = FileProvider::directory("/etc/orders-db")?
-///     .poll(Duration::from_secs(10)) // where no event tells: a change at 0:01 is taken at 0:10
+///     .with_poll_interval(Duration::from_secs(10)) // where no event tells: a change at 0:01 is taken at 0:10
 ///     .with_old_connections(OldConnections::Drain);
 /// # drop(provider);
 /// # Ok::<_, claviger::ProviderError>(())
@@ -209,7 +209,7 @@ impl FileProvider {
     ///
     /// Less than 1 s or more than a day is `Misconfigured` on the first fetch.
     #[must_use]
-    pub fn poll(mut self, every: Duration) -> Self {
+    pub fn with_poll_interval(mut self, every: Duration) -> Self {
         self.poll = every;
         let checked = if (SHORTEST_POLL..=LONGEST_POLL).contains(&every) {
             Ok(())
@@ -304,7 +304,7 @@ impl Provider for FileProvider {
         let revision = revision::of(&login)?;
         match request.held {
             Some(held) if held.revision() == &revision => Ok(held),
-            _ => Ok(Lease::new(login, revision).with_old_connections(self.old_connections).refresh_after(self.poll)),
+            _ => Ok(Lease::new(login, revision).with_old_connections(self.old_connections).with_refresh_after(self.poll)),
         }
     }
 

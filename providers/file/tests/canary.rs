@@ -92,7 +92,7 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
     let (mut failures, mut leases) = (0, 0);
     let mut watched = Vec::new();
     for provider in shapes() {
-        watched.push(Watched::spawn(provider.poll(Duration::from_secs(1)), Dispatch::default()));
+        watched.push(Watched::spawn(provider.with_poll_interval(Duration::from_secs(1)), Dispatch::default()));
     }
     let have_begun = async {
         while log.text().matches(" watching ").count() < watched.len() {

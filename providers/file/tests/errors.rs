@@ -153,7 +153,7 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
         for (provider, content) in [(FileProvider::url(&path), format!("postgres://u:p@{host}/d")), (FileProvider::json(&path), json)] {
             fs::write(&path, content).unwrap();
             let began = tokio::time::Instant::now();
-            let error = supervisor.provide("login", provider.unwrap()).await.unwrap_err().to_string();
+            let error = supervisor.add_provider("login", provider.unwrap()).await.unwrap_err().to_string();
             assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
             assert!(error.contains("host") && error.contains(says) && error.contains("malformed"), "{error}");
             assert!(!error.contains(CANARY), "{error}");
@@ -199,11 +199,11 @@ async fn what_cannot_be_right_is_said_at_once() {
 async fn a_setting_that_cannot_be_right_fails_the_first_fetch_and_watches_nothing() {
     let day = Duration::from_secs(24 * 3_600);
     for (provider, names) in [
-        (FileProvider::json("/x").unwrap().poll(Duration::from_millis(999)), "`poll`"),
-        (FileProvider::json("/x").unwrap().poll(Duration::ZERO), "`poll`"),
-        (FileProvider::json("/x").unwrap().poll(day + Duration::from_nanos(1)), "`poll`"),
+        (FileProvider::json("/x").unwrap().with_poll_interval(Duration::from_millis(999)), "`poll`"),
+        (FileProvider::json("/x").unwrap().with_poll_interval(Duration::ZERO), "`poll`"),
+        (FileProvider::json("/x").unwrap().with_poll_interval(day + Duration::from_nanos(1)), "`poll`"),
         (FileProvider::json("/x").unwrap().user_key(""), "`user_key`"),
-        (FileProvider::json("/x").unwrap().password_key("").poll(Duration::ZERO), "`password_key`"),
+        (FileProvider::json("/x").unwrap().password_key("").with_poll_interval(Duration::ZERO), "`password_key`"),
         (FileProvider::directory("/x").unwrap().user_key("../username"), "`user_key`"),
         (FileProvider::directory("/x").unwrap().password_key("a/b"), "`password_key`"),
         (FileProvider::directory("/x").unwrap().password_key(".."), "`password_key`"),
@@ -219,7 +219,7 @@ async fn a_setting_that_cannot_be_right_fails_the_first_fetch_and_watches_nothin
     let provider = FileProvider::json("/nothing/x").unwrap();
     for poll in [Duration::from_secs(1), day] {
         failure(&provider, ProviderErrorKind::NotFound).await;
-        failure(&FileProvider::json("/nothing/x").unwrap().poll(poll), ProviderErrorKind::NotFound).await;
+        failure(&FileProvider::json("/nothing/x").unwrap().with_poll_interval(poll), ProviderErrorKind::NotFound).await;
     }
 }
 

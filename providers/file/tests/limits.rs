@@ -72,7 +72,7 @@ async fn watch_without(dir: &Path, taken: Vec<Inotify>) {
     for name in ["one", "two"] {
         let path = dir.join(name);
         fs::write(&path, "before").unwrap();
-        let provider = FileProvider::password(&path, "orders").unwrap().poll(Duration::from_secs(1));
+        let provider = FileProvider::password(&path, "orders").unwrap().with_poll_interval(Duration::from_secs(1));
         watches.push((path, Watched::spawn(provider, dispatch.clone())));
     }
     let logged = async |what: &str, times: usize| {

@@ -65,8 +65,8 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
     let mut passwords = vec!["CANARY-password-1".to_owned()];
     stage.set_password(&passwords[0]).await;
     mount.write(&passwords[0]);
-    let login = stage.supervisor.provide("login", FileProvider::directory(mount.dir.path()).unwrap()).await.unwrap();
-    let pool = stage.supervisor.pool("orders", &login, stage.pools(4)).await.unwrap();
+    let login = stage.supervisor.add_provider("login", FileProvider::directory(mount.dir.path()).unwrap()).await.unwrap();
+    let pool = stage.supervisor.add_pool("orders", &login, stage.pools(4)).await.unwrap();
     let is_rotated = |line: &&LogLine| line.text.starts_with("rotated");
     let rotations = || log.lines().iter().filter(is_rotated).count();
     eventually("the first login is logged", || rotations() == 1).await;

@@ -29,7 +29,7 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
         fs::create_dir_all(&place).unwrap();
         paths.push(place.join(format!("password-{number}")));
     }
-    let provider = |path: &Path| FileProvider::password(path, "orders").unwrap().poll(HARDLY_EVER);
+    let provider = |path: &Path| FileProvider::password(path, "orders").unwrap().with_poll_interval(HARDLY_EVER);
     let mut watches = Vec::new();
     for path in &paths {
         fs::write(path, "one").unwrap();
@@ -76,7 +76,7 @@ async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change
     }
     for round in 0..100 {
         let path = dir.path().join("password");
-        let provider = FileProvider::password(&path, "orders").unwrap().poll(HARDLY_EVER);
+        let provider = FileProvider::password(&path, "orders").unwrap().with_poll_interval(HARDLY_EVER);
         let mut watched = Watched::begin(provider).await;
         let content = round.to_string();
         replace(&path, &content);

@@ -92,7 +92,7 @@ async fn a_mounted_secret_is_logged_once_however_often_it_is_polled_and_replaced
     }
     let (log, _guard) = captured();
     let supervisor = Supervisor::start();
-    supervisor.provide("login", FileProvider::directory(dir.path()).unwrap()).await.unwrap();
+    supervisor.add_provider("login", FileProvider::directory(dir.path()).unwrap()).await.unwrap();
     let fetches = || supervisor.status().providers.remove(0).fetches;
     for number in 1..=3 {
         let before = fetches();

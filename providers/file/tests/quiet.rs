@@ -26,8 +26,8 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
     tracing_subscriber::fmt().with_env_filter("info,ractor=off").with_writer(move || writer.clone()).init();
 
     let supervisor = Supervisor::start();
-    let provider = FileProvider::json(&path).unwrap().poll(Duration::from_secs(1));
-    supervisor.provide("login", provider).await.unwrap();
+    let provider = FileProvider::json(&path).unwrap().with_poll_interval(Duration::from_secs(1));
+    supervisor.add_provider("login", provider).await.unwrap();
     let first = log.take();
     assert!(first.contains("rotated"), "the first login is worth a line: {first}");
 

@@ -76,7 +76,7 @@ async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
-    let provider = FileProvider::password(&path, "orders").unwrap().poll(Duration::from_secs(7));
+    let provider = FileProvider::password(&path, "orders").unwrap().with_poll_interval(Duration::from_secs(7));
     let held = first(&provider).await.unwrap();
     assert!(format!("{held:?}").contains("refresh_after: Some(7s)"), "{held:?}");
 

@@ -58,7 +58,7 @@ async fn a_rewritten_file_is_a_rotation() {
     fs::write(&path, json("one")).unwrap();
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    supervisor.provide("login", FileProvider::json(&path).unwrap()).await.unwrap();
+    supervisor.add_provider("login", FileProvider::json(&path).unwrap()).await.unwrap();
     let first = adopted(&mut events).await;
     assert_eq!((first.trigger, &first.revision), (RotationTrigger::Start, &status(&supervisor).revision));
 
@@ -77,7 +77,7 @@ async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
     fs::write(&path, json("one")).unwrap();
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    supervisor.provide("login", FileProvider::json(&path).unwrap().poll(Duration::from_secs(3_600))).await.unwrap();
+    supervisor.add_provider("login", FileProvider::json(&path).unwrap().with_poll_interval(Duration::from_secs(3_600))).await.unwrap();
     adopted(&mut events).await;
     // Time passes only while nothing is being read or set up.
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -97,7 +97,7 @@ async fn a_broken_file_leaves_the_held_login_and_a_mended_one_is_taken() {
     fs::write(&path, json("one")).unwrap();
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    supervisor.provide("login", FileProvider::json(&path).unwrap()).await.unwrap();
+    supervisor.add_provider("login", FileProvider::json(&path).unwrap()).await.unwrap();
     let held = adopted(&mut events).await.revision;
 
     fs::write(&path, "").unwrap();
@@ -119,12 +119,12 @@ async fn a_missing_file_fails_a_registration_at_once_or_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login.json");
     let supervisor = Supervisor::start();
-    let registration = supervisor.provide("login", FileProvider::json(&path).unwrap());
+    let registration = supervisor.add_provider("login", FileProvider::json(&path).unwrap());
     let error = timeout(Duration::from_secs(5), registration).await.expect("not after the start deadline").unwrap_err();
     assert!(error.to_string().contains("does not exist"), "{error}");
 
     let mut events = supervisor.events();
-    supervisor.provide_eventually("login", FileProvider::json(&path).unwrap()).unwrap();
+    supervisor.add_provider_in_background("login", FileProvider::json(&path).unwrap()).unwrap();
     assert_eq!(failed(&mut events).await.kind(), ProviderErrorKind::NotFound);
     replace(&path, &json("one"));
     adopted(&mut events).await;

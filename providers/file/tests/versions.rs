@@ -65,7 +65,7 @@ async fn a_moved_link_is_seen_through_every_shape() {
         ]
     };
     for (provider, seen) in shapes().into_iter().zip(shapes()) {
-        let mut watched = Watched::begin(seen.poll(hardly_ever)).await;
+        let mut watched = Watched::begin(seen.with_poll_interval(hardly_ever)).await;
         for _ in 0..3 {
             mount.next();
             let password = format!("password-v{}", mount.versions);
@@ -121,7 +121,7 @@ async fn a_link_to_the_directory_itself_is_followed_once_too() {
     symlink("v1", &current).unwrap();
     let provider = FileProvider::directory(&current).unwrap();
     assert_eq!(parts(&first(&provider).await.unwrap()), ("user-v1", "password-v1"));
-    let mut watched = Watched::begin(FileProvider::directory(&current).unwrap().poll(Duration::from_secs(3_600))).await;
+    let mut watched = Watched::begin(FileProvider::directory(&current).unwrap().with_poll_interval(Duration::from_secs(3_600))).await;
     symlink("v2", dir.path().join("next")).unwrap();
     fs::rename(dir.path().join("next"), &current).unwrap();
     watched.until(&provider, |lease| parts(lease) == ("user-v2", "password-v2")).await;

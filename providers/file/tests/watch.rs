@@ -19,7 +19,7 @@ use common::{Watched, first, parts, replace};
 const HARDLY_EVER: Duration = Duration::from_secs(3_600);
 
 fn password(path: &Path) -> FileProvider {
-    FileProvider::password(path, "orders").unwrap().poll(HARDLY_EVER).with_old_connections(OldConnections::Drain)
+    FileProvider::password(path, "orders").unwrap().with_poll_interval(HARDLY_EVER).with_old_connections(OldConnections::Drain)
 }
 
 #[tokio::test]
@@ -83,8 +83,8 @@ async fn a_file_written_in_place_is_seen() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login.json");
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
-    let provider = FileProvider::json(&path).unwrap().poll(HARDLY_EVER);
-    let mut watched = Watched::begin(FileProvider::json(&path).unwrap().poll(HARDLY_EVER)).await;
+    let provider = FileProvider::json(&path).unwrap().with_poll_interval(HARDLY_EVER);
+    let mut watched = Watched::begin(FileProvider::json(&path).unwrap().with_poll_interval(HARDLY_EVER)).await;
     let mut file = fs::File::create(&path).unwrap();
     watched.hint().await;
     assert!(first(&provider).await.is_err(), "truncated, and not written for longer than a reader waits");
@@ -237,7 +237,7 @@ async fn a_change_that_no_event_tells_of_is_seen_by_the_poll() {
         fs::write(below.join("password"), content).unwrap();
     }
     let provider = FileProvider::password(&path, "orders").unwrap();
-    let mut watched = Watched::begin(FileProvider::password(&path, "orders").unwrap().poll(Duration::from_secs(1))).await;
+    let mut watched = Watched::begin(FileProvider::password(&path, "orders").unwrap().with_poll_interval(Duration::from_secs(1))).await;
     fs::rename(dir.path().join("a"), dir.path().join("old")).unwrap();
     fs::rename(dir.path().join("new"), dir.path().join("a")).unwrap();
     watched.until(&provider, |lease| parts(lease).1 == "two").await;
@@ -251,6 +251,6 @@ async fn an_unchanged_file_is_polled_without_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
-    let mut watched = Watched::begin(FileProvider::password(&path, "orders").unwrap().poll(Duration::from_secs(1))).await;
+    let mut watched = Watched::begin(FileProvider::password(&path, "orders").unwrap().with_poll_interval(Duration::from_secs(1))).await;
     assert_eq!(watched.count(Duration::from_millis(2_500)).await, 0);
 }

@@ -135,7 +135,7 @@ impl RdsIam {
         }
         // Counted from now, or each such answer would put the renewal off.
         let due = last.renewal.duration_since(now).unwrap_or_default();
-        good.then(|| held.clone().refresh_after(due))
+        good.then(|| held.clone().with_refresh_after(due))
     }
 
     /// Returns whether a rejected young token is signed anew: at the second fetch for a rejection
@@ -203,9 +203,9 @@ impl Provider for RdsIam {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
         let login = Credentials::new(self.target.user.name(), token.text).token();
         Ok(Lease::new(login, revision)
-            .expires(Expiry::after(request.started, life))
+            .with_expiry(Expiry::after(request.started, life))
             .with_old_connections(OldConnections::Keep)
-            .refresh_after(due))
+            .with_refresh_after(due))
     }
 
     async fn watch(&self, hints: Hints) {

@@ -119,9 +119,9 @@ async fn nothing_secret_shows_at_trace() {
     // Sessions from STS, tokens by them, logins with these, under load; a moment in which all is rejected.
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    let login = supervisor.provide("login", provider).await.expect("a token is signed");
+    let login = supervisor.add_provider("login", provider).await.expect("a token is signed");
     let options = short_lived(PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(3)), Duration::from_millis(300));
-    let db = supervisor.pool("orders", &login, server.pools(options)).await.expect("it is verified");
+    let db = supervisor.add_pool("orders", &login, server.pools(options)).await.expect("it is verified");
     let callers = Callers::start(&db, 8);
     eventually_within(Duration::from_secs(30), "a second and a third token serve", || db.generation() >= 3).await;
     server.checks().refuse_everything(true).expect("the server is told");

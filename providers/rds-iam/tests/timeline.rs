@@ -62,8 +62,8 @@ impl Scene {
         // Without a clock of its own, so that the supervisor's signs, which is paused.
         let aws = SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(Slow { takes, sessions, born })).build();
         let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
-        let login = lab.supervisor.provide("login", provider).await.expect("a token is signed");
-        let pool = lab.supervisor.pool("orders", &login, database.clone()).await.expect("it is verified");
+        let login = lab.supervisor.add_provider("login", provider).await.expect("a token is signed");
+        let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
         Self { lab, database, pool, born }
     }
 

@@ -315,7 +315,7 @@ impl Provider for SecretsManager {
 /// The lease, looked at again once the next rotation is over.
 fn timed(lease: Lease<Credentials>, described: Option<Description>, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
     match look::after(described.and_then(|description| description.next_rotation), request.started.wall(), fastrand::f64()) {
-        Some(after) => lease.refresh_after(after),
+        Some(after) => lease.with_refresh_after(after),
         None => lease,
     }
 }

@@ -18,10 +18,10 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     let scene = Scene::<Postgres>::new(Users::Single).await;
     let supervisor = &scene.stage.supervisor;
     let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
-    let login = supervisor.provide("login", provider).await.expect("a lease");
+    let login = supervisor.add_provider("login", provider).await.expect("a lease");
     // Connections that live no longer than the others' connects.
     let options = short_lived(scene.stage.pool_options(4), Duration::from_millis(20));
-    let db = supervisor.pool("orders", &login, scene.stage.pools_with(options)).await.expect("verified");
+    let db = supervisor.add_pool("orders", &login, scene.stage.pools_with(options)).await.expect("verified");
     let ours = Callers::start_at(&db, 4, "SELECT 1", Duration::from_millis(20));
     ours.answer_more(20).await;
 

@@ -39,8 +39,8 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     let mut events = supervisor.events();
     let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
     assert_clean("the provider", &provider);
-    let login = supervisor.provide("login", provider).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, scene.stage.pools(4)).await.expect("verified");
+    let login = supervisor.add_provider("login", provider).await.expect("a lease");
+    let db = supervisor.add_pool("orders", &login, scene.stage.pools(4)).await.expect("verified");
     let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(10));
     callers.answer_more(50).await;
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Builder, Event, Events, Handle, ProviderErrorKind, Supervisor};
+use claviger::{Event, Events, Handle, ProviderErrorKind, Supervisor, SupervisorBuilder};
 use claviger_rotator::Users;
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{SECRET, Scene};
@@ -27,13 +27,13 @@ struct Service {
 }
 
 /// A pool on the secret.
-async fn service(builder: Builder) -> Service {
+async fn service(builder: SupervisorBuilder) -> Service {
     let mut scene = Scene::<Postgres>::new(Users::Single).await;
     scene.stage.supervisor = Lab::with(builder).expect("it can be right").supervisor;
     let events = scene.stage.supervisor.events();
     let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
-    let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
-    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(10)).await.expect("verified");
+    let login = scene.stage.supervisor.add_provider("login", provider).await.expect("a lease");
+    let db = scene.stage.supervisor.add_pool("orders", &login, scene.stage.pools(10)).await.expect("verified");
     Service { scene, db, events }
 }
 
@@ -55,8 +55,8 @@ impl Service {
     }
 }
 
-fn polled() -> Builder {
-    Supervisor::builder().poll(SECOND)
+fn polled() -> SupervisorBuilder {
+    Supervisor::builder().with_poll_interval(SECOND)
 }
 
 #[tokio::test(flavor = "multi_thread")]

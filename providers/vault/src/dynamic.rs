@@ -170,7 +170,7 @@ impl VaultDynamic {
         match envelope.data {
             Some(User { username, password }) if !username.is_empty() && !password.is_empty() => {
                 Ok(Lease::new(Credentials::new(username, password), revision)
-                    .expires(expiry)
+                    .with_expiry(expiry)
                     .with_old_connections(OldConnections::EndWithLease))
             }
             _ => {

@@ -13,5 +13,5 @@ mod static_role;
 pub use auth::{Auth, SecretId};
 pub use dynamic::VaultDynamic;
 pub use kv::VaultKv;
-pub use session::{Builder, VaultSession};
+pub use session::{VaultSession, VaultSessionBuilder};
 pub use static_role::VaultStatic;

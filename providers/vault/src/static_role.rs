@@ -144,7 +144,7 @@ impl Provider for VaultStatic {
             Some(held) if *held.revision() == revision => held,
             _ => Lease::new(Credentials::new(answer.username, answer.password), revision).with_old_connections(self.old_connections),
         };
-        Ok(lease.refresh_after(again))
+        Ok(lease.with_refresh_after(again))
     }
 
     async fn watch(&self, hints: Hints) {

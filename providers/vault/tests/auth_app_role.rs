@@ -73,7 +73,7 @@ fn file(text: &str) -> NamedTempFile {
 /// A registration with it fails at once, for good, and without the secret.
 async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
     let supervisor = Supervisor::start();
-    let registered = tokio::time::timeout(Duration::from_secs(15), supervisor.provide("login", kv)).await;
+    let registered = tokio::time::timeout(Duration::from_secs(15), supervisor.add_provider("login", kv)).await;
     let error = registered.expect("nothing is waited for").expect_err("it is no good");
     let error = error.provider_error().cloned().expect("the provider's own");
     assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
@@ -138,8 +138,8 @@ async fn a_wrapping_token_opens_once() {
 async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_and_again() -> Result<(), Problem> {
     let scene = scene(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
     let id = file(&scene.secret_id().await);
-    let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start()?;
-    let login = supervisor.provide("login", scene.kv(SecretId::file(id.path()))).await?;
+    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start()?;
+    let login = supervisor.add_provider("login", scene.kv(SecretId::file(id.path()))).await?;
     let status = || supervisor.status().providers.remove(0);
     eventually_within(Duration::from_secs(15), "the token dies, and there is no other", || status().last_error.is_some()).await;
     let error = status().last_error.ok_or("it is there")?;

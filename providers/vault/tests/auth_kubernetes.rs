@@ -85,8 +85,8 @@ async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
 async fn the_mounted_token_is_read_anew_at_each_login() {
     let scene = scene("3s").await;
     scene.mount(1);
-    let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start().expect("it can be right");
-    supervisor.provide("login", scene.kv()).await.expect("a lease");
+    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start().expect("it can be right");
+    supervisor.add_provider("login", scene.kv()).await.expect("a lease");
     let reviews = scene.cluster.reviews();
     assert!(reviews > 0 && scene.logins() == 1, "the hazard: it was reviewed");
     // The token that it gives is renewed, then revoked by hand: there is another login, with the file as it is then.

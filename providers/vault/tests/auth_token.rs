@@ -96,7 +96,7 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
 async fn a_dead_token_in_the_file_is_said_and_the_next_one_taken() {
     let scene = Scene::<Postgres>::new(60, 600, Revocation::Terminating).await;
     let mut sink = Sink::new(&scene).await;
-    scene.supervisor.provide("login", sink.provider(&scene)).await.expect("there is a lease");
+    scene.supervisor.add_provider("login", sink.provider(&scene)).await.expect("there is a lease");
     let status = || scene.supervisor.status().providers.remove(0);
     let before = status().revision;
     revoke(&scene, sink.token.clone()).await;
@@ -122,7 +122,7 @@ async fn a_given_token_is_used_and_left_alone() {
     };
     let good = clerk.asks(|admin| admin.token(json!({ "ttl": "10m" }))).await;
     let supervisor = Supervisor::start();
-    supervisor.provide("good", provider(&good)).await.expect("there is a lease");
+    supervisor.add_provider("good", provider(&good)).await.expect("there is a lease");
 
     let dead = clerk.asks(|admin| admin.token(json!({ "ttl": "10m" }))).await;
     let token = dead.clone();
@@ -130,7 +130,7 @@ async fn a_given_token_is_used_and_left_alone() {
     let blind = clerk.asks(|admin| admin.token(json!({ "ttl": "10m", "no_default_policy": true }))).await;
     for (token, says) in [(dead, "the token is dead; give another"), (blind.clone(), "not allowed; grant `read` on auth/token/lookup-self")]
     {
-        let error = supervisor.provide("bad", provider(&token)).await.expect_err("it is no good");
+        let error = supervisor.add_provider("bad", provider(&token)).await.expect_err("it is no good");
         let error = error.provider_error().cloned().expect("the provider's own");
         assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
         assert!(error.to_string().contains(says) && !format!("{error:?}").contains(&token), "{error}");

@@ -86,11 +86,11 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     let db = scene.pool(dynamic()).await;
     let mut callers = vec![Callers::start_at(&db, 4, "SELECT count(*) FROM orders", Duration::from_millis(10))];
     let options = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
-    let login = supervisor.provide("rotated-login", rotated).await.expect("a lease");
-    let static_db = supervisor.pool("rotated", &login, scene.pools(options.clone())).await.expect("verified");
+    let login = supervisor.add_provider("rotated-login", rotated).await.expect("a lease");
+    let static_db = supervisor.add_pool("rotated", &login, scene.pools(options.clone())).await.expect("verified");
     callers.push(Callers::start_at(&static_db, 2, "SELECT 1", Duration::from_millis(10)));
-    let login = supervisor.provide("kept-login", kept).await.expect("a lease");
-    let kept_db = supervisor.pool("kept", &login, scene.pools(options)).await.expect("verified");
+    let login = supervisor.add_provider("kept-login", kept).await.expect("a lease");
+    let kept_db = supervisor.add_pool("kept", &login, scene.pools(options)).await.expect("verified");
     callers.push(Callers::start_at(&kept_db, 2, "SELECT 1", Duration::from_millis(10)));
     callers[0].answer_more(50).await;
 

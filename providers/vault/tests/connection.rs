@@ -50,7 +50,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         let session = bad.build().expect("it can be right");
         let supervisor = Supervisor::start();
         let kv = VaultKv::new(&session, "kv", "orders").expect("a path");
-        let registered = tokio::time::timeout(Duration::from_secs(15), supervisor.provide("login", kv)).await;
+        let registered = tokio::time::timeout(Duration::from_secs(15), supervisor.add_provider("login", kv)).await;
         let error = registered.expect("nothing is waited for").expect_err("it is not trusted");
         let error = error.provider_error().cloned().expect("the provider's own");
         assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Misconfigured, false), "{error}");

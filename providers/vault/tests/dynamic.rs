@@ -58,7 +58,7 @@ async fn a_role_that_is_not_there_ends_the_registration_at_once() {
     let session = log_in(&scene).await;
     let provide = async |mount: &str| {
         let supervisor = Supervisor::start();
-        let error = supervisor.provide("login", VaultDynamic::new(&session, mount, "absent").expect("a role")).await.err();
+        let error = supervisor.add_provider("login", VaultDynamic::new(&session, mount, "absent").expect("a role")).await.err();
         error.and_then(|error| error.provider_error().cloned()).expect("the provider's own error")
     };
     for (mount, words) in [("database", "no such role"), ("elsewhere", "")] {

@@ -139,8 +139,8 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
 async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_metadata() {
     let Scene { clerk, proxy, kv } = scene().await;
     let asked = |path: &str| proxy.requests(path);
-    let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start().expect("it can be right");
-    supervisor.provide("login", kv).await.expect("there is a lease");
+    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start().expect("it can be right");
+    supervisor.add_provider("login", kv).await.expect("there is a lease");
     eventually_within(Duration::from_secs(10), "it is polled", || asked(METADATA) >= 3).await;
     assert_eq!(asked(DATA), 1, "the data are read once");
     let before = status(&supervisor).revision;

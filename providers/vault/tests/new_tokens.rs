@@ -113,7 +113,7 @@ async fn one_403_at_the_first_renewal_does_not_give_up_the_token() {
     let mut fixture = Fixture::new(json!({ "token_ttl": "5s", "token_max_ttl": "1h" })).await;
     let session = fixture.session();
     let supervisor = Supervisor::start();
-    supervisor.provide("login", kv(&session)).await.expect("there is a lease");
+    supervisor.add_provider("login", kv(&session)).await.expect("there is a lease");
     fixture.reject(BODIES[0], &[RENEW, LOOK_UP]).await;
     eventually_within(Duration::from_secs(20), "it is renewed", || fixture.proxy.requests(RENEW) >= 3).await;
     assert_eq!((fixture.proxy.requests(LOGIN), fixture.proxy.requests(LOOK_UP)), (1, 0));

@@ -51,9 +51,9 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
     let scene = scene(json!({ "token_ttl": "4s", "token_max_ttl": "1h" })).await;
     let supervisor = Supervisor::start();
     let registered = tokio::join!(
-        supervisor.provide("one", scene.kv()),
-        supervisor.provide("two", scene.kv()),
-        supervisor.provide("three", scene.kv()),
+        supervisor.add_provider("one", scene.kv()),
+        supervisor.add_provider("two", scene.kv()),
+        supervisor.add_provider("three", scene.kv()),
     );
     registered.0.and(registered.1).and(registered.2).expect("all have a lease");
     assert_eq!((scene.proxy.requests(LOG_IN), scene.own_tokens().await), (1, 1));
@@ -69,7 +69,7 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
         assert_eq!((scene.proxy.requests(REVOKE), scene.own_tokens().await), (1 - left, left), "{name} was removed");
     }
     // The session is as good as new.
-    supervisor.provide("again", scene.kv()).await.expect("there is a lease");
+    supervisor.add_provider("again", scene.kv()).await.expect("there is a lease");
     assert_eq!((scene.proxy.requests(LOG_IN), scene.own_tokens().await), (2, 1));
     supervisor.shutdown(Duration::from_secs(5)).await;
     assert_eq!((scene.proxy.requests(REVOKE), scene.own_tokens().await), (2, 0));
@@ -112,7 +112,7 @@ async fn a_registration_that_fails_gives_the_token_back() {
     let scene = scene(json!({})).await;
     let supervisor = Supervisor::start();
     let forbidden = VaultKv::new(&scene.session, "secret", "orders").expect("a path");
-    supervisor.provide("login", forbidden).await.expect_err("the policy says nothing of it");
+    supervisor.add_provider("login", forbidden).await.expect_err("the policy says nothing of it");
     let admin = &scene.clerk.admin;
     let none = || admin.tokens().is_ok_and(|tokens| tokens.len() == scene.tokens);
     eventually_within(Duration::from_secs(10), "the token is given back", none).await;
@@ -124,8 +124,8 @@ async fn a_registration_that_fails_gives_the_token_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_not_renew_itself_is_replaced() {
     let scene = scene(json!({ "token_no_default_policy": true, "token_ttl": "5s" })).await;
-    let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start().expect("it can be right");
-    supervisor.provide("login", scene.kv()).await.expect("there is a lease");
+    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start().expect("it can be right");
+    supervisor.add_provider("login", scene.kv()).await.expect("there is a lease");
     let admin = &scene.clerk.admin;
     let both = || admin.tokens().is_ok_and(|tokens| tokens.len() == scene.tokens + 2);
     eventually_within(Duration::from_secs(10), "there is another token, and the old one lives on to its end", both).await;

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::ProviderErrorKind;
-use claviger_vault::{Auth, Builder, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
+use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultSessionBuilder, VaultStatic};
 
 #[test]
 fn the_debug_form_of_a_builder_shows_no_password_of_an_address() {
@@ -27,7 +27,7 @@ fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
     fs::write(&no_pem, "CANARY").expect("it is written");
     let half = tempfile::NamedTempFile::new().expect("a file");
     fs::write(&half, "-----BEGIN CERTIFICATE-----\nCANARY\n-----END CERTIFICATE-----\n").expect("it is written");
-    let cases: Vec<(Builder, &str)> = vec![
+    let cases: Vec<(VaultSessionBuilder, &str)> = vec![
         (at(""), "`address`"),
         (at("vault:8200"), "`address`"),
         (at("https://"), "`address`"),

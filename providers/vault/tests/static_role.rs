@@ -31,9 +31,9 @@ async fn provider(scene: &Scene<Postgres>) -> VaultStatic {
 
 /// A pool whose sessions are closed every now and then: a wrong password is noticed.
 async fn pool_of_short_sessions(scene: &Scene<Postgres>) -> Handle<PgPool> {
-    let login = scene.supervisor.provide("login", provider(scene).await).await.expect("there is a lease");
+    let login = scene.supervisor.add_provider("login", provider(scene).await).await.expect("there is a lease");
     let options = short_lived(PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5)), Duration::from_millis(300));
-    scene.supervisor.pool("orders", &login, Postgres::factory(scene.server.options(None), options)).await.expect("it is verified")
+    scene.supervisor.add_pool("orders", &login, Postgres::factory(scene.server.options(None), options)).await.expect("it is verified")
 }
 
 fn callers(db: &Handle<PgPool>) -> Callers {

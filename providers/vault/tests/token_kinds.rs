@@ -47,9 +47,9 @@ async fn move_over(scene: &Scene<Postgres>, auth: Auth, token_life: Duration) {
     let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings can be right");
     let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
     let first = scene.pool(provider()).await;
-    let login = scene.supervisor.provide("another-login", provider()).await.expect("there is a lease");
+    let login = scene.supervisor.add_provider("another-login", provider()).await.expect("there is a lease");
     let options = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(5));
-    let second = scene.supervisor.pool("others", &login, scene.pools(options)).await.expect("it is verified");
+    let second = scene.supervisor.add_pool("others", &login, scene.pools(options)).await.expect("it is verified");
     let dbs = [first, second];
     let tasks: Vec<_> = dbs.iter().map(callers).collect();
     for callers in &tasks {
@@ -153,8 +153,8 @@ async fn used_to_its_maximum(clerk: &Clerk, in_a_file: bool) {
     fs::write(&file, &token).expect("it is written");
     let auth = if in_a_file { Auth::token_file(file.path()) } else { Auth::token(token) };
     let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
-    let supervisor = Supervisor::builder().poll(Duration::from_secs(1)).start().expect("it can be right");
-    supervisor.provide("login", VaultKv::new(&session, "kv", "orders").expect("a path")).await.expect("there is a lease");
+    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start().expect("it can be right");
+    supervisor.add_provider("login", VaultKv::new(&session, "kv", "orders").expect("a path")).await.expect("there is a lease");
     let failed = || status(&supervisor).last_error;
     eventually_within(Duration::from_secs(20), "the token dies", || failed().is_some()).await;
     assert!(failed().is_some_and(|error| error.to_string().contains("is dead")), "{:?}", failed());

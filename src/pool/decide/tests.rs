@@ -31,7 +31,7 @@ fn rejection() -> ConnectError {
 fn no_wake_up_lies_in_the_past_once_a_lease_that_ends_its_connections_has_expired() {
     let now = Timestamp::now();
     let lease = Lease::new((), Revision::new("r"))
-        .expires(Expiry::after(now, Duration::from_secs(20)))
+        .with_expiry(Expiry::after(now, Duration::from_secs(20)))
         .with_old_connections(OldConnections::EndWithLease);
     let (mut state, _slot, _) = serving(lease, now);
     for seconds in 0..120 {

@@ -166,7 +166,7 @@ fn what_a_fetch_brings_for_a_rejection_that_is_over_is_adopted_when_the_lease_ha
     let mut provider = Provider::new();
     let expiry = Expiry::after(provider.now, Duration::from_secs(60));
     let number = provider.begin();
-    let current = lease("current").expires(expiry);
+    let current = lease("current").with_expiry(expiry);
     provider.state.settle(number.unwrap_or_default(), Ok(current), provider.now, provider.now, POLL, 0.0);
     provider.verified("current");
     provider.pass(Duration::from_secs(2));

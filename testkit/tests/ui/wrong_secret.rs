@@ -7,8 +7,8 @@ struct ApiKey(&'static str);
 
 async fn service(supervisor: Supervisor) -> Result<(), claviger::Error> {
     let keys = provider_fn(|_: FetchRequest<ApiKey>| async { Ok::<_, ProviderError>(Lease::new(ApiKey("key"), Revision::new("1"))) });
-    let keys = supervisor.provide("keys", keys).await?;
-    supervisor.pool("orders", &keys, ScriptedPools::new(10)).await?;
+    let keys = supervisor.add_provider("keys", keys).await?;
+    supervisor.add_pool("orders", &keys, ScriptedPools::new(10)).await?;
     Ok(())
 }
 

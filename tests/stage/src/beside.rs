@@ -27,7 +27,7 @@ impl Stage {
         let mut ratios = Vec::new();
         for round in 0..ROUNDS {
             let pools = PgPools::new(self.connect_options(), self.pool_options(4));
-            let db = supervisor.pool("beside", login, pools).await.expect("verified");
+            let db = supervisor.add_pool("beside", login, pools).await.expect("verified");
             let plain: PgPool = self.plain_pool("password-1", self.pool_options(4));
             let ours = async || {
                 sqlx::query("SELECT 1").execute(&db).await.expect("it answers");

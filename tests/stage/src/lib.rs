@@ -90,13 +90,13 @@ impl<S: Server> StageOn<S> {
 
     /// Registers the store as `login`.
     pub async fn login(&self) -> ProviderRef<claviger::Credentials> {
-        self.supervisor.provide("login", self.store.clone()).await.expect("the store has a lease")
+        self.supervisor.add_provider("login", self.store.clone()).await.expect("the store has a lease")
     }
 
     /// Registers the store as `login`, and a pool `orders` of `max` connections on it.
     pub async fn pool(&self, max: u32) -> Handle<PoolOf<S>> {
         let login = self.login().await;
-        self.supervisor.pool("orders", &login, self.pools(max)).await.expect("the first lease is verified")
+        self.supervisor.add_pool("orders", &login, self.pools(max)).await.expect("the first lease is verified")
     }
 
     /// A pool that nobody supervises, with this password.

@@ -11,8 +11,8 @@ const TURNS: u32 = 20;
 /// down at the end.
 pub async fn own_work(supervisor: &Supervisor) -> Vec<f64> {
     let store = ScriptedProvider::new();
-    let login = supervisor.provide("login", store.clone()).await.expect("a lease");
-    let _pool = supervisor.pool("orders", &login, ScriptedPools::new(10)).await.expect("verified");
+    let login = supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let _pool = supervisor.add_pool("orders", &login, ScriptedPools::new(10)).await.expect("verified");
     let mut took = Vec::new();
     for _ in 0..TURNS {
         // Requests are answered once a second; the report's time begins with the fetch.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Builder, Credentials, Handle, Provider, Supervisor};
+use claviger::{Credentials, Handle, Provider, Supervisor, SupervisorBuilder};
 use claviger_servers::{MariaDb, Postgres, Proxy};
 use claviger_stage::{PoolOf, Server, eventually_within};
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ impl<S: Behind> Scene<S> {
     }
 
     /// Like [`new`](Self::new), with a supervisor of the caller's.
-    pub async fn with(builder: Builder, ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
+    pub async fn with(builder: SupervisorBuilder, ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
         let set = move || {
             let server = S::raise();
             server.admit_engine();
@@ -143,9 +143,9 @@ impl<S: Behind> Scene<S> {
 
     /// Registers a provider as `login`, and a pool `orders` of eight sessions on it.
     pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> Handle<PoolOf<S>> {
-        let login = self.supervisor.provide("login", provider).await.expect("there is a lease");
+        let login = self.supervisor.add_provider("login", provider).await.expect("there is a lease");
         let options = PoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
-        self.supervisor.pool("orders", &login, self.pools(options)).await.expect("it is verified")
+        self.supervisor.add_pool("orders", &login, self.pools(options)).await.expect("it is verified")
     }
 
     /// A factory of pools of the database.

@@ -28,8 +28,8 @@ pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) ->
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor.provide("orders-login", FileProvider::json(scene.secret_file())?).await?;
-    let db = supervisor.pool("orders", &login, scene.server.pools()).await?;
+    let login = supervisor.add_provider("orders-login", FileProvider::json(scene.secret_file())?).await?;
+    let db = supervisor.add_pool("orders", &login, scene.server.pools()).await?;
     // The server outlives the service, not only the script.
     let script = Script::start(screen, options.duration, |cue| rotate(Arc::clone(&scene), db.clone(), cue));
     show::show(screen, &supervisor, events, &[db], script).await

@@ -28,8 +28,8 @@ pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) ->
     let token_for = |user: &str| RdsIam::builder(&aws, server.host(), server.port(), user).lifetime(LIFETIME).build();
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor.provide("orders-login", token_for("app")?).await?;
-    let db = supervisor.pool("orders", &login, server.pools()).await?;
+    let login = supervisor.add_provider("orders-login", token_for("app")?).await?;
+    let db = supervisor.add_pool("orders", &login, server.pools()).await?;
     // Its first token is its last one.
     let first = token_for("plain")?.fetch(FetchRequest::first()).await?;
     let script = Script::start(screen, options.duration, |cue| {

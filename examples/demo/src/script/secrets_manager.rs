@@ -39,12 +39,12 @@ pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) ->
     let one = secret(&server, &config, "one-user", Users::Single).await?;
     let two = secret(&server, &config, "two-users", Users::Alternating).await?;
 
-    let supervisor = Supervisor::builder().poll(POLL).start()?;
+    let supervisor = Supervisor::builder().with_poll_interval(POLL).start()?;
     let events = supervisor.events();
-    let login = supervisor.provide("one-user", SecretsManager::new(&config, "one-user")?).await?;
-    let first = supervisor.pool("one-user", &login, server.pools()).await?;
-    let login = supervisor.provide("two-users", SecretsManager::new(&config, "two-users")?.alternating_users()).await?;
-    let second = supervisor.pool("two-users", &login, server.pools()).await?;
+    let login = supervisor.add_provider("one-user", SecretsManager::new(&config, "one-user")?).await?;
+    let first = supervisor.add_pool("one-user", &login, server.pools()).await?;
+    let login = supervisor.add_provider("two-users", SecretsManager::new(&config, "two-users")?.alternating_users()).await?;
+    let second = supervisor.add_pool("two-users", &login, server.pools()).await?;
 
     let pools = [first.clone(), second.clone()];
     let script = Script::start(screen, options.duration, |cue| async move {

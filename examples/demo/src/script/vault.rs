@@ -42,8 +42,8 @@ pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) ->
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor.provide("orders-login", VaultDynamic::new(&connection, MOUNT, ROLE)?).await?;
-    let db = supervisor.pool("orders", &login, server.pools()).await?;
+    let login = supervisor.add_provider("orders-login", VaultDynamic::new(&connection, MOUNT, ROLE)?).await?;
+    let db = supervisor.add_pool("orders", &login, server.pools()).await?;
     let script =
         Script::start(screen, options.duration, |cue| watch(Arc::clone(&server), Arc::clone(&admin), supervisor.clone(), db.clone(), cue));
     let well = show::show(screen, &supervisor, events, &[db], script).await?;

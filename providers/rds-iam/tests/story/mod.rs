@@ -58,8 +58,8 @@ where
     let server: S = raise().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", chain.provider_of(LIFE)).await.expect("a token is signed");
-    let db = supervisor.pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
+    let login = supervisor.add_provider("login", chain.provider_of(LIFE)).await.expect("a token is signed");
+    let db = supervisor.add_pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
     let callers = Callers::start(&db, 8);
     let end = now() + 20 * LIFE;
     eventually_within(25 * LIFE, "twenty lives are over", || now() >= end || callers.failures() > 0).await;
@@ -90,8 +90,8 @@ where
         checks.session_dies(key, end).expect("the server is told");
     });
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", chain.provider()).await.expect("a token is signed");
-    let db = supervisor.pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
+    let login = supervisor.add_provider("login", chain.provider()).await.expect("a token is signed");
+    let db = supervisor.add_pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
     let callers = Callers::start(&db, 8);
     let keys = || {
         let checks = server.checks().entries().expect("it keeps them");
@@ -128,9 +128,9 @@ where
     let server: S = raise().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", chain.provider()).await.expect("a token is signed");
+    let login = supervisor.add_provider("login", chain.provider()).await.expect("a token is signed");
     let options = PoolOptions::new().max_connections(MAX).acquire_timeout(PATIENCE);
-    let db = supervisor.pool("orders", &login, server.pools(options)).await.expect("it is verified");
+    let db = supervisor.add_pool("orders", &login, server.pools(options)).await.expect("it is verified");
     // A few sessions are open; more callers come when everything is rejected, and want more of them.
     let few = Callers::start(&db, 1);
     few.answer_more(50).await;
@@ -189,8 +189,8 @@ where
     let aws = Chain::key().config(None).into_builder().time_source(Behind).build();
     let provider = RdsIam::builder(&aws, HOST, 5432, USER).lifetime(Duration::from_secs(40)).build().expect("the arguments are right");
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", provider).await.expect("a token is signed");
-    let db = supervisor.pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
+    let login = supervisor.add_provider("login", provider).await.expect("a token is signed");
+    let db = supervisor.add_pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
     let callers = Callers::start(&db, 8);
     let checks = || server.checks().entries().expect("it keeps them");
     let first = signed(&checks()[0]);
@@ -214,10 +214,10 @@ where
     let server: S = raise().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
-    let login = supervisor.provide("login", chain.provider()).await.expect("a token is signed");
+    let login = supervisor.add_provider("login", chain.provider()).await.expect("a token is signed");
     let mut callers = Vec::new();
     for name in ["orders", "reports", "jobs"] {
-        let db = supervisor.pool(name, &login, server.pools(restless::<S>(4))).await.expect("it is verified");
+        let db = supervisor.add_pool(name, &login, server.pools(restless::<S>(4))).await.expect("it is verified");
         callers.push(Callers::start(&db, 4));
     }
     eventually_within(PATIENCE, "a hundred logins", || server.checks().accepted().expect("it keeps them") >= 100).await;

@@ -45,8 +45,9 @@ impl Case {
 pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
     let scene = Scene::<Postgres>::new(Users::Single).await;
     let supervisor = &scene.stage.supervisor;
-    let login = supervisor.provide("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified");
+    let login =
+        supervisor.add_provider("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
+    let db = supervisor.add_pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified");
     let callers = Arc::new(Callers::start_at(&db, CALLERS, "SELECT 1", REST));
     callers.answer_more(200).await;
     let (mut ratios, mut since_rejection, mut since_cut, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

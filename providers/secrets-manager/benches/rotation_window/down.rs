@@ -14,11 +14,13 @@ use tokio::time::sleep;
 pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
     let mut scene = Scene::<Postgres>::new(Users::Single).await;
     // Looked at each second, so that it would be noticed.
-    scene.stage.supervisor = Lab::with(Supervisor::builder().poll(Duration::from_secs(1))).expect("it can be right").supervisor;
+    scene.stage.supervisor =
+        Lab::with(Supervisor::builder().with_poll_interval(Duration::from_secs(1))).expect("it can be right").supervisor;
     let supervisor = &scene.stage.supervisor;
     let mut events = supervisor.events();
-    let login = supervisor.provide("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
-    let db = supervisor.pool("orders", &login, scene.stage.pools(10)).await.expect("verified");
+    let login =
+        supervisor.add_provider("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
+    let db = supervisor.add_pool("orders", &login, scene.stage.pools(10)).await.expect("verified");
     let callers = Callers::start_at(&db, 16, "SELECT 1", Duration::from_millis(10));
     callers.answer_more(200).await;
     scene.proxy.fault(InjectedFault::Refuse);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::{Builder, Event, Events, Handle, Supervisor};
+use claviger::{Event, Events, Handle, Supervisor, SupervisorBuilder};
 use claviger_rotator::Users;
 use claviger_secrets_manager::SecretsManager;
 use claviger_secrets_stage::{SECRET, Scene, rotations, window};
@@ -30,13 +30,13 @@ impl Service {
         Self::start_with(users, Supervisor::builder(), |provider| provider).await
     }
 
-    async fn start_with(users: Users, builder: Builder, settings: impl FnOnce(SecretsManager) -> SecretsManager) -> Self {
+    async fn start_with(users: Users, builder: SupervisorBuilder, settings: impl FnOnce(SecretsManager) -> SecretsManager) -> Self {
         let mut scene = Scene::<Server>::new(users).await;
         scene.stage.supervisor = Lab::with(builder).expect("it can be right").supervisor;
         let provider = settings(SecretsManager::new(&scene.aws(), SECRET).expect("it can be right"));
         let events = scene.stage.supervisor.events();
-        let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
-        let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified");
+        let login = scene.stage.supervisor.add_provider("login", provider).await.expect("a lease");
+        let db = scene.stage.supervisor.add_pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified");
         let callers = Callers::start_at(&db, CALLERS, "SELECT 1", REST);
         callers.answer_more(50).await;
         Self { scene, db, callers, events }
@@ -233,8 +233,8 @@ async fn a_start_in_the_window() {
     scene.stage.supervisor = Lab::new().supervisor;
     let pending = scene.open_window().await;
     let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
-    let login = scene.stage.supervisor.provide("login", provider).await.expect("a lease");
-    let db = scene.stage.supervisor.pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified by what is pending");
+    let login = scene.stage.supervisor.add_provider("login", provider).await.expect("a lease");
+    let db = scene.stage.supervisor.add_pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified by what is pending");
     assert_eq!(db.generation(), 1);
     assert_eq!(scene.stage.rejected_logins(), 1, "the hazard: AWSCURRENT was rejected");
     assert_eq!(scene.values_asked_for(), 3);

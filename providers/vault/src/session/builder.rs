@@ -15,12 +15,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A [`VaultSession`] to be made.
 #[derive(Debug)]
 #[must_use = "a session is made by `build`"]
-pub struct Builder {
+pub struct VaultSessionBuilder {
     settings: Settings,
     auth: Auth,
 }
 
-impl Builder {
+impl VaultSessionBuilder {
     pub(super) fn new(address: String, auth: Auth) -> Self {
         Self { settings: Settings { address, namespace: None, ca_file: None, timeout: TIMEOUT, plain_http: false }, auth }
     }

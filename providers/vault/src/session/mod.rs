@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-pub use builder::Builder;
+pub use builder::VaultSessionBuilder;
 pub(crate) use keep::Issued;
 pub(crate) use member::Member;
 use token::DeadTokens;
@@ -134,14 +134,14 @@ impl VaultSession {
     /// A session with the defaults of [`builder`](Self::builder).
     ///
     /// # Errors
-    /// As [`Builder::build`].
+    /// As [`VaultSessionBuilder::build`].
     pub fn new(address: impl Into<String>, auth: Auth) -> Result<Self, ProviderError> {
         Self::builder(address, auth).build()
     }
 
     /// A session at this address, as `https://vault.internal:8200`, for this identity.
-    pub fn builder(address: impl Into<String>, auth: Auth) -> Builder {
-        Builder::new(address.into(), auth)
+    pub fn builder(address: impl Into<String>, auth: Auth) -> VaultSessionBuilder {
+        VaultSessionBuilder::new(address.into(), auth)
     }
 
     fn of(api: Api, auth: Auth) -> Self {

@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_comes_too_late_is_given_back() {
-    let service = Service::with(Supervisor::builder().fetch_deadline(SECOND), 60, 120, Revocation::Terminating).await;
+    let service = Service::with(Supervisor::builder().with_fetch_deadline(SECOND), 60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     service.scene.proxy.fault_on(CREDS, InjectedFault::Delay(2 * SECOND));
     let error = service.rotation_fails().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::{Builder, Event, Events, Handle, ProviderError, Supervisor};
+use claviger::{Event, Events, Handle, ProviderError, Supervisor, SupervisorBuilder};
 use claviger_servers::Postgres;
 use claviger_stage::{Callers, Tally};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
@@ -42,7 +42,7 @@ impl Service {
         Self::with(Supervisor::builder(), ttl, max_ttl, revocation).await
     }
 
-    pub(crate) async fn with(builder: Builder, ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
+    pub(crate) async fn with(builder: SupervisorBuilder, ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
         let scene = Scene::with(builder, ttl, max_ttl, revocation).await;
         let session = session(&scene, scene.identity().await);
         let events = scene.supervisor.events();

@@ -73,7 +73,7 @@ impl Queried for MySqlPool {
             // ER_QUERY_INTERRUPTED, ER_CONNECTION_KILLED.
             sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "70100"),
             // The library's own errors (no lease, an expired one) are no interruption.
-            sqlx::Error::Io(_) => claviger::SharedError::fault(error).is_none(),
+            sqlx::Error::Io(_) => claviger::SharedError::connect_error(error).is_none(),
             _ => false,
         }
     }

@@ -75,7 +75,7 @@ impl Queried for PgPool {
         match error {
             sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
             // The library's own errors (no lease, an expired one) are no interruption.
-            sqlx::Error::Io(_) => claviger::SharedError::fault(error).is_none(),
+            sqlx::Error::Io(_) => claviger::SharedError::connect_error(error).is_none(),
             _ => false,
         }
     }
