@@ -55,11 +55,11 @@ impl<P> Handle<P> {
     /// no rejection.
     pub fn rejected(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
         let Some(keeper) = self.shared.keeper() else { return false };
-        let fault = keeper.fault(error);
-        if self.shared.current().number != generation || fault.kind() != ConnectErrorKind::Rejected {
+        let connect_error = keeper.classify(error);
+        if self.shared.current().number != generation || connect_error.kind() != ConnectErrorKind::Rejected {
             return false;
         }
-        keeper.rejected(generation, fault);
+        keeper.rejected(generation, connect_error);
         true
     }
 

@@ -256,8 +256,8 @@ impl Rotation {
     }
 
     /// A pool could not take the lease, and will try again.
-    pub(crate) fn not_handed_over(&self, pool: &Arc<str>, fault: &ConnectError) {
-        let failure = Failure { error_type: fault.kind().as_str(), message: fault.to_string() };
+    pub(crate) fn not_handed_over(&self, pool: &Arc<str>, error: &ConnectError) {
+        let failure = Failure { error_type: error.kind().as_str(), message: error.to_string() };
         self.lock().handover_failures.insert(Arc::clone(pool), failure);
     }
 

@@ -147,7 +147,7 @@ async fn a_service_starts_while_its_database_is_down() {
         let db = db.clone();
         async move { count(&db).await }
     });
-    eventually("a verification failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    eventually("a verification failed", || db.status().is_some_and(|status| status.last_error.is_some())).await;
     assert!(db.current().is_closed());
     stage.on_the_server(|server| server.start_again().expect("it starts")).await;
     assert_eq!(waiting.await.expect("no panic").expect("whoever waits is served"), 0);
@@ -239,8 +239,8 @@ async fn the_rejection_of_a_token_names_the_clock() {
         let db = supervisor.add_pool("orders", &provider, pools).await.expect("it is verified");
         server.set_password("app", "another").expect("it is set");
         let error = db.acquire().await.map(drop).expect_err("the password is another");
-        let fault = claviger::SharedError::connect_error(&error).expect("the database's response").to_string();
-        assert_eq!(fault.contains("check this machine's clock"), names_clock, "{fault}");
+        let connect_error = claviger::SharedError::connect_error(&error).expect("the database's response").to_string();
+        assert_eq!(connect_error.contains("check this machine's clock"), names_clock, "{connect_error}");
     }
     drop(tokio::task::spawn_blocking(move || drop(server)).await);
 }
@@ -273,6 +273,6 @@ async fn verified_tls_is_what_it_says() {
     assert!(encrypted);
     let bad = PgPools::new(options(server.unrelated_ca_file().expect("another CA")), PgPoolOptions::new());
     let error = supervisor.add_pool("bad", &login, bad).await.expect_err("nobody vouches for it");
-    assert_eq!(error.fault().map(claviger::ConnectError::kind), Some(claviger::ConnectErrorKind::Misconfigured), "{error}");
+    assert_eq!(error.connect_error().map(claviger::ConnectError::kind), Some(claviger::ConnectErrorKind::Misconfigured), "{error}");
     drop(tokio::task::spawn_blocking(move || drop(server)).await);
 }

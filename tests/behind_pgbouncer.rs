@@ -99,8 +99,8 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = Vec::new();
     while let Some(event) = events.next().await {
-        if let Event::Rejected { fault, .. } = event {
-            rejected.push(fault.code().map(str::to_owned));
+        if let Event::Rejected { error, .. } = event {
+            rejected.push(error.code().map(str::to_owned));
         }
     }
     assert_eq!(rejected, [Some("08P01".to_owned())], "the pooler rejected the credential, once");
@@ -193,7 +193,7 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
         sleep(Duration::from_millis(50)).await;
     }
     let status = db.status().expect("the supervisor runs");
-    assert!(status.last_fault.is_some_and(|fault| fault.message().contains("unsupported startup parameter")));
+    assert!(status.last_error.is_some_and(|error| error.message().contains("unsupported startup parameter")));
     assert_eq!(stage.store.calls().len(), 1, "nothing is fetched for it");
     set("extra_float_digits").await;
     while !stage.supervisor.readiness().ready {

@@ -74,8 +74,8 @@ async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
         ticks.tick().await;
     }
     let failed = loop {
-        if let Some(Event::VerificationFailed { fault, .. }) = events.next().await {
-            break fault;
+        if let Some(Event::VerificationFailed { error, .. }) = events.next().await {
+            break error;
         }
     };
     assert!(failed.message().contains("within 1s"), "{failed}");

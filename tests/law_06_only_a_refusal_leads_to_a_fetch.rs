@@ -145,13 +145,16 @@ async fn law_06_what_stays_wrong_is_said_at_registration() {
     let login = stage.login().await;
     let elsewhere = PgPools::new(stage.connect_options().database("nowhere"), stage.pool_options(2));
     let error = stage.supervisor.add_pool("a", &login, elsewhere).await.expect_err("there is no such database");
-    let fault = error.fault().expect("the database's answer");
-    assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, ConnectErrorKind::Misconfigured, Some("3D000")));
+    let connect_error = error.connect_error().expect("the database's answer");
+    assert_eq!(
+        (error.kind(), connect_error.kind(), connect_error.code()),
+        (ErrorKind::Pool, ConnectErrorKind::Misconfigured, Some("3D000"))
+    );
 
     stage.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC; REVOKE ALL ON DATABASE orders FROM app; ALTER DATABASE orders OWNER TO CURRENT_USER").await;
     let error = stage.supervisor.add_pool("b", &login, stage.pools(2)).await.expect_err("it may not connect");
-    let fault = error.fault().expect("the database's answer");
-    assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Misconfigured, Some("42501")));
+    let connect_error = error.connect_error().expect("the database's answer");
+    assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Misconfigured, Some("42501")));
     assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
     assert_eq!(stage.store.calls().len(), 1);
 }
@@ -167,12 +170,12 @@ async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down
     let supervisor = Supervisor::builder().with_start_deadline(Duration::from_secs(3)).start().expect("a good length");
     let login = supervisor.add_provider("login", fixed(Credentials::new("app", "password-1"))).await.expect("a login");
     let error = supervisor.add_pool("no file", &login, PgPools::new(verified, PgPoolOptions::new())).await.expect_err("there is no file");
-    let fault = error.fault().expect("a fault");
-    assert_eq!(fault.kind(), ConnectErrorKind::Misconfigured, "{error}");
-    assert!(fault.message().starts_with("ssl_root_cert, "), "{error}");
+    let connect_error = error.connect_error().expect("a fault");
+    assert_eq!(connect_error.kind(), ConnectErrorKind::Misconfigured, "{error}");
+    assert!(connect_error.message().starts_with("ssl_root_cert, "), "{error}");
 
     server.stop().expect("it stops");
     let error = supervisor.add_pool("down", &login, PgPools::new(options, PgPoolOptions::new())).await.expect_err("it is down");
-    assert_eq!(error.fault().map(claviger::ConnectError::kind), Some(ConnectErrorKind::Unreachable), "{error}");
+    assert_eq!(error.connect_error().map(claviger::ConnectError::kind), Some(ConnectErrorKind::Unreachable), "{error}");
     assert!(error.to_string().contains(&format!("127.0.0.1:{}", server.port())), "{error}");
 }

@@ -106,7 +106,7 @@ async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
     assert_within_the_bucket(&calls[1..]);
     // A start, too.
     let error = lab.supervisor.add_pool("other", &login, database.clone()).await.expect_err("nothing is accepted");
-    assert_eq!(error.fault().and_then(claviger::ConnectError::code), Some("28P01"));
+    assert_eq!(error.connect_error().and_then(claviger::ConnectError::code), Some("28P01"));
     assert_within_the_bucket(&store.calls()[1..]);
 }
 

@@ -181,11 +181,11 @@ async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
     store.rotate();
     store.hint();
     sleep(Duration::from_secs(5)).await;
-    let last_fault = || pool.status().expect("supervised").last_fault;
-    assert!(last_fault().is_some(), "the hazard: the new one is rejected");
+    let last_error = || pool.status().expect("supervised").last_error;
+    assert!(last_error().is_some(), "the hazard: the new one is rejected");
     store.go_back_to(1);
     lab.supervisor.rotate_now("login").await.expect("it fetches");
-    assert!(last_fault().is_none(), "{:?}", last_fault());
+    assert!(last_error().is_none(), "{:?}", last_error());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ type Stage = StageOn<MariaDb>;
 /// What the verification of this login answers.
 async fn verification(stage: &Stage, login: Credentials) -> Result<(), (ConnectErrorKind, Option<String>)> {
     let verified = stage.pools(1).verify(&login).await;
-    verified.map_err(|fault| (fault.kind(), fault.code().map(str::to_owned)))
+    verified.map_err(|error| (error.kind(), error.code().map(str::to_owned)))
 }
 
 fn rejected(code: &str) -> Result<(), (ConnectErrorKind, Option<String>)> {
@@ -64,8 +64,8 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
         // 1049: no such database; 1044: no right on it.
         let pools = MySqlPools::new(options.clone().database(database), stage.pool_options(2));
         let error = stage.supervisor.add_pool(database, &login, pools).await.expect_err("it cannot be used");
-        let fault = error.fault().expect("the database's answer");
-        assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Misconfigured, Some(code)), "{fault}");
+        let connect_error = error.connect_error().expect("the database's answer");
+        assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Misconfigured, Some(code)), "{connect_error}");
     }
     // 1226: no room for the user. The caller waits until there is.
     let db = stage.supervisor.add_pool("orders", &login, stage.pools(4)).await.expect("verified");
@@ -197,7 +197,7 @@ async fn a_token_goes_over_verified_tls_alone() {
     assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");
     // Verified, it is sent, and the server says what it thinks of it.
     let verified = pools(&server, MySqlSslMode::VerifyIdentity).verify(&token()).await;
-    assert_eq!(verified.map_err(|fault| fault.kind()), Err(ConnectErrorKind::Rejected));
+    assert_eq!(verified.map_err(|connect_error| connect_error.kind()), Err(ConnectErrorKind::Rejected));
     assert_eq!(server.token_checks().rejected().expect("the checks"), 1);
 }
 
@@ -207,8 +207,8 @@ async fn a_password_is_not_sent_in_clear_because_a_server_asks_for_it() {
     // The server asks for the clear-text plugin, and the options had it switched on.
     for mode in [MySqlSslMode::Preferred, MySqlSslMode::Required] {
         let verified = pools(&server, mode).verify(&Credentials::new("app", "a password")).await;
-        let fault = verified.expect_err("it is not sent");
-        assert_eq!(fault.kind(), ConnectErrorKind::Misconfigured, "{fault}");
+        let error = verified.expect_err("it is not sent");
+        assert_eq!(error.kind(), ConnectErrorKind::Misconfigured, "{error}");
     }
     assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");
 }

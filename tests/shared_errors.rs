@@ -46,9 +46,9 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
             assert_eq!((original.severity(), original.code()), (PgSeverity::Fatal, "28P01"));
             assert!(original.routine().is_some(), "the details are there");
             assert!(database.try_downcast_ref::<PgDatabaseError>().is_some());
-            let fault = SharedError::connect_error(error).expect("the library's classification");
-            assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Rejected, Some("28P01")));
-            assert!(fault.cause().is_some());
+            let connect_error = SharedError::connect_error(error).expect("the library's classification");
+            assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Rejected, Some("28P01")));
+            assert!(connect_error.cause().is_some());
         }
         // An error of a statement is sqlx's own, and can be taken by value.
         stage.store.recover();
@@ -71,12 +71,12 @@ async fn a_database_that_is_down_is_an_io_error() {
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
     let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
     let db = supervisor.add_pool_in_background("orders", &login, pools).expect("registered");
-    eventually("the first verification failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    eventually("the first verification failed", || db.status().is_some_and(|status| status.last_error.is_some())).await;
     for error in errors_of(&db, 8).await {
         let sqlx::Error::Io(io) = &error else { unreachable!("{error:?}") };
         assert_eq!(io.kind(), ErrorKind::ConnectionRefused);
-        let fault = SharedError::connect_error(&error).expect("the library's classification");
-        assert_eq!((fault.kind(), fault.code()), (ConnectErrorKind::Unreachable, None));
+        let connect_error = SharedError::connect_error(&error).expect("the library's classification");
+        assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Unreachable, None));
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
         assert!(error.source().is_some(), "the cause is inside");
     }
@@ -106,7 +106,7 @@ async fn settings_that_cannot_be_right_are_a_configuration_error() {
     let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
     let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
     let db = supervisor.add_pool_in_background("orders", &login, pools).expect("registered");
-    eventually("the first verification failed", || db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    eventually("the first verification failed", || db.status().is_some_and(|status| status.last_error.is_some())).await;
     for error in errors_of(&db, 4).await {
         assert!(matches!(error, sqlx::Error::Configuration(_)), "{error:?}");
         assert!(error.to_string().contains("password: is empty"), "{error}");

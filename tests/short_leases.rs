@@ -85,8 +85,8 @@ impl PoolFactory for SlowToClose {
         self.0.connections(pool)
     }
 
-    fn fault(&self, error: &(dyn Error + 'static)) -> ConnectError {
-        self.0.fault(error)
+    fn classify(&self, error: &(dyn Error + 'static)) -> ConnectError {
+        self.0.classify(error)
     }
 }
 

@@ -26,14 +26,14 @@ async fn rejected_until_the_deadline() {
     let began = Instant::now();
     let error = stage.supervisor.add_pool("orders", &login, stage.pools(4)).await.expect_err("it is rejected");
     assert!(began.elapsed() >= Duration::from_secs(6), "after {:?}", began.elapsed());
-    let fault = error.fault().expect("the database's answer");
-    assert_eq!((error.kind(), fault.kind(), fault.code()), (ErrorKind::Pool, ConnectErrorKind::Rejected, Some("28P01")));
+    let connect_error = error.connect_error().expect("the database's answer");
+    assert_eq!((error.kind(), connect_error.kind(), connect_error.code()), (ErrorKind::Pool, ConnectErrorKind::Rejected, Some("28P01")));
     assert!(error.is_transient() && error.to_string().contains("28P01"), "{error}");
     let port = stage.server.port();
     for part in ["pool \"orders\"", "provider \"login\"", "user \"app\"", &format!("127.0.0.1:{port}"), "database \"orders\""] {
         assert!(error.to_string().contains(part), "{part} is missing: {error}");
     }
-    assert_eq!(fault.message(), Stage::REJECTION, "the database's own words");
+    assert_eq!(connect_error.message(), Stage::REJECTION, "the database's own words");
     assert!((3..=5).contains(&stage.rejected_logins()), "{} failed logins", stage.rejected_logins());
     assert!((2..=4).contains(&stage.store.calls().len()), "the start and the bucket: {}", stage.store.calls().len());
     assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
@@ -66,9 +66,9 @@ async fn a_database_that_comes_up_while_it_starts() {
         let (supervisor, pools) = (stage.supervisor.clone(), stage.pools(4));
         async move { supervisor.add_pool("orders", &login, pools).await }
     });
-    eventually("a verification failed", || stage.supervisor.status().pools.first().is_some_and(|pool| pool.last_fault.is_some())).await;
-    let fault = stage.supervisor.status().pools[0].last_fault.clone().expect("it failed");
-    assert_eq!(fault.kind(), ConnectErrorKind::Unreachable);
+    eventually("a verification failed", || stage.supervisor.status().pools.first().is_some_and(|pool| pool.last_error.is_some())).await;
+    let error = stage.supervisor.status().pools[0].last_error.clone().expect("it failed");
+    assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
     stage.on_the_server(|server| server.start_again().expect("it starts")).await;
     starting.await.expect("no panic").expect("it starts");
     assert_eq!(stage.store.calls().len(), 1, "no fetch: it was not the credential's fault");

@@ -262,7 +262,7 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     stage.set_password(&next).await;
     stage.store.hint();
     let fails = |db: &Handle<PgPool>, why: &str| {
-        db.status().and_then(|status| status.last_fault).is_some_and(|fault| fault.message().contains(why))
+        db.status().and_then(|status| status.last_error).is_some_and(|error| error.message().contains(why))
     };
     eventually_within(Duration::from_secs(15), "neither can be handed over", || {
         fails(&pools[0], "permission denied to set role") && fails(&pools[1], "after_connect")

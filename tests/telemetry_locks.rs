@@ -253,9 +253,9 @@ impl PoolFactory for AskingPools {
         self.pools.idle(pool)
     }
 
-    fn fault(&self, error: &(dyn Error + 'static)) -> ConnectError {
+    fn classify(&self, error: &(dyn Error + 'static)) -> ConnectError {
         self.asks.ask("factory", "fault");
-        self.pools.fault(error)
+        self.pools.classify(error)
     }
 }
 

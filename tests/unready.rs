@@ -28,9 +28,9 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
     }
     assert!(error.is_some(), "the hazard");
     eventually_within(Duration::from_secs(15), "it is not ready", || !stage.supervisor.readiness().ready).await;
-    let fault = db.status().expect("supervised").last_fault.expect("the database's answer");
-    assert_eq!(fault.code(), Some("42501"));
-    assert!(fault.target().is_some_and(|target| target.contains("\"app\"") && target.contains("\"orders\"")), "{fault}");
+    let connect_error = db.status().expect("supervised").last_error.expect("the database's answer");
+    assert_eq!(connect_error.code(), Some("42501"));
+    assert!(connect_error.target().is_some_and(|target| target.contains("\"app\"") && target.contains("\"orders\"")), "{connect_error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +50,7 @@ async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool
     fails.store(true, Ordering::SeqCst);
     stage.rotate_announced().await;
     for db in pools {
-        let is_named = || db.status().and_then(|status| status.last_fault).is_some_and(|fault| fault.message().contains("after_connect"));
+        let is_named = || db.status().and_then(|status| status.last_error).is_some_and(|error| error.message().contains("after_connect"));
         eventually_within(Duration::from_secs(10), "the hook is named", is_named).await;
         assert_eq!(db.generation(), 1);
     }
@@ -64,8 +64,8 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
     stage.set_password("nobody knows this one").await;
     stage.terminate_connections().await;
     let is_named = || {
-        let fault = db.status().and_then(|status| status.last_fault);
-        fault.is_some_and(|fault| fault.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")))
+        let connect_error = db.status().and_then(|status| status.last_error);
+        connect_error.is_some_and(|connect_error| connect_error.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")))
     };
     let error = loop {
         match sqlx::query("SELECT 1").execute(&db).await {
@@ -73,7 +73,7 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
             _ => {}
         }
     };
-    let fault = claviger::SharedError::connect_error(&error).expect("shared");
-    assert!(fault.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")), "{fault}");
+    let connect_error = claviger::SharedError::connect_error(&error).expect("shared");
+    assert!(connect_error.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")), "{connect_error}");
     eventually_within(Duration::from_secs(5), "the status names it", is_named).await;
 }

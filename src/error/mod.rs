@@ -1,13 +1,13 @@
 //! Errors: one kind per boundary.
 
-mod fault;
+mod connect;
 mod provider;
 mod text;
 
 use std::error::Error as StdError;
 use std::fmt;
 
-pub use fault::{ConnectError, ConnectErrorKind};
+pub use connect::{ConnectError, ConnectErrorKind};
 pub use provider::{ProviderError, ProviderErrorKind};
 
 /// What went wrong between the service and the supervisor.
@@ -101,14 +101,14 @@ impl Error {
         Self { kind: ErrorKind::Provider, message, cause: Some(Cause::Provider(error)) }
     }
 
-    pub(crate) fn from_pool(name: &str, provider: &str, waited: Option<std::time::Duration>, fault: ConnectError) -> Self {
+    pub(crate) fn from_pool(name: &str, provider: &str, waited: Option<std::time::Duration>, error: ConnectError) -> Self {
         let message = match waited {
             Some(waited) => {
                 format!("pool {name:?} verified no lease of provider {provider:?} within {}", humantime::format_duration(waited))
             }
             None => format!("pool {name:?} cannot start with provider {provider:?}"),
         };
-        Self { kind: ErrorKind::Pool, message, cause: Some(Cause::Pool(fault)) }
+        Self { kind: ErrorKind::Pool, message, cause: Some(Cause::Pool(error)) }
     }
 
     /// The kind, for a match.
@@ -120,7 +120,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match &self.cause {
             Some(Cause::Provider(error)) => error.is_transient(),
-            Some(Cause::Pool(fault)) => fault.is_transient(),
+            Some(Cause::Pool(connect_error)) => connect_error.is_transient(),
             None => false,
         }
     }
@@ -134,9 +134,9 @@ impl Error {
     }
 
     /// The database's answer behind [`ErrorKind::Pool`].
-    pub fn fault(&self) -> Option<&ConnectError> {
+    pub fn connect_error(&self) -> Option<&ConnectError> {
         match &self.cause {
-            Some(Cause::Pool(fault)) => Some(fault),
+            Some(Cause::Pool(error)) => Some(error),
             _ => None,
         }
     }
@@ -147,7 +147,7 @@ impl fmt::Display for Error {
         f.write_str(&self.message)?;
         match &self.cause {
             Some(Cause::Provider(error)) => write!(f, ": {error}"),
-            Some(Cause::Pool(fault)) => write!(f, ": {fault}"),
+            Some(Cause::Pool(connect_error)) => write!(f, ": {connect_error}"),
             None => Ok(()),
         }
     }
@@ -163,7 +163,7 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.cause {
             Some(Cause::Provider(error)) => error.source(),
-            Some(Cause::Pool(fault)) => fault.source(),
+            Some(Cause::Pool(connect_error)) => connect_error.source(),
             None => None,
         }
     }

@@ -150,14 +150,15 @@ mod tests {
     #[test]
     fn a_server_cannot_write_lines_or_colours_into_the_log() {
         let cause = std::io::Error::other(ProviderError::new(ProviderErrorKind::Other, HOSTILE));
-        let fault = ConnectError::new(ConnectErrorKind::Rejected, HOSTILE).with_code("28\n01").with_source(std::io::Error::other(HOSTILE));
+        let connect_error =
+            ConnectError::new(ConnectErrorKind::Rejected, HOSTILE).with_code("28\n01").with_source(std::io::Error::other(HOSTILE));
         let error = ProviderError::new(ProviderErrorKind::Denied, HOSTILE).with_source(cause);
-        assert_eq!(fault.message(), "no 2026-11-28 INFO all is well [2J 31m drow end");
-        assert_eq!(fault.code(), Some("28 01"));
-        assert_eq!(printed(&fault).len(), 4);
-        assert_fit(&printed(&fault));
+        assert_eq!(connect_error.message(), "no 2026-11-28 INFO all is well [2J 31m drow end");
+        assert_eq!(connect_error.code(), Some("28 01"));
+        assert_eq!(printed(&connect_error).len(), 4);
+        assert_fit(&printed(&connect_error));
         assert_fit(&printed(&error));
-        assert_fit(&printed(&crate::Error::from_pool("orders", "login", None, fault)));
+        assert_fit(&printed(&crate::Error::from_pool("orders", "login", None, connect_error)));
         assert_fit(&printed(&crate::Error::from_provider("login", None, error)));
     }
 
@@ -186,8 +187,8 @@ mod tests {
             '\u{1bca0}',
             '\u{13430}',
         ] {
-            let fault = ConnectError::new(ConnectErrorKind::Rejected, format!("pass{one}word"));
-            assert_eq!(fault.message(), "pass word", "U+{:04X}", u32::from(one));
+            let error = ConnectError::new(ConnectErrorKind::Rejected, format!("pass{one}word"));
+            assert_eq!(error.message(), "pass word", "U+{:04X}", u32::from(one));
         }
         for text in ["größe", "пароль", "密码", "パスワード", "سلام", "e\u{301}", "🔑", "-'\u{a0}\u{2026}\u{2013}"] {
             assert_eq!(ConnectError::new(ConnectErrorKind::Rejected, text).message(), text);
@@ -198,11 +199,11 @@ mod tests {
     fn a_long_text_is_cut_at_five_hundred_characters() {
         for one in ["x", "ä", "\n"] {
             let long = format!("start{}end", one.repeat(100_000));
-            let fault = ConnectError::new(ConnectErrorKind::Other, long.clone()).with_source(std::io::Error::other(long.clone()));
+            let connect_error = ConnectError::new(ConnectErrorKind::Other, long.clone()).with_source(std::io::Error::other(long.clone()));
             let error = ProviderError::new(ProviderErrorKind::Other, long);
-            assert!(fault.message().chars().count() <= MAX_MESSAGE && error.message().chars().count() <= MAX_MESSAGE);
-            assert!(fault.message().starts_with("start"));
-            assert_fit(&printed(&fault));
+            assert!(connect_error.message().chars().count() <= MAX_MESSAGE && error.message().chars().count() <= MAX_MESSAGE);
+            assert!(connect_error.message().starts_with("start"));
+            assert_fit(&printed(&connect_error));
         }
         let exact = "x".repeat(MAX_MESSAGE);
         assert_eq!(ConnectError::new(ConnectErrorKind::Other, exact.clone()).message(), exact);
@@ -213,10 +214,10 @@ mod tests {
     #[test]
     fn a_cause_is_found_by_its_type_whatever_its_text() {
         for text in ["connection refused", HOSTILE] {
-            let fault = ConnectError::new(ConnectErrorKind::Unreachable, text).with_source(std::io::Error::other(text));
-            assert!(fault.cause().is_some_and(|cause| cause.downcast_ref::<std::io::Error>().is_some()));
+            let error = ConnectError::new(ConnectErrorKind::Unreachable, text).with_source(std::io::Error::other(text));
+            assert!(error.cause().is_some_and(|cause| cause.downcast_ref::<std::io::Error>().is_some()));
         }
-        let fault = ConnectError::new(ConnectErrorKind::Unreachable, "down").with_source(std::io::Error::other("down"));
-        assert!(fault.source().is_some_and(|source| source.downcast_ref::<std::io::Error>().is_some()));
+        let error = ConnectError::new(ConnectErrorKind::Unreachable, "down").with_source(std::io::Error::other("down"));
+        assert!(error.source().is_some_and(|source| source.downcast_ref::<std::io::Error>().is_some()));
     }
 }

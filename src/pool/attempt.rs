@@ -104,18 +104,18 @@ async fn run<F: PoolFactory>(slot: Arc<PoolSlot<F>>, attempt: Attempt, loan: Loa
             handover::run(&slot, loan, Times { began, verify, open: Duration::ZERO, warm: Duration::ZERO }, &span.0, rotation.as_ref())
                 .await
         }
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     };
-    if let Err(fault) = outcome {
-        telemetry::failed(&span.0, fault.kind().as_str(), &fault.to_string());
+    if let Err(error) = outcome {
+        telemetry::failed(&span.0, error.kind().as_str(), &error.to_string());
         let took = slot.clock().mono().saturating_duration_since(began);
-        slot.context().meters.not_handed_over(slot.name(), fault.kind().as_str(), took);
+        slot.context().meters.not_handed_over(slot.name(), error.kind().as_str(), took);
         if let Some(rotation) = rotation {
-            rotation.not_handed_over(slot.name(), &fault);
+            rotation.not_handed_over(slot.name(), &error);
         }
         // Before anybody hears of it.
         drop(span);
-        slot.attempt_failed(&attempt, fault);
+        slot.attempt_failed(&attempt, error);
     }
 }
 
@@ -143,7 +143,7 @@ async fn verify<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease: &Lease<F::Secret
             let verified = slot.factory().verify(lease.secret()).await;
             // A role whose limit is the pool's maximum has no room for a verification beside idle
             // connections.
-            let is_full = verified.as_ref().is_err_and(|fault| fault.kind() == ConnectErrorKind::Overloaded);
+            let is_full = verified.as_ref().is_err_and(|error| error.kind() == ConnectErrorKind::Overloaded);
             if is_full && slot.factory().make_room(&slot.shared().current().pool).await {
                 return slot.factory().verify(lease.secret()).await;
             }

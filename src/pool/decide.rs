@@ -48,7 +48,7 @@ pub(crate) struct State<S: Send + Sync + 'static, P> {
     retry: Option<Retry>,
     pub(crate) logins: Logins,
     pub(crate) drains: Drains<S, P>,
-    pub(crate) last_fault: Option<ConnectError>,
+    pub(crate) last_error: Option<ConnectError>,
     /// Error of the last verification of the served lease, if every login may get it: its kind is
     /// `Other` or `Misconfigured`.
     pub(crate) unexplained: Option<ConnectError>,
@@ -135,7 +135,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
             retry: None,
             logins: Logins::new(max_connections),
             drains: Drains::default(),
-            last_fault: None,
+            last_error: None,
             unexplained: None,
             last_handover: None,
             noted: false,
@@ -166,7 +166,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
 
     /// Notes that the database rejected callers of the current generation. `held` is the provider's
     /// current lease and its account.
-    pub(crate) fn note_rejected(&mut self, number: u64, fault: ConnectError, held: Option<(&Revision, &Arc<str>)>, now: Instant) {
+    pub(crate) fn note_rejected(&mut self, number: u64, error: ConnectError, held: Option<(&Revision, &Arc<str>)>, now: Instant) {
         // Another may have been published since it was noted.
         let Some(serving) = self.serving.as_mut().filter(|serving| serving.number == number) else { return };
         if std::mem::replace(&mut serving.rejected, true) {
@@ -174,7 +174,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
         serving.unconfirmed = now.saturating_duration_since(serving.verified.mono()) < JUST_VERIFIED;
         let (revision, user, unconfirmed) = (serving.revision().clone(), Arc::clone(&serving.user), serving.unconfirmed);
-        self.last_fault = Some(fault);
+        self.last_error = Some(error);
         self.logins.rejected(&user, &revision, now);
         if unconfirmed {
             self.logins.news(&user, &revision, now);
@@ -260,7 +260,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
                 if !serving.rejected {
                     if self.attempt.is_none() && !self.recheck && self.unexplained.is_none() {
                         // What another lease failed of is over with that lease.
-                        self.last_fault = None;
+                        self.last_error = None;
                         self.retry = None;
                     }
                     // Not before the handover is in its rotation's report.
@@ -353,26 +353,26 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// An attempt failed: what is served goes on. Answers the revisions that the provider is to hear of.
-    pub(crate) fn failed(&mut self, attempt: &Attempt, fault: &ConnectError, now: Timestamp) -> Vec<Revision> {
+    pub(crate) fn failed(&mut self, attempt: &Attempt, error: &ConnectError, now: Timestamp) -> Vec<Revision> {
         self.attempt = None;
-        self.last_fault = Some(fault.clone());
+        self.last_error = Some(error.clone());
         if let Some(serving) = self.serving.as_mut().filter(|serving| *serving.revision() == attempt.revision) {
             // One more verification is all that its rejection waits for.
             serving.unconfirmed = false;
         }
         let mono = now.mono();
-        if fault.kind() != ConnectErrorKind::Rejected {
+        if error.kind() != ConnectErrorKind::Rejected {
             let failures = match &self.retry {
                 Some(retry) if retry.revision == attempt.revision => retry.failures.saturating_add(1),
                 _ => 1,
             };
-            let pause = if fault.is_transient() { schedule::back_off(schedule::FLOOR, LONGEST_RETRY, failures) } else { LONGEST_RETRY };
+            let pause = if error.is_transient() { schedule::back_off(schedule::FLOOR, LONGEST_RETRY, failures) } else { LONGEST_RETRY };
             let pause = pause.mul_f64(1.0 + RETRY_JITTER * fastrand::f64());
             self.retry = Some(Retry { revision: attempt.revision.clone(), at: mono + pause, failures });
             // An unreachable database says nothing about what is served.
             self.recheck |= attempt.check_only;
-            if attempt.check_only && matches!(fault.kind(), ConnectErrorKind::Other | ConnectErrorKind::Misconfigured) {
-                self.unexplained = Some(fault.clone());
+            if attempt.check_only && matches!(error.kind(), ConnectErrorKind::Other | ConnectErrorKind::Misconfigured) {
+                self.unexplained = Some(error.clone());
             }
             return Vec::new();
         }
@@ -403,7 +403,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     pub(crate) fn checked(&mut self, now: Timestamp) {
         self.attempt = None;
         self.retry = None;
-        self.last_fault = None;
+        self.last_error = None;
         self.unexplained = None;
         if let Some(serving) = &mut self.serving {
             serving.verified = now;
@@ -417,7 +417,7 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         self.attempt = None;
         self.reporting = true;
         self.retry = None;
-        self.last_fault = None;
+        self.last_error = None;
         self.unexplained = None;
         self.logins.worked(&user, loan.lease.revision(), now.mono());
         if self.serving.as_ref().is_some_and(|serving| serving.revision() != loan.lease.revision()) {

@@ -59,7 +59,7 @@ impl<P> Inner<P> {
 
 /// State of a server without room for another connection.
 struct Full {
-    fault: ConnectError,
+    error: ConnectError,
     pause: Duration,
     next: Instant,
     until: Instant,
@@ -208,11 +208,11 @@ impl<P> Gate<P> {
     }
 
     /// Notes that the server had no room for a connection. From now on one caller tries for all.
-    pub(crate) fn full(&self, fault: ConnectError, now: Instant) {
+    pub(crate) fn full(&self, error: ConnectError, now: Instant) {
         let mut inner = self.lock();
         let pause = inner.full.as_ref().map_or(FULL_PAUSE, |full| (full.pause * 2).min(FULL_PAUSE_LONGEST));
         let next = now + pause.mul_f64(0.75 + fastrand::f64() / 2.0);
-        inner.full = Some(Full { fault, pause, next, until: now + FULL_FOR + pause });
+        inner.full = Some(Full { error, pause, next, until: now + FULL_FOR + pause });
         self.refresh(&inner);
     }
 
@@ -220,7 +220,7 @@ impl<P> Gate<P> {
     pub(crate) fn why_full(&self, now: Instant) -> Option<ConnectError> {
         let mut inner = self.lock();
         self.expire(&mut inner, now);
-        inner.full.as_ref().map(|full| full.fault.clone())
+        inner.full.as_ref().map(|full| full.error.clone())
     }
 
     /// Notes that a caller opened a connection: the credentials are accepted, and the server has

@@ -100,8 +100,8 @@ impl End {
     }
 
     /// The database rejected a caller. The first to say so ends the generation; answers whether this one was.
-    pub(super) fn reject(&self, fault: ConnectError) -> bool {
-        let _ = self.rejection.set(fault);
+    pub(super) fn reject(&self, error: ConnectError) -> bool {
+        let _ = self.rejection.set(error);
         let first = self.phase.compare_exchange(Phase::Serving as u8, Phase::Rejected as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if first {
             self.over.notify_waiters();
@@ -139,20 +139,20 @@ impl<P> Generation<P> {
 /// What the data plane may ask of the control plane, off the happy path.
 pub(crate) trait Keeper: Send + Sync {
     /// The database rejected a login of this generation.
-    fn rejected(&self, number: u64, fault: ConnectError);
+    fn rejected(&self, number: u64, error: ConnectError);
     /// A statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
     /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
     fn unheard(&self, number: u64);
     /// Notes a rejected login of this generation: counts it, and does what
     /// [`rejected`](Self::rejected) does.
-    fn login_rejected(&self, number: u64, fault: ConnectError);
+    fn login_rejected(&self, number: u64, error: ConnectError);
     /// A caller's login of this generation worked.
     fn login_worked(&self, number: u64);
     /// What the last attempt failed of.
-    fn last_fault(&self) -> Option<ConnectError>;
+    fn last_error(&self) -> Option<ConnectError>;
     /// What an error that a user of the pool met says.
-    fn fault(&self, error: &(dyn StdError + 'static)) -> ConnectError;
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError;
     fn status(&self) -> PoolStatus;
 }
 

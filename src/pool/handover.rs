@@ -50,7 +50,7 @@ pub(super) async fn run<F: PoolFactory>(
             let pool = slot
                 .factory()
                 .open(loan.lease.secret())
-                .inspect_err(|fault| telemetry::failed(&open_span, fault.kind().as_str(), &fault.to_string()))?;
+                .inspect_err(|error| telemetry::failed(&open_span, error.kind().as_str(), &error.to_string()))?;
             (pool, HandoverMode::Replace)
         }
     };
@@ -67,11 +67,11 @@ pub(super) async fn run<F: PoolFactory>(
     } else {
         try_out(slot, &loan).await
     };
-    if let Err(fault) = warmed {
+    if let Err(error) = warmed {
         if how == HandoverMode::Replace {
             discard(slot, pool);
         }
-        return Err(fault);
+        return Err(error);
     }
     times.warm = slot.clock().mono().saturating_duration_since(warming);
 

@@ -210,7 +210,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     }
 
     /// What an error that a user of the pool met says, about the credential above all. The original message and SQLSTATE are what other callers are told.
-    fn fault(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         ConnectError::new(ConnectErrorKind::Other, error.to_string())
     }
 }

@@ -31,8 +31,8 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
         let answer = in_a_task(work, Span::none(), slot.context(), "the probe").await;
         slot.lock().probed();
         match answer {
-            Err(fault) if fault.kind() == ConnectErrorKind::Rejected => slot.end_rejected(generation.number, fault),
-            Err(fault) => tracing::debug!(pool = %slot.name(), error = %fault, "a probe was not answered"),
+            Err(error) if error.kind() == ConnectErrorKind::Rejected => slot.end_rejected(generation.number, error),
+            Err(error) => tracing::debug!(pool = %slot.name(), error = %error, "a probe was not answered"),
             Ok(true) if is_late_enough && generation.end.settle(seen) => {}
             // The backend may end the connections before it drops the role.
             Ok(_) if generation.end.is_unsettled() => slot.lock().note_unsettled(),

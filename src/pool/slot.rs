@@ -118,7 +118,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// The database rejected this generation; nothing happens for one that is not served any more.
-    pub(super) fn end_rejected(&self, number: u64, fault: ConnectError) {
+    pub(super) fn end_rejected(&self, number: u64, error: ConnectError) {
         let generation = self.shared.current();
         if generation.number != number {
             return;
@@ -130,12 +130,12 @@ impl<F: PoolFactory> PoolSlot<F> {
         let mut is_first = false;
         self.shared.expect(|| {
             self.lock().noted = true;
-            is_first = generation.end.reject(fault.clone());
+            is_first = generation.end.reject(error.clone());
             Outlook::Running
         });
         if is_first {
-            tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation = number, error = %fault, "the database rejected the credential");
-            self.events().send(Event::Rejected { pool: Arc::clone(&self.name), generation: number, fault });
+            tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation = number, error = %error, "the database rejected the credential");
+            self.events().send(Event::Rejected { pool: Arc::clone(&self.name), generation: number, error });
         }
         self.mailbox.poke();
     }
@@ -149,10 +149,10 @@ impl<F: PoolFactory> PoolSlot<F> {
     fn take_notes(&self, held: Option<(&Lease<F::Secret>, &Arc<str>)>) {
         let generation = self.shared.current();
         if generation.end.phase() == Phase::Rejected
-            && let Some(fault) = generation.end.rejection()
+            && let Some(error) = generation.end.rejection()
         {
             let held = held.map(|(lease, user)| (lease.revision(), user));
-            self.lock().note_rejected(generation.number, fault.clone(), held, self.clock().mono());
+            self.lock().note_rejected(generation.number, error.clone(), held, self.clock().mono());
         }
     }
 
@@ -190,18 +190,18 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// An attempt failed: what is served goes on.
-    pub(super) fn attempt_failed(&self, attempt: &Attempt, fault: ConnectError) {
+    pub(super) fn attempt_failed(&self, attempt: &Attempt, error: ConnectError) {
         let now = self.clock().now();
         let tell = {
             let mut state = self.lock();
-            let tell = state.failed(attempt, &fault, now);
+            let tell = state.failed(attempt, &error, now);
             // Nothing is fetched for a pool that leaves.
             if state.closing { Vec::new() } else { tell }
         };
-        self.say_not_verified(attempt, &fault, now);
-        self.events().send(Event::VerificationFailed { pool: Arc::clone(&self.name), fault: fault.clone() });
-        if attempt.check_only && fault.kind() == ConnectErrorKind::Rejected {
-            self.end_rejected(self.shared.current().number, fault);
+        self.say_not_verified(attempt, &error, now);
+        self.events().send(Event::VerificationFailed { pool: Arc::clone(&self.name), error: error.clone() });
+        if attempt.check_only && error.kind() == ConnectErrorKind::Rejected {
+            self.end_rejected(self.shared.current().number, error);
         }
         for revision in tell {
             self.upstream.note_rejected(&revision);
@@ -330,7 +330,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
                 Action::Report(revision) => self.upstream.note_rejected(&revision),
                 Action::Probe => probe::spawn(self),
                 Action::Settled => {
-                    if self.lock().last_fault.is_none() {
+                    if self.lock().last_error.is_none() {
                         // A wrong secret was put right, and nothing had to be verified for it.
                         self.trouble.over();
                     }
@@ -382,13 +382,13 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
 }
 
 impl<F: PoolFactory> Keeper for PoolSlot<F> {
-    fn rejected(&self, number: u64, fault: ConnectError) {
-        self.end_rejected(number, fault);
+    fn rejected(&self, number: u64, error: ConnectError) {
+        self.end_rejected(number, error);
     }
 
-    fn login_rejected(&self, number: u64, fault: ConnectError) {
+    fn login_rejected(&self, number: u64, error: ConnectError) {
         self.lock().note_login_rejected(number, self.clock().mono());
-        self.end_rejected(number, fault);
+        self.end_rejected(number, error);
     }
 
     fn login_worked(&self, number: u64) {
@@ -417,19 +417,19 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
         }
     }
 
-    fn last_fault(&self) -> Option<ConnectError> {
-        let own = self.lock().last_fault.clone();
+    fn last_error(&self) -> Option<ConnectError> {
+        let own = self.lock().last_error.clone();
         own.or_else(|| {
             let error = self.upstream.lock().last_error.clone()?;
             Some(ConnectError::new(ConnectErrorKind::Other, format!("provider {:?} has no lease to give: {error}", self.upstream.name())))
         })
     }
 
-    fn fault(&self, error: &(dyn StdError + 'static)) -> ConnectError {
-        let fault = self.factory.fault(error);
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        let connect_error = self.factory.classify(error);
         match self.served_lease() {
-            Some(lease) => self.factory.explain(lease.secret(), fault),
-            None => fault,
+            Some(lease) => self.factory.explain(lease.secret(), connect_error),
+            None => connect_error,
         }
     }
 

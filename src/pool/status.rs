@@ -32,7 +32,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 moved: self.shared().moved(),
                 draining: Vec::new(),
                 last_handover: state.last_handover.clone(),
-                last_fault: state.last_fault.clone(),
+                last_error: state.last_error.clone(),
                 next_verification: match state.outlook(held.as_ref().map(|(held, user)| (held, user)), now) {
                     Outlook::Due(at) => Some(at.saturating_duration_since(now.mono())),
                     Outlook::Running => Some(Duration::ZERO),

@@ -25,8 +25,8 @@ pub(super) async fn in_a_task<T: Send + 'static>(
             Err(ConnectError::new(ConnectErrorKind::Unreachable, format!("{what} did not complete {silence}")))
         }
     };
-    if let Err(fault) = &outcome {
-        telemetry::failed(&span, fault.kind().as_str(), &fault.to_string());
+    if let Err(error) = &outcome {
+        telemetry::failed(&span, error.kind().as_str(), &error.to_string());
     }
     inside.let_go();
     telemetry::ended(span);

@@ -108,13 +108,13 @@ pub(super) fn are_doomed<P>(shared: &Shared<P>, generation: &Generation<P>) -> b
 
 /// The word for telemetry, for what a caller is told after it has waited.
 fn error_type<P>(shared: &Shared<P>, error: &Error) -> &'static str {
-    let is_full = || shared.keeper().is_some_and(|keeper| keeper.fault(error).kind() == ConnectErrorKind::Overloaded);
+    let is_full = || shared.keeper().is_some_and(|keeper| keeper.classify(error).kind() == ConnectErrorKind::Overloaded);
     match error {
         Error::PoolTimedOut => "timed_out",
         Error::PoolClosed => "closed",
         Error::Database(_) if is_full() => ConnectErrorKind::Overloaded.as_str(),
         Error::Database(_) => "rejected",
-        error => SharedError::connect_error(error).map_or("other", |fault| fault.kind().as_str()),
+        error => SharedError::connect_error(error).map_or("other", |connect_error| connect_error.kind().as_str()),
     }
 }
 
@@ -179,7 +179,7 @@ where
         Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => return moved(shared),
         Err(error) => error,
     };
-    match shared.keeper().map(|keeper| keeper.fault(&error).kind()) {
+    match shared.keeper().map(|keeper| keeper.classify(&error).kind()) {
         Some(ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded) => {
             call.rejection.get_or_insert(error);
             Turn::Next
@@ -279,7 +279,7 @@ where
 /// Classifies an error. A rejection is reported to the control plane, once for all callers. The
 /// error is then replaced by one that callers share and that leads to the original.
 pub(super) fn hear<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> ConnectErrorKind {
-    hear_with(shared, error, |keeper, fault| keeper.rejected(generation, fault))
+    hear_with(shared, error, |keeper, connect_error| keeper.rejected(generation, connect_error))
 }
 
 /// Classifies the error of a login: counts each rejected one, and notes a full server.
@@ -289,23 +289,23 @@ pub(super) fn hear_login<P>(shared: &Shared<P>, generation: u64, error: &mut Err
     {
         keeper.unheard(generation);
     }
-    hear_with(shared, error, |keeper, fault| keeper.login_rejected(generation, fault))
+    hear_with(shared, error, |keeper, connect_error| keeper.login_rejected(generation, connect_error))
 }
 
 fn hear_with<P>(shared: &Shared<P>, error: &mut Error, rejected: impl FnOnce(&dyn crate::pool::Keeper, ConnectError)) -> ConnectErrorKind {
     let Some(keeper) = shared.keeper() else { return ConnectErrorKind::Other };
-    let fault = keeper.fault(error);
-    let kind = fault.kind();
+    let connect_error = keeper.classify(error);
+    let kind = connect_error.kind();
     if !matches!(kind, ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded) {
         return kind;
     }
     let original = std::mem::replace(error, Error::PoolTimedOut);
-    let fault = fault.with_source(original);
-    *error = SharedError::of(&fault);
+    let connect_error = connect_error.with_source(original);
+    *error = SharedError::of(&connect_error);
     if kind == ConnectErrorKind::Rejected {
-        rejected(&*keeper, fault);
+        rejected(&*keeper, connect_error);
     } else {
-        shared.gate.full(fault, shared.clock.mono());
+        shared.gate.full(connect_error, shared.clock.mono());
     }
     kind
 }

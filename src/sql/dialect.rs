@@ -56,7 +56,7 @@ pub trait Sealed: Database {
     /// What the server's answer to a login says.
     fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind;
     /// Reclassifies the error of a verification. Default: returns it unchanged.
-    fn verification_fault(fault: ConnectError) -> ConnectError {
-        fault
+    fn verification_fault(error: ConnectError) -> ConnectError {
+        error
     }
 }

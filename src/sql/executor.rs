@@ -10,7 +10,7 @@ use sqlx::{Database, Describe, Either, Error, Execute, Executor, Pool, Transacti
 
 use super::acquire::{Acquired, acquire, are_doomed};
 use super::borrowed::Borrowed;
-use super::fault;
+use super::classify;
 use crate::error::ConnectErrorKind;
 use crate::handle::Handle;
 use crate::lease::OldConnections;
@@ -20,14 +20,14 @@ use crate::pool::Shared;
 fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, old_connections: OldConnections, error: &Error) {
     let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return };
     let Some(keeper) = shared.keeper() else { return };
-    if old_connections == OldConnections::EndWithLease && (fault::is_suspect(error) || fault::is_ended_by_server(error)) {
+    if old_connections == OldConnections::EndWithLease && (classify::is_suspect(error) || classify::is_ended_by_server(error)) {
         keeper.suspect(generation);
     }
     // Class 28 within a statement is about another server, which a foreign table leads to.
     if !code.starts_with("28") {
-        let fault = keeper.fault(error);
-        if fault.kind() == ConnectErrorKind::Rejected {
-            keeper.rejected(generation, fault);
+        let connect_error = keeper.classify(error);
+        if connect_error.kind() == ConnectErrorKind::Rejected {
+            keeper.rejected(generation, connect_error);
         }
     }
 }

@@ -3,9 +3,9 @@
 mod acquire;
 mod borrowed;
 mod check;
+mod classify;
 mod dialect;
 mod executor;
-mod fault;
 mod forms;
 mod hooks;
 mod login;

@@ -14,8 +14,8 @@ use sqlx::{ConnectOptions, Connection, Executor, Pool};
 use tokio::time::{Instant, timeout};
 
 use super::check::{self, wrong};
+use super::classify;
 use super::dialect::{ConnectOptionsOf, Dialect};
-use super::fault;
 use super::forms::{Form, Forms};
 use super::hooks::Hooks;
 use super::login::{RETURN_TIMEOUT, WITHOUT_CALLER};
@@ -24,7 +24,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
 use crate::login::{Credentials, shown_host};
 use crate::pool::{HandoverPolicy, PoolFactory, PoolSettings};
-use explain::{kind, log_in_fault, never_ready, probe_fault};
+use explain::{kind, login_error, never_ready, probe_error};
 
 /// How often a pool that drains is looked at while connections of it are busy.
 const STILL_BUSY: Duration = Duration::from_millis(10);
@@ -243,7 +243,8 @@ where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     async fn log_in_and_probe(&self, login: &Credentials) -> Result<(), ConnectError> {
-        let mut connection: DB::Connection = self.options_for(login).connect().await.map_err(|error| self.connect_fault(login, error))?;
+        let mut connection: DB::Connection =
+            self.options_for(login).connect().await.map_err(|error| self.connecting_failed(login, error))?;
         let answer = match (connection.execute(&*self.terms.probe).await, &self.hooks.after_connect) {
             (Ok(_), Some(hook)) => hook(&mut connection).await,
             (answer, _) => answer.map(drop),
@@ -303,16 +304,16 @@ where
         let verified = self.verifier.run(async move { pools.log_in_and_probe(&own).await.map_err(DB::verification_fault) }).await;
         match (form, &verified) {
             (Some(form), Ok(())) => self.forms.worked(login, form),
-            (Some(form), Err(fault)) if fault.kind() == ConnectErrorKind::Rejected => self.forms.rejected(login, form),
+            (Some(form), Err(error)) if error.kind() == ConnectErrorKind::Rejected => self.forms.rejected(login, form),
             _ => {}
         }
-        verified.map_err(|fault| {
-            if fault.message() == PANICKED && DB::may_panic_with(login.user()) {
+        verified.map_err(|error| {
+            if error.message() == PANICKED && DB::may_panic_with(login.user()) {
                 let problem =
                     format!("sqlx cannot log in as {:?} by SCRAM, for SASLprep prohibits the name; give the role another", login.user());
                 return wrong("user", problem);
             }
-            fault
+            error
         })
     }
 
@@ -347,8 +348,8 @@ where
         format!("{host}:{port}")
     }
 
-    fn explain(&self, login: &Credentials, fault: ConnectError) -> ConnectError {
-        self.explained(login, fault)
+    fn explain(&self, login: &Credentials, error: ConnectError) -> ConnectError {
+        self.explained(login, error)
     }
 
     /// At most one connection is closed in 15 s, because others may take the room that it makes.
@@ -392,7 +393,7 @@ where
                 Ok(pool.size())
             }
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(never_ready()),
-            Ok(Err(error)) => Err(log_in_fault::<DB>(error)),
+            Ok(Err(error)) => Err(login_error::<DB>(error)),
         }
     }
 
@@ -430,12 +431,12 @@ where
         let answer = connection.execute(&*self.terms.probe).await;
         Some(answer.map(drop).map_err(|error| {
             drop(connection.detach());
-            probe_fault::<DB>(error)
+            probe_error::<DB>(error)
         }))
     }
 
-    fn fault(&self, error: &(dyn StdError + 'static)) -> ConnectError {
-        fault::find(error)
-            .map_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()), |error| fault::of(kind::<DB>(error), error))
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        classify::find(error)
+            .map_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()), |error| classify::of(kind::<DB>(error), error))
     }
 }

@@ -98,12 +98,12 @@ impl Sealed for Postgres {
     /// Treats a pooler's error without a cause as an unreachable server. No password reaches the
     /// server. Counted as a rejection, it would be verified again as late as a minute after the
     /// server is back.
-    fn verification_fault(fault: ConnectError) -> ConnectError {
-        if !fault.message().contains(FAILING_WITHOUT_CAUSE) {
-            return fault;
+    fn verification_fault(error: ConnectError) -> ConnectError {
+        if !error.message().contains(FAILING_WITHOUT_CAUSE) {
+            return error;
         }
-        let ambiguous = ConnectError::new(ConnectErrorKind::Unreachable, fault.message());
-        match fault.code() {
+        let ambiguous = ConnectError::new(ConnectErrorKind::Unreachable, error.message());
+        match error.code() {
             Some(code) => ambiguous.with_code(code),
             None => ambiguous,
         }

@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use sqlx::error::{DatabaseError, ErrorKind};
 
-use super::fault;
+use super::classify;
 use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::pool::{Generation, Phase, Shared};
@@ -26,7 +26,7 @@ use crate::pool::{Generation, Phase, Shared};
 /// classification.
 #[derive(Clone)]
 pub struct SharedError {
-    fault: ConnectError,
+    error: ConnectError,
 }
 
 impl SharedError {
@@ -45,15 +45,15 @@ impl SharedError {
         match error {
             // Its type is that of the original; the shared error is its source.
             sqlx::Error::Database(database) => (**database).source()?.downcast_ref(),
-            sqlx::Error::Io(io) => Some(&io.get_ref()?.downcast_ref::<Self>()?.fault),
-            sqlx::Error::Configuration(inner) => Some(&inner.downcast_ref::<Self>()?.fault),
+            sqlx::Error::Io(io) => Some(&io.get_ref()?.downcast_ref::<Self>()?.error),
+            sqlx::Error::Configuration(inner) => Some(&inner.downcast_ref::<Self>()?.error),
             _ => None,
         }
     }
 
     /// The error for a caller whose generation has nothing to hope for.
     pub(super) fn explaining<P>(shared: &Shared<P>, generation: &Generation<P>) -> sqlx::Error {
-        let last = shared.keeper().and_then(|keeper| keeper.last_fault());
+        let last = shared.keeper().and_then(|keeper| keeper.last_error());
         if let Some(rejected) = generation.end.rejection() {
             // An error that leads to the original is preferred: the last verification was rejected,
             // too.
@@ -62,10 +62,10 @@ impl SharedError {
             return Self::of(last.as_ref().unwrap_or(rejected));
         }
         if generation.end.phase() == Phase::Vacant {
-            return last.map_or(sqlx::Error::PoolTimedOut, |fault| Self::of(&fault));
+            return last.map_or(sqlx::Error::PoolTimedOut, |error| Self::of(&error));
         }
         let expired = generation.expiry.wall().map(rfc3339).unwrap_or_default();
-        let why = last.map(|fault| format!("; the last verification of a newer one failed: {fault}")).unwrap_or_default();
+        let why = last.map(|error| format!("; the last verification of a newer one failed: {error}")).unwrap_or_default();
         Self::of(&ConnectError::new(
             ConnectErrorKind::Other,
             format!(
@@ -78,17 +78,17 @@ impl SharedError {
     /// Returns the error for a caller whose deadline has passed: the server's own if it has no
     /// room, else `PoolTimedOut`.
     pub(super) fn at_the_deadline<P>(shared: &Shared<P>) -> sqlx::Error {
-        shared.gate.why_full(shared.clock.mono()).map_or(sqlx::Error::PoolTimedOut, |fault| Self::of(&fault))
+        shared.gate.why_full(shared.clock.mono()).map_or(sqlx::Error::PoolTimedOut, |error| Self::of(&error))
     }
 
     /// Returns the sqlx error for this fault. If the original is the fault's cause, callers can
     /// downcast to it.
-    pub(super) fn of(fault: &ConnectError) -> sqlx::Error {
-        let shared = Self { fault: fault.clone() };
-        if fault.code().is_some() {
+    pub(super) fn of(error: &ConnectError) -> sqlx::Error {
+        let shared = Self { error: error.clone() };
+        if error.code().is_some() {
             return sqlx::Error::Database(Box::new(shared));
         }
-        let kind = match (original(fault), fault.kind()) {
+        let kind = match (original(error), error.kind()) {
             (_, ConnectErrorKind::Misconfigured) => return sqlx::Error::Configuration(Box::new(shared)),
             (Some(sqlx::Error::Io(io)), _) => io.kind(),
             (_, ConnectErrorKind::Unreachable) => io::ErrorKind::TimedOut,
@@ -98,39 +98,39 @@ impl SharedError {
     }
 
     fn database(&self) -> Option<&dyn DatabaseError> {
-        original(&self.fault)?.as_database_error()
+        original(&self.error)?.as_database_error()
     }
 }
 
-fn original(fault: &ConnectError) -> Option<&sqlx::Error> {
-    fault::find(fault.cause()?)
+fn original(error: &ConnectError) -> Option<&sqlx::Error> {
+    classify::find(error.cause()?)
 }
 
 impl fmt::Display for SharedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.fault.message())
+        f.write_str(self.error.message())
     }
 }
 
 impl fmt::Debug for SharedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rejection({})", self.fault)
+        write!(f, "Rejection({})", self.error)
     }
 }
 
 impl StdError for SharedError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.fault)
+        Some(&self.error)
     }
 }
 
 impl DatabaseError for SharedError {
     fn message(&self) -> &str {
-        self.fault.message()
+        self.error.message()
     }
 
     fn code(&self) -> Option<Cow<'_, str>> {
-        self.fault.code().map(Cow::Borrowed)
+        self.error.code().map(Cow::Borrowed)
     }
 
     fn kind(&self) -> ErrorKind {

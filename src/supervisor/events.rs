@@ -27,7 +27,7 @@ pub enum Event {
         /// The generation that ended so.
         generation: u64,
         /// What the database said.
-        fault: ConnectError,
+        error: ConnectError,
     },
     /// A provider had no lease to give; what is held goes on serving.
     FetchFailed {
@@ -41,7 +41,7 @@ pub enum Event {
         /// The pool.
         pool: Arc<str>,
         /// Why.
-        fault: ConnectError,
+        error: ConnectError,
     },
     /// The last connection of an old generation is gone.
     Drained {

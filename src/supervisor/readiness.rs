@@ -84,7 +84,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         } else if !status.serving {
             reasons.push(format!("the lease that pool {:?} serves has expired", status.name));
         } else if pool.unexplained().is_some() {
-            reasons.push(format!("logins with the active credentials of pool {:?} fail; see its last_fault", status.name));
+            reasons.push(format!("logins with the active credentials of pool {:?} fail; see its last_error", status.name));
         }
         if status.serving && status.remaining.is_some_and(|remaining| remaining < margin) {
             reasons.push(format!("the lease that pool {:?} serves has less than {} left", status.name, humantime::format_duration(margin)));

@@ -187,8 +187,8 @@ pub(super) async fn add_pool<F: PoolFactory>(
                 if state.serving.is_some() {
                     return Ok(());
                 }
-                if let Some(fault) = state.last_fault.as_ref().filter(|fault| !fault.is_transient()) {
-                    return Err(fault.clone());
+                if let Some(connect_error) = state.last_error.as_ref().filter(|connect_error| !connect_error.is_transient()) {
+                    return Err(connect_error.clone());
                 }
                 if state.closing {
                     return Err(ConnectError::new(ConnectErrorKind::Other, "removed or shut down while it started"));
@@ -206,7 +206,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
     };
     // A failed login has been logged. The provider's error may have been logged long ago.
     let reason = || {
-        if slot.lock().last_fault.is_some() {
+        if slot.lock().last_error.is_some() {
             return None;
         }
         let (held, error) = {
@@ -224,15 +224,15 @@ pub(super) async fn add_pool<F: PoolFactory>(
             guard.keep();
             Ok(Handle::supervised(Arc::clone(slot.shared())))
         }
-        Ok(Err(fault)) => {
+        Ok(Err(connect_error)) => {
             guard.take_back().await;
-            Err(Error::from_pool(name, provider.name(), None, fault))
+            Err(Error::from_pool(name, provider.name(), None, connect_error))
         }
         Err(_) => {
-            let fault = slot.lock().last_fault.clone();
+            let connect_error = slot.lock().last_error.clone();
             guard.take_back().await;
-            match fault {
-                Some(fault) => Err(Error::from_pool(name, provider.name(), Some(patience), fault)),
+            match connect_error {
+                Some(connect_error) => Err(Error::from_pool(name, provider.name(), Some(patience), connect_error)),
                 None => {
                     let error = provider.slot.lock().last_error.clone();
                     let error =

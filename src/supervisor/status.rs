@@ -106,7 +106,7 @@ pub struct PoolStatus {
     /// The last handover, with the time of each step.
     pub last_handover: Option<HandoverReport>,
     /// Why the last verification failed; `None` after one that worked.
-    pub last_fault: Option<ConnectError>,
+    pub last_error: Option<ConnectError>,
     /// In how long the held lease is verified, if that is awaited.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "next_proof_seconds"))]
     pub next_verification: Option<Duration>,

@@ -61,9 +61,9 @@ impl ScriptedPools {
     }
 
     /// The next `times` verifications end so.
-    pub fn fail_next(&self, times: usize, fault: ConnectError) {
+    pub fn fail_next(&self, times: usize, error: ConnectError) {
         let mut state = self.lock();
-        state.script.extend(std::iter::repeat_with(|| fault.clone()).take(times));
+        state.script.extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
     /// No pool can be refitted in place from now on.
@@ -182,7 +182,7 @@ impl PoolFactory for ScriptedPools {
         let mut state = self.lock();
         let password = login.expose_password().to_owned();
         let outcome = match state.script.pop_front() {
-            Some(fault) => Err(fault),
+            Some(error) => Err(error),
             None if state.accepted.as_ref().is_some_and(|accepted| !accepted.contains(&password)) => Err(Self::rejection()),
             None => Ok(()),
         };
@@ -223,7 +223,7 @@ impl PoolFactory for ScriptedPools {
         pool.inner.connections.load(Ordering::Acquire)
     }
 
-    fn fault(&self, error: &(dyn std::error::Error + 'static)) -> ConnectError {
+    fn classify(&self, error: &(dyn std::error::Error + 'static)) -> ConnectError {
         error.downcast_ref::<ConnectError>().cloned().unwrap_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()))
     }
 }

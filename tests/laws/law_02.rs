@@ -24,7 +24,7 @@ async fn law_02_an_unverified_lease_serves_nobody() {
     assert_eq!(db.generation(), 1, "what was not verified is not served");
     let status = db.status().expect("supervised");
     assert!(status.serving && !status.rejected);
-    assert_eq!(status.last_fault.as_ref().and_then(ConnectError::code), Some(Stage::REJECTED));
+    assert_eq!(status.last_error.as_ref().and_then(ConnectError::code), Some(Stage::REJECTED));
 
     // Verified again after a second, without a fetch.
     eventually("it was tried again", || stage.rejected_logins() >= 2).await;
@@ -65,8 +65,8 @@ async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected()
     stage.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = 0;
     while let Some(event) = events.next().await {
-        if let Event::Rejected { generation, fault, .. } = event {
-            assert_eq!((generation, fault.kind()), (1, ConnectErrorKind::Rejected));
+        if let Event::Rejected { generation, error: connect_error, .. } = event {
+            assert_eq!((generation, connect_error.kind()), (1, ConnectErrorKind::Rejected));
             rejected += 1;
         }
     }

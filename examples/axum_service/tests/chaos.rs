@@ -43,7 +43,7 @@ async fn stage(metrics: &Metrics) -> Stage {
 async fn calm(stage: &Stage, after: &str) {
     let serve = || {
         let status = stage.supervisor.status();
-        let serves = |pool: &claviger::PoolStatus| pool.revision == status.providers[0].revision && pool.last_fault.is_none();
+        let serves = |pool: &claviger::PoolStatus| pool.revision == status.providers[0].revision && pool.last_error.is_none();
         stage.supervisor.readiness().ready && status.pools.iter().all(serves)
     };
     eventually_within(PATIENCE, after, serve).await;

@@ -71,11 +71,11 @@ impl Screen {
 
     pub(crate) fn event(&self, event: &Event) {
         match event {
-            Event::Rejected { pool, generation, fault } => {
-                self.stamped("33", &format!("  {pool}: the database rejects generation {generation}: {}", fault.message()));
+            Event::Rejected { pool, generation, error: connect_error } => {
+                self.stamped("33", &format!("  {pool}: the database rejects generation {generation}: {}", connect_error.message()));
             }
-            Event::VerificationFailed { pool, fault } => {
-                self.stamped("33", &format!("  {pool}: not verified: {} (what is served goes on)", fault.message()));
+            Event::VerificationFailed { pool, error: connect_error } => {
+                self.stamped("33", &format!("  {pool}: not verified: {} (what is served goes on)", connect_error.message()));
             }
             Event::FetchFailed { provider, error } => self.stamped("33", &format!("  {provider}: not fetched: {error}")),
             Event::HandedOver(report) => {

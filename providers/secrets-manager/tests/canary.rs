@@ -55,8 +55,9 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     scene.cut_connections().await;
     callers.answer_more(50).await;
     scene.close_window(&pending).with_subscriber(NoSubscriber::default()).await;
-    for fault in [InjectedFault::reply(400, r#"{"__type":"InvalidSignatureException","message":"password-9"}"#), InjectedFault::Cut] {
-        scene.proxy.fault(fault);
+    for connect_error in [InjectedFault::reply(400, r#"{"__type":"InvalidSignatureException","message":"password-9"}"#), InjectedFault::Cut]
+    {
+        scene.proxy.fault(connect_error);
         let error = supervisor.rotate_now("login").await.expect_err("the store fails");
         assert_clean("an error", &error);
     }

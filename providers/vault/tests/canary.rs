@@ -110,7 +110,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     }
     // Answers that cannot be read, reject, or break off.
     let secret = "CANARY-s3cret";
-    for fault in [
+    for error in [
         InjectedFault::reply(500, format!(r#"{{"errors":["{secret}"]}}"#)),
         InjectedFault::reply(403, format!(r#"{{"errors":["permission denied","{secret}"]}}"#)),
         InjectedFault::reply(
@@ -122,7 +122,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         InjectedFault::Cut,
         InjectedFault::Refuse,
     ] {
-        scene.proxy.fault(fault);
+        scene.proxy.fault(error);
         say(&dynamic().fetch(FetchRequest::first()).await.map(drop).expect_err("there is no user"));
         say(&supervisor.rotate_now("kept-login").await.map(drop));
     }

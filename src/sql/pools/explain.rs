@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::super::dialect::Dialect;
-use super::super::fault;
+use super::super::classify;
 use super::super::forms::Form;
 use super::{SqlPools, TRY_OUT_TIMEOUT, wrong};
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -14,14 +14,14 @@ const TOKEN_ADVICE: &str = "a token is rejected, too, if its date is wrong: chec
 
 impl<DB: Dialect> SqlPools<DB> {
     /// Why nothing came of a connect, and where to: what the operating system says names neither host nor file.
-    pub(super) fn connect_fault(&self, login: &Credentials, error: sqlx::Error) -> ConnectError {
+    pub(super) fn connecting_failed(&self, login: &Credentials, error: sqlx::Error) -> ConnectError {
         let sqlx::Error::Io(io) = &error else { return self.login_fault(login, error) };
         let address = DB::address(&self.connect);
         if address.socket && login.location().is_none() {
-            return log_in_fault::<DB>(error);
+            return login_error::<DB>(error);
         }
         let place = self.place(login);
-        let fault = match io.kind() {
+        let connect_error = match io.kind() {
             // Of a socket's address there is no file that could be missing: it is one of those for TLS.
             ErrorKind::NotFound | ErrorKind::PermissionDenied => wrong(
                 "ssl_root_cert, ssl_client_cert or ssl_client_key",
@@ -29,17 +29,17 @@ impl<DB: Dialect> SqlPools<DB> {
             ),
             _ => ConnectError::new(kind::<DB>(&error), format!("{place}: {error}")),
         };
-        fault.with_source(error)
+        connect_error.with_source(error)
     }
 
     /// Returns the fault of a login or of what follows it.
     pub(super) fn login_fault(&self, login: &Credentials, error: sqlx::Error) -> ConnectError {
-        self.explained(login, log_in_fault::<DB>(error))
+        self.explained(login, login_error::<DB>(error))
     }
 
-    pub(super) fn explained(&self, login: &Credentials, fault: ConnectError) -> ConnectError {
-        let fault = if fault.target().is_none() { fault.with_target(self.target(login)) } else { fault };
-        if login.is_token() && fault.kind() == ConnectErrorKind::Rejected { fault.with_advice(TOKEN_ADVICE) } else { fault }
+    pub(super) fn explained(&self, login: &Credentials, error: ConnectError) -> ConnectError {
+        let error = if error.target().is_none() { error.with_target(self.target(login)) } else { error };
+        if login.is_token() && error.kind() == ConnectErrorKind::Rejected { error.with_advice(TOKEN_ADVICE) } else { error }
     }
 
     /// Returns user, address and database of a login, for error messages.
@@ -83,16 +83,16 @@ pub(super) fn never_ready() -> ConnectError {
 pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
         sqlx::Error::Database(answer) => DB::kind_of(&**answer),
-        error => fault::common_kind(error),
+        error => classify::common_kind(error),
     }
 }
 
-pub(super) fn log_in_fault<DB: Dialect>(error: sqlx::Error) -> ConnectError {
-    fault::of(kind::<DB>(&error), &error).with_source(error)
+pub(super) fn login_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
+    classify::of(kind::<DB>(&error), &error).with_source(error)
 }
 
 /// What the answer to the probe says: a role that was dropped is a rejected credential.
-pub(super) fn probe_fault<DB: Dialect>(error: sqlx::Error) -> ConnectError {
-    let kind = if fault::is_suspect(&error) { ConnectErrorKind::Rejected } else { kind::<DB>(&error) };
-    fault::of(kind, &error).with_source(error)
+pub(super) fn probe_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
+    let kind = if classify::is_suspect(&error) { ConnectErrorKind::Rejected } else { kind::<DB>(&error) };
+    classify::of(kind, &error).with_source(error)
 }

@@ -147,7 +147,7 @@ where
     few.answer_more(200).await;
     let names_clock = |error: claviger::ConnectError| error.to_string().contains("check this machine's clock");
     eventually_within(PATIENCE, "the last error names the clock", || {
-        db.status().and_then(|status| status.last_fault).is_some_and(names_clock)
+        db.status().and_then(|status| status.last_error).is_some_and(names_clock)
     })
     .await;
     let end = began + Duration::from_secs(5);

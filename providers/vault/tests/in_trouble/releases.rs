@@ -90,7 +90,7 @@ async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
         let supervisor = service.scene.supervisor.clone();
         async move { supervisor.rotate_now("login").await }
     });
-    eventually_within(10 * SECOND, "it cannot be verified", || service.db.status().is_some_and(|status| status.last_fault.is_some())).await;
+    eventually_within(10 * SECOND, "it cannot be verified", || service.db.status().is_some_and(|status| status.last_error.is_some())).await;
     assert_eq!(service.scene.leases().await.len(), 2, "the hazard: a user who does not serve");
     service.scene.admin(move |admin| admin.write(&path, &open)).await;
     service.rotate().await;

@@ -8,10 +8,10 @@ use crate::error::{ConnectError, ConnectErrorKind};
 pub(super) fn of(kind: ConnectErrorKind, error: &sqlx::Error) -> ConnectError {
     match error {
         sqlx::Error::Database(database) => {
-            let fault = ConnectError::new(kind, database.message());
+            let connect_error = ConnectError::new(kind, database.message());
             match database.code() {
-                Some(code) => fault.with_code(code.as_ref()),
-                None => fault,
+                Some(code) => connect_error.with_code(code.as_ref()),
+                None => connect_error,
             }
         }
         error => ConnectError::new(kind, error.to_string()),
