@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use claviger::{Credentials, Handle, PgPools, Supervisor, fixed};
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use futures_util::TryStreamExt;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Acquire, Executor, PgExecutor, PgPool, Row};
@@ -69,31 +69,31 @@ async fn everything(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supervised_handle() {
-    let stage = Stage::new().await;
-    let db = stage.pool(4).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(4).await;
     everything(&db).await.expect("as with &PgPool");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fixed_handle() {
-    let stage = Stage::new().await;
-    let db = Handle::fixed(stage.plain_pool("password-1", stage.pool_options(4)));
+    let fixture = Fixture::new().await;
+    let db = Handle::fixed(fixture.plain_pool("password-1", fixture.pool_options(4)));
     everything(&db).await.expect("as with &PgPool");
     assert_eq!((db.generation(), db.status().is_none()), (1, true));
     db.current().close().await;
     assert!(matches!(count(&db).await, Err(sqlx::Error::PoolClosed)));
-    let wrong = Handle::fixed(stage.plain_pool("wrong", stage.pool_options(1)));
+    let wrong = Handle::fixed(fixture.plain_pool("wrong", fixture.pool_options(1)));
     let error = count(&wrong).await.expect_err("rejected");
     assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("28P01"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_outlives_a_rotation() {
-    let stage = Stage::new().await;
-    let db = stage.pool(4).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(4).await;
     let mut rows = sqlx::query_scalar::<_, i64>("SELECT g FROM generate_series(1::bigint, 50000) g").fetch(&db);
     assert_eq!(rows.try_next().await.expect("a row"), Some(1));
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     assert_eq!(db.status().expect("supervised").draining[0].connections, 1, "the hazard: the stream's connection is of the old generation");
     let mut last = 1;
@@ -105,27 +105,27 @@ async fn a_stream_outlives_a_rotation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_are_told() {
-    let stage = Stage::new().await;
-    let db = stage.pool(2).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(2).await;
     let changed = tokio::spawn({
         let db = db.clone();
         async move { db.changed().await }
     });
     tokio::task::yield_now().await;
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     let number = tokio::time::timeout(Duration::from_secs(10), changed).await.expect("in time").expect("no panic");
     assert_eq!(number, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_met_elsewhere_is_reported() {
-    let stage = Stage::new().await;
-    let db = stage.pool(2).await;
-    let next = stage.store.rotate();
-    stage.set_password(&next).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(2).await;
+    let next = fixture.store.rotate();
+    fixture.set_password(&next).await;
     // Met by somebody who opens connections of their own, with the generation read before.
     let generation = db.generation();
-    let plain = stage.plain_pool("password-1", stage.pool_options(1));
+    let plain = fixture.plain_pool("password-1", fixture.pool_options(1));
     let error = plain.acquire().await.expect_err("rejected");
     let other = sqlx::Error::PoolTimedOut;
     assert!(!db.rejected(generation, &other), "no rejection");
@@ -133,53 +133,53 @@ async fn a_rejection_met_elsewhere_is_reported() {
     assert!(db.rejected(generation, &error));
     eventually("it was replaced", || db.generation() == 2).await;
     assert!(!db.rejected(generation, &error), "a stale generation");
-    assert_eq!(stage.store.calls().len(), 2);
+    assert_eq!(fixture.store.calls().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_starts_while_its_database_is_down() {
-    let stage = Stage::new().await;
-    stage.on_the_server(|server| server.stop().expect("it stops")).await;
-    let login = stage.supervisor.add_provider_in_background("login", stage.store.clone()).expect("a good name");
-    let db = stage.supervisor.add_pool_in_background("orders", &login, stage.pools(4)).expect("a good name");
-    assert_eq!((db.generation(), stage.supervisor.readiness().ready), (0, false));
+    let fixture = Fixture::new().await;
+    fixture.on_the_server(|server| server.stop().expect("it stops")).await;
+    let login = fixture.supervisor.add_provider_in_background("login", fixture.store.clone()).expect("a good name");
+    let db = fixture.supervisor.add_pool_in_background("orders", &login, fixture.pools(4)).expect("a good name");
+    assert_eq!((db.generation(), fixture.supervisor.readiness().ready), (0, false));
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { count(&db).await }
     });
     eventually("a verification failed", || db.status().is_some_and(|status| status.last_error.is_some())).await;
     assert!(db.current().is_closed());
-    stage.on_the_server(|server| server.start_again().expect("it starts")).await;
+    fixture.on_the_server(|server| server.start_again().expect("it starts")).await;
     assert_eq!(waiting.await.expect("no panic").expect("whoever waits is served"), 0);
-    assert!(stage.supervisor.readiness().ready);
+    assert!(fixture.supervisor.readiness().ready);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_first_lease_callers_are_told_why() {
     use claviger::{ProviderError, ProviderErrorKind};
-    let stage = Stage::new().await;
-    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "grant read on the secret"));
-    let login = stage.supervisor.add_provider_in_background("login", stage.store.clone()).expect("a good name");
-    let db = stage.supervisor.add_pool_in_background("orders", &login, stage.pools(4)).expect("a good name");
-    eventually("it was denied", || stage.supervisor.status().providers[0].last_error.is_some()).await;
+    let fixture = Fixture::new().await;
+    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "grant read on the secret"));
+    let login = fixture.supervisor.add_provider_in_background("login", fixture.store.clone()).expect("a good name");
+    let db = fixture.supervisor.add_pool_in_background("orders", &login, fixture.pools(4)).expect("a good name");
+    eventually("it was denied", || fixture.supervisor.status().providers[0].last_error.is_some()).await;
     let error = count(&db).await.expect_err("there is no credential");
     assert!(error.to_string().contains("grant read on the secret"), "{error}");
-    assert!(stage.supervisor.shutdown(Duration::from_secs(5)).await.clean);
+    assert!(fixture.supervisor.shutdown(Duration::from_secs(5)).await.clean);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_place_always_replaces() {
     use claviger::{Endpoint, Lease, Revision};
-    let stage = Stage::new().await;
-    stage.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is made")).await;
-    let login = stage.login().await;
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools(2).always_in_place()).await.expect("verified");
-    let (first, port) = (db.current(), stage.server.port());
-    stage.store.answer_next(Lease::new(
+    let fixture = Fixture::new().await;
+    fixture.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is made")).await;
+    let login = fixture.login().await;
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools(2).always_in_place()).await.expect("verified");
+    let (first, port) = (db.current(), fixture.server.port());
+    fixture.store.answer_next(Lease::new(
         Credentials::new("app", "password-1").endpoint(Endpoint::new("127.0.0.1", port, "elsewhere")),
         Revision::new("elsewhere"),
     ));
-    stage.supervisor.rotate_now("login").await.expect("it rotates");
+    fixture.supervisor.rotate_now("login").await.expect("it rotates");
     let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it answers");
     assert_eq!((name.as_str(), first.is_closed()), ("elsewhere", true));
 }
@@ -187,17 +187,17 @@ async fn a_change_of_place_always_replaces() {
 #[tokio::test(flavor = "multi_thread")]
 async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
     use claviger::Endpoint;
-    let stage = Stage::new().await;
-    stage.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is created")).await;
+    let fixture = Fixture::new().await;
+    fixture.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is created")).await;
     for (name, endpoint) in [
         ("orders", Endpoint::of_host("127.0.0.1")),
         ("elsewhere", Endpoint::of_host("127.0.0.1").with_database("elsewhere")),
-        ("orders", Endpoint::server("127.0.0.1", stage.server.port())),
+        ("orders", Endpoint::server("127.0.0.1", fixture.server.port())),
     ] {
         let supervisor = Supervisor::start();
         let login = Credentials::new("app", "password-1").endpoint(endpoint);
         let login = supervisor.add_provider("login", fixed(login)).await.expect("a login");
-        let db = supervisor.add_pool("orders", &login, stage.pools(2)).await.expect("it is verified");
+        let db = supervisor.add_pool("orders", &login, fixture.pools(2)).await.expect("it is verified");
         let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it returns a row");
         assert_eq!(database, name);
     }

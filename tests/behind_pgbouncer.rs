@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{Event, Handle, PgPools};
+use claviger_fixtures::Fixture;
 use claviger_servers::PgBouncer;
 use claviger_servers::pgbouncer::{PoolMode, Users};
-use claviger_stage::Stage;
 use futures_util::future::join_all;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -24,20 +24,20 @@ fn file() -> Users {
     Users::File(vec![("app".to_owned(), "password-1".to_owned())])
 }
 
-/// Returns a stage, a pooler in front of its server, and a pool that connects through it.
+/// Returns a fixture, a pooler in front of its server, and a pool that connects through it.
 async fn pooled(
     mode: PoolMode,
     users: Users,
     options: impl FnOnce(PgPoolOptions) -> PgPoolOptions,
-) -> (Stage, Arc<PgBouncer>, Handle<PgPool>) {
-    let stage = Stage::new().await;
+) -> (Fixture, Arc<PgBouncer>, Handle<PgPool>) {
+    let fixture = Fixture::new().await;
     let builder = PgBouncer::builder(users).mode(mode).setting("query_wait_timeout", "1");
-    let pooler = stage.on_the_server(move |server| builder.start(server).expect("a pooler starts")).await;
-    let connect = stage.connect_options().host(pooler.host()).port(pooler.port());
-    let login = stage.login().await;
-    let pools = PgPools::new(connect, options(stage.pool_options(MAX)));
-    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified through the pooler");
-    (stage, Arc::new(pooler), db)
+    let pooler = fixture.on_the_server(move |server| builder.start(server).expect("a pooler starts")).await;
+    let connect = fixture.connect_options().host(pooler.host()).port(pooler.port());
+    let login = fixture.login().await;
+    let pools = PgPools::new(connect, options(fixture.pool_options(MAX)));
+    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified through the pooler");
+    (fixture, Arc::new(pooler), db)
 }
 
 async fn on_the_pooler<T: Send + 'static>(pooler: &Arc<PgBouncer>, work: impl FnOnce(&PgBouncer) -> T + Send + 'static) -> T {
@@ -80,23 +80,23 @@ fn rejections(pooler: &PgBouncer) -> usize {
 }
 
 async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
-    let (stage, pooler, db) = pooled(mode, users.clone(), |options| options).await;
-    let mut events = stage.supervisor.events();
+    let (fixture, pooler, db) = pooled(mode, users.clone(), |options| options).await;
+    let mut events = fixture.supervisor.events();
     query(&db).await.expect("the pooler lets it in");
     // Unannounced; the backend has it.
-    let password = stage.store.rotate();
-    stage.set_password(&password).await;
+    let password = fixture.store.rotate();
+    fixture.set_password(&password).await;
     update_pooler(&pooler, &users, &password).await;
     cut(&pooler).await;
     for outcome in join_all((0..20).map(|_| query(&db))).await {
         outcome.expect("served after the fetch");
     }
-    assert_eq!(stage.store.calls().len(), 2, "the start, and one fetch");
+    assert_eq!(fixture.store.calls().len(), 2, "the start, and one fetch");
     assert_eq!(db.generation(), 2);
     let failed = rejections(&pooler);
     assert!((1..=MAX as usize + 3).contains(&failed), "{failed} failed logins");
-    assert!(stage.supervisor.readiness().ready);
-    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    assert!(fixture.supervisor.readiness().ready);
+    fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = Vec::new();
     while let Some(event) = events.next().await {
         if let Event::Rejected { error, .. } = event {
@@ -128,38 +128,38 @@ async fn a_rotation_in_transaction_mode_with_an_auth_query_costs_one_fetch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_auth_file_that_lags_behind_the_server_is_waited_for() {
-    let (stage, pooler, db) = pooled(PoolMode::Transaction, file(), |options| options).await;
+    let (fixture, pooler, db) = pooled(PoolMode::Transaction, file(), |options| options).await;
     query(&db).await.expect("the pooler lets it in");
-    let password = stage.store.rotate();
-    stage.set_password(&password).await;
-    stage.terminate_connections().await;
+    let password = fixture.store.rotate();
+    fixture.set_password(&password).await;
+    fixture.terminate_connections().await;
     cut(&pooler).await;
     // The pooler accepts the old password of clients, and the server rejects the pooler.
     let error = query(&db).await.expect_err("nobody is served");
-    assert!(!stage.supervisor.readiness().ready, "{error}");
+    assert!(!fixture.supervisor.readiness().ready, "{error}");
     update_pooler(&pooler, &file(), &password).await;
     until_served(&db).await;
     assert_eq!(db.generation(), 2);
-    assert!(stage.supervisor.readiness().ready);
+    assert!(fixture.supervisor.readiness().ready);
     let failed = rejections(&pooler);
     assert!(failed <= 2 * (MAX as usize + 3), "{failed} failed logins");
 }
 
 async fn a_server_that_is_down_is_waited_for(users: Users) {
-    let (stage, pooler, db) = pooled(PoolMode::Transaction, users, |options| options).await;
+    let (fixture, pooler, db) = pooled(PoolMode::Transaction, users, |options| options).await;
     query(&db).await.expect("the pooler lets it in");
-    stage.on_the_server(|server| server.stop().expect("the server stops")).await;
+    fixture.on_the_server(|server| server.stop().expect("the server stops")).await;
     let down = Instant::now();
     while down.elapsed() < Duration::from_secs(4) {
         query(&db).await.expect_err("nobody is served");
         sleep(Duration::from_millis(20)).await;
     }
     let logins = on_the_pooler(&pooler, |pooler| pooler.log_count("login attempt")).await.expect("the log can be read");
-    stage.on_the_server(|server| server.start_again().expect("the server starts")).await;
+    fixture.on_the_server(|server| server.start_again().expect("the server starts")).await;
     until_served(&db).await;
-    assert!(stage.supervisor.readiness().ready);
+    assert!(fixture.supervisor.readiness().ready);
     assert_eq!(rejections(&pooler), 0);
-    assert!(stage.store.calls().len() <= 10, "{} fetches", stage.store.calls().len());
+    assert!(fixture.store.calls().len() <= 10, "{} fetches", fixture.store.calls().len());
     assert!(logins <= 60, "{logins} logins in four seconds");
 }
 
@@ -175,7 +175,8 @@ async fn a_server_that_is_down_behind_an_auth_query_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_error_that_every_login_meets_ends_readiness() {
-    let (stage, pooler, db) = pooled(PoolMode::ScriptedConnection, file(), |options| options.max_lifetime(Duration::from_millis(1))).await;
+    let (fixture, pooler, db) =
+        pooled(PoolMode::ScriptedConnection, file(), |options| options.max_lifetime(Duration::from_millis(1))).await;
     query(&db).await.expect("the pooler lets it in");
     let set = |value: &'static str| {
         let pooler = Arc::clone(&pooler);
@@ -186,7 +187,7 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
     };
     set("application_name").await;
     let began = Instant::now();
-    while stage.supervisor.readiness().ready {
+    while fixture.supervisor.readiness().ready {
         // A connection that was open may still work.
         let _ = query(&db).await;
         assert!(began.elapsed() < PATIENCE, "ready though no login works: {:?}", db.status());
@@ -194,9 +195,9 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
     }
     let status = db.status().expect("the supervisor runs");
     assert!(status.last_error.is_some_and(|error| error.message().contains("unsupported startup parameter")));
-    assert_eq!(stage.store.calls().len(), 1, "nothing is fetched for it");
+    assert_eq!(fixture.store.calls().len(), 1, "nothing is fetched for it");
     set("extra_float_digits").await;
-    while !stage.supervisor.readiness().ready {
+    while !fixture.supervisor.readiness().ready {
         assert!(began.elapsed() < 2 * PATIENCE, "not ready though logins work: {:?}", db.status());
         sleep(Duration::from_millis(50)).await;
     }
@@ -206,9 +207,9 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
 /// One caller while the server behind the pooler is down: each of its calls ends with the cause, and few logins are made for it.
 async fn one_caller_logs_in_seldom_while_the_server_is_down(mode: PoolMode, users: Users) {
     const WATCHED: Duration = Duration::from_secs(5);
-    let (stage, pooler, db) = pooled(mode, users, |options| options.acquire_timeout(WATCHED)).await;
+    let (fixture, pooler, db) = pooled(mode, users, |options| options.acquire_timeout(WATCHED)).await;
     query(&db).await.expect("the pooler lets it in");
-    stage.on_the_server(|server| server.stop().expect("the server stops")).await;
+    fixture.on_the_server(|server| server.stop().expect("the server stops")).await;
     let logins = || on_the_pooler(&pooler, |pooler| pooler.log_count("login attempt").expect("the log can be read"));
     let (before, began) = (logins().await, Instant::now());
     let mut causes = Vec::new();

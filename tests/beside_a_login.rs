@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Executor, Row};
@@ -31,11 +31,11 @@ fn slow(options: PgPoolOptions, millis: &Arc<AtomicU64>) -> PgPoolOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = slow(stage.pool_options(10), &Arc::new(AtomicU64::new(500)));
-    let plain = stage.plain_pool("password-1", options.clone());
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = slow(fixture.pool_options(10), &Arc::new(AtomicU64::new(500)));
+    let plain = fixture.plain_pool("password-1", options.clone());
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     // No login has worked lately: the first one goes ahead.
     sleep(Duration::from_millis(1_500)).await;
     let began = Instant::now();
@@ -51,17 +51,17 @@ async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_is_asked() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
     let (millis, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU32::new(0)));
-    let options = slow(stage.pool_options(4).acquire_timeout(Duration::from_secs(8)), &millis).before_acquire({
+    let options = slow(fixture.pool_options(4).acquire_timeout(Duration::from_secs(8)), &millis).before_acquire({
         let asked = Arc::clone(&asked);
         move |_, _| {
             asked.fetch_add(1, ORDERING);
             Box::pin(async { Ok(true) })
         }
     });
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     let first = db.acquire().await.expect("a connection");
     millis.store(4_500, ORDERING);
     asked.store(0, ORDERING);
@@ -84,10 +84,10 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
     let (on, stopped) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicI32::new(0)));
-    let options = stage.pool_options(4).acquire_timeout(Duration::from_secs(3)).after_connect({
+    let options = fixture.pool_options(4).acquire_timeout(Duration::from_secs(3)).after_connect({
         let (on, stopped) = (Arc::clone(&on), Arc::clone(&stopped));
         move |connection, _| {
             let (on, stopped) = (Arc::clone(&on), Arc::clone(&stopped));
@@ -102,7 +102,7 @@ async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
             })
         }
     });
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     on.store(1, ORDERING);
     let call = sqlx::query("SELECT 1").execute(&db);
     assert!(timeout(Duration::from_millis(100), call).await.is_err(), "the caller gives up");
@@ -144,13 +144,13 @@ impl Cut {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_returned() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let connect = stage.connect_options().username("app").password("password-1");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let connect = fixture.connect_options().username("app").password("password-1");
     let killer = PgPoolOptions::new().max_connections(1).connect_lazy_with(connect);
     let cut = Cut { opened: Arc::default(), on: Arc::default() };
-    let options = cut.options(stage.pool_options(10), killer);
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let options = cut.options(fixture.pool_options(10), killer);
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     for calls in [1, 1, 1, 64] {
         cut.on.store(1, ORDERING);
         cut.opened.store(0, ORDERING);
@@ -165,13 +165,13 @@ async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_returned_connection_serves_a_caller_whose_login_is_slow_while_an_old_connection_is_held() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
     let millis = Arc::new(AtomicU64::new(0));
-    let options = slow(stage.pool_options(4).acquire_timeout(Duration::from_secs(8)), &millis);
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let options = slow(fixture.pool_options(4).acquire_timeout(Duration::from_secs(8)), &millis);
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     let old = db.acquire().await.expect("a connection");
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     let first = db.acquire().await.expect("a connection");
     millis.store(4_500, ORDERING);

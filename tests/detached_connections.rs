@@ -7,36 +7,36 @@
 use std::time::Duration;
 
 use claviger::{Revision, Supervisor};
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use claviger_testkit::Lab;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_detached_connection_does_not_keep_its_lease() {
-    let stage = Stage::new().await;
-    let db = stage.pool(2).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(2).await;
     let mut detached = db.acquire().await.expect("a connection").detach();
-    stage.rotate_announced().await;
-    eventually("the lease is released", || stage.store.released() == [Revision::new("1")]).await;
+    fixture.rotate_announced().await;
+    eventually("the lease is released", || fixture.store.released() == [Revision::new("1")]).await;
     assert!(db.status().expect("supervised").draining.is_empty(), "it does not count");
     sqlx::query("SELECT 1").execute(&mut detached).await.expect("the hazard: it is open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaked_connection_keeps_its_lease_until_the_end() {
-    let mut stage = Stage::new().await;
+    let mut fixture = Fixture::new().await;
     let builder = Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    stage.supervisor = Lab::with(builder).expect("it can be right").supervisor;
-    let db = stage.pool(2).await;
+    fixture.supervisor = Lab::with(builder).expect("it can be right").supervisor;
+    let db = fixture.pool(2).await;
     let leaked = db.acquire().await.expect("a connection").leak();
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually("the drain is abandoned", || {
         db.status().is_some_and(|status| status.draining.first().is_some_and(|drain| drain.abandoned && drain.connections == 1))
     })
     .await;
     drop(leaked);
     sqlx::query("SELECT 1").execute(&db).await.expect("the next generation serves");
-    assert_eq!(stage.store.released(), [], "it counts though it is closed");
-    let report = stage.supervisor.shutdown(Duration::from_secs(2)).await;
+    assert_eq!(fixture.store.released(), [], "it counts though it is closed");
+    let report = fixture.supervisor.shutdown(Duration::from_secs(2)).await;
     assert_eq!(report.abandoned.len(), 1, "{report:?}");
-    assert!(stage.store.released().contains(&Revision::new("1")), "released at the end: {:?}", stage.store.released());
+    assert!(fixture.store.released().contains(&Revision::new("1")), "released at the end: {:?}", fixture.store.released());
 }

@@ -7,20 +7,20 @@
 use std::time::Duration;
 
 use claviger::{OldConnections, PgPools, ProviderError, ProviderErrorKind, SharedError};
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_logs_in_with_a_dead_credential() {
     let store = ScriptedProvider::new().with_old_connections(OldConnections::Keep).with_lifetime(Duration::from_secs(3_600));
-    let stage = Stage::with(store).await;
-    let login = stage.login().await;
-    let options = stage.pool_options(2).acquire_timeout(Duration::from_secs(10));
-    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let fixture = Fixture::with(store).await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(2).acquire_timeout(Duration::from_secs(10));
+    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
     let connection = db.acquire().await.expect("a connection");
-    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
-    let logins = stage.accepted_logins();
-    stage.clock.jump(Duration::from_secs(4_000));
+    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
+    let logins = fixture.accepted_logins();
+    fixture.clock.jump(Duration::from_secs(4_000));
 
     // The one connection is busy: whoever comes waits for it, and does not log in.
     let waiting = tokio::spawn({
@@ -32,7 +32,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
     waiting.await.expect("no panic").expect("the live connection is shared");
 
     // Without a live connection the error says what happened.
-    stage.terminate_connections().await;
+    fixture.terminate_connections().await;
     let mut answer = sqlx::query("SELECT 1").execute(&db).await;
     // The error of a closed connection is sqlx's own.
     while answer.as_ref().is_err_and(|error| SharedError::connect_error(error).is_none()) {
@@ -41,14 +41,14 @@ async fn nobody_logs_in_with_a_dead_credential() {
     let error = answer.expect_err("nobody logs in");
     assert!(matches!(error, sqlx::Error::Io(_)), "what retry layers recognise: {error:?}");
     assert!(error.to_string().contains("expired at 2"), "{error}");
-    assert_eq!(stage.accepted_logins(), logins, "no login with a dead credential");
-    assert!(!stage.supervisor.readiness().ready);
+    assert_eq!(fixture.accepted_logins(), logins, "no login with a dead credential");
+    assert!(!fixture.supervisor.readiness().ready);
 
     // A renewal brings it back to life.
-    stage.store.recover();
-    stage.store.rotate();
-    stage.set_password("password-2").await;
-    drop(stage.supervisor.rotate_now("login").await.expect("a new lease"));
+    fixture.store.recover();
+    fixture.store.rotate();
+    fixture.set_password("password-2").await;
+    drop(fixture.supervisor.rotate_now("login").await.expect("a new lease"));
     eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use claviger::{Handle, PgPools};
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use futures_util::future::join_all;
 use sqlx::PgPool;
 use sqlx::postgres::PgSslMode;
@@ -118,13 +118,13 @@ async fn query(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
 
 /// One call while the server is down, with so many connections that were open before. Returns its error.
 async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
-    let stage = Stage::new().await;
-    let direct = stage.connect_options();
+    let fixture = Fixture::new().await;
+    let direct = fixture.connect_options();
     let pooler = Pooler::start((direct.get_host().to_owned(), direct.get_port())).await;
     let connect = direct.host("127.0.0.1").port(pooler.port).ssl_mode(PgSslMode::Disable);
-    let login = stage.login().await;
-    let options = stage.pool_options(4).acquire_timeout(WATCHED);
-    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(connect, options)).await.expect("verified through the pooler");
+    let login = fixture.login().await;
+    let options = fixture.pool_options(4).acquire_timeout(WATCHED);
+    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(connect, options)).await.expect("verified through the pooler");
     let mut connections = Vec::new();
     for _ in 0..open {
         connections.push(db.acquire().await.expect("it lets in"));

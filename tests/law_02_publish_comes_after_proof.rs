@@ -5,4 +5,4 @@
 #[path = "laws/law_02.rs"]
 mod on_postgresql;
 
-use claviger_stage::Stage;
+use claviger_fixtures::Fixture;

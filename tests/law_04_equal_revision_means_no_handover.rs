@@ -7,26 +7,26 @@
 use std::time::Duration;
 
 use claviger::{Event, RotationOutcome};
-use claviger_stage::{Callers, Stage, eventually, eventually_within};
+use claviger_fixtures::{Callers, Fixture, eventually, eventually_within};
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
     let store = ScriptedProvider::new().with_lifetime(Duration::from_secs(600)).with_refresh_after(Duration::from_secs(1));
-    let stage = Stage::with(store).await;
-    let mut events = stage.supervisor.events();
-    let db = stage.pool(4).await;
+    let fixture = Fixture::with(store).await;
+    let mut events = fixture.supervisor.events();
+    let db = fixture.pool(4).await;
     let first = db.status().expect("supervised").expires.expect("it dies");
     let verified = db.status().expect("supervised").verified;
     let callers = Callers::start(&db, 2);
-    eventually("it was renewed twice", || stage.store.calls().len() >= 3).await;
-    let report = stage.supervisor.rotate_now("login").await.expect("it answers");
+    eventually("it was renewed twice", || fixture.store.calls().len() >= 3).await;
+    let report = fixture.supervisor.rotate_now("login").await.expect("it answers");
     assert_eq!((report.outcome, report.revision), (RotationOutcome::Unchanged, None));
     eventually("the later death is adopted", || db.status().is_some_and(|status| status.expires > Some(first))).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     assert_eq!(db.generation(), 1);
     assert_eq!(db.status().expect("supervised").verified, verified, "nothing was verified again");
-    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     while let Some(event) = events.next().await {
         match event {
             Event::HandedOver(report) => assert_eq!(report.generation, 1),
@@ -39,11 +39,11 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_04_a_passing_rejection_clears_itself() {
-    let stage = Stage::new().await;
-    let db = stage.pool(4).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(4).await;
     // The database rejects for a while what it takes again later, and the store has nothing else.
-    stage.set_password("nobody knows this one").await;
-    stage.terminate_connections().await;
+    fixture.set_password("nobody knows this one").await;
+    fixture.terminate_connections().await;
     let waiting = tokio::spawn({
         let db = db.clone();
         async move {
@@ -57,12 +57,12 @@ async fn law_04_a_passing_rejection_clears_itself() {
         }
     });
     eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
-    assert!(!stage.supervisor.readiness().ready);
-    stage.set_password("password-1").await;
+    assert!(!fixture.supervisor.readiness().ready);
+    fixture.set_password("password-1").await;
     tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it recovers without a restart").expect("no panic");
     eventually_within(Duration::from_secs(5), "it is served again", || db.status().is_some_and(|status| status.serving)).await;
     let status = db.status().expect("supervised");
     assert_eq!(status.generation, 2, "a rejected revision that works again gets a number of its own");
-    assert!(stage.rejected_logins() >= 1);
-    assert!(stage.supervisor.readiness().ready);
+    assert!(fixture.rejected_logins() >= 1);
+    assert!(fixture.supervisor.readiness().ready);
 }

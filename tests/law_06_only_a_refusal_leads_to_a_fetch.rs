@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use claviger::{ConnectErrorKind, Credentials, ErrorKind, OldConnections, PgPools, RotationTrigger, Supervisor, fixed};
+use claviger_fixtures::{Fixture, eventually, eventually_within, short_lived};
 use claviger_servers::Postgres;
-use claviger_stage::{Stage, eventually, eventually_within, short_lived};
 use claviger_testkit::ScriptedProvider;
 use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
@@ -19,20 +19,20 @@ fn code(error: &sqlx::Error) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = short_lived(stage.pool_options(4).acquire_timeout(Duration::from_millis(700)), Duration::from_millis(1));
-    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = short_lived(fixture.pool_options(4).acquire_timeout(Duration::from_millis(700)), Duration::from_millis(1));
+    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
     let mut failures = 0;
 
     // 53300: no room for the role. sqlx retries it until its time-out.
-    stage.sql("ALTER ROLE app CONNECTION LIMIT 0").await;
+    fixture.sql("ALTER ROLE app CONNECTION LIMIT 0").await;
     failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
-    assert!(stage.server.log().count("too many connections for role").expect("the log") >= 1);
-    stage.sql("ALTER ROLE app CONNECTION LIMIT -1").await;
+    assert!(fixture.server.log().count("too many connections for role").expect("the log") >= 1);
+    fixture.sql("ALTER ROLE app CONNECTION LIMIT -1").await;
 
     // 3D000: no such database.
-    stage.on_the_server(|server| server.sql_in("postgres", "ALTER DATABASE orders RENAME TO elsewhere").expect("it is renamed")).await;
+    fixture.on_the_server(|server| server.sql_in("postgres", "ALTER DATABASE orders RENAME TO elsewhere").expect("it is renamed")).await;
     let mut error = sqlx::query("SELECT 1").execute(&db).await.expect_err("it is gone");
     for _ in 0..20 {
         // The time-out is short: the server may not have responded by then.
@@ -42,17 +42,17 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     }
     assert_eq!(code(&error).as_deref(), Some("3D000"));
     failures += 1;
-    stage.on_the_server(|server| server.sql_in("postgres", "ALTER DATABASE elsewhere RENAME TO orders").expect("it is renamed")).await;
+    fixture.on_the_server(|server| server.sql_in("postgres", "ALTER DATABASE elsewhere RENAME TO orders").expect("it is renamed")).await;
 
     // Frozen: TCP connects, nothing answers.
-    stage.on_the_server(|server| server.stall().expect("it stalls")).await;
+    fixture.on_the_server(|server| server.stall().expect("it stalls")).await;
     failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
-    stage.on_the_server(|server| server.resume().expect("it resumes")).await;
+    fixture.on_the_server(|server| server.resume().expect("it resumes")).await;
 
     // Stopped: nobody listens; then 57P03 while it starts.
-    stage.on_the_server(|server| server.stop().expect("it stops")).await;
+    fixture.on_the_server(|server| server.stop().expect("it stops")).await;
     failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
-    stage.on_the_server(|server| server.start_again().expect("it starts")).await;
+    fixture.on_the_server(|server| server.start_again().expect("it starts")).await;
     eventually("it serves again", || db.status().is_some_and(|status| status.serving)).await;
     let mut served = sqlx::query("SELECT 1").execute(&db).await;
     for _ in 0..20 {
@@ -62,48 +62,48 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     }
     served.expect("it serves without a restart");
     assert_eq!(failures, 4, "each hazard occurred");
-    assert_eq!(stage.store.calls().len(), 1, "the start, and nothing else");
+    assert_eq!(fixture.store.calls().len(), 1, "the start, and nothing else");
     assert_eq!(db.generation(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(4).acquire_timeout(Duration::from_millis(700));
-    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(4).acquire_timeout(Duration::from_millis(700));
+    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
     eventually("a connection is idle", || db.current().num_idle() == 1).await;
-    stage.on_the_server(|server| server.stall().expect("it stalls")).await;
+    fixture.on_the_server(|server| server.stall().expect("it stalls")).await;
     let began = tokio::time::Instant::now();
     let answer = db.acquire().await;
     assert!(matches!(answer, Err(sqlx::Error::PoolTimedOut)), "{answer:?}");
     // Without a bound it would take as long as the server is frozen.
     assert!(began.elapsed() < Duration::from_secs(20), "after {:?}", began.elapsed());
-    stage.on_the_server(|server| server.resume().expect("it resumes")).await;
+    fixture.on_the_server(|server| server.resume().expect("it resumes")).await;
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves again");
-    assert_eq!(stage.store.calls().len(), 1);
+    assert_eq!(fixture.store.calls().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches() {
     let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
-    let stage = Stage::with(store).await;
-    let db = stage.pool(4).await;
-    stage.sql("CREATE TABLE secret (n int)").await;
+    let fixture = Fixture::with(store).await;
+    let db = fixture.pool(4).await;
+    fixture.sql("CREATE TABLE secret (n int)").await;
     for _ in 0..20 {
         let error = sqlx::query("SELECT * FROM secret").execute(&db).await.expect_err("it may not");
         assert_eq!(code(&error).as_deref(), Some("42501"));
     }
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
-    assert_eq!(stage.store.calls().len(), 1, "the role is there: no fetch");
+    assert_eq!(fixture.store.calls().len(), 1, "the role is there: no fetch");
 
     // The backend drops the role under open connections: they answer pings, and are worth nothing.
-    let (idle, next) = (db.acquire().await.expect("a connection"), stage.store.rotate());
-    stage.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
+    let (idle, next) = (db.acquire().await.expect("a connection"), fixture.store.rotate());
+    fixture.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
     drop(idle);
     let role = format!("CREATE ROLE app LOGIN PASSWORD '{next}'");
-    stage.sql(&role).await;
+    fixture.sql(&role).await;
     // At most one probe per ten seconds: the one above may have been a moment ago.
     eventually_within(Duration::from_secs(20), "a rejected probe led to a fetch", || {
         db.generation() == 2 || {
@@ -113,50 +113,50 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
         }
     })
     .await;
-    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
+    assert_eq!(fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
 }
 
 /// Who acts in another role is still who logged in.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
     let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
-    let stage = Stage::with(store).await;
-    stage.sql("CREATE ROLE clerk; GRANT clerk TO app; CREATE TABLE secret (n int)").await;
-    let login = stage.login().await;
+    let fixture = Fixture::with(store).await;
+    fixture.sql("CREATE ROLE clerk; GRANT clerk TO app; CREATE TABLE secret (n int)").await;
+    let login = fixture.login().await;
     let options =
-        stage.pool_options(2).after_connect(|connection, _| Box::pin(async { connection.execute("SET ROLE clerk").await.map(drop) }));
-    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+        fixture.pool_options(2).after_connect(|connection, _| Box::pin(async { connection.execute("SET ROLE clerk").await.map(drop) }));
+    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
-    let (idle, next) = (db.acquire().await.expect("a connection"), stage.store.rotate());
-    stage.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
-    stage.sql(&format!("CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT clerk TO app")).await;
+    let (idle, next) = (db.acquire().await.expect("a connection"), fixture.store.rotate());
+    fixture.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
+    fixture.sql(&format!("CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT clerk TO app")).await;
     drop(idle);
     let who: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&db).await.expect("it answers");
     assert_eq!(who, "clerk", "the hazard: the role that was dropped is not the current one");
     let error = sqlx::query("SELECT * FROM secret").execute(&db).await.expect_err("it may not");
     assert_eq!(code(&error).as_deref(), Some("42501"));
     eventually_within(Duration::from_secs(20), "the rejected probe led to a fetch", || db.generation() == 2).await;
-    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
+    assert_eq!(fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_what_stays_wrong_is_said_at_registration() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let elsewhere = PgPools::new(stage.connect_options().database("nowhere"), stage.pool_options(2));
-    let error = stage.supervisor.add_pool("a", &login, elsewhere).await.expect_err("there is no such database");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let elsewhere = PgPools::new(fixture.connect_options().database("nowhere"), fixture.pool_options(2));
+    let error = fixture.supervisor.add_pool("a", &login, elsewhere).await.expect_err("there is no such database");
     let connect_error = error.connect_error().expect("the database's answer");
     assert_eq!(
         (error.kind(), connect_error.kind(), connect_error.code()),
         (ErrorKind::Pool, ConnectErrorKind::Misconfigured, Some("3D000"))
     );
 
-    stage.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC; REVOKE ALL ON DATABASE orders FROM app; ALTER DATABASE orders OWNER TO CURRENT_USER").await;
-    let error = stage.supervisor.add_pool("b", &login, stage.pools(2)).await.expect_err("it may not connect");
+    fixture.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC; REVOKE ALL ON DATABASE orders FROM app; ALTER DATABASE orders OWNER TO CURRENT_USER").await;
+    let error = fixture.supervisor.add_pool("b", &login, fixture.pools(2)).await.expect_err("it may not connect");
     let connect_error = error.connect_error().expect("the database's answer");
     assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Misconfigured, Some("42501")));
-    assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
-    assert_eq!(stage.store.calls().len(), 1);
+    assert!(fixture.supervisor.status().pools.is_empty(), "nothing stays registered");
+    assert_eq!(fixture.store.calls().len(), 1);
 }
 
 /// What the operating system says names neither the file nor the server.

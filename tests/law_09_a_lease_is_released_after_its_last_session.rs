@@ -5,4 +5,4 @@
 #[path = "laws/law_09.rs"]
 mod on_postgresql;
 
-use claviger_stage::Stage;
+use claviger_fixtures::Fixture;

@@ -11,7 +11,7 @@ mod on_postgresql;
 use std::time::Duration;
 
 use claviger::{ConnectError, ConnectErrorKind, Revision};
-use claviger_stage::Stage;
+use claviger_fixtures::Fixture;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::PgPool as Pool;
 use tokio::time::{Instant, sleep};

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use claviger::{Credentials, Endpoint, Event, Lease, PgPools, ProviderError, ProviderErrorKind, Revision, provider_fn};
-use claviger_stage::{Callers, Capture, Stage, eventually};
+use claviger_fixtures::{Callers, Capture, Fixture, eventually};
 
 const SECRETS: [&str; 3] = ["password-1", "password-2", "kestrel-hidden-in-the-options"];
 
@@ -25,33 +25,33 @@ fn shown(value: &impl Debug) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_13_everything_that_is_said_in_a_rotation() {
     let capture = Capture::everything();
-    let stage = Stage::new().await;
-    let mut events = stage.supervisor.events();
-    let login = stage.login().await;
-    let pools = PgPools::new(stage.connect_options().password("kestrel-hidden-in-the-options"), stage.pool_options(4));
+    let fixture = Fixture::new().await;
+    let mut events = fixture.supervisor.events();
+    let login = fixture.login().await;
+    let pools = PgPools::new(fixture.connect_options().password("kestrel-hidden-in-the-options"), fixture.pool_options(4));
     assert_clean("the factory's Debug", &shown(&pools));
-    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
     let callers = Callers::start(&db, 8);
     callers.answer_more(50).await;
 
     // A rejection, a failing store, a failing verification, a rotation, a shutdown.
-    stage.set_password("nobody knows this one").await;
-    stage.terminate_connections().await;
-    stage.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.set_password("nobody knows this one").await;
+    fixture.terminate_connections().await;
+    fixture.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
-    stage.store.rotate();
-    stage.store.hint();
-    eventually("the next one was tried", || stage.rejected_logins() >= 2).await;
-    stage.set_password("password-2").await;
+    fixture.store.rotate();
+    fixture.store.hint();
+    eventually("the next one was tried", || fixture.rejected_logins() >= 2).await;
+    fixture.set_password("password-2").await;
     eventually("it is served", || db.status().is_some_and(|status| status.serving)).await;
     for value in
-        [shown(&stage.supervisor.status()), shown(&stage.supervisor), shown(&db), shown(&login), shown(&stage.supervisor.readiness())]
+        [shown(&fixture.supervisor.status()), shown(&fixture.supervisor), shown(&db), shown(&login), shown(&fixture.supervisor.readiness())]
     {
         assert_clean("a Debug", &value);
     }
     let tally = callers.stop().await;
     assert_clean("a caller's error", &shown(&tally));
-    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut heard = 0;
     while let Some(event) = events.next().await {
         assert_clean("an event", &shown(&event));
@@ -73,7 +73,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
         }),
     );
     let provider = given.await.expect("it has a lease");
-    let wrong = PgPools::new(stage.connect_options(), stage.pool_options(1)).always_replace();
+    let wrong = PgPools::new(fixture.connect_options(), fixture.pool_options(1)).always_replace();
     let error = tokio::time::timeout(Duration::from_secs(1), supervisor.add_pool("bad", &provider, wrong)).await;
     assert_clean("a start", &shown(&error.map(|outcome| outcome.map(drop))));
 

@@ -18,4 +18,4 @@ mod law_11;
 use claviger_servers::MariaDb;
 use sqlx::MySqlPool as Pool;
 
-type Stage = claviger_stage::StageOn<MariaDb>;
+type Fixture = claviger_fixtures::FixtureOn<MariaDb>;

@@ -13,13 +13,13 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// Polls in an hour: one every five minutes, less jitter.
 const POLLS: usize = 14;
 
-struct Stage {
+struct Fixture {
     lab: Lab,
     store: ScriptedProvider,
     login: ProviderRef<Credentials>,
 }
 
-impl Stage {
+impl Fixture {
     /// Starts with one pool whose database accepts everything.
     async fn new() -> Self {
         let (lab, store) = (Lab::new(), ScriptedProvider::new());
@@ -60,27 +60,27 @@ impl Stage {
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let database = ScriptedPools::new(4);
     database.accept_only(["another"]);
-    assert!(stage.lab.supervisor.add_pool("rejected", &stage.login, database.clone()).await.is_err());
+    assert!(fixture.lab.supervisor.add_pool("rejected", &fixture.login, database.clone()).await.is_err());
     assert!(database.rejected() > 1, "the hazard");
-    stage.assert_well().await;
+    fixture.assert_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_removed_pool_leaves_no_rejection_behind_though_a_connection_of_it_stays() {
-    let stage = Stage::new().await;
-    let (_pool, database) = stage.rejected("rejected").await;
+    let fixture = Fixture::new().await;
+    let (_pool, database) = fixture.rejected("rejected").await;
     let _connection = database.opened().first().expect("one was opened").connection();
-    stage.lab.supervisor.remove_pool("rejected").await.expect("it is there");
-    stage.assert_well().await;
+    fixture.lab.supervisor.remove_pool("rejected").await.expect("it is there");
+    fixture.assert_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
-    let stage = Stage::new().await;
-    let (pool, database) = stage.rejected("rejected").await;
+    let fixture = Fixture::new().await;
+    let (pool, database) = fixture.rejected("rejected").await;
     let _connection = database.opened().first().expect("one was opened").connection();
     database.stall();
     while pool.status().expect("it is there").next_verification != Some(Duration::ZERO) {
@@ -93,57 +93,57 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
         sleep(Duration::from_millis(100)).await;
         database.resume();
     };
-    tokio::join!(stage.lab.supervisor.remove_pool("rejected"), resumed).0.expect("it is there");
+    tokio::join!(fixture.lab.supervisor.remove_pool("rejected"), resumed).0.expect("it is there");
     assert_eq!(database.rejected(), before + 1, "the hazard");
-    stage.assert_well().await;
+    fixture.assert_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn removing_the_last_pool_ends_its_rejection() {
-    let stage = Stage::new().await;
-    stage.lab.supervisor.remove_pool("well").await.expect("it is there");
-    let (_pool, _database) = stage.rejected("rejected").await;
-    stage.lab.supervisor.remove_pool("rejected").await.expect("it is there");
-    stage.assert_well().await;
+    let fixture = Fixture::new().await;
+    fixture.lab.supervisor.remove_pool("well").await.expect("it is there");
+    let (_pool, _database) = fixture.rejected("rejected").await;
+    fixture.lab.supervisor.remove_pool("rejected").await.expect("it is there");
+    fixture.assert_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
-    let stage = Stage::new().await;
-    let (pool, database) = stage.rejected("stays").await;
-    let _ = stage.rejected("leaves").await;
-    stage.lab.supervisor.remove_pool("leaves").await.expect("it is there");
-    assert!(stage.is_rejected());
-    let fetches = stage.fetches_of_an_hour().await;
+    let fixture = Fixture::new().await;
+    let (pool, database) = fixture.rejected("stays").await;
+    let _ = fixture.rejected("leaves").await;
+    fixture.lab.supervisor.remove_pool("leaves").await.expect("it is there");
+    assert!(fixture.is_rejected());
+    let fetches = fixture.fetches_of_an_hour().await;
     assert!((300..=361).contains(&fetches), "{fetches}");
-    assert!(stage.is_rejected());
-    database.accept_only([stage.store.rotate()]);
+    assert!(fixture.is_rejected());
+    database.accept_only([fixture.store.rotate()]);
     sleep(Duration::from_secs(70)).await;
     assert_eq!(pool.generation(), 2);
-    stage.assert_well().await;
+    fixture.assert_well().await;
 }
 
 /// As a backend does that has two credentials, both of which the database rejects.
 #[tokio::test(start_paused = true)]
 async fn two_candidates_in_turn_do_not_slow_down_fetches() {
-    let stage = Stage::new().await;
-    stage.lab.supervisor.remove_pool("well").await.expect("it is there");
-    let (pool, database) = stage.rejected("rejected").await;
-    let mut seen = stage.store.calls().len();
+    let fixture = Fixture::new().await;
+    fixture.lab.supervisor.remove_pool("well").await.expect("it is there");
+    let (pool, database) = fixture.rejected("rejected").await;
+    let mut seen = fixture.store.calls().len();
     let before = seen;
     for _ in 0..3_600 {
         sleep(Duration::from_secs(1)).await;
-        let calls = stage.store.calls().len();
+        let calls = fixture.store.calls().len();
         if calls != seen {
             seen = calls;
-            stage.store.go_back_to(1 + u32::from(calls % 2 == 0));
+            fixture.store.go_back_to(1 + u32::from(calls % 2 == 0));
         }
     }
     assert!((300..=361).contains(&(seen - before)), "{}", seen - before);
-    database.accept_only([stage.store.rotate()]);
+    database.accept_only([fixture.store.rotate()]);
     sleep(Duration::from_secs(75)).await;
     assert!(pool.generation() > 1);
-    let rotation = stage.lab.supervisor.status().providers.first().expect("it is registered").last_rotation.clone();
+    let rotation = fixture.lab.supervisor.status().providers.first().expect("it is registered").last_rotation.clone();
     assert_eq!(rotation.expect("one is over").outcome, RotationOutcome::Adopted);
 }
 

@@ -6,7 +6,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::Handle;
-use claviger_stage::Stage;
+use claviger_fixtures::Fixture;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, Row};
 
@@ -22,26 +22,26 @@ fn with_recipe(options: PgPoolOptions) -> PgPoolOptions {
 
 /// Returns a pool of one connection to a read-only server, as to a former primary; new connections
 /// may write.
-async fn after_a_failover(options: impl FnOnce(PgPoolOptions) -> PgPoolOptions) -> (Stage, Handle<PgPool>) {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let pools = stage.pools_with(options(stage.pool_options(1)));
-    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified");
+async fn after_a_failover(options: impl FnOnce(PgPoolOptions) -> PgPoolOptions) -> (Fixture, Handle<PgPool>) {
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let pools = fixture.pools_with(options(fixture.pool_options(1)));
+    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified");
     insert(&db).await.expect("a primary takes it");
-    read_only(&stage, true).await;
+    read_only(&fixture, true).await;
     assert_eq!(insert(&db).await.err().as_deref(), Some("25006"), "the hazard: an open connection is read-only");
     // The name now resolves to a writable server; the open connection stays read-only.
     sqlx::query("SET default_transaction_read_only = on").execute(&db).await.expect("it is set");
-    read_only(&stage, false).await;
-    (stage, db)
+    read_only(&fixture, false).await;
+    (fixture, db)
 }
 
-async fn read_only(stage: &Stage, on: bool) {
-    stage.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}")).await;
-    stage.sql("SELECT pg_reload_conf()").await;
+async fn read_only(fixture: &Fixture, on: bool) {
+    fixture.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}")).await;
+    fixture.sql("SELECT pg_reload_conf()").await;
     // A connection reads the settings anew when it is idle, a little later.
     let state = if on { "on" } else { "off" };
-    while stage.sql("SHOW default_transaction_read_only").await != state {
+    while fixture.sql("SHOW default_transaction_read_only").await != state {
         tokio::task::yield_now().await;
     }
 }
@@ -55,19 +55,19 @@ async fn insert(db: &Handle<PgPool>) -> Result<(), String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_hook_every_call_fails() {
-    let (stage, db) = after_a_failover(|options| options).await;
+    let (fixture, db) = after_a_failover(|options| options).await;
     for _ in 0..5 {
         assert_eq!(insert(&db).await, Err("25006".to_owned()));
     }
-    assert_eq!(stage.store.calls().len(), 1, "a server that is read-only rejects no credential");
+    assert_eq!(fixture.store.calls().len(), 1, "a server that is read-only rejects no credential");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_hook_the_next_call_has_a_connection_that_may_write() {
-    let (stage, db) = after_a_failover(with_recipe).await;
+    let (fixture, db) = after_a_failover(with_recipe).await;
     for _ in 0..5 {
         insert(&db).await.expect("a connection that may write");
     }
-    assert_eq!(stage.store.calls().len(), 1, "nothing is fetched for it");
+    assert_eq!(fixture.store.calls().len(), 1, "nothing is fetched for it");
     assert_eq!(db.generation(), 1);
 }

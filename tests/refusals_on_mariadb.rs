@@ -11,16 +11,16 @@ use claviger::{
     ConnectErrorKind, Credentials, ErrorKind, MySqlPools, OldConnections, PoolFactory, ProviderError, ProviderErrorKind, RotationTrigger,
     fixed,
 };
+use claviger_fixtures::{Callers, FixtureOn, eventually, short_lived};
 use claviger_servers::MariaDb;
-use claviger_stage::{Callers, StageOn, eventually, short_lived};
 use claviger_testkit::{Lab, ScriptedProvider};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 
-type Stage = StageOn<MariaDb>;
+type Fixture = FixtureOn<MariaDb>;
 
 /// What the verification of this login answers.
-async fn verification(stage: &Stage, login: Credentials) -> Result<(), (ConnectErrorKind, Option<String>)> {
-    let verified = stage.pools(1).verify(&login).await;
+async fn verification(fixture: &Fixture, login: Credentials) -> Result<(), (ConnectErrorKind, Option<String>)> {
+    let verified = fixture.pools(1).verify(&login).await;
     verified.map_err(|error| (error.kind(), error.code().map(str::to_owned)))
 }
 
@@ -30,81 +30,81 @@ fn rejected(code: &str) -> Result<(), (ConnectErrorKind, Option<String>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_rejection_is_one() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let app = || Credentials::new("app", "password-1");
-    assert_eq!(verification(&stage, app()).await, Ok(()));
+    assert_eq!(verification(&fixture, app()).await, Ok(()));
     // 1045: a wrong password, an unknown user.
-    assert_eq!(verification(&stage, Credentials::new("app", "wrong")).await, rejected("28000"));
-    assert_eq!(verification(&stage, Credentials::new("nobody", "password-1")).await, rejected("28000"));
+    assert_eq!(verification(&fixture, Credentials::new("app", "wrong")).await, rejected("28000"));
+    assert_eq!(verification(&fixture, Credentials::new("nobody", "password-1")).await, rejected("28000"));
     // 1698: no way in by a password.
-    stage.sql("CREATE USER socket@'%' IDENTIFIED VIA unix_socket").await;
-    assert_eq!(verification(&stage, Credentials::new("socket", "password-1")).await, rejected("28000"));
+    fixture.sql("CREATE USER socket@'%' IDENTIFIED VIA unix_socket").await;
+    assert_eq!(verification(&fixture, Credentials::new("socket", "password-1")).await, rejected("28000"));
     // 4151: locked.
-    stage.on_the_server(|server| server.lock_account("app").expect("it locks")).await;
-    assert_eq!(verification(&stage, app()).await, rejected("HY000"));
-    stage.on_the_server(|server| server.unlock_account("app").expect("it unlocks")).await;
+    fixture.on_the_server(|server| server.lock_account("app").expect("it locks")).await;
+    assert_eq!(verification(&fixture, app()).await, rejected("HY000"));
+    fixture.on_the_server(|server| server.unlock_account("app").expect("it unlocks")).await;
     // 1820: the login succeeds, and then nothing is answered.
-    stage.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
-    assert_eq!(verification(&stage, app()).await, rejected("HY000"));
+    fixture.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
+    assert_eq!(verification(&fixture, app()).await, rejected("HY000"));
 }
 
 /// Logins that the server did not let in, for whatever reason.
-async fn failed_logins(stage: &Stage) -> u64 {
-    let status = stage.sql("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'ABORTED_CONNECTS'").await;
+async fn failed_logins(fixture: &Fixture) -> u64 {
+    let status = fixture.sql("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'ABORTED_CONNECTS'").await;
     status.parse().expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_rejection_leads_to_no_fetch() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.connect_options();
-    stage.sql("GRANT ALL ON nowhere.* TO app@'%'").await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.connect_options();
+    fixture.sql("GRANT ALL ON nowhere.* TO app@'%'").await;
     for (database, code) in [("nowhere", "42000"), ("mysql", "42000")] {
         // 1049: no such database; 1044: no right on it.
-        let pools = MySqlPools::new(options.clone().database(database), stage.pool_options(2));
-        let error = stage.supervisor.add_pool(database, &login, pools).await.expect_err("it cannot be used");
+        let pools = MySqlPools::new(options.clone().database(database), fixture.pool_options(2));
+        let error = fixture.supervisor.add_pool(database, &login, pools).await.expect_err("it cannot be used");
         let connect_error = error.connect_error().expect("the database's answer");
         assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Misconfigured, Some(code)), "{connect_error}");
     }
     // 1226: no room for the user. The caller waits until there is.
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools(4)).await.expect("verified");
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools(4)).await.expect("verified");
     // Connections from before a limit do not count.
-    stage.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
-    let other = stage.plain_pool("password-1", stage.pool_options(1));
+    fixture.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
+    let other = fixture.plain_pool("password-1", fixture.pool_options(1));
     let held = other.acquire().await.expect("the one connection that there may be");
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { sqlx::query("SELECT 1").execute(&db).await }
     });
-    let before = failed_logins(&stage).await;
-    while failed_logins(&stage).await < before + 2 {
+    let before = failed_logins(&fixture).await;
+    while failed_logins(&fixture).await < before + 2 {
         assert!(!waiting.is_finished(), "there is no room");
     }
     assert!(!waiting.is_finished(), "there is no room");
     held.close().await.expect("it closes");
     waiting.await.expect("no panic").expect("there is room now");
-    assert_eq!(stage.store.calls().len(), 1, "the start, and nothing else");
+    assert_eq!(fixture.store.calls().len(), 1, "the start, and nothing else");
     assert_eq!(db.generation(), 1);
 }
 
 /// The login goes on to succeed, and so do open connections: each statement is rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = short_lived(stage.pool_options(4), Duration::from_millis(50));
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = short_lived(fixture.pool_options(4), Duration::from_millis(50));
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     let callers = Callers::start(&db, 8);
     callers.answer_more(200).await;
-    stage.store.rotate();
-    stage.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
-    eventually("it was rejected", || stage.store.calls().len() >= 2).await;
-    stage.set_password("password-2").await;
+    fixture.store.rotate();
+    fixture.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
+    eventually("it was rejected", || fixture.store.calls().len() >= 2).await;
+    fixture.set_password("password-2").await;
     eventually("the next one is served", || db.generation() == 2).await;
     callers.answer_more(200).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    let fetches = stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count();
+    let fetches = fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count();
     assert!((1..=3).contains(&fetches), "{fetches} fetches; the next password may have been rejected before it was set");
 }
 
@@ -112,17 +112,17 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
     let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
-    let stage = Stage::with(store).await;
-    let db = stage.pool(4).await;
+    let fixture = Fixture::with(store).await;
+    let db = fixture.pool(4).await;
     let mut zombie = db.acquire().await.expect("a connection");
-    let next = stage.store.rotate();
-    stage.sql("DROP USER app@'%'").await;
+    let next = fixture.store.rotate();
+    fixture.sql("DROP USER app@'%'").await;
     let user: String = sqlx::query_scalar("SELECT CURRENT_USER()").fetch_one(&mut *zombie).await.expect("it answers");
     assert_eq!(user, "app@%", "the hazard: no probe finds it");
     drop(zombie);
-    stage.on_the_server(move |server| server.create_role("app", &next).expect("the next one")).await;
-    stage.sql("GRANT ALL ON orders.* TO app@'%'").await;
-    stage.supervisor.rotate_now("login").await.expect("it rotates");
+    fixture.on_the_server(move |server| server.create_role("app", &next).expect("the next one")).await;
+    fixture.sql("GRANT ALL ON orders.* TO app@'%'").await;
+    fixture.supervisor.rotate_now("login").await.expect("it rotates");
     eventually("the zombies are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
     let since: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(&db).await.expect("it serves");
     assert_eq!((db.generation(), since > 0), (2, true));
@@ -132,15 +132,15 @@ async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
     let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
-    let stage = Stage::with(store).await;
-    let login = stage.login().await;
-    let options = stage.pool_options(2).acquire_timeout(Duration::from_millis(500));
-    let db = stage.supervisor.add_pool("orders", &login, MySqlPools::new(stage.connect_options(), options)).await.expect("verified");
+    let fixture = Fixture::with(store).await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(2).acquire_timeout(Duration::from_millis(500));
+    let db = fixture.supervisor.add_pool("orders", &login, MySqlPools::new(fixture.connect_options(), options)).await.expect("verified");
     let (idle, busy) = (db.acquire().await.expect("a connection"), db.acquire().await.expect("a connection"));
     drop(idle);
-    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    stage.sql("DROP USER app@'%'").await;
-    stage.clock.jump(Duration::from_secs(4_000));
+    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.sql("DROP USER app@'%'").await;
+    fixture.clock.jump(Duration::from_secs(4_000));
 
     let error = sqlx::query("SELECT 1").execute(&db).await.expect_err("not served");
     assert!(error.to_string().contains("expired at 2"), "{error}");
@@ -152,11 +152,11 @@ async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
     assert!(zombie.is_some(), "the hazard: there is one, and it is idle");
     drop(zombie);
 
-    let password = stage.store.rotate();
-    stage.on_the_server(move |server| server.create_role("app", &password).expect("the next one")).await;
-    stage.sql("GRANT ALL ON orders.* TO app@'%'").await;
-    stage.store.recover();
-    drop(stage.supervisor.rotate_now("login").await.expect("a new lease"));
+    let password = fixture.store.rotate();
+    fixture.on_the_server(move |server| server.create_role("app", &password).expect("the next one")).await;
+    fixture.sql("GRANT ALL ON orders.* TO app@'%'").await;
+    fixture.store.recover();
+    drop(fixture.supervisor.rotate_now("login").await.expect("a new lease"));
     eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
 }

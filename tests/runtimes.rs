@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use claviger::{ErrorKind, Revision, ShutdownReport, Supervisor};
-use claviger_stage::eventually;
+use claviger_fixtures::eventually;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::runtime::{Builder, Runtime};
 

@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use claviger::{ConnectErrorKind, Credentials, PgPools, ProviderError, ProviderErrorKind, SharedError, Supervisor, fixed};
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use claviger_testkit::ScriptedProvider;
 use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
@@ -25,13 +25,13 @@ async fn errors_of(db: &claviger::Handle<sqlx::PgPool>, callers: usize) -> Vec<s
 async fn every_caller_of_an_outage_can_downcast_the_rejection() {
     // Short: no verification has failed when they give up. Long: some have.
     for patience in [Duration::from_millis(500), Duration::from_secs(2)] {
-        let stage = Stage::new().await;
-        let login = stage.login().await;
-        let options = stage.pool_options(4).acquire_timeout(patience);
-        let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
-        stage.set_password("nobody knows this one").await;
-        stage.terminate_connections().await;
-        stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+        let fixture = Fixture::new().await;
+        let login = fixture.login().await;
+        let options = fixture.pool_options(4).acquire_timeout(patience);
+        let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+        fixture.set_password("nobody knows this one").await;
+        fixture.terminate_connections().await;
+        fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
         let mut errors = errors_of(&db, 8).await;
         // On a busy machine the first login may take longer than they wait.
         while errors.iter().all(|error| SharedError::connect_error(error).is_none()) {
@@ -41,7 +41,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         assert!(shared.len() >= 7, "the hazard: they share one, {errors:?}");
         for error in shared {
             let database = error.as_database_error().expect("a database error");
-            assert_eq!((database.code().as_deref(), database.message()), (Some("28P01"), Stage::REJECTION));
+            assert_eq!((database.code().as_deref(), database.message()), (Some("28P01"), Fixture::REJECTION));
             let original = database.downcast_ref::<PgDatabaseError>();
             assert_eq!((original.severity(), original.code()), (PgSeverity::Fatal, "28P01"));
             assert!(original.routine().is_some(), "the details are there");
@@ -51,10 +51,10 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
             assert!(connect_error.cause().is_some());
         }
         // An error of a statement is sqlx's own, and can be taken by value.
-        stage.store.recover();
-        stage.store.rotate();
-        stage.set_password("password-2").await;
-        drop(stage.supervisor.rotate_now("login").await);
+        fixture.store.recover();
+        fixture.store.rotate();
+        fixture.set_password("password-2").await;
+        drop(fixture.supervisor.rotate_now("login").await);
         let served = || db.status().is_some_and(|status| status.serving);
         eventually("it serves again", served).await;
         let error = sqlx::query("SELECT nothing").execute(&db).await.expect_err("no such column");

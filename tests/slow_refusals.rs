@@ -7,35 +7,35 @@
 use std::time::Duration;
 
 use claviger::PgPools;
+use claviger_fixtures::{Callers, Fixture, eventually_within, short_lived};
 use claviger_servers::Postgres;
-use claviger_stage::{Callers, Stage, eventually_within, short_lived};
 
 /// The server delays each rejection, and no login that it accepts, by this.
 const DELAY: Duration = Duration::from_millis(1_500);
 
-async fn delay_rejections(stage: &Stage) {
+async fn delay_rejections(fixture: &Fixture) {
     let restart = |server: &Postgres| {
         server.shut_down().expect("it stops");
         server.start_again().expect("it starts");
     };
-    drop(stage.sql("ALTER SYSTEM SET shared_preload_libraries = 'auth_delay'").await);
-    stage.on_the_server(restart).await;
-    drop(stage.sql(&format!("ALTER SYSTEM SET auth_delay.milliseconds = {}", DELAY.as_millis())).await);
-    stage.on_the_server(restart).await;
+    drop(fixture.sql("ALTER SYSTEM SET shared_preload_libraries = 'auth_delay'").await);
+    fixture.on_the_server(restart).await;
+    drop(fixture.sql(&format!("ALTER SYSTEM SET auth_delay.milliseconds = {}", DELAY.as_millis())).await);
+    fixture.on_the_server(restart).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same() {
-    let stage = Stage::new().await;
-    delay_rejections(&stage).await;
-    let login = stage.login().await;
-    let options = short_lived(stage.pool_options(4).acquire_timeout(DELAY / 3), Duration::from_millis(10));
-    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    delay_rejections(&fixture).await;
+    let login = fixture.login().await;
+    let options = short_lived(fixture.pool_options(4).acquire_timeout(DELAY / 3), Duration::from_millis(10));
+    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
     let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(5));
     callers.answer_more(100).await;
 
-    let password = stage.store.rotate();
-    stage.set_password(&password).await;
+    let password = fixture.store.rotate();
+    fixture.set_password(&password).await;
     eventually_within(Duration::from_secs(30), "callers gave up", || callers.failures() > 0).await;
     eventually_within(Duration::from_secs(30), "the new password is served", || {
         db.status().is_some_and(|status| status.generation == 2 && status.serving)
@@ -45,21 +45,21 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
     let tally = callers.stop().await;
     let unheard = tally.failed.iter().filter(|failure| failure.contains("timed out")).count();
     assert!(unheard >= 8, "the hazard: callers gave up before they heard, {unheard} of {}", tally.failed.len());
-    assert_eq!(stage.store.calls().len(), 2, "one refresh, however many gave up");
+    assert_eq!(fixture.store.calls().len(), 2, "one refresh, however many gave up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection() {
-    let stage = Stage::new().await;
-    delay_rejections(&stage).await;
-    let login = stage.login().await;
-    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(12));
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    delay_rejections(&fixture).await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(10).acquire_timeout(Duration::from_secs(12));
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     let connections: Vec<_> = futures_util::future::join_all((0..10).map(|_| db.acquire())).await;
     assert!(connections.iter().all(Result::is_ok), "the pool is full");
     drop(connections);
-    stage.set_password("nobody knows this one").await;
-    stage.terminate_connections().await;
+    fixture.set_password("nobody knows this one").await;
+    fixture.terminate_connections().await;
     let callers: Vec<_> = (0..300)
         .map(|_| {
             let db = db.clone();
@@ -69,6 +69,6 @@ async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection(
     for caller in callers {
         assert!(!caller.await.expect("no panic"), "nobody is let in");
     }
-    let failed = stage.rejected_logins();
+    let failed = fixture.rejected_logins();
     assert!((1..=13).contains(&failed), "{failed} failed logins");
 }

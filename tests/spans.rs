@@ -77,7 +77,7 @@ fn show(spans: &[Recorded], index: usize, span: &Recorded, depth: usize, text: &
 }
 
 /// A lab with one pool, whose first rotation is over and forgotten.
-async fn stage(
+async fn fixture(
     tree: &Tree,
     store: ScriptedProvider,
 ) -> (Lab, ScriptedProvider, ScriptedPools, claviger::Handle<claviger_testkit::ScriptedPool>) {
@@ -97,7 +97,7 @@ fn subscribe(tree: &Tree) -> tracing::subscriber::DefaultGuard {
 async fn a_replacement() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (lab, store, _, _) = stage(&tree, ScriptedProvider::new()).await;
+    let (lab, store, _, _) = fixture(&tree, ScriptedProvider::new()).await;
     store.rotate();
     lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
     sleep(Duration::from_secs(1)).await;
@@ -117,7 +117,7 @@ async fn a_replacement() {
 async fn a_refit_in_place() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (lab, store, _, _) = stage(&tree, ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
+    let (lab, store, _, _) = fixture(&tree, ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     store.rotate();
     lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
     sleep(Duration::from_secs(1)).await;
@@ -135,7 +135,7 @@ async fn a_refit_in_place() {
 async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (_lab, store, database, pool) = stage(&tree, ScriptedProvider::new()).await;
+    let (_lab, store, database, pool) = fixture(&tree, ScriptedProvider::new()).await;
     // A lease that was verified a moment ago would be verified again before a fetch.
     sleep(Duration::from_secs(11)).await;
     // Fetched again after the verification, which comes after a second or a little more.

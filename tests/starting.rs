@@ -7,51 +7,51 @@
 use std::time::Duration;
 
 use claviger::{ConnectErrorKind, ErrorKind, Supervisor};
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use claviger_testkit::Lab;
 use tokio::time::Instant;
 
-async fn stage(start_deadline: Duration) -> Stage {
-    let mut stage = Stage::new().await;
-    stage.supervisor = Lab::with(Supervisor::builder().with_start_deadline(start_deadline)).expect("it can be right").supervisor;
-    stage
+async fn fixture(start_deadline: Duration) -> Fixture {
+    let mut fixture = Fixture::new().await;
+    fixture.supervisor = Lab::with(Supervisor::builder().with_start_deadline(start_deadline)).expect("it can be right").supervisor;
+    fixture
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_until_the_deadline() {
     // After the third attempt, within a second and a half, and then each seventh of the window.
-    let stage = stage(Duration::from_secs(6)).await;
-    stage.set_password("nobody knows this one").await;
-    let login = stage.login().await;
+    let fixture = fixture(Duration::from_secs(6)).await;
+    fixture.set_password("nobody knows this one").await;
+    let login = fixture.login().await;
     let began = Instant::now();
-    let error = stage.supervisor.add_pool("orders", &login, stage.pools(4)).await.expect_err("it is rejected");
+    let error = fixture.supervisor.add_pool("orders", &login, fixture.pools(4)).await.expect_err("it is rejected");
     assert!(began.elapsed() >= Duration::from_secs(6), "after {:?}", began.elapsed());
     let connect_error = error.connect_error().expect("the database's answer");
     assert_eq!((error.kind(), connect_error.kind(), connect_error.code()), (ErrorKind::Pool, ConnectErrorKind::Rejected, Some("28P01")));
     assert!(error.is_transient() && error.to_string().contains("28P01"), "{error}");
-    let port = stage.server.port();
+    let port = fixture.server.port();
     for part in ["pool \"orders\"", "provider \"login\"", "user \"app\"", &format!("127.0.0.1:{port}"), "database \"orders\""] {
         assert!(error.to_string().contains(part), "{part} is missing: {error}");
     }
-    assert_eq!(connect_error.message(), Stage::REJECTION, "the database's own words");
-    assert!((3..=5).contains(&stage.rejected_logins()), "{} failed logins", stage.rejected_logins());
-    assert!((2..=4).contains(&stage.store.calls().len()), "the start and the bucket: {}", stage.store.calls().len());
-    assert!(stage.supervisor.status().pools.is_empty(), "nothing stays registered");
+    assert_eq!(connect_error.message(), Fixture::REJECTION, "the database's own words");
+    assert!((3..=5).contains(&fixture.rejected_logins()), "{} failed logins", fixture.rejected_logins());
+    assert!((2..=4).contains(&fixture.store.calls().len()), "the start and the bucket: {}", fixture.store.calls().len());
+    assert!(fixture.supervisor.status().pools.is_empty(), "nothing stays registered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn accepted_while_it_starts() {
-    let stage = stage(Duration::from_secs(20)).await;
-    stage.set_password("password-2").await;
-    let login = stage.login().await;
+    let fixture = fixture(Duration::from_secs(20)).await;
+    fixture.set_password("password-2").await;
+    let login = fixture.login().await;
     let starting = tokio::spawn({
-        let (supervisor, pools) = (stage.supervisor.clone(), stage.pools(4));
+        let (supervisor, pools) = (fixture.supervisor.clone(), fixture.pools(4));
         async move { supervisor.add_pool("orders", &login, pools).await }
     });
-    eventually("it was rejected", || stage.rejected_logins() >= 1).await;
+    eventually("it was rejected", || fixture.rejected_logins() >= 1).await;
     // The store learns, and signals.
-    stage.store.rotate();
-    stage.store.hint();
+    fixture.store.rotate();
+    fixture.store.hint();
     let db = starting.await.expect("no panic").expect("it starts");
     assert_eq!(db.generation(), 1);
     sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
@@ -59,17 +59,17 @@ async fn accepted_while_it_starts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_comes_up_while_it_starts() {
-    let stage = stage(Duration::from_secs(20)).await;
-    stage.on_the_server(|server| server.stop().expect("it stops")).await;
-    let login = stage.login().await;
+    let fixture = fixture(Duration::from_secs(20)).await;
+    fixture.on_the_server(|server| server.stop().expect("it stops")).await;
+    let login = fixture.login().await;
     let starting = tokio::spawn({
-        let (supervisor, pools) = (stage.supervisor.clone(), stage.pools(4));
+        let (supervisor, pools) = (fixture.supervisor.clone(), fixture.pools(4));
         async move { supervisor.add_pool("orders", &login, pools).await }
     });
-    eventually("a verification failed", || stage.supervisor.status().pools.first().is_some_and(|pool| pool.last_error.is_some())).await;
-    let error = stage.supervisor.status().pools[0].last_error.clone().expect("it failed");
+    eventually("a verification failed", || fixture.supervisor.status().pools.first().is_some_and(|pool| pool.last_error.is_some())).await;
+    let error = fixture.supervisor.status().pools[0].last_error.clone().expect("it failed");
     assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
-    stage.on_the_server(|server| server.start_again().expect("it starts")).await;
+    fixture.on_the_server(|server| server.start_again().expect("it starts")).await;
     starting.await.expect("no panic").expect("it starts");
-    assert_eq!(stage.store.calls().len(), 1, "no fetch: it was not the credential's fault");
+    assert_eq!(fixture.store.calls().len(), 1, "no fetch: it was not the credential's fault");
 }

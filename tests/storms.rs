@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::{Handle, OldConnections, PgPools};
-use claviger_stage::{Stage, eventually, eventually_within};
+use claviger_fixtures::{Fixture, eventually, eventually_within};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::{Executor, PgPool};
 use tokio::sync::Semaphore;
@@ -39,58 +39,58 @@ async fn a_thousand_calls(db: &Handle<PgPool>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(2));
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(10).acquire_timeout(Duration::from_secs(2));
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     let held = open(&db, 1).await;
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     assert_eq!(db.status().expect("supervised").draining.len(), 1, "the hazard: an old connection is open");
-    stage.terminate_connections().await;
+    fixture.terminate_connections().await;
     drop(held);
     let held = open(&db, 1).await;
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually("the third generation is served", || db.generation() == 3).await;
 
-    let before = stage.rejected_logins();
-    stage.set_password("nobody knows this one").await;
+    let before = fixture.rejected_logins();
+    fixture.set_password("nobody knows this one").await;
     a_thousand_calls(&db).await;
-    let rejected = stage.rejected_logins() - before;
+    let rejected = fixture.rejected_logins() - before;
     assert!((1..=13).contains(&rejected), "{rejected} failed logins with a maximum of 10");
     drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of_callers() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(20).acquire_timeout(Duration::from_millis(500));
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
-    let before = stage.rejected_logins();
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(20).acquire_timeout(Duration::from_millis(500));
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let before = fixture.rejected_logins();
     // A login that has just worked speaks for the next ones: no caller goes ahead of the others.
     let held = open(&db, 1).await;
-    stage.set_password("nobody knows this one").await;
+    fixture.set_password("nobody knows this one").await;
     a_thousand_calls(&db).await;
     // Five of callers, and the verifications of the first seconds.
-    let rejected = stage.rejected_logins() - before;
+    let rejected = fixture.rejected_logins() - before;
     assert!((1..=10).contains(&rejected), "{rejected} failed logins with a maximum of 20");
     drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_queue_across_a_handover_in_place_are_served() {
-    let stage = Stage::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
-    let db = stage.pool(2).await;
+    let fixture = Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
+    let db = fixture.pool(2).await;
     let held = open(&db, 1).await;
     // Rejected and verified again: logins are limited for a while.
-    stage.set_password("nobody knows this one").await;
+    fixture.set_password("nobody knows this one").await;
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() }
     });
     eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
-    stage.set_password("password-1").await;
+    fixture.set_password("password-1").await;
     eventually("it is served again", || db.status().is_some_and(|status| status.serving)).await;
     waiting.await.expect("no panic");
     let mut all = held;
@@ -104,9 +104,9 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
         })
         .collect();
     sleep(Duration::from_millis(50)).await;
-    let next = stage.store.rotate();
-    stage.set_password(&next).await;
-    stage.store.hint();
+    let next = fixture.store.rotate();
+    fixture.set_password(&next).await;
+    fixture.store.hint();
     eventually("the next generation is served", || db.generation() > before).await;
     drop(all);
     for caller in callers {
@@ -139,33 +139,33 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
     for connections in [OldConnections::Keep, OldConnections::Drain] {
-        let stage = Stage::with(ScriptedProvider::new().with_old_connections(connections)).await;
-        let db = stage.pool(4).await;
-        stage.sql("ALTER ROLE app CONNECTION LIMIT 4").await;
+        let fixture = Fixture::with(ScriptedProvider::new().with_old_connections(connections)).await;
+        let db = fixture.pool(4).await;
+        fixture.sql("ALTER ROLE app CONNECTION LIMIT 4").await;
         drop(open(&db, 4).await);
         eventually("all are idle", || db.current().num_idle() == 4).await;
-        stage.rotate_announced().await;
+        fixture.rotate_announced().await;
         eventually_within(Duration::from_secs(5), "the next generation is served", || db.generation() == 2).await;
-        assert!(stage.server.log().count("too many connections for role").expect("the log") >= 1, "the hazard");
+        assert!(fixture.server.log().count("too many connections for role").expect("the log") >= 1, "the hazard");
         sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_hangs_gives_its_place_back() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(1).acquire_timeout(Duration::from_secs(20));
-    let pools = PgPools::new(stage.connect_options(), options).with_return_timeout(Duration::from_millis(300));
-    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(1).acquire_timeout(Duration::from_secs(20));
+    let pools = PgPools::new(fixture.connect_options(), options).with_return_timeout(Duration::from_millis(300));
+    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
     let mut hangs = db.acquire().await.expect("a connection");
     let _first = Frozen::behind(&mut hangs).await;
     drop(hangs);
     timeout(Duration::from_secs(5), sqlx::query("SELECT 1").execute(&db)).await.expect("in time").expect("another connection");
     // Without the option, a statement on the handle that was broken off gives its place back all the same.
-    let db = stage
+    let db = fixture
         .supervisor
-        .add_pool("reports", &login, stage.pools_with(stage.pool_options(1).acquire_timeout(Duration::from_secs(20))))
+        .add_pool("reports", &login, fixture.pools_with(fixture.pool_options(1).acquire_timeout(Duration::from_secs(20))))
         .await;
     let db = db.expect("verified");
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&db).await.expect("a connection");
@@ -208,12 +208,12 @@ fn signal(signal: &str, pid: i32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
     // Each connection waits in its hook for a permit. The first generation needs one for its verification and eight for its pool.
     let (permits, entered) = (Arc::new(Semaphore::new(9)), Arc::new(AtomicU32::new(0)));
     let hook = (Arc::clone(&permits), Arc::clone(&entered));
-    let pools = PgPools::new(stage.connect_options(), stage.pool_options(8).min_connections(6)).with_after_connect(move |_| {
+    let pools = PgPools::new(fixture.connect_options(), fixture.pool_options(8).min_connections(6)).with_after_connect(move |_| {
         let (permits, entered) = hook.clone();
         Box::pin(async move {
             entered.fetch_add(1, Ordering::AcqRel);
@@ -221,11 +221,11 @@ async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
             Ok(())
         })
     });
-    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
     let mut held = open(&db, 8).await;
     // The second one: its verification, and the connection that is opened before publication. Then there is no room until an old connection goes.
     permits.add_permits(2);
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     for others in 1..=3 {
         eventually("all are idle", || db.current().num_idle() == others).await;
@@ -245,22 +245,23 @@ async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_with_which_after_connect_fails_are_not_served() {
-    let stage = Stage::new().await;
-    stage.sql("CREATE ROLE owner NOLOGIN; GRANT owner TO app").await;
-    let login = stage.login().await;
-    let ours = PgPools::new(stage.connect_options(), stage.pool_options(2))
+    let fixture = Fixture::new().await;
+    fixture.sql("CREATE ROLE owner NOLOGIN; GRANT owner TO app").await;
+    let login = fixture.login().await;
+    let ours = PgPools::new(fixture.connect_options(), fixture.pool_options(2))
         .with_after_connect(|connection| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
-    let theirs =
-        stage.pool_options(2).after_connect(|connection, _| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
+    let theirs = fixture
+        .pool_options(2)
+        .after_connect(|connection, _| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
     let pools = [
-        stage.supervisor.add_pool("ours", &login, ours).await.expect("verified"),
-        stage.supervisor.add_pool("theirs", &login, stage.pools_with(theirs)).await.expect("verified"),
+        fixture.supervisor.add_pool("ours", &login, ours).await.expect("verified"),
+        fixture.supervisor.add_pool("theirs", &login, fixture.pools_with(theirs)).await.expect("verified"),
     ];
-    stage.sql("REVOKE owner FROM app").await;
+    fixture.sql("REVOKE owner FROM app").await;
     // The server has the password first: no verification fails for another reason.
-    let next = stage.store.rotate();
-    stage.set_password(&next).await;
-    stage.store.hint();
+    let next = fixture.store.rotate();
+    fixture.set_password(&next).await;
+    fixture.store.hint();
     let fails = |db: &Handle<PgPool>, why: &str| {
         db.status().and_then(|status| status.last_error).is_some_and(|error| error.message().contains(why))
     };
@@ -269,7 +270,7 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     })
     .await;
     assert!(pools.iter().all(|db| db.generation() == 1));
-    stage.sql("GRANT owner TO app").await;
+    fixture.sql("GRANT owner TO app").await;
     eventually_within(Duration::from_secs(30), "both serve the next one", || pools.iter().all(|db| db.generation() == 2)).await;
     for db in &pools {
         let role: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(db).await.expect("it serves");

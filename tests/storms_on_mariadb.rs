@@ -10,29 +10,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::MySqlPools;
+use claviger_fixtures::{Callers, FixtureOn, eventually, eventually_within, short_lived};
 use claviger_servers::MariaDb;
-use claviger_stage::{Callers, StageOn, eventually, eventually_within, short_lived};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-type Stage = StageOn<MariaDb>;
+type Fixture = FixtureOn<MariaDb>;
 
-async fn status(stage: &Stage, name: &str) -> u64 {
-    let value = stage.sql(&format!("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = '{name}'")).await;
+async fn status(fixture: &Fixture, name: &str) -> u64 {
+    let value = fixture.sql(&format!("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = '{name}'")).await;
     value.parse().expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_is_tried_by_one_caller_for_all() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
-    stage.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
-    let other = stage.plain_pool("password-1", stage.pool_options(1));
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(10).acquire_timeout(Duration::from_secs(3));
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    fixture.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
+    let other = fixture.plain_pool("password-1", fixture.pool_options(1));
     let held = other.acquire().await.expect("the one connection that there may be");
-    let before = status(&stage, "ABORTED_CONNECTS").await;
+    let before = status(&fixture, "ABORTED_CONNECTS").await;
     let callers: Vec<_> = (0..1_000)
         .map(|_| {
             let db = db.clone();
@@ -44,28 +44,28 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
         let error = caller.await.expect("no panic").expect_err("there is no room");
         full += usize::from(error.as_database_error().is_some_and(|error| error.message().contains("max_user_connections")));
     }
-    let attempts = status(&stage, "ABORTED_CONNECTS").await - before;
+    let attempts = status(&fixture, "ABORTED_CONNECTS").await - before;
     assert!((2..=60).contains(&attempts), "{attempts} attempts in three seconds");
     assert!(full > 900, "{full} of 1,000 are told why");
     // With room again, everybody is served.
     held.close().await.expect("it closes");
     sqlx::query("SELECT 1").execute(&db).await.expect("there is room now");
-    assert_eq!(stage.store.calls().len(), 1, "the start, and nothing else");
+    assert_eq!(fixture.store.calls().len(), 1, "the start, and nothing else");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_breaks_off_no_login() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = short_lived(stage.pool_options(8), Duration::from_millis(5));
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = short_lived(fixture.pool_options(8), Duration::from_millis(5));
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     let callers = Callers::start(&db, 32);
     callers.answer_more(200).await;
-    let (aborted, rejected) = (status(&stage, "ABORTED_CONNECTS").await, stage.rejected_logins());
+    let (aborted, rejected) = (status(&fixture, "ABORTED_CONNECTS").await, fixture.rejected_logins());
     for _ in 0..5 {
         let before = db.generation();
-        let next = stage.store.rotate();
-        stage.set_password(&next).await;
+        let next = fixture.store.rotate();
+        fixture.set_password(&next).await;
         eventually("the next generation is served", || db.generation() > before).await;
         callers.answer_more(200).await;
     }
@@ -74,10 +74,10 @@ async fn a_rejection_breaks_off_no_login() {
         drop(tokio::time::timeout(Duration::from_micros(micros), sqlx::query("SELECT 1").execute(&db)).await);
     }
     drop(callers.stop().await);
-    let rejected = u64::try_from(stage.rejected_logins() - rejected).expect("a number");
+    let rejected = u64::try_from(fixture.rejected_logins() - rejected).expect("a number");
     assert!(rejected >= 1, "the hazard: logins were rejected");
     eventually("the last login has ended", || db.current().num_idle() as u32 == db.current().size()).await;
-    let broken_off = status(&stage, "ABORTED_CONNECTS").await - aborted - rejected;
+    let broken_off = status(&fixture, "ABORTED_CONNECTS").await - aborted - rejected;
     assert_eq!(broken_off, 0, "of {rejected} rejected ones");
 }
 
@@ -111,15 +111,15 @@ async fn pass_on(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
     // For the verification, and for the connection that is opened as the pool would.
     let permits = Arc::new(Semaphore::new(2));
-    let port = serve_with(Arc::clone(&permits), (stage.server.host().to_owned(), stage.server.port())).await;
-    let options = stage.pool_options(8).acquire_timeout(Duration::from_secs(20));
-    let pools = MySqlPools::new(stage.connect_options().port(port), options);
-    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
-    let (aborted, rejected) = (status(&stage, "ABORTED_CONNECTS").await, stage.rejected_logins());
+    let port = serve_with(Arc::clone(&permits), (fixture.server.host().to_owned(), fixture.server.port())).await;
+    let options = fixture.pool_options(8).acquire_timeout(Duration::from_secs(20));
+    let pools = MySqlPools::new(fixture.connect_options().port(port), options);
+    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let (aborted, rejected) = (status(&fixture, "ABORTED_CONNECTS").await, fixture.rejected_logins());
     let callers: Vec<_> = (0..2)
         .map(|_| {
             let db = db.clone();
@@ -127,19 +127,19 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
         })
         .collect();
     eventually("both callers log in", || db.current().size() == 2).await;
-    stage.set_password("nobody knows this one").await;
+    fixture.set_password("nobody knows this one").await;
     permits.add_permits(1);
     eventually("the other caller waits elsewhere", || db.status().is_some_and(|status| status.rejected && status.moved == 1)).await;
     assert_eq!(db.current().size(), 1, "its login goes on");
-    stage.set_password("password-1").await;
+    fixture.set_password("password-1").await;
     permits.add_permits(1_000);
     eventually_within(Duration::from_secs(15), "it is served again", || db.status().is_some_and(|status| status.serving)).await;
     for caller in callers {
         caller.await.expect("no panic").expect("it is served");
     }
-    let rejected = u64::try_from(stage.rejected_logins() - rejected).expect("a number");
+    let rejected = u64::try_from(fixture.rejected_logins() - rejected).expect("a number");
     assert!(rejected >= 1, "the hazard: a login was rejected");
-    assert_eq!(status(&stage, "ABORTED_CONNECTS").await - aborted, rejected, "the server counts none beside the rejected ones");
+    assert_eq!(status(&fixture, "ABORTED_CONNECTS").await - aborted, rejected, "the server counts none beside the rejected ones");
 }
 
 /// How many statements eight callers complete in three seconds.
@@ -163,16 +163,16 @@ where
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_before_each_acquire_lets_callers_run_beside_each_other() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(4).before_acquire(|_, _| {
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(4).before_acquire(|_, _| {
         Box::pin(async {
             tokio::time::sleep(Duration::from_millis(10)).await;
             Ok(true)
         })
     });
-    let plain = stage.plain_pool("password-1", options.clone());
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let plain = fixture.plain_pool("password-1", options.clone());
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     let theirs = statements(&plain, |pool| async move { sqlx::query("DO 1").execute(&pool).await.is_ok() }).await;
     let ours = statements(&db, |pool| async move { sqlx::query("DO 1").execute(&pool).await.is_ok() }).await;
     assert!(ours * 2 > theirs, "sqlx {theirs}, ours {ours}");

@@ -8,32 +8,32 @@
 use std::time::Duration;
 
 use claviger::{Event, Handle};
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use sqlx::PgPool;
 
 const INSERTS: i64 = 100;
 /// An even pace.
 const PACE: Duration = Duration::from_millis(10);
 
-async fn numbers(stage: &Stage) -> Vec<i64> {
-    let text = stage.sql("SELECT note::bigint FROM orders ORDER BY note::bigint").await;
+async fn numbers(fixture: &Fixture) -> Vec<i64> {
+    let text = fixture.sql("SELECT note::bigint FROM orders ORDER BY note::bigint").await;
     text.lines().map(|line| line.parse().expect("a number")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_us_every_new_connection_fails() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     // One connection, so that nothing but its loss makes the pool log in anew.
-    let plain = stage.plain_pool("password-1", stage.pool_options(1));
+    let plain = fixture.plain_pool("password-1", fixture.pool_options(1));
     let mut pace = tokio::time::interval(PACE);
     let mut lost = Vec::new();
     for number in 0..INSERTS {
         pace.tick().await;
         if number == 30 {
-            stage.set_password("password-2").await;
+            fixture.set_password("password-2").await;
         }
         if number == 60 {
-            stage.terminate_connections().await;
+            fixture.terminate_connections().await;
         }
         let inserted = sqlx::query("INSERT INTO orders (note) VALUES ($1)").bind(number.to_string()).execute(&plain).await;
         if let Err(error) = inserted {
@@ -43,21 +43,21 @@ async fn without_us_every_new_connection_fails() {
     // Open connections went on; from the moment on that they were gone, nothing worked.
     assert!(lost.iter().all(|(number, _)| *number >= 60), "{lost:?}");
     assert!(lost.iter().filter(|(_, code)| code.as_deref() == Some("28P01")).count() >= 35, "{lost:?}");
-    assert!(stage.rejected_logins() >= 35, "a failed login for every caller");
+    assert!(fixture.rejected_logins() >= 35, "a failed login for every caller");
 }
 
 /// Inserts at an even pace without a retry of its own, but for what the server itself interrupts: then it looks whether the row is there.
-async fn insert_all(stage: &Stage, db: &Handle<PgPool>) {
+async fn insert_all(fixture: &Fixture, db: &Handle<PgPool>) {
     let mut pace = tokio::time::interval(PACE);
     for number in 0..INSERTS {
         pace.tick().await;
         if number == 30 {
             // Unannounced; the store knows it.
-            stage.store.rotate();
-            stage.set_password("password-2").await;
+            fixture.store.rotate();
+            fixture.set_password("password-2").await;
         }
         if number == 60 {
-            stage.terminate_connections().await;
+            fixture.terminate_connections().await;
         }
         loop {
             match sqlx::query("INSERT INTO orders (note) VALUES ($1)").bind(number.to_string()).execute(db).await {
@@ -80,16 +80,16 @@ async fn insert_all(stage: &Stage, db: &Handle<PgPool>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_us_no_insert_is_lost_and_none_doubled() {
-    let stage = Stage::new().await;
-    let mut events = stage.supervisor.events();
-    let db = stage.pool(4).await;
-    insert_all(&stage, &db).await;
-    assert_eq!(numbers(&stage).await, (0..INSERTS).collect::<Vec<_>>());
-    assert_eq!(stage.store.calls().len(), 2, "the start, and one fetch");
+    let fixture = Fixture::new().await;
+    let mut events = fixture.supervisor.events();
+    let db = fixture.pool(4).await;
+    insert_all(&fixture, &db).await;
+    assert_eq!(numbers(&fixture).await, (0..INSERTS).collect::<Vec<_>>());
+    assert_eq!(fixture.store.calls().len(), 2, "the start, and one fetch");
     assert_eq!(db.generation(), 2);
-    assert!((1..=7).contains(&stage.rejected_logins()), "{} failed logins", stage.rejected_logins());
+    assert!((1..=7).contains(&fixture.rejected_logins()), "{} failed logins", fixture.rejected_logins());
     eventually("the old connections are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
-    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = 0;
     while let Some(event) = events.next().await {
         assert!(!matches!(event, Event::Restarted { .. }), "nobody restarts");

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger_stage::{Stage, eventually_within};
+use claviger_fixtures::{Fixture, eventually_within};
 use sqlx::Executor;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_meets_it() {
-    let stage = Stage::new().await;
-    let db = stage.pool(4).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(4).await;
     sqlx::query("SELECT 1").execute(&db).await.expect("served");
-    stage.sql("ALTER DATABASE orders OWNER TO postgres").await;
-    stage.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC").await;
-    stage.terminate_connections().await;
+    fixture.sql("ALTER DATABASE orders OWNER TO postgres").await;
+    fixture.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC").await;
+    fixture.terminate_connections().await;
     let mut error = None;
     for _ in 0..100 {
         error = sqlx::query("SELECT 1").execute(&db).await.err();
@@ -27,7 +27,7 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
         }
     }
     assert!(error.is_some(), "the hazard");
-    eventually_within(Duration::from_secs(15), "it is not ready", || !stage.supervisor.readiness().ready).await;
+    eventually_within(Duration::from_secs(15), "it is not ready", || !fixture.supervisor.readiness().ready).await;
     let connect_error = db.status().expect("supervised").last_error.expect("the database's answer");
     assert_eq!(connect_error.code(), Some("42501"));
     assert!(connect_error.target().is_some_and(|target| target.contains("\"app\"") && target.contains("\"orders\"")), "{connect_error}");
@@ -35,20 +35,20 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
     let fails = Arc::new(AtomicBool::new(false));
     let mut pools = Vec::new();
     for max in [4, 10] {
         let fails = Arc::clone(&fails);
-        let options = stage.pool_options(max).after_connect(move |connection, _| {
+        let options = fixture.pool_options(max).after_connect(move |connection, _| {
             let fails = fails.load(Ordering::SeqCst);
             Box::pin(async move { if fails { connection.execute("SET ROLE nobody_has_this_one").await.map(drop) } else { Ok(()) } })
         });
-        pools.push(stage.supervisor.add_pool(&format!("orders-{max}"), &login, stage.pools_with(options)).await.expect("verified"));
+        pools.push(fixture.supervisor.add_pool(&format!("orders-{max}"), &login, fixture.pools_with(options)).await.expect("verified"));
     }
     fails.store(true, Ordering::SeqCst);
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     for db in pools {
         let is_named = || db.status().and_then(|status| status.last_error).is_some_and(|error| error.message().contains("after_connect"));
         eventually_within(Duration::from_secs(10), "the hook is named", is_named).await;
@@ -58,11 +58,11 @@ async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
-    let stage = Stage::new().await;
-    let db = stage.pool(2).await;
-    stage.store.go_back_to(1);
-    stage.set_password("nobody knows this one").await;
-    stage.terminate_connections().await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(2).await;
+    fixture.store.go_back_to(1);
+    fixture.set_password("nobody knows this one").await;
+    fixture.terminate_connections().await;
     let is_named = || {
         let connect_error = db.status().and_then(|status| status.last_error);
         connect_error.is_some_and(|connect_error| connect_error.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")))

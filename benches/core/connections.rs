@@ -1,13 +1,13 @@
 //! The most connections at once, with every connection held across a replacement.
 
-use claviger_stage::{Callers, Peak, Stage, eventually};
+use claviger_fixtures::{Callers, Fixture, Peak, eventually};
 
-use claviger_stage::Figures;
+use claviger_fixtures::Figures;
 
 pub(crate) async fn measure(figures: &mut Figures) {
-    let stage = Stage::new().await;
-    let db = stage.pool(10).await;
-    let peak = Peak::watch(&stage).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(10).await;
+    let peak = Peak::watch(&fixture).await;
     for _ in 0..10 {
         let before = db.generation();
         let mut held = Vec::new();
@@ -15,7 +15,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
             held.push(db.begin().await.expect("a transaction"));
         }
         let callers = Callers::start(&db, 16);
-        stage.rotate_announced().await;
+        fixture.rotate_announced().await;
         eventually("the next generation is served", || db.generation() > before).await;
         callers.answer_more(100).await;
         for transaction in held {

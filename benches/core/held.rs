@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use claviger::{Handle, PgPools, ProviderError, ProviderErrorKind};
-use claviger_stage::{Figures, Stage, eventually, median};
+use claviger_fixtures::{Figures, Fixture, eventually, median};
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
@@ -78,17 +78,17 @@ fn processor_time() -> f64 {
 }
 
 pub(crate) async fn measure(figures: &mut Figures) {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(MAX).acquire_timeout(Duration::from_secs(30));
-    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(MAX).acquire_timeout(Duration::from_secs(30));
+    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
     let mut held = Vec::new();
     for _ in 0..HELD {
         held.push(db.acquire().await.expect("a connection"));
     }
-    let password = stage.rotate_announced().await;
+    let password = fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
-    let plain = stage.plain_pool(&password, stage.pool_options(MAX - HELD));
+    let plain = fixture.plain_pool(&password, fixture.pool_options(MAX - HELD));
     compare!(figures, "2 of 10 old connections held, statements: ours / a pool of 8", 0.8, db, plain, |pool| {
         sqlx::query("SELECT 1").execute(&pool).await.expect("it serves");
     });
@@ -108,13 +108,13 @@ pub(crate) async fn measure(figures: &mut Figures) {
 /// Measures waiting callers: the backend is down, the credentials are rejected, the one open
 /// connection is held.
 async fn waiting(figures: &mut Figures) {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(MAX).acquire_timeout(Duration::from_secs(25));
-    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(MAX).acquire_timeout(Duration::from_secs(25));
+    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
     let held = db.acquire().await.expect("a connection");
-    stage.store.fail_next(1_000_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    stage.set_password("nobody knows this one").await;
+    fixture.store.fail_next(1_000_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.set_password("nobody knows this one").await;
     let callers: Vec<_> = (0..WAITING)
         .map(|_| {
             let db = db.clone();

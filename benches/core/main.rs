@@ -17,7 +17,7 @@ mod rejected;
 mod rotations;
 mod serving_again;
 
-use claviger_stage::Figures;
+use claviger_fixtures::Figures;
 
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

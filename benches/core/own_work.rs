@@ -1,6 +1,6 @@
 //! A rotation's own work. With the feature `otel` the bench of `claviger-otel` measures the same.
 
-use claviger_stage::{Figures, median, own_work};
+use claviger_fixtures::{Figures, median, own_work};
 use claviger_testkit::Lab;
 use tokio::runtime::Runtime;
 

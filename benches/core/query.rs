@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger_stage::{Figures, Stage};
+use claviger_fixtures::{Figures, Fixture};
 use sqlx::PgPool;
 use tokio::runtime::Runtime;
 
@@ -13,15 +13,15 @@ fn allocations(runtime: &Runtime, query: &impl AsyncFn()) -> f64 {
 }
 
 pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
-    let (stage, login) = runtime.block_on(async {
-        let stage = Stage::new().await;
-        let login = stage.login().await;
-        (stage, login)
+    let (fixture, login) = runtime.block_on(async {
+        let fixture = Fixture::new().await;
+        let login = fixture.login().await;
+        (fixture, login)
     });
-    runtime.block_on(stage.beside_a_plain_pool(figures, "query through &Handle / raw &PgPool", &stage.supervisor, &login));
+    runtime.block_on(fixture.beside_a_plain_pool(figures, "query through &Handle / raw &PgPool", &fixture.supervisor, &login));
 
-    let db = runtime.block_on(async { stage.supervisor.add_pool("orders", &login, stage.pools(10)).await.expect("verified") });
-    let plain: PgPool = runtime.block_on(async { stage.plain_pool("password-1", stage.pool_options(10)) });
+    let db = runtime.block_on(async { fixture.supervisor.add_pool("orders", &login, fixture.pools(10)).await.expect("verified") });
+    let plain: PgPool = runtime.block_on(async { fixture.plain_pool("password-1", fixture.pool_options(10)) });
     let through_the_handle = async || {
         sqlx::query("SELECT 1").execute(&db).await.expect("it answers");
     };
@@ -31,5 +31,5 @@ pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
     let (ours, theirs) = (allocations(runtime, &through_the_handle), allocations(runtime, &raw));
     figures.at_most("allocations of a query through &Handle − raw", ours - theirs, 0.0);
     figures.beside("allocations of a raw query", theirs);
-    runtime.block_on(stage.supervisor.shutdown(Duration::from_secs(5)));
+    runtime.block_on(fixture.supervisor.shutdown(Duration::from_secs(5)));
 }

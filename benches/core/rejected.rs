@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{Handle, PgPools, ProviderError, ProviderErrorKind};
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use sqlx::PgPool;
 use tokio::sync::Barrier;
 
-use claviger_stage::Figures;
+use claviger_fixtures::Figures;
 
 const CALLERS: usize = 1_000;
 const LIVE: usize = 3;
@@ -48,31 +48,32 @@ async fn live_connections(pool: &PgPool) {
 
 pub(crate) async fn measure(figures: &mut Figures) {
     // The store has the new password.
-    let stage = Stage::new().await;
-    let db = stage.pool(10).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(10).await;
     live_connections(&db.current()).await;
-    let next = stage.store.rotate();
-    stage.set_password(&next).await;
+    let next = fixture.store.rotate();
+    fixture.set_password(&next).await;
     let handle = db.clone();
     let answered = served(move || through(handle.clone())).await;
-    figures.at_most("1,000 callers rejected at once: fetches", stage.store.calls().len() as f64 - 1.0, 1.0);
-    figures.at_most("1,000 callers rejected at once: failed logins (10 connections)", stage.rejected_logins() as f64, 13.0);
+    figures.at_most("1,000 callers rejected at once: fetches", fixture.store.calls().len() as f64 - 1.0, 1.0);
+    figures.at_most("1,000 callers rejected at once: failed logins (10 connections)", fixture.rejected_logins() as f64, 13.0);
     figures.at_least("1,000 callers rejected at once: served", answered as f64, 1_000.0);
 
     // The store is down, three connections live; acquire time-out 3 s.
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(10).acquire_timeout(Duration::from_secs(3));
-    let db = stage.supervisor.add_pool("orders", &login, PgPools::new(stage.connect_options(), options.clone())).await.expect("verified");
-    let plain = stage.plain_pool("password-1", options);
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(10).acquire_timeout(Duration::from_secs(3));
+    let db =
+        fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options.clone())).await.expect("verified");
+    let plain = fixture.plain_pool("password-1", options);
     live_connections(&db.current()).await;
     live_connections(&plain).await;
-    stage.set_password("nobody knows this one").await;
-    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.set_password("nobody knows this one").await;
+    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     let handle = db.clone();
     let ours = served(move || through(handle.clone())).await;
     figures.at_least("store down, three connections live: served of 1,000", ours as f64, 950.0);
-    let bad = stage.rejected_logins();
+    let bad = fixture.rejected_logins();
     figures.at_most("store down, three connections live: failed logins", bad as f64, 13.0);
     let pool = plain.clone();
     let theirs = served(move || {
@@ -81,5 +82,5 @@ pub(crate) async fn measure(figures: &mut Figures) {
     })
     .await;
     figures.beside("the same with plain sqlx: served of 1,000", theirs as f64);
-    figures.beside("the same with plain sqlx: failed logins", (stage.rejected_logins() - bad) as f64);
+    figures.beside("the same with plain sqlx: failed logins", (fixture.rejected_logins() - bad) as f64);
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use claviger::{Credentials, Event, Lease, OldConnections, Revision};
-use claviger_stage::Stage;
+use claviger_fixtures::Fixture;
 use tokio::time::Instant;
 
-use claviger_stage::{Figures, quantile};
+use claviger_fixtures::{Figures, quantile};
 
 const TASKS: usize = 16;
 /// What a rotation may still disturb after it was published.
@@ -16,13 +16,13 @@ const AFTERMATH: Duration = Duration::from_millis(50);
 
 pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
     for (name, connections) in [("in place", OldConnections::Keep), ("replaced", OldConnections::Drain)] {
-        let stage = Stage::new().await;
+        let fixture = Fixture::new().await;
         let lease = |number: u32| {
             Lease::new(Credentials::new("app", "password-1"), Revision::new(format!("revision-{number}"))).with_old_connections(connections)
         };
-        stage.store.answer_next(lease(0));
-        let db = stage.pool(10).await;
-        let mut events = stage.supervisor.events();
+        fixture.store.answer_next(lease(0));
+        let db = fixture.pool(10).await;
+        let mut events = fixture.supervisor.events();
         let stop = Arc::new(AtomicBool::new(false));
         let tasks: Vec<_> = (0..TASKS)
             .map(|_| {
@@ -42,8 +42,8 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
             .collect();
         let mut windows = Vec::new();
         for number in 1..=turns {
-            stage.store.answer_next(lease(number));
-            stage.supervisor.rotate_now("login").await.expect("it rotates");
+            fixture.store.answer_next(lease(number));
+            fixture.supervisor.rotate_now("login").await.expect("it rotates");
             while let Some(event) = events.next().await {
                 if let Event::HandedOver(report) = event
                     && report.generation == u64::from(number) + 1
@@ -75,6 +75,6 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
         }
         figures.beside(&format!("{turns} rotations {name}: p99.9 inside, ms"), within);
         figures.beside(&format!("{turns} rotations {name}: p99.9 outside, ms"), without);
-        stage.supervisor.shutdown(Duration::from_secs(5)).await;
+        fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     }
 }

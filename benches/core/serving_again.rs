@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use claviger::Event;
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::{Instant, sleep};
 
-use claviger_stage::{Figures, median, ms};
+use claviger_fixtures::{Figures, median, ms};
 
 const TURNS: usize = 12;
 /// Time between a verification and the next change of the password. A rejection within 10 s of a
@@ -16,20 +16,20 @@ const TURNS: usize = 12;
 const WORKS_FOR: Duration = Duration::from_millis(10_300);
 
 pub(crate) async fn measure(figures: &mut Figures) {
-    let stage = Stage::new().await;
-    let db = stage.pool(10).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(10).await;
     let (mut ratios, mut ours, mut floors) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
         sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
         let before = db.generation();
-        let mut events = stage.supervisor.events();
-        let password = stage.store.rotate();
-        stage.set_password(&password).await;
-        let login = stage.connect_options().username("app").password(&password);
+        let mut events = fixture.supervisor.events();
+        let password = fixture.store.rotate();
+        fixture.set_password(&password).await;
+        let login = fixture.connect_options().username("app").password(&password);
         // After ten idle seconds the first login is slower, whoever opens it.
         verified_logins(&login).await;
-        stage.terminate_connections().await;
-        eventually("the idle connections are gone", || stage.server.connection_count("app").is_ok_and(|count| count == 0)).await;
+        fixture.terminate_connections().await;
+        eventually("the idle connections are gone", || fixture.server.connection_count("app").is_ok_and(|count| count == 0)).await;
         // The cut connections are found and dropped, and the rejection comes.
         let rejected = tokio::spawn(async move {
             loop {

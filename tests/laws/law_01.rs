@@ -8,20 +8,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::{Event, Handle, OldConnections};
-use claviger_stage::{Callers, eventually, short_lived};
+use claviger_fixtures::{Callers, eventually, short_lived};
 use claviger_testkit::ScriptedProvider;
 
-use super::{Pool, Stage};
+use super::{Fixture, Pool};
 
 /// Rotates `times` times under 16 callers and a transaction that is held across each rotation.
-async fn rotate_under_load(stage: &Stage, db: &Handle<Pool>, times: u32) {
+async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pool>, times: u32) {
     let callers = Callers::start(db, 16);
     callers.answer_more(200).await;
     for _ in 0..times {
         let before = db.generation();
         let mut transaction = db.begin().await.expect("a transaction begins");
         sqlx::query("INSERT INTO orders (note) VALUES ('held across a rotation')").execute(&mut *transaction).await.expect("it inserts");
-        stage.rotate_announced().await;
+        fixture.rotate_announced().await;
         eventually("the next generation is served", || db.generation() > before).await;
         callers.answer_more(100).await;
         transaction.commit().await.expect("a transaction that was open when its generation ended commits");
@@ -35,15 +35,15 @@ async fn rotate_under_load(stage: &Stage, db: &Handle<Pool>, times: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_01_replacing_loses_no_query() {
-    let stage = Stage::new().await;
-    let mut events = stage.supervisor.events();
-    let db = stage.pool(4).await;
-    rotate_under_load(&stage, &db, 8).await;
+    let fixture = Fixture::new().await;
+    let mut events = fixture.supervisor.events();
+    let db = fixture.pool(4).await;
+    rotate_under_load(&fixture, &db, 8).await;
     // The hazard: callers stood in the queue of a generation that ended.
     let status = db.status().expect("it is supervised");
     assert!(status.moved > 0, "no caller was moved off an ended generation");
     eventually("all old generations have drained", || db.status().is_some_and(|status| status.draining.is_empty())).await;
-    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut drained = 0;
     while let Some(event) = events.next().await {
         drained += usize::from(matches!(event, Event::Drained { .. }));
@@ -53,22 +53,22 @@ async fn law_01_replacing_loses_no_query() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_01_refitting_in_place_loses_no_query() {
-    let stage = Stage::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
-    let login = stage.login().await;
+    let fixture = Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
+    let login = fixture.login().await;
     // Connections are short-lived, so that logins happen all the time.
-    let options = short_lived(stage.pool_options(4), Duration::from_millis(20));
-    let pools = stage.pools_with(options);
-    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified");
-    let before = stage.accepted_logins();
-    rotate_under_load(&stage, &db, 8).await;
-    assert!(stage.accepted_logins() > before + 40, "logins went on all the time");
+    let options = short_lived(fixture.pool_options(4), Duration::from_millis(20));
+    let pools = fixture.pools_with(options);
+    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified");
+    let before = fixture.accepted_logins();
+    rotate_under_load(&fixture, &db, 8).await;
+    assert!(fixture.accepted_logins() > before + 40, "logins went on all the time");
     assert!(!db.current().is_closed(), "the pool is the one that was opened first");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_01_pool_closed_comes_after_shutdown_only() {
-    let stage = Stage::new().await;
-    let db = stage.pool(2).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(2).await;
     let held = (db.acquire().await.expect("one"), db.acquire().await.expect("two"));
     // Callers stand in the queue; the pool is shut down under them.
     let polled = Arc::new(AtomicU32::new(0));
@@ -88,7 +88,7 @@ async fn law_01_pool_closed_comes_after_shutdown_only() {
         })
         .collect();
     eventually("all are in the queue", || polled.load(Ordering::Acquire) == 0xff).await;
-    let supervisor = stage.supervisor.clone();
+    let supervisor = fixture.supervisor.clone();
     let shutdown = tokio::spawn(async move { supervisor.shutdown(Duration::from_secs(5)).await });
     for caller in callers {
         let answer = caller.await.expect("no panic");

@@ -5,50 +5,50 @@
 use std::time::Duration;
 
 use claviger::{ConnectError, ConnectErrorKind, Event};
-use claviger_stage::{Callers, eventually, eventually_within};
+use claviger_fixtures::{Callers, eventually, eventually_within};
 
-use super::Stage;
+use super::Fixture;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_02_an_unverified_lease_serves_nobody() {
-    let stage = Stage::new().await;
-    let db = stage.pool(4).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(4).await;
     let callers = Callers::start(&db, 8);
     callers.answer_more(100).await;
 
     // The store announces what the database does not take yet.
-    let next = stage.store.rotate();
-    stage.store.hint();
-    eventually("the announced password was tried", || stage.rejected_logins() >= 1).await;
+    let next = fixture.store.rotate();
+    fixture.store.hint();
+    eventually("the announced password was tried", || fixture.rejected_logins() >= 1).await;
     callers.answer_more(500).await;
     assert_eq!(db.generation(), 1, "what was not verified is not served");
     let status = db.status().expect("supervised");
     assert!(status.serving && !status.rejected);
-    assert_eq!(status.last_error.as_ref().and_then(ConnectError::code), Some(Stage::REJECTED));
+    assert_eq!(status.last_error.as_ref().and_then(ConnectError::code), Some(Fixture::REJECTED));
 
     // Verified again after a second, without a fetch.
-    eventually("it was tried again", || stage.rejected_logins() >= 2).await;
-    assert_eq!(stage.store.calls().len(), 2, "the start and the hint, nothing else");
+    eventually("it was tried again", || fixture.rejected_logins() >= 2).await;
+    assert_eq!(fixture.store.calls().len(), 2, "the start and the hint, nothing else");
 
-    stage.set_password(&next).await;
+    fixture.set_password(&next).await;
     eventually("the next generation is served", || db.generation() == 2).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
-    assert_eq!(stage.store.calls().len(), 2);
+    assert_eq!(fixture.store.calls().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected() {
-    let stage = Stage::new().await;
-    let mut events = stage.supervisor.events();
-    let db = stage.pool(4).await;
-    let next = stage.store.rotate();
-    stage.store.hint();
+    let fixture = Fixture::new().await;
+    let mut events = fixture.supervisor.events();
+    let db = fixture.pool(4).await;
+    let next = fixture.store.rotate();
+    fixture.store.hint();
     // Three verifications fail: the next one would come 4.3 s later.
-    eventually_within(Duration::from_secs(10), "the candidate was rejected three times", || stage.rejected_logins() >= 3).await;
+    eventually_within(Duration::from_secs(10), "the candidate was rejected three times", || fixture.rejected_logins() >= 3).await;
     let third = tokio::time::Instant::now();
-    stage.set_password(&next).await;
-    stage.terminate_connections().await;
+    fixture.set_password(&next).await;
+    fixture.terminate_connections().await;
     let answer: i32 = loop {
         // The idle connections were cut; what the server interrupts is not a rotation's doing.
         match sqlx::query_scalar("SELECT 1").fetch_one(&db).await {
@@ -62,7 +62,7 @@ async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected()
     // max_connections + 3.
     assert!(third.elapsed() < Duration::from_millis(3_500), "not at once but after {:?}", third.elapsed());
     assert_eq!(db.generation(), 2);
-    stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = 0;
     while let Some(event) = events.next().await {
         if let Event::Rejected { generation, error: connect_error, .. } = event {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{ProviderError, ProviderErrorKind, RotationTrigger};
-use claviger_stage::{eventually, eventually_within};
+use claviger_fixtures::{eventually, eventually_within};
 use tokio::sync::Barrier;
 use tokio::time::Instant;
 
-use super::{Pool, Stage};
+use super::{Fixture, Pool};
 
 /// Time-out of callers that are to be served. A busy machine takes long for a thousand.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -50,41 +50,41 @@ async fn open_connections(db: &claviger::Handle<Pool>, connections: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(10).acquire_timeout(PATIENCE);
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     open_connections(&db, 3).await;
     // Unannounced, but the store has it by the time it is asked.
-    let next = stage.store.rotate();
-    stage.set_password(&next).await;
+    let next = fixture.store.rotate();
+    fixture.set_password(&next).await;
     let (served, errors) = thousand(&db).await;
     assert_eq!((served, errors.len()), (1_000, 0));
     // The three open connections may have served everybody before the new password arrives.
     eventually_within(PATIENCE, "the next generation is served", || db.generation() == 2).await;
-    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
-    assert_eq!(stage.store.calls().len(), 2);
-    let rejected = stage.rejected_logins();
+    assert_eq!(fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
+    assert_eq!(fixture.store.calls().len(), 2);
+    let rejected = fixture.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(10).acquire_timeout(PATIENCE);
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
     open_connections(&db, 3).await;
-    stage.set_password("nobody knows this one").await;
-    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.set_password("nobody knows this one").await;
+    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     let began = Instant::now();
     let (served, errors) = thousand(&db).await;
     assert!(served >= 950, "{served} of 1,000 were served, {errors:?}");
-    let rejected = stage.rejected_logins();
+    let rejected = fixture.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
     // The bucket has three tokens, and gets another every ten seconds.
     let refilled = usize::try_from(began.elapsed().as_secs() / 10).expect("a few");
-    assert!(stage.store.calls().len() <= 1 + 3 + refilled, "the start and the bucket");
+    assert!(fixture.store.calls().len() <= 1 + 3 + refilled, "the start and the bucket");
 }
 
 /// Somebody who asks again and again.
@@ -97,43 +97,45 @@ async fn while_rejected(db: claviger::Handle<Pool>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
     let patience = Duration::from_secs(2);
-    let options = stage.pool_options(4).acquire_timeout(patience);
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
-    stage.set_password("nobody knows this one").await;
-    stage.terminate_connections().await;
-    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    let options = fixture.pool_options(4).acquire_timeout(patience);
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    fixture.set_password("nobody knows this one").await;
+    fixture.terminate_connections().await;
+    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     // After the first attempts the next one comes later than these callers wait.
     let too_late = || db.status().and_then(|status| status.next_verification).is_some_and(|next| next > patience + Duration::from_secs(1));
     let first = tokio::spawn(while_rejected(db.clone()));
-    eventually_within(Duration::from_secs(20), "the first attempts have failed", || stage.store.calls().len() == 4 && too_late()).await;
+    eventually_within(Duration::from_secs(20), "the first attempts have failed", || fixture.store.calls().len() == 4 && too_late()).await;
     first.abort();
     let began = Instant::now();
     let (served, errors) = thousand(&db).await;
     assert!(began.elapsed() < patience, "not at once but after {:?}", began.elapsed());
     assert_eq!(served, 0);
-    let rejections =
-        errors.iter().filter(|error| error.as_database_error().and_then(|error| error.code()).as_deref() == Some(Stage::REJECTED)).count();
+    let rejections = errors
+        .iter()
+        .filter(|error| error.as_database_error().and_then(|error| error.code()).as_deref() == Some(Fixture::REJECTED))
+        .count();
     let interrupted = errors.iter().filter(|error| matches!(error, sqlx::Error::Io(_))).count();
     assert_eq!(rejections + interrupted, 1_000, "{:?}", errors.iter().find(|error| error.as_database_error().is_none()));
     assert!(rejections > 900);
-    let other = errors.iter().filter_map(|error| error.as_database_error()).find(|error| error.message() != Stage::REJECTION);
+    let other = errors.iter().filter_map(|error| error.as_database_error()).find(|error| error.message() != Fixture::REJECTION);
     assert!(other.is_none(), "{other:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let options = stage.pool_options(4).acquire_timeout(PATIENCE);
-    let db = stage.supervisor.add_pool("orders", &login, stage.pools_with(options)).await.expect("verified");
-    stage.set_password("password-2").await;
-    stage.terminate_connections().await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let options = fixture.pool_options(4).acquire_timeout(PATIENCE);
+    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    fixture.set_password("password-2").await;
+    fixture.terminate_connections().await;
     // The first fetch fails; the second, a second later, returns the new password.
-    stage.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    stage.store.rotate();
+    fixture.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.rotate();
     let (served, errors) = thousand(&db).await;
     let other = errors.iter().filter(|error| !matches!(error, sqlx::Error::Io(_))).collect::<Vec<_>>();
     assert!(
@@ -142,8 +144,8 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
         other.len(),
         errors.len(),
         other.first(),
-        stage.rejected_logins()
+        fixture.rejected_logins()
     );
     assert!(served > 900);
-    assert_eq!(stage.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 2);
+    assert_eq!(fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 2);
 }

@@ -5,36 +5,36 @@
 use std::time::Duration;
 
 use claviger::{Event, Revision};
-use claviger_stage::eventually;
+use claviger_fixtures::eventually;
 use claviger_testkit::{Lab, ScriptedProvider};
 
-use super::Stage;
+use super::Fixture;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_released_when_the_last_of_two_pools_has_drained() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let reader = stage.supervisor.add_pool("reader", &login, stage.pools(2)).await.expect("verified");
-    let writer = stage.supervisor.add_pool("writer", &login, stage.pools(2)).await.expect("verified");
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let reader = fixture.supervisor.add_pool("reader", &login, fixture.pools(2)).await.expect("verified");
+    let writer = fixture.supervisor.add_pool("writer", &login, fixture.pools(2)).await.expect("verified");
     let held = writer.begin().await.expect("a transaction");
     sqlx::query("SELECT 1").execute(&reader).await.expect("it serves");
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually("both pools serve the next lease", || reader.generation() == 2 && writer.generation() == 2).await;
     eventually("the reader has drained", || reader.status().is_some_and(|status| status.draining.is_empty())).await;
     let draining = writer.status().expect("supervised").draining;
     assert_eq!((draining[0].generation, draining[0].connections), (1, 1), "the hazard: a connection of the old lease is open");
-    assert_eq!(stage.store.released(), [], "not under a live connection");
+    assert_eq!(fixture.store.released(), [], "not under a live connection");
     held.commit().await.expect("it commits");
-    eventually("the old lease is released", || stage.store.released() == [Revision::new("1")]).await;
-    stage.supervisor.shutdown(Duration::from_secs(5)).await;
-    assert_eq!(stage.store.released(), [Revision::new("1"), Revision::new("2")], "each once");
-    assert_eq!(stage.store.closed(), 1);
+    eventually("the old lease is released", || fixture.store.released() == [Revision::new("1")]).await;
+    fixture.supervisor.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(fixture.store.released(), [Revision::new("1"), Revision::new("2")], "each once");
+    assert_eq!(fixture.store.closed(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() {
-    let stage = Stage::new().await;
-    let db = stage.pool(4).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(4).await;
     let mut held = Vec::new();
     for _ in 0..4 {
         held.push(db.begin().await.expect("a transaction"));
@@ -44,7 +44,7 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
         other.commit().await.expect("it commits");
     }
     eventually("the others are idle", || db.current().num_idle() == 3).await;
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     eventually("the idle ones are closed", || db.status().is_some_and(|status| status.draining.iter().all(|old| old.connections == 1)))
         .await;
@@ -53,21 +53,21 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
     }
     let draining = db.status().expect("supervised").draining;
     assert_eq!(draining.iter().map(|old| (old.generation, old.connections)).collect::<Vec<_>>(), [(1, 1)]);
-    assert_eq!(stage.store.released(), [], "not under a live connection");
+    assert_eq!(fixture.store.released(), [], "not under a live connection");
     sqlx::query("SELECT 1").execute(&mut *busy).await.expect("nothing was cut");
     busy.commit().await.expect("it commits");
-    eventually("the old lease is released", || stage.store.released() == [Revision::new("1")]).await;
+    eventually("the old lease is released", || fixture.store.released() == [Revision::new("1")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
-    let mut stage = Stage::with(ScriptedProvider::new()).await;
+    let mut fixture = Fixture::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    stage.supervisor = Lab::with(builder).expect("right").supervisor;
-    let mut events = stage.supervisor.events();
-    let db = stage.pool(2).await;
+    fixture.supervisor = Lab::with(builder).expect("right").supervisor;
+    let mut events = fixture.supervisor.events();
+    let db = fixture.pool(2).await;
     let mut held = db.begin().await.expect("a transaction");
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     let abandoned = tokio::time::timeout(Duration::from_secs(10), async {
         loop {
             if let Some(Event::DrainAbandoned { generation, connections, .. }) = events.next().await {
@@ -80,31 +80,31 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     assert_eq!(abandoned, (1, 1));
     let draining = db.status().expect("supervised").draining;
     assert!(draining[0].abandoned, "still counted");
-    assert_eq!(stage.store.released(), []);
+    assert_eq!(fixture.store.released(), []);
     sqlx::query("SELECT 1").execute(&mut *held).await.expect("nothing was cut");
     held.commit().await.expect("it commits");
-    eventually("released when its last connection returned", || stage.store.released() == [Revision::new("1")]).await;
+    eventually("released when its last connection returned", || fixture.store.released() == [Revision::new("1")]).await;
     assert!(db.status().expect("supervised").draining.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
-    let mut stage = Stage::with(ScriptedProvider::new()).await;
+    let mut fixture = Fixture::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    stage.supervisor = Lab::with(builder).expect("right").supervisor;
-    let db = stage.pool(2).await;
+    fixture.supervisor = Lab::with(builder).expect("right").supervisor;
+    let db = fixture.pool(2).await;
     let held = db.begin().await.expect("a transaction");
-    stage.supervisor.remove_pool("orders").await.expect("it goes");
-    let error = stage.supervisor.remove_provider("login").await.expect_err("a connection of its is open");
+    fixture.supervisor.remove_pool("orders").await.expect("it goes");
+    let error = fixture.supervisor.remove_provider("login").await.expect_err("a connection of its is open");
     assert!(error.to_string().contains("orders"), "{error}");
-    assert_eq!(stage.store.released(), []);
+    assert_eq!(fixture.store.released(), []);
     held.commit().await.expect("it commits");
-    let mut removed = stage.supervisor.remove_provider("login").await;
+    let mut removed = fixture.supervisor.remove_provider("login").await;
     while removed.is_err() {
         tokio::task::yield_now().await;
-        removed = stage.supervisor.remove_provider("login").await;
+        removed = fixture.supervisor.remove_provider("login").await;
     }
-    assert_eq!(stage.store.released(), [Revision::new("1")]);
+    assert_eq!(fixture.store.released(), [Revision::new("1")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,17 +114,17 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(20))
         .with_refresh_after(Duration::from_secs(1));
-    let stage = Stage::with(store).await;
-    let db = stage.pool(2).await;
+    let fixture = Fixture::with(store).await;
+    let db = fixture.pool(2).await;
     // Renewed as the machine's clock goes on: its first death has passed when it is replaced.
     for _ in 0..3 {
-        stage.clock.jump(Duration::from_secs(10));
-        let calls = stage.store.calls().len();
-        eventually("it was renewed", || stage.store.calls().len() > calls + 1).await;
+        fixture.clock.jump(Duration::from_secs(10));
+        let calls = fixture.store.calls().len();
+        eventually("it was renewed", || fixture.store.calls().len() > calls + 1).await;
     }
     assert!(db.status().expect("supervised").serving, "it lives by its renewals");
     let held = db.begin().await.expect("a transaction");
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     let draining = db.status().expect("supervised").draining;
     assert!(draining.len() == 1 && !draining[0].abandoned, "its connections have until the later death: {draining:?}");
@@ -133,13 +133,13 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_at_shutdown_releases_happen_even_under_an_abandoned_drain() {
-    let stage = Stage::new().await;
-    let db = stage.pool(2).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(2).await;
     let held = db.begin().await.expect("a transaction");
-    let report = stage.supervisor.shutdown(Duration::from_secs(1)).await;
+    let report = fixture.supervisor.shutdown(Duration::from_secs(1)).await;
     assert!(!report.clean);
     assert_eq!((report.abandoned.len(), report.abandoned[0].connections), (1, 1));
-    assert_eq!(stage.store.released(), [Revision::new("1")]);
-    assert_eq!(stage.store.closed(), 1);
+    assert_eq!(fixture.store.released(), [Revision::new("1")]);
+    assert_eq!(fixture.store.closed(), 1);
     drop(held);
 }

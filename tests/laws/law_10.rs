@@ -3,18 +3,18 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{Handle, OldConnections};
-use claviger_stage::{Callers, Peak, eventually};
+use claviger_fixtures::{Callers, Peak, eventually};
 use claviger_testkit::ScriptedProvider;
 
-use super::{Pool, Stage};
+use super::{Fixture, Pool};
 
-async fn peak_over_rotations(stage: &Stage, db: &Handle<Pool>, rotations: u64) -> i64 {
-    let peak = Peak::watch(stage).await;
+async fn peak_over_rotations(fixture: &Fixture, db: &Handle<Pool>, rotations: u64) -> i64 {
+    let peak = Peak::watch(fixture).await;
     let callers = Callers::start(db, 16);
     for _ in 0..rotations {
         let before = db.generation();
         callers.answer_more(200).await;
-        stage.rotate_announced().await;
+        fixture.rotate_announced().await;
         eventually("the next generation is served", || db.generation() > before).await;
     }
     callers.answer_more(200).await;
@@ -24,32 +24,32 @@ async fn peak_over_rotations(stage: &Stage, db: &Handle<Pool>, rotations: u64) -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_replacing_under_load() {
-    let stage = Stage::new().await;
-    let login = stage.login().await;
-    let pools = stage.pools_with(stage.pool_options(10).min_connections(10));
-    let db = stage.supervisor.add_pool("orders", &login, pools).await.expect("verified");
-    let peak = peak_over_rotations(&stage, &db, 6).await;
+    let fixture = Fixture::new().await;
+    let login = fixture.login().await;
+    let pools = fixture.pools_with(fixture.pool_options(10).min_connections(10));
+    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let peak = peak_over_rotations(&fixture, &db, 6).await;
     assert!((10..=12).contains(&peak), "{peak} connections with a maximum of 10 and an overlap of 2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_in_place_under_load() {
-    let stage = Stage::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
-    let db = stage.pool(10).await;
-    let peak = peak_over_rotations(&stage, &db, 4).await;
+    let fixture = Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
+    let db = fixture.pool(10).await;
+    let peak = peak_over_rotations(&fixture, &db, 4).await;
     assert!((10..=11).contains(&peak), "{peak} connections with a maximum of 10 and the verification");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_with_every_connection_held_across_a_replacement() {
-    let stage = Stage::new().await;
-    let db = stage.pool(10).await;
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(10).await;
     let mut held = Vec::new();
     for _ in 0..10 {
         held.push(db.begin().await.expect("a transaction"));
     }
-    let peak = Peak::watch(&stage).await;
-    stage.rotate_announced().await;
+    let peak = Peak::watch(&fixture).await;
+    fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     // Ten old connections are busy: the callers share the overlap.
     let callers = Callers::start(&db, 16);

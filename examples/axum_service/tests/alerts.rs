@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Service, serve};
 use claviger::{Credentials, Expiry, Handle, Lease, ProviderError, ProviderErrorKind, Revision, Supervisor, Timestamp};
+use claviger_fixtures::{Fixture, Server, eventually_within};
 use claviger_servers::{Postgres, Prometheus};
-use claviger_stage::{Server, Stage, eventually_within};
 use claviger_testkit::{Lab, ScriptedProvider};
 use http::get;
 use prometheus::values;
@@ -47,13 +47,13 @@ fn repository(path: &str) -> std::path::PathBuf {
 }
 
 /// A drain that takes longer than a second is abandoned.
-async fn stage(metrics: &Metrics) -> (Stage, Handle<PgPool>) {
+async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPool>) {
     let server = tokio::task::spawn_blocking(Postgres::raise).await.expect("the server's thread ends");
     let builder = Supervisor::builder().with_meter(metrics.meter()).with_drain_deadline(Duration::from_secs(1));
     let Lab { supervisor, clock, traps } = Lab::with(builder).expect("the durations are right");
-    let stage = Stage { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps };
-    let db = stage.pool(4).await;
-    (stage, db)
+    let fixture = Fixture { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps };
+    let db = fixture.pool(4).await;
+    (fixture, db)
 }
 
 async fn free_listener() -> (TcpListener, SocketAddr) {
@@ -84,8 +84,8 @@ async fn until_fires(prometheus: &Prometheus, alert: &str) {
 async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_something() {
     let folder = tempfile::tempdir().expect("a folder");
     let metrics = Metrics::new("orders").expect("it counts");
-    let (stage, db) = stage(&metrics).await;
-    let service = Service::new(stage.supervisor.clone(), db.clone(), metrics);
+    let (fixture, db) = fixture(&metrics).await;
+    let service = Service::new(fixture.supervisor.clone(), db.clone(), metrics);
     let ((customers, address), (operators, _)) = (free_listener().await, free_listener().await);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let bounds = Bounds { farewell: Duration::ZERO, ..Bounds::default() };
@@ -111,16 +111,16 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     assert_eq!(firing(&prometheus), BTreeSet::new());
 
     // An actor of the library fails during a rotation.
-    stage.traps.set("orders", "pool.turn", 1);
-    stage.rotate_announced().await;
+    fixture.traps.set("orders", "pool.turn", 1);
+    fixture.rotate_announced().await;
     until_fires(&prometheus, "ClavigerActorRestarting").await;
-    assert_eq!(stage.traps.left("orders", "pool.turn"), 0, "it has failed");
+    assert_eq!(fixture.traps.left("orders", "pool.turn"), 0, "it has failed");
     assert_eq!(firing(&prometheus).len(), 1, "and nothing else is told: {:?}", firing(&prometheus));
 
     // A transaction outlives the rotation by more than the drain deadline.
     eventually_within(PATIENCE, "the rotation is over", || db.generation() == 2).await;
     let transaction = db.begin().await.expect("a connection");
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     until_fires(&prometheus, "ClavigerDrainAbandoned").await;
     transaction.commit().await.expect("it was not cut");
 
@@ -135,12 +135,12 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     eventually_within(PATIENCE, "it is counted", || values(&prometheus, "db_client_connection_timeouts_total") == ["1"]).await;
 
     // A rotation is done halfway: the store has the new password, and the database has not. Customers notice nothing.
-    let password = stage.store.rotate();
-    stage.store.hint();
+    let password = fixture.store.rotate();
+    fixture.store.hint();
     until_fires(&prometheus, "ClavigerHandoverFailing").await;
     assert_eq!((ask(address, "/readyz").await.0, ask(address, "/orders").await.0, db.generation()), (200, 200, 3));
-    stage.set_password(&password).await;
-    assert!(stage.terminate_connections().await > 0);
+    fixture.set_password(&password).await;
+    assert!(fixture.terminate_connections().await > 0);
     eventually_within(PATIENCE, "the other half is done", || {
         let _ = get(address, "/orders");
         db.generation() == 4
@@ -150,32 +150,32 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     // Somebody changes the password, and the store does not know.
     assert!(!firing(&prometheus).contains("ClavigerNotReady"));
     assert_eq!(ask(address, "/orders").await.0, 200);
-    stage.set_password("known to nobody").await;
-    assert!(stage.terminate_connections().await > 0);
+    fixture.set_password("known to nobody").await;
+    assert!(fixture.terminate_connections().await > 0);
     let (status, body) = ask(address, "/orders").await;
     assert_eq!((status, body.as_str()), (503, "the database does not answer\n"));
-    assert!(stage.rejected_logins() > 0);
+    assert!(fixture.rejected_logins() > 0);
     until_fires(&prometheus, "ClavigerNotReady").await;
     assert_eq!(ask(address, "/readyz").await.0, 503);
     assert_eq!(ask(address, "/livez").await.0, 200);
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     eventually_within(PATIENCE, "it is told that all is well", || !firing(&prometheus).contains("ClavigerNotReady")).await;
     assert_eq!(ask(address, "/orders").await.0, 200);
 
     // A credential of twenty seconds, and a store that is down when it should be replaced.
     assert!(!firing(&prometheus).contains("ClavigerRefreshFailing") && !firing(&prometheus).contains("ClavigerCredentialExpiresSoon"));
-    let password = stage.store.rotate();
-    stage.set_password(&password).await;
+    let password = fixture.store.rotate();
+    fixture.set_password(&password).await;
     let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(20));
-    stage.store.answer_next(Lease::new(Credentials::new("app", password), Revision::new("mortal".to_owned())).with_expiry(expiry));
-    stage.supervisor.rotate_now("login").await.expect("it is adopted");
-    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.answer_next(Lease::new(Credentials::new("app", password), Revision::new("mortal".to_owned())).with_expiry(expiry));
+    fixture.supervisor.rotate_now("login").await.expect("it is adopted");
+    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
     until_fires(&prometheus, "ClavigerRefreshFailing").await;
     until_fires(&prometheus, "ClavigerCredentialExpiresSoon").await;
 
     every_query_of_the_dashboard_finds_something(&prometheus).await;
 
-    stage.store.recover();
+    fixture.store.recover();
     stop.send(()).expect("it runs");
     running.await.expect("no panic").expect("it served to its end");
 }

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Service, serve};
 use claviger::{Event, Handle, ProviderError, ProviderErrorKind, Supervisor};
+use claviger_fixtures::{Capture, Fixture, Server, eventually_within};
 use claviger_servers::Postgres;
-use claviger_stage::{Capture, Server, Stage, eventually_within};
 use claviger_testkit::{Lab, ScriptedProvider};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -31,72 +31,72 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A password that the store never has.
 const UNKNOWN: &str = "password-known-to-nobody";
 
-/// A stage whose drains are abandoned after two seconds.
-async fn stage(metrics: &Metrics) -> Stage {
+/// A fixture whose drains are abandoned after two seconds.
+async fn fixture(metrics: &Metrics) -> Fixture {
     let server = spawn_blocking(Postgres::raise).await.expect("the server's thread ends");
     let builder = Supervisor::builder().with_meter(metrics.meter()).with_drain_deadline(Duration::from_secs(2));
     let Lab { supervisor, clock, traps } = Lab::with(builder).expect("the durations are right");
-    Stage { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps }
+    Fixture { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps }
 }
 
 /// Until both pools serve what the store has.
-async fn calm(stage: &Stage, after: &str) {
+async fn calm(fixture: &Fixture, after: &str) {
     let serve = || {
-        let status = stage.supervisor.status();
+        let status = fixture.supervisor.status();
         let serves = |pool: &claviger::PoolStatus| pool.revision == status.providers[0].revision && pool.last_error.is_none();
-        stage.supervisor.readiness().ready && status.pools.iter().all(serves)
+        fixture.supervisor.readiness().ready && status.pools.iter().all(serves)
     };
     eventually_within(PATIENCE, after, serve).await;
 }
 
-async fn play(stage: &Stage, db: &Handle<PgPool>) {
-    stage.store.panic_next();
-    stage.rotate_announced().await;
-    calm(stage, "a rotation, and a provider that panics").await;
+async fn play(fixture: &Fixture, db: &Handle<PgPool>) {
+    fixture.store.panic_next();
+    fixture.rotate_announced().await;
+    calm(fixture, "a rotation, and a provider that panics").await;
 
-    stage.set_password(UNKNOWN).await;
-    assert!(stage.terminate_connections().await > 0);
+    fixture.set_password(UNKNOWN).await;
+    assert!(fixture.terminate_connections().await > 0);
     sleep(Duration::from_secs(1)).await;
-    stage.rotate_announced().await;
-    calm(stage, "a password that was changed before the store had it").await;
+    fixture.rotate_announced().await;
+    calm(fixture, "a password that was changed before the store had it").await;
 
     let transaction = db.begin().await.expect("a connection");
-    stage.rotate_announced().await;
+    fixture.rotate_announced().await;
     let is_abandoned = || db.status().is_some_and(|status| status.draining.iter().any(|drain| drain.abandoned));
     eventually_within(PATIENCE, "its drain is abandoned", is_abandoned).await;
     transaction.commit().await.expect("it was not cut");
-    calm(stage, "a transaction that outlives its rotation").await;
+    calm(fixture, "a transaction that outlives its rotation").await;
 
     let traps = [("orders", "pool.turn"), ("orders", "pool.verified"), ("reports", "pool.verified"), ("login", "provider.turn")];
     for (actor, step) in traps {
-        stage.traps.set(actor, step, 1);
+        fixture.traps.set(actor, step, 1);
     }
-    stage.rotate_announced().await;
-    calm(stage, "crashes").await;
-    assert!(traps.iter().all(|(actor, step)| stage.traps.left(actor, step) == 0), "each has crashed");
+    fixture.rotate_announced().await;
+    calm(fixture, "crashes").await;
+    assert!(traps.iter().all(|(actor, step)| fixture.traps.left(actor, step) == 0), "each has crashed");
 
-    stage.on_the_server(|server| server.stop().expect("it stops")).await;
-    stage.store.rotate();
-    stage.store.hint();
+    fixture.on_the_server(|server| server.stop().expect("it stops")).await;
+    fixture.store.rotate();
+    fixture.store.hint();
     sleep(Duration::from_secs(2)).await;
-    stage.on_the_server(|server| server.start_again().expect("it starts")).await;
-    stage.rotate_announced().await;
-    calm(stage, "a database that is down during a rotation, and then another one").await;
+    fixture.on_the_server(|server| server.start_again().expect("it starts")).await;
+    fixture.rotate_announced().await;
+    calm(fixture, "a database that is down during a rotation, and then another one").await;
 
-    stage.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    stage.set_password(UNKNOWN).await;
-    assert!(stage.terminate_connections().await > 0);
+    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.set_password(UNKNOWN).await;
+    assert!(fixture.terminate_connections().await > 0);
     sleep(Duration::from_secs(2)).await;
-    assert!(stage.supervisor.rotate_now("login").await.is_err());
-    stage.store.recover();
-    stage.rotate_announced().await;
-    calm(stage, "a store that is down when the password is changed").await;
+    assert!(fixture.supervisor.rotate_now("login").await.is_err());
+    fixture.store.recover();
+    fixture.rotate_announced().await;
+    calm(fixture, "a store that is down when the password is changed").await;
 
-    let password = stage.store.rotate();
-    stage.set_password(&password).await;
+    let password = fixture.store.rotate();
+    fixture.set_password(&password).await;
     let request = info_span!("POST /rotate", otel.kind = "server");
-    stage.supervisor.rotate_now("login").instrument(request).await.expect("it rotates");
-    calm(stage, "a rotation on demand").await;
+    fixture.supervisor.rotate_now("login").instrument(request).await.expect("it rotates");
+    calm(fixture, "a rotation on demand").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,8 +104,8 @@ async fn whatever_happens_who_looks_is_not_misled() {
     let log = Capture::default();
     let (exporter, provider) = told::collect(log.clone());
     let metrics = Metrics::new("orders").expect("it counts");
-    let stage = stage(&metrics).await;
-    let mut events = stage.supervisor.events();
+    let fixture = fixture(&metrics).await;
+    let mut events = fixture.supervisor.events();
     let listener = tokio::spawn(async move {
         let mut all = Vec::new();
         while let Some(event) = events.next().await {
@@ -113,12 +113,12 @@ async fn whatever_happens_who_looks_is_not_misled() {
         }
         all
     });
-    let login = stage.login().await;
-    let warm = stage.pools_with(stage.pool_options(8).min_connections(2));
-    let db = stage.supervisor.add_pool("orders", &login, warm).await.expect("verified");
-    let reports = stage.supervisor.add_pool("reports", &login, stage.pools(3).always_in_place()).await.expect("verified");
+    let login = fixture.login().await;
+    let warm = fixture.pools_with(fixture.pool_options(8).min_connections(2));
+    let db = fixture.supervisor.add_pool("orders", &login, warm).await.expect("verified");
+    let reports = fixture.supervisor.add_pool("reports", &login, fixture.pools(3).always_in_place()).await.expect("verified");
 
-    let service = Service::new(stage.supervisor.clone(), db.clone(), metrics.clone());
+    let service = Service::new(fixture.supervisor.clone(), db.clone(), metrics.clone());
     let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let operators = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, aside) = (customers.local_addr().expect("an address"), operators.local_addr().expect("an address"));
@@ -147,7 +147,7 @@ async fn whatever_happens_who_looks_is_not_misled() {
             })
         })
         .collect();
-    play(&stage, &db).await;
+    play(&fixture, &db).await;
     over.store(true, Ordering::Release);
     let seen = looking.await.expect("every look was answered");
     for one in load {
@@ -162,7 +162,7 @@ async fn whatever_happens_who_looks_is_not_misled() {
 
     // The hazards occurred.
     assert!(seen.ready > 0 && seen.unready > 0, "{} looks at a ready service, {} at another", seen.ready, seen.unready);
-    assert!(stage.rejected_logins() > 0);
+    assert!(fixture.rejected_logins() > 0);
     let restarted = events.iter().filter(|event| matches!(event, Event::Restarted { .. })).count();
     assert_eq!(restarted, 2, "an actor of a pool and one of a provider");
     for word in ["panicked", "unavailable", "unreachable", "rejected", "drain_abandoned"] {
@@ -177,7 +177,7 @@ async fn whatever_happens_who_looks_is_not_misled() {
         assert_eq!(by_spans, by_events, "{what}");
     }
     let fetches = spans.iter().filter(|span| span.name == "credential.fetch").count();
-    assert_eq!(fetches, stage.store.calls().len());
+    assert_eq!(fetches, fixture.store.calls().len());
     let counted = metrics.text().expect("text");
     let shown = [("a span", format!("{spans:?}")), ("the log", log.text()), ("a metric", counted), ("a page", seen.bodies.join("\n"))];
     for (what, text) in shown {

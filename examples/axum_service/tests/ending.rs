@@ -11,16 +11,16 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Service, serve};
-use claviger_stage::{Stage, eventually};
+use claviger_fixtures::{Fixture, eventually};
 use http::get;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
-    let stage = Stage::new().await;
-    let db = stage.pool(4).await;
-    let service = Service::new(stage.supervisor.clone(), db.clone(), Metrics::new("orders").expect("it counts"));
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(4).await;
+    let service = Service::new(fixture.supervisor.clone(), db.clone(), Metrics::new("orders").expect("it counts"));
     let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let operators = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, aside) = (customers.local_addr().expect("an address"), operators.local_addr().expect("an address"));
@@ -40,7 +40,7 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     // A query that takes longer than the farewell.
     let report = tokio::spawn(ask("/report/6"));
     eventually("the query runs", || {
-        stage.server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").expect("it answers") == "1"
+        fixture.server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").expect("it answers") == "1"
     })
     .await;
     stop.send(()).expect("it runs");
@@ -58,12 +58,12 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     // Who comes at the very moment of closing may be cut off; who comes later is rejected.
     while !ask("/livez").await.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {}
     assert!(!report.is_finished(), "it is under way when nobody else is let in");
-    assert!(stage.store.released().is_empty(), "the credential is in use");
+    assert!(fixture.store.released().is_empty(), "the credential is in use");
 
     let (status, body) = report.await.expect("no panic").expect("it is answered");
     assert_eq!((status, body.as_str()), (200, "0 orders, counted in 6 s\n"));
     let outcome = running.await.expect("no panic").expect("it served to its end");
     assert!(outcome.clean, "{outcome:?}");
-    assert_eq!(stage.store.released().len(), 1);
-    assert_eq!(stage.server.connection_count("app").expect("it answers"), 0);
+    assert_eq!(fixture.store.released().len(), 1);
+    assert_eq!(fixture.server.connection_count("app").expect("it answers"), 0);
 }

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use claviger_fixtures::{Server, eventually_within};
 use claviger_servers::{Postgres, Prometheus};
-use claviger_stage::{Server, eventually_within};
 use http::get;
 use prometheus::values;
 

@@ -37,7 +37,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
 
     /// Which one it is to a database engine of Vault's.
     #[cfg(feature = "vault")]
-    const KIND: claviger_vault_stage::Kind;
+    const KIND: claviger_vault_fixtures::Kind;
     /// The user by which a database engine of Vault's makes others.
     #[cfg(feature = "vault")]
     fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem>;

@@ -67,7 +67,7 @@ pub(crate) enum Issuer {
 }
 
 impl Issuer {
-    /// How many seconds its scene takes at least.
+    /// How many seconds its scenario takes at least.
     const fn shortest(self) -> u64 {
         match self {
             Self::File => SHORTEST,

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use claviger_servers::Postgres;
-use claviger_vault_stage::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind};
+use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind};
 use serde_json::json;
 
 /// It ends with the test, whatever becomes of that.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use claviger_file::FileProvider;
-use claviger_stage::{Level, LogAlone, LogLine, Stage, eventually};
+use claviger_fixtures::{Fixture, Level, LogAlone, LogLine, eventually};
 
 /// A secret as the kubelet mounts it.
 struct Mount {
@@ -60,13 +60,13 @@ fn is_of_a_span(line: &LogLine) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secret() {
     let log = LogAlone::everything();
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let mut mount = Mount::new();
     let mut passwords = vec!["CANARY-password-1".to_owned()];
-    stage.set_password(&passwords[0]).await;
+    fixture.set_password(&passwords[0]).await;
     mount.write(&passwords[0]);
-    let login = stage.supervisor.add_provider("login", FileProvider::directory(mount.dir.path()).unwrap()).await.unwrap();
-    let pool = stage.supervisor.add_pool("orders", &login, stage.pools(4)).await.unwrap();
+    let login = fixture.supervisor.add_provider("login", FileProvider::directory(mount.dir.path()).unwrap()).await.unwrap();
+    let pool = fixture.supervisor.add_pool("orders", &login, fixture.pools(4)).await.unwrap();
     let is_rotated = |line: &&LogLine| line.text.starts_with("rotated");
     let rotations = || log.lines().iter().filter(is_rotated).count();
     eventually("the first login is logged", || rotations() == 1).await;
@@ -75,7 +75,7 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
         let before = log.lines().len();
         let (rotated, generation) = (rotations(), pool.generation());
         let password = format!("CANARY-password-{number}");
-        stage.set_password(&password).await;
+        fixture.set_password(&password).await;
         mount.write(&password);
         passwords.push(password);
         eventually("the rotation is logged", || rotations() > rotated).await;
@@ -87,7 +87,7 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
         let spans: Vec<_> = lines.iter().filter(|line| is_of_a_span(line)).collect();
         assert!(spans.is_empty(), "{spans:#?}");
     }
-    stage.supervisor.shutdown(Duration::from_secs(10)).await;
+    fixture.supervisor.shutdown(Duration::from_secs(10)).await;
 
     log.assert_not_silenced();
     assert!(log.lines().iter().any(|line| line.target.starts_with("claviger_file")), "the hazard: the provider logs");

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use claviger::{Credentials, Lease, RotationTrigger};
+use claviger_fixtures::Capture;
 use claviger_rds_iam::RdsIam;
-use claviger_stage::Capture;
 use common::{Chain, HOST, USER, again, first, now};
 use tokio::time::{Instant, advance};
 

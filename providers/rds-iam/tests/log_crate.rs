@@ -6,8 +6,8 @@ use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use claviger::{FetchRequest, Provider};
+use claviger_fixtures::LogAlone;
 use claviger_rds_iam::RdsIam;
-use claviger_stage::LogAlone;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_neither_silences_the_process_nor_shows_a_secret() {

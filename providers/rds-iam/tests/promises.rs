@@ -96,7 +96,7 @@ async fn an_old_token_that_is_rejected_is_signed_again() {
     let provider = Chain::key().provider_of(Duration::from_secs(3));
     let held = first(&provider).await;
     let born = held.expiry().wall().expect("it ends") - Duration::from_secs(3);
-    claviger_stage::eventually("half of its life is over", || now() >= born + Duration::from_millis(1_550)).await;
+    claviger_fixtures::eventually("half of its life is over", || now() >= born + Duration::from_millis(1_550)).await;
     assert_ne!(again(&provider, RotationTrigger::Rejected, &held).await.revision(), held.revision());
 }
 

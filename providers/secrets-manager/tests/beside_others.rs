@@ -6,38 +6,38 @@
 
 use std::time::Duration;
 
+use claviger_fixtures::{Callers, eventually, short_lived};
 use claviger_rotator::Users;
+use claviger_secrets_fixtures::{Connect, Habit, Naive, SECRET, SecretsFixture, aws, rotations, window};
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{Connect, Habit, Naive, SECRET, Scene, aws, rotations, window};
 use claviger_servers::{Postgres, Proxy};
-use claviger_stage::{Callers, eventually, short_lived};
 use tokio::time::{Instant, sleep_until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn others_are_down_for_the_whole_window_or_longer() {
-    let scene = Scene::<Postgres>::new(Users::Single).await;
-    let supervisor = &scene.stage.supervisor;
-    let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
+    let fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
+    let supervisor = &fixture.database.supervisor;
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
     let login = supervisor.add_provider("login", provider).await.expect("a lease");
     // Connections that live no longer than the others' connects.
-    let options = short_lived(scene.stage.pool_options(4), Duration::from_millis(20));
-    let db = supervisor.add_pool("orders", &login, scene.stage.pools_with(options)).await.expect("verified");
+    let options = short_lived(fixture.database.pool_options(4), Duration::from_millis(20));
+    let db = supervisor.add_pool("orders", &login, fixture.database.pools_with(options)).await.expect("verified");
     let ours = Callers::start_at(&db, 4, "SELECT 1", Duration::from_millis(20));
     ours.answer_more(20).await;
 
-    let their_proxies: Vec<_> = (0..2).map(|_| Proxy::start(&scene.moto.endpoint()).expect("a proxy starts")).collect();
+    let their_proxies: Vec<_> = (0..2).map(|_| Proxy::start(&fixture.moto.endpoint()).expect("a proxy starts")).collect();
     let habits = [Habit::EachTime, Habit::Cached(Duration::from_secs(300))];
-    let theirs = [0, 1].map(|which| Naive::start(&scene.stage, &aws(&their_proxies[which].endpoint()), habits[which]));
+    let theirs = [0, 1].map(|which| Naive::start(&fixture.database, &aws(&their_proxies[which].endpoint()), habits[which]));
     eventually("they connect", || theirs.iter().all(|one| one.connected() > 1)).await;
     let mut windows = Vec::new();
     for _ in 0..rotations() {
         let answered = ours.answered();
-        let pending = scene.open_window().await;
+        let pending = fixture.open_window().await;
         let opened = Instant::now();
         sleep_until(opened + window()).await;
         windows.push((opened, Instant::now()));
         assert!(ours.answered() > answered, "we are answered in the window");
-        scene.close_window(&pending).await;
+        fixture.close_window(&pending).await;
         ours.answer_more(50).await;
     }
     let end = Instant::now();
@@ -47,7 +47,7 @@ async fn others_are_down_for_the_whole_window_or_longer() {
 
     // Ours: no failure, and two calls for each rotation.
     assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
-    assert_eq!(scene.values_asked_for(), 1 + 2 * rotations());
+    assert_eq!(fixture.values_asked_for(), 1 + 2 * rotations());
     // Asking before each connect: down for each window, and a call for each connect.
     let (asked, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
     assert!(asked >= connects && connects > 3 * rotations(), "{asked} calls for {connects} connects");
@@ -60,5 +60,5 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     assert!(cached.iter().any(|connect| connect.ended < since && connect.worked), "it worked before");
     let after: Vec<_> = cached.iter().filter(|connect| connect.began > since).collect();
     assert!(after.len() > 3 * rotations() && after.iter().all(|connect| !connect.worked), "down for {:?} and more", end - since);
-    scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
 use claviger::{Event, FetchRequest, Provider};
+use claviger_fixtures::{Callers, Capture};
 use claviger_rotator::Users;
+use claviger_secrets_fixtures::{SECRET, SECRET_ACCESS_KEY, SESSION_TOKEN, SecretsFixture};
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{SECRET, SECRET_ACCESS_KEY, SESSION_TOKEN, Scene};
 use claviger_servers::{InjectedFault, Postgres};
-use claviger_stage::{Callers, Capture};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
@@ -34,41 +34,41 @@ fn assert_clean(what: &str, value: &impl Debug) {
 async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     let capture = Capture::everything();
     // Whoever administers the secret is no part of the service: its own SDK client is not heard.
-    let scene = Scene::<Postgres>::new(Users::Single).with_subscriber(NoSubscriber::default()).await;
-    let supervisor = &scene.stage.supervisor;
+    let fixture = SecretsFixture::<Postgres>::new(Users::Single).with_subscriber(NoSubscriber::default()).await;
+    let supervisor = &fixture.database.supervisor;
     let mut events = supervisor.events();
-    let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
     assert_clean("the provider", &provider);
     let login = supervisor.add_provider("login", provider).await.expect("a lease");
-    let db = supervisor.add_pool("orders", &login, scene.stage.pools(4)).await.expect("verified");
+    let db = supervisor.add_pool("orders", &login, fixture.database.pools(4)).await.expect("verified");
     let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(10));
     callers.answer_more(50).await;
 
     // A window that is rolled back, one that is closed, a store that fails, a look on demand.
-    let pending = scene.open_window().with_subscriber(NoSubscriber::default()).await;
-    scene.cut_connections().await;
+    let pending = fixture.open_window().with_subscriber(NoSubscriber::default()).await;
+    fixture.cut_connections().await;
     callers.answer_more(50).await;
-    scene.rotator.roll_back(&pending).with_subscriber(NoSubscriber::default()).await.expect("it is rolled back");
-    scene.cut_connections().await;
+    fixture.rotator.roll_back(&pending).with_subscriber(NoSubscriber::default()).await.expect("it is rolled back");
+    fixture.cut_connections().await;
     callers.answer_more(50).await;
-    let pending = scene.open_window().with_subscriber(NoSubscriber::default()).await;
-    scene.cut_connections().await;
+    let pending = fixture.open_window().with_subscriber(NoSubscriber::default()).await;
+    fixture.cut_connections().await;
     callers.answer_more(50).await;
-    scene.close_window(&pending).with_subscriber(NoSubscriber::default()).await;
+    fixture.close_window(&pending).with_subscriber(NoSubscriber::default()).await;
     for connect_error in [InjectedFault::reply(400, r#"{"__type":"InvalidSignatureException","message":"password-9"}"#), InjectedFault::Cut]
     {
-        scene.proxy.fault(connect_error);
+        fixture.proxy.fault(connect_error);
         let error = supervisor.rotate_now("login").await.expect_err("the store fails");
         assert_clean("an error", &error);
     }
-    scene.proxy.heal();
+    fixture.proxy.heal();
     for value in ["password-8", r#"{"username":"app","password":["password-8"]}"#] {
         let body = serde_json::json!({ "VersionId": "v", "SecretString": value }).to_string();
-        scene.proxy.fault_on("GetSecretValue", InjectedFault::reply(200, body));
-        let other = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
+        fixture.proxy.fault_on("GetSecretValue", InjectedFault::reply(200, body));
+        let other = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
         assert_clean("an error", &other.fetch(FetchRequest::first()).await.map(drop).expect_err("it cannot be read"));
     }
-    scene.proxy.heal();
+    fixture.proxy.heal();
     assert_clean("the status", &supervisor.status());
     let tally = callers.stop().await;
     assert_clean("a caller's error", &tally);
@@ -94,7 +94,7 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     // The search finds what is there; and what the SDK says is captured where it is heard.
     tracing::trace!(canary = "password-1", "planted");
     assert_eq!(shown_in(&capture.text()).len(), 1);
-    let heard = Client::new(&scene.aws());
+    let heard = Client::new(&fixture.aws());
     heard.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("it answers");
     assert!(of_the_sdk(&capture.text()) > 10, "the hazard: the SDK talks");
 }

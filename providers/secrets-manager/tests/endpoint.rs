@@ -5,15 +5,15 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{PgPools, Supervisor};
+use claviger_fixtures::FixtureOn;
+use claviger_secrets_fixtures::{Secret, aws, moto};
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{Secret, aws, moto};
 use claviger_servers::Postgres;
-use claviger_stage::StageOn;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
-    let (stage, moto) = tokio::join!(StageOn::<Postgres>::new(), moto());
+    let (stage, moto) = tokio::join!(FixtureOn::<Postgres>::new(), moto());
     let text = serde_json::json!({
         "engine": "postgres", "host": stage.server.host(), "port": stage.server.port(),
         "username": "app", "password": "password-1",

@@ -12,8 +12,8 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::SdkConfig;
 use claviger::{Credentials, FetchRequest, Provider, ProviderError, ProviderErrorKind as Kind, RotationTrigger};
+use claviger_secrets_fixtures::aws;
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::aws;
 use claviger_servers::{InjectedFault, Proxy};
 
 const CANARY: &str = "CANARY";

@@ -6,11 +6,11 @@
 
 use aws_sdk_secretsmanager::types::RotationRulesType;
 use claviger::{Credentials, FetchRequest, Lease, OldConnections, Provider, ProviderErrorKind, Revision, RotationTrigger};
+use claviger_secrets_fixtures::{Secret, aws, login, moto};
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{Secret, aws, login, moto};
 use claviger_servers::Moto;
 
-async fn scene(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
+async fn fixture(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
     let moto = moto().await;
     let (secret, first) = Secret::create(&moto, name, &login("password-1")).await;
     let provider = SecretsManager::new(&aws(&moto.endpoint()), name).expect("it can be right");
@@ -37,7 +37,7 @@ fn password(lease: &Lease<Credentials>) -> &str {
 
 #[tokio::test]
 async fn what_is_current_comes_first_and_is_named_by_its_version() {
-    let (_moto, secret, first, provider) = scene("orders").await;
+    let (_moto, secret, first, provider) = fixture("orders").await;
     let lease = start(&provider).await;
     assert_eq!((lease.secret().user(), password(&lease), lease.revision()), ("app", "password-1", &first));
     assert!(lease.expiry().is_never());
@@ -51,7 +51,7 @@ async fn what_is_current_comes_first_and_is_named_by_its_version() {
 
 #[tokio::test]
 async fn in_a_rotations_window_what_is_pending_is_offered_and_then_kept() {
-    let (_moto, secret, first, provider) = scene("orders").await;
+    let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     assert_eq!(look(&provider, &held).await.revision(), &first, "nobody was rejected: it is none of our business");
@@ -72,7 +72,7 @@ async fn in_a_rotations_window_what_is_pending_is_offered_and_then_kept() {
 
 #[tokio::test]
 async fn a_finished_rotation_that_is_taken_back_is_followed() {
-    let (_moto, secret, first, provider) = scene("orders").await;
+    let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let taken = rejected(&provider, &held, &[&first]).await;
@@ -85,7 +85,7 @@ async fn a_finished_rotation_that_is_taken_back_is_followed() {
 
 #[tokio::test]
 async fn a_rotation_that_is_rolled_back_leads_to_what_is_current() {
-    let (_moto, secret, first, provider) = scene("orders").await;
+    let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let taken = rejected(&provider, &held, &[&first]).await;
@@ -99,7 +99,7 @@ async fn a_rotation_that_is_rolled_back_leads_to_what_is_current() {
 
 #[tokio::test]
 async fn what_is_pending_and_current_at_once_is_one_candidate() {
-    let (_moto, secret, first, provider) = scene("orders").await;
+    let (_moto, secret, first, provider) = fixture("orders").await;
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
     secret.stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str())).await;
     let held = start(&provider).await;
@@ -112,7 +112,7 @@ async fn what_is_pending_and_current_at_once_is_one_candidate() {
 
 #[tokio::test]
 async fn when_all_are_rejected_the_first_choice_is_offered_again() {
-    let (_moto, secret, first, provider) = scene("orders").await;
+    let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     assert_eq!(rejected(&provider, &held, &[&first]).await.revision(), &first, "nothing is pending, and nothing came before");
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
@@ -121,7 +121,7 @@ async fn when_all_are_rejected_the_first_choice_is_offered_again() {
 
 #[tokio::test]
 async fn what_is_pending_and_cannot_be_read_is_no_candidate() {
-    let (_moto, secret, first, provider) = scene("orders").await;
+    let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     for text in ["half a secr", "{}", r#"{"username":"app"}"#, "[]"] {
         secret.put("AWSPENDING", text).await;
@@ -136,7 +136,7 @@ async fn what_is_pending_and_cannot_be_read_is_no_candidate() {
 
 #[tokio::test]
 async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_rejects_what_is_held() {
-    let (_moto, secret, first, provider) = scene("orders").await;
+    let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     secret.put("AWSCURRENT", r#"{"username":"app","password":7}"#).await;
     let request = FetchRequest::new(RotationTrigger::Schedule).held(held.clone());
@@ -151,7 +151,7 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
 /// A rotation that nobody carries out leaves a version without a value at `AWSCURRENT`.
 #[tokio::test]
 async fn a_current_version_without_a_value_is_no_dead_end() {
-    let (_moto, secret, first, provider) = scene("orders").await;
+    let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     secret.rotate_by_nobody().await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
@@ -163,7 +163,7 @@ async fn a_current_version_without_a_value_is_no_dead_end() {
 
 #[tokio::test]
 async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
-    let (moto, ..) = scene("orders").await;
+    let (moto, ..) = fixture("orders").await;
     let made = || SecretsManager::new(&aws(&moto.endpoint()), "orders").expect("it can be right");
     for (provider, fate) in [
         (made(), OldConnections::Drain),
@@ -177,7 +177,7 @@ async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
 
 #[tokio::test]
 async fn a_secret_that_is_rotated_by_schedule_is_looked_at_after_its_next_rotation() {
-    let (_moto, secret, _, provider) = scene("orders").await;
+    let (_moto, secret, _, provider) = fixture("orders").await;
     let hint = |lease: &Lease<Credentials>| format!("{lease:?}").split("refresh_after: ").nth(1).map(str::to_owned).expect("it is shown");
     assert!(hint(&start(&provider).await).starts_with("None"), "without a schedule the poll decides");
     let rules = RotationRulesType::builder().automatically_after_days(10).build();
@@ -200,7 +200,7 @@ async fn a_secret_that_is_rotated_by_schedule_is_looked_at_after_its_next_rotati
 
 #[tokio::test]
 async fn a_secret_by_its_arn() {
-    let (moto, secret, first, _) = scene("prod/orders").await;
+    let (moto, secret, first, _) = fixture("prod/orders").await;
     let described = secret.client.describe_secret().secret_id("prod/orders").send().await.expect("it is there");
     let arn = described.arn.expect("an ARN");
     for id in [&arn, &arn[..arn.len() - 7]] {

@@ -9,10 +9,10 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use claviger::{Credentials, FetchRequest, Provider, RotationTrigger};
+use claviger_fixtures::LogAlone;
+use claviger_secrets_fixtures::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, login, moto};
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, login, moto};
 use claviger_servers::{InjectedFault, Proxy};
-use claviger_stage::LogAlone;
 
 /// A configuration whose connection comes from STS at this endpoint.
 async fn assumed(endpoint: &str) -> SdkConfig {

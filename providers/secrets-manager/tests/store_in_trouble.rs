@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{Event, Events, Handle, ProviderErrorKind, Supervisor, SupervisorBuilder};
+use claviger_fixtures::{Callers, eventually_within};
 use claviger_rotator::Users;
+use claviger_secrets_fixtures::{SECRET, SecretsFixture};
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{SECRET, Scene};
 use claviger_servers::{InjectedFault, Postgres};
-use claviger_stage::{Callers, eventually_within};
 use claviger_testkit::Lab;
 use sqlx::{ConnectOptions, PgPool};
 use tokio::sync::Barrier;
@@ -21,20 +21,20 @@ use tokio::time::{Instant, sleep};
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Service {
-    scene: Scene<Postgres>,
+    fixture: SecretsFixture<Postgres>,
     db: Handle<PgPool>,
     events: Events,
 }
 
 /// A pool on the secret.
 async fn service(builder: SupervisorBuilder) -> Service {
-    let mut scene = Scene::<Postgres>::new(Users::Single).await;
-    scene.stage.supervisor = Lab::with(builder).expect("it can be right").supervisor;
-    let events = scene.stage.supervisor.events();
-    let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
-    let login = scene.stage.supervisor.add_provider("login", provider).await.expect("a lease");
-    let db = scene.stage.supervisor.add_pool("orders", &login, scene.stage.pools(10)).await.expect("verified");
-    Service { scene, db, events }
+    let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
+    fixture.database.supervisor = Lab::with(builder).expect("it can be right").supervisor;
+    let events = fixture.database.supervisor.events();
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let login = fixture.database.supervisor.add_provider("login", provider).await.expect("a lease");
+    let db = fixture.database.supervisor.add_pool("orders", &login, fixture.database.pools(10)).await.expect("verified");
+    Service { fixture, db, events }
 }
 
 impl Service {
@@ -44,7 +44,7 @@ impl Service {
 
     /// The errors of fetches, up to the shutdown that this is.
     async fn failed_fetches(&mut self) -> Vec<ProviderErrorKind> {
-        self.scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+        self.fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
         let mut kinds = Vec::new();
         while let Some(event) = self.events.next().await {
             if let Event::FetchFailed { error, .. } = event {
@@ -62,15 +62,17 @@ fn polled() -> SupervisorBuilder {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_steady_state_costs_one_call_a_look() {
     let mut service = service(polled()).await;
-    let (values, looks) =
-        (|scene: &Scene<Postgres>| scene.values_asked_for(), |scene: &Scene<Postgres>| scene.proxy.requests("DescribeSecret"));
-    eventually_within(10 * SECOND, "it is looked at", || looks(&service.scene) >= 4).await;
-    assert_eq!(values(&service.scene), 1, "the value is asked for once");
+    let (values, looks) = (
+        |fixture: &SecretsFixture<Postgres>| fixture.values_asked_for(),
+        |fixture: &SecretsFixture<Postgres>| fixture.proxy.requests("DescribeSecret"),
+    );
+    eventually_within(10 * SECOND, "it is looked at", || looks(&service.fixture) >= 4).await;
+    assert_eq!(values(&service.fixture), 1, "the value is asked for once");
     // Not granted any more: the value is asked for at each look, and the description not again.
-    service.scene.proxy.fault_on("DescribeSecret", InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#));
-    let before = looks(&service.scene);
-    eventually_within(10 * SECOND, "it is looked at", || values(&service.scene) >= 4).await;
-    assert_eq!(looks(&service.scene), before + 1);
+    service.fixture.proxy.fault_on("DescribeSecret", InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#));
+    let before = looks(&service.fixture);
+    eventually_within(10 * SECOND, "it is looked at", || values(&service.fixture) >= 4).await;
+    assert_eq!(looks(&service.fixture), before + 1);
     assert_eq!(service.db.generation(), 1);
     assert_eq!(service.failed_fetches().await, []);
 }
@@ -78,8 +80,8 @@ async fn the_steady_state_costs_one_call_a_look() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_rejections_in_the_window_is_two_calls() {
     let service = service(Supervisor::builder()).await;
-    service.scene.open_window().await;
-    service.scene.cut_connections().await;
+    service.fixture.open_window().await;
+    service.fixture.cut_connections().await;
     let barrier = Arc::new(Barrier::new(1_000));
     let callers: Vec<_> = (0..1_000)
         .map(|_| {
@@ -98,10 +100,10 @@ async fn a_burst_of_rejections_in_the_window_is_two_calls() {
         }
     }
     assert!(served >= 980, "{served} of 1,000");
-    assert_eq!(service.scene.values_asked_for(), 1 + 2);
-    let rejected = service.scene.stage.rejected_logins();
+    assert_eq!(service.fixture.values_asked_for(), 1 + 2);
+    let rejected = service.fixture.database.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
-    service.scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    service.fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,15 +111,15 @@ async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
     let mut service = service(polled()).await;
     let callers = service.callers();
     callers.answer_more(100).await;
-    service.scene.proxy.fault(InjectedFault::Refuse);
-    let (began, before) = (Instant::now(), service.scene.proxy.connections());
+    service.fixture.proxy.fault(InjectedFault::Refuse);
+    let (began, before) = (Instant::now(), service.fixture.proxy.connections());
     while began.elapsed() < 30 * SECOND {
         callers.answer_more(100).await;
     }
-    let tried = service.scene.proxy.connections() - before;
-    service.scene.proxy.heal();
-    let looks = service.scene.proxy.requests("DescribeSecret");
-    eventually_within(20 * SECOND, "it is looked at again", || service.scene.proxy.requests("DescribeSecret") >= looks + 2).await;
+    let tried = service.fixture.proxy.connections() - before;
+    service.fixture.proxy.heal();
+    let looks = service.fixture.proxy.requests("DescribeSecret");
+    eventually_within(20 * SECOND, "it is looked at again", || service.fixture.proxy.requests("DescribeSecret") >= looks + 2).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
     assert_eq!(service.db.generation(), 1);
@@ -132,16 +134,16 @@ async fn trouble_in_the_window(fault: InjectedFault, lasts: Duration) -> (usize,
     let mut service = service(Supervisor::builder()).await;
     let callers = service.callers();
     callers.answer_more(100).await;
-    let before = service.scene.values_asked_for();
-    service.scene.proxy.fault_on("GetSecretValue", fault);
-    let pending = service.scene.open_window().await;
-    service.scene.cut_connections().await;
-    eventually_within(20 * SECOND, "the store is asked", || service.scene.values_asked_for() > before).await;
+    let before = service.fixture.values_asked_for();
+    service.fixture.proxy.fault_on("GetSecretValue", fault);
+    let pending = service.fixture.open_window().await;
+    service.fixture.cut_connections().await;
+    eventually_within(20 * SECOND, "the store is asked", || service.fixture.values_asked_for() > before).await;
     sleep(lasts).await;
-    service.scene.proxy.heal();
+    service.fixture.proxy.heal();
     callers.answer_more(100).await;
-    let asked = service.scene.values_asked_for() - before;
-    service.scene.close_window(&pending).await;
+    let asked = service.fixture.values_asked_for() - before;
+    service.fixture.close_window(&pending).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed.len(), 0, "{:?}", tally.failed.first());
     assert_eq!(service.db.generation(), 2, "the hazard: it was rotated");
@@ -170,17 +172,18 @@ async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
     let callers = service.callers();
     callers.answer_more(100).await;
     // The password is changed and open connections go on; the store hangs.
-    service.scene.proxy.fault(InjectedFault::Stall);
-    let pending = service.scene.open_window().await;
-    let rejected = service.scene.stage.connect_options().username("app").password("password-1").connect().await.expect_err("it is changed");
+    service.fixture.proxy.fault(InjectedFault::Stall);
+    let pending = service.fixture.open_window().await;
+    let rejected =
+        service.fixture.database.connect_options().username("app").password("password-1").connect().await.expect_err("it is changed");
     assert!(service.db.rejected(1, &rejected), "somebody met the rejection, and says so");
     let answered = callers.answered();
-    eventually_within(20 * SECOND, "an attempt is given up and made again", || service.scene.values_asked_for() >= 3).await;
+    eventually_within(20 * SECOND, "an attempt is given up and made again", || service.fixture.values_asked_for() >= 3).await;
     assert!(callers.answered() >= answered + 100, "callers go on meanwhile");
-    service.scene.proxy.heal();
+    service.fixture.proxy.heal();
     eventually_within(20 * SECOND, "another version is served", || service.db.generation() == 2).await;
-    service.scene.close_window(&pending).await;
+    service.fixture.close_window(&pending).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
-    service.scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    service.fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
 }

@@ -7,30 +7,30 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, RotationTrigger, Supervisor};
+use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
-use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
-use claviger_vault_stage::{Clerk, Problem};
+use claviger_vault_fixtures::{Clerk, Problem};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
 const LOG_IN: &str = "/v1/auth/approle/login";
 const UNWRAP: &str = "/v1/sys/wrapping/unwrap";
 
-struct Scene {
+struct VaultFixture {
     clerk: Clerk,
     proxy: Proxy,
     role_id: String,
 }
 
 /// A role with these settings.
-async fn scene(settings: serde_json::Value) -> Scene {
+async fn fixture(settings: serde_json::Value) -> VaultFixture {
     let clerk = Clerk::with_a_secret().await;
     let role_id = clerk.asks(|admin| admin.app_role(settings)).await;
-    Scene { proxy: clerk.proxy(), clerk, role_id }
+    VaultFixture { proxy: clerk.proxy(), clerk, role_id }
 }
 
-impl Scene {
+impl VaultFixture {
     fn kv(&self, secret_id: SecretId) -> VaultKv {
         let auth = Auth::app_role(&*self.role_id, secret_id);
         let session = VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
@@ -84,62 +84,62 @@ async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
-    let scene = scene(json!({})).await;
-    let id = scene.secret_id().await;
-    let (plain, wrapped) = (file(&format!("{id}\n")), file(&format!("{}\n", scene.wrapped(60).await)));
+    let fixture = fixture(json!({})).await;
+    let id = fixture.secret_id().await;
+    let (plain, wrapped) = (file(&format!("{id}\n")), file(&format!("{}\n", fixture.wrapped(60).await)));
     let sources = [
         SecretId::given(&*id),
         SecretId::file(plain.path()),
-        SecretId::wrapped(scene.wrapped(60).await),
+        SecretId::wrapped(fixture.wrapped(60).await),
         SecretId::wrapped_file(wrapped.path()),
     ];
     for (number, secret_id) in sources.into_iter().enumerate() {
-        let kv = scene.kv(secret_id);
+        let kv = fixture.kv(secret_id);
         let lease = fetch(&kv).await.expect("a lease");
         assert_eq!(lease.secret().user(), "app");
-        assert_eq!(scene.proxy.requests(LOG_IN), number + 1);
+        assert_eq!(fixture.proxy.requests(LOG_IN), number + 1);
         kv.close().await;
     }
-    is_denied(scene.kv(SecretId::given("no-such-id")), "AppRole rejects role id or secret id", "no-such-id").await;
+    is_denied(fixture.kv(SecretId::given("no-such-id")), "AppRole rejects role id or secret id", "no-such-id").await;
     // The next id in the file is for the next login.
-    let kv = scene.kv(SecretId::file(plain.path()));
+    let kv = fixture.kv(SecretId::file(plain.path()));
     fetch(&kv).await.expect("a lease");
-    let next = scene.secret_id().await;
-    scene.clerk.asks(move |admin| admin.write("auth/approle/role/orders/secret-id/destroy", &json!({ "secret_id": id })).map(drop)).await;
+    let next = fixture.secret_id().await;
+    fixture.clerk.asks(move |admin| admin.write("auth/approle/role/orders/secret-id/destroy", &json!({ "secret_id": id })).map(drop)).await;
     fs::write(plain.path(), next).expect("it is written");
-    assert_eq!(scene.revoke_all().await, 1, "the hazard");
+    assert_eq!(fixture.revoke_all().await, 1, "the hazard");
     fetch(&kv).await.expect("a lease by another login");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrapping_token_opens_once() {
-    let scene = scene(json!({})).await;
+    let fixture = fixture(json!({})).await;
     // Once for all logins, also when its file is gone.
-    let wrapped = file(&scene.wrapped(60).await);
-    let kv = scene.kv(SecretId::wrapped_file(wrapped.path()));
+    let wrapped = file(&fixture.wrapped(60).await);
+    let kv = fixture.kv(SecretId::wrapped_file(wrapped.path()));
     fetch(&kv).await.expect("a lease");
     drop(wrapped);
-    assert_eq!(scene.revoke_all().await, 1, "the hazard");
+    assert_eq!(fixture.revoke_all().await, 1, "the hazard");
     fetch(&kv).await.expect("a lease by another login");
-    assert_eq!((scene.proxy.requests(UNWRAP), scene.proxy.requests(LOG_IN)), (1, 2));
+    assert_eq!((fixture.proxy.requests(UNWRAP), fixture.proxy.requests(LOG_IN)), (1, 2));
 
-    let used = scene.wrapped(60).await;
+    let used = fixture.wrapped(60).await;
     let by_another = used.clone();
-    scene.clerk.asks(move |admin| admin.unwrap(&by_another)).await;
-    is_denied(scene.kv(SecretId::wrapped(&*used)), "was unwrapped already", &used).await;
+    fixture.clerk.asks(move |admin| admin.unwrap(&by_another)).await;
+    is_denied(fixture.kv(SecretId::wrapped(&*used)), "was unwrapped already", &used).await;
 
-    let expired = scene.wrapped(1).await;
-    let admin = scene.clerk.admin.clone();
+    let expired = fixture.wrapped(1).await;
+    let admin = fixture.clerk.admin.clone();
     eventually_within(Duration::from_secs(10), "the wrapping token dies", || matches!(admin.look_up(&expired), Ok(None))).await;
-    is_denied(scene.kv(SecretId::wrapped(&*expired)), "has expired", &expired).await;
+    is_denied(fixture.kv(SecretId::wrapped(&*expired)), "has expired", &expired).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_and_again() -> Result<(), Problem> {
-    let scene = scene(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
-    let id = file(&scene.secret_id().await);
+    let fixture = fixture(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
+    let id = file(&fixture.secret_id().await);
     let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start()?;
-    let login = supervisor.add_provider("login", scene.kv(SecretId::file(id.path()))).await?;
+    let login = supervisor.add_provider("login", fixture.kv(SecretId::file(id.path()))).await?;
     let status = || supervisor.status().providers.remove(0);
     eventually_within(Duration::from_secs(15), "the token dies, and there is no other", || status().last_error.is_some()).await;
     let error = status().last_error.ok_or("it is there")?;
@@ -147,10 +147,10 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
     assert!(error.to_string().contains("the secret id has expired or is used up; issue another"), "{error}");
     // What is held is held; a minute passes until it is tried again, but for the token, which was cared for while it lived.
     assert!(status().revision.is_some() && !status().rejected);
-    assert!((2..=4).contains(&scene.proxy.requests(LOG_IN)), "{} logins", scene.proxy.requests(LOG_IN));
+    assert!((2..=4).contains(&fixture.proxy.requests(LOG_IN)), "{} logins", fixture.proxy.requests(LOG_IN));
     assert!(status().next_fetch.is_some_and(|next| next > Duration::from_secs(30)), "{:?}", status().next_fetch);
 
-    fs::write(id.path(), scene.secret_id().await)?;
+    fs::write(id.path(), fixture.secret_id().await)?;
     // Within a second of a failure everybody is told the same.
     let rotated = async {
         while supervisor.rotate_now("login").await.is_err() {
@@ -166,15 +166,15 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
-    let scene = scene(json!({ "bind_secret_id": false, "secret_id_bound_cidrs": [], "token_bound_cidrs": ["127.0.0.0/8"] })).await;
-    let kv = scene.kv(SecretId::none());
+    let fixture = fixture(json!({ "bind_secret_id": false, "secret_id_bound_cidrs": [], "token_bound_cidrs": ["127.0.0.0/8"] })).await;
+    let kv = fixture.kv(SecretId::none());
     let held = fetch(&kv).await.expect("a lease");
     let again = kv.fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone())).await.expect("the same");
     assert_eq!(again.revision(), held.revision());
-    assert_eq!(scene.proxy.requests(LOG_IN), 1, "one token for both");
+    assert_eq!(fixture.proxy.requests(LOG_IN), 1, "one token for both");
 
-    let elsewhere = Auth::app_role(&*scene.role_id, SecretId::none()).mount("elsewhere");
-    let session = VaultSession::new(scene.proxy.endpoint(), elsewhere).expect("it can be right");
+    let elsewhere = Auth::app_role(&*fixture.role_id, SecretId::none()).mount("elsewhere");
+    let session = VaultSession::new(fixture.proxy.endpoint(), elsewhere).expect("it can be right");
     let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path")).await.expect_err("nothing is mounted there");
     assert!(!error.is_transient() && error.to_string().contains("login at auth/elsewhere"), "{error}");
     assert!(error.to_string().contains("see to the mount"), "{error}");

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Timestamp};
 use claviger_servers::JwtIssuer;
 use claviger_vault::{Auth, VaultKv, VaultSession};
-use claviger_vault_stage::Clerk;
+use claviger_vault_fixtures::Clerk;
 use serde_json::json;
 use tempfile::NamedTempFile;
 

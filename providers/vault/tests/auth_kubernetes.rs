@@ -7,14 +7,14 @@ use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
 use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor, Timestamp};
+use claviger_fixtures::eventually_within;
 use claviger_servers::{JwtIssuer, Proxy, TokenReviews};
-use claviger_stage::eventually_within;
 use claviger_vault::{Auth, VaultKv, VaultSession};
-use claviger_vault_stage::Clerk;
+use claviger_vault_fixtures::Clerk;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-struct Scene {
+struct VaultFixture {
     clerk: Clerk,
     proxy: Proxy,
     issuer: JwtIssuer,
@@ -22,16 +22,16 @@ struct Scene {
     file: NamedTempFile,
 }
 
-async fn scene(token_ttl: &'static str) -> Scene {
+async fn fixture(token_ttl: &'static str) -> VaultFixture {
     let clerk = Clerk::with_a_secret().await;
     let cluster = TokenReviews::start().expect("a cluster");
     let issuer = JwtIssuer::new().expect("a key");
     let (host, certificate) = (cluster.host(), issuer.certificate().expect("a certificate"));
     clerk.asks(move |admin| admin.kubernetes(&host, &certificate, token_ttl)).await;
-    Scene { proxy: clerk.proxy(), clerk, issuer, cluster, file: NamedTempFile::new().expect("a file") }
+    VaultFixture { proxy: clerk.proxy(), clerk, issuer, cluster, file: NamedTempFile::new().expect("a file") }
 }
 
-impl Scene {
+impl VaultFixture {
     /// A pod's token, the number-th one of its service account.
     fn token(&self, name: &str, number: u64) -> String {
         let now = Timestamp::now().wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
@@ -83,50 +83,50 @@ async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mounted_token_is_read_anew_at_each_login() {
-    let scene = scene("3s").await;
-    scene.mount(1);
+    let fixture = fixture("3s").await;
+    fixture.mount(1);
     let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start().expect("it can be right");
-    supervisor.add_provider("login", scene.kv()).await.expect("a lease");
-    let reviews = scene.cluster.reviews();
-    assert!(reviews > 0 && scene.logins() == 1, "the hazard: it was reviewed");
+    supervisor.add_provider("login", fixture.kv()).await.expect("a lease");
+    let reviews = fixture.cluster.reviews();
+    assert!(reviews > 0 && fixture.logins() == 1, "the hazard: it was reviewed");
     // The token that it gives is renewed, then revoked by hand: there is another login, with the file as it is then.
-    let renewals = || scene.proxy.requests("/v1/auth/token/renew-self");
+    let renewals = || fixture.proxy.requests("/v1/auth/token/renew-self");
     eventually_within(Duration::from_secs(10), "it is renewed", || renewals() > 0).await;
-    scene.mount(2);
-    scene.clerk.asks(|admin| admin.write("sys/leases/revoke-prefix/auth/kubernetes", &json!({})).map(drop)).await;
-    eventually_within(Duration::from_secs(10), "there is another login", || scene.logins() == 2).await;
-    let reads = || scene.proxy.requests("/v1/kv/metadata/orders");
+    fixture.mount(2);
+    fixture.clerk.asks(|admin| admin.write("sys/leases/revoke-prefix/auth/kubernetes", &json!({})).map(drop)).await;
+    eventually_within(Duration::from_secs(10), "there is another login", || fixture.logins() == 2).await;
+    let reads = || fixture.proxy.requests("/v1/kv/metadata/orders");
     let before = reads();
     eventually_within(Duration::from_secs(10), "it is polled", || reads() >= before + 2).await;
     let status = supervisor.status().providers.remove(0);
     assert!(status.last_error.is_none(), "{:?}", status.last_error);
-    assert!(scene.cluster.reviews() > reviews && scene.logins() == 2, "{} logins", scene.logins());
+    assert!(fixture.cluster.reviews() > reviews && fixture.logins() == 2, "{} logins", fixture.logins());
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_rejected_says_what_may_be_wrong() {
-    let scene = scene("60s").await;
+    let fixture = fixture("60s").await;
     // The cluster does not know it, which may be its own fault.
-    let error = scene.rejected(&scene.token("orders", 1)).await;
+    let error = fixture.rejected(&fixture.token("orders", 1)).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("that Vault reaches the cluster which reviews tokens"), "{error}");
-    assert!(scene.cluster.reviews() > 0, "the hazard: it was reviewed");
+    assert!(fixture.cluster.reviews() > 0, "the hazard: it was reviewed");
     // The role is not for this one.
-    let other = scene.token("others", 1);
-    scene.cluster.admit(&other, "shop", "others");
-    let error = scene.rejected(&other).await;
+    let other = fixture.token("others", 1);
+    fixture.cluster.admit(&other, "shop", "others");
+    let error = fixture.rejected(&other).await;
     assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
     assert!(error.to_string().contains("see to the mount, to the role and what it is bound to"), "{error}");
-    fs::write(&scene.file, "").expect("it is written");
-    let error = fetch(&scene.kv()).await.expect_err("there is no token");
+    fs::write(&fixture.file, "").expect("it is written");
+    let error = fetch(&fixture.kv()).await.expect_err("there is no token");
     assert!(error.is_transient() && error.to_string().contains("the file is empty"), "{error}");
     // Nobody reviews any more.
-    let token = scene.mount(2);
-    let Scene { clerk, proxy, issuer, cluster, file } = scene;
+    let token = fixture.mount(2);
+    let VaultFixture { clerk, proxy, issuer, cluster, file } = fixture;
     drop(cluster);
     let cluster = TokenReviews::start().expect("another one, elsewhere");
-    let scene = Scene { clerk, proxy, issuer, cluster, file };
-    let error = scene.rejected(&token).await;
+    let fixture = VaultFixture { clerk, proxy, issuer, cluster, file };
+    let error = fixture.rejected(&token).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
 }

@@ -7,10 +7,10 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{ProviderErrorKind, Supervisor};
+use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
-use claviger_stage::{Callers, eventually_within};
 use claviger_vault::{Auth, VaultDynamic, VaultKv, VaultSession};
-use claviger_vault_stage::{Clerk, Revocation, Scene, next_generation};
+use claviger_vault_fixtures::{Clerk, Revocation, VaultFixture, next_generation};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -21,95 +21,95 @@ struct Sink {
 }
 
 impl Sink {
-    async fn new(scene: &Scene<Postgres>) -> Self {
+    async fn new(fixture: &VaultFixture<Postgres>) -> Self {
         let mut sink = Self { file: NamedTempFile::new().expect("a file"), token: String::new() };
-        sink.next(scene).await;
+        sink.next(fixture).await;
         sink
     }
 
     /// Writes another token; answers the one before.
-    async fn next(&mut self, scene: &Scene<Postgres>) -> String {
-        let token = scene.admin(|admin| admin.token(json!({ "ttl": "10m" }))).await;
+    async fn next(&mut self, fixture: &VaultFixture<Postgres>) -> String {
+        let token = fixture.admin(|admin| admin.token(json!({ "ttl": "10m" }))).await;
         fs::write(&self.file, format!("{token}\n")).expect("it is written");
         std::mem::replace(&mut self.token, token)
     }
 
-    fn provider(&self, scene: &Scene<Postgres>) -> VaultDynamic {
-        let session = VaultSession::new(scene.proxy.endpoint(), Auth::token_file(self.file.path())).expect("the settings can be right");
+    fn provider(&self, fixture: &VaultFixture<Postgres>) -> VaultDynamic {
+        let session = VaultSession::new(fixture.proxy.endpoint(), Auth::token_file(self.file.path())).expect("the settings can be right");
         VaultDynamic::new(&session, "database", "orders").expect("a role")
     }
 }
 
-async fn is_alive(scene: &Scene<Postgres>, token: &str) -> bool {
+async fn is_alive(fixture: &VaultFixture<Postgres>, token: &str) -> bool {
     let token = token.to_owned();
-    scene.admin(move |admin| admin.look_up(&token)).await.is_some()
+    fixture.admin(move |admin| admin.look_up(&token)).await.is_some()
 }
 
-async fn revoke(scene: &Scene<Postgres>, token: String) {
-    scene.admin(move |admin| admin.revoke_token(&token)).await;
+async fn revoke(fixture: &VaultFixture<Postgres>, token: String) {
+    fixture.admin(move |admin| admin.revoke_token(&token)).await;
 }
 
 /// The agent is early: the old token lives on for a while. Pools move over to leases of the new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_token_in_the_file_is_taken_while_the_old_one_lives() {
-    let scene = Scene::<Postgres>::new(60, 600, Revocation::Terminating).await;
-    let mut sink = Sink::new(&scene).await;
-    let db = scene.pool(sink.provider(&scene)).await;
+    let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
+    let mut sink = Sink::new(&fixture).await;
+    let db = fixture.pool(sink.provider(&fixture)).await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
     callers.answer_more(100).await;
-    let old = sink.next(&scene).await;
+    let old = sink.next(&fixture).await;
     assert_eq!(next_generation(&db, 1).await, 2);
-    assert!(is_alive(&scene, &old).await, "the hazard: the old one lives, and could be renewed");
-    scene.one_is_left().await;
-    revoke(&scene, old).await;
+    assert!(is_alive(&fixture, &old).await, "the hazard: the old one lives, and could be renewed");
+    fixture.one_is_left().await;
+    revoke(&fixture, old).await;
     callers.answer_more(200).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted, db.generation()), (Vec::new(), 0, 2));
-    assert_eq!((scene.leases().await.len(), scene.users().await.len()), (1, 1), "what is served is the new token's");
-    scene.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert_eq!((scene.leases().await.len(), scene.users().await.len()), (0, 0));
-    assert!(is_alive(&scene, &sink.token).await, "it is not ours to revoke");
+    assert_eq!((fixture.leases().await.len(), fixture.users().await.len()), (1, 1), "what is served is the new token's");
+    fixture.supervisor.shutdown(Duration::from_secs(10)).await;
+    assert_eq!((fixture.leases().await.len(), fixture.users().await.len()), (0, 0));
+    assert!(is_alive(&fixture, &sink.token).await, "it is not ours to revoke");
 }
 
 /// The agent is late: the old token is dead, and its leases with it, when the new one is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_token_is_revoked_while_the_file_is_swapped() {
-    let scene = Scene::<Postgres>::new(60, 600, Revocation::Terminating).await;
-    let mut sink = Sink::new(&scene).await;
-    let db = scene.pool(sink.provider(&scene)).await;
+    let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
+    let mut sink = Sink::new(&fixture).await;
+    let db = fixture.pool(sink.provider(&fixture)).await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
     callers.answer_more(100).await;
-    let old = sink.next(&scene).await;
-    revoke(&scene, old).await;
+    let old = sink.next(&fixture).await;
+    revoke(&fixture, old).await;
     assert!(next_generation(&db, 1).await >= 2);
     callers.answer_more(200).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
-    assert!(tally.interrupted > 0 || scene.server.log().rejected_logins().is_ok_and(|rejected| rejected > 0), "the hazard");
-    scene.one_is_left().await;
-    scene.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert_eq!((scene.leases().await.len(), scene.users().await.len()), (0, 0));
+    assert!(tally.interrupted > 0 || fixture.server.log().rejected_logins().is_ok_and(|rejected| rejected > 0), "the hazard");
+    fixture.one_is_left().await;
+    fixture.supervisor.shutdown(Duration::from_secs(10)).await;
+    assert_eq!((fixture.leases().await.len(), fixture.users().await.len()), (0, 0));
 }
 
 /// Nobody writes: it is said, and the next token is taken without being asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_token_in_the_file_is_said_and_the_next_one_taken() {
-    let scene = Scene::<Postgres>::new(60, 600, Revocation::Terminating).await;
-    let mut sink = Sink::new(&scene).await;
-    scene.supervisor.add_provider("login", sink.provider(&scene)).await.expect("there is a lease");
-    let status = || scene.supervisor.status().providers.remove(0);
+    let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
+    let mut sink = Sink::new(&fixture).await;
+    fixture.supervisor.add_provider("login", sink.provider(&fixture)).await.expect("there is a lease");
+    let status = || fixture.supervisor.status().providers.remove(0);
     let before = status().revision;
-    revoke(&scene, sink.token.clone()).await;
-    let error = scene.supervisor.rotate_now("login").await.expect_err("there is no other");
+    revoke(&fixture, sink.token.clone()).await;
+    let error = fixture.supervisor.rotate_now("login").await.expect_err("there is no other");
     let error = error.provider_error().cloned().expect("the provider's own");
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("the token in the file is dead; see to what writes it"), "{error}");
     assert!(!format!("{error} {error:?}").contains(&sink.token));
-    sink.next(&scene).await;
+    sink.next(&fixture).await;
     eventually_within(Duration::from_secs(10), "there is another lease", || status().last_error.is_none() && status().revision != before)
         .await;
-    scene.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert_eq!((scene.leases().await.len(), scene.users().await.len()), (0, 0));
+    fixture.supervisor.shutdown(Duration::from_secs(10)).await;
+    assert_eq!((fixture.leases().await.len(), fixture.users().await.len()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,10 +10,10 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use claviger::{Event, FetchRequest, Provider};
+use claviger_fixtures::{Callers, Capture};
 use claviger_servers::{InjectedFault, Postgres};
-use claviger_stage::{Callers, Capture};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
-use claviger_vault_stage::{MOUNT, ROLE, Revocation, Scene, next_generation};
+use claviger_vault_fixtures::{MOUNT, ROLE, Revocation, VaultFixture, next_generation};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
@@ -41,9 +41,9 @@ fn collect(value: &Value, secrets: &mut BTreeSet<String>) {
 struct Secrets(BTreeSet<String>);
 
 impl Secrets {
-    fn of(scene: &Scene<Postgres>, more: &[&str]) -> Self {
+    fn of(fixture: &VaultFixture<Postgres>, more: &[&str]) -> Self {
         let mut secrets: BTreeSet<String> = more.iter().map(|&secret| secret.to_owned()).collect();
-        for answer in scene.proxy.answers() {
+        for answer in fixture.proxy.answers() {
             if let Ok(answer) = serde_json::from_str(&answer) {
                 collect(&answer, &mut secrets);
             }
@@ -59,9 +59,9 @@ impl Secrets {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     let capture = Capture::everything();
-    let scene = Scene::<Postgres>::new(60, 120, Revocation::Terminating).await;
-    scene.sql("CREATE ROLE rotated LOGIN PASSWORD 'password-2' IN ROLE app").await;
-    let wrapped = scene
+    let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
+    fixture.sql("CREATE ROLE rotated LOGIN PASSWORD 'password-2' IN ROLE app").await;
+    let wrapped = fixture
         .admin(|admin| {
             admin.app_role(json!({ "token_ttl": "60s", "token_max_ttl": "1h" }))?;
             admin.static_role("rotated", 3_600)?;
@@ -70,41 +70,41 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         })
         .await;
     let role_id =
-        scene.admin(|admin| claviger_vault_stage::text(&admin.read("auth/approle/role/orders/role-id")?["data"]["role_id"])).await;
+        fixture.admin(|admin| claviger_vault_fixtures::text(&admin.read("auth/approle/role/orders/role-id")?["data"]["role_id"])).await;
     let auth = Auth::app_role(role_id, SecretId::wrapped(wrapped.clone()));
-    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings are right");
+    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
     let mut said = vec![format!("{session:?} {session:#?}")];
     let mut say = |value: &dyn Debug| said.push(format!("{value:?} {value:#?}"));
 
     // Users of all kinds, in use.
-    let supervisor = &scene.supervisor;
+    let supervisor = &fixture.supervisor;
     let mut events = supervisor.events();
     let dynamic = || VaultDynamic::new(&session, MOUNT, ROLE).expect("it can be right");
     let rotated = VaultStatic::new(&session, MOUNT, "rotated").expect("it can be right");
     let kept = VaultKv::new(&session, "kv", "orders").expect("it can be right");
     say(&(dynamic(), &rotated, &kept));
-    let db = scene.pool(dynamic()).await;
+    let db = fixture.pool(dynamic()).await;
     let mut callers = vec![Callers::start_at(&db, 4, "SELECT count(*) FROM orders", Duration::from_millis(10))];
     let options = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
     let login = supervisor.add_provider("rotated-login", rotated).await.expect("a lease");
-    let static_db = supervisor.add_pool("rotated", &login, scene.pools(options.clone())).await.expect("verified");
+    let static_db = supervisor.add_pool("rotated", &login, fixture.pools(options.clone())).await.expect("verified");
     callers.push(Callers::start_at(&static_db, 2, "SELECT 1", Duration::from_millis(10)));
     let login = supervisor.add_provider("kept-login", kept).await.expect("a lease");
-    let kept_db = supervisor.add_pool("kept", &login, scene.pools(options)).await.expect("verified");
+    let kept_db = supervisor.add_pool("kept", &login, fixture.pools(options)).await.expect("verified");
     callers.push(Callers::start_at(&kept_db, 2, "SELECT 1", Duration::from_millis(10)));
     callers[0].answer_more(50).await;
 
     // A new one by hand, a lease and a token that are revoked, a password and a secret that change.
     supervisor.rotate_now("login").await.expect("a new user");
-    let leases = scene.leases().await;
+    let leases = fixture.leases().await;
     let served = db.generation();
-    scene.admin(move |admin| leases.iter().try_for_each(|lease| admin.revoke_lease(lease))).await;
+    fixture.admin(move |admin| leases.iter().try_for_each(|lease| admin.revoke_lease(lease))).await;
     next_generation(&db, served).await;
-    let tokens = Secrets::of(&scene, &[]).0;
-    scene.admin(move |admin| Ok(tokens.iter().filter(|token| admin.revoke_token(token).is_ok()).count())).await;
+    let tokens = Secrets::of(&fixture, &[]).0;
+    fixture.admin(move |admin| Ok(tokens.iter().filter(|token| admin.revoke_token(token).is_ok()).count())).await;
     supervisor.rotate_now("login").await.expect("a new user by another token");
-    scene.admin(|admin| admin.rotate_role("rotated")).await;
-    scene.admin(|admin| admin.put(&json!({ "username": "app", "password": "password-1", "note": "password-3" }))).await;
+    fixture.admin(|admin| admin.rotate_role("rotated")).await;
+    fixture.admin(|admin| admin.put(&json!({ "username": "app", "password": "password-1", "note": "password-3" }))).await;
     for provider in ["rotated-login", "kept-login"] {
         say(&supervisor.rotate_now(provider).await);
     }
@@ -122,11 +122,11 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         InjectedFault::Cut,
         InjectedFault::Refuse,
     ] {
-        scene.proxy.fault(error);
+        fixture.proxy.fault(error);
         say(&dynamic().fetch(FetchRequest::first()).await.map(drop).expect_err("there is no user"));
         say(&supervisor.rotate_now("kept-login").await.map(drop));
     }
-    scene.proxy.heal();
+    fixture.proxy.heal();
     say(&supervisor.status());
     for callers in callers {
         say(&callers.stop().await);
@@ -145,8 +145,8 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     );
 
     // Two tokens, a secret id, three users, and the passwords of the other two at least.
-    let root = scene.admin.vault.root_token();
-    let secrets = Secrets::of(&scene, &[&wrapped, secret, root, "password-1", "password-2", "password-3"]);
+    let root = fixture.admin.vault.root_token();
+    let secrets = Secrets::of(&fixture, &[&wrapped, secret, root, "password-1", "password-2", "password-3"]);
     assert!(secrets.0.len() >= 6 + 8, "the hazard: {} secrets", secrets.0.len());
     for said in &said {
         assert!(secrets.shown_in(said).is_empty(), "{:#?}", secrets.shown_in(said));
@@ -162,7 +162,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     // The search finds what is there; and what vaultrs says is captured where it is heard.
     tracing::trace!(canary = secrets.0.first(), "planted");
     assert_eq!(secrets.shown_in(&capture.text()).len(), 1);
-    let settings = VaultClientSettingsBuilder::default().address(scene.proxy.endpoint()).token(root).build().expect("settings");
+    let settings = VaultClientSettingsBuilder::default().address(fixture.proxy.endpoint()).token(root).build().expect("settings");
     let heard = VaultClient::new(settings).expect("a client");
     vaultrs::kv2::read::<Value>(&heard, "kv", "orders").await.expect("it answers");
     assert!(of_vaultrs(&capture.text()) > 0, "the hazard: vaultrs talks");

@@ -7,10 +7,10 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor};
+use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, OpenBao, openbao};
-use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession, VaultStatic};
-use claviger_vault_stage::Clerk;
+use claviger_vault_fixtures::Clerk;
 use serde_json::json;
 
 async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
@@ -79,7 +79,7 @@ async fn a_namespace_goes_with_every_request() {
             write("auth/approle/role/team", json!({ "token_policies": ["team"] }))?;
             let role_id = admin.read(&format!("{below}auth/approle/role/team/role-id"))?["data"]["role_id"].clone();
             let secret_id = write("auth/approle/role/team/secret-id", json!({}))?["data"]["secret_id"].clone();
-            Ok((claviger_vault_stage::text(&role_id)?, claviger_vault_stage::text(&secret_id)?))
+            Ok((claviger_vault_fixtures::text(&role_id)?, claviger_vault_fixtures::text(&secret_id)?))
         })
         .await;
     let proxy = clerk.proxy();

@@ -4,42 +4,42 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{ProviderErrorKind, Supervisor};
+use claviger_fixtures::Callers;
 use claviger_servers::Postgres;
-use claviger_stage::Callers;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_stage::{Identity, Revocation, Scene, next_generation};
+use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
 
 /// How many rotations there are; `CLAVIGER_VAULT_ROTATIONS` says otherwise.
 fn rotations(of: u64) -> u64 {
     std::env::var("CLAVIGER_VAULT_ROTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(of)
 }
 
-async fn log_in(scene: &Scene<Postgres>) -> VaultSession {
-    let Identity { role_id, secret_id } = scene.identity().await;
-    VaultSession::new(scene.admin.vault.address(), Auth::app_role(role_id, SecretId::given(secret_id))).expect("the settings are right")
+async fn log_in(fixture: &VaultFixture<Postgres>) -> VaultSession {
+    let Identity { role_id, secret_id } = fixture.identity().await;
+    VaultSession::new(fixture.admin.vault.address(), Auth::app_role(role_id, SecretId::given(secret_id))).expect("the settings are right")
 }
 
 /// Users who live ten seconds and thirty at most, through so many rotations under load.
 async fn come_and_go(revocation: Revocation, wanted: u64) {
-    let scene = Scene::<Postgres>::new(10, 30, revocation).await;
-    let session = log_in(&scene).await;
-    let db = scene.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await;
+    let fixture = VaultFixture::<Postgres>::new(10, 30, revocation).await;
+    let session = log_in(&fixture).await;
+    let db = fixture.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
 
     // Through the end of a lease by its maximum once, then by hand.
     let mut served = next_generation(&db, db.generation()).await;
     let mut most = 0;
     for _ in 1..wanted {
-        scene.supervisor.rotate_now("login").await.expect("there is a new user");
+        fixture.supervisor.rotate_now("login").await.expect("there is a new user");
         served = next_generation(&db, served).await;
         callers.answer_more(50).await;
-        most = most.max(scene.leases().await.len());
+        most = most.max(fixture.leases().await.len());
     }
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     assert!(served > wanted, "{served} generations");
     assert!(most <= 3, "{most} leases at once");
-    scene.end().await;
+    fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,8 +54,8 @@ async fn users_whose_sessions_nobody_ends_come_and_go_and_none_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_is_not_there_ends_the_registration_at_once() {
-    let scene = Scene::<Postgres>::new(10, 30, Revocation::Default).await;
-    let session = log_in(&scene).await;
+    let fixture = VaultFixture::<Postgres>::new(10, 30, Revocation::Default).await;
+    let session = log_in(&fixture).await;
     let provide = async |mount: &str| {
         let supervisor = Supervisor::start();
         let error = supervisor.add_provider("login", VaultDynamic::new(&session, mount, "absent").expect("a role")).await.err();

@@ -6,7 +6,7 @@
 use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, RotationTrigger};
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
-use claviger_vault_stage::Clerk;
+use claviger_vault_fixtures::Clerk;
 use serde_json::json;
 
 async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {

@@ -5,9 +5,9 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{FetchRequest, Provider};
-use claviger_stage::LogAlone;
+use claviger_fixtures::LogAlone;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
-use claviger_vault_stage::{Clerk, text};
+use claviger_vault_fixtures::{Clerk, text};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]

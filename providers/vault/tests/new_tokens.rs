@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, Supervisor};
+use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Proxy};
-use claviger_stage::eventually_within;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
-use claviger_vault_stage::{Admin, Clerk};
+use claviger_vault_fixtures::{Admin, Clerk};
 use serde_json::{Value, json};
 
 const LOGIN: &str = "/v1/auth/approle/login";

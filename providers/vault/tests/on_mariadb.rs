@@ -6,22 +6,22 @@
 use std::time::Duration;
 
 use claviger::Handle;
+use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::{InjectedFault, MariaDb};
-use claviger_stage::{Callers, eventually_within};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_stage::{Identity, MOUNT, ROLE, Revocation, Scene, next_generation};
+use claviger_vault_fixtures::{Identity, MOUNT, ROLE, Revocation, VaultFixture, next_generation};
 use sqlx::MySqlPool;
 
 const ORDERS: &str = "SELECT count(*) FROM orders";
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn service(ttl: u64, max_ttl: u64) -> (Scene<MariaDb>, Handle<MySqlPool>) {
-    let scene = Scene::new(ttl, max_ttl, Revocation::Default).await;
-    let Identity { role_id, secret_id } = scene.identity().await;
+async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySqlPool>) {
+    let fixture = VaultFixture::new(ttl, max_ttl, Revocation::Default).await;
+    let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
-    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings are right");
-    let db = scene.pool(VaultDynamic::new(&session, MOUNT, ROLE).expect("a role")).await;
-    (scene, db)
+    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
+    let db = fixture.pool(VaultDynamic::new(&session, MOUNT, ROLE).expect("a role")).await;
+    (fixture, db)
 }
 
 fn callers(db: &Handle<MySqlPool>) -> Callers {
@@ -30,34 +30,34 @@ fn callers(db: &Handle<MySqlPool>) -> Callers {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_come_and_go_under_load_and_none_is_left() {
-    let (scene, db) = service(10, 24).await;
+    let (fixture, db) = service(10, 24).await;
     let callers = callers(&db);
     // By its maximum once, then by hand.
     let mut served = next_generation(&db, 1).await;
     for _ in 0..4 {
-        scene.supervisor.rotate_now("login").await.expect("there is a new user");
+        fixture.supervisor.rotate_now("login").await.expect("there is a new user");
         served = next_generation(&db, served).await;
         callers.answer_more(50).await;
     }
-    scene.one_is_left().await;
+    fixture.one_is_left().await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     assert_eq!(db.generation(), 6);
-    scene.end().await;
+    fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_a_dead_lease_never_serves() {
-    let (scene, db) = service(10, 60).await;
+    let (fixture, db) = service(10, 60).await;
     let user: String = sqlx::query_scalar("SELECT CURRENT_USER()").fetch_one(&db).await.expect("it is answered");
     // A session that somebody has in hand, and idle ones.
     let mut held = db.current().acquire().await.expect("a session");
     let callers = callers(&db);
     callers.answer_more(50).await;
     // The service cannot renew; the server drops the user when the lease ends.
-    scene.proxy.fault(InjectedFault::Refuse);
+    fixture.proxy.fault(InjectedFault::Refuse);
     let users = || {
-        let server = &scene.server;
+        let server = &fixture.server;
         server.sql("SELECT count(*) FROM mysql.user WHERE User LIKE 'v-%'").expect("it is counted").trim().to_owned()
     };
     eventually_within(30 * SECOND, "the user is dropped", || users() == "0").await;
@@ -70,11 +70,11 @@ async fn a_session_of_a_dead_lease_never_serves() {
     eventually_within(10 * SECOND, "callers are told", || callers.failures() > 8).await;
     assert_eq!(callers.answered(), answered, "nobody is answered by a user who is gone");
 
-    scene.proxy.heal();
+    fixture.proxy.heal();
     next_generation(&db, 1).await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert!(tally.failed.iter().all(|error| error.contains("expired at")), "{:?}", tally.failed.first());
-    scene.one_is_left().await;
-    scene.end().await;
+    fixture.one_is_left().await;
+    fixture.end().await;
 }

@@ -7,7 +7,7 @@ use std::fs;
 
 use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind};
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
-use claviger_vault_stage::Clerk;
+use claviger_vault_fixtures::Clerk;
 use serde_json::json;
 use tempfile::NamedTempFile;
 

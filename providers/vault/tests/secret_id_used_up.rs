@@ -7,44 +7,44 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{ProviderErrorKind, ProviderStatus};
+use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
-use claviger_stage::{Callers, eventually_within};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_stage::{Identity, Revocation, Scene, next_generation};
+use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-fn status(scene: &Scene<Postgres>) -> ProviderStatus {
-    scene.supervisor.status().providers.remove(0)
+fn status(fixture: &VaultFixture<Postgres>) -> ProviderStatus {
+    fixture.supervisor.status().providers.remove(0)
 }
 
-async fn is_said(scene: &Scene<Postgres>) {
-    eventually_within(Duration::from_secs(30), "it is said", || status(scene).last_error.is_some()).await;
-    let error = status(scene).last_error.expect("it is there");
+async fn is_said(fixture: &VaultFixture<Postgres>) {
+    eventually_within(Duration::from_secs(30), "it is said", || status(fixture).last_error.is_some()).await;
+    let error = status(fixture).last_error.expect("it is there");
     assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
     assert!(error.to_string().contains("the secret id has expired or is used up; issue another"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
-    let scene = Scene::<Postgres>::new(300, 600, Revocation::Terminating).await;
+    let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Terminating).await;
     let settings = json!({ "secret_id_num_uses": 1, "token_ttl": "12s", "token_max_ttl": "16s" });
-    let Identity { role_id, secret_id } = scene.identity_with(settings).await;
+    let Identity { role_id, secret_id } = fixture.identity_with(settings).await;
     let file = NamedTempFile::new().expect("a file");
     fs::write(&file, secret_id).expect("it is written");
     let auth = Auth::app_role(role_id, SecretId::file(file.path()));
-    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings can be right");
-    let db = scene.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await;
-    let logins = || scene.asked("auth/approle/login");
+    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+    let db = fixture.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await;
+    let logins = || fixture.asked("auth/approle/login");
     let next_secret_id = async || {
-        let secret_id = scene.admin(|admin| admin.secret_id()).await;
+        let secret_id = fixture.admin(|admin| admin.secret_id()).await;
         fs::write(&file, secret_id).expect("it is written");
     };
 
     // In time: nobody notices.
     let callers = Callers::start_at(&db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5));
-    is_said(&scene).await;
-    assert!(status(&scene).remaining.is_some_and(|left| left > Duration::from_secs(2)), "the hazard: the token lives");
+    is_said(&fixture).await;
+    assert!(status(&fixture).remaining.is_some_and(|left| left > Duration::from_secs(2)), "the hazard: the token lives");
     next_secret_id().await;
     let served = next_generation(&db, 1).await;
     callers.answer_more(100).await;
@@ -52,7 +52,7 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
 
     // Too late: the token has died, and the user with it.
-    is_said(&scene).await;
+    is_said(&fixture).await;
     let ended = async { while sqlx::query("SELECT count(*) FROM orders").execute(&db).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the hazard: nobody is served");
     assert_eq!(db.generation(), served);
@@ -63,5 +63,5 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     let callers = Callers::start_at(&db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5));
     callers.answer_more(100).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    scene.end().await;
+    fixture.end().await;
 }

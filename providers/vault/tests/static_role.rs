@@ -6,34 +6,34 @@
 use std::time::{Duration, Instant};
 
 use claviger::{FetchRequest, Handle, Provider, RotationTrigger};
+use claviger_fixtures::{Callers, Server, eventually_within, short_lived};
 use claviger_servers::Postgres;
-use claviger_stage::{Callers, Server, eventually_within, short_lived};
 use claviger_vault::{Auth, SecretId, VaultSession, VaultStatic};
-use claviger_vault_stage::{Identity, Revocation, Scene, next_generation};
+use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 const READ: &str = "database/static-creds/app";
 
 /// The engine rotates the password of the tables' owner, every so many seconds.
-async fn scene(seconds: u64) -> Scene<Postgres> {
-    let scene = Scene::new(60, 600, Revocation::Default).await;
-    scene.admin(move |admin| admin.static_role("app", seconds)).await;
-    scene
+async fn fixture(seconds: u64) -> VaultFixture<Postgres> {
+    let fixture = VaultFixture::new(60, 600, Revocation::Default).await;
+    fixture.admin(move |admin| admin.static_role("app", seconds)).await;
+    fixture
 }
 
-async fn provider(scene: &Scene<Postgres>) -> VaultStatic {
-    let Identity { role_id, secret_id } = scene.identity().await;
+async fn provider(fixture: &VaultFixture<Postgres>) -> VaultStatic {
+    let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
-    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings can be right");
+    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
     VaultStatic::new(&session, "database", "app").expect("a role")
 }
 
 /// A pool whose sessions are closed every now and then: a wrong password is noticed.
-async fn pool_of_short_sessions(scene: &Scene<Postgres>) -> Handle<PgPool> {
-    let login = scene.supervisor.add_provider("login", provider(scene).await).await.expect("there is a lease");
+async fn pool_of_short_sessions(fixture: &VaultFixture<Postgres>) -> Handle<PgPool> {
+    let login = fixture.supervisor.add_provider("login", provider(fixture).await).await.expect("there is a lease");
     let options = short_lived(PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5)), Duration::from_millis(300));
-    scene.supervisor.add_pool("orders", &login, Postgres::factory(scene.server.options(None), options)).await.expect("it is verified")
+    fixture.supervisor.add_pool("orders", &login, Postgres::factory(fixture.server.options(None), options)).await.expect("it is verified")
 }
 
 fn callers(db: &Handle<PgPool>) -> Callers {
@@ -41,105 +41,105 @@ fn callers(db: &Handle<PgPool>) -> Callers {
 }
 
 /// How often the credential was read, and when.
-fn reads(scene: &Scene<Postgres>) -> Vec<Instant> {
+fn reads(fixture: &VaultFixture<Postgres>) -> Vec<Instant> {
     let path = format!("/v1/{READ}");
-    scene.proxy.log().iter().filter(|request| request.operation == path).map(|request| request.at).collect()
+    fixture.proxy.log().iter().filter(|request| request.operation == path).map(|request| request.at).collect()
 }
 
 /// In how many seconds the engine means to rotate; 0 when it is due.
-fn ttl(scene: &Scene<Postgres>) -> u64 {
-    scene.admin.read(READ).ok().and_then(|answer| answer["data"]["ttl"].as_u64()).expect("it is told")
+fn ttl(fixture: &VaultFixture<Postgres>) -> u64 {
+    fixture.admin.read(READ).ok().and_then(|answer| answer["data"]["ttl"].as_u64()).expect("it is told")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
-    let scene = scene(8).await;
-    let db = scene.pool(provider(&scene).await).await;
+    let fixture = fixture(8).await;
+    let db = fixture.pool(provider(&fixture).await).await;
     let callers = callers(&db);
-    let next = scene.supervisor.status().providers.remove(0).next_fetch.expect("it is looked at again");
-    let due = Duration::from_secs(ttl(&scene) + 1);
+    let next = fixture.supervisor.status().providers.remove(0).next_fetch.expect("it is looked at again");
+    let due = Duration::from_secs(ttl(&fixture) + 1);
     assert!(next <= due + Duration::from_secs(1) && next + Duration::from_secs(1) >= due, "in {next:?}, due in {due:?}");
     let mut served = db.generation();
     for _ in 0..2 {
         served = next_generation(&db, served).await;
         callers.answer_more(50).await;
     }
-    let looks = reads(&scene);
+    let looks = reads(&fixture);
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     // The old password is never handed over as a new one: each generation has a password of its own, and each verification worked.
     assert_eq!(served, 3);
-    assert_eq!(scene.server.rejected(), 0, "a password was tried that was not the database's");
+    assert_eq!(fixture.server.rejected(), 0, "a password was tried that was not the database's");
     // The first, and for each rotation one, or several while it is late by the tick of 5 s: after 1, 2 and 4 s.
     assert!((3..=9).contains(&looks.len()), "{} reads", looks.len());
     assert!(looks.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(950)), "{looks:?}");
-    scene.end().await;
+    fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
-    let scene = scene(3_600).await;
-    let db = pool_of_short_sessions(&scene).await;
+    let fixture = fixture(3_600).await;
+    let db = pool_of_short_sessions(&fixture).await;
     let callers = callers(&db);
     callers.answer_more(100).await;
     let mut served = db.generation();
     for rotation in 1..=4 {
-        let (reads_before, rejected) = (reads(&scene).len(), scene.server.rejected());
-        scene.admin(|admin| admin.rotate_role("app")).await;
+        let (reads_before, rejected) = (reads(&fixture).len(), fixture.server.rejected());
+        fixture.admin(|admin| admin.rotate_role("app")).await;
         served = next_generation(&db, served).await;
         callers.answer_more(100).await;
-        let rejected = scene.server.rejected() - rejected;
+        let rejected = fixture.server.rejected() - rejected;
         assert!((1..=8 + 3).contains(&rejected), "{rejected} failed logins in rotation {rotation}");
-        let reads = reads(&scene).len() - reads_before;
+        let reads = reads(&fixture).len() - reads_before;
         assert!((1..=3).contains(&reads), "{reads} reads in rotation {rotation}");
     }
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     assert_eq!(served, 5);
-    scene.end().await;
+    fixture.end().await;
 }
 
 /// The engine cannot log in, so that nothing is rotated; the password goes on working, and is looked at ever more rarely.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_does_not_come_is_waited_for() {
-    let scene = scene(5).await;
-    let db = pool_of_short_sessions(&scene).await;
+    let fixture = fixture(5).await;
+    let db = pool_of_short_sessions(&fixture).await;
     let callers = callers(&db);
-    scene.sql("ALTER ROLE engine NOLOGIN").await;
-    scene.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'engine'").await;
-    eventually_within(Duration::from_secs(15), "it is due", || ttl(&scene) == 0).await;
-    let (before, served) = (reads(&scene).len(), db.generation());
-    eventually_within(Duration::from_secs(40), "it is looked at several times", || reads(&scene).len() >= before + 4).await;
-    let looks = reads(&scene).split_off(before);
-    assert_eq!(ttl(&scene), 0, "the hazard: it is still due");
+    fixture.sql("ALTER ROLE engine NOLOGIN").await;
+    fixture.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'engine'").await;
+    eventually_within(Duration::from_secs(15), "it is due", || ttl(&fixture) == 0).await;
+    let (before, served) = (reads(&fixture).len(), db.generation());
+    eventually_within(Duration::from_secs(40), "it is looked at several times", || reads(&fixture).len() >= before + 4).await;
+    let looks = reads(&fixture).split_off(before);
+    assert_eq!(ttl(&fixture), 0, "the hazard: it is still due");
     let pauses: Vec<_> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(pauses.windows(2).all(|pair| pair[1] > pair[0]), "{pauses:?}");
-    let status = scene.supervisor.status().providers.remove(0);
+    let status = fixture.supervisor.status().providers.remove(0);
     assert!(status.last_error.is_none() && db.generation() == served, "{:?}", status.last_error);
-    scene.sql("ALTER ROLE engine LOGIN").await;
+    fixture.sql("ALTER ROLE engine LOGIN").await;
     next_generation(&db, served).await;
     callers.answer_more(100).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    scene.end().await;
+    fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_of_the_rotation_is_the_revision() {
-    let scene = scene(3_600).await;
-    let role = provider(&scene).await;
+    let fixture = fixture(3_600).await;
+    let role = provider(&fixture).await;
     let first = role.fetch(FetchRequest::first()).await.expect("there is a lease");
     let same = role.fetch(FetchRequest::new(RotationTrigger::Manual).held(first.clone())).await.expect("there is a lease");
     assert_eq!((same.revision(), same.secret().user()), (first.revision(), "app"));
-    scene.admin(|admin| admin.rotate_role("app")).await;
+    fixture.admin(|admin| admin.rotate_role("app")).await;
     // What the database rejects is read again after a moment, and no more than that.
     let rejected = FetchRequest::new(RotationTrigger::Rejected).held(first.clone()).rejected([first.revision().clone()]);
     let second = role.fetch(rejected).await.expect("there is a lease");
     assert!(second.revision() != first.revision() && second.secret().expose_password() != first.secret().expose_password());
-    assert_eq!(reads(&scene).len(), 3);
+    assert_eq!(reads(&fixture).len(), 3);
     let rejected = FetchRequest::new(RotationTrigger::Rejected).held(second.clone()).rejected([second.revision().clone()]);
     assert_eq!(role.fetch(rejected).await.expect("there is a lease").revision(), second.revision());
-    assert_eq!(reads(&scene).len(), 5);
+    assert_eq!(reads(&fixture).len(), 5);
     role.close().await;
-    scene.end().await;
+    fixture.end().await;
 }

@@ -7,10 +7,10 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{Handle, ProviderErrorKind, ProviderStatus, Supervisor};
+use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
-use claviger_stage::{Callers, eventually_within};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession};
-use claviger_vault_stage::{Clerk, Identity, Revocation, Scene};
+use claviger_vault_fixtures::{Clerk, Identity, Revocation, VaultFixture};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -20,17 +20,17 @@ const RENEW: &str = "auth/token/renew-self";
 const LOOK_UP: &str = "auth/token/lookup-self";
 
 /// Users live far longer than the tokens here.
-async fn scene() -> Scene<Postgres> {
-    Scene::new(300, 600, Revocation::Terminating).await
+async fn fixture() -> VaultFixture<Postgres> {
+    VaultFixture::new(300, 600, Revocation::Terminating).await
 }
 
-async fn serve(scene: &Scene<Postgres>, auth: Auth) -> Handle<PgPool> {
-    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings can be right");
-    scene.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await
+async fn serve(fixture: &VaultFixture<Postgres>, auth: Auth) -> Handle<PgPool> {
+    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+    fixture.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await
 }
 
-async fn app_role(scene: &Scene<Postgres>, settings: Value) -> Auth {
-    let Identity { role_id, secret_id } = scene.identity_with(settings).await;
+async fn app_role(fixture: &VaultFixture<Postgres>, settings: Value) -> Auth {
+    let Identity { role_id, secret_id } = fixture.identity_with(settings).await;
     Auth::app_role(role_id, SecretId::given(secret_id))
 }
 
@@ -43,21 +43,21 @@ fn callers(db: &Handle<PgPool>) -> Callers {
 }
 
 /// Two services of one session under load, until there were further logins; nobody notices any of them, and no lease is ever taken to live longer than a token does.
-async fn move_over(scene: &Scene<Postgres>, auth: Auth, token_life: Duration) {
-    let session = VaultSession::new(scene.proxy.endpoint(), auth).expect("the settings can be right");
+async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Duration) {
+    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
     let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
-    let first = scene.pool(provider()).await;
-    let login = scene.supervisor.add_provider("another-login", provider()).await.expect("there is a lease");
+    let first = fixture.pool(provider()).await;
+    let login = fixture.supervisor.add_provider("another-login", provider()).await.expect("there is a lease");
     let options = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(5));
-    let second = scene.supervisor.add_pool("others", &login, scene.pools(options)).await.expect("it is verified");
+    let second = fixture.supervisor.add_pool("others", &login, fixture.pools(options)).await.expect("it is verified");
     let dbs = [first, second];
     let tasks: Vec<_> = dbs.iter().map(callers).collect();
     for callers in &tasks {
         callers.answer_more(50).await;
     }
-    let logins = || scene.asked(LOG_IN);
+    let logins = || fixture.asked(LOG_IN);
     eventually_within(Duration::from_secs(60), "there are further logins, and pools move over", || {
-        for provider in scene.supervisor.status().providers {
+        for provider in fixture.supervisor.status().providers {
             assert!(provider.remaining.is_some_and(|left| left <= token_life), "a lease outlives its token: {:?}", provider.remaining);
         }
         logins() >= 3 && dbs.iter().all(|db| db.generation() >= 3)
@@ -69,74 +69,74 @@ async fn move_over(scene: &Scene<Postgres>, auth: Auth, token_life: Duration) {
     }
     let generations = dbs.each_ref().map(Handle::generation);
     assert!(generations.iter().all(|&served| served <= logins() as u64), "{generations:?} of {} tokens", logins());
-    scene.end().await;
+    fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn near_its_maximum_a_token_is_replaced_and_pools_move_over_before() {
-    let scene = scene().await;
-    let auth = app_role(&scene, json!({ "token_ttl": "10s", "token_max_ttl": "17s" })).await;
-    move_over(&scene, auth, Duration::from_secs(10)).await;
-    assert!(scene.asked(RENEW) >= 2, "the hazard: it was renewed to its maximum");
+    let fixture = fixture().await;
+    let auth = app_role(&fixture, json!({ "token_ttl": "10s", "token_max_ttl": "17s" })).await;
+    move_over(&fixture, auth, Duration::from_secs(10)).await;
+    assert!(fixture.asked(RENEW) >= 2, "the hazard: it was renewed to its maximum");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_token_is_replaced_and_pools_move_over_before() {
-    let scene = scene().await;
-    let auth = app_role(&scene, json!({ "token_type": "batch", "token_ttl": "10s" })).await;
-    move_over(&scene, auth, Duration::from_secs(10)).await;
-    assert_eq!(scene.asked(RENEW), 0, "it cannot be renewed");
-    assert_eq!(scene.asked("auth/token/revoke-self"), 0, "nor revoked");
+    let fixture = fixture().await;
+    let auth = app_role(&fixture, json!({ "token_type": "batch", "token_ttl": "10s" })).await;
+    move_over(&fixture, auth, Duration::from_secs(10)).await;
+    assert_eq!(fixture.asked(RENEW), 0, "it cannot be renewed");
+    assert_eq!(fixture.asked("auth/token/revoke-self"), 0, "nor revoked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_periodic_token_is_renewed_for_ever() {
-    let scene = scene().await;
-    let db = serve(&scene, app_role(&scene, json!({ "token_period": "7s" })).await).await;
+    let fixture = fixture().await;
+    let db = serve(&fixture, app_role(&fixture, json!({ "token_period": "7s" })).await).await;
     let callers = callers(&db);
-    eventually_within(Duration::from_secs(40), "it is renewed again and again", || scene.asked(RENEW) >= 3).await;
+    eventually_within(Duration::from_secs(40), "it is renewed again and again", || fixture.asked(RENEW) >= 3).await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    assert_eq!((scene.asked(LOG_IN), db.generation()), (1, 1), "the lease lives as long as the token is renewed");
-    scene.end().await;
+    assert_eq!((fixture.asked(LOG_IN), db.generation()), (1, 1), "the lease lives as long as the token is renewed");
+    fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_without_an_end_needs_nothing() {
-    let scene = scene().await;
-    let root = scene.admin.vault.root_token().to_owned();
-    let db = serve(&scene, Auth::token(root)).await;
-    let left = status(&scene.supervisor).remaining.expect("the lease has an end");
+    let fixture = fixture().await;
+    let root = fixture.admin.vault.root_token().to_owned();
+    let db = serve(&fixture, Auth::token(root)).await;
+    let left = status(&fixture.supervisor).remaining.expect("the lease has an end");
     assert!(left > Duration::from_secs(250), "the lease's own: {left:?}");
-    scene.supervisor.rotate_now("login").await.expect("another user");
+    fixture.supervisor.rotate_now("login").await.expect("another user");
     assert_eq!(db.generation(), 2);
-    assert_eq!((scene.asked(LOOK_UP), scene.asked(RENEW)), (1, 0));
+    assert_eq!((fixture.asked(LOOK_UP), fixture.asked(RENEW)), (1, 0));
     // Revoked would be the administrator's own token.
-    scene.end().await;
+    fixture.end().await;
 }
 
 /// Somebody else's token that cannot be replaced is used to its end, leases are not taken to live longer, and then it is said.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
-    let scene = scene().await;
-    let token = scene.admin(|admin| admin.token(json!({ "ttl": "8s", "renewable": false }))).await;
-    let db = serve(&scene, Auth::token(&*token)).await;
+    let fixture = fixture().await;
+    let token = fixture.admin(|admin| admin.token(json!({ "ttl": "8s", "renewable": false }))).await;
+    let db = serve(&fixture, Auth::token(&*token)).await;
     let callers = callers(&db);
     callers.answer_more(50).await;
-    let left = status(&scene.supervisor).remaining.expect("it has an end");
+    let left = status(&fixture.supervisor).remaining.expect("it has an end");
     assert!(left <= Duration::from_secs(8), "the token's end: {left:?}");
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    eventually_within(Duration::from_secs(20), "the token dies", || status(&scene.supervisor).last_error.is_some()).await;
-    let error = status(&scene.supervisor).last_error.expect("it is there");
+    eventually_within(Duration::from_secs(20), "the token dies", || status(&fixture.supervisor).last_error.is_some()).await;
+    let error = status(&fixture.supervisor).last_error.expect("it is there");
     assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
     assert!(error.to_string().contains("the token is dead; give another"), "{error}");
-    assert_eq!((scene.asked(RENEW), db.generation()), (0, 1));
+    assert_eq!((fixture.asked(RENEW), db.generation()), (0, 1));
     // The server revokes the lease with the token.
-    eventually_within(Duration::from_secs(10), "no lease is left", || scene.admin.leases("orders").is_ok_and(|leases| leases.is_empty()))
+    eventually_within(Duration::from_secs(10), "no lease is left", || fixture.admin.leases("orders").is_ok_and(|leases| leases.is_empty()))
         .await;
-    scene.supervisor.shutdown(Duration::from_secs(5)).await;
-    assert_eq!(scene.users().await, Vec::<String>::new());
+    fixture.supervisor.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(fixture.users().await, Vec::<String>::new());
 }
 
 /// A renewable token of somebody else's that meets its maximum: renewed while that brings something, then looked at rarely, in a file; never in a loop.

@@ -2,8 +2,8 @@
 
 use std::io::ErrorKind;
 
-use super::super::dialect::Dialect;
 use super::super::classify;
+use super::super::dialect::Dialect;
 use super::super::forms::Form;
 use super::{SqlPools, TRY_OUT_TIMEOUT, wrong};
 use crate::error::{ConnectError, ConnectErrorKind};

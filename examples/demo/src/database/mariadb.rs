@@ -72,7 +72,7 @@ impl Database for MariaDb {
     }
 
     #[cfg(feature = "vault")]
-    const KIND: claviger_vault_stage::Kind = claviger_vault_stage::Kind::MariaDb;
+    const KIND: claviger_vault_fixtures::Kind = claviger_vault_fixtures::Kind::MariaDb;
 
     #[cfg(feature = "vault")]
     fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem> {

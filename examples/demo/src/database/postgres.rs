@@ -66,7 +66,7 @@ impl Database for Postgres {
     }
 
     #[cfg(feature = "vault")]
-    const KIND: claviger_vault_stage::Kind = claviger_vault_stage::Kind::PostgreSql;
+    const KIND: claviger_vault_fixtures::Kind = claviger_vault_fixtures::Kind::PostgreSql;
 
     #[cfg(feature = "vault")]
     fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem> {

@@ -23,30 +23,30 @@ const LAG: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     screen.line(&format!("starting a {} of our own …", D::NAME));
-    let scene = Arc::new(start_interruptible(Scene::<D>::set).await?);
-    screen.line(&format!("{} listens on port {}; the secret is in a file that the service reads", D::NAME, scene.server.port()));
+    let scenario = Arc::new(start_interruptible(Scenario::<D>::set).await?);
+    screen.line(&format!("{} listens on port {}; the secret is in a file that the service reads", D::NAME, scenario.server.port()));
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor.add_provider("orders-login", FileProvider::json(scene.secret_file())?).await?;
-    let db = supervisor.add_pool("orders", &login, scene.server.pools()).await?;
+    let login = supervisor.add_provider("orders-login", FileProvider::json(scenario.secret_file())?).await?;
+    let db = supervisor.add_pool("orders", &login, scenario.server.pools()).await?;
     // The server outlives the service, not only the script.
-    let script = Script::start(screen, options.duration, |cue| rotate(Arc::clone(&scene), db.clone(), cue));
+    let script = Script::start(screen, options.duration, |cue| rotate(Arc::clone(&scenario), db.clone(), cue));
     show::show(screen, &supervisor, events, &[db], script).await
 }
 
 /// The server, and the file in which its secret is mounted.
-struct Scene<D> {
+struct Scenario<D> {
     server: D,
     folder: TempDir,
 }
 
-impl<D: Database> Scene<D> {
+impl<D: Database> Scenario<D> {
     fn set() -> Result<Self, Problem> {
         let folder = tempfile::Builder::new().prefix("claviger-demo-").tempdir()?;
-        let scene = Self { server: D::start(Access::Password)?, folder };
-        scene.write_secret("password-0")?;
-        Ok(scene)
+        let scenario = Self { server: D::start(Access::Password)?, folder };
+        scenario.write_secret("password-0")?;
+        Ok(scenario)
     }
 
     fn secret_file(&self) -> PathBuf {
@@ -62,7 +62,7 @@ impl<D: Database> Scene<D> {
     }
 }
 
-async fn rotate<D: Database>(scene: Arc<Scene<D>>, db: Handle<D::Pool>, mut cue: Cue) -> Tally {
+async fn rotate<D: Database>(scenario: Arc<Scenario<D>>, db: Handle<D::Pool>, mut cue: Cue) -> Tally {
     let mut tally = Tally::default();
     let (mut announced, mut unannounced) = (0, 0);
     while cue.pause(PAUSE).await {
@@ -81,7 +81,7 @@ async fn rotate<D: Database>(scene: Arc<Scene<D>>, db: Handle<D::Pool>, mut cue:
             "unannounced: the password changes, the file half a second later"
         };
         cue.screen.change(&format!("change {number}, {what}"));
-        match adopted(&db, change(&scene, is_announced, format!("password-{number}"))).await {
+        match adopted(&db, change(&scenario, is_announced, format!("password-{number}"))).await {
             Ok(()) => tally.adopted += 1,
             Err(problem) => {
                 tally.problem(format!("change {number}: {problem}"));
@@ -100,8 +100,8 @@ async fn rotate<D: Database>(scene: Arc<Scene<D>>, db: Handle<D::Pool>, mut cue:
     tally
 }
 
-async fn change<D: Database>(scene: &Arc<Scene<D>>, announced: bool, password: String) -> Result<(), Problem> {
-    let (first, second) = (Arc::clone(scene), Arc::clone(scene));
+async fn change<D: Database>(scenario: &Arc<Scenario<D>>, announced: bool, password: String) -> Result<(), Problem> {
+    let (first, second) = (Arc::clone(scenario), Arc::clone(scenario));
     let (before, after) = (password.clone(), password);
     if announced {
         blocking(move || Ok(first.write_secret(&before)?)).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claviger::{Handle, Supervisor};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_stage::{Admin, ENGINE_PASSWORD, ENGINE_USER, MOUNT, Revocation};
+use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, MOUNT, Revocation};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 

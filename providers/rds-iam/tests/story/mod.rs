@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use claviger::Supervisor;
+use claviger_fixtures::{Callers, Queried, eventually, eventually_within, short_lived};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::TokenCheck;
-use claviger_stage::{Callers, Queried, eventually, eventually_within, short_lived};
 use sqlx::pool::PoolOptions;
 use sqlx::{Connection, Pool};
 

@@ -6,8 +6,8 @@
 use std::time::SystemTime;
 
 use claviger::{Credentials, PgPools, PoolFactory};
+use claviger_fixtures::Queried;
 use claviger_servers::{Postgres, TokenCheck, TokenChecks};
-use claviger_stage::Queried;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, Database, Pool};

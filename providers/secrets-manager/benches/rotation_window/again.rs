@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
 use claviger::Event;
+use claviger_fixtures::{Callers, Figures, median, ms};
 use claviger_rotator::Users;
+use claviger_secrets_fixtures::{SECRET, SecretsFixture};
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{SECRET, Scene};
 use claviger_servers::Postgres;
-use claviger_stage::{Callers, Figures, median, ms};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -43,20 +43,20 @@ impl Case {
 }
 
 pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
-    let scene = Scene::<Postgres>::new(Users::Single).await;
-    let supervisor = &scene.stage.supervisor;
+    let fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
+    let supervisor = &fixture.database.supervisor;
     let login =
-        supervisor.add_provider("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
-    let db = supervisor.add_pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified");
+        supervisor.add_provider("login", SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right")).await.expect("a lease");
+    let db = supervisor.add_pool("orders", &login, fixture.database.pools(CONNECTIONS)).await.expect("verified");
     let callers = Arc::new(Callers::start_at(&db, CALLERS, "SELECT 1", REST));
     callers.answer_more(200).await;
     let (mut ratios, mut since_rejection, mut since_cut, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut bad, mut asked) = (Vec::new(), Vec::new());
     for _ in 0..turns {
-        let (bad_before, asked_before) = (scene.stage.rejected_logins(), scene.values_asked_for());
-        let pending = scene.open_window().await;
+        let (bad_before, asked_before) = (fixture.database.rejected_logins(), fixture.values_asked_for());
+        let pending = fixture.open_window().await;
         if matches!(case, Case::Changed) {
-            scene.close_window(&pending).await;
+            fixture.close_window(&pending).await;
         }
         // Before the connections are cut: it is over before whoever cuts them says so.
         let (mut events, watched, handle, before) = (supervisor.events(), Arc::clone(&callers), db.clone(), db.generation());
@@ -75,20 +75,20 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         });
         let cut = Instant::now();
         // All at once, without waiting for each.
-        scene.stage.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'").await;
+        fixture.database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'").await;
         let (rejected, answered) = again.await.expect("no panic");
         if let Case::Window(window) = case {
             sleep_until(cut + window).await;
-            scene.close_window(&pending).await;
+            fixture.close_window(&pending).await;
         }
         callers.answer_more(50).await;
-        let floor = floor(&scene, case, &pending.password).await;
+        let floor = floor(&fixture, case, &pending.password).await;
         ratios.push((answered - rejected).as_secs_f64() / floor.as_secs_f64());
         since_rejection.push(ms(answered - rejected));
         since_cut.push(ms(answered - cut));
         floors.push(ms(floor));
-        bad.push((scene.stage.rejected_logins() - bad_before) as f64);
-        asked.push((scene.values_asked_for() - asked_before) as f64 - (case.calls() + 1) as f64);
+        bad.push((fixture.database.rejected_logins() - bad_before) as f64);
+        asked.push((fixture.values_asked_for() - asked_before) as f64 - (case.calls() + 1) as f64);
     }
     let tally = Arc::into_inner(callers).expect("nobody else watches").stop().await;
     let name = case.name();
@@ -110,8 +110,8 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
 }
 
 /// What cannot be saved: the store's calls, one after the other, the verification and the first connection. Measured beside it, while the callers go on.
-async fn floor(scene: &Scene<Postgres>, case: Case, password: &str) -> Duration {
-    let client = Client::new(&scene.aws());
+async fn floor(fixture: &SecretsFixture<Postgres>, case: Case, password: &str) -> Duration {
+    let client = Client::new(&fixture.aws());
     let ask = async || client.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("it answers");
     // The first call of a client connects; the service's client was connected, too.
     ask().await;
@@ -119,7 +119,7 @@ async fn floor(scene: &Scene<Postgres>, case: Case, password: &str) -> Duration 
     for _ in 0..case.calls() {
         ask().await;
     }
-    let login = scene.stage.connect_options().username("app").password(password);
+    let login = fixture.database.connect_options().username("app").password(password);
     let mut took = began.elapsed();
     for _ in 0..2 {
         let began = Instant::now();

@@ -3,29 +3,29 @@
 use std::time::Duration;
 
 use claviger::{Event, Supervisor};
+use claviger_fixtures::{Callers, Figures};
 use claviger_rotator::Users;
+use claviger_secrets_fixtures::{SECRET, SecretsFixture};
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{SECRET, Scene};
 use claviger_servers::{InjectedFault, Postgres};
-use claviger_stage::{Callers, Figures};
 use claviger_testkit::Lab;
 use tokio::time::sleep;
 
 pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
-    let mut scene = Scene::<Postgres>::new(Users::Single).await;
+    let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     // Looked at each second, so that it would be noticed.
-    scene.stage.supervisor =
+    fixture.database.supervisor =
         Lab::with(Supervisor::builder().with_poll_interval(Duration::from_secs(1))).expect("it can be right").supervisor;
-    let supervisor = &scene.stage.supervisor;
+    let supervisor = &fixture.database.supervisor;
     let mut events = supervisor.events();
     let login =
-        supervisor.add_provider("login", SecretsManager::new(&scene.aws(), SECRET).expect("it can be right")).await.expect("a lease");
-    let db = supervisor.add_pool("orders", &login, scene.stage.pools(10)).await.expect("verified");
+        supervisor.add_provider("login", SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right")).await.expect("a lease");
+    let db = supervisor.add_pool("orders", &login, fixture.database.pools(10)).await.expect("verified");
     let callers = Callers::start_at(&db, 16, "SELECT 1", Duration::from_millis(10));
     callers.answer_more(200).await;
-    scene.proxy.fault(InjectedFault::Refuse);
+    fixture.proxy.fault(InjectedFault::Refuse);
     sleep(time).await;
-    scene.proxy.heal();
+    fixture.proxy.heal();
     let tally = callers.stop().await;
     supervisor.shutdown(Duration::from_secs(5)).await;
     let mut failed_looks = 0_u32;

@@ -14,7 +14,7 @@ mod down;
 
 use std::time::Duration;
 
-use claviger_stage::Figures;
+use claviger_fixtures::Figures;
 
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

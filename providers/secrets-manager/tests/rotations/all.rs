@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use claviger::{Event, Events, Handle, Supervisor, SupervisorBuilder};
+use claviger_fixtures::{Callers, PoolOf, Tally, eventually};
 use claviger_rotator::Users;
+use claviger_secrets_fixtures::{SECRET, SecretsFixture, rotations, window};
 use claviger_secrets_manager::SecretsManager;
-use claviger_secrets_stage::{SECRET, Scene, rotations, window};
-use claviger_stage::{Callers, PoolOf, Tally, eventually};
 use claviger_testkit::Lab;
 use tokio::time::{Instant, sleep_until};
 
@@ -17,9 +17,9 @@ const CONNECTIONS: u32 = 10;
 /// Callers leave some of the machine to the others. (Not by a statement that sleeps: killing one holds MariaDB up for seconds.)
 const REST: Duration = Duration::from_millis(10);
 
-/// The scene with a service on it: a pool on the secret, and callers.
+/// The fixture with a service on it: a pool on the secret, and callers.
 struct Service {
-    scene: Scene<Server>,
+    fixture: SecretsFixture<Server>,
     db: Handle<PoolOf<Server>>,
     callers: Callers,
     events: Events,
@@ -31,37 +31,37 @@ impl Service {
     }
 
     async fn start_with(users: Users, builder: SupervisorBuilder, settings: impl FnOnce(SecretsManager) -> SecretsManager) -> Self {
-        let mut scene = Scene::<Server>::new(users).await;
-        scene.stage.supervisor = Lab::with(builder).expect("it can be right").supervisor;
-        let provider = settings(SecretsManager::new(&scene.aws(), SECRET).expect("it can be right"));
-        let events = scene.stage.supervisor.events();
-        let login = scene.stage.supervisor.add_provider("login", provider).await.expect("a lease");
-        let db = scene.stage.supervisor.add_pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified");
+        let mut fixture = SecretsFixture::<Server>::new(users).await;
+        fixture.database.supervisor = Lab::with(builder).expect("it can be right").supervisor;
+        let provider = settings(SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right"));
+        let events = fixture.database.supervisor.events();
+        let login = fixture.database.supervisor.add_provider("login", provider).await.expect("a lease");
+        let db = fixture.database.supervisor.add_pool("orders", &login, fixture.database.pools(CONNECTIONS)).await.expect("verified");
         let callers = Callers::start_at(&db, CALLERS, "SELECT 1", REST);
         callers.answer_more(50).await;
-        Self { scene, db, callers, events }
+        Self { fixture, db, callers, events }
     }
 
     /// The database is changed, and all connections are cut: the rest of the window, callers are answered all the same.
     async fn through_the_window(&self) {
         let end = Instant::now() + window();
-        assert!(self.scene.cut_connections().await > 0, "the hazard: there are connections to cut");
+        assert!(self.fixture.cut_connections().await > 0, "the hazard: there are connections to cut");
         self.callers.answer_more(100).await;
         sleep_until(end).await;
         self.callers.answer_more(20).await;
     }
 
     /// Stops the callers: none has failed, and some were answered all along.
-    async fn stop(mut self) -> (Scene<Server>, Tally, Vec<Event>) {
+    async fn stop(mut self) -> (SecretsFixture<Server>, Tally, Vec<Event>) {
         let tally = self.callers.stop().await;
-        self.scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+        self.fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
         let mut events = Vec::new();
         while let Some(event) = self.events.next().await {
             events.push(event);
         }
         assert_eq!(tally.failed.len(), 0, "{:?} …", tally.failed.first());
         drop(self.db);
-        (self.scene, tally, events)
+        (self.fixture, tally, events)
     }
 }
 
@@ -73,22 +73,22 @@ fn rejections(events: &[Event]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_user() {
     let service = Service::start(Users::Single).await;
-    let mut asked = vec![service.scene.values_asked_for()];
+    let mut asked = vec![service.fixture.values_asked_for()];
     for _ in 0..rotations() {
-        let pending = service.scene.open_window().await;
+        let pending = service.fixture.open_window().await;
         service.through_the_window().await;
-        service.scene.close_window(&pending).await;
-        asked.push(service.scene.values_asked_for());
+        service.fixture.close_window(&pending).await;
+        asked.push(service.fixture.values_asked_for());
     }
     assert_eq!(service.db.generation(), rotations() as u64 + 1);
-    let (scene, _, events) = service.stop().await;
+    let (fixture, _, events) = service.stop().await;
     assert_eq!(rejections(&events), rotations(), "the hazard: each rotation was met by callers");
-    let rejected = scene.stage.rejected_logins();
+    let rejected = fixture.database.rejected_logins();
     assert!(rejected >= rotations(), "{rejected} failed logins");
     let each: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(each.iter().all(|&calls| calls == 2), "AWSCURRENT, AWSPENDING: {each:?}");
     assert_eq!(asked[0], 1);
-    assert!(scene.proxy.log().iter().filter(|one| one.operation == "GetSecretValue").all(|one| one.body.contains("VersionStage")));
+    assert!(fixture.proxy.log().iter().filter(|one| one.operation == "GetSecretValue").all(|one| one.body.contains("VersionStage")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,17 +96,17 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
     let service = Service::start(Users::Single).await;
     let is_rolled_back = |turn: usize| turn % 8 != 7;
     for turn in 0..rotations() {
-        let before = service.scene.values_asked_for();
-        let pending = service.scene.open_window().await;
+        let before = service.fixture.values_asked_for();
+        let pending = service.fixture.open_window().await;
         service.through_the_window().await;
         if is_rolled_back(turn) {
-            service.scene.rotator.roll_back(&pending).await.expect("it is rolled back");
-            service.scene.cut_connections().await;
+            service.fixture.rotator.roll_back(&pending).await.expect("it is rolled back");
+            service.fixture.cut_connections().await;
             service.callers.answer_more(100).await;
         } else {
-            service.scene.close_window(&pending).await;
+            service.fixture.close_window(&pending).await;
         }
-        let asked = service.scene.values_asked_for() - before;
+        let asked = service.fixture.values_asked_for() - before;
         // There: AWSCURRENT, AWSPENDING. Back: AWSCURRENT.
         assert_eq!(asked, if is_rolled_back(turn) { 3 } else { 2 }, "turn {turn}");
     }
@@ -122,29 +122,29 @@ async fn each_step_fails(users: Users) {
         Users::Single => provider,
     })
     .await;
-    let rotator = &service.scene.rotator;
+    let rotator = &service.fixture.rotator;
     for turn in 0..rotations() {
-        let before = service.scene.values_asked_for();
+        let before = service.fixture.values_asked_for();
         let failed = match turn % 4 {
             // createSecret: half a version is written.
             0 => {
-                service.scene.put_pending("half a secr").await;
-                service.scene.cut_connections().await;
+                service.fixture.put_pending("half a secr").await;
+                service.fixture.cut_connections().await;
                 service.callers.answer_more(50).await;
                 None
             }
             // setSecret: the database was changed, and the function did not hear of it.
-            1 => Some(service.scene.open_window().await),
+            1 => Some(service.fixture.open_window().await),
             // testSecret: it cannot reach the database.
             2 => {
-                let pending = service.scene.open_window().await;
+                let pending = service.fixture.open_window().await;
                 rotator.test_secret(&pending).await.expect("it is there");
                 Some(pending)
             }
             // finishSecret: the stage was moved, and what was pending is still marked so.
             _ => {
-                let pending = service.scene.open_window().await;
-                service.scene.move_current(&pending.version).await;
+                let pending = service.fixture.open_window().await;
+                service.fixture.move_current(&pending.version).await;
                 Some(pending)
             }
         };
@@ -155,26 +155,26 @@ async fn each_step_fails(users: Users) {
             // Given up, and AWSCURRENT is what the database has again.
             Some(pending) if turn % 8 == 1 => {
                 rotator.roll_back(&pending).await.expect("it is rolled back");
-                service.scene.cut_connections().await;
+                service.fixture.cut_connections().await;
                 service.callers.answer_more(50).await;
             }
             // Taken up where it stopped.
-            Some(pending) if turn % 4 != 3 => service.scene.close_window(&pending).await,
-            Some(pending) => service.scene.unstage(&pending.version).await,
+            Some(pending) if turn % 4 != 3 => service.fixture.close_window(&pending).await,
+            Some(pending) => service.fixture.unstage(&pending.version).await,
             // Done once more from the start.
             None => {
-                let pending = service.scene.open_window().await;
+                let pending = service.fixture.open_window().await;
                 service.through_the_window().await;
-                service.scene.close_window(&pending).await;
+                service.fixture.close_window(&pending).await;
             }
         }
-        let asked = service.scene.values_asked_for() - before;
+        let asked = service.fixture.values_asked_for() - before;
         assert!(asked <= 6, "turn {turn}: at most three each time that the database rejects: {asked}");
     }
-    let (scene, _, events) = service.stop().await;
+    let (fixture, _, events) = service.stop().await;
     let hazards = if users == Users::Single { rotations() / 2 } else { rotations() / 8 };
     assert!(rejections(&events) >= hazards.max(1), "the hazard: {} rejections", rejections(&events));
-    assert!(scene.stage.rejected_logins() > 0);
+    assert!(fixture.database.rejected_logins() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,11 +191,11 @@ async fn alternating_users_each_step_failing() {
 async fn alternating_users_that_nobody_looks_at() {
     let service = Service::start_with(Users::Alternating, Supervisor::builder(), SecretsManager::alternating_users).await;
     for _ in 0..rotations() {
-        let pending = service.scene.open_window().await;
+        let pending = service.fixture.open_window().await;
         service.through_the_window().await;
-        service.scene.close_window(&pending).await;
+        service.fixture.close_window(&pending).await;
     }
-    let asked = service.scene.values_asked_for();
+    let asked = service.fixture.values_asked_for();
     let (_, _, events) = service.stop().await;
     // What is served is rejected when its user's turn comes again, in the rotation after it; what is current then works.
     assert_eq!(rejections(&events), rotations() - 1, "the hazard");
@@ -207,12 +207,12 @@ async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_
     let service = Service::start_with(Users::Alternating, Supervisor::builder(), SecretsManager::alternating_users).await;
     let mut transaction = service.db.begin().await.expect("a connection");
     for _ in 0..rotations() {
-        let pending = service.scene.open_window().await;
+        let pending = service.fixture.open_window().await;
         let end = Instant::now() + window();
         service.callers.answer_more(100).await;
         sleep_until(end).await;
-        service.scene.close_window(&pending).await;
-        service.scene.stage.supervisor.rotate_now("login").await.expect("it looks");
+        service.fixture.close_window(&pending).await;
+        service.fixture.database.supervisor.rotate_now("login").await.expect("it looks");
     }
     let generation = service.db.generation();
     assert_eq!(generation, rotations() as u64 + 1, "each version was served");
@@ -221,24 +221,29 @@ async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_
     assert!(status.draining.is_empty(), "{status:?}");
     sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("the first generation's connection lives");
     transaction.commit().await.expect("it commits");
-    let asked = service.scene.values_asked_for();
+    let asked = service.fixture.values_asked_for();
     assert_eq!(asked, 1 + rotations(), "one for each version");
-    let (scene, tally, events) = service.stop().await;
-    assert_eq!((rejections(&events), scene.stage.rejected_logins(), tally.interrupted), (0, 0, 0));
+    let (fixture, tally, events) = service.stop().await;
+    assert_eq!((rejections(&events), fixture.database.rejected_logins(), tally.interrupted), (0, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_in_the_window() {
-    let mut scene = Scene::<Server>::new(Users::Single).await;
-    scene.stage.supervisor = Lab::new().supervisor;
-    let pending = scene.open_window().await;
-    let provider = SecretsManager::new(&scene.aws(), SECRET).expect("it can be right");
-    let login = scene.stage.supervisor.add_provider("login", provider).await.expect("a lease");
-    let db = scene.stage.supervisor.add_pool("orders", &login, scene.stage.pools(CONNECTIONS)).await.expect("verified by what is pending");
+    let mut fixture = SecretsFixture::<Server>::new(Users::Single).await;
+    fixture.database.supervisor = Lab::new().supervisor;
+    let pending = fixture.open_window().await;
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let login = fixture.database.supervisor.add_provider("login", provider).await.expect("a lease");
+    let db = fixture
+        .database
+        .supervisor
+        .add_pool("orders", &login, fixture.database.pools(CONNECTIONS))
+        .await
+        .expect("verified by what is pending");
     assert_eq!(db.generation(), 1);
-    assert_eq!(scene.stage.rejected_logins(), 1, "the hazard: AWSCURRENT was rejected");
-    assert_eq!(scene.values_asked_for(), 3);
-    scene.close_window(&pending).await;
+    assert_eq!(fixture.database.rejected_logins(), 1, "the hazard: AWSCURRENT was rejected");
+    assert_eq!(fixture.values_asked_for(), 3);
+    fixture.close_window(&pending).await;
     eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
-    scene.stage.supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
 }

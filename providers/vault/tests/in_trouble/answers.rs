@@ -5,15 +5,15 @@ use std::time::Duration;
 use claviger::{FetchRequest, Provider, ProviderError, ProviderErrorKind as Kind};
 use claviger_servers::{InjectedFault, Postgres};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_stage::{Revocation, Scene};
+use claviger_vault_fixtures::{Revocation, VaultFixture};
 use serde_json::json;
 
 use crate::service::{ORDERS, Service, dynamic, session};
 
 const CREDS: &str = "/v1/database/creds/orders";
 
-async fn scene() -> Scene<Postgres> {
-    Scene::new(60, 120, Revocation::Terminating).await
+async fn fixture() -> VaultFixture<Postgres> {
+    VaultFixture::new(60, 120, Revocation::Terminating).await
 }
 
 async fn rejected(provider: &VaultDynamic) -> ProviderError {
@@ -27,40 +27,40 @@ fn assert_is(error: &ProviderError, kind: Kind, words: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_on_a_real_server_has_its_kind() {
-    let scene = scene().await;
-    let identity = scene.identity().await;
-    let provider = dynamic(&session(&scene, identity.clone()));
+    let fixture = fixture().await;
+    let identity = fixture.identity().await;
+    let provider = dynamic(&session(&fixture, identity.clone()));
     let lease = provider.fetch(FetchRequest::first()).await.expect("a user");
     provider.release(lease).await.expect("it is given back");
 
     // Alive and not allowed, by a token that is asked about.
-    scene.admin(|admin| admin.write("sys/policies/acl/orders", &json!({ "policy": r#"path "kv/*" { capabilities = ["read"] }"# }))).await;
+    fixture.admin(|admin| admin.write("sys/policies/acl/orders", &json!({ "policy": r#"path "kv/*" { capabilities = ["read"] }"# }))).await;
     assert_is(&rejected(&provider).await, Kind::Denied, "grant `read` on database/creds/orders");
-    assert_eq!(scene.asked("auth/approle/login"), 1, "the token is not dead");
-    scene.admin(|admin| admin.policy()).await;
+    assert_eq!(fixture.asked("auth/approle/login"), 1, "the token is not dead");
+    fixture.admin(|admin| admin.policy()).await;
 
     // The database, not Vault.
-    let server = scene.server.clone();
+    let server = fixture.server.clone();
     tokio::task::spawn_blocking(move || server.stop()).await.expect("no panic").expect("it is down");
     assert_is(&rejected(&provider).await, Kind::Unavailable, "the database");
-    let server = scene.server.clone();
+    let server = fixture.server.clone();
     tokio::task::spawn_blocking(move || server.start_again()).await.expect("no panic").expect("it is back");
 
     // A server that hangs.
     let auth = Auth::app_role(identity.role_id, SecretId::given(identity.secret_id));
-    let hasty = VaultSession::builder(scene.proxy.endpoint(), auth).timeout(Duration::from_millis(500)).build().expect("a session");
-    scene.admin(|admin| Ok(admin.vault.stall()?)).await;
+    let hasty = VaultSession::builder(fixture.proxy.endpoint(), auth).timeout(Duration::from_millis(500)).build().expect("a session");
+    fixture.admin(|admin| Ok(admin.vault.stall()?)).await;
     assert_is(&rejected(&dynamic(&hasty)).await, Kind::TimedOut, "in time");
-    scene.admin(|admin| Ok(admin.vault.resume()?)).await;
+    fixture.admin(|admin| Ok(admin.vault.resume()?)).await;
     let lease = provider.fetch(FetchRequest::first()).await.expect("all is well again");
     provider.release(lease).await.expect("it is given back");
-    assert_eq!(scene.leases().await, Vec::<String>::new());
+    assert_eq!(fixture.leases().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_cannot_serve_it_are_told_apart() {
-    let scene = scene().await;
-    let provider = dynamic(&session(&scene, scene.identity().await));
+    let fixture = fixture().await;
+    let provider = dynamic(&session(&fixture, fixture.identity().await));
     for (status, body, kind, words) in [
         (412, r#"{"errors":["required index state not present"]}"#, Kind::Unavailable, "not yet got"),
         (472, r#"{"errors":[]}"#, Kind::Unavailable, "a standby"),
@@ -72,12 +72,12 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
         (200, "<html>a page to log in</html>", Kind::Unavailable, "no whole answer"),
         (200, r#"{"lease_id":"","lease_duration":0,"data":{"username":"u","password":"p"}}"#, Kind::Malformed, "no lease"),
     ] {
-        scene.proxy.fault_on(CREDS, InjectedFault::reply(status, body));
+        fixture.proxy.fault_on(CREDS, InjectedFault::reply(status, body));
         assert_is(&rejected(&provider).await, kind, words);
     }
-    scene.proxy.fault_on(CREDS, InjectedFault::Refuse);
+    fixture.proxy.fault_on(CREDS, InjectedFault::Refuse);
     assert_is(&rejected(&provider).await, Kind::Unavailable, "cannot be reached");
-    assert_eq!(scene.asked("auth/approle/login"), 1, "none of that is the token's fault");
+    assert_eq!(fixture.asked("auth/approle/login"), 1, "none of that is the token's fault");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +85,7 @@ async fn a_quota_is_kept_to_and_its_time_too_where_the_server_tells_it() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     service
-        .scene
+        .fixture
         .admin(|admin| {
             admin.write("sys/quotas/config", &json!({ "enable_rate_limit_response_headers": true }))?;
             admin.write("sys/quotas/rate-limit/creds", &json!({ "path": "database/creds/orders", "rate": 1, "interval": "30s" }))
@@ -93,11 +93,11 @@ async fn a_quota_is_kept_to_and_its_time_too_where_the_server_tells_it() {
         .await;
     service.rotate().await;
     assert_is(&service.rotation_fails().await, Kind::Throttled, "quota");
-    let wait = service.scene.supervisor.status().providers[0].next_fetch.expect("it is tried again");
+    let wait = service.fixture.supervisor.status().providers[0].next_fetch.expect("it is tried again");
     assert!(wait > Duration::from_secs(5), "a failure without such a word is tried again after a second: {wait:?}");
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    service.scene.one_is_left().await;
+    service.fixture.one_is_left().await;
     service.end().await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger_vault_stage::{Admin, Problem, Revocation, next_generation};
+use claviger_vault_fixtures::{Admin, Problem, Revocation, next_generation};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -27,14 +27,14 @@ async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     callers.answer_more(50).await;
-    assert_eq!(service.scene.admin(revoke_tokens).await, 1);
+    assert_eq!(service.fixture.admin(revoke_tokens).await, 1);
     next_generation(&service.db, 1).await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_struck_alone(&tally, 8);
-    assert_eq!(service.scene.asked("auth/approle/login"), 2);
-    assert!(service.scene.asked("database/creds/orders") <= 4, "one with each token, and two that found a new one dead");
-    service.scene.one_is_left().await;
+    assert_eq!(service.fixture.asked("auth/approle/login"), 2);
+    assert!(service.fixture.asked("database/creds/orders") <= 4, "one with each token, and two that found a new one dead");
+    service.fixture.one_is_left().await;
     assert_eq!(service.end().await, 1, "the hazard: the user is rejected");
 }
 
@@ -44,15 +44,15 @@ async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are(
     let callers = service.callers(ORDERS);
     for served in 1..=3 {
         callers.answer_more(50).await;
-        let leases = service.scene.leases().await;
-        service.scene.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+        let leases = service.fixture.leases().await;
+        service.fixture.admin(move |admin| admin.revoke_lease(&leases[0])).await;
         next_generation(&service.db, served).await;
-        assert_eq!(service.scene.asked("database/creds/orders") as u64, 1 + served);
+        assert_eq!(service.fixture.asked("database/creds/orders") as u64, 1 + served);
     }
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_struck_alone(&tally, 3 * 8);
-    service.scene.one_is_left().await;
+    service.fixture.one_is_left().await;
     assert_eq!(service.end().await, 3, "the hazard: each user is rejected");
 }
 
@@ -65,7 +65,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
     for served in 1..=3 {
         callers.answer_more(50).await;
         let user = service.user().await;
-        service.scene.sql(&format!("DROP ROLE \"{user}\"")).await;
+        service.fixture.sql(&format!("DROP ROLE \"{user}\"")).await;
         let dropped = Instant::now();
         next_generation(&service.db, served).await;
         assert!(dropped.elapsed() < Duration::from_secs(9), "later than at the first: {:?}", dropped.elapsed());
@@ -77,7 +77,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
     assert!(tally.failed.iter().all(|error| error.contains("permission denied") || error.contains("does not exist")), "{:?}", tally.failed);
     // A caller may have had a session of the old user in hand.
     assert!(tally.failed.len() <= failed + 8, "{} failed, and then {}", failed, tally.failed.len());
-    assert_eq!(service.scene.asked("database/creds/orders"), 4, "one fetch for each");
-    service.scene.one_is_left().await;
+    assert_eq!(service.fixture.asked("database/creds/orders"), 4, "one fetch for each");
+    service.fixture.one_is_left().await;
     assert_eq!(service.end().await, 3, "found by the probe");
 }

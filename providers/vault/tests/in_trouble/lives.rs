@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger_vault_stage::{Revocation, next_generation};
+use claviger_vault_fixtures::{Revocation, next_generation};
 use tokio::time::Instant;
 
 use crate::service::{ORDERS, Service};
@@ -20,10 +20,10 @@ async fn a_lease_is_renewed_while_that_brings_life_and_replaced_well_before_its_
     assert!(took > Duration::from_secs(TTL), "it has lived on by renewals: {took:?}");
     // A renewal that brings 90 % of a life counts; a last third of that is left at the least.
     assert!(took < Duration::from_secs(MAX - TTL / 4), "the rest is for pools to move over: {took:?}");
-    assert!(service.scene.asked("sys/leases/renew") >= 2, "{} renewals", service.scene.asked("sys/leases/renew"));
-    assert_eq!(service.scene.asked("database/creds/orders"), 2, "a user for each generation");
+    assert!(service.fixture.asked("sys/leases/renew") >= 2, "{} renewals", service.fixture.asked("sys/leases/renew"));
+    assert_eq!(service.fixture.asked("database/creds/orders"), 2, "a user for each generation");
     assert_ne!(service.user().await, first);
-    service.scene.one_is_left().await;
+    service.fixture.one_is_left().await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);

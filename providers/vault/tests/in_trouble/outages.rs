@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use claviger::ProviderErrorKind;
-use claviger_stage::eventually_within;
-use claviger_vault_stage::{Revocation, next_generation};
+use claviger_fixtures::eventually_within;
+use claviger_vault_fixtures::{Revocation, next_generation};
 use tokio::time::timeout;
 
 use crate::service::{ORDERS, Service};
@@ -15,22 +15,22 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn a_server_that_is_sealed_and_unsealed_is_not_noticed() {
     let mut service = Service::start(30, 90, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
-    service.scene.admin(|admin| Ok(admin.vault.seal()?)).await;
-    let before = service.scene.proxy.log().len();
+    service.fixture.admin(|admin| Ok(admin.vault.seal()?)).await;
+    let before = service.fixture.proxy.log().len();
     for _ in 0..2 {
         let error = service.fetch_fails().await;
         assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
         assert!(error.to_string().contains("Vault is sealed; unseal it"), "{error}");
     }
-    let asked = service.scene.proxy.log().len() - before;
+    let asked = service.fixture.proxy.log().len() - before;
     assert!(asked <= 3, "{asked} requests for two attempts");
-    service.scene.admin(|admin| Ok(admin.vault.unseal()?)).await;
+    service.fixture.admin(|admin| Ok(admin.vault.unseal()?)).await;
     eventually_within(30 * SECOND, "the lease is renewed", || service.life_left() > 20 * SECOND).await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
     assert_eq!(service.db.generation(), 1, "the same user serves");
-    service.scene.one_is_left().await;
+    service.fixture.one_is_left().await;
     service.end().await;
 }
 
@@ -40,18 +40,18 @@ async fn a_server_that_is_restarted_knows_what_it_issued() {
     let callers = service.callers(ORDERS);
     service.rotate().await;
     let served = service.db.generation();
-    service.scene.admin(|admin| Ok(admin.vault.stop()?)).await;
+    service.fixture.admin(|admin| Ok(admin.vault.stop()?)).await;
     let error = service.rotation_fails().await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("Vault cannot be reached"), "{error}");
     callers.answer_more(50).await;
-    service.scene.admin(|admin| Ok(admin.vault.start_again()?)).await;
+    service.fixture.admin(|admin| Ok(admin.vault.start_again()?)).await;
     service.rotate().await;
     assert_eq!(service.db.generation(), served + 1);
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    service.scene.one_is_left().await;
+    service.fixture.one_is_left().await;
     service.end().await;
 }
 
@@ -60,7 +60,7 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     let service = Service::start(10, 30, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     callers.answer_more(50).await;
-    service.scene.admin(|admin| Ok(admin.vault.stop()?)).await;
+    service.fixture.admin(|admin| Ok(admin.vault.stop()?)).await;
 
     // To the end of the lease all is as it was.
     eventually_within(20 * SECOND, "the end is near", || service.life_left() < SECOND).await;
@@ -68,7 +68,7 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     assert_eq!(callers.failures(), 0, "while the lease lives");
     eventually_within(5 * SECOND, "the lease ends", || service.life_left().is_zero()).await;
     // Nobody drops the user, for the server is down; its sessions end otherwise.
-    service.scene.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename LIKE 'v-%'").await;
+    service.fixture.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename LIKE 'v-%'").await;
     let error = timeout(10 * SECOND, async {
         loop {
             match sqlx::query(ORDERS).execute(&service.db).await {
@@ -81,11 +81,11 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     });
     let error = error.await.expect("callers are told");
     assert!(error.contains("Vault cannot be reached"), "{error}");
-    assert!(!service.scene.supervisor.readiness().ready, "it is not ready");
+    assert!(!service.fixture.supervisor.readiness().ready, "it is not ready");
     eventually_within(10 * SECOND, "callers are told", || callers.failures() > 0).await;
 
     // Nothing of the service is started again.
-    service.scene.admin(|admin| Ok(admin.vault.start_again()?)).await;
+    service.fixture.admin(|admin| Ok(admin.vault.start_again()?)).await;
     next_generation(&service.db, 1).await;
     let failed = callers.failures();
     callers.answer_more(100).await;
@@ -96,6 +96,6 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
         "{:?}",
         tally.failed.iter().find(|error| !error.contains("expired at"))
     );
-    service.scene.one_is_left().await;
+    service.fixture.one_is_left().await;
     service.end().await;
 }

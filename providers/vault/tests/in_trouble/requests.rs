@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_servers::InjectedFault;
-use claviger_vault_stage::{Revocation, next_generation};
+use claviger_vault_fixtures::{Revocation, next_generation};
 use tokio::sync::Barrier;
 
 use crate::service::{ORDERS, Service};
 
 impl Service {
     fn asked_for(&self) -> BTreeMap<String, usize> {
-        self.scene.proxy.log().into_iter().fold(BTreeMap::new(), |mut counted, request| {
+        self.fixture.proxy.log().into_iter().fold(BTreeMap::new(), |mut counted, request| {
             *counted.entry(request.operation).or_default() += 1;
             counted
         })
@@ -24,14 +24,14 @@ async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
     // A life of 10 s is renewed after 5 to 6 s.
     let service = Service::start(10, 3_600, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
-    let renewals = || service.scene.asked("sys/leases/renew");
-    claviger_stage::eventually_within(Duration::from_secs(60), "it is renewed three times", || renewals() >= 3).await;
+    let renewals = || service.fixture.asked("sys/leases/renew");
+    claviger_fixtures::eventually_within(Duration::from_secs(60), "it is renewed three times", || renewals() >= 3).await;
     let tally = callers.stop().await;
     assert!(tally.answered > 500, "{} answered", tally.answered);
     assert_eq!(tally.failed, Vec::<String>::new());
     let expected = [("/v1/auth/approle/login", 1), ("/v1/database/creds/orders", 1), ("/v1/sys/leases/renew", renewals())];
     assert_eq!(service.asked_for(), expected.map(|(path, count)| (path.to_owned(), count)).into());
-    let log = service.scene.proxy.log();
+    let log = service.fixture.proxy.log();
     let at: Vec<_> = log.iter().filter(|request| request.operation.ends_with("renew")).map(|request| request.at).collect();
     assert!(at.windows(2).all(|pair| pair[1] - pair[0] > Duration::from_secs(4)), "a renewal for half a life");
     service.end().await;
@@ -40,8 +40,8 @@ async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_rejections_is_one_fetch() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
-    let leases = service.scene.leases().await;
-    service.scene.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+    let leases = service.fixture.leases().await;
+    service.fixture.admin(move |admin| admin.revoke_lease(&leases[0])).await;
     let before = service.asked_for();
     let barrier = Arc::new(Barrier::new(500));
     let callers: Vec<_> = (0..500)
@@ -67,29 +67,29 @@ async fn a_burst_of_rejections_is_one_fetch() {
     assert_eq!(service.db.generation(), 2, "the hazard: the first user is rejected");
     let (creds, after) = ("/v1/database/creds/orders", service.asked_for());
     assert_eq!(after[creds], before[creds] + 1);
-    service.scene.one_is_left().await;
+    service.fixture.one_is_left().await;
     service.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_answers_nothing_else_than_that_it_is_sealed_is_asked_ever_more_rarely() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
-    service.scene.proxy.fault(InjectedFault::reply(503, r#"{"errors":["Vault is sealed"]}"#));
-    let before = service.scene.proxy.log().len();
+    service.fixture.proxy.fault(InjectedFault::reply(503, r#"{"errors":["Vault is sealed"]}"#));
+    let before = service.fixture.proxy.log().len();
     // A rejected user, whom nobody can replace.
-    let leases = service.scene.leases().await;
-    service.scene.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+    let leases = service.fixture.leases().await;
+    service.fixture.admin(move |admin| admin.revoke_lease(&leases[0])).await;
     let callers = service.callers(ORDERS);
     let seconds = 25;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let asked = service.scene.proxy.log().len() - before;
+    let asked = service.fixture.proxy.log().len() - before;
     assert!(asked >= 3, "the hazard: {asked} requests");
     assert!(asked as u64 <= 3 + seconds / 10 + 1, "{asked} requests in {seconds} s");
     assert!(callers.failures() > 0, "callers are told");
-    service.scene.proxy.heal();
+    service.fixture.proxy.heal();
     next_generation(&service.db, 1).await;
     callers.answer_more(50).await;
     callers.stop().await;
-    service.scene.one_is_left().await;
+    service.fixture.one_is_left().await;
     service.end().await;
 }

@@ -3,24 +3,24 @@
 use std::time::Duration;
 
 use claviger::{Event, Events, Handle, ProviderError, Supervisor, SupervisorBuilder};
+use claviger_fixtures::{Callers, Tally};
 use claviger_servers::Postgres;
-use claviger_stage::{Callers, Tally};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_stage::{Identity, MOUNT, ROLE, Revocation, Scene};
+use claviger_vault_fixtures::{Identity, MOUNT, ROLE, Revocation, VaultFixture};
 use sqlx::PgPool;
 
 /// What needs the rights of the user.
 pub(crate) const ORDERS: &str = "SELECT count(*) FROM orders";
 
 pub(crate) struct Service {
-    pub(crate) scene: Scene<Postgres>,
+    pub(crate) fixture: VaultFixture<Postgres>,
     pub(crate) db: Handle<PgPool>,
     events: Events,
 }
 
 /// The AppRole's session, by way of the proxy.
-pub(crate) fn session(scene: &Scene<Postgres>, Identity { role_id, secret_id }: Identity) -> VaultSession {
-    VaultSession::new(scene.proxy.endpoint(), Auth::app_role(role_id, SecretId::given(secret_id))).expect("the settings are right")
+pub(crate) fn session(fixture: &VaultFixture<Postgres>, Identity { role_id, secret_id }: Identity) -> VaultSession {
+    VaultSession::new(fixture.proxy.endpoint(), Auth::app_role(role_id, SecretId::given(secret_id))).expect("the settings are right")
 }
 
 pub(crate) fn dynamic(session: &VaultSession) -> VaultDynamic {
@@ -43,11 +43,11 @@ impl Service {
     }
 
     pub(crate) async fn with(builder: SupervisorBuilder, ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
-        let scene = Scene::with(builder, ttl, max_ttl, revocation).await;
-        let session = session(&scene, scene.identity().await);
-        let events = scene.supervisor.events();
-        let db = scene.pool(dynamic(&session)).await;
-        Self { scene, db, events }
+        let fixture = VaultFixture::with(builder, ttl, max_ttl, revocation).await;
+        let session = session(&fixture, fixture.identity().await);
+        let events = fixture.supervisor.events();
+        let db = fixture.pool(dynamic(&session)).await;
+        Self { fixture, db, events }
     }
 
     pub(crate) fn callers(&self, sql: &'static str) -> Callers {
@@ -68,7 +68,7 @@ impl Service {
 
     /// How long the lease that is held lives.
     pub(crate) fn life_left(&self) -> Duration {
-        self.scene.supervisor.status().providers[0].remaining.expect("it has an end")
+        self.fixture.supervisor.status().providers[0].remaining.expect("it has an end")
     }
 
     /// The user that the pool serves.
@@ -78,7 +78,7 @@ impl Service {
 
     /// Ends the service, of which nothing is left; answers how often the database rejected a user who served.
     pub(crate) async fn end(mut self) -> usize {
-        self.scene.end().await;
+        self.fixture.end().await;
         let mut rejected = 0;
         while let Some(event) = self.events.next().await {
             rejected += usize::from(matches!(event, Event::Rejected { .. }));
@@ -87,11 +87,11 @@ impl Service {
     }
 
     pub(crate) async fn rotate(&self) {
-        self.scene.supervisor.rotate_now("login").await.expect("there is a new user");
+        self.fixture.supervisor.rotate_now("login").await.expect("there is a new user");
     }
 
     pub(crate) async fn rotation_fails(&self) -> ProviderError {
-        let error = self.scene.supervisor.rotate_now("login").await.expect_err("there is no new user");
+        let error = self.fixture.supervisor.rotate_now("login").await.expect_err("there is no new user");
         error.provider_error().cloned().expect("it is the provider's")
     }
 }

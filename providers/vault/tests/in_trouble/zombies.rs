@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use claviger_stage::eventually_within;
-use claviger_vault_stage::Revocation;
+use claviger_fixtures::eventually_within;
+use claviger_vault_fixtures::Revocation;
 use tokio::time::Instant;
 
 use crate::service::Service;
@@ -19,10 +19,10 @@ async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
     drop(connections);
     let callers = service.callers("SELECT 1");
     callers.answer_more(50).await;
-    let leases = service.scene.leases().await;
-    service.scene.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+    let leases = service.fixture.leases().await;
+    service.fixture.admin(move |admin| admin.revoke_lease(&leases[0])).await;
     let dropped = Instant::now();
-    assert_eq!(service.scene.users().await, Vec::<String>::new());
+    assert_eq!(service.fixture.users().await, Vec::<String>::new());
     callers.answer_more(50).await;
     assert_eq!(service.db.generation(), 1, "the hazard: callers are answered by sessions of a user that is gone");
     eventually_within(Duration::from_secs(45), "it is found", || service.db.generation() > 1).await;
@@ -30,7 +30,7 @@ async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    assert_eq!(service.scene.asked("database/creds/orders"), 2, "one fetch, after the database had rejected");
-    service.scene.one_is_left().await;
+    assert_eq!(service.fixture.asked("database/creds/orders"), 2, "one fetch, after the database had rejected");
+    service.fixture.one_is_left().await;
     assert_eq!(service.end().await, 1);
 }

@@ -1,0 +1,123 @@
+//! The members of this workspace and the test files in them.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::manifest;
+use crate::test_file::TestFile;
+
+/// The folder of the workspace: two above this package's, which cargo names.
+pub(crate) fn root() -> PathBuf {
+    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.ancestors().nth(2).map_or_else(|| package.clone(), Path::to_path_buf)
+}
+
+/// Every `tests/<name>.rs` and `tests/<name>/main.rs` of every member, in a fixed order.
+///
+/// # Errors
+/// A manifest or a test file that cannot be read or understood: to take it for one
+/// without needs would run what this machine cannot show.
+pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for folder in member_folders(root)? {
+        let manifest = read(&folder.join("Cargo.toml"))?;
+        let package = manifest::string(&manifest, "package", "name").ok_or_else(|| format!("{} has no package name", folder.display()))?;
+        for (target, path) in test_targets(&folder)? {
+            let file = TestFile::read(&package, &target, &whole(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn member_folders(root: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let manifest = read(&root.join("Cargo.toml"))?;
+    let members = manifest::list(&manifest, "workspace", "members").ok_or("the root Cargo.toml has no list of members")?;
+    let mut folders = Vec::new();
+    if manifest::has_table(&manifest, "package") {
+        folders.push(root.to_path_buf());
+    }
+    for member in members {
+        match member.strip_suffix("/*") {
+            Some(parent) => folders.extend(entries(&root.join(parent))?.into_iter().filter(|entry| entry.join("Cargo.toml").exists())),
+            None => folders.push(root.join(member)),
+        }
+    }
+    Ok(folders)
+}
+
+/// The integration tests that cargo finds by itself, with their names.
+fn test_targets(package: &Path) -> Result<Vec<(String, PathBuf)>, Box<dyn Error>> {
+    let folder = package.join("tests");
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let targets = entries(&folder)?.into_iter().filter_map(|entry| {
+        let name = entry.file_stem()?.to_str()?.to_owned();
+        if entry.is_dir() {
+            let main = entry.join("main.rs");
+            return main.is_file().then_some((name, main));
+        }
+        (entry.extension()? == "rs").then_some((name, entry))
+    });
+    Ok(targets.collect())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let unreadable = |error| format!("{}: {error}", folder.display());
+    let found: Result<Vec<_>, _> = fs::read_dir(folder).map_err(unreadable)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    Ok(found.map_err(unreadable)?)
+}
+
+/// The text of a test file and of the files that it is made of: those beside a `main.rs`,
+/// and those that it names by `#[path = "…"]`, where tests lie that several targets share.
+fn whole(path: &Path) -> Result<String, Box<dyn Error>> {
+    let mut text = read(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut parts: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]")).map(|part| folder.join(part)).collect();
+    if path.ends_with("main.rs") {
+        let beside = entries(folder)?;
+        parts.extend(beside.into_iter().filter(|entry| entry != path && entry.extension().is_some_and(|end| end == "rs")));
+    }
+    for part in parts {
+        text.push('\n');
+        text.push_str(&read(&part)?);
+    }
+    Ok(text)
+}
+
+fn read(path: &Path) -> Result<String, Box<dyn Error>> {
+    Ok(fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_members_of_this_workspace_are_found() {
+        let folders = member_folders(&root()).unwrap_or_default();
+        for expected in [root(), root().join("xtask"), root().join("servers")] {
+            assert!(folders.contains(&expected), "{} is not among {folders:?}", expected.display());
+        }
+    }
+
+    #[test]
+    fn tests_in_other_files_of_a_target_are_counted() {
+        let files = test_files(&root()).unwrap_or_default();
+        let law = files.iter().find(|file| file.target.starts_with("law_09_"));
+        assert!(law.is_some_and(|law| law.tests > 1), "{law:?}");
+        let parts = files.iter().find(|file| file.target == "in_trouble");
+        assert!(parts.is_some_and(|parts| parts.tests > 10), "the files beside a main.rs: {parts:?}");
+    }
+
+    #[test]
+    fn every_test_file_of_this_workspace_can_be_read() {
+        let files = test_files(&root());
+        assert!(files.is_ok(), "{files:?}");
+    }
+}
