@@ -1,4 +1,5 @@
-//! A file, a pool, a query; then the password changes. Run it with `cargo run --example quickstart`.
+//! A file, a pool, a query; then the password changes. Run it with `cargo run --example
+//! quickstart`.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -19,17 +20,33 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What a service writes.
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("orders-login", FileProvider::json(secret.path())?).await?;
-    let options = PgConnectOptions::new().host(server.host()).port(server.port()).database("orders");
-    let db = supervisor.add_pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
-    let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&db).await?;
+    let login = supervisor
+        .add_provider("orders-login", FileProvider::json(secret.path())?)
+        .await?;
+    let options = PgConnectOptions::new()
+        .host(server.host())
+        .port(server.port())
+        .database("orders");
+    let db = supervisor
+        .add_pool(
+            "orders",
+            &login,
+            PgPools::new(options, PgPoolOptions::new()),
+        )
+        .await?;
+    let user: String = sqlx::query_scalar("SELECT current_user::text")
+        .fetch_one(&db)
+        .await?;
     println!("generation {}: logged in as {user}", db.generation());
 
     // What happens to it.
     let changed = db.changed();
     server.set_password("app", "second")?;
     std::fs::write(&secret, r#"{"username": "app", "password": "second"}"#)?;
-    println!("the password changed; generation {} is served", changed.await);
+    println!(
+        "the password changed; generation {} is served",
+        changed.await
+    );
     sqlx::query("SELECT 1").execute(&db).await?;
     supervisor.shutdown(Duration::from_secs(10)).await;
     Ok(())

@@ -1,11 +1,13 @@
-//! The two clocks, read together: wall time, which jumps, and monotonic time, which sleeps when the machine does.
+//! The two clocks, read together: wall time, which jumps, and monotonic time, which sleeps when the
+//! machine does.
 
 use std::time::{Duration, Instant, SystemTime};
 
 /// One instant as both clocks tell it.
 ///
-/// A credential's death is judged by the wall clock (the backend's certificate says "14:15 UTC") and by the monotonic clock (nobody can set
-/// it back). Keeping both lets [`Expiry`](crate::Expiry) be as pessimistic as the earlier of the two.
+/// A credential's death is judged by the wall clock (the backend's certificate says "14:15 UTC")
+/// and by the monotonic clock (nobody can set it back). Keeping both lets [`Expiry`](crate::Expiry)
+/// be as pessimistic as the earlier of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
     wall: SystemTime,
@@ -15,8 +17,8 @@ pub struct Timestamp {
 impl Timestamp {
     /// Reads both clocks now.
     ///
-    /// A provider should prefer [`FetchRequest::started`](crate::FetchRequest::started): it was read *before* the backend was asked, so a
-    /// lifetime counted from it never ends too late.
+    /// A provider should prefer [`FetchRequest::started`](crate::FetchRequest::started): it was
+    /// read *before* the backend was asked, so a lifetime counted from it never ends too late.
     pub fn now() -> Self {
         Clock::default().now()
     }
@@ -36,7 +38,8 @@ impl Timestamp {
         self.mono
     }
 
-    /// How much further the wall clock moved than the monotonic one since `earlier`, in either direction.
+    /// How much further the wall clock moved than the monotonic one since `earlier`, in either
+    /// direction.
     pub(crate) fn skew_since(&self, earlier: &Timestamp) -> Duration {
         let mono = self.mono.saturating_duration_since(earlier.mono);
         match self.wall.duration_since(earlier.wall) {
@@ -63,9 +66,15 @@ impl Clock {
         let mono = tokio::time::Instant::now().into_std();
         #[cfg(feature = "testing")]
         if let Some(moved) = &self.moved {
-            return Timestamp { wall: moved.wall(mono), mono };
+            return Timestamp {
+                wall: moved.wall(mono),
+                mono,
+            };
         }
-        Timestamp { wall: wall_now(), mono }
+        Timestamp {
+            wall: wall_now(),
+            mono,
+        }
     }
 
     pub(crate) fn mono(&self) -> Instant {
@@ -73,7 +82,10 @@ impl Clock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
 pub(crate) fn wall_now() -> SystemTime {
     SystemTime::now()
 }
@@ -98,7 +110,10 @@ mod tests {
     fn any_time_can_be_written() {
         let year_10_000 = SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_000);
         assert_eq!(rfc3339(year_10_000), "9999-12-31T23:59:59Z");
-        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        assert_eq!(
+            rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
+            "1970-01-01T00:00:00Z"
+        );
     }
 
     #[test]
@@ -113,7 +128,10 @@ mod tests {
             mono: start.mono + Duration::from_secs(mono),
         };
         assert_eq!(step(10, 10).skew_since(&start), Duration::ZERO);
-        assert_eq!(step(3_610, 10).skew_since(&start), Duration::from_secs(3_600));
+        assert_eq!(
+            step(3_610, 10).skew_since(&start),
+            Duration::from_secs(3_600)
+        );
         assert_eq!(step(-50, 10).skew_since(&start), Duration::from_secs(60));
     }
 }

@@ -27,27 +27,40 @@ pub struct Expiry {
 impl Expiry {
     /// No known death: a password that works until somebody changes it.
     pub const fn never() -> Self {
-        Self { wall: None, mono: None }
+        Self {
+            wall: None,
+            mono: None,
+        }
     }
 
-    /// Dies `ttl` after `from`. A `ttl` beyond what the clocks can express counts as [`never`](Self::never).
+    /// Dies `ttl` after `from`. A `ttl` beyond what the clocks can express counts as
+    /// [`never`](Self::never).
     pub fn after(from: Timestamp, ttl: Duration) -> Self {
         match (from.wall().checked_add(ttl), from.mono().checked_add(ttl)) {
-            (Some(wall), Some(mono)) => Self { wall: Some(wall), mono: Some(mono) },
+            (Some(wall), Some(mono)) => Self {
+                wall: Some(wall),
+                mono: Some(mono),
+            },
             _ => Self::never(),
         }
     }
 
-    /// Dies at the wall-clock time `wall`, which the monotonic clock reaches as far after `from` as `wall` is.
-    /// A time before `from` is a death at `from`.
+    /// Dies at the wall-clock time `wall`, which the monotonic clock reaches as far after `from` as
+    /// `wall` is. A time before `from` is a death at `from`.
     pub fn at(from: Timestamp, wall: SystemTime) -> Self {
-        Self::after(from, wall.duration_since(from.wall()).unwrap_or(Duration::ZERO))
+        Self::after(
+            from,
+            wall.duration_since(from.wall()).unwrap_or(Duration::ZERO),
+        )
     }
 
     /// The earlier of two deaths, clock by clock.
     #[must_use]
     pub fn earliest(self, other: Self) -> Self {
-        Self { wall: min(self.wall, other.wall), mono: min(self.mono, other.mono) }
+        Self {
+            wall: min(self.wall, other.wall),
+            mono: min(self.mono, other.mono),
+        }
     }
 
     /// Whether there is no known death.
@@ -57,13 +70,19 @@ impl Expiry {
 
     /// Whether either clock has reached the death.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.wall.is_some_and(|wall| now.wall() >= wall) || self.mono.is_some_and(|mono| now.mono() >= mono)
+        self.wall.is_some_and(|wall| now.wall() >= wall)
+            || self.mono.is_some_and(|mono| now.mono() >= mono)
     }
 
-    /// The life left by the more pessimistic clock; `None` when there is no death, zero when it has passed.
+    /// The life left by the more pessimistic clock; `None` when there is no death, zero when it has
+    /// passed.
     pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
-        let wall = self.wall.map(|wall| wall.duration_since(now.wall()).unwrap_or(Duration::ZERO));
-        let mono = self.mono.map(|mono| mono.saturating_duration_since(now.mono()));
+        let wall = self
+            .wall
+            .map(|wall| wall.duration_since(now.wall()).unwrap_or(Duration::ZERO));
+        let mono = self
+            .mono
+            .map(|mono| mono.saturating_duration_since(now.mono()));
         min(wall, mono)
     }
 

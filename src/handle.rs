@@ -11,7 +11,8 @@ use crate::supervisor::PoolStatus;
 
 /// Leads to the pool that is served now. Cheap to clone; dropping it does nothing.
 ///
-/// `&Handle<sqlx::Pool<DB>>` is used as `&sqlx::Pool<DB>` is: in `fetch_one(&db)`, `db.begin()`, `migrate!().run(&db)`.
+/// `&Handle<sqlx::Pool<DB>>` is used as `&sqlx::Pool<DB>` is: in `fetch_one(&db)`, `db.begin()`,
+/// `migrate!().run(&db)`.
 pub struct Handle<P> {
     shared: Arc<Shared<P>>,
 }
@@ -30,10 +31,12 @@ impl<P> Handle<P> {
         self.shared.current().number
     }
 
-    /// Resolves with the new number once another generation is served than at the time of the call; never, once the pool is gone.
+    /// Resolves with the new number once another generation is served than at the time of the call;
+    /// never, once the pool is gone.
     ///
     /// # Cancel safety
-    /// Nothing is lost when the future is dropped; a generation published between two calls is seen by comparing [`generation`](Self::generation).
+    /// Nothing is lost when the future is dropped; a generation published between two calls is seen
+    /// by comparing [`generation`](Self::generation).
     pub fn changed(&self) -> impl Future<Output = u64> + Send + use<P>
     where
         P: Send + Sync + 'static,
@@ -41,22 +44,31 @@ impl<P> Handle<P> {
         let mut changes = self.shared.changes();
         let seen = *changes.borrow_and_update();
         async move {
-            match changes.wait_for(|number| *number != seen).await.map(|number| *number) {
+            match changes
+                .wait_for(|number| *number != seen)
+                .await
+                .map(|number| *number)
+            {
                 Ok(number) => number,
                 Err(_) => std::future::pending().await,
             }
         }
     }
 
-    /// Tells that a query which did not go through `&Handle` (through [`current`](Self::current), or a connection taken earlier) failed: was it
-    /// the credential's fault, it is refreshed as if the handle had met the rejection itself. Answers whether it was.
+    /// Tells that a query which did not go through `&Handle` (through [`current`](Self::current),
+    /// or a connection taken earlier) failed: was it the credential's fault, it is refreshed as if
+    /// the handle had met the rejection itself. Answers whether it was.
     ///
-    /// `generation` is the number read *before* the connection was opened. Nothing happens when a newer one is served by now, or when the error is
-    /// no rejection.
+    /// `generation` is the number read *before* the connection was opened. Nothing happens when a
+    /// newer one is served by now, or when the error is no rejection.
     pub fn rejected(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
-        let Some(keeper) = self.shared.keeper() else { return false };
+        let Some(keeper) = self.shared.keeper() else {
+            return false;
+        };
         let connect_error = keeper.classify(error);
-        if self.shared.current().number != generation || connect_error.kind() != ConnectErrorKind::Rejected {
+        if self.shared.current().number != generation
+            || connect_error.kind() != ConnectErrorKind::Rejected
+        {
             return false;
         }
         keeper.rejected(generation, connect_error);
@@ -75,8 +87,10 @@ impl<P> Handle<P> {
 }
 
 impl<P: Clone> Handle<P> {
-    /// The pool that is served now, for libraries that want one. It is closed when the pool is replaced; it stays valid where every handover is in
-    /// place (see [`HandoverPolicy::AlwaysInPlace`](crate::HandoverPolicy::AlwaysInPlace)). Connections opened through it are outside of the connection budget.
+    /// The pool that is served now, for libraries that want one. It is closed when the pool is
+    /// replaced; it stays valid where every handover is in place (see
+    /// [`HandoverPolicy::AlwaysInPlace`](crate::HandoverPolicy::AlwaysInPlace)). Connections opened
+    /// through it are outside of the connection budget.
     pub fn current(&self) -> P {
         self.shared.current().pool.clone()
     }
@@ -84,12 +98,17 @@ impl<P: Clone> Handle<P> {
 
 impl<P> Clone for Handle<P> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
 impl<P> fmt::Debug for Handle<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("pool", &self.shared.name).field("generation", &self.generation()).finish()
+        f.debug_struct("Handle")
+            .field("pool", &self.shared.name)
+            .field("generation", &self.generation())
+            .finish()
     }
 }

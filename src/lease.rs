@@ -1,4 +1,5 @@
-//! One issued credential: the secret, its revision, when it dies and what becomes of the connections it opened.
+//! One issued credential: the secret, its revision, when it dies and what becomes of the
+//! connections it opened.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,9 +9,11 @@ use sha2::{Digest, Sha256};
 
 use crate::expiry::Expiry;
 
-/// The backend's opaque name of a credential: a `VersionId`, a lease id, a digest. Equal revision = same credential.
+/// The backend's opaque name of a credential: a `VersionId`, a lease id, a digest. Equal revision =
+/// same credential.
 ///
-/// Logs, spans and status show only its [`digest`](Self::digest). It must not be the secret itself, nor an unkeyed hash of it.
+/// Logs, spans and status show only its [`digest`](Self::digest). It must not be the secret itself,
+/// nor an unkeyed hash of it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(Arc<str>);
 
@@ -28,7 +31,10 @@ impl Revision {
     /// Eight hexadecimal digits that are the same in every process and reveal nothing of the name.
     pub fn digest(&self) -> String {
         let hash = Sha256::digest(self.0.as_bytes());
-        hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        hash.iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -48,9 +54,11 @@ impl fmt::Debug for Revision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OldConnections {
-    /// A renewed token: connections stay good. The pool is refitted in place, `max_lifetime` retires what is open.
+    /// A renewed token: connections stay good. The pool is refitted in place, `max_lifetime`
+    /// retires what is open.
     Keep,
-    /// A rotated password: connections work, but should go. The pool is replaced, unhurried, within the connection budget.
+    /// A rotated password: connections work, but should go. The pool is replaced, unhurried, within
+    /// the connection budget.
     Drain,
     /// The backend drops the role. The pool is replaced, and drained before the lease dies.
     EndWithLease,
@@ -91,7 +99,13 @@ pub struct Lease<S> {
 impl<S> Lease<S> {
     /// A lease without a known death whose connections are drained when a newer one is served.
     pub fn new(secret: S, revision: Revision) -> Self {
-        Self { secret: Arc::new(secret), revision, expiry: Expiry::never(), old_connections: OldConnections::Drain, refresh_after: None }
+        Self {
+            secret: Arc::new(secret),
+            revision,
+            expiry: Expiry::never(),
+            old_connections: OldConnections::Drain,
+            refresh_after: None,
+        }
     }
 
     /// When the credential dies. Default: [`Expiry::never`].
@@ -108,9 +122,10 @@ impl<S> Lease<S> {
         self
     }
 
-    /// When to ask the backend again, counted from the start of the fetch, exactly (no jitter). Without it: at 80 % of the life less up to
-    /// 10 % jitter (60 % when connections end with the lease), or every 5 min when there is no death. At least 1 s.
-    /// A value at or beyond the lease's death is ignored in favour of that rule.
+    /// When to ask the backend again, counted from the start of the fetch, exactly (no jitter).
+    /// Without it: at 80 % of the life less up to 10 % jitter (60 % when connections end with the
+    /// lease), or every 5 min when there is no death. At least 1 s. A value at or beyond the
+    /// lease's death is ignored in favour of that rule.
     #[must_use]
     pub fn with_refresh_after(mut self, after: Duration) -> Self {
         self.refresh_after = Some(after);

@@ -1,8 +1,9 @@
 //! Keeps a service's connection pools alive through every credential rotation.
 //!
-//! A [`Supervisor`] owns providers, which issue credentials, and pools, which log in with them. When a credential is renewed, changed, rejected or about to
-//! die, the new one is verified by a real login, the pool is handed over to it, and what the old one opened is drained, while queries go on
-//! through a [`Handle`].
+//! A [`Supervisor`] owns providers, which issue credentials, and pools, which log in with them.
+//! When a credential is renewed, changed, rejected or about to die, the new one is verified by a
+//! real login, the pool is handed over to it, and what the old one opened is drained, while queries
+//! go on through a [`Handle`].
 //!
 //! ```
 //! # #[cfg(feature = "postgres")] mod service {
@@ -24,10 +25,17 @@
 //! # }
 //! ```
 //!
-//! The words: a *provider* issues *leases* (a secret, its *revision*, when it dies, what becomes of its connections); a *pool* serves one *generation*
-//! at a time; a *handover* goes from one to the next; a *rotation* is the whole event, from its *trigger* to the release of the old lease.
+//! The words: a *provider* issues *leases* (a secret, its *revision*, when it dies, what becomes of
+//! its connections); a *pool* serves one *generation* at a time; a *handover* goes from one to the
+//! next; a *rotation* is the whole event, from its *trigger* to the release of the old lease.
 
-#![cfg_attr(not(feature = "sql"), expect(dead_code, reason = "the acquire loop, which asks these, comes with a database"))]
+#![cfg_attr(
+    not(feature = "sql"),
+    expect(
+        dead_code,
+        reason = "the acquire loop, which asks these, comes with a database"
+    )
+)]
 
 mod actor;
 mod clock;
@@ -54,13 +62,17 @@ mod trouble;
 mod wire;
 
 pub use clock::Timestamp;
-pub use error::{ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind};
+pub use error::{
+    ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
+};
 pub use expiry::Expiry;
 pub use handle::Handle;
 pub use lease::{Lease, OldConnections, Revision};
 pub use login::{Credentials, Endpoint};
 pub use pool::{HandoverPolicy, PoolFactory, PoolSettings};
-pub use provider::{FetchRequest, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn};
+pub use provider::{
+    FetchRequest, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
+};
 pub use rotation::{HandoverMode, HandoverReport, RotationOutcome, RotationReport};
 #[cfg(feature = "mysql")]
 pub use sql::MySqlPools;
@@ -69,8 +81,8 @@ pub use sql::PgPools;
 #[cfg(feature = "sql")]
 pub use sql::{SharedError, SqlPools};
 pub use supervisor::{
-    Abandoned, DrainStatus, Event, Events, Liveness, PoolStatus, ProviderRef, ProviderStatus, Readiness, ShutdownReport, Status,
-    Supervisor, SupervisorBuilder,
+    Abandoned, DrainStatus, Event, Events, Liveness, PoolStatus, ProviderRef, ProviderStatus,
+    Readiness, ShutdownReport, Status, Supervisor, SupervisorBuilder,
 };
 pub use trigger::RotationTrigger;
 

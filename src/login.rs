@@ -24,18 +24,24 @@ pub struct Credentials {
 impl Credentials {
     /// A user and a password. An empty user is rejected by the pool that gets it.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { user: user.into(), password: SecretString::from(password.into()), token: false, endpoint: None }
+        Self {
+            user: user.into(),
+            password: SecretString::from(password.into()),
+            token: false,
+            endpoint: None,
+        }
     }
 
-    /// Marks the password as a bearer token: whoever reads it *is* the user. Pools reject such a login without verified TLS before the
-    /// first connect.
+    /// Marks the password as a bearer token: whoever reads it *is* the user. Pools reject such a
+    /// login without verified TLS before the first connect.
     #[must_use]
     pub fn token(mut self) -> Self {
         self.token = true;
         self
     }
 
-    /// Where the database is. It takes precedence over the pool's connect options; a change of it always replaces the pool.
+    /// Where the database is. It takes precedence over the pool's connect options; a change of it
+    /// always replaces the pool.
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.endpoint = Some(endpoint);
@@ -113,7 +119,11 @@ impl Endpoint {
         if let Some(address) = without_brackets(&host) {
             host = address.to_owned();
         }
-        Self { host, port: None, database: None }
+        Self {
+            host,
+            port: None,
+            database: None,
+        }
     }
 
     /// Sets the TCP port, instead of that of the pool's connect options.
@@ -195,12 +205,20 @@ const MALFORMED: &str = "[malformed]";
 
 /// Returns the host for a message, or a placeholder if it is invalid: a URL may contain a password.
 pub(crate) fn shown_host(host: &str) -> &str {
-    if host_problem(host).is_none() { host } else { MALFORMED }
+    if host_problem(host).is_none() {
+        host
+    } else {
+        MALFORMED
+    }
 }
 
 /// Returns the name of a user or database for a message, or a placeholder if it is a URL.
 pub(crate) fn shown_name(name: &str) -> &str {
-    if name.contains("://") { MALFORMED } else { name }
+    if name.contains("://") {
+        MALFORMED
+    } else {
+        name
+    }
 }
 
 /// Returns why the host is invalid, and what to give instead.
@@ -210,7 +228,10 @@ pub(crate) fn host_problem(host: &str) -> Option<&'static str> {
     let is_path = host.starts_with('/') && !host.starts_with("//");
     if host.trim().is_empty() {
         Some("is empty; give a name or an address")
-    } else if host.contains("://") || host.contains(['@', '?', '#']) || (host.contains('/') && !is_path) {
+    } else if host.contains("://")
+        || host.contains(['@', '?', '#'])
+        || (host.contains('/') && !is_path)
+    {
         Some("is a URL or a part of one; give the name or address alone")
     } else if is_path || is_address {
         None
@@ -220,7 +241,10 @@ pub(crate) fn host_problem(host: &str) -> Option<&'static str> {
         Some("contains white space; give the name or address alone")
     } else if host.contains(':') {
         Some("has a port; give the name or address alone, and the port beside it")
-    } else if !host.chars().all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.')) {
+    } else if !host
+        .chars()
+        .all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.'))
+    {
         Some("has a character that no host's name has; give the name or address alone")
     } else {
         None
@@ -229,7 +253,9 @@ pub(crate) fn host_problem(host: &str) -> Option<&'static str> {
 
 /// Returns the IPv6 address within brackets.
 fn without_brackets(host: &str) -> Option<&str> {
-    host.strip_prefix('[')?.strip_suffix(']').filter(|address| address.contains(':') && is_address(address))
+    host.strip_prefix('[')?
+        .strip_suffix(']')
+        .filter(|address| address.contains(':') && is_address(address))
 }
 
 /// Returns whether this is an IP address. An IPv6 address may have a zone.
@@ -238,7 +264,9 @@ fn is_address(host: &str) -> bool {
         Some((address, zone)) => {
             address.parse::<Ipv6Addr>().is_ok()
                 && !zone.is_empty()
-                && zone.chars().all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.'))
+                && zone
+                    .chars()
+                    .all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.'))
         }
         None => host.parse::<IpAddr>().is_ok(),
     }
@@ -268,7 +296,10 @@ mod tests {
             ("10.0.0.1%eth0", "character"),
         ] {
             let problem = Endpoint::server(host, 5_432).host_problem();
-            assert!(problem.is_some_and(|problem| problem.contains(word)), "{host:?}: {problem:?}");
+            assert!(
+                problem.is_some_and(|problem| problem.contains(word)),
+                "{host:?}: {problem:?}"
+            );
         }
         for host in [
             "db.internal",
@@ -289,8 +320,14 @@ mod tests {
 
     #[test]
     fn an_address_in_brackets_is_that_address() {
-        assert_eq!(Endpoint::server("[::1]", 5_432), Endpoint::server("::1", 5_432));
-        assert_eq!(Endpoint::server("[fe80::1%eth0]", 5_432).host(), "fe80::1%eth0");
+        assert_eq!(
+            Endpoint::server("[::1]", 5_432),
+            Endpoint::server("::1", 5_432)
+        );
+        assert_eq!(
+            Endpoint::server("[fe80::1%eth0]", 5_432).host(),
+            "fe80::1%eth0"
+        );
         for host in ["[::1", "[db.internal]", "[::1]:5432"] {
             assert_eq!(Endpoint::server(host, 5_432).host(), host);
         }
@@ -298,17 +335,35 @@ mod tests {
 
     #[test]
     fn debug_shows_no_password_of_a_url() {
-        for url in ["postgres://u:s3cret@h/db", "//u:s3cret@h/db", "u:s3cret@h", "u:s3cret", "h;password=s3cret", "host=h password=s3cret"]
-        {
+        for url in [
+            "postgres://u:s3cret@h/db",
+            "//u:s3cret@h/db",
+            "u:s3cret@h",
+            "u:s3cret",
+            "h;password=s3cret",
+            "host=h password=s3cret",
+        ] {
             let login = Credentials::new("orders_app", "p").endpoint(Endpoint::server(url, 5_432));
             let shown = format!("{login:?} {:?}", login.location());
-            assert!(!shown.contains("s3cret") && shown.contains("[malformed]"), "{url}: {shown}");
+            assert!(
+                !shown.contains("s3cret") && shown.contains("[malformed]"),
+                "{url}: {shown}"
+            );
         }
         let url = "postgres://u:s3cret@h/db";
-        let shown = format!("{:?}", Credentials::new(url, "p").endpoint(Endpoint::new("db.internal", 5_432, url)));
-        assert!(!shown.contains("s3cret") && shown.contains("db.internal"), "{shown}");
+        let shown = format!(
+            "{:?}",
+            Credentials::new(url, "p").endpoint(Endpoint::new("db.internal", 5_432, url))
+        );
+        assert!(
+            !shown.contains("s3cret") && shown.contains("db.internal"),
+            "{shown}"
+        );
         let shown = format!("{:?}", Endpoint::new("db.internal", 5_432, "orders"));
-        assert_eq!(shown, r#"Endpoint { host: "db.internal", port: Some(5432), database: Some("orders") }"#);
+        assert_eq!(
+            shown,
+            r#"Endpoint { host: "db.internal", port: Some(5432), database: Some("orders") }"#
+        );
     }
 
     #[test]

@@ -23,7 +23,11 @@ pub fn is_possible() -> bool {
 /// assert_eq!(client, "made in silence");
 /// ```
 pub fn run<T>(work: impl FnOnce() -> T) -> T {
-    if is_possible() { dispatcher::with_default(&silence(), work) } else { work() }
+    if is_possible() {
+        dispatcher::with_default(&silence(), work)
+    } else {
+        work()
+    }
 }
 
 /// Runs the future in silence.
@@ -31,7 +35,11 @@ pub fn run<T>(work: impl FnOnce() -> T) -> T {
 /// # Cancel safety
 /// That of the future.
 pub async fn during<T>(work: impl Future<Output = T>) -> T {
-    if is_possible() { work.with_subscriber(silence()).await } else { work.await }
+    if is_possible() {
+        work.with_subscriber(silence()).await
+    } else {
+        work.await
+    }
 }
 
 fn silence() -> Dispatch {

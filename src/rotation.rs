@@ -22,7 +22,8 @@ pub enum RotationOutcome {
     Unchanged,
     /// A newer lease came before every pool had taken this one.
     Superseded,
-    /// Not every pool had taken it when the caller's patience ended, and the pools go on trying; or when its supervisor or provider ended.
+    /// Not every pool had taken it when the caller's patience ended, and the pools go on trying; or
+    /// when its supervisor or provider ended.
     Unfinished,
 }
 
@@ -70,16 +71,28 @@ pub struct HandoverReport {
     /// Replaced or refitted.
     pub how: HandoverMode,
     /// A bare login and the probe.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "prove_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::wire::seconds", rename = "prove_seconds")
+    )]
     pub verify: Duration,
     /// Making the pool, or refitting it.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "open_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::wire::seconds", rename = "open_seconds")
+    )]
     pub open: Duration,
     /// Opening connections ahead of demand, before publication.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "warm_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::wire::seconds", rename = "warm_seconds")
+    )]
     pub warm: Duration,
     /// From the first step to publication.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "took_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::wire::seconds", rename = "took_seconds")
+    )]
     pub took: Duration,
 }
 
@@ -102,14 +115,20 @@ pub struct RotationReport {
     /// How often the backend was asked.
     pub attempts: u32,
     /// How long the last answer took.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "fetch_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::wire::seconds", rename = "fetch_seconds")
+    )]
     pub fetch: Duration,
     /// The pools that took the new lease, in the order in which they did.
     pub handovers: Vec<HandoverReport>,
     /// The pools that had not when the report was made.
     pub waiting: Vec<Arc<str>>,
     /// From the trigger to the last handover.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds", rename = "took_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::wire::seconds", rename = "took_seconds")
+    )]
     pub took: Duration,
 }
 
@@ -155,7 +174,9 @@ struct Failure {
 impl Inner {
     /// Returns the error that keeps the rotation open.
     fn failure(&self) -> Option<&Failure> {
-        self.fetch_failure.as_ref().or_else(|| self.handover_failures.values().next())
+        self.fetch_failure
+            .as_ref()
+            .or_else(|| self.handover_failures.values().next())
     }
 }
 
@@ -194,15 +215,26 @@ impl Rotation {
 
     /// Begins its root span.
     pub(crate) fn open(&self) {
-        self.put_root(Root::begin(&self.provider, self.trigger, self.started.mono()));
+        self.put_root(Root::begin(
+            &self.provider,
+            self.trigger,
+            self.started.mono(),
+        ));
     }
 
     /// Replaces the root span. If the rotation is ending, ends the new one instead.
     fn put_root(&self, root: Root) {
         let (old, failure) = {
             let mut inner = self.lock();
-            let old = if inner.ending { root } else { std::mem::replace(&mut inner.root, root) };
-            (old, inner.ending.then(|| inner.failure().cloned()).flatten())
+            let old = if inner.ending {
+                root
+            } else {
+                std::mem::replace(&mut inner.root, root)
+            };
+            (
+                old,
+                inner.ending.then(|| inner.failure().cloned()).flatten(),
+            )
         };
         if failure.is_some() {
             mark_end(old.span(), RotationOutcome::Unfinished, failure.as_ref());
@@ -225,7 +257,11 @@ impl Rotation {
             if inner.ending || !inner.root.is_long(now.mono()) {
                 return inner.root.span().clone();
             }
-            (inner.root.clone(), inner.failure().cloned(), inner.revision.clone())
+            (
+                inner.root.clone(),
+                inner.failure().cloned(),
+                inner.revision.clone(),
+            )
         };
         mark_end(last.span(), RotationOutcome::Unfinished, failure.as_ref());
         let next = last.next_part(&self.provider, self.trigger, now.mono());
@@ -251,14 +287,22 @@ impl Rotation {
     pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
         let mut inner = self.lock();
         inner.attempts += 1;
-        inner.fetch_failure = failure.map(|error| Failure { error_type: error.kind().as_str(), message: error.to_string() });
+        inner.fetch_failure = failure.map(|error| Failure {
+            error_type: error.kind().as_str(),
+            message: error.to_string(),
+        });
         inner.fetch = took;
     }
 
     /// A pool could not take the lease, and will try again.
     pub(crate) fn not_handed_over(&self, pool: &Arc<str>, error: &ConnectError) {
-        let failure = Failure { error_type: error.kind().as_str(), message: error.to_string() };
-        self.lock().handover_failures.insert(Arc::clone(pool), failure);
+        let failure = Failure {
+            error_type: error.kind().as_str(),
+            message: error.to_string(),
+        };
+        self.lock()
+            .handover_failures
+            .insert(Arc::clone(pool), failure);
     }
 
     /// Notes a new revision, which these pools are to adopt. May be called under a lock;
@@ -285,7 +329,11 @@ impl Rotation {
     /// A pool took the lease with this digest; nothing happens when the rotation brought another.
     pub(crate) fn handed_over(&self, report: HandoverReport, revision: &str) {
         let mut inner = self.lock();
-        if inner.revision.as_deref().is_some_and(|brought| brought != revision) {
+        if inner
+            .revision
+            .as_deref()
+            .is_some_and(|brought| brought != revision)
+        {
             return;
         }
         let (span, generation) = (inner.root.span().clone(), report.generation);
@@ -322,7 +370,11 @@ impl Rotation {
             if std::mem::replace(&mut inner.ending, true) {
                 return None;
             }
-            (inner.root.take(), inner.failure().cloned(), self.report_of(&inner, outcome, now))
+            (
+                inner.root.take(),
+                inner.failure().cloned(),
+                self.report_of(&inner, outcome, now),
+            )
         };
         mark_end(&span, outcome, failure.as_ref());
         drop(span);
@@ -333,7 +385,10 @@ impl Rotation {
     /// The final report, or how things stand.
     pub(crate) fn report(&self, now: Timestamp) -> RotationReport {
         let inner = self.lock();
-        inner.closed.clone().unwrap_or_else(|| self.report_of(&inner, RotationOutcome::Unfinished, now))
+        inner
+            .closed
+            .clone()
+            .unwrap_or_else(|| self.report_of(&inner, RotationOutcome::Unfinished, now))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -367,17 +422,26 @@ mod tests {
 
     #[test]
     fn an_error_is_cleared_by_the_success_of_the_same_step_alone() {
-        let rotation = Rotation::new(&Arc::from("login"), RotationTrigger::Rejected, Timestamp::now());
+        let rotation = Rotation::new(
+            &Arc::from("login"),
+            RotationTrigger::Rejected,
+            Timestamp::now(),
+        );
         let failure = || rotation.lock().failure().map(|failure| failure.error_type);
         let fetched = |failure: Option<&ProviderError>| rotation.fetched(Duration::ZERO, failure);
         let down = ProviderError::new(ProviderErrorKind::Unavailable, "down");
-        let rejected = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
+        let rejected =
+            ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
         assert_eq!(failure(), None);
         rotation.not_handed_over(&Arc::from("orders"), &rejected);
         fetched(Some(&down));
         assert_eq!(failure(), Some("unavailable"));
         fetched(None);
-        assert_eq!(failure(), Some("rejected"), "a fetch that works again does not clear the pool's error");
+        assert_eq!(
+            failure(),
+            Some("rejected"),
+            "a fetch that works again does not clear the pool's error"
+        );
         rotation.excuse("reports");
         assert_eq!(failure(), Some("rejected"));
         rotation.excuse("orders");

@@ -1,4 +1,5 @@
-//! For `claviger-testkit` alone: a clock that tests move, and crashes at a named step. No promise is made about it.
+//! For `claviger-testkit` alone: a clock that tests move, and crashes at a named step. No promise
+//! is made about it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::wall_now;
 
-/// A wall clock that follows the monotonic one (tokio's, so also a paused one) and jumps when told to.
+/// A wall clock that follows the monotonic one (tokio's, so also a paused one) and jumps when told
+/// to.
 #[derive(Clone, Debug)]
 pub struct MovedClock {
     base: (SystemTime, Instant),
@@ -15,7 +17,10 @@ pub struct MovedClock {
 
 impl Default for MovedClock {
     fn default() -> Self {
-        Self { base: (wall_now(), tokio::time::Instant::now().into_std()), jumped: Arc::default() }
+        Self {
+            base: (wall_now(), tokio::time::Instant::now().into_std()),
+            jumped: Arc::default(),
+        }
     }
 }
 
@@ -39,13 +44,19 @@ pub struct Failpoints(Arc<Mutex<HashMap<(String, String), u32>>>);
 impl Failpoints {
     /// The next `times` passes of `actor` at `step` panic.
     pub fn set(&self, actor: &str, step: &str, times: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((actor.into(), step.into()), times);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((actor.into(), step.into()), times);
     }
 
     /// How many panics are still to come there.
     pub fn left(&self, actor: &str, step: &str) -> u32 {
         let traps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        traps.get(&(actor.into(), step.into())).copied().unwrap_or(0)
+        traps
+            .get(&(actor.into(), step.into()))
+            .copied()
+            .unwrap_or(0)
     }
 
     #[expect(clippy::panic, reason = "its purpose")]

@@ -29,8 +29,16 @@ impl Trouble {
     pub(crate) fn met(&self, now: Instant, cause: &str) -> Option<u64> {
         let mut met = self.lock();
         met.times += 1;
-        let of_this = met.logged.iter().find(|(logged, _)| logged == cause).map(|(_, at)| *at + THEN_EVERY);
-        let of_any = met.logged.iter().map(|(_, at)| *at + OTHER_CAUSE_AFTER).max();
+        let of_this = met
+            .logged
+            .iter()
+            .find(|(logged, _)| logged == cause)
+            .map(|(_, at)| *at + THEN_EVERY);
+        let of_any = met
+            .logged
+            .iter()
+            .map(|(_, at)| *at + OTHER_CAUSE_AFTER)
+            .max();
         let due = met.times <= AT_ONCE || of_this.or(of_any).is_none_or(|due| now >= due);
         due.then(|| {
             met.logged.retain(|(logged, _)| logged != cause);
@@ -65,13 +73,23 @@ mod tests {
     fn three_times_then_once_an_hour_and_its_end_once() {
         let trouble = Trouble::default();
         let start = tokio::time::Instant::now().into_std();
-        let logged: Vec<_> =
-            (0..=1_000).filter_map(|tens| trouble.met(start + Duration::from_secs(10 * tens), "down").map(|times| (tens, times))).collect();
-        // Every ten seconds for nearly three hours: at 0, 10, 20 s, and an hour after that, and two.
+        let logged: Vec<_> = (0..=1_000)
+            .filter_map(|tens| {
+                trouble
+                    .met(start + Duration::from_secs(10 * tens), "down")
+                    .map(|times| (tens, times))
+            })
+            .collect();
+        // Every ten seconds for nearly three hours: at 0, 10, 20 s, and an hour after that, and
+        // two.
         assert_eq!(logged, [(0, 1), (1, 2), (2, 3), (362, 363), (722, 723)]);
         assert_eq!(trouble.over(), Some(1_001));
         assert_eq!(trouble.over(), None);
-        assert_eq!(trouble.met(start, "down"), Some(1), "a new one is logged again");
+        assert_eq!(
+            trouble.met(start, "down"),
+            Some(1),
+            "a new one is logged again"
+        );
     }
 
     #[test]
@@ -84,7 +102,13 @@ mod tests {
             _ if tens % 2 == 1 => "slow",
             _ => "down",
         };
-        let logged: Vec<_> = (0..400).filter(|&tens| trouble.met(start + Duration::from_secs(10 * tens), cause(tens)).is_some()).collect();
+        let logged: Vec<_> = (0..400)
+            .filter(|&tens| {
+                trouble
+                    .met(start + Duration::from_secs(10 * tens), cause(tens))
+                    .is_some()
+            })
+            .collect();
         assert_eq!(logged, [0, 1, 2, 8, 361, 362]);
     }
 
@@ -94,7 +118,10 @@ mod tests {
         assert!(trouble.is_expected() && !trouble.is_expected());
         assert_eq!(trouble.over(), None);
         assert!(trouble.is_expected(), "the next time it is expected again");
-        assert_eq!(trouble.met(tokio::time::Instant::now().into_std(), "rejected"), Some(1));
+        assert_eq!(
+            trouble.met(tokio::time::Instant::now().into_std(), "rejected"),
+            Some(1)
+        );
         assert!(!trouble.is_expected());
     }
 }

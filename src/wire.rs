@@ -1,4 +1,5 @@
-//! How status, readiness and liveness are written by serde: durations in seconds, points in time by RFC 3339, kinds by telemetry's words.
+//! How status, readiness and liveness are written by serde: durations in seconds, points in time by
+//! RFC 3339, kinds by telemetry's words.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,21 +11,33 @@ use crate::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorK
 use crate::rotation::{HandoverMode, RotationOutcome};
 use crate::trigger::RotationTrigger;
 
-pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn seconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
-pub(crate) fn seconds_if_any<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+pub(crate) fn seconds_if_any<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    duration
+        .map(|duration| duration.as_secs_f64())
+        .serialize(serializer)
 }
 
 pub(crate) fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_rfc3339_millis(within_years(*time)))
 }
 
-pub(crate) fn time_if_any<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn time_if_any<S: Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match time {
-        Some(at) => serializer.serialize_some(&humantime::format_rfc3339_millis(within_years(*at)).to_string()),
+        Some(at) => serializer
+            .serialize_some(&humantime::format_rfc3339_millis(within_years(*at)).to_string()),
         None => serializer.serialize_none(),
     }
 }
@@ -38,7 +51,13 @@ macro_rules! by_its_word {
         }
     )*};
 }
-by_its_word!(RotationTrigger, RotationOutcome, HandoverMode, ConnectErrorKind, ProviderErrorKind);
+by_its_word!(
+    RotationTrigger,
+    RotationOutcome,
+    HandoverMode,
+    ConnectErrorKind,
+    ProviderErrorKind
+);
 
 impl Serialize for ConnectError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

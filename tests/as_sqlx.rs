@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! `&Handle` where `&PgPool` stood: queries, streams, transactions, migrations, generic executors, shared state; and the fixed handle.
+//! `&Handle` where `&PgPool` stood: queries, streams, transactions, migrations, generic executors,
+//! shared state; and the fixed handle.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,12 +14,18 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Acquire, Executor, PgExecutor, PgPool, Row};
 
 async fn count(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(executor).await
+    sqlx::query_scalar("SELECT count(*) FROM orders")
+        .fetch_one(executor)
+        .await
 }
 
-async fn in_a_transaction<'a>(db: impl Acquire<'a, Database = sqlx::Postgres>) -> Result<i64, sqlx::Error> {
+async fn in_a_transaction<'a>(
+    db: impl Acquire<'a, Database = sqlx::Postgres>,
+) -> Result<i64, sqlx::Error> {
     let mut transaction = db.begin().await?;
-    sqlx::query("INSERT INTO orders (note) VALUES ('one')").execute(&mut *transaction).await?;
+    sqlx::query("INSERT INTO orders (note) VALUES ('one')")
+        .execute(&mut *transaction)
+        .await?;
     let seen = count(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(seen)
@@ -32,17 +39,32 @@ async fn everything(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
     assert_eq!(count(db).await?, 0);
     assert_eq!(in_a_transaction(db).await?, 1);
     let mut transaction = db.begin().await?;
-    transaction.execute("INSERT INTO orders (note) VALUES ('two')").await?;
+    transaction
+        .execute("INSERT INTO orders (note) VALUES ('two')")
+        .await?;
     transaction.rollback().await?;
     assert_eq!(count(db).await?, 1);
 
-    let rows: Vec<i64> = sqlx::query_scalar::<_, i64>("SELECT g FROM generate_series(1::bigint, 1000) g").fetch(db).try_collect().await?;
+    let rows: Vec<i64> =
+        sqlx::query_scalar::<_, i64>("SELECT g FROM generate_series(1::bigint, 1000) g")
+            .fetch(db)
+            .try_collect()
+            .await?;
     assert_eq!(rows.len(), 1_000);
-    let done = sqlx::raw_sql("INSERT INTO orders (note) VALUES ('three'); INSERT INTO orders (note) VALUES ('four')").execute(db).await?;
+    let done = sqlx::raw_sql(
+        "INSERT INTO orders (note) VALUES ('three'); INSERT INTO orders (note) VALUES ('four')",
+    )
+    .execute(db)
+    .await?;
     assert_eq!(done.rows_affected(), 2);
     let row = db.fetch_one("SELECT 7 AS n").await?;
     assert_eq!(row.get::<i32, _>("n"), 7);
-    assert!(sqlx::query("SELECT 1 WHERE false").fetch_optional(db).await?.is_none());
+    assert!(
+        sqlx::query("SELECT 1 WHERE false")
+            .fetch_optional(db)
+            .await?
+            .is_none()
+    );
     let statement = db.prepare("SELECT $1::int").await?;
     assert_eq!(sqlx::Statement::columns(&statement).len(), 1);
     assert_eq!(db.describe("SELECT 1 AS n").await?.columns().len(), 1);
@@ -52,18 +74,40 @@ async fn everything(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
 
     // Within a spawned task, and from shared state.
     let state = AppState { db: db.clone() };
-    let counted = tokio::spawn(async move { count(&state.db).await }).await.expect("no panic")?;
+    let counted = tokio::spawn(async move { count(&state.db).await })
+        .await
+        .expect("no panic")?;
     assert_eq!(counted, 3);
 
     let migrator = Migrator {
-        migrations: vec![Migration::new(1, "more".into(), MigrationType::Simple, "CREATE TABLE more (n int)".into(), false)].into(),
+        migrations: vec![Migration::new(
+            1,
+            "more".into(),
+            MigrationType::Simple,
+            "CREATE TABLE more (n int)".into(),
+            false,
+        )]
+        .into(),
         ..Migrator::DEFAULT
     };
     let target = db.clone();
-    tokio::spawn(async move { migrator.run(&target).await }).await.expect("no panic")?;
-    sqlx::query("INSERT INTO more VALUES (1)").execute(db).await?;
-    let error = sqlx::query("SELECT nothing").execute(db).await.expect_err("no such column");
-    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("42703"));
+    tokio::spawn(async move { migrator.run(&target).await })
+        .await
+        .expect("no panic")?;
+    sqlx::query("INSERT INTO more VALUES (1)")
+        .execute(db)
+        .await?;
+    let error = sqlx::query("SELECT nothing")
+        .execute(db)
+        .await
+        .expect_err("no such column");
+    assert_eq!(
+        error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .as_deref(),
+        Some("42703")
+    );
     Ok(())
 }
 
@@ -84,18 +128,30 @@ async fn a_fixed_handle() {
     assert!(matches!(count(&db).await, Err(sqlx::Error::PoolClosed)));
     let wrong = Handle::fixed(fixture.plain_pool("wrong", fixture.pool_options(1)));
     let error = count(&wrong).await.expect_err("rejected");
-    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("28P01"));
+    assert_eq!(
+        error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .as_deref(),
+        Some("28P01")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_outlives_a_rotation() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
-    let mut rows = sqlx::query_scalar::<_, i64>("SELECT g FROM generate_series(1::bigint, 50000) g").fetch(&db);
+    let mut rows =
+        sqlx::query_scalar::<_, i64>("SELECT g FROM generate_series(1::bigint, 50000) g")
+            .fetch(&db);
     assert_eq!(rows.try_next().await.expect("a row"), Some(1));
     fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
-    assert_eq!(db.status().expect("supervised").draining[0].connections, 1, "the hazard: the stream's connection is of the old generation");
+    assert_eq!(
+        db.status().expect("supervised").draining[0].connections,
+        1,
+        "the hazard: the stream's connection is of the old generation"
+    );
     let mut last = 1;
     while let Some(row) = rows.try_next().await.expect("nothing is cut") {
         last = row;
@@ -113,7 +169,10 @@ async fn changes_are_told() {
     });
     tokio::task::yield_now().await;
     fixture.rotate_announced().await;
-    let number = tokio::time::timeout(Duration::from_secs(10), changed).await.expect("in time").expect("no panic");
+    let number = tokio::time::timeout(Duration::from_secs(10), changed)
+        .await
+        .expect("in time")
+        .expect("no panic");
     assert_eq!(number, 2);
 }
 
@@ -139,18 +198,41 @@ async fn a_rejection_met_elsewhere_is_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_starts_while_its_database_is_down() {
     let fixture = Fixture::new().await;
-    fixture.on_the_server(|server| server.stop().expect("it stops")).await;
-    let login = fixture.supervisor.add_provider_in_background("login", fixture.store.clone()).expect("a good name");
-    let db = fixture.supervisor.add_pool_in_background("orders", &login, fixture.pools(4)).expect("a good name");
-    assert_eq!((db.generation(), fixture.supervisor.readiness().ready), (0, false));
+    fixture
+        .on_the_server(|server| server.stop().expect("it stops"))
+        .await;
+    let login = fixture
+        .supervisor
+        .add_provider_in_background("login", fixture.store.clone())
+        .expect("a good name");
+    let db = fixture
+        .supervisor
+        .add_pool_in_background("orders", &login, fixture.pools(4))
+        .expect("a good name");
+    assert_eq!(
+        (db.generation(), fixture.supervisor.readiness().ready),
+        (0, false)
+    );
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { count(&db).await }
     });
-    eventually("a verification failed", || db.status().is_some_and(|status| status.last_error.is_some())).await;
+    eventually("a verification failed", || {
+        db.status()
+            .is_some_and(|status| status.last_error.is_some())
+    })
+    .await;
     assert!(db.current().is_closed());
-    fixture.on_the_server(|server| server.start_again().expect("it starts")).await;
-    assert_eq!(waiting.await.expect("no panic").expect("whoever waits is served"), 0);
+    fixture
+        .on_the_server(|server| server.start_again().expect("it starts"))
+        .await;
+    assert_eq!(
+        waiting
+            .await
+            .expect("no panic")
+            .expect("whoever waits is served"),
+        0
+    );
     assert!(fixture.supervisor.readiness().ready);
 }
 
@@ -158,29 +240,73 @@ async fn a_service_starts_while_its_database_is_down() {
 async fn before_the_first_lease_callers_are_told_why() {
     use claviger::{ProviderError, ProviderErrorKind};
     let fixture = Fixture::new().await;
-    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "grant read on the secret"));
-    let login = fixture.supervisor.add_provider_in_background("login", fixture.store.clone()).expect("a good name");
-    let db = fixture.supervisor.add_pool_in_background("orders", &login, fixture.pools(4)).expect("a good name");
-    eventually("it was denied", || fixture.supervisor.status().providers[0].last_error.is_some()).await;
+    fixture.store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Denied, "grant read on the secret"),
+    );
+    let login = fixture
+        .supervisor
+        .add_provider_in_background("login", fixture.store.clone())
+        .expect("a good name");
+    let db = fixture
+        .supervisor
+        .add_pool_in_background("orders", &login, fixture.pools(4))
+        .expect("a good name");
+    eventually("it was denied", || {
+        fixture.supervisor.status().providers[0]
+            .last_error
+            .is_some()
+    })
+    .await;
     let error = count(&db).await.expect_err("there is no credential");
-    assert!(error.to_string().contains("grant read on the secret"), "{error}");
-    assert!(fixture.supervisor.shutdown(Duration::from_secs(5)).await.clean);
+    assert!(
+        error.to_string().contains("grant read on the secret"),
+        "{error}"
+    );
+    assert!(
+        fixture
+            .supervisor
+            .shutdown(Duration::from_secs(5))
+            .await
+            .clean
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_place_always_replaces() {
     use claviger::{Endpoint, Lease, Revision};
     let fixture = Fixture::new().await;
-    fixture.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is made")).await;
+    fixture
+        .on_the_server(|server| {
+            server
+                .create_database("elsewhere", "app")
+                .expect("it is made")
+        })
+        .await;
     let login = fixture.login().await;
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools(2).always_in_place()).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools(2).always_in_place())
+        .await
+        .expect("verified");
     let (first, port) = (db.current(), fixture.server.port());
     fixture.store.answer_next(Lease::new(
-        Credentials::new("app", "password-1").endpoint(Endpoint::new("127.0.0.1", port, "elsewhere")),
+        Credentials::new("app", "password-1").endpoint(Endpoint::new(
+            "127.0.0.1",
+            port,
+            "elsewhere",
+        )),
         Revision::new("elsewhere"),
     ));
-    fixture.supervisor.rotate_now("login").await.expect("it rotates");
-    let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it answers");
+    fixture
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect("it rotates");
+    let name: String = sqlx::query_scalar("SELECT current_database()")
+        .fetch_one(&db)
+        .await
+        .expect("it answers");
     assert_eq!((name.as_str(), first.is_closed()), ("elsewhere", true));
 }
 
@@ -188,17 +314,38 @@ async fn a_change_of_place_always_replaces() {
 async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
     use claviger::Endpoint;
     let fixture = Fixture::new().await;
-    fixture.on_the_server(|server| server.create_database("elsewhere", "app").expect("it is created")).await;
+    fixture
+        .on_the_server(|server| {
+            server
+                .create_database("elsewhere", "app")
+                .expect("it is created")
+        })
+        .await;
     for (name, endpoint) in [
         ("orders", Endpoint::of_host("127.0.0.1")),
-        ("elsewhere", Endpoint::of_host("127.0.0.1").with_database("elsewhere")),
-        ("orders", Endpoint::server("127.0.0.1", fixture.server.port())),
+        (
+            "elsewhere",
+            Endpoint::of_host("127.0.0.1").with_database("elsewhere"),
+        ),
+        (
+            "orders",
+            Endpoint::server("127.0.0.1", fixture.server.port()),
+        ),
     ] {
         let supervisor = Supervisor::start();
         let login = Credentials::new("app", "password-1").endpoint(endpoint);
-        let login = supervisor.add_provider("login", fixed(login)).await.expect("a login");
-        let db = supervisor.add_pool("orders", &login, fixture.pools(2)).await.expect("it is verified");
-        let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("it returns a row");
+        let login = supervisor
+            .add_provider("login", fixed(login))
+            .await
+            .expect("a login");
+        let db = supervisor
+            .add_pool("orders", &login, fixture.pools(2))
+            .await
+            .expect("it is verified");
+        let database: String = sqlx::query_scalar("SELECT current_database()")
+            .fetch_one(&db)
+            .await
+            .expect("it returns a row");
         assert_eq!(database, name);
     }
 }
@@ -207,7 +354,10 @@ async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
 async fn the_rejection_of_a_token_names_the_clock() {
     use sqlx::postgres::{PgPoolOptions, PgSslMode};
     let server = tokio::task::spawn_blocking(|| {
-        let server = claviger_servers::Postgres::builder().tls().start().expect("it starts");
+        let server = claviger_servers::Postgres::builder()
+            .tls()
+            .start()
+            .expect("it starts");
         server.create_role("app", "password-1").expect("a role");
         server.create_database("orders", "app").expect("a database");
         server
@@ -220,13 +370,30 @@ async fn the_rejection_of_a_token_names_the_clock() {
         .database("orders")
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert(server.ca_file().expect("a CA"));
-    for (login, names_clock) in [(Credentials::new("app", "wrong").token(), true), (Credentials::new("app", "wrong"), false)] {
-        let supervisor = Supervisor::builder().with_start_deadline(Duration::from_secs(2)).start().expect("the settings are right");
-        let provider = supervisor.add_provider("login", fixed(login)).await.expect("a login");
+    for (login, names_clock) in [
+        (Credentials::new("app", "wrong").token(), true),
+        (Credentials::new("app", "wrong"), false),
+    ] {
+        let supervisor = Supervisor::builder()
+            .with_start_deadline(Duration::from_secs(2))
+            .start()
+            .expect("the settings are right");
+        let provider = supervisor
+            .add_provider("login", fixed(login))
+            .await
+            .expect("a login");
         let pools = PgPools::new(options.clone(), PgPoolOptions::new());
-        let error = supervisor.add_pool("orders", &provider, pools).await.expect_err("the password is wrong").to_string();
+        let error = supervisor
+            .add_pool("orders", &provider, pools)
+            .await
+            .expect_err("the password is wrong")
+            .to_string();
         assert!(error.contains("password authentication failed"), "{error}");
-        assert_eq!(error.contains("check this machine's clock"), names_clock, "{error}");
+        assert_eq!(
+            error.contains("check this machine's clock"),
+            names_clock,
+            "{error}"
+        );
     }
 
     // A caller's own login is rejected, as well.
@@ -234,13 +401,34 @@ async fn the_rejection_of_a_token_names_the_clock() {
         server.set_password("app", "password-1").expect("it is set");
         let supervisor = Supervisor::start();
         let login = Credentials::new("app", "password-1");
-        let provider = supervisor.add_provider("login", fixed(if as_token { login.token() } else { login })).await.expect("a login");
-        let pools = PgPools::new(options.clone(), PgPoolOptions::new().acquire_timeout(Duration::from_secs(3)).max_connections(1));
-        let db = supervisor.add_pool("orders", &provider, pools).await.expect("it is verified");
+        let provider = supervisor
+            .add_provider("login", fixed(if as_token { login.token() } else { login }))
+            .await
+            .expect("a login");
+        let pools = PgPools::new(
+            options.clone(),
+            PgPoolOptions::new()
+                .acquire_timeout(Duration::from_secs(3))
+                .max_connections(1),
+        );
+        let db = supervisor
+            .add_pool("orders", &provider, pools)
+            .await
+            .expect("it is verified");
         server.set_password("app", "another").expect("it is set");
-        let error = db.acquire().await.map(drop).expect_err("the password is another");
-        let connect_error = claviger::SharedError::connect_error(&error).expect("the database's response").to_string();
-        assert_eq!(connect_error.contains("check this machine's clock"), names_clock, "{connect_error}");
+        let error = db
+            .acquire()
+            .await
+            .map(drop)
+            .expect_err("the password is another");
+        let connect_error = claviger::SharedError::connect_error(&error)
+            .expect("the database's response")
+            .to_string();
+        assert_eq!(
+            connect_error.contains("check this machine's clock"),
+            names_clock,
+            "{connect_error}"
+        );
     }
     drop(tokio::task::spawn_blocking(move || drop(server)).await);
 }
@@ -249,7 +437,10 @@ async fn the_rejection_of_a_token_names_the_clock() {
 async fn verified_tls_is_what_it_says() {
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
     let server = tokio::task::spawn_blocking(|| {
-        let server = claviger_servers::Postgres::builder().tls().start().expect("it starts");
+        let server = claviger_servers::Postgres::builder()
+            .tls()
+            .start()
+            .expect("it starts");
         server.create_role("app", "password-1").expect("a role");
         server.create_database("orders", "app").expect("a database");
         server
@@ -257,7 +448,13 @@ async fn verified_tls_is_what_it_says() {
     .await
     .expect("no panic");
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("login", fixed(Credentials::new("app", "password-1").token())).await.expect("a login");
+    let login = supervisor
+        .add_provider(
+            "login",
+            fixed(Credentials::new("app", "password-1").token()),
+        )
+        .await
+        .expect("a login");
     let options = |ca: &std::path::Path| {
         PgConnectOptions::new_without_pgpass()
             .host(server.host())
@@ -266,13 +463,32 @@ async fn verified_tls_is_what_it_says() {
             .ssl_mode(PgSslMode::VerifyFull)
             .ssl_root_cert(ca)
     };
-    let good = PgPools::new(options(server.ca_file().expect("a CA")), PgPoolOptions::new());
-    let db = supervisor.add_pool("good", &login, good).await.expect("the server is who it says");
+    let good = PgPools::new(
+        options(server.ca_file().expect("a CA")),
+        PgPoolOptions::new(),
+    );
+    let db = supervisor
+        .add_pool("good", &login, good)
+        .await
+        .expect("the server is who it says");
     let encrypted: bool =
-        sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetch_one(&db).await.expect("it answers");
+        sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+            .fetch_one(&db)
+            .await
+            .expect("it answers");
     assert!(encrypted);
-    let bad = PgPools::new(options(server.unrelated_ca_file().expect("another CA")), PgPoolOptions::new());
-    let error = supervisor.add_pool("bad", &login, bad).await.expect_err("nobody vouches for it");
-    assert_eq!(error.connect_error().map(claviger::ConnectError::kind), Some(claviger::ConnectErrorKind::Misconfigured), "{error}");
+    let bad = PgPools::new(
+        options(server.unrelated_ca_file().expect("another CA")),
+        PgPoolOptions::new(),
+    );
+    let error = supervisor
+        .add_pool("bad", &login, bad)
+        .await
+        .expect_err("nobody vouches for it");
+    assert_eq!(
+        error.connect_error().map(claviger::ConnectError::kind),
+        Some(claviger::ConnectErrorKind::Misconfigured),
+        "{error}"
+    );
     drop(tokio::task::spawn_blocking(move || drop(server)).await);
 }

@@ -31,31 +31,55 @@ async fn pooled(
     options: impl FnOnce(PgPoolOptions) -> PgPoolOptions,
 ) -> (Fixture, Arc<PgBouncer>, Handle<PgPool>) {
     let fixture = Fixture::new().await;
-    let builder = PgBouncer::builder(users).mode(mode).setting("query_wait_timeout", "1");
-    let pooler = fixture.on_the_server(move |server| builder.start(server).expect("a pooler starts")).await;
-    let connect = fixture.connect_options().host(pooler.host()).port(pooler.port());
+    let builder = PgBouncer::builder(users)
+        .mode(mode)
+        .setting("query_wait_timeout", "1");
+    let pooler = fixture
+        .on_the_server(move |server| builder.start(server).expect("a pooler starts"))
+        .await;
+    let connect = fixture
+        .connect_options()
+        .host(pooler.host())
+        .port(pooler.port());
     let login = fixture.login().await;
     let pools = PgPools::new(connect, options(fixture.pool_options(MAX)));
-    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified through the pooler");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("the first lease is verified through the pooler");
     (fixture, Arc::new(pooler), db)
 }
 
-async fn on_the_pooler<T: Send + 'static>(pooler: &Arc<PgBouncer>, work: impl FnOnce(&PgBouncer) -> T + Send + 'static) -> T {
+async fn on_the_pooler<T: Send + 'static>(
+    pooler: &Arc<PgBouncer>,
+    work: impl FnOnce(&PgBouncer) -> T + Send + 'static,
+) -> T {
     let pooler = Arc::clone(pooler);
-    tokio::task::spawn_blocking(move || work(&pooler)).await.expect("the pooler's thread ends")
+    tokio::task::spawn_blocking(move || work(&pooler))
+        .await
+        .expect("the pooler's thread ends")
 }
 
 /// Gives the pooler this password, if it keeps passwords itself.
 async fn update_pooler(pooler: &Arc<PgBouncer>, users: &Users, password: &str) {
     if matches!(users, Users::File(_)) {
         let password = password.to_owned();
-        on_the_pooler(pooler, move |pooler| pooler.set_password("app", &password).expect("the pooler reads its file")).await;
+        on_the_pooler(pooler, move |pooler| {
+            pooler
+                .set_password("app", &password)
+                .expect("the pooler reads its file")
+        })
+        .await;
     }
 }
 
 /// Closes all connections through the pooler.
 async fn cut(pooler: &Arc<PgBouncer>) {
-    on_the_pooler(pooler, |pooler| pooler.start_again().expect("the pooler starts again")).await;
+    on_the_pooler(pooler, |pooler| {
+        pooler.start_again().expect("the pooler starts again")
+    })
+    .await;
 }
 
 async fn query(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
@@ -76,7 +100,9 @@ async fn until_served(db: &Handle<PgPool>) -> Vec<String> {
 }
 
 fn rejections(pooler: &PgBouncer) -> usize {
-    pooler.log_count("pooler error: SASL authentication failed").expect("the log can be read")
+    pooler
+        .log_count("pooler error: SASL authentication failed")
+        .expect("the log can be read")
 }
 
 async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
@@ -94,7 +120,10 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
     assert_eq!(fixture.store.calls().len(), 2, "the start, and one fetch");
     assert_eq!(db.generation(), 2);
     let failed = rejections(&pooler);
-    assert!((1..=MAX as usize + 3).contains(&failed), "{failed} failed logins");
+    assert!(
+        (1..=MAX as usize + 3).contains(&failed),
+        "{failed} failed logins"
+    );
     assert!(fixture.supervisor.readiness().ready);
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = Vec::new();
@@ -103,7 +132,11 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
             rejected.push(error.code().map(str::to_owned));
         }
     }
-    assert_eq!(rejected, [Some("08P01".to_owned())], "the pooler rejected the credential, once");
+    assert_eq!(
+        rejected,
+        [Some("08P01".to_owned())],
+        "the pooler rejected the credential, once"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,18 +181,28 @@ async fn an_auth_file_that_lags_behind_the_server_is_waited_for() {
 async fn a_server_that_is_down_is_waited_for(users: Users) {
     let (fixture, pooler, db) = pooled(PoolMode::Transaction, users, |options| options).await;
     query(&db).await.expect("the pooler lets it in");
-    fixture.on_the_server(|server| server.stop().expect("the server stops")).await;
+    fixture
+        .on_the_server(|server| server.stop().expect("the server stops"))
+        .await;
     let down = Instant::now();
     while down.elapsed() < Duration::from_secs(4) {
         query(&db).await.expect_err("nobody is served");
         sleep(Duration::from_millis(20)).await;
     }
-    let logins = on_the_pooler(&pooler, |pooler| pooler.log_count("login attempt")).await.expect("the log can be read");
-    fixture.on_the_server(|server| server.start_again().expect("the server starts")).await;
+    let logins = on_the_pooler(&pooler, |pooler| pooler.log_count("login attempt"))
+        .await
+        .expect("the log can be read");
+    fixture
+        .on_the_server(|server| server.start_again().expect("the server starts"))
+        .await;
     until_served(&db).await;
     assert!(fixture.supervisor.readiness().ready);
     assert_eq!(rejections(&pooler), 0);
-    assert!(fixture.store.calls().len() <= 10, "{} fetches", fixture.store.calls().len());
+    assert!(
+        fixture.store.calls().len() <= 10,
+        "{} fetches",
+        fixture.store.calls().len()
+    );
     assert!(logins <= 60, "{logins} logins in four seconds");
 }
 
@@ -175,14 +218,19 @@ async fn a_server_that_is_down_behind_an_auth_query_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_error_that_every_login_meets_ends_readiness() {
-    let (fixture, pooler, db) =
-        pooled(PoolMode::ScriptedConnection, file(), |options| options.max_lifetime(Duration::from_millis(1))).await;
+    let (fixture, pooler, db) = pooled(PoolMode::ScriptedConnection, file(), |options| {
+        options.max_lifetime(Duration::from_millis(1))
+    })
+    .await;
     query(&db).await.expect("the pooler lets it in");
     let set = |value: &'static str| {
         let pooler = Arc::clone(&pooler);
         async move {
             let command = format!("SET ignore_startup_parameters = '{value}'");
-            on_the_pooler(&pooler, move |pooler| pooler.console(&command).expect("it is set")).await
+            on_the_pooler(&pooler, move |pooler| {
+                pooler.console(&command).expect("it is set")
+            })
+            .await
         }
     };
     set("application_name").await;
@@ -190,30 +238,53 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
     while fixture.supervisor.readiness().ready {
         // A connection that was open may still work.
         let _ = query(&db).await;
-        assert!(began.elapsed() < PATIENCE, "ready though no login works: {:?}", db.status());
+        assert!(
+            began.elapsed() < PATIENCE,
+            "ready though no login works: {:?}",
+            db.status()
+        );
         sleep(Duration::from_millis(50)).await;
     }
     let status = db.status().expect("the supervisor runs");
-    assert!(status.last_error.is_some_and(|error| error.message().contains("unsupported startup parameter")));
+    assert!(
+        status
+            .last_error
+            .is_some_and(|error| error.message().contains("unsupported startup parameter"))
+    );
     assert_eq!(fixture.store.calls().len(), 1, "nothing is fetched for it");
     set("extra_float_digits").await;
     while !fixture.supervisor.readiness().ready {
-        assert!(began.elapsed() < 2 * PATIENCE, "not ready though logins work: {:?}", db.status());
+        assert!(
+            began.elapsed() < 2 * PATIENCE,
+            "not ready though logins work: {:?}",
+            db.status()
+        );
         sleep(Duration::from_millis(50)).await;
     }
     query(&db).await.expect("it is served again");
 }
 
-/// One caller while the server behind the pooler is down: each of its calls ends with the cause, and few logins are made for it.
+/// One caller while the server behind the pooler is down: each of its calls ends with the cause,
+/// and few logins are made for it.
 async fn one_caller_logs_in_seldom_while_the_server_is_down(mode: PoolMode, users: Users) {
     const WATCHED: Duration = Duration::from_secs(5);
-    let (fixture, pooler, db) = pooled(mode, users, |options| options.acquire_timeout(WATCHED)).await;
+    let (fixture, pooler, db) =
+        pooled(mode, users, |options| options.acquire_timeout(WATCHED)).await;
     query(&db).await.expect("the pooler lets it in");
-    fixture.on_the_server(|server| server.stop().expect("the server stops")).await;
-    let logins = || on_the_pooler(&pooler, |pooler| pooler.log_count("login attempt").expect("the log can be read"));
+    fixture
+        .on_the_server(|server| server.stop().expect("the server stops"))
+        .await;
+    let logins = || {
+        on_the_pooler(&pooler, |pooler| {
+            pooler
+                .log_count("login attempt")
+                .expect("the log can be read")
+        })
+    };
     let (before, began) = (logins().await, Instant::now());
     let mut causes = Vec::new();
-    // The connections that were open are the first to fail; each call that returns is an error that its caller sees.
+    // The connections that were open are the first to fail; each call that returns is an error that
+    // its caller sees.
     while causes.len() <= MAX as usize && began.elapsed() < WATCHED {
         causes.push(query(&db).await.expect_err("nobody is served").to_string());
     }
@@ -221,9 +292,15 @@ async fn one_caller_logs_in_seldom_while_the_server_is_down(mode: PoolMode, user
     let made = logins().await - before;
     assert!(made <= 10, "{made} logins in five seconds: {causes:#?}");
     let names_it = |cause: &String| {
-        ["server login", "query_wait_timeout", "connect failed", "server conn", "terminating connection"]
-            .iter()
-            .any(|text| cause.contains(text))
+        [
+            "server login",
+            "query_wait_timeout",
+            "connect failed",
+            "server conn",
+            "terminating connection",
+        ]
+        .iter()
+        .any(|text| cause.contains(text))
     };
     assert!(causes.iter().all(names_it), "{causes:#?}");
 }

@@ -35,7 +35,11 @@ async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
     let login = fixture.login().await;
     let options = slow(fixture.pool_options(10), &Arc::new(AtomicU64::new(500)));
     let plain = fixture.plain_pool("password-1", options.clone());
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     // No login has worked lately: the first one goes ahead.
     sleep(Duration::from_millis(1_500)).await;
     let began = Instant::now();
@@ -54,14 +58,24 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let (millis, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU32::new(0)));
-    let options = slow(fixture.pool_options(4).acquire_timeout(Duration::from_secs(8)), &millis).before_acquire({
+    let options = slow(
+        fixture
+            .pool_options(4)
+            .acquire_timeout(Duration::from_secs(8)),
+        &millis,
+    )
+    .before_acquire({
         let asked = Arc::clone(&asked);
         move |_, _| {
             asked.fetch_add(1, ORDERING);
             Box::pin(async { Ok(true) })
         }
     });
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     let first = db.acquire().await.expect("a connection");
     millis.store(4_500, ORDERING);
     asked.store(0, ORDERING);
@@ -77,9 +91,20 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_
         .collect();
     sleep(Duration::from_millis(200)).await;
     drop(first);
-    let waits: Vec<_> = join_all(callers).await.into_iter().map(|wait| wait.expect("no panic")).collect();
-    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(2)), "{waits:?}");
-    assert_eq!(asked.load(ORDERING), 3, "each was handed the returned connection");
+    let waits: Vec<_> = join_all(callers)
+        .await
+        .into_iter()
+        .map(|wait| wait.expect("no panic"))
+        .collect();
+    assert!(
+        waits.iter().all(|wait| *wait < Duration::from_secs(2)),
+        "{waits:?}"
+    );
+    assert_eq!(
+        asked.load(ORDERING),
+        3,
+        "each was handed the returned connection"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,25 +112,38 @@ async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let (on, stopped) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicI32::new(0)));
-    let options = fixture.pool_options(4).acquire_timeout(Duration::from_secs(3)).after_connect({
-        let (on, stopped) = (Arc::clone(&on), Arc::clone(&stopped));
-        move |connection, _| {
+    let options = fixture
+        .pool_options(4)
+        .acquire_timeout(Duration::from_secs(3))
+        .after_connect({
             let (on, stopped) = (Arc::clone(&on), Arc::clone(&stopped));
-            Box::pin(async move {
-                if on.swap(0, ORDERING) == 1 {
-                    let pid: i32 = connection.fetch_one("SELECT pg_backend_pid()").await?.try_get(0)?;
-                    sleep(Duration::from_millis(300)).await;
-                    signal("-STOP", pid);
-                    stopped.store(pid, ORDERING);
-                }
-                Ok(())
-            })
-        }
-    });
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+            move |connection, _| {
+                let (on, stopped) = (Arc::clone(&on), Arc::clone(&stopped));
+                Box::pin(async move {
+                    if on.swap(0, ORDERING) == 1 {
+                        let pid: i32 = connection
+                            .fetch_one("SELECT pg_backend_pid()")
+                            .await?
+                            .try_get(0)?;
+                        sleep(Duration::from_millis(300)).await;
+                        signal("-STOP", pid);
+                        stopped.store(pid, ORDERING);
+                    }
+                    Ok(())
+                })
+            }
+        });
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     on.store(1, ORDERING);
     let call = sqlx::query("SELECT 1").execute(&db);
-    assert!(timeout(Duration::from_millis(100), call).await.is_err(), "the caller gives up");
+    assert!(
+        timeout(Duration::from_millis(100), call).await.is_err(),
+        "the caller gives up"
+    );
     sleep(Duration::from_secs(1)).await;
     let pid = stopped.load(ORDERING);
     assert_ne!(pid, 0, "the hazard: the connection hangs");
@@ -115,7 +153,13 @@ async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
 }
 
 fn signal(name: &str, pid: i32) {
-    assert!(Command::new("kill").args([name, &pid.to_string()]).status().expect("kill runs").success());
+    assert!(
+        Command::new("kill")
+            .args([name, &pid.to_string()])
+            .status()
+            .expect("kill runs")
+            .success()
+    );
 }
 
 /// Counts the connections that were opened, each of which the server ends at once if told so.
@@ -132,8 +176,14 @@ impl Cut {
             Box::pin(async move {
                 opened.fetch_add(1, ORDERING);
                 if on.load(ORDERING) == 1 {
-                    let pid: i32 = connection.fetch_one("SELECT pg_backend_pid()").await?.try_get(0)?;
-                    sqlx::query("SELECT pg_terminate_backend($1)").bind(pid).execute(&killer).await?;
+                    let pid: i32 = connection
+                        .fetch_one("SELECT pg_backend_pid()")
+                        .await?
+                        .try_get(0)?;
+                    sqlx::query("SELECT pg_terminate_backend($1)")
+                        .bind(pid)
+                        .execute(&killer)
+                        .await?;
                     sleep(Duration::from_millis(20)).await;
                 }
                 Ok(())
@@ -146,11 +196,23 @@ impl Cut {
 async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_returned() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let connect = fixture.connect_options().username("app").password("password-1");
-    let killer = PgPoolOptions::new().max_connections(1).connect_lazy_with(connect);
-    let cut = Cut { opened: Arc::default(), on: Arc::default() };
+    let connect = fixture
+        .connect_options()
+        .username("app")
+        .password("password-1");
+    let killer = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(connect);
+    let cut = Cut {
+        opened: Arc::default(),
+        on: Arc::default(),
+    };
     let options = cut.options(fixture.pool_options(10), killer);
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     for calls in [1, 1, 1, 64] {
         cut.on.store(1, ORDERING);
         cut.opened.store(0, ORDERING);
@@ -158,18 +220,31 @@ async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_
         let opened = cut.opened.load(ORDERING);
         assert!(opened <= calls + 1, "{opened} logins for {calls} calls");
         for error in answers.into_iter().filter_map(Result::err) {
-            assert!(error.to_string().contains("terminating connection"), "the cause: {error}");
+            assert!(
+                error.to_string().contains("terminating connection"),
+                "the cause: {error}"
+            );
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_returned_connection_serves_a_caller_whose_login_is_slow_while_an_old_connection_is_held() {
+async fn a_returned_connection_serves_a_caller_whose_login_is_slow_while_an_old_connection_is_held()
+{
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let millis = Arc::new(AtomicU64::new(0));
-    let options = slow(fixture.pool_options(4).acquire_timeout(Duration::from_secs(8)), &millis);
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let options = slow(
+        fixture
+            .pool_options(4)
+            .acquire_timeout(Duration::from_secs(8)),
+        &millis,
+    );
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     let old = db.acquire().await.expect("a connection");
     fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;

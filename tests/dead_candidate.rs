@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claviger::{Credentials, Expiry, FetchRequest, Lease, OldConnections, ProviderError, Revision, RotationTrigger, provider_fn};
+use claviger::{
+    Credentials, Expiry, FetchRequest, Lease, OldConnections, ProviderError, Revision,
+    RotationTrigger, provider_fn,
+};
 use claviger_testkit::{Lab, ScriptedPools};
 use tokio::time::{Instant, sleep};
 
-/// As a backend of users does: it renews what is held, and makes another user by hand or where that one is rejected.
+/// As a backend of users does: it renews what is held, and makes another user by hand or where that
+/// one is rejected.
 #[tokio::test(start_paused = true)]
 async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_who_serves_dies() {
     let (lab, database) = (Lab::new(), ScriptedPools::new(4));
@@ -20,18 +24,31 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
         let made = Arc::clone(&made);
         move |request: FetchRequest<Credentials>| {
             let expiry = Expiry::after(request.started, life);
-            let renewed =
-                request.held.as_ref().filter(|held| request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision()));
-            let lease = renewed.map(|held| held.clone().extended(expiry)).unwrap_or_else(|| {
-                let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
-                let login = Credentials::new(user.clone(), format!("password-of-{user}"));
-                Lease::new(login, Revision::new(user)).with_expiry(expiry).with_old_connections(OldConnections::EndWithLease)
+            let renewed = request.held.as_ref().filter(|held| {
+                request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
             });
+            let lease = renewed
+                .map(|held| held.clone().extended(expiry))
+                .unwrap_or_else(|| {
+                    let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
+                    let login = Credentials::new(user.clone(), format!("password-of-{user}"));
+                    Lease::new(login, Revision::new(user))
+                        .with_expiry(expiry)
+                        .with_old_connections(OldConnections::EndWithLease)
+                });
             async move { Ok::<_, ProviderError>(lease) }
         }
     });
-    let login = lab.supervisor.add_provider("login", issuer).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", issuer)
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database.clone())
+        .await
+        .expect("it is verified");
     // The second user is dropped before its first login.
     database.accept_only(["password-of-user-1", "password-of-user-3"]);
     let began = Instant::now();
@@ -41,10 +58,24 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
     });
     while pool.generation() == 1 {
         sleep(Duration::from_millis(100)).await;
-        assert!(began.elapsed() < life, "the first user is dead, and the second one renewed");
+        assert!(
+            began.elapsed() < life,
+            "the first user is dead, and the second one renewed"
+        );
     }
-    assert_eq!(made.load(Ordering::Acquire), 3, "the hazard: the second one was made");
+    assert_eq!(
+        made.load(Ordering::Acquire),
+        3,
+        "the hazard: the second one was made"
+    );
     // Not at the first rejection: a replica may not have heard of the user yet.
-    assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
-    rotation.await.expect("no panic").expect("another user serves");
+    assert!(
+        began.elapsed() > Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    rotation
+        .await
+        .expect("no panic")
+        .expect("another user serves");
 }

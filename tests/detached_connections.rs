@@ -16,9 +16,18 @@ async fn a_detached_connection_does_not_keep_its_lease() {
     let db = fixture.pool(2).await;
     let mut detached = db.acquire().await.expect("a connection").detach();
     fixture.rotate_announced().await;
-    eventually("the lease is released", || fixture.store.released() == [Revision::new("1")]).await;
-    assert!(db.status().expect("supervised").draining.is_empty(), "it does not count");
-    sqlx::query("SELECT 1").execute(&mut detached).await.expect("the hazard: it is open");
+    eventually("the lease is released", || {
+        fixture.store.released() == [Revision::new("1")]
+    })
+    .await;
+    assert!(
+        db.status().expect("supervised").draining.is_empty(),
+        "it does not count"
+    );
+    sqlx::query("SELECT 1")
+        .execute(&mut detached)
+        .await
+        .expect("the hazard: it is open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,13 +39,29 @@ async fn a_leaked_connection_keeps_its_lease_until_the_end() {
     let leaked = db.acquire().await.expect("a connection").leak();
     fixture.rotate_announced().await;
     eventually("the drain is abandoned", || {
-        db.status().is_some_and(|status| status.draining.first().is_some_and(|drain| drain.abandoned && drain.connections == 1))
+        db.status().is_some_and(|status| {
+            status
+                .draining
+                .first()
+                .is_some_and(|drain| drain.abandoned && drain.connections == 1)
+        })
     })
     .await;
     drop(leaked);
-    sqlx::query("SELECT 1").execute(&db).await.expect("the next generation serves");
-    assert_eq!(fixture.store.released(), [], "it counts though it is closed");
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("the next generation serves");
+    assert_eq!(
+        fixture.store.released(),
+        [],
+        "it counts though it is closed"
+    );
     let report = fixture.supervisor.shutdown(Duration::from_secs(2)).await;
     assert_eq!(report.abandoned.len(), 1, "{report:?}");
-    assert!(fixture.store.released().contains(&Revision::new("1")), "released at the end: {:?}", fixture.store.released());
+    assert!(
+        fixture.store.released().contains(&Revision::new("1")),
+        "released at the end: {:?}",
+        fixture.store.released()
+    );
 }

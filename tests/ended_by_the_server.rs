@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! The server ends a connection (57P01) of a lease that ends its connections: its role may be gone, and each connection is probed until that is settled.
+//! The server ends a connection (57P01) of a lease that ends its connections: its role may be gone,
+//! and each connection is probed until that is settled.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,42 +28,76 @@ const PROBE: &str = "CREATE SEQUENCE probes;
         END $$";
 
 fn code(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error().and_then(|error| error.code()).map(Into::into)
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .map(Into::into)
 }
 
 async fn probes(fixture: &Fixture) -> i64 {
-    fixture.sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM probes").await.trim().parse().expect("a number")
+    fixture
+        .sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM probes")
+        .await
+        .trim()
+        .parse()
+        .expect("a number")
 }
 
 async fn pooled(connections: OldConnections) -> (Fixture, Handle<PgPool>) {
-    let fixture = Fixture::with(ScriptedProvider::new().with_old_connections(connections).with_lifetime(Duration::from_secs(3_600))).await;
+    let fixture = Fixture::with(
+        ScriptedProvider::new()
+            .with_old_connections(connections)
+            .with_lifetime(Duration::from_secs(3_600)),
+    )
+    .await;
     fixture.sql(PROBE).await;
     let login = fixture.login().await;
-    let pools = PgPools::new(fixture.connect_options(), fixture.pool_options(MAX)).probe_sql("SELECT probe(), current_user, session_user");
-    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let pools = PgPools::new(fixture.connect_options(), fixture.pool_options(MAX))
+        .probe_sql("SELECT probe(), current_user, session_user");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("verified");
     (fixture, db)
 }
 
-/// The server ends the connection of a statement, and the next probe, which is the pool's own, is held up. It finds this connection idle, or logs in. Returns its
-/// number.
-async fn a_statement_is_ended(fixture: &Fixture, db: &Handle<PgPool>, idle: Option<PoolConnection<sqlx::Postgres>>, and: &str) -> i64 {
+/// The server ends the connection of a statement, and the next probe, which is the pool's own, is
+/// held up. It finds this connection idle, or logs in. Returns its number.
+async fn a_statement_is_ended(
+    fixture: &Fixture,
+    db: &Handle<PgPool>,
+    idle: Option<PoolConnection<sqlx::Postgres>>,
+    and: &str,
+) -> i64 {
     let running = tokio::spawn({
         let db = db.clone();
         async move { sqlx::query("SELECT pg_sleep(600)").execute(&db).await }
     });
     let of_it = "FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND query LIKE '%pg_sleep(600)%'";
     let began = tokio::time::Instant::now();
-    while fixture.sql(&format!("SELECT count(*) {of_it}")).await.trim() != "1" {
+    while fixture
+        .sql(&format!("SELECT count(*) {of_it}"))
+        .await
+        .trim()
+        != "1"
+    {
         assert!(began.elapsed() < PATIENCE, "the statement never ran");
         sleep(Duration::from_millis(10)).await;
     }
     if idle.is_some() {
         drop(idle);
-        eventually_within(PATIENCE, "the connection is idle", || db.current().num_idle() == 1).await;
+        eventually_within(PATIENCE, "the connection is idle", || {
+            db.current().num_idle() == 1
+        })
+        .await;
     }
     let number = probes(fixture).await + 1;
     fixture.sql(&format!("INSERT INTO held_up VALUES ({number}); CREATE TEMPORARY TABLE victims AS SELECT pid {of_it}; {and} SELECT pg_terminate_backend(pid) FROM victims")).await;
-    let error = running.await.expect("no panic").expect_err("the server ended it");
+    let error = running
+        .await
+        .expect("no panic")
+        .expect_err("the server ended it");
     assert_eq!(code(&error).as_deref(), Some("57P01"));
     number
 }
@@ -76,7 +111,10 @@ async fn until_probed(fixture: &Fixture, number: i64) {
 }
 
 async fn acquire(db: &Handle<PgPool>) -> PoolConnection<sqlx::Postgres> {
-    timeout(PATIENCE, db.acquire()).await.expect("in time").expect("a connection")
+    timeout(PATIENCE, db.acquire())
+        .await
+        .expect("in time")
+        .expect("a connection")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,19 +122,31 @@ async fn each_connection_is_probed_until_the_pool_s_own_probe_has_settled_it() {
     let (fixture, db) = pooled(OldConnections::EndWithLease).await;
     let before = probes(&fixture).await;
     let mut connections = vec![acquire(&db).await, acquire(&db).await];
-    assert_eq!(probes(&fixture).await, before, "the hazard: without a cause nothing is probed");
+    assert_eq!(
+        probes(&fixture).await,
+        before,
+        "the hazard: without a cause nothing is probed"
+    );
 
     // The two are in use: the pool's own probe has no idle connection, and logs in.
     let number = a_statement_is_ended(&fixture, &db, None, "").await;
     until_probed(&fixture, number).await;
     for more in 1..=2 {
         connections.push(acquire(&db).await);
-        assert_eq!(probes(&fixture).await, number + more, "a new connection was probed");
+        assert_eq!(
+            probes(&fixture).await,
+            number + more,
+            "a new connection was probed"
+        );
     }
     connections.clear();
     for more in 3..=5 {
         drop(acquire(&db).await);
-        assert_eq!(probes(&fixture).await, number + more, "an idle connection was probed");
+        assert_eq!(
+            probes(&fixture).await,
+            number + more,
+            "an idle connection was probed"
+        );
     }
 
     fixture.sql("DELETE FROM held_up").await;
@@ -109,7 +159,11 @@ async fn each_connection_is_probed_until_the_pool_s_own_probe_has_settled_it() {
         }
         assert!(began.elapsed() < PATIENCE, "it was never settled");
     }
-    assert_eq!((db.generation(), fixture.store.calls().len()), (1, 1), "the role is there: no fetch");
+    assert_eq!(
+        (db.generation(), fixture.store.calls().len()),
+        (1, 1),
+        "the role is there: no fetch"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,11 +180,20 @@ async fn connections_that_outlive_their_lease_are_not_probed() {
 async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection() {
     let (fixture, db) = pooled(OldConnections::EndWithLease).await;
     let grant = "GRANT SELECT ON private TO app";
-    fixture.sql(&format!("CREATE TABLE private (n int); {grant}")).await;
-    let ask = || async { timeout(PATIENCE, sqlx::query("SELECT * FROM private").execute(&db)).await.expect("in time") };
+    fixture
+        .sql(&format!("CREATE TABLE private (n int); {grant}"))
+        .await;
+    let ask = || async {
+        timeout(PATIENCE, sqlx::query("SELECT * FROM private").execute(&db))
+            .await
+            .expect("in time")
+    };
     ask().await.expect("it may");
     // Connections that the backend does not end.
-    let (first, others) = (acquire(&db).await, [acquire(&db).await, acquire(&db).await, acquire(&db).await]);
+    let (first, others) = (
+        acquire(&db).await,
+        [acquire(&db).await, acquire(&db).await, acquire(&db).await],
+    );
     let next = fixture.store.rotate();
     let dropped = format!(
         "REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app;
@@ -138,10 +201,16 @@ async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection()
     );
     let number = a_statement_is_ended(&fixture, &db, Some(first), &dropped).await;
     until_probed(&fixture, number).await;
-    assert_eq!(db.generation(), 1, "the hazard: the pool's own probe has not found out yet");
+    assert_eq!(
+        db.generation(),
+        1,
+        "the hazard: the pool's own probe has not found out yet"
+    );
     drop(others);
     for _ in 0..2 * MAX {
-        ask().await.expect("no connection of the dropped role was handed out");
+        ask()
+            .await
+            .expect("no connection of the dropped role was handed out");
     }
     fixture.sql("DELETE FROM held_up").await;
     assert_eq!(db.generation(), 2, "the next credential is served");
@@ -154,12 +223,17 @@ async fn a_probe_moments_after_the_server_ended_a_connection_settles_nothing() {
     until_probed(&fixture, number).await;
     fixture.sql("DELETE FROM held_up").await;
     // The role is there as yet: backends end its connections first, and then drop it.
-    let is_answered = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active'";
+    let is_answered =
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active'";
     while fixture.sql(is_answered).await.trim() != "0" {
         sleep(Duration::from_millis(10)).await;
     }
     sleep(Duration::from_millis(200)).await;
     let before = probes(&fixture).await;
     drop(acquire(&db).await);
-    assert_eq!(probes(&fixture).await, before + 1, "connections are probed still");
+    assert_eq!(
+        probes(&fixture).await,
+        before + 1,
+        "connections are probed still"
+    );
 }

@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! Past its lease's death a generation behaves as rejected: live connections are shared, nobody logs in, and the error names the expiry.
+//! Past its lease's death a generation behaves as rejected: live connections are shared, nobody
+//! logs in, and the error names the expiry.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,13 +13,28 @@ use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_logs_in_with_a_dead_credential() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::Keep).with_lifetime(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new()
+        .with_old_connections(OldConnections::Keep)
+        .with_lifetime(Duration::from_secs(3_600));
     let fixture = Fixture::with(store).await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(2).acquire_timeout(Duration::from_secs(10));
-    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
+    let options = fixture
+        .pool_options(2)
+        .acquire_timeout(Duration::from_secs(10));
+    let db = fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            PgPools::new(fixture.connect_options(), options),
+        )
+        .await
+        .expect("verified");
     let connection = db.acquire().await.expect("a connection");
-    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
+    fixture.store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"),
+    );
     let logins = fixture.accepted_logins();
     fixture.clock.jump(Duration::from_secs(4_000));
 
@@ -29,26 +45,51 @@ async fn nobody_logs_in_with_a_dead_credential() {
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(connection);
-    waiting.await.expect("no panic").expect("the live connection is shared");
+    waiting
+        .await
+        .expect("no panic")
+        .expect("the live connection is shared");
 
     // Without a live connection the error says what happened.
     fixture.terminate_connections().await;
     let mut answer = sqlx::query("SELECT 1").execute(&db).await;
     // The error of a closed connection is sqlx's own.
-    while answer.as_ref().is_err_and(|error| SharedError::connect_error(error).is_none()) {
+    while answer
+        .as_ref()
+        .is_err_and(|error| SharedError::connect_error(error).is_none())
+    {
         answer = sqlx::query("SELECT 1").execute(&db).await;
     }
     let error = answer.expect_err("nobody logs in");
-    assert!(matches!(error, sqlx::Error::Io(_)), "what retry layers recognise: {error:?}");
+    assert!(
+        matches!(error, sqlx::Error::Io(_)),
+        "what retry layers recognise: {error:?}"
+    );
     assert!(error.to_string().contains("expired at 2"), "{error}");
-    assert_eq!(fixture.accepted_logins(), logins, "no login with a dead credential");
+    assert_eq!(
+        fixture.accepted_logins(),
+        logins,
+        "no login with a dead credential"
+    );
     assert!(!fixture.supervisor.readiness().ready);
 
     // A renewal brings it back to life.
     fixture.store.recover();
     fixture.store.rotate();
     fixture.set_password("password-2").await;
-    drop(fixture.supervisor.rotate_now("login").await.expect("a new lease"));
-    eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
-    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+    drop(
+        fixture
+            .supervisor
+            .rotate_now("login")
+            .await
+            .expect("a new lease"),
+    );
+    eventually("it serves", || {
+        db.status().is_some_and(|status| status.serving)
+    })
+    .await;
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("it serves");
 }

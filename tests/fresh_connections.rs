@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! A connection that was just opened and is dead: behind a pooler or a balancer whose server is down, which lets clients in nevertheless.
+//! A connection that was just opened and is dead: behind a pooler or a balancer whose server is
+//! down, which lets clients in nevertheless.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,11 +19,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// What every login may cost in [`WATCHED`]: those of the caller, and those of the verifications in the background.
+/// What every login may cost in [`WATCHED`]: those of the caller, and those of the verifications in
+/// the background.
 const FEW: usize = 10;
 const WATCHED: Duration = Duration::from_secs(5);
 
-/// How a pooler ends a client's connection whose server is down: with this SQLSTATE and text, or without a word.
+/// How a pooler ends a client's connection whose server is down: with this SQLSTATE and text, or
+/// without a word.
 #[derive(Clone, Copy, Debug)]
 enum Ends {
     Saying(&'static str, &'static str),
@@ -31,7 +34,9 @@ enum Ends {
 
 impl Ends {
     fn answer(self) -> Vec<u8> {
-        let Self::Saying(code, text) = self else { return Vec::new() };
+        let Self::Saying(code, text) = self else {
+            return Vec::new();
+        };
         let mut fields = Vec::new();
         for (field, value) in [('S', "FATAL"), ('V', "FATAL"), ('C', code), ('M', text)] {
             fields.push(u8::try_from(field).expect("ASCII"));
@@ -44,8 +49,9 @@ impl Ends {
     }
 }
 
-/// Stands in for a pooler: it lets clients in as the server does, ends what is open when the server goes down, and from then on each connection at its
-/// first statement. Newer versions of PgBouncer do so; Debian's does it at the login.
+/// Stands in for a pooler: it lets clients in as the server does, ends what is open when the server
+/// goes down, and from then on each connection at its first statement. Newer versions of PgBouncer
+/// do so; Debian's does it at the login.
 struct Pooler {
     port: u16,
     down: watch::Sender<Option<Ends>>,
@@ -54,14 +60,17 @@ struct Pooler {
 
 impl Pooler {
     async fn start(server: (String, u16)) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let (down, logins) = (watch::Sender::new(None), Arc::new(AtomicUsize::new(0)));
         tokio::spawn({
             let (down, logins) = (down.clone(), Arc::clone(&logins));
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    let (down, logins, server) = (down.subscribe(), Arc::clone(&logins), server.clone());
+                    let (down, logins, server) =
+                        (down.subscribe(), Arc::clone(&logins), server.clone());
                     tokio::spawn(async move { serve(client, server, down, &logins).await });
                 }
             }
@@ -75,7 +84,12 @@ impl Pooler {
 }
 
 /// One client. `None` when either side has ended.
-async fn serve(mut client: TcpStream, server: (String, u16), mut down: watch::Receiver<Option<Ends>>, logins: &AtomicUsize) -> Option<()> {
+async fn serve(
+    mut client: TcpStream,
+    server: (String, u16),
+    mut down: watch::Receiver<Option<Ends>>,
+    logins: &AtomicUsize,
+) -> Option<()> {
     let mut server = TcpStream::connect(server).await.ok()?;
     // The login, up to the server's first ReadyForQuery.
     let mut buffer = [0; 4_096];
@@ -101,7 +115,11 @@ async fn serve(mut client: TcpStream, server: (String, u16), mut down: watch::Re
     let is_fresh = down.borrow_and_update().is_some();
     if is_fresh {
         // Its first statement.
-        client.read(&mut buffer).await.ok().filter(|length| *length > 0)?;
+        client
+            .read(&mut buffer)
+            .await
+            .ok()
+            .filter(|length| *length > 0)?;
     } else {
         tokio::select! {
             _ = copy_bidirectional(&mut client, &mut server) => return None,
@@ -116,47 +134,81 @@ async fn query(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT 1").execute(db).await.map(drop)
 }
 
-/// One call while the server is down, with so many connections that were open before. Returns its error.
+/// One call while the server is down, with so many connections that were open before. Returns its
+/// error.
 async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
     let fixture = Fixture::new().await;
     let direct = fixture.connect_options();
     let pooler = Pooler::start((direct.get_host().to_owned(), direct.get_port())).await;
-    let connect = direct.host("127.0.0.1").port(pooler.port).ssl_mode(PgSslMode::Disable);
+    let connect = direct
+        .host("127.0.0.1")
+        .port(pooler.port)
+        .ssl_mode(PgSslMode::Disable);
     let login = fixture.login().await;
     let options = fixture.pool_options(4).acquire_timeout(WATCHED);
-    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(connect, options)).await.expect("verified through the pooler");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, PgPools::new(connect, options))
+        .await
+        .expect("verified through the pooler");
     let mut connections = Vec::new();
     for _ in 0..open {
         connections.push(db.acquire().await.expect("it lets in"));
     }
     if connections.is_empty() {
-        db.acquire().await.expect("it lets in").close().await.expect("it closes");
+        db.acquire()
+            .await
+            .expect("it lets in")
+            .close()
+            .await
+            .expect("it closes");
     }
     drop(connections);
     // Nothing is on its way when the pooler breaks off.
-    eventually("the others are idle", || (db.current().size(), db.current().num_idle()) == (open, open as usize)).await;
+    eventually("the others are idle", || {
+        (db.current().size(), db.current().num_idle()) == (open, open as usize)
+    })
+    .await;
 
     pooler.down.send_replace(Some(ends));
     let (before, began) = (pooler.logins(), Instant::now());
-    let error = timeout(WATCHED + Duration::from_secs(2), query(&db)).await.expect("in time").expect_err("the server is down");
+    let error = timeout(WATCHED + Duration::from_secs(2), query(&db))
+        .await
+        .expect("in time")
+        .expect_err("the server is down");
     sleep_until(began + WATCHED).await;
     let made = pooler.logins() - before;
-    assert!(made <= FEW, "{ends:?}: {made} logins in {WATCHED:?}, and then {error}");
-    assert!(made > 0 || open > 0, "the hazard: a connection was opened, and is dead");
+    assert!(
+        made <= FEW,
+        "{ends:?}: {made} logins in {WATCHED:?}, and then {error}"
+    );
+    assert!(
+        made > 0 || open > 0,
+        "the hazard: a connection was opened, and is dead"
+    );
     error
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_that_says_why_is_passed_on_after_a_few_logins() {
     let texts = [
-        ("08P01", "server login has been failing, cached error: connect failed (server_login_retry)"),
-        ("08P01", "the backend has gone away, and nobody knows this text"),
+        (
+            "08P01",
+            "server login has been failing, cached error: connect failed (server_login_retry)",
+        ),
+        (
+            "08P01",
+            "the backend has gone away, and nobody knows this text",
+        ),
         ("57P03", "the database system is starting up"),
     ];
     let calls = texts.into_iter().flat_map(|(code, text)| {
         [0, 3].map(|open| async move {
             let error = one_call(Ends::Saying(code, text), open).await;
-            assert!(error.to_string().contains(text), "{error:?} does not say {text:?}");
+            assert!(
+                error.to_string().contains(text),
+                "{error:?} does not say {text:?}"
+            );
         })
     });
     join_all(calls).await;

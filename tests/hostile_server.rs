@@ -1,7 +1,11 @@
 //! A server that demands more SCRAM iterations than a machine can compute blocks the verification
 //! alone.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -56,13 +60,32 @@ fn hostile() -> (u16, mpsc::Receiver<TcpStream>) {
 /// One thread runs everything: 40 ticks of 50 ms pass after the server's demand, and the
 /// verification ends at its deadline.
 async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
-    let lab = Lab::with(claviger::Supervisor::builder().with_verify_deadline(Duration::from_secs(1))).expect("the durations are right");
-    let login = lab.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("there is a lease");
+    let lab =
+        Lab::with(claviger::Supervisor::builder().with_verify_deadline(Duration::from_secs(1)))
+            .expect("the durations are right");
+    let login = lab
+        .supervisor
+        .add_provider("login", ScriptedProvider::new())
+        .await
+        .expect("there is a lease");
     let mut events = lab.supervisor.events();
-    let connect = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).database("orders").ssl_mode(PgSslMode::Disable);
+    let connect = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port)
+        .database("orders")
+        .ssl_mode(PgSslMode::Disable);
     let pool = {
         let (supervisor, login) = (lab.supervisor.clone(), login.clone());
-        tokio::spawn(async move { supervisor.add_pool("orders", &login, PgPools::new(connect, PgPoolOptions::new())).await.map(drop) })
+        tokio::spawn(async move {
+            supervisor
+                .add_pool(
+                    "orders",
+                    &login,
+                    PgPools::new(connect, PgPoolOptions::new()),
+                )
+                .await
+                .map(drop)
+        })
     };
     let mut demanded = Vec::new();
     while demanded.is_empty() {
@@ -88,10 +111,14 @@ fn the_runtime_goes_on_while_a_hostile_server_makes_a_verification_compute() {
     let (done, over) = mpsc::channel();
     // A runtime that is frozen is never dropped.
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(run_ticks(port, clients));
         runtime.shutdown_background();
         let _ = done.send(());
     });
-    over.recv_timeout(Duration::from_secs(30)).expect("the runtime is not frozen");
+    over.recv_timeout(Duration::from_secs(30))
+        .expect("the runtime is not frozen");
 }

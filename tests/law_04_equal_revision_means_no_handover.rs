@@ -1,8 +1,13 @@
 //! needs: postgresql
 //!
-//! Law 4: an equal revision is no handover and no event; a later expiry is adopted. Equal but rejected: verified again with back-off.
+//! Law 4: an equal revision is no handover and no event; a later expiry is adopted. Equal but
+//! rejected: verified again with back-off.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::time::Duration;
 
@@ -12,7 +17,9 @@ use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
-    let store = ScriptedProvider::new().with_lifetime(Duration::from_secs(600)).with_refresh_after(Duration::from_secs(1));
+    let store = ScriptedProvider::new()
+        .with_lifetime(Duration::from_secs(600))
+        .with_refresh_after(Duration::from_secs(1));
     let fixture = Fixture::with(store).await;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(4).await;
@@ -20,12 +27,27 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
     let verified = db.status().expect("supervised").verified;
     let callers = Callers::start(&db, 2);
     eventually("it was renewed twice", || fixture.store.calls().len() >= 3).await;
-    let report = fixture.supervisor.rotate_now("login").await.expect("it answers");
-    assert_eq!((report.outcome, report.revision), (RotationOutcome::Unchanged, None));
-    eventually("the later death is adopted", || db.status().is_some_and(|status| status.expires > Some(first))).await;
+    let report = fixture
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect("it answers");
+    assert_eq!(
+        (report.outcome, report.revision),
+        (RotationOutcome::Unchanged, None)
+    );
+    eventually("the later death is adopted", || {
+        db.status()
+            .is_some_and(|status| status.expires > Some(first))
+    })
+    .await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     assert_eq!(db.generation(), 1);
-    assert_eq!(db.status().expect("supervised").verified, verified, "nothing was verified again");
+    assert_eq!(
+        db.status().expect("supervised").verified,
+        verified,
+        "nothing was verified again"
+    );
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     while let Some(event) = events.next().await {
         match event {
@@ -56,13 +78,25 @@ async fn law_04_a_passing_rejection_clears_itself() {
             }
         }
     });
-    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
+    eventually("it is rejected", || {
+        db.status().is_some_and(|status| status.rejected)
+    })
+    .await;
     assert!(!fixture.supervisor.readiness().ready);
     fixture.set_password("password-1").await;
-    tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it recovers without a restart").expect("no panic");
-    eventually_within(Duration::from_secs(5), "it is served again", || db.status().is_some_and(|status| status.serving)).await;
+    tokio::time::timeout(Duration::from_secs(5), waiting)
+        .await
+        .expect("it recovers without a restart")
+        .expect("no panic");
+    eventually_within(Duration::from_secs(5), "it is served again", || {
+        db.status().is_some_and(|status| status.serving)
+    })
+    .await;
     let status = db.status().expect("supervised");
-    assert_eq!(status.generation, 2, "a rejected revision that works again gets a number of its own");
+    assert_eq!(
+        status.generation, 2,
+        "a rejected revision that works again gets a number of its own"
+    );
     assert!(fixture.rejected_logins() >= 1);
     assert!(fixture.supervisor.readiness().ready);
 }

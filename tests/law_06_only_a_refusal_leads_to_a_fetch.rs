@@ -1,12 +1,16 @@
 //! needs: postgresql
 //!
-//! Law 6: what is not an authentication failure never leads to a fetch; a failed statement at most to a probe.
+//! Law 6: what is not an authentication failure never leads to a fetch; a failed statement at most
+//! to a probe.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
-use claviger::{ConnectErrorKind, Credentials, ErrorKind, OldConnections, PgPools, RotationTrigger, Supervisor, fixed};
+use claviger::{
+    ConnectErrorKind, Credentials, ErrorKind, OldConnections, PgPools, RotationTrigger, Supervisor,
+    fixed,
+};
 use claviger_fixtures::{Fixture, eventually, eventually_within, short_lived};
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
@@ -14,46 +18,98 @@ use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 
 fn code(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error().and_then(|error| error.code()).map(Into::into)
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .map(Into::into)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = short_lived(fixture.pool_options(4).acquire_timeout(Duration::from_millis(700)), Duration::from_millis(1));
-    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
+    let options = short_lived(
+        fixture
+            .pool_options(4)
+            .acquire_timeout(Duration::from_millis(700)),
+        Duration::from_millis(1),
+    );
+    let db = fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            PgPools::new(fixture.connect_options(), options),
+        )
+        .await
+        .expect("verified");
     let mut failures = 0;
 
     // 53300: no room for the role. sqlx retries it until its time-out.
     fixture.sql("ALTER ROLE app CONNECTION LIMIT 0").await;
     failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
-    assert!(fixture.server.log().count("too many connections for role").expect("the log") >= 1);
+    assert!(
+        fixture
+            .server
+            .log()
+            .count("too many connections for role")
+            .expect("the log")
+            >= 1
+    );
     fixture.sql("ALTER ROLE app CONNECTION LIMIT -1").await;
 
     // 3D000: no such database.
-    fixture.on_the_server(|server| server.sql_in("postgres", "ALTER DATABASE orders RENAME TO elsewhere").expect("it is renamed")).await;
-    let mut error = sqlx::query("SELECT 1").execute(&db).await.expect_err("it is gone");
+    fixture
+        .on_the_server(|server| {
+            server
+                .sql_in("postgres", "ALTER DATABASE orders RENAME TO elsewhere")
+                .expect("it is renamed")
+        })
+        .await;
+    let mut error = sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect_err("it is gone");
     for _ in 0..20 {
         // The time-out is short: the server may not have responded by then.
         if matches!(error, sqlx::Error::PoolTimedOut) {
-            error = sqlx::query("SELECT 1").execute(&db).await.expect_err("it is gone");
+            error = sqlx::query("SELECT 1")
+                .execute(&db)
+                .await
+                .expect_err("it is gone");
         }
     }
     assert_eq!(code(&error).as_deref(), Some("3D000"));
     failures += 1;
-    fixture.on_the_server(|server| server.sql_in("postgres", "ALTER DATABASE elsewhere RENAME TO orders").expect("it is renamed")).await;
+    fixture
+        .on_the_server(|server| {
+            server
+                .sql_in("postgres", "ALTER DATABASE elsewhere RENAME TO orders")
+                .expect("it is renamed")
+        })
+        .await;
 
     // Frozen: TCP connects, nothing answers.
-    fixture.on_the_server(|server| server.stall().expect("it stalls")).await;
+    fixture
+        .on_the_server(|server| server.stall().expect("it stalls"))
+        .await;
     failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
-    fixture.on_the_server(|server| server.resume().expect("it resumes")).await;
+    fixture
+        .on_the_server(|server| server.resume().expect("it resumes"))
+        .await;
 
     // Stopped: nobody listens; then 57P03 while it starts.
-    fixture.on_the_server(|server| server.stop().expect("it stops")).await;
+    fixture
+        .on_the_server(|server| server.stop().expect("it stops"))
+        .await;
     failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
-    fixture.on_the_server(|server| server.start_again().expect("it starts")).await;
-    eventually("it serves again", || db.status().is_some_and(|status| status.serving)).await;
+    fixture
+        .on_the_server(|server| server.start_again().expect("it starts"))
+        .await;
+    eventually("it serves again", || {
+        db.status().is_some_and(|status| status.serving)
+    })
+    .await;
     let mut served = sqlx::query("SELECT 1").execute(&db).await;
     for _ in 0..20 {
         if served.is_err() {
@@ -62,7 +118,11 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     }
     served.expect("it serves without a restart");
     assert_eq!(failures, 4, "each hazard occurred");
-    assert_eq!(fixture.store.calls().len(), 1, "the start, and nothing else");
+    assert_eq!(
+        fixture.store.calls().len(),
+        1,
+        "the start, and nothing else"
+    );
     assert_eq!(db.generation(), 1);
 }
 
@@ -70,112 +130,279 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
 async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(4).acquire_timeout(Duration::from_millis(700));
-    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
-    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+    let options = fixture
+        .pool_options(4)
+        .acquire_timeout(Duration::from_millis(700));
+    let db = fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            PgPools::new(fixture.connect_options(), options),
+        )
+        .await
+        .expect("verified");
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("it serves");
     eventually("a connection is idle", || db.current().num_idle() == 1).await;
-    fixture.on_the_server(|server| server.stall().expect("it stalls")).await;
+    fixture
+        .on_the_server(|server| server.stall().expect("it stalls"))
+        .await;
     let began = tokio::time::Instant::now();
     let answer = db.acquire().await;
-    assert!(matches!(answer, Err(sqlx::Error::PoolTimedOut)), "{answer:?}");
+    assert!(
+        matches!(answer, Err(sqlx::Error::PoolTimedOut)),
+        "{answer:?}"
+    );
     // Without a bound it would take as long as the server is frozen.
-    assert!(began.elapsed() < Duration::from_secs(20), "after {:?}", began.elapsed());
-    fixture.on_the_server(|server| server.resume().expect("it resumes")).await;
-    sqlx::query("SELECT 1").execute(&db).await.expect("it serves again");
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "after {:?}",
+        began.elapsed()
+    );
+    fixture
+        .on_the_server(|server| server.resume().expect("it resumes"))
+        .await;
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("it serves again");
     assert_eq!(fixture.store.calls().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new()
+        .with_old_connections(OldConnections::EndWithLease)
+        .with_lifetime(Duration::from_secs(3_600));
     let fixture = Fixture::with(store).await;
     let db = fixture.pool(4).await;
     fixture.sql("CREATE TABLE secret (n int)").await;
     for _ in 0..20 {
-        let error = sqlx::query("SELECT * FROM secret").execute(&db).await.expect_err("it may not");
+        let error = sqlx::query("SELECT * FROM secret")
+            .execute(&db)
+            .await
+            .expect_err("it may not");
         assert_eq!(code(&error).as_deref(), Some("42501"));
     }
-    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
-    assert_eq!(fixture.store.calls().len(), 1, "the role is there: no fetch");
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("it serves");
+    assert_eq!(
+        fixture.store.calls().len(),
+        1,
+        "the role is there: no fetch"
+    );
 
     // The backend drops the role under open connections: they answer pings, and are worth nothing.
-    let (idle, next) = (db.acquire().await.expect("a connection"), fixture.store.rotate());
+    let (idle, next) = (
+        db.acquire().await.expect("a connection"),
+        fixture.store.rotate(),
+    );
     fixture.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
     drop(idle);
     let role = format!("CREATE ROLE app LOGIN PASSWORD '{next}'");
     fixture.sql(&role).await;
     // At most one probe per ten seconds: the one above may have been a moment ago.
-    eventually_within(Duration::from_secs(20), "a rejected probe led to a fetch", || {
-        db.generation() == 2 || {
-            let db = db.clone();
-            tokio::spawn(async move { drop(sqlx::query("SELECT * FROM secret").execute(&db).await) });
-            false
-        }
-    })
+    eventually_within(
+        Duration::from_secs(20),
+        "a rejected probe led to a fetch",
+        || {
+            db.generation() == 2 || {
+                let db = db.clone();
+                tokio::spawn(async move {
+                    drop(sqlx::query("SELECT * FROM secret").execute(&db).await)
+                });
+                false
+            }
+        },
+    )
     .await;
-    assert_eq!(fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
+    assert_eq!(
+        fixture
+            .store
+            .calls()
+            .iter()
+            .filter(|call| call.trigger == RotationTrigger::Rejected)
+            .count(),
+        1
+    );
 }
 
 /// Who acts in another role is still who logged in.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new()
+        .with_old_connections(OldConnections::EndWithLease)
+        .with_lifetime(Duration::from_secs(3_600));
     let fixture = Fixture::with(store).await;
-    fixture.sql("CREATE ROLE clerk; GRANT clerk TO app; CREATE TABLE secret (n int)").await;
+    fixture
+        .sql("CREATE ROLE clerk; GRANT clerk TO app; CREATE TABLE secret (n int)")
+        .await;
     let login = fixture.login().await;
-    let options =
-        fixture.pool_options(2).after_connect(|connection, _| Box::pin(async { connection.execute("SET ROLE clerk").await.map(drop) }));
-    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
-    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
-    let (idle, next) = (db.acquire().await.expect("a connection"), fixture.store.rotate());
+    let options = fixture.pool_options(2).after_connect(|connection, _| {
+        Box::pin(async { connection.execute("SET ROLE clerk").await.map(drop) })
+    });
+    let db = fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            PgPools::new(fixture.connect_options(), options),
+        )
+        .await
+        .expect("verified");
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("it serves");
+    let (idle, next) = (
+        db.acquire().await.expect("a connection"),
+        fixture.store.rotate(),
+    );
     fixture.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
-    fixture.sql(&format!("CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT clerk TO app")).await;
+    fixture
+        .sql(&format!(
+            "CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT clerk TO app"
+        ))
+        .await;
     drop(idle);
-    let who: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&db).await.expect("it answers");
-    assert_eq!(who, "clerk", "the hazard: the role that was dropped is not the current one");
-    let error = sqlx::query("SELECT * FROM secret").execute(&db).await.expect_err("it may not");
+    let who: String = sqlx::query_scalar("SELECT current_user::text")
+        .fetch_one(&db)
+        .await
+        .expect("it answers");
+    assert_eq!(
+        who, "clerk",
+        "the hazard: the role that was dropped is not the current one"
+    );
+    let error = sqlx::query("SELECT * FROM secret")
+        .execute(&db)
+        .await
+        .expect_err("it may not");
     assert_eq!(code(&error).as_deref(), Some("42501"));
-    eventually_within(Duration::from_secs(20), "the rejected probe led to a fetch", || db.generation() == 2).await;
-    assert_eq!(fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
+    eventually_within(
+        Duration::from_secs(20),
+        "the rejected probe led to a fetch",
+        || db.generation() == 2,
+    )
+    .await;
+    assert_eq!(
+        fixture
+            .store
+            .calls()
+            .iter()
+            .filter(|call| call.trigger == RotationTrigger::Rejected)
+            .count(),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_what_stays_wrong_is_said_at_registration() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let elsewhere = PgPools::new(fixture.connect_options().database("nowhere"), fixture.pool_options(2));
-    let error = fixture.supervisor.add_pool("a", &login, elsewhere).await.expect_err("there is no such database");
+    let elsewhere = PgPools::new(
+        fixture.connect_options().database("nowhere"),
+        fixture.pool_options(2),
+    );
+    let error = fixture
+        .supervisor
+        .add_pool("a", &login, elsewhere)
+        .await
+        .expect_err("there is no such database");
     let connect_error = error.connect_error().expect("the database's answer");
     assert_eq!(
         (error.kind(), connect_error.kind(), connect_error.code()),
-        (ErrorKind::Pool, ConnectErrorKind::Misconfigured, Some("3D000"))
+        (
+            ErrorKind::Pool,
+            ConnectErrorKind::Misconfigured,
+            Some("3D000")
+        )
     );
 
     fixture.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC; REVOKE ALL ON DATABASE orders FROM app; ALTER DATABASE orders OWNER TO CURRENT_USER").await;
-    let error = fixture.supervisor.add_pool("b", &login, fixture.pools(2)).await.expect_err("it may not connect");
+    let error = fixture
+        .supervisor
+        .add_pool("b", &login, fixture.pools(2))
+        .await
+        .expect_err("it may not connect");
     let connect_error = error.connect_error().expect("the database's answer");
-    assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Misconfigured, Some("42501")));
-    assert!(fixture.supervisor.status().pools.is_empty(), "nothing stays registered");
+    assert_eq!(
+        (connect_error.kind(), connect_error.code()),
+        (ConnectErrorKind::Misconfigured, Some("42501"))
+    );
+    assert!(
+        fixture.supervisor.status().pools.is_empty(),
+        "nothing stays registered"
+    );
     assert_eq!(fixture.store.calls().len(), 1);
 }
 
 /// What the operating system says names neither the file nor the server.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down_by_its_address() {
-    let server = tokio::task::spawn_blocking(|| Postgres::builder().tls().start().expect("a server starts")).await.expect("no panic");
-    server.create_role("app", "password-1").expect("a role is made");
-    server.create_database("orders", "app").expect("a database is made");
-    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(server.port()).database("orders");
-    let verified = options.clone().ssl_mode(PgSslMode::VerifyFull).ssl_root_cert("/nowhere/ca.pem");
-    let supervisor = Supervisor::builder().with_start_deadline(Duration::from_secs(3)).start().expect("a good length");
-    let login = supervisor.add_provider("login", fixed(Credentials::new("app", "password-1"))).await.expect("a login");
-    let error = supervisor.add_pool("no file", &login, PgPools::new(verified, PgPoolOptions::new())).await.expect_err("there is no file");
+    let server =
+        tokio::task::spawn_blocking(|| Postgres::builder().tls().start().expect("a server starts"))
+            .await
+            .expect("no panic");
+    server
+        .create_role("app", "password-1")
+        .expect("a role is made");
+    server
+        .create_database("orders", "app")
+        .expect("a database is made");
+    let options = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(server.port())
+        .database("orders");
+    let verified = options
+        .clone()
+        .ssl_mode(PgSslMode::VerifyFull)
+        .ssl_root_cert("/nowhere/ca.pem");
+    let supervisor = Supervisor::builder()
+        .with_start_deadline(Duration::from_secs(3))
+        .start()
+        .expect("a good length");
+    let login = supervisor
+        .add_provider("login", fixed(Credentials::new("app", "password-1")))
+        .await
+        .expect("a login");
+    let error = supervisor
+        .add_pool(
+            "no file",
+            &login,
+            PgPools::new(verified, PgPoolOptions::new()),
+        )
+        .await
+        .expect_err("there is no file");
     let connect_error = error.connect_error().expect("a fault");
-    assert_eq!(connect_error.kind(), ConnectErrorKind::Misconfigured, "{error}");
-    assert!(connect_error.message().starts_with("ssl_root_cert, "), "{error}");
+    assert_eq!(
+        connect_error.kind(),
+        ConnectErrorKind::Misconfigured,
+        "{error}"
+    );
+    assert!(
+        connect_error.message().starts_with("ssl_root_cert, "),
+        "{error}"
+    );
 
     server.stop().expect("it stops");
-    let error = supervisor.add_pool("down", &login, PgPools::new(options, PgPoolOptions::new())).await.expect_err("it is down");
-    assert_eq!(error.connect_error().map(claviger::ConnectError::kind), Some(ConnectErrorKind::Unreachable), "{error}");
-    assert!(error.to_string().contains(&format!("127.0.0.1:{}", server.port())), "{error}");
+    let error = supervisor
+        .add_pool("down", &login, PgPools::new(options, PgPoolOptions::new()))
+        .await
+        .expect_err("it is down");
+    assert_eq!(
+        error.connect_error().map(claviger::ConnectError::kind),
+        Some(ConnectErrorKind::Unreachable),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("127.0.0.1:{}", server.port())),
+        "{error}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Law 8: dead as soon as either clock says so; a jump of the clock is the trigger `woke`; used until its true end while its renewal fails.
+//! Law 8: dead as soon as either clock says so; a jump of the clock is the trigger `woke`; used
+//! until its true end while its renewal fails.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,10 +14,21 @@ const TOKEN: Duration = Duration::from_secs(900);
 #[tokio::test(start_paused = true)]
 async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().with_lifetime(TOKEN).with_refresh_after(Duration::from_secs(840)).mint_each();
+    let store = ScriptedProvider::new()
+        .with_lifetime(TOKEN)
+        .with_refresh_after(Duration::from_secs(840))
+        .mint_each();
     let began = Instant::now();
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, ScriptedPools::new(4))
+        .await
+        .expect("it is verified");
     sleep(Duration::from_secs(839)).await;
     assert_eq!(store.calls().len(), 1);
     sleep(Duration::from_secs(2)).await;
@@ -28,17 +40,40 @@ async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().with_lifetime(TOKEN).with_refresh_after(Duration::from_secs(840));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
-    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    let store = ScriptedProvider::new()
+        .with_lifetime(TOKEN)
+        .with_refresh_after(Duration::from_secs(840));
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, ScriptedPools::new(4))
+        .await
+        .expect("it is verified");
+    store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     sleep(Duration::from_secs(899)).await;
     assert!(store.calls().len() > 3, "the hazard: renewals failed");
-    assert!(pool.status().expect("supervised").serving, "it lives for one more second");
+    assert!(
+        pool.status().expect("supervised").serving,
+        "it lives for one more second"
+    );
     sleep(Duration::from_secs(2)).await;
     assert!(!pool.status().expect("supervised").serving, "it is dead");
     let readiness = lab.supervisor.readiness();
-    assert!(!readiness.ready && readiness.reasons.iter().any(|reason| reason.contains("expired")), "{readiness:?}");
+    assert!(
+        !readiness.ready
+            && readiness
+                .reasons
+                .iter()
+                .any(|reason| reason.contains("expired")),
+        "{readiness:?}"
+    );
     store.recover();
     store.rotate();
     sleep(Duration::from_secs(12)).await;
@@ -49,14 +84,28 @@ async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
 #[tokio::test(start_paused = true)]
 async fn law_08_a_machine_that_slept_looks_at_everything() {
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new().with_lifetime(TOKEN).mint_each(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
+    let (store, database) = (
+        ScriptedProvider::new().with_lifetime(TOKEN).mint_each(),
+        ScriptedPools::new(4),
+    );
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database.clone())
+        .await
+        .expect("it is verified");
     sleep(Duration::from_secs(60)).await;
     assert_eq!(store.calls().len(), 1);
     // An hour passes on the wall clock, none on the monotonic one.
     lab.clock.jump(Duration::from_secs(3_600));
-    assert!(!pool.status().expect("supervised").serving, "the wall clock says that it is dead");
+    assert!(
+        !pool.status().expect("supervised").serving,
+        "the wall clock says that it is dead"
+    );
     // A heartbeat later.
     sleep(Duration::from_secs(16)).await;
     assert_eq!(store.calls()[1].trigger, RotationTrigger::Woke);
@@ -68,13 +117,27 @@ async fn law_08_a_machine_that_slept_looks_at_everything() {
 async fn law_08_a_short_jump_wakes_nobody_and_a_long_one_verifies_what_is_served_again() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database.clone())
+        .await
+        .expect("it is verified");
     lab.clock.jump(Duration::from_secs(50));
     sleep(Duration::from_secs(40)).await;
-    assert_eq!((store.calls().len(), database.verifications().len()), (1, 1));
+    assert_eq!(
+        (store.calls().len(), database.verifications().len()),
+        (1, 1)
+    );
     lab.clock.jump(Duration::from_secs(61));
     sleep(Duration::from_secs(40)).await;
-    assert_eq!((store.calls().len(), database.verifications().len()), (2, 2));
+    assert_eq!(
+        (store.calls().len(), database.verifications().len()),
+        (2, 2)
+    );
     assert_eq!(pool.generation(), 1, "it was good");
 }

@@ -20,11 +20,22 @@ use tokio::time::{Instant, sleep};
 async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database.clone())
+        .await
+        .expect("it is verified");
     database.accept_only(["something else"]);
     let began = Instant::now();
-    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
+    assert!(pool.rejected(
+        1,
+        &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+    ));
     let mut seen = Vec::new();
     while began.elapsed() < Duration::from_secs(3_600) {
         sleep(Duration::from_millis(100)).await;
@@ -32,12 +43,27 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
     }
     // At once, because it was verified a moment ago; after a second; then each seventh of the
     // window of 30 s, later 60 s.
-    assert!(seen[0] < Duration::from_secs(1) && seen[1] < Duration::from_millis(1_500), "{seen:?}");
-    let within = |from: Duration, length: u64| seen.iter().filter(|at| (from..from + Duration::from_secs(length)).contains(*at)).count();
+    assert!(
+        seen[0] < Duration::from_secs(1) && seen[1] < Duration::from_millis(1_500),
+        "{seen:?}"
+    );
+    let within = |from: Duration, length: u64| {
+        seen.iter()
+            .filter(|at| (from..from + Duration::from_secs(length)).contains(*at))
+            .count()
+    };
     assert!(within(Duration::ZERO, 30) <= 7, "{seen:?}");
-    let densest = seen.iter().filter(|from| from.as_secs() > 90).map(|from| within(*from, 58)).max();
+    let densest = seen
+        .iter()
+        .filter(|from| from.as_secs() > 90)
+        .map(|from| within(*from, 58))
+        .max();
     assert!(densest <= Some(7), "{densest:?} in a minute");
-    assert!(seen.windows(2).all(|pair| pair[1] - pair[0] <= Duration::from_secs(17)), "{seen:?}");
+    assert!(
+        seen.windows(2)
+            .all(|pair| pair[1] - pair[0] <= Duration::from_secs(17)),
+        "{seen:?}"
+    );
     assert!(seen.len() > 300, "{} verifications in an hour", seen.len());
     // AwsCredentials that work again are served within such a pause.
     database.accept_only(["password-1"]);
@@ -49,8 +75,16 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
 async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database.clone())
+        .await
+        .expect("it is verified");
     let rejection = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
     let became = async |password: &str| {
         let began = Instant::now();
@@ -69,7 +103,15 @@ async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once(
     database.accept_only(["password-1"]);
     pool.rejected(2, &rejection);
     became("password-1").await;
-    let rejected: Vec<_> = store.calls().iter().map(|call| call.rejected.clone()).collect();
+    let rejected: Vec<_> = store
+        .calls()
+        .iter()
+        .map(|call| call.rejected.clone())
+        .collect();
     let (first, second) = (Revision::new("1"), Revision::new("2"));
-    assert_eq!(rejected, [vec![], vec![first], vec![second]], "what was rejected before the change is a candidate again");
+    assert_eq!(
+        rejected,
+        [vec![], vec![first], vec![second]],
+        "what was rejected before the change is a candidate again"
+    );
 }

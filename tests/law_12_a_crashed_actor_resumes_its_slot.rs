@@ -1,4 +1,5 @@
-//! Law 12: a crashed or panicking actor is restarted alone and resumes its slot, drain list and debts included.
+//! Law 12: a crashed or panicking actor is restarted alone and resumes its slot, drain list and
+//! debts included.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -15,8 +16,16 @@ const HEARTBEAT: Duration = Duration::from_secs(16);
 async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, database).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database)
+        .await
+        .expect("it is verified");
     store.stall();
     store.rotate();
     store.hint();
@@ -25,11 +34,23 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
     lab.traps.set("login", "provider.turn", 1);
     store.hint();
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(lab.traps.left("login", "provider.turn"), 0, "the actor crashed");
+    assert_eq!(
+        lab.traps.left("login", "provider.turn"),
+        0,
+        "the actor crashed"
+    );
     store.resume();
     sleep(HEARTBEAT).await;
-    assert_eq!(pool.current().password(), "password-2", "what was fetched was not lost");
-    assert_eq!(store.released(), [Revision::new("1")], "and the old lease is released once");
+    assert_eq!(
+        pool.current().password(),
+        "password-2",
+        "what was fetched was not lost"
+    );
+    assert_eq!(
+        store.released(),
+        [Revision::new("1")],
+        "and the old lease is released once"
+    );
     assert!(lab.supervisor.status().providers[0].restarts >= 1);
     assert_eq!(lab.supervisor.status().pools[0].restarts, 0, "alone");
 }
@@ -45,20 +66,43 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
     ] {
         let lab = Lab::new();
         let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-        let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-        let pool = lab.supervisor.add_pool("pool", &login, database).await.expect("it is verified");
+        let login = lab
+            .supervisor
+            .add_provider("login", store.clone())
+            .await
+            .expect("it starts");
+        let pool = lab
+            .supervisor
+            .add_pool("pool", &login, database)
+            .await
+            .expect("it is verified");
         let connection = pool.current().connection();
         lab.traps.set(actor, step, 1);
         store.rotate();
         store.hint();
         sleep(2 * HEARTBEAT).await;
         assert_eq!(lab.traps.left(actor, step), 0, "{step}: it crashed");
-        assert_eq!(pool.current().password(), "password-2", "{step}: the rotation went through");
-        assert_eq!(store.released(), [], "{step}: a connection of the old lease is open");
+        assert_eq!(
+            pool.current().password(),
+            "password-2",
+            "{step}: the rotation went through"
+        );
+        assert_eq!(
+            store.released(),
+            [],
+            "{step}: a connection of the old lease is open"
+        );
         drop(connection);
         sleep(2 * HEARTBEAT).await;
-        assert_eq!(store.released(), [Revision::new("1")], "{step}: the drain list was resumed");
-        assert!(pool.status().expect("supervised").draining.is_empty(), "{step}");
+        assert_eq!(
+            store.released(),
+            [Revision::new("1")],
+            "{step}: the drain list was resumed"
+        );
+        assert!(
+            pool.status().expect("supervised").draining.is_empty(),
+            "{step}"
+        );
     }
 }
 
@@ -67,15 +111,27 @@ async fn law_12_user_code_that_panics_is_one_failed_attempt() {
     let lab = Lab::new();
     let mut events = lab.supervisor.events();
     let store = ScriptedProvider::new();
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, ScriptedPools::new(4))
+        .await
+        .expect("it is verified");
     store.panic_next();
     store.rotate();
     store.hint();
     sleep(Duration::from_secs(10)).await;
     assert_eq!(pool.current().password(), "password-2");
     let status = lab.supervisor.status();
-    assert_eq!((status.providers[0].restarts, status.pools[0].restarts), (0, 0), "no actor had to be restarted");
+    assert_eq!(
+        (status.providers[0].restarts, status.pools[0].restarts),
+        (0, 0),
+        "no actor had to be restarted"
+    );
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut panicked = 0;
     while let Some(event) = events.next().await {
@@ -91,41 +147,73 @@ async fn law_12_user_code_that_panics_is_one_failed_attempt() {
 async fn law_12_restarts_are_bounded_and_said() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database.clone())
+        .await
+        .expect("it is verified");
     lab.traps.set("pool", "pool.turn", u32::MAX);
     let rejection = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
     pool.rejected(1, &rejection);
     sleep(Duration::from_secs(30)).await;
     let crashes = u32::MAX - lab.traps.left("pool", "pool.turn");
-    assert_eq!(crashes, 6, "five restarts at once, the sixth waits for its minute");
+    assert_eq!(
+        crashes, 6,
+        "five restarts at once, the sixth waits for its minute"
+    );
     assert!(!lab.supervisor.readiness().ready);
     sleep(Duration::from_secs(600)).await;
     let crashes = u32::MAX - lab.traps.left("pool", "pool.turn");
-    assert!((12..=17).contains(&crashes), "{crashes}: then one a minute, for ever");
+    assert!(
+        (12..=17).contains(&crashes),
+        "{crashes}: then one a minute, for ever"
+    );
     // What is served went on: the data plane needs no actor.
     assert_eq!(pool.current().password(), "password-1");
     lab.traps.set("pool", "pool.turn", 0);
     database.accept_only(["password-1"]);
     sleep(Duration::from_secs(120)).await;
-    assert!(pool.status().expect("supervised").serving, "it recovered by itself");
+    assert!(
+        pool.status().expect("supervised").serving,
+        "it recovered by itself"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_12_restarts_are_counted_where_the_handle_s_status_shows_them() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, database).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database)
+        .await
+        .expect("it is verified");
     let restarts = || {
         let status = lab.supervisor.status();
         let of_pool = pool.status().expect("supervised").restarts;
-        [of_pool, status.pools[0].restarts, status.providers[0].restarts, lab.supervisor.liveness().restarts]
+        [
+            of_pool,
+            status.pools[0].restarts,
+            status.providers[0].restarts,
+            lab.supervisor.liveness().restarts,
+        ]
     };
     assert_eq!(restarts(), [0; 4]);
-    for (actor, step, times, expected) in
-        [("pool", "pool.turn", 1, [1, 1, 0, 1]), ("pool", "pool.turn", 2, [3, 3, 0, 3]), ("login", "provider.turn", 1, [3, 3, 1, 4])]
-    {
+    for (actor, step, times, expected) in [
+        ("pool", "pool.turn", 1, [1, 1, 0, 1]),
+        ("pool", "pool.turn", 2, [3, 3, 0, 3]),
+        ("login", "provider.turn", 1, [3, 3, 1, 4]),
+    ] {
         lab.traps.set(actor, step, times);
         store.rotate();
         store.hint();

@@ -1,13 +1,17 @@
 //! needs: postgresql
 //!
-//! Law 13: no secret in any Debug, Display, log, span, metric, panic or error, at any level. A planted canary shows that the search finds what is there.
+//! Law 13: no secret in any Debug, Display, log, span, metric, panic or error, at any level. A
+//! planted canary shows that the search finds what is there.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fmt::Debug;
 use std::time::Duration;
 
-use claviger::{Credentials, Endpoint, Event, Lease, PgPools, ProviderError, ProviderErrorKind, Revision, provider_fn};
+use claviger::{
+    Credentials, Endpoint, Event, Lease, PgPools, ProviderError, ProviderErrorKind, Revision,
+    provider_fn,
+};
 use claviger_fixtures::{Callers, Capture, Fixture, eventually};
 
 const SECRETS: [&str; 3] = ["password-1", "password-2", "kestrel-hidden-in-the-options"];
@@ -28,25 +32,47 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     let fixture = Fixture::new().await;
     let mut events = fixture.supervisor.events();
     let login = fixture.login().await;
-    let pools = PgPools::new(fixture.connect_options().password("kestrel-hidden-in-the-options"), fixture.pool_options(4));
+    let pools = PgPools::new(
+        fixture
+            .connect_options()
+            .password("kestrel-hidden-in-the-options"),
+        fixture.pool_options(4),
+    );
     assert_clean("the factory's Debug", &shown(&pools));
-    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("verified");
     let callers = Callers::start(&db, 8);
     callers.answer_more(50).await;
 
     // A rejection, a failing store, a failing verification, a rotation, a shutdown.
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
-    fixture.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
+    fixture.store.fail_next(
+        1,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
+    eventually("it is rejected", || {
+        db.status().is_some_and(|status| status.rejected)
+    })
+    .await;
     fixture.store.rotate();
     fixture.store.hint();
     eventually("the next one was tried", || fixture.rejected_logins() >= 2).await;
     fixture.set_password("password-2").await;
-    eventually("it is served", || db.status().is_some_and(|status| status.serving)).await;
-    for value in
-        [shown(&fixture.supervisor.status()), shown(&fixture.supervisor), shown(&db), shown(&login), shown(&fixture.supervisor.readiness())]
-    {
+    eventually("it is served", || {
+        db.status().is_some_and(|status| status.serving)
+    })
+    .await;
+    for value in [
+        shown(&fixture.supervisor.status()),
+        shown(&fixture.supervisor),
+        shown(&db),
+        shown(&login),
+        shown(&fixture.supervisor.readiness()),
+    ] {
         assert_clean("a Debug", &value);
     }
     let tally = callers.stop().await;
@@ -55,15 +81,26 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     let mut heard = 0;
     while let Some(event) = events.next().await {
         assert_clean("an event", &shown(&event));
-        heard += usize::from(matches!(event, Event::Rejected { .. } | Event::FetchFailed { .. } | Event::VerificationFailed { .. }));
+        heard += usize::from(matches!(
+            event,
+            Event::Rejected { .. } | Event::FetchFailed { .. } | Event::VerificationFailed { .. }
+        ));
     }
     assert!(heard >= 3, "the hazards occurred");
 
     // Values that carry the secret, and errors about them.
-    let lease =
-        Lease::new(Credentials::new("app", "password-1").endpoint(Endpoint::new("db", 5432, "orders")), Revision::new("password-2"));
-    assert_clean("a lease", &format!("{} {}", shown(&lease), shown(lease.secret())));
-    assert_clean("a revision", &format!("{} {}", lease.revision(), shown(lease.revision())));
+    let lease = Lease::new(
+        Credentials::new("app", "password-1").endpoint(Endpoint::new("db", 5432, "orders")),
+        Revision::new("password-2"),
+    );
+    assert_clean(
+        "a lease",
+        &format!("{} {}", shown(&lease), shown(lease.secret())),
+    );
+    assert_clean(
+        "a revision",
+        &format!("{} {}", lease.revision(), shown(lease.revision())),
+    );
     let supervisor = claviger::Supervisor::start();
     let given = supervisor.add_provider(
         "bad",
@@ -74,13 +111,25 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     );
     let provider = given.await.expect("it has a lease");
     let wrong = PgPools::new(fixture.connect_options(), fixture.pool_options(1)).always_replace();
-    let error = tokio::time::timeout(Duration::from_secs(1), supervisor.add_pool("bad", &provider, wrong)).await;
+    let error = tokio::time::timeout(
+        Duration::from_secs(1),
+        supervisor.add_pool("bad", &provider, wrong),
+    )
+    .await;
     assert_clean("a start", &shown(&error.map(|outcome| outcome.map(drop))));
 
     // The search would have found them.
     tracing::info!(secret = "password-1", "planted canary");
     let said = capture.text();
-    assert!(said.contains("credential.rotation") && said.contains("pool.verify"), "the spans were captured");
-    assert_eq!(said.matches("password-1").count(), 1, "{:?}", said.lines().find(|line| line.contains("password-1")));
+    assert!(
+        said.contains("credential.rotation") && said.contains("pool.verify"),
+        "the spans were captured"
+    );
+    assert_eq!(
+        said.matches("password-1").count(),
+        1,
+        "{:?}",
+        said.lines().find(|line| line.contains("password-1"))
+    );
     assert_clean("the log", &said.replace("secret=\"password-1\"", ""));
 }

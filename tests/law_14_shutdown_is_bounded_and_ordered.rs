@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! Law 14: shutdown is bounded, idempotent and ordered; a pool lives until it is removed or shut down; removing a provider in use names its pools.
+//! Law 14: shutdown is bounded, idempotent and ordered; a pool lives until it is removed or shut
+//! down; removing a provider in use names its pools.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,7 +17,9 @@ async fn law_14_bounded_whatever_hangs() {
     let db = fixture.pool(2).await;
     // A fetch that never ends, a verification that never ends, a connection that is never returned.
     let held = db.begin().await.expect("a transaction");
-    fixture.on_the_server(|server| server.stall().expect("it stalls")).await;
+    fixture
+        .on_the_server(|server| server.stall().expect("it stalls"))
+        .await;
     fixture.store.rotate();
     fixture.store.hint();
     eventually("a verification hangs", || fixture.store.calls().len() == 2).await;
@@ -27,13 +30,26 @@ async fn law_14_bounded_whatever_hangs() {
     });
     eventually("a fetch hangs", || fixture.store.calls().len() == 3).await;
     let began = Instant::now();
-    let both = tokio::join!(fixture.supervisor.shutdown(Duration::from_secs(1)), fixture.supervisor.shutdown(Duration::from_secs(60)));
+    let both = tokio::join!(
+        fixture.supervisor.shutdown(Duration::from_secs(1)),
+        fixture.supervisor.shutdown(Duration::from_secs(60))
+    );
     // Much shorter than the sixty seconds of the second call.
-    assert!(began.elapsed() < Duration::from_secs(20), "took {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "took {:?}",
+        began.elapsed()
+    );
     assert_eq!(both.0, both.1, "one shutdown, one report");
-    assert!(!both.0.clean && !both.0.unfinished.is_empty() && !both.0.abandoned.is_empty(), "{:?}", both.0);
+    assert!(
+        !both.0.clean && !both.0.unfinished.is_empty() && !both.0.abandoned.is_empty(),
+        "{:?}",
+        both.0
+    );
     assert!(rotation.await.expect("no panic").is_err());
-    fixture.on_the_server(|server| server.resume().expect("it resumes")).await;
+    fixture
+        .on_the_server(|server| server.resume().expect("it resumes"))
+        .await;
     drop(held);
 }
 
@@ -41,26 +57,74 @@ async fn law_14_bounded_whatever_hangs() {
 async fn law_14_in_order_and_for_good() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools(4)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools(4))
+        .await
+        .expect("verified");
     let held = db.begin().await.expect("a transaction");
     let shutdown = tokio::spawn({
         let supervisor = fixture.supervisor.clone();
         async move { supervisor.shutdown(Duration::from_secs(10)).await }
     });
     eventually("callers are turned away", || db.is_closed()).await;
-    assert!(matches!(sqlx::query("SELECT 1").execute(&db).await, Err(sqlx::Error::PoolClosed)));
-    assert_eq!(fixture.store.released(), [], "not before the last connection is back");
+    assert!(matches!(
+        sqlx::query("SELECT 1").execute(&db).await,
+        Err(sqlx::Error::PoolClosed)
+    ));
+    assert_eq!(
+        fixture.store.released(),
+        [],
+        "not before the last connection is back"
+    );
     held.commit().await.expect("what was begun may end");
     let report = shutdown.await.expect("no panic");
     assert!(report.clean, "{report:?}");
-    assert_eq!((fixture.store.released(), fixture.store.closed()), (vec![Revision::new("1")], 1));
-    let connections = fixture.on_the_server(|server| server.connection_count("app").expect("it counts")).await;
+    assert_eq!(
+        (fixture.store.released(), fixture.store.closed()),
+        (vec![Revision::new("1")], 1)
+    );
+    let connections = fixture
+        .on_the_server(|server| server.connection_count("app").expect("it counts"))
+        .await;
     assert_eq!(connections, 0);
     // Any call after shutdown.
-    assert_eq!(fixture.supervisor.add_provider("x", fixture.store.clone()).await.expect_err("over").kind(), ErrorKind::ShutDown);
-    assert_eq!(fixture.supervisor.add_pool("x", &login, fixture.pools(1)).await.expect_err("over").kind(), ErrorKind::ShutDown);
-    assert_eq!(fixture.supervisor.rotate_now("login").await.expect_err("over").kind(), ErrorKind::ShutDown);
-    assert_eq!(fixture.supervisor.remove_pool("orders").await.expect_err("over").kind(), ErrorKind::ShutDown);
+    assert_eq!(
+        fixture
+            .supervisor
+            .add_provider("x", fixture.store.clone())
+            .await
+            .expect_err("over")
+            .kind(),
+        ErrorKind::ShutDown
+    );
+    assert_eq!(
+        fixture
+            .supervisor
+            .add_pool("x", &login, fixture.pools(1))
+            .await
+            .expect_err("over")
+            .kind(),
+        ErrorKind::ShutDown
+    );
+    assert_eq!(
+        fixture
+            .supervisor
+            .rotate_now("login")
+            .await
+            .expect_err("over")
+            .kind(),
+        ErrorKind::ShutDown
+    );
+    assert_eq!(
+        fixture
+            .supervisor
+            .remove_pool("orders")
+            .await
+            .expect_err("over")
+            .kind(),
+        ErrorKind::ShutDown
+    );
     assert!(fixture.supervisor.events().next().await.is_none());
     assert!(!fixture.supervisor.readiness().ready);
 }
@@ -70,12 +134,20 @@ async fn law_14_dropping_handles_and_supervisors_does_nothing() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     // As sea-orm and connection stores do: the handle is gone at once.
-    let plain = fixture.supervisor.add_pool("orders", &login, fixture.pools(2).always_in_place()).await.expect("verified").current();
+    let plain = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools(2).always_in_place())
+        .await
+        .expect("verified")
+        .current();
     drop(login);
     let other = fixture.supervisor.clone();
     drop(other);
     fixture.rotate_announced().await;
-    eventually("it was rotated", || fixture.supervisor.status().pools[0].generation == 2).await;
+    eventually("it was rotated", || {
+        fixture.supervisor.status().pools[0].generation == 2
+    })
+    .await;
     fixture.terminate_connections().await;
     let mut answer = sqlx::query("SELECT 1").execute(&plain).await;
     while matches!(answer, Err(sqlx::Error::Io(_))) {
@@ -95,25 +167,73 @@ async fn law_14_a_bound_beyond_all_clocks_is_a_bound() {
 async fn law_14_removal_at_run_time() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let first = fixture.supervisor.add_pool("first", &login, fixture.pools(2)).await.expect("verified");
-    let second = fixture.supervisor.add_pool("second", &login, fixture.pools(2)).await.expect("verified");
-    let error = fixture.supervisor.remove_provider("login").await.expect_err("it has pools");
+    let first = fixture
+        .supervisor
+        .add_pool("first", &login, fixture.pools(2))
+        .await
+        .expect("verified");
+    let second = fixture
+        .supervisor
+        .add_pool("second", &login, fixture.pools(2))
+        .await
+        .expect("verified");
+    let error = fixture
+        .supervisor
+        .remove_provider("login")
+        .await
+        .expect_err("it has pools");
     assert_eq!(error.kind(), ErrorKind::InUse);
-    assert!(error.to_string().contains("first") && error.to_string().contains("second"), "{error}");
+    assert!(
+        error.to_string().contains("first") && error.to_string().contains("second"),
+        "{error}"
+    );
     let callers = Callers::start(&second, 4);
     callers.answer_more(50).await;
-    fixture.supervisor.remove_pool("first").await.expect("it goes");
+    fixture
+        .supervisor
+        .remove_pool("first")
+        .await
+        .expect("it goes");
     assert!(first.is_closed());
-    assert!(matches!(sqlx::query("SELECT 1").execute(&first).await, Err(sqlx::Error::PoolClosed)));
-    assert_eq!(fixture.supervisor.remove_pool("first").await.expect_err("it is gone").kind(), ErrorKind::NotRegistered);
+    assert!(matches!(
+        sqlx::query("SELECT 1").execute(&first).await,
+        Err(sqlx::Error::PoolClosed)
+    ));
+    assert_eq!(
+        fixture
+            .supervisor
+            .remove_pool("first")
+            .await
+            .expect_err("it is gone")
+            .kind(),
+        ErrorKind::NotRegistered
+    );
     callers.answer_more(50).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     assert_eq!(fixture.store.released(), [], "the second pool uses it");
-    fixture.supervisor.remove_pool("second").await.expect("it goes");
-    fixture.supervisor.remove_provider("login").await.expect("it goes");
-    assert_eq!((fixture.store.released(), fixture.store.closed()), (vec![Revision::new("1")], 1));
+    fixture
+        .supervisor
+        .remove_pool("second")
+        .await
+        .expect("it goes");
+    fixture
+        .supervisor
+        .remove_provider("login")
+        .await
+        .expect("it goes");
+    assert_eq!(
+        (fixture.store.released(), fixture.store.closed()),
+        (vec![Revision::new("1")], 1)
+    );
     // The names are free again.
     let login = fixture.login().await;
-    let again = fixture.supervisor.add_pool("first", &login, fixture.pools(2)).await.expect("verified");
-    sqlx::query("SELECT 1").execute(&again).await.expect("it serves");
+    let again = fixture
+        .supervisor
+        .add_pool("first", &login, fixture.pools(2))
+        .await
+        .expect("verified");
+    sqlx::query("SELECT 1")
+        .execute(&again)
+        .await
+        .expect("it serves");
 }

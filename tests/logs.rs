@@ -1,4 +1,5 @@
-//! What an operator reads: one line per rotation, and of what lasts three lines, then one an hour, and one when it is over.
+//! What an operator reads: one line per rotation, and of what lasts three lines, then one an hour,
+//! and one when it is over.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -31,9 +32,14 @@ impl Visit for Line {
         match field.name() {
             "message" => self.message = text,
             // What something took differs from run to run, and so does jitter.
-            name @ ("took_ms" | "next_look_in") => write!(self.fields, " {name}=…").expect("a string takes all"),
-            "times" if text.parse::<u64>().is_ok_and(|times| times > 3) => self.fields.push_str(" times=…"),
-            name => write!(self.fields, " {name}={}", text.trim_matches('"')).expect("a string takes all"),
+            name @ ("took_ms" | "next_look_in") => {
+                write!(self.fields, " {name}=…").expect("a string takes all")
+            }
+            "times" if text.parse::<u64>().is_ok_and(|times| times > 3) => {
+                self.fields.push_str(" times=…")
+            }
+            name => write!(self.fields, " {name}={}", text.trim_matches('"'))
+                .expect("a string takes all"),
         }
     }
 }
@@ -44,7 +50,13 @@ impl<S: Subscriber> Layer<S> for Lines {
         if level <= tracing::Level::INFO && event.metadata().target().starts_with("claviger") {
             let mut line = Line::default();
             event.record(&mut line);
-            writeln!(self.0.lock().expect("no panic"), "{level} {}{}", line.message, line.fields).expect("a string takes all");
+            writeln!(
+                self.0.lock().expect("no panic"),
+                "{level} {}{}",
+                line.message,
+                line.fields
+            )
+            .expect("a string takes all");
         }
     }
 }
@@ -53,7 +65,8 @@ impl Lines {
     /// Records what this thread logs while the guard is held.
     fn read() -> (Self, DefaultGuard) {
         let lines = Self::default();
-        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
+        let guard =
+            tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
         (lines, guard)
     }
 
@@ -68,8 +81,16 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("it is verified");
     sleep(Duration::from_millis(100)).await;
     lines.take();
 
@@ -79,9 +100,16 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     insta::assert_snapshot!("one_rotation", lines.take());
 
     // Three hours without a store: polled every five minutes at most.
-    store.fail_next(10_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.fail_next(
+        10_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     sleep(Duration::from_secs(3 * 3_600)).await;
-    assert!(store.calls().len() > 30, "the hazard: {} calls", store.calls().len());
+    assert!(
+        store.calls().len() > 30,
+        "the hazard: {} calls",
+        store.calls().len()
+    );
     insta::assert_snapshot!("three_hours_without_a_store", lines.take());
     store.recover();
     sleep(Duration::from_secs(600)).await;
@@ -89,9 +117,17 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
 
     // The database rejects for two hours, and the store has nothing else.
     database.accept_only(["nothing"]);
-    pool.rejected(pool.generation(), &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01"));
+    pool.rejected(
+        pool.generation(),
+        &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+            .with_code("28P01"),
+    );
     sleep(Duration::from_secs(2 * 3_600)).await;
-    assert!(database.rejected() > 60, "the hazard: {} rejections", database.rejected());
+    assert!(
+        database.rejected() > 60,
+        "the hazard: {} rejections",
+        database.rejected()
+    );
     insta::assert_snapshot!("two_hours_refused", lines.take());
     database.accept_only(["password-2"]);
     sleep(Duration::from_secs(120)).await;
@@ -104,8 +140,16 @@ async fn a_first_login_that_comes_too_early_is_no_warning() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("it is verified");
     for round in 1..=2_u64 {
         lines.take();
         database.accept_only([format!("password-{round}")]);
@@ -119,9 +163,24 @@ async fn a_first_login_that_comes_too_early_is_no_warning() {
         assert_eq!(pool.generation(), round + 1);
         let logged = lines.take();
         assert!(!logged.contains("WARN"), "{logged}");
-        let starts: Vec<_> =
-            logged.lines().map(|line| line.split(" pool=").next().expect("a line").split(" provider=").next().expect("a line")).collect();
-        assert_eq!(starts, ["INFO the database does not take the next lease yet; it is tried again", "INFO rotated"]);
+        let starts: Vec<_> = logged
+            .lines()
+            .map(|line| {
+                line.split(" pool=")
+                    .next()
+                    .expect("a line")
+                    .split(" provider=")
+                    .next()
+                    .expect("a line")
+            })
+            .collect();
+        assert_eq!(
+            starts,
+            [
+                "INFO the database does not take the next lease yet; it is tried again",
+                "INFO rotated"
+            ]
+        );
     }
 }
 
@@ -130,19 +189,48 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    assert!(lines.take().starts_with("WARN fetch failed; nothing is held yet"));
+    store.fail_next(
+        1,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    assert!(
+        lines
+            .take()
+            .starts_with("WARN fetch failed; nothing is held yet")
+    );
     database.never_in_place();
-    let _pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
-    let held = database.opened().first().expect("one was opened").connection();
+    let _pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("it is verified");
+    let held = database
+        .opened()
+        .first()
+        .expect("one was opened")
+        .connection();
     store.rotate();
-    lab.supervisor.rotate_now("login").await.expect("it rotates");
+    lab.supervisor
+        .rotate_now("login")
+        .await
+        .expect("it rotates");
     sleep(Duration::from_secs(70)).await;
-    assert!(lines.take().contains("WARN connections of an old generation outlive its drain deadline"), "the hazard");
+    assert!(
+        lines
+            .take()
+            .contains("WARN connections of an old generation outlive its drain deadline"),
+        "the hazard"
+    );
     drop(held);
     sleep(Duration::from_secs(1)).await;
-    assert!(lines.take().starts_with("INFO connections that outlived their drain deadline have closed pool=orders generation=1"));
+    assert!(lines.take().starts_with(
+        "INFO connections that outlived their drain deadline have closed pool=orders generation=1"
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,8 +245,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     store.stall();
     let starting = patient("login", &store);
     sleep(Duration::from_secs(1)).await;
-    let line =
-        "WARN start still waits for a verified lease provider=login fails_in=29s reason=the provider has not returned its first lease\n";
+    let line = "WARN start still waits for a verified lease provider=login fails_in=29s reason=the provider has not returned its first lease\n";
     assert_eq!(lines.take(), line);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(lines.take(), "", "once");
@@ -168,29 +255,49 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     // A database that accepts connections and does not respond.
     database.stall();
     let starting = tokio::spawn({
-        let (supervisor, login, database) = (lab.supervisor.clone(), login.clone(), database.clone());
+        let (supervisor, login, database) =
+            (lab.supervisor.clone(), login.clone(), database.clone());
         async move { supervisor.add_pool("orders", &login, database).await }
     });
     sleep(Duration::from_secs(1)).await;
     let logged = lines.take();
-    assert!(logged.contains("WARN start still waits for a verified lease pool=orders provider=login"), "{logged}");
-    assert!(logged.contains("reason=the database has not responded to the first login"), "{logged}");
+    assert!(
+        logged.contains("WARN start still waits for a verified lease pool=orders provider=login"),
+        "{logged}"
+    );
+    assert!(
+        logged.contains("reason=the database has not responded to the first login"),
+        "{logged}"
+    );
     database.resume();
     starting.await.expect("no panic").expect("verified");
 
     // A provider that was registered without waiting, whose failures were logged long ago.
     let failing = ScriptedProvider::new();
-    failing.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    let late = lab.supervisor.add_provider_in_background("late", failing).expect("registered");
+    failing.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
+    let late = lab
+        .supervisor
+        .add_provider_in_background("late", failing)
+        .expect("registered");
     sleep(Duration::from_secs(120)).await;
     lines.take();
     let starting = tokio::spawn({
         let supervisor = lab.supervisor.clone();
-        async move { supervisor.add_pool("reports", &late, ScriptedPools::new(1)).await }
+        async move {
+            supervisor
+                .add_pool("reports", &late, ScriptedPools::new(1))
+                .await
+        }
     });
     sleep(Duration::from_secs(1)).await;
     let logged = lines.take();
     assert!(logged.contains("pool=reports provider=late fails_in=29s reason=the provider has no lease: the store is down"), "{logged}");
-    let error = starting.await.expect("no panic").expect_err("it fails in the end");
+    let error = starting
+        .await
+        .expect("no panic")
+        .expect_err("it fails in the end");
     assert!(error.to_string().contains("the store is down"), "{error}");
 }

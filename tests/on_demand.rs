@@ -9,22 +9,42 @@ use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A request waits for what runs, and for a second since the last one: less than any poll, and less than the heartbeat of 15 s that a lost wake-up costs.
+/// A request waits for what runs, and for a second since the last one: less than any poll, and less
+/// than the heartbeat of 15 s that a lost wake-up costs.
 const PROMPTLY: Duration = Duration::from_millis(1_500);
 
 /// The backend has the next password, and the database does not accept it yet: it is the current
 /// lease, and the pool serves the previous one.
-async fn during_a_handover(lab: &Lab) -> (ScriptedProvider, ScriptedPools, Handle<ScriptedPool>, String) {
+async fn during_a_handover(
+    lab: &Lab,
+) -> (
+    ScriptedProvider,
+    ScriptedPools,
+    Handle<ScriptedPool>,
+    String,
+) {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
     database.accept_only(["password-1"]);
     let password = store.rotate();
     store.hint();
     sleep(Duration::from_secs(5)).await;
     let status = lab.supervisor.status();
     let provider = status.providers.first().expect("it is registered");
-    assert_ne!(provider.revision, pool.status().and_then(|pool| pool.revision), "it is current, and not served");
+    assert_ne!(
+        provider.revision,
+        pool.status().and_then(|pool| pool.revision),
+        "it is current, and not served"
+    );
     (store, database, pool, password)
 }
 
@@ -52,9 +72,23 @@ async fn it_waits_until_every_pool_serves_the_lease_that_is_being_handed_over() 
 async fn it_names_the_pools_that_did_not_adopt_it() {
     let lab = Lab::new();
     let (_store, _database, pool, _) = during_a_handover(&lab).await;
-    let report = lab.supervisor.rotate_now("login").await.expect("it returns a report");
+    let report = lab
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect("it returns a report");
     assert_eq!(report.outcome, RotationOutcome::Unfinished);
-    assert_eq!((report.waiting.iter().map(|pool| &**pool).collect::<Vec<_>>(), pool.generation()), (vec!["orders"], 1));
+    assert_eq!(
+        (
+            report
+                .waiting
+                .iter()
+                .map(|pool| &**pool)
+                .collect::<Vec<_>>(),
+            pool.generation()
+        ),
+        (vec!["orders"], 1)
+    );
 }
 
 /// What a rotation is at when it is requested again.
@@ -64,12 +98,21 @@ enum During {
     Verification,
 }
 
-/// A rotation runs, and another is requested after so many steps of the scheduler, before or after what runs may go on.
+/// A rotation runs, and another is requested after so many steps of the scheduler, before or after
+/// what runs may go on.
 async fn requested(during: During, before: bool, steps: usize) {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
     match during {
         During::Fetch => store.stall(),
         During::Verification => database.stall(),
@@ -101,10 +144,16 @@ async fn requested(during: During, before: bool, steps: usize) {
     }
     let report = answer.await.expect("no panic").expect("it rotates");
     let took = began.elapsed();
-    assert!(took < PROMPTLY, "{during:?}, {before}, {steps} steps: returned after {took:?}");
+    assert!(
+        took < PROMPTLY,
+        "{during:?}, {before}, {steps} steps: returned after {took:?}"
+    );
     // The fetch that ran may have brought it already.
     assert!(
-        matches!(report.outcome, RotationOutcome::Adopted | RotationOutcome::Unchanged),
+        matches!(
+            report.outcome,
+            RotationOutcome::Adopted | RotationOutcome::Unchanged
+        ),
         "{during:?}, {before}, {steps} steps: {report:?}"
     );
     assert_eq!(
@@ -133,8 +182,16 @@ async fn requests_from_other_threads_return_promptly() {
             tokio::spawn(async move {
                 let lab = Lab::new();
                 let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-                let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-                let _pool = lab.supervisor.add_pool("orders", &login, database).await.expect("verified");
+                let login = lab
+                    .supervisor
+                    .add_provider("login", store.clone())
+                    .await
+                    .expect("a lease");
+                let _pool = lab
+                    .supervisor
+                    .add_pool("orders", &login, database)
+                    .await
+                    .expect("verified");
                 store.rotate();
                 store.hint();
                 for _ in 0..steps % 64 {
@@ -142,7 +199,9 @@ async fn requests_from_other_threads_return_promptly() {
                     yield_now().await;
                 }
                 // Less than a heartbeat, however loaded the machine.
-                timeout(Duration::from_secs(12), lab.supervisor.rotate_now("login")).await.is_ok_and(|report| report.is_ok())
+                timeout(Duration::from_secs(12), lab.supervisor.rotate_now("login"))
+                    .await
+                    .is_ok_and(|report| report.is_ok())
             })
         })
         .collect();

@@ -23,24 +23,48 @@ impl Fixture {
     /// Starts with one pool whose database accepts everything.
     async fn new() -> Self {
         let (lab, store) = (Lab::new(), ScriptedProvider::new());
-        let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-        lab.supervisor.add_pool("well", &login, ScriptedPools::new(4)).await.expect("verified");
+        let login = lab
+            .supervisor
+            .add_provider("login", store.clone())
+            .await
+            .expect("a lease");
+        lab.supervisor
+            .add_pool("well", &login, ScriptedPools::new(4))
+            .await
+            .expect("verified");
         Self { lab, store, login }
     }
 
     /// Adds a pool whose database rejects everything from now on.
     async fn rejected(&self, name: &str) -> (Handle<ScriptedPool>, ScriptedPools) {
         let database = ScriptedPools::new(4);
-        let pool = self.lab.supervisor.add_pool(name, &self.login, database.clone()).await.expect("verified");
+        let pool = self
+            .lab
+            .supervisor
+            .add_pool(name, &self.login, database.clone())
+            .await
+            .expect("verified");
         database.accept_only(["another"]);
-        assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+        assert!(
+            pool.rejected(
+                1,
+                &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+                    .with_code("28P01")
+            )
+        );
         sleep(Duration::from_secs(100)).await;
         assert!(self.is_rejected() && database.rejected() > 3, "the hazard");
         (pool, database)
     }
 
     fn is_rejected(&self) -> bool {
-        self.lab.supervisor.status().providers.first().expect("it is registered").rejected
+        self.lab
+            .supervisor
+            .status()
+            .providers
+            .first()
+            .expect("it is registered")
+            .rejected
     }
 
     async fn fetches_of_an_hour(&self) -> usize {
@@ -63,7 +87,14 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
     let fixture = Fixture::new().await;
     let database = ScriptedPools::new(4);
     database.accept_only(["another"]);
-    assert!(fixture.lab.supervisor.add_pool("rejected", &fixture.login, database.clone()).await.is_err());
+    assert!(
+        fixture
+            .lab
+            .supervisor
+            .add_pool("rejected", &fixture.login, database.clone())
+            .await
+            .is_err()
+    );
     assert!(database.rejected() > 1, "the hazard");
     fixture.assert_well().await;
 }
@@ -72,8 +103,17 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
 async fn a_removed_pool_leaves_no_rejection_behind_though_a_connection_of_it_stays() {
     let fixture = Fixture::new().await;
     let (_pool, database) = fixture.rejected("rejected").await;
-    let _connection = database.opened().first().expect("one was opened").connection();
-    fixture.lab.supervisor.remove_pool("rejected").await.expect("it is there");
+    let _connection = database
+        .opened()
+        .first()
+        .expect("one was opened")
+        .connection();
+    fixture
+        .lab
+        .supervisor
+        .remove_pool("rejected")
+        .await
+        .expect("it is there");
     fixture.assert_well().await;
 }
 
@@ -81,7 +121,11 @@ async fn a_removed_pool_leaves_no_rejection_behind_though_a_connection_of_it_sta
 async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
     let fixture = Fixture::new().await;
     let (pool, database) = fixture.rejected("rejected").await;
-    let _connection = database.opened().first().expect("one was opened").connection();
+    let _connection = database
+        .opened()
+        .first()
+        .expect("one was opened")
+        .connection();
     database.stall();
     while pool.status().expect("it is there").next_verification != Some(Duration::ZERO) {
         sleep(Duration::from_millis(100)).await;
@@ -93,7 +137,9 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
         sleep(Duration::from_millis(100)).await;
         database.resume();
     };
-    tokio::join!(fixture.lab.supervisor.remove_pool("rejected"), resumed).0.expect("it is there");
+    tokio::join!(fixture.lab.supervisor.remove_pool("rejected"), resumed)
+        .0
+        .expect("it is there");
     assert_eq!(database.rejected(), before + 1, "the hazard");
     fixture.assert_well().await;
 }
@@ -101,9 +147,19 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
 #[tokio::test(start_paused = true)]
 async fn removing_the_last_pool_ends_its_rejection() {
     let fixture = Fixture::new().await;
-    fixture.lab.supervisor.remove_pool("well").await.expect("it is there");
+    fixture
+        .lab
+        .supervisor
+        .remove_pool("well")
+        .await
+        .expect("it is there");
     let (_pool, _database) = fixture.rejected("rejected").await;
-    fixture.lab.supervisor.remove_pool("rejected").await.expect("it is there");
+    fixture
+        .lab
+        .supervisor
+        .remove_pool("rejected")
+        .await
+        .expect("it is there");
     fixture.assert_well().await;
 }
 
@@ -112,7 +168,12 @@ async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
     let fixture = Fixture::new().await;
     let (pool, database) = fixture.rejected("stays").await;
     let _ = fixture.rejected("leaves").await;
-    fixture.lab.supervisor.remove_pool("leaves").await.expect("it is there");
+    fixture
+        .lab
+        .supervisor
+        .remove_pool("leaves")
+        .await
+        .expect("it is there");
     assert!(fixture.is_rejected());
     let fetches = fixture.fetches_of_an_hour().await;
     assert!((300..=361).contains(&fetches), "{fetches}");
@@ -127,7 +188,12 @@ async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
 #[tokio::test(start_paused = true)]
 async fn two_candidates_in_turn_do_not_slow_down_fetches() {
     let fixture = Fixture::new().await;
-    fixture.lab.supervisor.remove_pool("well").await.expect("it is there");
+    fixture
+        .lab
+        .supervisor
+        .remove_pool("well")
+        .await
+        .expect("it is there");
     let (pool, database) = fixture.rejected("rejected").await;
     let mut seen = fixture.store.calls().len();
     let before = seen;
@@ -143,18 +209,49 @@ async fn two_candidates_in_turn_do_not_slow_down_fetches() {
     database.accept_only([fixture.store.rotate()]);
     sleep(Duration::from_secs(75)).await;
     assert!(pool.generation() > 1);
-    let rotation = fixture.lab.supervisor.status().providers.first().expect("it is registered").last_rotation.clone();
-    assert_eq!(rotation.expect("one is over").outcome, RotationOutcome::Adopted);
+    let rotation = fixture
+        .lab
+        .supervisor
+        .status()
+        .providers
+        .first()
+        .expect("it is registered")
+        .last_rotation
+        .clone();
+    assert_eq!(
+        rotation.expect("one is over").outcome,
+        RotationOutcome::Adopted
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
     let lab = Lab::new();
-    let (store, large, small) = (ScriptedProvider::new(), ScriptedPools::new(20), ScriptedPools::new(3));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let one = lab.supervisor.add_pool("one", &login, large.clone()).await.expect("verified");
-    let two = lab.supervisor.add_pool("two", &login, small.clone()).await.expect("verified");
-    let accept = |password: &str| [&large, &small].iter().for_each(|database| database.accept_only([password.to_owned()]));
+    let (store, large, small) = (
+        ScriptedProvider::new(),
+        ScriptedPools::new(20),
+        ScriptedPools::new(3),
+    );
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let one = lab
+        .supervisor
+        .add_pool("one", &login, large.clone())
+        .await
+        .expect("verified");
+    let two = lab
+        .supervisor
+        .add_pool("two", &login, small.clone())
+        .await
+        .expect("verified");
+    let accept = |password: &str| {
+        [&large, &small]
+            .iter()
+            .for_each(|database| database.accept_only([password.to_owned()]))
+    };
     accept("password-1");
     let next = store.rotate();
     store.hint();
@@ -168,23 +265,40 @@ async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
         began.elapsed()
     };
     let (first, second) = tokio::join!(served(one), served(two));
-    assert!(first.abs_diff(second) < Duration::from_secs(1), "{first:?} and {second:?}");
+    assert!(
+        first.abs_diff(second) < Duration::from_secs(1),
+        "{first:?} and {second:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
     database.accept_only(["password-1"]);
     store.rotate();
     store.hint();
     sleep(Duration::from_secs(5)).await;
     let last_error = || pool.status().expect("supervised").last_error;
-    assert!(last_error().is_some(), "the hazard: the new one is rejected");
+    assert!(
+        last_error().is_some(),
+        "the hazard: the new one is rejected"
+    );
     store.go_back_to(1);
-    lab.supervisor.rotate_now("login").await.expect("it fetches");
+    lab.supervisor
+        .rotate_now("login")
+        .await
+        .expect("it fetches");
     assert!(last_error().is_none(), "{:?}", last_error());
 }
 
@@ -193,12 +307,23 @@ async fn a_rotation_reports_the_handover_of_each_pool_that_took_its_lease() {
     for _ in 0..50 {
         let lab = Lab::new();
         let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-        let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-        let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+        let login = lab
+            .supervisor
+            .add_provider("login", store.clone())
+            .await
+            .expect("a lease");
+        let pool = lab
+            .supervisor
+            .add_pool("orders", &login, database.clone())
+            .await
+            .expect("verified");
         let mut events = lab.supervisor.events();
         let next = store.rotate();
         database.accept_only([next]);
-        assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
+        assert!(pool.rejected(
+            1,
+            &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+        ));
         let report = loop {
             if let Some(claviger::Event::Rotated(report)) = events.next().await
                 && report.outcome == RotationOutcome::Adopted

@@ -22,22 +22,39 @@ fn with_recipe(options: PgPoolOptions) -> PgPoolOptions {
 
 /// Returns a pool of one connection to a read-only server, as to a former primary; new connections
 /// may write.
-async fn after_a_failover(options: impl FnOnce(PgPoolOptions) -> PgPoolOptions) -> (Fixture, Handle<PgPool>) {
+async fn after_a_failover(
+    options: impl FnOnce(PgPoolOptions) -> PgPoolOptions,
+) -> (Fixture, Handle<PgPool>) {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let pools = fixture.pools_with(options(fixture.pool_options(1)));
-    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("the first lease is verified");
     insert(&db).await.expect("a primary takes it");
     read_only(&fixture, true).await;
-    assert_eq!(insert(&db).await.err().as_deref(), Some("25006"), "the hazard: an open connection is read-only");
+    assert_eq!(
+        insert(&db).await.err().as_deref(),
+        Some("25006"),
+        "the hazard: an open connection is read-only"
+    );
     // The name now resolves to a writable server; the open connection stays read-only.
-    sqlx::query("SET default_transaction_read_only = on").execute(&db).await.expect("it is set");
+    sqlx::query("SET default_transaction_read_only = on")
+        .execute(&db)
+        .await
+        .expect("it is set");
     read_only(&fixture, false).await;
     (fixture, db)
 }
 
 async fn read_only(fixture: &Fixture, on: bool) {
-    fixture.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}")).await;
+    fixture
+        .sql(&format!(
+            "ALTER SYSTEM SET default_transaction_read_only = {on}"
+        ))
+        .await;
     fixture.sql("SELECT pg_reload_conf()").await;
     // A connection reads the settings anew when it is idle, a little later.
     let state = if on { "on" } else { "off" };
@@ -47,10 +64,15 @@ async fn read_only(fixture: &Fixture, on: bool) {
 }
 
 async fn insert(db: &Handle<PgPool>) -> Result<(), String> {
-    let inserted = sqlx::query("INSERT INTO orders (note) VALUES ('x')").execute(db).await;
-    inserted
-        .map(drop)
-        .map_err(|error| error.as_database_error().and_then(|error| error.code()).map_or_else(|| error.to_string(), String::from))
+    let inserted = sqlx::query("INSERT INTO orders (note) VALUES ('x')")
+        .execute(db)
+        .await;
+    inserted.map(drop).map_err(|error| {
+        error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .map_or_else(|| error.to_string(), String::from)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +81,11 @@ async fn without_the_hook_every_call_fails() {
     for _ in 0..5 {
         assert_eq!(insert(&db).await, Err("25006".to_owned()));
     }
-    assert_eq!(fixture.store.calls().len(), 1, "a server that is read-only rejects no credential");
+    assert_eq!(
+        fixture.store.calls().len(),
+        1,
+        "a server that is read-only rejects no credential"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

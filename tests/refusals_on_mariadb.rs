@@ -1,6 +1,7 @@
 //! needs: mariadb, pam
 //!
-//! What MariaDB answers to a login, and what becomes of it: each kind of rejection, a full server, and tokens, which go over verified TLS alone.
+//! What MariaDB answers to a login, and what becomes of it: each kind of rejection, a full server,
+//! and tokens, which go over verified TLS alone.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{
-    ConnectErrorKind, Credentials, ErrorKind, MySqlPools, OldConnections, PoolFactory, ProviderError, ProviderErrorKind, RotationTrigger,
-    fixed,
+    ConnectErrorKind, Credentials, ErrorKind, MySqlPools, OldConnections, PoolFactory,
+    ProviderError, ProviderErrorKind, RotationTrigger, fixed,
 };
 use claviger_fixtures::{Callers, FixtureOn, eventually, short_lived};
 use claviger_servers::MariaDb;
@@ -19,7 +20,10 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 type Fixture = FixtureOn<MariaDb>;
 
 /// What the verification of this login answers.
-async fn verification(fixture: &Fixture, login: Credentials) -> Result<(), (ConnectErrorKind, Option<String>)> {
+async fn verification(
+    fixture: &Fixture,
+    login: Credentials,
+) -> Result<(), (ConnectErrorKind, Option<String>)> {
     let verified = fixture.pools(1).verify(&login).await;
     verified.map_err(|error| (error.kind(), error.code().map(str::to_owned)))
 }
@@ -34,17 +38,34 @@ async fn each_rejection_is_one() {
     let app = || Credentials::new("app", "password-1");
     assert_eq!(verification(&fixture, app()).await, Ok(()));
     // 1045: a wrong password, an unknown user.
-    assert_eq!(verification(&fixture, Credentials::new("app", "wrong")).await, rejected("28000"));
-    assert_eq!(verification(&fixture, Credentials::new("nobody", "password-1")).await, rejected("28000"));
+    assert_eq!(
+        verification(&fixture, Credentials::new("app", "wrong")).await,
+        rejected("28000")
+    );
+    assert_eq!(
+        verification(&fixture, Credentials::new("nobody", "password-1")).await,
+        rejected("28000")
+    );
     // 1698: no way in by a password.
-    fixture.sql("CREATE USER socket@'%' IDENTIFIED VIA unix_socket").await;
-    assert_eq!(verification(&fixture, Credentials::new("socket", "password-1")).await, rejected("28000"));
+    fixture
+        .sql("CREATE USER socket@'%' IDENTIFIED VIA unix_socket")
+        .await;
+    assert_eq!(
+        verification(&fixture, Credentials::new("socket", "password-1")).await,
+        rejected("28000")
+    );
     // 4151: locked.
-    fixture.on_the_server(|server| server.lock_account("app").expect("it locks")).await;
+    fixture
+        .on_the_server(|server| server.lock_account("app").expect("it locks"))
+        .await;
     assert_eq!(verification(&fixture, app()).await, rejected("HY000"));
-    fixture.on_the_server(|server| server.unlock_account("app").expect("it unlocks")).await;
+    fixture
+        .on_the_server(|server| server.unlock_account("app").expect("it unlocks"))
+        .await;
     // 1820: the login succeeds, and then nothing is answered.
-    fixture.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
+    fixture
+        .on_the_server(|server| server.expire_password("app").expect("it expires"))
+        .await;
     assert_eq!(verification(&fixture, app()).await, rejected("HY000"));
 }
 
@@ -63,16 +84,33 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
     for (database, code) in [("nowhere", "42000"), ("mysql", "42000")] {
         // 1049: no such database; 1044: no right on it.
         let pools = MySqlPools::new(options.clone().database(database), fixture.pool_options(2));
-        let error = fixture.supervisor.add_pool(database, &login, pools).await.expect_err("it cannot be used");
+        let error = fixture
+            .supervisor
+            .add_pool(database, &login, pools)
+            .await
+            .expect_err("it cannot be used");
         let connect_error = error.connect_error().expect("the database's answer");
-        assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Misconfigured, Some(code)), "{connect_error}");
+        assert_eq!(
+            (connect_error.kind(), connect_error.code()),
+            (ConnectErrorKind::Misconfigured, Some(code)),
+            "{connect_error}"
+        );
     }
     // 1226: no room for the user. The caller waits until there is.
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools(4)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools(4))
+        .await
+        .expect("verified");
     // Connections from before a limit do not count.
-    fixture.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
+    fixture
+        .sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1")
+        .await;
     let other = fixture.plain_pool("password-1", fixture.pool_options(1));
-    let held = other.acquire().await.expect("the one connection that there may be");
+    let held = other
+        .acquire()
+        .await
+        .expect("the one connection that there may be");
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { sqlx::query("SELECT 1").execute(&db).await }
@@ -84,7 +122,11 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
     assert!(!waiting.is_finished(), "there is no room");
     held.close().await.expect("it closes");
     waiting.await.expect("no panic").expect("there is room now");
-    assert_eq!(fixture.store.calls().len(), 1, "the start, and nothing else");
+    assert_eq!(
+        fixture.store.calls().len(),
+        1,
+        "the start, and nothing else"
+    );
     assert_eq!(db.generation(), 1);
 }
 
@@ -94,55 +136,109 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(50));
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     let callers = Callers::start(&db, 8);
     callers.answer_more(200).await;
     fixture.store.rotate();
-    fixture.on_the_server(|server| server.expire_password("app").expect("it expires")).await;
+    fixture
+        .on_the_server(|server| server.expire_password("app").expect("it expires"))
+        .await;
     eventually("it was rejected", || fixture.store.calls().len() >= 2).await;
     fixture.set_password("password-2").await;
     eventually("the next one is served", || db.generation() == 2).await;
     callers.answer_more(200).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    let fetches = fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count();
-    assert!((1..=3).contains(&fetches), "{fetches} fetches; the next password may have been rejected before it was set");
+    let fetches = fixture
+        .store
+        .calls()
+        .iter()
+        .filter(|call| call.trigger == RotationTrigger::Rejected)
+        .count();
+    assert!(
+        (1..=3).contains(&fetches),
+        "{fetches} fetches; the next password may have been rejected before it was set"
+    );
 }
 
-/// After `DROP USER` its connections answer all that they are asked about themselves: they go with their generation, not by a probe.
+/// After `DROP USER` its connections answer all that they are asked about themselves: they go with
+/// their generation, not by a probe.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new()
+        .with_old_connections(OldConnections::EndWithLease)
+        .with_lifetime(Duration::from_secs(3_600));
     let fixture = Fixture::with(store).await;
     let db = fixture.pool(4).await;
     let mut zombie = db.acquire().await.expect("a connection");
     let next = fixture.store.rotate();
     fixture.sql("DROP USER app@'%'").await;
-    let user: String = sqlx::query_scalar("SELECT CURRENT_USER()").fetch_one(&mut *zombie).await.expect("it answers");
+    let user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
+        .fetch_one(&mut *zombie)
+        .await
+        .expect("it answers");
     assert_eq!(user, "app@%", "the hazard: no probe finds it");
     drop(zombie);
-    fixture.on_the_server(move |server| server.create_role("app", &next).expect("the next one")).await;
+    fixture
+        .on_the_server(move |server| server.create_role("app", &next).expect("the next one"))
+        .await;
     fixture.sql("GRANT ALL ON orders.* TO app@'%'").await;
-    fixture.supervisor.rotate_now("login").await.expect("it rotates");
-    eventually("the zombies are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
-    let since: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(&db).await.expect("it serves");
+    fixture
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect("it rotates");
+    eventually("the zombies are gone", || {
+        db.status().is_some_and(|status| status.draining.is_empty())
+    })
+    .await;
+    let since: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()")
+        .fetch_one(&db)
+        .await
+        .expect("it serves");
     assert_eq!((db.generation(), since > 0), (2, true));
 }
 
-/// As no probe finds them, none is handed out after the lease's end, though the next lease is not to be had.
+/// As no probe finds them, none is handed out after the lease's end, though the next lease is not
+/// to be had.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
+    let store = ScriptedProvider::new()
+        .with_old_connections(OldConnections::EndWithLease)
+        .with_lifetime(Duration::from_secs(3_600));
     let fixture = Fixture::with(store).await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(2).acquire_timeout(Duration::from_millis(500));
-    let db = fixture.supervisor.add_pool("orders", &login, MySqlPools::new(fixture.connect_options(), options)).await.expect("verified");
-    let (idle, busy) = (db.acquire().await.expect("a connection"), db.acquire().await.expect("a connection"));
+    let options = fixture
+        .pool_options(2)
+        .acquire_timeout(Duration::from_millis(500));
+    let db = fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            MySqlPools::new(fixture.connect_options(), options),
+        )
+        .await
+        .expect("verified");
+    let (idle, busy) = (
+        db.acquire().await.expect("a connection"),
+        db.acquire().await.expect("a connection"),
+    );
     drop(idle);
-    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     fixture.sql("DROP USER app@'%'").await;
     fixture.clock.jump(Duration::from_secs(4_000));
 
-    let error = sqlx::query("SELECT 1").execute(&db).await.expect_err("not served");
+    let error = sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect_err("not served");
     assert!(error.to_string().contains("expired at 2"), "{error}");
     assert!(db.try_acquire().is_none());
     drop(busy);
@@ -153,20 +249,39 @@ async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
     drop(zombie);
 
     let password = fixture.store.rotate();
-    fixture.on_the_server(move |server| server.create_role("app", &password).expect("the next one")).await;
+    fixture
+        .on_the_server(move |server| server.create_role("app", &password).expect("the next one"))
+        .await;
     fixture.sql("GRANT ALL ON orders.* TO app@'%'").await;
     fixture.store.recover();
-    drop(fixture.supervisor.rotate_now("login").await.expect("a new lease"));
-    eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
-    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+    drop(
+        fixture
+            .supervisor
+            .rotate_now("login")
+            .await
+            .expect("a new lease"),
+    );
+    eventually("it serves", || {
+        db.status().is_some_and(|status| status.serving)
+    })
+    .await;
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("it serves");
 }
 
 /// A server that checks tokens, and a factory of pools with this kind of TLS.
 async fn token_server() -> Arc<MariaDb> {
     tokio::task::spawn_blocking(|| {
-        let server = MariaDb::builder().tokens().start().expect("a server starts");
+        let server = MariaDb::builder()
+            .tokens()
+            .start()
+            .expect("a server starts");
         server.create_token_role("app").expect("a role is made");
-        server.create_database("orders", "app").expect("a database is made");
+        server
+            .create_database("orders", "app")
+            .expect("a database is made");
         Arc::new(server)
     })
     .await
@@ -174,8 +289,14 @@ async fn token_server() -> Arc<MariaDb> {
 }
 
 fn pools(server: &MariaDb, mode: MySqlSslMode) -> MySqlPools {
-    let options = MySqlConnectOptions::new().host(server.host()).port(server.port()).database("orders").ssl_mode(mode);
-    let options = options.ssl_ca(server.ca_file().expect("it speaks TLS")).enable_cleartext_plugin(true);
+    let options = MySqlConnectOptions::new()
+        .host(server.host())
+        .port(server.port())
+        .database("orders")
+        .ssl_mode(mode);
+    let options = options
+        .ssl_ca(server.ca_file().expect("it speaks TLS"))
+        .enable_cleartext_plugin(true);
     MySqlPools::new(options, MySqlPoolOptions::new().max_connections(2))
 }
 
@@ -188,16 +309,37 @@ fn token() -> Credentials {
 async fn a_token_goes_over_verified_tls_alone() {
     let server = token_server().await;
     let lab = Lab::new();
-    let login = lab.supervisor.add_provider("login", fixed(token())).await.expect("it is held");
-    for mode in [MySqlSslMode::Disabled, MySqlSslMode::Preferred, MySqlSslMode::Required] {
-        let error = lab.supervisor.add_pool("orders", &login, pools(&server, mode)).await.expect_err("it is not verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", fixed(token()))
+        .await
+        .expect("it is held");
+    for mode in [
+        MySqlSslMode::Disabled,
+        MySqlSslMode::Preferred,
+        MySqlSslMode::Required,
+    ] {
+        let error = lab
+            .supervisor
+            .add_pool("orders", &login, pools(&server, mode))
+            .await
+            .expect_err("it is not verified");
         assert_eq!(error.kind(), ErrorKind::Pool);
         assert!(error.to_string().contains("VerifyIdentity"), "{error}");
     }
-    assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");
+    assert_eq!(
+        server.token_checks().entries().expect("the checks").len(),
+        0,
+        "nothing was sent"
+    );
     // Verified, it is sent, and the server says what it thinks of it.
-    let verified = pools(&server, MySqlSslMode::VerifyIdentity).verify(&token()).await;
-    assert_eq!(verified.map_err(|connect_error| connect_error.kind()), Err(ConnectErrorKind::Rejected));
+    let verified = pools(&server, MySqlSslMode::VerifyIdentity)
+        .verify(&token())
+        .await;
+    assert_eq!(
+        verified.map_err(|connect_error| connect_error.kind()),
+        Err(ConnectErrorKind::Rejected)
+    );
     assert_eq!(server.token_checks().rejected().expect("the checks"), 1);
 }
 
@@ -206,9 +348,15 @@ async fn a_password_is_not_sent_in_clear_because_a_server_asks_for_it() {
     let server = token_server().await;
     // The server asks for the clear-text plugin, and the options had it switched on.
     for mode in [MySqlSslMode::Preferred, MySqlSslMode::Required] {
-        let verified = pools(&server, mode).verify(&Credentials::new("app", "a password")).await;
+        let verified = pools(&server, mode)
+            .verify(&Credentials::new("app", "a password"))
+            .await;
         let error = verified.expect_err("it is not sent");
         assert_eq!(error.kind(), ConnectErrorKind::Misconfigured, "{error}");
     }
-    assert_eq!(server.token_checks().entries().expect("the checks").len(), 0, "nothing was sent");
+    assert_eq!(
+        server.token_checks().entries().expect("the checks").len(),
+        0,
+        "nothing was sent"
+    );
 }

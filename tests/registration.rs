@@ -1,27 +1,40 @@
-//! Bad input: one clear error that names the field and what would be right; nothing started, nothing lost.
+//! Bad input: one clear error that names the field and what would be right; nothing started,
+//! nothing lost.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
 use claviger::{
-    Credentials, Endpoint, Error, ErrorKind, Expiry, FetchRequest, Lease, OldConnections, PgPools, ProviderError, ProviderErrorKind,
-    Revision, Supervisor, fixed, provider_fn,
+    Credentials, Endpoint, Error, ErrorKind, Expiry, FetchRequest, Lease, OldConnections, PgPools,
+    ProviderError, ProviderErrorKind, Revision, Supervisor, fixed, provider_fn,
 };
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use tokio::time::Instant;
 
 fn options() -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders")
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(1)
+        .database("orders")
 }
 
 /// What a pool with these options says to this login; nothing is to be registered then.
 async fn said(login: Credentials, pools: PgPools) -> Error {
     let supervisor = Supervisor::start();
-    let provider = supervisor.add_provider("login", fixed(login)).await.expect("a login");
-    let error = supervisor.add_pool("orders", &provider, pools).await.expect_err("it cannot be right");
-    assert!(supervisor.status().pools.is_empty(), "nothing stays registered");
+    let provider = supervisor
+        .add_provider("login", fixed(login))
+        .await
+        .expect("a login");
+    let error = supervisor
+        .add_pool("orders", &provider, pools)
+        .await
+        .expect_err("it cannot be right");
+    assert!(
+        supervisor.status().pools.is_empty(),
+        "nothing stays registered"
+    );
     error
 }
 
@@ -34,23 +47,62 @@ async fn names() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();
     for bad in ["", "  ", "a\nb"] {
-        let error = lab.supervisor.add_provider(bad, store.clone()).await.expect_err("a bad name");
+        let error = lab
+            .supervisor
+            .add_provider(bad, store.clone())
+            .await
+            .expect_err("a bad name");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with("provider name: "), "{error}");
     }
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a good name");
-    let error = lab.supervisor.add_provider("login", store.clone()).await.expect_err("taken");
-    assert_eq!((error.kind(), error.to_string().contains("\"login\" exists")), (ErrorKind::AlreadyRegistered, true));
-    lab.supervisor.add_pool("pool", &login, ScriptedPools::new(1)).await.expect("a good name");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a good name");
+    let error = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect_err("taken");
     assert_eq!(
-        lab.supervisor.add_pool("pool", &login, ScriptedPools::new(1)).await.expect_err("taken").kind(),
+        (error.kind(), error.to_string().contains("\"login\" exists")),
+        (ErrorKind::AlreadyRegistered, true)
+    );
+    lab.supervisor
+        .add_pool("pool", &login, ScriptedPools::new(1))
+        .await
+        .expect("a good name");
+    assert_eq!(
+        lab.supervisor
+            .add_pool("pool", &login, ScriptedPools::new(1))
+            .await
+            .expect_err("taken")
+            .kind(),
         ErrorKind::AlreadyRegistered
     );
-    assert_eq!(lab.supervisor.add_pool("", &login, ScriptedPools::new(1)).await.expect_err("empty").kind(), ErrorKind::InvalidInput);
-    let error = lab.supervisor.rotate_now("logni").await.expect_err("unknown");
-    assert!(error.to_string().contains("\"login\""), "it names what there is: {error}");
+    assert_eq!(
+        lab.supervisor
+            .add_pool("", &login, ScriptedPools::new(1))
+            .await
+            .expect_err("empty")
+            .kind(),
+        ErrorKind::InvalidInput
+    );
+    let error = lab
+        .supervisor
+        .rotate_now("logni")
+        .await
+        .expect_err("unknown");
+    assert!(
+        error.to_string().contains("\"login\""),
+        "it names what there is: {error}"
+    );
     let other = Supervisor::start();
-    let error = other.add_pool("pool", &login, ScriptedPools::new(1)).await.expect_err("of another supervisor");
+    let error = other
+        .add_pool("pool", &login, ScriptedPools::new(1))
+        .await
+        .expect_err("of another supervisor");
     assert!(error.to_string().starts_with("provider: "), "{error}");
     assert_eq!(store.calls().len(), 1);
 }
@@ -59,55 +111,134 @@ async fn names() {
 async fn durations_and_sizes() {
     type Set = fn(claviger::SupervisorBuilder, Duration) -> claviger::SupervisorBuilder;
     let fields: [(&str, Set); 5] = [
-        ("fetch_deadline", claviger::SupervisorBuilder::with_fetch_deadline),
-        ("start_deadline", claviger::SupervisorBuilder::with_start_deadline),
-        ("prove_deadline", claviger::SupervisorBuilder::with_verify_deadline),
-        ("drain_deadline", claviger::SupervisorBuilder::with_drain_deadline),
+        (
+            "fetch_deadline",
+            claviger::SupervisorBuilder::with_fetch_deadline,
+        ),
+        (
+            "start_deadline",
+            claviger::SupervisorBuilder::with_start_deadline,
+        ),
+        (
+            "prove_deadline",
+            claviger::SupervisorBuilder::with_verify_deadline,
+        ),
+        (
+            "drain_deadline",
+            claviger::SupervisorBuilder::with_drain_deadline,
+        ),
         ("poll", claviger::SupervisorBuilder::with_poll_interval),
     ];
     for (field, set) in fields {
         for bad in [Duration::ZERO, Duration::MAX] {
-            let error = set(Supervisor::builder(), bad).start().expect_err("it cannot be right");
-            assert!(error.to_string().starts_with(&format!("{field}: ")), "{error}");
+            let error = set(Supervisor::builder(), bad)
+                .start()
+                .expect_err("it cannot be right");
+            assert!(
+                error.to_string().starts_with(&format!("{field}: ")),
+                "{error}"
+            );
         }
     }
     for (field, bad) in [
-        ("max_connections: 0", PgPools::new(options(), PgPoolOptions::new().max_connections(0))),
-        ("min_connections: 11", PgPools::new(options(), PgPoolOptions::new().max_connections(10).min_connections(11))),
+        (
+            "max_connections: 0",
+            PgPools::new(options(), PgPoolOptions::new().max_connections(0)),
+        ),
+        (
+            "min_connections: 11",
+            PgPools::new(
+                options(),
+                PgPoolOptions::new().max_connections(10).min_connections(11),
+            ),
+        ),
         ("overlap: 0", pools().overlap(0)),
         ("overlap: 11", pools().overlap(11)),
-        ("acquire_timeout: 0s", PgPools::new(options(), PgPoolOptions::new().acquire_timeout(Duration::ZERO))),
+        (
+            "acquire_timeout: 0s",
+            PgPools::new(
+                options(),
+                PgPoolOptions::new().acquire_timeout(Duration::ZERO),
+            ),
+        ),
     ] {
         let error = said(Credentials::new("app", "s3cret"), bad).await;
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with(field), "{error}");
-        assert!(error.to_string().contains("\"orders\""), "of which pool: {error}");
+        assert!(
+            error.to_string().contains("\"orders\""),
+            "of which pool: {error}"
+        );
     }
 }
 
 #[tokio::test]
 async fn logins() {
     let empty = PgConnectOptions::new_without_pgpass().host("127.0.0.1");
-    let (url, with_port) = (options().host("postgres://u:s3cret@h/db"), options().host("db:5432"));
+    let (url, with_port) = (
+        options().host("postgres://u:s3cret@h/db"),
+        options().host("db:5432"),
+    );
     for (expected, login, pools) in [
         ("user: ", Credentials::new("", "s3cret"), pools()),
         ("password: ", Credentials::new("app", ""), pools()),
         ("login: ", Credentials::new("app", "s3\0cret"), pools()),
-        ("host: ", Credentials::new("app", "s3cret").endpoint(Endpoint::new("", 5432, "orders")), pools()),
-        ("host: is a URL", Credentials::new("app", "s3cret").endpoint(Endpoint::server("postgres://u:s3cret@h/db", 5432)), pools()),
-        ("host: of the connect options is a URL", Credentials::new("app", "s3cret"), PgPools::new(url, PgPoolOptions::new())),
-        ("host: of the connect options has a port", Credentials::new("app", "s3cret"), PgPools::new(with_port, PgPoolOptions::new())),
-        ("port: ", Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 0, "orders")), pools()),
+        (
+            "host: ",
+            Credentials::new("app", "s3cret").endpoint(Endpoint::new("", 5432, "orders")),
+            pools(),
+        ),
+        (
+            "host: is a URL",
+            Credentials::new("app", "s3cret")
+                .endpoint(Endpoint::server("postgres://u:s3cret@h/db", 5432)),
+            pools(),
+        ),
+        (
+            "host: of the connect options is a URL",
+            Credentials::new("app", "s3cret"),
+            PgPools::new(url, PgPoolOptions::new()),
+        ),
+        (
+            "host: of the connect options has a port",
+            Credentials::new("app", "s3cret"),
+            PgPools::new(with_port, PgPoolOptions::new()),
+        ),
+        (
+            "port: ",
+            Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 0, "orders")),
+            pools(),
+        ),
         (
             "port: ",
             Credentials::new("app", "s3cret").endpoint(Endpoint::of_host("db")),
             PgPools::new(options().port(0), PgPoolOptions::new()),
         ),
-        ("database: ", Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 5432, "")), pools()),
-        ("database: ", Credentials::new("app", "s3cret"), PgPools::new(empty, PgPoolOptions::new())),
-        ("max_lifetime: ", Credentials::new("app", "s3cret"), PgPools::new(options(), PgPoolOptions::new().max_lifetime(Duration::ZERO))),
-        ("idle_timeout: ", Credentials::new("app", "s3cret"), PgPools::new(options(), PgPoolOptions::new().idle_timeout(Duration::ZERO))),
-        ("ssl_mode: ", Credentials::new("app", "s3cret").token(), pools()),
+        (
+            "database: ",
+            Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 5432, "")),
+            pools(),
+        ),
+        (
+            "database: ",
+            Credentials::new("app", "s3cret"),
+            PgPools::new(empty, PgPoolOptions::new()),
+        ),
+        (
+            "max_lifetime: ",
+            Credentials::new("app", "s3cret"),
+            PgPools::new(options(), PgPoolOptions::new().max_lifetime(Duration::ZERO)),
+        ),
+        (
+            "idle_timeout: ",
+            Credentials::new("app", "s3cret"),
+            PgPools::new(options(), PgPoolOptions::new().idle_timeout(Duration::ZERO)),
+        ),
+        (
+            "ssl_mode: ",
+            Credentials::new("app", "s3cret").token(),
+            pools(),
+        ),
         (
             "ssl_mode: ",
             Credentials::new("app", "s3cret").token(),
@@ -116,13 +247,19 @@ async fn logins() {
         (
             "ssl_mode: ",
             Credentials::new("app", "s3cret").token(),
-            PgPools::new(options().ssl_mode(PgSslMode::VerifyCa), PgPoolOptions::new()),
+            PgPools::new(
+                options().ssl_mode(PgSslMode::VerifyCa),
+                PgPoolOptions::new(),
+            ),
         ),
     ] {
         assert!(!format!("{pools:?}{login:?}").contains("s3cret"));
         let error = said(login, pools).await;
         assert_eq!(error.kind(), ErrorKind::Pool);
-        assert!(error.to_string().contains(&format!(": {expected}")), "{error}");
+        assert!(
+            error.to_string().contains(&format!(": {expected}")),
+            "{error}"
+        );
         assert!(!error.is_transient());
         assert!(!format!("{error} {error:?}").contains("s3cret"));
     }
@@ -140,14 +277,26 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
         (" ", "empty"),
     ] {
         let login = || Credentials::new("app", "s3cret");
-        let error = said(login(), PgPools::new(options().host(host), PgPoolOptions::new())).await;
+        let error = said(
+            login(),
+            PgPools::new(options().host(host), PgPoolOptions::new()),
+        )
+        .await;
         assert_eq!(error.kind(), ErrorKind::Pool);
         assert!(!error.is_transient());
         let error = error.to_string();
-        assert!(error.contains(": host") && error.contains(word), "{host:?}: {error}");
+        assert!(
+            error.contains(": host") && error.contains(word),
+            "{host:?}: {error}"
+        );
         // Where the login says where the database is, the options' host is not used.
         let elsewhere = login().endpoint(Endpoint::new("127.0.0.1", 5432, ""));
-        let error = said(elsewhere, PgPools::new(options().host(host), PgPoolOptions::new())).await.to_string();
+        let error = said(
+            elsewhere,
+            PgPools::new(options().host(host), PgPoolOptions::new()),
+        )
+        .await
+        .to_string();
         assert!(error.contains(": database: "), "{host:?}: {error}");
     }
     // No look-up was waited for.
@@ -157,9 +306,19 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
 #[tokio::test]
 async fn always_in_place_with_a_lease_that_ends_its_connections() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().with_old_connections(OldConnections::EndWithLease).with_lifetime(Duration::from_secs(3_600));
-    let login = lab.supervisor.add_provider("login", store).await.expect("a lease");
-    let error = lab.supervisor.add_pool("orders", &login, pools().always_in_place()).await.expect_err("it cannot be kept");
+    let store = ScriptedProvider::new()
+        .with_old_connections(OldConnections::EndWithLease)
+        .with_lifetime(Duration::from_secs(3_600));
+    let login = lab
+        .supervisor
+        .add_provider("login", store)
+        .await
+        .expect("a lease");
+    let error = lab
+        .supervisor
+        .add_pool("orders", &login, pools().always_in_place())
+        .await
+        .expect_err("it cannot be kept");
     assert!(error.to_string().contains("always_in_place"), "{error}");
 }
 
@@ -172,19 +331,30 @@ async fn leases_that_cannot_be_used() {
             let provider = provider_fn(move |request: FetchRequest<Credentials>| async move {
                 let expiry = Expiry::after(request.started, Duration::from_secs(life));
                 Ok::<_, ProviderError>(
-                    Lease::new(Credentials::new("app", "s3cret"), Revision::new("1")).with_expiry(expiry).with_old_connections(connections),
+                    Lease::new(Credentials::new("app", "s3cret"), Revision::new("1"))
+                        .with_expiry(expiry)
+                        .with_old_connections(connections),
                 )
             });
-            supervisor.add_provider(name, provider).await.expect_err("it cannot be used")
+            supervisor
+                .add_provider(name, provider)
+                .await
+                .expect_err("it cannot be used")
         }
     };
     let error = provide("dead", 0, OldConnections::Keep).await;
-    assert_eq!(error.provider_error().expect("its error").kind(), ProviderErrorKind::DeadLease);
+    assert_eq!(
+        error.provider_error().expect("its error").kind(),
+        ProviderErrorKind::DeadLease
+    );
     let error = provide("short", 1, OldConnections::Keep).await;
     assert!(error.to_string().contains("too short"), "{error}");
     let error = provide("short-role", 3, OldConnections::EndWithLease).await;
     assert!(error.to_string().contains("too short"), "{error}");
-    assert!(lab.supervisor.status().providers.is_empty(), "nothing stays registered");
+    assert!(
+        lab.supervisor.status().providers.is_empty(),
+        "nothing stays registered"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,45 +362,101 @@ async fn providers_that_do_not_answer() {
     let lab = Lab::new();
     let began = tokio::time::Instant::now();
     let denied = ScriptedProvider::new();
-    denied.fail_next(9, ProviderError::new(ProviderErrorKind::Denied, "grant secretsmanager:GetSecretValue"));
-    let error = lab.supervisor.add_provider("denied", denied.clone()).await.expect_err("denied");
-    assert_eq!((began.elapsed(), denied.calls().len()), (Duration::ZERO, 1), "at once");
-    assert!(error.to_string().contains("grant secretsmanager:GetSecretValue"), "{error}");
+    denied.fail_next(
+        9,
+        ProviderError::new(
+            ProviderErrorKind::Denied,
+            "grant secretsmanager:GetSecretValue",
+        ),
+    );
+    let error = lab
+        .supervisor
+        .add_provider("denied", denied.clone())
+        .await
+        .expect_err("denied");
+    assert_eq!(
+        (began.elapsed(), denied.calls().len()),
+        (Duration::ZERO, 1),
+        "at once"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("grant secretsmanager:GetSecretValue"),
+        "{error}"
+    );
 
     let down = ScriptedProvider::new();
-    down.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    let error = lab.supervisor.add_provider("down", down.clone()).await.expect_err("down");
+    down.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
+    let error = lab
+        .supervisor
+        .add_provider("down", down.clone())
+        .await
+        .expect_err("down");
     assert_eq!(began.elapsed().as_secs(), 30, "to the deadline");
     assert!(error.is_transient() && down.calls().len() > 2, "{error}");
 
     let silent = ScriptedProvider::new();
     silent.stall();
-    let error = lab.supervisor.add_provider("silent", silent.clone()).await.expect_err("silent");
-    assert_eq!(error.provider_error().expect("its error").kind(), ProviderErrorKind::TimedOut);
+    let error = lab
+        .supervisor
+        .add_provider("silent", silent.clone())
+        .await
+        .expect_err("silent");
+    assert_eq!(
+        error.provider_error().expect("its error").kind(),
+        ProviderErrorKind::TimedOut
+    );
     assert!(lab.supervisor.status().providers.is_empty());
 
     let panics = ScriptedProvider::new();
     panics.panic_next();
-    lab.supervisor.add_provider("panics", panics).await.expect("the second attempt works");
+    lab.supervisor
+        .add_provider("panics", panics)
+        .await
+        .expect("the second attempt works");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database.clone())
+        .await
+        .expect("verified");
     store.rotate();
     lab.supervisor.rotate_now("login").await.expect("a new one");
     assert_eq!(pool.current().password(), "password-2");
     // A stale replica answers.
     store.go_back_to(1);
-    lab.supervisor.rotate_now("login").await.expect("it answers");
+    lab.supervisor
+        .rotate_now("login")
+        .await
+        .expect("it answers");
     tokio::time::sleep(Duration::from_secs(600)).await;
-    assert_eq!((pool.current().password().as_str(), pool.generation()), ("password-2", 2));
+    assert_eq!(
+        (pool.current().password().as_str(), pool.generation()),
+        ("password-2", 2)
+    );
     // A rotation that is rolled back: the current one is rejected.
     database.accept_only(["password-1"]);
-    pool.rejected(2, &claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed"));
+    pool.rejected(
+        2,
+        &claviger::ConnectError::new(
+            claviger::ConnectErrorKind::Rejected,
+            "password authentication failed",
+        ),
+    );
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(pool.current().password(), "password-1");
 }
@@ -239,17 +465,39 @@ async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected(
 async fn a_lease_that_comes_too_late_is_released() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(4)).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, ScriptedPools::new(4))
+        .await
+        .expect("verified");
     store.stall();
-    store.answer_next(Lease::new(Credentials::new("app", "late"), Revision::new("late")));
+    store.answer_next(Lease::new(
+        Credentials::new("app", "late"),
+        Revision::new("late"),
+    ));
     store.hint();
-    // The fetch counts as failed after thirty seconds; its answer comes after that, beside the next one's.
+    // The fetch counts as failed after thirty seconds; its answer comes after that, beside the next
+    // one's.
     tokio::time::sleep(Duration::from_secs(35)).await;
-    assert_eq!(lab.supervisor.status().providers[0].last_error.as_ref().map(ProviderError::kind), Some(ProviderErrorKind::TimedOut));
+    assert_eq!(
+        lab.supervisor.status().providers[0]
+            .last_error
+            .as_ref()
+            .map(ProviderError::kind),
+        Some(ProviderErrorKind::TimedOut)
+    );
     store.resume();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(store.released(), [Revision::new("late")], "and what is in use is not");
+    assert_eq!(
+        store.released(),
+        [Revision::new("late")],
+        "and what is in use is not"
+    );
     assert_eq!(pool.generation(), 1);
 }
 
@@ -259,21 +507,42 @@ async fn a_lease_that_comes_after_its_provider_is_gone_is_released() {
     let store = ScriptedProvider::new();
     store.stall();
     let began = tokio::time::Instant::now();
-    lab.supervisor.add_provider("login", store.clone()).await.expect_err("it hangs");
-    assert!(began.elapsed() <= Duration::from_secs(32), "{:?}", began.elapsed());
+    lab.supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect_err("it hangs");
+    assert!(
+        began.elapsed() <= Duration::from_secs(32),
+        "{:?}",
+        began.elapsed()
+    );
     tokio::time::sleep(Duration::from_secs(60)).await;
     store.resume();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(store.released().contains(&Revision::new("1")), "{:?}", store.released());
+    assert!(
+        store.released().contains(&Revision::new("1")),
+        "{:?}",
+        store.released()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn durations_that_mean_for_ever() {
     let lab = Lab::new();
     let store = ScriptedProvider::new().with_refresh_after(Duration::MAX);
-    store.fail_next(1, ProviderError::new(ProviderErrorKind::Throttled, "later").retry_after(Duration::from_secs(5)));
-    lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    store.fail_next(1, ProviderError::new(ProviderErrorKind::Throttled, "never").retry_after(Duration::MAX));
+    store.fail_next(
+        1,
+        ProviderError::new(ProviderErrorKind::Throttled, "later")
+            .retry_after(Duration::from_secs(5)),
+    );
+    lab.supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    store.fail_next(
+        1,
+        ProviderError::new(ProviderErrorKind::Throttled, "never").retry_after(Duration::MAX),
+    );
     store.hint();
     tokio::time::sleep(Duration::from_secs(86_400)).await;
     assert_eq!(store.calls().len(), 3);
@@ -283,13 +552,29 @@ async fn durations_that_mean_for_ever() {
 async fn a_registration_given_up_takes_nobody_elses_back() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(1));
-    let login = lab.supervisor.add_provider("login", store).await.expect("a lease");
+    let login = lab
+        .supervisor
+        .add_provider("login", store)
+        .await
+        .expect("a lease");
     database.stall();
     let mut first = Box::pin(lab.supervisor.add_pool("pool", &login, database.clone()));
-    assert!(tokio::time::timeout(Duration::from_millis(20), &mut first).await.is_err(), "it waits for its verification");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), &mut first)
+            .await
+            .is_err(),
+        "it waits for its verification"
+    );
     database.resume();
-    lab.supervisor.remove_pool("pool").await.expect("it is there");
-    let second = lab.supervisor.add_pool("pool", &login, ScriptedPools::new(1)).await.expect("the name is free");
+    lab.supervisor
+        .remove_pool("pool")
+        .await
+        .expect("it is there");
+    let second = lab
+        .supervisor
+        .add_pool("pool", &login, ScriptedPools::new(1))
+        .await
+        .expect("the name is free");
     drop(first);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!second.is_closed());
@@ -298,10 +583,24 @@ async fn a_registration_given_up_takes_nobody_elses_back() {
 #[tokio::test]
 async fn a_provider_that_was_removed_serves_no_new_pool() {
     let lab = Lab::new();
-    let old = lab.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("a lease");
-    lab.supervisor.remove_provider("login").await.expect("it goes");
-    lab.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("the name is free");
-    let error = lab.supervisor.add_pool("pool", &old, ScriptedPools::new(1)).await.expect_err("it was removed");
+    let old = lab
+        .supervisor
+        .add_provider("login", ScriptedProvider::new())
+        .await
+        .expect("a lease");
+    lab.supervisor
+        .remove_provider("login")
+        .await
+        .expect("it goes");
+    lab.supervisor
+        .add_provider("login", ScriptedProvider::new())
+        .await
+        .expect("the name is free");
+    let error = lab
+        .supervisor
+        .add_pool("pool", &old, ScriptedPools::new(1))
+        .await
+        .expect_err("it was removed");
     assert_eq!(error.kind(), ErrorKind::NotRegistered);
 }
 
@@ -312,13 +611,25 @@ fn a_shutdown_outlives_the_runtime_that_asked_for_it() {
         let _entered = runtime.enter();
         Lab::new()
     };
-    let short = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let short = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
     short.block_on(async {
-        let _ = tokio::time::timeout(Duration::from_nanos(1), lab.supervisor.shutdown(Duration::from_secs(5))).await;
+        let _ = tokio::time::timeout(
+            Duration::from_nanos(1),
+            lab.supervisor.shutdown(Duration::from_secs(5)),
+        )
+        .await;
     });
     drop(short);
-    let report =
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), lab.supervisor.shutdown(Duration::from_secs(1))).await });
+    let report = runtime.block_on(async {
+        tokio::time::timeout(
+            Duration::from_secs(10),
+            lab.supervisor.shutdown(Duration::from_secs(1)),
+        )
+        .await
+    });
     assert!(report.expect("it ends").clean);
 }
 
@@ -327,9 +638,16 @@ async fn a_dropped_registration_is_taken_back() {
     let lab = Lab::new();
     let store = ScriptedProvider::new();
     store.stall();
-    let given_up = tokio::time::timeout(Duration::from_millis(20), lab.supervisor.add_provider("login", store.clone())).await;
+    let given_up = tokio::time::timeout(
+        Duration::from_millis(20),
+        lab.supervisor.add_provider("login", store.clone()),
+    )
+    .await;
     assert!(given_up.is_err());
     assert!(lab.supervisor.status().providers.is_empty());
     store.resume();
-    lab.supervisor.add_provider("login", store).await.expect("the name is free");
+    lab.supervisor
+        .add_provider("login", store)
+        .await
+        .expect("the name is free");
 }

@@ -20,7 +20,11 @@ const BOUND: Duration = Duration::from_secs(2);
 const HANGS: Duration = Duration::from_secs(30);
 
 fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 /// Returns the result of work on a thread of its own. A call that never returns fails the test and
@@ -30,7 +34,9 @@ fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'stat
     thread::spawn(move || {
         let _ = done.send(work());
     });
-    outcome.recv_timeout(HANGS).unwrap_or_else(|_| unreachable!("never returned: {what}"))
+    outcome
+        .recv_timeout(HANGS)
+        .unwrap_or_else(|_| unreachable!("never returned: {what}"))
 }
 
 /// Polls a future to its end without a runtime.
@@ -62,17 +68,29 @@ fn service_on(runtime: &Runtime) -> Service {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let supervisor = runtime.block_on(async {
         let supervisor = Supervisor::start();
-        let login = supervisor.add_provider("login", store.clone()).await.expect("a lease");
-        supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+        let login = supervisor
+            .add_provider("login", store.clone())
+            .await
+            .expect("a lease");
+        supervisor
+            .add_pool("orders", &login, database.clone())
+            .await
+            .expect("verified");
         supervisor
     });
-    Service { supervisor, store, database }
+    Service {
+        supervisor,
+        store,
+        database,
+    }
 }
 
 fn shut_down_on(other: &Runtime, supervisor: &Supervisor) -> ShutdownReport {
     let supervisor = supervisor.clone();
     let handle = other.handle().clone();
-    within("shutdown", move || handle.block_on(supervisor.shutdown(BOUND)))
+    within("shutdown", move || {
+        handle.block_on(supervisor.shutdown(BOUND))
+    })
 }
 
 #[test]
@@ -84,9 +102,18 @@ fn a_shutdown_after_the_runtime_has_gone_releases_the_leases() {
     let report = shut_down_on(&other, &service.supervisor);
     assert_eq!(service.store.released(), [Revision::new("1")]);
     assert!(report.unreleased.is_empty(), "{report:?}");
-    assert_eq!(shut_down_on(&other, &service.supervisor), report, "one shutdown, one report");
+    assert_eq!(
+        shut_down_on(&other, &service.supervisor),
+        report,
+        "one shutdown, one report"
+    );
     let supervisor = service.supervisor.clone();
-    assert!(within("events", move || without_a_runtime(async move { supervisor.events().next().await })).is_none());
+    assert!(
+        within("events", move || without_a_runtime(async move {
+            supervisor.events().next().await
+        }))
+        .is_none()
+    );
 }
 
 #[test]
@@ -94,10 +121,16 @@ fn a_shutdown_whose_runtime_goes_in_the_middle_goes_on() {
     let own = runtime();
     let service = service_on(&own);
     // A connection that is not returned delays the drain.
-    let held = service.database.opened().first().expect("one was opened").connection();
+    let held = service
+        .database
+        .opened()
+        .first()
+        .expect("one was opened")
+        .connection();
     let other = runtime();
     let (supervisor, handle) = (service.supervisor.clone(), other.handle().clone());
-    let ending = thread::spawn(move || handle.block_on(supervisor.shutdown(Duration::from_secs(10))));
+    let ending =
+        thread::spawn(move || handle.block_on(supervisor.shutdown(Duration::from_secs(10))));
     let closed = || service.database.opened()[0].is_closed();
     other.block_on(eventually("the drain has begun", closed));
     own.shutdown_background();
@@ -109,7 +142,10 @@ fn a_shutdown_whose_runtime_goes_in_the_middle_goes_on() {
 
 #[test]
 fn a_shutdown_returns_when_its_runtime_is_not_driven() {
-    let own = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let own = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let service = service_on(&own);
     let report = shut_down_on(&runtime(), &service.supervisor);
     assert!(!report.clean);
@@ -117,7 +153,9 @@ fn a_shutdown_returns_when_its_runtime_is_not_driven() {
     assert_eq!(names, ["login", "orders"]);
     assert_eq!(report.unreleased, [(Arc::from("login"), 1)]);
     // Driven again, it completes the shutdown.
-    own.block_on(eventually("the lease is released", || service.store.released().len() == 1));
+    own.block_on(eventually("the lease is released", || {
+        service.store.released().len() == 1
+    }));
 }
 
 #[test]
@@ -125,35 +163,61 @@ fn a_shutdown_outside_of_any_runtime_is_bounded() {
     let own = runtime();
     let service = service_on(&own);
     let supervisor = service.supervisor.clone();
-    assert!(within("shutdown", move || without_a_runtime(supervisor.shutdown(BOUND))).clean, "its own runtime does it");
+    assert!(
+        within("shutdown", move || without_a_runtime(
+            supervisor.shutdown(BOUND)
+        ))
+        .clean,
+        "its own runtime does it"
+    );
     let own = runtime();
     let service = service_on(&own);
     drop(own);
     let supervisor = service.supervisor.clone();
-    let report = within("shutdown", move || without_a_runtime(supervisor.shutdown(BOUND)));
-    assert_eq!((report.clean, report.unreleased), (false, vec![(Arc::from("login"), 1)]));
+    let report = within("shutdown", move || {
+        without_a_runtime(supervisor.shutdown(BOUND))
+    });
+    assert_eq!(
+        (report.clean, report.unreleased),
+        (false, vec![(Arc::from("login"), 1)])
+    );
 }
 
 #[test]
 fn a_removal_outlives_the_runtime_of_its_caller() {
     let own = runtime();
     let service = service_on(&own);
-    let held = service.database.opened().first().expect("one was opened").connection();
+    let held = service
+        .database
+        .opened()
+        .first()
+        .expect("one was opened")
+        .connection();
     let passing = runtime();
     let supervisor = service.supervisor.clone();
     passing.spawn(async move { supervisor.remove_pool("orders").await });
-    own.block_on(eventually("it drains", || service.database.opened()[0].is_closed()));
+    own.block_on(eventually("it drains", || {
+        service.database.opened()[0].is_closed()
+    }));
     passing.shutdown_background();
-    let error = own.block_on(service.supervisor.remove_provider("login")).expect_err("the hazard: it is in use");
+    let error = own
+        .block_on(service.supervisor.remove_provider("login"))
+        .expect_err("the hazard: it is in use");
     assert_eq!(error.kind(), ErrorKind::InUse);
     drop(held);
-    own.block_on(eventually("it is in use no longer", || service.supervisor.status().providers[0].pools.is_empty()));
+    own.block_on(eventually("it is in use no longer", || {
+        service.supervisor.status().providers[0].pools.is_empty()
+    }));
     let passing = runtime();
     let supervisor = service.supervisor.clone();
     passing.spawn(async move { supervisor.remove_provider("login").await });
-    own.block_on(eventually("it is removed", || service.supervisor.status().providers.is_empty()));
+    own.block_on(eventually("it is removed", || {
+        service.supervisor.status().providers.is_empty()
+    }));
     passing.shutdown_background();
-    own.block_on(eventually("the lease is released", || service.store.released() == [Revision::new("1")]));
+    own.block_on(eventually("the lease is released", || {
+        service.store.released() == [Revision::new("1")]
+    }));
 }
 
 #[test]
@@ -162,7 +226,10 @@ fn a_removal_after_the_runtime_has_gone_runs_on_that_of_the_caller() {
     let service = service_on(&own);
     drop(own);
     let supervisor = service.supervisor.clone();
-    let error = within("remove_pool", move || without_a_runtime(supervisor.remove_pool("orders"))).expect_err("nowhere to run");
+    let error = within("remove_pool", move || {
+        without_a_runtime(supervisor.remove_pool("orders"))
+    })
+    .expect_err("nowhere to run");
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
 
     let own = runtime();
@@ -185,12 +252,16 @@ fn a_provider_stays_watched_after_the_runtime_of_its_registration() {
     let supervisor = own.block_on(async { Supervisor::start() });
     let store = ScriptedProvider::new();
     let passing = runtime();
-    let login = passing.block_on(supervisor.add_provider("login", store.clone())).expect("a lease");
+    let login = passing
+        .block_on(supervisor.add_provider("login", store.clone()))
+        .expect("a lease");
     passing.shutdown_background();
     let fetched = store.calls().len();
     store.rotate();
     store.hint();
-    own.block_on(eventually("the hint is followed", || store.calls().len() > fetched));
+    own.block_on(eventually("the hint is followed", || {
+        store.calls().len() > fetched
+    }));
     drop(login);
 }
 
@@ -200,7 +271,13 @@ fn a_registration_after_the_runtime_has_gone_is_an_error() {
     let service = service_on(&own);
     let other = runtime();
     drop(own);
-    let error = other.block_on(service.supervisor.add_provider("more", ScriptedProvider::new())).expect_err("nowhere to run");
+    let error = other
+        .block_on(
+            service
+                .supervisor
+                .add_provider("more", ScriptedProvider::new()),
+        )
+        .expect_err("nowhere to run");
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(error.to_string().contains("is gone"), "{error}");
 }
@@ -211,14 +288,22 @@ fn a_call_that_waits_returns_an_error_without_a_runtime() {
     let service = service_on(&own);
     let supervisor = &service.supervisor;
     let errors = [
-        without_a_runtime(supervisor.add_provider("more", ScriptedProvider::new())).map(drop).expect_err("no timer"),
-        without_a_runtime(supervisor.rotate_now("login")).map(drop).expect_err("no timer"),
+        without_a_runtime(supervisor.add_provider("more", ScriptedProvider::new()))
+            .map(drop)
+            .expect_err("no timer"),
+        without_a_runtime(supervisor.rotate_now("login"))
+            .map(drop)
+            .expect_err("no timer"),
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::NoRuntime);
         assert!(error.to_string().starts_with("no tokio runtime"), "{error}");
     }
-    assert_eq!(supervisor.status().providers.len(), 1, "nothing stays registered");
+    assert_eq!(
+        supervisor.status().providers.len(),
+        1,
+        "nothing stays registered"
+    );
 }
 
 #[test]
@@ -234,23 +319,46 @@ fn a_start_outside_of_a_runtime_panics_at_the_line_of_the_caller() {
     }));
     let message = catch_unwind(|| drop(Supervisor::start())).expect_err("it panics");
     std::panic::set_hook(before);
-    assert!(message.downcast_ref::<String>().is_some_and(|message| message.starts_with("no tokio runtime")));
+    assert!(
+        message
+            .downcast_ref::<String>()
+            .is_some_and(|message| message.starts_with("no tokio runtime"))
+    );
     let place = places.try_recv().expect("it panicked").expect("somewhere");
-    assert!(place.ends_with("runtimes.rs"), "the caller's line, and not {place}");
+    assert!(
+        place.ends_with("runtimes.rs"),
+        "the caller's line, and not {place}"
+    );
 }
 
 #[test]
 fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
     for stuck_in in ["a drain", "a verification", "a fetch"] {
-        let first = Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        let second = Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let first = Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let second = Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let store = ScriptedProvider::new();
         let (lab, connection, database) = first.block_on(async {
-            let builder = Supervisor::builder().with_drain_deadline(Duration::from_secs(2)).with_fetch_deadline(Duration::from_secs(2));
+            let builder = Supervisor::builder()
+                .with_drain_deadline(Duration::from_secs(2))
+                .with_fetch_deadline(Duration::from_secs(2));
             let lab = Lab::with(builder).expect("the durations are right");
             let database = ScriptedPools::new(4);
-            let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-            let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+            let login = lab
+                .supervisor
+                .add_provider("login", store.clone())
+                .await
+                .expect("a lease");
+            let pool = lab
+                .supervisor
+                .add_pool("orders", &login, database.clone())
+                .await
+                .expect("verified");
             let connection = database.opened().first().expect("a pool").connection();
             match stuck_in {
                 "a verification" => database.stall(),
@@ -260,8 +368,15 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
             store.rotate();
             store.hint();
             let is_stuck = || match stuck_in {
-                "a drain" => pool.status().is_some_and(|status| !status.draining.is_empty()),
-                "a fetch" => lab.supervisor.status().providers.iter().any(|provider| provider.fetching),
+                "a drain" => pool
+                    .status()
+                    .is_some_and(|status| !status.draining.is_empty()),
+                "a fetch" => lab
+                    .supervisor
+                    .status()
+                    .providers
+                    .iter()
+                    .any(|provider| provider.fetching),
                 _ => store.calls().len() > 1,
             };
             eventually("it is stuck", is_stuck).await;
@@ -271,9 +386,18 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
         drop(connection);
         database.resume();
         second.block_on(async {
-            lab.supervisor.remove_pool("orders").await.expect("it is registered");
-            lab.supervisor.remove_provider("login").await.expect(stuck_in);
-            assert!(!store.released().is_empty(), "{stuck_in}: leases are released");
+            lab.supervisor
+                .remove_pool("orders")
+                .await
+                .expect("it is registered");
+            lab.supervisor
+                .remove_provider("login")
+                .await
+                .expect(stuck_in);
+            assert!(
+                !store.released().is_empty(),
+                "{stuck_in}: leases are released"
+            );
         });
     }
 }

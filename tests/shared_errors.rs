@@ -9,7 +9,10 @@ use std::error::Error as _;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use claviger::{ConnectErrorKind, Credentials, PgPools, ProviderError, ProviderErrorKind, SharedError, Supervisor, fixed};
+use claviger::{
+    ConnectErrorKind, Credentials, PgPools, ProviderError, ProviderErrorKind, SharedError,
+    Supervisor, fixed,
+};
 use claviger_fixtures::{Fixture, eventually};
 use claviger_testkit::ScriptedProvider;
 use futures_util::future::join_all;
@@ -28,26 +31,49 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         let fixture = Fixture::new().await;
         let login = fixture.login().await;
         let options = fixture.pool_options(4).acquire_timeout(patience);
-        let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+        let db = fixture
+            .supervisor
+            .add_pool("orders", &login, fixture.pools_with(options))
+            .await
+            .expect("verified");
         fixture.set_password("nobody knows this one").await;
         fixture.terminate_connections().await;
-        fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+        fixture.store.fail_next(
+            1_000,
+            ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+        );
         let mut errors = errors_of(&db, 8).await;
         // On a busy machine the first login may take longer than they wait.
-        while errors.iter().all(|error| SharedError::connect_error(error).is_none()) {
+        while errors
+            .iter()
+            .all(|error| SharedError::connect_error(error).is_none())
+        {
             errors = errors_of(&db, 8).await;
         }
-        let shared: Vec<_> = errors.iter().filter(|error| SharedError::connect_error(error).is_some()).collect();
+        let shared: Vec<_> = errors
+            .iter()
+            .filter(|error| SharedError::connect_error(error).is_some())
+            .collect();
         assert!(shared.len() >= 7, "the hazard: they share one, {errors:?}");
         for error in shared {
             let database = error.as_database_error().expect("a database error");
-            assert_eq!((database.code().as_deref(), database.message()), (Some("28P01"), Fixture::REJECTION));
+            assert_eq!(
+                (database.code().as_deref(), database.message()),
+                (Some("28P01"), Fixture::REJECTION)
+            );
             let original = database.downcast_ref::<PgDatabaseError>();
-            assert_eq!((original.severity(), original.code()), (PgSeverity::Fatal, "28P01"));
+            assert_eq!(
+                (original.severity(), original.code()),
+                (PgSeverity::Fatal, "28P01")
+            );
             assert!(original.routine().is_some(), "the details are there");
             assert!(database.try_downcast_ref::<PgDatabaseError>().is_some());
-            let connect_error = SharedError::connect_error(error).expect("the library's classification");
-            assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Rejected, Some("28P01")));
+            let connect_error =
+                SharedError::connect_error(error).expect("the library's classification");
+            assert_eq!(
+                (connect_error.kind(), connect_error.code()),
+                (ConnectErrorKind::Rejected, Some("28P01"))
+            );
             assert!(connect_error.cause().is_some());
         }
         // An error of a statement is sqlx's own, and can be taken by value.
@@ -57,9 +83,15 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         drop(fixture.supervisor.rotate_now("login").await);
         let served = || db.status().is_some_and(|status| status.serving);
         eventually("it serves again", served).await;
-        let error = sqlx::query("SELECT nothing").execute(&db).await.expect_err("no such column");
+        let error = sqlx::query("SELECT nothing")
+            .execute(&db)
+            .await
+            .expect_err("no such column");
         assert!(SharedError::connect_error(&error).is_none());
-        let original = error.into_database_error().expect("a database error").downcast::<PgDatabaseError>();
+        let original = error
+            .into_database_error()
+            .expect("a database error")
+            .downcast::<PgDatabaseError>();
         assert_eq!(original.code(), "42703");
     }
 }
@@ -67,16 +99,37 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_down_is_an_io_error() {
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("login", fixed(Credentials::new("app", "s3cret"))).await.expect("a login");
-    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
-    let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
-    let db = supervisor.add_pool_in_background("orders", &login, pools).expect("registered");
-    eventually("the first verification failed", || db.status().is_some_and(|status| status.last_error.is_some())).await;
+    let login = supervisor
+        .add_provider("login", fixed(Credentials::new("app", "s3cret")))
+        .await
+        .expect("a login");
+    let options = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(1)
+        .database("orders");
+    let pools = PgPools::new(
+        options,
+        PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)),
+    );
+    let db = supervisor
+        .add_pool_in_background("orders", &login, pools)
+        .expect("registered");
+    eventually("the first verification failed", || {
+        db.status()
+            .is_some_and(|status| status.last_error.is_some())
+    })
+    .await;
     for error in errors_of(&db, 8).await {
-        let sqlx::Error::Io(io) = &error else { unreachable!("{error:?}") };
+        let sqlx::Error::Io(io) = &error else {
+            unreachable!("{error:?}")
+        };
         assert_eq!(io.kind(), ErrorKind::ConnectionRefused);
-        let connect_error = SharedError::connect_error(&error).expect("the library's classification");
-        assert_eq!((connect_error.kind(), connect_error.code()), (ConnectErrorKind::Unreachable, None));
+        let connect_error =
+            SharedError::connect_error(&error).expect("the library's classification");
+        assert_eq!(
+            (connect_error.kind(), connect_error.code()),
+            (ConnectErrorKind::Unreachable, None)
+        );
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
         assert!(error.source().is_some(), "the cause is inside");
     }
@@ -86,27 +139,63 @@ async fn a_database_that_is_down_is_an_io_error() {
 async fn a_provider_without_a_lease_is_an_io_error() {
     let supervisor = Supervisor::start();
     let store = ScriptedProvider::new();
-    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"));
-    let login = supervisor.add_provider_in_background("login", store).expect("registered");
-    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
-    let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
-    let db = supervisor.add_pool_in_background("orders", &login, pools).expect("registered");
-    eventually("the fetch failed", || supervisor.status().providers[0].last_error.is_some()).await;
+    store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"),
+    );
+    let login = supervisor
+        .add_provider_in_background("login", store)
+        .expect("registered");
+    let options = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(1)
+        .database("orders");
+    let pools = PgPools::new(
+        options,
+        PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)),
+    );
+    let db = supervisor
+        .add_pool_in_background("orders", &login, pools)
+        .expect("registered");
+    eventually("the fetch failed", || {
+        supervisor.status().providers[0].last_error.is_some()
+    })
+    .await;
     for error in errors_of(&db, 8).await {
-        let sqlx::Error::Io(io) = &error else { unreachable!("{error:?}") };
+        let sqlx::Error::Io(io) = &error else {
+            unreachable!("{error:?}")
+        };
         assert_eq!(io.kind(), ErrorKind::NotConnected);
-        assert!(error.to_string().contains("the policy was taken away"), "{error}");
+        assert!(
+            error.to_string().contains("the policy was taken away"),
+            "{error}"
+        );
     }
 }
 
 #[tokio::test]
 async fn settings_that_cannot_be_right_are_a_configuration_error() {
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("login", fixed(Credentials::new("app", ""))).await.expect("a login");
-    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).database("orders");
-    let pools = PgPools::new(options, PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)));
-    let db = supervisor.add_pool_in_background("orders", &login, pools).expect("registered");
-    eventually("the first verification failed", || db.status().is_some_and(|status| status.last_error.is_some())).await;
+    let login = supervisor
+        .add_provider("login", fixed(Credentials::new("app", "")))
+        .await
+        .expect("a login");
+    let options = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(1)
+        .database("orders");
+    let pools = PgPools::new(
+        options,
+        PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)),
+    );
+    let db = supervisor
+        .add_pool_in_background("orders", &login, pools)
+        .expect("registered");
+    eventually("the first verification failed", || {
+        db.status()
+            .is_some_and(|status| status.last_error.is_some())
+    })
+    .await;
     for error in errors_of(&db, 4).await {
         assert!(matches!(error, sqlx::Error::Configuration(_)), "{error:?}");
         assert!(error.to_string().contains("password: is empty"), "{error}");

@@ -5,7 +5,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use claviger::{ConnectError, Credentials, Event, OldConnections, PoolFactory, PoolSettings, ProviderError, ProviderErrorKind};
+use claviger::{
+    ConnectError, Credentials, Event, OldConnections, PoolFactory, PoolSettings, ProviderError,
+    ProviderErrorKind,
+};
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -16,15 +19,32 @@ async fn a_lease_of_eight_seconds_does_not_end_readiness_while_it_is_renewed() {
     for lifetime in [2, 4, 8, 12, 30].map(Duration::from_secs) {
         let lab = Lab::new();
         let store = ScriptedProvider::new().with_lifetime(lifetime).mint_each();
-        let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-        let pool = lab.supervisor.add_pool("orders", &login, ScriptedPools::new(4)).await.expect("verified");
+        let login = lab
+            .supervisor
+            .add_provider("login", store.clone())
+            .await
+            .expect("a lease");
+        let pool = lab
+            .supervisor
+            .add_pool("orders", &login, ScriptedPools::new(4))
+            .await
+            .expect("verified");
         let end = Instant::now() + 20 * lifetime;
         while Instant::now() < end {
             let readiness = lab.supervisor.readiness();
-            assert!(readiness.ready, "{lifetime:?}, generation {}: {:?}", pool.generation(), readiness.reasons);
+            assert!(
+                readiness.ready,
+                "{lifetime:?}, generation {}: {:?}",
+                pool.generation(),
+                readiness.reasons
+            );
             sleep(Duration::from_millis(50)).await;
         }
-        assert!(pool.generation() > 20, "the hazard: {lifetime:?} was rotated to generation {}", pool.generation());
+        assert!(
+            pool.generation() > 20,
+            "the hazard: {lifetime:?} was rotated to generation {}",
+            pool.generation()
+        );
     }
 }
 
@@ -32,16 +52,33 @@ async fn a_lease_of_eight_seconds_does_not_end_readiness_while_it_is_renewed() {
 async fn a_lease_of_eight_seconds_that_is_not_renewed_ends_readiness_before_it_expires() {
     let lab = Lab::new();
     let store = ScriptedProvider::new().with_lifetime(LIFETIME);
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, ScriptedPools::new(4)).await.expect("verified");
-    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"));
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, ScriptedPools::new(4))
+        .await
+        .expect("verified");
+    store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
+    );
     let began = Instant::now();
     while lab.supervisor.readiness().ready {
         sleep(Duration::from_millis(10)).await;
     }
     let ready = began.elapsed();
-    assert!(pool.status().expect("supervised").serving, "it has not expired yet");
-    assert!((LIFETIME * 3 / 4..LIFETIME).contains(&ready), "ready for {ready:?}");
+    assert!(
+        pool.status().expect("supervised").serving,
+        "it has not expired yet"
+    );
+    assert!(
+        (LIFETIME * 3 / 4..LIFETIME).contains(&ready),
+        "ready for {ready:?}"
+    );
 }
 
 /// Pools that take this long to close, also without a connection.
@@ -90,18 +127,39 @@ impl PoolFactory for SlowToClose {
     }
 }
 
-/// The lease expired in an outage of the backend, and another is served now. Returns after which time its drain was reported as abandoned, and as over, if
-/// a connection was held for so long.
-async fn drained_after_an_outage(close: Duration, held_for: Option<Duration>) -> (Option<Duration>, Option<Duration>) {
+/// The lease expired in an outage of the backend, and another is served now. Returns after which
+/// time its drain was reported as abandoned, and as over, if a connection was held for so long.
+async fn drained_after_an_outage(
+    close: Duration,
+    held_for: Option<Duration>,
+) -> (Option<Duration>, Option<Duration>) {
     let lab = Lab::new();
-    let (store, database) =
-        (ScriptedProvider::new().with_lifetime(LIFETIME).with_old_connections(OldConnections::EndWithLease), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, SlowToClose(database, close)).await.expect("verified");
+    let (store, database) = (
+        ScriptedProvider::new()
+            .with_lifetime(LIFETIME)
+            .with_old_connections(OldConnections::EndWithLease),
+        ScriptedPools::new(4),
+    );
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, SlowToClose(database, close))
+        .await
+        .expect("verified");
     let connection = held_for.map(|_| pool.current().connection());
-    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"));
+    store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
+    );
     sleep(3 * LIFETIME).await;
-    assert!(!pool.status().expect("supervised").serving, "the hazard: the lease has expired");
+    assert!(
+        !pool.status().expect("supervised").serving,
+        "the hazard: the lease has expired"
+    );
     let mut events = lab.supervisor.events();
     let changed = pool.changed();
     store.recover();
@@ -118,7 +176,11 @@ async fn drained_after_an_outage(close: Duration, held_for: Option<Duration>) ->
     let (mut abandoned, mut over) = (None, None);
     while let Ok(Some(event)) = timeout(Duration::from_secs(30), events.next()).await {
         match event {
-            Event::DrainAbandoned { generation: 1, connections, .. } => {
+            Event::DrainAbandoned {
+                generation: 1,
+                connections,
+                ..
+            } => {
                 assert_ne!(connections, 0, "nobody is waited for");
                 abandoned = Some(published.elapsed());
             }
@@ -134,21 +196,37 @@ async fn drained_after_an_outage(close: Duration, held_for: Option<Duration>) ->
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_without_a_connection_is_never_reported_as_abandoned() {
-    for close in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)] {
+    for close in [
+        Duration::ZERO,
+        Duration::from_secs(1),
+        Duration::from_secs(5),
+    ] {
         let (abandoned, over) = drained_after_an_outage(close, None).await;
-        assert_eq!((abandoned, over.is_some()), (None, true), "{close:?} to close");
+        assert_eq!(
+            (abandoned, over.is_some()),
+            (None, true),
+            "{close:?} to close"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_has_two_seconds_also_where_its_lease_expired_in_an_outage() {
-    let held = |millis| drained_after_an_outage(Duration::ZERO, Some(Duration::from_millis(millis)));
+    let held =
+        |millis| drained_after_an_outage(Duration::ZERO, Some(Duration::from_millis(millis)));
     for millis in [10, 1_000, 1_900] {
         let (abandoned, over) = held(millis).await;
-        assert_eq!((abandoned, over.is_some()), (None, true), "held for {millis} ms");
+        assert_eq!(
+            (abandoned, over.is_some()),
+            (None, true),
+            "held for {millis} ms"
+        );
     }
     let (abandoned, over) = held(5_000).await;
     let abandoned = abandoned.expect("it is reported");
-    assert!((Duration::from_secs(2)..Duration::from_millis(2_100)).contains(&abandoned), "reported after {abandoned:?}");
+    assert!(
+        (Duration::from_secs(2)..Duration::from_millis(2_100)).contains(&abandoned),
+        "reported after {abandoned:?}"
+    );
     assert!(over.is_some(), "it ends when the connection is back");
 }

@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! A server that takes longer to reject a login than callers wait, as a PAM service may: nobody hears the rejection, and yet it is followed.
+//! A server that takes longer to reject a login than callers wait, as a PAM service may: nobody
+//! hears the rejection, and yet it is followed.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,9 +19,20 @@ async fn delay_rejections(fixture: &Fixture) {
         server.shut_down().expect("it stops");
         server.start_again().expect("it starts");
     };
-    drop(fixture.sql("ALTER SYSTEM SET shared_preload_libraries = 'auth_delay'").await);
+    drop(
+        fixture
+            .sql("ALTER SYSTEM SET shared_preload_libraries = 'auth_delay'")
+            .await,
+    );
     fixture.on_the_server(restart).await;
-    drop(fixture.sql(&format!("ALTER SYSTEM SET auth_delay.milliseconds = {}", DELAY.as_millis())).await);
+    drop(
+        fixture
+            .sql(&format!(
+                "ALTER SYSTEM SET auth_delay.milliseconds = {}",
+                DELAY.as_millis()
+            ))
+            .await,
+    );
     fixture.on_the_server(restart).await;
 }
 
@@ -29,23 +41,54 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
     let fixture = Fixture::new().await;
     delay_rejections(&fixture).await;
     let login = fixture.login().await;
-    let options = short_lived(fixture.pool_options(4).acquire_timeout(DELAY / 3), Duration::from_millis(10));
-    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
+    let options = short_lived(
+        fixture.pool_options(4).acquire_timeout(DELAY / 3),
+        Duration::from_millis(10),
+    );
+    let db = fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            PgPools::new(fixture.connect_options(), options),
+        )
+        .await
+        .expect("verified");
     let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(5));
     callers.answer_more(100).await;
 
     let password = fixture.store.rotate();
     fixture.set_password(&password).await;
-    eventually_within(Duration::from_secs(30), "callers gave up", || callers.failures() > 0).await;
-    eventually_within(Duration::from_secs(30), "the new password is served", || {
-        db.status().is_some_and(|status| status.generation == 2 && status.serving)
+    eventually_within(Duration::from_secs(30), "callers gave up", || {
+        callers.failures() > 0
     })
+    .await;
+    eventually_within(
+        Duration::from_secs(30),
+        "the new password is served",
+        || {
+            db.status()
+                .is_some_and(|status| status.generation == 2 && status.serving)
+        },
+    )
     .await;
     callers.answer_more(100).await;
     let tally = callers.stop().await;
-    let unheard = tally.failed.iter().filter(|failure| failure.contains("timed out")).count();
-    assert!(unheard >= 8, "the hazard: callers gave up before they heard, {unheard} of {}", tally.failed.len());
-    assert_eq!(fixture.store.calls().len(), 2, "one refresh, however many gave up");
+    let unheard = tally
+        .failed
+        .iter()
+        .filter(|failure| failure.contains("timed out"))
+        .count();
+    assert!(
+        unheard >= 8,
+        "the hazard: callers gave up before they heard, {unheard} of {}",
+        tally.failed.len()
+    );
+    assert_eq!(
+        fixture.store.calls().len(),
+        2,
+        "one refresh, however many gave up"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,8 +96,14 @@ async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection(
     let fixture = Fixture::new().await;
     delay_rejections(&fixture).await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(10).acquire_timeout(Duration::from_secs(12));
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let options = fixture
+        .pool_options(10)
+        .acquire_timeout(Duration::from_secs(12));
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     let connections: Vec<_> = futures_util::future::join_all((0..10).map(|_| db.acquire())).await;
     assert!(connections.iter().all(Result::is_ok), "the pool is full");
     drop(connections);

@@ -26,30 +26,59 @@ struct Recorded {
 
 impl tracing::field::Visit for Recorded {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
-        self.fields.insert(field.name(), format!("{value:?}").replace('"', ""));
+        self.fields
+            .insert(field.name(), format!("{value:?}").replace('"', ""));
     }
 }
 
 impl<S: tracing::Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Tree {
-    fn on_new_span(&self, attributes: &tracing::span::Attributes<'_>, id: &tracing::Id, context: Context<'_, S>) {
+    fn on_new_span(
+        &self,
+        attributes: &tracing::span::Attributes<'_>,
+        id: &tracing::Id,
+        context: Context<'_, S>,
+    ) {
         if !attributes.metadata().target().starts_with("claviger") {
             return;
         }
-        let parent = context.span(id).and_then(|span| span.parent()).map(|parent| parent.id().into_u64());
-        let mut span = Recorded { id: id.into_u64(), name: attributes.metadata().name(), parent, follows: None, fields: BTreeMap::new() };
+        let parent = context
+            .span(id)
+            .and_then(|span| span.parent())
+            .map(|parent| parent.id().into_u64());
+        let mut span = Recorded {
+            id: id.into_u64(),
+            name: attributes.metadata().name(),
+            parent,
+            follows: None,
+            fields: BTreeMap::new(),
+        };
         attributes.record(&mut span);
         self.0.lock().expect("no panic").push(span);
     }
 
     fn on_record(&self, id: &tracing::Id, values: &tracing::span::Record<'_>, _: Context<'_, S>) {
         // Ids are used again: the latest span of that id is meant.
-        if let Some(span) = self.0.lock().expect("no panic").iter_mut().rev().find(|span| span.id == id.into_u64()) {
+        if let Some(span) = self
+            .0
+            .lock()
+            .expect("no panic")
+            .iter_mut()
+            .rev()
+            .find(|span| span.id == id.into_u64())
+        {
             values.record(span);
         }
     }
 
     fn on_follows_from(&self, id: &tracing::Id, follows: &tracing::Id, _: Context<'_, S>) {
-        if let Some(span) = self.0.lock().expect("no panic").iter_mut().rev().find(|span| span.id == id.into_u64()) {
+        if let Some(span) = self
+            .0
+            .lock()
+            .expect("no panic")
+            .iter_mut()
+            .rev()
+            .find(|span| span.id == id.into_u64())
+        {
             span.follows = Some(follows.into_u64());
         }
     }
@@ -60,7 +89,11 @@ impl Tree {
     fn take(&self) -> String {
         let spans = std::mem::take(&mut *self.0.lock().expect("no panic"));
         let mut text = String::new();
-        for (index, root) in spans.iter().enumerate().filter(|(_, span)| span.parent.is_none()) {
+        for (index, root) in spans
+            .iter()
+            .enumerate()
+            .filter(|(_, span)| span.parent.is_none())
+        {
             show(&spans, index, root, 0, &mut text);
         }
         text
@@ -68,10 +101,29 @@ impl Tree {
 }
 
 fn show(spans: &[Recorded], index: usize, span: &Recorded, depth: usize, text: &mut String) {
-    let fields = span.fields.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>();
-    let linked = span.follows.and_then(|id| spans.iter().find(|other| other.id == id)).map(|other| format!(" follows from {}", other.name));
-    let _ = writeln!(text, "{:indent$}{}{fields}{}", "", span.name, linked.unwrap_or_default(), indent = depth * 2);
-    for (at, child) in spans.iter().enumerate().skip(index + 1).filter(|(_, child)| child.parent == Some(span.id)) {
+    let fields = span
+        .fields
+        .iter()
+        .map(|(name, value)| format!(" {name}={value}"))
+        .collect::<String>();
+    let linked = span
+        .follows
+        .and_then(|id| spans.iter().find(|other| other.id == id))
+        .map(|other| format!(" follows from {}", other.name));
+    let _ = writeln!(
+        text,
+        "{:indent$}{}{fields}{}",
+        "",
+        span.name,
+        linked.unwrap_or_default(),
+        indent = depth * 2
+    );
+    for (at, child) in spans
+        .iter()
+        .enumerate()
+        .skip(index + 1)
+        .filter(|(_, child)| child.parent == Some(span.id))
+    {
         show(spans, at, child, depth + 1, text);
     }
 }
@@ -80,11 +132,24 @@ fn show(spans: &[Recorded], index: usize, span: &Recorded, depth: usize, text: &
 async fn fixture(
     tree: &Tree,
     store: ScriptedProvider,
-) -> (Lab, ScriptedProvider, ScriptedPools, claviger::Handle<claviger_testkit::ScriptedPool>) {
+) -> (
+    Lab,
+    ScriptedProvider,
+    ScriptedPools,
+    claviger::Handle<claviger_testkit::ScriptedPool>,
+) {
     let lab = Lab::new();
     let database = ScriptedPools::new(10);
-    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("orders-login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
     tree.take();
     (lab, store, database, pool)
 }
@@ -99,7 +164,10 @@ async fn a_replacement() {
     let _guard = subscribe(&tree);
     let (lab, store, _, _) = fixture(&tree, ScriptedProvider::new()).await;
     store.rotate();
-    lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
+    lab.supervisor
+        .rotate_now("orders-login")
+        .await
+        .expect("it rotates");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
@@ -117,9 +185,16 @@ async fn a_replacement() {
 async fn a_refit_in_place() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (lab, store, _, _) = fixture(&tree, ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
+    let (lab, store, _, _) = fixture(
+        &tree,
+        ScriptedProvider::new().with_old_connections(OldConnections::Keep),
+    )
+    .await;
     store.rotate();
-    lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
+    lab.supervisor
+        .rotate_now("orders-login")
+        .await
+        .expect("it rotates");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
@@ -143,8 +218,18 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
     store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();
     database.accept_only(["password-2"]);
-    database.fail_next(1, claviger::ConnectError::new(claviger::ConnectErrorKind::Unreachable, "connection refused"));
-    let rejection = claviger::ConnectError::new(claviger::ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01");
+    database.fail_next(
+        1,
+        claviger::ConnectError::new(
+            claviger::ConnectErrorKind::Unreachable,
+            "connection refused",
+        ),
+    );
+    let rejection = claviger::ConnectError::new(
+        claviger::ConnectErrorKind::Rejected,
+        "password authentication failed",
+    )
+    .with_code("28P01");
     assert!(pool.rejected(1, &rejection));
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(tree.take(), @r"

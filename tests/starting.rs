@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! A start inside a rotation's window: a rejection may pass, and is tried again within the login budget to the deadline; then the error has the SQLSTATE.
+//! A start inside a rotation's window: a rejection may pass, and is tried again within the login
+//! budget to the deadline; then the error has the SQLSTATE.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +14,9 @@ use tokio::time::Instant;
 
 async fn fixture(start_deadline: Duration) -> Fixture {
     let mut fixture = Fixture::new().await;
-    fixture.supervisor = Lab::with(Supervisor::builder().with_start_deadline(start_deadline)).expect("it can be right").supervisor;
+    fixture.supervisor = Lab::with(Supervisor::builder().with_start_deadline(start_deadline))
+        .expect("it can be right")
+        .supervisor;
     fixture
 }
 
@@ -24,19 +27,57 @@ async fn rejected_until_the_deadline() {
     fixture.set_password("nobody knows this one").await;
     let login = fixture.login().await;
     let began = Instant::now();
-    let error = fixture.supervisor.add_pool("orders", &login, fixture.pools(4)).await.expect_err("it is rejected");
-    assert!(began.elapsed() >= Duration::from_secs(6), "after {:?}", began.elapsed());
+    let error = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools(4))
+        .await
+        .expect_err("it is rejected");
+    assert!(
+        began.elapsed() >= Duration::from_secs(6),
+        "after {:?}",
+        began.elapsed()
+    );
     let connect_error = error.connect_error().expect("the database's answer");
-    assert_eq!((error.kind(), connect_error.kind(), connect_error.code()), (ErrorKind::Pool, ConnectErrorKind::Rejected, Some("28P01")));
-    assert!(error.is_transient() && error.to_string().contains("28P01"), "{error}");
+    assert_eq!(
+        (error.kind(), connect_error.kind(), connect_error.code()),
+        (ErrorKind::Pool, ConnectErrorKind::Rejected, Some("28P01"))
+    );
+    assert!(
+        error.is_transient() && error.to_string().contains("28P01"),
+        "{error}"
+    );
     let port = fixture.server.port();
-    for part in ["pool \"orders\"", "provider \"login\"", "user \"app\"", &format!("127.0.0.1:{port}"), "database \"orders\""] {
-        assert!(error.to_string().contains(part), "{part} is missing: {error}");
+    for part in [
+        "pool \"orders\"",
+        "provider \"login\"",
+        "user \"app\"",
+        &format!("127.0.0.1:{port}"),
+        "database \"orders\"",
+    ] {
+        assert!(
+            error.to_string().contains(part),
+            "{part} is missing: {error}"
+        );
     }
-    assert_eq!(connect_error.message(), Fixture::REJECTION, "the database's own words");
-    assert!((3..=5).contains(&fixture.rejected_logins()), "{} failed logins", fixture.rejected_logins());
-    assert!((2..=4).contains(&fixture.store.calls().len()), "the start and the bucket: {}", fixture.store.calls().len());
-    assert!(fixture.supervisor.status().pools.is_empty(), "nothing stays registered");
+    assert_eq!(
+        connect_error.message(),
+        Fixture::REJECTION,
+        "the database's own words"
+    );
+    assert!(
+        (3..=5).contains(&fixture.rejected_logins()),
+        "{} failed logins",
+        fixture.rejected_logins()
+    );
+    assert!(
+        (2..=4).contains(&fixture.store.calls().len()),
+        "the start and the bucket: {}",
+        fixture.store.calls().len()
+    );
+    assert!(
+        fixture.supervisor.status().pools.is_empty(),
+        "nothing stays registered"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,22 +95,44 @@ async fn accepted_while_it_starts() {
     fixture.store.hint();
     let db = starting.await.expect("no panic").expect("it starts");
     assert_eq!(db.generation(), 1);
-    sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("it serves");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_comes_up_while_it_starts() {
     let fixture = fixture(Duration::from_secs(20)).await;
-    fixture.on_the_server(|server| server.stop().expect("it stops")).await;
+    fixture
+        .on_the_server(|server| server.stop().expect("it stops"))
+        .await;
     let login = fixture.login().await;
     let starting = tokio::spawn({
         let (supervisor, pools) = (fixture.supervisor.clone(), fixture.pools(4));
         async move { supervisor.add_pool("orders", &login, pools).await }
     });
-    eventually("a verification failed", || fixture.supervisor.status().pools.first().is_some_and(|pool| pool.last_error.is_some())).await;
-    let error = fixture.supervisor.status().pools[0].last_error.clone().expect("it failed");
+    eventually("a verification failed", || {
+        fixture
+            .supervisor
+            .status()
+            .pools
+            .first()
+            .is_some_and(|pool| pool.last_error.is_some())
+    })
+    .await;
+    let error = fixture.supervisor.status().pools[0]
+        .last_error
+        .clone()
+        .expect("it failed");
     assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
-    fixture.on_the_server(|server| server.start_again().expect("it starts")).await;
+    fixture
+        .on_the_server(|server| server.start_again().expect("it starts"))
+        .await;
     starting.await.expect("no panic").expect("it starts");
-    assert_eq!(fixture.store.calls().len(), 1, "no fetch: it was not the credential's fault");
+    assert_eq!(
+        fixture.store.calls().len(),
+        1,
+        "no fetch: it was not the credential's fault"
+    );
 }

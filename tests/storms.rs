@@ -16,7 +16,10 @@ use sqlx::{Executor, PgPool};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-async fn open(db: &Handle<PgPool>, connections: usize) -> Vec<sqlx::pool::PoolConnection<sqlx::Postgres>> {
+async fn open(
+    db: &Handle<PgPool>,
+    connections: usize,
+) -> Vec<sqlx::pool::PoolConnection<sqlx::Postgres>> {
     let mut held = Vec::new();
     for _ in 0..connections {
         held.push(db.acquire().await.expect("a connection"));
@@ -41,12 +44,22 @@ async fn a_thousand_calls(db: &Handle<PgPool>) {
 async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(10).acquire_timeout(Duration::from_secs(2));
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let options = fixture
+        .pool_options(10)
+        .acquire_timeout(Duration::from_secs(2));
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     let held = open(&db, 1).await;
     fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
-    assert_eq!(db.status().expect("supervised").draining.len(), 1, "the hazard: an old connection is open");
+    assert_eq!(
+        db.status().expect("supervised").draining.len(),
+        1,
+        "the hazard: an old connection is open"
+    );
     fixture.terminate_connections().await;
     drop(held);
     let held = open(&db, 1).await;
@@ -57,7 +70,10 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
     fixture.set_password("nobody knows this one").await;
     a_thousand_calls(&db).await;
     let rejected = fixture.rejected_logins() - before;
-    assert!((1..=13).contains(&rejected), "{rejected} failed logins with a maximum of 10");
+    assert!(
+        (1..=13).contains(&rejected),
+        "{rejected} failed logins with a maximum of 10"
+    );
     drop(held);
 }
 
@@ -65,8 +81,14 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
 async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of_callers() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(20).acquire_timeout(Duration::from_millis(500));
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let options = fixture
+        .pool_options(20)
+        .acquire_timeout(Duration::from_millis(500));
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     let before = fixture.rejected_logins();
     // A login that has just worked speaks for the next ones: no caller goes ahead of the others.
     let held = open(&db, 1).await;
@@ -74,13 +96,17 @@ async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of
     a_thousand_calls(&db).await;
     // Five of callers, and the verifications of the first seconds.
     let rejected = fixture.rejected_logins() - before;
-    assert!((1..=10).contains(&rejected), "{rejected} failed logins with a maximum of 20");
+    assert!(
+        (1..=10).contains(&rejected),
+        "{rejected} failed logins with a maximum of 20"
+    );
     drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_queue_across_a_handover_in_place_are_served() {
-    let fixture = Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
+    let fixture =
+        Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let db = fixture.pool(2).await;
     let held = open(&db, 1).await;
     // Rejected and verified again: logins are limited for a while.
@@ -89,9 +115,15 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
         let db = db.clone();
         async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() }
     });
-    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
+    eventually("it is rejected", || {
+        db.status().is_some_and(|status| status.rejected)
+    })
+    .await;
     fixture.set_password("password-1").await;
-    eventually("it is served again", || db.status().is_some_and(|status| status.serving)).await;
+    eventually("it is served again", || {
+        db.status().is_some_and(|status| status.serving)
+    })
+    .await;
     waiting.await.expect("no panic");
     let mut all = held;
     all.extend(open(&db, 1).await);
@@ -118,8 +150,16 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
 async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await.expect("it is verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &login, database.clone())
+        .await
+        .expect("it is verified");
     database.accept_only(["password-1"]);
     for _ in 0..30 {
         store.rotate();
@@ -127,7 +167,10 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
         sleep(Duration::from_secs(1)).await;
     }
     let rejected = database.rejected();
-    assert!((5..=13).contains(&rejected), "{rejected} failed logins in 30 s with a maximum of 10");
+    assert!(
+        (5..=13).contains(&rejected),
+        "{rejected} failed logins in 30 s with a maximum of 10"
+    );
     // The right one is not shut out.
     let right = store.rotate();
     database.accept_only([right.clone()]);
@@ -139,15 +182,32 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
     for connections in [OldConnections::Keep, OldConnections::Drain] {
-        let fixture = Fixture::with(ScriptedProvider::new().with_old_connections(connections)).await;
+        let fixture =
+            Fixture::with(ScriptedProvider::new().with_old_connections(connections)).await;
         let db = fixture.pool(4).await;
         fixture.sql("ALTER ROLE app CONNECTION LIMIT 4").await;
         drop(open(&db, 4).await);
         eventually("all are idle", || db.current().num_idle() == 4).await;
         fixture.rotate_announced().await;
-        eventually_within(Duration::from_secs(5), "the next generation is served", || db.generation() == 2).await;
-        assert!(fixture.server.log().count("too many connections for role").expect("the log") >= 1, "the hazard");
-        sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+        eventually_within(
+            Duration::from_secs(5),
+            "the next generation is served",
+            || db.generation() == 2,
+        )
+        .await;
+        assert!(
+            fixture
+                .server
+                .log()
+                .count("too many connections for role")
+                .expect("the log")
+                >= 1,
+            "the hazard"
+        );
+        sqlx::query("SELECT 1")
+            .execute(&db)
+            .await
+            .expect("it serves");
     }
 }
 
@@ -155,20 +215,42 @@ async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
 async fn a_connection_that_hangs_gives_its_place_back() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(1).acquire_timeout(Duration::from_secs(20));
-    let pools = PgPools::new(fixture.connect_options(), options).with_return_timeout(Duration::from_millis(300));
-    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let options = fixture
+        .pool_options(1)
+        .acquire_timeout(Duration::from_secs(20));
+    let pools = PgPools::new(fixture.connect_options(), options)
+        .with_return_timeout(Duration::from_millis(300));
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("verified");
     let mut hangs = db.acquire().await.expect("a connection");
     let _first = Frozen::behind(&mut hangs).await;
     drop(hangs);
-    timeout(Duration::from_secs(5), sqlx::query("SELECT 1").execute(&db)).await.expect("in time").expect("another connection");
-    // Without the option, a statement on the handle that was broken off gives its place back all the same.
+    timeout(Duration::from_secs(5), sqlx::query("SELECT 1").execute(&db))
+        .await
+        .expect("in time")
+        .expect("another connection");
+    // Without the option, a statement on the handle that was broken off gives its place back all
+    // the same.
     let db = fixture
         .supervisor
-        .add_pool("reports", &login, fixture.pools_with(fixture.pool_options(1).acquire_timeout(Duration::from_secs(20))))
+        .add_pool(
+            "reports",
+            &login,
+            fixture.pools_with(
+                fixture
+                    .pool_options(1)
+                    .acquire_timeout(Duration::from_secs(20)),
+            ),
+        )
         .await;
     let db = db.expect("verified");
-    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&db).await.expect("a connection");
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&db)
+        .await
+        .expect("a connection");
     let frozen = async {
         let statement = sqlx::query("SELECT pg_sleep(0.2)").execute(&db);
         let stop = async {
@@ -178,19 +260,29 @@ async fn a_connection_that_hangs_gives_its_place_back() {
         };
         tokio::select! { _ = statement => {} () = stop => {} }
     };
-    assert!(timeout(Duration::from_secs(1), frozen).await.is_err(), "the hazard: it hangs");
+    assert!(
+        timeout(Duration::from_secs(1), frozen).await.is_err(),
+        "the hazard: it hangs"
+    );
     let began = Instant::now();
-    sqlx::query("SELECT 1").execute(&db).await.expect("another connection");
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("another connection");
     assert!(began.elapsed() < Duration::from_secs(15));
     signal("-CONT", pid);
 }
 
-/// The stopped server process behind a connection, as a network that swallows packets would look. It is ended with the test, for the server's end would wait for it.
+/// The stopped server process behind a connection, as a network that swallows packets would look.
+/// It is ended with the test, for the server's end would wait for it.
 struct Frozen(i32);
 
 impl Frozen {
     async fn behind(connection: &mut sqlx::PgConnection) -> Self {
-        let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await.expect("its process");
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .fetch_one(connection)
+            .await
+            .expect("its process");
         signal("-STOP", pid);
         Self(pid)
     }
@@ -203,17 +295,29 @@ impl Drop for Frozen {
 }
 
 fn signal(signal: &str, pid: i32) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill runs").success(), "{signal} {pid}");
+    assert!(
+        Command::new("kill")
+            .args([signal, &pid.to_string()])
+            .status()
+            .expect("kill runs")
+            .success(),
+        "{signal} {pid}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    // Each connection waits in its hook for a permit. The first generation needs one for its verification and eight for its pool.
+    // Each connection waits in its hook for a permit. The first generation needs one for its
+    // verification and eight for its pool.
     let (permits, entered) = (Arc::new(Semaphore::new(9)), Arc::new(AtomicU32::new(0)));
     let hook = (Arc::clone(&permits), Arc::clone(&entered));
-    let pools = PgPools::new(fixture.connect_options(), fixture.pool_options(8).min_connections(6)).with_after_connect(move |_| {
+    let pools = PgPools::new(
+        fixture.connect_options(),
+        fixture.pool_options(8).min_connections(6),
+    )
+    .with_after_connect(move |_| {
         let (permits, entered) = hook.clone();
         Box::pin(async move {
             entered.fetch_add(1, Ordering::AcqRel);
@@ -221,41 +325,72 @@ async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
             Ok(())
         })
     });
-    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("verified");
     let mut held = open(&db, 8).await;
-    // The second one: its verification, and the connection that is opened before publication. Then there is no room until an old connection goes.
+    // The second one: its verification, and the connection that is opened before publication. Then
+    // there is no room until an old connection goes.
     permits.add_permits(2);
     fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     for others in 1..=3 {
         eventually("all are idle", || db.current().num_idle() == others).await;
         drop(held.pop());
-        eventually("one more is being opened", || entered.load(Ordering::Acquire) as usize == 11 + others).await;
+        eventually("one more is being opened", || {
+            entered.load(Ordering::Acquire) as usize == 11 + others
+        })
+        .await;
         // A login that takes longer than 5 s is given up.
-        eventually_within(Duration::from_secs(2), "the others are idle meanwhile", || db.current().num_idle() == others).await;
+        eventually_within(
+            Duration::from_secs(2),
+            "the others are idle meanwhile",
+            || db.current().num_idle() == others,
+        )
+        .await;
         let query = timeout(Duration::from_secs(2), sqlx::query("SELECT 1").execute(&db)).await;
-        query.expect("nobody waits for the one that is being opened").expect("it serves");
+        query
+            .expect("nobody waits for the one that is being opened")
+            .expect("it serves");
         permits.add_permits(1);
     }
     permits.add_permits(100);
     drop(held);
     let opened = || db.current().size() >= 6;
-    eventually_within(Duration::from_secs(10), "all that are wanted ahead of demand were opened", opened).await;
+    eventually_within(
+        Duration::from_secs(10),
+        "all that are wanted ahead of demand were opened",
+        opened,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_with_which_after_connect_fails_are_not_served() {
     let fixture = Fixture::new().await;
-    fixture.sql("CREATE ROLE owner NOLOGIN; GRANT owner TO app").await;
+    fixture
+        .sql("CREATE ROLE owner NOLOGIN; GRANT owner TO app")
+        .await;
     let login = fixture.login().await;
-    let ours = PgPools::new(fixture.connect_options(), fixture.pool_options(2))
-        .with_after_connect(|connection| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
-    let theirs = fixture
-        .pool_options(2)
-        .after_connect(|connection, _| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }));
+    let ours = PgPools::new(fixture.connect_options(), fixture.pool_options(2)).with_after_connect(
+        |connection| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }),
+    );
+    let theirs = fixture.pool_options(2).after_connect(|connection, _| {
+        Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) })
+    });
     let pools = [
-        fixture.supervisor.add_pool("ours", &login, ours).await.expect("verified"),
-        fixture.supervisor.add_pool("theirs", &login, fixture.pools_with(theirs)).await.expect("verified"),
+        fixture
+            .supervisor
+            .add_pool("ours", &login, ours)
+            .await
+            .expect("verified"),
+        fixture
+            .supervisor
+            .add_pool("theirs", &login, fixture.pools_with(theirs))
+            .await
+            .expect("verified"),
     ];
     fixture.sql("REVOKE owner FROM app").await;
     // The server has the password first: no verification fails for another reason.
@@ -263,17 +398,27 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     fixture.set_password(&next).await;
     fixture.store.hint();
     let fails = |db: &Handle<PgPool>, why: &str| {
-        db.status().and_then(|status| status.last_error).is_some_and(|error| error.message().contains(why))
+        db.status()
+            .and_then(|status| status.last_error)
+            .is_some_and(|error| error.message().contains(why))
     };
-    eventually_within(Duration::from_secs(15), "neither can be handed over", || {
-        fails(&pools[0], "permission denied to set role") && fails(&pools[1], "after_connect")
-    })
+    eventually_within(
+        Duration::from_secs(15),
+        "neither can be handed over",
+        || fails(&pools[0], "permission denied to set role") && fails(&pools[1], "after_connect"),
+    )
     .await;
     assert!(pools.iter().all(|db| db.generation() == 1));
     fixture.sql("GRANT owner TO app").await;
-    eventually_within(Duration::from_secs(30), "both serve the next one", || pools.iter().all(|db| db.generation() == 2)).await;
+    eventually_within(Duration::from_secs(30), "both serve the next one", || {
+        pools.iter().all(|db| db.generation() == 2)
+    })
+    .await;
     for db in &pools {
-        let role: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(db).await.expect("it serves");
+        let role: String = sqlx::query_scalar("SELECT current_user::text")
+            .fetch_one(db)
+            .await
+            .expect("it serves");
         assert_eq!(role, "owner");
     }
 }

@@ -27,11 +27,22 @@ async fn status(fixture: &Fixture, name: &str) -> u64 {
 async fn a_full_server_is_tried_by_one_caller_for_all() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(10).acquire_timeout(Duration::from_secs(3));
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
-    fixture.sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1").await;
+    let options = fixture
+        .pool_options(10)
+        .acquire_timeout(Duration::from_secs(3));
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
+    fixture
+        .sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1")
+        .await;
     let other = fixture.plain_pool("password-1", fixture.pool_options(1));
-    let held = other.acquire().await.expect("the one connection that there may be");
+    let held = other
+        .acquire()
+        .await
+        .expect("the one connection that there may be");
     let before = status(&fixture, "ABORTED_CONNECTS").await;
     let callers: Vec<_> = (0..1_000)
         .map(|_| {
@@ -41,16 +52,33 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
         .collect();
     let mut full = 0;
     for caller in callers {
-        let error = caller.await.expect("no panic").expect_err("there is no room");
-        full += usize::from(error.as_database_error().is_some_and(|error| error.message().contains("max_user_connections")));
+        let error = caller
+            .await
+            .expect("no panic")
+            .expect_err("there is no room");
+        full += usize::from(
+            error
+                .as_database_error()
+                .is_some_and(|error| error.message().contains("max_user_connections")),
+        );
     }
     let attempts = status(&fixture, "ABORTED_CONNECTS").await - before;
-    assert!((2..=60).contains(&attempts), "{attempts} attempts in three seconds");
+    assert!(
+        (2..=60).contains(&attempts),
+        "{attempts} attempts in three seconds"
+    );
     assert!(full > 900, "{full} of 1,000 are told why");
     // With room again, everybody is served.
     held.close().await.expect("it closes");
-    sqlx::query("SELECT 1").execute(&db).await.expect("there is room now");
-    assert_eq!(fixture.store.calls().len(), 1, "the start, and nothing else");
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("there is room now");
+    assert_eq!(
+        fixture.store.calls().len(),
+        1,
+        "the start, and nothing else"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,10 +86,17 @@ async fn a_rejection_breaks_off_no_login() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let options = short_lived(fixture.pool_options(8), Duration::from_millis(5));
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     let callers = Callers::start(&db, 32);
     callers.answer_more(200).await;
-    let (aborted, rejected) = (status(&fixture, "ABORTED_CONNECTS").await, fixture.rejected_logins());
+    let (aborted, rejected) = (
+        status(&fixture, "ABORTED_CONNECTS").await,
+        fixture.rejected_logins(),
+    );
     for _ in 0..5 {
         let before = db.generation();
         let next = fixture.store.rotate();
@@ -71,23 +106,35 @@ async fn a_rejection_breaks_off_no_login() {
     }
     // Callers that give up in the middle of a login break nothing off either.
     for micros in (0..4_000).step_by(20) {
-        drop(tokio::time::timeout(Duration::from_micros(micros), sqlx::query("SELECT 1").execute(&db)).await);
+        drop(
+            tokio::time::timeout(
+                Duration::from_micros(micros),
+                sqlx::query("SELECT 1").execute(&db),
+            )
+            .await,
+        );
     }
     drop(callers.stop().await);
     let rejected = u64::try_from(fixture.rejected_logins() - rejected).expect("a number");
     assert!(rejected >= 1, "the hazard: logins were rejected");
-    eventually("the last login has ended", || db.current().num_idle() as u32 == db.current().size()).await;
+    eventually("the last login has ended", || {
+        db.current().num_idle() as u32 == db.current().size()
+    })
+    .await;
     let broken_off = status(&fixture, "ABORTED_CONNECTS").await - aborted - rejected;
     assert_eq!(broken_off, 0, "of {rejected} rejected ones");
 }
 
-/// Passes connections on to a server. What a client replies to the server's greeting waits for a permit.
+/// Passes connections on to a server. What a client replies to the server's greeting waits for a
+/// permit.
 async fn serve_with(permits: Arc<Semaphore>, server: (String, u16)) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(&server).await.expect("the server listens");
+            let server = TcpStream::connect(&server)
+                .await
+                .expect("the server listens");
             tokio::spawn(pass_on(client, server, Arc::clone(&permits)));
         }
     });
@@ -95,7 +142,8 @@ async fn serve_with(permits: Arc<Semaphore>, server: (String, u16)) -> u16 {
 }
 
 async fn pass_on(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) -> io::Result<()> {
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
     tokio::spawn(async move { copy(&mut from_server, &mut to_client).await });
     let mut reply = vec![0; 4_096];
     let length = from_client.read(&mut reply).await?;
@@ -115,11 +163,24 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     let login = fixture.login().await;
     // For the verification, and for the connection that is opened as the pool would.
     let permits = Arc::new(Semaphore::new(2));
-    let port = serve_with(Arc::clone(&permits), (fixture.server.host().to_owned(), fixture.server.port())).await;
-    let options = fixture.pool_options(8).acquire_timeout(Duration::from_secs(20));
+    let port = serve_with(
+        Arc::clone(&permits),
+        (fixture.server.host().to_owned(), fixture.server.port()),
+    )
+    .await;
+    let options = fixture
+        .pool_options(8)
+        .acquire_timeout(Duration::from_secs(20));
     let pools = MySqlPools::new(fixture.connect_options().port(port), options);
-    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
-    let (aborted, rejected) = (status(&fixture, "ABORTED_CONNECTS").await, fixture.rejected_logins());
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("verified");
+    let (aborted, rejected) = (
+        status(&fixture, "ABORTED_CONNECTS").await,
+        fixture.rejected_logins(),
+    );
     let callers: Vec<_> = (0..2)
         .map(|_| {
             let db = db.clone();
@@ -129,21 +190,35 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     eventually("both callers log in", || db.current().size() == 2).await;
     fixture.set_password("nobody knows this one").await;
     permits.add_permits(1);
-    eventually("the other caller waits elsewhere", || db.status().is_some_and(|status| status.rejected && status.moved == 1)).await;
+    eventually("the other caller waits elsewhere", || {
+        db.status()
+            .is_some_and(|status| status.rejected && status.moved == 1)
+    })
+    .await;
     assert_eq!(db.current().size(), 1, "its login goes on");
     fixture.set_password("password-1").await;
     permits.add_permits(1_000);
-    eventually_within(Duration::from_secs(15), "it is served again", || db.status().is_some_and(|status| status.serving)).await;
+    eventually_within(Duration::from_secs(15), "it is served again", || {
+        db.status().is_some_and(|status| status.serving)
+    })
+    .await;
     for caller in callers {
         caller.await.expect("no panic").expect("it is served");
     }
     let rejected = u64::try_from(fixture.rejected_logins() - rejected).expect("a number");
     assert!(rejected >= 1, "the hazard: a login was rejected");
-    assert_eq!(status(&fixture, "ABORTED_CONNECTS").await - aborted, rejected, "the server counts none beside the rejected ones");
+    assert_eq!(
+        status(&fixture, "ABORTED_CONNECTS").await - aborted,
+        rejected,
+        "the server counts none beside the rejected ones"
+    );
 }
 
 /// How many statements eight callers complete in three seconds.
-async fn statements<P: Clone + Send + 'static, F>(pool: &P, call: impl Fn(P) -> F + Copy + Send + 'static) -> u32
+async fn statements<P: Clone + Send + 'static, F>(
+    pool: &P,
+    call: impl Fn(P) -> F + Copy + Send + 'static,
+) -> u32
 where
     F: Future<Output = bool> + Send,
 {
@@ -158,7 +233,11 @@ where
             done
         })
     });
-    futures_util::future::join_all(callers).await.into_iter().map(|done| done.expect("no panic")).sum()
+    futures_util::future::join_all(callers)
+        .await
+        .into_iter()
+        .map(|done| done.expect("no panic"))
+        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,8 +251,18 @@ async fn a_hook_before_each_acquire_lets_callers_run_beside_each_other() {
         })
     });
     let plain = fixture.plain_pool("password-1", options.clone());
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
-    let theirs = statements(&plain, |pool| async move { sqlx::query("DO 1").execute(&pool).await.is_ok() }).await;
-    let ours = statements(&db, |pool| async move { sqlx::query("DO 1").execute(&pool).await.is_ok() }).await;
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
+    let theirs = statements(&plain, |pool| async move {
+        sqlx::query("DO 1").execute(&pool).await.is_ok()
+    })
+    .await;
+    let ours = statements(&db, |pool| async move {
+        sqlx::query("DO 1").execute(&pool).await.is_ok()
+    })
+    .await;
     assert!(ours * 2 > theirs, "sqlx {theirs}, ours {ours}");
 }

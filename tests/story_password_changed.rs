@@ -1,9 +1,14 @@
 //! needs: postgresql
 //!
-//! A service reads its password once; `ALTER USER … PASSWORD` happens; open connections go on, every new one fails with `auth_failed`. First as it
-//! happens without us, then cured: one fetch, no insert lost, none doubled, nobody restarts.
+//! A service reads its password once; `ALTER USER … PASSWORD` happens; open connections go on,
+//! every new one fails with `auth_failed`. First as it happens without us, then cured: one fetch,
+//! no insert lost, none doubled, nobody restarts.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::time::Duration;
 
@@ -16,8 +21,12 @@ const INSERTS: i64 = 100;
 const PACE: Duration = Duration::from_millis(10);
 
 async fn numbers(fixture: &Fixture) -> Vec<i64> {
-    let text = fixture.sql("SELECT note::bigint FROM orders ORDER BY note::bigint").await;
-    text.lines().map(|line| line.parse().expect("a number")).collect()
+    let text = fixture
+        .sql("SELECT note::bigint FROM orders ORDER BY note::bigint")
+        .await;
+    text.lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,18 +44,37 @@ async fn without_us_every_new_connection_fails() {
         if number == 60 {
             fixture.terminate_connections().await;
         }
-        let inserted = sqlx::query("INSERT INTO orders (note) VALUES ($1)").bind(number.to_string()).execute(&plain).await;
+        let inserted = sqlx::query("INSERT INTO orders (note) VALUES ($1)")
+            .bind(number.to_string())
+            .execute(&plain)
+            .await;
         if let Err(error) = inserted {
-            lost.push((number, error.as_database_error().and_then(|error| error.code()).map(String::from)));
+            lost.push((
+                number,
+                error
+                    .as_database_error()
+                    .and_then(|error| error.code())
+                    .map(String::from),
+            ));
         }
     }
     // Open connections went on; from the moment on that they were gone, nothing worked.
     assert!(lost.iter().all(|(number, _)| *number >= 60), "{lost:?}");
-    assert!(lost.iter().filter(|(_, code)| code.as_deref() == Some("28P01")).count() >= 35, "{lost:?}");
-    assert!(fixture.rejected_logins() >= 35, "a failed login for every caller");
+    assert!(
+        lost.iter()
+            .filter(|(_, code)| code.as_deref() == Some("28P01"))
+            .count()
+            >= 35,
+        "{lost:?}"
+    );
+    assert!(
+        fixture.rejected_logins() >= 35,
+        "a failed login for every caller"
+    );
 }
 
-/// Inserts at an even pace without a retry of its own, but for what the server itself interrupts: then it looks whether the row is there.
+/// Inserts at an even pace without a retry of its own, but for what the server itself interrupts:
+/// then it looks whether the row is there.
 async fn insert_all(fixture: &Fixture, db: &Handle<PgPool>) {
     let mut pace = tokio::time::interval(PACE);
     for number in 0..INSERTS {
@@ -60,14 +88,19 @@ async fn insert_all(fixture: &Fixture, db: &Handle<PgPool>) {
             fixture.terminate_connections().await;
         }
         loop {
-            match sqlx::query("INSERT INTO orders (note) VALUES ($1)").bind(number.to_string()).execute(db).await {
+            match sqlx::query("INSERT INTO orders (note) VALUES ($1)")
+                .bind(number.to_string())
+                .execute(db)
+                .await
+            {
                 Ok(_) => break,
                 Err(sqlx::Error::Io(_)) => {
-                    let there: bool = sqlx::query_scalar("SELECT exists(SELECT FROM orders WHERE note = $1)")
-                        .bind(number.to_string())
-                        .fetch_one(db)
-                        .await
-                        .expect("it can be looked up");
+                    let there: bool =
+                        sqlx::query_scalar("SELECT exists(SELECT FROM orders WHERE note = $1)")
+                            .bind(number.to_string())
+                            .fetch_one(db)
+                            .await
+                            .expect("it can be looked up");
                     if there {
                         break;
                     }
@@ -87,8 +120,15 @@ async fn with_us_no_insert_is_lost_and_none_doubled() {
     assert_eq!(numbers(&fixture).await, (0..INSERTS).collect::<Vec<_>>());
     assert_eq!(fixture.store.calls().len(), 2, "the start, and one fetch");
     assert_eq!(db.generation(), 2);
-    assert!((1..=7).contains(&fixture.rejected_logins()), "{} failed logins", fixture.rejected_logins());
-    eventually("the old connections are gone", || db.status().is_some_and(|status| status.draining.is_empty())).await;
+    assert!(
+        (1..=7).contains(&fixture.rejected_logins()),
+        "{} failed logins",
+        fixture.rejected_logins()
+    );
+    eventually("the old connections are gone", || {
+        db.status().is_some_and(|status| status.draining.is_empty())
+    })
+    .await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = 0;
     while let Some(event) = events.next().await {

@@ -1,5 +1,6 @@
-//! A token store cached 15-minute tokens for ever and refreshed only on an authentication error; a pool opened a connection at minute 14 with a
-//! 14-minute-old token, and failed a minute later. First as it happens without us, then cured, as a timeline on paused time.
+//! A token store cached 15-minute tokens for ever and refreshed only on an authentication error; a
+//! pool opened a connection at minute 14 with a 14-minute-old token, and failed a minute later.
+//! First as it happens without us, then cured, as a timeline on paused time.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -23,7 +24,10 @@ struct Aws {
 
 impl Aws {
     fn new() -> Self {
-        Self { began: Instant::now(), issued: Vec::new() }
+        Self {
+            began: Instant::now(),
+            issued: Vec::new(),
+        }
     }
 
     fn issue(&mut self) -> usize {
@@ -41,14 +45,16 @@ impl Aws {
     }
 }
 
-/// The store of the story: fetches once, keeps for ever, and fetches anew only after an authentication error.
+/// The store of the story: fetches once, keeps for ever, and fetches anew only after an
+/// authentication error.
 #[derive(Default)]
 struct CachingStore {
     cached: Option<usize>,
 }
 
 impl CachingStore {
-    /// What a pool does when it opens a connection: the age of the token that was taken, or the error that a caller sees.
+    /// What a pool does when it opens a connection: the age of the token that was taken, or the
+    /// error that a caller sees.
     fn connect(&mut self, aws: &mut Aws) -> Result<Duration, &'static str> {
         let token = *self.cached.get_or_insert_with(|| aws.issue());
         aws.log_in(token).inspect_err(|_| self.cached = None)
@@ -60,12 +66,36 @@ async fn without_us_a_connection_opened_late_fails() {
     let (mut aws, mut store) = (Aws::new(), CachingStore::default());
     let mut seen = Vec::new();
     // The pool opens a connection now and then.
-    for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 59), (15, 0), (15, 1), (29, 0), (30, 1)] {
+    for (minutes, seconds) in [
+        (0, 0),
+        (0, 30),
+        (13, 0),
+        (14, 0),
+        (14, 59),
+        (15, 0),
+        (15, 1),
+        (29, 0),
+        (30, 1),
+    ] {
         aws.at(minutes, seconds).await;
         seen.push(store.connect(&mut aws).map(|age| age.as_secs() / 60));
     }
-    // At 14:00 a connection is opened with a token of fourteen minutes; a minute later a caller sees the error, and after each fifteen minutes again.
-    assert_eq!(seen, [Ok(0), Ok(0), Ok(13), Ok(14), Ok(14), Err(REJECTION), Ok(0), Ok(13), Err(REJECTION)]);
+    // At 14:00 a connection is opened with a token of fourteen minutes; a minute later a caller
+    // sees the error, and after each fifteen minutes again.
+    assert_eq!(
+        seen,
+        [
+            Ok(0),
+            Ok(0),
+            Ok(13),
+            Ok(14),
+            Ok(14),
+            Err(REJECTION),
+            Ok(0),
+            Ok(13),
+            Err(REJECTION)
+        ]
+    );
 }
 
 /// The token that a connection opened now would log in with.
@@ -83,8 +113,16 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
         .mint_each();
     let database = ScriptedPools::new(10);
     let clock = Aws::new();
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a token");
-    let db = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a token");
+    let db = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
 
     let mut seen = Vec::new();
     for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 5), (28, 0)] {
@@ -93,21 +131,47 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
         tokio::time::sleep(Duration::from_millis(10)).await;
         seen.push(token(&db));
     }
-    let expected = ["password-1", "password-1", "password-1", "password-2", "password-2", "password-3"];
+    let expected = [
+        "password-1",
+        "password-1",
+        "password-1",
+        "password-2",
+        "password-2",
+        "password-3",
+    ];
     assert_eq!(seen, expected);
-    assert_eq!(database.opened().len(), 1, "tokens are refitted in place: connections stay");
+    assert_eq!(
+        database.opened().len(),
+        1,
+        "tokens are refitted in place: connections stay"
+    );
 
-    // An hour, with a connection opened every second: never a token older than 14 minutes, and about five fetches for any number of connections.
+    // An hour, with a connection opened every second: never a token older than 14 minutes, and
+    // about five fetches for any number of connections.
     let mut oldest = Duration::ZERO;
     for second in 28 * 60 + 1..3_600 {
         clock.at(0, second).await;
-        let version: usize = token(&db).trim_start_matches("password-").parse().expect("a number");
+        let version: usize = token(&db)
+            .trim_start_matches("password-")
+            .parse()
+            .expect("a number");
         oldest = oldest.max(store.calls()[version - 1].at.elapsed());
     }
-    assert!(oldest <= LIFE - BUFFER + Duration::from_secs(1), "a connection was opened with a token of {oldest:?}");
-    assert!(oldest > Duration::from_secs(13 * 60), "the hazard: tokens grew old");
+    assert!(
+        oldest <= LIFE - BUFFER + Duration::from_secs(1),
+        "a connection was opened with a token of {oldest:?}"
+    );
+    assert!(
+        oldest > Duration::from_secs(13 * 60),
+        "the hazard: tokens grew old"
+    );
     assert_eq!(store.calls().len(), 5);
-    assert!(database.verifications().iter().all(|(_, accepted)| *accepted));
+    assert!(
+        database
+            .verifications()
+            .iter()
+            .all(|(_, accepted)| *accepted)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,12 +182,25 @@ async fn with_us_a_hundred_callers_share_one_refresh() {
         .with_refresh_after(LIFE - BUFFER)
         .with_old_connections(OldConnections::Keep)
         .mint_each();
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a token");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a token");
     let mut pools = Vec::new();
     for number in 0..10 {
-        pools.push(lab.supervisor.add_pool(&format!("pool-{number}"), &login, ScriptedPools::new(10)).await.expect("verified"));
+        pools.push(
+            lab.supervisor
+                .add_pool(&format!("pool-{number}"), &login, ScriptedPools::new(10))
+                .await
+                .expect("verified"),
+        );
     }
     tokio::time::sleep(LIFE - BUFFER + Duration::from_secs(1)).await;
-    assert!(pools.iter().all(|pool| pool.generation() == 2 && token(pool) == "password-2"));
+    assert!(
+        pools
+            .iter()
+            .all(|pool| pool.generation() == 2 && token(pool) == "password-2")
+    );
     assert_eq!(store.calls().len(), 2, "ten pools, one refresh");
 }

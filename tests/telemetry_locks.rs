@@ -1,4 +1,5 @@
-//! Whoever observes spans and log lines, and a factory of pools, may ask how things stand, and may be slow: no lock that a caller needs is held meanwhile.
+//! Whoever observes spans and log lines, and a factory of pools, may ask how things stand, and may
+//! be slow: no lock that a caller needs is held meanwhile.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,7 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use claviger::{
-    ConnectError, ConnectErrorKind, Credentials, Handle, Lease, PoolFactory, PoolSettings, ProviderError, ProviderErrorKind, Supervisor,
+    ConnectError, ConnectErrorKind, Credentials, Handle, Lease, PoolFactory, PoolSettings,
+    ProviderError, ProviderErrorKind, Supervisor,
 };
 use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
@@ -20,13 +22,15 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Held by each test. A thread without a subscriber that is the first at a span while another one has just set its own would switch that span off for all.
+/// Held by each test. A thread without a subscriber that is the first at a span while another one
+/// has just set its own would switch that span off for all.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// An answer that takes longer never comes.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// Asks from another thread whenever it is called, as a caller would while a slow writer blocks this one.
+/// Asks from another thread whenever it is called, as a caller would while a slow writer blocks
+/// this one.
 #[derive(Clone, Debug, Default)]
 struct Asks {
     supervisor: Arc<OnceLock<Supervisor>>,
@@ -34,41 +38,75 @@ struct Asks {
     /// How often it asked, by what it was called for.
     asked: Arc<Mutex<BTreeMap<String, u32>>>,
     stuck: Arc<Mutex<Vec<String>>>,
-    /// After how many more calls of a factory's `account` what is served is reported as rejected, by another thread.
+    /// After how many more calls of a factory's `account` what is served is reported as rejected,
+    /// by another thread.
     rejects_in: Arc<AtomicI32>,
 }
 
 impl Asks {
     fn ask(&self, at: &str, name: &str) {
         thread_local!(static ASKING: Cell<bool> = const { Cell::new(false) });
-        let Some(supervisor) = self.supervisor.get().cloned() else { return };
+        let Some(supervisor) = self.supervisor.get().cloned() else {
+            return;
+        };
         // One that is stuck says enough, and what is asked may log itself.
         if !self.stuck.lock().expect("no panic").is_empty() || ASKING.replace(true) {
             return;
         }
-        *self.asked.lock().expect("no panic").entry(format!("{at} {name}")).or_default() += 1;
+        *self
+            .asked
+            .lock()
+            .expect("no panic")
+            .entry(format!("{at} {name}"))
+            .or_default() += 1;
         let handle = self.handle.get().cloned();
-        let rejects = (at, name) == ("factory", "account") && self.rejects_in.fetch_sub(1, Ordering::AcqRel) == 1;
+        let rejects = (at, name) == ("factory", "account")
+            && self.rejects_in.fetch_sub(1, Ordering::AcqRel) == 1;
         let (done, answered) = mpsc::channel();
         thread::spawn(move || {
             ASKING.set(true);
             let status = supervisor.status();
-            drop((supervisor.readiness(), supervisor.liveness(), supervisor.events()));
+            drop((
+                supervisor.readiness(),
+                supervisor.liveness(),
+                supervisor.events(),
+            ));
             if let Some(handle) = handle {
                 drop((handle.status(), handle.generation(), handle.current()));
-                let generation = if rejects { handle.generation() } else { u64::MAX };
-                handle.rejected(generation, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"));
+                let generation = if rejects {
+                    handle.generation()
+                } else {
+                    u64::MAX
+                };
+                handle.rejected(
+                    generation,
+                    &ConnectError::new(
+                        ConnectErrorKind::Rejected,
+                        "password authentication failed",
+                    ),
+                );
             }
             let _ = done.send(status);
         });
         if answered.recv_timeout(STUCK).is_err() {
-            self.stuck.lock().expect("no panic").push(format!("{at} {name}"));
+            self.stuck
+                .lock()
+                .expect("no panic")
+                .push(format!("{at} {name}"));
         }
         ASKING.set(false);
     }
 
-    fn ask_of(&self, at: &str, id: &Id, context: &Context<'_, impl Subscriber + for<'l> LookupSpan<'l>>) {
-        self.ask(at, context.metadata(id).map_or("?", |metadata| metadata.name()));
+    fn ask_of(
+        &self,
+        at: &str,
+        id: &Id,
+        context: &Context<'_, impl Subscriber + for<'l> LookupSpan<'l>>,
+    ) {
+        self.ask(
+            at,
+            context.metadata(id).map_or("?", |metadata| metadata.name()),
+        );
     }
 }
 
@@ -106,24 +144,41 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Asks {
 async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let asks = Asks::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(asks.clone()));
+    let _guard =
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(asks.clone()));
     let Lab { supervisor, .. } = Lab::new();
     let _ = asks.supervisor.set(supervisor.clone());
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let second = || Duration::from_secs(1);
 
     // A start after a failure.
-    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
-    let login = supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let db = supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    store.fail_next(
+        1,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
+    let login = supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let db = supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
     let _ = asks.handle.set(db.clone());
-    let reports = supervisor.add_pool("reports", &login, database.clone()).await.expect("verified");
+    let reports = supervisor
+        .add_pool("reports", &login, database.clone())
+        .await
+        .expect("verified");
 
     // Rotations: in place, by replacing with a drain that is abandoned, overtaken by another one.
     store.rotate();
     supervisor.rotate_now("login").await.expect("it rotates");
     database.never_in_place();
-    let held = database.opened().first().expect("one was opened").connection();
+    let held = database
+        .opened()
+        .first()
+        .expect("one was opened")
+        .connection();
     store.rotate();
     store.hint();
     sleep(100 * second()).await;
@@ -139,10 +194,20 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     sleep(60 * second()).await;
     assert_eq!(db.generation(), 4);
 
-    // A rejection that lasts, so that the rotation's span is followed by others; the store fails meanwhile.
+    // A rejection that lasts, so that the rotation's span is followed by others; the store fails
+    // meanwhile.
     database.accept_only(["nothing"]);
-    assert!(db.rejected(4, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
-    store.fail_next(5, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    assert!(
+        db.rejected(
+            4,
+            &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+                .with_code("28P01")
+        )
+    );
+    store.fail_next(
+        5,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     sleep(900 * second()).await;
     store.rotate();
     database.accept_only(["password-6"]);
@@ -151,10 +216,17 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     assert!(db.generation() > 4);
 
     // Removal and shutdown, with a connection that does not come back, and a release that fails.
-    store.fail_releases(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.fail_releases(
+        1,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     supervisor.remove_pool("reports").await.expect("it goes");
     drop(reports);
-    let held = database.opened().last().expect("one was opened").connection();
+    let held = database
+        .opened()
+        .last()
+        .expect("one was opened")
+        .connection();
     let report = supervisor.shutdown(2 * second()).await;
     drop((held, report));
     sleep(second()).await;
@@ -177,9 +249,15 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
         "close pool.drain",
         "event claviger::supervisor::shutdown",
     ] {
-        assert!(asked.contains_key(wanted), "the hazard: {wanted} is not among {asked:?}");
+        assert!(
+            asked.contains_key(wanted),
+            "the hazard: {wanted} is not among {asked:?}"
+        );
     }
-    assert!(asked["new credential.rotation"] > 8, "the hazard: one rotation in parts, {asked:?}");
+    assert!(
+        asked["new credential.rotation"] > 8,
+        "the hazard: one rotation in parts, {asked:?}"
+    );
 }
 
 /// Asks whenever a method is called.
@@ -261,10 +339,21 @@ impl PoolFactory for AskingPools {
 
 async fn asking() -> (Lab, ScriptedProvider, AskingPools, Handle<ScriptedPool>) {
     let (lab, store) = (Lab::new(), ScriptedProvider::new());
-    let pools = AskingPools { pools: ScriptedPools::new(4), asks: Asks::default() };
+    let pools = AskingPools {
+        pools: ScriptedPools::new(4),
+        asks: Asks::default(),
+    };
     let _ = pools.asks.supervisor.set(lab.supervisor.clone());
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let db = lab.supervisor.add_pool("orders", &login, pools.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let db = lab
+        .supervisor
+        .add_pool("orders", &login, pools.clone())
+        .await
+        .expect("verified");
     let _ = pools.asks.handle.set(db.clone());
     (lab, store, pools, db)
 }
@@ -274,13 +363,26 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (lab, store, AskingPools { pools, asks }, db) = asking().await;
     store.rotate();
-    lab.supervisor.rotate_now("login").await.expect("it rotates");
+    lab.supervisor
+        .rotate_now("login")
+        .await
+        .expect("it rotates");
     pools.never_in_place();
     let held = pools.opened().last().expect("one was opened").connection();
     store.rotate();
-    lab.supervisor.rotate_now("login").await.expect("it rotates");
-    assert_eq!(db.status().expect("supervised").draining.len(), 1, "the hazard: an old generation is counted");
-    assert!(db.rejected(db.generation(), &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")));
+    lab.supervisor
+        .rotate_now("login")
+        .await
+        .expect("it rotates");
+    assert_eq!(
+        db.status().expect("supervised").draining.len(),
+        1,
+        "the hazard: an old generation is counted"
+    );
+    assert!(db.rejected(
+        db.generation(),
+        &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+    ));
     sleep(Duration::from_secs(60)).await;
     drop((lab.supervisor.status(), lab.supervisor.readiness()));
     let report = lab.supervisor.shutdown(Duration::from_secs(2)).await;
@@ -288,8 +390,24 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
 
     assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new());
     let asked = asks.asked.lock().expect("no panic").clone();
-    for wanted in ["terms", "check", "vacant", "verify", "account", "server", "open", "refit", "drain", "connections", "idle", "fault"] {
-        assert!(asked.contains_key(&format!("factory {wanted}")), "the hazard: {wanted} is not among {asked:?}");
+    for wanted in [
+        "terms",
+        "check",
+        "vacant",
+        "verify",
+        "account",
+        "server",
+        "open",
+        "refit",
+        "drain",
+        "connections",
+        "idle",
+        "fault",
+    ] {
+        assert!(
+            asked.contains_key(&format!("factory {wanted}")),
+            "the hazard: {wanted} is not among {asked:?}"
+        );
     }
 }
 
@@ -302,8 +420,15 @@ async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
         store.rotate();
         store.hint();
         sleep(Duration::from_secs(60)).await;
-        assert!(asks.rejects_in.load(Ordering::Acquire) <= 0, "the hazard: it was reported");
-        assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new(), "in call {nth}");
+        assert!(
+            asks.rejects_in.load(Ordering::Acquire) <= 0,
+            "the hazard: it was reported"
+        );
+        assert_eq!(
+            *asks.stuck.lock().expect("no panic"),
+            Vec::<String>::new(),
+            "in call {nth}"
+        );
         assert!(db.status().expect("supervised").serving);
     }
 }

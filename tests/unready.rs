@@ -17,20 +17,38 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
     let db = fixture.pool(4).await;
     sqlx::query("SELECT 1").execute(&db).await.expect("served");
     fixture.sql("ALTER DATABASE orders OWNER TO postgres").await;
-    fixture.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC").await;
+    fixture
+        .sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC")
+        .await;
     fixture.terminate_connections().await;
     let mut error = None;
     for _ in 0..100 {
         error = sqlx::query("SELECT 1").execute(&db).await.err();
-        if error.as_ref().and_then(|error| error.as_database_error()?.code()).is_some_and(|code| code == "42501") {
+        if error
+            .as_ref()
+            .and_then(|error| error.as_database_error()?.code())
+            .is_some_and(|code| code == "42501")
+        {
             break;
         }
     }
     assert!(error.is_some(), "the hazard");
-    eventually_within(Duration::from_secs(15), "it is not ready", || !fixture.supervisor.readiness().ready).await;
-    let connect_error = db.status().expect("supervised").last_error.expect("the database's answer");
+    eventually_within(Duration::from_secs(15), "it is not ready", || {
+        !fixture.supervisor.readiness().ready
+    })
+    .await;
+    let connect_error = db
+        .status()
+        .expect("supervised")
+        .last_error
+        .expect("the database's answer");
     assert_eq!(connect_error.code(), Some("42501"));
-    assert!(connect_error.target().is_some_and(|target| target.contains("\"app\"") && target.contains("\"orders\"")), "{connect_error}");
+    assert!(
+        connect_error
+            .target()
+            .is_some_and(|target| target.contains("\"app\"") && target.contains("\"orders\"")),
+        "{connect_error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,16 +59,41 @@ async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool
     let mut pools = Vec::new();
     for max in [4, 10] {
         let fails = Arc::clone(&fails);
-        let options = fixture.pool_options(max).after_connect(move |connection, _| {
-            let fails = fails.load(Ordering::SeqCst);
-            Box::pin(async move { if fails { connection.execute("SET ROLE nobody_has_this_one").await.map(drop) } else { Ok(()) } })
-        });
-        pools.push(fixture.supervisor.add_pool(&format!("orders-{max}"), &login, fixture.pools_with(options)).await.expect("verified"));
+        let options = fixture
+            .pool_options(max)
+            .after_connect(move |connection, _| {
+                let fails = fails.load(Ordering::SeqCst);
+                Box::pin(async move {
+                    if fails {
+                        connection
+                            .execute("SET ROLE nobody_has_this_one")
+                            .await
+                            .map(drop)
+                    } else {
+                        Ok(())
+                    }
+                })
+            });
+        pools.push(
+            fixture
+                .supervisor
+                .add_pool(
+                    &format!("orders-{max}"),
+                    &login,
+                    fixture.pools_with(options),
+                )
+                .await
+                .expect("verified"),
+        );
     }
     fails.store(true, Ordering::SeqCst);
     fixture.rotate_announced().await;
     for db in pools {
-        let is_named = || db.status().and_then(|status| status.last_error).is_some_and(|error| error.message().contains("after_connect"));
+        let is_named = || {
+            db.status()
+                .and_then(|status| status.last_error)
+                .is_some_and(|error| error.message().contains("after_connect"))
+        };
         eventually_within(Duration::from_secs(10), "the hook is named", is_named).await;
         assert_eq!(db.generation(), 1);
     }
@@ -65,7 +108,11 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
     fixture.terminate_connections().await;
     let is_named = || {
         let connect_error = db.status().and_then(|status| status.last_error);
-        connect_error.is_some_and(|connect_error| connect_error.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")))
+        connect_error.is_some_and(|connect_error| {
+            connect_error
+                .target()
+                .is_some_and(|target| target.contains("user \"app\" at 127.0.0.1"))
+        })
     };
     let error = loop {
         match sqlx::query("SELECT 1").execute(&db).await {
@@ -74,6 +121,11 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
         }
     };
     let connect_error = claviger::SharedError::connect_error(&error).expect("shared");
-    assert!(connect_error.target().is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")), "{connect_error}");
+    assert!(
+        connect_error
+            .target()
+            .is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")),
+        "{connect_error}"
+    );
     eventually_within(Duration::from_secs(5), "the status names it", is_named).await;
 }

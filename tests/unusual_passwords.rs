@@ -2,7 +2,11 @@
 //!
 //! Passwords that SASLprep (RFC 4013) changes work wherever they work in psql.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::process::Command;
 use std::sync::Arc;
@@ -30,7 +34,8 @@ const PASSWORDS: [(&str, bool); 18] = [
     ("\u{2168}", true),
     ("\u{d55c}\u{ae00}", false),
     ("\u{1112}\u{1161}\u{11ab} jamo", true),
-    // What SASLprep does not take is sent as it is: unassigned in Unicode 3.2, prohibited, of two directions.
+    // What SASLprep does not take is sent as it is: unassigned in Unicode 3.2, prohibited, of two
+    // directions.
     ("emoji \u{1f600}", false),
     ("cafe\u{301} \u{1f600}", false),
     ("subscript \u{2090}", false),
@@ -41,32 +46,67 @@ const PASSWORDS: [(&str, bool); 18] = [
 ];
 
 /// How a role's password is set, and what pg_hba.conf demands of it.
-const METHODS: [(&str, &str); 3] = [("scram-sha-256", "scram-sha-256"), ("md5", "md5"), ("scram-sha-256", "password")];
+const METHODS: [(&str, &str); 3] = [
+    ("scram-sha-256", "scram-sha-256"),
+    ("md5", "md5"),
+    ("scram-sha-256", "password"),
+];
 
 async fn stage_with(method: &str) -> Fixture {
     let line = format!("host all app 127.0.0.1/32 {method}");
     let start = move || {
-        let server = Postgres::builder().hba(line).start().expect("a server starts");
-        server.create_role("app", "password-1").expect("a role is made");
-        server.create_database("orders", "app").expect("a database is made");
+        let server = Postgres::builder()
+            .hba(line)
+            .start()
+            .expect("a server starts");
+        server
+            .create_role("app", "password-1")
+            .expect("a role is made");
+        server
+            .create_database("orders", "app")
+            .expect("a database is made");
         server
     };
-    let server = tokio::task::spawn_blocking(start).await.expect("the server's thread ends");
-    let Lab { supervisor, clock, traps } = Lab::new();
-    FixtureOn { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps }
+    let server = tokio::task::spawn_blocking(start)
+        .await
+        .expect("the server's thread ends");
+    let Lab {
+        supervisor,
+        clock,
+        traps,
+    } = Lab::new();
+    FixtureOn {
+        server: Arc::new(server),
+        store: ScriptedProvider::new(),
+        supervisor,
+        clock,
+        traps,
+    }
 }
 
 fn set(fixture: &Fixture, encryption: &str, password: &str) {
-    let sql = format!("SET password_encryption = '{encryption}'; ALTER ROLE app PASSWORD '{password}'");
+    let sql =
+        format!("SET password_encryption = '{encryption}'; ALTER ROLE app PASSWORD '{password}'");
     fixture.server.sql(&sql).expect("the password is set");
 }
 
 /// psql as the role, over TCP.
 fn psql(fixture: &Fixture, password: &str, sql: &str) -> bool {
     let psql = fixture.server.programs().join("psql");
-    let mut command = Command::new(if psql.exists() { psql.as_os_str() } else { "psql".as_ref() });
-    let target = format!("host={} port={} user=app dbname=orders connect_timeout=10", fixture.server.host(), fixture.server.port());
-    command.args(["-X", "-q", "-w", "-d", &target, "-c", sql]).env("PGPASSWORD", password).env("PGCLIENTENCODING", "UTF8");
+    let mut command = Command::new(if psql.exists() {
+        psql.as_os_str()
+    } else {
+        "psql".as_ref()
+    });
+    let target = format!(
+        "host={} port={} user=app dbname=orders connect_timeout=10",
+        fixture.server.host(),
+        fixture.server.port()
+    );
+    command
+        .args(["-X", "-q", "-w", "-d", &target, "-c", sql])
+        .env("PGPASSWORD", password)
+        .env("PGCLIENTENCODING", "UTF8");
     command.output().expect("psql runs").status.success()
 }
 
@@ -77,18 +117,34 @@ async fn plain_sqlx(options: PgConnectOptions, password: &str) -> bool {
     }
 }
 
-async fn claviger(fixture: &Fixture, options: PgConnectOptions, password: &str) -> Result<(), String> {
-    let login = fixture.supervisor.add_provider("login", fixed(Credentials::new("app", password))).await.expect("it never changes");
+async fn claviger(
+    fixture: &Fixture,
+    options: PgConnectOptions,
+    password: &str,
+) -> Result<(), String> {
+    let login = fixture
+        .supervisor
+        .add_provider("login", fixed(Credentials::new("app", password)))
+        .await
+        .expect("it never changes");
     let pools = PgPools::new(options, fixture.pool_options(2));
     let outcome = match fixture.supervisor.add_pool("orders", &login, pools).await {
         Ok(db) => {
             let outcome = sqlx::query("SELECT 1").execute(&db).await;
-            fixture.supervisor.remove_pool("orders").await.expect("it was registered");
+            fixture
+                .supervisor
+                .remove_pool("orders")
+                .await
+                .expect("it was registered");
             outcome.map(drop).map_err(|error| error.to_string())
         }
         Err(error) => Err(error.to_string()),
     };
-    fixture.supervisor.remove_provider("login").await.expect("it has no pool");
+    fixture
+        .supervisor
+        .remove_provider("login")
+        .await
+        .expect("it has no pool");
     outcome
 }
 
@@ -99,10 +155,17 @@ async fn passwords_that_saslprep_changes_work_as_in_psql() {
         let fixture = stage_with(method).await;
         for (password, changes) in PASSWORDS {
             set(&fixture, encryption, password);
-            assert!(psql(&fixture, password, "SELECT 1"), "psql with {password:?} by {method}");
+            assert!(
+                psql(&fixture, password, "SELECT 1"),
+                "psql with {password:?} by {method}"
+            );
             let works = plain_sqlx(fixture.connect_options(), password).await;
             hazards += usize::from(!works);
-            assert_eq!(works, !(changes && method == "scram-sha-256"), "sqlx with {password:?} by {method}");
+            assert_eq!(
+                works,
+                !(changes && method == "scram-sha-256"),
+                "sqlx with {password:?} by {method}"
+            );
             claviger(&fixture, fixture.connect_options(), password)
                 .await
                 .unwrap_or_else(|error| panic!("{password:?} by {method}: {error}"));
@@ -114,15 +177,32 @@ async fn passwords_that_saslprep_changes_work_as_in_psql() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_that_keeps_passwords_takes_those_that_saslprep_changes() {
     let fixture = Fixture::new().await;
-    let users = Users::File(PASSWORDS.map(|(password, _)| ("app".to_owned(), password.to_owned()))[..1].to_vec());
-    let pooler = fixture.on_the_server(move |server| PgBouncer::builder(users).start(server).expect("a pooler starts")).await;
+    let users = Users::File(
+        PASSWORDS.map(|(password, _)| ("app".to_owned(), password.to_owned()))[..1].to_vec(),
+    );
+    let pooler = fixture
+        .on_the_server(move |server| {
+            PgBouncer::builder(users)
+                .start(server)
+                .expect("a pooler starts")
+        })
+        .await;
     let pooler = Arc::new(pooler);
     for (password, _) in PASSWORDS {
         set(&fixture, "scram-sha-256", password);
         let at = Arc::clone(&pooler);
-        tokio::task::spawn_blocking(move || at.set_password("app", password).expect("it reads its file")).await.expect("no panic");
-        let options = fixture.connect_options().host(pooler.host()).port(pooler.port());
-        claviger(&fixture, options, password).await.unwrap_or_else(|error| panic!("{password:?}: {error}"));
+        tokio::task::spawn_blocking(move || {
+            at.set_password("app", password).expect("it reads its file")
+        })
+        .await
+        .expect("no panic");
+        let options = fixture
+            .connect_options()
+            .host(pooler.host())
+            .port(pooler.port());
+        claviger(&fixture, options, password)
+            .await
+            .unwrap_or_else(|error| panic!("{password:?}: {error}"));
     }
 }
 
@@ -131,36 +211,88 @@ async fn a_server_that_goes_over_from_md5_to_scram_is_followed() {
     let fixture = stage_with("md5").await;
     let password = "cafe\u{301}";
     set(&fixture, "md5", password);
-    let login = fixture.supervisor.add_provider("login", fixed(Credentials::new("app", password))).await.expect("it never changes");
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools(2)).await.expect("verified");
-    sqlx::query("SELECT 1").execute(&db).await.expect("the password is sent as it is");
+    let login = fixture
+        .supervisor
+        .add_provider("login", fixed(Credentials::new("app", password)))
+        .await
+        .expect("it never changes");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools(2))
+        .await
+        .expect("verified");
+    sqlx::query("SELECT 1")
+        .execute(&db)
+        .await
+        .expect("the password is sent as it is");
     // The same password, of which the server keeps the other form from now on.
     set(&fixture, "scram-sha-256", password);
     fixture.terminate_connections().await;
     let rejected = fixture.rejected_logins();
-    assert!(sqlx::query("SELECT 1").execute(&db).await.is_ok(), "the caller waits until the other form was verified");
-    assert!(fixture.rejected_logins() > rejected, "the hazard: the first form is rejected");
-    eventually_within(Duration::from_secs(5), "it serves", || db.status().is_some_and(|status| status.serving)).await;
+    assert!(
+        sqlx::query("SELECT 1").execute(&db).await.is_ok(),
+        "the caller waits until the other form was verified"
+    );
+    assert!(
+        fixture.rejected_logins() > rejected,
+        "the hazard: the first form is rejected"
+    );
+    eventually_within(Duration::from_secs(5), "it serves", || {
+        db.status().is_some_and(|status| status.serving)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
     let mut fixture = Fixture::new().await;
-    fixture.supervisor = Supervisor::builder().with_start_deadline(Duration::from_secs(6)).start().expect("it can be right");
+    fixture.supervisor = Supervisor::builder()
+        .with_start_deadline(Duration::from_secs(6))
+        .start()
+        .expect("it can be right");
     let before = fixture.rejected_logins();
-    let login = fixture.supervisor.add_provider("login", fixed(Credentials::new("app", "wrong\u{a0}one"))).await.expect("it never changes");
-    let wrong = fixture.supervisor.add_pool("orders", &login, fixture.pools(2)).await.expect_err("it is rejected").to_string();
+    let login = fixture
+        .supervisor
+        .add_provider("login", fixed(Credentials::new("app", "wrong\u{a0}one")))
+        .await
+        .expect("it never changes");
+    let wrong = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools(2))
+        .await
+        .expect_err("it is rejected")
+        .to_string();
     let rejected = fixture.rejected_logins() - before;
-    assert!((2..=5).contains(&rejected), "{rejected} failed logins with a maximum of 2");
-    assert!(wrong.contains("the password changes under SASLprep"), "{wrong}");
+    assert!(
+        (2..=5).contains(&rejected),
+        "{rejected} failed logins with a maximum of 2"
+    );
+    assert!(
+        wrong.contains("the password changes under SASLprep"),
+        "{wrong}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_whose_name_saslprep_prohibits_is_named() {
     let fixture = stage_with("scram-sha-256").await;
     let user = "\u{5d0}\u{5d1}";
-    fixture.server.create_role(user, "password-1").expect("PostgreSQL takes it");
-    let login = fixture.supervisor.add_provider("login", fixed(Credentials::new(user, "password-1"))).await.expect("it never changes");
-    let error = fixture.supervisor.add_pool("orders", &login, fixture.pools(2)).await.expect_err("sqlx panics");
-    assert!(!error.is_transient() && error.to_string().contains("user: "), "{error}");
+    fixture
+        .server
+        .create_role(user, "password-1")
+        .expect("PostgreSQL takes it");
+    let login = fixture
+        .supervisor
+        .add_provider("login", fixed(Credentials::new(user, "password-1")))
+        .await
+        .expect("it never changes");
+    let error = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools(2))
+        .await
+        .expect_err("sqlx panics");
+    assert!(
+        !error.is_transient() && error.to_string().contains("user: "),
+        "{error}"
+    );
 }

@@ -23,8 +23,15 @@ pub(crate) async fn measure(figures: &mut Figures) {
         }
         callers.answer_more(100).await;
         assert!(callers.stop().await.failed.is_empty());
-        eventually("it has drained", || db.status().is_some_and(|status| status.draining.is_empty())).await;
+        eventually("it has drained", || {
+            db.status().is_some_and(|status| status.draining.is_empty())
+        })
+        .await;
     }
     let peak = peak.stop().await as f64;
-    figures.at_most("peak connections, 10 held across each of 10 replacements (10 + overlap of 2)", peak, 12.0);
+    figures.at_most(
+        "peak connections, 10 held across each of 10 replacements (10 + overlap of 2)",
+        peak,
+        12.0,
+    );
 }

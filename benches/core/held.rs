@@ -19,8 +19,13 @@ const ROUND: Duration = Duration::from_millis(1_000);
 const WAITING: usize = 10_000;
 
 /// Returns how often the callers complete the work in a second.
-async fn throughput<F: Future<Output = ()> + Send>(work: impl Fn() -> F + Clone + Send + Sync + 'static) -> f64 {
-    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+async fn throughput<F: Future<Output = ()> + Send>(
+    work: impl Fn() -> F + Clone + Send + Sync + 'static,
+) -> f64 {
+    let (stop, count) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| {
             let (work, stop, count) = (work.clone(), Arc::clone(&stop), Arc::clone(&count));
@@ -72,16 +77,32 @@ macro_rules! compare {
 /// Returns the seconds of processor time that this process has used.
 fn processor_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("a line").split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().expect("a number") + fields[12].parse::<f64>().expect("a number");
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .expect("a line")
+        .split_whitespace()
+        .collect();
+    let ticks: f64 =
+        fields[11].parse::<f64>().expect("a number") + fields[12].parse::<f64>().expect("a number");
     ticks / 100.0
 }
 
 pub(crate) async fn measure(figures: &mut Figures) {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(MAX).acquire_timeout(Duration::from_secs(30));
-    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
+    let options = fixture
+        .pool_options(MAX)
+        .acquire_timeout(Duration::from_secs(30));
+    let db = fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            PgPools::new(fixture.connect_options(), options),
+        )
+        .await
+        .expect("verified");
     let mut held = Vec::new();
     for _ in 0..HELD {
         held.push(db.acquire().await.expect("a connection"));
@@ -89,18 +110,48 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let password = fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     let plain = fixture.plain_pool(&password, fixture.pool_options(MAX - HELD));
-    compare!(figures, "2 of 10 old connections held, statements: ours / a pool of 8", 0.8, db, plain, |pool| {
-        sqlx::query("SELECT 1").execute(&pool).await.expect("it serves");
-    });
-    compare!(figures, "2 of 10 old connections held, begin and commit: ours / a pool of 8", 0.5, db, plain, |pool| {
-        let mut transaction = pool.begin().await.expect("it begins");
-        sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("it serves");
-        transaction.commit().await.expect("it commits");
-    });
-    compare!(figures, "2 of 10 old connections held, acquire and a statement: ours / a pool of 8", 0.15, db, plain, |pool| {
-        let mut connection = pool.acquire().await.expect("a connection");
-        sqlx::query("SELECT 1").execute(&mut *connection).await.expect("it serves");
-    });
+    compare!(
+        figures,
+        "2 of 10 old connections held, statements: ours / a pool of 8",
+        0.8,
+        db,
+        plain,
+        |pool| {
+            sqlx::query("SELECT 1")
+                .execute(&pool)
+                .await
+                .expect("it serves");
+        }
+    );
+    compare!(
+        figures,
+        "2 of 10 old connections held, begin and commit: ours / a pool of 8",
+        0.5,
+        db,
+        plain,
+        |pool| {
+            let mut transaction = pool.begin().await.expect("it begins");
+            sqlx::query("SELECT 1")
+                .execute(&mut *transaction)
+                .await
+                .expect("it serves");
+            transaction.commit().await.expect("it commits");
+        }
+    );
+    compare!(
+        figures,
+        "2 of 10 old connections held, acquire and a statement: ours / a pool of 8",
+        0.15,
+        db,
+        plain,
+        |pool| {
+            let mut connection = pool.acquire().await.expect("a connection");
+            sqlx::query("SELECT 1")
+                .execute(&mut *connection)
+                .await
+                .expect("it serves");
+        }
+    );
     drop(held);
     waiting(figures).await;
 }
@@ -110,10 +161,23 @@ pub(crate) async fn measure(figures: &mut Figures) {
 async fn waiting(figures: &mut Figures) {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(MAX).acquire_timeout(Duration::from_secs(25));
-    let db = fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options)).await.expect("verified");
+    let options = fixture
+        .pool_options(MAX)
+        .acquire_timeout(Duration::from_secs(25));
+    let db = fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            PgPools::new(fixture.connect_options(), options),
+        )
+        .await
+        .expect("verified");
     let held = db.acquire().await.expect("a connection");
-    fixture.store.fail_next(1_000_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.fail_next(
+        1_000_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     fixture.set_password("nobody knows this one").await;
     let callers: Vec<_> = (0..WAITING)
         .map(|_| {
@@ -121,12 +185,19 @@ async fn waiting(figures: &mut Figures) {
             tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
         })
         .collect();
-    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
+    eventually("it is rejected", || {
+        db.status().is_some_and(|status| status.rejected)
+    })
+    .await;
     sleep(Duration::from_secs(3)).await;
     let (began, before) = (Instant::now(), processor_time());
     sleep(Duration::from_secs(15)).await;
     let share = (processor_time() - before) / began.elapsed().as_secs_f64();
-    figures.at_most("10,000 callers wait while nothing is returned: share of a core", share, 0.02);
+    figures.at_most(
+        "10,000 callers wait while nothing is returned: share of a core",
+        share,
+        0.02,
+    );
     callers.iter().for_each(tokio::task::JoinHandle::abort);
     drop(held);
 }

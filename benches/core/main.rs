@@ -1,7 +1,8 @@
 //! needs: postgresql
 //!
-//! The figures that the library is held to: ratios measured side by side in one run, for absolute ones lie on shared machines.
-//! `cargo xtask bench` measures all; `cargo xtask bench -- query` one of them; `--rotations N` takes N in place of 200.
+//! The figures that the library is held to: ratios measured side by side in one run, for absolute
+//! ones lie on shared machines. `cargo xtask bench` measures all; `cargo xtask bench -- query` one
+//! of them; `--rotations N` takes N in place of 200.
 
 #![expect(
     clippy::expect_used,
@@ -20,20 +21,34 @@ mod serving_again;
 use claviger_fixtures::Figures;
 
 fn main() {
-    let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let mut arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
     let mut turns = 200;
-    if let Some(at) = arguments.iter().position(|argument| argument == "--rotations") {
-        turns = arguments.get(at + 1).and_then(|count| count.parse().ok()).expect("--rotations takes a number");
+    if let Some(at) = arguments
+        .iter()
+        .position(|argument| argument == "--rotations")
+    {
+        turns = arguments
+            .get(at + 1)
+            .and_then(|count| count.parse().ok())
+            .expect("--rotations takes a number");
         arguments.drain(at..at + 2);
     }
-    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
+    let wanted =
+        |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     // A test run of all targets only wants to see that this starts.
     if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
     let mut figures = Figures::default();
-    // One thread: allocations are counted by thread, and the same work of other features is measured on one.
-    let one_thread = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // One thread: allocations are counted by thread, and the same work of other features is
+    // measured on one.
+    let one_thread = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     if wanted("query") {
         query::measure(&mut figures, &one_thread);
     }

@@ -7,5 +7,8 @@ use tokio::runtime::Runtime;
 pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
     let mut took = runtime.block_on(async { own_work(&Lab::new().supervisor).await });
     let feature = if cfg!(feature = "otel") { "on" } else { "off" };
-    figures.beside(&format!("a rotation's own work, otel {feature}, µs, median"), median(&mut took));
+    figures.beside(
+        &format!("a rotation's own work, otel {feature}, µs, median"),
+        median(&mut took),
+    );
 }

@@ -6,7 +6,8 @@ use claviger_fixtures::{Figures, Fixture};
 use sqlx::PgPool;
 use tokio::runtime::Runtime;
 
-/// The allocations of one query, once whatever is cached is cached; counted by thread, so the runtime has one.
+/// The allocations of one query, once whatever is cached is cached; counted by thread, so the
+/// runtime has one.
 fn allocations(runtime: &Runtime, query: &impl AsyncFn()) -> f64 {
     let count = || allocation_counter::measure(|| runtime.block_on(query())).count_total;
     (0..50).map(|_| count()).min().unwrap_or_default() as f64
@@ -18,18 +19,43 @@ pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
         let login = fixture.login().await;
         (fixture, login)
     });
-    runtime.block_on(fixture.beside_a_plain_pool(figures, "query through &Handle / raw &PgPool", &fixture.supervisor, &login));
+    runtime.block_on(fixture.beside_a_plain_pool(
+        figures,
+        "query through &Handle / raw &PgPool",
+        &fixture.supervisor,
+        &login,
+    ));
 
-    let db = runtime.block_on(async { fixture.supervisor.add_pool("orders", &login, fixture.pools(10)).await.expect("verified") });
-    let plain: PgPool = runtime.block_on(async { fixture.plain_pool("password-1", fixture.pool_options(10)) });
+    let db = runtime.block_on(async {
+        fixture
+            .supervisor
+            .add_pool("orders", &login, fixture.pools(10))
+            .await
+            .expect("verified")
+    });
+    let plain: PgPool =
+        runtime.block_on(async { fixture.plain_pool("password-1", fixture.pool_options(10)) });
     let through_the_handle = async || {
-        sqlx::query("SELECT 1").execute(&db).await.expect("it answers");
+        sqlx::query("SELECT 1")
+            .execute(&db)
+            .await
+            .expect("it answers");
     };
     let raw = async || {
-        sqlx::query("SELECT 1").execute(&plain).await.expect("it answers");
+        sqlx::query("SELECT 1")
+            .execute(&plain)
+            .await
+            .expect("it answers");
     };
-    let (ours, theirs) = (allocations(runtime, &through_the_handle), allocations(runtime, &raw));
-    figures.at_most("allocations of a query through &Handle − raw", ours - theirs, 0.0);
+    let (ours, theirs) = (
+        allocations(runtime, &through_the_handle),
+        allocations(runtime, &raw),
+    );
+    figures.at_most(
+        "allocations of a query through &Handle − raw",
+        ours - theirs,
+        0.0,
+    );
     figures.beside("allocations of a raw query", theirs);
     runtime.block_on(fixture.supervisor.shutdown(Duration::from_secs(5)));
 }

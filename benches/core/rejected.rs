@@ -15,7 +15,9 @@ const CALLERS: usize = 1_000;
 const LIVE: usize = 3;
 
 /// How many of the callers were served.
-async fn served<F: Future<Output = bool> + Send>(query: impl Fn() -> F + Clone + Send + Sync + 'static) -> usize {
+async fn served<F: Future<Output = bool> + Send>(
+    query: impl Fn() -> F + Clone + Send + Sync + 'static,
+) -> usize {
     let barrier = Arc::new(Barrier::new(CALLERS));
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| {
@@ -55,26 +57,58 @@ pub(crate) async fn measure(figures: &mut Figures) {
     fixture.set_password(&next).await;
     let handle = db.clone();
     let answered = served(move || through(handle.clone())).await;
-    figures.at_most("1,000 callers rejected at once: fetches", fixture.store.calls().len() as f64 - 1.0, 1.0);
-    figures.at_most("1,000 callers rejected at once: failed logins (10 connections)", fixture.rejected_logins() as f64, 13.0);
-    figures.at_least("1,000 callers rejected at once: served", answered as f64, 1_000.0);
+    figures.at_most(
+        "1,000 callers rejected at once: fetches",
+        fixture.store.calls().len() as f64 - 1.0,
+        1.0,
+    );
+    figures.at_most(
+        "1,000 callers rejected at once: failed logins (10 connections)",
+        fixture.rejected_logins() as f64,
+        13.0,
+    );
+    figures.at_least(
+        "1,000 callers rejected at once: served",
+        answered as f64,
+        1_000.0,
+    );
 
     // The store is down, three connections live; acquire time-out 3 s.
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(10).acquire_timeout(Duration::from_secs(3));
-    let db =
-        fixture.supervisor.add_pool("orders", &login, PgPools::new(fixture.connect_options(), options.clone())).await.expect("verified");
+    let options = fixture
+        .pool_options(10)
+        .acquire_timeout(Duration::from_secs(3));
+    let db = fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            PgPools::new(fixture.connect_options(), options.clone()),
+        )
+        .await
+        .expect("verified");
     let plain = fixture.plain_pool("password-1", options);
     live_connections(&db.current()).await;
     live_connections(&plain).await;
     fixture.set_password("nobody knows this one").await;
-    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     let handle = db.clone();
     let ours = served(move || through(handle.clone())).await;
-    figures.at_least("store down, three connections live: served of 1,000", ours as f64, 950.0);
+    figures.at_least(
+        "store down, three connections live: served of 1,000",
+        ours as f64,
+        950.0,
+    );
     let bad = fixture.rejected_logins();
-    figures.at_most("store down, three connections live: failed logins", bad as f64, 13.0);
+    figures.at_most(
+        "store down, three connections live: failed logins",
+        bad as f64,
+        13.0,
+    );
     let pool = plain.clone();
     let theirs = served(move || {
         let pool = pool.clone();
@@ -82,5 +116,8 @@ pub(crate) async fn measure(figures: &mut Figures) {
     })
     .await;
     figures.beside("the same with plain sqlx: served of 1,000", theirs as f64);
-    figures.beside("the same with plain sqlx: failed logins", (fixture.rejected_logins() - bad) as f64);
+    figures.beside(
+        "the same with plain sqlx: failed logins",
+        (fixture.rejected_logins() - bad) as f64,
+    );
 }

@@ -15,10 +15,17 @@ const TASKS: usize = 16;
 const AFTERMATH: Duration = Duration::from_millis(50);
 
 pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
-    for (name, connections) in [("in place", OldConnections::Keep), ("replaced", OldConnections::Drain)] {
+    for (name, connections) in [
+        ("in place", OldConnections::Keep),
+        ("replaced", OldConnections::Drain),
+    ] {
         let fixture = Fixture::new().await;
         let lease = |number: u32| {
-            Lease::new(Credentials::new("app", "password-1"), Revision::new(format!("revision-{number}"))).with_old_connections(connections)
+            Lease::new(
+                Credentials::new("app", "password-1"),
+                Revision::new(format!("revision-{number}")),
+            )
+            .with_old_connections(connections)
         };
         fixture.store.answer_next(lease(0));
         let db = fixture.pool(10).await;
@@ -43,7 +50,11 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
         let mut windows = Vec::new();
         for number in 1..=turns {
             fixture.store.answer_next(lease(number));
-            fixture.supervisor.rotate_now("login").await.expect("it rotates");
+            fixture
+                .supervisor
+                .rotate_now("login")
+                .await
+                .expect("it rotates");
             while let Some(event) = events.next().await {
                 if let Event::HandedOver(report) = event
                     && report.generation == u64::from(number) + 1
@@ -61,11 +72,21 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
             failed += errors;
             for (began, took) in latencies {
                 let at = windows.partition_point(|(_, end)| *end < began);
-                let within = windows.get(at).is_some_and(|(start, _)| began + took >= *start);
-                (if within { &mut inside } else { &mut outside }).push(took.as_secs_f64() * 1_000.0);
+                let within = windows
+                    .get(at)
+                    .is_some_and(|(start, _)| began + took >= *start);
+                (if within { &mut inside } else { &mut outside })
+                    .push(took.as_secs_f64() * 1_000.0);
             }
         }
-        figures.at_most(&format!("{turns} rotations {name}: failed queries of {}", inside.len() + outside.len()), f64::from(failed), 0.0);
+        figures.at_most(
+            &format!(
+                "{turns} rotations {name}: failed queries of {}",
+                inside.len() + outside.len()
+            ),
+            f64::from(failed),
+            0.0,
+        );
         let (within, without) = (quantile(&mut inside, 0.999), quantile(&mut outside, 0.999));
         let title = format!("{turns} rotations {name}: p99.9 inside / outside");
         if connections == OldConnections::Keep {
@@ -73,8 +94,14 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
         } else {
             figures.beside(&title, within / without);
         }
-        figures.beside(&format!("{turns} rotations {name}: p99.9 inside, ms"), within);
-        figures.beside(&format!("{turns} rotations {name}: p99.9 outside, ms"), without);
+        figures.beside(
+            &format!("{turns} rotations {name}: p99.9 inside, ms"),
+            within,
+        );
+        figures.beside(
+            &format!("{turns} rotations {name}: p99.9 outside, ms"),
+            without,
+        );
         fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     }
 }

@@ -1,4 +1,5 @@
-//! From the rejection to the first answer, beside what cannot be saved: one store round trip and two verified logins.
+//! From the rejection to the first answer, beside what cannot be saved: one store round trip and
+//! two verified logins.
 
 use std::time::Duration;
 
@@ -20,16 +21,28 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let db = fixture.pool(10).await;
     let (mut ratios, mut ours, mut floors) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+        sqlx::query("SELECT 1")
+            .execute(&db)
+            .await
+            .expect("it serves");
         let before = db.generation();
         let mut events = fixture.supervisor.events();
         let password = fixture.store.rotate();
         fixture.set_password(&password).await;
-        let login = fixture.connect_options().username("app").password(&password);
+        let login = fixture
+            .connect_options()
+            .username("app")
+            .password(&password);
         // After ten idle seconds the first login is slower, whoever opens it.
         verified_logins(&login).await;
         fixture.terminate_connections().await;
-        eventually("the idle connections are gone", || fixture.server.connection_count("app").is_ok_and(|count| count == 0)).await;
+        eventually("the idle connections are gone", || {
+            fixture
+                .server
+                .connection_count("app")
+                .is_ok_and(|count| count == 0)
+        })
+        .await;
         // The cut connections are found and dropped, and the rejection comes.
         let rejected = tokio::spawn(async move {
             loop {
@@ -39,12 +52,16 @@ pub(crate) async fn measure(figures: &mut Figures) {
             }
         });
         while let Err(error) = sqlx::query("SELECT 1").execute(&db).await {
-            assert!(matches!(error, sqlx::Error::Io(_)), "what the server did not interrupt: {error}");
+            assert!(
+                matches!(error, sqlx::Error::Io(_)),
+                "what the server did not interrupt: {error}"
+            );
         }
         let answered = Instant::now();
         let took = answered.saturating_duration_since(rejected.await.expect("it was rejected"));
         assert!(db.generation() > before, "it was rotated");
-        // What cannot be saved: the verification and the first connection. The store answers from memory.
+        // What cannot be saved: the verification and the first connection. The store answers from
+        // memory.
         let began = Instant::now();
         verified_logins(&login).await;
         let floor = began.elapsed();
@@ -53,7 +70,11 @@ pub(crate) async fn measure(figures: &mut Figures) {
         floors.push(ms(floor));
         sleep(WORKS_FOR).await;
     }
-    figures.at_most("rejected → serving again / (store + two verified logins), median", median(&mut ratios), 1.2);
+    figures.at_most(
+        "rejected → serving again / (store + two verified logins), median",
+        median(&mut ratios),
+        1.2,
+    );
     figures.beside("rejected → serving again, ms", median(&mut ours));
     figures.beside("two verified logins, ms", median(&mut floors));
 }
@@ -62,7 +83,10 @@ pub(crate) async fn measure(figures: &mut Figures) {
 async fn verified_logins(login: &PgConnectOptions) {
     for _ in 0..2 {
         let mut connection = login.connect().await.expect("it is accepted");
-        connection.execute("SELECT current_user").await.expect("it returns a row");
+        connection
+            .execute("SELECT current_user")
+            .await
+            .expect("it returns a row");
         connection.close().await.expect("it closes");
     }
 }

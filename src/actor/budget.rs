@@ -1,4 +1,5 @@
-//! How often an actor is started again: five times a minute, then once a minute for as long as it keeps failing.
+//! How often an actor is started again: five times a minute, then once a minute for as long as it
+//! keeps failing.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,7 +17,11 @@ pub(super) struct Restarts {
 impl Restarts {
     /// It failed: how long to wait before it is started again.
     pub(super) fn failed(&mut self, now: Instant) -> Duration {
-        while self.recent.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW)
+        {
             self.recent.pop_front();
         }
         self.recent.push_back(now);

@@ -9,7 +9,8 @@ use ractor::ActorRef;
 #[derive(Debug)]
 pub(crate) struct Look;
 
-/// The address of the present incarnation. At most one [`Look`] is queued: mailboxes are unbounded, attention is not.
+/// The address of the present incarnation. At most one [`Look`] is queued: mailboxes are unbounded,
+/// attention is not.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     actor: Mutex<Option<ActorRef<Look>>>,
@@ -24,7 +25,10 @@ impl Mailbox {
         if self.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        let sent = self.lock().as_ref().is_some_and(|actor| actor.cast(Look).is_ok());
+        let sent = self
+            .lock()
+            .as_ref()
+            .is_some_and(|actor| actor.cast(Look).is_ok());
         if !sent {
             self.queued.store(false, Ordering::Release);
         }

@@ -1,4 +1,5 @@
-//! Actors as shells: what they know is in a slot, what follows from it is decided by pure functions, and a crash costs one turn.
+//! Actors as shells: what they know is in a slot, what follows from it is decided by pure
+//! functions, and a crash costs one turn.
 
 mod budget;
 mod mailbox;
@@ -20,6 +21,7 @@ pub(crate) trait Slot: Send + Sync + 'static {
     fn name(&self) -> &Arc<str>;
     /// Where the present incarnation is reached.
     fn mailbox(&self) -> &Mailbox;
-    /// One turn: look at what was noted, decide, start tasks. Never waits. Answers when to look again.
+    /// One turn: look at what was noted, decide, start tasks. Never waits. Answers when to look
+    /// again.
     fn turn(self: &Arc<Self>) -> Option<Duration>;
 }

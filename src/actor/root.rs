@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
+use ractor::{
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent,
+};
 
 use super::Slot;
 use super::budget::Restarts;
@@ -33,9 +35,17 @@ impl Child {
         let name = Arc::clone(slot.name());
         let restarts = slot.mailbox().restarted();
         let start = move |root: ActorCell| {
-            ActorRuntime::spawn_linked_instant(None, Shell::<T>::new(), Arc::clone(&slot), root).ok().map(|(actor, _)| actor.get_cell())
+            ActorRuntime::spawn_linked_instant(None, Shell::<T>::new(), Arc::clone(&slot), root)
+                .ok()
+                .map(|(actor, _)| actor.get_cell())
         };
-        Arc::new(Self { name, start: Box::new(start), running: Mutex::default(), restarts, budget: Mutex::default() })
+        Arc::new(Self {
+            name,
+            start: Box::new(start),
+            running: Mutex::default(),
+            restarts,
+            budget: Mutex::default(),
+        })
     }
 
     /// Its end is wanted from now on; resolves when it has come, or after `within`.
@@ -95,7 +105,16 @@ pub(crate) struct Root(ActorRef<RootMessage>);
 impl Root {
     /// Starts it; needs a tokio runtime.
     pub(crate) fn start(context: Context) -> Option<Self> {
-        ActorRuntime::spawn_instant(None, RootActor, RootState { context, children: HashMap::new() }).ok().map(|(actor, _)| Self(actor))
+        ActorRuntime::spawn_instant(
+            None,
+            RootActor,
+            RootState {
+                context,
+                children: HashMap::new(),
+            },
+        )
+        .ok()
+        .map(|(actor, _)| Self(actor))
     }
 
     /// Starts a child and keeps it running. Returns `false` if the root is gone, and its runtime
@@ -130,28 +149,42 @@ impl Actor for RootActor {
     type State = RootState;
     type Arguments = RootState;
 
-    async fn pre_start(&self, _: ActorRef<RootMessage>, state: RootState) -> Result<RootState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<RootMessage>,
+        state: RootState,
+    ) -> Result<RootState, ActorProcessingErr> {
         Ok(state)
     }
 
-    async fn handle(&self, myself: ActorRef<RootMessage>, message: RootMessage, state: &mut RootState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: ActorRef<RootMessage>,
+        message: RootMessage,
+        state: &mut RootState,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             RootMessage::Adopt(child) | RootMessage::Restart(child) => state.start(&myself, child),
         }
         Ok(())
     }
 
-    /// ractor's default stops the supervisor when any child ends; here the child is started again, alone.
+    /// ractor's default stops the supervisor when any child ends; here the child is started again,
+    /// alone.
     async fn handle_supervisor_evt(
         &self,
         myself: ActorRef<RootMessage>,
         event: SupervisionEvent,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
-        let (SupervisionEvent::ActorFailed(actor, _) | SupervisionEvent::ActorTerminated(actor, _, _)) = event else {
+        let (SupervisionEvent::ActorFailed(actor, _)
+        | SupervisionEvent::ActorTerminated(actor, _, _)) = event
+        else {
             return Ok(());
         };
-        let Some(child) = state.children.remove(&actor.get_id()) else { return Ok(()) };
+        let Some(child) = state.children.remove(&actor.get_id()) else {
+            return Ok(());
+        };
         if child.is_leaving() {
             return Ok(());
         }
@@ -159,7 +192,9 @@ impl Actor for RootActor {
         child.restarts.fetch_add(1, Ordering::AcqRel);
         tracing::error!(actor = %child.name, pause = ?pause, "an actor of ours failed; its slot is picked up by a new one, queries do not notice");
         state.context.meters.restarted(&child.name);
-        state.context.events.send(Event::Restarted { actor: Arc::clone(&child.name) });
+        state.context.events.send(Event::Restarted {
+            actor: Arc::clone(&child.name),
+        });
         if pause.is_zero() {
             state.start(&myself, child);
         } else {

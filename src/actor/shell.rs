@@ -10,7 +10,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
 use super::mailbox::Look;
 use super::{HEARTBEAT, Slot};
 
-/// Shortest pause before an actor looks without being asked, so that no error of ours makes it spin.
+/// Shortest pause before an actor looks without being asked, so that no error of ours makes it
+/// spin.
 const SHORTEST: Duration = Duration::from_millis(5);
 
 pub(super) struct Shell<T>(PhantomData<fn() -> T>);
@@ -23,7 +24,8 @@ impl<T> Shell<T> {
 
 pub(super) struct State<T> {
     slot: Arc<T>,
-    /// When to look without being asked. Re-armed each turn; an interval would pile up missed ticks and outlive the actor.
+    /// When to look without being asked. Re-armed each turn; an interval would pile up missed ticks
+    /// and outlive the actor.
     alarm: Option<JoinHandle<Result<(), MessagingErr<Look>>>>,
 }
 
@@ -40,14 +42,26 @@ impl<T: Slot> Actor for Shell<T> {
     type State = State<T>;
     type Arguments = Arc<T>;
 
-    async fn pre_start(&self, myself: ActorRef<Look>, slot: Arc<T>) -> Result<State<T>, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Look>,
+        slot: Arc<T>,
+    ) -> Result<State<T>, ActorProcessingErr> {
         slot.mailbox().move_in(myself);
         Ok(State { slot, alarm: None })
     }
 
-    async fn handle(&self, myself: ActorRef<Look>, _: Look, state: &mut State<T>) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: ActorRef<Look>,
+        _: Look,
+        state: &mut State<T>,
+    ) -> Result<(), ActorProcessingErr> {
         state.slot.mailbox().taken();
-        let next = state.slot.turn().map_or(HEARTBEAT, |next| next.clamp(SHORTEST, HEARTBEAT));
+        let next = state
+            .slot
+            .turn()
+            .map_or(HEARTBEAT, |next| next.clamp(SHORTEST, HEARTBEAT));
         if let Some(alarm) = state.alarm.replace(myself.send_after(next, || Look)) {
             alarm.abort();
         }
@@ -86,7 +100,8 @@ mod tests {
         }
 
         fn turn(self: &Arc<Self>) -> Option<Duration> {
-            self.seen.store(self.noted.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.seen
+                .store(self.noted.load(Ordering::SeqCst), Ordering::SeqCst);
             if self.to_come.load(Ordering::SeqCst) > 0 {
                 self.to_come.fetch_sub(1, Ordering::SeqCst);
                 self.noted.fetch_add(1, Ordering::SeqCst);
@@ -105,9 +120,17 @@ mod tests {
             noted: AtomicU32::default(),
             seen: AtomicU32::default(),
         });
-        let (actor, _) = ActorRuntime::spawn_instant(None, Shell::new(), Arc::clone(&slot)).expect("a runtime");
+        let (actor, _) =
+            ActorRuntime::spawn_instant(None, Shell::new(), Arc::clone(&slot)).expect("a runtime");
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!((slot.noted.load(Ordering::SeqCst), slot.seen.load(Ordering::SeqCst)), (10, 10), "without a wait for the heartbeat");
+        assert_eq!(
+            (
+                slot.noted.load(Ordering::SeqCst),
+                slot.seen.load(Ordering::SeqCst)
+            ),
+            (10, 10),
+            "without a wait for the heartbeat"
+        );
         actor.stop(None);
     }
 }

@@ -10,13 +10,15 @@ use super::text::{self, Source};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
-    /// The database does not accept the credential: wrong or expired password, rejected token, locked role.
+    /// The database does not accept the credential: wrong or expired password, rejected token,
+    /// locked role.
     Rejected,
     /// The database has no room: too many connections.
     Overloaded,
     /// The database cannot be reached or is not up.
     Unreachable,
-    /// Stays until somebody changes settings: no such database, no right to connect, no verified TLS.
+    /// Stays until somebody changes settings: no such database, no right to connect, no verified
+    /// TLS.
     Misconfigured,
     /// Anything else.
     Other,
@@ -60,7 +62,13 @@ impl ConnectError {
     /// It is kept on one line: control characters, and those that hide or reorder text,
     /// become spaces. What follows the 500th character is cut.
     pub fn new(kind: ConnectErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, code: None, message: text::message(&message.into()).into(), context: None, source: None }
+        Self {
+            kind,
+            code: None,
+            message: text::message(&message.into()).into(),
+            context: None,
+            source: None,
+        }
     }
 
     /// Keeps the SQLSTATE (five characters, `28P01`), filtered as the message is.
@@ -74,7 +82,8 @@ impl ConnectError {
     /// database "orders"`. Filtered as the message is, and printed behind it.
     #[must_use]
     pub fn with_target(mut self, target: impl AsRef<str>) -> Self {
-        Arc::make_mut(self.context.get_or_insert_default()).target = Some(text::message(target.as_ref()).into());
+        Arc::make_mut(self.context.get_or_insert_default()).target =
+            Some(text::message(target.as_ref()).into());
         self
     }
 
@@ -121,7 +130,8 @@ impl ConnectError {
         self.source.as_ref().map(Source::original)
     }
 
-    /// Whether it may pass without anybody's doing. A rejection may: a pod can start inside a rotation's window.
+    /// Whether it may pass without anybody's doing. A rejection may: a pod can start inside a
+    /// rotation's window.
     pub fn is_transient(&self) -> bool {
         self.kind != ConnectErrorKind::Misconfigured
     }

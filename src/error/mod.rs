@@ -14,7 +14,8 @@ pub use provider::{ProviderError, ProviderErrorKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A name, duration or size that cannot be right; the message names the field and what would be right.
+    /// A name, duration or size that cannot be right; the message names the field and what would be
+    /// right.
     InvalidInput,
     /// A provider or pool of that name exists already.
     AlreadyRegistered,
@@ -29,7 +30,8 @@ pub enum ErrorKind {
     NoRuntime,
     /// The provider gave no usable lease; [`Error::provider_error`] has the cause.
     Provider,
-    /// The lease could not be verified by a login; [`Error::fault`] has the cause, SQLSTATE included.
+    /// The lease could not be verified by a login; [`Error::fault`] has the cause, SQLSTATE
+    /// included.
     Pool,
 }
 
@@ -49,7 +51,8 @@ impl ErrorKind {
     }
 }
 
-/// What a call to the supervisor answers when it cannot do as asked. Nothing was started, nothing was lost.
+/// What a call to the supervisor answers when it cannot do as asked. Nothing was started, nothing
+/// was lost.
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -65,7 +68,11 @@ enum Cause {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), cause: None }
+        Self {
+            kind,
+            message: message.into(),
+            cause: None,
+        }
     }
 
     pub(crate) fn invalid(field: &str, problem: impl fmt::Display) -> Self {
@@ -73,11 +80,15 @@ impl Error {
     }
 
     pub(crate) fn shut_down() -> Self {
-        Self::new(ErrorKind::ShutDown, "the supervisor was shut down; start a new one")
+        Self::new(
+            ErrorKind::ShutDown,
+            "the supervisor was shut down; start a new one",
+        )
     }
 
     pub(crate) fn no_runtime(call: &str) -> Self {
-        let problem = format!("no tokio runtime: call {call} within one (#[tokio::main], or Runtime::enter)");
+        let problem =
+            format!("no tokio runtime: call {call} within one (#[tokio::main], or Runtime::enter)");
         Self::new(ErrorKind::NoRuntime, problem)
     }
 
@@ -88,27 +99,55 @@ impl Error {
         )
     }
 
-    pub(crate) fn from_provider(name: &str, waited: Option<std::time::Duration>, error: ProviderError) -> Self {
+    pub(crate) fn from_provider(
+        name: &str,
+        waited: Option<std::time::Duration>,
+        error: ProviderError,
+    ) -> Self {
         let message = match waited {
-            Some(waited) => format!("provider {name:?} held no lease within {}", humantime::format_duration(waited)),
+            Some(waited) => format!(
+                "provider {name:?} held no lease within {}",
+                humantime::format_duration(waited)
+            ),
             None => format!("provider {name:?} cannot start"),
         };
-        Self { kind: ErrorKind::Provider, message, cause: Some(Cause::Provider(error)) }
+        Self {
+            kind: ErrorKind::Provider,
+            message,
+            cause: Some(Cause::Provider(error)),
+        }
     }
 
     pub(crate) fn from_provider_asked(name: &str, error: ProviderError) -> Self {
-        let message = format!("provider {name:?} gave no new credential, what is held goes on serving");
-        Self { kind: ErrorKind::Provider, message, cause: Some(Cause::Provider(error)) }
+        let message =
+            format!("provider {name:?} gave no new credential, what is held goes on serving");
+        Self {
+            kind: ErrorKind::Provider,
+            message,
+            cause: Some(Cause::Provider(error)),
+        }
     }
 
-    pub(crate) fn from_pool(name: &str, provider: &str, waited: Option<std::time::Duration>, error: ConnectError) -> Self {
+    pub(crate) fn from_pool(
+        name: &str,
+        provider: &str,
+        waited: Option<std::time::Duration>,
+        error: ConnectError,
+    ) -> Self {
         let message = match waited {
             Some(waited) => {
-                format!("pool {name:?} verified no lease of provider {provider:?} within {}", humantime::format_duration(waited))
+                format!(
+                    "pool {name:?} verified no lease of provider {provider:?} within {}",
+                    humantime::format_duration(waited)
+                )
             }
             None => format!("pool {name:?} cannot start with provider {provider:?}"),
         };
-        Self { kind: ErrorKind::Pool, message, cause: Some(Cause::Pool(error)) }
+        Self {
+            kind: ErrorKind::Pool,
+            message,
+            cause: Some(Cause::Pool(error)),
+        }
     }
 
     /// The kind, for a match.

@@ -51,7 +51,10 @@ impl ProviderErrorKind {
     }
 
     const fn is_transient(self) -> bool {
-        !matches!(self, Self::Denied | Self::NotFound | Self::Malformed | Self::Misconfigured)
+        !matches!(
+            self,
+            Self::Denied | Self::NotFound | Self::Malformed | Self::Misconfigured
+        )
     }
 }
 
@@ -81,7 +84,12 @@ impl ProviderError {
     /// It is kept on one line: control characters, and those that hide or reorder text,
     /// become spaces. What follows the 500th character is cut.
     pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: text::message(&message.into()).into(), retry_after: None, source: None }
+        Self {
+            kind,
+            message: text::message(&message.into()).into(),
+            retry_after: None,
+            source: None,
+        }
     }
 
     /// Keeps the cause for [`source`](StdError::source) and [`cause`](Self::cause).
@@ -117,7 +125,8 @@ impl ProviderError {
         self.source.as_ref().map(Source::original)
     }
 
-    /// Whether the same fetch may succeed later without anybody's doing. A registration waits only for such errors.
+    /// Whether the same fetch may succeed later without anybody's doing. A registration waits only
+    /// for such errors.
     pub fn is_transient(&self) -> bool {
         self.kind.is_transient()
     }

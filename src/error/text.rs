@@ -76,13 +76,25 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn new(original: impl StdError + Send + Sync + 'static) -> Self {
-        let texts: Vec<String> = std::iter::successors(Some(&original as &(dyn StdError + 'static)), |error| (*error).source())
+        let texts: Vec<String> =
+            std::iter::successors(Some(&original as &(dyn StdError + 'static)), |error| {
+                (*error).source()
+            })
             .take(MAX_CAUSES)
             .map(ToString::to_string)
             .collect();
-        let is_fit = texts.iter().all(|text| matches!(message(text), Cow::Borrowed(_)));
-        let filtered = if is_fit { None } else { Filtered::chain(&texts) };
-        Self { original: Arc::new(original), filtered }
+        let is_fit = texts
+            .iter()
+            .all(|text| matches!(message(text), Cow::Borrowed(_)));
+        let filtered = if is_fit {
+            None
+        } else {
+            Filtered::chain(&texts)
+        };
+        Self {
+            original: Arc::new(original),
+            filtered,
+        }
     }
 
     pub(super) fn original(&self) -> &(dyn StdError + Send + Sync + 'static) {
@@ -106,7 +118,12 @@ struct Filtered {
 
 impl Filtered {
     fn chain(texts: &[String]) -> Option<Arc<Self>> {
-        texts.iter().rev().fold(None, |next, text| Some(Arc::new(Self { text: message(text).into_owned(), next })))
+        texts.iter().rev().fold(None, |next, text| {
+            Some(Arc::new(Self {
+                text: message(text).into_owned(),
+                next,
+            }))
+        })
     }
 }
 
@@ -124,7 +141,9 @@ impl fmt::Debug for Filtered {
 
 impl StdError for Filtered {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.next.as_deref().map(|next| next as &(dyn StdError + 'static))
+        self.next
+            .as_deref()
+            .map(|next| next as &(dyn StdError + 'static))
     }
 }
 
@@ -133,32 +152,48 @@ mod tests {
     use super::super::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
     use super::*;
 
-    const HOSTILE: &str = "no\r\n2026-11-28 INFO all is well\u{1b}[2J\u{9b}31m\u{0}\u{202e}drow\u{2028}end";
+    const HOSTILE: &str =
+        "no\r\n2026-11-28 INFO all is well\u{1b}[2J\u{9b}31m\u{0}\u{202e}drow\u{2028}end";
 
     /// Returns every text of the error and of its causes.
     fn printed(error: &(dyn StdError + 'static)) -> Vec<String> {
-        std::iter::successors(Some(error), |error| (*error).source()).flat_map(|error| [error.to_string(), format!("{error:?}")]).collect()
+        std::iter::successors(Some(error), |error| (*error).source())
+            .flat_map(|error| [error.to_string(), format!("{error:?}")])
+            .collect()
     }
 
     fn assert_fit(texts: &[String]) {
         for text in texts {
             assert!(!text.chars().any(is_unfit), "{text:?}");
-            assert!(text.chars().count() < MAX_MESSAGE + 150, "{} characters", text.chars().count());
+            assert!(
+                text.chars().count() < MAX_MESSAGE + 150,
+                "{} characters",
+                text.chars().count()
+            );
         }
     }
 
     #[test]
     fn a_server_cannot_write_lines_or_colours_into_the_log() {
         let cause = std::io::Error::other(ProviderError::new(ProviderErrorKind::Other, HOSTILE));
-        let connect_error =
-            ConnectError::new(ConnectErrorKind::Rejected, HOSTILE).with_code("28\n01").with_source(std::io::Error::other(HOSTILE));
+        let connect_error = ConnectError::new(ConnectErrorKind::Rejected, HOSTILE)
+            .with_code("28\n01")
+            .with_source(std::io::Error::other(HOSTILE));
         let error = ProviderError::new(ProviderErrorKind::Denied, HOSTILE).with_source(cause);
-        assert_eq!(connect_error.message(), "no 2026-11-28 INFO all is well [2J 31m drow end");
+        assert_eq!(
+            connect_error.message(),
+            "no 2026-11-28 INFO all is well [2J 31m drow end"
+        );
         assert_eq!(connect_error.code(), Some("28 01"));
         assert_eq!(printed(&connect_error).len(), 4);
         assert_fit(&printed(&connect_error));
         assert_fit(&printed(&error));
-        assert_fit(&printed(&crate::Error::from_pool("orders", "login", None, connect_error)));
+        assert_fit(&printed(&crate::Error::from_pool(
+            "orders",
+            "login",
+            None,
+            connect_error,
+        )));
         assert_fit(&printed(&crate::Error::from_provider("login", None, error)));
     }
 
@@ -190,8 +225,20 @@ mod tests {
             let error = ConnectError::new(ConnectErrorKind::Rejected, format!("pass{one}word"));
             assert_eq!(error.message(), "pass word", "U+{:04X}", u32::from(one));
         }
-        for text in ["größe", "пароль", "密码", "パスワード", "سلام", "e\u{301}", "🔑", "-'\u{a0}\u{2026}\u{2013}"] {
-            assert_eq!(ConnectError::new(ConnectErrorKind::Rejected, text).message(), text);
+        for text in [
+            "größe",
+            "пароль",
+            "密码",
+            "パスワード",
+            "سلام",
+            "e\u{301}",
+            "🔑",
+            "-'\u{a0}\u{2026}\u{2013}",
+        ] {
+            assert_eq!(
+                ConnectError::new(ConnectErrorKind::Rejected, text).message(),
+                text
+            );
         }
     }
 
@@ -199,14 +246,21 @@ mod tests {
     fn a_long_text_is_cut_at_five_hundred_characters() {
         for one in ["x", "ä", "\n"] {
             let long = format!("start{}end", one.repeat(100_000));
-            let connect_error = ConnectError::new(ConnectErrorKind::Other, long.clone()).with_source(std::io::Error::other(long.clone()));
+            let connect_error = ConnectError::new(ConnectErrorKind::Other, long.clone())
+                .with_source(std::io::Error::other(long.clone()));
             let error = ProviderError::new(ProviderErrorKind::Other, long);
-            assert!(connect_error.message().chars().count() <= MAX_MESSAGE && error.message().chars().count() <= MAX_MESSAGE);
+            assert!(
+                connect_error.message().chars().count() <= MAX_MESSAGE
+                    && error.message().chars().count() <= MAX_MESSAGE
+            );
             assert!(connect_error.message().starts_with("start"));
             assert_fit(&printed(&connect_error));
         }
         let exact = "x".repeat(MAX_MESSAGE);
-        assert_eq!(ConnectError::new(ConnectErrorKind::Other, exact.clone()).message(), exact);
+        assert_eq!(
+            ConnectError::new(ConnectErrorKind::Other, exact.clone()).message(),
+            exact
+        );
         let cut = ConnectError::new(ConnectErrorKind::Other, "x".repeat(MAX_MESSAGE + 1));
         assert_eq!(cut.message(), format!("{}…", "x".repeat(MAX_MESSAGE - 1)));
     }
@@ -214,10 +268,20 @@ mod tests {
     #[test]
     fn a_cause_is_found_by_its_type_whatever_its_text() {
         for text in ["connection refused", HOSTILE] {
-            let error = ConnectError::new(ConnectErrorKind::Unreachable, text).with_source(std::io::Error::other(text));
-            assert!(error.cause().is_some_and(|cause| cause.downcast_ref::<std::io::Error>().is_some()));
+            let error = ConnectError::new(ConnectErrorKind::Unreachable, text)
+                .with_source(std::io::Error::other(text));
+            assert!(
+                error
+                    .cause()
+                    .is_some_and(|cause| cause.downcast_ref::<std::io::Error>().is_some())
+            );
         }
-        let error = ConnectError::new(ConnectErrorKind::Unreachable, "down").with_source(std::io::Error::other("down"));
-        assert!(error.source().is_some_and(|source| source.downcast_ref::<std::io::Error>().is_some()));
+        let error = ConnectError::new(ConnectErrorKind::Unreachable, "down")
+            .with_source(std::io::Error::other("down"));
+        assert!(
+            error
+                .source()
+                .is_some_and(|source| source.downcast_ref::<std::io::Error>().is_some())
+        );
     }
 }

@@ -15,12 +15,14 @@ use crate::rotation::HandoverReport;
 
 /// The longest pause between verifications that fail for another reason than a rejection.
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
-/// How often one idle connection is asked whether its role still exists, when the lease ends its connections.
+/// How often one idle connection is asked whether its role still exists, when the lease ends its
+/// connections.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-/// The same after a statement failed as it would without the role, at most; of each generation the first one counts at once.
+/// The same after a statement failed as it would without the role, at most; of each generation the
+/// first one counts at once.
 const PROBE_SUSPECT: Duration = Duration::from_secs(10);
-/// Time after the last suspicion from which a probe settles it. Backends end a user's connections and
-/// drop the user within moments, in either order.
+/// Time after the last suspicion from which a probe settles it. Backends end a user's connections
+/// and drop the user within moments, in either order.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// Shortest time between two verifications of the served lease after logins that outlasted their
 /// callers. Such a login may be rejected when nobody waits for it any more.
@@ -154,9 +156,15 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
 
     /// Counts a caller's rejected login, of the current generation or of one that drains.
     pub(crate) fn note_login_rejected(&mut self, number: u64, now: Instant) {
-        let serving = self.serving.as_ref().filter(|serving| serving.number == number);
+        let serving = self
+            .serving
+            .as_ref()
+            .filter(|serving| serving.number == number);
         let draining = self.drains.iter().find(|drain| drain.number == number);
-        let (revision, user) = match (serving, draining.and_then(|drain| drain.lease().zip(drain.user.as_ref()))) {
+        let (revision, user) = match (
+            serving,
+            draining.and_then(|drain| drain.lease().zip(drain.user.as_ref())),
+        ) {
             (Some(serving), _) => (serving.revision().clone(), Arc::clone(&serving.user)),
             (None, Some((lease, user))) => (lease.revision().clone(), Arc::clone(user)),
             _ => return,
@@ -166,14 +174,31 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
 
     /// Notes that the database rejected callers of the current generation. `held` is the provider's
     /// current lease and its account.
-    pub(crate) fn note_rejected(&mut self, number: u64, error: ConnectError, held: Option<(&Revision, &Arc<str>)>, now: Instant) {
+    pub(crate) fn note_rejected(
+        &mut self,
+        number: u64,
+        error: ConnectError,
+        held: Option<(&Revision, &Arc<str>)>,
+        now: Instant,
+    ) {
         // Another may have been published since it was noted.
-        let Some(serving) = self.serving.as_mut().filter(|serving| serving.number == number) else { return };
+        let Some(serving) = self
+            .serving
+            .as_mut()
+            .filter(|serving| serving.number == number)
+        else {
+            return;
+        };
         if std::mem::replace(&mut serving.rejected, true) {
             return;
         }
-        serving.unconfirmed = now.saturating_duration_since(serving.verified.mono()) < JUST_VERIFIED;
-        let (revision, user, unconfirmed) = (serving.revision().clone(), Arc::clone(&serving.user), serving.unconfirmed);
+        serving.unconfirmed =
+            now.saturating_duration_since(serving.verified.mono()) < JUST_VERIFIED;
+        let (revision, user, unconfirmed) = (
+            serving.revision().clone(),
+            Arc::clone(&serving.user),
+            serving.unconfirmed,
+        );
         self.last_error = Some(error);
         self.logins.rejected(&user, &revision, now);
         if unconfirmed {
@@ -200,25 +225,43 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
 
     /// Returns whether the last suspicion is so old that the backend has done what it meant to do.
     pub(crate) fn is_suspicion_old(&self, now: Instant) -> bool {
-        self.suspected.is_none_or(|last| now.saturating_duration_since(last) >= SETTLED_AFTER)
+        self.suspected
+            .is_none_or(|last| now.saturating_duration_since(last) >= SETTLED_AFTER)
     }
 
     /// Notes that a login of another pool worked with this revision, as the same database user.
     /// Returns whether to act.
-    pub(crate) fn note_verified_elsewhere(&mut self, revision: &Revision, user: &str, now: Instant) -> bool {
-        if self.serving.as_ref().is_some_and(|serving| !serving.rejected && serving.revision() == revision) {
+    pub(crate) fn note_verified_elsewhere(
+        &mut self,
+        revision: &Revision,
+        user: &str,
+        now: Instant,
+    ) -> bool {
+        if self
+            .serving
+            .as_ref()
+            .is_some_and(|serving| !serving.rejected && serving.revision() == revision)
+        {
             return false;
         }
         let retry = self.retry.take_if(|retry| retry.revision == *revision);
         self.logins.news(user, revision, now) || retry.is_some()
     }
 
-    /// Notes that a login of the current generation outlasted its caller, or ended with an error that
-    /// every login may get: the lease is verified again, ten seconds after the last verification at
-    /// the earliest. Returns whether to act.
+    /// Notes that a login of the current generation outlasted its caller, or ended with an error
+    /// that every login may get: the lease is verified again, ten seconds after the last
+    /// verification at the earliest. Returns whether to act.
     pub(crate) fn note_unheard(&mut self, number: u64, now: Instant) -> bool {
-        let Some(serving) = self.serving.as_ref().filter(|serving| serving.number == number && !serving.rejected) else { return false };
-        let last = self.last_unheard.map_or(serving.verified.mono(), |last| last.max(serving.verified.mono()));
+        let Some(serving) = self
+            .serving
+            .as_ref()
+            .filter(|serving| serving.number == number && !serving.rejected)
+        else {
+            return false;
+        };
+        let last = self.last_unheard.map_or(serving.verified.mono(), |last| {
+            last.max(serving.verified.mono())
+        });
         if self.closing || self.recheck || self.recheck_due.is_some() {
             return false;
         }
@@ -227,7 +270,11 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     }
 
     /// What is to be done now, given what the provider holds.
-    pub(crate) fn decide(&mut self, held: Option<(&Lease<S>, &Arc<str>)>, now: Timestamp) -> Vec<Action> {
+    pub(crate) fn decide(
+        &mut self,
+        held: Option<(&Lease<S>, &Arc<str>)>,
+        now: Timestamp,
+    ) -> Vec<Action> {
         let mono = now.mono();
         self.noted = false;
         self.next_verification = None;
@@ -245,7 +292,9 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
         self.probe(now, &mut actions);
         // Nobody logs in with a dead credential.
-        let Some((held, user)) = held.filter(|(held, _)| !held.expiry().is_expired(now)) else { return actions };
+        let Some((held, user)) = held.filter(|(held, _)| !held.expiry().is_expired(now)) else {
+            return actions;
+        };
         let mut wanted = true;
         let mut check_only = false;
         if let Some(serving) = &self.serving {
@@ -282,8 +331,16 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
         self.recheck = false;
         self.attempts += 1;
-        self.attempt = Some(Attempt { number: self.attempts, revision: held.revision().clone(), user: Arc::clone(user), check_only });
-        actions.push(Action::HandOver { attempt: self.attempts, check_only });
+        self.attempt = Some(Attempt {
+            number: self.attempts,
+            revision: held.revision().clone(),
+            user: Arc::clone(user),
+            check_only,
+        });
+        actions.push(Action::HandOver {
+            attempt: self.attempts,
+            check_only,
+        });
         actions
     }
 
@@ -311,11 +368,20 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
     /// Returns when an idle connection is probed next, if at all.
     fn probe_at(&self, now: Timestamp) -> Option<Instant> {
         let serving = self.serving.as_ref()?;
-        if self.closing || !serving.ends_its_connections() || serving.rejected || serving.expiry.is_expired(now) {
+        if self.closing
+            || !serving.ends_its_connections()
+            || serving.rejected
+            || serving.expiry.is_expired(now)
+        {
             return None;
         }
         let since = self.last_probe.unwrap_or(serving.verified.mono());
-        Some(if self.suspect { self.last_probe.map_or(now.mono(), |last| last + PROBE_SUSPECT) } else { since + PROBE_EVERY })
+        Some(if self.suspect {
+            self.last_probe
+                .map_or(now.mono(), |last| last + PROBE_SUSPECT)
+        } else {
+            since + PROBE_EVERY
+        })
     }
 
     /// The handover is in its rotation's report.
@@ -329,8 +395,15 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
 
     /// When to look again though nothing was noted.
     pub(crate) fn next(&self, now: Timestamp) -> Option<Instant> {
-        let probe = if self.probing { None } else { self.probe_at(now) };
-        [self.next_verification, self.recheck_due, probe].into_iter().flatten().min()
+        let probe = if self.probing {
+            None
+        } else {
+            self.probe_at(now)
+        };
+        [self.next_verification, self.recheck_due, probe]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When something that may help callers is tried next, as far as this pool knows.
@@ -341,9 +414,15 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         if self.noted || self.attempt.is_some() {
             return Outlook::Running;
         }
-        let Some((held, user)) = held.filter(|(held, _)| !held.expiry().is_expired(now)) else { return Outlook::Never };
+        let Some((held, user)) = held.filter(|(held, _)| !held.expiry().is_expired(now)) else {
+            return Outlook::Never;
+        };
         let (held, now) = (held.revision(), now.mono());
-        if self.serving.as_ref().is_some_and(|serving| !serving.rejected && serving.revision() == held) {
+        if self
+            .serving
+            .as_ref()
+            .is_some_and(|serving| !serving.rejected && serving.revision() == held)
+        {
             return Outlook::Never;
         }
         match self.verification_due(user, held, now) {
@@ -352,49 +431,95 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
     }
 
-    /// An attempt failed: what is served goes on. Answers the revisions that the provider is to hear of.
-    pub(crate) fn failed(&mut self, attempt: &Attempt, error: &ConnectError, now: Timestamp) -> Vec<Revision> {
+    /// An attempt failed: what is served goes on. Answers the revisions that the provider is to
+    /// hear of.
+    pub(crate) fn failed(
+        &mut self,
+        attempt: &Attempt,
+        error: &ConnectError,
+        now: Timestamp,
+    ) -> Vec<Revision> {
         self.attempt = None;
         self.last_error = Some(error.clone());
-        if let Some(serving) = self.serving.as_mut().filter(|serving| *serving.revision() == attempt.revision) {
+        if let Some(serving) = self
+            .serving
+            .as_mut()
+            .filter(|serving| *serving.revision() == attempt.revision)
+        {
             // One more verification is all that its rejection waits for.
             serving.unconfirmed = false;
         }
         let mono = now.mono();
         if error.kind() != ConnectErrorKind::Rejected {
             let failures = match &self.retry {
-                Some(retry) if retry.revision == attempt.revision => retry.failures.saturating_add(1),
+                Some(retry) if retry.revision == attempt.revision => {
+                    retry.failures.saturating_add(1)
+                }
                 _ => 1,
             };
-            let pause = if error.is_transient() { schedule::back_off(schedule::FLOOR, LONGEST_RETRY, failures) } else { LONGEST_RETRY };
+            let pause = if error.is_transient() {
+                schedule::back_off(schedule::FLOOR, LONGEST_RETRY, failures)
+            } else {
+                LONGEST_RETRY
+            };
             let pause = pause.mul_f64(1.0 + RETRY_JITTER * fastrand::f64());
-            self.retry = Some(Retry { revision: attempt.revision.clone(), at: mono + pause, failures });
+            self.retry = Some(Retry {
+                revision: attempt.revision.clone(),
+                at: mono + pause,
+                failures,
+            });
             // An unreachable database says nothing about what is served.
             self.recheck |= attempt.check_only;
-            if attempt.check_only && matches!(error.kind(), ConnectErrorKind::Other | ConnectErrorKind::Misconfigured) {
+            if attempt.check_only
+                && matches!(
+                    error.kind(),
+                    ConnectErrorKind::Other | ConnectErrorKind::Misconfigured
+                )
+            {
                 self.unexplained = Some(error.clone());
             }
             return Vec::new();
         }
-        let is_served = self.serving.as_ref().is_some_and(|serving| *serving.revision() == attempt.revision);
+        let is_served = self
+            .serving
+            .as_ref()
+            .is_some_and(|serving| *serving.revision() == attempt.revision);
         let is_start = self.serving.is_none();
-        self.logins.verification_rejected(&attempt.user, &attempt.revision, is_served, is_start, mono);
-        if let Some(serving) = self.serving.as_mut().filter(|serving| *serving.revision() == attempt.revision) {
+        self.logins.verification_rejected(
+            &attempt.user,
+            &attempt.revision,
+            is_served,
+            is_start,
+            mono,
+        );
+        if let Some(serving) = self
+            .serving
+            .as_mut()
+            .filter(|serving| *serving.revision() == attempt.revision)
+        {
             serving.unconfirmed = false;
         }
         match &self.serving {
-            // It serves, and dies: a candidate that the database goes on rejecting would be renewed in its place for ever.
+            // It serves, and dies: a candidate that the database goes on rejecting would be renewed
+            // in its place for ever.
             Some(serving)
                 if !serving.rejected
                     && *serving.revision() != attempt.revision
                     && serving.ends_its_connections()
-                    && self.logins.rejected_in_a_row(&attempt.user, &attempt.revision) >= REPORT_AFTER =>
+                    && self
+                        .logins
+                        .rejected_in_a_row(&attempt.user, &attempt.revision)
+                        >= REPORT_AFTER =>
             {
                 vec![attempt.revision.clone()]
             }
             // It serves: the candidate is verified again later, without a fetch.
-            Some(serving) if !serving.rejected && *serving.revision() != attempt.revision => Vec::new(),
-            Some(serving) if *serving.revision() != attempt.revision => vec![serving.revision().clone(), attempt.revision.clone()],
+            Some(serving) if !serving.rejected && *serving.revision() != attempt.revision => {
+                Vec::new()
+            }
+            Some(serving) if *serving.revision() != attempt.revision => {
+                vec![serving.revision().clone(), attempt.revision.clone()]
+            }
             _ => vec![attempt.revision.clone()],
         }
     }
@@ -412,22 +537,43 @@ impl<S: Send + Sync + 'static, P> State<S, P> {
         }
     }
 
-    /// A lease was verified and is about to be published under the answered number. Its handover is not in its rotation's report before [`reported`](Self::reported).
-    pub(crate) fn published(&mut self, loan: Loan<S>, user: Arc<str>, now: Timestamp) -> (u64, Option<Serving<S>>) {
+    /// A lease was verified and is about to be published under the answered number. Its handover is
+    /// not in its rotation's report before [`reported`](Self::reported).
+    pub(crate) fn published(
+        &mut self,
+        loan: Loan<S>,
+        user: Arc<str>,
+        now: Timestamp,
+    ) -> (u64, Option<Serving<S>>) {
         self.attempt = None;
         self.reporting = true;
         self.retry = None;
         self.last_error = None;
         self.unexplained = None;
         self.logins.worked(&user, loan.lease.revision(), now.mono());
-        if self.serving.as_ref().is_some_and(|serving| serving.revision() != loan.lease.revision()) {
+        if self
+            .serving
+            .as_ref()
+            .is_some_and(|serving| serving.revision() != loan.lease.revision())
+        {
             self.logins.superseded(&user, loan.lease.revision());
         }
-        let number = self.serving.as_ref().map_or(1, |serving| serving.number + 1);
+        let number = self
+            .serving
+            .as_ref()
+            .map_or(1, |serving| serving.number + 1);
         let expiry = loan.lease.expiry();
         // What was asked about another role says nothing of this one.
         (self.suspect, self.last_probe) = (false, None);
-        let old = self.serving.replace(Serving { number, loan, expiry, verified: now, rejected: false, unconfirmed: false, user });
+        let old = self.serving.replace(Serving {
+            number,
+            loan,
+            expiry,
+            verified: now,
+            rejected: false,
+            unconfirmed: false,
+            user,
+        });
         (number, old)
     }
 }

@@ -63,8 +63,21 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
         cause: tracing::Span,
     ) {
         let (loan, user) = of.unzip();
-        let deadline = now.mono() + loan.as_ref().map_or(patience, |loan| budget(loan, patience, now));
-        self.0.push(Drain { number, pool, loan, user, since: now.mono(), deadline, abandoned: false, started: false, cause });
+        let deadline = now.mono()
+            + loan
+                .as_ref()
+                .map_or(patience, |loan| budget(loan, patience, now));
+        self.0.push(Drain {
+            number,
+            pool,
+            loan,
+            user,
+            since: now.mono(),
+            deadline,
+            abandoned: false,
+            started: false,
+            cause,
+        });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -78,7 +91,13 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
             .filter(|drain| !drain.started)
             .map(|drain| {
                 drain.started = true;
-                (drain.number, drain.pool.clone(), drain.since, drain.deadline, std::mem::replace(&mut drain.cause, tracing::Span::none()))
+                (
+                    drain.number,
+                    drain.pool.clone(),
+                    drain.since,
+                    drain.deadline,
+                    std::mem::replace(&mut drain.cause, tracing::Span::none()),
+                )
             })
             .collect()
     }
@@ -101,10 +120,20 @@ impl<S: Send + Sync + 'static, P: Clone> Drains<S, P> {
     }
 }
 
-/// How long the connections of a lease may take to go: the patience of the settings; for a lease that ends them, until its death less a margin.
-fn budget<S: Send + Sync + 'static>(loan: &Loan<S>, patience: Duration, now: Timestamp) -> Duration {
-    match (loan.lease.old_connections(), loan.lease.expiry().remaining(now)) {
-        (OldConnections::EndWithLease, Some(left)) => left.saturating_sub(schedule::drain_margin(loan.life.unwrap_or(left))).max(SHORTEST),
+/// How long the connections of a lease may take to go: the patience of the settings; for a lease
+/// that ends them, until its death less a margin.
+fn budget<S: Send + Sync + 'static>(
+    loan: &Loan<S>,
+    patience: Duration,
+    now: Timestamp,
+) -> Duration {
+    match (
+        loan.lease.old_connections(),
+        loan.lease.expiry().remaining(now),
+    ) {
+        (OldConnections::EndWithLease, Some(left)) => left
+            .saturating_sub(schedule::drain_margin(loan.life.unwrap_or(left)))
+            .max(SHORTEST),
         _ => patience,
     }
 }
@@ -133,7 +162,10 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
         let span = telemetry::drain(&cause, slot.name(), number);
         drop(cause);
         let slot = Arc::clone(slot);
-        let guard = LostGuard { slot: Arc::clone(&slot), number };
+        let guard = LostGuard {
+            slot: Arc::clone(&slot),
+            number,
+        };
         tokio::spawn(async move {
             let _guard = guard;
             let inside = InSpan::new(&span);
@@ -151,7 +183,11 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
             inside.let_go();
             if let Some(ended) = outcome {
                 if ended.is_err() {
-                    telemetry::failed(&span, ConnectErrorKind::Other.as_str(), "the drain panicked; see its own output");
+                    telemetry::failed(
+                        &span,
+                        ConnectErrorKind::Other.as_str(),
+                        "the drain panicked; see its own output",
+                    );
                 }
                 telemetry::ended(span);
             } else if slot.factory().connections(&pool) == 0 {
@@ -170,7 +206,11 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
                 telemetry::ended(span);
                 slot.lock().drains.abandon(number);
                 slot.context().meters.drain_abandoned(slot.name());
-                slot.events().send(Event::DrainAbandoned { pool: Arc::clone(slot.name()), generation: number, connections });
+                slot.events().send(Event::DrainAbandoned {
+                    pool: Arc::clone(slot.name()),
+                    generation: number,
+                    connections,
+                });
                 slot.settled();
                 let _ = drained.await;
                 tracing::info!(pool = %slot.name(), generation = number, "connections that outlived their drain deadline have closed");
@@ -181,7 +221,11 @@ pub(super) fn start<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
             drop(gone);
             let took = slot.clock().mono().saturating_duration_since(since);
             slot.context().meters.drained(slot.name(), took);
-            slot.events().send(Event::Drained { pool: Arc::clone(slot.name()), generation: number, took });
+            slot.events().send(Event::Drained {
+                pool: Arc::clone(slot.name()),
+                generation: number,
+                took,
+            });
             slot.settled();
         });
     }

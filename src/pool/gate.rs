@@ -91,7 +91,11 @@ impl Drop for QueueGuard<'_> {
 }
 
 impl<P> Gate<P> {
-    pub(crate) fn new(max: u32, overlap: u32, connections: Arc<dyn Fn(&P) -> u32 + Send + Sync>) -> Arc<Self> {
+    pub(crate) fn new(
+        max: u32,
+        overlap: u32,
+        connections: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             engaged: AtomicBool::new(false),
             max,
@@ -210,9 +214,17 @@ impl<P> Gate<P> {
     /// Notes that the server had no room for a connection. From now on one caller tries for all.
     pub(crate) fn full(&self, error: ConnectError, now: Instant) {
         let mut inner = self.lock();
-        let pause = inner.full.as_ref().map_or(FULL_PAUSE, |full| (full.pause * 2).min(FULL_PAUSE_LONGEST));
+        let pause = inner
+            .full
+            .as_ref()
+            .map_or(FULL_PAUSE, |full| (full.pause * 2).min(FULL_PAUSE_LONGEST));
         let next = now + pause.mul_f64(0.75 + fastrand::f64() / 2.0);
-        inner.full = Some(Full { error, pause, next, until: now + FULL_FOR + pause });
+        inner.full = Some(Full {
+            error,
+            pause,
+            next,
+            until: now + FULL_FOR + pause,
+        });
         self.refresh(&inner);
     }
 
@@ -243,7 +255,10 @@ impl<P> Gate<P> {
     }
 
     fn refresh(&self, inner: &Inner<P>) {
-        let engaged = inner.has_old() || inner.limited.is_some() || inner.lead.is_some() || inner.full.is_some();
+        let engaged = inner.has_old()
+            || inner.limited.is_some()
+            || inner.lead.is_some()
+            || inner.full.is_some();
         self.engaged.store(engaged, Ordering::Release);
     }
 
@@ -253,17 +268,31 @@ impl<P> Gate<P> {
 }
 
 impl<P: Clone> Gate<P> {
-    /// A permit for a caller to open a connection in `current`, or none for the moment. Where the overlap has room for it, one place is left for a verification.
+    /// A permit for a caller to open a connection in `current`, or none for the moment. Where the
+    /// overlap has room for it, one place is left for a verification.
     pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Pass<P>> {
         self.count_and_decide(current, |inner, old, new| {
             self.expire(inner, now);
-            if inner.limited.is_some_and(|(width, _)| inner.opening >= width) || (inner.lead.is_some() && inner.opening > 0) {
+            if inner
+                .limited
+                .is_some_and(|(width, _)| inner.opening >= width)
+                || (inner.lead.is_some() && inner.opening > 0)
+            {
                 return None;
             }
-            if inner.full.as_ref().is_some_and(|full| inner.opening > 0 || now < full.next) {
+            if inner
+                .full
+                .as_ref()
+                .is_some_and(|full| inner.opening > 0 || now < full.next)
+            {
                 return None;
             }
-            let ceiling = self.max + if self.overlap > 1 { self.overlap - 1 } else { self.overlap };
+            let ceiling = self.max
+                + if self.overlap > 1 {
+                    self.overlap - 1
+                } else {
+                    self.overlap
+                };
             // A pool that is full opens nothing: whoever asked for more would only queue in it.
             if new + inner.opening >= self.max {
                 return None;
@@ -276,19 +305,34 @@ impl<P: Clone> Gate<P> {
 
     /// A permit for a verification, whose connection is of no pool.
     pub(crate) fn enter_verification(self: &Arc<Self>, current: &P) -> Option<Pass<P>> {
-        self.count_and_decide(current, |inner, old, new| (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(inner)))
+        self.count_and_decide(current, |inner, old, new| {
+            (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(inner))
+        })
     }
 
-    /// Decides with the number of connections of old generations to the server that is served from, and of those of the current one. The factory counts them, whose
-    /// code runs outside of the lock: what was admitted or given back meanwhile may be in neither figure, so they are counted again.
-    fn count_and_decide<T>(&self, current: &P, decide: impl Fn(&mut Inner<P>, u32, u32) -> Option<T>) -> Option<T> {
+    /// Decides with the number of connections of old generations to the server that is served from,
+    /// and of those of the current one. The factory counts them, whose code runs outside of the
+    /// lock: what was admitted or given back meanwhile may be in neither figure, so they are
+    /// counted again.
+    fn count_and_decide<T>(
+        &self,
+        current: &P,
+        decide: impl Fn(&mut Inner<P>, u32, u32) -> Option<T>,
+    ) -> Option<T> {
         loop {
             let (changes, old) = {
                 let inner = self.lock();
-                let old = inner.old.iter().filter(|(_, _, server)| *server == inner.server).map(|(_, pool, _)| pool.clone());
+                let old = inner
+                    .old
+                    .iter()
+                    .filter(|(_, _, server)| *server == inner.server)
+                    .map(|(_, pool, _)| pool.clone());
                 (inner.changes, old.collect::<Vec<_>>())
             };
-            let (old, new) = (old.iter().map(|pool| (self.connections)(pool)).sum(), (self.connections)(current));
+            let (old, new) = (
+                old.iter().map(|pool| (self.connections)(pool)).sum(),
+                (self.connections)(current),
+            );
             let mut inner = self.lock();
             if inner.changes == changes {
                 return decide(&mut inner, old, new);

@@ -1,4 +1,5 @@
-//! What a pool serves now, and how its end is told: the data plane that the control plane writes and every caller reads.
+//! What a pool serves now, and how its end is told: the data plane that the control plane writes
+//! and every caller reads.
 
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -38,7 +39,8 @@ pub(crate) enum Phase {
 pub(crate) struct End {
     phase: AtomicU8,
     rejection: OnceLock<ConnectError>,
-    /// Shared with the generations before it in the same pool, so that callers queued there hear of its end, too.
+    /// Shared with the generations before it in the same pool, so that callers queued there hear of
+    /// its end, too.
     over: Arc<Notify>,
     /// Limits on callers' logins. Shared in the same way.
     pub(crate) openings: Arc<Openings>,
@@ -53,7 +55,13 @@ impl End {
     }
 
     fn sharing(phase: Phase, over: Arc<Notify>, openings: Arc<Openings>) -> Arc<Self> {
-        Arc::new(Self { phase: AtomicU8::new(phase as u8), rejection: OnceLock::new(), over, openings, suspicions: AtomicU64::new(0) })
+        Arc::new(Self {
+            phase: AtomicU8::new(phase as u8),
+            rejection: OnceLock::new(),
+            over,
+            openings,
+            suspicions: AtomicU64::new(0),
+        })
     }
 
     /// Returns whether connections are probed before they are handed out.
@@ -72,12 +80,19 @@ impl End {
 
     /// Settles the suspicions that a probe has seen. Returns whether there are no others.
     pub(super) fn settle(&self, seen: u64) -> bool {
-        self.suspicions.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.suspicions
+            .compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
-    /// The end of a generation that serves the same pool: callers of the old one are told of the new one's end.
+    /// The end of a generation that serves the same pool: callers of the old one are told of the
+    /// new one's end.
     pub(super) fn successor(&self) -> Arc<Self> {
-        Self::sharing(Phase::Serving, Arc::clone(&self.over), Arc::clone(&self.openings))
+        Self::sharing(
+            Phase::Serving,
+            Arc::clone(&self.over),
+            Arc::clone(&self.openings),
+        )
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -89,7 +104,8 @@ impl End {
         }
     }
 
-    /// Resolves when the generation is over. To be created before [`phase`](Self::phase) is read: then no end is missed.
+    /// Resolves when the generation is over. To be created before [`phase`](Self::phase) is read:
+    /// then no end is missed.
     pub(crate) fn over(&self) -> Notified<'_> {
         self.over.notified()
     }
@@ -99,20 +115,31 @@ impl End {
         self.rejection.get()
     }
 
-    /// The database rejected a caller. The first to say so ends the generation; answers whether this one was.
+    /// The database rejected a caller. The first to say so ends the generation; answers whether
+    /// this one was.
     pub(super) fn reject(&self, error: ConnectError) -> bool {
         let _ = self.rejection.set(error);
-        let first = self.phase.compare_exchange(Phase::Serving as u8, Phase::Rejected as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let first = self
+            .phase
+            .compare_exchange(
+                Phase::Serving as u8,
+                Phase::Rejected as u8,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .is_ok();
         if first {
             self.over.notify_waiters();
         }
         first
     }
 
-    /// A newer generation is there. `quietly` when it serves the same pool: callers queued there need not move.
+    /// A newer generation is there. `quietly` when it serves the same pool: callers queued there
+    /// need not move.
     pub(super) fn retire(&self, quietly: bool) {
         let before = self.phase.swap(Phase::Retired as u8, Ordering::AcqRel);
-        // Notified once: by the rejection, or here. Whoever waits for a connection of a rejected one is woken by the attempt that ended.
+        // Notified once: by the rejection, or here. Whoever waits for a connection of a rejected
+        // one is woken by the attempt that ended.
         if !quietly && before == Phase::Serving as u8 {
             self.over.notify_waiters();
         }
@@ -131,8 +158,21 @@ pub(crate) struct Generation<P> {
 }
 
 impl<P> Generation<P> {
-    pub(crate) fn serving(number: u64, pool: P, expiry: Expiry, old_connections: OldConnections, max: u32) -> Self {
-        Self { number, pool, expiry, old_connections, end: End::new(Phase::Serving, max), origin: Origin::default() }
+    pub(crate) fn serving(
+        number: u64,
+        pool: P,
+        expiry: Expiry,
+        old_connections: OldConnections,
+        max: u32,
+    ) -> Self {
+        Self {
+            number,
+            pool,
+            expiry,
+            old_connections,
+            end: End::new(Phase::Serving, max),
+            origin: Origin::default(),
+        }
     }
 }
 
@@ -215,11 +255,13 @@ impl<P> Shared<P> {
         self.current.load_full()
     }
 
-    /// Makes a generation the one that callers get. The old one's end is told after this, so that whoever hears of it finds the new one.
+    /// Makes a generation the one that callers get. The old one's end is told after this, so that
+    /// whoever hears of it finds the new one.
     pub(super) fn publish(&self, generation: Generation<P>) {
         let number = generation.number;
         self.current.store(Arc::new(generation));
-        self.changed.send_if_modified(|published| std::mem::replace(published, number) != number);
+        self.changed
+            .send_if_modified(|published| std::mem::replace(published, number) != number);
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
@@ -236,9 +278,9 @@ impl<P> Shared<P> {
         self.news.notify_waiters();
     }
 
-    /// Sets when something that may help callers is tried next. Waiting callers are notified only if
-    /// that is later than before: they may have to give up. `outlook` runs under the lock: what is
-    /// noted meanwhile is either seen by it, or written after it.
+    /// Sets when something that may help callers is tried next. Waiting callers are notified only
+    /// if that is later than before: they may have to give up. `outlook` runs under the lock: what
+    /// is noted meanwhile is either seen by it, or written after it.
     pub(super) fn expect(&self, outlook: impl FnOnce() -> Outlook) {
         let mut expected = self.outlook.lock().unwrap_or_else(PoisonError::into_inner);
         let outlook = outlook();

@@ -1,4 +1,5 @@
-//! From a verified lease to the generation that serves it: open → warm → publish → drain, or refit in place.
+//! From a verified lease to the generation that serves it: open → warm → publish → drain, or refit
+//! in place.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +51,9 @@ pub(super) async fn run<F: PoolFactory>(
             let pool = slot
                 .factory()
                 .open(loan.lease.secret())
-                .inspect_err(|error| telemetry::failed(&open_span, error.kind().as_str(), &error.to_string()))?;
+                .inspect_err(|error| {
+                    telemetry::failed(&open_span, error.kind().as_str(), &error.to_string())
+                })?;
             (pool, HandoverMode::Replace)
         }
     };
@@ -58,11 +61,18 @@ pub(super) async fn run<F: PoolFactory>(
     times.open = slot.clock().mono().saturating_duration_since(opening);
     span.record("how", how.as_str());
 
-    let ahead = if how == HandoverMode::Replace { ahead_of_demand(slot) } else { 0 };
+    let ahead = if how == HandoverMode::Replace {
+        ahead_of_demand(slot)
+    } else {
+        0
+    };
     let warming = slot.clock().mono();
     let warmed = if ahead > 0 {
         warm(slot, &pool, ahead, span).await
-    } else if slot.served_lease().is_some_and(|served| served.revision() == loan.lease.revision()) {
+    } else if slot
+        .served_lease()
+        .is_some_and(|served| served.revision() == loan.lease.revision())
+    {
         Ok(())
     } else {
         try_out(slot, &loan).await
@@ -77,8 +87,22 @@ pub(super) async fn run<F: PoolFactory>(
 
     let secret = loan.lease.clone();
     let origin = rotation.map_or_else(|| loan.origin.clone(), |rotation| rotation.origin());
-    let cause = rotation.map(|rotation| rotation.span()).filter(|root| !root.is_none()).unwrap_or_else(|| span.clone());
-    let Some((number, report)) = publish(slot, loan, &pool, how, times, Spans { handover: span, cause, origin }) else {
+    let cause = rotation
+        .map(|rotation| rotation.span())
+        .filter(|root| !root.is_none())
+        .unwrap_or_else(|| span.clone());
+    let Some((number, report)) = publish(
+        slot,
+        loan,
+        &pool,
+        how,
+        times,
+        Spans {
+            handover: span,
+            cause,
+            origin,
+        },
+    ) else {
         discard(slot, pool);
         return Ok(());
     };
@@ -86,7 +110,9 @@ pub(super) async fn run<F: PoolFactory>(
     // Not left to the actor, so that the span that the drain follows from need not stay open.
     drain::start(slot);
     slot.shared().tell_waiting();
-    slot.context().meters.handed_over(slot.name(), how.as_str(), report.took);
+    slot.context()
+        .meters
+        .handed_over(slot.name(), how.as_str(), report.took);
     slot.events().send(Event::HandedOver(report.clone()));
     tracing::debug!(pool = %slot.name(), generation = number, how = how.as_str(), "handed over");
     if let Some(rotation) = rotation {
@@ -94,7 +120,8 @@ pub(super) async fn run<F: PoolFactory>(
     }
     // Before this: a rotation that ends with the verification reports this handover.
     slot.lock().reported();
-    slot.upstream().note_verified(secret.revision(), &slot.factory().account(secret.secret()));
+    slot.upstream()
+        .note_verified(secret.revision(), &slot.factory().account(secret.secret()));
     if let Some(rotation) = rotation {
         slot.upstream().pool_settled(rotation);
     }
@@ -116,7 +143,11 @@ fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Opt
         HandoverPolicy::AsLeased => same || served.old_connections() == OldConnections::Keep,
     };
     let pool = slot.shared().current().pool.clone();
-    (in_place && slot.factory().refit(&pool, served.secret(), loan.lease.secret())).then_some(pool)
+    (in_place
+        && slot
+            .factory()
+            .refit(&pool, served.secret(), loan.lease.secret()))
+    .then_some(pool)
 }
 
 /// Returns how many connections are opened before publication. Without an old generation it is all
@@ -131,22 +162,39 @@ fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     match slot.shared().current().end.phase() {
         Phase::Vacant => terms.warm_connections,
         Phase::Rejected => 1,
-        _ => terms.warm_connections.max(1).min(terms.overlap.saturating_sub(1)),
+        _ => terms
+            .warm_connections
+            .max(1)
+            .min(terms.overlap.saturating_sub(1)),
     }
 }
 
 /// Verifies what a connection needs beyond a login, if none is opened before publication.
-async fn try_out<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Result<(), ConnectError> {
+async fn try_out<F: PoolFactory>(
+    slot: &Arc<PoolSlot<F>>,
+    loan: &Loan<F::Secret>,
+) -> Result<(), ConnectError> {
     let _permit = attempt::leave_to_log_in(slot).await;
     let work = {
         let (slot, lease) = (Arc::clone(slot), loan.lease.clone());
         async move { slot.factory().try_out(lease.secret()).await }
     };
-    in_a_task(work, Span::none(), slot.context(), "a connection with the pool's hooks").await
+    in_a_task(
+        work,
+        Span::none(),
+        slot.context(),
+        "a connection with the pool's hooks",
+    )
+    .await
 }
 
 /// Opens connections before publication.
-async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, connections: u32, parent: &Span) -> Result<(), ConnectError> {
+async fn warm<F: PoolFactory>(
+    slot: &Arc<PoolSlot<F>>,
+    pool: &F::Pool,
+    connections: u32,
+    parent: &Span,
+) -> Result<(), ConnectError> {
     let span = telemetry::warm(parent);
     let work = {
         let (slot, pool) = (Arc::clone(slot), pool.clone());
@@ -158,18 +206,24 @@ async fn warm<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: &F::Pool, connectio
         record.record("connections", opened);
         Ok(opened)
     };
-    in_a_task(work, span, slot.context(), "warming").await.map(drop)
+    in_a_task(work, span, slot.context(), "warming")
+        .await
+        .map(drop)
 }
 
-/// One synchronous step on the slot: the new generation is what callers get, and the old one is on the drain list.
-/// Answers nothing when the pool was retired meanwhile.
+/// One synchronous step on the slot: the new generation is what callers get, and the old one is on
+/// the drain list. Answers nothing when the pool was retired meanwhile.
 fn publish<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     loan: Loan<F::Secret>,
     pool: &F::Pool,
     how: HandoverMode,
     times: Times,
-    Spans { handover, cause, origin }: Spans<'_>,
+    Spans {
+        handover,
+        cause,
+        origin,
+    }: Spans<'_>,
 ) -> Option<(u64, HandoverReport)> {
     let span = telemetry::publish(handover);
     let now = slot.clock().now();
@@ -193,11 +247,21 @@ fn publish<F: PoolFactory>(
     let replaced = how == HandoverMode::Replace && current.end.phase() != Phase::Vacant;
     let mut given_up = None;
     if replaced {
-        slot.shared().gate.drains(current.number, current.pool.clone());
+        slot.shared()
+            .gate
+            .drains(current.number, current.pool.clone());
         let patience = slot.context().settings.drain;
-        state.drains.enter(current.number, current.pool.clone(), old.map(|old| (old.loan, old.user)), patience, now, cause.clone());
+        state.drains.enter(
+            current.number,
+            current.pool.clone(),
+            old.map(|old| (old.loan, old.user)),
+            patience,
+            now,
+            cause.clone(),
+        );
     } else {
-        // In place: its connections stay good without the old lease. Given back outside of the lock, below.
+        // In place: its connections stay good without the old lease. Given back outside of the
+        // lock, below.
         given_up = old.map(|old| old.loan);
     }
     // After `drains`, because the old generation's connections are to the previous server.
@@ -206,7 +270,14 @@ fn publish<F: PoolFactory>(
         HandoverMode::InPlace => current.end.successor(),
         HandoverMode::Replace => End::new(Phase::Serving, slot.terms().max_connections),
     };
-    slot.shared().publish(Generation { number, pool: pool.clone(), expiry, old_connections, end, origin });
+    slot.shared().publish(Generation {
+        number,
+        pool: pool.clone(),
+        expiry,
+        old_connections,
+        end,
+        origin,
+    });
     current.end.retire(how == HandoverMode::InPlace);
     let report = HandoverReport {
         pool: Arc::clone(slot.name()),
@@ -231,7 +302,8 @@ fn discard<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: F::Pool) {
     tokio::spawn(async move { slot.factory().drain(pool).await });
 }
 
-/// Opens what is wanted ahead of demand as the old generation's connections go, while this generation serves.
+/// Opens what is wanted ahead of demand as the old generation's connections go, while this
+/// generation serves.
 fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
     let wanted = slot.terms().warm_connections;
     if slot.factory().connections(&pool) >= wanted {
@@ -244,7 +316,11 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
             let generation = slot.shared().current();
             let have = slot.factory().connections(&pool);
             let now = slot.clock().mono();
-            if generation.number != number || generation.end.phase() != Phase::Serving || have >= wanted || now >= end {
+            if generation.number != number
+                || generation.end.phase() != Phase::Serving
+                || have >= wanted
+                || now >= end
+            {
                 return;
             }
             if let Some(_pass) = slot.shared().gate.enter(&pool, now) {

@@ -48,7 +48,13 @@ struct Tried {
 
 impl Tried {
     fn new(never_worked: bool, now: Instant) -> Self {
-        Self { failures: 0, next: None, never_worked, cost: 0, last: now }
+        Self {
+            failures: 0,
+            next: None,
+            never_worked,
+            cost: 0,
+            last: now,
+        }
     }
 }
 
@@ -78,23 +84,35 @@ impl Account {
         }
     }
 
-    /// Returns the pause before a rejected revision is verified again: an even share of what is left
-    /// of the window, whose end brings another login. With 10 connections that is about 2.5 s in
-    /// the first window of 30 s, 5 s in later ones of 60 s, and more where callers were rejected.
+    /// Returns the pause before a rejected revision is verified again: an even share of what is
+    /// left of the window, whose end brings another login. With 10 connections that is about 2.5 s
+    /// in the first window of 30 s, 5 s in later ones of 60 s, and more where callers were
+    /// rejected.
     fn share(&self, budget: u32, now: Instant) -> Duration {
-        self.ends().saturating_duration_since(now) / (self.usable(budget).saturating_sub(self.spent) + 1)
+        self.ends().saturating_duration_since(now)
+            / (self.usable(budget).saturating_sub(self.spent) + 1)
     }
 
     /// Returns how much of the budget verifications may use. One login is kept for the callers of a
     /// revision that is served, who may be rejected at any time.
     fn usable(&self, budget: u32) -> u32 {
-        let is_served_rejected = self.tried.values().any(|tried| !tried.never_worked && tried.next.is_some());
-        if is_served_rejected { budget } else { budget - 1 }
+        let is_served_rejected = self
+            .tried
+            .values()
+            .any(|tried| !tried.never_worked && tried.next.is_some());
+        if is_served_rejected {
+            budget
+        } else {
+            budget - 1
+        }
     }
 
     fn rejected(&mut self, revision: &Revision, cost: u32, now: Instant) {
         self.forget_oldest();
-        let tried = self.tried.entry(revision.clone()).or_insert_with(|| Tried::new(false, now));
+        let tried = self
+            .tried
+            .entry(revision.clone())
+            .or_insert_with(|| Tried::new(false, now));
         tried.last = now;
         tried.cost += cost;
         if tried.next.is_none() {
@@ -107,7 +125,11 @@ impl Account {
     /// Forgets the revision that was rejected longest ago, if there are too many.
     fn forget_oldest(&mut self) {
         if self.tried.len() > REMEMBERED
-            && let Some(oldest) = self.tried.iter().min_by_key(|(_, tried)| tried.last).map(|(revision, _)| revision.clone())
+            && let Some(oldest) = self
+                .tried
+                .iter()
+                .min_by_key(|(_, tried)| tried.last)
+                .map(|(revision, _)| revision.clone())
         {
             self.tried.remove(&oldest);
         }
@@ -124,7 +146,10 @@ pub(crate) struct Logins {
 
 impl Logins {
     pub(crate) fn new(max: u32) -> Self {
-        Self { max, accounts: HashMap::new() }
+        Self {
+            max,
+            accounts: HashMap::new(),
+        }
     }
 
     fn budget(&self) -> u32 {
@@ -144,19 +169,36 @@ impl Logins {
     }
 
     /// Counts a rejected verification of this revision, and schedules the next one.
-    pub(crate) fn verification_rejected(&mut self, user: &Arc<str>, revision: &Revision, was_served: bool, is_start: bool, now: Instant) {
+    pub(crate) fn verification_rejected(
+        &mut self,
+        user: &Arc<str>,
+        revision: &Revision,
+        was_served: bool,
+        is_start: bool,
+        now: Instant,
+    ) {
         let budget = self.budget();
         let account = self.account(user, now);
         account.spent = account.spent.saturating_add(1);
         let share = account.share(budget, now);
         let is_first = !account.tried.contains_key(revision);
-        let tried = account.tried.entry(revision.clone()).or_insert_with(|| Tried::new(!was_served, now));
+        let tried = account
+            .tried
+            .entry(revision.clone())
+            .or_insert_with(|| Tried::new(!was_served, now));
         if is_first && !was_served {
             account.last_first_try = Some(now);
         }
         tried.cost += 1;
-        let quick = if was_served || is_start || budget >= QUICK_TWICE_FROM { 2 } else { 1 };
-        let pause = RETRY_PAUSES[..quick].get(tried.failures).copied().unwrap_or(share);
+        let quick = if was_served || is_start || budget >= QUICK_TWICE_FROM {
+            2
+        } else {
+            1
+        };
+        let pause = RETRY_PAUSES[..quick]
+            .get(tried.failures)
+            .copied()
+            .unwrap_or(share);
         tried.failures += 1;
         tried.last = now;
         tried.next = Some(now + pause + jitter().min(pause));
@@ -165,14 +207,21 @@ impl Logins {
 
     /// Returns how many verifications of this revision were rejected since it last worked.
     pub(crate) fn rejected_in_a_row(&self, user: &str, revision: &Revision) -> usize {
-        self.tried(user, revision).filter(|tried| tried.next.is_some()).map_or(0, |tried| tried.failures)
+        self.tried(user, revision)
+            .filter(|tried| tried.next.is_some())
+            .map_or(0, |tried| tried.failures)
     }
 
     /// Schedules a verification of a rejected candidate at once, because something has changed.
     /// Returns whether it was rejected.
     pub(crate) fn news(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
-        let tried = self.accounts.get_mut(user).and_then(|account| account.tried.get_mut(revision));
-        let Some(tried) = tried.filter(|tried| tried.next.is_some()) else { return false };
+        let tried = self
+            .accounts
+            .get_mut(user)
+            .and_then(|account| account.tried.get_mut(revision));
+        let Some(tried) = tried.filter(|tried| tried.next.is_some()) else {
+            return false;
+        };
         tried.failures = 1;
         tried.next = Some(now);
         true
@@ -184,18 +233,27 @@ impl Logins {
     pub(crate) fn worked(&mut self, user: &str, revision: &Revision, now: Instant) {
         let budget = self.budget();
         if let Some(account) = self.accounts.get_mut(user) {
-            if let Some(tried) = account.tried.remove(revision).filter(|tried| tried.never_worked) {
+            if let Some(tried) = account
+                .tried
+                .remove(revision)
+                .filter(|tried| tried.never_worked)
+            {
                 account.give_back(tried.cost);
             }
             // One is left for the callers of what works.
             if account.spent >= budget {
                 account.give_back(1);
             }
-            for next in account.tried.values_mut().filter_map(|tried| tried.next.as_mut()) {
+            for next in account
+                .tried
+                .values_mut()
+                .filter_map(|tried| tried.next.as_mut())
+            {
                 *next = (*next).min(now + AFTER_SUCCESS);
             }
         }
-        self.accounts.retain(|_, account| !account.tried.is_empty() || now < account.ends());
+        self.accounts
+            .retain(|_, account| !account.tried.is_empty() || now < account.ends());
     }
 
     /// Notes that another revision is served. Verifications of the rest are cancelled, and their
@@ -203,7 +261,11 @@ impl Logins {
     pub(crate) fn superseded(&mut self, user: &str, served: &Revision) {
         if let Some(account) = self.accounts.get_mut(user) {
             let mut cost = 0;
-            for (_, tried) in account.tried.iter_mut().filter(|(revision, _)| *revision != served) {
+            for (_, tried) in account
+                .tried
+                .iter_mut()
+                .filter(|(revision, _)| *revision != served)
+            {
                 tried.next = None;
                 cost += std::mem::take(&mut tried.cost);
             }
@@ -213,7 +275,9 @@ impl Logins {
 
     /// Returns when this revision may be verified; `now` if nothing is against it.
     pub(crate) fn next(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
-        let Some(account) = self.accounts.get(user) else { return now };
+        let Some(account) = self.accounts.get(user) else {
+            return now;
+        };
         let tried = account.tried.get(revision);
         let at = tried.and_then(|tried| tried.next).unwrap_or(now).max(now);
         if at >= account.ends() {
@@ -231,8 +295,16 @@ impl Logins {
     /// Returns how many callers may log in as this user at a time, and until when. `None`: only the
     /// pool's maximum applies.
     pub(crate) fn width(&self, user: &str, now: Instant) -> Option<(u32, Instant)> {
-        let account = self.accounts.get(user).filter(|account| now < account.ends() && account.spent > 0)?;
-        Some(((self.budget() - 1).saturating_sub(account.spent).clamp(1, self.max), account.ends()))
+        let account = self
+            .accounts
+            .get(user)
+            .filter(|account| now < account.ends() && account.spent > 0)?;
+        Some((
+            (self.budget() - 1)
+                .saturating_sub(account.spent)
+                .clamp(1, self.max),
+            account.ends(),
+        ))
     }
 
     fn tried(&self, user: &str, revision: &Revision) -> Option<&Tried> {
@@ -240,15 +312,19 @@ impl Logins {
     }
 
     fn account(&mut self, user: &Arc<str>, now: Instant) -> &mut Account {
-        self.accounts.retain(|_, account| now < account.ends() + MEMORY);
-        let account = self.accounts.entry(Arc::clone(user)).or_insert_with(|| Account {
-            opened: now,
-            length: WINDOW,
-            spent: 0,
-            last_first_try: None,
-            returns: 0,
-            tried: HashMap::new(),
-        });
+        self.accounts
+            .retain(|_, account| now < account.ends() + MEMORY);
+        let account = self
+            .accounts
+            .entry(Arc::clone(user))
+            .or_insert_with(|| Account {
+                opened: now,
+                length: WINDOW,
+                spent: 0,
+                last_first_try: None,
+                returns: 0,
+                tried: HashMap::new(),
+            });
         if now >= account.ends() {
             account.opened = now;
             account.length = LONGEST;

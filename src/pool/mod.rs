@@ -34,11 +34,14 @@ use crate::lease::Lease;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandoverPolicy {
-    /// As the lease says: [`OldConnections::Keep`](crate::OldConnections::Keep) in place, everything else by replacing.
+    /// As the lease says: [`OldConnections::Keep`](crate::OldConnections::Keep) in place,
+    /// everything else by replacing.
     #[default]
     AsLeased,
-    /// In place while the lease names the same endpoint: what [`Handle::current`](crate::Handle::current) returns stays valid until then. A lease with
-    /// another host, port or database replaces the pool. An error with a lease that ends its connections.
+    /// In place while the lease names the same endpoint: what
+    /// [`Handle::current`](crate::Handle::current) returns stays valid until then. A lease with
+    /// another host, port or database replaces the pool. An error with a lease that ends its
+    /// connections.
     AlwaysInPlace,
     /// Always by replacing.
     AlwaysReplace,
@@ -52,8 +55,9 @@ pub struct PoolSettings {
     pub max_connections: u32,
     /// How many connections are opened ahead of demand when a pool is replaced.
     pub warm_connections: u32,
-    /// By how many connections old and new pool together may exceed the maximum while a replacement lasts. Default: a quarter of the maximum, at
-    /// least 1 (10 connections: 2, so never more than 12).
+    /// By how many connections old and new pool together may exceed the maximum while a replacement
+    /// lasts. Default: a quarter of the maximum, at least 1 (10 connections: 2, so never more than
+    /// 12).
     pub overlap: u32,
     /// How long a caller waits for a connection, however many generations pass meanwhile.
     pub acquire_timeout: Duration,
@@ -65,7 +69,8 @@ pub struct PoolSettings {
     pub ping: Option<Arc<str>>,
     /// The statement by which an open connection shows that its role still exists.
     pub probe: Arc<str>,
-    /// Whether it can show that: where it cannot, no connection is handed out after the death of a lease that ends its connections.
+    /// Whether it can show that: where it cannot, no connection is handed out after the death of a
+    /// lease that ends its connections.
     pub probe_tells: bool,
     /// Whether a login that has begun completes without its caller, because the server counts
     /// aborted logins. Default: false.
@@ -73,7 +78,8 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// The terms of a pool of at most `max_connections` connections: nothing opened ahead, a quarter of overlap, 30 s of patience, as leased.
+    /// The terms of a pool of at most `max_connections` connections: nothing opened ahead, a
+    /// quarter of overlap, 30 s of patience, as leased.
     pub fn new(max_connections: u32) -> Self {
         Self {
             max_connections,
@@ -92,8 +98,9 @@ impl PoolSettings {
 
 /// Knows how to verify a lease and to open, refit and drain one kind of pool.
 ///
-/// Its code runs in tasks of the library's: a panic counts as one failed attempt. No lock of the library's is held while a method is called: it may ask for the
-/// status, or take a lock under which others do.
+/// Its code runs in tasks of the library's: a panic counts as one failed attempt. No lock of the
+/// library's is held while a method is called: it may ask for the status, or take a lock under
+/// which others do.
 pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// What a lease must carry.
     type Secret: Send + Sync + 'static;
@@ -103,7 +110,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Sizes and deadlines.
     fn terms(&self) -> PoolSettings;
 
-    /// Rejects a lease that cannot be right for this pool, before anything connects. Default: anything goes.
+    /// Rejects a lease that cannot be right for this pool, before anything connects. Default:
+    /// anything goes.
     ///
     /// # Errors
     /// [`ConnectErrorKind::Misconfigured`], naming the field and what would be right.
@@ -115,14 +123,18 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// A closed pool: what a handle leads to before the first lease is verified.
     fn vacant(&self) -> Self::Pool;
 
-    /// Logs in with a bare connection, probes it and logs out. Never through a pool: pools retry and lose the cause.
+    /// Logs in with a bare connection, probes it and logs out. Never through a pool: pools retry
+    /// and lose the cause.
     ///
     /// # Errors
     /// The database's answer. Only [`ConnectErrorKind::Rejected`] may lead to a fetch.
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the verify deadline (default 5 s).
-    fn verify(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), ConnectError>> + Send;
+    fn verify(
+        &self,
+        secret: &Self::Secret,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send;
 
     /// Opens one connection as a new pool for this secret would, and closes it. Verifies what a
     /// connection needs beyond a login, if no connection of the new pool is opened before
@@ -133,7 +145,10 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the verify deadline (default 5 s).
-    fn try_out(&self, secret: &Self::Secret) -> impl Future<Output = Result<(), ConnectError>> + Send {
+    fn try_out(
+        &self,
+        secret: &Self::Secret,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send {
         let _ = secret;
         async { Ok(()) }
     }
@@ -153,7 +168,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         String::new()
     }
 
-    /// Adds to an error of this secret's what is known of it: who logs in where, and what else to check. Default: nothing.
+    /// Adds to an error of this secret's what is known of it: who logs in where, and what else to
+    /// check. Default: nothing.
     fn explain(&self, secret: &Self::Secret, error: ConnectError) -> ConnectError {
         let _ = secret;
         error
@@ -179,16 +195,22 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// The database's answer to the first connection that could not be opened.
-    fn warm(&self, pool: &Self::Pool, connections: u32) -> impl Future<Output = Result<u32, ConnectError>> + Send;
+    fn warm(
+        &self,
+        pool: &Self::Pool,
+        connections: u32,
+    ) -> impl Future<Output = Result<u32, ConnectError>> + Send;
 
-    /// Lets the pool log in with `new` from now on; connections stay. `false` when it must be replaced (another host, port or database), and
-    /// nothing was changed then. Default: always replaced.
+    /// Lets the pool log in with `new` from now on; connections stay. `false` when it must be
+    /// replaced (another host, port or database), and nothing was changed then. Default: always
+    /// replaced.
     fn refit(&self, pool: &Self::Pool, old: &Self::Secret, new: &Self::Secret) -> bool {
         let _ = (pool, old, new);
         false
     }
 
-    /// Closes the pool: no connection is opened any more, idle ones are closed, busy ones when they return. Resolves when the last is gone.
+    /// Closes the pool: no connection is opened any more, idle ones are closed, busy ones when they
+    /// return. Resolves when the last is gone.
     ///
     /// # Cancel safety
     /// Never dropped by the library while its runtime lives, however long it takes.
@@ -203,13 +225,18 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         0
     }
 
-    /// Asks one idle connection whether its role still exists; `None` when no connection is idle. Used for leases that end their connections.
-    fn probe(&self, pool: &Self::Pool) -> impl Future<Output = Option<Result<(), ConnectError>>> + Send {
+    /// Asks one idle connection whether its role still exists; `None` when no connection is idle.
+    /// Used for leases that end their connections.
+    fn probe(
+        &self,
+        pool: &Self::Pool,
+    ) -> impl Future<Output = Option<Result<(), ConnectError>>> + Send {
         let _ = pool;
         async { None }
     }
 
-    /// What an error that a user of the pool met says, about the credential above all. The original message and SQLSTATE are what other callers are told.
+    /// What an error that a user of the pool met says, about the credential above all. The original
+    /// message and SQLSTATE are what other callers are told.
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         ConnectError::new(ConnectErrorKind::Other, error.to_string())
     }

@@ -43,9 +43,16 @@ impl Openings {
         if self.has_worked(now()) {
             return None;
         }
-        let first = timeout(LEAD, Arc::clone(&self.ahead).acquire_owned()).await.ok()?.ok()?;
+        let first = timeout(LEAD, Arc::clone(&self.ahead).acquire_owned())
+            .await
+            .ok()?
+            .ok()?;
         // The login ahead may have worked.
-        if self.has_worked(now()) { None } else { Some(first) }
+        if self.has_worked(now()) {
+            None
+        } else {
+            Some(first)
+        }
     }
 
     /// Notes that a login worked.

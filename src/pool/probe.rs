@@ -1,4 +1,5 @@
-//! Asking an open connection whether its role still exists: a dropped role's connections answer pings.
+//! Asking an open connection whether its role still exists: a dropped role's connections answer
+//! pings.
 
 use std::sync::Arc;
 
@@ -8,11 +9,14 @@ use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
 use crate::error::ConnectErrorKind;
 
-/// Probes one idle connection, or logs in where none is idle. A rejection ends the generation as a caller's would.
+/// Probes one idle connection, or logs in where none is idle. A rejection ends the generation as a
+/// caller's would.
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
     let slot = Arc::clone(slot);
     let generation = slot.shared().current();
-    let Some(lease) = slot.served_lease() else { return };
+    let Some(lease) = slot.served_lease() else {
+        return;
+    };
     let seen = generation.end.suspicions();
     let is_late_enough = slot.lock().is_suspicion_old(slot.clock().mono());
     tokio::spawn(async move {
@@ -31,8 +35,12 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
         let answer = in_a_task(work, Span::none(), slot.context(), "the probe").await;
         slot.lock().probed();
         match answer {
-            Err(error) if error.kind() == ConnectErrorKind::Rejected => slot.end_rejected(generation.number, error),
-            Err(error) => tracing::debug!(pool = %slot.name(), error = %error, "a probe was not answered"),
+            Err(error) if error.kind() == ConnectErrorKind::Rejected => {
+                slot.end_rejected(generation.number, error)
+            }
+            Err(error) => {
+                tracing::debug!(pool = %slot.name(), error = %error, "a probe was not answered")
+            }
             Ok(true) if is_late_enough && generation.end.settle(seen) => {}
             // The backend may end the connections before it drops the role.
             Ok(_) if generation.end.is_unsettled() => slot.lock().note_unsettled(),

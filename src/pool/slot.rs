@@ -37,11 +37,20 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
-    pub(crate) fn new(name: Arc<str>, factory: F, upstream: Arc<ProviderSlot<F::Secret>>, context: Context) -> Arc<Self> {
+    pub(crate) fn new(
+        name: Arc<str>,
+        factory: F,
+        upstream: Arc<ProviderSlot<F::Secret>>,
+        context: Context,
+    ) -> Arc<Self> {
         let terms = factory.terms();
         Arc::new_cyclic(|weak: &Weak<Self>| {
             let counter = weak.clone();
-            let connections = Arc::new(move |pool: &F::Pool| counter.upgrade().map_or(0, |slot| slot.factory.connections(pool)));
+            let connections = Arc::new(move |pool: &F::Pool| {
+                counter
+                    .upgrade()
+                    .map_or(0, |slot| slot.factory.connections(pool))
+            });
             let vacant = Generation {
                 number: 0,
                 pool: factory.vacant(),
@@ -50,7 +59,14 @@ impl<F: PoolFactory> PoolSlot<F> {
                 end: End::new(Phase::Vacant, terms.max_connections),
                 origin: Origin::default(),
             };
-            let shared = Shared::new(Arc::clone(&name), terms.clone(), context.clock.clone(), context.meters.clone(), connections, vacant);
+            let shared = Shared::new(
+                Arc::clone(&name),
+                terms.clone(),
+                context.clock.clone(),
+                context.meters.clone(),
+                connections,
+                vacant,
+            );
             shared.keep(weak.clone());
             Self {
                 state: Mutex::new(State::new(terms.max_connections, context.clock.now())),
@@ -114,7 +130,10 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     pub(super) fn served_lease(&self) -> Option<Lease<F::Secret>> {
-        self.lock().serving.as_ref().map(|serving| serving.loan.lease.clone())
+        self.lock()
+            .serving
+            .as_ref()
+            .map(|serving| serving.loan.lease.clone())
     }
 
     /// The database rejected this generation; nothing happens for one that is not served any more.
@@ -126,7 +145,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         if generation.end.phase() != Phase::Serving {
             return self.mailbox.poke();
         }
-        // Under the outlook's lock: callers hear of the end with the outlook that belongs to it, whatever the actor finds out at the same time.
+        // Under the outlook's lock: callers hear of the end with the outlook that belongs to it,
+        // whatever the actor finds out at the same time.
         let mut is_first = false;
         self.shared.expect(|| {
             self.lock().noted = true;
@@ -135,7 +155,11 @@ impl<F: PoolFactory> PoolSlot<F> {
         });
         if is_first {
             tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation = number, error = %error, "the database rejected the credential");
-            self.events().send(Event::Rejected { pool: Arc::clone(&self.name), generation: number, error });
+            self.events().send(Event::Rejected {
+                pool: Arc::clone(&self.name),
+                generation: number,
+                error,
+            });
         }
         self.mailbox.poke();
     }
@@ -152,11 +176,13 @@ impl<F: PoolFactory> PoolSlot<F> {
             && let Some(error) = generation.end.rejection()
         {
             let held = held.map(|(lease, user)| (lease.revision(), user));
-            self.lock().note_rejected(generation.number, error.clone(), held, self.clock().mono());
+            self.lock()
+                .note_rejected(generation.number, error.clone(), held, self.clock().mono());
         }
     }
 
-    /// What the provider has, and whose credentials these are. Calls the factory: not to be called under a lock.
+    /// What the provider has, and whose credentials these are. Calls the factory: not to be called
+    /// under a lock.
     pub(super) fn held(&self) -> Option<(Lease<F::Secret>, Arc<str>)> {
         self.upstream.held().map(|held| {
             let user = self.account_of(&held);
@@ -182,9 +208,16 @@ impl<F: PoolFactory> PoolSlot<F> {
         };
         let own = {
             let state = self.lock();
-            let unseen =
-                self.shared.current().end.phase() == Phase::Rejected && state.serving.as_ref().is_some_and(|serving| !serving.rejected);
-            if unseen { Outlook::Running } else { state.outlook(held.as_ref().zip(user), now) }
+            let unseen = self.shared.current().end.phase() == Phase::Rejected
+                && state
+                    .serving
+                    .as_ref()
+                    .is_some_and(|serving| !serving.rejected);
+            if unseen {
+                Outlook::Running
+            } else {
+                state.outlook(held.as_ref().zip(user), now)
+            }
         };
         own.or(self.upstream.outlook(now.mono()))
     }
@@ -199,7 +232,10 @@ impl<F: PoolFactory> PoolSlot<F> {
             if state.closing { Vec::new() } else { tell }
         };
         self.say_not_verified(attempt, &error, now);
-        self.events().send(Event::VerificationFailed { pool: Arc::clone(&self.name), error: error.clone() });
+        self.events().send(Event::VerificationFailed {
+            pool: Arc::clone(&self.name),
+            error: error.clone(),
+        });
         if attempt.check_only && error.kind() == ConnectErrorKind::Rejected {
             self.end_rejected(self.shared.current().number, error);
         }
@@ -242,10 +278,20 @@ impl<F: PoolFactory> PoolSlot<F> {
             return drain::start(self);
         }
         let generation = self.shared.current();
-        let loan = state.serving.take().map(|serving| (serving.loan, serving.user));
+        let loan = state
+            .serving
+            .take()
+            .map(|serving| (serving.loan, serving.user));
         if generation.end.phase() != Phase::Vacant {
             let cause = tracing::Span::none();
-            state.drains.enter(generation.number, generation.pool.clone(), loan, self.context.settings.drain, now, cause);
+            state.drains.enter(
+                generation.number,
+                generation.pool.clone(),
+                loan,
+                self.context.settings.drain,
+                now,
+                cause,
+            );
         }
         drop(state);
         generation.end.retire(false);
@@ -302,8 +348,16 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Generations that still have connections, with their number.
     pub(crate) fn undrained(&self) -> Vec<(u64, u32)> {
         // The factory's code runs outside of the lock.
-        let drains: Vec<_> = self.lock().drains.iter().map(|drain| (drain.number, drain.pool.clone())).collect();
-        drains.into_iter().map(|(number, pool)| (number, self.factory.connections(&pool))).collect()
+        let drains: Vec<_> = self
+            .lock()
+            .drains
+            .iter()
+            .map(|drain| (drain.number, drain.pool.clone()))
+            .collect();
+        drains
+            .into_iter()
+            .map(|(number, pool)| (number, self.factory.connections(&pool)))
+            .collect()
     }
 }
 
@@ -325,7 +379,10 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         let actions = self.lock().decide(ours, now);
         for action in actions {
             match action {
-                Action::HandOver { attempt, check_only } => attempt::spawn(self, attempt, check_only),
+                Action::HandOver {
+                    attempt,
+                    check_only,
+                } => attempt::spawn(self, attempt, check_only),
                 Action::Extend(expiry) => self.extend(expiry),
                 Action::Report(revision) => self.upstream.note_rejected(&revision),
                 Action::Probe => probe::spawn(self),
@@ -343,7 +400,9 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         drain::start(self);
         self.expect();
         self.settled.notify_waiters();
-        self.lock().next(now).map(|at| at.saturating_duration_since(now.mono()))
+        self.lock()
+            .next(now)
+            .map(|at| at.saturating_duration_since(now.mono()))
     }
 }
 
@@ -367,11 +426,17 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 
     fn serves(&self, revision: &Revision) -> bool {
-        self.lock().serving.as_ref().is_some_and(|serving| serving.revision() == revision && !serving.rejected)
+        self.lock()
+            .serving
+            .as_ref()
+            .is_some_and(|serving| serving.revision() == revision && !serving.rejected)
     }
 
     fn verified_elsewhere(&self, revision: &Revision, account: &str) {
-        if self.lock().note_verified_elsewhere(revision, account, self.clock().mono()) {
+        if self
+            .lock()
+            .note_verified_elsewhere(revision, account, self.clock().mono())
+        {
             self.mailbox.poke();
         }
     }
@@ -394,7 +459,10 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
     fn login_worked(&self, number: u64) {
         let worked = {
             let state = self.lock();
-            let serving = state.serving.as_ref().filter(|serving| serving.number == number);
+            let serving = state
+                .serving
+                .as_ref()
+                .filter(|serving| serving.number == number);
             serving.map(|serving| (serving.revision().clone(), Arc::clone(&serving.user)))
         };
         if let Some((revision, user)) = worked {
@@ -421,7 +489,13 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
         let own = self.lock().last_error.clone();
         own.or_else(|| {
             let error = self.upstream.lock().last_error.clone()?;
-            Some(ConnectError::new(ConnectErrorKind::Other, format!("provider {:?} has no lease to give: {error}", self.upstream.name())))
+            Some(ConnectError::new(
+                ConnectErrorKind::Other,
+                format!(
+                    "provider {:?} has no lease to give: {error}",
+                    self.upstream.name()
+                ),
+            ))
         })
     }
 

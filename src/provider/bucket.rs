@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 const CAPACITY: u32 = 3;
 /// How long one more takes.
 const REFILL: Duration = Duration::from_secs(10);
-/// How long a new revision has to work before it refills the bucket. Behind a server that lags, a freshly minted one is rejected sooner.
+/// How long a new revision has to work before it refills the bucket. Behind a server that lags, a
+/// freshly minted one is rejected sooner.
 const EARNED_AFTER: Duration = Duration::from_millis(250);
-/// How often in a row new revisions refill the bucket, so that rotations in quick succession are followed at once. It bounds a backend that mints
-/// at each fetch and a server that lags by seconds.
+/// How often in a row new revisions refill the bucket, so that rotations in quick succession are
+/// followed at once. It bounds a backend that mints at each fetch and a server that lags by
+/// seconds.
 const FILLS: u32 = 20;
 /// How long it takes until one more refill may be earned.
 const FILL_AGAIN: Duration = Duration::from_secs(60);
@@ -28,7 +30,13 @@ pub(crate) struct TokenBucket {
 
 impl TokenBucket {
     pub(crate) fn full(now: Instant) -> Self {
-        Self { tokens: CAPACITY, since: now, fills: FILLS, fills_since: now, earned_at: None }
+        Self {
+            tokens: CAPACITY,
+            since: now,
+            fills: FILLS,
+            fills_since: now,
+            earned_at: None,
+        }
     }
 
     /// Takes a token if there is one.
@@ -62,10 +70,15 @@ impl TokenBucket {
     /// When a token can be had that leaves another one behind: now or later.
     pub(crate) fn spare_at(&self, now: Instant) -> Instant {
         let missing = 2u32.saturating_sub(self.tokens);
-        if missing == 0 { now } else { now.max(self.since + REFILL * missing) }
+        if missing == 0 {
+            now
+        } else {
+            now.max(self.since + REFILL * missing)
+        }
     }
 
-    /// A new revision was verified. The bucket is full again once the revision has worked for 250 ms: twenty times in a row, then once a minute.
+    /// A new revision was verified. The bucket is full again once the revision has worked for 250
+    /// ms: twenty times in a row, then once a minute.
     pub(crate) fn earn(&mut self, now: Instant) {
         self.fill(now);
         self.earned_at = Some(now + EARNED_AFTER);
@@ -134,8 +147,13 @@ mod tests {
         }
     }
 
-    /// How often a backend is asked within a minute when each new revision is rejected this long after it was verified.
-    fn asked_in_a_minute(bucket: &mut TokenBucket, start: Instant, rejected_after: Duration) -> usize {
+    /// How often a backend is asked within a minute when each new revision is rejected this long
+    /// after it was verified.
+    fn asked_in_a_minute(
+        bucket: &mut TokenBucket,
+        start: Instant,
+        rejected_after: Duration,
+    ) -> usize {
         let (mut now, mut asked) = (start, 0);
         while now < start + Duration::from_secs(60) {
             if bucket.take(now) {
@@ -154,8 +172,15 @@ mod tests {
     fn a_backend_that_mints_behind_a_lagging_server_is_asked_nine_times_a_minute() {
         let start = tokio::time::Instant::now().into_std();
         for millis in [1, 10, 100, 249] {
-            let asked = asked_in_a_minute(&mut TokenBucket::full(start), start, Duration::from_millis(millis));
-            assert!((3..=9).contains(&asked), "rejected after {millis} ms: {asked}");
+            let asked = asked_in_a_minute(
+                &mut TokenBucket::full(start),
+                start,
+                Duration::from_millis(millis),
+            );
+            assert!(
+                (3..=9).contains(&asked),
+                "rejected after {millis} ms: {asked}"
+            );
         }
     }
 
@@ -164,7 +189,13 @@ mod tests {
         let start = tokio::time::Instant::now().into_std();
         let mut bucket = TokenBucket::full(start);
         let asked: Vec<_> = (0..10)
-            .map(|minute| asked_in_a_minute(&mut bucket, start + Duration::from_secs(60 * minute), Duration::from_millis(500)))
+            .map(|minute| {
+                asked_in_a_minute(
+                    &mut bucket,
+                    start + Duration::from_secs(60 * minute),
+                    Duration::from_millis(500),
+                )
+            })
             .collect();
         assert!((20..=30).contains(&asked[0]), "{asked:?}");
         assert!(asked[1..].iter().all(|&asked| asked <= 10), "{asked:?}");

@@ -25,7 +25,8 @@ const COALESCE: Duration = Duration::from_secs(1);
 /// A clock jump of more than this means that the machine slept or that time was set.
 const JUMP: Duration = Duration::from_secs(60);
 
-/// So many fetches that have not ended by their deadline may be out; no further one is begun before one of them ends.
+/// So many fetches that have not ended by their deadline may be out; no further one is begun before
+/// one of them ends.
 const HANGING_MOST: usize = 3;
 /// How many verified revisions are remembered.
 const VERIFIED_MOST: usize = 64;
@@ -48,7 +49,8 @@ pub(crate) struct State<S> {
     pub(crate) origin: Origin,
     /// The revisions that were verified by a login, the latest last.
     verified: Vec<Revision>,
-    /// The revision that a login worked with and that was not rejected since, and when it first worked.
+    /// The revision that a login worked with and that was not rejected since, and when it first
+    /// worked.
     working: Option<(Revision, Instant)>,
     /// Everything was given back: what still comes is given back at once.
     closed: bool,
@@ -94,7 +96,8 @@ pub(crate) struct InFlight {
     pub(crate) number: u64,
     trigger: RotationTrigger,
     manual: Vec<ManualRequest>,
-    /// The held revision was rejected after this fetch had begun: its answer may be older than the rejection.
+    /// The held revision was rejected after this fetch had begun: its answer may be older than the
+    /// rejection.
     rejected_since: bool,
     /// It was begun because the held revision was rejected, and a login with that has worked since.
     moot: bool,
@@ -176,7 +179,8 @@ impl<S> State<S> {
 
     /// The database rejected a login with this revision.
     pub(crate) fn note_rejected(&mut self, revision: &Revision, now: Instant) {
-        // What worked does not any more: the database was changed, maybe back to what it rejected before (a rotation rolled back).
+        // What worked does not any more: the database was changed, maybe back to what it rejected
+        // before (a rotation rolled back).
         if let Some((_, since)) = self.working.take_if(|(working, _)| working == revision) {
             self.exclusions.lift_older(since, now);
         }
@@ -201,10 +205,15 @@ impl<S> State<S> {
     /// A login with this revision worked.
     pub(crate) fn note_verified(&mut self, revision: &Revision, now: Instant) {
         self.exclusions.clear(revision);
-        if self.working.as_ref().is_none_or(|(working, _)| working != revision) {
+        if self
+            .working
+            .as_ref()
+            .is_none_or(|(working, _)| working != revision)
+        {
             self.working = Some((revision.clone(), now));
         }
-        // Earlier failures are forgotten once a new revision works. Not when it is adopted: a backend that mints at each fetch would fill its own bucket.
+        // Earlier failures are forgotten once a new revision works. Not when it is adopted: a
+        // backend that mints at each fetch would fill its own bucket.
         if !self.was_verified(revision) {
             self.verified.push(revision.clone());
             let surplus = self.verified.len().saturating_sub(VERIFIED_MOST);
@@ -226,10 +235,18 @@ impl<S> State<S> {
     fn accepted(&mut self) {
         self.rejected = false;
         self.rejected_due = None;
-        if let Some(in_flight) = self.in_flight.as_mut().filter(|in_flight| in_flight.trigger == RotationTrigger::Rejected) {
+        if let Some(in_flight) = self
+            .in_flight
+            .as_mut()
+            .filter(|in_flight| in_flight.trigger == RotationTrigger::Rejected)
+        {
             in_flight.moot = in_flight.manual.is_empty();
         }
-        if let Some(retry) = self.retry.as_mut().filter(|retry| retry.trigger == RotationTrigger::Rejected) {
+        if let Some(retry) = self
+            .retry
+            .as_mut()
+            .filter(|retry| retry.trigger == RotationTrigger::Rejected)
+        {
             retry.trigger = RotationTrigger::Schedule;
         }
     }
@@ -239,13 +256,16 @@ impl<S> State<S> {
         self.in_flight.is_none() && self.retry.is_none() && self.rejected_due.is_none()
     }
 
-    /// Whether the database rejects what is held: until a login with it works, also when its cool-down is over. What comes back within its
-    /// cool-down is rejected as it was.
+    /// Whether the database rejects what is held: until a login with it works, also when its
+    /// cool-down is over. What comes back within its cool-down is rejected as it was.
     pub(crate) fn held_is_rejected(&self, now: Instant) -> bool {
-        self.held.as_ref().is_some_and(|held| self.rejected || self.exclusions.contains(held.revision(), now))
+        self.held
+            .as_ref()
+            .is_some_and(|held| self.rejected || self.exclusions.contains(held.revision(), now))
     }
 
-    /// Of the pools that are left none would find out whether the database still rejects this revision: those whom it rejected are gone.
+    /// Of the pools that are left none would find out whether the database still rejects this
+    /// revision: those whom it rejected are gone.
     pub(crate) fn forget_rejection(&mut self, revision: &Revision) {
         self.exclusions.clear(revision);
         if self.holds(revision) {
@@ -278,7 +298,9 @@ impl<S> State<S> {
     }
 
     pub(crate) fn holds(&self, revision: &Revision) -> bool {
-        self.held.as_ref().is_some_and(|held| held.revision() == revision)
+        self.held
+            .as_ref()
+            .is_some_and(|held| held.revision() == revision)
     }
 
     /// Lends the held lease to a pool: it is not released until given back as often as lent.
@@ -290,7 +312,9 @@ impl<S> State<S> {
 
     /// A pool's attempt failed, or its generation has drained.
     pub(crate) fn give_back(&mut self, revision: &Revision, now: Instant) {
-        let Some(count) = self.tenants.get_mut(revision) else { return };
+        let Some(count) = self.tenants.get_mut(revision) else {
+            return;
+        };
         *count -= 1;
         if *count == 0 {
             self.tenants.remove(revision);
@@ -304,23 +328,40 @@ impl<S> State<S> {
         self.tenants.contains_key(revision)
     }
 
-    /// The next fetch; `None` when one runs or none will. Rejections and further attempts draw on the bucket; a start, a schedule after
-    /// success, a hint, a manual request and a wake take none.
+    /// The next fetch; `None` when one runs or none will. Rejections and further attempts draw on
+    /// the bucket; a start, a schedule after success, a hint, a manual request and a wake take
+    /// none.
     fn next_fetch(&self, now: Instant) -> Option<Due> {
         if self.closing || self.in_flight.is_some() || self.hanging.len() >= HANGING_MOST {
             return None;
         }
         let hinted = |at: Instant| self.last_hinted.map_or(at, |last| at.max(last + COALESCE));
-        let free = |at: Instant, trigger| Due { at: at.max(now), trigger, paid: false };
-        let paid = |at: Instant, trigger| Due { at: at.max(self.bucket.available_at(now)), trigger, paid: true };
-        let scheduled = if self.held.is_none() { RotationTrigger::Start } else { RotationTrigger::Schedule };
+        let free = |at: Instant, trigger| Due {
+            at: at.max(now),
+            trigger,
+            paid: false,
+        };
+        let paid = |at: Instant, trigger| Due {
+            at: at.max(self.bucket.available_at(now)),
+            trigger,
+            paid: true,
+        };
+        let scheduled = if self.held.is_none() {
+            RotationTrigger::Start
+        } else {
+            RotationTrigger::Schedule
+        };
         // Of those that fall due together the first is taken; it answers the others' question, too.
         [
             (!self.manual.is_empty()).then(|| free(hinted(now), RotationTrigger::Manual)),
             self.woke.then(|| free(now, RotationTrigger::Woke)),
-            self.changed.map(|at| free(hinted(at), RotationTrigger::Changed)),
-            self.rejected_due.map(|at| paid(at, RotationTrigger::Rejected)),
-            self.retry.as_ref().map(|retry| paid(retry.at, retry.trigger)),
+            self.changed
+                .map(|at| free(hinted(at), RotationTrigger::Changed)),
+            self.rejected_due
+                .map(|at| paid(at, RotationTrigger::Rejected)),
+            self.retry
+                .as_ref()
+                .map(|retry| paid(retry.at, retry.trigger)),
             self.refresh_at.map(|at| free(at, scheduled)),
         ]
         .into_iter()
@@ -335,7 +376,10 @@ impl<S> State<S> {
 
     /// When the next look is planned, whatever runs at present.
     pub(crate) fn next_look_at(&self, now: Instant) -> Option<Instant> {
-        self.refresh_at.into_iter().chain(self.next_fetch_at(now)).min()
+        self.refresh_at
+            .into_iter()
+            .chain(self.next_fetch_at(now))
+            .min()
     }
 
     /// What is to be done now, and when to look again.
@@ -356,13 +400,34 @@ impl<S> State<S> {
             // Whatever is fetched now answers every question that was open.
             self.changed = None;
             self.woke = false;
-            self.in_flight = Some(InFlight { number: self.fetch_number, trigger, manual, rejected_since: false, moot: false });
+            self.in_flight = Some(InFlight {
+                number: self.fetch_number,
+                trigger,
+                manual,
+                rejected_since: false,
+                moot: false,
+            });
             fetch = Some((self.fetch_number, trigger));
         }
-        let releases = if self.closing { Vec::new() } else { self.debts.due(now, &mut self.bucket) };
-        let debts = if self.closing { None } else { self.debts.next(mono, &self.bucket) };
-        let next = [self.next_fetch_at(mono), debts].into_iter().flatten().min();
-        Decision { fetch, releases, next }
+        let releases = if self.closing {
+            Vec::new()
+        } else {
+            self.debts.due(now, &mut self.bucket)
+        };
+        let debts = if self.closing {
+            None
+        } else {
+            self.debts.next(mono, &self.bucket)
+        };
+        let next = [self.next_fetch_at(mono), debts]
+            .into_iter()
+            .flatten()
+            .min();
+        Decision {
+            fetch,
+            releases,
+            next,
+        }
     }
 
     /// A fetch answered after its deadline: its lease is owed back, unless it is the one in use.
@@ -392,20 +457,36 @@ impl<S> State<S> {
 
     /// What came after everything was given back.
     pub(crate) fn orphans(&mut self) -> Vec<Lease<S>> {
-        if self.closed { self.last_debts() } else { Vec::new() }
+        if self.closed {
+            self.last_debts()
+        } else {
+            Vec::new()
+        }
     }
 
-    /// Manual requests that no fetch will answer soon, and why: as many fetches as may be out have not ended.
-    pub(crate) fn blocked_manual(&mut self, now: Timestamp) -> Option<(Vec<ManualRequest>, ProviderError)> {
+    /// Manual requests that no fetch will answer soon, and why: as many fetches as may be out have
+    /// not ended.
+    pub(crate) fn blocked_manual(
+        &mut self,
+        now: Timestamp,
+    ) -> Option<(Vec<ManualRequest>, ProviderError)> {
         if self.hanging.len() < HANGING_MOST || self.manual.is_empty() {
             return None;
         }
-        let oldest = self.hanging.iter().map(|(_, began)| now.mono().saturating_duration_since(began.mono())).max().unwrap_or_default();
+        let oldest = self
+            .hanging
+            .iter()
+            .map(|(_, began)| now.mono().saturating_duration_since(began.mono()))
+            .max()
+            .unwrap_or_default();
         let message = format!(
             "{HANGING_MOST} fetches have not ended, the first for {}; no other begins before one of them ends; give the provider's own calls a time-out",
             humantime::format_duration(Duration::from_secs(oldest.as_secs()))
         );
-        Some((self.abandon_manual(), ProviderError::new(ProviderErrorKind::TimedOut, message)))
+        Some((
+            self.abandon_manual(),
+            ProviderError::new(ProviderErrorKind::TimedOut, message),
+        ))
     }
 
     /// Manual requests that no fetch will answer any more.

@@ -10,7 +10,8 @@ use crate::lease::Revision;
 const FIRST: Duration = Duration::from_secs(30);
 /// The longest cool-down.
 const LONGEST: Duration = Duration::from_secs(600);
-/// How long after its last cool-down a revision's record is kept, so that a further rejection doubles rather than starts afresh.
+/// How long after its last cool-down a revision's record is kept, so that a further rejection
+/// doubles rather than starts afresh.
 const MEMORY: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug)]
@@ -35,15 +36,26 @@ impl Exclusions {
                 true
             }
             None => {
-                self.0.insert(revision.clone(), CoolDown { until: now + FIRST, length: FIRST });
+                self.0.insert(
+                    revision.clone(),
+                    CoolDown {
+                        until: now + FIRST,
+                        length: FIRST,
+                    },
+                );
                 true
             }
         }
     }
 
-    /// The database was changed since `then`: cool-downs that began before it are over. They are remembered, so that a further rejection doubles.
+    /// The database was changed since `then`: cool-downs that began before it are over. They are
+    /// remembered, so that a further rejection doubles.
     pub(crate) fn lift_older(&mut self, then: Instant, now: Instant) {
-        for cool_down in self.0.values_mut().filter(|cool_down| cool_down.until <= then + cool_down.length) {
+        for cool_down in self
+            .0
+            .values_mut()
+            .filter(|cool_down| cool_down.until <= then + cool_down.length)
+        {
             cool_down.until = cool_down.until.min(now);
         }
     }
@@ -54,13 +66,19 @@ impl Exclusions {
     }
 
     pub(crate) fn contains(&self, revision: &Revision, now: Instant) -> bool {
-        self.0.get(revision).is_some_and(|cool_down| now < cool_down.until)
+        self.0
+            .get(revision)
+            .is_some_and(|cool_down| now < cool_down.until)
     }
 
     /// What a fetch is told.
     pub(crate) fn active(&self, now: Instant) -> Arc<[Revision]> {
-        let mut active: Vec<Revision> =
-            self.0.iter().filter(|(_, cool_down)| now < cool_down.until).map(|(revision, _)| revision.clone()).collect();
+        let mut active: Vec<Revision> = self
+            .0
+            .iter()
+            .filter(|(_, cool_down)| now < cool_down.until)
+            .map(|(revision, _)| revision.clone())
+            .collect();
         active.sort();
         active.into()
     }
@@ -77,7 +95,10 @@ mod tests {
         let (mut exclusions, revision) = (Exclusions::default(), Revision::new("r"));
         for seconds in [30, 60, 120, 240, 480, 600, 600] {
             assert!(exclusions.reject(&revision, now));
-            assert!(exclusions.contains(&revision, now + Duration::from_secs(seconds) - Duration::from_millis(1)));
+            assert!(exclusions.contains(
+                &revision,
+                now + Duration::from_secs(seconds) - Duration::from_millis(1)
+            ));
             now += Duration::from_secs(seconds);
             assert!(!exclusions.contains(&revision, now));
         }
@@ -90,7 +111,11 @@ mod tests {
     fn a_change_of_the_database_ends_the_cool_downs_from_before_it() {
         let start = tokio::time::Instant::now().into_std();
         let second = Duration::from_secs(1);
-        let (mut exclusions, before, after) = (Exclusions::default(), Revision::new("before"), Revision::new("after"));
+        let (mut exclusions, before, after) = (
+            Exclusions::default(),
+            Revision::new("before"),
+            Revision::new("after"),
+        );
         exclusions.reject(&before, start);
         exclusions.reject(&after, start + 3 * second);
         exclusions.lift_older(start + 2 * second, start + 4 * second);

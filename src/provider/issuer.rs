@@ -18,7 +18,10 @@ pub(crate) trait Issuer<S>: Debug + Send + Sync + 'static {
 }
 
 impl<P: Provider> Issuer<P::Secret> for P {
-    fn fetch(&self, request: FetchRequest<P::Secret>) -> Boxed<'_, Result<Lease<P::Secret>, ProviderError>> {
+    fn fetch(
+        &self,
+        request: FetchRequest<P::Secret>,
+    ) -> Boxed<'_, Result<Lease<P::Secret>, ProviderError>> {
         Box::pin(Provider::fetch(self, request))
     }
 

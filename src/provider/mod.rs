@@ -32,7 +32,8 @@ use crate::trigger::RotationTrigger;
 
 /// Issues credentials.
 ///
-/// Implement [`fetch`](Self::fetch); everything else has a default. A closure becomes a provider by [`provider_fn`].
+/// Implement [`fetch`](Self::fetch); everything else has a default. A closure becomes a provider by
+/// [`provider_fn`].
 pub trait Provider: Debug + Send + Sync + 'static {
     /// What a lease carries: [`Credentials`](crate::Credentials) for databases.
     type Secret: Send + Sync + 'static;
@@ -40,34 +41,46 @@ pub trait Provider: Debug + Send + Sync + 'static {
     /// Answers with the credential to use now.
     ///
     /// - A new credential: a lease with a new revision.
-    /// - A renewal: the held lease, [extended](Lease::extended). On [`RotationTrigger::Manual`] a new credential is wanted instead.
+    /// - A renewal: the held lease, [extended](Lease::extended). On [`RotationTrigger::Manual`] a
+    ///   new credential is wanted instead.
     /// - Unchanged: a clone of the held lease.
-    /// - `request.rejected` names revisions that the database rejects at present: offer another candidate if there is one, and the first choice
-    ///   again when all are rejected.
+    /// - `request.rejected` names revisions that the database rejects at present: offer another
+    ///   candidate if there is one, and the first choice again when all are rejected.
     ///
     /// # Cancel safety
-    /// Never cancelled by the library: a cancelled mint would leave a role that nobody knows. It runs in a task of its own under a deadline
-    /// (default 30 s); a lease that comes later than that is released, unless it is in use. A panic counts as one failed attempt.
+    /// Never cancelled by the library: a cancelled mint would leave a role that nobody knows. It
+    /// runs in a task of its own under a deadline (default 30 s); a lease that comes later than
+    /// that is released, unless it is in use. A panic counts as one failed attempt.
     ///
     /// # Errors
-    /// A permanent error ([`ProviderError::is_transient`] false) ends a registration at once; later it leaves the held lease serving.
-    fn fetch(&self, request: FetchRequest<Self::Secret>) -> impl Future<Output = Result<Lease<Self::Secret>, ProviderError>> + Send;
+    /// A permanent error ([`ProviderError::is_transient`] false) ends a registration at once; later
+    /// it leaves the held lease serving.
+    fn fetch(
+        &self,
+        request: FetchRequest<Self::Secret>,
+    ) -> impl Future<Output = Result<Lease<Self::Secret>, ProviderError>> + Send;
 
-    /// Gives back a lease that no connection uses any more, or that was never served. Default: nothing to do.
+    /// Gives back a lease that no connection uses any more, or that was never served. Default:
+    /// nothing to do.
     ///
     /// # Errors
-    /// A passing one: tried again with back-off within the provider's budget, behind its fetches, and given up when the lease dies by itself. A permanent one
-    /// ([`ProviderError::is_transient`] false): said once, and not tried again; the lease lives to its own death.
+    /// A passing one: tried again with back-off within the provider's budget, behind its fetches,
+    /// and given up when the lease dies by itself. A permanent one ([`ProviderError::is_transient`]
+    /// false): said once, and not tried again; the lease lives to its own death.
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the fetch deadline (default 30 s), and tried again.
-    fn release(&self, lease: Lease<Self::Secret>) -> impl Future<Output = Result<(), ProviderError>> + Send {
+    fn release(
+        &self,
+        lease: Lease<Self::Secret>,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send {
         let _ = lease;
         async { Ok(()) }
     }
 
-    /// The provider's own background work: watching a file, keeping a login token alive. Runs as long as the provider is registered; when it
-    /// ends or panics it is started again with back-off.
+    /// The provider's own background work: watching a file, keeping a login token alive. Runs as
+    /// long as the provider is registered; when it ends or panics it is started again with
+    /// back-off.
     ///
     /// # Cancel safety
     /// Dropped at an await point when the provider is removed.
@@ -104,7 +117,12 @@ impl<S> FetchRequest<S> {
 
     /// A request with nothing held and nothing rejected, for a provider's own tests.
     pub fn new(trigger: RotationTrigger) -> Self {
-        Self { trigger, started: Timestamp::now(), held: None, rejected: Arc::from([]) }
+        Self {
+            trigger,
+            started: Timestamp::now(),
+            held: None,
+            rejected: Arc::from([]),
+        }
     }
 
     /// The same request with a held lease.
@@ -129,6 +147,11 @@ impl<S> FetchRequest<S> {
 
 impl<S> Clone for FetchRequest<S> {
     fn clone(&self) -> Self {
-        Self { trigger: self.trigger, started: self.started, held: self.held.clone(), rejected: Arc::clone(&self.rejected) }
+        Self {
+            trigger: self.trigger,
+            started: self.started,
+            held: self.held.clone(),
+            rejected: Arc::clone(&self.rejected),
+        }
     }
 }

@@ -22,10 +22,12 @@ struct Debt<S> {
 }
 
 impl<S> Debt<S> {
-    /// At the lease's own death, once it was tried: the backend may have lengthened its life meanwhile, or our clock be wrong.
+    /// At the lease's own death, once it was tried: the backend may have lengthened its life
+    /// meanwhile, or our clock be wrong.
     fn is_given_up(&self, now: Timestamp) -> bool {
         let expiry = self.lease.expiry();
-        (expiry.is_expired(now) && self.failures > 0) || (expiry.is_never() && self.failures >= ATTEMPTS)
+        (expiry.is_expired(now) && self.failures > 0)
+            || (expiry.is_never() && self.failures >= ATTEMPTS)
     }
 }
 
@@ -43,22 +45,38 @@ impl<S> Default for Debts<S> {
 
 impl<S> Debts<S> {
     pub(crate) fn owe(&mut self, lease: Lease<S>, now: Instant) {
-        if !self.owed.iter().any(|debt| debt.lease.revision() == lease.revision()) {
-            self.owed.push(Debt { lease, failures: 0, due: now, running: false });
+        if !self
+            .owed
+            .iter()
+            .any(|debt| debt.lease.revision() == lease.revision())
+        {
+            self.owed.push(Debt {
+                lease,
+                failures: 0,
+                due: now,
+                running: false,
+            });
         }
     }
 
-    /// The backend offers this revision again: it is not to be released, unless it is too late to stop that.
+    /// The backend offers this revision again: it is not to be released, unless it is too late to
+    /// stop that.
     pub(crate) fn forget(&mut self, revision: &Revision) {
-        self.owed.retain(|debt| debt.running || debt.lease.revision() != revision);
+        self.owed
+            .retain(|debt| debt.running || debt.lease.revision() != revision);
     }
 
-    /// The leases to release now. A first attempt is free, further ones draw on the bucket as long as they leave a token for a fetch; of a dead lease there is none.
+    /// The leases to release now. A first attempt is free, further ones draw on the bucket as long
+    /// as they leave a token for a fetch; of a dead lease there is none.
     pub(crate) fn due(&mut self, now: Timestamp, bucket: &mut TokenBucket) -> Vec<Lease<S>> {
-        self.owed.retain(|debt| debt.running || !debt.is_given_up(now));
+        self.owed
+            .retain(|debt| debt.running || !debt.is_given_up(now));
         let mut leases = Vec::new();
         for debt in &mut self.owed {
-            if !debt.running && debt.due <= now.mono() && (debt.failures == 0 || bucket.take_spare(now.mono())) {
+            if !debt.running
+                && debt.due <= now.mono()
+                && (debt.failures == 0 || bucket.take_spare(now.mono()))
+            {
                 debt.running = true;
                 leases.push(debt.lease.clone());
             }
@@ -70,15 +88,29 @@ impl<S> Debts<S> {
         self.owed
             .iter()
             .filter(|debt| !debt.running)
-            .map(|debt| if debt.failures == 0 { debt.due } else { debt.due.max(bucket.spare_at(now)) })
+            .map(|debt| {
+                if debt.failures == 0 {
+                    debt.due
+                } else {
+                    debt.due.max(bucket.spare_at(now))
+                }
+            })
             .min()
     }
 
-    /// A release has ended. What only somebody's doing can mend is not tried again: the lease lives to its own death.
+    /// A release has ended. What only somebody's doing can mend is not tried again: the lease lives
+    /// to its own death.
     fn settle(&mut self, revision: &Revision, released: &Result<(), ProviderError>, now: Instant) {
-        if released.as_ref().map_or_else(|error| !error.is_transient(), |()| true) {
+        if released
+            .as_ref()
+            .map_or_else(|error| !error.is_transient(), |()| true)
+        {
             self.owed.retain(|debt| debt.lease.revision() != revision);
-        } else if let Some(debt) = self.owed.iter_mut().find(|debt| debt.lease.revision() == revision) {
+        } else if let Some(debt) = self
+            .owed
+            .iter_mut()
+            .find(|debt| debt.lease.revision() == revision)
+        {
             debt.running = false;
             debt.failures += 1;
             let asked = released.as_ref().err().and_then(ProviderError::wait_hint);
@@ -88,7 +120,10 @@ impl<S> Debts<S> {
 
     /// The task of this release is gone. Returns whether one was running.
     fn lost(&mut self, revision: &Revision) -> bool {
-        let debt = self.owed.iter_mut().find(|debt| debt.running && debt.lease.revision() == revision);
+        let debt = self
+            .owed
+            .iter_mut()
+            .find(|debt| debt.running && debt.lease.revision() == revision);
         debt.map(|debt| debt.running = false).is_some()
     }
 
@@ -107,7 +142,10 @@ impl<S> Debts<S> {
 
 /// Releases a lease in a task of its own; the outcome lands in the slot.
 pub(super) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, lease: Lease<S>) {
-    let guard = LostGuard { slot: Arc::clone(slot), revision: lease.revision().clone() };
+    let guard = LostGuard {
+        slot: Arc::clone(slot),
+        revision: lease.revision().clone(),
+    };
     tokio::spawn(async move {
         let slot = &guard.slot;
         let released = slot.release(lease).await;

@@ -13,14 +13,24 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let state = self.lock();
         // One that merely looks is none of a handover's business.
         let now = self.clock().mono();
-        state.settling.clone().or_else(|| state.fetching.clone().filter(|_| state.held_is_rejected(now)))
+        state.settling.clone().or_else(|| {
+            state
+                .fetching
+                .clone()
+                .filter(|_| state.held_is_rejected(now))
+        })
     }
 
-    /// What is held is rejected no longer: a rotation that looked for another ends, if nothing is being fetched for it.
+    /// What is held is rejected no longer: a rotation that looked for another ends, if nothing is
+    /// being fetched for it.
     pub(super) fn end_at_rest(&self) {
         let closed = {
             let mut state = self.lock();
-            if state.is_at_rest() { state.fetching.take() } else { None }
+            if state.is_at_rest() {
+                state.fetching.take()
+            } else {
+                None
+            }
         };
         if let Some(rotation) = closed {
             self.close_rotation(&rotation, RotationOutcome::Unchanged);
@@ -31,7 +41,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// A pool has taken the lease of this rotation, or left.
     pub(crate) fn pool_settled(&self, rotation: &Arc<Rotation>) {
         if rotation.is_settled() {
-            let current = self.lock().settling.take_if(|settling| Arc::ptr_eq(settling, rotation));
+            let current = self
+                .lock()
+                .settling
+                .take_if(|settling| Arc::ptr_eq(settling, rotation));
             if current.is_some() {
                 self.close_rotation(rotation, RotationOutcome::Adopted);
             }
@@ -62,7 +75,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 }
 
-/// Where the rotation goes: on to the pools, closed, or on to the next attempt. Answers what to close it with, and what it replaces.
+/// Where the rotation goes: on to the pools, closed, or on to the next attempt. Answers what to
+/// close it with, and what it replaces.
 pub(super) fn move_on<S>(
     state: &mut State<S>,
     settled: &Settled,
@@ -80,7 +94,9 @@ pub(super) fn move_on<S>(
         Settled::Adopted => {
             state.fetching = None;
             let superseded = state.settling.take();
-            let Some(rotation) = rotation else { return (None, superseded) };
+            let Some(rotation) = rotation else {
+                return (None, superseded);
+            };
             if let Some(held) = &state.held {
                 rotation.adopted(held.revision(), pools);
             }

@@ -13,21 +13,31 @@ pub(crate) const FLOOR: Duration = Duration::from_secs(1);
 pub(crate) const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Everything is looked at again within this time, whatever a lease or a backend says.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// The pause after an error that only somebody's doing can mend; less when what is held dies sooner.
+/// The pause after an error that only somebody's doing can mend; less when what is held dies
+/// sooner.
 const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 
 /// How long after `issued` the lease is to be refreshed. `jitter` is between 0 and 1.
 ///
-/// A 15-minute token: 80 % is 12:00, less up to 10 % of the life is 10:30 at the earliest. A Vault lease of one hour whose connections end with
-/// it: 60 % is 36:00, 30:00 at the earliest.
-pub(crate) fn refresh_after<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration, jitter: f64) -> Duration {
+/// A 15-minute token: 80 % is 12:00, less up to 10 % of the life is 10:30 at the earliest. A Vault
+/// lease of one hour whose connections end with it: 60 % is 36:00, 30:00 at the earliest.
+pub(crate) fn refresh_after<S>(
+    lease: &Lease<S>,
+    issued: Timestamp,
+    poll: Duration,
+    jitter: f64,
+) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
     let life = lease.expiry().remaining(issued);
     let after = match (lease.refresh_hint(), life) {
         (Some(after), Some(life)) if after < life => after,
         (Some(after), None) => after,
         (_, Some(life)) => {
-            let share = if lease.old_connections() == OldConnections::EndWithLease { 0.6 } else { 0.8 };
+            let share = if lease.old_connections() == OldConnections::EndWithLease {
+                0.6
+            } else {
+                0.8
+            };
             life.mul_f64(share - 0.1 * jitter)
         }
         (None, None) => poll.mul_f64(1.0 - 0.1 * jitter),
@@ -35,7 +45,8 @@ pub(crate) fn refresh_after<S>(lease: &Lease<S>, issued: Timestamp, poll: Durati
     after.clamp(FLOOR, LONGEST)
 }
 
-/// How long before the death of a lease its connections are to be gone: 10 % of its life, at least 1 s and at most 60 s.
+/// How long before the death of a lease its connections are to be gone: 10 % of its life, at least
+/// 1 s and at most 60 s.
 pub(crate) fn drain_margin(life: Duration) -> Duration {
     (life / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
@@ -44,8 +55,11 @@ pub(crate) fn drain_margin(life: Duration) -> Duration {
 pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration) -> Option<String> {
     let life = lease.expiry().remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
-    let needed =
-        if lease.old_connections() == OldConnections::EndWithLease { refresh + FLOOR + drain_margin(life) } else { refresh + FLOOR / 4 };
+    let needed = if lease.old_connections() == OldConnections::EndWithLease {
+        refresh + FLOOR + drain_margin(life)
+    } else {
+        refresh + FLOOR / 4
+    };
     (life < needed).then(|| {
         format!(
             "a life of {} is too short: refreshed after {}, verified and drained it needs at least {}; issue longer leases",
@@ -56,17 +70,27 @@ pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration) 
     })
 }
 
-/// The pause after the n-th failure in a row (counted from 1): 1 s doubling to 10 s; where it will not pass by itself a minute, or a quarter of what is `left` of the held
-/// lease, at least 10 s; and never sooner than the backend asks.
+/// The pause after the n-th failure in a row (counted from 1): 1 s doubling to 10 s; where it will
+/// not pass by itself a minute, or a quarter of what is `left` of the held lease, at least 10 s;
+/// and never sooner than the backend asks.
 ///
-/// A token that lives on for 2:00 when its renewal is denied: asked for again after 0:30, 0:52, 1:09 …, so that a right that is given back in time is used in time.
-pub(crate) fn retry_after(failures: u32, permanent: bool, left: Option<Duration>, asked: Option<Duration>, jitter: f64) -> Duration {
+/// A token that lives on for 2:00 when its renewal is denied: asked for again after 0:30, 0:52,
+/// 1:09 …, so that a right that is given back in time is used in time.
+pub(crate) fn retry_after(
+    failures: u32,
+    permanent: bool,
+    left: Option<Duration>,
+    asked: Option<Duration>,
+    jitter: f64,
+) -> Duration {
     let pause = match (permanent, left) {
         (false, _) => back_off(FLOOR, LONGEST_RETRY, failures),
         (true, None) => PERMANENT_RETRY,
         (true, Some(left)) => (left / 4).clamp(LONGEST_RETRY, PERMANENT_RETRY),
     };
-    pause.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0)).max(asked.unwrap_or_default().min(LONGEST))
+    pause
+        .mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0))
+        .max(asked.unwrap_or_default().min(LONGEST))
 }
 
 /// The n-th pause (counted from 1) of an exponential back-off.
@@ -121,14 +145,41 @@ mod tests {
         let token = lease(Duration::from_secs(900), now).with_old_connections(OldConnections::Keep);
         assert_eq!(refresh_after(&token, now, POLL, 0.0).as_secs(), 720);
         assert_eq!(refresh_after(&token, now, POLL, 1.0).as_secs(), 630);
-        assert_eq!(refresh_after(&token.clone().with_refresh_after(Duration::from_secs(840)), now, POLL, 1.0).as_secs(), 840);
-        let role = lease(Duration::from_secs(3_600), now).with_old_connections(OldConnections::EndWithLease);
+        assert_eq!(
+            refresh_after(
+                &token.clone().with_refresh_after(Duration::from_secs(840)),
+                now,
+                POLL,
+                1.0
+            )
+            .as_secs(),
+            840
+        );
+        let role = lease(Duration::from_secs(3_600), now)
+            .with_old_connections(OldConnections::EndWithLease);
         assert_eq!(refresh_after(&role, now, POLL, 0.0).as_secs(), 2_160);
         assert_eq!(refresh_after(&role, now, POLL, 1.0).as_secs(), 1_800);
-        assert_eq!(refresh_after(&Lease::new((), Revision::new("r")), now, POLL, 0.0), POLL);
-        assert_eq!(retry_after(1, false, None, Some(Duration::from_secs(7)), 0.0).as_secs(), 7);
-        for (left, pause) in [(None, 60), (Some(3_600), 60), (Some(120), 30), (Some(90), 22), (Some(5), 10), (Some(0), 10)] {
-            assert_eq!(retry_after(1, true, left.map(Duration::from_secs), None, 0.0).as_secs(), pause, "{left:?}");
+        assert_eq!(
+            refresh_after(&Lease::new((), Revision::new("r")), now, POLL, 0.0),
+            POLL
+        );
+        assert_eq!(
+            retry_after(1, false, None, Some(Duration::from_secs(7)), 0.0).as_secs(),
+            7
+        );
+        for (left, pause) in [
+            (None, 60),
+            (Some(3_600), 60),
+            (Some(120), 30),
+            (Some(90), 22),
+            (Some(5), 10),
+            (Some(0), 10),
+        ] {
+            assert_eq!(
+                retry_after(1, true, left.map(Duration::from_secs), None, 0.0).as_secs(),
+                pause,
+                "{left:?}"
+            );
         }
     }
 
@@ -137,7 +188,10 @@ mod tests {
         let now = Timestamp::now();
         let lease = Lease::new((), Revision::new("r")).with_refresh_after(Duration::MAX);
         assert_eq!(refresh_after(&lease, now, POLL, 0.0), LONGEST);
-        assert_eq!(retry_after(1, false, None, Some(Duration::MAX), 0.0), LONGEST);
+        assert_eq!(
+            retry_after(1, false, None, Some(Duration::MAX), 0.0),
+            LONGEST
+        );
     }
 
     #[test]
@@ -145,7 +199,10 @@ mod tests {
         let now = Timestamp::now();
         assert!(too_short(&lease(Duration::from_secs(1), now), now, POLL).is_some());
         assert!(too_short(&lease(Duration::from_secs(6), now), now, POLL).is_none());
-        let role = |seconds| lease(Duration::from_secs(seconds), now).with_old_connections(OldConnections::EndWithLease);
+        let role = |seconds| {
+            lease(Duration::from_secs(seconds), now)
+                .with_old_connections(OldConnections::EndWithLease)
+        };
         assert!(too_short(&role(3), now, POLL).is_some());
         assert!(too_short(&role(10), now, POLL).is_none());
     }

@@ -25,7 +25,10 @@ where
     Fut: Future<Output = Result<Lease<S>, ProviderError>> + Send + 'static,
     S: Send + Sync + 'static,
 {
-    ProviderFn { fetch, secret: PhantomData }
+    ProviderFn {
+        fetch,
+        secret: PhantomData,
+    }
 }
 
 /// A closure as a provider; made by [`provider_fn`].
@@ -48,7 +51,10 @@ where
 {
     type Secret = S;
 
-    fn fetch(&self, request: FetchRequest<S>) -> impl Future<Output = Result<Lease<S>, ProviderError>> + Send {
+    fn fetch(
+        &self,
+        request: FetchRequest<S>,
+    ) -> impl Future<Output = Result<Lease<S>, ProviderError>> + Send {
         (self.fetch)(request)
     }
 }
@@ -67,7 +73,12 @@ pub struct StaticCredentials {
 impl Provider for StaticCredentials {
     type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
-        Ok(request.held.unwrap_or_else(|| Lease::new(self.login.clone(), Revision::new("fixed"))))
+    async fn fetch(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Lease<Credentials>, ProviderError> {
+        Ok(request
+            .held
+            .unwrap_or_else(|| Lease::new(self.login.clone(), Revision::new("fixed"))))
     }
 }

@@ -1,4 +1,5 @@
-//! What must outlive a crash of the provider actor, and what the rest of the framework may ask of it.
+//! What must outlive a crash of the provider actor, and what the rest of the framework may ask of
+//! it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -121,14 +122,20 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// By identity: another pool may have the name by now.
     pub(crate) fn unsubscribe<T>(&self, subscriber: *const T) {
-        self.lock_subscribers().retain(|one| one.strong_count() > 0 && !std::ptr::addr_eq(one.as_ptr(), subscriber));
+        self.lock_subscribers()
+            .retain(|one| one.strong_count() > 0 && !std::ptr::addr_eq(one.as_ptr(), subscriber));
         self.pool_leaves();
     }
 
-    /// A rejection that concerned only pools that leave is forgotten: nobody is left who would verify what is held, and it would count as rejected for ever.
+    /// A rejection that concerned only pools that leave is forgotten: nobody is left who would
+    /// verify what is held, and it would count as rejected for ever.
     pub(crate) fn pool_leaves(&self) {
         let Some(held) = self.held() else { return };
-        if self.subscribers().iter().any(|pool| !pool.is_leaving() && !pool.serves(held.revision())) {
+        if self
+            .subscribers()
+            .iter()
+            .any(|pool| !pool.is_leaving() && !pool.serves(held.revision()))
+        {
             return;
         }
         self.lock().forget_rejection(held.revision());
@@ -137,11 +144,16 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// The pools that take this provider's leases.
     pub(crate) fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
-        self.lock_subscribers().iter().filter_map(Weak::upgrade).collect()
+        self.lock_subscribers()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     fn lock_subscribers(&self) -> MutexGuard<'_, Vec<Weak<dyn Subscriber>>> {
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The held lease, without using it.
@@ -152,7 +164,12 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// The held lease, in use until the loan is dropped.
     pub(crate) fn lend(self: &Arc<Self>) -> Option<Loan<S>> {
         let (lease, life, origin) = self.lock().lend()?;
-        Some(Loan { lease, life, origin, slot: Arc::clone(self) })
+        Some(Loan {
+            lease,
+            life,
+            origin,
+            slot: Arc::clone(self),
+        })
     }
 
     /// The database rejected a login with this revision.
@@ -191,7 +208,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         if state.in_flight.is_some() {
             return Outlook::Running;
         }
-        if state.last_error.as_ref().is_some_and(|error| !error.is_transient()) {
+        if state
+            .last_error
+            .as_ref()
+            .is_some_and(|error| !error.is_transient())
+        {
             return Outlook::Never;
         }
         match state.next_fetch_at(now) {
@@ -202,17 +223,35 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Takes in what a fetch came to.
-    pub(super) fn settle_fetch(self: &Arc<Self>, number: u64, started: Timestamp, result: Result<Lease<S>, ProviderError>) {
+    pub(super) fn settle_fetch(
+        self: &Arc<Self>,
+        number: u64,
+        started: Timestamp,
+        result: Result<Lease<S>, ProviderError>,
+    ) {
         let now = self.clock().now();
-        let pools: Vec<Arc<str>> =
-            self.subscribers().iter().filter(|pool| !pool.is_leaving()).map(|pool| Arc::clone(pool.name())).collect();
+        let pools: Vec<Arc<str>> = self
+            .subscribers()
+            .iter()
+            .filter(|pool| !pool.is_leaving())
+            .map(|pool| Arc::clone(pool.name()))
+            .collect();
         let settled = {
             let mut state = self.lock();
-            let settled = state.settle(number, result, started, now, self.context.settings.poll, fastrand::f64());
+            let settled = state.settle(
+                number,
+                result,
+                started,
+                now,
+                self.context.settings.poll,
+                fastrand::f64(),
+            );
             settled.map(|(settled, manual)| {
                 let rotation = state.fetching.clone();
-                let (closed, superseded) = rotations::move_on(&mut state, &settled, rotation.as_ref(), pools, now.mono());
-                // What is held may be on its way to the pools: whoever asked for a new one waits for that.
+                let (closed, superseded) =
+                    rotations::move_on(&mut state, &settled, rotation.as_ref(), pools, now.mono());
+                // What is held may be on its way to the pools: whoever asked for a new one waits
+                // for that.
                 let on_its_way = state.settling.clone();
                 (settled, manual, rotation, on_its_way, closed, superseded)
             })
@@ -234,11 +273,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 if let (Settled::Unchanged, Some(other)) = (&settled, &on_its_way) {
                     other.asked_for_by(&request.caller, now);
                 }
-                let _ = request.reply.send(match (&settled, on_its_way.as_ref().or(rotation.as_ref())) {
-                    (Settled::Failed(error), _) => Err(error.clone()),
-                    (_, Some(rotation)) => Ok(Arc::clone(rotation)),
-                    (_, None) => continue,
-                });
+                let _ = request.reply.send(
+                    match (&settled, on_its_way.as_ref().or(rotation.as_ref())) {
+                        (Settled::Failed(error), _) => Err(error.clone()),
+                        (_, Some(rotation)) => Ok(Arc::clone(rotation)),
+                        (_, None) => continue,
+                    },
+                );
             }
         }
         for subscriber in self.subscribers() {
@@ -257,22 +298,32 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let revision = lease.revision().clone();
         let issuer = Arc::clone(&self.issuer);
         let mut task = tokio::spawn(async move { issuer.release(lease).await });
-        let released = match tokio::time::timeout(self.context.settings.fetch_deadline, &mut task).await {
-            Ok(Ok(released)) => released,
-            Ok(Err(_)) => Err(ProviderError::new(ProviderErrorKind::Panicked, "the provider panicked while releasing; see its own output")),
-            Err(_) => {
-                // It is tried again: releases that hang would pile up.
-                task.abort();
-                Err(ProviderError::new(ProviderErrorKind::TimedOut, "the provider did not answer in time"))
-            }
-        };
+        let released =
+            match tokio::time::timeout(self.context.settings.fetch_deadline, &mut task).await {
+                Ok(Ok(released)) => released,
+                Ok(Err(_)) => Err(ProviderError::new(
+                    ProviderErrorKind::Panicked,
+                    "the provider panicked while releasing; see its own output",
+                )),
+                Err(_) => {
+                    // It is tried again: releases that hang would pile up.
+                    task.abort();
+                    Err(ProviderError::new(
+                        ProviderErrorKind::TimedOut,
+                        "the provider did not answer in time",
+                    ))
+                }
+            };
         match &released {
             Ok(()) => {
                 if let Some(times) = self.releases.over() {
                     tracing::info!(provider = %self.name, times, "leases are released again");
                 }
             }
-            Err(error) => match self.releases.met(self.clock().mono(), error.kind().as_str()) {
+            Err(error) => match self
+                .releases
+                .met(self.clock().mono(), error.kind().as_str())
+            {
                 Some(times) if error.is_transient() => {
                     tracing::warn!(provider = %self.name, %revision, times, error = %error, "lease not released; the release is retried");
                 }
@@ -280,7 +331,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                     provider = %self.name, %revision, times, error = %error,
                     "lease not released; it remains until it expires, as will others until the cause is removed"
                 ),
-                None => tracing::debug!(provider = %self.name, %revision, error = %error, "lease not released"),
+                None => {
+                    tracing::debug!(provider = %self.name, %revision, error = %error, "lease not released")
+                }
             },
         }
         released
@@ -354,18 +407,25 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
                 state.fetching = Some(rotation);
             }
             let in_flight = decision.fetch.and(state.in_flight.as_ref());
-            let asked_for = state.fetching.clone().zip(in_flight.map(|fetch| fetch.callers().cloned().collect::<Vec<_>>()));
+            let asked_for = state
+                .fetching
+                .clone()
+                .zip(in_flight.map(|fetch| fetch.callers().cloned().collect::<Vec<_>>()));
             (decision, blocked, begun, asked_for)
         };
         if let Some((requests, error)) = blocked {
-            requests.into_iter().for_each(|request| drop(request.reply.send(Err(error.clone()))));
+            requests
+                .into_iter()
+                .for_each(|request| drop(request.reply.send(Err(error.clone()))));
         }
         // Without the lock: whoever observes spans may be slow, or ask for the status.
         if let Some(rotation) = begun {
             rotation.open();
         }
         if let Some((rotation, callers)) = asked_for {
-            callers.iter().for_each(|caller| rotation.asked_for_by(caller, now));
+            callers
+                .iter()
+                .for_each(|caller| rotation.asked_for_by(caller, now));
         }
         if let Some((number, trigger)) = decision.fetch {
             fetch::spawn(self, number, trigger, now);
@@ -373,6 +433,8 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
         for lease in decision.releases {
             release::spawn(self, lease);
         }
-        decision.next.map(|at| at.saturating_duration_since(now.mono()))
+        decision
+            .next
+            .map(|at| at.saturating_duration_since(now.mono()))
     }
 }

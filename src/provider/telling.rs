@@ -10,17 +10,27 @@ use crate::supervisor::Event;
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(super) fn report(&self, settled: &Settled, rotation: Option<&Arc<Rotation>>) {
-        let trigger = tracing::field::display(rotation.map(|rotation| rotation.trigger().as_str()).unwrap_or_default());
+        let trigger = tracing::field::display(
+            rotation
+                .map(|rotation| rotation.trigger().as_str())
+                .unwrap_or_default(),
+        );
         match settled {
             Settled::Failed(error) => {
-                if let Some(times) = self.trouble().met(self.clock().mono(), error.kind().as_str()) {
+                if let Some(times) = self
+                    .trouble()
+                    .met(self.clock().mono(), error.kind().as_str())
+                {
                     if self.lock().held.is_some() {
                         tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; what is held goes on serving");
                     } else {
                         tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; nothing is held yet");
                     }
                 }
-                self.context().events.send(Event::FetchFailed { provider: Arc::clone(self.name()), error: error.clone() });
+                self.context().events.send(Event::FetchFailed {
+                    provider: Arc::clone(self.name()),
+                    error: error.clone(),
+                });
             }
             Settled::Stale { is_news: false } => {
                 self.recovered();
@@ -49,7 +59,12 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     pub(super) fn close_rotation(&self, rotation: &Arc<Rotation>, outcome: RotationOutcome) {
         if let Some(report) = rotation.close(outcome, self.clock().now()) {
-            self.context().meters.refreshed(self.name(), report.trigger, outcome.as_str(), report.took);
+            self.context().meters.refreshed(
+                self.name(),
+                report.trigger,
+                outcome.as_str(),
+                report.took,
+            );
             // Looking and finding nothing new is no event, however often it happens.
             if outcome == RotationOutcome::Unchanged && report.handovers.is_empty() {
                 return;
@@ -65,11 +80,22 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let now = self.clock().now();
         let (held, left, next) = {
             let state = self.lock();
-            let left = state.held.as_ref().and_then(|held| held.expiry().remaining(now));
+            let left = state
+                .held
+                .as_ref()
+                .and_then(|held| held.expiry().remaining(now));
             let held = state.held.as_ref().map(|held| held.revision().digest());
-            (held, left, state.next_look_at(now.mono()).map(|at| at.saturating_duration_since(now.mono())))
+            (
+                held,
+                left,
+                state
+                    .next_look_at(now.mono())
+                    .map(|at| at.saturating_duration_since(now.mono())),
+            )
         };
-        let rounded = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
+        let rounded = |duration: Duration| {
+            humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+        };
         let message = match report.outcome {
             RotationOutcome::Adopted => "rotated",
             RotationOutcome::Unchanged => "looked again: nothing new, and pools took it anew",

@@ -22,10 +22,13 @@ pub struct Hints {
 impl Hints {
     /// Makes hints of a function, for a provider's own tests.
     pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { changed: Arc::new(changed) }
+        Self {
+            changed: Arc::new(changed),
+        }
     }
 
-    /// The source has changed: fetch soon. Cheap; any number of calls within a second are one fetch.
+    /// The source has changed: fetch soon. Cheap; any number of calls within a second are one
+    /// fetch.
     pub fn changed(&self) {
         (self.changed)();
     }
@@ -37,7 +40,8 @@ impl fmt::Debug for Hints {
     }
 }
 
-/// Runs the provider's watch until aborted, restarting it with back-off (1 s doubling to 60 s; afresh once it has run for a minute).
+/// Runs the provider's watch until aborted, restarting it with back-off (1 s doubling to 60 s;
+/// afresh once it has run for a minute).
 pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> JoinHandle<()> {
     let weak: Weak<ProviderSlot<S>> = Arc::downgrade(slot);
     let hints = Hints::new({
@@ -60,7 +64,11 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
             let mut task = AbortOnDrop(tokio::spawn(async move { issuer.watch(hints).await }));
             let ended = (&mut task.0).await;
             let ran = clock.mono().saturating_duration_since(began);
-            failures = if ran >= LONGEST_PAUSE { 1 } else { failures + 1 };
+            failures = if ran >= LONGEST_PAUSE {
+                1
+            } else {
+                failures + 1
+            };
             let pause = schedule::back_off(schedule::FLOOR, LONGEST_PAUSE, failures);
             let how = if ended.is_err() { "panicked" } else { "ended" };
             if ran >= LONGEST_PAUSE {

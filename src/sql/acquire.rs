@@ -46,12 +46,18 @@ pub(super) struct Call {
 }
 
 /// Returns a connection of the current generation.
-pub(super) async fn acquire<DB: Database>(shared: &Arc<Shared<Pool<DB>>>) -> Result<Acquired<DB>, Error>
+pub(super) async fn acquire<DB: Database>(
+    shared: &Arc<Shared<Pool<DB>>>,
+) -> Result<Acquired<DB>, Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     let deadline = Instant::from_std(shared.clock.mono()) + shared.terms.acquire_timeout;
-    let mut call = Call { deadline, rejection: None, maybe_broken: None };
+    let mut call = Call {
+        deadline,
+        rejection: None,
+        maybe_broken: None,
+    };
     // The caller's place in the queue, which it keeps from one generation to the next.
     let mut place: Option<Place<'_, Pool<DB>>> = None;
     let mut wait = Wait::default();
@@ -62,14 +68,19 @@ where
         let over = std::pin::pin!(generation.end.over());
         // The ways off the happy path are boxed: every query's future would have room for them.
         let turn = match generation.end.phase() {
-            // A newer one is published before an older one retires: the same number again means that the pool is gone.
-            Phase::Retired if shared.current().number == generation.number => Turn::Failed(Error::PoolClosed),
+            // A newer one is published before an older one retires: the same number again means
+            // that the pool is gone.
+            Phase::Retired if shared.current().number == generation.number => {
+                Turn::Failed(Error::PoolClosed)
+            }
             Phase::Retired => Turn::Next,
             Phase::Serving if !is_expired(shared, &generation) && shared.gate.is_open() => {
                 place = None;
                 serve(shared, &generation, over, &mut call).await
             }
-            Phase::Serving if !is_expired(shared, &generation) => Box::pin(queue(shared, &generation, over, &mut call, &mut place)).await,
+            Phase::Serving if !is_expired(shared, &generation) => {
+                Box::pin(queue(shared, &generation, over, &mut call, &mut place)).await
+            }
             Phase::Serving | Phase::Rejected | Phase::Vacant => {
                 wait.goes_on(now);
                 Box::pin(share(shared, &generation, &mut call, &mut place)).await
@@ -80,20 +91,29 @@ where
                 let by = (generation.end.phase() != Phase::Rejected).then_some(&generation.origin);
                 wait.served(&shared.meters, &shared.name, now, by);
                 let (generation, old_connections) = (generation.number, generation.old_connections);
-                return Ok(Acquired { connection, generation, old_connections });
+                return Ok(Acquired {
+                    connection,
+                    generation,
+                    old_connections,
+                });
             }
             // A broken connection is replaced without waiting for a generation.
-            Turn::Next if Instant::now() < deadline && generation.end.phase() == Phase::Serving => {}
+            Turn::Next if Instant::now() < deadline && generation.end.phase() == Phase::Serving => {
+            }
             Turn::Next if Instant::now() < deadline => wait.goes_on(now),
             ended => {
                 let error = match ended {
                     Turn::Failed(error) => error,
-                    _ => call.rejection.unwrap_or_else(|| SharedError::at_the_deadline(shared)),
+                    _ => call
+                        .rejection
+                        .unwrap_or_else(|| SharedError::at_the_deadline(shared)),
                 };
                 if matches!(error, Error::PoolTimedOut) {
                     shared.meters.timed_out(&shared.name);
                 }
-                wait.failed(&shared.meters, &shared.name, now, || error_type(shared, &error));
+                wait.failed(&shared.meters, &shared.name, now, || {
+                    error_type(shared, &error)
+                });
                 return Err(error);
             }
         }
@@ -103,18 +123,25 @@ where
 /// Returns whether open connections of this generation may belong to an expired user without
 /// reporting it.
 pub(super) fn are_doomed<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
-    generation.old_connections == OldConnections::EndWithLease && !shared.terms.probe_tells && is_expired(shared, generation)
+    generation.old_connections == OldConnections::EndWithLease
+        && !shared.terms.probe_tells
+        && is_expired(shared, generation)
 }
 
 /// The word for telemetry, for what a caller is told after it has waited.
 fn error_type<P>(shared: &Shared<P>, error: &Error) -> &'static str {
-    let is_full = || shared.keeper().is_some_and(|keeper| keeper.classify(error).kind() == ConnectErrorKind::Overloaded);
+    let is_full = || {
+        shared
+            .keeper()
+            .is_some_and(|keeper| keeper.classify(error).kind() == ConnectErrorKind::Overloaded)
+    };
     match error {
         Error::PoolTimedOut => "timed_out",
         Error::PoolClosed => "closed",
         Error::Database(_) if is_full() => ConnectErrorKind::Overloaded.as_str(),
         Error::Database(_) => "rejected",
-        error => SharedError::connect_error(error).map_or("other", |connect_error| connect_error.kind().as_str()),
+        error => SharedError::connect_error(error)
+            .map_or("other", |connect_error| connect_error.kind().as_str()),
     }
 }
 
@@ -125,7 +152,10 @@ fn is_expired<P>(shared: &Shared<P>, generation: &Generation<P>) -> bool {
 /// Returns until when a caller waits with this generation: the deadline, or the lease's expiry,
 /// because nobody logs in with expired credentials.
 pub(super) fn limit<P>(generation: &Generation<P>, call: &Call) -> Instant {
-    generation.expiry.mono().map_or(call.deadline, |end| call.deadline.min(end.into()))
+    generation
+        .expiry
+        .mono()
+        .map_or(call.deadline, |end| call.deadline.min(end.into()))
 }
 
 /// Waits in the pool of the current generation for a connection; logins are not limited.
@@ -150,7 +180,10 @@ where
         if let Err(error) = &mut result {
             hear_login(shared, generation.number, error);
         }
-        Got { result, opened: false }
+        Got {
+            result,
+            opened: false,
+        }
     } else {
         match Box::pin(login(shared, generation, over, limit)).await {
             Some(got) => got,
@@ -172,10 +205,15 @@ where
 {
     let error = match got.result {
         Ok(connection) => {
-            let check = Check { probe: generation.end.is_unsettled(), opened: got.opened };
+            let check = Check {
+                probe: generation.end.is_unsettled(),
+                opened: got.opened,
+            };
             return checked(shared, generation, connection, call, check).await;
         }
-        Err(Error::PoolTimedOut) => return Turn::Failed(call.rejection.take().unwrap_or(Error::PoolTimedOut)),
+        Err(Error::PoolTimedOut) => {
+            return Turn::Failed(call.rejection.take().unwrap_or(Error::PoolTimedOut));
+        }
         Err(Error::PoolClosed) if generation.end.phase() == Phase::Retired => return moved(shared),
         Err(error) => error,
     };
@@ -193,7 +231,12 @@ where
 
 /// Requests a verification in the background after an error that every login may get: a missing
 /// right or database, or a database error of an unknown kind.
-fn verify_in_background<P>(shared: &Shared<P>, generation: u64, kind: Option<ConnectErrorKind>, error: &Error) {
+fn verify_in_background<P>(
+    shared: &Shared<P>,
+    generation: u64,
+    kind: Option<ConnectErrorKind>,
+    error: &Error,
+) {
     let is_every_logins = match kind {
         Some(ConnectErrorKind::Misconfigured) => true,
         Some(ConnectErrorKind::Other) => matches!(error, Error::Database(_)),
@@ -230,7 +273,11 @@ pub(super) async fn checked<DB: Database>(
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let statement = if probe { Some(&shared.terms.probe) } else { shared.terms.ping.as_ref() };
+    let statement = if probe {
+        Some(&shared.terms.probe)
+    } else {
+        shared.terms.ping.as_ref()
+    };
     if !shared.terms.test_before_acquire && !probe {
         return Turn::Got(connection);
     }
@@ -249,7 +296,9 @@ where
     let before = generation.pool.size();
     // Not returned to the pool; its place is free.
     drop(connection.detach());
-    let Some(mut error) = failed else { return Turn::Next };
+    let Some(mut error) = failed else {
+        return Turn::Next;
+    };
     let kind = hear(shared, generation.number, &mut error);
     if kind == ConnectErrorKind::Rejected {
         call.rejection.get_or_insert(error);
@@ -279,24 +328,41 @@ where
 /// Classifies an error. A rejection is reported to the control plane, once for all callers. The
 /// error is then replaced by one that callers share and that leads to the original.
 pub(super) fn hear<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> ConnectErrorKind {
-    hear_with(shared, error, |keeper, connect_error| keeper.rejected(generation, connect_error))
+    hear_with(shared, error, |keeper, connect_error| {
+        keeper.rejected(generation, connect_error)
+    })
 }
 
 /// Classifies the error of a login: counts each rejected one, and notes a full server.
-pub(super) fn hear_login<P>(shared: &Shared<P>, generation: u64, error: &mut Error) -> ConnectErrorKind {
+pub(super) fn hear_login<P>(
+    shared: &Shared<P>,
+    generation: u64,
+    error: &mut Error,
+) -> ConnectErrorKind {
     if matches!(error, Error::PoolTimedOut)
         && let Some(keeper) = shared.keeper()
     {
         keeper.unheard(generation);
     }
-    hear_with(shared, error, |keeper, connect_error| keeper.login_rejected(generation, connect_error))
+    hear_with(shared, error, |keeper, connect_error| {
+        keeper.login_rejected(generation, connect_error)
+    })
 }
 
-fn hear_with<P>(shared: &Shared<P>, error: &mut Error, rejected: impl FnOnce(&dyn crate::pool::Keeper, ConnectError)) -> ConnectErrorKind {
-    let Some(keeper) = shared.keeper() else { return ConnectErrorKind::Other };
+fn hear_with<P>(
+    shared: &Shared<P>,
+    error: &mut Error,
+    rejected: impl FnOnce(&dyn crate::pool::Keeper, ConnectError),
+) -> ConnectErrorKind {
+    let Some(keeper) = shared.keeper() else {
+        return ConnectErrorKind::Other;
+    };
     let connect_error = keeper.classify(error);
     let kind = connect_error.kind();
-    if !matches!(kind, ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded) {
+    if !matches!(
+        kind,
+        ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
+    ) {
         return kind;
     }
     let original = std::mem::replace(error, Error::PoolTimedOut);

@@ -17,7 +17,11 @@ pub(super) struct Borrowed<'c, DB: Database> {
 
 impl<'c, DB: Database> Borrowed<'c, DB> {
     pub(super) fn new(shared: &'c Arc<Shared<Pool<DB>>>, connection: PoolConnection<DB>) -> Self {
-        Self { connection: Some(connection), shared, done: false }
+        Self {
+            connection: Some(connection),
+            shared,
+            done: false,
+        }
     }
 
     /// Returns the connection; it is there until the drop.
@@ -33,12 +37,16 @@ impl<'c, DB: Database> Borrowed<'c, DB> {
 
 impl<DB: Database> Drop for Borrowed<'_, DB> {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
         // The usual case: its drop returns it to the pool.
         if self.done && !self.shared.gate.has_queue() {
             return;
         }
-        let Ok(runtime) = Runtime::try_current() else { return };
+        let Ok(runtime) = Runtime::try_current() else {
+            return;
+        };
         let shared = Arc::clone(self.shared);
         runtime.spawn(async move { give_back(&shared, connection).await });
     }

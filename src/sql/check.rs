@@ -8,15 +8,24 @@ use crate::login::{Credentials, host_problem};
 
 /// Names the field, and what would be right.
 pub(super) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
-    ConnectError::new(ConnectErrorKind::Misconfigured, format!("{field}: {problem}"))
+    ConnectError::new(
+        ConnectErrorKind::Misconfigured,
+        format!("{field}: {problem}"),
+    )
 }
 
 pub(super) fn login(login: &Credentials, database: &str) -> Result<(), ConnectError> {
     if login.user().is_empty() {
-        return Err(wrong("user", "the login has none; name the role to log in as"));
+        return Err(wrong(
+            "user",
+            "the login has none; name the role to log in as",
+        ));
     }
     if login.user().contains('\0') || login.expose_password().contains('\0') {
-        return Err(wrong("login", format!("user or password contains a NUL, which {database} cannot take; issue another")));
+        return Err(wrong(
+            "login",
+            format!("user or password contains a NUL, which {database} cannot take; issue another"),
+        ));
     }
     if login.expose_password().is_empty() {
         return Err(wrong("password", "is empty; issue one"));
@@ -25,31 +34,57 @@ pub(super) fn login(login: &Credentials, database: &str) -> Result<(), ConnectEr
 }
 
 /// Where the login leads, and the connect options where it leaves that to them.
-pub(super) fn address(options: &Address<'_>, login: &Credentials, default_port: u16) -> Result<(), ConnectError> {
+pub(super) fn address(
+    options: &Address<'_>,
+    login: &Credentials,
+    default_port: u16,
+) -> Result<(), ConnectError> {
     let port = format!("the server's port, {default_port} by default");
     match login.location() {
-        Some(_) if options.socket => {
-            Err(wrong("socket", "the connect options name one, and the login says where the database is; leave one of them out"))
+        Some(_) if options.socket => Err(wrong(
+            "socket",
+            "the connect options name one, and the login says where the database is; leave one of them out",
+        )),
+        Some(endpoint) if endpoint.host_problem().is_some() => {
+            Err(wrong("host", endpoint.host_problem().unwrap_or_default()))
         }
-        Some(endpoint) if endpoint.host_problem().is_some() => Err(wrong("host", endpoint.host_problem().unwrap_or_default())),
-        Some(endpoint) if endpoint.own_port() == Some(0) => Err(wrong("port", format!("is 0; give {port}"))),
-        Some(endpoint) if endpoint.own_port().is_none() && options.port == 0 => {
-            Err(wrong("port", format!("is 0; in the connect options set {port}")))
+        Some(endpoint) if endpoint.own_port() == Some(0) => {
+            Err(wrong("port", format!("is 0; give {port}")))
         }
-        Some(endpoint) if endpoint.own_database().is_some_and(str::is_empty) => Err(wrong("database", "is empty; name one")),
-        Some(endpoint) if endpoint.own_database().is_none() && options.database.is_none_or(str::is_empty) => {
-            Err(wrong("database", "is missing; set it in the connect options, because the login's endpoint leaves it to them"))
+        Some(endpoint) if endpoint.own_port().is_none() && options.port == 0 => Err(wrong(
+            "port",
+            format!("is 0; in the connect options set {port}"),
+        )),
+        Some(endpoint) if endpoint.own_database().is_some_and(str::is_empty) => {
+            Err(wrong("database", "is empty; name one"))
         }
-        None if !options.socket && options.host.trim().is_empty() => {
-            Err(wrong("host", "is empty; set it in the connect options, or in the login's endpoint"))
+        Some(endpoint)
+            if endpoint.own_database().is_none() && options.database.is_none_or(str::is_empty) =>
+        {
+            Err(wrong(
+                "database",
+                "is missing; set it in the connect options, because the login's endpoint leaves it to them",
+            ))
         }
-        None if !options.socket && host_problem(options.host).is_some() => {
-            Err(wrong("host", format!("of the connect options {}", host_problem(options.host).unwrap_or_default())))
-        }
-        None if !options.socket && options.port == 0 => Err(wrong("port", format!("is 0; in the connect options set {port}"))),
-        None if options.database.is_none_or(str::is_empty) => {
-            Err(wrong("database", "is missing; set it in the connect options, or in the login's endpoint"))
-        }
+        None if !options.socket && options.host.trim().is_empty() => Err(wrong(
+            "host",
+            "is empty; set it in the connect options, or in the login's endpoint",
+        )),
+        None if !options.socket && host_problem(options.host).is_some() => Err(wrong(
+            "host",
+            format!(
+                "of the connect options {}",
+                host_problem(options.host).unwrap_or_default()
+            ),
+        )),
+        None if !options.socket && options.port == 0 => Err(wrong(
+            "port",
+            format!("is 0; in the connect options set {port}"),
+        )),
+        None if options.database.is_none_or(str::is_empty) => Err(wrong(
+            "database",
+            "is missing; set it in the connect options, or in the login's endpoint",
+        )),
         _ => Ok(()),
     }
 }

@@ -34,21 +34,32 @@ pub(super) fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::
 pub(super) fn common_kind(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
         // rustls reports a certificate that it does not trust so.
-        sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => ConnectErrorKind::Misconfigured,
+        sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
+            ConnectErrorKind::Misconfigured
+        }
         // An authentication method that sqlx does not speak.
-        sqlx::Error::Protocol(message) if message.contains("auth") => ConnectErrorKind::Misconfigured,
+        sqlx::Error::Protocol(message) if message.contains("auth") => {
+            ConnectErrorKind::Misconfigured
+        }
         sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => ConnectErrorKind::Misconfigured,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => ConnectErrorKind::Unreachable,
         _ => ConnectErrorKind::Other,
     }
 }
 
-/// What a statement answers when the role of its connection was dropped: 42501 no right any more, 42704 no such role.
+/// What a statement answers when the role of its connection was dropped: 42501 no right any more,
+/// 42704 no such role.
 pub(super) fn is_suspect(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42501" || code == "42704")
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| code == "42501" || code == "42704")
 }
 
 /// Returns whether the server ended the connection (57P01). The role may have been dropped.
 pub(super) fn is_ended_by_server(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57P01")
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| code == "57P01")
 }

@@ -37,13 +37,18 @@ pub trait Sealed: Database {
     const VERIFIED_TLS: &'static str;
 
     /// The options by which this login connects, with its password in one of its forms.
-    fn options_for(options: &ConnectOptionsOf<Self>, login: &Credentials, password: &str) -> ConnectOptionsOf<Self>;
+    fn options_for(
+        options: &ConnectOptionsOf<Self>,
+        login: &Credentials,
+        password: &str,
+    ) -> ConnectOptionsOf<Self>;
     /// The other form that a password has for some methods of authentication. Default: none has.
     fn prepared(password: &str) -> Option<String> {
         let _ = password;
         None
     }
-    /// Whether the driver panics in a login by this name, by whichever method of authentication that may be.
+    /// Whether the driver panics in a login by this name, by whichever method of authentication
+    /// that may be.
     fn may_panic_with(user: &str) -> bool {
         let _ = user;
         false

@@ -17,10 +17,21 @@ use crate::lease::OldConnections;
 use crate::pool::Shared;
 
 /// A statement failed: would a dropped role explain it, or a password that has expired?
-fn observe<DB: Database>(shared: &Shared<Pool<DB>>, generation: u64, old_connections: OldConnections, error: &Error) {
-    let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return };
-    let Some(keeper) = shared.keeper() else { return };
-    if old_connections == OldConnections::EndWithLease && (classify::is_suspect(error) || classify::is_ended_by_server(error)) {
+fn observe<DB: Database>(
+    shared: &Shared<Pool<DB>>,
+    generation: u64,
+    old_connections: OldConnections,
+    error: &Error,
+) {
+    let Some(code) = error.as_database_error().and_then(|error| error.code()) else {
+        return;
+    };
+    let Some(keeper) = shared.keeper() else {
+        return;
+    };
+    if old_connections == OldConnections::EndWithLease
+        && (classify::is_suspect(error) || classify::is_ended_by_server(error))
+    {
         keeper.suspect(generation);
     }
     // Class 28 within a statement is about another server, which a foreign table leads to.
@@ -53,16 +64,21 @@ where
     /// Return a connection by dropping it, or close it with [`close`](PoolConnection::close).
     ///
     /// # Errors
-    /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down. When the database rejects the credential and nothing better
-    /// is to be had before the pool's `acquire_timeout`, its rejection ([`SharedError`](crate::SharedError), with the original SQLSTATE).
+    /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down.
+    /// When the database rejects the credential and nothing better is to be had before the pool's
+    /// `acquire_timeout`, its rejection ([`SharedError`](crate::SharedError), with the original
+    /// SQLSTATE).
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn acquire(&self) -> Result<PoolConnection<DB>, Error> {
-        acquire(self.shared()).await.map(|acquired| acquired.connection)
+        acquire(self.shared())
+            .await
+            .map(|acquired| acquired.connection)
     }
 
-    /// A transaction on the generation that is served now. It keeps its connection through a handover, until the drain deadline and beyond.
+    /// A transaction on the generation that is served now. It keeps its connection through a
+    /// handover, until the drain deadline and beyond.
     ///
     /// # Errors
     /// Those of [`acquire`](Self::acquire), and of `BEGIN`.
@@ -73,15 +89,25 @@ where
     /// An idle connection, without waiting; `None` when there is none.
     pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
         let generation = self.shared().current();
-        if are_doomed(self.shared(), &generation) { None } else { generation.pool.try_acquire() }
+        if are_doomed(self.shared(), &generation) {
+            None
+        } else {
+            generation.pool.try_acquire()
+        }
     }
 }
 
-async fn begin<DB: Database>(shared: &Arc<Shared<Pool<DB>>>) -> Result<Transaction<'static, DB>, Error>
+async fn begin<DB: Database>(
+    shared: &Arc<Shared<Pool<DB>>>,
+) -> Result<Transaction<'static, DB>, Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let Acquired { connection, generation, old_connections } = acquire(shared).await?;
+    let Acquired {
+        connection,
+        generation,
+        old_connections,
+    } = acquire(shared).await?;
     Transaction::begin(MaybePoolConnection::PoolConnection(connection), None)
         .await
         .inspect_err(|error| observe(shared, generation, old_connections, error))
@@ -111,7 +137,10 @@ where
 {
     type Database = DB;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<DB::QueryResult, DB::Row>, Error>>
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<DB::QueryResult, DB::Row>, Error>>
     where
         'h: 'e,
         E: 'q + Execute<'q, DB>,
@@ -130,16 +159,25 @@ where
         })
     }
 
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<DB::Row>, Error>>
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<DB::Row>, Error>>
     where
         'h: 'e,
         E: 'q + Execute<'q, DB>,
     {
         let shared = Arc::clone(self.shared());
         Box::pin(async move {
-            let Acquired { connection, generation, old_connections } = acquire(&shared).await?;
+            let Acquired {
+                connection,
+                generation,
+                old_connections,
+            } = acquire(&shared).await?;
             let mut borrowed = Borrowed::new(&shared, connection);
-            let Some(connection) = borrowed.connection() else { return Ok(None) };
+            let Some(connection) = borrowed.connection() else {
+                return Ok(None);
+            };
             let row = connection.fetch_optional(query).await;
             borrowed.done();
             row.inspect_err(|error| observe(&shared, generation, old_connections, error))
@@ -155,7 +193,13 @@ where
         'h: 'e,
     {
         let shared = Arc::clone(self.shared());
-        Box::pin(async move { acquire(&shared).await?.connection.prepare_with(sql, parameters).await })
+        Box::pin(async move {
+            acquire(&shared)
+                .await?
+                .connection
+                .prepare_with(sql, parameters)
+                .await
+        })
     }
 
     fn describe<'e, 'q: 'e>(self, sql: &'q str) -> BoxFuture<'e, Result<Describe<DB>, Error>>

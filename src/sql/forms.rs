@@ -1,7 +1,9 @@
 //! Which form of a password a server takes: as it is, or as SASLprep prepares it.
 //!
-//! libpq prepares a password for SCRAM, and sends it as it is for MD5 and in clear text. sqlx sends what it is given, whichever method the server asks for, and a
-//! client learns that only in the login. So verifications of a password of which there are two forms take turns: after a rejection the other form is next.
+//! libpq prepares a password for SCRAM, and sends it as it is for MD5 and in clear text. sqlx sends
+//! what it is given, whichever method the server asks for, and a client learns that only in the
+//! login. So verifications of a password of which there are two forms take turns: after a rejection
+//! the other form is next.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,7 +47,11 @@ impl Forms {
     /// The form of which the next login is.
     pub(super) fn of(&self, login: &Credentials) -> Form {
         let (digest, known) = (digest(login), self.lock());
-        known.next.iter().find(|(of, _)| *of == digest).map_or(known.worked, |(_, form)| *form)
+        known
+            .next
+            .iter()
+            .find(|(of, _)| *of == digest)
+            .map_or(known.worked, |(_, form)| *form)
     }
 
     /// A login with this form worked.
@@ -77,7 +83,12 @@ impl Known {
 }
 
 fn digest(login: &Credentials) -> [u8; 32] {
-    Sha256::new().chain_update(login.user()).chain_update([0]).chain_update(login.expose_password()).finalize().into()
+    Sha256::new()
+        .chain_update(login.user())
+        .chain_update([0])
+        .chain_update(login.expose_password())
+        .finalize()
+        .into()
 }
 
 #[cfg(test)]
@@ -86,7 +97,11 @@ mod tests {
 
     #[test]
     fn forms_take_turns_until_one_works_and_that_one_is_first_for_the_next_password() {
-        let (forms, first, second) = (Forms::default(), Credentials::new("app", "first"), Credentials::new("app", "second"));
+        let (forms, first, second) = (
+            Forms::default(),
+            Credentials::new("app", "first"),
+            Credentials::new("app", "second"),
+        );
         assert_eq!(forms.of(&first), Form::Prepared);
         // Reported twice by verifications side by side: the other one is next all the same.
         forms.rejected(&first, Form::Prepared);
@@ -98,9 +113,15 @@ mod tests {
         assert_eq!(forms.of(&second), Form::AsItIs);
         // A candidate's rejection says nothing about the password that is served.
         forms.rejected(&second, Form::AsItIs);
-        assert_eq!((forms.of(&first), forms.of(&second)), (Form::AsItIs, Form::Prepared));
+        assert_eq!(
+            (forms.of(&first), forms.of(&second)),
+            (Form::AsItIs, Form::Prepared)
+        );
         for other in 0..100 {
-            forms.rejected(&Credentials::new("app", format!("password {other}")), Form::AsItIs);
+            forms.rejected(
+                &Credentials::new("app", format!("password {other}")),
+                Form::AsItIs,
+            );
         }
         assert_eq!(forms.lock().next.len(), REMEMBERED);
     }

@@ -8,9 +8,15 @@ use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use sqlx::{Connection, Database, Error};
 use tokio::time::timeout;
 
-type AfterConnect<DB> = dyn for<'c> Fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, Result<(), Error>> + Send + Sync;
-type Predicate<DB> =
-    dyn for<'c> Fn(&'c mut <DB as Database>::Connection, PoolConnectionMetadata) -> BoxFuture<'c, Result<bool, Error>> + Send + Sync;
+type AfterConnect<DB> = dyn for<'c> Fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, Result<(), Error>>
+    + Send
+    + Sync;
+type Predicate<DB> = dyn for<'c> Fn(
+        &'c mut <DB as Database>::Connection,
+        PoolConnectionMetadata,
+    ) -> BoxFuture<'c, Result<bool, Error>>
+    + Send
+    + Sync;
 
 /// Hooks that were given to the factory.
 pub(super) struct Hooks<DB: Database> {
@@ -23,7 +29,12 @@ pub(super) struct Hooks<DB: Database> {
 
 impl<DB: Database> Default for Hooks<DB> {
     fn default() -> Self {
-        Self { after_connect: None, before_acquire: None, after_release: None, return_timeout: None }
+        Self {
+            after_connect: None,
+            before_acquire: None,
+            after_release: None,
+            return_timeout: None,
+        }
     }
 }
 
@@ -58,7 +69,9 @@ impl<DB: Database> Hooks<DB> {
                 if let Some(within) = within {
                     // An error closes the connection without a message to the server, which would
                     // hang as well.
-                    timeout(within, connection.ping()).await.map_err(|_| Error::PoolTimedOut)??;
+                    timeout(within, connection.ping())
+                        .await
+                        .map_err(|_| Error::PoolTimedOut)??;
                 }
                 match &hook {
                     Some(hook) => hook(connection, about).await,

@@ -1,7 +1,8 @@
 //! A caller's login: one that has begun ends by itself, whatever becomes of the caller.
 //!
-//! A login that is broken off is counted by MySQL against the host, and what the database would have said to it nobody hears. So it goes on without its caller, and
-//! what comes of it is taken in: a connection by the pool, a rejection by the control plane.
+//! A login that is broken off is counted by MySQL against the host, and what the database would
+//! have said to it nobody hears. So it goes on without its caller, and what comes of it is taken
+//! in: a connection by the pool, a rejection by the control plane.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,7 +20,8 @@ use super::acquire::hear_login;
 use super::queue::Pace;
 use crate::pool::{Generation, LEAD, Shared};
 
-/// How long a login goes on without its caller. A server that takes longer to reject one is noticed by the next verification.
+/// How long a login goes on without its caller. A server that takes longer to reject one is noticed
+/// by the next verification.
 pub(super) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
 
 /// What the pool returned, and whether it was opened for this call.
@@ -29,9 +31,11 @@ pub(super) struct Got<DB: Database> {
 }
 
 type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
-type Acquiring<DB> = Pin<Box<dyn Future<Output = (Result<PoolConnection<DB>, Error>, Option<Permits>)> + Send>>;
+type Acquiring<DB> =
+    Pin<Box<dyn Future<Output = (Result<PoolConnection<DB>, Error>, Option<Permits>)> + Send>>;
 
-/// Waits in the pool, logging in where it opens a connection. Returns nothing when the generation is over or the limit has come.
+/// Waits in the pool, logging in where it opens a connection. Returns nothing when the generation
+/// is over or the limit has come.
 pub(super) async fn login<DB: Database>(
     shared: &Arc<Shared<Pool<DB>>>,
     generation: &Arc<Generation<Pool<DB>>>,
@@ -62,7 +66,13 @@ pub(super) async fn login<DB: Database>(
         opened,
     };
     // A connection that is returned sooner than a slow login is done serves as well.
-    let mut idle = std::pin::pin!(async { if opened { take_returned(shared, generation).await } else { std::future::pending().await } });
+    let mut idle = std::pin::pin!(async {
+        if opened {
+            take_returned(shared, generation).await
+        } else {
+            std::future::pending().await
+        }
+    });
     let (mut result, permits, opened) = tokio::select! {
         biased;
         () = over.as_mut() => {
@@ -82,9 +92,14 @@ pub(super) async fn login<DB: Database>(
     Some(Got { result, opened })
 }
 
-/// Acquires from the pool. The permits are returned with the result. A caller that logs in keeps them for 100 ms at most; one that queues in a full pool keeps them,
-/// because it would log in if a connection of another ended.
-async fn acquire<DB: Database>(pool: Pool<DB>, permits: Permits, opens: bool) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
+/// Acquires from the pool. The permits are returned with the result. A caller that logs in keeps
+/// them for 100 ms at most; one that queues in a full pool keeps them, because it would log in if a
+/// connection of another ended.
+async fn acquire<DB: Database>(
+    pool: Pool<DB>,
+    permits: Permits,
+    opens: bool,
+) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
     let mut acquiring = std::pin::pin!(pool.acquire());
     tokio::select! {
         biased;
@@ -100,7 +115,10 @@ fn opens<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<D
 }
 
 /// What a caller needs to enter the pool: nothing when a connection is idle.
-async fn permits<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) -> Permits {
+async fn permits<DB: Database>(
+    shared: &Shared<Pool<DB>>,
+    generation: &Generation<Pool<DB>>,
+) -> Permits {
     if generation.pool.num_idle() > 0 {
         return (None, None);
     }
@@ -115,9 +133,12 @@ async fn permits<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generatio
     (place, ahead)
 }
 
-/// Takes a connection that is returned. Where the server counts logins that are broken off, without a call that might begin another one; a hook before the acquire is
-/// not asked there.
-async fn take_returned<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) -> Result<PoolConnection<DB>, Error> {
+/// Takes a connection that is returned. Where the server counts logins that are broken off, without
+/// a call that might begin another one; a hook before the acquire is not asked there.
+async fn take_returned<DB: Database>(
+    shared: &Shared<Pool<DB>>,
+    generation: &Generation<Pool<DB>>,
+) -> Result<PoolConnection<DB>, Error> {
     loop {
         returned(&generation.pool).await;
         if !shared.terms.finishes_logins {
@@ -156,7 +177,9 @@ fn worked<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<
 
 impl<DB: Database> Attempt<'_, DB> {
     async fn acquire(&mut self) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
-        let Some(acquiring) = &mut self.acquiring else { return (Err(Error::PoolClosed), None) };
+        let Some(acquiring) = &mut self.acquiring else {
+            return (Err(Error::PoolClosed), None);
+        };
         let got = acquiring.await;
         self.acquiring = None;
         got
@@ -165,13 +188,19 @@ impl<DB: Database> Attempt<'_, DB> {
 
 impl<DB: Database> Drop for Attempt<'_, DB> {
     fn drop(&mut self) {
-        let Some(acquiring) = self.acquiring.take().filter(|_| self.goes_on) else { return };
+        let Some(acquiring) = self.acquiring.take().filter(|_| self.goes_on) else {
+            return;
+        };
         let opened = self.opened;
         // With its runtime gone, the login is gone, too.
-        let Ok(runtime) = Runtime::try_current() else { return };
+        let Ok(runtime) = Runtime::try_current() else {
+            return;
+        };
         let (shared, generation) = (Arc::clone(self.shared), Arc::clone(self.generation));
         runtime.spawn(async move {
-            let (result, permits) = timeout(WITHOUT_CALLER, acquiring).await.unwrap_or((Err(Error::PoolTimedOut), None));
+            let (result, permits) = timeout(WITHOUT_CALLER, acquiring)
+                .await
+                .unwrap_or((Err(Error::PoolTimedOut), None));
             let connection = match result {
                 Ok(connection) => {
                     if opened {
@@ -193,7 +222,8 @@ impl<DB: Database> Drop for Attempt<'_, DB> {
     }
 }
 
-/// Opens a connection with a permit of the gate, in a task of its own. Returns nothing when the caller is to look again.
+/// Opens a connection with a permit of the gate, in a task of its own. Returns nothing when the
+/// caller is to look again.
 pub(super) async fn open<DB: Database>(
     shared: &Arc<Shared<Pool<DB>>>,
     generation: &Arc<Generation<Pool<DB>>>,
@@ -225,14 +255,24 @@ pub(super) async fn open<DB: Database>(
                 Err(error) => drop(hear_login(&shared, generation.number, error)),
             }
             drop(permit);
-            if let Err(Got { result: Ok(connection), .. }) = reply.send(Got { result, opened }) {
+            if let Err(Got {
+                result: Ok(connection),
+                ..
+            }) = reply.send(Got { result, opened })
+            {
                 give_back(&shared, connection).await;
             }
         }
     };
     tokio::spawn(task);
     // Unless others queue for what is returned.
-    let idle = async { if shared.gate.has_queue() { std::future::pending().await } else { take_returned(shared, generation).await } };
+    let idle = async {
+        if shared.gate.has_queue() {
+            std::future::pending().await
+        } else {
+            take_returned(shared, generation).await
+        }
+    };
     tokio::select! {
         biased;
         got = got => got.ok(),
@@ -250,12 +290,16 @@ pub(super) async fn open<DB: Database>(
     }
 }
 
-/// Time-out for the return of a connection whose call was cancelled. sqlx pings it without a time-out: one that the network dropped would keep its place in the
-/// pool for ever.
+/// Time-out for the return of a connection whose call was cancelled. sqlx pings it without a
+/// time-out: one that the network dropped would keep its place in the pool for ever.
 pub(super) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Returns a connection to its pool, or closes it when that takes too long, and lets the first in the queue know.
-pub(super) async fn give_back<DB: Database>(shared: &Shared<Pool<DB>>, mut connection: PoolConnection<DB>) {
+/// Returns a connection to its pool, or closes it when that takes too long, and lets the first in
+/// the queue know.
+pub(super) async fn give_back<DB: Database>(
+    shared: &Shared<Pool<DB>>,
+    mut connection: PoolConnection<DB>,
+) {
     // Beyond the time it is closed, and its place is free.
     let _ = timeout(RETURN_TIMEOUT, connection.return_to_pool()).await;
     shared.gate.look();

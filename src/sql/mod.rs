@@ -39,13 +39,27 @@ use crate::pool::{Generation, PoolSettings, Shared};
 use crate::telemetry::Meters;
 
 impl<DB: Database> Handle<Pool<DB>> {
-    /// A handle to a pool that nobody supervises, for `#[sqlx::test]` and local runs: development and production differ by one line.
+    /// A handle to a pool that nobody supervises, for `#[sqlx::test]` and local runs: development
+    /// and production differ by one line.
     pub fn fixed(pool: Pool<DB>) -> Self {
         let options = pool.options();
         let mut terms = PoolSettings::new(options.get_max_connections());
         terms.acquire_timeout = options.get_acquire_timeout();
-        let first = Generation::serving(1, pool, Expiry::never(), OldConnections::Keep, terms.max_connections);
+        let first = Generation::serving(
+            1,
+            pool,
+            Expiry::never(),
+            OldConnections::Keep,
+            terms.max_connections,
+        );
         let connections = Arc::new(|pool: &Pool<DB>| pool.size());
-        Self::supervised(Shared::new(Arc::from("fixed"), terms, Clock::default(), Meters::default(), connections, first))
+        Self::supervised(Shared::new(
+            Arc::from("fixed"),
+            terms,
+            Clock::default(),
+            Meters::default(),
+            connections,
+            first,
+        ))
     }
 }

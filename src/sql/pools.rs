@@ -36,18 +36,24 @@ const TRY_OUT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Shortest time between two idle connections that are closed to make room on a full server.
 const ROOM_EVERY: Duration = Duration::from_secs(15);
 
-/// Makes pools of [`Credentials`]s; sqlx's own options are the settings. Used as `PgPools` and `MySqlPools`, whose docs say what is particular to each
-/// database.
+/// Makes pools of [`Credentials`]s; sqlx's own options are the settings. Used as `PgPools` and
+/// `MySqlPools`, whose docs say what is particular to each database.
 ///
-/// - `max_connections` bounds the connections (10 by sqlx's default); `min_connections` of them are opened ahead of demand at each replacement.
+/// - `max_connections` bounds the connections (10 by sqlx's default); `min_connections` of them are
+///   opened ahead of demand at each replacement.
 /// - `acquire_timeout` is a call's one deadline (30 s), however many generations pass.
-/// - `test_before_acquire` decides whether the handle pings (it does by default); sqlx's own ping is off, for an acquire cancelled inside of it would cost the connection.
-/// - `max_lifetime` and `idle_timeout` retire connections as ever. For tokens that live 15 minutes the settings that never show a dead token to the database are
-///   a lifetime of 14 min, an idle time-out of 10 min and 10 connections: a connection opened with a token of any age is gone before it would have to log in again.
-/// - `after_connect`, `before_acquire` and `after_release` are called as ever, except that `before_acquire` is not asked about connections that callers share
-///   while the database rejects new logins, or that are taken from under the gate of a replacement.
+/// - `test_before_acquire` decides whether the handle pings (it does by default); sqlx's own ping
+///   is off, for an acquire cancelled inside of it would cost the connection.
+/// - `max_lifetime` and `idle_timeout` retire connections as ever. For tokens that live 15 minutes
+///   the settings that never show a dead token to the database are a lifetime of 14 min, an idle
+///   time-out of 10 min and 10 connections: a connection opened with a token of any age is gone
+///   before it would have to log in again.
+/// - `after_connect`, `before_acquire` and `after_release` are called as ever, except that
+///   `before_acquire` is not asked about connections that callers share while the database rejects
+///   new logins, or that are taken from under the gate of a replacement.
 ///
-/// User, password and, where the login says so, host, port and database come from the lease; everything else from the connect options.
+/// User, password and, where the login says so, host, port and database come from the lease;
+/// everything else from the connect options.
 pub struct SqlPools<DB: Dialect> {
     connect: ConnectOptionsOf<DB>,
     options: PoolOptions<DB>,
@@ -80,7 +86,10 @@ impl<DB: Dialect> SqlPools<DB> {
         Self {
             connect,
             // sqlx would refill a draining pool, and lose a connection whose ping is cancelled.
-            options: options.min_connections(0).test_before_acquire(false).acquire_timeout(within),
+            options: options
+                .min_connections(0)
+                .test_before_acquire(false)
+                .acquire_timeout(within),
             terms,
             hooks: Hooks::default(),
             tokens_in_clear: false,
@@ -90,8 +99,10 @@ impl<DB: Dialect> SqlPools<DB> {
         }
     }
 
-    /// Every handover in place: what [`Handle::current`](crate::Handle::current) returns stays valid, for `PgListener`, sea-orm and connection stores, until a
-    /// lease names another host, port or database. Connections of the old credential go when `max_lifetime` says. An error with a lease that ends its connections.
+    /// Every handover in place: what [`Handle::current`](crate::Handle::current) returns stays
+    /// valid, for `PgListener`, sea-orm and connection stores, until a lease names another host,
+    /// port or database. Connections of the old credential go when `max_lifetime` says. An error
+    /// with a lease that ends its connections.
     #[must_use]
     pub fn always_in_place(mut self) -> Self {
         self.terms.policy = HandoverPolicy::AlwaysInPlace;
@@ -105,14 +116,16 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// By how many connections old and new pool together may exceed `max_connections` during a replacement. Default: a quarter, at least 1 (10: 2).
+    /// By how many connections old and new pool together may exceed `max_connections` during a
+    /// replacement. Default: a quarter, at least 1 (10: 2).
     #[must_use]
     pub fn overlap(mut self, connections: u32) -> Self {
         self.terms.overlap = connections;
         self
     }
 
-    /// The statement that a connection must answer to count as alive. Default: one that asks who the current user is.
+    /// The statement that a connection must answer to count as alive. Default: one that asks who
+    /// the current user is.
     #[must_use]
     pub fn probe_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
         self.terms.probe = sql.into();
@@ -124,8 +137,9 @@ impl<DB: Dialect> SqlPools<DB> {
     /// `after_connect` of the options. Verification cannot call that one: before publication it is
     /// called for one connection alone.
     ///
-    /// For a verification it runs on a thread and a runtime of its own, which end with it: tasks that it spawns are cancelled, `block_in_place` panics, and
-    /// connections that it opens elsewhere are closed.
+    /// For a verification it runs on a thread and a runtime of its own, which end with it: tasks
+    /// that it spawns are cancelled, `block_in_place` panics, and connections that it opens
+    /// elsewhere are closed.
     ///
     /// ```
     /// use claviger::PgPools;
@@ -142,7 +156,10 @@ impl<DB: Dialect> SqlPools<DB> {
     #[must_use]
     pub fn with_after_connect<F>(mut self, hook: F) -> Self
     where
-        F: for<'c> Fn(&'c mut DB::Connection) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send + Sync + 'static,
+        F: for<'c> Fn(&'c mut DB::Connection) -> BoxFuture<'c, Result<(), sqlx::Error>>
+            + Send
+            + Sync
+            + 'static,
     {
         self.hooks.after_connect = Some(Arc::new(hook));
         self
@@ -153,7 +170,13 @@ impl<DB: Dialect> SqlPools<DB> {
     #[must_use]
     pub fn with_before_acquire<F>(mut self, hook: F) -> Self
     where
-        F: for<'c> Fn(&'c mut DB::Connection, PoolConnectionMetadata) -> BoxFuture<'c, Result<bool, sqlx::Error>> + Send + Sync + 'static,
+        F: for<'c> Fn(
+                &'c mut DB::Connection,
+                PoolConnectionMetadata,
+            ) -> BoxFuture<'c, Result<bool, sqlx::Error>>
+            + Send
+            + Sync
+            + 'static,
     {
         self.hooks.before_acquire = Some(Arc::new(hook));
         self
@@ -164,7 +187,13 @@ impl<DB: Dialect> SqlPools<DB> {
     #[must_use]
     pub fn with_after_release<F>(mut self, hook: F) -> Self
     where
-        F: for<'c> Fn(&'c mut DB::Connection, PoolConnectionMetadata) -> BoxFuture<'c, Result<bool, sqlx::Error>> + Send + Sync + 'static,
+        F: for<'c> Fn(
+                &'c mut DB::Connection,
+                PoolConnectionMetadata,
+            ) -> BoxFuture<'c, Result<bool, sqlx::Error>>
+            + Send
+            + Sync
+            + 'static,
     {
         self.hooks.after_release = Some(Arc::new(hook));
         self
@@ -192,7 +221,11 @@ impl<DB: Dialect> SqlPools<DB> {
 
     /// The other form of the password, where there are two.
     fn prepared(login: &Credentials) -> Option<String> {
-        if login.is_token() { None } else { DB::prepared(login.expose_password()) }
+        if login.is_token() {
+            None
+        } else {
+            DB::prepared(login.expose_password())
+        }
     }
 }
 
@@ -243,9 +276,15 @@ where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     async fn log_in_and_probe(&self, login: &Credentials) -> Result<(), ConnectError> {
-        let mut connection: DB::Connection =
-            self.options_for(login).connect().await.map_err(|error| self.connecting_failed(login, error))?;
-        let answer = match (connection.execute(&*self.terms.probe).await, &self.hooks.after_connect) {
+        let mut connection: DB::Connection = self
+            .options_for(login)
+            .connect()
+            .await
+            .map_err(|error| self.connecting_failed(login, error))?;
+        let answer = match (
+            connection.execute(&*self.terms.probe).await,
+            &self.hooks.after_connect,
+        ) {
             (Ok(_), Some(hook)) => hook(&mut connection).await,
             (answer, _) => answer.map(drop),
         };
@@ -272,24 +311,38 @@ where
         let login = lease.secret();
         check::login(login, DB::NAME)?;
         check::address(&DB::address(&self.connect), login, DB::DEFAULT_PORT)?;
-        for (field, life) in [("max_lifetime", self.options.get_max_lifetime()), ("idle_timeout", self.options.get_idle_timeout())] {
+        for (field, life) in [
+            ("max_lifetime", self.options.get_max_lifetime()),
+            ("idle_timeout", self.options.get_idle_timeout()),
+        ] {
             if life.is_some_and(|life| life.is_zero()) {
                 // sqlx would look after its connections without a pause.
                 return Err(wrong(field, "is 0s; give at least a second, or None"));
             }
         }
         if login.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
-            let advice = format!("a token is sent in clear to whoever answers; set {} in the connect options", DB::VERIFIED_TLS);
+            let advice = format!(
+                "a token is sent in clear to whoever answers; set {} in the connect options",
+                DB::VERIFIED_TLS
+            );
             return Err(wrong("ssl_mode", advice));
         }
-        if self.terms.policy == HandoverPolicy::AlwaysInPlace && lease.old_connections() == OldConnections::EndWithLease {
-            return Err(wrong("policy", "always_in_place cannot be kept with a lease that ends its connections; leave it out"));
+        if self.terms.policy == HandoverPolicy::AlwaysInPlace
+            && lease.old_connections() == OldConnections::EndWithLease
+        {
+            return Err(wrong(
+                "policy",
+                "always_in_place cannot be kept with a lease that ends its connections; leave it out",
+            ));
         }
         Ok(())
     }
 
     fn vacant(&self) -> Pool<DB> {
-        let options = PoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+        let options = PoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None);
         let pool: Pool<DB> = options.connect_lazy_with(self.connect.clone());
         // Marked as closed by the call; there is nothing to wait for.
         drop(pool.close());
@@ -301,10 +354,20 @@ where
         // needs a thread of its own.
         let (pools, own) = (self.clone(), login.clone());
         let form = Self::prepared(login).map(|_| self.forms.of(login));
-        let verified = self.verifier.run(async move { pools.log_in_and_probe(&own).await.map_err(DB::verification_fault) }).await;
+        let verified = self
+            .verifier
+            .run(async move {
+                pools
+                    .log_in_and_probe(&own)
+                    .await
+                    .map_err(DB::verification_fault)
+            })
+            .await;
         match (form, &verified) {
             (Some(form), Ok(())) => self.forms.worked(login, form),
-            (Some(form), Err(error)) if error.kind() == ConnectErrorKind::Rejected => self.forms.rejected(login, form),
+            (Some(form), Err(error)) if error.kind() == ConnectErrorKind::Rejected => {
+                self.forms.rejected(login, form)
+            }
             _ => {}
         }
         verified.map_err(|error| {
@@ -323,8 +386,15 @@ where
         if self.hooks.after_connect.is_some() {
             return Ok(());
         }
-        let options = self.options.clone().max_connections(1).acquire_timeout(TRY_OUT_TIMEOUT);
-        let pool = self.hooks.apply(options).connect_lazy_with(self.options_for(login));
+        let options = self
+            .options
+            .clone()
+            .max_connections(1)
+            .acquire_timeout(TRY_OUT_TIMEOUT);
+        let pool = self
+            .hooks
+            .apply(options)
+            .connect_lazy_with(self.options_for(login));
         let opened = pool.acquire().await;
         let tried = match opened {
             Ok(connection) => {
@@ -357,19 +427,26 @@ where
         if pool.num_idle() == 0 || !self.room.may_be_made() {
             return false;
         }
-        let Some(connection) = pool.try_acquire() else { return false };
+        let Some(connection) = pool.try_acquire() else {
+            return false;
+        };
         let _ = connection.close().await;
         true
     }
 
     fn open(&self, login: &Credentials) -> Result<Pool<DB>, ConnectError> {
-        Ok(self.hooks.apply(self.options.clone()).connect_lazy_with(self.options_for(login)))
+        Ok(self
+            .hooks
+            .apply(self.options.clone())
+            .connect_lazy_with(self.options_for(login)))
     }
 
     async fn warm(&self, pool: &Pool<DB>, connections: u32) -> Result<u32, ConnectError> {
         // Idle connections are held until each acquire has begun to connect; otherwise it would
         // take one of them. Callers can use them again before the first login completes.
-        let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).take(connections as usize).collect();
+        let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire())
+            .take(connections as usize)
+            .collect();
         let missing = connections.saturating_sub(pool.size());
         let mut opening: Vec<_> = (0..missing).map(|_| Box::pin(pool.acquire())).collect();
         let mut opened = Vec::new();
@@ -378,17 +455,22 @@ where
         }
         drop(idle);
         // Concurrently: one after the other takes 2 to 8 times as long.
-        let rest = opening.into_iter().zip(opened).map(|(acquiring, polled)| async move {
-            match polled {
-                Poll::Ready(got) => got,
-                Poll::Pending => acquiring.await,
-            }
-        });
+        let rest = opening
+            .into_iter()
+            .zip(opened)
+            .map(|(acquiring, polled)| async move {
+                match polled {
+                    Poll::Ready(got) => got,
+                    Poll::Pending => acquiring.await,
+                }
+            });
         match timeout(TRY_OUT_TIMEOUT, futures_util::future::try_join_all(rest)).await {
             Ok(Ok(connections)) => {
                 // Returned here: a dropped connection is idle some time later, and a caller that
                 // comes first would log in.
-                let returns = connections.into_iter().map(|mut connection| async move { connection.return_to_pool().await });
+                let returns = connections
+                    .into_iter()
+                    .map(|mut connection| async move { connection.return_to_pool().await });
                 let _ = timeout(RETURN_TIMEOUT, futures_util::future::join_all(returns)).await;
                 Ok(pool.size())
             }
@@ -405,8 +487,9 @@ where
         same_place
     }
 
-    /// sqlx 0.8.6's `close` is not enough: for each idle connection that it closes it gives a permit back that nobody had taken, so that it may return while as many
-    /// others are busy; and one that comes back in its last round it overlooks.
+    /// sqlx 0.8.6's `close` is not enough: for each idle connection that it closes it gives a
+    /// permit back that nobody had taken, so that it may return while as many others are busy; and
+    /// one that comes back in its last round it overlooks.
     async fn drain(&self, pool: Pool<DB>) {
         loop {
             pool.close().await;
@@ -436,7 +519,9 @@ where
     }
 
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
-        classify::find(error)
-            .map_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()), |error| classify::of(kind::<DB>(error), error))
+        classify::find(error).map_or_else(
+            || ConnectError::new(ConnectErrorKind::Other, error.to_string()),
+            |error| classify::of(kind::<DB>(error), error),
+        )
     }
 }

@@ -9,14 +9,17 @@ use super::{SqlPools, saslprep};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::login::Credentials;
 
-/// Makes PostgreSQL pools of [`Credentials`]s: [`SqlPools`] with sqlx's `PgConnectOptions` and `PgPoolOptions`.
+/// Makes PostgreSQL pools of [`Credentials`]s: [`SqlPools`] with sqlx's `PgConnectOptions` and
+/// `PgPoolOptions`.
 ///
-/// Bearer tokens demand `PgSslMode::VerifyFull`. The probe is `SELECT current_user, session_user`, which fails once the role is dropped, also after `SET ROLE`,
-/// where `SELECT 1` does not.
+/// Bearer tokens demand `PgSslMode::VerifyFull`. The probe is `SELECT current_user, session_user`,
+/// which fails once the role is dropped, also after `SET ROLE`, where `SELECT 1` does not.
 ///
-/// Passwords that SASLprep (RFC 4013) changes, such as those with a no-break space or decomposed accents, work as in psql. sqlx sends the same form for every
-/// method of authentication, but SCRAM needs the prepared one, MD5 and clear text the original. A rejected verification of such a password is therefore repeated
-/// with the other form, 0.1 to 0.2 s later at first; the form that works is tried first from then on.
+/// Passwords that SASLprep (RFC 4013) changes, such as those with a no-break space or decomposed
+/// accents, work as in psql. sqlx sends the same form for every method of authentication, but SCRAM
+/// needs the prepared one, MD5 and clear text the original. A rejected verification of such a
+/// password is therefore repeated with the other form, 0.1 to 0.2 s later at first; the form that
+/// works is tried first from then on.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,8 +41,9 @@ pub type PgPools = SqlPools<Postgres>;
 impl Dialect for Postgres {}
 
 impl SqlPools<Postgres> {
-    /// Lets bearer tokens go over connections whose TLS is not verified: for a server on this machine, never elsewhere. MySQL's pools have no such way, for
-    /// its clear-text plugin is switched on over verified TLS alone.
+    /// Lets bearer tokens go over connections whose TLS is not verified: for a server on this
+    /// machine, never elsewhere. MySQL's pools have no such way, for its clear-text plugin is
+    /// switched on over verified TLS alone.
     #[must_use]
     pub fn danger_tokens_without_verified_tls(mut self) -> Self {
         self.tokens_in_clear = true;
@@ -55,7 +59,11 @@ impl Sealed for Postgres {
     const COUNTS_ABORTED_LOGINS: bool = false;
     const VERIFIED_TLS: &'static str = "PgSslMode::VerifyFull and ssl_root_cert";
 
-    fn options_for(options: &PgConnectOptions, login: &Credentials, password: &str) -> PgConnectOptions {
+    fn options_for(
+        options: &PgConnectOptions,
+        login: &Credentials,
+        password: &str,
+    ) -> PgConnectOptions {
         let options = options.clone().username(login.user()).password(password);
         match login.location() {
             Some(endpoint) => {
@@ -111,10 +119,14 @@ impl Sealed for Postgres {
 
     /// The codes are PostgreSQL's, appendix A of its manual.
     fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind {
-        let routine = answer.try_downcast_ref::<PgDatabaseError>().and_then(|error| error.routine());
+        let routine = answer
+            .try_downcast_ref::<PgDatabaseError>()
+            .and_then(|error| error.routine());
         match answer.code().as_deref() {
             // No line of pg_hba.conf lets us in, whatever the password.
-            Some("28000") if routine == Some("ClientAuthentication") => ConnectErrorKind::Misconfigured,
+            Some("28000") if routine == Some("ClientAuthentication") => {
+                ConnectErrorKind::Misconfigured
+            }
             // Wrong or expired password; PAM rejected, no such role, or it may not log in.
             Some("28P01" | "28000") => ConnectErrorKind::Rejected,
             // No room; the role's own limit is 53300, too.
@@ -153,9 +165,16 @@ fn pooler_kind(message: &str) -> ConnectErrorKind {
         "terminating connection",
     ]) {
         ConnectErrorKind::Unreachable
-    } else if says(&["no more connections allowed", "too many clients", "too many connections", "remaining connection slots"]) {
+    } else if says(&[
+        "no more connections allowed",
+        "too many clients",
+        "too many connections",
+        "remaining connection slots",
+    ]) {
         ConnectErrorKind::Overloaded
-    } else if says(&["no pg_hba.conf entry"]) || (says(&["no such database", "does not exist"]) && !message.contains("role ")) {
+    } else if says(&["no pg_hba.conf entry"])
+        || (says(&["no such database", "does not exist"]) && !message.contains("role "))
+    {
         ConnectErrorKind::Misconfigured
     } else if says(&[
         "SASL authentication failed",
@@ -179,17 +198,32 @@ mod tests {
     fn errors_of_a_pooler_are_classified_by_their_text() {
         for (text, kind) in [
             ("SASL authentication failed", ConnectErrorKind::Rejected),
-            ("password authentication failed for user \"app\"", ConnectErrorKind::Rejected),
+            (
+                "password authentication failed for user \"app\"",
+                ConnectErrorKind::Rejected,
+            ),
             ("no such user: app", ConnectErrorKind::Rejected),
             ("no such user", ConnectErrorKind::Rejected),
-            ("server login has been failing, try again later (server_login_retry)", ConnectErrorKind::Rejected),
+            (
+                "server login has been failing, try again later (server_login_retry)",
+                ConnectErrorKind::Rejected,
+            ),
             (
                 "server login has been failing, cached error: password authentication failed for user \"app\" (server_login_retry)",
                 ConnectErrorKind::Rejected,
             ),
-            ("server login has been failing, cached error: role \"app\" does not exist (server_login_retry)", ConnectErrorKind::Rejected),
-            ("server login has been failing, cached error: connect failed (server_login_retry)", ConnectErrorKind::Unreachable),
-            ("server login has been failing, cached error: server DNS lookup failed (server_login_retry)", ConnectErrorKind::Unreachable),
+            (
+                "server login has been failing, cached error: role \"app\" does not exist (server_login_retry)",
+                ConnectErrorKind::Rejected,
+            ),
+            (
+                "server login has been failing, cached error: connect failed (server_login_retry)",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "server login has been failing, cached error: server DNS lookup failed (server_login_retry)",
+                ConnectErrorKind::Unreachable,
+            ),
             (
                 "server login has been failing, cached error: sorry, too many clients already (server_login_retry)",
                 ConnectErrorKind::Overloaded,
@@ -199,17 +233,35 @@ mod tests {
                 "server login has been failing, cached error: FATAL: the database system is starting up (server_login_retry)",
                 ConnectErrorKind::Unreachable,
             ),
-            ("server login failed: FATAL the database system is shutting down", ConnectErrorKind::Unreachable),
-            ("the database system is in recovery mode", ConnectErrorKind::Unreachable),
-            ("server login has been failing, cached error: server closed the connection unexpectedly", ConnectErrorKind::Unreachable),
-            ("client_login_timeout (server down)", ConnectErrorKind::Unreachable),
+            (
+                "server login failed: FATAL the database system is shutting down",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "the database system is in recovery mode",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "server login has been failing, cached error: server closed the connection unexpectedly",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "client_login_timeout (server down)",
+                ConnectErrorKind::Unreachable,
+            ),
             (
                 "server login has been failing, cached error: FATAL: no pg_hba.conf entry for host \"10.0.0.1\", user \"app\"",
                 ConnectErrorKind::Misconfigured,
             ),
-            ("no more connections allowed (max_client_conn)", ConnectErrorKind::Overloaded),
+            (
+                "no more connections allowed (max_client_conn)",
+                ConnectErrorKind::Overloaded,
+            ),
             ("no such database: orders", ConnectErrorKind::Misconfigured),
-            ("unsupported startup parameter: extra_float_digits", ConnectErrorKind::Other),
+            (
+                "unsupported startup parameter: extra_float_digits",
+                ConnectErrorKind::Other,
+            ),
             ("invalid message format", ConnectErrorKind::Other),
         ] {
             assert_eq!(pooler_kind(text), kind, "{text}");

@@ -33,7 +33,11 @@ pub(super) struct Place<'g, P> {
 
 impl<'g, P> Place<'g, P> {
     fn join(gate: &'g Gate<P>) -> Self {
-        Self { gate, turn: None, _queued: gate.join() }
+        Self {
+            gate,
+            turn: None,
+            _queued: gate.join(),
+        }
     }
 
     /// Resolves when the caller is the first.
@@ -86,12 +90,18 @@ where
     loop {
         // Created before the state is read, so that no wake-up is missed.
         let woken = std::pin::pin!(shared.gate.woken());
-        if is_over(shared, generation) || generation.end.phase() != Phase::Serving || shared.gate.is_open() {
+        if is_over(shared, generation)
+            || generation.end.phase() != Phase::Serving
+            || shared.gate.is_open()
+        {
             return Turn::Next;
         }
         if let Some(connection) = generation.pool.try_acquire() {
             *place = None;
-            let check = Check { probe: generation.end.is_unsettled(), opened: false };
+            let check = Check {
+                probe: generation.end.is_unsettled(),
+                opened: false,
+            };
             return checked(shared, generation, connection, call, check).await;
         }
         if let Some(permit) = shared.gate.enter(&generation.pool, shared.clock.mono()) {
@@ -140,15 +150,30 @@ where
             && let Some(connection) = generation.pool.try_acquire()
         {
             *place = None;
-            return checked(shared, generation, connection, call, Check { probe: doubtful, opened: false }).await;
+            return checked(
+                shared,
+                generation,
+                connection,
+                call,
+                Check {
+                    probe: doubtful,
+                    opened: false,
+                },
+            )
+            .await;
         }
-        let hopeless = (doomed || generation.pool.size() == 0) && !shared.outlook().is_before(call.deadline.into_std());
+        let hopeless = (doomed || generation.pool.size() == 0)
+            && !shared.outlook().is_before(call.deadline.into_std());
         // Check again: a new generation may have been published since the outlook was read.
         if hopeless && is_over(shared, generation) {
             return Turn::Next;
         }
         if hopeless || Instant::now() >= call.deadline {
-            return Turn::Failed(call.rejection.take().unwrap_or_else(|| SharedError::explaining(shared, generation)));
+            return Turn::Failed(
+                call.rejection
+                    .take()
+                    .unwrap_or_else(|| SharedError::explaining(shared, generation)),
+            );
         }
         if is_first {
             tokio::select! {

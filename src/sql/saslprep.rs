@@ -5,15 +5,22 @@ use unicode_normalization::UnicodeNormalization;
 
 /// Returns the prepared password, or `None` where libpq and the server take the password as it is.
 ///
-/// PostgreSQL looks for prohibited and unassigned characters before it normalises (`pg_saslprep` in `src/common/saslprep.c`), and takes a password with one of them as
-/// it is. That is why `stringprep::saslprep`, which looks afterwards, would be wrong for some.
+/// PostgreSQL looks for prohibited and unassigned characters before it normalises (`pg_saslprep` in
+/// `src/common/saslprep.c`), and takes a password with one of them as it is. That is why
+/// `stringprep::saslprep`, which looks afterwards, would be wrong for some.
 pub(super) fn prepared(password: &str) -> Option<String> {
     if password.is_ascii() {
         return None;
     }
     let mapped: String = password
         .chars()
-        .map(|c| if tables::non_ascii_space_character(c) { ' ' } else { c })
+        .map(|c| {
+            if tables::non_ascii_space_character(c) {
+                ' '
+            } else {
+                c
+            }
+        })
         .filter(|c| !tables::commonly_mapped_to_nothing(*c))
         .collect();
     if mapped.is_empty() || mapped.contains(is_prohibited) || is_mixed_in_direction(&mapped) {
@@ -23,7 +30,8 @@ pub(super) fn prepared(password: &str) -> Option<String> {
     (prepared != password).then_some(prepared)
 }
 
-/// Whether sqlx 0.8.6 panics in SCRAM with this user ("Failed to saslprep username"): it prepares the name together with the Latin `n=` before it.
+/// Whether sqlx 0.8.6 panics in SCRAM with this user ("Failed to saslprep username"): it prepares
+/// the name together with the Latin `n=` before it.
 pub(super) fn is_unfit_user(user: &str) -> bool {
     stringprep::saslprep(&format!("n={user}")).is_err()
 }
@@ -41,9 +49,12 @@ fn is_prohibited(c: char) -> bool {
         || tables::unassigned_code_point(c)
 }
 
-/// Text that is written from right to left begins and ends with such a character, and has none of the other direction.
+/// Text that is written from right to left begins and ends with such a character, and has none of
+/// the other direction.
 fn is_mixed_in_direction(text: &str) -> bool {
     let is_right_to_left = tables::bidi_r_or_al;
     text.contains(is_right_to_left)
-        && (text.contains(tables::bidi_l) || !text.starts_with(is_right_to_left) || !text.ends_with(is_right_to_left))
+        && (text.contains(tables::bidi_l)
+            || !text.starts_with(is_right_to_left)
+            || !text.ends_with(is_right_to_left))
 }

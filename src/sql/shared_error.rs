@@ -57,15 +57,20 @@ impl SharedError {
         if let Some(rejected) = generation.end.rejection() {
             // An error that leads to the original is preferred: the last verification was rejected,
             // too.
-            let last =
-                last.filter(|last| last.kind() == ConnectErrorKind::Rejected && original(rejected).is_none() && original(last).is_some());
+            let last = last.filter(|last| {
+                last.kind() == ConnectErrorKind::Rejected
+                    && original(rejected).is_none()
+                    && original(last).is_some()
+            });
             return Self::of(last.as_ref().unwrap_or(rejected));
         }
         if generation.end.phase() == Phase::Vacant {
             return last.map_or(sqlx::Error::PoolTimedOut, |error| Self::of(&error));
         }
         let expired = generation.expiry.wall().map(rfc3339).unwrap_or_default();
-        let why = last.map(|error| format!("; the last verification of a newer one failed: {error}")).unwrap_or_default();
+        let why = last
+            .map(|error| format!("; the last verification of a newer one failed: {error}"))
+            .unwrap_or_default();
         Self::of(&ConnectError::new(
             ConnectErrorKind::Other,
             format!(
@@ -78,18 +83,25 @@ impl SharedError {
     /// Returns the error for a caller whose deadline has passed: the server's own if it has no
     /// room, else `PoolTimedOut`.
     pub(super) fn at_the_deadline<P>(shared: &Shared<P>) -> sqlx::Error {
-        shared.gate.why_full(shared.clock.mono()).map_or(sqlx::Error::PoolTimedOut, |error| Self::of(&error))
+        shared
+            .gate
+            .why_full(shared.clock.mono())
+            .map_or(sqlx::Error::PoolTimedOut, |error| Self::of(&error))
     }
 
     /// Returns the sqlx error for this fault. If the original is the fault's cause, callers can
     /// downcast to it.
     pub(super) fn of(error: &ConnectError) -> sqlx::Error {
-        let shared = Self { error: error.clone() };
+        let shared = Self {
+            error: error.clone(),
+        };
         if error.code().is_some() {
             return sqlx::Error::Database(Box::new(shared));
         }
         let kind = match (original(error), error.kind()) {
-            (_, ConnectErrorKind::Misconfigured) => return sqlx::Error::Configuration(Box::new(shared)),
+            (_, ConnectErrorKind::Misconfigured) => {
+                return sqlx::Error::Configuration(Box::new(shared));
+            }
             (Some(sqlx::Error::Io(io)), _) => io.kind(),
             (_, ConnectErrorKind::Unreachable) => io::ErrorKind::TimedOut,
             _ => io::ErrorKind::NotConnected,
@@ -134,11 +146,13 @@ impl DatabaseError for SharedError {
     }
 
     fn kind(&self) -> ErrorKind {
-        self.database().map_or(ErrorKind::Other, DatabaseError::kind)
+        self.database()
+            .map_or(ErrorKind::Other, DatabaseError::kind)
     }
 
     fn is_transient_in_connect_phase(&self) -> bool {
-        self.database().is_some_and(DatabaseError::is_transient_in_connect_phase)
+        self.database()
+            .is_some_and(DatabaseError::is_transient_in_connect_phase)
     }
 
     /// Returns the original, which `downcast_ref` then finds.

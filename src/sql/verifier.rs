@@ -40,7 +40,10 @@ struct CallerGuard(Arc<Work>);
 impl Drop for CallerGuard {
     fn drop(&mut self) {
         let phase = &self.0.phase;
-        if phase.compare_exchange(RUNNING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if phase
+            .compare_exchange(RUNNING, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
             self.0.abandoned.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -67,12 +70,18 @@ impl Verifier {
     /// # Cancel safety
     /// The work is dropped when it next waits. If it computes instead, its thread goes on until it
     /// is done, and the process may end meanwhile.
-    pub(super) async fn run(&self, work: impl Future<Output = Result<(), ConnectError>> + Send + 'static) -> Result<(), ConnectError> {
+    pub(super) async fn run(
+        &self,
+        work: impl Future<Output = Result<(), ConnectError>> + Send + 'static,
+    ) -> Result<(), ConnectError> {
         if self.abandoned.load(Ordering::Acquire) >= MAX_ABANDONED {
             let message = "earlier verifications still compute what the server demanded; check which server listens at this address";
             return Err(ConnectError::new(ConnectErrorKind::Unreachable, message));
         }
-        let shared = Arc::new(Work { phase: AtomicU8::new(RUNNING), abandoned: Arc::clone(&self.abandoned) });
+        let shared = Arc::new(Work {
+            phase: AtomicU8::new(RUNNING),
+            abandoned: Arc::clone(&self.abandoned),
+        });
         let thread_guard = ThreadGuard(Arc::clone(&shared));
         // Without a subscriber, `tracing` writes to the `log` crate, which a scoped one would
         // silence permanently.
@@ -83,9 +92,10 @@ impl Verifier {
             let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => {
-                    return drop(
-                        result.send(Err(ConnectError::new(ConnectErrorKind::Other, format!("no runtime for the verification: {error}")))),
-                    );
+                    return drop(result.send(Err(ConnectError::new(
+                        ConnectErrorKind::Other,
+                        format!("no runtime for the verification: {error}"),
+                    ))));
                 }
             };
             let verify = || {
@@ -113,7 +123,12 @@ impl Verifier {
         thread::Builder::new()
             .name("claviger-verify".to_owned())
             .spawn(body)
-            .map_err(|error| ConnectError::new(ConnectErrorKind::Other, format!("no thread for the verification: {error}")))?;
+            .map_err(|error| {
+                ConnectError::new(
+                    ConnectErrorKind::Other,
+                    format!("no thread for the verification: {error}"),
+                )
+            })?;
         let outcome = received.await;
         drop(caller_guard);
         outcome.unwrap_or_else(|_| Err(ConnectError::new(ConnectErrorKind::Other, PANICKED)))
@@ -130,7 +145,10 @@ mod tests {
     use super::*;
 
     /// Returns work that blocks its thread until the sender is dropped.
-    fn stuck() -> (mpsc::Sender<()>, impl Future<Output = Result<(), ConnectError>> + Send + 'static) {
+    fn stuck() -> (
+        mpsc::Sender<()>,
+        impl Future<Output = Result<(), ConnectError>> + Send + 'static,
+    ) {
         let (go, gone) = mpsc::channel::<()>();
         (go, async move {
             // Blocks the thread, as a computation does.
@@ -145,7 +163,9 @@ mod tests {
         let mut held = Vec::new();
         for _ in 0..MAX_ABANDONED {
             let (go, work) = stuck();
-            tokio::time::timeout(Duration::from_millis(50), verifier.run(work)).await.unwrap_err();
+            tokio::time::timeout(Duration::from_millis(50), verifier.run(work))
+                .await
+                .unwrap_err();
             held.push(go);
         }
         let error = verifier.run(async { Ok(()) }).await.unwrap_err();
@@ -161,7 +181,12 @@ mod tests {
     #[tokio::test]
     async fn work_that_waits_ends_with_its_caller() {
         let verifier = Verifier::default();
-        tokio::time::timeout(Duration::from_millis(50), verifier.run(std::future::pending())).await.unwrap_err();
+        tokio::time::timeout(
+            Duration::from_millis(50),
+            verifier.run(std::future::pending()),
+        )
+        .await
+        .unwrap_err();
         while verifier.abandoned.load(Ordering::Acquire) > 0 {
             tokio::task::yield_now().await;
         }
@@ -169,7 +194,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error() {
-        let error = Verifier::default().run(async { std::panic::resume_unwind(Box::new("gone")) }).await.unwrap_err();
+        let error = Verifier::default()
+            .run(async { std::panic::resume_unwind(Box::new("gone")) })
+            .await
+            .unwrap_err();
         assert!(error.message().contains("panicked"), "{error}");
     }
 }

@@ -55,7 +55,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// How long an old generation may take to drain before it is reported. Default 60 s. Nothing is cut then.
+    /// How long an old generation may take to drain before it is reported. Default 60 s. Nothing is
+    /// cut then.
     #[must_use]
     pub fn with_drain_deadline(mut self, deadline: Duration) -> Self {
         self.settings.drain = deadline;
@@ -76,12 +77,15 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Where the metrics go. Default: the meter `claviger` of OpenTelemetry's global provider as it is when the supervisor starts; so set that up
-    /// before. Nothing global is ever set by this library.
+    /// Where the metrics go. Default: the meter `claviger` of OpenTelemetry's global provider as it
+    /// is when the supervisor starts; so set that up before. Nothing global is ever set by this
+    /// library.
     ///
-    /// Two supervisors of one process that observe the same series overwrite each other there: `supervisor.ready` is 1 when the last one asked is
-    /// ready, and so it is with pools and providers of the same name. Give the second one a meter of a scope of its own, as
-    /// `provider.meter("claviger.billing")`, and names of its own to its providers and pools: the scope is exported with every metric.
+    /// Two supervisors of one process that observe the same series overwrite each other there:
+    /// `supervisor.ready` is 1 when the last one asked is ready, and so it is with pools and
+    /// providers of the same name. Give the second one a meter of a scope of its own, as
+    /// `provider.meter("claviger.billing")`, and names of its own to its providers and pools: the
+    /// scope is exported with every metric.
     #[cfg(feature = "otel")]
     #[must_use]
     pub fn with_meter(mut self, meter: opentelemetry::metrics::Meter) -> Self {
@@ -92,7 +96,11 @@ impl SupervisorBuilder {
     #[doc(hidden)]
     #[cfg(feature = "testing")]
     #[must_use]
-    pub fn testing(mut self, clock: crate::testing::MovedClock, traps: crate::testing::Failpoints) -> Self {
+    pub fn testing(
+        mut self,
+        clock: crate::testing::MovedClock,
+        traps: crate::testing::Failpoints,
+    ) -> Self {
         self.clock = Clock::moved(clock);
         self.traps = traps;
         self
@@ -109,9 +117,21 @@ impl SupervisorBuilder {
     pub fn start(self) -> Result<Supervisor, Error> {
         let settings = &self.settings;
         for (field, value, least) in [
-            ("fetch_deadline", settings.fetch_deadline, Duration::from_millis(1)),
-            ("start_deadline", settings.start_deadline, Duration::from_millis(1)),
-            ("prove_deadline", settings.verify_deadline, Duration::from_millis(1)),
+            (
+                "fetch_deadline",
+                settings.fetch_deadline,
+                Duration::from_millis(1),
+            ),
+            (
+                "start_deadline",
+                settings.start_deadline,
+                Duration::from_millis(1),
+            ),
+            (
+                "prove_deadline",
+                settings.verify_deadline,
+                Duration::from_millis(1),
+            ),
             ("drain_deadline", settings.drain, Duration::from_millis(1)),
             ("poll", settings.poll, Duration::from_secs(1)),
             ("ready_margin", settings.ready_margin, Duration::ZERO),
@@ -144,12 +164,16 @@ impl SupervisorBuilder {
 
 #[cfg(feature = "otel")]
 fn global_meter() -> opentelemetry::metrics::Meter {
-    let scope = opentelemetry::InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION")).build();
+    let scope = opentelemetry::InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .build();
     opentelemetry::global::meter_with_scope(scope)
 }
 
 impl fmt::Debug for SupervisorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SupervisorBuilder").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("SupervisorBuilder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }

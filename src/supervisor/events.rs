@@ -99,7 +99,9 @@ pub(crate) struct EventHub(Arc<std::sync::Mutex<Option<broadcast::Sender<Event>>
 
 impl Default for EventHub {
     fn default() -> Self {
-        Self(Arc::new(std::sync::Mutex::new(Some(broadcast::Sender::new(KEPT)))))
+        Self(Arc::new(std::sync::Mutex::new(Some(
+            broadcast::Sender::new(KEPT),
+        ))))
     }
 }
 
@@ -129,6 +131,8 @@ impl EventHub {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<broadcast::Sender<Event>>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -40,9 +40,11 @@ use crate::rotation::RotationReport;
 use registry::Registry;
 use shutdown::Ending;
 
-/// Owns providers and pools, and keeps them alive through every rotation. Clones are the same supervisor.
+/// Owns providers and pools, and keeps them alive through every rotation. Clones are the same
+/// supervisor.
 ///
-/// Dropping it does nothing: what was registered lives until it is removed or [`shutdown`](Self::shutdown) is called.
+/// Dropping it does nothing: what was registered lives until it is removed or
+/// [`shutdown`](Self::shutdown) is called.
 ///
 /// ```
 /// use claviger::{Credentials, Supervisor, fixed};
@@ -79,13 +81,16 @@ impl Supervisor {
     /// Starts with the defaults; see [`SupervisorBuilder`] for what they are.
     ///
     /// # Panics
-    /// Outside of a tokio runtime; the message names the line that calls. [`SupervisorBuilder::start`]
-    /// returns an error there.
+    /// Outside of a tokio runtime; the message names the line that calls.
+    /// [`SupervisorBuilder::start`] returns an error there.
     #[track_caller]
     pub fn start() -> Self {
         match SupervisorBuilder::default().start() {
             Ok(supervisor) => supervisor,
-            #[expect(clippy::panic, reason = "documented; the builder returns an error instead")]
+            #[expect(
+                clippy::panic,
+                reason = "documented; the builder returns an error instead"
+            )]
             Err(error) => panic!("{error}"),
         }
     }
@@ -97,8 +102,19 @@ impl Supervisor {
 
     fn with(context: Context, runtime: Runtime) -> Self {
         let root = Root::start(context.clone());
-        let (registry, ending, leaving) = (Mutex::default(), watch::Sender::new(Ending::Pending), AtomicBool::new(false));
-        let inner = Arc::new(Inner { context, runtime, root, registry, ending, leaving });
+        let (registry, ending, leaving) = (
+            Mutex::default(),
+            watch::Sender::new(Ending::Pending),
+            AtomicBool::new(false),
+        );
+        let inner = Arc::new(Inner {
+            context,
+            runtime,
+            root,
+            registry,
+            ending,
+            leaving,
+        });
         #[cfg(feature = "otel")]
         observe::start(&inner);
         Self { inner }
@@ -115,15 +131,24 @@ impl Supervisor {
     ///
     /// # Cancel safety
     /// Dropping the future takes the registration back.
-    pub async fn add_provider<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+    pub async fn add_provider<P: Provider>(
+        &self,
+        name: &str,
+        provider: P,
+    ) -> Result<ProviderRef<P::Secret>, Error> {
         start::add_provider(&self.inner, name, provider).await
     }
 
-    /// Registers a provider without waiting for its first lease: its pools are unready until it comes.
+    /// Registers a provider without waiting for its first lease: its pools are unready until it
+    /// comes.
     ///
     /// # Errors
     /// When the name is empty or taken, after shutdown, or when the supervisor's runtime is gone.
-    pub fn add_provider_in_background<P: Provider>(&self, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+    pub fn add_provider_in_background<P: Provider>(
+        &self,
+        name: &str,
+        provider: P,
+    ) -> Result<ProviderRef<P::Secret>, Error> {
         start::add_provider_in_background(&self.inner, name, provider)
     }
 
@@ -147,8 +172,10 @@ impl Supervisor {
         start::add_pool(&self.inner, name, provider, factory).await
     }
 
-    /// Registers a pool without waiting for a verification: the service starts while the database is down. Until the first verification callers wait as long as
-    /// for a connection, or are told at once why there is none when the provider says that it will not pass, and [`Handle::current`] answers a closed pool.
+    /// Registers a pool without waiting for a verification: the service starts while the database
+    /// is down. Until the first verification callers wait as long as for a connection, or are told
+    /// at once why there is none when the provider says that it will not pass, and
+    /// [`Handle::current`] answers a closed pool.
     ///
     /// # Errors
     /// When the name is empty or taken, a size or duration cannot be right, or after shutdown.
@@ -173,7 +200,8 @@ impl Supervisor {
         rotate::now(&self.inner, provider).await
     }
 
-    /// Removes a pool: its callers get `PoolClosed`, its connections are drained. Returns when they are gone or the drain deadline (60 s) has passed.
+    /// Removes a pool: its callers get `PoolClosed`, its connections are drained. Returns when they
+    /// are gone or the drain deadline (60 s) has passed.
     ///
     /// # Errors
     /// When there is no such pool. When the supervisor's runtime is gone and the call is made
@@ -188,8 +216,9 @@ impl Supervisor {
     /// Removes a provider: its leases are released, its background work ends.
     ///
     /// # Errors
-    /// When there is no such provider, or it still has pools; the message names them. A removed pool counts until its last connection is gone.
-    /// When the supervisor's runtime is gone and the call is made outside of one.
+    /// When there is no such provider, or it still has pools; the message names them. A removed
+    /// pool counts until its last connection is gone. When the supervisor's runtime is gone and the
+    /// call is made outside of one.
     ///
     /// # Cancel safety
     /// The removal goes on without the future, on the supervisor's runtime.
@@ -202,7 +231,8 @@ impl Supervisor {
         status::of(&self.inner)
     }
 
-    /// Whether traffic should be sent here: every credential is good and was verified when last looked at. Not a `SELECT 1`.
+    /// Whether traffic should be sent here: every credential is good and was verified when last
+    /// looked at. Not a `SELECT 1`.
     pub fn readiness(&self) -> Readiness {
         readiness::of(&self.inner)
     }
@@ -212,19 +242,24 @@ impl Supervisor {
         readiness::liveness(&self.inner)
     }
 
-    /// What happens from now on. A slow reader misses events, and is told how many; it never slows the supervisor.
+    /// What happens from now on. A slow reader misses events, and is told how many; it never slows
+    /// the supervisor.
     pub fn events(&self) -> Events {
         self.inner.context.events.subscribe()
     }
 
-    /// From now on [`readiness`](Self::readiness) is not ready, so that traffic goes elsewhere; everything else is as before, and every call is served. Wait
-    /// until nobody sends requests any more and those under way have ended (some seconds), then call [`shutdown`](Self::shutdown). There is no way back.
+    /// From now on [`readiness`](Self::readiness) is not ready, so that traffic goes elsewhere;
+    /// everything else is as before, and every call is served. Wait until nobody sends requests any
+    /// more and those under way have ended (some seconds), then call [`shutdown`](Self::shutdown).
+    /// There is no way back.
     pub fn announce_shutdown(&self) {
         self.inner.leaving.store(true, Ordering::Release);
     }
 
-    /// Ends everything in order, within `bound`: nothing new starts → what runs may end → connections drain → leases are released → actors stop. A tenth of
-    /// the bound is kept for releases, which happen even where a drain was abandoned. Further calls answer the same report.
+    /// Ends everything in order, within `bound`: nothing new starts → what runs may end →
+    /// connections drain → leases are released → actors stop. A tenth of the bound is kept for
+    /// releases, which happen even where a drain was abandoned. Further calls answer the same
+    /// report.
     ///
     /// The work is done on the runtime on which the supervisor was started. If that runtime is
     /// gone, it is done on the caller's: leases are released, and tasks of the old runtime are not
@@ -240,6 +275,8 @@ impl Supervisor {
 
 impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervisor").field("status", &self.status()).finish()
+        f.debug_struct("Supervisor")
+            .field("status", &self.status())
+            .finish()
     }
 }

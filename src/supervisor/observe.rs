@@ -1,4 +1,5 @@
-//! What OpenTelemetry asks for whenever it collects: how things stand, from the same facts as [`status`](super::status).
+//! What OpenTelemetry asks for whenever it collects: how things stand, from the same facts as
+//! [`status`](super::status).
 
 use std::sync::{Arc, Weak};
 
@@ -6,16 +7,27 @@ use opentelemetry::KeyValue;
 
 use super::{Inner, PoolStatus, ProviderStatus, readiness};
 
-/// Registers the observations. They outlive the supervisor, as OpenTelemetry has it, and then observe nothing.
+/// Registers the observations. They outlive the supervisor, as OpenTelemetry has it, and then
+/// observe nothing.
 pub(super) fn start(inner: &Arc<Inner>) {
-    let Some(meter) = inner.context.meters.meter() else { return };
+    let Some(meter) = inner.context.meters.meter() else {
+        return;
+    };
     let providers = |weak: &Weak<Inner>, observe: &mut dyn FnMut(&ProviderStatus)| {
-        let providers = weak.upgrade().map(|inner| inner.lock().providers()).unwrap_or_default();
-        providers.iter().for_each(|provider| observe(&provider.status()));
+        let providers = weak
+            .upgrade()
+            .map(|inner| inner.lock().providers())
+            .unwrap_or_default();
+        providers
+            .iter()
+            .for_each(|provider| observe(&provider.status()));
     };
     let pools = |weak: &Weak<Inner>, observe: &mut dyn FnMut(&PoolStatus)| {
         // With those that were removed and still have connections.
-        let pools = weak.upgrade().map(|inner| inner.lock().pools_and_leaving()).unwrap_or_default();
+        let pools = weak
+            .upgrade()
+            .map(|inner| inner.lock().pools_and_leaving())
+            .unwrap_or_default();
         pools.iter().for_each(|pool| observe(&pool.status()));
     };
 
@@ -23,7 +35,9 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .u64_observable_gauge("supervisor.ready")
         .with_unit("{supervisor}")
-        .with_description("1 while every credential is good and was verified, as readiness says, else 0")
+        .with_description(
+            "1 while every credential is good and was verified, as readiness says, else 0",
+        )
         .with_callback(move |observer| {
             if let Some(inner) = weak.upgrade() {
                 observer.observe(readiness::of(&inner).ready.into(), &[]);
@@ -51,7 +65,12 @@ pub(super) fn start(inner: &Arc<Inner>) {
         .with_unit("{generation}")
         .with_description("The generation that a pool serves; 0 before the first verification")
         .with_callback(move |observer| {
-            pools(&weak, &mut |pool| observer.observe(pool.generation, &[KeyValue::new("pool", pool.name.to_string())]));
+            pools(&weak, &mut |pool| {
+                observer.observe(
+                    pool.generation,
+                    &[KeyValue::new("pool", pool.name.to_string())],
+                )
+            });
         })
         .build();
 
@@ -62,7 +81,11 @@ pub(super) fn start(inner: &Arc<Inner>) {
         .with_description("Connections of old generations that have not gone yet")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| {
-                let draining: i64 = pool.draining.iter().map(|drain| i64::from(drain.connections)).sum();
+                let draining: i64 = pool
+                    .draining
+                    .iter()
+                    .map(|drain| i64::from(drain.connections))
+                    .sum();
                 observer.observe(draining, &[KeyValue::new("pool", pool.name.to_string())]);
             });
         })
@@ -78,7 +101,10 @@ pub(super) fn start(inner: &Arc<Inner>) {
                 let name = KeyValue::new("db.client.connection.pool.name", pool.name.to_string());
                 let state = |state| KeyValue::new("db.client.connection.state", state);
                 observer.observe(pool.idle.into(), &[name.clone(), state("idle")]);
-                observer.observe(pool.connections.saturating_sub(pool.idle).into(), &[name, state("used")]);
+                observer.observe(
+                    pool.connections.saturating_sub(pool.idle).into(),
+                    &[name, state("used")],
+                );
             });
         })
         .build();
@@ -90,7 +116,13 @@ pub(super) fn start(inner: &Arc<Inner>) {
         .with_description("The most connections that a generation opens")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| {
-                observer.observe(pool.max_connections.into(), &[KeyValue::new("db.client.connection.pool.name", pool.name.to_string())]);
+                observer.observe(
+                    pool.max_connections.into(),
+                    &[KeyValue::new(
+                        "db.client.connection.pool.name",
+                        pool.name.to_string(),
+                    )],
+                );
             });
         })
         .build();

@@ -22,7 +22,8 @@ pub struct Readiness {
     pub reasons: Vec<String>,
 }
 
-/// That this process answers. Says nothing of databases and backends: a restart mends neither, and takes away the connections that still work.
+/// That this process answers. Says nothing of databases and backends: a restart mends neither, and
+/// takes away the connections that still work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -40,9 +41,16 @@ pub(super) fn liveness(inner: &Inner) -> Liveness {
         let registry = inner.lock();
         (registry.providers(), registry.pools(), registry.is_closed())
     };
-    let restarts =
-        providers.iter().map(|provider| provider.child().restarts()).chain(pools.iter().map(|pool| pool.child().restarts())).sum();
-    Liveness { alive: true, shutting_down, restarts }
+    let restarts = providers
+        .iter()
+        .map(|provider| provider.child().restarts())
+        .chain(pools.iter().map(|pool| pool.child().restarts()))
+        .sum();
+    Liveness {
+        alive: true,
+        shutting_down,
+        restarts,
+    }
 }
 
 pub(super) fn of(inner: &Inner) -> Readiness {
@@ -68,10 +76,17 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         if status.revision.is_none() {
             reasons.push(format!("provider {:?} holds no lease", status.name));
         } else if status.remaining.is_some_and(|remaining| remaining < margin) {
-            reasons.push(format!("the lease of provider {:?} has less than {} left", status.name, humantime::format_duration(margin)));
+            reasons.push(format!(
+                "the lease of provider {:?} has less than {} left",
+                status.name,
+                humantime::format_duration(margin)
+            ));
         }
         if provider.child().is_over_budget(inner.context.clock.mono()) {
-            reasons.push(format!("the actor of provider {:?} keeps failing", status.name));
+            reasons.push(format!(
+                "the actor of provider {:?} keeps failing",
+                status.name
+            ));
         }
     }
     for pool in pools {
@@ -80,18 +95,34 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         if status.generation == 0 {
             reasons.push(format!("pool {:?} has verified no lease", status.name));
         } else if status.rejected {
-            reasons.push(format!("the database rejects what pool {:?} serves", status.name));
+            reasons.push(format!(
+                "the database rejects what pool {:?} serves",
+                status.name
+            ));
         } else if !status.serving {
-            reasons.push(format!("the lease that pool {:?} serves has expired", status.name));
+            reasons.push(format!(
+                "the lease that pool {:?} serves has expired",
+                status.name
+            ));
         } else if pool.unexplained().is_some() {
-            reasons.push(format!("logins with the active credentials of pool {:?} fail; see its last_error", status.name));
+            reasons.push(format!(
+                "logins with the active credentials of pool {:?} fail; see its last_error",
+                status.name
+            ));
         }
         if status.serving && status.remaining.is_some_and(|remaining| remaining < margin) {
-            reasons.push(format!("the lease that pool {:?} serves has less than {} left", status.name, humantime::format_duration(margin)));
+            reasons.push(format!(
+                "the lease that pool {:?} serves has less than {} left",
+                status.name,
+                humantime::format_duration(margin)
+            ));
         }
         if pool.child().is_over_budget(inner.context.clock.mono()) {
             reasons.push(format!("the actor of pool {:?} keeps failing", status.name));
         }
     }
-    Readiness { ready: reasons.is_empty(), reasons }
+    Readiness {
+        ready: reasons.is_empty(),
+        reasons,
+    }
 }

@@ -27,7 +27,8 @@ pub(super) trait ProviderEntry: Send + Sync {
     fn next_settled(&self) -> Boxed<()>;
     fn stop_fetching(&self);
     fn idle(&self) -> Boxed<()>;
-    /// Releases everything, then closes the provider and stops its actor. Answers how many leases could not be released in time.
+    /// Releases everything, then closes the provider and stops its actor. Answers how many leases
+    /// could not be released in time.
     fn close(&self, deadline: Instant) -> Boxed<usize>;
 }
 
@@ -54,7 +55,11 @@ pub(super) struct ProviderOf<S: Send + Sync + 'static> {
 impl<S: Send + Sync + 'static> ProviderOf<S> {
     pub(super) fn new(slot: Arc<ProviderSlot<S>>) -> Arc<Self> {
         let watch = spawn_watch(&slot);
-        Arc::new(Self { child: Child::new(Arc::clone(&slot)), slot, watch: Mutex::new(Some(watch)) })
+        Arc::new(Self {
+            child: Child::new(Arc::clone(&slot)),
+            slot,
+            watch: Mutex::new(Some(watch)),
+        })
     }
 }
 
@@ -65,7 +70,10 @@ pub(super) struct PoolOf<F: PoolFactory> {
 
 impl<F: PoolFactory> PoolOf<F> {
     pub(super) fn new(slot: Arc<PoolSlot<F>>) -> Arc<Self> {
-        Arc::new(Self { child: Child::new(Arc::clone(&slot)), slot })
+        Arc::new(Self {
+            child: Child::new(Arc::clone(&slot)),
+            slot,
+        })
     }
 }
 
@@ -81,10 +89,15 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
             name: Arc::clone(self.slot.name()),
             revision: state.held.as_ref().map(|held| held.revision().digest()),
             expires: state.held.as_ref().and_then(|held| held.expiry().wall()),
-            remaining: state.held.as_ref().and_then(|held| held.expiry().remaining(now)),
+            remaining: state
+                .held
+                .as_ref()
+                .and_then(|held| held.expiry().remaining(now)),
             rejected: state.held_is_rejected(now.mono()),
             fetching: state.in_flight.is_some(),
-            next_fetch: state.next_fetch_at(now.mono()).map(|at| at.saturating_duration_since(now.mono())),
+            next_fetch: state
+                .next_fetch_at(now.mono())
+                .map(|at| at.saturating_duration_since(now.mono())),
             fetches: state.fetches,
             hanging: state.hanging.len(),
             hanging_since: state.hanging.iter().map(|(_, began)| began.wall()).min(),
@@ -106,7 +119,11 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
     }
 
     fn pools(&self) -> Vec<Arc<str>> {
-        self.slot.subscribers().iter().map(|pool| Arc::clone(pool.name())).collect()
+        self.slot
+            .subscribers()
+            .iter()
+            .map(|pool| Arc::clone(pool.name()))
+            .collect()
     }
 
     fn request(&self, request: ManualRequest) {
@@ -128,7 +145,11 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
 
     fn close(&self, deadline: Instant) -> Boxed<usize> {
         let (slot, child) = (Arc::clone(&self.slot), Arc::clone(&self.child));
-        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let watch = self
+            .watch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         Box::pin(async move {
             slot.stop_fetching();
             slot.end_rotations();
@@ -140,7 +161,9 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
                 let slot = Arc::clone(&slot);
                 releases.spawn(async move { slot.release(lease).await });
             }
-            while let Ok(Some(released)) = tokio::time::timeout_at(deadline, releases.join_next()).await {
+            while let Ok(Some(released)) =
+                tokio::time::timeout_at(deadline, releases.join_next()).await
+            {
                 if matches!(released, Ok(Ok(()))) {
                     left -= 1;
                 }
@@ -151,7 +174,8 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
             if let Some(watch) = watch {
                 watch.abort();
             }
-            // A bound that is used up still leaves the provider a moment to let go of what it holds.
+            // A bound that is used up still leaves the provider a moment to let go of what it
+            // holds.
             let closing = slot.clone();
             let at_least = tokio::time::Instant::now() + Duration::from_millis(100);
             let task = tokio::spawn(async move { closing.issuer().close().await });
@@ -232,7 +256,10 @@ impl Registry {
 
     pub(super) fn provider(&self, name: &str) -> Result<Arc<dyn ProviderEntry>, Error> {
         self.check_open()?;
-        self.providers.get(name).cloned().ok_or_else(|| unknown("provider", name, self.providers.keys()))
+        self.providers
+            .get(name)
+            .cloned()
+            .ok_or_else(|| unknown("provider", name, self.providers.keys()))
     }
 
     /// Whether a pool of that name may be added.
@@ -254,7 +281,9 @@ impl Registry {
         if self.providers.contains_key(name) {
             return Err(Error::new(
                 ErrorKind::AlreadyRegistered,
-                format!("a provider named {name:?} exists; choose another name, or remove it first"),
+                format!(
+                    "a provider named {name:?} exists; choose another name, or remove it first"
+                ),
             ));
         }
         Ok(())
@@ -276,7 +305,10 @@ impl Registry {
     /// Its name is free; it is known until it has [left](Self::left).
     pub(super) fn take_pool(&mut self, name: &str) -> Result<Arc<dyn PoolEntry>, Error> {
         self.check_open()?;
-        let pool = self.pools.remove(name).ok_or_else(|| unknown("pool", name, self.pools.keys()))?;
+        let pool = self
+            .pools
+            .remove(name)
+            .ok_or_else(|| unknown("pool", name, self.pools.keys()))?;
         self.leaving.push(Arc::clone(&pool));
         Ok(pool)
     }
@@ -284,7 +316,11 @@ impl Registry {
     /// As [`take_pool`](Self::take_pool), of this very pool: another may have its name by now.
     pub(super) fn take_this_pool(&mut self, pool: &Arc<dyn PoolEntry>) -> bool {
         // By identity: its status would run a factory's code under the lock.
-        let name = self.pools.iter().find(|(_, one)| Arc::ptr_eq(one, pool)).map(|(name, _)| Arc::clone(name));
+        let name = self
+            .pools
+            .iter()
+            .find(|(_, one)| Arc::ptr_eq(one, pool))
+            .map(|(name, _)| Arc::clone(name));
         let here = !self.closed && name.is_some_and(|name| self.pools.remove(&name).is_some());
         if here {
             self.leaving.push(Arc::clone(pool));
@@ -295,7 +331,12 @@ impl Registry {
     /// As [`take_provider`](Self::take_provider), of this very provider, if it has no pools.
     pub(super) fn take_this_provider(&mut self, provider: &Arc<dyn ProviderEntry>) -> bool {
         let name = provider.status().name;
-        let here = !self.closed && self.providers.get(&name).is_some_and(|one| Arc::ptr_eq(one, provider)) && provider.pools().is_empty();
+        let here = !self.closed
+            && self
+                .providers
+                .get(&name)
+                .is_some_and(|one| Arc::ptr_eq(one, provider))
+            && provider.pools().is_empty();
         if here {
             self.providers.remove(&name);
         }
@@ -312,30 +353,55 @@ impl Registry {
         if !pools.is_empty() {
             return Err(Error::new(
                 ErrorKind::InUse,
-                format!("provider {name:?} serves the pools {}; remove them first", pools.join(", ")),
+                format!(
+                    "provider {name:?} serves the pools {}; remove them first",
+                    pools.join(", ")
+                ),
             ));
         }
-        self.providers.remove(name).ok_or_else(|| unknown("provider", name, self.providers.keys()))
+        self.providers
+            .remove(name)
+            .ok_or_else(|| unknown("provider", name, self.providers.keys()))
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        if self.closed { Err(Error::shut_down()) } else { Ok(()) }
+        if self.closed {
+            Err(Error::shut_down())
+        } else {
+            Ok(())
+        }
     }
 }
 
 fn unknown<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n Arc<str>>) -> Error {
-    let known = known.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-    let known = if known.is_empty() { "none is".to_owned() } else { format!("registered: {known}") };
-    Error::new(ErrorKind::NotRegistered, format!("no {what} is named {name:?}; {known}"))
+    let known = known
+        .map(|name| format!("{name:?}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let known = if known.is_empty() {
+        "none is".to_owned()
+    } else {
+        format!("registered: {known}")
+    };
+    Error::new(
+        ErrorKind::NotRegistered,
+        format!("no {what} is named {name:?}; {known}"),
+    )
 }
 
 /// Names appear in logs, spans and metrics.
 fn check_name(field: &str, name: &str) -> Result<(), Error> {
     if name.trim().is_empty() {
-        return Err(Error::invalid(field, "is empty; give a name to find it by in logs and traces"));
+        return Err(Error::invalid(
+            field,
+            "is empty; give a name to find it by in logs and traces",
+        ));
     }
     if name.len() > 200 || name.chars().any(char::is_control) {
-        return Err(Error::invalid(field, "is longer than 200 bytes or has control characters; give a short printable name"));
+        return Err(Error::invalid(
+            field,
+            "is longer than 200 bytes or has control characters; give a short printable name",
+        ));
     }
     Ok(())
 }

@@ -14,7 +14,10 @@ pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport
     runtime::check("rotate_now")?;
     let provider = inner.lock().provider(name)?;
     let (reply, answer) = oneshot::channel();
-    provider.request(ManualRequest { reply, caller: Caller::current() });
+    provider.request(ManualRequest {
+        reply,
+        caller: Caller::current(),
+    });
     let patience = inner.context.settings.start_deadline;
     let deadline = tokio::time::Instant::now() + inner.context.settings.fetch_deadline + patience;
     let rotation = match tokio::time::timeout_at(deadline, answer).await {
@@ -22,7 +25,10 @@ pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport
         Ok(Ok(Err(error))) => return Err(Error::from_provider_asked(name, error)),
         Ok(Err(_)) => return Err(Error::shut_down()),
         Err(_) => {
-            let error = ProviderError::new(ProviderErrorKind::TimedOut, "the provider has not answered yet");
+            let error = ProviderError::new(
+                ProviderErrorKind::TimedOut,
+                "the provider has not answered yet",
+            );
             return Err(Error::from_provider_asked(name, error));
         }
     };

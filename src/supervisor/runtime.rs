@@ -32,8 +32,13 @@ impl ThreadDeadline {
             }
         };
         // If no thread can be started, the bound of the work itself applies.
-        let spawned = thread::Builder::new().name("claviger-deadline".to_owned()).spawn(wait);
-        Self { passed: spawned.is_ok().then_some(passed), _kept }
+        let spawned = thread::Builder::new()
+            .name("claviger-deadline".to_owned())
+            .spawn(wait);
+        Self {
+            passed: spawned.is_ok().then_some(passed),
+            _kept,
+        }
     }
 
     /// Resolves when the time has passed.
@@ -49,7 +54,11 @@ impl ThreadDeadline {
 
 /// Runs work on the supervisor's runtime and waits for it, for `patience` and [`GRACE`] at most.
 /// The work goes on without the caller. If that runtime is gone, the caller's runs it.
-pub(super) async fn run(inner: &Inner, work: impl Fn() -> Boxed<()>, patience: Duration) -> Result<(), Error> {
+pub(super) async fn run(
+    inner: &Inner,
+    work: impl Fn() -> Boxed<()>,
+    patience: Duration,
+) -> Result<(), Error> {
     let mut deadline = ThreadDeadline::after(patience + GRACE);
     let run = async {
         // A panic of the work is no reason to do it again.
@@ -68,7 +77,9 @@ pub(super) async fn run(inner: &Inner, work: impl Fn() -> Boxed<()>, patience: D
 
 /// Returns an error outside of a tokio runtime, whose timer the call needs.
 pub(super) fn check(call: &str) -> Result<(), Error> {
-    Handle::try_current().map(drop).map_err(|_| Error::no_runtime(call))
+    Handle::try_current()
+        .map(drop)
+        .map_err(|_| Error::no_runtime(call))
 }
 
 /// Returns whether the task was cancelled, as tasks of a runtime are that is gone.

@@ -72,7 +72,11 @@ impl Context {
     }
 
     /// Waits for the task, until the deadline or the supervisor's end.
-    pub(crate) async fn answer<T>(&self, task: &mut JoinHandle<T>, deadline: Duration) -> Result<Result<T, JoinError>, Silence> {
+    pub(crate) async fn answer<T>(
+        &self,
+        task: &mut JoinHandle<T>,
+        deadline: Duration,
+    ) -> Result<Result<T, JoinError>, Silence> {
         tokio::select! {
             biased;
             ended = task => Ok(ended),
@@ -92,13 +96,16 @@ pub(crate) enum Silence {
 impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deadline(deadline) => write!(f, "within {}", humantime::format_duration(*deadline)),
+            Self::Deadline(deadline) => {
+                write!(f, "within {}", humantime::format_duration(*deadline))
+            }
             Self::End => f.write_str("before the supervisor ended"),
         }
     }
 }
 
-/// The end of a shutdown's bound: what still runs goes on unheard, and is told as it is. The process may be gone a moment later.
+/// The end of a shutdown's bound: what still runs goes on unheard, and is told as it is. The
+/// process may be gone a moment later.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End(watch::Sender<bool>);
 

@@ -25,11 +25,13 @@ const TAKE_BACK: Duration = Duration::from_secs(1);
 pub struct ShutdownReport {
     /// Whether nothing was left behind.
     pub clean: bool,
-    /// Generations whose connections were not all returned in time. They are not cut; they end with the process.
+    /// Generations whose connections were not all returned in time. They are not cut; they end with
+    /// the process.
     pub abandoned: Vec<Abandoned>,
     /// Providers whose fetch or pools whose verification was still running.
     pub unfinished: Vec<Arc<str>>,
-    /// Providers with the number of leases that they did not release in time. Those die by themselves.
+    /// Providers with the number of leases that they did not release in time. Those die by
+    /// themselves.
     pub unreleased: Vec<(Arc<str>, usize)>,
     /// How long it took.
     pub took: Duration,
@@ -38,7 +40,13 @@ pub struct ShutdownReport {
 impl ShutdownReport {
     /// Nobody could see how it ended.
     fn unknown() -> Self {
-        Self { clean: false, abandoned: Vec::new(), unfinished: Vec::new(), unreleased: Vec::new(), took: Duration::ZERO }
+        Self {
+            clean: false,
+            abandoned: Vec::new(),
+            unfinished: Vec::new(),
+            unreleased: Vec::new(),
+            took: Duration::ZERO,
+        }
     }
 
     /// Returns a report that lists everything as left behind, by its current status.
@@ -47,7 +55,10 @@ impl ShutdownReport {
             let registry = inner.lock();
             (registry.providers(), registry.pools_and_leaving())
         };
-        let mut report = Self { took, ..Self::unknown() };
+        let mut report = Self {
+            took,
+            ..Self::unknown()
+        };
         for status in providers.iter().map(|provider| provider.status()) {
             let leases = status.unreleased + usize::from(status.revision.is_some());
             if leases > 0 {
@@ -57,12 +68,19 @@ impl ShutdownReport {
         }
         for pool in pools {
             let status = pool.status();
-            let undrained = pool.undrained().into_iter().chain([(status.generation, status.connections)]);
-            report.abandoned.extend(undrained.filter(|(_, connections)| *connections > 0).map(|(generation, connections)| Abandoned {
-                pool: Arc::clone(&status.name),
-                generation,
-                connections,
-            }));
+            let undrained = pool
+                .undrained()
+                .into_iter()
+                .chain([(status.generation, status.connections)]);
+            report
+                .abandoned
+                .extend(undrained.filter(|(_, connections)| *connections > 0).map(
+                    |(generation, connections)| Abandoned {
+                        pool: Arc::clone(&status.name),
+                        generation,
+                        connections,
+                    },
+                ));
             report.unfinished.push(status.name);
         }
         report
@@ -118,7 +136,10 @@ pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
     }
     let ended = async {
         loop {
-            let now = ending.wait_for(|ending| !matches!(ending, Ending::Pending)).await.map(|ending| ending.clone());
+            let now = ending
+                .wait_for(|ending| !matches!(ending, Ending::Pending))
+                .await
+                .map(|ending| ending.clone());
             match (now, Handle::try_current()) {
                 (Ok(Ending::Ended(report)), _) => return Some(report),
                 (Ok(Ending::Lost), Ok(here)) => take_over(inner, &here, bound),
@@ -132,7 +153,12 @@ pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
         report = ended => report,
         () = deadline.passed() => None,
     };
-    report.unwrap_or_else(|| ShutdownReport::of_current_status(inner, inner.context.clock.mono().saturating_duration_since(began)))
+    report.unwrap_or_else(|| {
+        ShutdownReport::of_current_status(
+            inner,
+            inner.context.clock.mono().saturating_duration_since(began),
+        )
+    })
 }
 
 /// Continues a shutdown whose runtime is gone, on the runtime of one caller.
@@ -174,7 +200,12 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
     let began = inner.context.clock.mono();
     let end = began + bound;
     // A tenth is kept for releases.
-    let drained_by = began + if runtime_lost { bound.mul_f64(0.9).min(LOST_RUNTIME_WAIT) } else { bound.mul_f64(0.9) };
+    let drained_by = began
+        + if runtime_lost {
+            bound.mul_f64(0.9).min(LOST_RUNTIME_WAIT)
+        } else {
+            bound.mul_f64(0.9)
+        };
     let (providers, pools) = {
         let registry = inner.lock();
         (registry.providers(), registry.pools_and_leaving())
@@ -201,11 +232,15 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
     for pool in &pools {
         if by(drained_by, pool.drained()).await.is_none() {
             let name = pool.status().name;
-            abandoned.extend(pool.undrained().into_iter().map(|(generation, connections)| Abandoned {
-                pool: Arc::clone(&name),
-                generation,
-                connections,
-            }));
+            abandoned.extend(
+                pool.undrained()
+                    .into_iter()
+                    .map(|(generation, connections)| Abandoned {
+                        pool: Arc::clone(&name),
+                        generation,
+                        connections,
+                    }),
+            );
         }
     }
     if !unfinished.is_empty() || !abandoned.is_empty() {
@@ -218,7 +253,10 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
             let _ = by(end, pool.idle()).await;
         }
     }
-    let closing: Vec<_> = providers.iter().map(|provider| (provider.status().name, tokio::spawn(provider.close(end)))).collect();
+    let closing: Vec<_> = providers
+        .iter()
+        .map(|provider| (provider.status().name, tokio::spawn(provider.close(end))))
+        .collect();
     let mut unreleased = Vec::new();
     for (name, closed) in closing {
         match closed.await {
@@ -255,7 +293,8 @@ pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Er
     runtime::run(inner, work, inner.context.settings.drain).await
 }
 
-/// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until the last connection has returned.
+/// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until
+/// the last connection has returned.
 async fn end_pool(inner: Arc<Inner>, pool: Arc<dyn PoolEntry>) {
     pool.retire();
     let patience = inner.context.clock.mono() + inner.context.settings.drain;

@@ -11,7 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf, Registry};
 use super::shutdown::Registered;
 use super::{Inner, runtime};
-use crate::error::{ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind};
+use crate::error::{
+    ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
+};
 use crate::handle::Handle;
 use crate::pool::{PoolFactory, PoolSettings, PoolSlot};
 use crate::provider::{Issuer, Provider, ProviderSlot, schedule};
@@ -31,13 +33,18 @@ impl<S: Send + Sync + 'static> ProviderRef<S> {
 
 impl<S: Send + Sync + 'static> Clone for ProviderRef<S> {
     fn clone(&self) -> Self {
-        Self { slot: Arc::clone(&self.slot), owner: Arc::clone(&self.owner) }
+        Self {
+            slot: Arc::clone(&self.slot),
+            owner: Arc::clone(&self.owner),
+        }
     }
 }
 
 impl<S: Send + Sync + 'static> fmt::Debug for ProviderRef<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ProviderRef").field(&self.slot.name()).finish()
+        f.debug_tuple("ProviderRef")
+            .field(&self.slot.name())
+            .finish()
     }
 }
 
@@ -51,7 +58,11 @@ pub(super) fn add_provider_in_background<P: Provider>(
 
 type Provided<S> = (ProviderRef<S>, Arc<dyn ProviderEntry>);
 
-fn register_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<Provided<P::Secret>, Error> {
+fn register_provider<P: Provider>(
+    inner: &Arc<Inner>,
+    name: &str,
+    provider: P,
+) -> Result<Provided<P::Secret>, Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
     // What runs in the background runs on the supervisor's runtime: the caller's may end before it.
     let _entered = inner.runtime.enter();
@@ -59,7 +70,11 @@ fn register_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -
     registry.check_provider(name)?;
     let name: Arc<str> = name.into();
     let issuer: Arc<dyn Issuer<P::Secret>> = Arc::new(provider);
-    let slot = Arc::new(ProviderSlot::new(Arc::clone(&name), issuer, inner.context.clone()));
+    let slot = Arc::new(ProviderSlot::new(
+        Arc::clone(&name),
+        issuer,
+        inner.context.clone(),
+    ));
     let entry = ProviderOf::new(Arc::clone(&slot));
     if !root.adopt(Arc::clone(entry.child())) {
         return Err(Error::runtime_is_gone());
@@ -68,10 +83,20 @@ fn register_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -
     registry.add_provider(Arc::clone(&name), Arc::clone(&entry));
     drop(registry);
     inner.context.meters.provider_registered(&name);
-    Ok((ProviderRef { slot, owner: Arc::clone(inner) }, entry))
+    Ok((
+        ProviderRef {
+            slot,
+            owner: Arc::clone(inner),
+        },
+        entry,
+    ))
 }
 
-pub(super) async fn add_provider<P: Provider>(inner: &Arc<Inner>, name: &str, provider: P) -> Result<ProviderRef<P::Secret>, Error> {
+pub(super) async fn add_provider<P: Provider>(
+    inner: &Arc<Inner>,
+    name: &str,
+    provider: P,
+) -> Result<ProviderRef<P::Secret>, Error> {
     runtime::check("add_provider")?;
     let (provided, entry) = register_provider(inner, name, provider)?;
     let mut guard = TakeBack::new(inner, Registered::Provider(entry));
@@ -84,13 +109,25 @@ pub(super) async fn add_provider<P: Provider>(inner: &Arc<Inner>, name: &str, pr
                 if let Some(held) = &state.held {
                     let now = provided.slot.clock().now();
                     let short = schedule::too_short(held, now, inner.context.settings.poll);
-                    return short.map_or(Ok(()), |problem| Err(ProviderError::new(ProviderErrorKind::Misconfigured, problem)));
+                    return short.map_or(Ok(()), |problem| {
+                        Err(ProviderError::new(
+                            ProviderErrorKind::Misconfigured,
+                            problem,
+                        ))
+                    });
                 }
-                if let Some(error) = state.last_error.as_ref().filter(|error| !error.is_transient()) {
+                if let Some(error) = state
+                    .last_error
+                    .as_ref()
+                    .filter(|error| !error.is_transient())
+                {
                     return Err(error.clone());
                 }
                 if state.closing {
-                    return Err(ProviderError::new(ProviderErrorKind::Other, "removed or shut down while it started"));
+                    return Err(ProviderError::new(
+                        ProviderErrorKind::Other,
+                        "removed or shut down while it started",
+                    ));
                 }
             }
             settled.await;
@@ -101,7 +138,17 @@ pub(super) async fn add_provider<P: Provider>(inner: &Arc<Inner>, name: &str, pr
         Some(_) => None,
         None => Some("the provider has not returned its first lease".to_owned()),
     };
-    match start_within(patience, first, reason, Starting { provider: name, pool: None }).await {
+    match start_within(
+        patience,
+        first,
+        reason,
+        Starting {
+            provider: name,
+            pool: None,
+        },
+    )
+    .await
+    {
         Ok(Ok(())) => {
             guard.keep();
             Ok(provided)
@@ -113,7 +160,12 @@ pub(super) async fn add_provider<P: Provider>(inner: &Arc<Inner>, name: &str, pr
         Err(_) => {
             let error = provided.slot.lock().last_error.clone();
             guard.take_back().await;
-            let error = error.unwrap_or_else(|| ProviderError::new(ProviderErrorKind::TimedOut, "the provider has not answered yet"));
+            let error = error.unwrap_or_else(|| {
+                ProviderError::new(
+                    ProviderErrorKind::TimedOut,
+                    "the provider has not answered yet",
+                )
+            });
             Err(Error::from_provider(name, Some(patience), error))
         }
     }
@@ -129,21 +181,38 @@ fn register<F: PoolFactory>(
 ) -> Result<Registration<F>, Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
     if !Arc::ptr_eq(inner, &provider.owner) {
-        return Err(Error::invalid("provider", "belongs to another supervisor; give one that this supervisor provides"));
+        return Err(Error::invalid(
+            "provider",
+            "belongs to another supervisor; give one that this supervisor provides",
+        ));
     }
     let check = |registry: &Registry| {
         registry.check_pool(name)?;
-        if registry.provider(provider.name())?.has(Arc::as_ptr(&provider.slot).cast()) {
+        if registry
+            .provider(provider.name())?
+            .has(Arc::as_ptr(&provider.slot).cast())
+        {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::NotRegistered, format!("provider {:?} was removed; give the one that has its name now", provider.name())))
+        Err(Error::new(
+            ErrorKind::NotRegistered,
+            format!(
+                "provider {:?} was removed; give the one that has its name now",
+                provider.name()
+            ),
+        ))
     };
     check_terms(name, &factory.terms())?;
     check(&inner.lock())?;
     let _entered = inner.runtime.enter();
     let name: Arc<str> = name.into();
     // Before the registry is locked: a factory's code may request the supervisor's status.
-    let slot = PoolSlot::new(Arc::clone(&name), factory, Arc::clone(&provider.slot), inner.context.clone());
+    let slot = PoolSlot::new(
+        Arc::clone(&name),
+        factory,
+        Arc::clone(&provider.slot),
+        inner.context.clone(),
+    );
     let mut registry = inner.lock();
     check(&registry)?;
     let subscriber: Arc<dyn crate::provider::Subscriber> = Arc::<PoolSlot<F>>::clone(&slot);
@@ -187,18 +256,28 @@ pub(super) async fn add_pool<F: PoolFactory>(
                 if state.serving.is_some() {
                     return Ok(());
                 }
-                if let Some(connect_error) = state.last_error.as_ref().filter(|connect_error| !connect_error.is_transient()) {
+                if let Some(connect_error) = state
+                    .last_error
+                    .as_ref()
+                    .filter(|connect_error| !connect_error.is_transient())
+                {
                     return Err(connect_error.clone());
                 }
                 if state.closing {
-                    return Err(ConnectError::new(ConnectErrorKind::Other, "removed or shut down while it started"));
+                    return Err(ConnectError::new(
+                        ConnectErrorKind::Other,
+                        "removed or shut down while it started",
+                    ));
                 }
             }
             // A provider that was registered without waiting, and will not have a lease by itself.
             if let Some(error) = hopeless(&provider.slot) {
                 return Err(ConnectError::new(
                     ConnectErrorKind::Misconfigured,
-                    format!("provider {:?} has no lease to give: {error}", provider.name()),
+                    format!(
+                        "provider {:?} has no lease to give: {error}",
+                        provider.name()
+                    ),
                 ));
             }
             settled.await;
@@ -219,7 +298,17 @@ pub(super) async fn add_pool<F: PoolFactory>(
             None => "the provider has not returned its first lease".to_owned(),
         })
     };
-    match start_within(patience, first, reason, Starting { provider: provider.name(), pool: Some(name) }).await {
+    match start_within(
+        patience,
+        first,
+        reason,
+        Starting {
+            provider: provider.name(),
+            pool: Some(name),
+        },
+    )
+    .await
+    {
         Ok(Ok(())) => {
             guard.keep();
             Ok(Handle::supervised(Arc::clone(slot.shared())))
@@ -232,11 +321,20 @@ pub(super) async fn add_pool<F: PoolFactory>(
             let connect_error = slot.lock().last_error.clone();
             guard.take_back().await;
             match connect_error {
-                Some(connect_error) => Err(Error::from_pool(name, provider.name(), Some(patience), connect_error)),
+                Some(connect_error) => Err(Error::from_pool(
+                    name,
+                    provider.name(),
+                    Some(patience),
+                    connect_error,
+                )),
                 None => {
                     let error = provider.slot.lock().last_error.clone();
-                    let error =
-                        error.unwrap_or_else(|| ProviderError::new(ProviderErrorKind::TimedOut, "the provider has not answered yet"));
+                    let error = error.unwrap_or_else(|| {
+                        ProviderError::new(
+                            ProviderErrorKind::TimedOut,
+                            "the provider has not answered yet",
+                        )
+                    });
                     Err(Error::from_provider(provider.name(), Some(patience), error))
                 }
             }
@@ -267,7 +365,9 @@ async fn start_within<T>(
             return Ok(outcome);
         }
         if let Some(reason) = why() {
-            let left = humantime::format_duration(Duration::from_secs((patience - LOG_AFTER).as_secs())).to_string();
+            let left =
+                humantime::format_duration(Duration::from_secs((patience - LOG_AFTER).as_secs()))
+                    .to_string();
             let pool = whose.pool.map(tracing::field::display);
             tracing::warn!(pool, provider = %whose.provider, fails_in = %left, %reason, "start still waits for a verified lease");
         }
@@ -278,30 +378,50 @@ async fn start_within<T>(
 /// Why the provider has no lease, and will have none by itself.
 fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
     let state = provider.lock();
-    state.last_error.clone().filter(|error| state.held.is_none() && !error.is_transient())
+    state
+        .last_error
+        .clone()
+        .filter(|error| state.held.is_none() && !error.is_transient())
 }
 
 fn check_terms(pool: &str, terms: &PoolSettings) -> Result<(), Error> {
     const MOST: u32 = 10_000;
-    let invalid = |field: &str, problem: String| Err(Error::invalid(field, format!("{problem} (pool {pool:?})")));
+    let invalid = |field: &str, problem: String| {
+        Err(Error::invalid(field, format!("{problem} (pool {pool:?})")))
+    };
     if terms.max_connections == 0 || terms.max_connections > MOST {
-        return invalid("max_connections", format!("{} cannot be right; give between 1 and {MOST}", terms.max_connections));
+        return invalid(
+            "max_connections",
+            format!(
+                "{} cannot be right; give between 1 and {MOST}",
+                terms.max_connections
+            ),
+        );
     }
     if terms.warm_connections > terms.max_connections {
         return invalid(
             "min_connections",
-            format!("{} is more than max_connections, {}; give at most that", terms.warm_connections, terms.max_connections),
+            format!(
+                "{} is more than max_connections, {}; give at most that",
+                terms.warm_connections, terms.max_connections
+            ),
         );
     }
     if terms.overlap == 0 || terms.overlap > terms.max_connections {
         return invalid(
             "overlap",
-            format!("{} cannot be right; give between 1 and max_connections, {}", terms.overlap, terms.max_connections),
+            format!(
+                "{} cannot be right; give between 1 and max_connections, {}",
+                terms.overlap, terms.max_connections
+            ),
         );
     }
     if terms.acquire_timeout.is_zero() || terms.acquire_timeout.as_secs() > 24 * 3_600 {
         let given = humantime::format_duration(terms.acquire_timeout);
-        return invalid("acquire_timeout", format!("{given} cannot be right; give between 1ms and 1day"));
+        return invalid(
+            "acquire_timeout",
+            format!("{given} cannot be right; give between 1ms and 1day"),
+        );
     }
     Ok(())
 }
@@ -314,7 +434,10 @@ struct TakeBack<'s> {
 
 impl<'s> TakeBack<'s> {
     fn new(inner: &'s Arc<Inner>, what: Registered) -> Self {
-        Self { inner, what: Some(what) }
+        Self {
+            inner,
+            what: Some(what),
+        }
     }
 
     fn keep(&mut self) {
@@ -329,7 +452,8 @@ impl<'s> TakeBack<'s> {
 }
 
 impl Drop for TakeBack<'_> {
-    /// The caller dropped the future: what it had registered is asked to go, by those who can wait for it.
+    /// The caller dropped the future: what it had registered is asked to go, by those who can wait
+    /// for it.
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {
             what.give_up(self.inner);

@@ -33,14 +33,26 @@ pub struct ProviderStatus {
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
     pub expires: Option<SystemTime>,
     /// How much life it has left, by the more pessimistic clock.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "remaining_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::wire::seconds_if_any",
+            rename = "remaining_seconds"
+        )
+    )]
     pub remaining: Option<Duration>,
     /// Whether the database rejects the held revision at present.
     pub rejected: bool,
     /// Whether a fetch runs.
     pub fetching: bool,
     /// In how long the backend is asked again.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "next_fetch_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::wire::seconds_if_any",
+            rename = "next_fetch_seconds"
+        )
+    )]
     pub next_fetch: Option<Duration>,
     /// How often the backend was asked.
     pub fetches: u64,
@@ -50,7 +62,13 @@ pub struct ProviderStatus {
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
     pub hanging_since: Option<SystemTime>,
     /// Time to live of the current lease when it was obtained; `None` if it does not expire.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "lifetime_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::wire::seconds_if_any",
+            rename = "lifetime_seconds"
+        )
+    )]
     pub lifetime: Option<Duration>,
     /// Why the last attempt failed; `None` after one that worked.
     pub last_error: Option<ProviderError>,
@@ -85,10 +103,22 @@ pub struct PoolStatus {
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
     pub expires: Option<SystemTime>,
     /// How much life the served lease has left, by the more pessimistic clock.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "remaining_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::wire::seconds_if_any",
+            rename = "remaining_seconds"
+        )
+    )]
     pub remaining: Option<Duration>,
     /// Time to live of the served lease when it was obtained; `None` if it does not expire.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "lifetime_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::wire::seconds_if_any",
+            rename = "lifetime_seconds"
+        )
+    )]
     pub lifetime: Option<Duration>,
     /// When it was verified last.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
@@ -99,7 +129,8 @@ pub struct PoolStatus {
     pub idle: u32,
     /// The most connections that it opens.
     pub max_connections: u32,
-    /// Callers that moved over from a generation which ended while they waited for one of its connections.
+    /// Callers that moved over from a generation which ended while they waited for one of its
+    /// connections.
     pub moved: u64,
     /// Old generations that still have connections.
     pub draining: Vec<DrainStatus>,
@@ -108,7 +139,13 @@ pub struct PoolStatus {
     /// Why the last verification failed; `None` after one that worked.
     pub last_error: Option<ConnectError>,
     /// In how long the held lease is verified, if that is awaited.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::seconds_if_any", rename = "next_proof_seconds"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::wire::seconds_if_any",
+            rename = "next_proof_seconds"
+        )
+    )]
     pub next_verification: Option<Duration>,
     /// How often its actor was started again.
     pub restarts: u64,

@@ -43,10 +43,24 @@ impl Wait {
     pub(crate) fn goes_on(&mut self, _now: impl FnOnce() -> Instant) {}
 
     #[inline]
-    pub(crate) fn served(self, _meters: &Meters, _pool: &str, _now: impl FnOnce() -> Instant, _by: Option<&Origin>) {}
+    pub(crate) fn served(
+        self,
+        _meters: &Meters,
+        _pool: &str,
+        _now: impl FnOnce() -> Instant,
+        _by: Option<&Origin>,
+    ) {
+    }
 
     #[inline]
-    pub(crate) fn failed(self, _meters: &Meters, _pool: &str, _now: impl FnOnce() -> Instant, _error_type: impl FnOnce() -> &'static str) {}
+    pub(crate) fn failed(
+        self,
+        _meters: &Meters,
+        _pool: &str,
+        _now: impl FnOnce() -> Instant,
+        _error_type: impl FnOnce() -> &'static str,
+    ) {
+    }
 }
 
 /// The instruments.
@@ -61,10 +75,24 @@ impl Meters {
     pub(crate) fn pool_registered(&self, _pool: &str) {}
 
     #[inline]
-    pub(crate) fn fetched(&self, _provider: &str, _trigger: RotationTrigger, _took: Duration, _error_type: Option<&'static str>) {}
+    pub(crate) fn fetched(
+        &self,
+        _provider: &str,
+        _trigger: RotationTrigger,
+        _took: Duration,
+        _error_type: Option<&'static str>,
+    ) {
+    }
 
     #[inline]
-    pub(crate) fn refreshed(&self, _provider: &str, _trigger: RotationTrigger, _outcome: &'static str, _took: Duration) {}
+    pub(crate) fn refreshed(
+        &self,
+        _provider: &str,
+        _trigger: RotationTrigger,
+        _outcome: &'static str,
+        _took: Duration,
+    ) {
+    }
 
     #[inline]
     pub(crate) fn handed_over(&self, _pool: &str, _how: &'static str, _took: Duration) {}

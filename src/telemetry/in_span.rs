@@ -1,4 +1,5 @@
-//! Work inside of a span that may end before it: what hangs for ever must not keep its span from being exported.
+//! Work inside of a span that may end before it: what hangs for ever must not keep its span from
+//! being exported.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,19 +19,29 @@ impl InSpan {
 
     /// The work, which enters the span whenever it goes on.
     pub(crate) async fn run<T>(self, work: impl Future<Output = T> + Send + 'static) -> T {
-        Entering { span: self, work: Box::pin(work) }.await
+        Entering {
+            span: self,
+            work: Box::pin(work),
+        }
+        .await
     }
 
     /// The work goes on without the span.
     pub(crate) fn let_go(&self) {
         // Dropped without the lock that the work needs, because a layer that observes its end may
         // be slow.
-        let last = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Span::none());
+        let last = std::mem::replace(
+            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
+            Span::none(),
+        );
         drop(last);
     }
 
     fn now(&self) -> Span {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 

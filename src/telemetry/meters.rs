@@ -1,5 +1,5 @@
-//! The instruments of OpenTelemetry: names, units and buckets as its semantic conventions ask. Attributes have few values: never a revision, never a
-//! generation.
+//! The instruments of OpenTelemetry: names, units and buckets as its semantic conventions ask.
+//! Attributes have few values: never a revision, never a generation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,12 +13,15 @@ use crate::trigger::RotationTrigger;
 /// In seconds: the buckets that the conventions give for what a database client does.
 const SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 /// The same, and on to where a drain deadline (60 s) and a long transaction are.
-const LONG_SECONDS: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+const LONG_SECONDS: [f64; 12] = [
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
 
 /// Which pool, by the semantic conventions for database clients.
 const POOL_NAME: &str = "db.client.connection.pool.name";
 
-/// The instruments of a supervisor; of none for a handle that nobody supervises. Clones are the same.
+/// The instruments of a supervisor; of none for a handle that nobody supervises. Clones are the
+/// same.
 #[derive(Clone, Default)]
 pub(crate) struct Meters(Option<Arc<Instruments>>);
 
@@ -37,26 +40,61 @@ struct Instruments {
 impl Meters {
     pub(crate) fn new(meter: Meter) -> Self {
         let seconds = |name, description, buckets: &[f64]| {
-            meter.f64_histogram(name).with_unit("s").with_description(description).with_boundaries(buckets.to_vec()).build()
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_description(description)
+                .with_boundaries(buckets.to_vec())
+                .build()
         };
-        let counter = |name, unit, description| meter.u64_counter(name).with_unit(unit).with_description(description).build();
+        let counter = |name, unit, description| {
+            meter
+                .u64_counter(name)
+                .with_unit(unit)
+                .with_description(description)
+                .build()
+        };
         Self(Some(Arc::new(Instruments {
             refresh: seconds(
                 "credential.refresh.duration",
                 "From a rotation's trigger to its end; of a failed attempt, how long the backend took",
                 &SECONDS,
             ),
-            fetches: counter("credential.fetches", "{fetch}", "How often the backend was asked"),
+            fetches: counter(
+                "credential.fetches",
+                "{fetch}",
+                "How often the backend was asked",
+            ),
             handover: seconds(
                 "pool.handover.duration",
                 "From the verification of a lease to its publication, or to the fault that ended it",
                 &SECONDS,
             ),
-            wait: seconds("pool.rejected.wait", "How long callers waited whose generation was rejected, expired or retired", &SECONDS),
-            timeouts: counter("db.client.connection.timeouts", "{timeout}", "Callers that got no connection before their deadline"),
-            drain: seconds("pool.drain.duration", "How long the connections of an old generation took to go", &LONG_SECONDS),
-            abandoned: counter("pool.drain.abandoned", "{drain}", "Old generations whose connections outlived the drain deadline"),
-            restarts: counter("supervisor.restarts", "{restart}", "Actors that failed and were started again"),
+            wait: seconds(
+                "pool.rejected.wait",
+                "How long callers waited whose generation was rejected, expired or retired",
+                &SECONDS,
+            ),
+            timeouts: counter(
+                "db.client.connection.timeouts",
+                "{timeout}",
+                "Callers that got no connection before their deadline",
+            ),
+            drain: seconds(
+                "pool.drain.duration",
+                "How long the connections of an old generation took to go",
+                &LONG_SECONDS,
+            ),
+            abandoned: counter(
+                "pool.drain.abandoned",
+                "{drain}",
+                "Old generations whose connections outlived the drain deadline",
+            ),
+            restarts: counter(
+                "supervisor.restarts",
+                "{restart}",
+                "Actors that failed and were started again",
+            ),
             meter,
         })))
     }
@@ -66,7 +104,8 @@ impl Meters {
         self.0.as_ref().map(|instruments| &instruments.meter)
     }
 
-    /// What is counted of a provider's actor begins at zero: who sees a counter first with 1 does not see it rise.
+    /// What is counted of a provider's actor begins at zero: who sees a counter first with 1 does
+    /// not see it rise.
     pub(crate) fn provider_registered(&self, provider: &str) {
         let Some(instruments) = &self.0 else { return };
         instruments.restarts.add(0, &about("actor", provider));
@@ -80,7 +119,13 @@ impl Meters {
         instruments.timeouts.add(0, &about(POOL_NAME, pool));
     }
 
-    pub(crate) fn fetched(&self, provider: &str, trigger: RotationTrigger, took: Duration, error_type: Option<&'static str>) {
+    pub(crate) fn fetched(
+        &self,
+        provider: &str,
+        trigger: RotationTrigger,
+        took: Duration,
+        error_type: Option<&'static str>,
+    ) {
         let Some(instruments) = &self.0 else { return };
         let mut attributes = about("provider", provider);
         attributes.push(KeyValue::new("trigger", trigger.as_str()));
@@ -92,10 +137,19 @@ impl Meters {
         }
     }
 
-    pub(crate) fn refreshed(&self, provider: &str, trigger: RotationTrigger, outcome: &'static str, took: Duration) {
+    pub(crate) fn refreshed(
+        &self,
+        provider: &str,
+        trigger: RotationTrigger,
+        outcome: &'static str,
+        took: Duration,
+    ) {
         let Some(instruments) = &self.0 else { return };
         let mut attributes = about("provider", provider);
-        attributes.extend([KeyValue::new("trigger", trigger.as_str()), KeyValue::new("outcome", outcome)]);
+        attributes.extend([
+            KeyValue::new("trigger", trigger.as_str()),
+            KeyValue::new("outcome", outcome),
+        ]);
         instruments.refresh.record(took.as_secs_f64(), &attributes);
     }
 
@@ -128,7 +182,9 @@ impl Meters {
 
     pub(crate) fn drained(&self, pool: &str, took: Duration) {
         let Some(instruments) = &self.0 else { return };
-        instruments.drain.record(took.as_secs_f64(), &about("pool", pool));
+        instruments
+            .drain
+            .record(took.as_secs_f64(), &about("pool", pool));
     }
 
     pub(crate) fn drain_abandoned(&self, pool: &str) {

@@ -1,4 +1,5 @@
-//! The spans of a rotation; their names and fields in one place. What only OpenTelemetry knows comes with the feature `otel`.
+//! The spans of a rotation; their names and fields in one place. What only OpenTelemetry knows
+//! comes with the feature `otel`.
 
 #[cfg(not(feature = "otel"))]
 mod absent;
@@ -40,7 +41,8 @@ macro_rules! info_span {
 /// The `error.type` of a drain whose connections outlived its deadline.
 const DRAIN_ABANDONED: &str = "drain_abandoned";
 
-/// The root of one rotation, or of a part of it. It has no parent: an actor's life-long span must not swallow it.
+/// The root of one rotation, or of a part of it. It has no parent: an actor's life-long span must
+/// not swallow it.
 fn rotation(provider: &str, trigger: RotationTrigger) -> Span {
     info_span!(
         parent: None,
@@ -59,7 +61,8 @@ pub(crate) fn fetch(parent: &Span, provider: &str, trigger: RotationTrigger) -> 
     info_span!(parent: parent, "credential.fetch", otel.kind = "client", provider, trigger = trigger.as_str(), error.type = Empty)
 }
 
-/// One pool's handover; a root of its own when its rotation is over (the first one of a pool, a late verification).
+/// One pool's handover; a root of its own when its rotation is over (the first one of a pool, a
+/// late verification).
 pub(crate) fn handover(parent: &Span, pool: &str, revision: &str) -> Span {
     if parent.is_none() {
         info_span!(parent: None, "pool.handover", pool, revision, how = Empty, generation = Empty, error.type = Empty)
@@ -88,17 +91,23 @@ pub(crate) fn publish(parent: &Span) -> Span {
     info_span!(parent: parent, "pool.publish", generation = Empty)
 }
 
-/// An old generation is emptied: a root of its own, for it may take long. It follows from the rotation, or from the handover where none is open.
+/// An old generation is emptied: a root of its own, for it may take long. It follows from the
+/// rotation, or from the handover where none is open.
 pub(crate) fn drain(cause: &Span, pool: &str, generation: u64) -> Span {
     let span = info_span!(parent: None, "pool.drain", pool, generation, abandoned = Empty, error.type = Empty);
     span.follows_from(cause);
     span
 }
 
-/// Its connections outlive the drain deadline; they are not cut, and the span does not wait for them.
+/// Its connections outlive the drain deadline; they are not cut, and the span does not wait for
+/// them.
 pub(crate) fn abandoned(drain: &Span) {
     drain.record("abandoned", true);
-    failed(drain, DRAIN_ABANDONED, "connections of an old generation outlive its drain deadline");
+    failed(
+        drain,
+        DRAIN_ABANDONED,
+        "connections of an old generation outlive its drain deadline",
+    );
 }
 
 /// Marks a failed attempt. The message is that of an error, which never carries a secret.
@@ -110,7 +119,8 @@ pub(crate) fn failed(span: &Span, error_type: &str, message: &str) {
     let _ = message;
 }
 
-/// The work is over. Where the span was entered for it, its end is now and not when it was entered last.
+/// The work is over. Where the span was entered for it, its end is now and not when it was entered
+/// last.
 pub(crate) fn ended(span: Span) {
     span.in_scope(|| ());
 }

@@ -1,5 +1,6 @@
-//! The root span of a rotation. A rotation that lasts is told in parts: a span is exported when it ends, and while a backend is down for
-//! hours its attempts would lie in a trace without a root, and all of them in one.
+//! The root span of a rotation. A rotation that lasts is told in parts: a span is exported when it
+//! ends, and while a backend is down for hours its attempts would lie in a trace without a root,
+//! and all of them in one.
 
 use std::time::{Duration, Instant};
 
@@ -28,19 +29,32 @@ pub(crate) struct Root {
 impl Root {
     /// Returns a root whose span is still to be created.
     pub(crate) fn pending(now: Instant) -> Self {
-        Self { span: Span::none(), origin: Origin::default(), began: now, length: FIRST }
+        Self {
+            span: Span::none(),
+            origin: Origin::default(),
+            began: now,
+            length: FIRST,
+        }
     }
 
     pub(crate) fn begin(provider: &str, trigger: RotationTrigger, now: Instant) -> Self {
         let span = super::rotation(provider, trigger);
-        Self { origin: Origin::of(&span), span, began: now, length: FIRST }
+        Self {
+            origin: Origin::of(&span),
+            span,
+            began: now,
+            length: FIRST,
+        }
     }
 
     /// Begins the next part, linked to this one.
     pub(crate) fn next_part(&self, provider: &str, trigger: RotationTrigger, now: Instant) -> Self {
         let next = Self::begin(provider, trigger, now);
         self.origin.link(&next.span);
-        Self { length: (self.length * 2).min(LONGEST), ..next }
+        Self {
+            length: (self.length * 2).min(LONGEST),
+            ..next
+        }
     }
 
     /// Returns whether the next part is due. Returns `true` once, to the caller that begins it.

@@ -1,4 +1,5 @@
-//! What `tracing` cannot say: the status of a span, links to spans that are over, and what a caller that waited is told in its own span.
+//! What `tracing` cannot say: the status of a span, links to spans that are over, and what a caller
+//! that waited is told in its own span.
 
 use std::time::Instant;
 
@@ -17,7 +18,8 @@ pub(super) fn failed(span: &Span, message: &str) {
     span.set_status(Status::error(message.to_owned()));
 }
 
-/// Where a rotation is in its trace. It outlives the span: a generation keeps that of the rotation which brought it.
+/// Where a rotation is in its trace. It outlives the span: a generation keeps that of the rotation
+/// which brought it.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin(SpanContext);
 
@@ -48,10 +50,15 @@ impl Origin {
 pub(crate) struct Caller(Context);
 
 impl Caller {
-    /// The current span of `tracing`, and where there is none that is exported, that of OpenTelemetry.
+    /// The current span of `tracing`, and where there is none that is exported, that of
+    /// OpenTelemetry.
     pub(crate) fn current() -> Self {
         let context = Span::current().context();
-        if context.span().span_context().is_valid() { Self(context) } else { Self(Context::current()) }
+        if context.span().span_context().is_valid() {
+            Self(context)
+        } else {
+            Self(Context::current())
+        }
     }
 
     /// Links the rotation to the caller's span.
@@ -63,7 +70,8 @@ impl Caller {
     }
 }
 
-/// How long a caller has waited for a credential: since the generation that it was to be served by was rejected, expired or retired.
+/// How long a caller has waited for a credential: since the generation that it was to be served by
+/// was rejected, expired or retired.
 #[derive(Debug, Default)]
 pub(crate) struct Wait(Option<Instant>);
 
@@ -74,28 +82,62 @@ impl Wait {
     }
 
     /// It has a connection now, by a rotation unless it shares one of the rejected generation.
-    pub(crate) fn served(self, meters: &Meters, pool: &str, now: impl FnOnce() -> Instant, by: Option<&Origin>) {
+    pub(crate) fn served(
+        self,
+        meters: &Meters,
+        pool: &str,
+        now: impl FnOnce() -> Instant,
+        by: Option<&Origin>,
+    ) {
         if let Some(since) = self.0 {
-            self.end(meters, pool, now().saturating_duration_since(since).as_secs_f64(), None, by.filter(|by| by.0.is_valid()));
+            self.end(
+                meters,
+                pool,
+                now().saturating_duration_since(since).as_secs_f64(),
+                None,
+                by.filter(|by| by.0.is_valid()),
+            );
         }
     }
 
     /// It is told why there is none.
-    pub(crate) fn failed(self, meters: &Meters, pool: &str, now: impl FnOnce() -> Instant, error_type: impl FnOnce() -> &'static str) {
+    pub(crate) fn failed(
+        self,
+        meters: &Meters,
+        pool: &str,
+        now: impl FnOnce() -> Instant,
+        error_type: impl FnOnce() -> &'static str,
+    ) {
         if let Some(since) = self.0 {
-            self.end(meters, pool, now().saturating_duration_since(since).as_secs_f64(), Some(error_type()), None);
+            self.end(
+                meters,
+                pool,
+                now().saturating_duration_since(since).as_secs_f64(),
+                Some(error_type()),
+                None,
+            );
         }
     }
 
     #[cold]
-    fn end(self, meters: &Meters, pool: &str, seconds: f64, error_type: Option<&'static str>, by: Option<&Origin>) {
+    fn end(
+        self,
+        meters: &Meters,
+        pool: &str,
+        seconds: f64,
+        error_type: Option<&'static str>,
+        by: Option<&Origin>,
+    ) {
         meters.waited(pool, seconds, error_type);
         let Caller(context) = Caller::current();
         let span = context.span();
         if !span.is_recording() {
             return;
         }
-        let mut said = vec![KeyValue::new("pool", pool.to_owned()), KeyValue::new("waited_s", seconds)];
+        let mut said = vec![
+            KeyValue::new("pool", pool.to_owned()),
+            KeyValue::new("waited_s", seconds),
+        ];
         said.extend(error_type.map(|error_type| KeyValue::new("error.type", error_type)));
         span.add_event(WAITED, said);
         if let Some(Origin(rotation)) = by {

@@ -32,7 +32,11 @@ impl Lab {
     pub fn with(builder: SupervisorBuilder) -> Result<Self, Error> {
         let (clock, traps) = (MovedClock::default(), Failpoints::default());
         let supervisor = builder.testing(clock.clone(), traps.clone()).start()?;
-        Ok(Self { supervisor, clock, traps })
+        Ok(Self {
+            supervisor,
+            clock,
+            traps,
+        })
     }
 }
 

@@ -1,7 +1,9 @@
-//! Test doubles for Claviger: a provider and a pool that do as a script says, a clock that tests move, crashes on demand.
+//! Test doubles for Claviger: a provider and a pool that do as a script says, a clock that tests
+//! move, crashes on demand.
 //!
-//! For what the real thing cannot produce on demand: minutes that pass at once (with tokio's paused time), a store that fails the next time, an
-//! actor that crashes at a named step. For everything else use the real thing.
+//! For what the real thing cannot produce on demand: minutes that pass at once (with tokio's paused
+//! time), a store that fails the next time, an actor that crashes at a named step. For everything
+//! else use the real thing.
 //!
 //! ```
 //! use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};

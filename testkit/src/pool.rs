@@ -52,7 +52,10 @@ impl ScriptedPools {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The database takes these passwords and rejects all others with 28P01.
@@ -63,7 +66,9 @@ impl ScriptedPools {
     /// The next `times` verifications end so.
     pub fn fail_next(&self, times: usize, error: ConnectError) {
         let mut state = self.lock();
-        state.script.extend(std::iter::repeat_with(|| error.clone()).take(times));
+        state
+            .script
+            .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
     /// No pool can be refitted in place from now on.
@@ -88,7 +93,11 @@ impl ScriptedPools {
 
     /// How many verifications were rejected.
     pub fn rejected(&self) -> usize {
-        self.lock().verifications.iter().filter(|(_, accepted)| !accepted).count()
+        self.lock()
+            .verifications
+            .iter()
+            .filter(|(_, accepted)| !accepted)
+            .count()
     }
 
     /// Every pool that was opened, in order.
@@ -108,7 +117,11 @@ impl ScriptedPools {
     }
 
     fn rejection() -> ConnectError {
-        ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed for user \"app\"").with_code("28P01")
+        ConnectError::new(
+            ConnectErrorKind::Rejected,
+            "password authentication failed for user \"app\"",
+        )
+        .with_code("28P01")
     }
 }
 
@@ -127,14 +140,20 @@ pub struct ScriptedPool {
 
 impl std::fmt::Debug for ScriptedPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScriptedPool").field("closed", &self.is_closed()).finish_non_exhaustive()
+        f.debug_struct("ScriptedPool")
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
     }
 }
 
 impl ScriptedPool {
     /// The password that new connections log in with.
     pub fn password(&self) -> String {
-        self.inner.password.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner
+            .password
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether it was closed.
@@ -183,7 +202,13 @@ impl PoolFactory for ScriptedPools {
         let password = login.expose_password().to_owned();
         let outcome = match state.script.pop_front() {
             Some(error) => Err(error),
-            None if state.accepted.as_ref().is_some_and(|accepted| !accepted.contains(&password)) => Err(Self::rejection()),
+            None if state
+                .accepted
+                .as_ref()
+                .is_some_and(|accepted| !accepted.contains(&password)) =>
+            {
+                Err(Self::rejection())
+            }
             None => Ok(()),
         };
         state.verifications.push((password, outcome.is_ok()));
@@ -203,7 +228,11 @@ impl PoolFactory for ScriptedPools {
     fn refit(&self, pool: &ScriptedPool, _: &Credentials, new: &Credentials) -> bool {
         let in_place = self.lock().in_place;
         if in_place {
-            *pool.inner.password.lock().unwrap_or_else(PoisonError::into_inner) = new.expose_password().to_owned();
+            *pool
+                .inner
+                .password
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = new.expose_password().to_owned();
         }
         in_place
     }
@@ -224,6 +253,9 @@ impl PoolFactory for ScriptedPools {
     }
 
     fn classify(&self, error: &(dyn std::error::Error + 'static)) -> ConnectError {
-        error.downcast_ref::<ConnectError>().cloned().unwrap_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()))
+        error
+            .downcast_ref::<ConnectError>()
+            .cloned()
+            .unwrap_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()))
     }
 }

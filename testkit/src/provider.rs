@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use claviger::{Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, Revision, RotationTrigger};
+use claviger::{
+    Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
+    Revision, RotationTrigger,
+};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -46,7 +49,8 @@ struct Inner {
     hinted: Notify,
 }
 
-/// A provider of user `app` with the passwords `password-1`, `password-2` …, which are also the revisions' numbers. Clones share the script.
+/// A provider of user `app` with the passwords `password-1`, `password-2` …, which are also the
+/// revisions' numbers. Clones share the script.
 #[derive(Clone)]
 pub struct ScriptedProvider {
     inner: Arc<Inner>,
@@ -89,7 +93,10 @@ impl ScriptedProvider {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leases live so long, counted from the start of the fetch.
@@ -135,7 +142,9 @@ impl ScriptedProvider {
     /// The next `times` fetches fail so.
     pub fn fail_next(&self, times: usize, error: ProviderError) {
         let mut state = self.lock();
-        state.script.extend(std::iter::repeat_with(|| Step::Fail(error.clone())).take(times));
+        state
+            .script
+            .extend(std::iter::repeat_with(|| Step::Fail(error.clone())).take(times));
     }
 
     /// No scripted failure is left.
@@ -170,7 +179,9 @@ impl ScriptedProvider {
 
     /// The next `times` releases fail so.
     pub fn fail_releases(&self, times: usize, error: ProviderError) {
-        self.lock().release_failures.extend(std::iter::repeat_with(|| error.clone()).take(times));
+        self.lock()
+            .release_failures
+            .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
     /// Every fetch so far.
@@ -196,8 +207,11 @@ impl ScriptedProvider {
     /// The lease of that version, as issued at `request`'s start.
     fn lease(state: &State, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
         let version = state.version;
-        let mut lease = Lease::new(Credentials::new("app", format!("password-{version}")), Revision::new(version.to_string()))
-            .with_old_connections(state.old_connections);
+        let mut lease = Lease::new(
+            Credentials::new("app", format!("password-{version}")),
+            Revision::new(version.to_string()),
+        )
+        .with_old_connections(state.old_connections);
         if let Some(life) = state.life {
             lease = lease.with_expiry(Expiry::after(request.started, life));
         }
@@ -212,10 +226,17 @@ impl Provider for ScriptedProvider {
     type Secret = Credentials;
 
     #[expect(clippy::panic, reason = "its purpose")]
-    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
+    async fn fetch(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Lease<Credentials>, ProviderError> {
         let step = {
             let mut state = self.lock();
-            state.calls.push(Call { trigger: request.trigger, at: Instant::now(), rejected: request.rejected.to_vec() });
+            state.calls.push(Call {
+                trigger: request.trigger,
+                at: Instant::now(),
+                rejected: request.rejected.to_vec(),
+            });
             state.script.pop_front()
         };
         let mut stalled = self.inner.stalled.subscribe();

@@ -20,16 +20,25 @@ async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pool>, times: u32) {
     for _ in 0..times {
         let before = db.generation();
         let mut transaction = db.begin().await.expect("a transaction begins");
-        sqlx::query("INSERT INTO orders (note) VALUES ('held across a rotation')").execute(&mut *transaction).await.expect("it inserts");
+        sqlx::query("INSERT INTO orders (note) VALUES ('held across a rotation')")
+            .execute(&mut *transaction)
+            .await
+            .expect("it inserts");
         fixture.rotate_announced().await;
         eventually("the next generation is served", || db.generation() > before).await;
         callers.answer_more(100).await;
-        transaction.commit().await.expect("a transaction that was open when its generation ended commits");
+        transaction
+            .commit()
+            .await
+            .expect("a transaction that was open when its generation ended commits");
     }
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
     assert_eq!(tally.interrupted, 0);
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(db).await.expect("it counts");
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
+        .fetch_one(db)
+        .await
+        .expect("it counts");
     assert_eq!(rows, i64::from(times));
 }
 
@@ -41,8 +50,14 @@ async fn law_01_replacing_loses_no_query() {
     rotate_under_load(&fixture, &db, 8).await;
     // The hazard: callers stood in the queue of a generation that ended.
     let status = db.status().expect("it is supervised");
-    assert!(status.moved > 0, "no caller was moved off an ended generation");
-    eventually("all old generations have drained", || db.status().is_some_and(|status| status.draining.is_empty())).await;
+    assert!(
+        status.moved > 0,
+        "no caller was moved off an ended generation"
+    );
+    eventually("all old generations have drained", || {
+        db.status().is_some_and(|status| status.draining.is_empty())
+    })
+    .await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut drained = 0;
     while let Some(event) = events.next().await {
@@ -53,23 +68,37 @@ async fn law_01_replacing_loses_no_query() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_01_refitting_in_place_loses_no_query() {
-    let fixture = Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
+    let fixture =
+        Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let login = fixture.login().await;
     // Connections are short-lived, so that logins happen all the time.
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(20));
     let pools = fixture.pools_with(options);
-    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("the first lease is verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("the first lease is verified");
     let before = fixture.accepted_logins();
     rotate_under_load(&fixture, &db, 8).await;
-    assert!(fixture.accepted_logins() > before + 40, "logins went on all the time");
-    assert!(!db.current().is_closed(), "the pool is the one that was opened first");
+    assert!(
+        fixture.accepted_logins() > before + 40,
+        "logins went on all the time"
+    );
+    assert!(
+        !db.current().is_closed(),
+        "the pool is the one that was opened first"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_01_pool_closed_comes_after_shutdown_only() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
-    let held = (db.acquire().await.expect("one"), db.acquire().await.expect("two"));
+    let held = (
+        db.acquire().await.expect("one"),
+        db.acquire().await.expect("two"),
+    );
     // Callers stand in the queue; the pool is shut down under them.
     let polled = Arc::new(AtomicU32::new(0));
     let callers: Vec<_> = (0..8)
@@ -87,15 +116,24 @@ async fn law_01_pool_closed_comes_after_shutdown_only() {
             })
         })
         .collect();
-    eventually("all are in the queue", || polled.load(Ordering::Acquire) == 0xff).await;
+    eventually("all are in the queue", || {
+        polled.load(Ordering::Acquire) == 0xff
+    })
+    .await;
     let supervisor = fixture.supervisor.clone();
     let shutdown = tokio::spawn(async move { supervisor.shutdown(Duration::from_secs(5)).await });
     for caller in callers {
         let answer = caller.await.expect("no panic");
         assert!(matches!(answer, Err(sqlx::Error::PoolClosed)), "{answer:?}");
     }
-    assert!(db.status().is_none_or(|status| status.moved > 0), "the hazard: they stood in its queue");
+    assert!(
+        db.status().is_none_or(|status| status.moved > 0),
+        "the hazard: they stood in its queue"
+    );
     drop(held);
     assert!(shutdown.await.expect("no panic").clean);
-    assert!(matches!(sqlx::query("SELECT 1").execute(&db).await, Err(sqlx::Error::PoolClosed)));
+    assert!(matches!(
+        sqlx::query("SELECT 1").execute(&db).await,
+        Err(sqlx::Error::PoolClosed)
+    ));
 }

@@ -1,6 +1,11 @@
-//! Law 2: what cannot be verified leaves the old generation serving; the verification is retried without a fetch, and at once when the old one is rejected.
+//! Law 2: what cannot be verified leaves the old generation serving; the verification is retried
+//! without a fetch, and at once when the old one is rejected.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::time::Duration;
 
@@ -19,16 +24,26 @@ async fn law_02_an_unverified_lease_serves_nobody() {
     // The store announces what the database does not take yet.
     let next = fixture.store.rotate();
     fixture.store.hint();
-    eventually("the announced password was tried", || fixture.rejected_logins() >= 1).await;
+    eventually("the announced password was tried", || {
+        fixture.rejected_logins() >= 1
+    })
+    .await;
     callers.answer_more(500).await;
     assert_eq!(db.generation(), 1, "what was not verified is not served");
     let status = db.status().expect("supervised");
     assert!(status.serving && !status.rejected);
-    assert_eq!(status.last_error.as_ref().and_then(ConnectError::code), Some(Fixture::REJECTED));
+    assert_eq!(
+        status.last_error.as_ref().and_then(ConnectError::code),
+        Some(Fixture::REJECTED)
+    );
 
     // Verified again after a second, without a fetch.
     eventually("it was tried again", || fixture.rejected_logins() >= 2).await;
-    assert_eq!(fixture.store.calls().len(), 2, "the start and the hint, nothing else");
+    assert_eq!(
+        fixture.store.calls().len(),
+        2,
+        "the start and the hint, nothing else"
+    );
 
     fixture.set_password(&next).await;
     eventually("the next generation is served", || db.generation() == 2).await;
@@ -45,7 +60,12 @@ async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected()
     let next = fixture.store.rotate();
     fixture.store.hint();
     // Three verifications fail: the next one would come 4.3 s later.
-    eventually_within(Duration::from_secs(10), "the candidate was rejected three times", || fixture.rejected_logins() >= 3).await;
+    eventually_within(
+        Duration::from_secs(10),
+        "the candidate was rejected three times",
+        || fixture.rejected_logins() >= 3,
+    )
+    .await;
     let third = tokio::time::Instant::now();
     fixture.set_password(&next).await;
     fixture.terminate_connections().await;
@@ -60,13 +80,25 @@ async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected()
     assert_eq!(answer, 1);
     // The fourth scheduled verification comes 4.3 s after the third: a window of 30 s divided by
     // max_connections + 3.
-    assert!(third.elapsed() < Duration::from_millis(3_500), "not at once but after {:?}", third.elapsed());
+    assert!(
+        third.elapsed() < Duration::from_millis(3_500),
+        "not at once but after {:?}",
+        third.elapsed()
+    );
     assert_eq!(db.generation(), 2);
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = 0;
     while let Some(event) = events.next().await {
-        if let Event::Rejected { generation, error: connect_error, .. } = event {
-            assert_eq!((generation, connect_error.kind()), (1, ConnectErrorKind::Rejected));
+        if let Event::Rejected {
+            generation,
+            error: connect_error,
+            ..
+        } = event
+        {
+            assert_eq!(
+                (generation, connect_error.kind()),
+                (1, ConnectErrorKind::Rejected)
+            );
             rejected += 1;
         }
     }

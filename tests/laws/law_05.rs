@@ -1,4 +1,5 @@
-//! Law 5: one refresh however many callers are rejected; they share the live connections, or get the original rejection at once.
+//! Law 5: one refresh however many callers are rejected; they share the live connections, or get
+//! the original rejection at once.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -53,7 +54,11 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     open_connections(&db, 3).await;
     // Unannounced, but the store has it by the time it is asked.
     let next = fixture.store.rotate();
@@ -61,8 +66,19 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
     let (served, errors) = thousand(&db).await;
     assert_eq!((served, errors.len()), (1_000, 0));
     // The three open connections may have served everybody before the new password arrives.
-    eventually_within(PATIENCE, "the next generation is served", || db.generation() == 2).await;
-    assert_eq!(fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 1);
+    eventually_within(PATIENCE, "the next generation is served", || {
+        db.generation() == 2
+    })
+    .await;
+    assert_eq!(
+        fixture
+            .store
+            .calls()
+            .iter()
+            .filter(|call| call.trigger == RotationTrigger::Rejected)
+            .count(),
+        1
+    );
     assert_eq!(fixture.store.calls().len(), 2);
     let rejected = fixture.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
@@ -73,10 +89,17 @@ async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() 
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     open_connections(&db, 3).await;
     fixture.set_password("nobody knows this one").await;
-    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     let began = Instant::now();
     let (served, errors) = thousand(&db).await;
     assert!(served >= 950, "{served} of 1,000 were served, {errors:?}");
@@ -84,7 +107,10 @@ async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() 
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
     // The bucket has three tokens, and gets another every ten seconds.
     let refilled = usize::try_from(began.elapsed().as_secs() / 10).expect("a few");
-    assert!(fixture.store.calls().len() <= 1 + 3 + refilled, "the start and the bucket");
+    assert!(
+        fixture.store.calls().len() <= 1 + 3 + refilled,
+        "the start and the bucket"
+    );
 }
 
 /// Somebody who asks again and again.
@@ -101,27 +127,66 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
     let login = fixture.login().await;
     let patience = Duration::from_secs(2);
     let options = fixture.pool_options(4).acquire_timeout(patience);
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
-    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     // After the first attempts the next one comes later than these callers wait.
-    let too_late = || db.status().and_then(|status| status.next_verification).is_some_and(|next| next > patience + Duration::from_secs(1));
+    let too_late = || {
+        db.status()
+            .and_then(|status| status.next_verification)
+            .is_some_and(|next| next > patience + Duration::from_secs(1))
+    };
     let first = tokio::spawn(while_rejected(db.clone()));
-    eventually_within(Duration::from_secs(20), "the first attempts have failed", || fixture.store.calls().len() == 4 && too_late()).await;
+    eventually_within(
+        Duration::from_secs(20),
+        "the first attempts have failed",
+        || fixture.store.calls().len() == 4 && too_late(),
+    )
+    .await;
     first.abort();
     let began = Instant::now();
     let (served, errors) = thousand(&db).await;
-    assert!(began.elapsed() < patience, "not at once but after {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < patience,
+        "not at once but after {:?}",
+        began.elapsed()
+    );
     assert_eq!(served, 0);
     let rejections = errors
         .iter()
-        .filter(|error| error.as_database_error().and_then(|error| error.code()).as_deref() == Some(Fixture::REJECTED))
+        .filter(|error| {
+            error
+                .as_database_error()
+                .and_then(|error| error.code())
+                .as_deref()
+                == Some(Fixture::REJECTED)
+        })
         .count();
-    let interrupted = errors.iter().filter(|error| matches!(error, sqlx::Error::Io(_))).count();
-    assert_eq!(rejections + interrupted, 1_000, "{:?}", errors.iter().find(|error| error.as_database_error().is_none()));
+    let interrupted = errors
+        .iter()
+        .filter(|error| matches!(error, sqlx::Error::Io(_)))
+        .count();
+    assert_eq!(
+        rejections + interrupted,
+        1_000,
+        "{:?}",
+        errors
+            .iter()
+            .find(|error| error.as_database_error().is_none())
+    );
     assert!(rejections > 900);
-    let other = errors.iter().filter_map(|error| error.as_database_error()).find(|error| error.message() != Fixture::REJECTION);
+    let other = errors
+        .iter()
+        .filter_map(|error| error.as_database_error())
+        .find(|error| error.message() != Fixture::REJECTION);
     assert!(other.is_none(), "{other:?}");
 }
 
@@ -130,14 +195,24 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let options = fixture.pool_options(4).acquire_timeout(PATIENCE);
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     fixture.set_password("password-2").await;
     fixture.terminate_connections().await;
     // The first fetch fails; the second, a second later, returns the new password.
-    fixture.store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.fail_next(
+        1,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     fixture.store.rotate();
     let (served, errors) = thousand(&db).await;
-    let other = errors.iter().filter(|error| !matches!(error, sqlx::Error::Io(_))).collect::<Vec<_>>();
+    let other = errors
+        .iter()
+        .filter(|error| !matches!(error, sqlx::Error::Io(_)))
+        .collect::<Vec<_>>();
     assert!(
         other.is_empty(),
         "{} of {}, such as {:?}; {} failed logins",
@@ -147,5 +222,13 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
         fixture.rejected_logins()
     );
     assert!(served > 900);
-    assert_eq!(fixture.store.calls().iter().filter(|call| call.trigger == RotationTrigger::Rejected).count(), 2);
+    assert_eq!(
+        fixture
+            .store
+            .calls()
+            .iter()
+            .filter(|call| call.trigger == RotationTrigger::Rejected)
+            .count(),
+        2
+    );
 }

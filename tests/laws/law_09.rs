@@ -1,4 +1,5 @@
-//! Law 9: the old generation is gone before its lease is released; over all pools; an abandoned drain is still counted.
+//! Law 9: the old generation is gone before its lease is released; over all pools; an abandoned
+//! drain is still counted.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -14,20 +15,50 @@ use super::Fixture;
 async fn law_09_released_when_the_last_of_two_pools_has_drained() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let reader = fixture.supervisor.add_pool("reader", &login, fixture.pools(2)).await.expect("verified");
-    let writer = fixture.supervisor.add_pool("writer", &login, fixture.pools(2)).await.expect("verified");
+    let reader = fixture
+        .supervisor
+        .add_pool("reader", &login, fixture.pools(2))
+        .await
+        .expect("verified");
+    let writer = fixture
+        .supervisor
+        .add_pool("writer", &login, fixture.pools(2))
+        .await
+        .expect("verified");
     let held = writer.begin().await.expect("a transaction");
-    sqlx::query("SELECT 1").execute(&reader).await.expect("it serves");
+    sqlx::query("SELECT 1")
+        .execute(&reader)
+        .await
+        .expect("it serves");
     fixture.rotate_announced().await;
-    eventually("both pools serve the next lease", || reader.generation() == 2 && writer.generation() == 2).await;
-    eventually("the reader has drained", || reader.status().is_some_and(|status| status.draining.is_empty())).await;
+    eventually("both pools serve the next lease", || {
+        reader.generation() == 2 && writer.generation() == 2
+    })
+    .await;
+    eventually("the reader has drained", || {
+        reader
+            .status()
+            .is_some_and(|status| status.draining.is_empty())
+    })
+    .await;
     let draining = writer.status().expect("supervised").draining;
-    assert_eq!((draining[0].generation, draining[0].connections), (1, 1), "the hazard: a connection of the old lease is open");
+    assert_eq!(
+        (draining[0].generation, draining[0].connections),
+        (1, 1),
+        "the hazard: a connection of the old lease is open"
+    );
     assert_eq!(fixture.store.released(), [], "not under a live connection");
     held.commit().await.expect("it commits");
-    eventually("the old lease is released", || fixture.store.released() == [Revision::new("1")]).await;
+    eventually("the old lease is released", || {
+        fixture.store.released() == [Revision::new("1")]
+    })
+    .await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
-    assert_eq!(fixture.store.released(), [Revision::new("1"), Revision::new("2")], "each once");
+    assert_eq!(
+        fixture.store.released(),
+        [Revision::new("1"), Revision::new("2")],
+        "each once"
+    );
     assert_eq!(fixture.store.closed(), 1);
 }
 
@@ -46,17 +77,35 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
     eventually("the others are idle", || db.current().num_idle() == 3).await;
     fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
-    eventually("the idle ones are closed", || db.status().is_some_and(|status| status.draining.iter().all(|old| old.connections == 1)))
-        .await;
+    eventually("the idle ones are closed", || {
+        db.status()
+            .is_some_and(|status| status.draining.iter().all(|old| old.connections == 1))
+    })
+    .await;
     for _ in 0..100 {
-        sqlx::query("SELECT 1").execute(&db).await.expect("it serves");
+        sqlx::query("SELECT 1")
+            .execute(&db)
+            .await
+            .expect("it serves");
     }
     let draining = db.status().expect("supervised").draining;
-    assert_eq!(draining.iter().map(|old| (old.generation, old.connections)).collect::<Vec<_>>(), [(1, 1)]);
+    assert_eq!(
+        draining
+            .iter()
+            .map(|old| (old.generation, old.connections))
+            .collect::<Vec<_>>(),
+        [(1, 1)]
+    );
     assert_eq!(fixture.store.released(), [], "not under a live connection");
-    sqlx::query("SELECT 1").execute(&mut *busy).await.expect("nothing was cut");
+    sqlx::query("SELECT 1")
+        .execute(&mut *busy)
+        .await
+        .expect("nothing was cut");
     busy.commit().await.expect("it commits");
-    eventually("the old lease is released", || fixture.store.released() == [Revision::new("1")]).await;
+    eventually("the old lease is released", || {
+        fixture.store.released() == [Revision::new("1")]
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +119,12 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     fixture.rotate_announced().await;
     let abandoned = tokio::time::timeout(Duration::from_secs(10), async {
         loop {
-            if let Some(Event::DrainAbandoned { generation, connections, .. }) = events.next().await {
+            if let Some(Event::DrainAbandoned {
+                generation,
+                connections,
+                ..
+            }) = events.next().await
+            {
                 return (generation, connections);
             }
         }
@@ -81,9 +135,15 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     let draining = db.status().expect("supervised").draining;
     assert!(draining[0].abandoned, "still counted");
     assert_eq!(fixture.store.released(), []);
-    sqlx::query("SELECT 1").execute(&mut *held).await.expect("nothing was cut");
+    sqlx::query("SELECT 1")
+        .execute(&mut *held)
+        .await
+        .expect("nothing was cut");
     held.commit().await.expect("it commits");
-    eventually("released when its last connection returned", || fixture.store.released() == [Revision::new("1")]).await;
+    eventually("released when its last connection returned", || {
+        fixture.store.released() == [Revision::new("1")]
+    })
+    .await;
     assert!(db.status().expect("supervised").draining.is_empty());
 }
 
@@ -94,8 +154,16 @@ async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
     fixture.supervisor = Lab::with(builder).expect("right").supervisor;
     let db = fixture.pool(2).await;
     let held = db.begin().await.expect("a transaction");
-    fixture.supervisor.remove_pool("orders").await.expect("it goes");
-    let error = fixture.supervisor.remove_provider("login").await.expect_err("a connection of its is open");
+    fixture
+        .supervisor
+        .remove_pool("orders")
+        .await
+        .expect("it goes");
+    let error = fixture
+        .supervisor
+        .remove_provider("login")
+        .await
+        .expect_err("a connection of its is open");
     assert!(error.to_string().contains("orders"), "{error}");
     assert_eq!(fixture.store.released(), []);
     held.commit().await.expect("it commits");
@@ -122,12 +190,18 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
         let calls = fixture.store.calls().len();
         eventually("it was renewed", || fixture.store.calls().len() > calls + 1).await;
     }
-    assert!(db.status().expect("supervised").serving, "it lives by its renewals");
+    assert!(
+        db.status().expect("supervised").serving,
+        "it lives by its renewals"
+    );
     let held = db.begin().await.expect("a transaction");
     fixture.rotate_announced().await;
     eventually("the next generation is served", || db.generation() == 2).await;
     let draining = db.status().expect("supervised").draining;
-    assert!(draining.len() == 1 && !draining[0].abandoned, "its connections have until the later death: {draining:?}");
+    assert!(
+        draining.len() == 1 && !draining[0].abandoned,
+        "its connections have until the later death: {draining:?}"
+    );
     held.commit().await.expect("it commits");
 }
 
@@ -138,7 +212,10 @@ async fn law_09_at_shutdown_releases_happen_even_under_an_abandoned_drain() {
     let held = db.begin().await.expect("a transaction");
     let report = fixture.supervisor.shutdown(Duration::from_secs(1)).await;
     assert!(!report.clean);
-    assert_eq!((report.abandoned.len(), report.abandoned[0].connections), (1, 1));
+    assert_eq!(
+        (report.abandoned.len(), report.abandoned[0].connections),
+        (1, 1)
+    );
     assert_eq!(fixture.store.released(), [Revision::new("1")]);
     assert_eq!(fixture.store.closed(), 1);
     drop(held);

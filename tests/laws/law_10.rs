@@ -1,4 +1,5 @@
-//! Law 10: connections during a handover ≤ maximum + overlap, also with the maximum number of transactions held open across it.
+//! Law 10: connections during a handover ≤ maximum + overlap, also with the maximum number of
+//! transactions held open across it.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,17 +28,28 @@ async fn law_10_replacing_under_load() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let pools = fixture.pools_with(fixture.pool_options(10).min_connections(10));
-    let db = fixture.supervisor.add_pool("orders", &login, pools).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("verified");
     let peak = peak_over_rotations(&fixture, &db, 6).await;
-    assert!((10..=12).contains(&peak), "{peak} connections with a maximum of 10 and an overlap of 2");
+    assert!(
+        (10..=12).contains(&peak),
+        "{peak} connections with a maximum of 10 and an overlap of 2"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_in_place_under_load() {
-    let fixture = Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
+    let fixture =
+        Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let db = fixture.pool(10).await;
     let peak = peak_over_rotations(&fixture, &db, 4).await;
-    assert!((10..=11).contains(&peak), "{peak} connections with a maximum of 10 and the verification");
+    assert!(
+        (10..=11).contains(&peak),
+        "{peak} connections with a maximum of 10 and the verification"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,16 +67,25 @@ async fn law_10_with_every_connection_held_across_a_replacement() {
     let callers = Callers::start(&db, 16);
     callers.answer_more(300).await;
     let now = db.status().expect("supervised");
-    assert_eq!(now.draining[0].connections, 10, "the hazard: all old connections are held");
+    assert_eq!(
+        now.draining[0].connections, 10,
+        "the hazard: all old connections are held"
+    );
     assert!(now.connections <= 2, "{} new connections", now.connections);
     // As they return, new ones are opened.
     for transaction in held {
         transaction.commit().await.expect("it commits");
         callers.answer_more(20).await;
     }
-    eventually("the old generation has drained", || db.status().is_some_and(|status| status.draining.is_empty())).await;
+    eventually("the old generation has drained", || {
+        db.status().is_some_and(|status| status.draining.is_empty())
+    })
+    .await;
     callers.answer_more(300).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     let peak = peak.stop().await;
-    assert!((11..=12).contains(&peak), "{peak} connections with a maximum of 10 and an overlap of 2");
+    assert!(
+        (11..=12).contains(&peak),
+        "{peak} connections with a maximum of 10 and an overlap of 2"
+    );
 }

@@ -1,6 +1,8 @@
-//! Rotates a secret in four steps, as AWS's rotation functions do: they come from AWS as Python for a Lambda, and moto has no rotation of its own.
+//! Rotates a secret in four steps, as AWS's rotation functions do: they come from AWS as Python for
+//! a Lambda, and moto has no rotation of its own.
 //!
-//! A step can be left out, or be taken back: a rotation that fails somewhere is what services have to live through.
+//! A step can be left out, or be taken back: a rotation that fails somewhere is what services have
+//! to live through.
 
 use std::error::Error;
 use std::fmt;
@@ -18,7 +20,8 @@ pub type Problem = Box<dyn Error + Send + Sync>;
 pub enum Users {
     /// That of the one user there is: what worked before works no more.
     Single,
-    /// That of the user who is not in use, `NAME` and `NAME_clone` in turn: what worked before works for one more rotation.
+    /// That of the user who is not in use, `NAME` and `NAME_clone` in turn: what worked before
+    /// works for one more rotation.
     Alternating,
 }
 
@@ -46,7 +49,8 @@ pub struct Pending {
 }
 
 impl Rotator {
-    /// Makes the secret, in the shape of a database's of AWS. `set_password` gives a user of the database a password; it may block.
+    /// Makes the secret, in the shape of a database's of AWS. `set_password` gives a user of the
+    /// database a password; it may block.
     ///
     /// # Errors
     /// What Secrets Manager says.
@@ -57,17 +61,31 @@ impl Rotator {
         first: &Value,
         set_password: impl Fn(&str, &str) -> Result<(), Problem> + Send + Sync + 'static,
     ) -> Result<Self, Problem> {
-        client.create_secret().name(secret).secret_string(first.to_string()).send().await.map_err(said)?;
-        Ok(Self { client, secret: secret.to_owned(), users, set_password: Arc::new(set_password) })
+        client
+            .create_secret()
+            .name(secret)
+            .secret_string(first.to_string())
+            .send()
+            .await
+            .map_err(said)?;
+        Ok(Self {
+            client,
+            secret: secret.to_owned(),
+            users,
+            set_password: Arc::new(set_password),
+        })
     }
 
-    /// Step 1: a new version at AWSPENDING, with this password and, where users alternate, the other user.
+    /// Step 1: a new version at AWSPENDING, with this password and, where users alternate, the
+    /// other user.
     ///
     /// # Errors
     /// What Secrets Manager says.
     pub async fn create_secret(&self, password: &str) -> Result<Pending, Problem> {
         let (_, mut value) = self.version_at("AWSCURRENT").await?;
-        let user = value["username"].as_str().ok_or("AWSCURRENT has no username")?;
+        let user = value["username"]
+            .as_str()
+            .ok_or("AWSCURRENT has no username")?;
         let user = match (self.users, user.strip_suffix("_clone")) {
             (Users::Single, _) => user.to_owned(),
             (Users::Alternating, None) => format!("{user}_clone"),
@@ -75,10 +93,22 @@ impl Rotator {
         };
         value["username"] = json!(user);
         value["password"] = json!(password);
-        let put = self.client.put_secret_value().secret_id(&self.secret).secret_string(value.to_string());
-        let answer = put.version_stages("AWSPENDING").send().await.map_err(said)?;
+        let put = self
+            .client
+            .put_secret_value()
+            .secret_id(&self.secret)
+            .secret_string(value.to_string());
+        let answer = put
+            .version_stages("AWSPENDING")
+            .send()
+            .await
+            .map_err(said)?;
         let version = answer.version_id.ok_or("the new version has no id")?;
-        Ok(Pending { version, user, password: password.to_owned() })
+        Ok(Pending {
+            version,
+            user,
+            password: password.to_owned(),
+        })
     }
 
     /// Step 2: the database takes the password. From here on AWSCURRENT may be rejected.
@@ -86,10 +116,12 @@ impl Rotator {
     /// # Errors
     /// What the database says.
     pub async fn set_secret(&self, pending: &Pending) -> Result<(), Problem> {
-        self.give(pending.user.clone(), pending.password.clone()).await
+        self.give(pending.user.clone(), pending.password.clone())
+            .await
     }
 
-    /// Step 3: whether the version at AWSPENDING is the one that was made. (AWS's functions log in with it, too.)
+    /// Step 3: whether the version at AWSPENDING is the one that was made. (AWS's functions log in
+    /// with it, too.)
     ///
     /// # Errors
     /// When it is not, or what Secrets Manager says.
@@ -107,32 +139,59 @@ impl Rotator {
     /// What Secrets Manager says.
     pub async fn finish_secret(&self, pending: &Pending) -> Result<(), Problem> {
         let (current, _) = self.version_at("AWSCURRENT").await?;
-        let moved = self.client.update_secret_version_stage().secret_id(&self.secret).version_stage("AWSCURRENT");
-        moved.move_to_version_id(&pending.version).remove_from_version_id(current).send().await.map_err(said)?;
+        let moved = self
+            .client
+            .update_secret_version_stage()
+            .secret_id(&self.secret)
+            .version_stage("AWSCURRENT");
+        moved
+            .move_to_version_id(&pending.version)
+            .remove_from_version_id(current)
+            .send()
+            .await
+            .map_err(said)?;
         self.unstage(pending).await
     }
 
-    /// Takes a rotation back before its last step: the database has the password of AWSCURRENT again, and nothing is at AWSPENDING.
+    /// Takes a rotation back before its last step: the database has the password of AWSCURRENT
+    /// again, and nothing is at AWSPENDING.
     ///
     /// # Errors
     /// What Secrets Manager or the database says.
     pub async fn roll_back(&self, pending: &Pending) -> Result<(), Problem> {
         let (_, value) = self.version_at("AWSCURRENT").await?;
         if value["username"] == pending.user.as_str() {
-            let password = value["password"].as_str().ok_or("AWSCURRENT has no password")?;
+            let password = value["password"]
+                .as_str()
+                .ok_or("AWSCURRENT has no password")?;
             self.give(pending.user.clone(), password.to_owned()).await?;
         }
         self.unstage(pending).await
     }
 
     async fn unstage(&self, pending: &Pending) -> Result<(), Problem> {
-        let staged = self.client.update_secret_version_stage().secret_id(&self.secret).version_stage("AWSPENDING");
-        staged.remove_from_version_id(&pending.version).send().await.map_err(said)?;
+        let staged = self
+            .client
+            .update_secret_version_stage()
+            .secret_id(&self.secret)
+            .version_stage("AWSPENDING");
+        staged
+            .remove_from_version_id(&pending.version)
+            .send()
+            .await
+            .map_err(said)?;
         Ok(())
     }
 
     async fn version_at(&self, stage: &str) -> Result<(String, Value), Problem> {
-        let answer = self.client.get_secret_value().secret_id(&self.secret).version_stage(stage).send().await.map_err(said)?;
+        let answer = self
+            .client
+            .get_secret_value()
+            .secret_id(&self.secret)
+            .version_stage(stage)
+            .send()
+            .await
+            .map_err(said)?;
         let version = answer.version_id.ok_or("a version without an id")?;
         let value = serde_json::from_str(&answer.secret_string.ok_or("a version without a text")?)?;
         Ok((version, value))
@@ -146,13 +205,19 @@ impl Rotator {
 
 impl fmt::Debug for Rotator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rotator").field("secret", &self.secret).field("users", &self.users).finish_non_exhaustive()
+        f.debug_struct("Rotator")
+            .field("secret", &self.secret)
+            .field("users", &self.users)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("version", &self.version).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Pending")
+            .field("version", &self.version)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,5 @@
-//! A database, a store that holds its login, a proxy in between that counts, and whoever rotates it.
+//! A database, a store that holds its login, a proxy in between that counts, and whoever rotates
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,7 +36,8 @@ pub fn rotations() -> usize {
     number("CLAVIGER_ROTATIONS").unwrap_or(20)
 }
 
-/// How long the database has the new password before the store says so: 500 ms, or as `CLAVIGER_WINDOW_MS` says.
+/// How long the database has the new password before the store says so: 500 ms, or as
+/// `CLAVIGER_WINDOW_MS` says.
 pub fn window() -> Duration {
     Duration::from_millis(number("CLAVIGER_WINDOW_MS").unwrap_or(500) as u64)
 }
@@ -63,8 +65,17 @@ impl<S: Server + Users> SecretsFixture<S> {
         };
         let first = serde_json::json!({ "engine": "any", "username": "app", "password": "password-1", "masterarn": "arn:of:nobody" });
         let admin = Client::new(&aws(&moto.endpoint()));
-        let rotator = Rotator::create(admin.clone(), SECRET, users, &first, set_password).await.expect("the secret is made");
-        Self { database: stage, moto, proxy, rotator, admin, passwords: AtomicU32::new(1) }
+        let rotator = Rotator::create(admin.clone(), SECRET, users, &first, set_password)
+            .await
+            .expect("the secret is made");
+        Self {
+            database: stage,
+            moto,
+            proxy,
+            rotator,
+            admin,
+            passwords: AtomicU32::new(1),
+        }
     }
 
     /// The service's own configuration.
@@ -75,7 +86,11 @@ impl<S: Server + Users> SecretsFixture<S> {
     /// The first two steps: from here on, with a single user, `AWSCURRENT` is rejected.
     pub async fn open_window(&self) -> Pending {
         let number = self.passwords.fetch_add(1, Ordering::AcqRel) + 1;
-        let pending = self.rotator.create_secret(&format!("password-{number}")).await.expect("createSecret");
+        let pending = self
+            .rotator
+            .create_secret(&format!("password-{number}"))
+            .await
+            .expect("createSecret");
         self.rotator.set_secret(&pending).await.expect("setSecret");
         pending
     }
@@ -83,7 +98,10 @@ impl<S: Server + Users> SecretsFixture<S> {
     /// The last two steps.
     pub async fn close_window(&self, pending: &Pending) {
         self.rotator.test_secret(pending).await.expect("testSecret");
-        self.rotator.finish_secret(pending).await.expect("finishSecret");
+        self.rotator
+            .finish_secret(pending)
+            .await
+            .expect("finishSecret");
     }
 
     /// Ends all connections of the service; answers how many.
@@ -93,21 +111,50 @@ impl<S: Server + Users> SecretsFixture<S> {
 
     /// Whatever text at `AWSPENDING`, as a function that fails leaves it.
     pub async fn put_pending(&self, text: &str) {
-        let put = self.admin.put_secret_value().secret_id(SECRET).secret_string(text).version_stages("AWSPENDING");
+        let put = self
+            .admin
+            .put_secret_value()
+            .secret_id(SECRET)
+            .secret_string(text)
+            .version_stages("AWSPENDING");
         put.send().await.expect("it is put");
     }
 
     /// `AWSCURRENT` is at this version, and nothing else is moved.
     pub async fn move_current(&self, version: &str) {
-        let current = self.admin.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("there is one");
-        let moved = self.admin.update_secret_version_stage().secret_id(SECRET).version_stage("AWSCURRENT").move_to_version_id(version);
-        moved.set_remove_from_version_id(current.version_id).send().await.expect("it is moved");
+        let current = self
+            .admin
+            .get_secret_value()
+            .secret_id(SECRET)
+            .version_stage("AWSCURRENT")
+            .send()
+            .await
+            .expect("there is one");
+        let moved = self
+            .admin
+            .update_secret_version_stage()
+            .secret_id(SECRET)
+            .version_stage("AWSCURRENT")
+            .move_to_version_id(version);
+        moved
+            .set_remove_from_version_id(current.version_id)
+            .send()
+            .await
+            .expect("it is moved");
     }
 
     /// This version is not pending any more.
     pub async fn unstage(&self, version: &str) {
-        let moved = self.admin.update_secret_version_stage().secret_id(SECRET).version_stage("AWSPENDING");
-        moved.remove_from_version_id(version).send().await.expect("it is moved");
+        let moved = self
+            .admin
+            .update_secret_version_stage()
+            .secret_id(SECRET)
+            .version_stage("AWSPENDING");
+        moved
+            .remove_from_version_id(version)
+            .send()
+            .await
+            .expect("it is moved");
     }
 
     /// How often the secret's value was asked for.

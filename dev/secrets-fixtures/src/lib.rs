@@ -1,6 +1,10 @@
-//! The scenery of the tests with AWS Secrets Manager: a store of their own, and the secrets in it as their administrator sees them.
+//! The scenery of the tests with AWS Secrets Manager: a store of their own, and the secrets in it
+//! as their administrator sees them.
 
-#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+#![expect(
+    clippy::expect_used,
+    reason = "scenery of tests: what fails here fails the test"
+)]
 
 mod fixture;
 mod naive;

@@ -22,7 +22,8 @@ const PACE: Duration = Duration::from_millis(20);
 pub enum Habit {
     /// Before each connect.
     EachTime,
-    /// When what was asked for is older than this, as AWS's caching clients do (an hour by default; often five minutes).
+    /// When what was asked for is older than this, as AWS's caching clients do (an hour by default;
+    /// often five minutes).
     Cached(Duration),
 }
 
@@ -48,7 +49,10 @@ pub struct Naive {
 impl Naive {
     /// Starts it: it asks `AWSCURRENT` of the secret [`SECRET`], and connects.
     pub fn start<S: Server>(stage: &FixtureOn<S>, aws: &SdkConfig, habit: Habit) -> Self {
-        let (stop, connected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, connected) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (client, server) = (Client::new(aws), Arc::clone(&stage.server));
         let task = tokio::spawn({
             let (stop, connected) = (Arc::clone(&stop), Arc::clone(&connected));
@@ -62,15 +66,26 @@ impl Naive {
                         (Habit::Cached(life), Some((since, ..))) => since.elapsed() >= life,
                     };
                     if stale {
-                        let answer =
-                            client.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("it answers");
-                        let login: Value = serde_json::from_str(answer.secret_string().expect("a text")).expect("JSON");
+                        let answer = client
+                            .get_secret_value()
+                            .secret_id(SECRET)
+                            .version_stage("AWSCURRENT")
+                            .send()
+                            .await
+                            .expect("it answers");
+                        let login: Value =
+                            serde_json::from_str(answer.secret_string().expect("a text"))
+                                .expect("JSON");
                         let text = |key: &str| login[key].as_str().expect("a string").to_owned();
                         cached = Some((began, text("username"), text("password")));
                     }
                     if let Some((_, user, password)) = &cached {
                         let connection = server.options(Some((user, password))).connect().await;
-                        outcomes.push(Connect { began, ended: Instant::now(), worked: connection.is_ok() });
+                        outcomes.push(Connect {
+                            began,
+                            ended: Instant::now(),
+                            worked: connection.is_ok(),
+                        });
                         if let Ok(connection) = connection {
                             connected.fetch_add(1, Ordering::AcqRel);
                             connection.close().await.expect("it closes");
@@ -81,7 +96,11 @@ impl Naive {
                 outcomes
             }
         });
-        Self { stop, connected, task }
+        Self {
+            stop,
+            connected,
+            task,
+        }
     }
 
     /// How often the database has let it in.

@@ -14,7 +14,11 @@ pub const SECRET_ACCESS_KEY: &str = "secret-access-key-of-the-tests";
 
 /// A configuration for a store at this endpoint, in eu-west-1.
 pub fn aws(endpoint: &str) -> SdkConfig {
-    let credentials = AwsCredentials::from_keys("AKIDEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()));
+    let credentials = AwsCredentials::from_keys(
+        "AKIDEXAMPLE",
+        SECRET_ACCESS_KEY,
+        Some(SESSION_TOKEN.to_owned()),
+    );
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))
@@ -28,5 +32,8 @@ pub fn aws(endpoint: &str) -> SdkConfig {
 /// # Panics
 /// When it does not start.
 pub async fn moto() -> Moto {
-    tokio::task::spawn_blocking(Moto::start).await.expect("no panic").expect("a store starts")
+    tokio::task::spawn_blocking(Moto::start)
+        .await
+        .expect("no panic")
+        .expect("a store starts")
 }

@@ -14,30 +14,48 @@ pub trait Users {
 
 impl Users for Postgres {
     fn clone_app(&self) {
-        self.create_role("app_clone", "nobody knows this one").expect("a role is made");
-        self.sql("GRANT app TO app_clone").expect("it may do the same");
+        self.create_role("app_clone", "nobody knows this one")
+            .expect("a role is made");
+        self.sql("GRANT app TO app_clone")
+            .expect("it may do the same");
     }
 
     fn cut_both(&self) -> usize {
-        ["app", "app_clone"].into_iter().map(|user| self.terminate_connections(user).expect("connections are terminated")).sum()
+        ["app", "app_clone"]
+            .into_iter()
+            .map(|user| {
+                self.terminate_connections(user)
+                    .expect("connections are terminated")
+            })
+            .sum()
     }
 
     fn give_password(&self, user: &str, password: &str) {
-        self.set_password(user, password).expect("the password is set");
+        self.set_password(user, password)
+            .expect("the password is set");
     }
 }
 
 impl Users for MariaDb {
     fn clone_app(&self) {
-        self.create_role("app_clone", "nobody knows this one").expect("a user is made");
-        self.sql("GRANT ALL ON orders.* TO app_clone").expect("it may do the same");
+        self.create_role("app_clone", "nobody knows this one")
+            .expect("a user is made");
+        self.sql("GRANT ALL ON orders.* TO app_clone")
+            .expect("it may do the same");
     }
 
     fn cut_both(&self) -> usize {
-        ["app", "app_clone"].into_iter().map(|user| self.terminate_connections(user).expect("connections are terminated")).sum()
+        ["app", "app_clone"]
+            .into_iter()
+            .map(|user| {
+                self.terminate_connections(user)
+                    .expect("connections are terminated")
+            })
+            .sum()
     }
 
     fn give_password(&self, user: &str, password: &str) {
-        self.set_password(user, password).expect("the password is set");
+        self.set_password(user, password)
+            .expect("the password is set");
     }
 }

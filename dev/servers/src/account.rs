@@ -29,7 +29,10 @@ impl Account {
                 return Ok(Some(Self { uid, gid }));
             }
         }
-        Err(io::Error::other(format!("running as root, and none of the users {} exists to run the server as", CANDIDATES.join(", "))))
+        Err(io::Error::other(format!(
+            "running as root, and none of the users {} exists to run the server as",
+            CANDIDATES.join(", ")
+        )))
     }
 }
 
@@ -43,7 +46,12 @@ pub(crate) fn give(account: Option<Account>, path: &Path) -> io::Result<()> {
 
 /// Writes a new file, for the server's user alone.
 pub(crate) fn write_for(account: Option<Account>, file: &Path, text: &str) -> io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?
+        .write_all(text.as_bytes())?;
     give(account, file)
 }
 
@@ -54,7 +62,17 @@ pub(crate) fn is_root() -> io::Result<bool> {
 
 /// What the program `id` answers: std has no call for it, and libc needs `unsafe`.
 fn id(arguments: &[&str]) -> io::Result<u32> {
-    let output = Command::new("id").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+    let output = Command::new("id")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()?;
     let answer = String::from_utf8_lossy(&output.stdout);
-    answer.trim().parse().map_err(|_| io::Error::other(format!("`id {}` answered {:?}", arguments.join(" "), answer.trim())))
+    answer.trim().parse().map_err(|_| {
+        io::Error::other(format!(
+            "`id {}` answered {:?}",
+            arguments.join(" "),
+            answer.trim()
+        ))
+    })
 }

@@ -11,8 +11,13 @@ use crate::error::with_causes;
 /// Gives the statements to the client and answers what it writes, without surrounding white
 /// space.
 pub(crate) fn run(mut client: Command, sql: &str) -> Result<String, SqlError> {
-    let mut client =
-        client.env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(SqlError::Client)?;
+    let mut client = client
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(SqlError::Client)?;
     let statements = client.stdin.take();
     let output = thread::scope(|scope| {
         // Not as an argument, where everybody could read a password, and not before

@@ -11,7 +11,10 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn after(patience: Duration) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "a server is a process of its own and knows no clock but the real one")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a server is a process of its own and knows no clock but the real one"
+        )]
         let begin = Instant::now();
         Self { begin, patience }
     }

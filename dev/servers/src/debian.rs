@@ -1,4 +1,5 @@
-//! Debian's packages that would start a service: files are taken out of them, and they are not installed.
+//! Debian's packages that would start a service: files are taken out of them, and they are not
+//! installed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,17 +30,28 @@ pub(crate) struct Unpacked<'a> {
 }
 
 impl Unpacked<'_> {
-    /// Fetches the package and takes the files out, unless `is_made` says that they are there; answers their folder.
+    /// Fetches the package and takes the files out, unless `is_made` says that they are there;
+    /// answers their folder.
     pub(crate) fn make(self, is_made: impl Fn(&Path) -> bool) -> Result<PathBuf, InstallError> {
         if !Path::new(APT).exists() {
             return Err(InstallError::NoApt(self.server));
         }
         let tools = tools::folder().ok_or(InstallError::NoTargetFolder(self.server))?;
         tools::once(&tools, self.folder, is_made, |folder| {
-            say(&format!("{} missing; unpacking from Debian's package {}, which is not installed", self.what, self.package))?;
+            say(&format!(
+                "{} missing; unpacking from Debian's package {}, which is not installed",
+                self.what, self.package
+            ))?;
             let mut command = Command::new("sh");
-            command.args(["-c", SCRIPT, "claviger-unpack"]).arg(folder).args([self.package, self.companion]).args(self.files);
-            command.env("CLAVIGER_LIBRARIES", if self.libraries { "yes" } else { "" });
+            command
+                .args(["-c", SCRIPT, "claviger-unpack"])
+                .arg(folder)
+                .args([self.package, self.companion])
+                .args(self.files);
+            command.env(
+                "CLAVIGER_LIBRARIES",
+                if self.libraries { "yes" } else { "" },
+            );
             run(self.server, &mut command)
         })
     }

@@ -53,7 +53,11 @@ impl fmt::Display for StartError {
             Self::Certificate(_) => f.write_str("failed to make a certificate"),
             Self::PortTaken { port } => write!(f, "port {port} of 127.0.0.1 is taken"),
             Self::Ended { log } => write!(f, "the server ended while it started; its log:\n{log}"),
-            Self::NotReady { after, log } => write!(f, "the server is not ready after {} s; its log:\n{log}", after.as_secs()),
+            Self::NotReady { after, log } => write!(
+                f,
+                "the server is not ready after {} s; its log:\n{log}",
+                after.as_secs()
+            ),
         }
     }
 }
@@ -68,7 +72,10 @@ impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             // What is missing is the whole of that message.
-            Self::NotInstalled(_) | Self::PortTaken { .. } | Self::Ended { .. } | Self::NotReady { .. } => None,
+            Self::NotInstalled(_)
+            | Self::PortTaken { .. }
+            | Self::Ended { .. }
+            | Self::NotReady { .. } => None,
             Self::Io { source, .. } => Some(source),
             #[cfg(feature = "tls")]
             Self::Certificate(source) => Some(source),

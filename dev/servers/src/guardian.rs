@@ -21,7 +21,9 @@ const SCRIPT: &str = include_str!("guardian.sh");
 
 /// How the names of variables begin that the programs of PostgreSQL and MariaDB, moto,
 /// boto3, OpenBao, Vault and Jaeger obey.
-const USER_SETTINGS: [&str; 8] = ["PG", "MYSQL", "MARIADB", "AWS_", "MOTO_", "BAO_", "VAULT_", "OTEL_"];
+const USER_SETTINGS: [&str; 8] = [
+    "PG", "MYSQL", "MARIADB", "AWS_", "MOTO_", "BAO_", "VAULT_", "OTEL_",
+];
 
 /// What a server is told to make it stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,13 @@ impl Guardian {
         let (Some(requests), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(io::Error::other("the guardian has no pipes"));
         };
-        let mut guardian = Self { process, requests: Some(requests), answers: BufReader::new(answers), folder, server: None };
+        let mut guardian = Self {
+            process,
+            requests: Some(requests),
+            answers: BufReader::new(answers),
+            folder,
+            server: None,
+        };
         guardian.answer()?;
         Ok(guardian)
     }
@@ -114,7 +122,10 @@ impl Guardian {
             let output = String::from_utf8_lossy(&output);
             io::Error::other(format!(
                 "{}: {status}\n{}",
-                command.first().map(|program| program.display().to_string()).unwrap_or_default(),
+                command
+                    .first()
+                    .map(|program| program.display().to_string())
+                    .unwrap_or_default(),
                 output.trim()
             ))
         })
@@ -124,7 +135,9 @@ impl Guardian {
     pub(crate) fn serve(&mut self, command: &[OsString]) -> io::Result<u32> {
         self.command_line(command)?;
         let answer = self.request("serve")?;
-        let pid = answer.parse().map_err(|_| io::Error::other(format!("not a process id: {answer:?}")))?;
+        let pid = answer
+            .parse()
+            .map_err(|_| io::Error::other(format!("not a process id: {answer:?}")))?;
         self.server = Some(pid);
         Ok(pid)
     }
@@ -160,7 +173,10 @@ impl Guardian {
         let mut lines = Vec::new();
         for argument in words {
             if argument.as_bytes().contains(&b'\n') {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a line break in the argument {argument:?}")));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("a line break in the argument {argument:?}"),
+                ));
             }
             lines.extend_from_slice(b"arg ");
             lines.extend_from_slice(argument.as_bytes());
@@ -189,7 +205,9 @@ impl Guardian {
         let line = line.trim_end();
         match line.strip_prefix("ok") {
             Some(rest) => Ok(rest.trim_start().to_owned()),
-            None => Err(io::Error::other(line.strip_prefix("failed ").unwrap_or(line).to_owned())),
+            None => Err(io::Error::other(
+                line.strip_prefix("failed ").unwrap_or(line).to_owned(),
+            )),
         }
     }
 }
@@ -207,12 +225,18 @@ impl Drop for Guardian {
 /// user's own settings would reach our programs.
 pub(crate) fn without_user_settings(command: &mut Command) {
     for (name, _) in env::vars_os() {
-        if USER_SETTINGS.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) {
+        if USER_SETTINGS
+            .iter()
+            .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+        {
             command.env_remove(name);
         }
     }
 }
 
 fn gone() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the server's guardian process is gone")
+    io::Error::new(
+        io::ErrorKind::BrokenPipe,
+        "the server's guardian process is gone",
+    )
 }

@@ -14,7 +14,8 @@ const OF_A_CONNECTION: [&str; 3] = ["connection", "keep-alive", "transfer-encodi
 
 /// Asks a server of this machine on a connection of its own, and answers the body of a 200.
 pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE)?;
+    let mut stream =
+        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     // After an answer in HTTP/1.0 the connection ends, and it does not come in pieces.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n")?;
@@ -24,7 +25,11 @@ pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
     if response.status.starts_with("200") {
         Ok(response.text())
     } else {
-        Err(io::Error::other(format!("{path} is answered with {}: {}", response.status, response.text().trim())))
+        Err(io::Error::other(format!(
+            "{path} is answered with {}: {}",
+            response.status,
+            response.text().trim()
+        )))
     }
 }
 
@@ -39,13 +44,21 @@ pub(crate) struct Message {
 impl Message {
     /// The next request of a connection, `None` when the client has closed it in between.
     pub(crate) fn read(stream: &mut impl BufRead) -> io::Result<Option<Self>> {
-        let Some((first, headers)) = head(stream)? else { return Ok(None) };
-        let mut message = Self { first, headers, body: Vec::new() };
+        let Some((first, headers)) = head(stream)? else {
+            return Ok(None);
+        };
+        let mut message = Self {
+            first,
+            headers,
+            body: Vec::new(),
+        };
         if message.header("transfer-encoding").is_some() {
             return Err(invalid("a request without a length"));
         }
         let length = message.header("content-length").unwrap_or("0");
-        let length: usize = length.parse().map_err(|_| invalid("a length that is no number"))?;
+        let length: usize = length
+            .parse()
+            .map_err(|_| invalid("a length that is no number"))?;
         message.body.resize(length, 0);
         stream.read_exact(&mut message.body)?;
         Ok(Some(message))
@@ -62,7 +75,9 @@ impl Message {
             return target.rsplit('.').next().unwrap_or(target).to_owned();
         }
         let body = String::from_utf8_lossy(&self.body);
-        let action = body.split('&').find_map(|field| field.strip_prefix("Action="));
+        let action = body
+            .split('&')
+            .find_map(|field| field.strip_prefix("Action="));
         let path = || self.first.split(' ').nth(1).unwrap_or_default();
         action.unwrap_or_else(path).to_owned()
     }
@@ -70,9 +85,16 @@ impl Message {
     /// The same request on a connection of its own. A client of HTTP/1.0 gets an answer that
     /// ends with the connection, and never one in pieces.
     pub(crate) fn for_one_answer(&self) -> Vec<u8> {
-        let request = self.first.rsplit_once(' ').map_or(self.first.as_str(), |(request, _)| request);
+        let request = self
+            .first
+            .rsplit_once(' ')
+            .map_or(self.first.as_str(), |(request, _)| request);
         let mut text = format!("{request} HTTP/1.0\r\n");
-        for header in self.headers.iter().filter(|header| !is_of_a_connection(header)) {
+        for header in self
+            .headers
+            .iter()
+            .filter(|header| !is_of_a_connection(header))
+        {
             text.push_str(header);
             text.push_str("\r\n");
         }
@@ -94,21 +116,32 @@ impl Response {
     /// An answer of our own.
     pub(crate) fn json(status: u16, body: &str) -> Self {
         let headers = vec!["Content-Type: application/x-amz-json-1.1".to_owned()];
-        Self { status: format!("{status} InjectedFault"), headers, body: body.as_bytes().to_vec() }
+        Self {
+            status: format!("{status} InjectedFault"),
+            headers,
+            body: body.as_bytes().to_vec(),
+        }
     }
 
     /// All that came on a connection.
     pub(crate) fn parse(mut bytes: &[u8]) -> io::Result<Self> {
         let stream = &mut bytes;
         let (first, mut headers) = head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let (_, status) = first.split_once(' ').ok_or_else(|| invalid("an answer without a status"))?;
+        let (_, status) = first
+            .split_once(' ')
+            .ok_or_else(|| invalid("an answer without a status"))?;
         let mut body = Vec::new();
         stream.read_to_end(&mut body)?;
-        if value(&headers, "content-length").is_some_and(|length| length.parse() != Ok(body.len())) {
+        if value(&headers, "content-length").is_some_and(|length| length.parse() != Ok(body.len()))
+        {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         headers.retain(|header| !is_of_a_connection(header) && name(header) != "content-length");
-        Ok(Self { status: status.to_owned(), headers, body })
+        Ok(Self {
+            status: status.to_owned(),
+            headers,
+            body,
+        })
     }
 
     /// The body.
@@ -138,7 +171,9 @@ impl Response {
 
 /// The first line and the headers of the next message, `None` at the end of the stream.
 fn head(stream: &mut impl BufRead) -> io::Result<Option<(String, Vec<String>)>> {
-    let Some(first) = line(stream)? else { return Ok(None) };
+    let Some(first) = line(stream)? else {
+        return Ok(None);
+    };
     let mut headers = Vec::new();
     loop {
         let line = line(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -157,15 +192,25 @@ fn line(stream: &mut impl BufRead) -> io::Result<Option<String>> {
         return Ok(None);
     }
     let text = String::from_utf8(bytes).map_err(|_| invalid("a header that is no text"))?;
-    text.strip_suffix("\r\n").map(|line| Some(line.to_owned())).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    text.strip_suffix("\r\n")
+        .map(|line| Some(line.to_owned()))
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 fn value<'a>(headers: &'a [String], wanted: &str) -> Option<&'a str> {
-    headers.iter().find(|header| name(header) == wanted)?.split_once(':').map(|(_, value)| value.trim())
+    headers
+        .iter()
+        .find(|header| name(header) == wanted)?
+        .split_once(':')
+        .map(|(_, value)| value.trim())
 }
 
 fn name(header: &str) -> String {
-    header.split(':').next().unwrap_or_default().to_ascii_lowercase()
+    header
+        .split(':')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase()
 }
 
 fn is_of_a_connection(header: &str) -> bool {

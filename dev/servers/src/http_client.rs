@@ -11,8 +11,15 @@ const ONE_TRY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks, and answers the status and the body. `headers` are further ones, each with its line's end.
-pub(crate) fn exchange(port: u16, method: &str, path: &str, headers: &str, body: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ONE_TRY)?;
+pub(crate) fn exchange(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> io::Result<(u16, String)> {
+    let mut stream =
+        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ONE_TRY)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     // After an answer in HTTP/1.0 the connection ends, so that its length need not be read.
     write!(
@@ -24,6 +31,10 @@ pub(crate) fn exchange(port: u16, method: &str, path: &str, headers: &str, body:
     stream.read_to_string(&mut answer)?;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "what came is no answer in HTTP");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(malformed)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(malformed)?;
     Ok((status, body.to_owned()))
 }

@@ -38,8 +38,8 @@ pub(crate) const APT: &str = "/usr/bin/apt-get";
 /// - moto goes into a folder beside what cargo builds, by Python's own `venv` and `pip`: it
 ///   takes some 25 s and 320 MB, and whoever else wants it meanwhile waits. OpenBao comes
 ///   the same way, in 10 s and 200 MB. What Python lacks for that comes by Debian's packages.
-/// - Jaeger is built there by Go (1.23 or newer) from its module, in 2 to 8 min on 2 cores; a machine without
-///   Go gets that by pip, in a folder beside. What is built is a program of 48 MB.
+/// - Jaeger is built there by Go (1.23 or newer) from its module, in 2 to 8 min on 2 cores; a
+///   machine without Go gets that by pip, in a folder beside. What is built is a program of 48 MB.
 ///
 /// # Errors
 /// [`InstallError`], which carries the line that a user can type instead where this
@@ -90,14 +90,24 @@ pub(crate) fn debian(server: Server) -> Result<(), InstallError> {
         sudo.args(["-n", "sh"]);
         sudo
     };
-    command.args(["-c", SCRIPT, "claviger-install"]).args(server.debian_packages());
+    command
+        .args(["-c", SCRIPT, "claviger-install"])
+        .args(server.debian_packages());
     run(server, &mut command)
 }
 
 /// Runs a step of an installation to its end; what it says goes to stderr.
 pub(crate) fn run(server: Server, command: &mut Command) -> Result<(), InstallError> {
-    let status = command.stdin(Stdio::null()).stdout(io::stderr()).status().map_err(InstallError::Io)?;
-    if status.success() { Ok(()) } else { Err(InstallError::Failed(server, status)) }
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        .status()
+        .map_err(InstallError::Io)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(InstallError::Failed(server, status))
+    }
 }
 
 fn in_ci() -> bool {
@@ -155,7 +165,11 @@ impl fmt::Display for InstallError {
             ),
             Self::Io(_) => f.write_str("a program needed for the installation did not run"),
             Self::Failed(server, status) => {
-                write!(f, "the installation of {server} failed ({status}); try it by hand: {}", server.install_command())
+                write!(
+                    f,
+                    "the installation of {server} failed ({status}); try it by hand: {}",
+                    server.install_command()
+                )
             }
             Self::StillMissing(_) => f.write_str("the installation went through in vain"),
         }
@@ -168,7 +182,11 @@ impl Error for InstallError {
             Self::Io(error) => Some(error),
             Self::StillMissing(error) => Some(error),
             // What is missing is the whole of that message.
-            Self::NotWhereChosen(_) | Self::NoTargetFolder(_) | Self::NoApt(_) | Self::NotAllowed(_) | Self::Failed(..) => None,
+            Self::NotWhereChosen(_)
+            | Self::NoTargetFolder(_)
+            | Self::NoApt(_)
+            | Self::NotAllowed(_)
+            | Self::Failed(..) => None,
         }
     }
 }

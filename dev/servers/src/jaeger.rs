@@ -35,7 +35,8 @@ const OTHER_PORTS: [&str; 9] = [
 ];
 
 /// A running [Jaeger](https://www.jaegertracing.io): takes spans by OTLP over HTTP, keeps them in
-/// its memory, and tells them by its API. One that [`install`](crate::install) has built has no pages.
+/// its memory, and tells them by its API. One that [`install`](crate::install) has built has no
+/// pages.
 ///
 /// ```
 /// use claviger_servers::Jaeger;
@@ -75,13 +76,18 @@ impl Jaeger {
     pub fn start_from(programs: &Programs) -> Result<Self, StartError> {
         let program = programs.find(Server::Jaeger)?;
         // As whoever runs the test: others may not be allowed where the program lies.
-        let mut guardian = Guardian::start(None, Signal::Kill).map_err(error::io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(None, Signal::Kill)
+            .map_err(error::io("start the server's guardian process"))?;
         let mut otlp_port = 0;
         let query_port = on_a_free_port(|port| {
             otlp_port = free_port()?;
             launch(&mut guardian, &program, port, otlp_port)
         })?;
-        Ok(Self { guardian: Mutex::new(guardian), query_port, otlp_port })
+        Ok(Self {
+            guardian: Mutex::new(guardian),
+            query_port,
+            otlp_port,
+        })
     }
 
     /// Where spans are sent, as `http://127.0.0.1:20123`: for `OTEL_EXPORTER_OTLP_ENDPOINT`.
@@ -123,23 +129,51 @@ impl Jaeger {
 
 impl fmt::Debug for Jaeger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jaeger").field("query_port", &self.query_port).field("otlp_port", &self.otlp_port).finish_non_exhaustive()
+        f.debug_struct("Jaeger")
+            .field("query_port", &self.query_port)
+            .field("otlp_port", &self.otlp_port)
+            .finish_non_exhaustive()
     }
 }
 
 /// Starts the server on these ports and waits until it answers.
-fn launch(guardian: &mut Guardian, program: &Path, query_port: u16, otlp_port: u16) -> Result<(), StartError> {
+fn launch(
+    guardian: &mut Guardian,
+    program: &Path,
+    query_port: u16,
+    otlp_port: u16,
+) -> Result<(), StartError> {
     // It would trace itself, too, and look for somebody to tell.
-    let mut command: Vec<OsString> = ["/usr/bin/env", "OTEL_TRACES_SAMPLER=always_off"].map(OsString::from).to_vec();
+    let mut command: Vec<OsString> = ["/usr/bin/env", "OTEL_TRACES_SAMPLER=always_off"]
+        .map(OsString::from)
+        .to_vec();
     command.push(program.into());
-    let listen = |name: &str, port: u16| OsString::from(format!("--{name}.host-port={HOST}:{port}"));
-    command.extend([listen("query.http-server", query_port), listen("collector.otlp.http", otlp_port)]);
-    command.extend(OTHER_PORTS.map(|name| if name.starts_with("processor") { udp(name) } else { listen(name, 0) }));
+    let listen =
+        |name: &str, port: u16| OsString::from(format!("--{name}.host-port={HOST}:{port}"));
+    command.extend([
+        listen("query.http-server", query_port),
+        listen("collector.otlp.http", otlp_port),
+    ]);
+    command.extend(OTHER_PORTS.map(|name| {
+        if name.starts_with("processor") {
+            udp(name)
+        } else {
+            listen(name, 0)
+        }
+    }));
     // The log tells our server from another that has the port, the answer that it is more
     // than a socket.
-    let is_ready =
-        |_, log: &TextLog| log.count("Query server started").is_ok_and(|lines| lines > 0) && get(query_port, "/api/services").is_ok();
-    Launch { command: &command, port: query_port, is_ready }.run(guardian)
+    let is_ready = |_, log: &TextLog| {
+        log.count("Query server started")
+            .is_ok_and(|lines| lines > 0)
+            && get(query_port, "/api/services").is_ok()
+    };
+    Launch {
+        command: &command,
+        port: query_port,
+        is_ready,
+    }
+    .run(guardian)
 }
 
 fn udp(name: &str) -> OsString {
@@ -149,6 +183,8 @@ fn udp(name: &str) -> OsString {
 fn get(port: u16, path: &str) -> io::Result<String> {
     match http_client::exchange(port, "GET", path, "", "")? {
         (200, body) => Ok(body),
-        (status, body) => Err(io::Error::other(format!("Jaeger answers {status} to {path}: {body}"))),
+        (status, body) => Err(io::Error::other(format!(
+            "Jaeger answers {status} to {path}: {body}"
+        ))),
     }
 }

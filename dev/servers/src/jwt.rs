@@ -32,7 +32,9 @@ impl JwtIssuer {
     /// # Errors
     /// [`StartError::Certificate`] when there is no key to be had.
     pub fn new() -> Result<Self, StartError> {
-        Ok(Self { key: KeyPair::generate().map_err(StartError::Certificate)? })
+        Ok(Self {
+            key: KeyPair::generate().map_err(StartError::Certificate)?,
+        })
     }
 
     /// The key by which its tokens verify, in PEM.
@@ -45,7 +47,9 @@ impl JwtIssuer {
     /// # Errors
     /// [`StartError::Certificate`] when it cannot be made.
     pub fn certificate(&self) -> Result<String, StartError> {
-        let certificate = CertificateParams::default().self_signed(&self.key).map_err(StartError::Certificate)?;
+        let certificate = CertificateParams::default()
+            .self_signed(&self.key)
+            .map_err(StartError::Certificate)?;
         Ok(certificate.pem())
     }
 
@@ -54,9 +58,17 @@ impl JwtIssuer {
     /// # Errors
     /// [`StartError::Certificate`] when it cannot be signed.
     pub fn sign(&self, claims: &str) -> Result<String, StartError> {
-        let text = format!("{}.{}", base64url(br#"{"alg":"ES256","typ":"JWT"}"#), base64url(claims.as_bytes()));
-        let der = self.key.sign(text.as_bytes()).map_err(StartError::Certificate)?;
-        let signature = plain(&der).ok_or(StartError::Certificate(rcgen::Error::CouldNotParseKeyPair))?;
+        let text = format!(
+            "{}.{}",
+            base64url(br#"{"alg":"ES256","typ":"JWT"}"#),
+            base64url(claims.as_bytes())
+        );
+        let der = self
+            .key
+            .sign(text.as_bytes())
+            .map_err(StartError::Certificate)?;
+        let signature =
+            plain(&der).ok_or(StartError::Certificate(rcgen::Error::CouldNotParseKeyPair))?;
         Ok(format!("{text}.{}", base64url(&signature)))
     }
 }
@@ -69,11 +81,15 @@ impl fmt::Debug for JwtIssuer {
 
 /// The two numbers of a signature side by side, which in DER are a sequence of two integers.
 fn plain(der: &[u8]) -> Option<Vec<u8>> {
-    let [0x30, _, rest @ ..] = der else { return None };
+    let [0x30, _, rest @ ..] = der else {
+        return None;
+    };
     let mut rest = rest;
     let mut signature = Vec::with_capacity(2 * WIDTH);
     for _ in 0..2 {
-        let [0x02, length, after @ ..] = rest else { return None };
+        let [0x02, length, after @ ..] = rest else {
+            return None;
+        };
         let (number, after) = after.split_at_checked(usize::from(*length))?;
         let number = number.strip_prefix(&[0]).unwrap_or(number);
         signature.extend(std::iter::repeat_n(0, WIDTH.checked_sub(number.len())?));
@@ -87,7 +103,10 @@ fn base64url(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let group = chunk
+            .iter()
+            .fold(0_u32, |group, byte| group << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
         for place in 0..=chunk.len() {
             let letter = group >> (18 - 6 * place) & 63;
             text.push(char::from(LETTERS[letter as usize]));
@@ -104,7 +123,14 @@ mod tests {
 
     #[test]
     fn bytes_become_letters_without_padding() {
-        for (bytes, text) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("?>\u{ff}", "Pz7Dvw")] {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg"),
+            ("fo", "Zm8"),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg"),
+            ("?>\u{ff}", "Pz7Dvw"),
+        ] {
             assert_eq!(base64url(bytes.as_bytes()), text);
         }
     }
@@ -114,7 +140,16 @@ mod tests {
         // A number with a sign's zero before it, and one that is short.
         let der = [&[0x30, 38, 0x02, 33, 0][..], &[0xff; 32], &[0x02, 1, 7]].concat();
         let signature = plain(&der).unwrap();
-        assert_eq!((signature.len(), signature[0], signature[31], signature[62], signature[63]), (64, 0xff, 0xff, 0, 7));
+        assert_eq!(
+            (
+                signature.len(),
+                signature[0],
+                signature[31],
+                signature[62],
+                signature[63]
+            ),
+            (64, 0xff, 0xff, 0, 7)
+        );
         assert_eq!(plain(&[0x30, 2, 0x02, 9]), None);
         let issuer = JwtIssuer::new().unwrap();
         for _ in 0..50 {

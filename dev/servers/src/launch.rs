@@ -40,7 +40,9 @@ impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
     /// Starts the server and waits until it is ready.
     pub(crate) fn run(mut self, guardian: &mut Guardian) -> Result<(), StartError> {
         let guardian_failed = || io("talk to the server's guardian process");
-        let log = TextLog::of(guardian.server_log()).since_now().map_err(io("read the server's log"))?;
+        let log = TextLog::of(guardian.server_log())
+            .since_now()
+            .map_err(io("read the server's log"))?;
         let pid = guardian.serve(self.command).map_err(guardian_failed())?;
         let deadline = Deadline::after(PATIENCE);
         while !(self.is_ready)(pid, &log) {
@@ -48,10 +50,17 @@ impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
                 let log = log.tail(LINES_TO_SHOW);
                 // Programs in Go say it in small letters.
                 let taken = log.to_ascii_lowercase().contains("address already in use");
-                return Err(if taken { StartError::PortTaken { port: self.port } } else { StartError::Ended { log } });
+                return Err(if taken {
+                    StartError::PortTaken { port: self.port }
+                } else {
+                    StartError::Ended { log }
+                });
             }
             if deadline.has_passed() {
-                return Err(StartError::NotReady { after: PATIENCE, log: log.tail(LINES_TO_SHOW) });
+                return Err(StartError::NotReady {
+                    after: PATIENCE,
+                    log: log.tail(LINES_TO_SHOW),
+                });
             }
             thread::sleep(PAUSE);
         }
@@ -61,7 +70,9 @@ impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
 
 /// Launches a server on one free port after the other, until one is still free when the
 /// server gets to it, and answers that one.
-pub(crate) fn on_a_free_port(mut launch: impl FnMut(u16) -> Result<(), StartError>) -> Result<u16, StartError> {
+pub(crate) fn on_a_free_port(
+    mut launch: impl FnMut(u16) -> Result<(), StartError>,
+) -> Result<u16, StartError> {
     let mut tries = PORTS_TO_TRY;
     loop {
         let port = free_port()?;
@@ -74,11 +85,15 @@ pub(crate) fn on_a_free_port(mut launch: impl FnMut(u16) -> Result<(), StartErro
 }
 
 /// Launches a server on the port that it had, for which it waits up to 5 s.
-pub(crate) fn on_its_port(mut launch: impl FnMut() -> Result<(), StartError>) -> Result<(), StartError> {
+pub(crate) fn on_its_port(
+    mut launch: impl FnMut() -> Result<(), StartError>,
+) -> Result<(), StartError> {
     let deadline = Deadline::after(PORT_PATIENCE);
     loop {
         match launch() {
-            Err(StartError::PortTaken { .. }) if !deadline.has_passed() => thread::sleep(PORT_PAUSE),
+            Err(StartError::PortTaken { .. }) if !deadline.has_passed() => {
+                thread::sleep(PORT_PAUSE)
+            }
             result => return result,
         }
     }

@@ -27,11 +27,11 @@
 //! A [`MariaDb`] is the same for MariaDB. Both check IAM tokens as AWS's databases do, when
 //! they are started so, and tell what they found ([`TokenChecks`]).
 //!
-//! A [`Moto`] answers as AWS does, for clients whose endpoint it is. An [`OpenBao`] is a
-//! server of secrets, which Vault may take the place of. A [`Jaeger`] keeps traces and tells them. A [`Proxy`] in front of
-//! it counts their requests and lets them fail. A [`TokenReviews`] is what a server of
-//! secrets needs of a Kubernetes cluster. A [`PgBouncer`] pools connections
-//! to a [`Postgres`]. A [`Prometheus`] scrapes a service and fires its alerts.
+//! A [`Moto`] answers as AWS does, for clients whose endpoint it is. An [`OpenBao`] is a server of
+//! secrets, which Vault may take the place of. A [`Jaeger`] keeps traces and tells them. A
+//! [`Proxy`] in front of it counts their requests and lets them fail. A [`TokenReviews`] is what a
+//! server of secrets needs of a Kubernetes cluster. A [`PgBouncer`] pools connections to a
+//! [`Postgres`]. A [`Prometheus`] scrapes a service and fires its alerts.
 //!
 //! # Where the programs come from
 //!

@@ -69,9 +69,14 @@ impl Moto {
         let python = programs.find(Server::Moto)?;
         // As whoever runs the test: others may not be allowed where the Python lies, and
         // moto does not mind running as root.
-        let mut guardian = Guardian::start(None, Signal::Kill).map_err(error::io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(None, Signal::Kill)
+            .map_err(error::io("start the server's guardian process"))?;
         let port = on_a_free_port(|port| launch(&mut guardian, &python, port))?;
-        Ok(Self { guardian: Mutex::new(guardian), python, port })
+        Ok(Self {
+            guardian: Mutex::new(guardian),
+            python,
+            port,
+        })
     }
 
     /// Where clients reach it, as `http://127.0.0.1:20123`; the same after
@@ -125,7 +130,9 @@ impl Moto {
     /// on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
-        guardian.stop(Signal::Kill, AT_ONCE).map_err(error::io("talk to the server's guardian process"))?;
+        guardian
+            .stop(Signal::Kill, AT_ONCE)
+            .map_err(error::io("talk to the server's guardian process"))?;
         on_its_port(|| launch(&mut guardian, &self.python, self.port))
     }
 
@@ -139,9 +146,21 @@ impl Moto {
 fn launch(guardian: &mut Guardian, python: &Path, port: u16) -> Result<(), StartError> {
     let port_argument = port.to_string();
     let arguments = ["-m", "moto.server", "-H", HOST, "-p", &port_argument];
-    let command: Vec<OsString> = [python.as_os_str()].into_iter().chain(arguments.map(OsStr::new)).map(OsStr::to_owned).collect();
+    let command: Vec<OsString> = [python.as_os_str()]
+        .into_iter()
+        .chain(arguments.map(OsStr::new))
+        .map(OsStr::to_owned)
+        .collect();
     // The log tells our server from another that has the port, the answer that it is more
     // than a socket.
-    let is_ready = |_, log: &TextLog| log.count("Running on").is_ok_and(|lines| lines > 0) && http::get(port, "/moto-api/").is_ok();
-    Launch { command: &command, port, is_ready }.run(guardian)
+    let is_ready = |_, log: &TextLog| {
+        log.count("Running on").is_ok_and(|lines| lines > 0)
+            && http::get(port, "/moto-api/").is_ok()
+    };
+    Launch {
+        command: &command,
+        port,
+        is_ready,
+    }
+    .run(guardian)
 }

@@ -125,7 +125,13 @@ impl OpenBao {
     ///
     /// # Errors
     /// As [`request`](Self::request).
-    pub fn request_as(&self, token: &str, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+    pub fn request_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> io::Result<Answer> {
         http::request(self.port, token, "", method, path, body)
     }
 
@@ -134,7 +140,13 @@ impl OpenBao {
     ///
     /// # Errors
     /// As [`request`](Self::request).
-    pub fn request_wrapped(&self, seconds: u64, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+    pub fn request_wrapped(
+        &self,
+        seconds: u64,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> io::Result<Answer> {
         let header = format!("X-Vault-Wrap-TTL: {seconds}\r\n");
         http::request(self.port, &self.root_token, &header, method, path, body)
     }
@@ -154,13 +166,21 @@ impl OpenBao {
     pub fn unseal(&self) -> io::Result<()> {
         let key = format!(r#"{{"key": "{}"}}"#, self.unseal_key);
         let deadline = Deadline::after(PATIENCE);
-        expect_success("unseal", &self.request_as("", "PUT", "sys/unseal", Some(&key))?)?;
+        expect_success(
+            "unseal",
+            &self.request_as("", "PUT", "sys/unseal", Some(&key))?,
+        )?;
         loop {
             // It is active a moment before it serves what is mounted.
-            let answers = [self.request_as("", "GET", "sys/health", None)?, self.request("GET", "sys/mounts", None)?];
+            let answers = [
+                self.request_as("", "GET", "sys/health", None)?,
+                self.request("GET", "sys/mounts", None)?,
+            ];
             match answers.iter().find(|answer| answer.status != 200) {
                 None => return Ok(()),
-                Some(answer) if deadline.has_passed() => return expect_success("become active", answer),
+                Some(answer) if deadline.has_passed() => {
+                    return expect_success("become active", answer);
+                }
                 Some(_) => thread::sleep(PAUSE),
             }
         }
@@ -200,7 +220,9 @@ impl OpenBao {
     pub fn start_again(&self) -> Result<(), StartError> {
         {
             let mut guardian = self.guardian();
-            guardian.stop(Signal::Kill, AT_ONCE).map_err(error::io("talk to the server's guardian process"))?;
+            guardian
+                .stop(Signal::Kill, AT_ONCE)
+                .map_err(error::io("talk to the server's guardian process"))?;
             on_its_port(|| launch(&mut guardian, &self.program, &self.config, self.port))?;
         }
         self.unseal().map_err(error::io("unseal the server"))
@@ -209,7 +231,9 @@ impl OpenBao {
     fn initialise(&mut self) -> Result<(), StartError> {
         let purpose = "initialise the server";
         let shares = r#"{"secret_shares": 1, "secret_threshold": 1}"#;
-        let answer = self.request_as("", "PUT", "sys/init", Some(shares)).map_err(error::io(purpose))?;
+        let answer = self
+            .request_as("", "PUT", "sys/init", Some(shares))
+            .map_err(error::io(purpose))?;
         expect_success("be initialised", &answer).map_err(error::io(purpose))?;
         match (answer.text_of("keys"), answer.text_of("root_token")) {
             (Some(key), Some(token)) => {
@@ -217,7 +241,9 @@ impl OpenBao {
                 self.root_token = token.to_owned();
                 Ok(())
             }
-            _ => Err(error::io(purpose)(io::Error::other("there is no key or no token in its answer"))),
+            _ => Err(error::io(purpose)(io::Error::other(
+                "there is no key or no token in its answer",
+            ))),
         }
     }
 
@@ -229,21 +255,46 @@ impl OpenBao {
 
 impl fmt::Debug for OpenBao {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenBao").field("program", &self.program).field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("OpenBao")
+            .field("program", &self.program)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
     }
 }
 
 /// Starts the server on this port and waits until it answers, sealed.
-fn launch(guardian: &mut Guardian, program: &Path, config: &Path, port: u16) -> Result<(), StartError> {
-    let command: [OsString; 4] = [program.into(), "server".into(), "-config".into(), config.into()];
+fn launch(
+    guardian: &mut Guardian,
+    program: &Path,
+    config: &Path,
+    port: u16,
+) -> Result<(), StartError> {
+    let command: [OsString; 4] = [
+        program.into(),
+        "server".into(),
+        "-config".into(),
+        config.into(),
+    ];
     // The log tells our server from another that has the port, the answer that it is more
     // than a socket.
     let is_ready = |_, log: &TextLog| {
-        log.count("server started!").is_ok_and(|lines| lines > 0) && http::request(port, "", "", "GET", "sys/health", None).is_ok()
+        log.count("server started!").is_ok_and(|lines| lines > 0)
+            && http::request(port, "", "", "GET", "sys/health", None).is_ok()
     };
-    Launch { command: &command, port, is_ready }.run(guardian)
+    Launch {
+        command: &command,
+        port,
+        is_ready,
+    }
+    .run(guardian)
 }
 
 fn expect_success(what: &str, answer: &Answer) -> io::Result<()> {
-    if answer.is_success() { Ok(()) } else { Err(io::Error::other(format!("the server did not {what}: {answer:?}"))) }
+    if answer.is_success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "the server did not {what}: {answer:?}"
+        )))
+    }
 }

@@ -125,10 +125,15 @@ impl PgBouncer {
     /// # Errors
     /// [`SqlError::Failed`] with the console's message.
     pub fn console(&self, command: &str) -> Result<String, SqlError> {
-        let target = format!("host={HOST} port={} user={ADMIN} dbname=pgbouncer connect_timeout=10", self.port);
+        let target = format!(
+            "host={HOST} port={} user={ADMIN} dbname=pgbouncer connect_timeout=10",
+            self.port
+        );
         let mut psql = Command::new(&self.psql);
         without_user_settings(&mut psql);
-        psql.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"]).arg(target).env("PGPASSWORD", ADMIN_PASSWORD);
+        psql.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"])
+            .arg(target)
+            .env("PGPASSWORD", ADMIN_PASSWORD);
         run(psql, &format!("{command};\n"))
     }
 
@@ -162,7 +167,9 @@ impl PgBouncer {
     /// for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
-        guardian.stop(Signal::Terminate, AT_ONCE).map_err(io("talk to the pooler's guardian process"))?;
+        guardian
+            .stop(Signal::Terminate, AT_ONCE)
+            .map_err(io("talk to the pooler's guardian process"))?;
         on_its_port(|| launch(&mut guardian, &self.program, &self.folder, self.port))
     }
 
@@ -177,7 +184,11 @@ impl PgBouncer {
 }
 
 /// Writes the `auth_file` as a whole or not at all: the pooler may be reading it.
-fn write_users(folder: &Path, account: Option<Account>, users: &[(String, String)]) -> io::Result<()> {
+fn write_users(
+    folder: &Path,
+    account: Option<Account>,
+    users: &[(String, String)],
+) -> io::Result<()> {
     let mut text = String::new();
     for (user, password) in users {
         let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
@@ -191,11 +202,29 @@ fn write_users(folder: &Path, account: Option<Account>, users: &[(String, String
 }
 
 /// Starts the pooler on this port and waits until it listens.
-fn launch(guardian: &mut Guardian, program: &Path, folder: &Path, port: u16) -> Result<(), StartError> {
+fn launch(
+    guardian: &mut Guardian,
+    program: &Path,
+    folder: &Path,
+    port: u16,
+) -> Result<(), StartError> {
     // Libraries that were unpacked lie beside the program.
     let mut libraries = std::ffi::OsString::from("LD_LIBRARY_PATH=");
     libraries.push(program.parent().unwrap_or(Path::new("/")));
-    let command = ["/usr/bin/env".into(), libraries, program.into(), folder.join("pgbouncer.ini").into_os_string()];
-    let is_ready = |_, log: &TextLog| log.count("process up: PgBouncer").is_ok_and(|lines| lines > 0);
-    Launch { command: &command, port, is_ready }.run(guardian)
+    let command = [
+        "/usr/bin/env".into(),
+        libraries,
+        program.into(),
+        folder.join("pgbouncer.ini").into_os_string(),
+    ];
+    let is_ready = |_, log: &TextLog| {
+        log.count("process up: PgBouncer")
+            .is_ok_and(|lines| lines > 0)
+    };
+    Launch {
+        command: &command,
+        port,
+        is_ready,
+    }
+    .run(guardian)
 }

@@ -25,10 +25,10 @@ const SUPERUSER: &str = "postgres";
 
 /// A running PostgreSQL server with a data folder of its own.
 ///
-/// Clients log in over TCP at [`host`](Self::host) and [`port`](Self::port) with
-/// SCRAM-SHA-256, or with a token where the server is to check such
-/// ([`Builder::tokens`](Builder)). The superuser is let in over the socket only, without a password, and
-/// the socket lies in a folder that nobody else may enter.
+/// Clients log in over TCP at [`host`](Self::host) and [`port`](Self::port) with SCRAM-SHA-256, or
+/// with a token where the server is to check such ([`Builder::tokens`](Builder)). The superuser is
+/// let in over the socket only, without a password, and the socket lies in a folder that nobody
+/// else may enter.
 ///
 /// Dropping it stops the server and waits until nothing is left of it, which takes some
 /// 20 ms and at most a few seconds. Every method takes `&self`, so a test can share the

@@ -61,9 +61,13 @@ impl Programs {
             chosen: Server::ALL.iter().filter_map(chosen).collect(),
             // An empty entry means the working directory to a shell; nobody wants the
             // server from there.
-            path: env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()).collect(),
+            path: env::split_paths(&path)
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .collect(),
             packaged: Some(PathBuf::from("/usr/lib/postgresql")),
-            daemons: ["/usr/local/sbin", "/usr/sbin", "/usr/libexec"].map(PathBuf::from).to_vec(),
+            daemons: ["/usr/local/sbin", "/usr/sbin", "/usr/libexec"]
+                .map(PathBuf::from)
+                .to_vec(),
             tools: tools::folder(),
         }
     }
@@ -113,29 +117,51 @@ impl Programs {
             (Server::Moto, Some(program)) => python::with_packages(program),
             (Server::Moto, None) => {
                 let made = self.tools.as_deref().and_then(python::made_in);
-                made.or_else(|| self.each_in_path("python3").find_map(|program| python::with_packages(&program)))
+                made.or_else(|| {
+                    self.each_in_path("python3")
+                        .find_map(|program| python::with_packages(&program))
+                })
             }
             (Server::OpenBao, Some(place)) => chosen_program(place, &program::NAMES),
             (Server::Jaeger, Some(place)) => chosen_program(place, &jaeger::NAMES),
             (Server::Jaeger, None) => {
                 let made = self.tools.as_deref().and_then(jaeger::made_in);
-                made.or_else(|| jaeger::NAMES.iter().find_map(|name| self.each_in_path(name).next()))
+                made.or_else(|| {
+                    jaeger::NAMES
+                        .iter()
+                        .find_map(|name| self.each_in_path(name).next())
+                })
             }
             // A `vault` in the PATH is taken only where it is named: the two differ in their
             // texts, and the tests were written with the other.
-            (Server::OpenBao, None) => self.tools.as_deref().and_then(program::made_in).or_else(|| self.each_in_path("bao").next()),
+            (Server::OpenBao, None) => self
+                .tools
+                .as_deref()
+                .and_then(program::made_in)
+                .or_else(|| self.each_in_path("bao").next()),
             (server, Some(folder)) => whole(folder, server),
             (Server::MariaDb, _) => self.mariadb().ok().map(|installation| installation.folder),
-            (Server::PostgreSql, None) => {
-                self.in_path(server).or_else(|| self.by_pg_config(server)).or_else(|| self.newest_packaged(server))
-            }
+            (Server::PostgreSql, None) => self
+                .in_path(server)
+                .or_else(|| self.by_pg_config(server))
+                .or_else(|| self.newest_packaged(server)),
             (Server::PgBouncer, None) => {
                 let by_daemons = || self.daemons.iter().find_map(|folder| whole(folder, server));
-                let made = || whole(&pgbouncer::program::in_tools(self.tools.as_deref()?), server);
+                let made = || {
+                    whole(
+                        &pgbouncer::program::in_tools(self.tools.as_deref()?),
+                        server,
+                    )
+                };
                 self.in_path(server).or_else(by_daemons).or_else(made)
             }
             (Server::Prometheus, None) => {
-                let made = || whole(&prometheus::program::in_tools(self.tools.as_deref()?), server);
+                let made = || {
+                    whole(
+                        &prometheus::program::in_tools(self.tools.as_deref()?),
+                        server,
+                    )
+                };
                 self.in_path(server).or_else(made)
             }
             (server, None) => self.in_path(server),
@@ -146,13 +172,18 @@ impl Programs {
     /// The MariaDB that [`find`](Self::find) answers the folder of.
     pub(crate) fn mariadb(&self) -> Result<Installation, NotInstalled> {
         let plugins = self.tools.as_deref().map(plugins::in_tools);
-        let found = self.folders_of_mariadb().iter().find_map(|folder| Installation::of(folder, plugins.as_deref()));
+        let found = self
+            .folders_of_mariadb()
+            .iter()
+            .find_map(|folder| Installation::of(folder, plugins.as_deref()));
         found.ok_or_else(|| self.not_installed(Server::MariaDb))
     }
 
     /// Whether there is a MariaDB that may lack its plugins.
     pub(crate) fn has_bare_mariadb(&self) -> bool {
-        self.folders_of_mariadb().iter().any(|folder| installation::has_programs(folder))
+        self.folders_of_mariadb()
+            .iter()
+            .any(|folder| installation::has_programs(folder))
     }
 
     fn folders_of_mariadb(&self) -> Vec<PathBuf> {
@@ -160,19 +191,31 @@ impl Programs {
             return fs::canonicalize(folder).into_iter().collect();
         }
         // The server itself is not for users, whose PATH may lack its folder.
-        let programs = self.each_in_path(installation::SERVER).chain(self.daemons.iter().map(|folder| folder.join(installation::SERVER)));
+        let programs = self.each_in_path(installation::SERVER).chain(
+            self.daemons
+                .iter()
+                .map(|folder| folder.join(installation::SERVER)),
+        );
         // A link leads to the folder beside which the rest lies.
-        programs.filter_map(|program| Some(fs::canonicalize(program).ok()?.parent()?.to_owned())).collect()
+        programs
+            .filter_map(|program| Some(fs::canonicalize(program).ok()?.parent()?.to_owned()))
+            .collect()
     }
 
     /// That it is in none of the places.
     pub(crate) fn not_installed(&self, server: Server) -> NotInstalled {
-        NotInstalled { server, chosen: self.chosen.get(&server).cloned() }
+        NotInstalled {
+            server,
+            chosen: self.chosen.get(&server).cloned(),
+        }
     }
 
     /// Every program of this name in the PATH.
     pub(crate) fn each_in_path(&self, name: &str) -> impl Iterator<Item = PathBuf> {
-        self.path.iter().map(move |folder| folder.join(name)).filter(|program| is_program(program))
+        self.path
+            .iter()
+            .map(move |folder| folder.join(name))
+            .filter(|program| is_program(program))
     }
 
     fn in_path(&self, server: Server) -> Option<PathBuf> {
@@ -186,7 +229,12 @@ impl Programs {
 
     fn by_pg_config(&self, server: Server) -> Option<PathBuf> {
         let program = self.each_in_path("pg_config").next()?;
-        let output = Command::new(program).arg("--bindir").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+        let output = Command::new(program)
+            .arg("--bindir")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
         let folder = String::from_utf8(output.stdout).ok()?;
         whole(Path::new(folder.trim()), server)
     }
@@ -198,7 +246,10 @@ impl Programs {
             .filter_map(|entry| Some((version(entry.file_name().to_str()?)?, entry.path())))
             .collect();
         versions.sort();
-        versions.iter().rev().find_map(|(_, folder)| whole(&folder.join("bin"), server))
+        versions
+            .iter()
+            .rev()
+            .find_map(|(_, folder)| whole(&folder.join("bin"), server))
     }
 }
 
@@ -249,14 +300,22 @@ fn chosen_program(place: &Path, names: &[&str]) -> Option<PathBuf> {
     let found = if is_program(place) {
         Some(place.to_owned())
     } else {
-        names.iter().map(|name| place.join(name)).find(|program| is_program(program))
+        names
+            .iter()
+            .map(|name| place.join(name))
+            .find(|program| is_program(program))
     };
     found.and_then(|program| fs::canonicalize(program).ok())
 }
 
 /// The folder itself, if all of the server's programs are in it.
 fn whole(folder: &Path, server: Server) -> Option<PathBuf> {
-    server.programs().iter().all(|program| is_program(&folder.join(program))).then(|| fs::canonicalize(folder).ok()).flatten()
+    server
+        .programs()
+        .iter()
+        .all(|program| is_program(&folder.join(program)))
+        .then(|| fs::canonicalize(folder).ok())
+        .flatten()
 }
 
 pub(crate) fn is_program(file: &Path) -> bool {

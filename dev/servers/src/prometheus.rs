@@ -21,8 +21,8 @@ use crate::text_log::TextLog;
 /// How often the targets are scraped and the rules evaluated, and how long a scrape may take.
 const INTERVAL: &str = "500ms";
 
-/// A running [Prometheus](https://prometheus.io): it scrapes `/metrics` of its targets twice a second, evaluates
-/// its rules as often, and notifies nobody.
+/// A running [Prometheus](https://prometheus.io): it scrapes `/metrics` of its targets twice a
+/// second, evaluates its rules as often, and notifies nobody.
 ///
 /// ```
 /// use claviger_servers::Prometheus;
@@ -35,8 +35,10 @@ const INTERVAL: &str = "500ms";
 /// }
 /// ```
 ///
-/// Its answers are the JSON of its [HTTP API](https://prometheus.io/docs/prometheus/latest/querying/api/). `promtool` lies beside its program, in the
-/// folder that [`Server::find`] answers. Dropping it kills the server and waits until nothing is left of it. Every method takes `&self`.
+/// Its answers are the JSON of its [HTTP
+/// API](https://prometheus.io/docs/prometheus/latest/querying/api/). `promtool` lies beside its
+/// program, in the folder that [`Server::find`] answers. Dropping it kills the server and waits
+/// until nothing is left of it. Every method takes `&self`.
 #[derive(Debug)]
 pub struct Prometheus {
     guardian: Mutex<Guardian>,
@@ -44,11 +46,13 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a server that scrapes these targets, each a host and a port, and evaluates the rules in this file: about 0.2 s.
+    /// Starts a server that scrapes these targets, each a host and a port, and evaluates the rules
+    /// in this file: about 0.2 s.
     ///
     /// # Errors
-    /// [`StartError::NotInstalled`] when there is no Prometheus on this machine. A server that ends at once, as with rules that it cannot read, or that
-    /// does not come up within 30 s is an error with the end of its log. Whatever fails, nothing is left behind.
+    /// [`StartError::NotInstalled`] when there is no Prometheus on this machine. A server that ends
+    /// at once, as with rules that it cannot read, or that does not come up within 30 s is an error
+    /// with the end of its log. Whatever fails, nothing is left behind.
     pub fn start(targets: &[&str], rules: Option<&Path>) -> Result<Self, StartError> {
         Self::start_from(&Programs::from_environment(), targets, rules)
     }
@@ -57,16 +61,30 @@ impl Prometheus {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn start_from(programs: &Programs, targets: &[&str], rules: Option<&Path>) -> Result<Self, StartError> {
+    pub fn start_from(
+        programs: &Programs,
+        targets: &[&str],
+        rules: Option<&Path>,
+    ) -> Result<Self, StartError> {
         let program = programs.find(Server::Prometheus)?.join("prometheus");
         // As whoever runs the test: others may not be allowed where the program or the rules lie.
-        let mut guardian = Guardian::start(None, Signal::Kill).map_err(io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(None, Signal::Kill)
+            .map_err(io("start the server's guardian process"))?;
         let folder = guardian.folder().to_owned();
-        let rules = rules.map(std::path::absolute).transpose().map_err(io("find the rules"))?;
+        let rules = rules
+            .map(std::path::absolute)
+            .transpose()
+            .map_err(io("find the rules"))?;
         let config = folder.join("prometheus.yml");
-        fs::write(&config, settings(targets, rules.as_deref())).map_err(io("write the server's settings"))?;
-        let port = on_a_free_port(|port| launch(&mut guardian, &program, &config, &folder.join("data"), port))?;
-        Ok(Self { guardian: Mutex::new(guardian), port })
+        fs::write(&config, settings(targets, rules.as_deref()))
+            .map_err(io("write the server's settings"))?;
+        let port = on_a_free_port(|port| {
+            launch(&mut guardian, &program, &config, &folder.join("data"), port)
+        })?;
+        Ok(Self {
+            guardian: Mutex::new(guardian),
+            port,
+        })
     }
 
     /// Where its API and its pages are, as `http://127.0.0.1:20123`.
@@ -79,15 +97,18 @@ impl Prometheus {
         self.guardian().server()
     }
 
-    /// What an expression is worth now, in JSON: `{"status":"success","data":{"resultType":"vector","result":[…]}}`.
+    /// What an expression is worth now, in JSON:
+    /// `{"status":"success","data":{"resultType":"vector","result":[…]}}`.
     ///
     /// # Errors
-    /// When it does not answer, or not with 200, as to an expression that it cannot parse; the error has its answer.
+    /// When it does not answer, or not with 200, as to an expression that it cannot parse; the
+    /// error has its answer.
     pub fn query(&self, expression: &str) -> io::Result<String> {
         self.get(&format!("/api/v1/query?query={}", encoded(expression)))
     }
 
-    /// The alerts that are pending or firing, in JSON: `{"status":"success","data":{"alerts":[…]}}`.
+    /// The alerts that are pending or firing, in JSON:
+    /// `{"status":"success","data":{"alerts":[…]}}`.
     ///
     /// # Errors
     /// As [`query`](Self::query).
@@ -110,7 +131,13 @@ impl Prometheus {
 }
 
 /// Starts the server on this port and waits until it answers.
-fn launch(guardian: &mut Guardian, program: &Path, config: &Path, data: &Path, port: u16) -> Result<(), StartError> {
+fn launch(
+    guardian: &mut Guardian,
+    program: &Path,
+    config: &Path,
+    data: &Path,
+    port: u16,
+) -> Result<(), StartError> {
     let mut command: Vec<OsString> = vec![program.into()];
     for (flag, value) in [
         ("config.file", config.as_os_str().to_owned()),
@@ -121,11 +148,19 @@ fn launch(guardian: &mut Guardian, program: &Path, config: &Path, data: &Path, p
         argument.push(value);
         command.push(argument);
     }
-    // The log tells our server from another that has the port, the answer that it is more than a socket.
+    // The log tells our server from another that has the port, the answer that it is more than a
+    // socket.
     let is_ready = |_, log: &TextLog| {
-        log.count("Server is ready to receive web requests").is_ok_and(|lines| lines > 0) && http::get(port, "/-/ready").is_ok()
+        log.count("Server is ready to receive web requests")
+            .is_ok_and(|lines| lines > 0)
+            && http::get(port, "/-/ready").is_ok()
     };
-    Launch { command: &command, port, is_ready }.run(guardian)
+    Launch {
+        command: &command,
+        port,
+        is_ready,
+    }
+    .run(guardian)
 }
 
 fn settings(targets: &[&str], rules: Option<&Path>) -> String {

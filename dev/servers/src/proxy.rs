@@ -78,7 +78,10 @@ impl InjectedFault {
     /// A [`InjectedFault::Reply`]. AWS names an error in its body, as
     /// `{"__type": "ThrottlingException", "message": "Rate exceeded"}`.
     pub fn reply(status: u16, body: impl Into<String>) -> Self {
-        Self::Reply { status, body: body.into() }
+        Self::Reply {
+            status,
+            body: body.into(),
+        }
     }
 }
 
@@ -98,7 +101,10 @@ pub struct Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("operation", &self.operation).field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("operation", &self.operation)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,8 +121,14 @@ impl Proxy {
         let address = listener.local_addr()?;
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
-        let thread = thread::Builder::new().name("claviger-proxy".to_owned()).spawn(move || serve::all(&listener, upstream, &shared))?;
-        Ok(Self { address, state, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("claviger-proxy".to_owned())
+            .spawn(move || serve::all(&listener, upstream, &shared))?;
+        Ok(Self {
+            address,
+            state,
+            thread: Some(thread),
+        })
     }
 
     /// Where clients reach it, as `http://127.0.0.1:40123`.
@@ -127,7 +139,12 @@ impl Proxy {
     /// How many requests for this operation have come so far, whatever became of them. Those
     /// whose connection [`InjectedFault::Refuse`] closed before they were read are not among them.
     pub fn requests(&self, operation: &str) -> usize {
-        self.state.lock().log.iter().filter(|request| request.operation == operation).count()
+        self.state
+            .lock()
+            .log
+            .iter()
+            .filter(|request| request.operation == operation)
+            .count()
     }
 
     /// How many connections have come so far, refused ones included.
@@ -153,7 +170,10 @@ impl Proxy {
 
     /// Lets one operation fail from now on.
     pub fn fault_on(&self, operation: &str, fault: InjectedFault) {
-        self.state.lock().particular.insert(operation.to_owned(), fault);
+        self.state
+            .lock()
+            .particular
+            .insert(operation.to_owned(), fault);
     }
 
     /// Takes every fault away.
@@ -164,7 +184,9 @@ impl Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy").field("endpoint", &self.endpoint()).finish_non_exhaustive()
+        f.debug_struct("Proxy")
+            .field("endpoint", &self.endpoint())
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,10 +204,17 @@ impl Drop for Proxy {
 /// Where an endpoint is.
 fn address(endpoint: &str) -> io::Result<SocketAddr> {
     let wrong = |reason: &str| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("the endpoint {endpoint:?} {reason}; it has to be as http://127.0.0.1:5000"))
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("the endpoint {endpoint:?} {reason}; it has to be as http://127.0.0.1:5000"),
+        )
     };
-    let authority = endpoint.strip_prefix("http://").ok_or_else(|| wrong("is not plain HTTP"))?;
+    let authority = endpoint
+        .strip_prefix("http://")
+        .ok_or_else(|| wrong("is not plain HTTP"))?;
     let authority = authority.strip_suffix('/').unwrap_or(authority);
-    let mut addresses = authority.to_socket_addrs().map_err(|error| wrong(&format!("names no host and port ({error})")))?;
+    let mut addresses = authority
+        .to_socket_addrs()
+        .map_err(|error| wrong(&format!("names no host and port ({error})")))?;
     addresses.next().ok_or_else(|| wrong("has no address"))
 }

@@ -31,16 +31,24 @@ pub(crate) struct Environment<'a> {
 
 impl Environment<'_> {
     /// Makes it, unless `is_made` says that it is there, and answers where it is.
-    pub(crate) fn make(self, programs: &Programs, is_made: impl Fn(&Path) -> bool) -> Result<PathBuf, InstallError> {
+    pub(crate) fn make(
+        self,
+        programs: &Programs,
+        is_made: impl Fn(&Path) -> bool,
+    ) -> Result<PathBuf, InstallError> {
         let tools = tools::folder().ok_or(InstallError::NoTargetFolder(self.server))?;
         let maker = match Maker::find(programs) {
             Some(maker) => maker,
             None => {
                 debian(self.server)?;
-                Maker::find(programs).ok_or_else(|| InstallError::StillMissing(programs.not_installed(self.server)))?
+                Maker::find(programs).ok_or_else(|| {
+                    InstallError::StillMissing(programs.not_installed(self.server))
+                })?
             }
         };
-        tools::once(&tools, self.folder, is_made, |scratch| maker.make(self, scratch))
+        tools::once(&tools, self.folder, is_made, |scratch| {
+            maker.make(self, scratch)
+        })
     }
 }
 
@@ -52,7 +60,11 @@ pub(crate) fn python_in(environment: &Path) -> PathBuf {
 /// Whether this Python runs the script without an error.
 pub(crate) fn succeeds(python: &Path, script: &str) -> bool {
     let mut command = Command::new(python);
-    command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
@@ -75,16 +87,33 @@ enum Pip {
 impl Maker {
     /// The first in the PATH that gives a pip, else the first that lends its own.
     fn find(programs: &Programs) -> Option<Self> {
-        let pythons: Vec<_> = programs.each_in_path("python3").filter(|python| succeeds(python, CAN_HOLD)).collect();
-        let with = |pip, check| Some(Self { python: pythons.iter().find(|python| succeeds(python, check))?.clone(), pip });
+        let pythons: Vec<_> = programs
+            .each_in_path("python3")
+            .filter(|python| succeeds(python, CAN_HOLD))
+            .collect();
+        let with = |pip, check| {
+            Some(Self {
+                python: pythons
+                    .iter()
+                    .find(|python| succeeds(python, check))?
+                    .clone(),
+                pip,
+            })
+        };
         with(Pip::Own, HAS_ENSUREPIP).or_else(|| with(Pip::Makers, HAS_PIP))
     }
 
     /// Makes the environment in this folder, which does not exist yet. It may be moved
     /// afterwards: nothing but the scripts beside `python3` names the folder.
     fn make(&self, wanted: Environment<'_>, environment: &Path) -> Result<(), InstallError> {
-        let Environment { server, packages, .. } = wanted;
-        say(&format!("{server} is missing; {} makes an environment with {}", self.python.display(), packages.join(" and ")))?;
+        let Environment {
+            server, packages, ..
+        } = wanted;
+        say(&format!(
+            "{server} is missing; {} makes an environment with {}",
+            self.python.display(),
+            packages.join(" and ")
+        ))?;
         let mut venv = Command::new(&self.python);
         venv.args(["-m", "venv"]);
         if self.pip == Pip::Makers {
@@ -97,10 +126,21 @@ impl Maker {
             Pip::Own => Command::new(&made),
             Pip::Makers => Command::new(&self.python),
         };
-        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+        ]);
         if self.pip == Pip::Makers {
-            let output = Command::new(&made).args(["-c", PACKAGES_FOLDER]).stdin(Stdio::null()).output()?;
-            pip.arg("--target").arg(String::from_utf8_lossy(&output.stdout).trim());
+            let output = Command::new(&made)
+                .args(["-c", PACKAGES_FOLDER])
+                .stdin(Stdio::null())
+                .output()?;
+            pip.arg("--target")
+                .arg(String::from_utf8_lossy(&output.stdout).trim());
         }
         run(server, pip.args(packages))
     }
@@ -119,7 +159,11 @@ mod tests {
     }
 
     fn wanted(packages: &[String]) -> Environment<'_> {
-        Environment { server: Server::Moto, folder: "one", packages }
+        Environment {
+            server: Server::Moto,
+            folder: "one",
+            packages,
+        }
     }
 
     /// Stands for a Python: notes how it is called, and makes environments in which another
@@ -151,15 +195,23 @@ esac
             for (number, parts) in pythons.iter().enumerate() {
                 let folder = root.path().join(number.to_string());
                 fs::create_dir(&folder).unwrap();
-                let text = PYTHON.replace("PARTS", parts).replace("NOTES", &notes.to_string_lossy());
+                let text = PYTHON
+                    .replace("PARTS", parts)
+                    .replace("NOTES", &notes.to_string_lossy());
                 // By a process of its own: a program that this one has open to write, and
                 // with it what other tests start meanwhile, cannot be run.
                 let mut shell = Command::new("sh");
-                shell.args(["-c", r#"printf %s "$1" >"$0" && chmod +x "$0""#]).arg(folder.join("python3")).arg(text);
+                shell
+                    .args(["-c", r#"printf %s "$1" >"$0" && chmod +x "$0""#])
+                    .arg(folder.join("python3"))
+                    .arg(text);
                 assert!(shell.status().unwrap().success());
                 path.push(folder);
             }
-            Self { programs: Programs::nowhere().path(path), root }
+            Self {
+                programs: Programs::nowhere().path(path),
+                root,
+            }
         }
 
         fn python(&self, number: usize) -> PathBuf {
@@ -175,11 +227,21 @@ esac
     fn a_python_that_gives_a_pip_goes_before_one_that_lends_its_own() {
         let found = |pythons: &[&str]| {
             let machine = Machine::with(pythons);
-            Maker::find(&machine.programs)
-                .map(|maker| ((0..pythons.len()).find(|&number| machine.python(number) == maker.python), maker.pip))
+            Maker::find(&machine.programs).map(|maker| {
+                (
+                    (0..pythons.len()).find(|&number| machine.python(number) == maker.python),
+                    maker.pip,
+                )
+            })
         };
-        assert_eq!(found(&["", "venv pip", "venv ensurepip"]), Some((Some(2), Pip::Own)));
-        assert_eq!(found(&["venv", "ensurepip pip", "venv pip"]), Some((Some(2), Pip::Makers)));
+        assert_eq!(
+            found(&["", "venv pip", "venv ensurepip"]),
+            Some((Some(2), Pip::Own))
+        );
+        assert_eq!(
+            found(&["venv", "ensurepip pip", "venv pip"]),
+            Some((Some(2), Pip::Makers))
+        );
         assert_eq!(found(&["venv", "ensurepip pip"]), None);
         assert_eq!(found(&[]), None);
     }
@@ -188,10 +250,19 @@ esac
     fn the_packages_come_by_the_environments_own_pip() {
         let machine = Machine::with(&["venv ensurepip"]);
         let environment = machine.root.path().join("environment");
-        Maker::find(&machine.programs).unwrap().make(wanted(&packages()), &environment).unwrap();
+        Maker::find(&machine.programs)
+            .unwrap()
+            .make(wanted(&packages()), &environment)
+            .unwrap();
         let notes = machine.notes();
-        assert!(notes.ends_with(" --disable-pip-version-check one[part]==1 two==2\n"), "{notes}");
-        assert!(!notes.contains("--without-pip") && !notes.contains("--target"), "{notes}");
+        assert!(
+            notes.ends_with(" --disable-pip-version-check one[part]==1 two==2\n"),
+            "{notes}"
+        );
+        assert!(
+            !notes.contains("--without-pip") && !notes.contains("--target"),
+            "{notes}"
+        );
         assert!(python_in(&environment).exists());
     }
 
@@ -199,18 +270,36 @@ esac
     fn a_lent_pip_puts_them_where_the_environment_looks_for_them() {
         let machine = Machine::with(&["venv pip"]);
         let environment = machine.root.path().join("environment");
-        Maker::find(&machine.programs).unwrap().make(wanted(&packages()), &environment).unwrap();
+        Maker::find(&machine.programs)
+            .unwrap()
+            .make(wanted(&packages()), &environment)
+            .unwrap();
         let notes = machine.notes();
-        assert!(notes.contains(&format!("-m venv --without-pip {}\n", environment.display())), "{notes}");
-        assert!(notes.ends_with(" --target /packages one[part]==1 two==2\n"), "{notes}");
+        assert!(
+            notes.contains(&format!(
+                "-m venv --without-pip {}\n",
+                environment.display()
+            )),
+            "{notes}"
+        );
+        assert!(
+            notes.ends_with(" --target /packages one[part]==1 two==2\n"),
+            "{notes}"
+        );
     }
 
     #[test]
     fn a_step_that_fails_is_an_error() {
         let machine = Machine::with(&["ensurepip"]);
-        let maker = Maker { python: machine.python(0), pip: Pip::Own };
+        let maker = Maker {
+            python: machine.python(0),
+            pip: Pip::Own,
+        };
         assert!(matches!(
-            maker.make(wanted(&packages()), &machine.root.path().join("environment")),
+            maker.make(
+                wanted(&packages()),
+                &machine.root.path().join("environment")
+            ),
             Err(InstallError::Failed(Server::Moto, _))
         ));
     }

@@ -34,8 +34,16 @@ pub enum Server {
 
 impl Server {
     /// Every server that this crate knows.
-    pub const ALL: &'static [Self] =
-        &[Self::PostgreSql, Self::MariaDb, Self::Pam, Self::Moto, Self::OpenBao, Self::PgBouncer, Self::Prometheus, Self::Jaeger];
+    pub const ALL: &'static [Self] = &[
+        Self::PostgreSql,
+        Self::MariaDb,
+        Self::Pam,
+        Self::Moto,
+        Self::OpenBao,
+        Self::PgBouncer,
+        Self::Prometheus,
+        Self::Jaeger,
+    ];
 
     /// The name as its makers write it.
     pub fn name(self) -> &'static str {
@@ -82,11 +90,18 @@ impl Server {
     /// The one command that installs it on Debian and Ubuntu.
     pub fn install_command(self) -> String {
         match self {
-            Self::PostgreSql | Self::Pam => format!("sudo apt-get install -y {}", self.debian_packages().join(" ")),
+            Self::PostgreSql | Self::Pam => format!(
+                "sudo apt-get install -y {}",
+                self.debian_packages().join(" ")
+            ),
             // The rest is in a folder beside what cargo builds: Python's packages, and of a
             // Debian package that would start a service nothing but the plugins.
             Self::MariaDb | Self::Moto | Self::OpenBao | Self::Jaeger => {
-                format!("sudo apt-get install -y {} && cargo xtask install {}", self.debian_packages().join(" "), self.tag())
+                format!(
+                    "sudo apt-get install -y {} && cargo xtask install {}",
+                    self.debian_packages().join(" "),
+                    self.tag()
+                )
             }
             // Debian's package would start it; what is needed is taken out without any rights.
             Self::PgBouncer | Self::Prometheus => format!("cargo xtask install {}", self.tag()),
@@ -119,13 +134,21 @@ impl Server {
     pub(crate) fn requirement(self) -> String {
         match self {
             Self::PostgreSql | Self::Pam | Self::PgBouncer | Self::Prometheus => {
-                format!("it has to be a folder that holds {}", self.programs().join(" and "))
+                format!(
+                    "it has to be a folder that holds {}",
+                    self.programs().join(" and ")
+                )
             }
             Self::MariaDb => {
-                format!("it has to be the folder of {SERVER}, with mariadb in the same or in ../bin, and the rest in ../share and ../lib")
+                format!(
+                    "it has to be the folder of {SERVER}, with mariadb in the same or in ../bin, and the rest in ../share and ../lib"
+                )
             }
             Self::Moto => "it has to be a python3 that has moto[server] and boto3".to_owned(),
-            Self::OpenBao | Self::Jaeger => format!("it has to be the program {}, or its folder", self.programs().join(" or ")),
+            Self::OpenBao | Self::Jaeger => format!(
+                "it has to be the program {}, or its folder",
+                self.programs().join(" or ")
+            ),
         }
     }
 

@@ -19,7 +19,10 @@ impl TextLog {
 
     /// The same without what is in it already.
     pub(crate) fn since_now(&self) -> io::Result<Self> {
-        Ok(Self { file: self.file.clone(), skip: self.whole_lines()?.len() })
+        Ok(Self {
+            file: self.file.clone(),
+            skip: self.whole_lines()?.len(),
+        })
     }
 
     pub(crate) fn file(&self) -> &Path {
@@ -35,7 +38,11 @@ impl TextLog {
 
     /// How many lines contain this text.
     pub(crate) fn count(&self, needle: &str) -> io::Result<usize> {
-        Ok(self.text()?.lines().filter(|line| line.contains(needle)).count())
+        Ok(self
+            .text()?
+            .lines()
+            .filter(|line| line.contains(needle))
+            .count())
     }
 
     /// The last lines, for the message of an error. What hinders reading them becomes the
@@ -53,7 +60,10 @@ impl TextLog {
     /// What has been written, up to the last line break.
     fn whole_lines(&self) -> io::Result<Vec<u8>> {
         let mut bytes = fs::read(&self.file)?;
-        let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let end = bytes
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |last| last + 1);
         bytes.truncate(end);
         Ok(bytes)
     }

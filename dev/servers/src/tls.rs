@@ -21,12 +21,24 @@ pub(crate) struct Authorities {
 
 /// Makes authorities and the server's certificate, if they are wanted.
 #[cfg(feature = "tls")]
-pub(crate) fn authorities(wanted: bool, folder: &Path, account: Option<Account>) -> Result<Option<Authorities>, StartError> {
-    if wanted { certificates::write(folder, account).map(Some) } else { Ok(None) }
+pub(crate) fn authorities(
+    wanted: bool,
+    folder: &Path,
+    account: Option<Account>,
+) -> Result<Option<Authorities>, StartError> {
+    if wanted {
+        certificates::write(folder, account).map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Nobody can want them.
 #[cfg(not(feature = "tls"))]
-pub(crate) fn authorities(_wanted: bool, _folder: &Path, _account: Option<Account>) -> Result<Option<Authorities>, StartError> {
+pub(crate) fn authorities(
+    _wanted: bool,
+    _folder: &Path,
+    _account: Option<Account>,
+) -> Result<Option<Authorities>, StartError> {
     Ok(None)
 }

@@ -43,8 +43,14 @@ impl TokenReviews {
         let address = listener.local_addr()?;
         let state = Arc::<Mutex<State>>::default();
         let shared = Arc::clone(&state);
-        let thread = thread::Builder::new().name("claviger-token-reviews".to_owned()).spawn(move || serve(&listener, &shared))?;
-        Ok(Self { address, state, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("claviger-token-reviews".to_owned())
+            .spawn(move || serve(&listener, &shared))?;
+        Ok(Self {
+            address,
+            state,
+            thread: Some(thread),
+        })
     }
 
     /// What a server of secrets takes for the cluster's address.
@@ -54,7 +60,9 @@ impl TokenReviews {
 
     /// Takes this token for that of a service account from now on.
     pub fn admit(&self, token: &str, namespace: &str, name: &str) {
-        lock(&self.state).accounts.insert(token.to_owned(), (namespace.to_owned(), name.to_owned()));
+        lock(&self.state)
+            .accounts
+            .insert(token.to_owned(), (namespace.to_owned(), name.to_owned()));
     }
 
     /// Does not know this token any more: it has expired, or its pod is gone.
@@ -75,7 +83,9 @@ impl TokenReviews {
 
 impl fmt::Debug for TokenReviews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenReviews").field("host", &self.host()).finish_non_exhaustive()
+        f.debug_struct("TokenReviews")
+            .field("host", &self.host())
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,10 +120,16 @@ fn serve(listener: &TcpListener, state: &Mutex<State>) {
 
 fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
-    let Some(request) = Message::read(&mut BufReader::new(client.try_clone()?))? else { return Ok(()) };
+    let Some(request) = Message::read(&mut BufReader::new(client.try_clone()?))? else {
+        return Ok(());
+    };
     let body = review(&String::from_utf8_lossy(&request.body), state);
     let status = "201 Created\r\nContent-Type: application/json\r\nConnection: close";
-    write!(client, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    write!(
+        client,
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn review(asked: &str, state: &Mutex<State>) -> String {
@@ -127,19 +143,27 @@ fn review(asked: &str, state: &Mutex<State>) -> String {
         ),
         None => r#"{"authenticated": false, "error": "[invalid bearer token]"}"#.to_owned(),
     };
-    format!(r#"{{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": {status}}}"#)
+    format!(
+        r#"{{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": {status}}}"#
+    )
 }
 
 /// The token in what is asked; there is nothing in one that JSON would write otherwise.
 fn token_in(asked: &str) -> Option<&str> {
     let (_, rest) = asked.split_once("\"token\"")?;
-    rest.trim_start_matches([':', ' ']).strip_prefix('"')?.split('"').next()
+    rest.trim_start_matches([':', ' '])
+        .strip_prefix('"')?
+        .split('"')
+        .next()
 }
 
 /// For whom the token is to be valid, as it is asked: it is for all of them.
 fn audiences_in(asked: &str) -> String {
-    let list =
-        asked.split_once("\"audiences\"").and_then(|(_, rest)| rest.trim_start_matches([':', ' ']).strip_prefix('[')?.split_once(']'));
+    let list = asked.split_once("\"audiences\"").and_then(|(_, rest)| {
+        rest.trim_start_matches([':', ' '])
+            .strip_prefix('[')?
+            .split_once(']')
+    });
     list.map_or_else(|| "[]".to_owned(), |(list, _)| format!("[{list}]"))
 }
 
@@ -167,7 +191,11 @@ mod tests {
         assert!(ask(&cluster, "a.b.c").contains("\"authenticated\": false"));
         cluster.admit("a.b.c", "shop", "orders");
         let known = ask(&cluster, "a.b.c");
-        assert!(known.contains("system:serviceaccount:shop:orders") && known.contains(r#""audiences": ["x"]"#), "{known}");
+        assert!(
+            known.contains("system:serviceaccount:shop:orders")
+                && known.contains(r#""audiences": ["x"]"#),
+            "{known}"
+        );
         assert!(ask(&cluster, "a.b").contains("\"authenticated\": false"));
         cluster.dismiss("a.b.c");
         assert!(ask(&cluster, "a.b.c").contains("\"authenticated\": false"));

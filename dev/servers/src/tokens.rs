@@ -66,7 +66,10 @@ impl TokenChecks {
     /// Those of the server with this folder.
     pub(crate) fn of(folder: &Path) -> Self {
         let folder = folder.join(module::FOLDER);
-        Self { log: TextLog::of(folder.join(CHECKS)), folder }
+        Self {
+            log: TextLog::of(folder.join(CHECKS)),
+            folder,
+        }
     }
 
     /// The checks so far, in their order.
@@ -76,7 +79,14 @@ impl TokenChecks {
     pub fn entries(&self) -> io::Result<Vec<TokenCheck>> {
         let text = self.log.text().map_err(none_checked)?;
         text.lines()
-            .map(|line| check(line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not a token check: {line:?}"))))
+            .map(|line| {
+                check(line).ok_or_else(|| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("not a token check: {line:?}"),
+                    )
+                })
+            })
             .collect()
     }
 
@@ -86,7 +96,10 @@ impl TokenChecks {
     /// # Errors
     /// As [`entries`](Self::entries).
     pub fn from_now(&self) -> io::Result<Self> {
-        Ok(Self { folder: self.folder.clone(), log: self.log.since_now().map_err(none_checked)? })
+        Ok(Self {
+            folder: self.folder.clone(),
+            log: self.log.since_now().map_err(none_checked)?,
+        })
     }
 
     /// How many tokens were let in.
@@ -94,7 +107,11 @@ impl TokenChecks {
     /// # Errors
     /// As [`entries`](Self::entries).
     pub fn accepted(&self) -> io::Result<usize> {
-        Ok(self.entries()?.iter().filter(|check| check.accepted).count())
+        Ok(self
+            .entries()?
+            .iter()
+            .filter(|check| check.accepted)
+            .count())
     }
 
     /// How many tokens were rejected.
@@ -102,7 +119,11 @@ impl TokenChecks {
     /// # Errors
     /// As [`entries`](Self::entries).
     pub fn rejected(&self) -> io::Result<usize> {
-        Ok(self.entries()?.iter().filter(|check| !check.accepted).count())
+        Ok(self
+            .entries()?
+            .iter()
+            .filter(|check| !check.accepted)
+            .count())
     }
 
     /// Rejects every token from now on, as IAM does when it is asked too often, or stops
@@ -112,7 +133,11 @@ impl TokenChecks {
     /// As [`entries`](Self::entries).
     pub fn refuse_everything(&self, reject: bool) -> io::Result<()> {
         let file = self.folder.join(REJECT_EVERYTHING);
-        if reject { self.put(&file, "") } else { self.remove(&file) }
+        if reject {
+            self.put(&file, "")
+        } else {
+            self.remove(&file)
+        }
     }
 
     /// Lets the session of an access key die at that moment: whatever it has signed is
@@ -121,7 +146,9 @@ impl TokenChecks {
     /// # Errors
     /// As [`entries`](Self::entries), and for a text that cannot be an access key's id.
     pub fn session_dies(&self, access_key: &str, at: SystemTime) -> io::Result<()> {
-        let at = at.duration_since(UNIX_EPOCH).map_err(|_| invalid("the moment of death is before 1970".to_owned()))?;
+        let at = at
+            .duration_since(UNIX_EPOCH)
+            .map_err(|_| invalid("the moment of death is before 1970".to_owned()))?;
         self.put(&self.death_of(access_key)?, &at.as_millis().to_string())
     }
 
@@ -134,8 +161,15 @@ impl TokenChecks {
     }
 
     fn death_of(&self, access_key: &str) -> io::Result<PathBuf> {
-        if access_key.is_empty() || access_key.len() > 128 || !access_key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Err(invalid(format!("{access_key:?} cannot be the id of an access key: letters, digits and _, 128 at most")));
+        if access_key.is_empty()
+            || access_key.len() > 128
+            || !access_key
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            return Err(invalid(format!(
+                "{access_key:?} cannot be the id of an access key: letters, digits and _, 128 at most"
+            )));
         }
         Ok(self.folder.join(DEAD).join(access_key))
     }
@@ -145,7 +179,10 @@ impl TokenChecks {
         let draft = self.folder.join(format!("draft-{}", nonce()));
         // Readable by the server, whatever the umask.
         let readable = || fs::set_permissions(&draft, fs::Permissions::from_mode(0o644));
-        fs::write(&draft, text).and_then(|()| readable()).and_then(|()| fs::rename(&draft, file)).map_err(none_checked)
+        fs::write(&draft, text)
+            .and_then(|()| readable())
+            .and_then(|()| fs::rename(&draft, file))
+            .map_err(none_checked)
     }
 
     fn remove(&self, file: &Path) -> io::Result<()> {
@@ -161,7 +198,10 @@ fn none_checked(error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::NotFound {
         return error;
     }
-    io::Error::new(error.kind(), "this server checks no tokens: start it by `builder().tokens()`, and ask while it is there")
+    io::Error::new(
+        error.kind(),
+        "this server checks no tokens: start it by `builder().tokens()`, and ask while it is there",
+    )
 }
 
 fn invalid(message: String) -> io::Error {
@@ -184,8 +224,18 @@ fn check(line: &str) -> Option<TokenCheck> {
     };
     let length = fields.next()?.parse().ok()?;
     let access_key = fields.next()?.trim_start_matches('-').to_owned();
-    let expires = Duration::from_secs(u64::try_from(fields.next()?.parse::<i64>().ok()?).unwrap_or_default());
-    Some(TokenCheck { at, accepted, reason: fields.next()?.to_owned(), user, age, length, access_key, expires })
+    let expires =
+        Duration::from_secs(u64::try_from(fields.next()?.parse::<i64>().ok()?).unwrap_or_default());
+    Some(TokenCheck {
+        at,
+        accepted,
+        reason: fields.next()?.to_owned(),
+        user,
+        age,
+        length,
+        access_key,
+        expires,
+    })
 }
 
 /// Undoes what keeps white space out of a name.
@@ -219,12 +269,21 @@ mod tests {
             })
         );
         let bare = check("0 accepted app - 0 - -1 ");
-        assert!(bare.is_some_and(|bare| bare.accepted && bare.reason.is_empty() && bare.access_key.is_empty() && bare.expires.is_zero()));
+        assert!(bare.is_some_and(|bare| bare.accepted
+            && bare.reason.is_empty()
+            && bare.access_key.is_empty()
+            && bare.expires.is_zero()));
     }
 
     #[test]
     fn half_a_line_is_no_check() {
-        for line in ["", "0 accepted app 1 2 K 3", "x accepted app 1 2 K 3 ", "0 perhaps app 1 2 K 3 ", "0 accepted a%2 1 2 K 3 "] {
+        for line in [
+            "",
+            "0 accepted app 1 2 K 3",
+            "x accepted app 1 2 K 3 ",
+            "0 perhaps app 1 2 K 3 ",
+            "0 accepted a%2 1 2 K 3 ",
+        ] {
             assert_eq!(check(line), None, "{line:?}");
         }
     }

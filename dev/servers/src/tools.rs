@@ -11,8 +11,8 @@ use crate::nonce::nonce;
 /// The folder's name in cargo's target folder.
 const NAME: &str = "claviger-tools";
 
-/// By one of these cargo's target folder is known: the first is not there when somebody else made the
-/// folder, the second is what cargo remembers of the compiler.
+/// By one of these cargo's target folder is known: the first is not there when somebody else made
+/// the folder, the second is what cargo remembers of the compiler.
 const MARKS: [&str; 2] = ["CACHEDIR.TAG", ".rustc_info.json"];
 
 /// The tools folder: in cargo's target folder, which is the first above this program that
@@ -20,13 +20,21 @@ const MARKS: [&str; 2] = ["CACHEDIR.TAG", ".rustc_info.json"];
 pub(crate) fn folder() -> Option<PathBuf> {
     let program = env::current_exe().ok();
     let above = program.as_deref().and_then(target_folder_above);
-    let named = || env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty()).and_then(|folder| std::path::absolute(folder).ok());
+    let named = || {
+        env::var_os("CARGO_TARGET_DIR")
+            .filter(|folder| !folder.is_empty())
+            .and_then(|folder| std::path::absolute(folder).ok())
+    };
     Some(above.or_else(named)?.join(NAME))
 }
 
 fn target_folder_above(program: &Path) -> Option<PathBuf> {
     let is_marked = |folder: &&Path| MARKS.iter().any(|mark| folder.join(mark).is_file());
-    program.ancestors().skip(1).find(is_marked).map(Path::to_path_buf)
+    program
+        .ancestors()
+        .skip(1)
+        .find(is_marked)
+        .map(Path::to_path_buf)
 }
 
 /// Answers the tool of this name, and makes it first if it is not there: a file or folder
@@ -67,7 +75,12 @@ fn remove_leftovers(tools: &Path, name: &str) -> io::Result<()> {
     for entry in fs::read_dir(tools)? {
         let entry = entry?;
         let file = entry.file_name();
-        let Some(end) = file.to_str().and_then(|file| file.strip_prefix(name)?.strip_prefix('.')) else { continue };
+        let Some(end) = file
+            .to_str()
+            .and_then(|file| file.strip_prefix(name)?.strip_prefix('.'))
+        else {
+            continue;
+        };
         if end != "lock" {
             let _ = remove(&entry.path());
         }
@@ -108,7 +121,10 @@ mod tests {
     }
 
     fn content(tools: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(tools).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(tools)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -148,9 +164,17 @@ mod tests {
         });
         assert_eq!(failed.unwrap_err().to_string(), "the network is down");
         assert!(!is_whole(&tools.join(TOOL)));
-        let tool = once::<io::Error>(tools, TOOL, is_whole, |scratch| write(scratch, "whole")).unwrap();
+        let tool =
+            once::<io::Error>(tools, TOOL, is_whole, |scratch| write(scratch, "whole")).unwrap();
         assert!(is_whole(&tool));
-        assert_eq!(content(tools), [TOOL.to_owned(), format!("{TOOL}.lock"), "tool-1.01".to_owned()]);
+        assert_eq!(
+            content(tools),
+            [
+                TOOL.to_owned(),
+                format!("{TOOL}.lock"),
+                "tool-1.01".to_owned()
+            ]
+        );
     }
 
     #[test]
@@ -163,7 +187,11 @@ mod tests {
         fs::write(root.path().join(MARKS[0]), "").unwrap();
         for mark in MARKS {
             fs::write(target.join(mark), "").unwrap();
-            assert_eq!(target_folder_above(&program).as_ref(), Some(&target), "{mark}");
+            assert_eq!(
+                target_folder_above(&program).as_ref(),
+                Some(&target),
+                "{mark}"
+            );
             fs::remove_file(target.join(mark)).unwrap();
         }
         // This program lies in one.

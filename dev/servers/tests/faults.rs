@@ -20,16 +20,31 @@ use processes::{children_of, is_gone, kill, parent_and_state};
 /// A client that is in and stays in.
 fn connection(server: &Postgres, user: &str) -> Child {
     let mut psql = client(server)
-        .args(["-h", server.host(), "-p", &server.port().to_string(), "-U", user, "-d", "postgres"])
+        .args([
+            "-h",
+            server.host(),
+            "-p",
+            &server.port().to_string(),
+            "-U",
+            user,
+            "-d",
+            "postgres",
+        ])
         .env("PGPASSWORD", "right")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    psql.stdin.as_mut().unwrap().write_all(b"SELECT 'in';\n").unwrap();
+    psql.stdin
+        .as_mut()
+        .unwrap()
+        .write_all(b"SELECT 'in';\n")
+        .unwrap();
     let mut line = String::new();
-    BufReader::new(psql.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(psql.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert_eq!(line, "in\n");
     psql
 }
@@ -37,7 +52,9 @@ fn connection(server: &Postgres, user: &str) -> Child {
 /// The server's answer to a client that asks for TLS, if there is one soon.
 fn answers_at_all(server: &Postgres) -> bool {
     let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
     let silence = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
     // Goes on when a signal comes, as of a child that ended.
@@ -66,7 +83,10 @@ fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
 
     server.resume().unwrap();
     assert!(answers_at_all(&server));
-    assert_eq!(answer(&log_in(&server, "other", "right", "")), Ok("other".to_owned()));
+    assert_eq!(
+        answer(&log_in(&server, "other", "right", "")),
+        Ok("other".to_owned())
+    );
     assert_eq!(server.connection_count("app").unwrap(), 1);
     assert_eq!(server.pid(), Some(pid));
     drop(client.stdin.take());
@@ -94,7 +114,10 @@ fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
         server.start_again().unwrap();
         assert_eq!(server.port(), port);
         assert_ne!(server.pid(), Some(first));
-        assert_eq!(answer(&log_in(&server, "app", "right", "")), Ok("app".to_owned()));
+        assert_eq!(
+            answer(&log_in(&server, "app", "right", "")),
+            Ok("app".to_owned())
+        );
     }
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 2);
 }

@@ -46,14 +46,20 @@ fn it_tells_what_it_was_sent() {
     let path = "/api/traces/5b8efff798038103d269b633813fc60c";
     // It takes a span in before it can tell it.
     let told = (0..250).any(|_| {
-        jaeger.get(path).is_ok_and(|traces| traces.contains("a span")) || {
-            std::thread::sleep(Duration::from_millis(20));
-            false
-        }
+        jaeger
+            .get(path)
+            .is_ok_and(|traces| traces.contains("a span"))
+            || {
+                std::thread::sleep(Duration::from_millis(20));
+                false
+            }
     });
     assert!(told);
     assert!(jaeger.get("/api/services").unwrap().contains("orders"));
-    assert!(jaeger.get("/api/traces/0").is_err(), "what it does not know is an error");
+    assert!(
+        jaeger.get("/api/traces/0").is_err(),
+        "what it does not know is an error"
+    );
 }
 
 #[test]
@@ -78,5 +84,8 @@ fn nothing_is_left_of_it() {
 fn a_missing_one_is_an_error_that_says_what_to_do() {
     let error = Jaeger::start_from(&Programs::nowhere()).unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
-    assert!(error.to_string().contains("cargo xtask install jaeger"), "{error:?}");
+    assert!(
+        error.to_string().contains("cargo xtask install jaeger"),
+        "{error:?}"
+    );
 }

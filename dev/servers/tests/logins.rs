@@ -15,14 +15,26 @@ fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
     let log = server.log();
     server.create_role("app", "right").unwrap();
     server.create_role("other", "right").unwrap();
-    assert_eq!((log.rejected_logins().unwrap(), log.authenticated_logins().unwrap()), (0, 0));
+    assert_eq!(
+        (
+            log.rejected_logins().unwrap(),
+            log.authenticated_logins().unwrap()
+        ),
+        (0, 0)
+    );
 
     for _ in 0..3 {
-        assert_eq!(answer(&log_in(&server, "app", "right", "")), Ok("app".to_owned()));
+        assert_eq!(
+            answer(&log_in(&server, "app", "right", "")),
+            Ok("app".to_owned())
+        );
     }
     for _ in 0..2 {
         let rejection = answer(&log_in(&server, "app", "wrong", "")).unwrap_err();
-        assert!(rejection.contains("password authentication failed for user \"app\""), "{rejection}");
+        assert!(
+            rejection.contains("password authentication failed for user \"app\""),
+            "{rejection}"
+        );
     }
     answer(&log_in(&server, "nobody there", "right", "")).unwrap_err();
     answer(&log_in(&server, "other", "right", "")).unwrap();
@@ -55,18 +67,39 @@ fn a_changed_password_is_the_only_one_that_counts_from_then_on() {
 #[test]
 fn odd_names_and_passwords_are_taken_as_they_are() {
     let server = Postgres::start().unwrap();
-    for name in ["Robert'); DROP ROLE x; --", r#"a "b" c"#, r"back\slash\'", "new\nline", ":x $1 =é"] {
+    for name in [
+        "Robert'); DROP ROLE x; --",
+        r#"a "b" c"#,
+        r"back\slash\'",
+        "new\nline",
+        ":x $1 =é",
+    ] {
         let password = format!("{name}{name}");
         server.create_role(name, &password).unwrap();
         server.create_database(name, name).unwrap();
-        assert_eq!(answer(&log_in(&server, name, &password, "")).as_deref(), Ok(name));
+        assert_eq!(
+            answer(&log_in(&server, name, &password, "")).as_deref(),
+            Ok(name)
+        );
         answer(&log_in(&server, name, name, "")).unwrap_err();
         server.set_password(name, name).unwrap();
         answer(&log_in(&server, name, name, "")).unwrap();
         assert_eq!(server.log().rejected_logins_of(name).unwrap(), 1, "{name}");
-        assert_eq!(server.log().authenticated_logins_of(name).unwrap(), 2, "{name}");
-        assert_eq!(server.sql_in(name, "SELECT current_database()").unwrap(), name);
-        assert_eq!(server.sql(&format!("SELECT {}", quote_literal(name))).unwrap(), name);
+        assert_eq!(
+            server.log().authenticated_logins_of(name).unwrap(),
+            2,
+            "{name}"
+        );
+        assert_eq!(
+            server.sql_in(name, "SELECT current_database()").unwrap(),
+            name
+        );
+        assert_eq!(
+            server
+                .sql(&format!("SELECT {}", quote_literal(name)))
+                .unwrap(),
+            name
+        );
         // The name fits the column: a connection that its client has just closed may be there.
         assert!(server.connection_count(name).unwrap() < 2);
     }
@@ -77,7 +110,10 @@ fn a_failing_statement_stops_the_rest_and_says_why() {
     let server = Postgres::start().unwrap();
     let error = server.sql("SELECT 1/0; CREATE TABLE never ()").unwrap_err();
     assert!(matches!(&error, SqlError::Failed(message) if message.contains("division by zero")));
-    assert_eq!(server.sql("SELECT to_regclass('never') IS NULL").unwrap(), "t");
+    assert_eq!(
+        server.sql("SELECT to_regclass('never') IS NULL").unwrap(),
+        "t"
+    );
     let big = format!("SELECT length({})", quote_literal(&"x".repeat(1 << 20)));
     assert_eq!(server.sql(&big).unwrap(), (1 << 20).to_string());
     server.sql("SELECT 1\0").unwrap_err();
@@ -92,7 +128,10 @@ fn own_settings_and_access_lines_win_over_the_defaults() {
         .start()
         .unwrap();
     assert_eq!(server.sql("SHOW max_connections").unwrap(), "17");
-    assert_eq!(server.sql("SHOW cluster_name").unwrap(), r"it's a \ backslash");
+    assert_eq!(
+        server.sql("SHOW cluster_name").unwrap(),
+        r"it's a \ backslash"
+    );
     server.create_role("eve", "right").unwrap();
     let rejection = answer(&log_in(&server, "eve", "right", "")).unwrap_err();
     assert!(rejection.contains("pg_hba.conf rejects"), "{rejection}");
@@ -101,6 +140,9 @@ fn own_settings_and_access_lines_win_over_the_defaults() {
 
 #[test]
 fn a_server_that_does_not_come_up_shows_its_log() {
-    let error = Postgres::builder().setting("no_such_setting", "1").start().unwrap_err();
+    let error = Postgres::builder()
+        .setting("no_such_setting", "1")
+        .start()
+        .unwrap_err();
     assert!(error.to_string().contains("no_such_setting"), "{error}");
 }

@@ -25,10 +25,22 @@ fn server() -> MariaDb {
 
 /// A client that is in and stays in until its stdin is closed.
 fn connection(server: &MariaDb, user: &str, password: &str) -> Child {
-    let mut client = client(server, user, password).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    client.stdin.as_mut().unwrap().write_all(b"SELECT 'in';\n").unwrap();
+    let mut client = client(server, user, password)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    client
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(b"SELECT 'in';\n")
+        .unwrap();
     let mut line = String::new();
-    BufReader::new(client.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(client.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert_eq!(line, "in\n");
     client
 }
@@ -36,7 +48,9 @@ fn connection(server: &MariaDb, user: &str, password: &str) -> Child {
 /// Whether the server greets a client soon.
 fn greets(server: &MariaDb) -> bool {
     let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     let silence = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
     // Goes on when a signal comes, as of a child that ended.
     match stream.read_exact(&mut [0]) {
@@ -60,7 +74,10 @@ fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
 
     server.resume().unwrap();
     assert!(greets(&server));
-    assert_eq!(answer(&log_in(&server, "other", "right", &[])), Ok("other".to_owned()));
+    assert_eq!(
+        answer(&log_in(&server, "other", "right", &[])),
+        Ok("other".to_owned())
+    );
     assert_eq!(server.connection_count("app").unwrap(), 1);
     assert_eq!(server.pid(), Some(pid));
     drop(client.stdin.take());
@@ -71,10 +88,14 @@ fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
 fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
     let server = server();
     server.create_database("orders", "app").unwrap();
-    server.sql_in("orders", "CREATE TABLE orders (id int)").unwrap();
+    server
+        .sql_in("orders", "CREATE TABLE orders (id int)")
+        .unwrap();
     let (port, first) = (server.port(), server.pid().unwrap());
     for stop in [MariaDb::stop, MariaDb::shut_down] {
-        server.sql_in("orders", "INSERT INTO orders VALUES (1)").unwrap();
+        server
+            .sql_in("orders", "INSERT INTO orders VALUES (1)")
+            .unwrap();
         let pid = server.pid().unwrap();
         stop(&server).unwrap();
         assert_eq!(server.pid(), None);
@@ -87,9 +108,17 @@ fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
         server.start_again().unwrap();
         assert_eq!(server.port(), port);
         assert_ne!(server.pid(), Some(first));
-        assert_eq!(answer(&log_in(&server, "app", "right", &[])), Ok("app".to_owned()));
+        assert_eq!(
+            answer(&log_in(&server, "app", "right", &[])),
+            Ok("app".to_owned())
+        );
     }
-    assert_eq!(server.sql_in("orders", "SELECT count(*) FROM orders").unwrap(), "2");
+    assert_eq!(
+        server
+            .sql_in("orders", "SELECT count(*) FROM orders")
+            .unwrap(),
+        "2"
+    );
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 2);
 }
 
@@ -118,13 +147,25 @@ fn only_the_connections_of_one_user_are_ended_and_counted() {
     for user in ["other", "App"] {
         server.create_role(user, "right").unwrap();
     }
-    let mut ended = [connection(&server, "app", "right"), connection(&server, "app", "right")];
-    let mut spared = [connection(&server, "other", "right"), connection(&server, "App", "right")];
+    let mut ended = [
+        connection(&server, "app", "right"),
+        connection(&server, "app", "right"),
+    ];
+    let mut spared = [
+        connection(&server, "other", "right"),
+        connection(&server, "App", "right"),
+    ];
     assert_eq!(server.connection_count("app").unwrap(), 2);
     assert_eq!(server.terminate_connections("app").unwrap(), 2);
     assert_eq!(server.connection_count("app").unwrap(), 0);
     assert_eq!(server.terminate_connections("app").unwrap(), 0);
-    assert_eq!((server.connection_count("other").unwrap(), server.connection_count("App").unwrap()), (1, 1));
+    assert_eq!(
+        (
+            server.connection_count("other").unwrap(),
+            server.connection_count("App").unwrap()
+        ),
+        (1, 1)
+    );
     for client in &mut ended {
         client.kill().unwrap();
         client.wait().unwrap();

@@ -16,14 +16,26 @@ fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
     let log = server.log();
     server.create_role("app", "right").unwrap();
     server.create_role("other", "right").unwrap();
-    assert_eq!((log.rejected_logins().unwrap(), log.authenticated_logins().unwrap()), (0, 0));
+    assert_eq!(
+        (
+            log.rejected_logins().unwrap(),
+            log.authenticated_logins().unwrap()
+        ),
+        (0, 0)
+    );
 
     for _ in 0..3 {
-        assert_eq!(answer(&log_in(&server, "app", "right", &[])), Ok("app".to_owned()));
+        assert_eq!(
+            answer(&log_in(&server, "app", "right", &[])),
+            Ok("app".to_owned())
+        );
     }
     for _ in 0..2 {
         let rejection = answer(&log_in(&server, "app", "wrong", &[])).unwrap_err();
-        assert!(rejection.contains("ERROR 1045 (28000): Access denied for user 'app'"), "{rejection}");
+        assert!(
+            rejection.contains("ERROR 1045 (28000): Access denied for user 'app'"),
+            "{rejection}"
+        );
     }
     answer(&log_in(&server, "nobody there", "right", &[])).unwrap_err();
     answer(&log_in(&server, "other", "right", &[])).unwrap();
@@ -41,9 +53,17 @@ fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
 #[test]
 fn there_are_no_anonymous_users_and_the_superuser_comes_over_the_socket_alone() {
     let server = MariaDb::start().unwrap();
-    assert_eq!(server.sql("SELECT User FROM user WHERE Host <> 'localhost'").unwrap(), "bystander");
+    assert_eq!(
+        server
+            .sql("SELECT User FROM user WHERE Host <> 'localhost'")
+            .unwrap(),
+        "bystander"
+    );
     answer(&log_in(&server, "bystander", "", &[])).unwrap_err();
-    assert_eq!(server.sql("SELECT CURRENT_USER()").unwrap(), "root@localhost");
+    assert_eq!(
+        server.sql("SELECT CURRENT_USER()").unwrap(),
+        "root@localhost"
+    );
     let rejection = answer(&log_in(&server, server.superuser(), "", &[])).unwrap_err();
     assert!(rejection.contains("1045"), "{rejection}");
     answer(&log_in(&server, "", "", &[])).unwrap_err();
@@ -72,14 +92,26 @@ fn a_locked_user_is_rejected_and_one_whose_password_expired_is_let_in() {
     server.lock_account("app").unwrap();
     let rejection = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
     assert!(rejection.contains("ERROR 4151 (HY000)"), "{rejection}");
-    assert_eq!((log.rejected_logins_of("app").unwrap(), log.authenticated_logins_of("app").unwrap()), (1, 0));
+    assert_eq!(
+        (
+            log.rejected_logins_of("app").unwrap(),
+            log.authenticated_logins_of("app").unwrap()
+        ),
+        (1, 0)
+    );
     server.unlock_account("app").unwrap();
     answer(&log_in(&server, "app", "right", &[])).unwrap();
 
     server.expire_password("app").unwrap();
     let rejection = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
     assert!(rejection.contains("ERROR 1820 (HY000)"), "{rejection}");
-    assert_eq!((log.rejected_logins_of("app").unwrap(), log.authenticated_logins_of("app").unwrap()), (1, 2));
+    assert_eq!(
+        (
+            log.rejected_logins_of("app").unwrap(),
+            log.authenticated_logins_of("app").unwrap()
+        ),
+        (1, 2)
+    );
     server.set_password("app", "next").unwrap();
     answer(&log_in(&server, "app", "next", &[])).unwrap();
 }
@@ -87,18 +119,44 @@ fn a_locked_user_is_rejected_and_one_whose_password_expired_is_let_in() {
 #[test]
 fn odd_names_and_passwords_are_taken_as_they_are() {
     let server = MariaDb::start().unwrap();
-    for name in ["Robert'); DROP USER x; --", "a `b` \"c\"", r"back\slash\'", "new\nline", ":x $1 =é", "a,b", "under_score%"] {
+    for name in [
+        "Robert'); DROP USER x; --",
+        "a `b` \"c\"",
+        r"back\slash\'",
+        "new\nline",
+        ":x $1 =é",
+        "a,b",
+        "under_score%",
+    ] {
         let password = format!("{name}{name}");
         server.create_role(name, &password).unwrap();
         server.create_database(name, name).unwrap();
-        assert_eq!(answer(&log_in(&server, name, &password, &[])).as_deref(), Ok(name));
+        assert_eq!(
+            answer(&log_in(&server, name, &password, &[])).as_deref(),
+            Ok(name)
+        );
         answer(&log_in(&server, name, name, &[])).unwrap_err();
         server.set_password(name, name).unwrap();
-        answer(&log_in(&server, name, name, &[&format!("--database={name}")])).unwrap();
+        answer(&log_in(
+            &server,
+            name,
+            name,
+            &[&format!("--database={name}")],
+        ))
+        .unwrap();
         assert_eq!(server.log().rejected_logins_of(name).unwrap(), 1, "{name}");
-        assert_eq!(server.log().authenticated_logins_of(name).unwrap(), 2, "{name}");
+        assert_eq!(
+            server.log().authenticated_logins_of(name).unwrap(),
+            2,
+            "{name}"
+        );
         assert_eq!(server.sql_in(name, "SELECT DATABASE()").unwrap(), name);
-        assert_eq!(server.sql(&format!("SELECT {}", quote_literal(name))).unwrap(), name);
+        assert_eq!(
+            server
+                .sql(&format!("SELECT {}", quote_literal(name)))
+                .unwrap(),
+            name
+        );
         // A connection that its client has just closed may be there.
         assert!(server.connection_count(name).unwrap() < 2);
     }
@@ -122,8 +180,13 @@ fn a_database_is_its_owners_and_no_pattern() {
 #[test]
 fn a_failing_statement_stops_the_rest_and_says_why_without_repeating_it() {
     let server = MariaDb::start().unwrap();
-    let error = server.sql("SELECT * FROM no_such_table WHERE a = 'secret'; CREATE TABLE never (a int)").unwrap_err();
-    assert!(matches!(&error, SqlError::Failed(message) if message.starts_with("ERROR 1146")), "{error}");
+    let error = server
+        .sql("SELECT * FROM no_such_table WHERE a = 'secret'; CREATE TABLE never (a int)")
+        .unwrap_err();
+    assert!(
+        matches!(&error, SqlError::Failed(message) if message.starts_with("ERROR 1146")),
+        "{error}"
+    );
     assert!(!error.to_string().contains("secret"), "{error}");
     assert_eq!(server.sql("SHOW TABLES LIKE 'never'").unwrap(), "");
     let big = format!("SELECT LENGTH({})", quote_literal(&"x".repeat(1 << 20)));
@@ -133,13 +196,23 @@ fn a_failing_statement_stops_the_rest_and_says_why_without_repeating_it() {
 
 #[test]
 fn own_settings_win_over_the_defaults() {
-    let server = MariaDb::builder().setting("max-connections", "17").setting("init-connect", "SET @a = 'it''s \\ 1'").start().unwrap();
+    let server = MariaDb::builder()
+        .setting("max-connections", "17")
+        .setting("init-connect", "SET @a = 'it''s \\ 1'")
+        .start()
+        .unwrap();
     assert_eq!(server.sql("SELECT @@max_connections").unwrap(), "17");
-    assert_eq!(server.sql("SELECT @@init_connect").unwrap(), r"SET @a = 'it''s \ 1'");
+    assert_eq!(
+        server.sql("SELECT @@init_connect").unwrap(),
+        r"SET @a = 'it''s \ 1'"
+    );
 }
 
 #[test]
 fn a_server_that_does_not_come_up_shows_its_log() {
-    let error = MariaDb::builder().setting("no-such-setting", "1").start().unwrap_err();
+    let error = MariaDb::builder()
+        .setting("no-such-setting", "1")
+        .start()
+        .unwrap_err();
     assert!(error.to_string().contains("no-such-setting"), "{error}");
 }

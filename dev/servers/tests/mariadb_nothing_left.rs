@@ -42,10 +42,15 @@ fn after_the_test_process_is_killed_while_its_server_checks_tokens() {
         server.create_token_role("app").unwrap();
         return say_and_wait(server.pid());
     }
-    let mut playmate = Playmate::start("after_the_test_process_is_killed_while_its_server_checks_tokens");
+    let mut playmate =
+        Playmate::start("after_the_test_process_is_killed_while_its_server_checks_tokens");
     let processes = family(playmate.hear());
     // What the compiler and libpam put into the folder for temporary files would be seen.
-    assert!(processes.len() == 2 && playmate.content().len() == 1, "{:?}", playmate.content());
+    assert!(
+        processes.len() == 2 && playmate.content().len() == 1,
+        "{:?}",
+        playmate.content()
+    );
     playmate.kill(&processes);
 }
 
@@ -55,8 +60,14 @@ fn after_the_test_process_is_killed_while_it_creates_the_data_folder() {
         let server = MariaDb::start().unwrap();
         return say_and_wait(server.pid());
     }
-    let mut playmate = Playmate::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
-    wait_until("tables are being made", || playmate.content().first().is_some_and(|folder| folder.join("data/mysql").exists()));
+    let mut playmate =
+        Playmate::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
+    wait_until("tables are being made", || {
+        playmate
+            .content()
+            .first()
+            .is_some_and(|folder| folder.join("data/mysql").exists())
+    });
     let folder = playmate.content().remove(0);
     assert!(!folder.join("plugins").exists());
     let guardian = children_of(playmate.child.id());

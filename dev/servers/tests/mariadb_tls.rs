@@ -17,11 +17,20 @@ use token::{Token, ago, now};
 
 /// The options by which the client trusts this authority and looks at the host.
 fn verify(ca: &Path) -> [String; 3] {
-    ["--ssl".to_owned(), format!("--ssl-ca={}", ca.display()), "--ssl-verify-server-cert".to_owned()]
+    [
+        "--ssl".to_owned(),
+        format!("--ssl-ca={}", ca.display()),
+        "--ssl-verify-server-cert".to_owned(),
+    ]
 }
 
 fn sign_in(server: &MariaDb, user: &str, password: &str, ca: &Path) -> Result<String, String> {
-    answer(&log_in(server, user, password, &verify(ca).each_ref().map(String::as_str)))
+    answer(&log_in(
+        server,
+        user,
+        password,
+        &verify(ca).each_ref().map(String::as_str),
+    ))
 }
 
 #[test]
@@ -29,10 +38,16 @@ fn the_own_authority_verifies_the_server_and_the_other_does_not() {
     let server = MariaDb::builder().tls().start().unwrap();
     server.create_role("app", "right").unwrap();
     server.sql("ALTER USER 'app'@'%' REQUIRE SSL").unwrap();
-    let (ca, unrelated) = (server.ca_file().unwrap(), server.unrelated_ca_file().unwrap());
+    let (ca, unrelated) = (
+        server.ca_file().unwrap(),
+        server.unrelated_ca_file().unwrap(),
+    );
     assert_eq!(sign_in(&server, "app", "right", ca), Ok("app".to_owned()));
     let rejection = sign_in(&server, "app", "right", unrelated).unwrap_err();
-    assert!(rejection.contains("TLS/SSL error") && rejection.contains("certificate"), "{rejection}");
+    assert!(
+        rejection.contains("TLS/SSL error") && rejection.contains("certificate"),
+        "{rejection}"
+    );
     assert_eq!(server.log().authenticated_logins().unwrap(), 1);
     // What the account demands.
     answer(&log_in(&server, "app", "right", &["--skip-ssl"])).unwrap_err();
@@ -54,11 +69,17 @@ fn tokens_are_checked_as_on_postgresql() {
         assert!(token.len() > 1_500);
         assert_eq!(sign_in(&server, user, &token, ca).as_deref(), Ok(user));
         let check = server.token_checks().entries().unwrap().pop().unwrap();
-        assert!(check.accepted && check.user == user && check.length == token.len(), "{check:?}");
+        assert!(
+            check.accepted && check.user == user && check.length == token.len(),
+            "{check:?}"
+        );
         assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
     }
     let good = Token::of("app", now());
-    let long = good.clone().with("X-Amz-Security-Token", "x".repeat(4_000)).text();
+    let long = good
+        .clone()
+        .with("X-Amz-Security-Token", "x".repeat(4_000))
+        .text();
     assert_eq!(sign_in(&server, "app", &long, ca), Ok("app".to_owned()));
 
     let since = server.token_checks().from_now().unwrap();
@@ -72,9 +93,24 @@ fn tokens_are_checked_as_on_postgresql() {
         let rejection = sign_in(&server, "app", token, ca).unwrap_err();
         assert!(rejection.contains("ERROR 1045 (28000)"), "{rejection}");
     }
-    let reasons: Vec<_> = since.entries().unwrap().into_iter().map(|check| check.reason).collect();
-    assert_eq!(reasons[..3], ["the token has expired", "the token has expired", "DBUser is another user"]);
-    assert_eq!(server.log().rejected_logins_of("app").unwrap(), rejected.len());
+    let reasons: Vec<_> = since
+        .entries()
+        .unwrap()
+        .into_iter()
+        .map(|check| check.reason)
+        .collect();
+    assert_eq!(
+        reasons[..3],
+        [
+            "the token has expired",
+            "the token has expired",
+            "DBUser is another user"
+        ]
+    );
+    assert_eq!(
+        server.log().rejected_logins_of("app").unwrap(),
+        rejected.len()
+    );
 
     let checks = server.token_checks();
     checks.refuse_everything(true).unwrap();
@@ -82,7 +118,9 @@ fn tokens_are_checked_as_on_postgresql() {
     checks.refuse_everything(false).unwrap();
     checks.session_dies("ASIAEXAMPLE", now()).unwrap();
     sign_in(&server, "app", &good.text(), ca).unwrap_err();
-    checks.session_dies("ASIAEXAMPLE", now() + Duration::from_secs(60)).unwrap();
+    checks
+        .session_dies("ASIAEXAMPLE", now() + Duration::from_secs(60))
+        .unwrap();
     sign_in(&server, "app", &good.text(), ca).unwrap();
 }
 

@@ -25,20 +25,36 @@ fn secrets_manager(aws: &Moto, operation: &str, body: &str) -> std::io::Result<A
 #[test]
 fn a_secret_is_created_and_read_by_its_stage() {
     let aws = Moto::start().unwrap();
-    let created = secrets_manager(&aws, "CreateSecret", r#"{"Name": "db", "SecretString": "first"}"#).unwrap();
+    let created = secrets_manager(
+        &aws,
+        "CreateSecret",
+        r#"{"Name": "db", "SecretString": "first"}"#,
+    )
+    .unwrap();
     assert_eq!(created.status, 200, "{created:?}");
     let put = r#"{"SecretId": "db", "SecretString": "second", "VersionStages": ["AWSPENDING"]}"#;
-    assert_eq!(secrets_manager(&aws, "PutSecretValue", put).unwrap().status, 200);
+    assert_eq!(
+        secrets_manager(&aws, "PutSecretValue", put).unwrap().status,
+        200
+    );
     for (fixture, value) in [("AWSCURRENT", "first"), ("AWSPENDING", "second")] {
         let read = format!(r#"{{"SecretId": "db", "VersionStage": "{fixture}"}}"#);
         let answer = secrets_manager(&aws, "GetSecretValue", &read).unwrap();
         assert_eq!(answer.status, 200);
         assert!(answer.body.contains(value), "{answer:?}");
     }
-    let absent = secrets_manager(&aws, "GetSecretValue", r#"{"SecretId": "other", "VersionStage": "AWSCURRENT"}"#).unwrap();
+    let absent = secrets_manager(
+        &aws,
+        "GetSecretValue",
+        r#"{"SecretId": "other", "VersionStage": "AWSCURRENT"}"#,
+    )
+    .unwrap();
     // AWS itself says 400.
     assert_eq!(absent.status, 404);
-    assert!(absent.body.contains("ResourceNotFoundException"), "{absent:?}");
+    assert!(
+        absent.body.contains("ResourceNotFoundException"),
+        "{absent:?}"
+    );
 }
 
 /// What a script prints that is run with boto3 and a `client` of Secrets Manager.
@@ -47,8 +63,15 @@ fn boto3(aws: &Moto, endpoint: &str, script: &str) -> String {
 import boto3, botocore, sys
 client = boto3.client('secretsmanager', endpoint_url=sys.argv[1], region_name='eu-central-1', aws_access_key_id='any',
                       aws_secret_access_key='any', config=botocore.config.Config(retries={'total_max_attempts': 2}))";
-    let output = Command::new(aws.python()).args(["-c", &format!("{begin}\n{script}"), endpoint]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(aws.python())
+        .args(["-c", &format!("{begin}\n{script}"), endpoint])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -65,7 +88,13 @@ print(client.get_secret_value(SecretId='db', VersionStage='AWSCURRENT')['SecretS
 fn a_proxy_in_front_of_it_is_taken_for_aws() {
     let aws = Moto::start().unwrap();
     let proxy = Proxy::start(&aws.endpoint()).unwrap();
-    proxy.fault_on("GetSecretValue", InjectedFault::reply(400, r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#));
+    proxy.fault_on(
+        "GetSecretValue",
+        InjectedFault::reply(
+            400,
+            r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#,
+        ),
+    );
     let script = "
 client.create_secret(Name='db', SecretString='by boto3')
 print(client.describe_secret(SecretId='db')['Name'])
@@ -73,11 +102,21 @@ try:
     client.get_secret_value(SecretId='db', VersionStage='AWSCURRENT')
 except botocore.exceptions.ClientError as error:
     print(error.response['Error']['Code'])";
-    assert_eq!(boto3(&aws, &proxy.endpoint(), script), "db\nThrottlingException\n");
+    assert_eq!(
+        boto3(&aws, &proxy.endpoint(), script),
+        "db\nThrottlingException\n"
+    );
     // All on one connection, and with a second try.
-    assert_eq!((proxy.requests("GetSecretValue"), proxy.connections()), (2, 1));
+    assert_eq!(
+        (proxy.requests("GetSecretValue"), proxy.connections()),
+        (2, 1)
+    );
     assert!(
-        proxy.log().iter().filter(|request| request.operation == "GetSecretValue").all(|request| request.body.contains("VersionStage"))
+        proxy
+            .log()
+            .iter()
+            .filter(|request| request.operation == "GetSecretValue")
+            .all(|request| request.body.contains("VersionStage"))
     );
 }
 
@@ -86,7 +125,12 @@ fn a_stopped_one_refuses_and_comes_back_empty_on_its_port() {
     let aws = Moto::start().unwrap();
     let endpoint = aws.endpoint();
     let list = || secrets_manager(&aws, "ListSecrets", "{}").unwrap().body;
-    secrets_manager(&aws, "CreateSecret", r#"{"Name": "db", "SecretString": "lost"}"#).unwrap();
+    secrets_manager(
+        &aws,
+        "CreateSecret",
+        r#"{"Name": "db", "SecretString": "lost"}"#,
+    )
+    .unwrap();
     assert!(list().contains("db"));
 
     aws.stop().unwrap();
@@ -106,7 +150,12 @@ fn a_stopped_one_refuses_and_comes_back_empty_on_its_port() {
 #[test]
 fn a_stalled_one_takes_connections_and_answers_when_it_resumes() {
     let aws = Moto::start().unwrap();
-    secrets_manager(&aws, "CreateSecret", r#"{"Name": "db", "SecretString": "kept"}"#).unwrap();
+    secrets_manager(
+        &aws,
+        "CreateSecret",
+        r#"{"Name": "db", "SecretString": "kept"}"#,
+    )
+    .unwrap();
     aws.stall().unwrap();
     let mut client = Client::connect(&aws.endpoint()).unwrap();
     client.send("ListSecrets", "{}").unwrap();
@@ -122,8 +171,18 @@ fn two_side_by_side_do_not_know_each_other() {
         (Moto::start().unwrap(), other.join().unwrap().unwrap())
     });
     assert_ne!(one.endpoint(), two.endpoint());
-    secrets_manager(&one, "CreateSecret", r#"{"Name": "db", "SecretString": "here"}"#).unwrap();
-    assert!(!secrets_manager(&two, "ListSecrets", "{}").unwrap().body.contains("db"));
+    secrets_manager(
+        &one,
+        "CreateSecret",
+        r#"{"Name": "db", "SecretString": "here"}"#,
+    )
+    .unwrap();
+    assert!(
+        !secrets_manager(&two, "ListSecrets", "{}")
+            .unwrap()
+            .body
+            .contains("db")
+    );
 }
 
 #[test]
@@ -143,7 +202,11 @@ fn however_it_is_dropped_nothing_is_left_of_it() {
         reach(&aws);
         drop(aws);
         assert!(is_gone(server) && is_gone(guardian), "{name}");
-        assert_eq!(Client::connect(&endpoint).unwrap_err().kind(), ErrorKind::ConnectionRefused, "{name}");
+        assert_eq!(
+            Client::connect(&endpoint).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused,
+            "{name}"
+        );
     }
 }
 
@@ -151,5 +214,8 @@ fn however_it_is_dropped_nothing_is_left_of_it() {
 fn a_missing_moto_is_an_error_that_says_what_to_do() {
     let error = Moto::start_from(&Programs::nowhere()).unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
-    assert!(error.to_string().contains("cargo xtask install moto"), "{error:?}");
+    assert!(
+        error.to_string().contains("cargo xtask install moto"),
+        "{error:?}"
+    );
 }

@@ -4,7 +4,11 @@
 //!
 //! Where a whole test process has to die, the test starts this program once more, as a
 //! child that runs the same test and plays the other part in it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on may panic"
+)]
 
 #[path = "support/playmate.rs"]
 mod playmate;
@@ -38,7 +42,11 @@ impl Traces {
         let memory = lock.lines().nth(6).unwrap();
         let memory = memory.split_whitespace().nth(1).unwrap().to_owned();
         assert!(memory_segments().contains(&memory), "{lock}");
-        Self { processes, folder, memory }
+        Self {
+            processes,
+            folder,
+            memory,
+        }
     }
 
     fn assert_gone(&self, when: &str) {
@@ -52,7 +60,10 @@ impl Traces {
 
 fn memory_segments() -> Vec<String> {
     let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
-    table.lines().filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned)).collect()
+    table
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned))
+        .collect()
 }
 
 #[test]
@@ -134,7 +145,8 @@ fn after_the_test_process_is_killed_while_its_server_is_stalled() {
         server.stall().unwrap();
         return say_and_wait(server.pid());
     }
-    let mut playmate = Playmate::start("after_the_test_process_is_killed_while_its_server_is_stalled");
+    let mut playmate =
+        Playmate::start("after_the_test_process_is_killed_while_its_server_is_stalled");
     let processes = family(playmate.hear());
     assert!(processes.len() > 3 && playmate.content().len() == 1);
     playmate.kill(&processes);
@@ -146,8 +158,14 @@ fn after_the_test_process_is_killed_while_it_creates_the_data_folder() {
         let server = Postgres::start().unwrap();
         return say_and_wait(server.pid());
     }
-    let mut playmate = Playmate::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
-    wait_until("initdb is at work", || playmate.content().first().is_some_and(|folder| folder.join("data/base").exists()));
+    let mut playmate =
+        Playmate::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
+    wait_until("initdb is at work", || {
+        playmate
+            .content()
+            .first()
+            .is_some_and(|folder| folder.join("data/base").exists())
+    });
     let folder = playmate.content().remove(0);
     assert!(!folder.join("data/postmaster.pid").exists());
     let guardian = children_of(playmate.child.id());

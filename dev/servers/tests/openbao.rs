@@ -19,10 +19,24 @@ use processes::{children_of, is_gone, kill, parent_and_state};
 
 fn with_a_secret() -> OpenBao {
     let vault = OpenBao::start().unwrap();
-    let mounted = vault.request("POST", "sys/mounts/kv", Some(r#"{"type": "kv", "options": {"version": "2"}}"#)).unwrap();
+    let mounted = vault
+        .request(
+            "POST",
+            "sys/mounts/kv",
+            Some(r#"{"type": "kv", "options": {"version": "2"}}"#),
+        )
+        .unwrap();
     assert!(mounted.is_success(), "{mounted:?}");
     // A store that has just been mounted says for a moment that it is upgrading.
-    let write = || vault.request("POST", "kv/data/db", Some(r#"{"data": {"password": "kept"}}"#)).unwrap();
+    let write = || {
+        vault
+            .request(
+                "POST",
+                "kv/data/db",
+                Some(r#"{"data": {"password": "kept"}}"#),
+            )
+            .unwrap()
+    };
     let written = (0..100).any(|_| {
         write().is_success() || {
             std::thread::sleep(Duration::from_millis(20));
@@ -46,7 +60,13 @@ fn it_is_sealed_and_unsealed() {
     vault.unseal().unwrap();
     assert_eq!(status(&vault), 200);
     // A token of nobody's.
-    assert_eq!(vault.request_as("unknown", "GET", "kv/data/db", None).unwrap().status, 403);
+    assert_eq!(
+        vault
+            .request_as("unknown", "GET", "kv/data/db", None)
+            .unwrap()
+            .status,
+        403
+    );
 }
 
 #[test]
@@ -54,10 +74,19 @@ fn a_stopped_one_refuses_and_comes_back_with_all_that_was_in_it() {
     let vault = with_a_secret();
     let address = vault.address();
     vault.stop().unwrap();
-    assert_eq!(vault.request("GET", "kv/data/db", None).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(
+        vault.request("GET", "kv/data/db", None).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
     vault.start_again().unwrap();
     assert_eq!(vault.address(), address);
-    assert!(vault.request("GET", "kv/data/db", None).unwrap().body.contains("kept"));
+    assert!(
+        vault
+            .request("GET", "kv/data/db", None)
+            .unwrap()
+            .body
+            .contains("kept")
+    );
 }
 
 #[test]
@@ -96,7 +125,10 @@ fn nothing_is_left_of_it() {
 fn a_missing_one_is_an_error_that_says_what_to_do() {
     let error = OpenBao::start_from(&Programs::nowhere()).unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
-    assert!(error.to_string().contains("cargo xtask install openbao"), "{error:?}");
+    assert!(
+        error.to_string().contains("cargo xtask install openbao"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -110,12 +142,33 @@ fn a_vault_is_taken_where_the_user_names_it_and_nowhere_else() {
         file
     };
     let vault = program("vault");
-    assert!(Programs::nowhere().path([root.clone()]).find(Server::OpenBao).is_err());
+    assert!(
+        Programs::nowhere()
+            .path([root.clone()])
+            .find(Server::OpenBao)
+            .is_err()
+    );
     for place in [&vault, &root] {
-        assert_eq!(Programs::nowhere().chosen(Server::OpenBao, place).find(Server::OpenBao).as_ref(), Ok(&vault));
+        assert_eq!(
+            Programs::nowhere()
+                .chosen(Server::OpenBao, place)
+                .find(Server::OpenBao)
+                .as_ref(),
+            Ok(&vault)
+        );
     }
-    let error = Programs::nowhere().chosen(Server::OpenBao, root.join("slip")).find(Server::OpenBao).unwrap_err().to_string();
-    assert!(error.contains("CLAVIGER_VAULT_BIN") && error.contains("bao or vault"), "{error}");
+    let error = Programs::nowhere()
+        .chosen(Server::OpenBao, root.join("slip"))
+        .find(Server::OpenBao)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("CLAVIGER_VAULT_BIN") && error.contains("bao or vault"),
+        "{error}"
+    );
     let bao = program("bao");
-    assert_eq!(Programs::nowhere().path([root]).find(Server::OpenBao), Ok(bao));
+    assert_eq!(
+        Programs::nowhere().path([root]).find(Server::OpenBao),
+        Ok(bao)
+    );
 }

@@ -37,7 +37,10 @@ fn find(programs: &Programs) -> Result<PathBuf, NotInstalled> {
 
 #[test]
 fn a_missing_server_is_an_error_with_the_line_that_installs_it() {
-    let error = Postgres::builder().programs(Programs::nowhere()).start().unwrap_err();
+    let error = Postgres::builder()
+        .programs(Programs::nowhere())
+        .start()
+        .unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)));
     assert_eq!(
         error.to_string(),
@@ -49,11 +52,16 @@ fn a_missing_server_is_an_error_with_the_line_that_installs_it() {
 #[test]
 fn a_folder_without_the_programs_is_not_taken() {
     let (_guard, root) = folder();
-    program(&root.join("client/pg_config"), "#!/bin/sh\necho /nonexistent\n");
+    program(
+        &root.join("client/pg_config"),
+        "#!/bin/sh\necho /nonexistent\n",
+    );
     program(&root.join("half/postgres"), "");
     server_in(&root.join("plain"));
     fs::set_permissions(root.join("plain/initdb"), fs::Permissions::from_mode(0o644)).unwrap();
-    let programs = Programs::nowhere().path([root.join("client"), root.join("half"), root.join("plain")]).packaged(root.join("absent"));
+    let programs = Programs::nowhere()
+        .path([root.join("client"), root.join("half"), root.join("plain")])
+        .packaged(root.join("absent"));
     assert_eq!(find(&programs).unwrap_err().server(), Server::PostgreSql);
 }
 
@@ -72,8 +80,16 @@ fn pg_config_is_asked_before_the_packages_are_looked_through() {
     let (_guard, root) = folder();
     let real = server_in(&root.join("own"));
     server_in(&root.join("lib/99/bin"));
-    program(&root.join("bin/pg_config"), &format!("#!/bin/sh\n[ \"$1\" = --bindir ] && echo '{}'\n", real.display()));
-    let programs = Programs::nowhere().path([root.join("bin")]).packaged(root.join("lib"));
+    program(
+        &root.join("bin/pg_config"),
+        &format!(
+            "#!/bin/sh\n[ \"$1\" = --bindir ] && echo '{}'\n",
+            real.display()
+        ),
+    );
+    let programs = Programs::nowhere()
+        .path([root.join("bin")])
+        .packaged(root.join("lib"));
     assert_eq!(find(&programs), Ok(real));
 }
 
@@ -95,16 +111,29 @@ fn a_chosen_folder_is_the_only_one() {
     let chosen = server_in(&root.join("chosen"));
     let other = server_in(&root.join("other"));
     let programs = Programs::nowhere().path([other]);
-    assert_eq!(find(&programs.clone().chosen(Server::PostgreSql, &chosen)), Ok(chosen));
+    assert_eq!(
+        find(&programs.clone().chosen(Server::PostgreSql, &chosen)),
+        Ok(chosen)
+    );
 
     let error = find(&programs.chosen(Server::PostgreSql, root.join("slip"))).unwrap_err();
-    assert!(error.to_string().contains("CLAVIGER_POSTGRES_BIN"), "{error}");
+    assert!(
+        error.to_string().contains("CLAVIGER_POSTGRES_BIN"),
+        "{error}"
+    );
     assert!(error.to_string().contains("slip"), "{error}");
 }
 
 /// A Python that has the packages, or has not; whichever script it is asked by.
 fn python(file: &Path, has_them: bool) -> PathBuf {
-    program(file, if has_them { "#!/bin/sh\nexit 0\n" } else { "#!/bin/sh\nexit 1\n" });
+    program(
+        file,
+        if has_them {
+            "#!/bin/sh\nexit 0\n"
+        } else {
+            "#!/bin/sh\nexit 1\n"
+        },
+    );
     file.to_owned()
 }
 
@@ -113,17 +142,37 @@ fn a_python_without_moto_is_not_taken() {
     let (_guard, root) = folder();
     let bare = python(&root.join("one/python3"), false);
     let places = Programs::nowhere().path([root.join("one")]);
-    assert_eq!(places.find(Server::Moto).unwrap_err().server(), Server::Moto);
-    assert!(places.find(Server::Moto).unwrap_err().to_string().contains("cargo xtask install moto"));
+    assert_eq!(
+        places.find(Server::Moto).unwrap_err().server(),
+        Server::Moto
+    );
+    assert!(
+        places
+            .find(Server::Moto)
+            .unwrap_err()
+            .to_string()
+            .contains("cargo xtask install moto")
+    );
 
     let right = python(&root.join("two/python3"), true);
     let places = places.path([root.join("one"), root.join("two")]);
     assert_eq!(places.find(Server::Moto).as_ref(), Ok(&right));
 
     // Not even where it is chosen, and no other is taken in its place.
-    let error = places.clone().chosen(Server::Moto, &bare).find(Server::Moto).unwrap_err().to_string();
-    assert!(error.contains("CLAVIGER_MOTO_PYTHON") && error.contains("moto[server] and boto3"), "{error}");
-    assert_eq!(places.chosen(Server::PostgreSql, &bare).find(Server::Moto), Ok(right));
+    let error = places
+        .clone()
+        .chosen(Server::Moto, &bare)
+        .find(Server::Moto)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("CLAVIGER_MOTO_PYTHON") && error.contains("moto[server] and boto3"),
+        "{error}"
+    );
+    assert_eq!(
+        places.chosen(Server::PostgreSql, &bare).find(Server::Moto),
+        Ok(right)
+    );
 }
 
 #[test]
@@ -151,7 +200,11 @@ fn bare_mariadb_in(root: &Path) -> PathBuf {
     program(&root.join("sbin/mariadbd"), "");
     program(&root.join("bin/mariadb"), "");
     fs::create_dir_all(root.join("share/mysql")).unwrap();
-    for table in ["mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql"] {
+    for table in [
+        "mysql_system_tables.sql",
+        "mysql_performance_tables.sql",
+        "mysql_system_tables_data.sql",
+    ] {
         fs::write(root.join("share/mysql").join(table), "").unwrap();
     }
     root.join("sbin")
@@ -170,7 +223,10 @@ fn mariadb_is_found_with_its_plugins_beside_it_or_among_the_tools() {
     let server = bare_mariadb_in(&root.join("usr"));
     let tools = root.join("tools");
     let programs = Programs::nowhere().path([server.clone()]).tools(&tools);
-    assert_eq!(programs.find(Server::MariaDb).unwrap_err().server(), Server::MariaDb);
+    assert_eq!(
+        programs.find(Server::MariaDb).unwrap_err().server(),
+        Server::MariaDb
+    );
 
     plugins_in(&tools.join("mariadb-plugins"));
     assert_eq!(programs.find(Server::MariaDb), Ok(server.clone()));
@@ -182,8 +238,18 @@ fn mariadb_is_found_with_its_plugins_beside_it_or_among_the_tools() {
     // A link leads to the folder beside which the rest lies.
     fs::create_dir(root.join("links")).unwrap();
     symlink(server.join("mariadbd"), root.join("links/mariadbd")).unwrap();
-    assert_eq!(Programs::nowhere().path([root.join("links")]).find(Server::MariaDb), Ok(server.clone()));
-    assert_eq!(Programs::nowhere().chosen(Server::MariaDb, &server).find(Server::MariaDb), Ok(server));
+    assert_eq!(
+        Programs::nowhere()
+            .path([root.join("links")])
+            .find(Server::MariaDb),
+        Ok(server.clone())
+    );
+    assert_eq!(
+        Programs::nowhere()
+            .chosen(Server::MariaDb, &server)
+            .find(Server::MariaDb),
+        Ok(server)
+    );
 
     fs::remove_file(root.join("usr/bin/mariadb")).unwrap();
     programs.find(Server::MariaDb).unwrap_err();
@@ -191,12 +257,21 @@ fn mariadb_is_found_with_its_plugins_beside_it_or_among_the_tools() {
 
 #[test]
 fn a_missing_mariadb_is_an_error_with_the_lines_that_install_it() {
-    let error = MariaDb::builder().programs(Programs::nowhere()).start().unwrap_err();
+    let error = MariaDb::builder()
+        .programs(Programs::nowhere())
+        .start()
+        .unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)));
     let command = "sudo apt-get install -y mariadb-server-core mariadb-client-core && cargo xtask install mariadb";
     assert!(error.to_string().contains(command), "{error}");
-    let error = MariaDb::builder().programs(Programs::nowhere().chosen(Server::MariaDb, "/nonexistent")).start().unwrap_err();
-    assert!(error.to_string().contains("CLAVIGER_MARIADB_BIN"), "{error}");
+    let error = MariaDb::builder()
+        .programs(Programs::nowhere().chosen(Server::MariaDb, "/nonexistent"))
+        .start()
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("CLAVIGER_MARIADB_BIN"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -206,10 +281,15 @@ fn prometheus_is_taken_from_the_path_before_the_tools_and_never_without_promtool
         program(&root.join(folder).join("prometheus"), "");
         program(&root.join(folder).join("promtool"), "");
     }
-    let programs = Programs::nowhere().path([root.join("path")]).tools(root.join("tools"));
+    let programs = Programs::nowhere()
+        .path([root.join("path")])
+        .tools(root.join("tools"));
     assert_eq!(programs.find(Server::Prometheus), Ok(root.join("path")));
     fs::remove_file(root.join("path/promtool")).unwrap();
-    assert_eq!(programs.find(Server::Prometheus), Ok(root.join("tools/prometheus")));
+    assert_eq!(
+        programs.find(Server::Prometheus),
+        Ok(root.join("tools/prometheus"))
+    );
     fs::remove_file(root.join("tools/prometheus/promtool")).unwrap();
     let error = programs.find(Server::Prometheus).unwrap_err().to_string();
     assert!(error.contains("cargo xtask install prometheus"), "{error}");

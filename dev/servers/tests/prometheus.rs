@@ -36,7 +36,10 @@ fn service(stones: &Arc<AtomicUsize>) -> String {
             let mut client = client;
             // What is asked for is known.
             let _ = client.read(&mut [0; 4096]);
-            let body = format!("# TYPE stones gauge\nstones {}\n", stones.load(Ordering::Relaxed));
+            let body = format!(
+                "# TYPE stones gauge\nstones {}\n",
+                stones.load(Ordering::Relaxed)
+            );
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
             let _ = write!(client, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
         }
@@ -62,13 +65,26 @@ fn it_scrapes_its_targets_and_fires_what_its_rules_say() {
     let stones = Arc::new(AtomicUsize::new(7));
     let target = service(&stones);
     let prometheus = Prometheus::start(&[&target], Some(&rules)).unwrap();
-    until("it scrapes", || prometheus.query("stones{job=\"service\"} + 0").unwrap().contains(r#""7"]"#));
+    until("it scrapes", || {
+        prometheus
+            .query("stones{job=\"service\"} + 0")
+            .unwrap()
+            .contains(r#""7"]"#)
+    });
     assert!(!prometheus.alerts().unwrap().contains("Oversized"));
 
     stones.store(41, Ordering::Relaxed);
-    until("it fires", || prometheus.alerts().unwrap().contains(r#""state":"firing""#));
+    until("it fires", || {
+        prometheus.alerts().unwrap().contains(r#""state":"firing""#)
+    });
     assert!(prometheus.alerts().unwrap().contains("Oversized"));
-    assert!(prometheus.query("stones{").unwrap_err().to_string().contains("parse error"));
+    assert!(
+        prometheus
+            .query("stones{")
+            .unwrap_err()
+            .to_string()
+            .contains("parse error")
+    );
 }
 
 #[test]
@@ -84,7 +100,10 @@ fn rules_that_it_cannot_read_are_an_error_with_its_log() {
 #[test]
 fn nothing_is_left_of_it() {
     type Reach = fn(&Prometheus);
-    let states: [(&str, Reach); 2] = [("running", |_| {}), ("crashed", |prometheus| kill(prometheus.pid().unwrap()))];
+    let states: [(&str, Reach); 2] = [
+        ("running", |_| {}),
+        ("crashed", |prometheus| kill(prometheus.pid().unwrap())),
+    ];
     for (name, reach) in states {
         let prometheus = Prometheus::start(&[], None).unwrap();
         let server = prometheus.pid().unwrap();
@@ -99,12 +118,22 @@ fn nothing_is_left_of_it() {
 #[test]
 fn promtool_lies_beside_it() {
     let promtool = Server::Prometheus.find().unwrap().join("promtool");
-    assert!(Command::new(promtool).arg("--version").output().unwrap().status.success());
+    assert!(
+        Command::new(promtool)
+            .arg("--version")
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
 }
 
 #[test]
 fn a_missing_one_is_an_error_that_says_what_to_do() {
     let error = Prometheus::start_from(&Programs::nowhere(), &[], None).unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
-    assert!(error.to_string().contains("cargo xtask install prometheus"), "{error:?}");
+    assert!(
+        error.to_string().contains("cargo xtask install prometheus"),
+        "{error:?}"
+    );
 }

@@ -51,7 +51,10 @@ fn answer(stream: TcpStream, requests: &AtomicUsize) {
     while !head.ends_with("\r\n\r\n") {
         let start = head.len();
         stream.read_line(&mut head).unwrap();
-        if let Some(value) = head[start..].to_ascii_lowercase().strip_prefix("content-length:") {
+        if let Some(value) = head[start..]
+            .to_ascii_lowercase()
+            .strip_prefix("content-length:")
+        {
             length = value.trim().parse().unwrap();
         }
     }
@@ -63,8 +66,13 @@ fn answer(stream: TcpStream, requests: &AtomicUsize) {
         stream.read_to_end(&mut Vec::new()).unwrap();
         return;
     }
-    let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nX-Kept: yes\r\nConnection: close\r\n\r\n");
-    stream.get_mut().write_all(&[text.as_bytes(), &body].concat()).unwrap();
+    let text = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nX-Kept: yes\r\nConnection: close\r\n\r\n"
+    );
+    stream
+        .get_mut()
+        .write_all(&[text.as_bytes(), &body].concat())
+        .unwrap();
 }
 
 fn start() -> (Echo, Proxy) {
@@ -92,7 +100,11 @@ fn all_that_comes(proxy: &Proxy, request: &str) -> String {
 /// That a connection has come to its end, by an end of the stream or by a reset.
 fn assert_closed<T: std::fmt::Debug>(answer: std::io::Result<T>) {
     let error = answer.unwrap_err();
-    let ends = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+    let ends = [
+        ErrorKind::UnexpectedEof,
+        ErrorKind::ConnectionReset,
+        ErrorKind::BrokenPipe,
+    ];
     assert!(ends.contains(&error.kind()), "{error}");
 }
 
@@ -101,7 +113,11 @@ fn requests_go_through_and_are_counted_by_operation() {
     let (echo, proxy) = start();
     let mut client = Client::connect(&proxy.endpoint()).unwrap();
     let before = now();
-    for (operation, body) in [("GetSecretValue", "one"), ("DescribeSecret", ""), ("GetSecretValue", "three")] {
+    for (operation, body) in [
+        ("GetSecretValue", "one"),
+        ("DescribeSecret", ""),
+        ("GetSecretValue", "three"),
+    ] {
         let answer = client.call(operation, body).unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (200, body));
     }
@@ -112,8 +128,18 @@ fn requests_go_through_and_are_counted_by_operation() {
     assert_eq!((proxy.connections(), echo.requests()), (1, 3));
 
     let log = proxy.log();
-    let bodies: Vec<_> = log.iter().map(|request| (request.operation.as_str(), request.body.as_str())).collect();
-    assert_eq!(bodies, [("GetSecretValue", "one"), ("DescribeSecret", ""), ("GetSecretValue", "three")]);
+    let bodies: Vec<_> = log
+        .iter()
+        .map(|request| (request.operation.as_str(), request.body.as_str()))
+        .collect();
+    assert_eq!(
+        bodies,
+        [
+            ("GetSecretValue", "one"),
+            ("DescribeSecret", ""),
+            ("GetSecretValue", "three")
+        ]
+    );
     assert!(before <= log[0].at && log[0].at <= log[1].at && log[2].at <= now());
     assert!(!format!("{log:?}").contains("three"));
     assert_eq!(proxy.answers(), ["one", "", "three"]);
@@ -124,14 +150,23 @@ fn an_operation_is_named_by_its_form_where_no_header_does() {
     let (_echo, proxy) = start();
     let body = "Version=2011-06-15&Action=AssumeRole";
     for request in [
-        format!("POST /sts HTTP/1.1\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()),
+        format!(
+            "POST /sts HTTP/1.1\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ),
         "GET /moto-api/ HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(),
     ] {
         let answer = all_that_comes(&proxy, &request);
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("X-Kept: yes"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("X-Kept: yes"),
+            "{answer}"
+        );
         assert!(!answer.contains("Connection"), "{answer}");
     }
-    assert_eq!((proxy.requests("AssumeRole"), proxy.requests("/moto-api/")), (1, 1));
+    assert_eq!(
+        (proxy.requests("AssumeRole"), proxy.requests("/moto-api/")),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -144,8 +179,13 @@ fn refusing_closes_connections_that_are_open_and_that_are_new() {
     proxy.fault(InjectedFault::Refuse);
     assert_closed(waiting.answer());
     assert_closed(idle.call("GetSecretValue", "{}"));
-    assert_closed(Client::connect(&proxy.endpoint()).and_then(|mut new| new.call("GetSecretValue", "{}")));
-    assert_eq!((proxy.connections(), proxy.requests("GetSecretValue")), (3, 1));
+    assert_closed(
+        Client::connect(&proxy.endpoint()).and_then(|mut new| new.call("GetSecretValue", "{}")),
+    );
+    assert_eq!(
+        (proxy.connections(), proxy.requests("GetSecretValue")),
+        (3, 1)
+    );
 
     proxy.heal();
     client(&proxy);
@@ -165,7 +205,10 @@ fn a_fault_on_one_operation_spares_the_others_and_goes_before_the_general_one() 
     proxy.fault_on("GetSecretValue", InjectedFault::reply(400, "particular"));
     let mut client = Client::connect(&proxy.endpoint()).unwrap();
     assert_eq!(client.call("DescribeSecret", "{}").unwrap().body, "general");
-    assert_eq!(client.call("GetSecretValue", "{}").unwrap().body, "particular");
+    assert_eq!(
+        client.call("GetSecretValue", "{}").unwrap().body,
+        "particular"
+    );
 }
 
 #[test]
@@ -192,8 +235,14 @@ fn a_cut_answer_ends_in_the_middle_of_its_body() {
     let mut client = client(&proxy);
     proxy.fault(InjectedFault::Cut);
     assert_closed(client.call("GetSecretValue", "{}"));
-    let sent = all_that_comes(&proxy, "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n0123456789");
-    assert!(sent.starts_with("HTTP/1.1 200 OK\r\n") && sent.contains("Content-Length: 10\r\n"), "{sent}");
+    let sent = all_that_comes(
+        &proxy,
+        "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n0123456789",
+    );
+    assert!(
+        sent.starts_with("HTTP/1.1 200 OK\r\n") && sent.contains("Content-Length: 10\r\n"),
+        "{sent}"
+    );
     assert!(sent.ends_with("\r\n\r\n01234"), "{sent}");
     assert_eq!(echo.requests(), 3);
 }
@@ -242,10 +291,15 @@ fn dropping_it_ends_whatever_its_threads_are_at() {
     proxy.fault_on("DescribeSecret", InjectedFault::Stall);
     stalled.send("DescribeSecret", "{}").unwrap();
     let mut delayed = client(&proxy);
-    proxy.fault_on("ListSecrets", InjectedFault::Delay(Duration::from_secs(3600)));
+    proxy.fault_on(
+        "ListSecrets",
+        InjectedFault::Delay(Duration::from_secs(3600)),
+    );
     delayed.send("ListSecrets", "{}").unwrap();
     let count = |operation| proxy.requests(operation);
-    wait_until("all are under way", || echo.requests() == 5 && count("DescribeSecret") + count("ListSecrets") == 2);
+    wait_until("all are under way", || {
+        echo.requests() == 5 && count("DescribeSecret") + count("ListSecrets") == 2
+    });
 
     let (done, is_done) = mpsc::channel();
     // It waits for its threads: that it returns is all that there is to see of their end.
@@ -261,15 +315,28 @@ fn dropping_it_ends_whatever_its_threads_are_at() {
 
 #[test]
 fn an_endpoint_that_is_none_is_an_error_that_says_what_is_one() {
-    for endpoint in ["", "127.0.0.1:80", "https://127.0.0.1:80", "http://", "http://127.0.0.1", "http://127.0.0.1:80/path"] {
+    for endpoint in [
+        "",
+        "127.0.0.1:80",
+        "https://127.0.0.1:80",
+        "http://",
+        "http://127.0.0.1",
+        "http://127.0.0.1:80/path",
+    ] {
         let error = Proxy::start(endpoint).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{endpoint}");
-        assert!(error.to_string().contains("as http://127.0.0.1:5000"), "{error}");
+        assert!(
+            error.to_string().contains("as http://127.0.0.1:5000"),
+            "{error}"
+        );
     }
 }
 
 fn now() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "sockets know no clock but the real one")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "sockets know no clock but the real one"
+    )]
     Instant::now()
 }
 
@@ -277,7 +344,10 @@ fn now() -> Instant {
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "waited in vain until {what}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -14,25 +14,47 @@ use claviger_servers::Postgres;
 use client::{answer, client, log_in};
 
 fn verify(host_is: &str, ca: &Path) -> String {
-    format!("host={host_is} hostaddr=127.0.0.1 sslmode=verify-full sslrootcert='{}'", ca.display())
+    format!(
+        "host={host_is} hostaddr=127.0.0.1 sslmode=verify-full sslrootcert='{}'",
+        ca.display()
+    )
 }
 
 #[test]
 fn the_own_authority_verifies_the_server_and_the_other_does_not() {
     let server = Postgres::builder().tls().start().unwrap();
     server.create_role("app", "right").unwrap();
-    let (ca, unrelated) = (server.ca_file().unwrap(), server.unrelated_ca_file().unwrap());
+    let (ca, unrelated) = (
+        server.ca_file().unwrap(),
+        server.unrelated_ca_file().unwrap(),
+    );
 
     for host in ["localhost", "127.0.0.1"] {
         let output = log_in(&server, "app", "right", &verify(host, ca));
         assert_eq!(answer(&output), Ok("app".to_owned()), "{host}");
     }
-    assert_eq!(server.log().count("SSL enabled (protocol=TLSv1.3").unwrap(), 2);
+    assert_eq!(
+        server.log().count("SSL enabled (protocol=TLSv1.3").unwrap(),
+        2
+    );
 
-    let rejection = answer(&log_in(&server, "app", "right", &verify("localhost", unrelated))).unwrap_err();
-    assert!(rejection.contains("certificate verify failed"), "{rejection}");
-    let rejection = answer(&log_in(&server, "app", "right", &verify("example.org", ca))).unwrap_err();
-    assert!(rejection.contains("does not match host name"), "{rejection}");
+    let rejection = answer(&log_in(
+        &server,
+        "app",
+        "right",
+        &verify("localhost", unrelated),
+    ))
+    .unwrap_err();
+    assert!(
+        rejection.contains("certificate verify failed"),
+        "{rejection}"
+    );
+    let rejection =
+        answer(&log_in(&server, "app", "right", &verify("example.org", ca))).unwrap_err();
+    assert!(
+        rejection.contains("does not match host name"),
+        "{rejection}"
+    );
     assert_eq!(server.log().authenticated_logins().unwrap(), 2);
 
     // As libpq takes it from the environment.
@@ -40,7 +62,16 @@ fn the_own_authority_verifies_the_server_and_the_other_does_not() {
         .env("PGPASSWORD", "right")
         .env("PGSSLMODE", "verify-full")
         .env("PGSSLROOTCERT", ca)
-        .args(["-h", server.host(), "-p", &server.port().to_string(), "-U", "app", "-d", "postgres"])
+        .args([
+            "-h",
+            server.host(),
+            "-p",
+            &server.port().to_string(),
+            "-U",
+            "app",
+            "-d",
+            "postgres",
+        ])
         .args(["-c", "SELECT 1"])
         .output()
         .unwrap();
@@ -64,7 +95,12 @@ fn a_client_may_do_without() {
 #[test]
 fn the_key_is_for_the_server_alone() {
     let server = Postgres::builder().tls().start().unwrap();
-    let mode = |file: &str| fs::metadata(server.socket_dir().join(file)).unwrap().permissions().mode();
+    let mode = |file: &str| {
+        fs::metadata(server.socket_dir().join(file))
+            .unwrap()
+            .permissions()
+            .mode()
+    };
     assert_eq!(mode("server.key") & 0o777, 0o600);
     assert_eq!(mode(".") & 0o777, 0o700);
 }

@@ -24,13 +24,20 @@ fn server() -> Postgres {
 
 /// Logs in over verified TLS.
 fn sign_in(server: &Postgres, user: &str, token: &str) -> Result<String, String> {
-    let tls = format!("sslmode=verify-full sslrootcert='{}'", server.ca_file().unwrap().display());
+    let tls = format!(
+        "sslmode=verify-full sslrootcert='{}'",
+        server.ca_file().unwrap().display()
+    );
     answer(&log_in(server, user, token, &tls))
 }
 
 /// The token for another endpoint.
 fn at(token: &Token, endpoint: &str) -> String {
-    Token { endpoint: endpoint.to_owned(), parameters: token.parameters.clone() }.text()
+    Token {
+        endpoint: endpoint.to_owned(),
+        parameters: token.parameters.clone(),
+    }
+    .text()
 }
 
 /// The token without that parameter.
@@ -51,17 +58,35 @@ fn a_good_token_lets_in_and_its_check_is_noted_without_it() {
     let checks = server.token_checks();
     let [check] = checks.entries().unwrap().try_into().unwrap();
     assert!(check.accepted && check.reason.is_empty(), "{check:?}");
-    assert_eq!((check.user.as_str(), check.length, check.access_key.as_str()), ("app", token.len(), "ASIAEXAMPLE"));
+    assert_eq!(
+        (check.user.as_str(), check.length, check.access_key.as_str()),
+        ("app", token.len(), "ASIAEXAMPLE")
+    );
     assert_eq!(check.expires, Duration::from_secs(900));
-    assert!(check.age >= Duration::from_secs(60) && check.age < Duration::from_secs(90), "{check:?}");
-    assert!(check.at + Duration::from_millis(1) >= before && check.at <= now(), "{check:?}");
-    assert_eq!((checks.accepted().unwrap(), checks.rejected().unwrap()), (1, 0));
+    assert!(
+        check.age >= Duration::from_secs(60) && check.age < Duration::from_secs(90),
+        "{check:?}"
+    );
+    assert!(
+        check.at + Duration::from_millis(1) >= before && check.at <= now(),
+        "{check:?}"
+    );
+    assert_eq!(
+        (checks.accepted().unwrap(), checks.rejected().unwrap()),
+        (1, 0)
+    );
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 1);
     assert_eq!(server.log().count("method=pam").unwrap(), 1);
 
-    for file in [server.log().file().to_owned(), server.socket_dir().join("tokens/checks")] {
+    for file in [
+        server.log().file().to_owned(),
+        server.socket_dir().join("tokens/checks"),
+    ] {
         let text = fs::read_to_string(file).unwrap();
-        assert!(!text.contains("IQoJb3JpZ2lu") && !text.contains("0123456789abcdef"), "{text}");
+        assert!(
+            !text.contains("IQoJb3JpZ2lu") && !text.contains("0123456789abcdef"),
+            "{text}"
+        );
     }
 }
 
@@ -79,35 +104,84 @@ fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
         ("a large port", at(&good, "db:65536")),
         ("no host", at(&good, ":5432")),
         ("bare IPv6", at(&good, "::1:5432")),
-        ("another action", good.clone().with("Action", "Connect").text()),
+        (
+            "another action",
+            good.clone().with("Action", "Connect").text(),
+        ),
         ("another user", good.clone().with("DBUser", "app2").text()),
         ("no user", without(&good, "DBUser")),
         ("a bad escape", good.clone().with("DBUser", "app%2").text()),
-        ("another algorithm", good.clone().with("X-Amz-Algorithm", "AWS4-HMAC-SHA1").text()),
+        (
+            "another algorithm",
+            good.clone()
+                .with("X-Amz-Algorithm", "AWS4-HMAC-SHA1")
+                .text(),
+        ),
         ("no credential", without(&good, "X-Amz-Credential")),
-        ("another service", good.clone().with("X-Amz-Credential", credential("ASIAEXAMPLE", &day).replace("rds-db", "rds")).text()),
-        ("another day", good.clone().with("X-Amz-Credential", credential("ASIAEXAMPLE", "20200102")).text()),
-        ("no key", good.clone().with("X-Amz-Credential", credential("", &day)).text()),
+        (
+            "another service",
+            good.clone()
+                .with(
+                    "X-Amz-Credential",
+                    credential("ASIAEXAMPLE", &day).replace("rds-db", "rds"),
+                )
+                .text(),
+        ),
+        (
+            "another day",
+            good.clone()
+                .with("X-Amz-Credential", credential("ASIAEXAMPLE", "20200102"))
+                .text(),
+        ),
+        (
+            "no key",
+            good.clone()
+                .with("X-Amz-Credential", credential("", &day))
+                .text(),
+        ),
         ("no date", without(&good, "X-Amz-Date")),
-        ("an odd date", good.clone().with("X-Amz-Date", "2026-01-02T03:04:05Z").text()),
+        (
+            "an odd date",
+            good.clone()
+                .with("X-Amz-Date", "2026-01-02T03:04:05Z")
+                .text(),
+        ),
         ("no expiry", without(&good, "X-Amz-Expires")),
         ("901 s", good.clone().with("X-Amz-Expires", "901").text()),
         ("0 s", good.clone().with("X-Amz-Expires", "0").text()),
         ("no signature", without(&good, "X-Amz-Signature")),
-        ("half a signature", good.clone().with("X-Amz-Signature", "ab".repeat(31)).text()),
-        ("no hex", good.clone().with("X-Amz-Signature", "g".repeat(64)).text()),
+        (
+            "half a signature",
+            good.clone().with("X-Amz-Signature", "ab".repeat(31)).text(),
+        ),
+        (
+            "no hex",
+            good.clone().with("X-Amz-Signature", "g".repeat(64)).text(),
+        ),
         ("twice", format!("{}&DBUser=app", good.text())),
         ("expired", Token::of("app", ago(901)).text()),
-        ("expired early", Token::of("app", ago(3)).with("X-Amz-Expires", "2").text()),
-        ("future", Token::of("app", now() + Duration::from_secs(310)).text()),
+        (
+            "expired early",
+            Token::of("app", ago(3)).with("X-Amz-Expires", "2").text(),
+        ),
+        (
+            "future",
+            Token::of("app", now() + Duration::from_secs(310)).text(),
+        ),
     ];
     let mut reasons = Vec::new();
     for (name, token) in &cases {
         let since = server.token_checks().from_now().unwrap();
         let rejection = sign_in(&server, "app", token).unwrap_err();
-        assert!(rejection.contains("PAM authentication failed for user \"app\""), "{name}: {rejection}");
+        assert!(
+            rejection.contains("PAM authentication failed for user \"app\""),
+            "{name}: {rejection}"
+        );
         let [check] = since.entries().unwrap().try_into().unwrap();
-        assert!(!check.accepted && !check.reason.is_empty(), "{name}: {check:?}");
+        assert!(
+            !check.accepted && !check.reason.is_empty(),
+            "{name}: {check:?}"
+        );
         reasons.push(format!("{name}: {}", check.reason));
     }
     for expected in [
@@ -121,7 +195,10 @@ fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
         "another service: X-Amz-Credential is none for rds-db on that day",
         "twice: a parameter that comes twice",
     ] {
-        assert!(reasons.iter().any(|reason| reason == expected), "{expected} is not in {reasons:#?}");
+        assert!(
+            reasons.iter().any(|reason| reason == expected),
+            "{expected} is not in {reasons:#?}"
+        );
     }
     assert_eq!(server.token_checks().rejected().unwrap(), cases.len());
     assert_eq!(server.log().rejected_logins_of("app").unwrap(), cases.len());
@@ -136,21 +213,58 @@ fn what_is_unusual_and_right_is_let_in() {
     for (name, token) in [
         ("ipv6", at(&good, "[::1]:5432")),
         ("mixed case", at(&good, "DB.Example.COM:1")),
-        ("a clock ahead", Token::of("app", now() + Duration::from_secs(280)).text()),
+        (
+            "a clock ahead",
+            Token::of("app", now() + Duration::from_secs(280)).text(),
+        ),
         ("no session token", without(&good, "X-Amz-Security-Token")),
-        ("long", good.clone().with("X-Amz-Security-Token", "x".repeat(4_000)).text()),
-        ("an unknown parameter", format!("{}&X-Amz-New=1", good.text())),
+        (
+            "long",
+            good.clone()
+                .with("X-Amz-Security-Token", "x".repeat(4_000))
+                .text(),
+        ),
+        (
+            "an unknown parameter",
+            format!("{}&X-Amz-New=1", good.text()),
+        ),
     ] {
-        assert_eq!(sign_in(&server, "app", &token), Ok("app".to_owned()), "{name}: {:?}", server.token_checks().entries().unwrap().last());
+        assert_eq!(
+            sign_in(&server, "app", &token),
+            Ok("app".to_owned()),
+            "{name}: {:?}",
+            server.token_checks().entries().unwrap().last()
+        );
     }
-    for user in ["first.last+x@corp", "with a space", "größe", "100%", "a\"b'c\\d", "A&b=c"] {
+    for user in [
+        "first.last+x@corp",
+        "with a space",
+        "größe",
+        "100%",
+        "a\"b'c\\d",
+        "A&b=c",
+    ] {
         server.create_token_role(user).unwrap();
-        assert_eq!(sign_in(&server, user, &Token::of(user, now()).text()).as_deref(), Ok(user));
-        assert_eq!(server.token_checks().entries().unwrap().last().unwrap().user, user);
+        assert_eq!(
+            sign_in(&server, user, &Token::of(user, now()).text()).as_deref(),
+            Ok(user)
+        );
+        assert_eq!(
+            server
+                .token_checks()
+                .entries()
+                .unwrap()
+                .last()
+                .unwrap()
+                .user,
+            user
+        );
         assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
     }
     // What a client signs that does not encode the name: a plus reads as a space.
-    let raw = Token::of("app", now()).with("DBUser", "first.last+x@corp").text();
+    let raw = Token::of("app", now())
+        .with("DBUser", "first.last+x@corp")
+        .text();
     sign_in(&server, "first.last+x@corp", &raw).unwrap_err();
 }
 
@@ -180,7 +294,10 @@ fn everything_is_refused_for_as_long_as_that_is_wanted() {
     checks.refuse_everything(true).unwrap();
     sign_in(&server, "app", &token).unwrap_err();
     let rejected = checks.entries().unwrap().pop().unwrap();
-    assert_eq!((rejected.reason.as_str(), rejected.access_key.as_str()), ("everything is rejected", "ASIAEXAMPLE"));
+    assert_eq!(
+        (rejected.reason.as_str(), rejected.access_key.as_str()),
+        ("everything is rejected", "ASIAEXAMPLE")
+    );
     checks.refuse_everything(false).unwrap();
     checks.refuse_everything(false).unwrap();
     sign_in(&server, "app", &token).unwrap();
@@ -192,18 +309,29 @@ fn a_session_that_died_takes_its_tokens_along_and_those_alone() {
     let checks = server.token_checks();
     let signed = now();
     let token = Token::of("app", signed);
-    let other = token.clone().with("X-Amz-Credential", credential("ASIAOTHER", &date(signed)));
-    checks.session_dies("ASIAEXAMPLE", now() + Duration::from_secs(3_600)).unwrap();
+    let other = token
+        .clone()
+        .with("X-Amz-Credential", credential("ASIAOTHER", &date(signed)));
+    checks
+        .session_dies("ASIAEXAMPLE", now() + Duration::from_secs(3_600))
+        .unwrap();
     sign_in(&server, "app", &token.text()).unwrap();
     checks.session_dies("ASIAEXAMPLE", now()).unwrap();
     sign_in(&server, "app", &token.text()).unwrap_err();
-    assert_eq!(checks.entries().unwrap().last().unwrap().reason, "the session that signed it has died");
+    assert_eq!(
+        checks.entries().unwrap().last().unwrap().reason,
+        "the session that signed it has died"
+    );
     sign_in(&server, "app", &other.text()).unwrap();
     checks.session_lives("ASIAEXAMPLE").unwrap();
     checks.session_lives("ASIAEXAMPLE").unwrap();
     sign_in(&server, "app", &token.text()).unwrap();
     for slip in ["", "../checks", "a/b", "a b"] {
-        assert_eq!(checks.session_dies(slip, now()).unwrap_err().kind(), ErrorKind::InvalidInput, "{slip:?}");
+        assert_eq!(
+            checks.session_dies(slip, now()).unwrap_err().kind(),
+            ErrorKind::InvalidInput,
+            "{slip:?}"
+        );
     }
 }
 
@@ -239,7 +367,11 @@ fn a_server_without_tokens_has_no_checks_to_count() {
 #[test]
 fn a_missing_compiler_is_an_error_with_the_line_that_installs_it() {
     let places = Programs::from_environment().chosen(Server::Pam, "/nonexistent");
-    let error = Postgres::builder().programs(places).tokens().start().unwrap_err();
+    let error = Postgres::builder()
+        .programs(places)
+        .tokens()
+        .start()
+        .unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)));
     assert!(error.to_string().contains("CLAVIGER_CC_BIN"), "{error}");
 }

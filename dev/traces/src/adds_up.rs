@@ -7,25 +7,32 @@ use crate::Span;
 /// Jaeger keeps microseconds.
 const ROUNDING: Duration = Duration::from_micros(2);
 
-/// Children are of their parent's trace and lie within it, and the steps of a handover take no longer than the whole. Answers how many handovers
-/// there were.
+/// Children are of their parent's trace and lie within it, and the steps of a handover take no
+/// longer than the whole. Answers how many handovers there were.
 ///
 /// # Errors
 /// What does not add up.
 pub fn handovers_add_up(all: &[Span]) -> Result<usize, String> {
     let mut handovers = 0;
     for span in all {
-        let children: Vec<_> = all.iter().filter(|child| child.parent.as_deref() == Some(&span.id)).collect();
-        let stray = children
+        let children: Vec<_> = all
             .iter()
-            .find(|child| child.trace != span.trace || child.start + ROUNDING < span.start || span.end() + ROUNDING < child.end());
+            .filter(|child| child.parent.as_deref() == Some(&span.id))
+            .collect();
+        let stray = children.iter().find(|child| {
+            child.trace != span.trace
+                || child.start + ROUNDING < span.start
+                || span.end() + ROUNDING < child.end()
+        });
         if let Some(child) = stray {
             return Err(format!("{child:?} is not within {span:?}"));
         }
         if span.name == "pool.handover" && span.tag("how").is_some() {
             handovers += 1;
             let steps: Vec<_> = children.iter().map(|child| child.name.as_str()).collect();
-            if !steps.starts_with(&["pool.verify", "pool.open"]) || !steps.ends_with(&["pool.publish"]) {
+            if !steps.starts_with(&["pool.verify", "pool.open"])
+                || !steps.ends_with(&["pool.publish"])
+            {
                 return Err(format!("{steps:?} are not the steps of a handover"));
             }
             let sum: Duration = children.iter().map(|child| child.took).sum();
@@ -76,8 +83,16 @@ mod tests {
         }
         let mut elsewhere = handover();
         elsewhere.get_mut(1).expect("it is there").trace = "b".to_owned();
-        assert!(handovers_add_up(&elsewhere).is_err_and(|problem| problem.contains("is not within")));
-        let without_verification = handover().into_iter().filter(|span| span.name != "pool.verify").collect::<Vec<_>>();
-        assert!(handovers_add_up(&without_verification).is_err_and(|problem| problem.contains("not the steps")));
+        assert!(
+            handovers_add_up(&elsewhere).is_err_and(|problem| problem.contains("is not within"))
+        );
+        let without_verification = handover()
+            .into_iter()
+            .filter(|span| span.name != "pool.verify")
+            .collect::<Vec<_>>();
+        assert!(
+            handovers_add_up(&without_verification)
+                .is_err_and(|problem| problem.contains("not the steps"))
+        );
     }
 }

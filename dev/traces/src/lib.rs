@@ -1,4 +1,5 @@
-//! Traces as Jaeger's API tells them: read, written as an indented text, and checked for whether they add up.
+//! Traces as Jaeger's API tells them: read, written as an indented text, and checked for whether
+//! they add up.
 
 mod adds_up;
 mod span;

@@ -38,8 +38,18 @@ impl Span {
     }
 
     fn of(span: &Value) -> Option<Self> {
-        let references: Vec<_> = span["references"].as_array().into_iter().flatten().collect();
-        let of = |kind: &str| references.iter().filter(|one| one["refType"] == kind).map(|one| text(&one["spanID"])).collect::<Vec<_>>();
+        let references: Vec<_> = span["references"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .collect();
+        let of = |kind: &str| {
+            references
+                .iter()
+                .filter(|one| one["refType"] == kind)
+                .map(|one| text(&one["spanID"]))
+                .collect::<Vec<_>>()
+        };
         let name = |field: &str| span[field].as_str().map(str::to_owned);
         let micros = |field: &str| span[field].as_u64().map(Duration::from_micros);
         Some(Self {
@@ -48,7 +58,12 @@ impl Span {
             name: name("operationName")?,
             parent: of("CHILD_OF").pop(),
             links: of("FOLLOWS_FROM"),
-            tags: span["tags"].as_array().into_iter().flatten().map(|tag| (text(&tag["key"]), text(&tag["value"]))).collect(),
+            tags: span["tags"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|tag| (text(&tag["key"]), text(&tag["value"])))
+                .collect(),
             start: micros("startTime")?,
             took: micros("duration")?,
         })
@@ -56,7 +71,9 @@ impl Span {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// All spans of an answer to `/api/traces`, in the order in which they began.
@@ -66,7 +83,10 @@ fn text(value: &Value) -> String {
 pub fn spans(answer: &str) -> serde_json::Result<Vec<Span>> {
     let answer: Value = serde_json::from_str(answer)?;
     let traces = answer["data"].as_array().into_iter().flatten();
-    let mut spans: Vec<_> = traces.flat_map(|trace| trace["spans"].as_array().into_iter().flatten()).filter_map(Span::of).collect();
+    let mut spans: Vec<_> = traces
+        .flat_map(|trace| trace["spans"].as_array().into_iter().flatten())
+        .filter_map(Span::of)
+        .collect();
     spans.sort_by_key(|span| span.start);
     Ok(spans)
 }

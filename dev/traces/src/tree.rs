@@ -5,7 +5,12 @@ use std::fmt::Write;
 use crate::Span;
 
 /// What Jaeger adds of its own, or what differs from run to run.
-const LEFT_OUT: [&str; 4] = ["internal.span.format", "otel.scope.name", "otel.scope.version", "revision"];
+const LEFT_OUT: [&str; 4] = [
+    "internal.span.format",
+    "otel.scope.name",
+    "otel.scope.version",
+    "revision",
+];
 
 /// A span and all below it, each with its depth; children in the order of `spans`.
 pub fn in_order<'a>(spans: &'a [Span], root: &'a Span) -> Vec<(usize, &'a Span)> {
@@ -16,34 +21,67 @@ pub fn in_order<'a>(spans: &'a [Span], root: &'a Span) -> Vec<(usize, &'a Span)>
 
 fn put<'a>(spans: &'a [Span], span: &'a Span, depth: usize, ordered: &mut Vec<(usize, &'a Span)>) {
     ordered.push((depth, span));
-    for child in spans.iter().filter(|child| child.trace == span.trace && child.parent.as_deref() == Some(&span.id)) {
+    for child in spans
+        .iter()
+        .filter(|child| child.trace == span.trace && child.parent.as_deref() == Some(&span.id))
+    {
         put(spans, child, depth + 1, ordered);
     }
 }
 
 /// What follows from a span of this trace.
 pub fn linked_to<'a>(spans: &'a [Span], trace: &str) -> Vec<&'a Span> {
-    let of_this_trace: Vec<_> = spans.iter().filter(|span| span.trace == trace).map(|span| span.id.as_str()).collect();
-    spans.iter().filter(|span| span.links.iter().any(|link| of_this_trace.contains(&link.as_str()))).collect()
+    let of_this_trace: Vec<_> = spans
+        .iter()
+        .filter(|span| span.trace == trace)
+        .map(|span| span.id.as_str())
+        .collect();
+    spans
+        .iter()
+        .filter(|span| {
+            span.links
+                .iter()
+                .any(|link| of_this_trace.contains(&link.as_str()))
+        })
+        .collect()
 }
 
 /// A trace, and what is linked to one of its spans, as an indented text: names, attributes, links.
 pub fn tree(spans: &[Span], root: &Span) -> String {
     let mut lines = String::new();
     let linked = linked_to(spans, &root.trace);
-    for (depth, span) in std::iter::once(root).chain(linked).flat_map(|root| in_order(spans, root)) {
-        let _ = writeln!(lines, "{:indent$}{}", "", line(spans, span), indent = depth * 2);
+    for (depth, span) in std::iter::once(root)
+        .chain(linked)
+        .flat_map(|root| in_order(spans, root))
+    {
+        let _ = writeln!(
+            lines,
+            "{:indent$}{}",
+            "",
+            line(spans, span),
+            indent = depth * 2
+        );
     }
     lines
 }
 
 fn line(spans: &[Span], span: &Span) -> String {
-    let tags = span.tags.iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str())).map(|(name, value)| format!(" {name}={value}"));
+    let tags = span
+        .tags
+        .iter()
+        .filter(|(name, _)| !LEFT_OUT.contains(&name.as_str()))
+        .map(|(name, value)| format!(" {name}={value}"));
     let links = span.links.iter().map(|link| {
         let linked = spans.iter().find(|other| other.id == *link);
-        format!(" → {}", linked.map_or("what is not here", |other| &other.name))
+        format!(
+            " → {}",
+            linked.map_or("what is not here", |other| &other.name)
+        )
     });
-    std::iter::once(span.name.clone()).chain(tags).chain(links).collect()
+    std::iter::once(span.name.clone())
+        .chain(tags)
+        .chain(links)
+        .collect()
 }
 
 #[cfg(test)]
@@ -67,12 +105,20 @@ mod tests {
     #[test]
     fn a_tree_has_its_children_and_what_is_linked_to_it() {
         let spans = crate::spans(ANSWER).expect("it is JSON");
-        let root = spans.iter().find(|span| span.name == "credential.rotation").expect("it is there");
+        let root = spans
+            .iter()
+            .find(|span| span.name == "credential.rotation")
+            .expect("it is there");
         assert_eq!(root.end().as_micros(), 25);
         assert_eq!(
             tree(&spans, root),
             "credential.rotation trigger=start\n  credential.fetch\npool.drain abandoned=true → credential.rotation → what is not here\n"
         );
-        assert!(crate::spans("<html>").is_err() && crate::spans(r#"{"data": null}"#).expect("it is JSON").is_empty());
+        assert!(
+            crate::spans("<html>").is_err()
+                && crate::spans(r#"{"data": null}"#)
+                    .expect("it is JSON")
+                    .is_empty()
+        );
     }
 }

@@ -22,7 +22,8 @@ impl Admin {
     /// # Errors
     /// When it is not done.
     pub fn revoke_token(&self, token: &str) -> Result<(), Problem> {
-        self.write("auth/token/revoke", &json!({ "token": token })).map(drop)
+        self.write("auth/token/revoke", &json!({ "token": token }))
+            .map(drop)
     }
 
     /// What the server knows of a token; nothing of one that is dead.
@@ -30,8 +31,18 @@ impl Admin {
     /// # Errors
     /// When it does not answer.
     pub fn look_up(&self, token: &str) -> Result<Option<Value>, Problem> {
-        let answer = self.vault.request("POST", "auth/token/lookup", Some(&json!({ "token": token }).to_string()))?;
-        if answer.is_success() { Ok(Some(serde_json::from_str::<Value>(&answer.body)?["data"].clone())) } else { Ok(None) }
+        let answer = self.vault.request(
+            "POST",
+            "auth/token/lookup",
+            Some(&json!({ "token": token }).to_string()),
+        )?;
+        if answer.is_success() {
+            Ok(Some(
+                serde_json::from_str::<Value>(&answer.body)?["data"].clone(),
+            ))
+        } else {
+            Ok(None)
+        }
     }
 
     /// The accessors of all tokens that are alive.
@@ -40,8 +51,15 @@ impl Admin {
     /// When they cannot be counted.
     pub fn tokens(&self) -> Result<Vec<String>, Problem> {
         let answer = self.read("auth/token/accessors?list=true")?;
-        let keys = answer["data"]["keys"].as_array().cloned().unwrap_or_default();
-        Ok(keys.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        let keys = answer["data"]["keys"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        Ok(keys
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect())
     }
 
     /// Mounts AppRole with a role `orders`; `settings` are the role's. Answers its id.
@@ -68,7 +86,12 @@ impl Admin {
     /// # Errors
     /// When there is none.
     pub fn wrapped_secret_id(&self, seconds: u64) -> Result<String, Problem> {
-        let answer = self.vault.request_wrapped(seconds, "POST", "auth/approle/role/orders/secret-id", Some("{}"))?;
+        let answer = self.vault.request_wrapped(
+            seconds,
+            "POST",
+            "auth/approle/role/orders/secret-id",
+            Some("{}"),
+        )?;
         if !answer.is_success() {
             return Err(io::Error::other(format!("{answer:?}")).into());
         }
@@ -83,13 +106,17 @@ impl Admin {
         self.write("sys/wrapping/unwrap", &json!({ "token": token }))
     }
 
-    /// Mounts the JWT method with a role `orders` for whoever is the subject `orders` in a token that this key, in PEM, verifies.
+    /// Mounts the JWT method with a role `orders` for whoever is the subject `orders` in a token
+    /// that this key, in PEM, verifies.
     ///
     /// # Errors
     /// When it is not made.
     pub fn jwt(&self, public_key: &str) -> Result<(), Problem> {
         self.write("sys/auth/jwt", &json!({ "type": "jwt" }))?;
-        self.write("auth/jwt/config", &json!({ "jwt_validation_pubkeys": [public_key], "jwt_supported_algs": ["ES256"] }))?;
+        self.write(
+            "auth/jwt/config",
+            &json!({ "jwt_validation_pubkeys": [public_key], "jwt_supported_algs": ["ES256"] }),
+        )?;
         let role = json!({
             "role_type": "jwt",
             "user_claim": "sub",
@@ -100,12 +127,18 @@ impl Admin {
         self.write("auth/jwt/role/orders", &role).map(drop)
     }
 
-    /// Mounts the Kubernetes method with a role `orders` for the service account `orders` of the namespace `shop`. Tokens are reviewed by whoever is at `host`;
-    /// OpenBao wants a certificate of theirs even where there is no TLS.
+    /// Mounts the Kubernetes method with a role `orders` for the service account `orders` of the
+    /// namespace `shop`. Tokens are reviewed by whoever is at `host`; OpenBao wants a certificate
+    /// of theirs even where there is no TLS.
     ///
     /// # Errors
     /// When it is not made.
-    pub fn kubernetes(&self, host: &str, certificate: &str, token_ttl: &str) -> Result<(), Problem> {
+    pub fn kubernetes(
+        &self,
+        host: &str,
+        certificate: &str,
+        token_ttl: &str,
+    ) -> Result<(), Problem> {
         self.write("sys/auth/kubernetes", &json!({ "type": "kubernetes" }))?;
         let config = json!({ "kubernetes_host": host, "kubernetes_ca_cert": certificate, "disable_local_ca_jwt": true });
         self.write("auth/kubernetes/config", &config)?;

@@ -1,6 +1,9 @@
 //! The administrator, off the async threads.
 
-#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+#![expect(
+    clippy::expect_used,
+    reason = "scenery of tests: what fails here fails the test"
+)]
 
 use std::sync::Arc;
 
@@ -25,13 +28,16 @@ impl Clerk {
         Self::start_with(openbao::Builder::default()).await
     }
 
-    /// Of a server in which there is a secret `kv/orders`, too: the login `app` with the password `password-1`.
+    /// Of a server in which there is a secret `kv/orders`, too: the login `app` with the password
+    /// `password-1`.
     ///
     /// # Panics
     /// When there is none.
     pub async fn with_a_secret() -> Self {
         let clerk = Self::start().await;
-        clerk.asks(|admin| admin.kv(&json!({ "username": "app", "password": "password-1" }))).await;
+        clerk
+            .asks(|admin| admin.kv(&json!({ "username": "app", "password": "password-1" })))
+            .await;
         clerk
     }
 
@@ -41,19 +47,26 @@ impl Clerk {
     /// When there is none.
     pub async fn start_with(builder: openbao::Builder) -> Self {
         let admin = blocking(|| {
-            let admin = Admin { vault: builder.start().expect("a server starts") };
+            let admin = Admin {
+                vault: builder.start().expect("a server starts"),
+            };
             admin.policy().expect("a policy is written");
             admin
         })
         .await;
-        Self { admin: Arc::new(admin) }
+        Self {
+            admin: Arc::new(admin),
+        }
     }
 
     /// Does something as the administrator.
     ///
     /// # Panics
     /// When it is not done.
-    pub async fn asks<T: Send + 'static>(&self, work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static) -> T {
+    pub async fn asks<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static,
+    ) -> T {
         let admin = Arc::clone(&self.admin);
         blocking(move || work(&admin)).await.expect("it is done")
     }

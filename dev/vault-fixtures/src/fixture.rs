@@ -1,6 +1,10 @@
-//! The server with its engine on a database, a proxy in front of it, and a supervisor: all that a service needs, and what it must not leave behind.
+//! The server with its engine on a database, a proxy in front of it, and a supervisor: all that a
+//! service needs, and what it must not leave behind.
 
-#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+#![expect(
+    clippy::expect_used,
+    reason = "scenery of tests: what fails here fails the test"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +41,9 @@ impl Behind for Postgres {
     }
 
     fn admit_engine(&self) {
-        self.run(&format!("CREATE ROLE {ENGINE_USER} LOGIN SUPERUSER PASSWORD '{ENGINE_PASSWORD}'"));
+        self.run(&format!(
+            "CREATE ROLE {ENGINE_USER} LOGIN SUPERUSER PASSWORD '{ENGINE_PASSWORD}'"
+        ));
     }
 }
 
@@ -50,8 +56,11 @@ impl Behind for MariaDb {
     }
 
     fn admit_engine(&self) {
-        self.create_role(ENGINE_USER, ENGINE_PASSWORD).expect("the engine's user is made");
-        self.run(&format!("GRANT ALL ON *.* TO {ENGINE_USER}@'%' WITH GRANT OPTION"));
+        self.create_role(ENGINE_USER, ENGINE_PASSWORD)
+            .expect("the engine's user is made");
+        self.run(&format!(
+            "GRANT ALL ON *.* TO {ENGINE_USER}@'%' WITH GRANT OPTION"
+        ));
     }
 }
 
@@ -70,7 +79,8 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// A Vault with a database engine on a database, and a service beside them. What fails here fails the test.
+/// A Vault with a database engine on a database, and a service beside them. What fails here fails
+/// the test.
 #[derive(Debug)]
 pub struct VaultFixture<S> {
     /// The server of secrets.
@@ -92,7 +102,12 @@ impl<S: Behind> VaultFixture<S> {
     }
 
     /// Like [`new`](Self::new), with a supervisor of the caller's.
-    pub async fn with(builder: SupervisorBuilder, ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
+    pub async fn with(
+        builder: SupervisorBuilder,
+        ttl: u64,
+        max_ttl: u64,
+        revocation: Revocation,
+    ) -> Self {
         let set = move || {
             let server = S::raise();
             server.admit_engine();
@@ -104,31 +119,55 @@ impl<S: Behind> VaultFixture<S> {
             let proxy = Proxy::start(&admin.vault.address())?;
             Ok::<_, Problem>((admin, proxy, server, tokens))
         };
-        let (admin, proxy, server, tokens) = tokio::task::spawn_blocking(set).await.expect("no panic").expect("the scene is set");
+        let (admin, proxy, server, tokens) = tokio::task::spawn_blocking(set)
+            .await
+            .expect("no panic")
+            .expect("the scene is set");
         let supervisor = builder.start().expect("it can be right");
-        Self { admin: Arc::new(admin), proxy: Arc::new(proxy), server: Arc::new(server), supervisor, tokens }
+        Self {
+            admin: Arc::new(admin),
+            proxy: Arc::new(proxy),
+            server: Arc::new(server),
+            supervisor,
+            tokens,
+        }
     }
 
     /// Does something as the administrator, off the async threads.
-    pub async fn admin<T: Send + 'static>(&self, work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static) -> T {
+    pub async fn admin<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static,
+    ) -> T {
         let admin = Arc::clone(&self.admin);
-        tokio::task::spawn_blocking(move || work(&admin)).await.expect("no panic").expect("it is done")
+        tokio::task::spawn_blocking(move || work(&admin))
+            .await
+            .expect("no panic")
+            .expect("it is done")
     }
 
     /// An AppRole whose tokens live a minute at first.
     pub async fn identity(&self) -> Identity {
-        self.identity_with(json!({ "token_ttl": "60s", "token_max_ttl": "1h" })).await
+        self.identity_with(json!({ "token_ttl": "60s", "token_max_ttl": "1h" }))
+            .await
     }
 
     /// An AppRole with these settings.
     pub async fn identity_with(&self, settings: Value) -> Identity {
-        self.admin(move |admin| Ok(Identity { role_id: admin.app_role(settings)?, secret_id: admin.secret_id()? })).await
+        self.admin(move |admin| {
+            Ok(Identity {
+                role_id: admin.app_role(settings)?,
+                secret_id: admin.secret_id()?,
+            })
+        })
+        .await
     }
 
     /// Runs a statement as the database's superuser.
     pub async fn sql(&self, sql: &str) -> String {
         let (server, sql) = (Arc::clone(&self.server), sql.to_owned());
-        tokio::task::spawn_blocking(move || server.run(&sql)).await.expect("no panic")
+        tokio::task::spawn_blocking(move || server.run(&sql))
+            .await
+            .expect("no panic")
     }
 
     /// Leases that are alive on the server.
@@ -138,14 +177,28 @@ impl<S: Behind> VaultFixture<S> {
 
     /// Users that the engine made and that are still in the database.
     pub async fn users(&self) -> Vec<String> {
-        self.sql(S::MADE_USERS).await.lines().map(str::to_owned).filter(|user| !user.is_empty()).collect()
+        self.sql(S::MADE_USERS)
+            .await
+            .lines()
+            .map(str::to_owned)
+            .filter(|user| !user.is_empty())
+            .collect()
     }
 
     /// Registers a provider as `login`, and a pool `orders` of eight sessions on it.
     pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> Handle<PoolOf<S>> {
-        let login = self.supervisor.add_provider("login", provider).await.expect("there is a lease");
-        let options = PoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
-        self.supervisor.add_pool("orders", &login, self.pools(options)).await.expect("it is verified")
+        let login = self
+            .supervisor
+            .add_provider("login", provider)
+            .await
+            .expect("there is a lease");
+        let options = PoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(5));
+        self.supervisor
+            .add_pool("orders", &login, self.pools(options))
+            .await
+            .expect("it is verified")
     }
 
     /// A factory of pools of the database.
@@ -166,7 +219,11 @@ impl<S: Behind> VaultFixture<S> {
             }
         });
         if waited.await.is_err() {
-            assert_eq!((self.leases().await.len(), self.users().await.len()), (1, 1), "leases and users that are left");
+            assert_eq!(
+                (self.leases().await.len(), self.users().await.len()),
+                (1, 1),
+                "leases and users that are left"
+            );
         }
     }
 
@@ -174,13 +231,26 @@ impl<S: Behind> VaultFixture<S> {
     pub async fn end(&self) {
         let report = self.supervisor.shutdown(Duration::from_secs(10)).await;
         assert!(report.clean, "{report:?}");
-        assert_eq!((self.leases().await, self.users().await), (Vec::new(), Vec::new()), "leases and users that are left");
-        assert_eq!(self.admin(Admin::tokens).await.len(), self.tokens, "tokens that are left");
+        assert_eq!(
+            (self.leases().await, self.users().await),
+            (Vec::new(), Vec::new()),
+            "leases and users that are left"
+        );
+        assert_eq!(
+            self.admin(Admin::tokens).await.len(),
+            self.tokens,
+            "tokens that are left"
+        );
     }
 }
 
 /// Waits until another generation is served than this one; answers its number.
 pub async fn next_generation<P: Clone + Send + Sync + 'static>(db: &Handle<P>, before: u64) -> u64 {
-    eventually_within(Duration::from_secs(60), "another generation is served", || db.generation() > before).await;
+    eventually_within(
+        Duration::from_secs(60),
+        "another generation is served",
+        || db.generation() > before,
+    )
+    .await;
     db.generation()
 }

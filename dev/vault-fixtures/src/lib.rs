@@ -58,7 +58,9 @@ impl Admin {
     /// # Errors
     /// When it does not start.
     pub fn start() -> Result<Self, Problem> {
-        Ok(Self { vault: OpenBao::start()? })
+        Ok(Self {
+            vault: OpenBao::start()?,
+        })
     }
 
     /// Writes to a path as root.
@@ -83,7 +85,11 @@ impl Admin {
         if !answer.is_success() {
             return Err(io::Error::other(format!("{method} {path}: {answer:?}")).into());
         }
-        Ok(if answer.body.is_empty() { Value::Null } else { serde_json::from_str(&answer.body)? })
+        Ok(if answer.body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&answer.body)?
+        })
     }
 
     /// Mounts the database engine and connects it to a database on this port, as [`ENGINE_USER`].
@@ -91,13 +97,21 @@ impl Admin {
     /// # Errors
     /// When it is not done; the engine logs in at once.
     pub fn connect(&self, kind: Kind, port: u16) -> Result<(), Problem> {
-        self.write(&format!("sys/mounts/{MOUNT}"), &json!({ "type": "database" }))?;
+        self.write(
+            &format!("sys/mounts/{MOUNT}"),
+            &json!({ "type": "database" }),
+        )?;
         let (plugin, url) = match kind {
             Kind::PostgreSql => (
                 "postgresql-database-plugin",
-                format!("postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{port}/orders?sslmode=disable"),
+                format!(
+                    "postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{port}/orders?sslmode=disable"
+                ),
             ),
-            Kind::MariaDb => ("mysql-database-plugin", format!("{{{{username}}}}:{{{{password}}}}@tcp(127.0.0.1:{port})/")),
+            Kind::MariaDb => (
+                "mysql-database-plugin",
+                format!("{{{{username}}}}:{{{{password}}}}@tcp(127.0.0.1:{port})/"),
+            ),
         };
         let settings = json!({
             "plugin_name": plugin,
@@ -107,20 +121,33 @@ impl Admin {
             "allowed_roles": "*",
             "max_open_connections": 4,
         });
-        self.write(&format!("{MOUNT}/config/orders"), &settings).map(drop)
+        self.write(&format!("{MOUNT}/config/orders"), &settings)
+            .map(drop)
     }
 
     /// Makes a dynamic role whose leases live so many seconds at first, and at most.
     ///
     /// # Errors
     /// When it is not made.
-    pub fn role(&self, kind: Kind, name: &str, ttl: u64, max_ttl: u64, revocation: Revocation) -> Result<(), Problem> {
+    pub fn role(
+        &self,
+        kind: Kind,
+        name: &str,
+        ttl: u64,
+        max_ttl: u64,
+        revocation: Revocation,
+    ) -> Result<(), Problem> {
         let creation = match kind {
             Kind::PostgreSql => {
-                json!([r#"CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE app"#])
+                json!([
+                    r#"CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE app"#
+                ])
             }
             Kind::MariaDb => {
-                json!(["CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'", "GRANT SELECT, INSERT ON orders.* TO '{{name}}'@'%'",])
+                json!([
+                    "CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'",
+                    "GRANT SELECT, INSERT ON orders.* TO '{{name}}'@'%'",
+                ])
             }
         };
         let terminating = json!([
@@ -131,7 +158,8 @@ impl Admin {
         if revocation == Revocation::Terminating && kind == Kind::PostgreSql {
             role["revocation_statements"] = terminating;
         }
-        self.write(&format!("{MOUNT}/roles/{name}"), &role).map(drop)
+        self.write(&format!("{MOUNT}/roles/{name}"), &role)
+            .map(drop)
     }
 
     /// The leases that are alive on a dynamic role, by their ids.
@@ -149,7 +177,11 @@ impl Admin {
         }
         let body: Value = serde_json::from_str(&answer.body)?;
         let keys = body["data"]["keys"].as_array().cloned().unwrap_or_default();
-        Ok(keys.iter().filter_map(Value::as_str).map(|key| format!("{MOUNT}/creds/{role}/{key}")).collect())
+        Ok(keys
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|key| format!("{MOUNT}/creds/{role}/{key}"))
+            .collect())
     }
 
     /// Ends a lease by hand.
@@ -157,7 +189,11 @@ impl Admin {
     /// # Errors
     /// When it is not done.
     pub fn revoke_lease(&self, lease: &str) -> Result<(), Problem> {
-        self.write("sys/leases/revoke", &json!({ "lease_id": lease, "sync": true })).map(drop)
+        self.write(
+            "sys/leases/revoke",
+            &json!({ "lease_id": lease, "sync": true }),
+        )
+        .map(drop)
     }
 
     /// The policy `orders`: what the providers need, and no more.
@@ -173,7 +209,8 @@ impl Admin {
             path "sys/leases/renew" { capabilities = ["update"] }
             path "sys/leases/revoke" { capabilities = ["update"] }
         "#;
-        self.write("sys/policies/acl/orders", &json!({ "policy": policy })).map(drop)
+        self.write("sys/policies/acl/orders", &json!({ "policy": policy }))
+            .map(drop)
     }
 }
 
@@ -182,5 +219,8 @@ impl Admin {
 /// # Errors
 /// When it is none.
 pub fn text(value: &Value) -> Result<String, Problem> {
-    value.as_str().map(str::to_owned).ok_or_else(|| "what came has no such text".into())
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| "what came has no such text".into())
 }

@@ -16,11 +16,22 @@ struct Bench {
     needs: &'static [Server],
 }
 
-const CORE: Bench = Bench { package: "claviger", target: "core", needs: &[Server::PostgreSql] };
-const SECRETS_MANAGER: Bench =
-    Bench { package: "claviger-secrets-manager", target: "rotation_window", needs: &[Server::PostgreSql, Server::Moto] };
+const CORE: Bench = Bench {
+    package: "claviger",
+    target: "core",
+    needs: &[Server::PostgreSql],
+};
+const SECRETS_MANAGER: Bench = Bench {
+    package: "claviger-secrets-manager",
+    target: "rotation_window",
+    needs: &[Server::PostgreSql, Server::Moto],
+};
 
-const OTEL: Bench = Bench { package: "claviger-otel", target: "cost", needs: &[Server::PostgreSql, Server::Jaeger] };
+const OTEL: Bench = Bench {
+    package: "claviger-otel",
+    target: "cost",
+    needs: &[Server::PostgreSql, Server::Jaeger],
+};
 
 /// Becomes the benchmarks.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
@@ -28,16 +39,28 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     if !provide::provide(bench.needs.iter().copied()).is_empty() {
         return Ok(ExitCode::from(CANNOT_START));
     }
-    let words = ["bench", "--package", bench.package, "--bench", bench.target, "--"].map(OsString::from);
+    let words = [
+        "bench",
+        "--package",
+        bench.package,
+        "--bench",
+        bench.target,
+        "--",
+    ]
+    .map(OsString::from);
     match cargo::become_cargo(words.iter().chain(rest))? {}
 }
 
 /// The core's, or a backend's with `--with`; and what is left of the arguments.
 fn choose(arguments: &[OsString]) -> Result<(Bench, &[OsString]), String> {
     match arguments {
-        [with, issuer, rest @ ..] if with == "--with" && issuer == "secrets-manager" => Ok((SECRETS_MANAGER, rest)),
+        [with, issuer, rest @ ..] if with == "--with" && issuer == "secrets-manager" => {
+            Ok((SECRETS_MANAGER, rest))
+        }
         [with, issuer, rest @ ..] if with == "--with" && issuer == "otel" => Ok((OTEL, rest)),
-        [with, ..] if with == "--with" => Err("what follows --with has no benchmarks; secrets-manager and otel have".to_owned()),
+        [with, ..] if with == "--with" => {
+            Err("what follows --with has no benchmarks; secrets-manager and otel have".to_owned())
+        }
         all => Ok((CORE, all)),
     }
 }
@@ -48,9 +71,19 @@ mod tests {
 
     #[test]
     fn the_issuer_is_chosen_and_the_rest_is_the_benchs_own() {
-        let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
-        assert_eq!(choose(&words("query")), Ok((CORE, words("query").as_slice())));
-        assert_eq!(choose(&words("--with secrets-manager window")), Ok((SECRETS_MANAGER, words("window").as_slice())));
+        let words = |line: &str| {
+            line.split_whitespace()
+                .map(OsString::from)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            choose(&words("query")),
+            Ok((CORE, words("query").as_slice()))
+        );
+        assert_eq!(
+            choose(&words("--with secrets-manager window")),
+            Ok((SECRETS_MANAGER, words("window").as_slice()))
+        );
         assert_eq!(choose(&words("--with otel")), Ok((OTEL, [].as_slice())));
         assert!(choose(&words("--with vault")).is_err());
         assert!(choose(&words("--with")).is_err());

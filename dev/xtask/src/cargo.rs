@@ -14,12 +14,16 @@ use crate::tally::{Reader, Tally};
 ///
 /// # Errors
 /// The only way to return: cargo could not be started.
-pub(crate) fn become_cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> io::Result<Infallible> {
+pub(crate) fn become_cargo(
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> io::Result<Infallible> {
     Err(cargo().args(arguments).exec())
 }
 
 /// Runs this cargo, prints what it prints as it comes, and sums its test results.
-pub(crate) fn run_tests(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> io::Result<(ExitStatus, Tally)> {
+pub(crate) fn run_tests(
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> io::Result<(ExitStatus, Tally)> {
     let mut child = cargo().args(arguments).stdout(Stdio::piped()).spawn()?;
     let mut reader = Reader::default();
     if let Some(mut output) = child.stdout.take() {

@@ -60,9 +60,15 @@ pub(crate) struct TestOptions {
 }
 
 /// Reads the arguments, the program's name not among them.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Command, lexopt::Error> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let rest = if arguments.is_empty() { Vec::new() } else { arguments.split_off(1) };
+    let rest = if arguments.is_empty() {
+        Vec::new()
+    } else {
+        arguments.split_off(1)
+    };
     let mut parser = Parser::from_args(arguments);
     let command = match parser.next()? {
         None => return Err("a command is missing".into()),
@@ -87,7 +93,10 @@ fn pass_on(mut arguments: Vec<OsString>) -> Option<Vec<OsString>> {
         arguments.remove(0);
         return Some(arguments);
     }
-    let help = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "-h" || argument == "--help");
+    let help = arguments
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument == "-h" || argument == "--help");
     (!help).then_some(arguments)
 }
 
@@ -117,7 +126,11 @@ fn parse_install(arguments: Vec<OsString>) -> Result<Command, lexopt::Error> {
             argument => return Err(argument.unexpected()),
         }
     }
-    Ok(Command::Install(if servers.is_empty() { Server::ALL.to_vec() } else { servers }))
+    Ok(Command::Install(if servers.is_empty() {
+        Server::ALL.to_vec()
+    } else {
+        servers
+    }))
 }
 
 #[cfg(test)]
@@ -135,38 +148,84 @@ mod tests {
     #[test]
     fn the_demo_gets_all_arguments() {
         assert_eq!(parsed("demo"), Ok(Command::Demo(Vec::new())));
-        assert_eq!(parsed("demo --seconds 10 --x"), Ok(Command::Demo(strings("--seconds 10 --x"))));
-        assert_eq!(parsed("bench -- --quick"), Ok(Command::Bench(strings("--quick"))));
+        assert_eq!(
+            parsed("demo --seconds 10 --x"),
+            Ok(Command::Demo(strings("--seconds 10 --x")))
+        );
+        assert_eq!(
+            parsed("bench -- --quick"),
+            Ok(Command::Bench(strings("--quick")))
+        );
     }
 
     #[test]
     fn help_is_ours_before_two_dashes_and_the_demos_after_them() {
-        for line in ["--help", "-h", "help", "demo --help", "demo --seconds 1 -h", "test --help", "bench --help", "install --help"] {
+        for line in [
+            "--help",
+            "-h",
+            "help",
+            "demo --help",
+            "demo --seconds 1 -h",
+            "test --help",
+            "bench --help",
+            "install --help",
+        ] {
             assert_eq!(parsed(line), Ok(Command::Help), "{line}");
         }
-        assert_eq!(parsed("demo -- --help"), Ok(Command::Demo(strings("--help"))));
-        assert_eq!(parsed("test -- --help"), Ok(Command::Test(TestOptions { require_all: false, pass_on: strings("--help") })));
+        assert_eq!(
+            parsed("demo -- --help"),
+            Ok(Command::Demo(strings("--help")))
+        );
+        assert_eq!(
+            parsed("test -- --help"),
+            Ok(Command::Test(TestOptions {
+                require_all: false,
+                pass_on: strings("--help")
+            }))
+        );
     }
 
     #[test]
     fn test_takes_its_flag_before_the_filters() {
-        let options = TestOptions { require_all: true, pass_on: strings("law_01 --nocapture") };
-        assert_eq!(parsed("test --require-all -- law_01 --nocapture"), Ok(Command::Test(options)));
-        let filter = TestOptions { require_all: false, pass_on: strings("--require-all") };
+        let options = TestOptions {
+            require_all: true,
+            pass_on: strings("law_01 --nocapture"),
+        };
+        assert_eq!(
+            parsed("test --require-all -- law_01 --nocapture"),
+            Ok(Command::Test(options))
+        );
+        let filter = TestOptions {
+            require_all: false,
+            pass_on: strings("--require-all"),
+        };
         assert_eq!(parsed("test -- --require-all"), Ok(Command::Test(filter)));
     }
 
     #[test]
     fn install_takes_the_words_of_test_files_and_means_all_without_one() {
-        assert_eq!(parsed("install moto postgresql"), Ok(Command::Install(vec![Server::Moto, Server::PostgreSql])));
-        assert_eq!(parsed("install"), Ok(Command::Install(Server::ALL.to_vec())));
+        assert_eq!(
+            parsed("install moto postgresql"),
+            Ok(Command::Install(vec![Server::Moto, Server::PostgreSql]))
+        );
+        assert_eq!(
+            parsed("install"),
+            Ok(Command::Install(Server::ALL.to_vec()))
+        );
     }
 
     #[test]
     fn what_is_unknown_is_an_error() {
-        for line in
-            ["", "dance", "--require-all", "test --quick", "test law_01", "test --require-all=yes", "install bread", "install --now"]
-        {
+        for line in [
+            "",
+            "dance",
+            "--require-all",
+            "test --quick",
+            "test law_01",
+            "test --require-all=yes",
+            "install bread",
+            "install --now",
+        ] {
             assert!(parsed(line).is_err(), "{line:?} went through");
         }
     }

@@ -3,7 +3,11 @@
 //!
 //! It depends on next to nothing, so that it is there at once; what a command needs is
 //! built by the `cargo` that the command runs.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program talks to its user")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line program talks to its user"
+)]
 
 mod bench;
 mod cargo;

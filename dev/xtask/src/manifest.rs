@@ -23,11 +23,17 @@ pub(crate) fn has_table(manifest: &str, table: &str) -> bool {
 
 /// What stands behind `key =`, over several lines if a list is open at the end of one.
 fn value(manifest: &str, table: &str, key: &str) -> Option<String> {
-    let mut lines = manifest.lines().skip_while(|line| header(line) != Some(table)).skip(1);
-    let first = lines.by_ref().take_while(|line| header(line).is_none()).find_map(|line| {
-        let (name, value) = without_comment(line).split_once('=')?;
-        (name.trim() == key).then(|| value.trim().to_owned())
-    })?;
+    let mut lines = manifest
+        .lines()
+        .skip_while(|line| header(line) != Some(table))
+        .skip(1);
+    let first = lines
+        .by_ref()
+        .take_while(|line| header(line).is_none())
+        .find_map(|line| {
+            let (name, value) = without_comment(line).split_once('=')?;
+            (name.trim() == key).then(|| value.trim().to_owned())
+        })?;
     if !first.starts_with('[') {
         return Some(first);
     }
@@ -40,7 +46,11 @@ fn value(manifest: &str, table: &str, key: &str) -> Option<String> {
 
 /// `name` of a line `[name]`; `[[name]]` opens a list of tables and is none.
 fn header(line: &str) -> Option<&str> {
-    let name = without_comment(line).trim().strip_prefix('[')?.strip_suffix(']')?.trim();
+    let name = without_comment(line)
+        .trim()
+        .strip_prefix('[')?
+        .strip_suffix(']')?
+        .trim();
     (!name.contains(['"', ','])).then_some(name)
 }
 
@@ -55,7 +65,11 @@ fn without_comment(line: &str) -> &str {
 
 /// Every second piece between quotes.
 fn strings(text: &str) -> Vec<String> {
-    text.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    text.split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -85,15 +99,32 @@ name = "tls"
     #[test]
     fn a_list_may_take_lines_and_comments() {
         let members = list(MANIFEST, "workspace", "members");
-        assert_eq!(members, Some(vec!["providers/file".into(), "servers".into(), "a#b".into()]));
-        let short = list("[workspace]\nmembers = [\"a\", \"b\"]\n", "workspace", "members");
+        assert_eq!(
+            members,
+            Some(vec![
+                "providers/file".into(),
+                "servers".into(),
+                "a#b".into()
+            ])
+        );
+        let short = list(
+            "[workspace]\nmembers = [\"a\", \"b\"]\n",
+            "workspace",
+            "members",
+        );
         assert_eq!(short, Some(vec!["a".into(), "b".into()]));
     }
 
     #[test]
     fn a_string_is_looked_for_in_its_own_table() {
-        assert_eq!(string(MANIFEST, "package", "name").as_deref(), Some("claviger"));
-        assert_eq!(string(MANIFEST, "workspace.package", "version").as_deref(), Some("0.1.0"));
+        assert_eq!(
+            string(MANIFEST, "package", "name").as_deref(),
+            Some("claviger")
+        );
+        assert_eq!(
+            string(MANIFEST, "workspace.package", "version").as_deref(),
+            Some("0.1.0")
+        );
         assert_eq!(string(MANIFEST, "workspace", "name"), None);
         assert_eq!(string(MANIFEST, "package", "version"), None);
     }
@@ -107,6 +138,9 @@ name = "tls"
 
     #[test]
     fn a_list_that_never_ends_is_none() {
-        assert_eq!(list("[workspace]\nmembers = [\"a\",\n", "workspace", "members"), None);
+        assert_eq!(
+            list("[workspace]\nmembers = [\"a\",\n", "workspace", "members"),
+            None
+        );
     }
 }

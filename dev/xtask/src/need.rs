@@ -7,10 +7,16 @@ use claviger_servers::Server;
 /// # Errors
 /// A word that is no server's: a slip there would let a test run without its server.
 pub(crate) fn servers(file: &str) -> Result<Vec<Server>, String> {
-    let Some(tags) = file.lines().next().and_then(|line| line.strip_prefix("//! needs:")) else {
+    let Some(tags) = file
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("//! needs:"))
+    else {
         return Ok(Vec::new());
     };
-    tags.split(',').map(|tag| server(tag.trim()).map_err(|error| format!("the first line: {error}"))).collect()
+    tags.split(',')
+        .map(|tag| server(tag.trim()).map_err(|error| format!("the first line: {error}")))
+        .collect()
 }
 
 /// The server of this tag.
@@ -18,10 +24,17 @@ pub(crate) fn servers(file: &str) -> Result<Vec<Server>, String> {
 /// # Errors
 /// A word that is no server's.
 pub(crate) fn server(tag: &str) -> Result<Server, String> {
-    Server::ALL.iter().copied().find(|server| server.tag() == tag).ok_or_else(|| {
-        let known: Vec<_> = Server::ALL.iter().map(|server| server.tag()).collect();
-        format!("{tag:?} is no server; it has to be one of: {}", known.join(", "))
-    })
+    Server::ALL
+        .iter()
+        .copied()
+        .find(|server| server.tag() == tag)
+        .ok_or_else(|| {
+            let known: Vec<_> = Server::ALL.iter().map(|server| server.tag()).collect();
+            format!(
+                "{tag:?} is no server; it has to be one of: {}",
+                known.join(", ")
+            )
+        })
 }
 
 #[cfg(test)]
@@ -30,22 +43,42 @@ mod tests {
 
     #[test]
     fn the_first_line_names_the_servers() {
-        assert_eq!(servers("//! needs: postgresql\n//!\n//! More."), Ok(vec![Server::PostgreSql]));
-        assert_eq!(servers("//! needs: postgresql , moto"), Ok(vec![Server::PostgreSql, Server::Moto]));
+        assert_eq!(
+            servers("//! needs: postgresql\n//!\n//! More."),
+            Ok(vec![Server::PostgreSql])
+        );
+        assert_eq!(
+            servers("//! needs: postgresql , moto"),
+            Ok(vec![Server::PostgreSql, Server::Moto])
+        );
     }
 
     #[test]
     fn other_files_need_nothing() {
-        for file in ["", "//! Looking for programs.\n", "//! It works.\n//! needs: postgresql\n", "// needs: postgresql"] {
+        for file in [
+            "",
+            "//! Looking for programs.\n",
+            "//! It works.\n//! needs: postgresql\n",
+            "// needs: postgresql",
+        ] {
             assert_eq!(servers(file), Ok(Vec::new()), "{file:?}");
         }
     }
 
     #[test]
     fn an_unknown_word_is_an_error_that_says_what_is_known() {
-        for file in ["//! needs: postgersql", "//! needs:", "//! needs: postgresql,"] {
+        for file in [
+            "//! needs: postgersql",
+            "//! needs:",
+            "//! needs: postgresql,",
+        ] {
             let error = servers(file);
-            assert!(error.as_ref().is_err_and(|error| error.contains("one of: postgresql")), "{file:?}: {error:?}");
+            assert!(
+                error
+                    .as_ref()
+                    .is_err_and(|error| error.contains("one of: postgresql")),
+                "{file:?}: {error:?}"
+            );
         }
     }
 }

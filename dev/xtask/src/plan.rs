@@ -31,7 +31,11 @@ impl LeftOut {
     /// The line that names it.
     pub(crate) fn line(&self) -> String {
         let names: Vec<_> = self.missing.iter().map(|server| server.name()).collect();
-        let commands: Vec<_> = self.missing.iter().map(|server| server.install_command()).collect();
+        let commands: Vec<_> = self
+            .missing
+            .iter()
+            .map(|server| server.install_command())
+            .collect();
         format!(
             "skipped: {} {} (needs {}; install it with: {})",
             self.file.package,
@@ -44,12 +48,23 @@ impl LeftOut {
 
 /// Leaves out every file that needs one of the missing servers.
 pub(crate) fn plan(files: Vec<TestFile>, missing: &BTreeSet<Server>) -> Plan {
-    let (left_out, kept): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.needs.iter().any(|need| missing.contains(need)));
-    let runs = runs(&left_out, &kept);
-    let left_out = left_out
+    let (left_out, kept): (Vec<_>, Vec<_>) = files
         .into_iter()
-        .map(|file| LeftOut { missing: file.needs.iter().copied().filter(|need| missing.contains(need)).collect(), file });
-    Plan { left_out: left_out.collect(), runs }
+        .partition(|file| file.needs.iter().any(|need| missing.contains(need)));
+    let runs = runs(&left_out, &kept);
+    let left_out = left_out.into_iter().map(|file| LeftOut {
+        missing: file
+            .needs
+            .iter()
+            .copied()
+            .filter(|need| missing.contains(need))
+            .collect(),
+        file,
+    });
+    Plan {
+        left_out: left_out.collect(),
+        runs,
+    }
 }
 
 /// What the plain demo does not compile, and has tests.
@@ -58,7 +73,13 @@ const ITS_FEATURE: &str = "traces";
 
 fn runs(left_out: &[TestFile], kept: &[TestFile]) -> Vec<Vec<String>> {
     let feature = format!("{DEMO}/{ITS_FEATURE}");
-    let whole = ["test", "--workspace", "--features", &feature, "--no-fail-fast"];
+    let whole = [
+        "test",
+        "--workspace",
+        "--features",
+        &feature,
+        "--no-fail-fast",
+    ];
     if left_out.is_empty() {
         return vec![strings(&whole)];
     }
@@ -70,7 +91,14 @@ fn runs(left_out: &[TestFile], kept: &[TestFile]) -> Vec<Vec<String>> {
     let mut alone = Vec::new();
     for file in kept {
         if left_out.iter().any(|out| out.target == file.target) {
-            let mut one = strings(&["test", "--no-fail-fast", "--package", &file.package, "--test", &file.target]);
+            let mut one = strings(&[
+                "test",
+                "--no-fail-fast",
+                "--package",
+                &file.package,
+                "--test",
+                &file.target,
+            ]);
             if file.package == DEMO {
                 one.extend(strings(&["--features", ITS_FEATURE]));
             }
@@ -93,7 +121,12 @@ mod tests {
     use super::*;
 
     fn file(package: &str, target: &str, needs: &[Server]) -> TestFile {
-        TestFile { package: package.into(), target: target.into(), needs: needs.to_vec(), tests: 1 }
+        TestFile {
+            package: package.into(),
+            target: target.into(),
+            needs: needs.to_vec(),
+            tests: 1,
+        }
     }
 
     fn files() -> Vec<TestFile> {
@@ -116,7 +149,10 @@ mod tests {
     fn with_every_server_there_one_plain_run_does_all() {
         let plan = plan(files(), &BTreeSet::new());
         assert_eq!(plan.left_out, []);
-        assert_eq!(lines(&plan), ["test --workspace --features claviger-demo/traces --no-fail-fast"]);
+        assert_eq!(
+            lines(&plan),
+            ["test --workspace --features claviger-demo/traces --no-fail-fast"]
+        );
     }
 
     #[test]
@@ -141,17 +177,35 @@ mod tests {
 
     #[test]
     fn one_missing_server_of_two_is_named_alone_and_two_together() {
-        let files = || vec![file("claviger", "rotation", &[Server::PostgreSql, Server::Moto]), file("servers", "moto", &[Server::Moto])];
-        let named = |missing| plan(files(), &BTreeSet::from_iter(missing)).left_out.iter().map(LeftOut::line).collect::<Vec<_>>();
-        let (postgres, moto) = (Server::PostgreSql.install_command(), Server::Moto.install_command());
+        let files = || {
+            vec![
+                file("claviger", "rotation", &[Server::PostgreSql, Server::Moto]),
+                file("servers", "moto", &[Server::Moto]),
+            ]
+        };
+        let named = |missing| {
+            plan(files(), &BTreeSet::from_iter(missing))
+                .left_out
+                .iter()
+                .map(LeftOut::line)
+                .collect::<Vec<_>>()
+        };
+        let (postgres, moto) = (
+            Server::PostgreSql.install_command(),
+            Server::Moto.install_command(),
+        );
         assert_eq!(
             named(vec![Server::PostgreSql]),
-            [format!("skipped: claviger rotation (needs PostgreSQL; install it with: {postgres})")]
+            [format!(
+                "skipped: claviger rotation (needs PostgreSQL; install it with: {postgres})"
+            )]
         );
         assert_eq!(
             named(vec![Server::PostgreSql, Server::Moto]),
             [
-                format!("skipped: claviger rotation (needs PostgreSQL and moto; install it with: {postgres} && {moto})"),
+                format!(
+                    "skipped: claviger rotation (needs PostgreSQL and moto; install it with: {postgres} && {moto})"
+                ),
                 format!("skipped: servers moto (needs moto; install it with: {moto})"),
             ]
         );
@@ -159,7 +213,10 @@ mod tests {
 
     #[test]
     fn a_name_that_another_package_leaves_out_runs_in_its_own_package() {
-        let files = vec![file("claviger", "tls", &[Server::PostgreSql]), file("servers", "tls", &[])];
+        let files = vec![
+            file("claviger", "tls", &[Server::PostgreSql]),
+            file("servers", "tls", &[]),
+        ];
         let plan = plan(files, &no_postgres());
         assert_eq!(
             lines(&plan),
@@ -174,6 +231,9 @@ mod tests {
     #[test]
     fn a_missing_server_that_nobody_needs_changes_nothing() {
         let plan = plan(vec![file("claviger", "law_03", &[])], &no_postgres());
-        assert_eq!(lines(&plan), ["test --workspace --features claviger-demo/traces --no-fail-fast"]);
+        assert_eq!(
+            lines(&plan),
+            ["test --workspace --features claviger-demo/traces --no-fail-fast"]
+        );
     }
 }

@@ -29,5 +29,9 @@ pub(crate) fn run(servers: &[Server]) -> ExitCode {
             println!("{server}: {}", place.display());
         }
     }
-    if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CANNOT_START) }
+    if missing.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(CANNOT_START)
+    }
 }

@@ -14,10 +14,14 @@ pub(crate) struct Tally {
 impl Tally {
     /// Adds what a line `test result: …` of libtest says; other lines say nothing.
     pub(crate) fn add_line(&mut self, line: &str) {
-        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
         for part in result.split(['.', ';']) {
             let mut words = part.split_whitespace();
-            let Some(Ok(count)) = words.next().map(str::parse::<u64>) else { continue };
+            let Some(Ok(count)) = words.next().map(str::parse::<u64>) else {
+                continue;
+            };
             match words.next() {
                 Some("passed") => self.passed += count,
                 Some("failed") => self.failed += count,
@@ -36,7 +40,10 @@ impl Tally {
 
     /// The closing line.
     pub(crate) fn line(self) -> String {
-        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        format!(
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        )
     }
 }
 
@@ -86,10 +93,17 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
 
     #[test]
     fn the_result_lines_are_summed_wherever_the_pieces_end() {
-        let expected = Tally { passed: 4, failed: 2, skipped: 1 };
+        let expected = Tally {
+            passed: 4,
+            failed: 2,
+            skipped: 1,
+        };
         for size in 1..=OUTPUT.len() {
             let mut reader = Reader::default();
-            OUTPUT.as_bytes().chunks(size).for_each(|piece| reader.feed(piece));
+            OUTPUT
+                .as_bytes()
+                .chunks(size)
+                .for_each(|piece| reader.feed(piece));
             assert_eq!(reader.finish(), expected, "in pieces of {size}");
         }
     }
@@ -98,7 +112,13 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     fn colours_do_no_harm() {
         let mut tally = Tally::default();
         tally.add_line("test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
-        assert_eq!(tally, Tally { passed: 5, ..Tally::default() });
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 5,
+                ..Tally::default()
+            }
+        );
     }
 
     #[test]
@@ -111,7 +131,12 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn other_lines_say_nothing() {
         let mut tally = Tally::default();
-        for line in ["3 passed; 4 failed", "assertion: test result: ok. 9 passed", "test result: 7 ok", "test result: "] {
+        for line in [
+            "3 passed; 4 failed",
+            "assertion: test result: ok. 9 passed",
+            "test result: 7 ok",
+            "test result: ",
+        ] {
             tally.add_line(line);
         }
         assert_eq!(tally, Tally::default());
@@ -119,6 +144,14 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
 
     #[test]
     fn the_closing_line_has_the_three_sums() {
-        assert_eq!(Tally { passed: 12, failed: 1, skipped: 3 }.line(), "12 passed, 1 failed, 3 skipped");
+        assert_eq!(
+            Tally {
+                passed: 12,
+                failed: 1,
+                skipped: 3
+            }
+            .line(),
+            "12 passed, 1 failed, 3 skipped"
+        );
     }
 }

@@ -18,17 +18,26 @@ pub(crate) fn run(options: &TestOptions) -> Result<ExitCode, Box<dyn Error>> {
         println!("{}", target.line());
     }
     if options.require_all && !plan.left_out.is_empty() {
-        return Err("nothing was run: --require-all, and the targets above would be left out".into());
+        return Err(
+            "nothing was run: --require-all, and the targets above would be left out".into(),
+        );
     }
     let (tally, well) = run_all(&plan, &options.pass_on)?;
     println!("{}", tally.line());
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The sums of all runs, and whether all went well. A run that fails does not keep the
 /// next one from running.
 fn run_all(plan: &Plan, pass_on: &[OsString]) -> Result<(Tally, bool), Box<dyn Error>> {
-    let mut sum = Tally { skipped: plan.left_out.iter().map(|target| target.file.tests).sum(), ..Tally::default() };
+    let mut sum = Tally {
+        skipped: plan.left_out.iter().map(|target| target.file.tests).sum(),
+        ..Tally::default()
+    };
     let mut well = true;
     for run in &plan.runs {
         let mut arguments: Vec<OsString> = run.iter().map(OsString::from).collect();
@@ -38,7 +47,10 @@ fn run_all(plan: &Plan, pass_on: &[OsString]) -> Result<(Tally, bool), Box<dyn E
         }
         let (status, mut tally) = cargo::run_tests(&arguments)?;
         if !status.success() && tally.failed == 0 {
-            eprintln!("error: cargo {} ended with {status} and named no failed test; this counts as one", run.join(" "));
+            eprintln!(
+                "error: cargo {} ended with {status} and named no failed test; this counts as one",
+                run.join(" ")
+            );
             tally.failed = 1;
         }
         well &= status.success() && tally.failed == 0;

@@ -20,15 +20,24 @@ pub(crate) struct TestFile {
 impl TestFile {
     /// What the file's text says about it.
     pub(crate) fn read(package: &str, target: &str, text: &str) -> Result<Self, String> {
-        Ok(Self { package: package.to_owned(), target: target.to_owned(), needs: need::servers(text)?, tests: tests(text).max(1) })
+        Ok(Self {
+            package: package.to_owned(),
+            target: target.to_owned(),
+            needs: need::servers(text)?,
+            tests: tests(text).max(1),
+        })
     }
 }
 
 /// The attributes that make a function a test: `#[test]`, `#[tokio::test(…)]`.
 fn tests(text: &str) -> u64 {
-    let attributes = text.lines().filter_map(|line| line.trim_start().strip_prefix("#["));
+    let attributes = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("#["));
     let names = attributes.filter_map(|attribute| attribute.split([']', '(']).next());
-    names.fold(0, |count, name| count + u64::from(name == "test" || name.ends_with("::test")))
+    names.fold(0, |count, name| {
+        count + u64::from(name == "test" || name.ends_with("::test"))
+    })
 }
 
 #[cfg(test)]
@@ -38,11 +47,17 @@ mod tests {
     #[test]
     fn the_tests_in_a_file_are_counted() {
         let text = "#[test]\nfn a() {}\n    #[tokio::test(start_paused = true)]\n#[tokio::test]\n#[cfg(test)]\n// #[test]\n#[testing]";
-        assert_eq!(TestFile::read("claviger", "laws", text).map(|file| file.tests), Ok(3));
+        assert_eq!(
+            TestFile::read("claviger", "laws", text).map(|file| file.tests),
+            Ok(3)
+        );
     }
 
     #[test]
     fn a_file_whose_tests_are_elsewhere_counts_as_one() {
-        assert_eq!(TestFile::read("claviger", "laws", "mod other;").map(|file| file.tests), Ok(1));
+        assert_eq!(
+            TestFile::read("claviger", "laws", "mod other;").map(|file| file.tests),
+            Ok(1)
+        );
     }
 }

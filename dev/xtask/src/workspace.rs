@@ -10,8 +10,12 @@ use crate::test_file::TestFile;
 
 /// The folder of the workspace: two above this package's, which cargo names.
 pub(crate) fn root() -> PathBuf {
-    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    package.ancestors().nth(2).map_or_else(|| package.clone(), Path::to_path_buf)
+    let package = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package
+        .ancestors()
+        .nth(2)
+        .map_or_else(|| package.clone(), Path::to_path_buf)
 }
 
 /// Every `tests/<name>.rs` and `tests/<name>/main.rs` of every member, in a fixed order.
@@ -23,9 +27,11 @@ pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
     let mut files = Vec::new();
     for folder in member_folders(root)? {
         let manifest = read(&folder.join("Cargo.toml"))?;
-        let package = manifest::string(&manifest, "package", "name").ok_or_else(|| format!("{} has no package name", folder.display()))?;
+        let package = manifest::string(&manifest, "package", "name")
+            .ok_or_else(|| format!("{} has no package name", folder.display()))?;
         for (target, path) in test_targets(&folder)? {
-            let file = TestFile::read(&package, &target, &whole(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+            let file = TestFile::read(&package, &target, &whole(&path)?)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
             files.push(file);
         }
     }
@@ -35,14 +41,19 @@ pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
 
 fn member_folders(root: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let manifest = read(&root.join("Cargo.toml"))?;
-    let members = manifest::list(&manifest, "workspace", "members").ok_or("the root Cargo.toml has no list of members")?;
+    let members = manifest::list(&manifest, "workspace", "members")
+        .ok_or("the root Cargo.toml has no list of members")?;
     let mut folders = Vec::new();
     if manifest::has_table(&manifest, "package") {
         folders.push(root.to_path_buf());
     }
     for member in members {
         match member.strip_suffix("/*") {
-            Some(parent) => folders.extend(entries(&root.join(parent))?.into_iter().filter(|entry| entry.join("Cargo.toml").exists())),
+            Some(parent) => folders.extend(
+                entries(&root.join(parent))?
+                    .into_iter()
+                    .filter(|entry| entry.join("Cargo.toml").exists()),
+            ),
             None => folders.push(root.join(member)),
         }
     }
@@ -68,7 +79,10 @@ fn test_targets(package: &Path) -> Result<Vec<(String, PathBuf)>, Box<dyn Error>
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let unreadable = |error| format!("{}: {error}", folder.display());
-    let found: Result<Vec<_>, _> = fs::read_dir(folder).map_err(unreadable)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    let found: Result<Vec<_>, _> = fs::read_dir(folder)
+        .map_err(unreadable)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect();
     Ok(found.map_err(unreadable)?)
 }
 
@@ -77,11 +91,18 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 fn whole(path: &Path) -> Result<String, Box<dyn Error>> {
     let mut text = read(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut parts: Vec<_> =
-        text.lines().filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]")).map(|part| folder.join(part)).collect();
+    let mut parts: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]"))
+        .map(|part| folder.join(part))
+        .collect();
     if path.ends_with("main.rs") {
         let beside = entries(folder)?;
-        parts.extend(beside.into_iter().filter(|entry| entry != path && entry.extension().is_some_and(|end| end == "rs")));
+        parts.extend(
+            beside
+                .into_iter()
+                .filter(|entry| entry != path && entry.extension().is_some_and(|end| end == "rs")),
+        );
     }
     for part in parts {
         text.push('\n');
@@ -102,7 +123,11 @@ mod tests {
     fn the_members_of_this_workspace_are_found() {
         let folders = member_folders(&root()).unwrap_or_default();
         for expected in [root(), root().join("xtask"), root().join("servers")] {
-            assert!(folders.contains(&expected), "{} is not among {folders:?}", expected.display());
+            assert!(
+                folders.contains(&expected),
+                "{} is not among {folders:?}",
+                expected.display()
+            );
         }
     }
 
@@ -112,7 +137,10 @@ mod tests {
         let law = files.iter().find(|file| file.target.starts_with("law_09_"));
         assert!(law.is_some_and(|law| law.tests > 1), "{law:?}");
         let parts = files.iter().find(|file| file.target == "in_trouble");
-        assert!(parts.is_some_and(|parts| parts.tests > 10), "the files beside a main.rs: {parts:?}");
+        assert!(
+            parts.is_some_and(|parts| parts.tests > 10),
+            "the files beside a main.rs: {parts:?}"
+        );
     }
 
     #[test]

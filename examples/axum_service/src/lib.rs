@@ -2,7 +2,8 @@
 //!
 //! - `routes`: the state that handlers take, and Kubernetes' probes beside them;
 //! - `metrics`: what Claviger counts, as a Prometheus scrapes it;
-//! - `serve`: from the first request to an end in which every request is answered and every credential given back.
+//! - `serve`: from the first request to an end in which every request is answered and every
+//!   credential given back.
 //!
 //! `main.rs` puts them together.
 

@@ -4,11 +4,12 @@
 //! cargo run -p axum_service -- 127.0.0.1:8080 127.0.0.1:8081 postgres://127.0.0.1/orders /etc/orders-db
 //! ```
 //!
-//! that is: where customers come, where operators come, the database without a user, and a folder with the files `username` and `password`, as
-//! Kubernetes mounts a secret. Change the files, and the pool is handed over; `kill` it, and every request that is under way is answered.
+//! that is: where customers come, where operators come, the database without a user, and a folder
+//! with the files `username` and `password`, as Kubernetes mounts a secret. Change the files, and
+//! the pool is handed over; `kill` it, and every request that is under way is answered.
 //!
-//! It listens at once and is unready (`/readyz`) until the first login: a pod that starts while the database is down, or inside a rotation's window,
-//! becomes ready by itself.
+//! It listens at once and is unready (`/readyz`) until the first login: a pod that starts while the
+//! database is down, or inside a rotation's window, becomes ready by itself.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -28,26 +29,57 @@ const USAGE: &str = "usage: axum_service LISTEN OPERATORS DATABASE_URL LOGIN_FOL
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [listen, operators, database, folder] = arguments.as_slice() else { return Err(USAGE.into()) };
+    let [listen, operators, database, folder] = arguments.as_slice() else {
+        return Err(USAGE.into());
+    };
     // ractor's spans are as long as an actor's life.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,ractor=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,ractor=off"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .init();
     // Before anything else: who is told to stop while it starts stops in order, too.
-    let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminated, mut interrupted) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
 
     let metrics = Metrics::new("orders")?;
     let supervisor = Supervisor::builder().with_meter(metrics.meter()).start()?;
-    let login = supervisor.add_provider_in_background("orders-login", FileProvider::directory(folder)?)?;
+    let login =
+        supervisor.add_provider_in_background("orders-login", FileProvider::directory(folder)?)?;
     let connect: PgConnectOptions = database.parse()?;
-    let options = PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(5));
+    let options = PgPoolOptions::new()
+        .max_connections(10)
+        .acquire_timeout(Duration::from_secs(5));
     let db = supervisor.add_pool_in_background("orders", &login, PgPools::new(connect, options))?;
 
-    let (customers, operators) = (TcpListener::bind(listen).await?, TcpListener::bind(operators).await?);
-    println!("customers at http://{}, operators at http://{}", customers.local_addr()?, operators.local_addr()?);
+    let (customers, operators) = (
+        TcpListener::bind(listen).await?,
+        TcpListener::bind(operators).await?,
+    );
+    println!(
+        "customers at http://{}, operators at http://{}",
+        customers.local_addr()?,
+        operators.local_addr()?
+    );
     let stop = async move {
         tokio::select! { _ = terminated.recv() => {}, _ = interrupted.recv() => {} }
     };
-    let report = serve(Service::new(supervisor, db, metrics), customers, operators, stop, Bounds::default()).await?;
+    let report = serve(
+        Service::new(supervisor, db, metrics),
+        customers,
+        operators,
+        stop,
+        Bounds::default(),
+    )
+    .await?;
     println!("shut down, nothing left behind: {}", report.clean);
-    if report.clean { Ok(()) } else { Err(format!("left behind at the end: {report:?}").into()) }
+    if report.clean {
+        Ok(())
+    } else {
+        Err(format!("left behind at the end: {report:?}").into())
+    }
 }

@@ -21,10 +21,17 @@ impl Metrics {
     /// When the exporter does not take to the registry, which it does.
     pub fn new(service: &'static str) -> Result<Self, Problem> {
         let registry = Registry::new();
-        // Which library a metric is of tells nobody anything here, and would be two more labels of each series.
-        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false).build()?;
+        // Which library a metric is of tells nobody anything here, and would be two more labels of
+        // each series.
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .build()?;
         let resource = Resource::builder().with_service_name(service).build();
-        let provider = SdkMeterProvider::builder().with_reader(exporter).with_resource(resource).build();
+        let provider = SdkMeterProvider::builder()
+            .with_reader(exporter)
+            .with_resource(resource)
+            .build();
         Ok(Self { registry, provider })
     }
 
@@ -33,7 +40,8 @@ impl Metrics {
         self.provider.meter("claviger")
     }
 
-    /// What stands at `/metrics`: the text format 0.0.4, which [`CONTENT_TYPE`](Self::CONTENT_TYPE) names.
+    /// What stands at `/metrics`: the text format 0.0.4, which [`CONTENT_TYPE`](Self::CONTENT_TYPE)
+    /// names.
     ///
     /// # Errors
     /// When a metric cannot be written as text.

@@ -28,10 +28,15 @@ impl FromRef<Service> for Handle<PgPool> {
 impl Service {
     /// A service on this database.
     pub fn new(supervisor: Supervisor, db: Handle<PgPool>, metrics: Metrics) -> Self {
-        Self { supervisor, db, metrics }
+        Self {
+            supervisor,
+            db,
+            metrics,
+        }
     }
 
-    /// For customers, Kubernetes and Prometheus: `/orders`, `/report/{seconds}`, `/livez`, `/readyz`, `/metrics`.
+    /// For customers, Kubernetes and Prometheus: `/orders`, `/report/{seconds}`, `/livez`,
+    /// `/readyz`, `/metrics`.
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/orders", get(orders))
@@ -48,14 +53,25 @@ impl Service {
 }
 
 async fn orders(State(db): State<Handle<PgPool>>) -> Result<String, Failure> {
-    let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&db).await?;
+    let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
+        .fetch_one(&db)
+        .await?;
     Ok(format!("{orders} orders\n"))
 }
 
-/// Something that takes its time, and then asks again: a service that ends has to leave it the pool, not only the connection.
-async fn report(State(db): State<Handle<PgPool>>, Path(seconds): Path<f64>) -> Result<String, Failure> {
-    sqlx::query("SELECT pg_sleep($1)").bind(seconds).execute(&db).await?;
-    let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&db).await?;
+/// Something that takes its time, and then asks again: a service that ends has to leave it the
+/// pool, not only the connection.
+async fn report(
+    State(db): State<Handle<PgPool>>,
+    Path(seconds): Path<f64>,
+) -> Result<String, Failure> {
+    sqlx::query("SELECT pg_sleep($1)")
+        .bind(seconds)
+        .execute(&db)
+        .await?;
+    let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
+        .fetch_one(&db)
+        .await?;
     Ok(format!("{orders} orders, counted in {seconds} s\n"))
 }
 
@@ -81,6 +97,10 @@ impl From<sqlx::Error> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         tracing::warn!(error = %self.0, "a query failed");
-        (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database does not answer\n",
+        )
+            .into_response()
     }
 }

@@ -10,10 +10,12 @@ use tokio::task::JoinHandle;
 
 use crate::{Problem, Service};
 
-/// How long the steps of the end may take: 23 s in all, within the 30 s after which Kubernetes kills.
+/// How long the steps of the end may take: 23 s in all, within the 30 s after which Kubernetes
+/// kills.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How long everything is served as before while `/readyz` says 503: who sends requests here takes a moment to hear of it. 3 s.
+    /// How long everything is served as before while `/readyz` says 503: who sends requests here
+    /// takes a moment to hear of it. 3 s.
     pub farewell: Duration,
     /// How long requests that are under way may then take. 10 s.
     pub requests: Duration,
@@ -23,15 +25,21 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { farewell: Duration::from_secs(3), requests: Duration::from_secs(10), pools: Duration::from_secs(10) }
+        Self {
+            farewell: Duration::from_secs(3),
+            requests: Duration::from_secs(10),
+            pools: Duration::from_secs(10),
+        }
     }
 }
 
-/// Serves customers and operators until `stop`, then ends in this order: `/readyz` says 503 → no new connection is accepted and requests that are
-/// under way end → pools drain → leases are released. Operators can look at `/status` to the last.
+/// Serves customers and operators until `stop`, then ends in this order: `/readyz` says 503 → no
+/// new connection is accepted and requests that are under way end → pools drain → leases are
+/// released. Operators can look at `/status` to the last.
 ///
 /// # Errors
-/// When a listener fails. A request that does not end within its bound is cut with the program's end, and is no error here: the report tells of it.
+/// When a listener fails. A request that does not end within its bound is cut with the program's
+/// end, and is no error here: the report tells of it.
 pub async fn serve(
     service: Service,
     customers: TcpListener,
@@ -61,7 +69,9 @@ pub async fn serve(
     let _ = close.send(());
     match tokio::time::timeout(bounds.requests, &mut server.0).await {
         Ok(ended) => ended??,
-        Err(_) => tracing::warn!(bound = ?bounds.requests, "requests are still under way; they will be cut"),
+        Err(_) => {
+            tracing::warn!(bound = ?bounds.requests, "requests are still under way; they will be cut")
+        }
     }
     Ok(service.supervisor.shutdown(bounds.pools).await)
 }

@@ -1,6 +1,7 @@
 //! needs: postgresql, prometheus
 //!
-//! Each alert, fired in a real Prometheus by a real fault, and each query of the dashboard, asked there afterwards.
+//! Each alert, fired in a real Prometheus by a real fault, and each query of the dashboard, asked
+//! there afterwards.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -17,7 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Service, serve};
-use claviger::{Credentials, Expiry, Handle, Lease, ProviderError, ProviderErrorKind, Revision, Supervisor, Timestamp};
+use claviger::{
+    Credentials, Expiry, Handle, Lease, ProviderError, ProviderErrorKind, Revision, Supervisor,
+    Timestamp,
+};
 use claviger_fixtures::{Fixture, Server, eventually_within};
 use claviger_servers::{Postgres, Prometheus};
 use claviger_testkit::{Lab, ScriptedProvider};
@@ -32,8 +36,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The rules as they are shipped, but for their times: a test cannot wait for minutes.
 fn hastened_rules(folder: &Path) -> std::path::PathBuf {
-    let mut rules = fs::read_to_string(repository("ops/prometheus/claviger.rules.yml")).expect("it is there");
-    for (time, hastened) in [("for: 1m\n", "for: 1s\n"), ("for: 3m\n", "for: 1s\n"), ("for: 45s\n", "for: 1s\n"), ("[3m]", "[15s]")] {
+    let mut rules =
+        fs::read_to_string(repository("ops/prometheus/claviger.rules.yml")).expect("it is there");
+    for (time, hastened) in [
+        ("for: 1m\n", "for: 1s\n"),
+        ("for: 3m\n", "for: 1s\n"),
+        ("for: 45s\n", "for: 1s\n"),
+        ("[3m]", "[15s]"),
+    ] {
         assert!(rules.contains(time), "{time:?} is in the rules no more");
         rules = rules.replace(time, hastened);
     }
@@ -43,15 +53,31 @@ fn hastened_rules(folder: &Path) -> std::path::PathBuf {
 }
 
 fn repository(path: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
 }
 
 /// A drain that takes longer than a second is abandoned.
 async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPool>) {
-    let server = tokio::task::spawn_blocking(Postgres::raise).await.expect("the server's thread ends");
-    let builder = Supervisor::builder().with_meter(metrics.meter()).with_drain_deadline(Duration::from_secs(1));
-    let Lab { supervisor, clock, traps } = Lab::with(builder).expect("the durations are right");
-    let fixture = Fixture { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps };
+    let server = tokio::task::spawn_blocking(Postgres::raise)
+        .await
+        .expect("the server's thread ends");
+    let builder = Supervisor::builder()
+        .with_meter(metrics.meter())
+        .with_drain_deadline(Duration::from_secs(1));
+    let Lab {
+        supervisor,
+        clock,
+        traps,
+    } = Lab::with(builder).expect("the durations are right");
+    let fixture = Fixture {
+        server: Arc::new(server),
+        store: ScriptedProvider::new(),
+        supervisor,
+        clock,
+        traps,
+    };
     let db = fixture.pool(4).await;
     (fixture, db)
 }
@@ -63,16 +89,25 @@ async fn free_listener() -> (TcpListener, SocketAddr) {
 }
 
 async fn ask(address: SocketAddr, path: &'static str) -> (u16, String) {
-    tokio::task::spawn_blocking(move || get(address, path)).await.expect("the thread ends").expect("it answers")
+    tokio::task::spawn_blocking(move || get(address, path))
+        .await
+        .expect("the thread ends")
+        .expect("it answers")
 }
 
 /// The names of the alerts that are firing.
 fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
-    let answer: Value = serde_json::from_str(&prometheus.alerts().expect("it answers")).expect("JSON");
+    let answer: Value =
+        serde_json::from_str(&prometheus.alerts().expect("it answers")).expect("JSON");
     let alerts = answer["data"]["alerts"].as_array().expect("a list").iter();
     alerts
         .filter(|alert| alert["state"] == "firing")
-        .map(|alert| alert["labels"]["alertname"].as_str().expect("a name").to_owned())
+        .map(|alert| {
+            alert["labels"]["alertname"]
+                .as_str()
+                .expect("a name")
+                .to_owned()
+        })
         .collect()
 }
 
@@ -88,12 +123,19 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     let service = Service::new(fixture.supervisor.clone(), db.clone(), metrics);
     let ((customers, address), (operators, _)) = (free_listener().await, free_listener().await);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let bounds = Bounds { farewell: Duration::ZERO, ..Bounds::default() };
+    let bounds = Bounds {
+        farewell: Duration::ZERO,
+        ..Bounds::default()
+    };
     let stopped = async {
         let _ = stopped.await;
     };
     let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
-    let prometheus = Prometheus::start(&[&address.to_string()], Some(&hastened_rules(folder.path()))).expect("it starts");
+    let prometheus = Prometheus::start(
+        &[&address.to_string()],
+        Some(&hastened_rules(folder.path())),
+    )
+    .expect("it starts");
 
     // In good health nothing fires, and what is counted is there before it happens.
     eventually_within(PATIENCE, "the service is scraped", || {
@@ -114,8 +156,17 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     fixture.traps.set("orders", "pool.turn", 1);
     fixture.rotate_announced().await;
     until_fires(&prometheus, "ClavigerActorRestarting").await;
-    assert_eq!(fixture.traps.left("orders", "pool.turn"), 0, "it has failed");
-    assert_eq!(firing(&prometheus).len(), 1, "and nothing else is told: {:?}", firing(&prometheus));
+    assert_eq!(
+        fixture.traps.left("orders", "pool.turn"),
+        0,
+        "it has failed"
+    );
+    assert_eq!(
+        firing(&prometheus).len(),
+        1,
+        "and nothing else is told: {:?}",
+        firing(&prometheus)
+    );
 
     // A transaction outlives the rotation by more than the drain deadline.
     eventually_within(PATIENCE, "the rotation is over", || db.generation() == 2).await;
@@ -132,13 +183,24 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     }
     assert_eq!(ask(address, "/orders").await.0, 503);
     drop(taken);
-    eventually_within(PATIENCE, "it is counted", || values(&prometheus, "db_client_connection_timeouts_total") == ["1"]).await;
+    eventually_within(PATIENCE, "it is counted", || {
+        values(&prometheus, "db_client_connection_timeouts_total") == ["1"]
+    })
+    .await;
 
-    // A rotation is done halfway: the store has the new password, and the database has not. Customers notice nothing.
+    // A rotation is done halfway: the store has the new password, and the database has not.
+    // Customers notice nothing.
     let password = fixture.store.rotate();
     fixture.store.hint();
     until_fires(&prometheus, "ClavigerHandoverFailing").await;
-    assert_eq!((ask(address, "/readyz").await.0, ask(address, "/orders").await.0, db.generation()), (200, 200, 3));
+    assert_eq!(
+        (
+            ask(address, "/readyz").await.0,
+            ask(address, "/orders").await.0,
+            db.generation()
+        ),
+        (200, 200, 3)
+    );
     fixture.set_password(&password).await;
     assert!(fixture.terminate_connections().await > 0);
     eventually_within(PATIENCE, "the other half is done", || {
@@ -153,23 +215,45 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     fixture.set_password("known to nobody").await;
     assert!(fixture.terminate_connections().await > 0);
     let (status, body) = ask(address, "/orders").await;
-    assert_eq!((status, body.as_str()), (503, "the database does not answer\n"));
+    assert_eq!(
+        (status, body.as_str()),
+        (503, "the database does not answer\n")
+    );
     assert!(fixture.rejected_logins() > 0);
     until_fires(&prometheus, "ClavigerNotReady").await;
     assert_eq!(ask(address, "/readyz").await.0, 503);
     assert_eq!(ask(address, "/livez").await.0, 200);
     fixture.rotate_announced().await;
-    eventually_within(PATIENCE, "it is told that all is well", || !firing(&prometheus).contains("ClavigerNotReady")).await;
+    eventually_within(PATIENCE, "it is told that all is well", || {
+        !firing(&prometheus).contains("ClavigerNotReady")
+    })
+    .await;
     assert_eq!(ask(address, "/orders").await.0, 200);
 
     // A credential of twenty seconds, and a store that is down when it should be replaced.
-    assert!(!firing(&prometheus).contains("ClavigerRefreshFailing") && !firing(&prometheus).contains("ClavigerCredentialExpiresSoon"));
+    assert!(
+        !firing(&prometheus).contains("ClavigerRefreshFailing")
+            && !firing(&prometheus).contains("ClavigerCredentialExpiresSoon")
+    );
     let password = fixture.store.rotate();
     fixture.set_password(&password).await;
     let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(20));
-    fixture.store.answer_next(Lease::new(Credentials::new("app", password), Revision::new("mortal".to_owned())).with_expiry(expiry));
-    fixture.supervisor.rotate_now("login").await.expect("it is adopted");
-    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.answer_next(
+        Lease::new(
+            Credentials::new("app", password),
+            Revision::new("mortal".to_owned()),
+        )
+        .with_expiry(expiry),
+    );
+    fixture
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect("it is adopted");
+    fixture.store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     until_fires(&prometheus, "ClavigerRefreshFailing").await;
     until_fires(&prometheus, "ClavigerCredentialExpiresSoon").await;
 
@@ -177,20 +261,33 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
 
     fixture.store.recover();
     stop.send(()).expect("it runs");
-    running.await.expect("no panic").expect("it served to its end");
+    running
+        .await
+        .expect("no panic")
+        .expect("it served to its end");
 }
 
 async fn every_query_of_the_dashboard_finds_something(prometheus: &Prometheus) {
-    let dashboard = fs::read_to_string(repository("ops/grafana/claviger.json")).expect("it is there");
+    let dashboard =
+        fs::read_to_string(repository("ops/grafana/claviger.json")).expect("it is there");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("a list");
-    let queries: Vec<_> = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("a list")).collect();
+    let queries: Vec<_> = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().expect("a list"))
+        .collect();
     assert!(panels.len() > 8 && queries.len() > panels.len());
     for query in queries {
         // As Grafana fills in what a user has not chosen.
         let query = query["expr"].as_str().expect("an expression");
-        let asked = query.replace("$job", ".*").replace("$instance", ".*").replace("$__rate_interval", "5m");
+        let asked = query
+            .replace("$job", ".*")
+            .replace("$instance", ".*")
+            .replace("$__rate_interval", "5m");
         assert!(!asked.contains('$'), "{query}");
-        eventually_within(Duration::from_secs(5), query, || !values(prometheus, &asked).is_empty()).await;
+        eventually_within(Duration::from_secs(5), query, || {
+            !values(prometheus, &asked).is_empty()
+        })
+        .await;
     }
 }

@@ -1,7 +1,8 @@
 //! needs: postgresql
 //!
-//! What can go wrong, one fault after the other, while probes and an operator look ten times a second and every trace is collected: who looks is never
-//! misled, and what is told agrees with what happened.
+//! What can go wrong, one fault after the other, while probes and an operator look ten times a
+//! second and every trace is collected: who looks is never misled, and what is told agrees with
+//! what happened.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -33,17 +34,33 @@ const UNKNOWN: &str = "password-known-to-nobody";
 
 /// A fixture whose drains are abandoned after two seconds.
 async fn fixture(metrics: &Metrics) -> Fixture {
-    let server = spawn_blocking(Postgres::raise).await.expect("the server's thread ends");
-    let builder = Supervisor::builder().with_meter(metrics.meter()).with_drain_deadline(Duration::from_secs(2));
-    let Lab { supervisor, clock, traps } = Lab::with(builder).expect("the durations are right");
-    Fixture { server: Arc::new(server), store: ScriptedProvider::new(), supervisor, clock, traps }
+    let server = spawn_blocking(Postgres::raise)
+        .await
+        .expect("the server's thread ends");
+    let builder = Supervisor::builder()
+        .with_meter(metrics.meter())
+        .with_drain_deadline(Duration::from_secs(2));
+    let Lab {
+        supervisor,
+        clock,
+        traps,
+    } = Lab::with(builder).expect("the durations are right");
+    Fixture {
+        server: Arc::new(server),
+        store: ScriptedProvider::new(),
+        supervisor,
+        clock,
+        traps,
+    }
 }
 
 /// Until both pools serve what the store has.
 async fn calm(fixture: &Fixture, after: &str) {
     let serve = || {
         let status = fixture.supervisor.status();
-        let serves = |pool: &claviger::PoolStatus| pool.revision == status.providers[0].revision && pool.last_error.is_none();
+        let serves = |pool: &claviger::PoolStatus| {
+            pool.revision == status.providers[0].revision && pool.last_error.is_none()
+        };
         fixture.supervisor.readiness().ready && status.pools.iter().all(serves)
     };
     eventually_within(PATIENCE, after, serve).await;
@@ -58,32 +75,60 @@ async fn play(fixture: &Fixture, db: &Handle<PgPool>) {
     assert!(fixture.terminate_connections().await > 0);
     sleep(Duration::from_secs(1)).await;
     fixture.rotate_announced().await;
-    calm(fixture, "a password that was changed before the store had it").await;
+    calm(
+        fixture,
+        "a password that was changed before the store had it",
+    )
+    .await;
 
     let transaction = db.begin().await.expect("a connection");
     fixture.rotate_announced().await;
-    let is_abandoned = || db.status().is_some_and(|status| status.draining.iter().any(|drain| drain.abandoned));
+    let is_abandoned = || {
+        db.status()
+            .is_some_and(|status| status.draining.iter().any(|drain| drain.abandoned))
+    };
     eventually_within(PATIENCE, "its drain is abandoned", is_abandoned).await;
     transaction.commit().await.expect("it was not cut");
     calm(fixture, "a transaction that outlives its rotation").await;
 
-    let traps = [("orders", "pool.turn"), ("orders", "pool.verified"), ("reports", "pool.verified"), ("login", "provider.turn")];
+    let traps = [
+        ("orders", "pool.turn"),
+        ("orders", "pool.verified"),
+        ("reports", "pool.verified"),
+        ("login", "provider.turn"),
+    ];
     for (actor, step) in traps {
         fixture.traps.set(actor, step, 1);
     }
     fixture.rotate_announced().await;
     calm(fixture, "crashes").await;
-    assert!(traps.iter().all(|(actor, step)| fixture.traps.left(actor, step) == 0), "each has crashed");
+    assert!(
+        traps
+            .iter()
+            .all(|(actor, step)| fixture.traps.left(actor, step) == 0),
+        "each has crashed"
+    );
 
-    fixture.on_the_server(|server| server.stop().expect("it stops")).await;
+    fixture
+        .on_the_server(|server| server.stop().expect("it stops"))
+        .await;
     fixture.store.rotate();
     fixture.store.hint();
     sleep(Duration::from_secs(2)).await;
-    fixture.on_the_server(|server| server.start_again().expect("it starts")).await;
+    fixture
+        .on_the_server(|server| server.start_again().expect("it starts"))
+        .await;
     fixture.rotate_announced().await;
-    calm(fixture, "a database that is down during a rotation, and then another one").await;
+    calm(
+        fixture,
+        "a database that is down during a rotation, and then another one",
+    )
+    .await;
 
-    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     fixture.set_password(UNKNOWN).await;
     assert!(fixture.terminate_connections().await > 0);
     sleep(Duration::from_secs(2)).await;
@@ -95,7 +140,12 @@ async fn play(fixture: &Fixture, db: &Handle<PgPool>) {
     let password = fixture.store.rotate();
     fixture.set_password(&password).await;
     let request = info_span!("POST /rotate", otel.kind = "server");
-    fixture.supervisor.rotate_now("login").instrument(request).await.expect("it rotates");
+    fixture
+        .supervisor
+        .rotate_now("login")
+        .instrument(request)
+        .await
+        .expect("it rotates");
     calm(fixture, "a rotation on demand").await;
 }
 
@@ -115,18 +165,32 @@ async fn whatever_happens_who_looks_is_not_misled() {
     });
     let login = fixture.login().await;
     let warm = fixture.pools_with(fixture.pool_options(8).min_connections(2));
-    let db = fixture.supervisor.add_pool("orders", &login, warm).await.expect("verified");
-    let reports = fixture.supervisor.add_pool("reports", &login, fixture.pools(3).always_in_place()).await.expect("verified");
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, warm)
+        .await
+        .expect("verified");
+    let reports = fixture
+        .supervisor
+        .add_pool("reports", &login, fixture.pools(3).always_in_place())
+        .await
+        .expect("verified");
 
     let service = Service::new(fixture.supervisor.clone(), db.clone(), metrics.clone());
     let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let operators = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let (address, aside) = (customers.local_addr().expect("an address"), operators.local_addr().expect("an address"));
+    let (address, aside) = (
+        customers.local_addr().expect("an address"),
+        operators.local_addr().expect("an address"),
+    );
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let stopped = async {
         let _ = stopped.await;
     };
-    let bounds = Bounds { farewell: Duration::ZERO, ..Bounds::default() };
+    let bounds = Bounds {
+        farewell: Duration::ZERO,
+        ..Bounds::default()
+    };
     let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
 
     let over = Arc::new(AtomicBool::new(false));
@@ -141,7 +205,9 @@ async fn whatever_happens_who_looks_is_not_misled() {
             tokio::spawn(async move {
                 while !over.load(Ordering::Acquire) {
                     let query = sqlx::query("SELECT count(*) FROM orders").execute(&pool);
-                    let _ = query.instrument(info_span!("GET /orders", otel.kind = "server")).await;
+                    let _ = query
+                        .instrument(info_span!("GET /orders", otel.kind = "server"))
+                        .await;
                     sleep(Duration::from_millis(20)).await;
                 }
             })
@@ -154,33 +220,75 @@ async fn whatever_happens_who_looks_is_not_misled() {
         one.await.expect("no panic");
     }
     stop.send(()).expect("it runs");
-    let report = running.await.expect("no panic").expect("it served to its end");
+    let report = running
+        .await
+        .expect("no panic")
+        .expect("it served to its end");
     assert!(report.clean, "{report:?}");
-    let events = tokio::time::timeout(PATIENCE, listener).await.expect("events end").expect("no panic");
+    let events = tokio::time::timeout(PATIENCE, listener)
+        .await
+        .expect("events end")
+        .expect("no panic");
     provider.force_flush().expect("everything was collected");
     let spans = exporter.get_finished_spans().expect("no panic");
 
     // The hazards occurred.
-    assert!(seen.ready > 0 && seen.unready > 0, "{} looks at a ready service, {} at another", seen.ready, seen.unready);
+    assert!(
+        seen.ready > 0 && seen.unready > 0,
+        "{} looks at a ready service, {} at another",
+        seen.ready,
+        seen.unready
+    );
     assert!(fixture.rejected_logins() > 0);
-    let restarted = events.iter().filter(|event| matches!(event, Event::Restarted { .. })).count();
+    let restarted = events
+        .iter()
+        .filter(|event| matches!(event, Event::Restarted { .. }))
+        .count();
     assert_eq!(restarted, 2, "an actor of a pool and one of a provider");
-    for word in ["panicked", "unavailable", "unreachable", "rejected", "drain_abandoned"] {
+    for word in [
+        "panicked",
+        "unavailable",
+        "unreachable",
+        "rejected",
+        "drain_abandoned",
+    ] {
         let has = |span: &&_| told::attribute(span, "error.type").is_some_and(|said| said == word);
         assert!(spans.iter().any(|span| has(&span)), "{word}");
     }
-    assert!(spans.iter().any(|span| span.name == "GET /orders" && !span.links.is_empty()), "somebody waited for a rotation");
+    assert!(
+        spans
+            .iter()
+            .any(|span| span.name == "GET /orders" && !span.links.is_empty()),
+        "somebody waited for a rotation"
+    );
 
     let faults = told::faults(&spans);
-    assert!(faults.is_empty(), "{} faults in {} spans:\n{}", faults.len(), spans.len(), faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "{} faults in {} spans:\n{}",
+        faults.len(),
+        spans.len(),
+        faults.join("\n")
+    );
     for (what, by_spans, by_events) in told::counts(&spans, &events) {
         assert_eq!(by_spans, by_events, "{what}");
     }
-    let fetches = spans.iter().filter(|span| span.name == "credential.fetch").count();
+    let fetches = spans
+        .iter()
+        .filter(|span| span.name == "credential.fetch")
+        .count();
     assert_eq!(fetches, fixture.store.calls().len());
     let counted = metrics.text().expect("text");
-    let shown = [("a span", format!("{spans:?}")), ("the log", log.text()), ("a metric", counted), ("a page", seen.bodies.join("\n"))];
+    let shown = [
+        ("a span", format!("{spans:?}")),
+        ("the log", log.text()),
+        ("a metric", counted),
+        ("a page", seen.bodies.join("\n")),
+    ];
     for (what, text) in shown {
-        assert!(!text.is_empty() && !text.contains("password-"), "{what} shows a password");
+        assert!(
+            !text.is_empty() && !text.contains("password-"),
+            "{what} shows a password"
+        );
     }
 }

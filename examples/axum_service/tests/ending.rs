@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! The service's end: unready first, then closed, every request answered, every credential given back.
+//! The service's end: unready first, then closed, every request answered, every credential given
+//! back.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,35 +21,67 @@ use tokio::task::spawn_blocking;
 async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
-    let service = Service::new(fixture.supervisor.clone(), db.clone(), Metrics::new("orders").expect("it counts"));
+    let service = Service::new(
+        fixture.supervisor.clone(),
+        db.clone(),
+        Metrics::new("orders").expect("it counts"),
+    );
     let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let operators = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let (address, aside) = (customers.local_addr().expect("an address"), operators.local_addr().expect("an address"));
+    let (address, aside) = (
+        customers.local_addr().expect("an address"),
+        operators.local_addr().expect("an address"),
+    );
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let bounds = Bounds { farewell: Duration::from_secs(1), ..Bounds::default() };
+    let bounds = Bounds {
+        farewell: Duration::from_secs(1),
+        ..Bounds::default()
+    };
     let stopped = async {
         let _ = stopped.await;
     };
     let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
-    let ask = move |path: &'static str| async move { spawn_blocking(move || get(address, path)).await.expect("the thread ends") };
+    let ask = move |path: &'static str| async move {
+        spawn_blocking(move || get(address, path))
+            .await
+            .expect("the thread ends")
+    };
 
     assert_eq!(ask("/readyz").await.expect("it answers").0, 200);
-    assert_eq!(ask("/status").await.expect("it answers").0, 404, "not for customers");
-    let status = spawn_blocking(move || get(aside, "/status")).await.expect("the thread ends").expect("it answers");
-    assert!(status.0 == 200 && status.1.contains("\"orders\""), "{status:?}");
+    assert_eq!(
+        ask("/status").await.expect("it answers").0,
+        404,
+        "not for customers"
+    );
+    let status = spawn_blocking(move || get(aside, "/status"))
+        .await
+        .expect("the thread ends")
+        .expect("it answers");
+    assert!(
+        status.0 == 200 && status.1.contains("\"orders\""),
+        "{status:?}"
+    );
 
     // A query that takes longer than the farewell.
     let report = tokio::spawn(ask("/report/6"));
     eventually("the query runs", || {
-        fixture.server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").expect("it answers") == "1"
+        fixture
+            .server
+            .sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            .expect("it answers")
+            == "1"
     })
     .await;
     stop.send(()).expect("it runs");
     loop {
         let (status, body) = ask("/readyz").await.expect("it still answers");
         if status == 503 {
-            let said: serde_json::Value = serde_json::from_str(&body).expect("it is JSON, as when it is ready");
-            assert_eq!(said, serde_json::json!({"ready": false, "reasons": ["this instance is about to shut down"]}));
+            let said: serde_json::Value =
+                serde_json::from_str(&body).expect("it is JSON, as when it is ready");
+            assert_eq!(
+                said,
+                serde_json::json!({"ready": false, "reasons": ["this instance is about to shut down"]})
+            );
             break;
         }
         tokio::task::yield_now().await;
@@ -56,14 +89,29 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     // Who has not heard of it is served as before.
     assert_eq!(ask("/orders").await.expect("it still answers").0, 200);
     // Who comes at the very moment of closing may be cut off; who comes later is rejected.
-    while !ask("/livez").await.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {}
-    assert!(!report.is_finished(), "it is under way when nobody else is let in");
-    assert!(fixture.store.released().is_empty(), "the credential is in use");
+    while !ask("/livez")
+        .await
+        .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    {}
+    assert!(
+        !report.is_finished(),
+        "it is under way when nobody else is let in"
+    );
+    assert!(
+        fixture.store.released().is_empty(),
+        "the credential is in use"
+    );
 
     let (status, body) = report.await.expect("no panic").expect("it is answered");
     assert_eq!((status, body.as_str()), (200, "0 orders, counted in 6 s\n"));
-    let outcome = running.await.expect("no panic").expect("it served to its end");
+    let outcome = running
+        .await
+        .expect("no panic")
+        .expect("it served to its end");
     assert!(outcome.clean, "{outcome:?}");
     assert_eq!(fixture.store.released().len(), 1);
-    assert_eq!(fixture.server.connection_count("app").expect("it answers"), 0);
+    assert_eq!(
+        fixture.server.connection_count("app").expect("it answers"),
+        0
+    );
 }

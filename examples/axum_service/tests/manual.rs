@@ -1,4 +1,5 @@
-//! The operators' manual knows every word that they can meet: kinds of errors, events, reasons, log lines. Needs no server.
+//! The operators' manual knows every word that they can meet: kinds of errors, events, reasons, log
+//! lines. Needs no server.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -6,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
 }
 
 fn read(path: &str) -> String {
@@ -37,40 +40,68 @@ fn quoted(source: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_kind_of_error_is_in_it() {
     let manual = manual();
-    let sources = ["src/error/mod.rs", "src/error/provider.rs", "src/error/fault.rs"].map(read);
+    let sources = [
+        "src/error/mod.rs",
+        "src/error/provider.rs",
+        "src/error/fault.rs",
+    ]
+    .map(read);
     let words: Vec<_> = sources
         .iter()
-        .flat_map(|source| source.split("Self::").filter_map(|arm| arm.split_once(" => \"")?.1.split_once("\",\n")))
+        .flat_map(|source| {
+            source
+                .split("Self::")
+                .filter_map(|arm| arm.split_once(" => \"")?.1.split_once("\",\n"))
+        })
         .collect();
     assert!(words.len() >= 22, "{words:?}");
     for (word, _) in words {
-        assert!(manual.contains(&format!("`{word}`")), "the kind {word:?} is not in the manual");
+        assert!(
+            manual.contains(&format!("`{word}`")),
+            "the kind {word:?} is not in the manual"
+        );
     }
 }
 
 #[test]
 fn every_event_is_in_it() {
     let (manual, source) = (manual(), read("src/supervisor/events.rs"));
-    let (_, events) = source.split_once("pub enum Event {\n").expect("there are events");
+    let (_, events) = source
+        .split_once("pub enum Event {\n")
+        .expect("there are events");
     let (events, _) = events.split_once("\n}").expect("the list ends");
-    let is_variant = |line: &&str| line.starts_with("    ") && line[4..].starts_with(char::is_uppercase);
-    let variants: Vec<_> =
-        events.lines().filter(is_variant).map(|line| line.trim().split(['(', ' ', ',']).next().expect("a name")).collect();
+    let is_variant =
+        |line: &&str| line.starts_with("    ") && line[4..].starts_with(char::is_uppercase);
+    let variants: Vec<_> = events
+        .lines()
+        .filter(is_variant)
+        .map(|line| line.trim().split(['(', ' ', ',']).next().expect("a name"))
+        .collect();
     assert!(variants.len() >= 9, "{variants:?}");
     for variant in variants {
-        assert!(manual.contains(&format!("| `{variant}` |")), "the event {variant} is not in the manual");
+        assert!(
+            manual.contains(&format!("| `{variant}` |")),
+            "the event {variant} is not in the manual"
+        );
     }
 }
 
 #[test]
 fn every_reason_for_not_being_ready_is_in_it() {
     let (manual, source) = (manual(), read("src/supervisor/readiness.rs"));
-    let reasons: Vec<_> = source.split("reasons.push(").skip(1).filter_map(|rest| quoted(rest).next()).collect();
+    let reasons: Vec<_> = source
+        .split("reasons.push(")
+        .skip(1)
+        .filter_map(|rest| quoted(rest).next())
+        .collect();
     assert!(reasons.len() >= 8, "{reasons:?}");
     for reason in reasons {
         // With the margin that is the default.
         let written = reason.replace("{:?}", "\"…\"").replace("{}", "5s");
-        assert!(manual.contains(&format!("`{written}`")), "the reason {written:?} is not in the manual");
+        assert!(
+            manual.contains(&format!("`{written}`")),
+            "the reason {written:?} is not in the manual"
+        );
     }
 }
 
@@ -78,7 +109,13 @@ fn every_reason_for_not_being_ready_is_in_it() {
 fn every_line_of_the_log_from_info_on_is_in_it() {
     let manual = manual();
     let mut all = Vec::new();
-    for folder in ["src", "providers/file/src", "providers/rds-iam/src", "providers/secrets-manager/src", "providers/vault/src"] {
+    for folder in [
+        "src",
+        "providers/file/src",
+        "providers/rds-iam/src",
+        "providers/secrets-manager/src",
+        "providers/vault/src",
+    ] {
         sources(&repository(folder), &mut all);
     }
     all.push(read("telemetry/src/exports.rs"));
@@ -90,14 +127,25 @@ fn every_line_of_the_log_from_info_on_is_in_it() {
                 let message = quoted(call).last().expect("it has a message");
                 // What is filled in is told apart.
                 let fixed = message.split('{').next().expect("there is a first part");
-                assert!(manual.contains(fixed), "the log line {message:?} is not in the manual");
+                assert!(
+                    manual.contains(fixed),
+                    "the log line {message:?} is not in the manual"
+                );
                 lines += usize::from(!fixed.is_empty());
             }
         }
     }
     assert!(lines >= 18, "{lines}");
-    for message in ["rotated", "looked again", "overtaken by", "ended before every pool"] {
-        assert!(manual.contains(&format!("`{message}")) || manual.contains(&format!("INFO {message}")), "{message}");
+    for message in [
+        "rotated",
+        "looked again",
+        "overtaken by",
+        "ended before every pool",
+    ] {
+        assert!(
+            manual.contains(&format!("`{message}")) || manual.contains(&format!("INFO {message}")),
+            "{message}"
+        );
     }
 }
 
@@ -111,12 +159,22 @@ fn its_links_lead_somewhere() {
             .map(|one| if one == ' ' { '-' } else { one })
             .collect()
     };
-    let headings: Vec<_> = manual.lines().filter(|line| line.starts_with('#')).map(slug).collect();
-    let links: Vec<_> = manual.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    let headings: Vec<_> = manual
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(slug)
+        .collect();
+    let links: Vec<_> = manual
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .collect();
     assert!(links.len() > 30);
     for link in links {
         match link.split_once('#') {
-            Some(("", anchor)) => assert!(headings.iter().any(|heading| heading == anchor), "{link}"),
+            Some(("", anchor)) => {
+                assert!(headings.iter().any(|heading| heading == anchor), "{link}")
+            }
             _ => assert!(repository("docs").join(link).exists(), "{link}"),
         }
     }

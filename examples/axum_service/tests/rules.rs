@@ -11,13 +11,29 @@ use std::process::Command;
 use claviger_servers::Server;
 
 fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
 }
 
 fn promtool(arguments: &[&str]) -> (bool, String) {
-    let promtool = Server::Prometheus.find().expect("it is installed").join("promtool");
-    let output = Command::new(promtool).args(arguments).current_dir(repository("ops/prometheus")).output().expect("it runs");
-    (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    let promtool = Server::Prometheus
+        .find()
+        .expect("it is installed")
+        .join("promtool");
+    let output = Command::new(promtool)
+        .args(arguments)
+        .current_dir(repository("ops/prometheus"))
+        .output()
+        .expect("it runs");
+    (
+        output.status.success(),
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
+    )
 }
 
 #[test]
@@ -30,17 +46,36 @@ fn promtool_finds_no_fault_in_them_and_their_tests_pass() {
 
 #[test]
 fn every_alert_is_tested_and_leads_to_its_own_part_of_the_manual() {
-    let [rules, tests, manual] = ["ops/prometheus/claviger.rules.yml", "ops/prometheus/claviger.test.yml", "docs/operating.md"]
-        .map(|path| fs::read_to_string(repository(path)).expect("it is there"));
-    let after = |mark: &str| -> Vec<String> { rules.lines().filter_map(|line| Some(line.split_once(mark)?.1.trim().to_owned())).collect() };
+    let [rules, tests, manual] = [
+        "ops/prometheus/claviger.rules.yml",
+        "ops/prometheus/claviger.test.yml",
+        "docs/operating.md",
+    ]
+    .map(|path| fs::read_to_string(repository(path)).expect("it is there"));
+    let after = |mark: &str| -> Vec<String> {
+        rules
+            .lines()
+            .filter_map(|line| Some(line.split_once(mark)?.1.trim().to_owned()))
+            .collect()
+    };
     let (alerts, runbooks) = (after("- alert: "), after("runbook_url: "));
     assert_eq!((alerts.len(), runbooks.len()), (6, 6));
     for (alert, runbook) in alerts.iter().zip(&runbooks) {
-        let fires = tests.split("alertname: ").any(|test| test.starts_with(&format!("{alert}\n")) && test.contains("exp_labels"));
-        assert!(fires, "{alert} is never seen to fire in the tests of the rules");
-        assert!(runbook.ends_with(&format!("docs/operating.md#{}", alert.to_lowercase())), "{runbook}");
+        let fires = tests
+            .split("alertname: ")
+            .any(|test| test.starts_with(&format!("{alert}\n")) && test.contains("exp_labels"));
         assert!(
-            manual.lines().any(|line| line.starts_with('#') && line.trim_start_matches('#').trim() == alert),
+            fires,
+            "{alert} is never seen to fire in the tests of the rules"
+        );
+        assert!(
+            runbook.ends_with(&format!("docs/operating.md#{}", alert.to_lowercase())),
+            "{runbook}"
+        );
+        assert!(
+            manual
+                .lines()
+                .any(|line| line.starts_with('#') && line.trim_start_matches('#').trim() == alert),
             "{alert} is not in the manual"
         );
     }

@@ -1,6 +1,7 @@
 //! needs: postgresql, prometheus
 //!
-//! The program as it is: scraped by a Prometheus, told to end under load, and started while its database is down.
+//! The program as it is: scraped by a Prometheus, told to end under load, and started while its
+//! database is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -45,17 +46,37 @@ impl Program {
         fs::write(folder.join("password"), "password-1").expect("it is written");
         let url = format!("postgres://{}:{}/orders", server.host(), server.port());
         let mut command = Command::new(env!("CARGO_BIN_EXE_axum_service"));
-        command.args(["127.0.0.1:0", "127.0.0.1:0", &url]).arg(folder).env_clear();
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        command
+            .args(["127.0.0.1:0", "127.0.0.1:0", &url])
+            .arg(folder)
+            .env_clear();
+        let mut process = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
         let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let line = lines.next().expect("it says where it is").expect("text");
-        let customers = line.strip_prefix("customers at http://").and_then(|rest| rest.split(',').next()).expect("an address");
+        let customers = line
+            .strip_prefix("customers at http://")
+            .and_then(|rest| rest.split(',').next())
+            .expect("an address");
         let customers = customers.parse().expect("an address");
-        Self { process, lines, customers }
+        Self {
+            process,
+            lines,
+            customers,
+        }
     }
 
     fn terminate(&self) {
-        assert!(Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().expect("there is a kill").success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &self.process.id().to_string()])
+                .status()
+                .expect("there is a kill")
+                .success()
+        );
     }
 
     fn is_ready(&self) -> bool {
@@ -63,7 +84,13 @@ impl Program {
     }
 
     fn ends_well(&mut self) {
-        assert_eq!(self.lines.next().expect("it says how it ended").expect("text"), "shut down, nothing left behind: true");
+        assert_eq!(
+            self.lines
+                .next()
+                .expect("it says how it ended")
+                .expect("text"),
+            "shut down, nothing left behind: true"
+        );
         assert_eq!(self.process.wait().expect("it ends").code(), Some(0));
     }
 }
@@ -75,18 +102,35 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
     let mut program = Program::start(&server, folder.path());
     eventually_within(PATIENCE, "it is ready", || program.is_ready()).await;
     let prometheus = Prometheus::start(&[&program.customers.to_string()], None).expect("it starts");
-    eventually_within(PATIENCE, "it is scraped", || values(&prometheus, "supervisor_ready") == ["1"]).await;
-    assert_eq!(values(&prometheus, "target_info{service_name=\"orders\"}"), ["1"]);
+    eventually_within(PATIENCE, "it is scraped", || {
+        values(&prometheus, "supervisor_ready") == ["1"]
+    })
+    .await;
+    assert_eq!(
+        values(&prometheus, "target_info{service_name=\"orders\"}"),
+        ["1"]
+    );
 
     // A rotation: the files change, and the metrics tell of it.
     server.set_password("app", "password-2").expect("it is set");
     fs::write(folder.path().join("password"), "password-2").expect("it is written");
-    eventually_within(PATIENCE, "it is rotated", || values(&prometheus, "credential_generation{pool=\"orders\"}") == ["2"]).await;
+    eventually_within(PATIENCE, "it is rotated", || {
+        values(&prometheus, "credential_generation{pool=\"orders\"}") == ["2"]
+    })
+    .await;
     let metrics = get(program.customers, "/metrics").expect("it answers").1;
-    assert!(metrics.contains("credential_refresh_duration_seconds_count") && !metrics.contains("password-"), "{metrics}");
+    assert!(
+        metrics.contains("credential_refresh_duration_seconds_count")
+            && !metrics.contains("password-"),
+        "{metrics}"
+    );
 
     let customers = program.customers;
-    let (leaving, answered, after) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (leaving, answered, after) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
     thread::scope(|scope| {
         let load: Vec<_> = (0..4)
             .map(|_| {
@@ -114,7 +158,11 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
             thread::yield_now();
         }
         let report = scope.spawn(move || get(customers, "/report/6"));
-        while server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").expect("it answers") != "1" {
+        while server
+            .sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            .expect("it answers")
+            != "1"
+        {
             thread::yield_now();
         }
         program.terminate();
@@ -122,7 +170,10 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
         for customer in load {
             customer.join().expect("every request was answered");
         }
-        assert!(answered.load(Ordering::Relaxed) > after.load(Ordering::Relaxed), "requests came while it was leaving");
+        assert!(
+            answered.load(Ordering::Relaxed) > after.load(Ordering::Relaxed),
+            "requests came while it was leaving"
+        );
         assert!(!report.is_finished(), "the slow query is under way");
         let report = report.join().expect("no panic").expect("it is answered");
         assert_eq!(report, (200, "0 orders, counted in 6 s\n".to_owned()));
@@ -138,11 +189,17 @@ async fn it_starts_while_the_database_is_down_and_becomes_ready_by_itself() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut program = Program::start(&server, folder.path());
     let (status, reasons) = get(program.customers, "/readyz").expect("it answers");
-    assert!(status == 503 && reasons.contains("has verified no lease"), "{status} {reasons}");
+    assert!(
+        status == 503 && reasons.contains("has verified no lease"),
+        "{status} {reasons}"
+    );
     assert_eq!(get(program.customers, "/livez").expect("it answers").0, 200);
     server.start_again().expect("it starts");
     eventually_within(PATIENCE, "it is ready", || program.is_ready()).await;
-    assert_eq!(get(program.customers, "/orders").expect("it answers").0, 200);
+    assert_eq!(
+        get(program.customers, "/orders").expect("it answers").0,
+        200
+    );
     program.terminate();
     program.ends_well();
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use claviger::{
-    Credentials, Expiry, FetchRequest, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, RotationTrigger,
+    Credentials, Expiry, FetchRequest, Lease, OldConnections, Provider, ProviderError,
+    ProviderErrorKind, Revision, RotationTrigger,
 };
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
@@ -29,7 +30,13 @@ impl HttpSecrets {
         let http = Client::builder()
             .timeout(Duration::from_secs(10))
             .build()
-            .map_err(|error| ProviderError::new(ProviderErrorKind::Misconfigured, "the HTTP client cannot be made").with_source(error))?;
+            .map_err(|error| {
+                ProviderError::new(
+                    ProviderErrorKind::Misconfigured,
+                    "the HTTP client cannot be made",
+                )
+                .with_source(error)
+            })?;
         Ok(Self { address, http })
     }
 }
@@ -43,26 +50,57 @@ fn failed(error: reqwest::Error) -> ProviderError {
         _ => ProviderErrorKind::Unavailable,
     };
     // Without the URL, which might carry a token.
-    ProviderError::new(kind, "the secret service did not answer as it should").with_source(error.without_url())
+    ProviderError::new(kind, "the secret service did not answer as it should")
+        .with_source(error.without_url())
 }
 
 impl Provider for HttpSecrets {
     type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
+    async fn fetch(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Lease<Credentials>, ProviderError> {
         // A hint or a wake is no reason to mint: what is held is still good.
-        if let Some(held) = request.held.as_ref().filter(|_| matches!(request.trigger, RotationTrigger::Changed | RotationTrigger::Woke)) {
+        if let Some(held) = request.held.as_ref().filter(|_| {
+            matches!(
+                request.trigger,
+                RotationTrigger::Changed | RotationTrigger::Woke
+            )
+        }) {
             return Ok(held.clone());
         }
-        let answer = self.http.post(format!("{}/leases", self.address)).send().await.map_err(failed)?;
-        let minted: Minted = answer.error_for_status().map_err(failed)?.json().await.map_err(failed)?;
-        Ok(Lease::new(Credentials::new(minted.user, minted.password), Revision::new(minted.id))
-            .with_expiry(Expiry::after(request.started, Duration::from_secs(minted.ttl_seconds)))
-            .with_old_connections(OldConnections::EndWithLease))
+        let answer = self
+            .http
+            .post(format!("{}/leases", self.address))
+            .send()
+            .await
+            .map_err(failed)?;
+        let minted: Minted = answer
+            .error_for_status()
+            .map_err(failed)?
+            .json()
+            .await
+            .map_err(failed)?;
+        Ok(Lease::new(
+            Credentials::new(minted.user, minted.password),
+            Revision::new(minted.id),
+        )
+        .with_expiry(Expiry::after(
+            request.started,
+            Duration::from_secs(minted.ttl_seconds),
+        ))
+        .with_old_connections(OldConnections::EndWithLease))
     }
 
     async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {
         let url = format!("{}/leases/{}", self.address, lease.revision().as_str());
-        self.http.delete(url).send().await.and_then(reqwest::Response::error_for_status).map(drop).map_err(failed)
+        self.http
+            .delete(url)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status)
+            .map(drop)
+            .map_err(failed)
     }
 }

@@ -29,8 +29,14 @@ struct Minted {
 
 /// Serves on a free loopback port until the program ends.
 pub(crate) async fn start(server: Postgres) -> std::io::Result<SocketAddr> {
-    let service = Arc::new(Service { server, minted: AtomicU64::new(0) });
-    let routes = Router::new().route("/leases", post(mint)).route("/leases/{id}", delete(revoke)).with_state(service);
+    let service = Arc::new(Service {
+        server,
+        minted: AtomicU64::new(0),
+    });
+    let routes = Router::new()
+        .route("/leases", post(mint))
+        .route("/leases/{id}", delete(revoke))
+        .with_state(service);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, routes).await });
@@ -39,18 +45,38 @@ pub(crate) async fn start(server: Postgres) -> std::io::Result<SocketAddr> {
 
 async fn mint(State(service): State<Arc<Service>>) -> Result<Json<Minted>, StatusCode> {
     let number = service.minted.fetch_add(1, Ordering::Relaxed) + 1;
-    let (user, password) = (format!("minted_{number}"), format!("secret of minted_{number}"));
+    let (user, password) = (
+        format!("minted_{number}"),
+        format!("secret of minted_{number}"),
+    );
     let (role, its_password) = (user.clone(), password.clone());
-    on_the_server(service, move |server| server.create_role(&role, &its_password).is_ok()).await?;
-    Ok(Json(Minted { id: number.to_string(), user, password, ttl_seconds: TTL_SECONDS }))
+    on_the_server(service, move |server| {
+        server.create_role(&role, &its_password).is_ok()
+    })
+    .await?;
+    Ok(Json(Minted {
+        id: number.to_string(),
+        user,
+        password,
+        ttl_seconds: TTL_SECONDS,
+    }))
 }
 
-async fn revoke(State(service): State<Arc<Service>>, Path(id): Path<u64>) -> Result<StatusCode, StatusCode> {
-    on_the_server(service, move |server| server.sql(&format!("DROP ROLE minted_{id}")).is_ok()).await?;
+async fn revoke(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<u64>,
+) -> Result<StatusCode, StatusCode> {
+    on_the_server(service, move |server| {
+        server.sql(&format!("DROP ROLE minted_{id}")).is_ok()
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn on_the_server(service: Arc<Service>, work: impl FnOnce(&Postgres) -> bool + Send + 'static) -> Result<(), StatusCode> {
+async fn on_the_server(
+    service: Arc<Service>,
+    work: impl FnOnce(&Postgres) -> bool + Send + 'static,
+) -> Result<(), StatusCode> {
     match tokio::task::spawn_blocking(move || work(&service.server)).await {
         Ok(true) => Ok(()),
         _ => Err(StatusCode::SERVICE_UNAVAILABLE),

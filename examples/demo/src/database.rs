@@ -68,7 +68,11 @@ impl TokenChecks {
     /// Counts those of one role.
     pub(crate) fn of(checks: &claviger_servers::TokenChecks, role: &str) -> Result<Self, Problem> {
         let mut found = Self::default();
-        for check in checks.entries()?.into_iter().filter(|check| check.user == role) {
+        for check in checks
+            .entries()?
+            .into_iter()
+            .filter(|check| check.user == role)
+        {
             if check.accepted {
                 found.taken += 1;
                 found.oldest = found.oldest.max(check.age);
@@ -92,11 +96,14 @@ pub(crate) enum Access {
 
 /// Connections are closed when they return older than [`CONNECTION_LIFE`].
 ///
-/// Not by `max_lifetime`: sqlx 0.8.6 looks after its idle connections as often as that says, and when it comes upon its count of them while that is below zero, it
-/// spins for ever. With a lifetime of minutes that is not seen.
+/// Not by `max_lifetime`: sqlx 0.8.6 looks after its idle connections as often as that says, and
+/// when it comes upon its count of them while that is below zero, it spins for ever. With a
+/// lifetime of minutes that is not seen.
 fn short_lived<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
     let options = options.max_lifetime(None).idle_timeout(None);
-    options.after_release(|_, connection| Box::pin(async move { Ok(connection.age < CONNECTION_LIFE) }))
+    options.after_release(|_, connection| {
+        Box::pin(async move { Ok(connection.age < CONNECTION_LIFE) })
+    })
 }
 
 /// A pool that the service queries through a handle.

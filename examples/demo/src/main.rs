@@ -1,4 +1,5 @@
-//! A small service of 16 tasks queries a real database through a handle, while its credential changes again and again.
+//! A small service of 16 tasks queries a real database through a handle, while its credential
+//! changes again and again.
 
 mod database;
 mod options;
@@ -23,7 +24,8 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 /// How many connections a pool may have.
 const CONNECTIONS: u32 = 10;
 
-/// Shorter than the half second by which the file lags behind an unannounced change: new logins are needed all the time, and in every such gap.
+/// Shorter than the half second by which the file lags behind an unannounced change: new logins are
+/// needed all the time, and in every such gap.
 const CONNECTION_LIFE: Duration = Duration::from_millis(400);
 
 /// How long a query waits for a connection.
@@ -77,7 +79,10 @@ async fn watched(screen: &Arc<Screen>, options: &Options) -> Result<bool, Proble
 
 /// An error and what led to it, on one line.
 fn with_causes(problem: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(problem), |problem| problem.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    std::iter::successors(Some(problem), |problem| problem.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 async fn on_its_server(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {

@@ -32,9 +32,15 @@ pub(crate) struct Options {
     pub(crate) duration: Duration,
     pub(crate) database: Kind,
     pub(crate) issuer: Issuer,
-    #[cfg_attr(not(feature = "secrets-manager"), expect(dead_code, reason = "read by that script alone"))]
+    #[cfg_attr(
+        not(feature = "secrets-manager"),
+        expect(dead_code, reason = "read by that script alone")
+    )]
     pub(crate) window: Duration,
-    #[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "read where there are traces"))]
+    #[cfg_attr(
+        not(feature = "traces"),
+        expect(dead_code, reason = "read where there are traces")
+    )]
     pub(crate) traces: Traces,
 }
 
@@ -104,12 +110,20 @@ impl Options {
         }
         let shortest = issuer.shortest();
         if !(shortest..=LONGEST).contains(&seconds) {
-            return Err(format!("--seconds {seconds}: give between {shortest} and {LONGEST}").into());
+            return Err(
+                format!("--seconds {seconds}: give between {shortest} and {LONGEST}").into(),
+            );
         }
         if !(0.1..=60.0).contains(&window) {
             return Err(format!("--window {window}: give between 0.1 and 60").into());
         }
-        Ok(Some(Self { duration: Duration::from_secs(seconds), database, issuer, window: Duration::from_secs_f64(window), traces }))
+        Ok(Some(Self {
+            duration: Duration::from_secs(seconds),
+            database,
+            issuer,
+            window: Duration::from_secs_f64(window),
+            traces,
+        }))
     }
 }
 
@@ -125,8 +139,13 @@ fn own_jaeger() -> Result<Traces, String> {
 
 #[cfg(feature = "traces")]
 fn collector(url: &str) -> Result<Traces, String> {
-    let is_url = reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    if is_url { Ok(Traces::Collector(url.to_owned())) } else { Err("give an address as http://localhost:4318".to_owned()) }
+    let is_url = reqwest::Url::parse(url)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if is_url {
+        Ok(Traces::Collector(url.to_owned()))
+    } else {
+        Err("give an address as http://localhost:4318".to_owned())
+    }
 }
 
 #[cfg(not(feature = "traces"))]
@@ -165,7 +184,15 @@ fn issuer_of(word: &str) -> Result<Issuer, String> {
 }
 
 /// `cargo xtask demo` builds what its arguments need; who builds by hand has to name it.
-#[cfg(not(all(feature = "mariadb", feature = "rds-iam", feature = "secrets-manager", feature = "traces", feature = "vault")))]
+#[cfg(not(all(
+    feature = "mariadb",
+    feature = "rds-iam",
+    feature = "secrets-manager",
+    feature = "traces",
+    feature = "vault"
+)))]
 fn not_built(feature: &str) -> String {
-    format!("this demo was built without it; build it with --features {feature}, or run it by cargo xtask demo")
+    format!(
+        "this demo was built without it; build it with --features {feature}, or run it by cargo xtask demo"
+    )
 }

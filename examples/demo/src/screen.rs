@@ -1,6 +1,10 @@
 //! What a person sees, on a terminal or in a pipe: plain lines, one fact each.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the demo's face")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the demo's face"
+)]
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +26,12 @@ pub(crate) struct Screen {
 impl Screen {
     pub(crate) fn new() -> Self {
         let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { began: Instant::now(), colours, queries: AtomicU64::new(0), account: Mutex::default() }
+        Self {
+            began: Instant::now(),
+            colours,
+            queries: AtomicU64::new(0),
+            account: Mutex::default(),
+        }
     }
 
     pub(crate) fn line(&self, text: &str) {
@@ -35,7 +44,12 @@ impl Screen {
     }
 
     pub(crate) fn account(&self) {
-        if let Some(line) = self.account.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(line) = self
+            .account
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             self.line(&line);
         }
     }
@@ -62,24 +76,59 @@ impl Screen {
     pub(crate) fn standing<P: Clone>(&self, pools: &[Handle<P>], service: &Service) {
         let queries = service.queries();
         let rate = queries - self.queries.swap(queries, Ordering::Relaxed);
-        let connections: u32 = pools.iter().filter_map(Handle::status).map(|status| status.connections).sum();
-        let generations: Vec<_> = pools.iter().map(|pool| pool.generation().to_string()).collect();
+        let connections: u32 = pools
+            .iter()
+            .filter_map(Handle::status)
+            .map(|status| status.connections)
+            .sum();
+        let generations: Vec<_> = pools
+            .iter()
+            .map(|pool| pool.generation().to_string())
+            .collect();
         let generations = generations.join(" and ");
-        let text = format!("generation {generations:<3} {rate:>6} queries/s  {connections:>2} connections  {} failed", service.failed());
+        let text = format!(
+            "generation {generations:<3} {rate:>6} queries/s  {connections:>2} connections  {} failed",
+            service.failed()
+        );
         self.stamped("0", &text);
     }
 
     pub(crate) fn event(&self, event: &Event) {
         match event {
-            Event::Rejected { pool, generation, error: connect_error } => {
-                self.stamped("33", &format!("  {pool}: the database rejects generation {generation}: {}", connect_error.message()));
+            Event::Rejected {
+                pool,
+                generation,
+                error: connect_error,
+            } => {
+                self.stamped(
+                    "33",
+                    &format!(
+                        "  {pool}: the database rejects generation {generation}: {}",
+                        connect_error.message()
+                    ),
+                );
             }
-            Event::VerificationFailed { pool, error: connect_error } => {
-                self.stamped("33", &format!("  {pool}: not verified: {} (what is served goes on)", connect_error.message()));
+            Event::VerificationFailed {
+                pool,
+                error: connect_error,
+            } => {
+                self.stamped(
+                    "33",
+                    &format!(
+                        "  {pool}: not verified: {} (what is served goes on)",
+                        connect_error.message()
+                    ),
+                );
             }
-            Event::FetchFailed { provider, error } => self.stamped("33", &format!("  {provider}: not fetched: {error}")),
+            Event::FetchFailed { provider, error } => {
+                self.stamped("33", &format!("  {provider}: not fetched: {error}"))
+            }
             Event::HandedOver(report) => {
-                let how = if report.how == HandoverMode::InPlace { "in place" } else { "replaced" };
+                let how = if report.how == HandoverMode::InPlace {
+                    "in place"
+                } else {
+                    "replaced"
+                };
                 let text = format!(
                     "  {}: generation {} is served, {how}: verify {} + open {} + warm {} = {} ms",
                     report.pool,
@@ -103,13 +152,29 @@ impl Screen {
                 );
                 self.stamped("32", &text);
             }
-            Event::Drained { pool, generation, took } => {
-                self.stamped("2", &format!("  {pool}: generation {generation} has drained after {} ms", ms(*took)));
+            Event::Drained {
+                pool,
+                generation,
+                took,
+            } => {
+                self.stamped(
+                    "2",
+                    &format!(
+                        "  {pool}: generation {generation} has drained after {} ms",
+                        ms(*took)
+                    ),
+                );
             }
-            Event::DrainAbandoned { pool, generation, connections } => {
+            Event::DrainAbandoned {
+                pool,
+                generation,
+                connections,
+            } => {
                 self.stamped("33", &format!("  {pool}: generation {generation} still has {connections} connections; they are not cut"));
             }
-            Event::Restarted { actor } => self.stamped("31", &format!("  the actor of {actor} was restarted")),
+            Event::Restarted { actor } => {
+                self.stamped("31", &format!("  the actor of {actor} was restarted"))
+            }
             Event::Missed(missed) => self.stamped("31", &format!("  {missed} events were missed")),
             _ => {}
         }

@@ -72,7 +72,8 @@ impl Cue {
 
     /// Waits for the end, or for somebody who does not want to.
     pub(crate) async fn rest(&mut self) {
-        self.pause(self.end.saturating_duration_since(Instant::now())).await;
+        self.pause(self.end.saturating_duration_since(Instant::now()))
+            .await;
     }
 }
 
@@ -83,13 +84,24 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) fn start<F>(screen: &Arc<Screen>, duration: Duration, script: impl FnOnce(Cue) -> F) -> Self
+    pub(crate) fn start<F>(
+        screen: &Arc<Screen>,
+        duration: Duration,
+        script: impl FnOnce(Cue) -> F,
+    ) -> Self
     where
         F: Future<Output = Tally> + Send + 'static,
     {
         let stop = watch::Sender::new(false);
-        let cue = Cue { screen: Arc::clone(screen), end: Instant::now() + duration, stop: stop.subscribe() };
-        Self { stop, task: Mutex::new(Some(tokio::spawn(script(cue)))) }
+        let cue = Cue {
+            screen: Arc::clone(screen),
+            end: Instant::now() + duration,
+            stop: stop.subscribe(),
+        };
+        Self {
+            stop,
+            task: Mutex::new(Some(tokio::spawn(script(cue)))),
+        }
     }
 
     /// The change under way is the last one.
@@ -104,12 +116,18 @@ impl Script {
             Some(task) => task.await.ok(),
             None => None,
         };
-        tally.unwrap_or_else(|| Tally { problems: vec!["the script panicked".to_owned()], ..Tally::default() })
+        tally.unwrap_or_else(|| Tally {
+            problems: vec!["the script panicked".to_owned()],
+            ..Tally::default()
+        })
     }
 }
 
 /// Makes a change and waits until the pool serves another credential than before.
-pub(crate) async fn adopted<P: Orders>(db: &Handle<P>, change: impl Future<Output = Result<(), Problem>>) -> Result<(), Problem> {
+pub(crate) async fn adopted<P: Orders>(
+    db: &Handle<P>,
+    change: impl Future<Output = Result<(), Problem>>,
+) -> Result<(), Problem> {
     let before = revision(db);
     change.await?;
     let adopted = async {
@@ -121,7 +139,9 @@ pub(crate) async fn adopted<P: Orders>(db: &Handle<P>, change: impl Future<Outpu
             changed.await;
         }
     };
-    timeout(PATIENCE, adopted).await.map_err(|_| format!("not adopted within {PATIENCE:?}").into())
+    timeout(PATIENCE, adopted)
+        .await
+        .map_err(|_| format!("not adopted within {PATIENCE:?}").into())
 }
 
 /// What is served, by its digest.
@@ -130,7 +150,9 @@ fn revision<P: Clone>(db: &Handle<P>) -> Option<String> {
 }
 
 /// Does something that blocks, off the async threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work).await?
 }
 
@@ -142,7 +164,10 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T,
 pub(crate) async fn start_interruptible<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    let (mut terminate, mut hangup) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+    );
     tokio::select! {
         outcome = blocking(work) => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted before it began".into()),

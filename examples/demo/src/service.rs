@@ -38,7 +38,12 @@ impl Service {
     /// The tasks share the pools evenly.
     pub(crate) fn start<P: Orders>(pools: &[Handle<P>]) -> Self {
         let counters = Arc::new(Counters::default());
-        let tasks = pools.iter().cycle().take(TASKS).map(|db| tokio::spawn(work(db.clone(), Arc::clone(&counters)))).collect();
+        let tasks = pools
+            .iter()
+            .cycle()
+            .take(TASKS)
+            .map(|db| tokio::spawn(work(db.clone(), Arc::clone(&counters))))
+            .collect();
         Self { counters, tasks }
     }
 
@@ -47,19 +52,32 @@ impl Service {
     }
 
     pub(crate) fn failed(&self) -> usize {
-        self.counters.failures.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.counters
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     pub(crate) async fn stop(self) -> Count {
         self.counters.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             if task.await.is_err() {
-                self.counters.failures.lock().unwrap_or_else(PoisonError::into_inner).push("a task panicked".to_owned());
+                self.counters
+                    .failures
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push("a task panicked".to_owned());
             }
         }
         Count {
             queries: self.counters.queries.load(Ordering::Relaxed),
-            failures: self.counters.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            failures: self
+                .counters
+                .failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             longest_wait: Duration::from_micros(self.counters.longest_us.load(Ordering::Relaxed)),
         }
     }
@@ -75,7 +93,11 @@ async fn work<P: Orders>(db: Handle<P>, counters: Arc<Counters>) {
             Ok(_) => {
                 counters.queries.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) => counters.failures.lock().unwrap_or_else(PoisonError::into_inner).push(error.to_string()),
+            Err(error) => counters
+                .failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(error.to_string()),
         }
         tokio::time::sleep(OTHER_WORK).await;
     }

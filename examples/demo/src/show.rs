@@ -23,7 +23,10 @@ pub(crate) async fn show<P: Orders>(
     let tally = {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.tick().await;
-        let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+        let (mut terminate, mut hangup) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        );
         let ended = script.finished();
         tokio::pin!(ended);
         loop {
@@ -62,5 +65,9 @@ pub(crate) async fn show<P: Orders>(
         count.longest_wait.as_millis()
     ));
     let all = tally.changes > 0 && tally.adopted == tally.changes && tally.problems.is_empty();
-    Ok(all && count.queries > 0 && count.failures.is_empty() && count.longest_wait < LONGEST_WAIT && report.clean)
+    Ok(all
+        && count.queries > 0
+        && count.failures.is_empty()
+        && count.longest_wait < LONGEST_WAIT
+        && report.clean)
 }

@@ -1,6 +1,7 @@
 //! needs: postgresql, jaeger
 //!
-//! The demo's own run, read back from a real Jaeger: every rotation that it tells of is a trace that adds up, and none shows a password.
+//! The demo's own run, read back from a real Jaeger: every rotation that it tells of is a trace
+//! that adds up, and none shows a password.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,8 +12,14 @@ use claviger_servers::Jaeger;
 use claviger_traces::{Span, handovers_add_up, in_order, linked_to, spans, tree};
 
 /// A rotation, once the attempts that failed and were tried again are taken out.
-const ADOPTED: [(usize, &str); 6] =
-    [(0, "credential.rotation"), (1, "credential.fetch"), (1, "pool.handover"), (2, "pool.verify"), (2, "pool.open"), (2, "pool.publish")];
+const ADOPTED: [(usize, &str); 6] = [
+    (0, "credential.rotation"),
+    (1, "credential.fetch"),
+    (1, "pool.handover"),
+    (2, "pool.verify"),
+    (2, "pool.open"),
+    (2, "pool.publish"),
+];
 
 #[test]
 fn every_rotation_of_the_demo_is_a_trace() {
@@ -22,50 +29,116 @@ fn every_rotation_of_the_demo_is_a_trace() {
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&demo.stdout);
-    assert!(demo.status.success(), "{said}\n{}", String::from_utf8_lossy(&demo.stderr));
+    assert!(
+        demo.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&demo.stderr)
+    );
     let account = said.lines().last().expect("it says something");
-    let adopted: usize = account.split(", ").find_map(|part| part.strip_suffix(" rotations")?.parse().ok()).expect("it counts them");
-    assert!(adopted >= 2, "one that was announced and one that was not: {account}");
+    let adopted: usize = account
+        .split(", ")
+        .find_map(|part| part.strip_suffix(" rotations")?.parse().ok())
+        .expect("it counts them");
+    assert!(
+        adopted >= 2,
+        "one that was announced and one that was not: {account}"
+    );
 
     let (answer, all) = told_by(&jaeger, adopted);
-    assert!(answer.contains("credential.rotation") && !answer.contains("password-"), "a trace shows a password");
+    assert!(
+        answer.contains("credential.rotation") && !answer.contains("password-"),
+        "a trace shows a password"
+    );
     let handovers = handovers_add_up(&all).expect("the traces add up");
     assert_eq!(handovers, adopted + 1, "one pool, and its first handover");
 
     let roots = |trigger: &str| {
-        all.iter().filter(|span| span.name == "credential.rotation" && span.tag("trigger") == Some(trigger)).collect::<Vec<_>>()
+        all.iter()
+            .filter(|span| {
+                span.name == "credential.rotation" && span.tag("trigger") == Some(trigger)
+            })
+            .collect::<Vec<_>>()
     };
     let [start] = roots("start").try_into().expect("it starts once");
     assert_eq!(start.tag("outcome"), Some("adopted"));
     let (changed, rejected) = (roots("changed"), roots("rejected"));
-    assert!(!changed.is_empty() && !rejected.is_empty(), "both kinds of change happened");
-    // The file may be seen by the look that a rejection asked for, and the other way round: what the watch brings then is nothing new.
-    let brought: Vec<_> = [changed, rejected].concat().into_iter().filter(|root| root.tag("outcome") == Some("adopted")).collect();
+    assert!(
+        !changed.is_empty() && !rejected.is_empty(),
+        "both kinds of change happened"
+    );
+    // The file may be seen by the look that a rejection asked for, and the other way round: what
+    // the watch brings then is nothing new.
+    let brought: Vec<_> = [changed, rejected]
+        .concat()
+        .into_iter()
+        .filter(|root| root.tag("outcome") == Some("adopted"))
+        .collect();
     assert_eq!(brought.len(), adopted);
     for root in brought {
-        let whole: Vec<_> = in_order(&all, root).into_iter().filter(|(_, span)| span.tag("error").is_none()).collect();
-        let shape: Vec<_> =
-            whole.iter().map(|(depth, span)| (*depth, span.name.as_str())).filter(|(_, name)| *name != "pool.warm").collect();
+        let whole: Vec<_> = in_order(&all, root)
+            .into_iter()
+            .filter(|(_, span)| span.tag("error").is_none())
+            .collect();
+        let shape: Vec<_> = whole
+            .iter()
+            .map(|(depth, span)| (*depth, span.name.as_str()))
+            .filter(|(_, name)| *name != "pool.warm")
+            .collect();
         // A secret that lags behind is fetched more than once.
-        let first_fetches = shape.iter().filter(|(_, name)| *name == "credential.fetch").count();
-        let once: Vec<_> =
-            shape.iter().enumerate().filter(|(at, (_, name))| *name != "credential.fetch" || *at == 1).map(|(_, span)| *span).collect();
-        assert!(first_fetches >= 1 && once == ADOPTED, "{}", tree(&all, root));
-        assert!(root.tag("generation").is_some() && root.tag("revision").is_some_and(|digest| digest.len() == 8));
-        let drains: Vec<_> = linked_to(&all, &root.trace).into_iter().filter(|span| span.name == "pool.drain").collect();
-        assert_eq!(drains.len(), 1, "the old generation's drain is linked to it: {}", tree(&all, root));
+        let first_fetches = shape
+            .iter()
+            .filter(|(_, name)| *name == "credential.fetch")
+            .count();
+        let once: Vec<_> = shape
+            .iter()
+            .enumerate()
+            .filter(|(at, (_, name))| *name != "credential.fetch" || *at == 1)
+            .map(|(_, span)| *span)
+            .collect();
+        assert!(
+            first_fetches >= 1 && once == ADOPTED,
+            "{}",
+            tree(&all, root)
+        );
+        assert!(
+            root.tag("generation").is_some()
+                && root.tag("revision").is_some_and(|digest| digest.len() == 8)
+        );
+        let drains: Vec<_> = linked_to(&all, &root.trace)
+            .into_iter()
+            .filter(|span| span.name == "pool.drain")
+            .collect();
+        assert_eq!(
+            drains.len(),
+            1,
+            "the old generation's drain is linked to it: {}",
+            tree(&all, root)
+        );
     }
 }
 
-/// What Jaeger has of the demo, once it has all rotations and drains, that at the start and that at the end among them: its answer, and the spans in it.
+/// What Jaeger has of the demo, once it has all rotations and drains, that at the start and that at
+/// the end among them: its answer, and the spans in it.
 fn told_by(jaeger: &Jaeger, adopted: usize) -> (String, Vec<Span>) {
-    let ask = || jaeger.get("/api/traces?service=claviger-demo&limit=1000").expect("it answers");
+    let ask = || {
+        jaeger
+            .get("/api/traces?service=claviger-demo&limit=1000")
+            .expect("it answers")
+    };
     (0..250)
         .map(|_| ask())
         .map(|answer| (spans(&answer).expect("it is JSON"), answer))
         .find(|(spans, _)| {
             let count = |name: &str| {
-                spans.iter().filter(|span| span.name == name && span.tag("outcome").is_none_or(|outcome| outcome == "adopted")).count()
+                spans
+                    .iter()
+                    .filter(|span| {
+                        span.name == name
+                            && span
+                                .tag("outcome")
+                                .is_none_or(|outcome| outcome == "adopted")
+                    })
+                    .count()
             };
             let all_there = count("credential.rotation") > adopted && count("pool.drain") > adopted;
             if !all_there {

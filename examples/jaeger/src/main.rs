@@ -5,8 +5,8 @@
 //! $ OTEL_METRICS_EXPORTER=none PGHOST=localhost PGDATABASE=orders cargo run -p jaeger -- /etc/orders/secret.json
 //! ```
 //!
-//! Rewrite the file and change the password, and there is a trace `credential.rotation` of the service `orders`. Jaeger takes no metrics; a
-//! collector that does takes those, too.
+//! Rewrite the file and change the password, and there is a trace `credential.rotation` of the
+//! service `orders`. Jaeger takes no metrics; a collector that does takes those, too.
 
 use std::time::Duration;
 
@@ -20,19 +20,37 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
-    let file = std::env::args().nth(1).ok_or("give the path of the secret: {\"username\": …, \"password\": …}")?;
+    let file = std::env::args()
+        .nth(1)
+        .ok_or("give the path of the secret: {\"username\": …, \"password\": …}")?;
     // From the first moment on: who is told to end while it starts is not to be killed by it.
-    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupted, mut terminated) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let telemetry = claviger_otel::init("orders")?; // before the supervisor
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("orders-login", FileProvider::json(file)?).await?;
-    let pools = PgPools::new(PgConnectOptions::new_without_pgpass(), PgPoolOptions::new().max_connections(4));
+    let login = supervisor
+        .add_provider("orders-login", FileProvider::json(file)?)
+        .await?;
+    let pools = PgPools::new(
+        PgConnectOptions::new_without_pgpass(),
+        PgPoolOptions::new().max_connections(4),
+    );
     let db = supervisor.add_pool("orders", &login, pools).await?;
 
     loop {
-        // A request, with a span of its own: if it has to wait for a credential, that is told in it.
-        let request = async { sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_database").fetch_one(&db).await };
-        match request.instrument(tracing::info_span!("GET /databases", otel.kind = "server")).await {
+        // A request, with a span of its own: if it has to wait for a credential, that is told in
+        // it.
+        let request = async {
+            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_database")
+                .fetch_one(&db)
+                .await
+        };
+        match request
+            .instrument(tracing::info_span!("GET /databases", otel.kind = "server"))
+            .await
+        {
             Ok(databases) => tracing::debug!(databases, "answered"),
             Err(error) => tracing::warn!(%error, "not answered"),
         }

@@ -5,7 +5,11 @@
 use std::process::Command;
 
 fn said_of(variable: &str, value: &str) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_jaeger")).arg("/nonexistent/secret.json").env(variable, value).output().expect("it runs");
+    let output = Command::new(env!("CARGO_BIN_EXE_jaeger"))
+        .arg("/nonexistent/secret.json")
+        .env(variable, value)
+        .output()
+        .expect("it runs");
     assert!(!output.status.success());
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -16,10 +20,17 @@ fn a_variable_that_cannot_be_right_is_named_with_what_would_be() {
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "otlp or none"),
         ("OTEL_METRICS_EXPORTER", "prometheus", "otlp or none"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[", "OTEL_EXPORTER_OTLP_"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://[",
+            "OTEL_EXPORTER_OTLP_",
+        ),
     ] {
         let said = said_of(variable, value);
-        assert!(said.contains(variable) || said.contains("OTEL_EXPORTER_OTLP_"), "{said}");
+        assert!(
+            said.contains(variable) || said.contains("OTEL_EXPORTER_OTLP_"),
+            "{said}"
+        );
         assert!(said.contains(right), "{variable}: {said}");
     }
 }
@@ -27,7 +38,11 @@ fn a_variable_that_cannot_be_right_is_named_with_what_would_be() {
 #[test]
 fn what_is_switched_off_is_no_error() {
     // The secret that is not there is what it ends of, then.
-    for (variable, value) in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "")] {
+    for (variable, value) in [
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", ""),
+    ] {
         let said = said_of(variable, value);
         assert!(said.contains("secret.json"), "{variable}: {said}");
     }

@@ -1,6 +1,7 @@
 //! needs: postgresql, jaeger
 //!
-//! The example as a user runs it: told by the standard variables, rotated by its file, ended by Ctrl-C; its traces are in Jaeger.
+//! The example as a user runs it: told by the standard variables, rotated by its file, ended by
+//! Ctrl-C; its traces are in Jaeger.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,7 +17,11 @@ use serde_json::Value;
 
 fn write(folder: &Path, password: &str) {
     let file = folder.join("new.json");
-    fs::write(&file, format!(r#"{{"username": "app", "password": "{password}"}}"#)).expect("it is written");
+    fs::write(
+        &file,
+        format!(r#"{{"username": "app", "password": "{password}"}}"#),
+    )
+    .expect("it is written");
     fs::rename(file, folder.join("secret.json")).expect("it is renamed");
 }
 
@@ -40,7 +45,10 @@ impl Service {
 
     /// By Ctrl-C, in peace.
     fn end(&mut self) {
-        let interrupted = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().expect("it runs");
+        let interrupted = Command::new("kill")
+            .args(["-INT", &self.0.id().to_string()])
+            .status()
+            .expect("it runs");
         assert!(interrupted.success());
         let mut ended = None;
         eventually("it ends", || {
@@ -70,8 +78,13 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 #[test]
 fn its_traces_are_in_jaeger() {
-    let (server, jaeger) = (Postgres::start().expect("a server starts"), Jaeger::start().expect("Jaeger starts"));
-    server.create_role("app", "password-0").expect("a role is made");
+    let (server, jaeger) = (
+        Postgres::start().expect("a server starts"),
+        Jaeger::start().expect("Jaeger starts"),
+    );
+    server
+        .create_role("app", "password-0")
+        .expect("a role is made");
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "password-0");
     let mut service = Service::start(
@@ -83,23 +96,43 @@ fn its_traces_are_in_jaeger() {
             ("OTEL_SERVICE_NAME", "named-by-the-variable"),
         ],
     );
-    let logins = || server.log().authenticated_logins_of("app").expect("the log can be read");
+    let logins = || {
+        server
+            .log()
+            .authenticated_logins_of("app")
+            .expect("the log can be read")
+    };
     eventually("it has logged in", || logins() >= 2);
     let before = logins();
-    server.set_password("app", "password-1").expect("the password is set");
+    server
+        .set_password("app", "password-1")
+        .expect("the password is set");
     write(folder.path(), "password-1");
-    eventually("it has logged in with the next one", || logins() >= before + 2);
+    eventually("it has logged in with the next one", || {
+        logins() >= before + 2
+    });
 
     // Whatever is on its way is sent at the end: the SDK itself sends every five seconds.
     service.end();
 
-    let answer = jaeger.get("/api/traces?service=named-by-the-variable&limit=1000").expect("it tells");
+    let answer = jaeger
+        .get("/api/traces?service=named-by-the-variable&limit=1000")
+        .expect("it tells");
     for password in ["password-0", "password-1"] {
         assert!(!answer.contains(password));
     }
     let answer: Value = serde_json::from_str(&answer).expect("it is JSON");
-    let spans: Vec<_> = answer["data"].as_array().into_iter().flatten().flat_map(|trace| trace["spans"].as_array()).flatten().collect();
-    let names: BTreeSet<_> = spans.iter().filter_map(|span| span["operationName"].as_str()).collect();
+    let spans: Vec<_> = answer["data"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|trace| trace["spans"].as_array())
+        .flatten()
+        .collect();
+    let names: BTreeSet<_> = spans
+        .iter()
+        .filter_map(|span| span["operationName"].as_str())
+        .collect();
     let expected = [
         "GET /databases",
         "credential.fetch",
@@ -110,13 +143,30 @@ fn its_traces_are_in_jaeger() {
         "pool.verify",
         "pool.publish",
     ];
-    assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
+    assert!(
+        expected.iter().all(|name| names.contains(name)),
+        "{names:?}"
+    );
     // Neither an actor's span as long as its life, nor one of what sends the spans.
-    assert!(names.iter().all(|name| expected.contains(name) || *name == "pool.warm"), "{names:?}");
+    assert!(
+        names
+            .iter()
+            .all(|name| expected.contains(name) || *name == "pool.warm"),
+        "{names:?}"
+    );
     let tag = |span: &Value, name: &str, value: &str| {
-        span["tags"].as_array().into_iter().flatten().any(|tag| tag["key"] == name && tag["value"] == value)
+        span["tags"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|tag| tag["key"] == name && tag["value"] == value)
     };
-    let adopted = spans.iter().filter(|span| span["operationName"] == "credential.rotation" && tag(span, "outcome", "adopted")).count();
+    let adopted = spans
+        .iter()
+        .filter(|span| {
+            span["operationName"] == "credential.rotation" && tag(span, "outcome", "adopted")
+        })
+        .count();
     assert!(adopted >= 2, "the start, and the change");
 }
 
@@ -124,13 +174,27 @@ fn its_traces_are_in_jaeger() {
 #[test]
 fn a_collector_that_hangs_harms_nobody() {
     let server = Postgres::start().expect("a server starts");
-    server.create_role("app", "password-0").expect("a role is made");
+    server
+        .create_role("app", "password-0")
+        .expect("a role is made");
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "password-0");
     let collector = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = format!("http://{}", collector.local_addr().expect("it has an address"));
-    let mut service = Service::start(&server, folder.path(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", &address)]);
-    let logins = || server.log().authenticated_logins_of("app").expect("the log can be read");
+    let address = format!(
+        "http://{}",
+        collector.local_addr().expect("it has an address")
+    );
+    let mut service = Service::start(
+        &server,
+        folder.path(),
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &address)],
+    );
+    let logins = || {
+        server
+            .log()
+            .authenticated_logins_of("app")
+            .expect("the log can be read")
+    };
     eventually("it has logged in", || logins() >= 2);
     service.end();
     collector.set_nonblocking(true).expect("it can be asked");

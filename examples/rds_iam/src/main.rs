@@ -4,11 +4,13 @@
 //! cargo run -p rds_iam -- ENDPOINT PORT USER DATABASE CA_FILE
 //! ```
 //!
-//! as in `orders.c1a2b3.eu-west-1.rds.amazonaws.com 5432 orders_app orders global-bundle.pem`, with AWS credentials from wherever `aws-config` finds them: the
-//! environment, a profile, SSO, web identity, ECS, EC2. It asks the database who it is once a second, until Ctrl-C. A token lives 15 minutes, and after two
-//! hours the service still answers.
+//! as in `orders.c1a2b3.eu-west-1.rds.amazonaws.com 5432 orders_app orders global-bundle.pem`, with
+//! AWS credentials from wherever `aws-config` finds them: the environment, a profile, SSO, web
+//! identity, ECS, EC2. It asks the database who it is once a second, until Ctrl-C. A token lives 15
+//! minutes, and after two hours the service still answers.
 //!
-//! The README of `claviger-rds-iam` says what the database and the role need, and where the file with RDS's authorities comes from.
+//! The README of `claviger-rds-iam` says what the database and the role need, and where the file
+//! with RDS's authorities comes from.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -27,13 +29,17 @@ const USAGE: &str = "usage: rds_iam ENDPOINT PORT USER DATABASE CA_FILE";
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [endpoint, port, user, database, authorities] = arguments.as_slice() else { return Err(USAGE.into()) };
+    let [endpoint, port, user, database, authorities] = arguments.as_slice() else {
+        return Err(USAGE.into());
+    };
     let port = port.parse().map_err(|_| USAGE)?;
 
     // Who we are to AWS is its SDK's business: nothing of it is configured here.
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("orders-login", RdsIam::new(&aws, endpoint, port, user)?).await?;
+    let login = supervisor
+        .add_provider("orders-login", RdsIam::new(&aws, endpoint, port, user)?)
+        .await?;
 
     let connect = PgConnectOptions::new_without_pgpass()
         .host(endpoint)
@@ -41,9 +47,13 @@ async fn main() -> Result<(), Problem> {
         .database(database)
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert(authorities);
-    let pool =
-        PgPoolOptions::new().max_connections(10).max_lifetime(Duration::from_secs(14 * 60)).idle_timeout(Duration::from_secs(10 * 60));
-    let db = supervisor.add_pool("orders", &login, PgPools::new(connect, pool)).await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(10)
+        .max_lifetime(Duration::from_secs(14 * 60))
+        .idle_timeout(Duration::from_secs(10 * 60));
+    let db = supervisor
+        .add_pool("orders", &login, PgPools::new(connect, pool))
+        .await?;
 
     let outcome = tokio::select! {
         outcome = serve(&db) => outcome,
@@ -59,7 +69,9 @@ async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
-        let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(db).await?;
+        let user: String = sqlx::query_scalar("SELECT current_user::text")
+            .fetch_one(db)
+            .await?;
         println!("generation {}: logged in as {user}", db.generation());
     }
 }

@@ -4,8 +4,10 @@
 //! cargo run -p secrets_manager -- SECRET CA_FILE
 //! ```
 //!
-//! as in `prod/orders-db global-bundle.pem`, with AWS credentials from wherever `aws-config` finds them: the environment, a profile, SSO, web identity, ECS, EC2. The secret
-//! has the shape that AWS gives it, and says where the database is. The service asks the database who it is once a second, until Ctrl-C; rotate the secret meanwhile.
+//! as in `prod/orders-db global-bundle.pem`, with AWS credentials from wherever `aws-config` finds
+//! them: the environment, a profile, SSO, web identity, ECS, EC2. The secret has the shape that AWS
+//! gives it, and says where the database is. The service asks the database who it is once a second,
+//! until Ctrl-C; rotate the secret meanwhile.
 //!
 //! The README of `claviger-secrets-manager` says which permissions it needs.
 
@@ -26,17 +28,28 @@ const USAGE: &str = "usage: secrets_manager SECRET CA_FILE";
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [secret, authorities] = arguments.as_slice() else { return Err(USAGE.into()) };
+    let [secret, authorities] = arguments.as_slice() else {
+        return Err(USAGE.into());
+    };
 
     // Who we are to AWS is its SDK's business: nothing of it is configured here.
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("orders-login", SecretsManager::new(&aws, secret)?.endpoint_from_secret()).await?;
+    let login = supervisor
+        .add_provider(
+            "orders-login",
+            SecretsManager::new(&aws, secret)?.endpoint_from_secret(),
+        )
+        .await?;
 
     // Host, port and database are in the secret.
-    let connect = PgConnectOptions::new_without_pgpass().ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(authorities);
+    let connect = PgConnectOptions::new_without_pgpass()
+        .ssl_mode(PgSslMode::VerifyFull)
+        .ssl_root_cert(authorities);
     let pool = PgPoolOptions::new().max_connections(10);
-    let db = supervisor.add_pool("orders", &login, PgPools::new(connect, pool)).await?;
+    let db = supervisor
+        .add_pool("orders", &login, PgPools::new(connect, pool))
+        .await?;
 
     let outcome = tokio::select! {
         outcome = serve(&db) => outcome,
@@ -52,7 +65,9 @@ async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
-        let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(db).await?;
+        let user: String = sqlx::query_scalar("SELECT current_user::text")
+            .fetch_one(db)
+            .await?;
         println!("generation {}: logged in as {user}", db.generation());
     }
 }

@@ -4,10 +4,13 @@
 //! cargo run -p vault_dynamic -- VAULT ROLE_ID SECRET_ID_FILE DB_HOST DB_PORT DATABASE CA_FILE
 //! ```
 //!
-//! as in `https://vault.internal:8200 2f7c… /run/secrets/secret-id db.internal 5432 orders db-ca.pem`. The database engine is mounted at `database`, and its role is
-//! `orders`. The service asks the database who it is once a second, until Ctrl-C: the user changes, and the service still answers.
+//! as in `https://vault.internal:8200 2f7c… /run/secrets/secret-id db.internal 5432 orders
+//! db-ca.pem`. The database engine is mounted at `database`, and its role is `orders`. The service
+//! asks the database who it is once a second, until Ctrl-C: the user changes, and the service still
+//! answers.
 //!
-//! The README of `claviger-vault` says which policy it needs, and how the role should end a user's sessions.
+//! The README of `claviger-vault` says which policy it needs, and how the role should end a user's
+//! sessions.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -20,18 +23,27 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: vault_dynamic VAULT ROLE_ID SECRET_ID_FILE DB_HOST DB_PORT DATABASE CA_FILE";
+const USAGE: &str =
+    "usage: vault_dynamic VAULT ROLE_ID SECRET_ID_FILE DB_HOST DB_PORT DATABASE CA_FILE";
 
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [vault, role_id, secret_id, host, port, database, authorities] = arguments.as_slice() else { return Err(USAGE.into()) };
+    let [vault, role_id, secret_id, host, port, database, authorities] = arguments.as_slice()
+    else {
+        return Err(USAGE.into());
+    };
     let port = port.parse().map_err(|_| USAGE)?;
 
     // One login and one token for all that comes from this Vault.
     let session = VaultSession::new(vault, Auth::app_role(role_id, SecretId::file(secret_id)))?;
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("orders-login", VaultDynamic::new(&session, "database", "orders")?).await?;
+    let login = supervisor
+        .add_provider(
+            "orders-login",
+            VaultDynamic::new(&session, "database", "orders")?,
+        )
+        .await?;
 
     let connect = PgConnectOptions::new_without_pgpass()
         .host(host)
@@ -40,7 +52,9 @@ async fn main() -> Result<(), Problem> {
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert(authorities);
     let pool = PgPoolOptions::new().max_connections(10);
-    let db = supervisor.add_pool("orders", &login, PgPools::new(connect, pool)).await?;
+    let db = supervisor
+        .add_pool("orders", &login, PgPools::new(connect, pool))
+        .await?;
 
     let outcome = tokio::select! {
         outcome = serve(&db) => outcome,
@@ -57,7 +71,9 @@ async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
-        let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(db).await?;
+        let user: String = sqlx::query_scalar("SELECT current_user::text")
+            .fetch_one(db)
+            .await?;
         println!("generation {}: logged in as {user}", db.generation());
     }
 }

@@ -4,8 +4,10 @@
 //! cargo run -p vault_static -- VAULT TOKEN_FILE ROLE DB_HOST DB_PORT DATABASE CA_FILE
 //! ```
 //!
-//! as in `https://vault.internal:8200 /run/vault/token orders db.internal 5432 orders db-ca.pem`, with the token that an agent keeps in its sink. The database engine is
-//! mounted at `database`. The service asks the database who it is once a second, until Ctrl-C; rotate the role's password meanwhile.
+//! as in `https://vault.internal:8200 /run/vault/token orders db.internal 5432 orders db-ca.pem`,
+//! with the token that an agent keeps in its sink. The database engine is mounted at `database`.
+//! The service asks the database who it is once a second, until Ctrl-C; rotate the role's password
+//! meanwhile.
 //!
 //! The README of `claviger-vault` says which policy it needs.
 
@@ -25,13 +27,20 @@ const USAGE: &str = "usage: vault_static VAULT TOKEN_FILE ROLE DB_HOST DB_PORT D
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [vault, token, role, host, port, database, authorities] = arguments.as_slice() else { return Err(USAGE.into()) };
+    let [vault, token, role, host, port, database, authorities] = arguments.as_slice() else {
+        return Err(USAGE.into());
+    };
     let port = port.parse().map_err(|_| USAGE)?;
 
     // The agent renews the token; the file is read again when there is another one in it.
     let session = VaultSession::new(vault, Auth::token_file(token))?;
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("orders-login", VaultStatic::new(&session, "database", role)?).await?;
+    let login = supervisor
+        .add_provider(
+            "orders-login",
+            VaultStatic::new(&session, "database", role)?,
+        )
+        .await?;
 
     let connect = PgConnectOptions::new_without_pgpass()
         .host(host)
@@ -40,7 +49,9 @@ async fn main() -> Result<(), Problem> {
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert(authorities);
     let pool = PgPoolOptions::new().max_connections(10);
-    let db = supervisor.add_pool("orders", &login, PgPools::new(connect, pool)).await?;
+    let db = supervisor
+        .add_pool("orders", &login, PgPools::new(connect, pool))
+        .await?;
 
     let outcome = tokio::select! {
         outcome = serve(&db) => outcome,
@@ -56,7 +67,9 @@ async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
-        let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(db).await?;
+        let user: String = sqlx::query_scalar("SELECT current_user::text")
+            .fetch_one(db)
+            .await?;
         println!("generation {}: logged in as {user}", db.generation());
     }
 }

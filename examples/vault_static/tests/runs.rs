@@ -24,32 +24,74 @@ impl Drop for Example {
 #[test]
 fn it_goes_on_through_a_rotation_by_hand() {
     let server = Postgres::builder().tls().start().expect("a server starts");
-    server.create_role("orders", "password-1").expect("a role is made");
-    server.create_database("orders", "orders").expect("a database is made");
-    server.sql(&format!("CREATE ROLE {ENGINE_USER} LOGIN SUPERUSER PASSWORD '{ENGINE_PASSWORD}'")).expect("the engine's user is made");
+    server
+        .create_role("orders", "password-1")
+        .expect("a role is made");
+    server
+        .create_database("orders", "orders")
+        .expect("a database is made");
+    server
+        .sql(&format!(
+            "CREATE ROLE {ENGINE_USER} LOGIN SUPERUSER PASSWORD '{ENGINE_PASSWORD}'"
+        ))
+        .expect("the engine's user is made");
     let admin = Admin::start().expect("a Vault starts");
-    admin.connect(Kind::PostgreSql, server.port()).expect("the engine is connected");
+    admin
+        .connect(Kind::PostgreSql, server.port())
+        .expect("the engine is connected");
     admin.policy().expect("a policy is written");
-    admin.static_role("orders", 3_600).expect("a static role is made");
+    admin
+        .static_role("orders", 3_600)
+        .expect("a static role is made");
     let folder = tempfile::tempdir().expect("a folder is made");
     let token = folder.path().join("token");
-    std::fs::write(&token, admin.token(json!({ "ttl": "1h" })).expect("a token")).expect("it is written");
+    std::fs::write(
+        &token,
+        admin.token(json!({ "ttl": "1h" })).expect("a token"),
+    )
+    .expect("it is written");
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_vault_static"));
     command.arg(admin.vault.address()).arg(&token).arg("orders");
-    command.arg(server.host()).arg(server.port().to_string()).arg("orders").arg(server.ca_file().expect("it speaks TLS"));
+    command
+        .arg(server.host())
+        .arg(server.port().to_string())
+        .arg("orders")
+        .arg(server.ca_file().expect("it speaks TLS"));
     // Nothing but what is given here.
-    let mut example = Example(command.env_clear().stdout(Stdio::piped()).spawn().expect("it starts"));
-    let mut lines = BufReader::new(example.0.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
-    assert_eq!(lines.next().as_deref(), Some("generation 1: logged in as orders"));
+    let mut example = Example(
+        command
+            .env_clear()
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts"),
+    );
+    let mut lines = BufReader::new(example.0.stdout.take().expect("it is piped"))
+        .lines()
+        .map_while(Result::ok);
+    assert_eq!(
+        lines.next().as_deref(),
+        Some("generation 1: logged in as orders")
+    );
 
     // Its session goes on with the old password; a new one needs the new password.
     admin.rotate_role("orders").expect("it is rotated");
-    server.terminate_connections("orders").expect("its session is ended");
-    assert!(lines.any(|line| line == "generation 2: logged in as orders"), "it goes on, or has ended");
+    server
+        .terminate_connections("orders")
+        .expect("its session is ended");
+    assert!(
+        lines.any(|line| line == "generation 2: logged in as orders"),
+        "it goes on, or has ended"
+    );
 
-    let interrupted = Command::new("kill").args(["-INT", &example.0.id().to_string()]).status().expect("there is a kill");
+    let interrupted = Command::new("kill")
+        .args(["-INT", &example.0.id().to_string()])
+        .status()
+        .expect("there is a kill");
     assert!(interrupted.success());
-    assert_eq!(lines.last().as_deref(), Some("shut down, nothing left behind: true"));
+    assert_eq!(
+        lines.last().as_deref(),
+        Some("shut down, nothing left behind: true")
+    );
     assert!(example.0.wait().expect("it ends").success());
 }

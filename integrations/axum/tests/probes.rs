@@ -15,13 +15,22 @@ use tower::ServiceExt;
 async fn ask(router: &Router, path: &str) -> (StatusCode, Value, String) {
     let request = Request::get(path).body(Body::empty()).expect("a request");
     let response = router.clone().oneshot(request).await.expect("it answers");
-    let (code, cache) = (response.status(), response.headers().get("cache-control").cloned());
-    let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    let (code, cache) = (
+        response.status(),
+        response.headers().get("cache-control").cloned(),
+    );
+    let body = to_bytes(response.into_body(), 1 << 20)
+        .await
+        .expect("a body");
     if code.is_success() || code == StatusCode::SERVICE_UNAVAILABLE {
         assert_eq!(cache.expect("it says how long it is good"), "no-store");
     }
     let text = String::from_utf8(body.to_vec()).expect("text");
-    (code, serde_json::from_str(&text).unwrap_or(Value::Null), text)
+    (
+        code,
+        serde_json::from_str(&text).unwrap_or(Value::Null),
+        text,
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -29,21 +38,49 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let router: Router = claviger_axum::probes(&lab.supervisor);
-    assert_eq!(ask(&router, "/readyz").await.0, StatusCode::OK, "nothing is registered, so nothing is missing");
+    assert_eq!(
+        ask(&router, "/readyz").await.0,
+        StatusCode::OK,
+        "nothing is registered, so nothing is missing"
+    );
 
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
-    assert_eq!(ask(&router, "/readyz").await.1, json!({ "ready": true, "reasons": [] }));
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("it is verified");
+    assert_eq!(
+        ask(&router, "/readyz").await.1,
+        json!({ "ready": true, "reasons": [] })
+    );
 
     // The database rejects, and the store has nothing better.
-    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     database.accept_only(["nothing"]);
-    pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"));
+    pool.rejected(
+        1,
+        &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"),
+    );
     tokio::time::sleep(Duration::from_millis(100)).await;
     let (code, body, _) = ask(&router, "/readyz").await;
     assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(body["reasons"][0], "the database rejects what pool \"orders\" serves");
-    assert_eq!(ask(&router, "/livez").await.0, StatusCode::OK, "a restart would cure nothing");
+    assert_eq!(
+        body["reasons"][0],
+        "the database rejects what pool \"orders\" serves"
+    );
+    assert_eq!(
+        ask(&router, "/livez").await.0,
+        StatusCode::OK,
+        "a restart would cure nothing"
+    );
 
     // It comes back by itself.
     database.accept_only(["password-1"]);
@@ -55,41 +92,96 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
     let (code, body, _) = ask(&router, "/readyz").await;
     assert_eq!(
         (code, body),
-        (StatusCode::SERVICE_UNAVAILABLE, json!({ "ready": false, "reasons": ["this instance is about to shut down"] }))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "ready": false, "reasons": ["this instance is about to shut down"] })
+        )
     );
     let (_, body, _) = ask(&router, "/livez").await;
-    assert_eq!(body, json!({ "alive": true, "shutting_down": false, "restarts": 0 }));
+    assert_eq!(
+        body,
+        json!({ "alive": true, "shutting_down": false, "restarts": 0 })
+    );
     store.recover();
-    assert!(lab.supervisor.rotate_now("login").await.is_ok(), "it goes on");
+    assert!(
+        lab.supervisor.rotate_now("login").await.is_ok(),
+        "it goes on"
+    );
 
     lab.supervisor.shutdown(Duration::from_secs(1)).await;
-    assert_eq!(ask(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        ask(&router, "/readyz").await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     let (code, body, _) = ask(&router, "/livez").await;
-    assert_eq!((code, body), (StatusCode::OK, json!({ "alive": true, "shutting_down": true, "restarts": 0 })));
+    assert_eq!(
+        (code, body),
+        (
+            StatusCode::OK,
+            json!({ "alive": true, "shutting_down": true, "restarts": 0 })
+        )
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn status_is_a_router_of_its_own_and_tells_no_secret() {
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new().with_lifetime(Duration::from_secs(600)), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("it starts");
-    let _pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
-    store.fail_next(1, ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded"));
+    let (store, database) = (
+        ScriptedProvider::new().with_lifetime(Duration::from_secs(600)),
+        ScriptedPools::new(4),
+    );
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("it starts");
+    let _pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("it is verified");
+    store.fail_next(
+        1,
+        ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded"),
+    );
     let outcome = lab.supervisor.rotate_now("login").await;
     assert!(outcome.is_err());
 
     let probes: Router = claviger_axum::probes(&lab.supervisor);
-    assert_eq!(ask(&probes, "/status").await.0, StatusCode::NOT_FOUND, "never by default");
+    assert_eq!(
+        ask(&probes, "/status").await.0,
+        StatusCode::NOT_FOUND,
+        "never by default"
+    );
     let operators: Router = claviger_axum::status(&lab.supervisor);
     let (code, body, text) = ask(&operators, "/status").await;
     assert_eq!(code, StatusCode::OK);
     let provider = &body["providers"][0];
-    assert_eq!((&provider["name"], &provider["rejected"]), (&json!("login"), &json!(false)));
-    assert_eq!(provider["last_error"], json!({ "kind": "throttled", "message": "rate exceeded", "transient": true }));
-    assert!(provider["remaining_seconds"].as_f64().is_some_and(|left| left > 590.0 && left <= 600.0), "{provider}");
-    assert!(provider["expires"].as_str().is_some_and(|at| at.ends_with('Z')), "{provider}");
+    assert_eq!(
+        (&provider["name"], &provider["rejected"]),
+        (&json!("login"), &json!(false))
+    );
+    assert_eq!(
+        provider["last_error"],
+        json!({ "kind": "throttled", "message": "rate exceeded", "transient": true })
+    );
+    assert!(
+        provider["remaining_seconds"]
+            .as_f64()
+            .is_some_and(|left| left > 590.0 && left <= 600.0),
+        "{provider}"
+    );
+    assert!(
+        provider["expires"]
+            .as_str()
+            .is_some_and(|at| at.ends_with('Z')),
+        "{provider}"
+    );
     let pool = &body["pools"][0];
-    assert_eq!((&pool["name"], &pool["generation"], &pool["serving"]), (&json!("orders"), &json!(1), &json!(true)));
+    assert_eq!(
+        (&pool["name"], &pool["generation"], &pool["serving"]),
+        (&json!("orders"), &json!(1), &json!(true))
+    );
     assert_eq!(pool["last_handover"]["how"], "replace");
     assert!(!text.contains("password-1"), "{text}");
 }

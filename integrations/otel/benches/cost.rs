@@ -1,10 +1,13 @@
-//! What the feature `otel` costs, once it is on: a query and a rotation without a listener, with meters alone, with spans as well, and with both on
-//! their way to a collector that is down.
+//! What the feature `otel` costs, once it is on: a query and a rotation without a listener, with
+//! meters alone, with spans as well, and with both on their way to a collector that is down.
 //!
-//! Here the feature is always on, for this package asks for it. Without it the same query and the same rotation are measured by
-//! the core's own bench (`cargo xtask bench query own-work`).
+//! Here the feature is always on, for this package asks for it. Without it the same query and the
+//! same rotation are measured by the core's own bench (`cargo xtask bench query own-work`).
 
-#![expect(clippy::expect_used, reason = "a bench that cannot measure says so by panicking")]
+#![expect(
+    clippy::expect_used,
+    reason = "a bench that cannot measure says so by panicking"
+)]
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
 use std::time::Duration;
@@ -39,7 +42,9 @@ impl Audience {
     /// For this thread, on which the runtime runs everything.
     fn listen(&self) -> Option<DefaultGuard> {
         let telemetry = self.spans.as_ref()?;
-        Some(tracing::subscriber::set_default(tracing_subscriber::registry().with(telemetry.layer())))
+        Some(tracing::subscriber::set_default(
+            tracing_subscriber::registry().with(telemetry.layer()),
+        ))
     }
 
     /// A supervisor whose metrics go there; to the global provider, which is none, otherwise.
@@ -54,20 +59,47 @@ impl Audience {
 }
 
 fn audiences(jaeger: &Jaeger) -> [Audience; 4] {
-    let spans = |collector: &str| Some(Telemetry::traces_to("bench", collector).expect("it exports"));
+    let spans =
+        |collector: &str| Some(Telemetry::traces_to("bench", collector).expect("it exports"));
     // Jaeger takes no metrics.
     let collected = || Some(collecting(InMemoryMetricExporter::default()));
-    let lost = MetricExporter::builder().with_http().with_endpoint(format!("{DOWN}/v1/metrics")).build().expect("it exports");
+    let lost = MetricExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{DOWN}/v1/metrics"))
+        .build()
+        .expect("it exports");
     [
-        Audience { name: "no listener", spans: None, meters: None },
-        Audience { name: "meters", spans: None, meters: collected() },
-        Audience { name: "meters and spans", spans: spans(&jaeger.otlp_endpoint()), meters: collected() },
-        Audience { name: "meters and spans, collector down", spans: spans(DOWN), meters: Some(collecting(lost)) },
+        Audience {
+            name: "no listener",
+            spans: None,
+            meters: None,
+        },
+        Audience {
+            name: "meters",
+            spans: None,
+            meters: collected(),
+        },
+        Audience {
+            name: "meters and spans",
+            spans: spans(&jaeger.otlp_endpoint()),
+            meters: collected(),
+        },
+        Audience {
+            name: "meters and spans, collector down",
+            spans: spans(DOWN),
+            meters: Some(collecting(lost)),
+        },
     ]
 }
 
 fn collecting(exporter: impl PushMetricExporter) -> SdkMeterProvider {
-    SdkMeterProvider::builder().with_reader(PeriodicReader::builder(exporter).with_interval(COLLECTED_EVERY).build()).build()
+    SdkMeterProvider::builder()
+        .with_reader(
+            PeriodicReader::builder(exporter)
+                .with_interval(COLLECTED_EVERY)
+                .build(),
+        )
+        .build()
 }
 
 fn main() {
@@ -77,7 +109,10 @@ fn main() {
     }
     let jaeger = Jaeger::start().expect("Jaeger starts");
     let audiences = audiences(&jaeger);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let mut figures = Figures::default();
     queries(&mut figures, &runtime, &audiences);
     rotations(&mut figures, &runtime, &audiences);
@@ -89,11 +124,19 @@ fn queries(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
     let fixture = runtime.block_on(Fixture::new());
     for audience in audiences {
         let _listening = audience.listen();
-        let title = format!("query through &Handle / raw &PgPool, otel on, {}", audience.name);
+        let title = format!(
+            "query through &Handle / raw &PgPool, otel on, {}",
+            audience.name
+        );
         runtime.block_on(async {
             let Lab { supervisor, .. } = audience.lab();
-            let login = supervisor.add_provider("login", fixture.store.clone()).await.expect("a lease");
-            fixture.beside_a_plain_pool(figures, &title, &supervisor, &login).await;
+            let login = supervisor
+                .add_provider("login", fixture.store.clone())
+                .await
+                .expect("a lease");
+            fixture
+                .beside_a_plain_pool(figures, &title, &supervisor, &login)
+                .await;
             supervisor.shutdown(Duration::from_secs(5)).await;
         });
     }
@@ -105,6 +148,12 @@ fn rotations(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
     for audience in audiences {
         let _listening = audience.listen();
         let mut took = runtime.block_on(async { own_work(&audience.lab().supervisor).await });
-        figures.beside(&format!("a rotation's own work, otel on, {}, µs, median", audience.name), median(&mut took));
+        figures.beside(
+            &format!(
+                "a rotation's own work, otel on, {}, µs, median",
+                audience.name
+            ),
+            median(&mut took),
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Results of the exports, and the log lines about them: one WARN line while exports fail, one INFO line when they work again.
+//! Results of the exports, and the log lines about them: one WARN line while exports fail, one INFO
+//! line when they work again.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,8 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
 /// Time between two lines about exports that go on failing.
 const REPEATED_EVERY: Duration = Duration::from_secs(3_600);
-/// Least time between the lines about two outages: a collector that comes and goes would fill the log.
+/// Least time between the lines about two outages: a collector that comes and goes would fill the
+/// log.
 const NEXT_OUTAGE_AFTER: Duration = Duration::from_secs(300);
 
 /// What is exported.
@@ -29,7 +31,8 @@ impl Signal {
     const ALL: usize = 2;
 }
 
-/// The state of all exports of one [`Telemetry`](crate::Telemetry). The signals share it, so that a collector that is down is logged once.
+/// The state of all exports of one [`Telemetry`](crate::Telemetry). The signals share it, so that a
+/// collector that is down is logged once.
 #[derive(Debug)]
 pub(crate) struct Exports {
     advice: &'static str,
@@ -50,15 +53,22 @@ impl State {
     /// Notes a failed export. Returns whether it is to be logged.
     fn failed(&mut self, signal: Signal, now: Instant) -> bool {
         self.failing[signal as usize] = true;
-        let pause = if self.reported.is_some() { REPEATED_EVERY } else { NEXT_OUTAGE_AFTER };
-        let is_due = self.reported_at.is_none_or(|at| now.saturating_duration_since(at) >= pause);
+        let pause = if self.reported.is_some() {
+            REPEATED_EVERY
+        } else {
+            NEXT_OUTAGE_AFTER
+        };
+        let is_due = self
+            .reported_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= pause);
         if is_due {
             (self.reported, self.is_open, self.reported_at) = (Some(signal), true, Some(now));
         }
         is_due
     }
 
-    /// Notes a successful export. Returns whether the end of a logged outage is to be logged: nothing fails any more.
+    /// Notes a successful export. Returns whether the end of a logged outage is to be logged:
+    /// nothing fails any more.
     fn succeeded(&mut self, signal: Signal) -> bool {
         self.failing[signal as usize] = false;
         self.reported = self.reported.filter(|reported| *reported != signal);
@@ -69,22 +79,38 @@ impl State {
 impl Exports {
     /// `advice` says how exporting is switched off.
     pub(crate) fn new(advice: &'static str) -> Arc<Self> {
-        Arc::new(Self { advice, state: Mutex::default() })
+        Arc::new(Self {
+            advice,
+            state: Mutex::default(),
+        })
     }
 
     fn note(&self, signal: Signal, endpoint: &str, result: &OTelSdkResult) {
         match result {
             Ok(()) => {
-                if self.state.lock().unwrap_or_else(PoisonError::into_inner).succeeded(signal) {
+                if self
+                    .state
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .succeeded(signal)
+                {
                     tracing::info!(endpoint, "telemetry is exported again");
                 }
             }
             // The service has ended; that is no news of the collector.
             Err(OTelSdkError::AlreadyShutdown) => {}
             Err(error) => {
-                #[expect(clippy::disallowed_methods, reason = "log lines have no clock of their own")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "log lines have no clock of their own"
+                )]
                 let now = Instant::now();
-                if self.state.lock().unwrap_or_else(PoisonError::into_inner).failed(signal, now) {
+                if self
+                    .state
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .failed(signal, now)
+                {
                     tracing::warn!(endpoint, %error, advice = self.advice, "telemetry cannot be exported");
                 }
             }
@@ -108,11 +134,18 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(exports: &Arc<Exports>, signal: Signal, endpoint: &str) -> Self {
-        Self { exports: Arc::clone(exports), signal, endpoint: without_secrets(endpoint) }
+        Self {
+            exports: Arc::clone(exports),
+            signal,
+            endpoint: without_secrets(endpoint),
+        }
     }
 
     pub(crate) fn observe<E>(self, exporter: E) -> Observed<E> {
-        Observed { exporter, watch: self }
+        Observed {
+            exporter,
+            watch: self,
+        }
     }
 
     pub(crate) fn note(&self, result: &OTelSdkResult) {
@@ -123,15 +156,21 @@ impl Watch {
 /// The address without user, password and query, which may hold a key.
 fn without_secrets(endpoint: &str) -> String {
     let address = endpoint.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return address.to_owned();
+    };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     format!("{scheme}://{host}{path}")
 }
 
 impl<E> fmt::Debug for Observed<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observed").field("watch", &self.watch).finish_non_exhaustive()
+        f.debug_struct("Observed")
+            .field("watch", &self.watch)
+            .finish_non_exhaustive()
     }
 }
 
@@ -201,7 +240,14 @@ mod tests {
                 }
             }
         }
-        assert_eq!(logged, [(0, Signal::Traces), (3_600, Signal::Traces), (7_200, Signal::Traces)]);
+        assert_eq!(
+            logged,
+            [
+                (0, Signal::Traces),
+                (3_600, Signal::Traces),
+                (7_200, Signal::Traces)
+            ]
+        );
         assert!(!state.succeeded(Signal::Metrics), "traces still fail");
         assert!(state.succeeded(Signal::Traces));
         assert!(!state.succeeded(Signal::Traces), "the end is logged once");
@@ -213,7 +259,8 @@ mod tests {
         let mut lines = 0;
         for seconds in (0..600).step_by(10) {
             let now = start + Duration::from_secs(seconds);
-            lines += usize::from(state.failed(Signal::Traces, now)) + usize::from(state.succeeded(Signal::Traces));
+            lines += usize::from(state.failed(Signal::Traces, now))
+                + usize::from(state.succeeded(Signal::Traces));
         }
         assert_eq!(lines, 4, "two of each in ten minutes");
     }
@@ -222,7 +269,10 @@ mod tests {
     fn a_signal_that_is_still_rejected_when_the_other_one_works_is_logged_by_itself() {
         let (mut state, start) = (State::default(), Instant::now());
         assert!(state.failed(Signal::Traces, start) && !state.failed(Signal::Metrics, start));
-        assert!(!state.succeeded(Signal::Traces), "not everything works again");
+        assert!(
+            !state.succeeded(Signal::Traces),
+            "not everything works again"
+        );
         assert!(!state.failed(Signal::Metrics, start + Duration::from_secs(60)));
         assert!(!state.succeeded(Signal::Traces));
         assert!(state.failed(Signal::Metrics, start + NEXT_OUTAGE_AFTER));
@@ -231,7 +281,10 @@ mod tests {
 
     #[test]
     fn the_end_is_logged_when_the_last_signal_works_again_whichever_it_is() {
-        for (first, last) in [(Signal::Traces, Signal::Metrics), (Signal::Metrics, Signal::Traces)] {
+        for (first, last) in [
+            (Signal::Traces, Signal::Metrics),
+            (Signal::Metrics, Signal::Traces),
+        ] {
             let (mut state, start) = (State::default(), Instant::now());
             assert!(state.failed(Signal::Traces, start) && !state.failed(Signal::Metrics, start));
             assert!(!state.succeeded(first) && state.succeeded(last) && !state.succeeded(first));
@@ -241,9 +294,21 @@ mod tests {
     #[test]
     fn the_address_is_shown_without_user_password_and_query() {
         let shown = |endpoint: &str| without_secrets(endpoint);
-        assert_eq!(shown("http://localhost:4318/v1/traces"), "http://localhost:4318/v1/traces");
-        assert_eq!(shown("https://me:s3c@ret@otlp.example/v1/traces?key=s3cret"), "https://otlp.example/v1/traces");
-        assert_eq!(shown("http://otlp.example?key=s3cret"), "http://otlp.example");
-        assert_eq!(shown("https://otlp.example/a@b"), "https://otlp.example/a@b");
+        assert_eq!(
+            shown("http://localhost:4318/v1/traces"),
+            "http://localhost:4318/v1/traces"
+        );
+        assert_eq!(
+            shown("https://me:s3c@ret@otlp.example/v1/traces?key=s3cret"),
+            "https://otlp.example/v1/traces"
+        );
+        assert_eq!(
+            shown("http://otlp.example?key=s3cret"),
+            "http://otlp.example"
+        );
+        assert_eq!(
+            shown("https://otlp.example/a@b"),
+            "https://otlp.example/a@b"
+        );
     }
 }

@@ -1,9 +1,11 @@
 //! OpenTelemetry for a service in one line.
 //!
-//! [`init`] sets up what a service needs to be watched: spans and metrics go to the collector that the standard `OTEL_*` variables name, log lines
-//! to stderr, and the global propagator is that of W3C trace context and baggage: a layer of the web framework takes them from requests by it (the
-//! README has one for axum). With the feature `otel` of [claviger](https://docs.rs/claviger) every rotation is a trace then, and its metrics are
-//! exported; without any further line, for both use the global providers.
+//! [`init`] sets up what a service needs to be watched: spans and metrics go to the collector that
+//! the standard `OTEL_*` variables name, log lines to stderr, and the global propagator is that of
+//! W3C trace context and baggage: a layer of the web framework takes them from requests by it (the
+//! README has one for axum). With the feature `otel` of [claviger](https://docs.rs/claviger) every
+//! rotation is a trace then, and its metrics are exported; without any further line, for both use
+//! the global providers.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,7 +27,8 @@
 //! | `OTEL_SDK_DISABLED` | `false` |
 //! | `RUST_LOG` | `info`: what is logged. Spans are exported from INFO on, whatever it says. Exports that fail are one WARN line, once an hour while it lasts; the SDK's own lines about them are left out unless it names `opentelemetry` |
 //!
-//! A service with a subscriber of its own takes [`Telemetry::start`] and adds [`Telemetry::layer`] to it: nothing global is set then.
+//! A service with a subscriber of its own takes [`Telemetry::start`] and adds [`Telemetry::layer`]
+//! to it: nothing global is set then.
 
 mod crates;
 mod exports;

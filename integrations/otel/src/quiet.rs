@@ -1,4 +1,5 @@
-//! The SDK's own lines: those about failed exports are left out, because this crate logs them itself; of the others each passes once an hour.
+//! The SDK's own lines: those about failed exports are left out, because this crate logs them
+//! itself; of the others each passes once an hour.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +19,9 @@ const EVERY: Duration = Duration::from_secs(3_600);
 /// Whether a line of the SDK is about an export that failed: [`crate::exports`] logs that.
 fn is_about_an_export(name: &str) -> bool {
     name.starts_with("Export.Failed.")
-        || [".ExportError", ".Shutdown.Timeout", ".Drop.ShutdownFailed"].into_iter().any(|end| name.ends_with(end))
+        || [".ExportError", ".Shutdown.Timeout", ".Drop.ShutdownFailed"]
+            .into_iter()
+            .any(|end| name.ends_with(end))
 }
 
 /// Lets each line of these crates pass once an hour, and none about an export that failed.
@@ -30,12 +33,17 @@ pub(crate) struct Quiet {
 
 impl Quiet {
     pub(crate) fn new(of: Crates) -> Self {
-        Self { of, logged: Mutex::default() }
+        Self {
+            of,
+            logged: Mutex::default(),
+        }
     }
 
     fn is_due(&self, place: Identifier, now: Instant) -> bool {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = logged.get(&place).is_none_or(|at| now.saturating_duration_since(*at) >= EVERY);
+        let is_due = logged
+            .get(&place)
+            .is_none_or(|at| now.saturating_duration_since(*at) >= EVERY);
         if is_due {
             logged.insert(place, now);
         }
@@ -43,10 +51,14 @@ impl Quiet {
     }
 }
 
-// By `enabled` and not by `event_enabled`: what the latter rejects, tracing-subscriber 0.3.23 remembers for the next event.
+// By `enabled` and not by `event_enabled`: what the latter rejects, tracing-subscriber 0.3.23
+// remembers for the next event.
 impl<S> Filter<S> for Quiet {
     fn enabled(&self, line: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        #[expect(clippy::disallowed_methods, reason = "log lines have no clock of their own")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "log lines have no clock of their own"
+        )]
         let is_due = || self.is_due(line.callsite(), Instant::now());
         !self.of.have(line.target()) || (!is_about_an_export(line.name()) && is_due())
     }
@@ -67,7 +79,11 @@ impl<S> Filter<S> for Quiet {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, clippy::disallowed_methods, reason = "a test fails by panicking, and counts from some moment")]
+    #![expect(
+        clippy::expect_used,
+        clippy::disallowed_methods,
+        reason = "a test fails by panicking, and counts from some moment"
+    )]
 
     use std::io::{self, Write};
     use std::sync::Arc;
@@ -99,18 +115,32 @@ mod tests {
             let lines = lines.clone();
             move || lines.clone()
         });
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(filter)), || {
-            for _ in 0..10 {
-                tracing::error!(name: "BatchSpanProcessor.ExportError", target: "opentelemetry_sdk", "not sent");
-                tracing::warn!(name: "Export.Failed.ExhaustedRetries", target: "opentelemetry-otlp", "lost");
-                tracing::warn!(name: "HttpTraceClient.PartialSuccess", target: "opentelemetry-otlp", "rejected in part");
-                tracing::warn!("of the service");
-                tracing::debug!("of no interest");
-            }
-        });
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(layer.with_filter(filter)),
+            || {
+                for _ in 0..10 {
+                    tracing::error!(name: "BatchSpanProcessor.ExportError", target: "opentelemetry_sdk", "not sent");
+                    tracing::warn!(name: "Export.Failed.ExhaustedRetries", target: "opentelemetry-otlp", "lost");
+                    tracing::warn!(name: "HttpTraceClient.PartialSuccess", target: "opentelemetry-otlp", "rejected in part");
+                    tracing::warn!("of the service");
+                    tracing::debug!("of no interest");
+                }
+            },
+        );
         let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
         let told = |what: &str| text.matches(what).count();
-        assert_eq!(["not sent", "lost", "rejected in part", "of the service", "of no interest"].map(told), [0, 0, 1, 10, 0], "{text}");
+        assert_eq!(
+            [
+                "not sent",
+                "lost",
+                "rejected in part",
+                "of the service",
+                "of no interest"
+            ]
+            .map(told),
+            [0, 0, 1, 10, 0],
+            "{text}"
+        );
     }
 
     #[test]

@@ -10,8 +10,8 @@ use opentelemetry::metrics::{Meter, MeterProvider, NoopMeterProvider};
 use opentelemetry::propagation::TextMapCompositePropagator;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{
-    ExporterBuildError, MetricExporter, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, Protocol, SpanExporter,
-    WithExportConfig,
+    ExporterBuildError, MetricExporter, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, Protocol, SpanExporter, WithExportConfig,
 };
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -39,19 +39,21 @@ const BY_VARIABLES: &str = "start a collector there or name another one in OTEL_
      off, OTEL_TRACES_EXPORTER=none and OTEL_METRICS_EXPORTER=none one signal";
 
 /// The same where the code decides.
-const BY_CODE: &str =
-    "start a collector there; the service's code names it, by Telemetry::traces_to, and without that call nothing is exported";
+const BY_CODE: &str = "start a collector there; the service's code names it, by Telemetry::traces_to, and without that call nothing is exported";
 
 /// How long the end waits for a collector that does not answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Sets up everything, for the whole process: spans and metrics are exported by OTLP, log lines go to stderr, W3C trace context and baggage are
-/// propagated. Call it once, first in `main`; a collector need not be there.
+/// Sets up everything, for the whole process: spans and metrics are exported by OTLP, log lines go
+/// to stderr, W3C trace context and baggage are propagated. Call it once, first in `main`; a
+/// collector need not be there.
 ///
-/// `service` is the `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` gives another.
+/// `service` is the `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` gives
+/// another.
 ///
 /// # Errors
-/// When a variable cannot be right (the message names it), or when a subscriber for `tracing` is set already: then use [`Telemetry::start`].
+/// When a variable cannot be right (the message names it), or when a subscriber for `tracing` is
+/// set already: then use [`Telemetry::start`].
 pub fn init(service: &str) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::start(service)?;
     // Colours are for those who look on, and in the way of those who search a file.
@@ -59,7 +61,11 @@ pub fn init(service: &str) -> Result<Telemetry, InitError> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_filter(filter::logged());
-    tracing_subscriber::registry().with(log).with(telemetry.layer()).try_init().map_err(InitError::subscriber)?;
+    tracing_subscriber::registry()
+        .with(log)
+        .with(telemetry.layer())
+        .try_init()
+        .map_err(InitError::subscriber)?;
     telemetry.install();
     Ok(telemetry)
 }
@@ -67,14 +73,16 @@ pub fn init(service: &str) -> Result<Telemetry, InitError> {
 /// What exports spans and metrics, until it is [shut down](Self::shutdown) or dropped.
 pub struct Telemetry {
     traces: SdkTracerProvider,
-    /// Without an exporter there is none: the SDK has an error for each instrument that observes, then.
+    /// Without an exporter there is none: the SDK has an error for each instrument that observes,
+    /// then.
     metrics: Option<SdkMeterProvider>,
     traces_watch: Option<Watch>,
     metrics_watch: Option<Watch>,
 }
 
 impl Telemetry {
-    /// The exporters alone; nothing global is set. A signal that is not exported by the variables has a provider that exports nothing.
+    /// The exporters alone; nothing global is set. A signal that is not exported by the variables
+    /// has a provider that exports nothing.
     ///
     /// # Errors
     /// When a variable cannot be right; the message names it.
@@ -85,39 +93,82 @@ impl Telemetry {
         let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
         let (mut metrics, mut traces_watch, mut metrics_watch) = (None, None, None);
         if settings::is_exported("OTEL_TRACES_EXPORTER")? {
-            let exporter = SpanExporter::builder().with_http().build().map_err(InitError::exporter)?;
-            let watch = Watch::new(&exports, Signal::Traces, &settings::endpoint(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, TRACES));
+            let exporter = SpanExporter::builder()
+                .with_http()
+                .build()
+                .map_err(InitError::exporter)?;
+            let watch = Watch::new(
+                &exports,
+                Signal::Traces,
+                &settings::endpoint(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, TRACES),
+            );
             traces = traces.with_batch_exporter(watch.clone().observe(exporter));
             traces_watch = Some(watch);
         }
         if settings::is_exported("OTEL_METRICS_EXPORTER")? {
-            let exporter = MetricExporter::builder().with_http().build().map_err(InitError::exporter)?;
-            let watch = Watch::new(&exports, Signal::Metrics, &settings::endpoint(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, METRICS));
+            let exporter = MetricExporter::builder()
+                .with_http()
+                .build()
+                .map_err(InitError::exporter)?;
+            let watch = Watch::new(
+                &exports,
+                Signal::Metrics,
+                &settings::endpoint(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, METRICS),
+            );
             let exporter = watch.clone().observe(exporter);
-            metrics = Some(SdkMeterProvider::builder().with_resource(resource).with_periodic_exporter(exporter).build());
+            metrics = Some(
+                SdkMeterProvider::builder()
+                    .with_resource(resource)
+                    .with_periodic_exporter(exporter)
+                    .build(),
+            );
             metrics_watch = Some(watch);
         }
-        Ok(Self { traces: traces.build(), metrics, traces_watch, metrics_watch })
+        Ok(Self {
+            traces: traces.build(),
+            metrics,
+            traces_watch,
+            metrics_watch,
+        })
     }
 
-    /// Spans alone, to the collector at this address (`http://localhost:4318`, or the whole of it, `http://localhost:4318/v1/traces`), whatever the
-    /// variables say of it; nothing global is set. For demos and tests, and for a Jaeger, which takes no metrics.
+    /// Spans alone, to the collector at this address (`http://localhost:4318`, or the whole of it,
+    /// `http://localhost:4318/v1/traces`), whatever the variables say of it; nothing global is set.
+    /// For demos and tests, and for a Jaeger, which takes no metrics.
     ///
     /// # Errors
     /// When the address cannot be right.
     pub fn traces_to(service: &str, collector: &str) -> Result<Self, InitError> {
         let resource = settings::resource(service);
         let address = collector.trim_end_matches('/');
-        let endpoint = if address.ends_with(TRACES) { address.to_owned() } else { format!("{address}{TRACES}") };
+        let endpoint = if address.ends_with(TRACES) {
+            address.to_owned()
+        } else {
+            format!("{address}{TRACES}")
+        };
         let watch = Watch::new(&Exports::new(BY_CODE), Signal::Traces, &endpoint);
-        let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_endpoint(endpoint).build();
-        let exporter = watch.clone().observe(exporter.map_err(InitError::exporter)?);
-        let traces = SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
-        Ok(Self { traces, metrics: None, traces_watch: Some(watch), metrics_watch: None })
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(endpoint)
+            .build();
+        let exporter = watch
+            .clone()
+            .observe(exporter.map_err(InitError::exporter)?);
+        let traces = SdkTracerProvider::builder()
+            .with_resource(resource)
+            .with_batch_exporter(exporter)
+            .build();
+        Ok(Self {
+            traces,
+            metrics: None,
+            traces_watch: Some(watch),
+            metrics_watch: None,
+        })
     }
 
-    /// Exports the spans of `tracing`, for a subscriber of one's own: from INFO on, without ractor's, which live as long as an actor, and without
-    /// those of the exporter itself.
+    /// Exports the spans of `tracing`, for a subscriber of one's own: from INFO on, without
+    /// ractor's, which live as long as an actor, and without those of the exporter itself.
     pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -131,9 +182,13 @@ impl Telemetry {
             .with_filter(filter::exported())
     }
 
-    /// A meter whose metrics are exported here, for `claviger::SupervisorBuilder::with_meter` where the global provider is another.
+    /// A meter whose metrics are exported here, for `claviger::SupervisorBuilder::with_meter` where
+    /// the global provider is another.
     pub fn meter(&self, name: &'static str) -> Meter {
-        self.metrics.as_ref().map_or_else(|| NoopMeterProvider::new().meter(name), |metrics| metrics.meter(name))
+        self.metrics.as_ref().map_or_else(
+            || NoopMeterProvider::new().meter(name),
+            |metrics| metrics.meter(name),
+        )
     }
 
     /// Sends what is on its way, and waits for it.
@@ -141,11 +196,20 @@ impl Telemetry {
     /// # Errors
     /// What the collector, or the way to it, had against it.
     pub fn flush(&self) -> Result<(), InitError> {
-        let (traces, metrics) = (self.traces.force_flush(), self.metrics.as_ref().map_or(Ok(()), SdkMeterProvider::force_flush));
-        traces.and(metrics).map_err(|error| InitError { message: "not everything was sent".to_owned(), source: Some(Box::new(error)) })
+        let (traces, metrics) = (
+            self.traces.force_flush(),
+            self.metrics
+                .as_ref()
+                .map_or(Ok(()), SdkMeterProvider::force_flush),
+        );
+        traces.and(metrics).map_err(|error| InitError {
+            message: "not everything was sent".to_owned(),
+            source: Some(Box::new(error)),
+        })
     }
 
-    /// Sends what is on its way and stops. Blocks, for 5 s a signal at most when the collector does not answer; what it does not take is lost.
+    /// Sends what is on its way and stops. Blocks, for 5 s a signal at most when the collector does
+    /// not answer; what it does not take is lost.
     pub fn shutdown(self) {
         drop(self);
     }
@@ -170,9 +234,15 @@ impl Drop for Telemetry {
                 watch.note(&Err(error));
             }
         };
-        note(&self.traces_watch, self.traces.shutdown_with_timeout(LAST_WORDS));
+        note(
+            &self.traces_watch,
+            self.traces.shutdown_with_timeout(LAST_WORDS),
+        );
         if let Some(metrics) = &self.metrics {
-            note(&self.metrics_watch, metrics.shutdown_with_timeout(LAST_WORDS));
+            note(
+                &self.metrics_watch,
+                metrics.shutdown_with_timeout(LAST_WORDS),
+            );
         }
     }
 }
@@ -192,19 +262,25 @@ pub struct InitError {
 
 impl InitError {
     pub(crate) fn unknown(variable: &str, value: &str, right: &str) -> Self {
-        Self { message: format!("{variable}={value:?} is not known here; it has to be {right}"), source: None }
+        Self {
+            message: format!("{variable}={value:?} is not known here; it has to be {right}"),
+            source: None,
+        }
     }
 
     fn exporter(error: ExporterBuildError) -> Self {
         Self {
-            message: "the OTLP exporter could not be made; look at the variables OTEL_EXPORTER_OTLP_…".to_owned(),
+            message:
+                "the OTLP exporter could not be made; look at the variables OTEL_EXPORTER_OTLP_…"
+                    .to_owned(),
             source: Some(Box::new(error)),
         }
     }
 
     fn subscriber(error: TryInitError) -> Self {
         Self {
-            message: "a subscriber for tracing is set already; add Telemetry::layer to that one".to_owned(),
+            message: "a subscriber for tracing is set already; add Telemetry::layer to that one"
+                .to_owned(),
             source: Some(Box::new(error)),
         }
     }
@@ -218,6 +294,8 @@ impl fmt::Display for InitError {
 
 impl Error for InitError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
     }
 }

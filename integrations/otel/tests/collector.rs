@@ -1,6 +1,11 @@
-//! A collector that is down, hangs, or takes one signal only: what the log of a service says, which runs as a process of its own.
+//! A collector that is down, hangs, or takes one signal only: what the log of a service says, which
+//! runs as a process of its own.
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking; the service answers by its output")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking; the service answers by its output"
+)]
 
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -20,14 +25,23 @@ const AT_ONCE: &str = "CLAVIGER_TEST_AT_ONCE";
 fn closed() -> SocketAddr {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     let process = std::process::id().to_be_bytes();
-    let host = Ipv4Addr::new(127, process[2].max(1), process[3], u8::try_from(NEXT.fetch_add(1, Ordering::Relaxed)).expect("few"));
+    let host = Ipv4Addr::new(
+        127,
+        process[2].max(1),
+        process[3],
+        u8::try_from(NEXT.fetch_add(1, Ordering::Relaxed)).expect("few"),
+    );
     let listener = TcpListener::bind((host, 0)).expect("a free port");
     listener.local_addr().expect("it is bound")
 }
 
-/// Answers each request by what `status` makes of its path. Returns how many requests it has answered.
+/// Answers each request by what `status` makes of its path. Returns how many requests it has
+/// answered.
 fn collector(at: SocketAddr, status: fn(&str) -> &'static str) -> Arc<AtomicUsize> {
-    let (listener, answered) = (TcpListener::bind(at).expect("the port is still free"), Arc::new(AtomicUsize::new(0)));
+    let (listener, answered) = (
+        TcpListener::bind(at).expect("the port is still free"),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let count = Arc::clone(&answered);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -87,15 +101,32 @@ impl Service {
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");
-        let (output, log) = (process.stdout.take().expect("piped"), process.stderr.take().expect("piped"));
-        Self { process, output: BufReader::new(output).lines(), log }
+        let (output, log) = (
+            process.stdout.take().expect("piped"),
+            process.stderr.take().expect("piped"),
+        );
+        Self {
+            process,
+            output: BufReader::new(output).lines(),
+            log,
+        }
     }
 
     /// Has it export a span and a metric at once. Returns whether both signals were taken.
     fn export(&mut self) -> bool {
-        self.process.stdin.as_mut().expect("it is open").write_all(b"export\n").expect("it reads");
-        let answer = |line: String| line.split_once("exported: ").map(|(_, taken)| taken == "true");
-        self.output.find_map(|line| answer(line.expect("text"))).expect("it answers")
+        self.process
+            .stdin
+            .as_mut()
+            .expect("it is open")
+            .write_all(b"export\n")
+            .expect("it reads");
+        let answer = |line: String| {
+            line.split_once("exported: ")
+                .map(|(_, taken)| taken == "true")
+        };
+        self.output
+            .find_map(|line| answer(line.expect("text")))
+            .expect("it answers")
     }
 
     /// Ends it. Returns its log, which is all that it writes to stderr.
@@ -129,7 +160,10 @@ fn the_service() {
 }
 
 fn of_level(log: &[String], level: &str) -> Vec<String> {
-    log.iter().filter(|line| line.split_whitespace().nth(1) == Some(level)).cloned().collect()
+    log.iter()
+        .filter(|line| line.split_whitespace().nth(1) == Some(level))
+        .cloned()
+        .collect()
 }
 
 #[test]
@@ -147,8 +181,16 @@ fn a_collector_that_is_down_is_one_warn_line_and_its_return_one_info_line() {
     assert_eq!(log.len(), 2, "{log:#?}");
     let (warned, informed) = (of_level(&log, "WARN"), of_level(&log, "INFO"));
     assert_eq!((warned.len(), informed.len()), (1, 1), "{log:#?}");
-    assert!(warned[0].contains("telemetry cannot be exported") && informed[0].contains("telemetry is exported again"), "{log:#?}");
-    for part in [&format!("http://{at}/v1/"), "network error", "OTEL_SDK_DISABLED=true"] {
+    assert!(
+        warned[0].contains("telemetry cannot be exported")
+            && informed[0].contains("telemetry is exported again"),
+        "{log:#?}"
+    );
+    for part in [
+        &format!("http://{at}/v1/"),
+        "network error",
+        "OTEL_SDK_DISABLED=true",
+    ] {
         assert!(warned[0].contains(part), "{part} in {log:#?}");
     }
     assert!(!log.concat().contains("s3cret"), "{log:#?}");
@@ -157,14 +199,25 @@ fn a_collector_that_is_down_is_one_warn_line_and_its_return_one_info_line() {
 #[test]
 fn a_collector_that_takes_no_metrics_is_one_warn_line_with_how_to_switch_them_off() {
     let at = closed();
-    let _answered = collector(at, |path| if path == "/v1/traces" { "200 OK" } else { "404 Not Found" });
+    let _answered = collector(at, |path| {
+        if path == "/v1/traces" {
+            "200 OK"
+        } else {
+            "404 Not Found"
+        }
+    });
     let mut service = Service::start(&format!("http://{at}"), &[]);
     for _ in 0..3 {
         assert!(!service.export(), "metrics are rejected");
     }
     let log = service.end();
     assert_eq!(log.len(), 1, "{log:#?}");
-    for part in ["WARN", &format!("http://{at}/v1/metrics"), "404", "OTEL_METRICS_EXPORTER=none"] {
+    for part in [
+        "WARN",
+        &format!("http://{at}/v1/metrics"),
+        "404",
+        "OTEL_METRICS_EXPORTER=none",
+    ] {
         assert!(log[0].contains(part), "{part} in {log:#?}");
     }
 }
@@ -176,11 +229,21 @@ fn a_collector_that_hangs_at_the_end_of_the_service_is_one_warn_line() {
     let at = listener.local_addr().expect("it is bound");
     let service = Service::start(
         &format!("http://{at}"),
-        &[("OTEL_EXPORTER_OTLP_TIMEOUT", "30000"), ("OTEL_BSP_SCHEDULE_DELAY", "600000"), (AT_ONCE, "")],
+        &[
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "30000"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+            (AT_ONCE, ""),
+        ],
     );
     let log = service.end();
     assert_eq!(log.len(), 1, "{log:#?}");
-    for part in ["WARN", "telemetry cannot be exported", &format!("http://{at}/v1/traces"), "Timeout(5s)", "OTEL_SDK_DISABLED=true"] {
+    for part in [
+        "WARN",
+        "telemetry cannot be exported",
+        &format!("http://{at}/v1/traces"),
+        "Timeout(5s)",
+        "OTEL_SDK_DISABLED=true",
+    ] {
         assert!(log[0].contains(part), "{part} in {log:#?}");
     }
 }
@@ -188,7 +251,13 @@ fn a_collector_that_hangs_at_the_end_of_the_service_is_one_warn_line() {
 #[test]
 fn what_is_switched_off_is_not_exported_and_not_logged() {
     let at = closed();
-    for variables in [&[("OTEL_SDK_DISABLED", "true")][..], &[("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none")]] {
+    for variables in [
+        &[("OTEL_SDK_DISABLED", "true")][..],
+        &[
+            ("OTEL_TRACES_EXPORTER", "none"),
+            ("OTEL_METRICS_EXPORTER", "none"),
+        ],
+    ] {
         let mut service = Service::start(&format!("http://{at}"), variables);
         assert!(service.export());
         assert_eq!(service.end(), Vec::<String>::new());
@@ -197,10 +266,23 @@ fn what_is_switched_off_is_not_exported_and_not_logged() {
 
 #[test]
 fn the_sdk_s_own_lines_are_logged_where_rust_log_names_it() {
-    let mut service = Service::start(&format!("http://{}", closed()), &[("RUST_LOG", "info,opentelemetry=debug")]);
+    let mut service = Service::start(
+        &format!("http://{}", closed()),
+        &[("RUST_LOG", "info,opentelemetry=debug")],
+    );
     assert!(!service.export());
     let log = service.end();
     // The cause, which the SDK keeps from the error.
-    assert!(log.iter().any(|line| line.contains("HttpClient.NetworkError") || line.contains("tcp connect error")), "{log:#?}");
-    assert!(of_level(&log, "ERROR").iter().any(|line| line.contains("opentelemetry_sdk")), "{log:#?}");
+    assert!(
+        log.iter()
+            .any(|line| line.contains("HttpClient.NetworkError")
+                || line.contains("tcp connect error")),
+        "{log:#?}"
+    );
+    assert!(
+        of_level(&log, "ERROR")
+            .iter()
+            .any(|line| line.contains("opentelemetry_sdk")),
+        "{log:#?}"
+    );
 }

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use claviger::{
-    ConnectError, ConnectErrorKind, Credentials, Expiry, Lease, ProviderError, ProviderErrorKind, Revision, RotationOutcome, Timestamp,
+    ConnectError, ConnectErrorKind, Credentials, Expiry, Lease, ProviderError, ProviderErrorKind,
+    Revision, RotationOutcome, Timestamp,
 };
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use common::Recorder;
@@ -22,24 +23,47 @@ fn unavailable() -> ProviderError {
 }
 
 fn attribute(span: &SpanData, name: &str) -> Option<String> {
-    span.attributes.iter().find(|one| one.key.as_str() == name).map(|one| one.value.to_string())
+    span.attributes
+        .iter()
+        .find(|one| one.key.as_str() == name)
+        .map(|one| one.value.to_string())
 }
 
 fn named<'s>(spans: &'s [SpanData], name: &str) -> Vec<&'s SpanData> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
-/// Each span once, within a parent that was exported, too; links lead somewhere; who failed has a word for it, and nobody else.
+/// Each span once, within a parent that was exported, too; links lead somewhere; who failed has a
+/// word for it, and nobody else.
 fn all_is_told(spans: &[SpanData]) {
-    let known: HashMap<SpanId, &SpanData> = spans.iter().map(|span| (span.span_context.span_id(), span)).collect();
+    let known: HashMap<SpanId, &SpanData> = spans
+        .iter()
+        .map(|span| (span.span_context.span_id(), span))
+        .collect();
     assert_eq!(known.len(), spans.len(), "one was exported twice");
     for span in spans {
         if span.parent_span_id != SpanId::INVALID {
-            let parent = known.get(&span.parent_span_id).expect("its parent was exported");
-            assert!(parent.start_time <= span.start_time && span.end_time <= parent.end_time, "{} in {}", span.name, parent.name);
+            let parent = known
+                .get(&span.parent_span_id)
+                .expect("its parent was exported");
+            assert!(
+                parent.start_time <= span.start_time && span.end_time <= parent.end_time,
+                "{} in {}",
+                span.name,
+                parent.name
+            );
         }
-        assert!(span.links.iter().all(|link| known.contains_key(&link.span_context.span_id())), "{span:?}");
-        assert_eq!(matches!(span.status, Status::Error { .. }), attribute(span, "error.type").is_some(), "{span:?}");
+        assert!(
+            span.links
+                .iter()
+                .all(|link| known.contains_key(&link.span_context.span_id())),
+            "{span:?}"
+        );
+        assert_eq!(
+            matches!(span.status, Status::Error { .. }),
+            attribute(span, "error.type").is_some(),
+            "{span:?}"
+        );
         if span.name == "credential.rotation" {
             assert!(attribute(span, "outcome").is_some(), "{span:?}");
         }
@@ -51,24 +75,54 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, quick, slow) = (ScriptedProvider::new(), ScriptedPools::new(4), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let orders = lab.supervisor.add_pool("orders", &login, quick.clone()).await.expect("verified");
-    let reports = lab.supervisor.add_pool("reports", &login, slow.clone()).await.expect("verified");
+    let (store, quick, slow) = (
+        ScriptedProvider::new(),
+        ScriptedPools::new(4),
+        ScriptedPools::new(4),
+    );
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let orders = lab
+        .supervisor
+        .add_pool("orders", &login, quick.clone())
+        .await
+        .expect("verified");
+    let reports = lab
+        .supervisor
+        .add_pool("reports", &login, slow.clone())
+        .await
+        .expect("verified");
     recorder.forget();
 
-    // The store is down, and asks to be left alone: somebody asks when the first part is due to end, and no attempt of ours has ended it.
+    // The store is down, and asks to be left alone: somebody asks when the first part is due to
+    // end, and no attempt of ours has ended it.
     store.fail_next(1, unavailable());
     store.fail_next(1, unavailable().retry_after(Duration::from_secs(400)));
     store.fail_next(1_000, unavailable());
     store.hint();
     sleep(Duration::from_secs(310)).await;
-    assert_eq!(named(&recorder.spans(), "credential.rotation").len(), 0, "the first part is open");
+    assert_eq!(
+        named(&recorder.spans(), "credential.rotation").len(),
+        0,
+        "the first part is open"
+    );
     let request = tracing::info_span!("POST /rotate", otel.kind = "server");
-    assert!(lab.supervisor.rotate_now("login").instrument(request).await.is_err());
+    assert!(
+        lab.supervisor
+            .rotate_now("login")
+            .instrument(request)
+            .await
+            .is_err()
+    );
     // It has something new, which one pool takes at once and the other six minutes later.
     store.rotate();
-    slow.fail_next(30, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
+    slow.fail_next(
+        30,
+        ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
+    );
     store.recover();
     sleep(Duration::from_secs(20)).await;
     assert_eq!((orders.generation(), reports.generation()), (2, 1));
@@ -78,11 +132,22 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
     let spans = recorder.spans();
     all_is_told(&spans);
     let asked = named(&spans, "POST /rotate")[0].span_context.clone();
-    let fetch = named(&spans, "credential.fetch").into_iter().find(|span| attribute(span, "trigger").as_deref() == Some("manual"));
-    let answers = spans.iter().find(|span| span.span_context.span_id() == fetch.expect("it was fetched").parent_span_id).expect("a root");
-    let linked: Vec<_> = spans.iter().filter(|span| span.links.iter().any(|link| link.span_context == asked)).collect();
+    let fetch = named(&spans, "credential.fetch")
+        .into_iter()
+        .find(|span| attribute(span, "trigger").as_deref() == Some("manual"));
+    let answers = spans
+        .iter()
+        .find(|span| span.span_context.span_id() == fetch.expect("it was fetched").parent_span_id)
+        .expect("a root");
+    let linked: Vec<_> = spans
+        .iter()
+        .filter(|span| span.links.iter().any(|link| link.span_context == asked))
+        .collect();
     assert_eq!(
-        linked.iter().map(|span| span.span_context.span_id()).collect::<Vec<_>>(),
+        linked
+            .iter()
+            .map(|span| span.span_context.span_id())
+            .collect::<Vec<_>>(),
         [answers.span_context.span_id()],
         "{}",
         recorder.trees()
@@ -90,15 +155,32 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
 
     // The part in which the last pool took it is the end.
     let is_it = |root: &&SpanData| attribute(root, "trigger").as_deref() == Some("changed");
-    let roots: Vec<_> = named(&spans, "credential.rotation").into_iter().filter(is_it).collect();
-    let outcomes: Vec<_> = roots.iter().map(|root| attribute(root, "outcome").expect("each has one")).collect();
+    let roots: Vec<_> = named(&spans, "credential.rotation")
+        .into_iter()
+        .filter(is_it)
+        .collect();
+    let outcomes: Vec<_> = roots
+        .iter()
+        .map(|root| attribute(root, "outcome").expect("each has one"))
+        .collect();
     assert!(
-        roots.len() >= 3 && outcomes.iter().rev().skip(1).all(|outcome| outcome == RotationOutcome::Unfinished.as_str()),
+        roots.len() >= 3
+            && outcomes
+                .iter()
+                .rev()
+                .skip(1)
+                .all(|outcome| outcome == RotationOutcome::Unfinished.as_str()),
         "{outcomes:?}"
     );
     assert_eq!(outcomes.last().map(String::as_str), Some("adopted"));
-    for handed in named(&spans, "pool.handover").into_iter().filter(|span| attribute(span, "generation").is_some()) {
-        let part = roots.iter().position(|root| root.span_context.span_id() == handed.parent_span_id).expect("it is in a rotation");
+    for handed in named(&spans, "pool.handover")
+        .into_iter()
+        .filter(|span| attribute(span, "generation").is_some())
+    {
+        let part = roots
+            .iter()
+            .position(|root| root.span_context.span_id() == handed.parent_span_id)
+            .expect("it is in a rotation");
         if attribute(handed, "pool").as_deref() == Some("reports") {
             assert_eq!(part, roots.len() - 1);
         } else {
@@ -113,15 +195,28 @@ async fn a_lease_that_comes_dead_is_a_fetch_that_failed() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let store = ScriptedProvider::new();
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
     recorder.forget();
     let past = Expiry::after(Timestamp::now(), Duration::ZERO);
-    store.answer_next(Lease::new(Credentials::new("app", "dead"), Revision::new("dead".to_owned())).with_expiry(past));
+    store.answer_next(
+        Lease::new(
+            Credentials::new("app", "dead"),
+            Revision::new("dead".to_owned()),
+        )
+        .with_expiry(past),
+    );
     assert!(lab.supervisor.rotate_now("login").await.is_err());
     sleep(Duration::from_secs(5)).await;
     let spans = recorder.spans();
     all_is_told(&spans);
-    let words: Vec<_> = named(&spans, "credential.fetch").into_iter().map(|span| attribute(span, "error.type")).collect();
+    let words: Vec<_> = named(&spans, "credential.fetch")
+        .into_iter()
+        .map(|span| attribute(span, "error.type"))
+        .collect();
     assert_eq!(words, [Some("dead_lease".to_owned()), None]);
     drop(login);
 }
@@ -132,18 +227,40 @@ async fn an_attempt_that_panics_is_marked() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
     recorder.forget();
     lab.traps.set("orders", "pool.verified", 1);
     store.rotate();
-    lab.supervisor.rotate_now("login").await.expect("it rotates");
+    lab.supervisor
+        .rotate_now("login")
+        .await
+        .expect("it rotates");
     sleep(Duration::from_secs(20)).await;
-    assert_eq!((lab.traps.left("orders", "pool.verified"), pool.generation()), (0, 2));
+    assert_eq!(
+        (lab.traps.left("orders", "pool.verified"), pool.generation()),
+        (0, 2)
+    );
     let spans = recorder.spans();
     all_is_told(&spans);
-    let words: Vec<_> = named(&spans, "pool.handover").into_iter().map(|span| attribute(span, "error.type")).collect();
-    assert_eq!(words, [Some("other".to_owned()), None], "{}", recorder.trees());
+    let words: Vec<_> = named(&spans, "pool.handover")
+        .into_iter()
+        .map(|span| attribute(span, "error.type"))
+        .collect();
+    assert_eq!(
+        words,
+        [Some("other".to_owned()), None],
+        "{}",
+        recorder.trees()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,10 +268,26 @@ async fn one_pool_that_took_it_does_not_hide_that_another_could_not() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, quick, never) = (ScriptedProvider::new(), ScriptedPools::new(4), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-    let _orders = lab.supervisor.add_pool("orders", &login, quick.clone()).await.expect("verified");
-    let _reports = lab.supervisor.add_pool("reports", &login, never.clone()).await.expect("verified");
+    let (store, quick, never) = (
+        ScriptedProvider::new(),
+        ScriptedPools::new(4),
+        ScriptedPools::new(4),
+    );
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
+    let _orders = lab
+        .supervisor
+        .add_pool("orders", &login, quick.clone())
+        .await
+        .expect("verified");
+    let _reports = lab
+        .supervisor
+        .add_pool("reports", &login, never.clone())
+        .await
+        .expect("verified");
     recorder.forget();
     never.accept_only(["password-1"]);
     quick.stall();
@@ -164,13 +297,19 @@ async fn one_pool_that_took_it_does_not_hide_that_another_could_not() {
     assert!(never.rejected() > 0, "one could not");
     quick.resume();
     sleep(Duration::from_millis(100)).await;
-    lab.supervisor.remove_pool("orders").await.expect("it is removed");
+    lab.supervisor
+        .remove_pool("orders")
+        .await
+        .expect("it is removed");
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
     let spans = recorder.spans();
     all_is_told(&spans);
     let roots = named(&spans, "credential.rotation");
     assert_eq!(
-        roots.iter().map(|root| attribute(root, "error.type")).collect::<Vec<_>>(),
+        roots
+            .iter()
+            .map(|root| attribute(root, "error.type"))
+            .collect::<Vec<_>>(),
         [Some("rejected".to_owned())],
         "{}",
         recorder.trees()
@@ -183,16 +322,33 @@ async fn what_has_no_connection_is_not_drained() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
+    let login = lab
+        .supervisor
+        .add_provider("login", store.clone())
+        .await
+        .expect("a lease");
     database.accept_only(["nothing"]);
-    let _pool = lab.supervisor.add_pool_in_background("orders", &login, database.clone()).expect("it is registered");
+    let _pool = lab
+        .supervisor
+        .add_pool_in_background("orders", &login, database.clone())
+        .expect("it is registered");
     sleep(Duration::from_secs(2)).await;
     assert!(database.rejected() > 0);
-    lab.supervisor.remove_pool("orders").await.expect("it is removed");
-    lab.supervisor.remove_provider("login").await.expect("it is removed");
+    lab.supervisor
+        .remove_pool("orders")
+        .await
+        .expect("it is removed");
+    lab.supervisor
+        .remove_provider("login")
+        .await
+        .expect("it is removed");
     let spans = recorder.spans();
     all_is_told(&spans);
-    assert!(named(&spans, "pool.drain").is_empty(), "{}", recorder.trees());
+    assert!(
+        named(&spans, "pool.drain").is_empty(),
+        "{}",
+        recorder.trees()
+    );
 }
 
 /// A fetch, a verification and a drain, each of which hangs.
@@ -204,8 +360,16 @@ async fn whatever_is_under_way_at_the_end_is_told() {
             let _guard = tracing::subscriber::set_default(recorder.subscriber());
             let lab = Lab::new();
             let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-            let login = lab.supervisor.add_provider("login", store.clone()).await.expect("a lease");
-            let _pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+            let login = lab
+                .supervisor
+                .add_provider("login", store.clone())
+                .await
+                .expect("a lease");
+            let _pool = lab
+                .supervisor
+                .add_pool("orders", &login, database.clone())
+                .await
+                .expect("verified");
             let mut at_once = None;
             let held = (what == "drain").then(|| database.opened()[0].connection());
             match what {
@@ -221,10 +385,16 @@ async fn whatever_is_under_way_at_the_end_is_told() {
                 assert!(!report.clean, "{what} {report:?}");
                 at_once = Some(recorder.spans().len());
             } else {
-                lab.supervisor.remove_pool("orders").await.expect("it is removed");
+                lab.supervisor
+                    .remove_pool("orders")
+                    .await
+                    .expect("it is removed");
                 drop(held);
                 sleep(Duration::from_secs(1)).await;
-                lab.supervisor.remove_provider("login").await.expect("it is removed");
+                lab.supervisor
+                    .remove_provider("login")
+                    .await
+                    .expect("it is removed");
             }
             store.resume();
             database.resume();
@@ -232,7 +402,11 @@ async fn whatever_is_under_way_at_the_end_is_told() {
             let spans = recorder.spans();
             all_is_told(&spans);
             // A process ends after a shutdown: what would be told later is never told.
-            assert!(at_once.is_none_or(|told| told == spans.len()), "{what}: {at_once:?}\n{}", recorder.trees());
+            assert!(
+                at_once.is_none_or(|told| told == spans.len()),
+                "{what}: {at_once:?}\n{}",
+                recorder.trees()
+            );
             let changed: Vec<_> = named(&spans, "credential.rotation")
                 .into_iter()
                 .filter(|root| attribute(root, "trigger").as_deref() == Some("changed"))

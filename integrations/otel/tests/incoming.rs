@@ -20,7 +20,10 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tower::ServiceExt;
 
 async fn rotate(State(supervisor): State<Supervisor>) -> StatusCode {
-    supervisor.rotate_now("orders-login").await.map_or(StatusCode::BAD_GATEWAY, |_| StatusCode::NO_CONTENT)
+    supervisor
+        .rotate_now("orders-login")
+        .await
+        .map_or(StatusCode::BAD_GATEWAY, |_| StatusCode::NO_CONTENT)
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,38 +34,79 @@ async fn its_span_has_the_sender_as_parent_and_the_rotation_is_linked_to_it() {
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let lab = Lab::new();
     let store = ScriptedProvider::new();
-    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, ScriptedPools::new(10)).await.expect("verified");
-    let service =
-        Router::new().route("/rotate", post(rotate)).layer(axum::middleware::from_fn(in_its_trace)).with_state(lab.supervisor.clone());
+    let login = lab
+        .supervisor
+        .add_provider("orders-login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, ScriptedPools::new(10))
+        .await
+        .expect("verified");
+    let service = Router::new()
+        .route("/rotate", post(rotate))
+        .layer(axum::middleware::from_fn(in_its_trace))
+        .with_state(lab.supervisor.clone());
 
-    for (generation, sender) in [(2, Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")), (3, None)] {
+    for (generation, sender) in [
+        (
+            2,
+            Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ),
+        (3, None),
+    ] {
         recorder.forget();
         store.rotate();
         let mut request = Request::post("/rotate");
         if let Some(sender) = sender {
             request = request.header("traceparent", sender);
         }
-        let answer = service.clone().oneshot(request.body(Body::empty()).expect("a request")).await.expect("it answers");
-        assert_eq!((answer.status(), pool.generation()), (StatusCode::NO_CONTENT, generation));
+        let answer = service
+            .clone()
+            .oneshot(request.body(Body::empty()).expect("a request"))
+            .await
+            .expect("it answers");
+        assert_eq!(
+            (answer.status(), pool.generation()),
+            (StatusCode::NO_CONTENT, generation)
+        );
 
         let spans = recorder.spans();
-        let of = |name: &str| spans.iter().find(|span| span.name == name).expect("it was exported");
+        let of = |name: &str| {
+            spans
+                .iter()
+                .find(|span| span.name == name)
+                .expect("it was exported")
+        };
         let (request, rotation) = (of("POST"), of("credential.rotation"));
         if sender.is_some() {
-            assert_eq!(request.span_context.trace_id(), TraceId::from(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c));
+            assert_eq!(
+                request.span_context.trace_id(),
+                TraceId::from(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c)
+            );
             assert_eq!(request.parent_span_id, SpanId::from(0xb7ad_6b71_6920_3331));
         } else {
             assert_eq!(request.parent_span_id, SpanId::INVALID);
         }
-        let linked: Vec<_> = rotation.links.iter().map(|link| &link.span_context).collect();
+        let linked: Vec<_> = rotation
+            .links
+            .iter()
+            .map(|link| &link.span_context)
+            .collect();
         assert_eq!(linked, [&request.span_context], "{}", recorder.trees());
-        assert_ne!(rotation.span_context.trace_id(), request.span_context.trace_id(), "a rotation is a trace of its own");
+        assert_ne!(
+            rotation.span_context.trace_id(),
+            request.span_context.trace_id(),
+            "a rotation is a trace of its own"
+        );
     }
 }
 
 #[test]
 fn the_readme_has_this_very_layer() {
-    let (_, layer) = include_str!("common/in_its_trace.rs").split_once("\n\n").expect("it begins with its doc");
+    let (_, layer) = include_str!("common/in_its_trace.rs")
+        .split_once("\n\n")
+        .expect("it begins with its doc");
     assert!(include_str!("../README.md").contains(layer));
 }

@@ -1,6 +1,7 @@
 //! needs: postgresql, jaeger
 //!
-//! A rotation that two pools follow, one replaced and warmed and one in place, read back from a real Jaeger.
+//! A rotation that two pools follow, one replaced and warmed and one in place, read back from a
+//! real Jaeger.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,7 +22,9 @@ async fn each_pool_has_its_handover_with_its_steps() {
     assert!(!answer.contains("password-"), "a trace shows a password");
 
     let of = |trigger: &str| {
-        let mut found = all.iter().filter(|span| span.name == "credential.rotation" && span.tag("trigger") == Some(trigger));
+        let mut found = all.iter().filter(|span| {
+            span.name == "credential.rotation" && span.tag("trigger") == Some(trigger)
+        });
         let root = found.next().expect("it was told");
         assert!(found.next().is_none(), "one rotation of each trigger");
         tree(&all, root)
@@ -56,7 +59,10 @@ credential.rotation generation=2 outcome=adopted provider=login span.kind=intern
     // What is refitted has nothing to drain.
     let drain = "pool.drain generation=1 pool=orders span.kind=internal → credential.rotation\n";
     // Which of them begins first is nobody's business.
-    let either = [[head, replaced, in_place, drain].concat(), [head, in_place, replaced, drain].concat()];
+    let either = [
+        [head, replaced, in_place, drain].concat(),
+        [head, in_place, replaced, drain].concat(),
+    ];
     let told = of("manual");
     assert!(either.contains(&told), "{told}");
     assert_eq!(handovers_add_up(&all), Ok(4));
@@ -66,15 +72,37 @@ async fn play() {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let warm = fixture.pools_with(fixture.pool_options(8).min_connections(2));
-    let orders = fixture.supervisor.add_pool("orders", &login, warm).await.expect("verified");
-    let reports = fixture.supervisor.add_pool("reports", &login, fixture.pools(2).always_in_place()).await.expect("verified");
-    sqlx::query("SELECT 1").execute(&reports).await.expect("it serves");
+    let orders = fixture
+        .supervisor
+        .add_pool("orders", &login, warm)
+        .await
+        .expect("verified");
+    let reports = fixture
+        .supervisor
+        .add_pool("reports", &login, fixture.pools(2).always_in_place())
+        .await
+        .expect("verified");
+    sqlx::query("SELECT 1")
+        .execute(&reports)
+        .await
+        .expect("it serves");
 
     let password = fixture.store.rotate();
     fixture.set_password(&password).await;
-    let report = fixture.supervisor.rotate_now("login").await.expect("it rotates");
-    assert_eq!((report.outcome, orders.generation(), reports.generation()), (RotationOutcome::Adopted, 2, 2));
-    let has_drained = || orders.status().is_some_and(|status| status.draining.is_empty());
+    let report = fixture
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect("it rotates");
+    assert_eq!(
+        (report.outcome, orders.generation(), reports.generation()),
+        (RotationOutcome::Adopted, 2, 2)
+    );
+    let has_drained = || {
+        orders
+            .status()
+            .is_some_and(|status| status.draining.is_empty())
+    };
     eventually_within(PATIENCE, "the old generation has drained", has_drained).await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
 }

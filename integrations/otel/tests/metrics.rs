@@ -1,13 +1,18 @@
-//! The metrics of rotations: names, units, buckets, what is counted, and that no attribute tells a revision or a generation.
+//! The metrics of rotations: names, units, buckets, what is counted, and that no attribute tells a
+//! revision or a generation.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use claviger::{
-    ConnectError, ConnectErrorKind, Credentials, Expiry, Lease, OldConnections, ProviderError, ProviderErrorKind, Revision, Supervisor,
-    Timestamp,
+    ConnectError, ConnectErrorKind, Credentials, Expiry, Lease, OldConnections, ProviderError,
+    ProviderErrorKind, Revision, Supervisor, Timestamp,
 };
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use opentelemetry::KeyValue;
@@ -37,21 +42,30 @@ impl Collected {
     }
 
     fn add<'a>(&mut self, name: &str, attributes: impl Iterator<Item = &'a KeyValue>, value: f64) {
-        let attributes: BTreeMap<_, _> = attributes.map(|one| (one.key.as_str(), one.value.to_string())).collect();
-        let attributes: Vec<_> = attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        self.values.insert(format!("{name} {{{}}}", attributes.join(", ")), value);
+        let attributes: BTreeMap<_, _> = attributes
+            .map(|one| (one.key.as_str(), one.value.to_string()))
+            .collect();
+        let attributes: Vec<_> = attributes
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        self.values
+            .insert(format!("{name} {{{}}}", attributes.join(", ")), value);
     }
 }
 
 impl Collector {
     fn new() -> Self {
         let exporter = InMemoryMetricExporter::default();
-        let provider = SdkMeterProvider::builder().with_reader(PeriodicReader::builder(exporter.clone()).build()).build();
+        let provider = SdkMeterProvider::builder()
+            .with_reader(PeriodicReader::builder(exporter.clone()).build())
+            .build();
         Self { exporter, provider }
     }
 
     fn lab(&self) -> Lab {
-        Lab::with(Supervisor::builder().with_meter(self.provider.meter("claviger"))).expect("the durations are right")
+        Lab::with(Supervisor::builder().with_meter(self.provider.meter("claviger")))
+            .expect("the durations are right")
     }
 
     fn collect(&self) -> Collected {
@@ -61,25 +75,37 @@ impl Collector {
         for resource in self.exporter.get_finished_metrics().expect("no panic") {
             for metric in resource.scope_metrics().flat_map(|scope| scope.metrics()) {
                 let name = metric.name();
-                collected.units.insert(name.to_owned(), metric.unit().to_owned());
+                collected
+                    .units
+                    .insert(name.to_owned(), metric.unit().to_owned());
                 match metric.data() {
                     AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
                         for point in histogram.data_points() {
-                            collected.bounds.insert(name.to_owned(), point.bounds().collect());
+                            collected
+                                .bounds
+                                .insert(name.to_owned(), point.bounds().collect());
                             collected.add(name, point.attributes(), point.count() as f64);
                         }
                     }
                     AggregatedMetrics::F64(MetricData::Gauge(gauge)) => {
-                        gauge.data_points().for_each(|point| collected.add(name, point.attributes(), point.value()));
+                        gauge.data_points().for_each(|point| {
+                            collected.add(name, point.attributes(), point.value())
+                        });
                     }
                     AggregatedMetrics::U64(MetricData::Gauge(gauge)) => {
-                        gauge.data_points().for_each(|point| collected.add(name, point.attributes(), point.value() as f64));
+                        gauge.data_points().for_each(|point| {
+                            collected.add(name, point.attributes(), point.value() as f64)
+                        });
                     }
                     AggregatedMetrics::U64(MetricData::Sum(sum)) => {
-                        sum.data_points().for_each(|point| collected.add(name, point.attributes(), point.value() as f64));
+                        sum.data_points().for_each(|point| {
+                            collected.add(name, point.attributes(), point.value() as f64)
+                        });
                     }
                     AggregatedMetrics::I64(MetricData::Sum(sum)) => {
-                        sum.data_points().for_each(|point| collected.add(name, point.attributes(), point.value() as f64));
+                        sum.data_points().for_each(|point| {
+                            collected.add(name, point.attributes(), point.value() as f64)
+                        });
                     }
                     other => panic!("{name} is of another kind: {other:?}"),
                 }
@@ -95,44 +121,101 @@ async fn everything_that_can_happen_is_counted() {
     let lab = collector.lab();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
     let lease = |number: &str| {
-        Lease::new(Credentials::new("app", format!("password-{number}")), Revision::new(number.to_owned()))
-            .with_old_connections(OldConnections::Drain)
-            .with_expiry(Expiry::after(Timestamp::now(), Duration::from_secs(3_600)))
+        Lease::new(
+            Credentials::new("app", format!("password-{number}")),
+            Revision::new(number.to_owned()),
+        )
+        .with_old_connections(OldConnections::Drain)
+        .with_expiry(Expiry::after(Timestamp::now(), Duration::from_secs(3_600)))
     };
     store.answer_next(lease("1"));
-    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("orders-login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
     let held = pool.current().connection();
 
     // What has not happened yet is counted, too: only so is its first time seen to be a rise.
     let at_first = collector.collect();
-    for point in ["pool.drain.abandoned {pool=orders}", "supervisor.restarts {actor=orders}", "supervisor.restarts {actor=orders-login}"] {
-        assert_eq!(at_first.value(point), Some(0.0), "{point} in {:#?}", at_first.values);
+    for point in [
+        "pool.drain.abandoned {pool=orders}",
+        "supervisor.restarts {actor=orders}",
+        "supervisor.restarts {actor=orders-login}",
+    ] {
+        assert_eq!(
+            at_first.value(point),
+            Some(0.0),
+            "{point} in {:#?}",
+            at_first.values
+        );
     }
 
-    // The store is down once, a verification fails once, an actor fails, and a connection outlives its drain.
-    store.fail_next(1, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    // The store is down once, a verification fails once, an actor fails, and a connection outlives
+    // its drain.
+    store.fail_next(
+        1,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     store.answer_next(lease("2"));
     database.accept_only(["password-2"]);
-    database.fail_next(1, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
+    database.fail_next(
+        1,
+        ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
+    );
     lab.traps.set("orders", "pool.turn", 1);
-    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    assert!(
+        pool.rejected(
+            1,
+            &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+                .with_code("28P01")
+        )
+    );
     sleep(Duration::from_secs(70)).await;
     let while_draining = collector.collect();
-    assert_eq!(while_draining.value("pool.drain.connections {pool=orders}"), Some(1.0));
+    assert_eq!(
+        while_draining.value("pool.drain.connections {pool=orders}"),
+        Some(1.0)
+    );
     drop(held);
     sleep(Duration::from_secs(1)).await;
 
     let collected = collector.collect();
     for (point, expected) in [
-        ("credential.fetches {provider=orders-login, trigger=start}", 1.0),
-        ("credential.fetches {error.type=unavailable, provider=orders-login, trigger=rejected}", 1.0),
-        ("credential.fetches {provider=orders-login, trigger=rejected}", 1.0),
-        ("credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=start}", 1.0),
-        ("credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=rejected}", 1.0),
-        ("credential.refresh.duration {error.type=unavailable, outcome=failed, provider=orders-login, trigger=rejected}", 1.0),
+        (
+            "credential.fetches {provider=orders-login, trigger=start}",
+            1.0,
+        ),
+        (
+            "credential.fetches {error.type=unavailable, provider=orders-login, trigger=rejected}",
+            1.0,
+        ),
+        (
+            "credential.fetches {provider=orders-login, trigger=rejected}",
+            1.0,
+        ),
+        (
+            "credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=start}",
+            1.0,
+        ),
+        (
+            "credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=rejected}",
+            1.0,
+        ),
+        (
+            "credential.refresh.duration {error.type=unavailable, outcome=failed, provider=orders-login, trigger=rejected}",
+            1.0,
+        ),
         ("pool.handover.duration {how=replace, pool=orders}", 2.0),
-        ("pool.handover.duration {error.type=unreachable, pool=orders}", 1.0),
+        (
+            "pool.handover.duration {error.type=unreachable, pool=orders}",
+            1.0,
+        ),
         ("pool.drain.abandoned {pool=orders}", 1.0),
         ("pool.drain.duration {pool=orders}", 1.0),
         ("pool.drain.connections {pool=orders}", 0.0),
@@ -140,17 +223,40 @@ async fn everything_that_can_happen_is_counted() {
         ("supervisor.restarts {actor=orders-login}", 0.0),
         ("supervisor.ready {}", 1.0),
         ("credential.generation {pool=orders}", 2.0),
-        ("db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=idle}", 0.0),
-        ("db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=used}", 0.0),
-        ("db.client.connection.max {db.client.connection.pool.name=orders}", 10.0),
-        ("db.client.connection.timeouts {db.client.connection.pool.name=orders}", 0.0),
+        (
+            "db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=idle}",
+            0.0,
+        ),
+        (
+            "db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=used}",
+            0.0,
+        ),
+        (
+            "db.client.connection.max {db.client.connection.pool.name=orders}",
+            10.0,
+        ),
+        (
+            "db.client.connection.timeouts {db.client.connection.pool.name=orders}",
+            0.0,
+        ),
     ] {
-        assert_eq!(collected.value(point), Some(expected), "{point} in {:#?}", collected.values);
+        assert_eq!(
+            collected.value(point),
+            Some(expected),
+            "{point} in {:#?}",
+            collected.values
+        );
     }
-    let left = collected.value("credential.expiration {provider=orders-login}").expect("it dies");
+    let left = collected
+        .value("credential.expiration {provider=orders-login}")
+        .expect("it dies");
     assert!((3_500.0..3_600.0).contains(&left), "{left} s are left");
 
-    let units: Vec<_> = collected.units.iter().map(|(name, unit)| format!("{name} {unit}")).collect();
+    let units: Vec<_> = collected
+        .units
+        .iter()
+        .map(|(name, unit)| format!("{name} {unit}"))
+        .collect();
     insta::assert_snapshot!(units.join("\n"), @r"
     credential.expiration s
     credential.fetches {fetch}
@@ -192,7 +298,10 @@ async fn everything_that_can_happen_is_counted() {
         for attribute in attributes.trim_end_matches('}').split(", ") {
             let (name, value) = attribute.split_once('=').expect("it has a value");
             assert!(known.contains(&name), "{point}");
-            assert!(!["6b86b273", "d4735e3a", "1", "2"].contains(&value), "{point}");
+            assert!(
+                !["6b86b273", "d4735e3a", "1", "2"].contains(&value),
+                "{point}"
+            );
         }
     }
 
@@ -205,7 +314,10 @@ async fn everything_that_can_happen_is_counted() {
     let observed: Vec<_> = gone
         .values
         .keys()
-        .filter(|point| point.starts_with("credential.generation") || point.starts_with("db.client.connection.count"))
+        .filter(|point| {
+            point.starts_with("credential.generation")
+                || point.starts_with("db.client.connection.count")
+        })
         .collect();
     assert!(observed.is_empty(), "{observed:?}");
 }
@@ -214,10 +326,21 @@ async fn everything_that_can_happen_is_counted() {
 async fn a_lease_without_a_death_has_no_expiration() {
     let collector = Collector::new();
     let lab = collector.lab();
-    let _login = lab.supervisor.add_provider("orders-login", ScriptedProvider::new()).await.expect("a lease");
+    let _login = lab
+        .supervisor
+        .add_provider("orders-login", ScriptedProvider::new())
+        .await
+        .expect("a lease");
     let collected = collector.collect();
-    assert_eq!(collected.value("credential.fetches {provider=orders-login, trigger=start}"), Some(1.0));
-    assert!(!collected.units.contains_key("credential.expiration"), "{:?}", collected.values);
+    assert_eq!(
+        collected.value("credential.fetches {provider=orders-login, trigger=start}"),
+        Some(1.0)
+    );
+    assert!(
+        !collected.units.contains_key("credential.expiration"),
+        "{:?}",
+        collected.values
+    );
 }
 
 /// As the documentation of `SupervisorBuilder::with_meter` has it.
@@ -225,27 +348,52 @@ async fn a_lease_without_a_death_has_no_expiration() {
 async fn two_supervisors_overwrite_each_other_on_one_meter_and_not_on_two() {
     let collector = Collector::new();
     let on = |scope: &'static str| {
-        Lab::with(Supervisor::builder().with_meter(collector.provider.meter(scope))).expect("the durations are right")
+        Lab::with(Supervisor::builder().with_meter(collector.provider.meter(scope)))
+            .expect("the durations are right")
     };
     let (one, other, apart) = (on("claviger"), on("claviger"), on("claviger.billing"));
-    let _first = one.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("a lease");
-    let _second = other.supervisor.add_provider("login", ScriptedProvider::new()).await.expect("a lease");
+    let _first = one
+        .supervisor
+        .add_provider("login", ScriptedProvider::new())
+        .await
+        .expect("a lease");
+    let _second = other
+        .supervisor
+        .add_provider("login", ScriptedProvider::new())
+        .await
+        .expect("a lease");
     // Nothing is held there yet: it is not ready.
     let stalled = ScriptedProvider::new();
     stalled.stall();
-    let _third = apart.supervisor.add_provider_in_background("billing-login", stalled.clone()).expect("it is registered");
+    let _third = apart
+        .supervisor
+        .add_provider_in_background("billing-login", stalled.clone())
+        .expect("it is registered");
     collector.provider.force_flush().expect("it is collected");
     let mut ready = Vec::new();
     for resource in collector.exporter.get_finished_metrics().expect("no panic") {
         for scope in resource.scope_metrics() {
-            for metric in scope.metrics().filter(|metric| metric.name() == "supervisor.ready") {
+            for metric in scope
+                .metrics()
+                .filter(|metric| metric.name() == "supervisor.ready")
+            {
                 if let AggregatedMetrics::U64(MetricData::Gauge(gauge)) = metric.data() {
-                    ready.extend(gauge.data_points().map(|point| (scope.scope().name().to_owned(), point.value())));
+                    ready.extend(
+                        gauge
+                            .data_points()
+                            .map(|point| (scope.scope().name().to_owned(), point.value())),
+                    );
                 }
             }
         }
     }
     ready.sort();
-    assert_eq!(ready, [("claviger".to_owned(), 1), ("claviger.billing".to_owned(), 0)]);
+    assert_eq!(
+        ready,
+        [
+            ("claviger".to_owned(), 1),
+            ("claviger.billing".to_owned(), 0)
+        ]
+    );
     stalled.resume();
 }

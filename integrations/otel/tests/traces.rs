@@ -6,7 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use claviger::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind, RotationTrigger, Supervisor};
+use claviger::{
+    ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind, RotationTrigger, Supervisor,
+};
 use claviger_fixtures::eventually;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use common::Recorder;
@@ -16,10 +18,24 @@ use tokio::time::sleep;
 use tracing::Instrument;
 
 /// A store and a database with one pool, whose first rotation is over.
-async fn fixture(lab: &Lab) -> (ScriptedProvider, ScriptedPools, claviger::Handle<claviger_testkit::ScriptedPool>) {
+async fn fixture(
+    lab: &Lab,
+) -> (
+    ScriptedProvider,
+    ScriptedPools,
+    claviger::Handle<claviger_testkit::ScriptedPool>,
+) {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
-    let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    let login = lab
+        .supervisor
+        .add_provider("orders-login", store.clone())
+        .await
+        .expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
     (store, database, pool)
 }
 
@@ -75,16 +91,33 @@ async fn a_request_that_tracing_does_not_know_is_linked_too() {
     let (store, _, _) = fixture(&lab).await;
     recorder.forget();
     store.rotate();
-    let span = SdkTracerProvider::builder().build().tracer("service").start("request");
+    let span = SdkTracerProvider::builder()
+        .build()
+        .tracer("service")
+        .start("request");
     let context = opentelemetry::Context::current_with_span(span);
     let request = context.span().span_context().clone();
     {
         // `rotate_now` reads the current context when it is first polled.
         use opentelemetry::context::FutureExt;
-        lab.supervisor.rotate_now("orders-login").with_context(context).await.expect("it rotates");
+        lab.supervisor
+            .rotate_now("orders-login")
+            .with_context(context)
+            .await
+            .expect("it rotates");
     }
-    let root = recorder.spans().into_iter().find(|span| span.name == "credential.rotation").expect("it was exported");
-    assert_eq!(root.links.iter().map(|link| link.span_context.clone()).collect::<Vec<_>>(), [request]);
+    let root = recorder
+        .spans()
+        .into_iter()
+        .find(|span| span.name == "credential.rotation")
+        .expect("it was exported");
+    assert_eq!(
+        root.links
+            .iter()
+            .map(|link| link.span_context.clone())
+            .collect::<Vec<_>>(),
+        [request]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,8 +134,17 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt_only() {
     store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();
     database.accept_only(["password-2"]);
-    database.fail_next(1, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
-    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    database.fail_next(
+        1,
+        ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
+    );
+    assert!(
+        pool.rejected(
+            1,
+            &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+                .with_code("28P01")
+        )
+    );
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(recorder.trees(), @r#"
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=rejected
@@ -125,15 +167,27 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database, _) = fixture(&lab).await;
-    let held = database.opened().first().expect("one was opened").connection();
+    let held = database
+        .opened()
+        .first()
+        .expect("one was opened")
+        .connection();
     recorder.forget();
     store.rotate();
-    lab.supervisor.rotate_now("orders-login").await.expect("it rotates");
+    lab.supervisor
+        .rotate_now("orders-login")
+        .await
+        .expect("it rotates");
     sleep(Duration::from_secs(59)).await;
-    assert!(!recorder.trees().contains("pool.drain"), "its deadline has not come");
+    assert!(
+        !recorder.trees().contains("pool.drain"),
+        "its deadline has not come"
+    );
     sleep(Duration::from_secs(2)).await;
     let trees = recorder.trees();
-    let drain = &trees[trees.find("pool.drain").expect("it was exported while its connection is held")..];
+    let drain = &trees[trees
+        .find("pool.drain")
+        .expect("it was exported while its connection is held")..];
     insta::assert_snapshot!(drain, @r#"
     pool.drain abandoned=true error.type=drain_abandoned generation=1 pool=orders ERROR "connections of an old generation outlive its drain deadline" → credential.rotation
       ! connections of an old generation outlive its drain deadline; they are not cut, and still counted {generation, level, pool, connections, target}
@@ -146,12 +200,27 @@ async fn a_fetch_that_hangs_is_exported_at_its_deadline_and_has_its_length() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let deadline = Duration::from_millis(200);
-    let supervisor = Supervisor::builder().with_fetch_deadline(deadline).start().expect("it starts");
+    let supervisor = Supervisor::builder()
+        .with_fetch_deadline(deadline)
+        .start()
+        .expect("it starts");
     let store = ScriptedProvider::new();
     store.stall();
-    let _login = supervisor.add_provider_in_background("orders-login", store.clone()).expect("it is registered");
-    eventually("the first attempt was exported", || recorder.spans().iter().any(|span| span.name == "credential.fetch")).await;
-    let fetch = recorder.spans().into_iter().find(|span| span.name == "credential.fetch").expect("it was exported");
+    let _login = supervisor
+        .add_provider_in_background("orders-login", store.clone())
+        .expect("it is registered");
+    eventually("the first attempt was exported", || {
+        recorder
+            .spans()
+            .iter()
+            .any(|span| span.name == "credential.fetch")
+    })
+    .await;
+    let fetch = recorder
+        .spans()
+        .into_iter()
+        .find(|span| span.name == "credential.fetch")
+        .expect("it was exported");
     assert!(attribute(&fetch, "error.type").is_some_and(|kind| kind == "timed_out"));
     assert!(length(&fetch) >= deadline, "{:?}", length(&fetch));
     store.resume();
@@ -164,13 +233,26 @@ async fn a_rotation_that_ends_with_the_supervisor_is_marked_by_its_last_failure(
     let lab = Lab::new();
     let (store, _, _) = fixture(&lab).await;
     recorder.forget();
-    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     assert!(lab.supervisor.rotate_now("orders-login").await.is_err());
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
-    let root = recorder.spans().into_iter().find(|span| span.name == "credential.rotation").expect("it was exported");
+    let root = recorder
+        .spans()
+        .into_iter()
+        .find(|span| span.name == "credential.rotation")
+        .expect("it was exported");
     assert_eq!(attribute(&root, "outcome").as_deref(), Some("unfinished"));
-    assert_eq!(attribute(&root, "error.type").as_deref(), Some("unavailable"));
-    assert_eq!(root.status, opentelemetry::trace::Status::error("the store is down (unavailable)"));
+    assert_eq!(
+        attribute(&root, "error.type").as_deref(),
+        Some("unavailable")
+    );
+    assert_eq!(
+        root.status,
+        opentelemetry::trace::Status::error("the store is down (unavailable)")
+    );
 }
 
 /// Nobody waits for the end of an outage to read its traces, and none has thousands of spans.
@@ -181,31 +263,72 @@ async fn a_rotation_that_lasts_is_told_in_parts_each_linked_to_the_one_before() 
     let lab = Lab::new();
     let (store, _, _) = fixture(&lab).await;
     recorder.forget();
-    store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     store.rotate();
     assert!(lab.supervisor.rotate_now("orders-login").await.is_err());
     sleep(Duration::from_secs(1_000)).await;
-    let roots = || recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect::<Vec<_>>();
+    let roots = || {
+        recorder
+            .spans()
+            .into_iter()
+            .filter(|span| span.name == "credential.rotation")
+            .collect::<Vec<_>>()
+    };
     let during = roots();
-    assert_eq!(during.len(), 4, "after one minute, two, four and five: {during:?}");
+    assert_eq!(
+        during.len(),
+        4,
+        "after one minute, two, four and five: {during:?}"
+    );
     store.recover();
     sleep(Duration::from_secs(60)).await;
 
     let (spans, roots) = (recorder.spans(), roots());
     assert_eq!(roots.len(), 5);
     for (before, part) in roots.iter().zip(&roots[1..]) {
-        assert_eq!(before.status, opentelemetry::trace::Status::error("the store is down (unavailable)"));
+        assert_eq!(
+            before.status,
+            opentelemetry::trace::Status::error("the store is down (unavailable)")
+        );
         assert_eq!(attribute(before, "outcome").as_deref(), Some("unfinished"));
-        assert_eq!(part.links.iter().map(|link| link.span_context.clone()).collect::<Vec<_>>(), std::slice::from_ref(&before.span_context));
+        assert_eq!(
+            part.links
+                .iter()
+                .map(|link| link.span_context.clone())
+                .collect::<Vec<_>>(),
+            std::slice::from_ref(&before.span_context)
+        );
         assert_ne!(part.span_context.trace_id(), before.span_context.trace_id());
     }
     let last = roots.last().expect("there are five");
     assert_eq!(last.status, opentelemetry::trace::Status::Unset);
-    assert_eq!((attribute(last, "outcome"), attribute(last, "trigger")), (Some("adopted".to_owned()), Some("manual".to_owned())));
-    let known: Vec<_> = spans.iter().map(|span| span.span_context.span_id()).collect();
-    let fetches: Vec<_> = spans.iter().filter(|span| span.name == "credential.fetch").collect();
-    assert!(fetches.len() > 90 && fetches.iter().all(|fetch| known.contains(&fetch.parent_span_id)), "{}", fetches.len());
-    let handover = spans.iter().find(|span| span.name == "pool.handover").expect("it was handed over");
+    assert_eq!(
+        (attribute(last, "outcome"), attribute(last, "trigger")),
+        (Some("adopted".to_owned()), Some("manual".to_owned()))
+    );
+    let known: Vec<_> = spans
+        .iter()
+        .map(|span| span.span_context.span_id())
+        .collect();
+    let fetches: Vec<_> = spans
+        .iter()
+        .filter(|span| span.name == "credential.fetch")
+        .collect();
+    assert!(
+        fetches.len() > 90
+            && fetches
+                .iter()
+                .all(|fetch| known.contains(&fetch.parent_span_id)),
+        "{}",
+        fetches.len()
+    );
+    let handover = spans
+        .iter()
+        .find(|span| span.name == "pool.handover")
+        .expect("it was handed over");
     assert_eq!(handover.parent_span_id, last.span_context.span_id());
 }
 
@@ -217,25 +340,42 @@ async fn a_part_whose_verifications_failed_is_marked_by_the_last_of_them() {
     let lab = Lab::new();
     let (store, database, _) = fixture(&lab).await;
     recorder.forget();
-    database.fail_next(1_000, ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"));
+    database.fail_next(
+        1_000,
+        ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
+    );
     store.rotate();
     store.hint();
     sleep(Duration::from_secs(100)).await;
-    let root = recorder.spans().into_iter().find(|span| span.name == "credential.rotation").expect("its first part is over");
-    assert_eq!(root.status, opentelemetry::trace::Status::error("connection refused (unreachable)"));
-    assert_eq!(attribute(&root, "error.type").as_deref(), Some("unreachable"));
+    let root = recorder
+        .spans()
+        .into_iter()
+        .find(|span| span.name == "credential.rotation")
+        .expect("its first part is over");
+    assert_eq!(
+        root.status,
+        opentelemetry::trace::Status::error("connection refused (unreachable)")
+    );
+    assert_eq!(
+        attribute(&root, "error.type").as_deref(),
+        Some("unreachable")
+    );
     assert_eq!(attribute(&root, "revision").as_deref(), Some("d4735e3a"));
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
     let revisions: Vec<_> = recorder
         .spans()
         .iter()
-        .filter(|span| span.name == "credential.rotation" && attribute(span, "trigger").as_deref() == Some("changed"))
+        .filter(|span| {
+            span.name == "credential.rotation"
+                && attribute(span, "trigger").as_deref() == Some("changed")
+        })
         .map(|part| attribute(part, "revision"))
         .collect();
     assert_eq!(revisions, vec![Some("d4735e3a".to_owned()); 2]);
 }
 
-/// The password was changed, and the store has not heard of it: it answers, with what is rejected. That is one rotation, however long it lasts.
+/// The password was changed, and the store has not heard of it: it answers, with what is rejected.
+/// That is one rotation, however long it lasts.
 #[tokio::test(start_paused = true)]
 async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_rejection() {
     let recorder = Recorder::new();
@@ -244,8 +384,20 @@ async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_reje
     let (store, database, pool) = fixture(&lab).await;
     recorder.forget();
     database.accept_only(["nobody knows"]);
-    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
-    let rejected = || lab.supervisor.status().providers.first().map(|provider| provider.rejected);
+    assert!(
+        pool.rejected(
+            1,
+            &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+                .with_code("28P01")
+        )
+    );
+    let rejected = || {
+        lab.supervisor
+            .status()
+            .providers
+            .first()
+            .map(|provider| provider.rejected)
+    };
     for second in 0..900 {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(rejected(), Some(true), "after {second} s");
@@ -255,7 +407,11 @@ async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_reje
     sleep(Duration::from_secs(70)).await;
     assert_eq!(rejected(), Some(false));
 
-    let roots: Vec<_> = recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect();
+    let roots: Vec<_> = recorder
+        .spans()
+        .into_iter()
+        .filter(|span| span.name == "credential.rotation")
+        .collect();
     let (last, before) = roots.split_last().expect("there are some");
     assert!(before.len() >= 3, "{}", recorder.trees());
     for (part, next) in before.iter().zip(&roots[1..]) {
@@ -265,9 +421,16 @@ async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_reje
             "{:?}",
             part.status
         );
-        assert!(next.links.iter().any(|link| link.span_context == part.span_context));
+        assert!(
+            next.links
+                .iter()
+                .any(|link| link.span_context == part.span_context)
+        );
     }
-    assert_eq!((attribute(last, "outcome"), attribute(last, "trigger")), (Some("adopted".to_owned()), Some("rejected".to_owned())));
+    assert_eq!(
+        (attribute(last, "outcome"), attribute(last, "trigger")),
+        (Some("adopted".to_owned()), Some("rejected".to_owned()))
+    );
 }
 
 /// Nobody is left for whom another credential is looked for.
@@ -279,29 +442,59 @@ async fn an_outage_ends_with_the_pool_that_it_concerned() {
     let (_store, database, pool) = fixture(&lab).await;
     recorder.forget();
     database.accept_only(["nobody knows"]);
-    assert!(pool.rejected(1, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    assert!(
+        pool.rejected(
+            1,
+            &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+                .with_code("28P01")
+        )
+    );
     sleep(Duration::from_secs(30)).await;
-    let roots = || recorder.spans().into_iter().filter(|span| span.name == "credential.rotation").collect::<Vec<_>>();
+    let roots = || {
+        recorder
+            .spans()
+            .into_iter()
+            .filter(|span| span.name == "credential.rotation")
+            .collect::<Vec<_>>()
+    };
     assert!(roots().is_empty(), "it goes on: {}", recorder.trees());
-    lab.supervisor.remove_pool("orders").await.expect("it is there");
-    let told: Vec<_> = roots().iter().map(|root| (attribute(root, "trigger"), attribute(root, "outcome"))).collect();
-    assert_eq!(told, [(Some("rejected".to_owned()), Some("unchanged".to_owned()))]);
+    lab.supervisor
+        .remove_pool("orders")
+        .await
+        .expect("it is there");
+    let told: Vec<_> = roots()
+        .iter()
+        .map(|root| (attribute(root, "trigger"), attribute(root, "outcome")))
+        .collect();
+    assert_eq!(
+        told,
+        [(Some("rejected".to_owned()), Some("unchanged".to_owned()))]
+    );
 }
 
-/// A look for something newer that happens to be under way is none of a pool's first handover's business.
+/// A look for something newer that happens to be under way is none of a pool's first handover's
+/// business.
 #[tokio::test(start_paused = true)]
 async fn a_handover_is_no_part_of_a_look_that_runs_beside_it() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab.supervisor.add_provider("orders-login", store.clone()).await.expect("a lease");
+    let login = lab
+        .supervisor
+        .add_provider("orders-login", store.clone())
+        .await
+        .expect("a lease");
     store.stall();
     store.hint();
     while store.calls().len() < 2 {
         sleep(Duration::from_millis(100)).await;
     }
-    let _pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("verified");
+    let _pool = lab
+        .supervisor
+        .add_pool("orders", &login, database.clone())
+        .await
+        .expect("verified");
     store.resume();
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(recorder.trees(), @r"
@@ -329,14 +522,26 @@ async fn every_trigger_is_a_root_of_its_own_and_holds_its_children() {
     store.hint();
     sleep(Duration::from_secs(2)).await;
     database.accept_only([store.rotate()]);
-    assert!(pool.rejected(2, &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed").with_code("28P01")));
+    assert!(
+        pool.rejected(
+            2,
+            &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
+                .with_code("28P01")
+        )
+    );
     sleep(Duration::from_secs(2)).await;
-    lab.supervisor.rotate_now("orders-login").await.expect("it answers");
+    lab.supervisor
+        .rotate_now("orders-login")
+        .await
+        .expect("it answers");
     lab.clock.jump(Duration::from_secs(3_600));
     sleep(Duration::from_secs(16)).await;
 
     let spans = recorder.spans();
-    let roots: Vec<_> = spans.iter().filter(|span| span.name == "credential.rotation").collect();
+    let roots: Vec<_> = spans
+        .iter()
+        .filter(|span| span.name == "credential.rotation")
+        .collect();
     for trigger in [
         RotationTrigger::Start,
         RotationTrigger::Schedule,
@@ -345,18 +550,40 @@ async fn every_trigger_is_a_root_of_its_own_and_holds_its_children() {
         RotationTrigger::Manual,
         RotationTrigger::Woke,
     ] {
-        let root = roots.iter().find(|root| attribute(root, "trigger").as_deref() == Some(trigger.as_str()));
+        let root = roots
+            .iter()
+            .find(|root| attribute(root, "trigger").as_deref() == Some(trigger.as_str()));
         let root = root.expect("each trigger has its rotation");
         assert_eq!(root.parent_span_id, opentelemetry::trace::SpanId::INVALID);
-        let adopted = matches!(trigger, RotationTrigger::Start | RotationTrigger::Changed | RotationTrigger::Rejected);
-        assert_eq!(attribute(root, "outcome").as_deref(), Some(if adopted { "adopted" } else { "unchanged" }), "{trigger}");
+        let adopted = matches!(
+            trigger,
+            RotationTrigger::Start | RotationTrigger::Changed | RotationTrigger::Rejected
+        );
+        assert_eq!(
+            attribute(root, "outcome").as_deref(),
+            Some(if adopted { "adopted" } else { "unchanged" }),
+            "{trigger}"
+        );
     }
-    let traces: std::collections::HashSet<_> = roots.iter().map(|root| root.span_context.trace_id()).collect();
+    let traces: std::collections::HashSet<_> = roots
+        .iter()
+        .map(|root| root.span_context.trace_id())
+        .collect();
     assert_eq!(traces.len(), roots.len(), "each is a trace of its own");
     for span in &spans {
-        if let Some(parent) = spans.iter().find(|parent| parent.span_context.span_id() == span.parent_span_id) {
-            assert!(parent.start_time <= span.start_time && span.end_time <= parent.end_time, "{} in {}", span.name, parent.name);
-            let children = spans.iter().filter(|child| child.parent_span_id == parent.span_context.span_id());
+        if let Some(parent) = spans
+            .iter()
+            .find(|parent| parent.span_context.span_id() == span.parent_span_id)
+        {
+            assert!(
+                parent.start_time <= span.start_time && span.end_time <= parent.end_time,
+                "{} in {}",
+                span.name,
+                parent.name
+            );
+            let children = spans
+                .iter()
+                .filter(|child| child.parent_span_id == parent.span_context.span_id());
             if parent.name == "pool.handover" {
                 assert!(children.map(length).sum::<Duration>() <= length(parent));
             }
@@ -365,9 +592,14 @@ async fn every_trigger_is_a_root_of_its_own_and_holds_its_children() {
 }
 
 fn attribute(span: &SpanData, name: &str) -> Option<String> {
-    span.attributes.iter().find(|one| one.key.as_str() == name).map(|one| one.value.to_string())
+    span.attributes
+        .iter()
+        .find(|one| one.key.as_str() == name)
+        .map(|one| one.value.to_string())
 }
 
 fn length(span: &SpanData) -> Duration {
-    span.end_time.duration_since(span.start_time).unwrap_or_default()
+    span.end_time
+        .duration_since(span.start_time)
+        .unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! Queries say nothing of ours in a trace; a caller that had to wait for a credential is told in its own span, and by what it was freed.
+//! Queries say nothing of ours in a trace; a caller that had to wait for a credential is told in
+//! its own span, and by what it was freed.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,11 +19,18 @@ use tracing::instrument::WithSubscriber;
 use tracing_subscriber::util::SubscriberInitExt;
 
 async fn query(db: &Handle<PgPool>) {
-    sqlx::query("SELECT 1").execute(db).await.expect("it is answered");
+    sqlx::query("SELECT 1")
+        .execute(db)
+        .await
+        .expect("it is answered");
 }
 
 fn requests(recorder: &Recorder) -> Vec<SpanData> {
-    recorder.spans().into_iter().filter(|span| span.name == "request").collect()
+    recorder
+        .spans()
+        .into_iter()
+        .filter(|span| span.name == "request")
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,23 +44,57 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
     }
     let undisturbed = requests(&recorder);
     assert_eq!(undisturbed.len(), 20);
-    assert!(undisturbed.iter().all(|span| span.events.is_empty() && span.links.is_empty()));
+    assert!(
+        undisturbed
+            .iter()
+            .all(|span| span.events.is_empty() && span.links.is_empty())
+    );
     let told_of = |name: &str| recorder.spans().iter().any(|span| span.name.contains(name));
-    assert!(!told_of("acquire") && !told_of("query"), "the query path has no span of ours: {}", recorder.trees());
+    assert!(
+        !told_of("acquire") && !told_of("query"),
+        "the query path has no span of ours: {}",
+        recorder.trees()
+    );
 
     // Connections that the server cut are replaced; nobody waits for a credential.
     let before = fixture.accepted_logins();
     fixture.terminate_connections().await;
-    eventually("the connections are gone", || fixture.server.connection_count("app").is_ok_and(|count| count == 0)).await;
-    while sqlx::query("SELECT 1").execute(&db).instrument(tracing::info_span!("request")).await.is_err() {}
-    assert!(fixture.accepted_logins() > before, "a connection was replaced");
-    assert!(requests(&recorder).iter().all(|span| span.events.is_empty() && span.links.is_empty()), "{}", recorder.trees());
+    eventually("the connections are gone", || {
+        fixture
+            .server
+            .connection_count("app")
+            .is_ok_and(|count| count == 0)
+    })
+    .await;
+    while sqlx::query("SELECT 1")
+        .execute(&db)
+        .instrument(tracing::info_span!("request"))
+        .await
+        .is_err()
+    {}
+    assert!(
+        fixture.accepted_logins() > before,
+        "a connection was replaced"
+    );
+    assert!(
+        requests(&recorder)
+            .iter()
+            .all(|span| span.events.is_empty() && span.links.is_empty()),
+        "{}",
+        recorder.trees()
+    );
 
     // Unannounced; the store learns of it while the caller waits.
     recorder.forget();
     fixture.set_password("password-2").await;
     fixture.terminate_connections().await;
-    eventually("the connections are gone", || fixture.server.connection_count("app").is_ok_and(|count| count == 0)).await;
+    eventually("the connections are gone", || {
+        fixture
+            .server
+            .connection_count("app")
+            .is_ok_and(|count| count == 0)
+    })
+    .await;
     let waiting = tokio::spawn({
         let db = db.clone();
         async move {
@@ -61,23 +103,50 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
         }
         .instrument(tracing::info_span!("request"))
     });
-    eventually("it is rejected", || db.status().is_some_and(|status| status.rejected)).await;
+    eventually("it is rejected", || {
+        db.status().is_some_and(|status| status.rejected)
+    })
+    .await;
     fixture.store.rotate();
     fixture.store.hint();
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it is freed").expect("no panic");
+    tokio::time::timeout(Duration::from_secs(10), waiting)
+        .await
+        .expect("it is freed")
+        .expect("no panic");
     eventually("the rotation is over", || {
-        recorder.spans().iter().any(|span| span.name == "credential.rotation" && has(span, "outcome", "adopted"))
+        recorder
+            .spans()
+            .iter()
+            .any(|span| span.name == "credential.rotation" && has(span, "outcome", "adopted"))
     })
     .await;
 
     let spans = requests(&recorder);
     let request = spans.first().expect("it was exported");
-    let event = request.events.iter().find(|event| event.name == "pool.rejected.wait").expect("it is told that it waited");
-    let told: Vec<_> = event.attributes.iter().map(|one| one.key.as_str()).collect();
+    let event = request
+        .events
+        .iter()
+        .find(|event| event.name == "pool.rejected.wait")
+        .expect("it is told that it waited");
+    let told: Vec<_> = event
+        .attributes
+        .iter()
+        .map(|one| one.key.as_str())
+        .collect();
     assert_eq!(told, ["pool", "waited_s"]);
-    let adopted = recorder.spans().into_iter().find(|span| span.name == "credential.rotation" && has(span, "outcome", "adopted"));
+    let adopted = recorder
+        .spans()
+        .into_iter()
+        .find(|span| span.name == "credential.rotation" && has(span, "outcome", "adopted"));
     let rotation = adopted.expect("it was exported").span_context;
-    assert_eq!(request.links.iter().map(|link| link.span_context.clone()).collect::<Vec<_>>(), [rotation]);
+    assert_eq!(
+        request
+            .links
+            .iter()
+            .map(|link| link.span_context.clone())
+            .collect::<Vec<_>>(),
+        [rotation]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,29 +154,61 @@ async fn a_caller_that_waited_in_vain_is_told_why() {
     let recorder = Recorder::new();
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
-    let options = fixture.pool_options(4).acquire_timeout(Duration::from_millis(800));
-    let db = fixture.supervisor.add_pool("orders", &login, fixture.pools_with(options)).await.expect("verified");
+    let options = fixture
+        .pool_options(4)
+        .acquire_timeout(Duration::from_millis(800));
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools_with(options))
+        .await
+        .expect("verified");
     fixture.set_password("nobody knows this one").await;
-    fixture.store.fail_next(1_000, ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"));
+    fixture.store.fail_next(
+        1_000,
+        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+    );
     fixture.terminate_connections().await;
     let rejected = loop {
         recorder.forget();
         let dispatch = tracing::Dispatch::new(recorder.subscriber());
         let span = tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("request"));
-        match sqlx::query("SELECT 1").execute(&db).instrument(span).with_subscriber(dispatch).await {
+        match sqlx::query("SELECT 1")
+            .execute(&db)
+            .instrument(span)
+            .with_subscriber(dispatch)
+            .await
+        {
             // What the server itself cut short is no wait.
             Err(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => {}
             other => break other.expect_err("it is rejected"),
         }
     };
-    assert_eq!(rejected.as_database_error().and_then(|error| error.code()).as_deref(), Some(Fixture::REJECTED));
+    assert_eq!(
+        rejected
+            .as_database_error()
+            .and_then(|error| error.code())
+            .as_deref(),
+        Some(Fixture::REJECTED)
+    );
     let spans = requests(&recorder);
     let request = spans.first().expect("it was exported");
-    let event = request.events.iter().find(|event| event.name == "pool.rejected.wait").expect("it is told that it waited");
-    assert!(event.attributes.iter().any(|one| one.key.as_str() == "error.type" && one.value.as_str() == "rejected"), "{event:?}");
+    let event = request
+        .events
+        .iter()
+        .find(|event| event.name == "pool.rejected.wait")
+        .expect("it is told that it waited");
+    assert!(
+        event
+            .attributes
+            .iter()
+            .any(|one| one.key.as_str() == "error.type" && one.value.as_str() == "rejected"),
+        "{event:?}"
+    );
     assert!(request.links.is_empty());
 }
 
 fn has(span: &SpanData, name: &str, value: &str) -> bool {
-    span.attributes.iter().any(|one| one.key.as_str() == name && one.value.as_str() == value)
+    span.attributes
+        .iter()
+        .any(|one| one.key.as_str() == name && one.value.as_str() == value)
 }

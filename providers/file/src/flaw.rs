@@ -13,7 +13,8 @@ pub(crate) struct Flaw {
 }
 
 impl Flaw {
-    /// The content of `path` cannot be used; `problem` says what would be right, and nothing of the content.
+    /// The content of `path` cannot be used; `problem` says what would be right, and nothing of the
+    /// content.
     pub(crate) fn malformed(path: &Path, problem: &str) -> Self {
         Self::new(ProviderErrorKind::Malformed, path, problem)
     }
@@ -31,18 +32,30 @@ impl Flaw {
     /// The file system said no. `wanted` is what the path should lead to, with its article.
     pub(crate) fn io(path: &Path, wanted: &str, error: io::Error) -> Self {
         let (kind, problem) = match error.kind() {
-            io::ErrorKind::NotFound => {
-                (ProviderErrorKind::NotFound, format!("does not exist; write {wanted} there, or give the path where it is mounted"))
-            }
+            io::ErrorKind::NotFound => (
+                ProviderErrorKind::NotFound,
+                format!(
+                    "does not exist; write {wanted} there, or give the path where it is mounted"
+                ),
+            ),
             io::ErrorKind::PermissionDenied => (
                 ProviderErrorKind::Denied,
-                format!("may not be read; give this process's user the right to read {wanted} and to search every directory above it"),
+                format!(
+                    "may not be read; give this process's user the right to read {wanted} and to search every directory above it"
+                ),
             ),
-            io::ErrorKind::NotADirectory => {
-                (ProviderErrorKind::Misconfigured, format!("leads through something that is no directory; give the path of {wanted}"))
-            }
-            io::ErrorKind::IsADirectory => (ProviderErrorKind::Misconfigured, format!("is a directory; give the path of {wanted}")),
-            _ => (ProviderErrorKind::Unavailable, "could not be read".to_owned()),
+            io::ErrorKind::NotADirectory => (
+                ProviderErrorKind::Misconfigured,
+                format!("leads through something that is no directory; give the path of {wanted}"),
+            ),
+            io::ErrorKind::IsADirectory => (
+                ProviderErrorKind::Misconfigured,
+                format!("is a directory; give the path of {wanted}"),
+            ),
+            _ => (
+                ProviderErrorKind::Unavailable,
+                "could not be read".to_owned(),
+            ),
         };
         let mut flaw = Self::new(kind, path, &problem);
         flaw.error = flaw.error.with_source(error);
@@ -67,7 +80,10 @@ impl Flaw {
     }
 
     fn new(kind: ProviderErrorKind, path: &Path, problem: &str) -> Self {
-        Self { error: ProviderError::new(kind, format!("{}: {problem}", path.display())), unfinished: false }
+        Self {
+            error: ProviderError::new(kind, format!("{}: {problem}", path.display())),
+            unfinished: false,
+        }
     }
 }
 
@@ -80,8 +96,14 @@ mod tests {
         for (said, kind) in [
             (io::ErrorKind::NotFound, ProviderErrorKind::NotFound),
             (io::ErrorKind::PermissionDenied, ProviderErrorKind::Denied),
-            (io::ErrorKind::NotADirectory, ProviderErrorKind::Misconfigured),
-            (io::ErrorKind::IsADirectory, ProviderErrorKind::Misconfigured),
+            (
+                io::ErrorKind::NotADirectory,
+                ProviderErrorKind::Misconfigured,
+            ),
+            (
+                io::ErrorKind::IsADirectory,
+                ProviderErrorKind::Misconfigured,
+            ),
             (io::ErrorKind::TimedOut, ProviderErrorKind::Unavailable),
         ] {
             let flaw = Flaw::io(Path::new("/run/login"), "a file", io::Error::from(said));

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::{Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision};
+use claviger::{
+    Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
+    ProviderErrorKind, Revision,
+};
 use tokio::sync::Mutex;
 
 use crate::flaw::Flaw;
@@ -28,8 +31,9 @@ const PATIENCE: [Duration; 5] = [
 
 /// A database login in mounted files, taken anew when they change.
 ///
-/// The files are watched, and looked at every [`poll`](Self::poll) besides. A lease has no death; its revision is a digest of the content under
-/// a random key of the process, so the same content is the same credential. A relative path is taken from the working directory at construction.
+/// The files are watched, and looked at every [`poll`](Self::poll) besides. A lease has no death;
+/// its revision is a digest of the content under a random key of the process, so the same content
+/// is the same credential. A relative path is taken from the working directory at construction.
 ///
 /// What each kind of error means:
 ///
@@ -41,10 +45,12 @@ const PATIENCE: [Duration; 5] = [
 /// | `Misconfigured` | is a directory, pipe or device where a file is wanted, or the reverse; or a setting cannot be right |
 /// | `Unavailable` | could not be read for another reason, or kept changing |
 ///
-/// All but the last end a registration at once; later the held lease goes on serving. What looks half-written (empty, or JSON that ends early)
-/// is read again for 250 ms first. No error, log line or `Debug` carries content.
+/// All but the last end a registration at once; later the held lease goes on serving. What looks
+/// half-written (empty, or JSON that ends early) is read again for 250 ms first. No error, log line
+/// or `Debug` carries content.
 ///
-/// A password's file that other users may read is logged once at WARN: every user, or the group of a file that belongs to this process's user.
+/// A password's file that other users may read is logged once at WARN: every user, or the group of
+/// a file that belongs to this process's user.
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,7 +71,8 @@ pub struct FileProvider {
     old_connections: OldConnections,
     /// The first setting that cannot be right.
     fault: Option<ProviderError>,
-    /// What the last fetch read. Locked while files are read: a mount that hangs costs one thread, not one per attempt.
+    /// What the last fetch read. Locked while files are read: a mount that hangs costs one thread,
+    /// not one per attempt.
     last: Arc<Mutex<LastRead>>,
     /// That other users may read the password was logged.
     open_to_others_logged: AtomicBool,
@@ -114,24 +121,40 @@ impl FileProvider {
     /// # Errors
     /// `Misconfigured` when the path is empty or has a NUL.
     pub fn json(path: impl AsRef<Path>) -> Result<Self, ProviderError> {
-        Self::new(path.as_ref(), Shape::Json { user_key: None, password_key: "password".to_owned() })
+        Self::new(
+            path.as_ref(),
+            Shape::Json {
+                user_key: None,
+                password_key: "password".to_owned(),
+            },
+        )
     }
 
-    /// A directory with the files `username` and `password`, as Kubernetes mounts a secret. Both are read from one version, however often the
-    /// kubelet moves `..data` meanwhile. In a directory without `..data` two files cannot be replaced at once: they are read again when one changes
-    /// while they are read, and a pair that is half replaced is rejected by the database and replaced with the next change.
+    /// A directory with the files `username` and `password`, as Kubernetes mounts a secret. Both
+    /// are read from one version, however often the kubelet moves `..data` meanwhile. In a
+    /// directory without `..data` two files cannot be replaced at once: they are read again when
+    /// one changes while they are read, and a pair that is half replaced is rejected by the
+    /// database and replaced with the next change.
     ///
     /// One newline (`\n` or `\r\n`) at the end of a file is not part of it; other white space is.
     ///
     /// # Errors
     /// `Misconfigured` when the path is empty or has a NUL.
     pub fn directory(path: impl AsRef<Path>) -> Result<Self, ProviderError> {
-        Self::new(path.as_ref(), Shape::Directory { user_file: "username".to_owned(), password_file: "password".to_owned() })
+        Self::new(
+            path.as_ref(),
+            Shape::Directory {
+                user_file: "username".to_owned(),
+                password_file: "password".to_owned(),
+            },
+        )
     }
 
-    /// A connection URL, `postgres://user:p%40ss@host:5432/database`, also `postgresql://`, `mysql://` or `mariadb://`. The port is 5432, or 3306 for
-    /// the latter two, when not given; everything else must be there. User, password, host and database are percent-decoded: `@ / ? # %` must
-    /// be encoded in them. Parameters after `?` are ignored: TLS is a matter of the pool's own options. White space around the URL is ignored.
+    /// A connection URL, `postgres://user:p%40ss@host:5432/database`, also `postgresql://`,
+    /// `mysql://` or `mariadb://`. The port is 5432, or 3306 for the latter two, when not given;
+    /// everything else must be there. User, password, host and database are percent-decoded: `@ / ?
+    /// # %` must be encoded in them. Parameters after `?` are ignored: TLS is a matter of the
+    /// pool's own options. White space around the URL is ignored.
     ///
     /// # Errors
     /// `Misconfigured` when the path is empty or has a NUL.
@@ -145,7 +168,10 @@ impl FileProvider {
     ///
     /// # Errors
     /// `Misconfigured` when the path or the user is empty or has a NUL.
-    pub fn password(path: impl AsRef<Path>, user: impl Into<String>) -> Result<Self, ProviderError> {
+    pub fn password(
+        path: impl AsRef<Path>,
+        user: impl Into<String>,
+    ) -> Result<Self, ProviderError> {
         let user = user.into();
         check_text("user", &user)?;
         Self::new(path.as_ref(), Shape::Password { user })
@@ -153,13 +179,23 @@ impl FileProvider {
 
     fn new(path: &Path, shape: Shape) -> Result<Self, ProviderError> {
         if path.as_os_str().is_empty() {
-            return Err(misconfigured("path", "is empty; give the path where the login is mounted"));
+            return Err(misconfigured(
+                "path",
+                "is empty; give the path where the login is mounted",
+            ));
         }
         if path.as_os_str().as_encoded_bytes().contains(&0) {
-            return Err(misconfigured("path", "has a NUL character; no file system takes one"));
+            return Err(misconfigured(
+                "path",
+                "has a NUL character; no file system takes one",
+            ));
         }
         let path = std::path::absolute(path).map_err(|error| {
-            misconfigured("path", "is relative, and the working directory is unknown; give an absolute path").with_source(error)
+            misconfigured(
+                "path",
+                "is relative, and the working directory is unknown; give an absolute path",
+            )
+            .with_source(error)
         })?;
         Ok(Self {
             shape,
@@ -173,10 +209,11 @@ impl FileProvider {
         })
     }
 
-    /// The key that holds the user: of [`json`](Self::json) instead of `username` and `user`, of [`directory`](Self::directory), where a key is a file's
-    /// name, instead of `username`.
+    /// The key that holds the user: of [`json`](Self::json) instead of `username` and `user`, of
+    /// [`directory`](Self::directory), where a key is a file's name, instead of `username`.
     ///
-    /// An empty key, or one that is no plain file name where it must be, is `Misconfigured` on the first fetch; so is any for another shape.
+    /// An empty key, or one that is no plain file name where it must be, is `Misconfigured` on the
+    /// first fetch; so is any for another shape.
     #[must_use]
     pub fn user_key(mut self, key: impl Into<String>) -> Self {
         let key = key.into();
@@ -189,9 +226,11 @@ impl FileProvider {
         self.note(checked)
     }
 
-    /// The key that holds the password instead of `password`, of [`json`](Self::json) and [`directory`](Self::directory), where a key is a file's name.
+    /// The key that holds the password instead of `password`, of [`json`](Self::json) and
+    /// [`directory`](Self::directory), where a key is a file's name.
     ///
-    /// An empty key, or one that is no plain file name where it must be, is `Misconfigured` on the first fetch; so is any for another shape.
+    /// An empty key, or one that is no plain file name where it must be, is `Misconfigured` on the
+    /// first fetch; so is any for another shape.
     #[must_use]
     pub fn password_key(mut self, key: impl Into<String>) -> Self {
         let key = key.into();
@@ -204,8 +243,9 @@ impl FileProvider {
         self.note(checked)
     }
 
-    /// How often the files are looked at besides being watched: network and FUSE mounts tell of no change. Default 30 s: a change at 0:01 that nobody
-    /// told of is taken at 0:30 at the latest. It is also how often a watch that cannot be set up is tried again.
+    /// How often the files are looked at besides being watched: network and FUSE mounts tell of no
+    /// change. Default 30 s: a change at 0:01 that nobody told of is taken at 0:30 at the latest.
+    /// It is also how often a watch that cannot be set up is tried again.
     ///
     /// Less than 1 s or more than a day is `Misconfigured` on the first fetch.
     #[must_use]
@@ -214,19 +254,24 @@ impl FileProvider {
         let checked = if (SHORTEST_POLL..=LONGEST_POLL).contains(&every) {
             Ok(())
         } else {
-            Err(misconfigured("poll", &format!("of {every:?} cannot be right; give between 1 s and 1 day")))
+            Err(misconfigured(
+                "poll",
+                &format!("of {every:?} cannot be right; give between 1 s and 1 day"),
+            ))
         };
         self.note(checked)
     }
 
-    /// Marks the password as a bearer token: pools reject it without verified TLS before the first connect. Default: a password.
+    /// Marks the password as a bearer token: pools reject it without verified TLS before the first
+    /// connect. Default: a password.
     #[must_use]
     pub fn token(mut self) -> Self {
         self.token = true;
         self
     }
 
-    /// What becomes of open connections once the files hold another login. Default [`OldConnections::Drain`].
+    /// What becomes of open connections once the files hold another login. Default
+    /// [`OldConnections::Drain`].
     #[must_use]
     pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
         self.old_connections = old_connections;
@@ -243,7 +288,10 @@ impl FileProvider {
         let mut pauses = PATIENCE.into_iter();
         loop {
             let flaw = match self.read_once().await {
-                Ok(Found { login, open_to_others }) => {
+                Ok(Found {
+                    login,
+                    open_to_others,
+                }) => {
                     if let Some(mode) = open_to_others {
                         self.log_open_to_others(mode);
                     }
@@ -280,9 +328,11 @@ impl FileProvider {
         }
     }
 
-    /// Whether the files have changed since the last fetch read them; `false` before the first one, which is still to read them.
+    /// Whether the files have changed since the last fetch read them; `false` before the first one,
+    /// which is still to read them.
     ///
-    /// Compares what they hold: a file written twice within a tick of the file system's clock has the same times and the same length.
+    /// Compares what they hold: a file written twice within a tick of the file system's clock has
+    /// the same times and the same length.
     async fn has_changed_since_the_last_fetch(&self) -> bool {
         let last = Arc::clone(&self.last).lock_owned().await;
         if matches!(*last, LastRead::Nothing) {
@@ -296,7 +346,10 @@ impl FileProvider {
 impl Provider for FileProvider {
     type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
+    async fn fetch(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Lease<Credentials>, ProviderError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
@@ -304,7 +357,9 @@ impl Provider for FileProvider {
         let revision = revision::of(&login)?;
         match request.held {
             Some(held) if held.revision() == &revision => Ok(held),
-            _ => Ok(Lease::new(login, revision).with_old_connections(self.old_connections).with_refresh_after(self.poll)),
+            _ => Ok(Lease::new(login, revision)
+                .with_old_connections(self.old_connections)
+                .with_refresh_after(self.poll)),
         }
     }
 
@@ -312,7 +367,13 @@ impl Provider for FileProvider {
         if self.fault.is_some() {
             return std::future::pending().await;
         }
-        watch::run(self.shape.watched(&self.path), self.poll, self.has_changed_since_the_last_fetch(), hints).await
+        watch::run(
+            self.shape.watched(&self.path),
+            self.poll,
+            self.has_changed_since_the_last_fetch(),
+            hints,
+        )
+        .await
     }
 }
 
@@ -337,11 +398,20 @@ fn check_key(argument: &str, key: &str, shape: &Shape) -> Result<(), ProviderErr
             let mut components = Path::new(key).components();
             match (components.next(), components.next()) {
                 (Some(Component::Normal(name)), None) if name == key => Ok(()),
-                _ => Err(misconfigured(argument, "must be the name of a file in the directory, without a path")),
+                _ => Err(misconfigured(
+                    argument,
+                    "must be the name of a file in the directory, without a path",
+                )),
             }
         }
-        Shape::Url => Err(misconfigured(argument, "means nothing for a URL; leave it out")),
-        Shape::Password { .. } => Err(misconfigured(argument, "means nothing for a lone password; leave it out")),
+        Shape::Url => Err(misconfigured(
+            argument,
+            "means nothing for a URL; leave it out",
+        )),
+        Shape::Password { .. } => Err(misconfigured(
+            argument,
+            "means nothing for a lone password; leave it out",
+        )),
     }
 }
 
@@ -356,5 +426,8 @@ fn check_text(argument: &str, text: &str) -> Result<(), ProviderError> {
 }
 
 fn misconfigured(argument: &str, problem: &str) -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Misconfigured, format!("`{argument}` {problem}"))
+    ProviderError::new(
+        ProviderErrorKind::Misconfigured,
+        format!("`{argument}` {problem}"),
+    )
 }

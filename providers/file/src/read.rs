@@ -22,7 +22,8 @@ pub(crate) struct Content {
     pub(crate) open_to_others: Option<u32>,
 }
 
-/// The whole text of a regular file of at most [`LIMIT`] bytes. Blocks while the file system does, and on nothing else.
+/// The whole text of a regular file of at most [`LIMIT`] bytes. Blocks while the file system does,
+/// and on nothing else.
 pub(crate) fn text(path: &Path) -> Result<Content, Flaw> {
     let io = |error| Flaw::io(path, "a file", error);
     // Before it is opened: opening a device may have effects.
@@ -38,9 +39,14 @@ fn whole(path: &Path, file: File) -> Result<Content, Flaw> {
     check_is_file(path, &about)?;
     let mut content = Vec::new();
     // The length is read, not asked for: the file may grow meanwhile.
-    file.take(LIMIT as u64 + 1).read_to_end(&mut content).map_err(io)?;
+    file.take(LIMIT as u64 + 1)
+        .read_to_end(&mut content)
+        .map_err(io)?;
     if content.len() > LIMIT {
-        return Err(Flaw::malformed(path, "is longer than 64 KiB; give the file that holds the login alone"));
+        return Err(Flaw::malformed(
+            path,
+            "is longer than 64 KiB; give the file that holds the login alone",
+        ));
     }
     if content.is_empty() {
         return Err(empty(path));
@@ -51,18 +57,34 @@ fn whole(path: &Path, file: File) -> Result<Content, Flaw> {
     }
     let text = String::from_utf8(content).map_err(|error| {
         let error = error.utf8_error();
-        let flaw = Flaw::malformed(path, &format!("is not UTF-8 at byte {}; write it as UTF-8 text", error.valid_up_to()));
+        let flaw = Flaw::malformed(
+            path,
+            &format!(
+                "is not UTF-8 at byte {}; write it as UTF-8 text",
+                error.valid_up_to()
+            ),
+        );
         // A character cut short by the end of the file.
-        if error.error_len().is_none() { flaw.unfinished() } else { flaw }
+        if error.error_len().is_none() {
+            flaw.unfinished()
+        } else {
+            flaw
+        }
     })?;
-    Ok(Content { text, open_to_others: open_to_others(&about) })
+    Ok(Content {
+        text,
+        open_to_others: open_to_others(&about),
+    })
 }
 
 /// Opens without waiting: opening a FIFO would wait for a writer.
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
 }
 
 #[cfg(not(unix))]
@@ -70,14 +92,16 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// The permissions, where they let other users read the file: all of them, or the group of a file that belongs to this process's user. Where the file
-/// belongs to another user the group's right is the one by which this process reads it, as with `fsGroup` in Kubernetes.
+/// The permissions, where they let other users read the file: all of them, or the group of a file
+/// that belongs to this process's user. Where the file belongs to another user the group's right is
+/// the one by which this process reads it, as with `fsGroup` in Kubernetes.
 #[cfg(unix)]
 fn open_to_others(about: &Metadata) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
     let mode = about.mode() & 0o777;
     let by_all = mode & 0o004 != 0;
-    let by_group = mode & 0o040 != 0 && fs::metadata("/proc/self").is_ok_and(|process| process.uid() == about.uid());
+    let by_group = mode & 0o040 != 0
+        && fs::metadata("/proc/self").is_ok_and(|process| process.uid() == about.uid());
     (by_all || by_group).then_some(mode)
 }
 
@@ -86,9 +110,13 @@ fn open_to_others(_about: &Metadata) -> Option<u32> {
     None
 }
 
-/// The text of a file that holds one value: one newline at its end is not part of it, other white space is.
+/// The text of a file that holds one value: one newline at its end is not part of it, other white
+/// space is.
 pub(crate) fn value(path: &Path) -> Result<Content, Flaw> {
-    let Content { mut text, open_to_others } = text(path)?;
+    let Content {
+        mut text,
+        open_to_others,
+    } = text(path)?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -98,29 +126,45 @@ pub(crate) fn value(path: &Path) -> Result<Content, Flaw> {
     if text.is_empty() {
         return Err(empty(path));
     }
-    Ok(Content { text: without_nul(path, "the content", text)?, open_to_others })
+    Ok(Content {
+        text: without_nul(path, "the content", text)?,
+        open_to_others,
+    })
 }
 
 /// Rejects a NUL: the protocols of databases end a text at it.
 pub(crate) fn without_nul(path: &Path, what: &str, value: String) -> Result<String, Flaw> {
     if value.contains('\0') {
-        return Err(Flaw::malformed(path, &format!("{what} has a NUL character; no database takes one")));
+        return Err(Flaw::malformed(
+            path,
+            &format!("{what} has a NUL character; no database takes one"),
+        ));
     }
     Ok(value)
 }
 
 fn check_is_file(path: &Path, about: &Metadata) -> Result<(), Flaw> {
     if about.is_dir() {
-        return Err(Flaw::misconfigured(path, "is a directory; give the path of a file in it, or use `FileLogin::directory`"));
+        return Err(Flaw::misconfigured(
+            path,
+            "is a directory; give the path of a file in it, or use `FileLogin::directory`",
+        ));
     }
     if !about.is_file() {
-        return Err(Flaw::misconfigured(path, "is a pipe, socket or device; give the path of a regular file"));
+        return Err(Flaw::misconfigured(
+            path,
+            "is a pipe, socket or device; give the path of a regular file",
+        ));
     }
     Ok(())
 }
 
 fn empty(path: &Path) -> Flaw {
-    Flaw::malformed(path, "is empty; write the login there, best into another file that is then renamed to this one").unfinished()
+    Flaw::malformed(
+        path,
+        "is empty; write the login there, best into another file that is then renamed to this one",
+    )
+    .unfinished()
 }
 
 #[cfg(test)]
@@ -170,12 +214,21 @@ mod tests {
         let about = fs::metadata(&path).unwrap();
         check_is_file(&path, &about).unwrap();
         fs::remove_file(&path).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
         let (sender, opened) = std::sync::mpsc::channel();
         let fifo = path.clone();
         // A thread that the test does not wait for: it may hang.
         std::thread::spawn(move || sender.send(open(&fifo)));
-        let file = opened.recv_timeout(std::time::Duration::from_secs(10)).unwrap().unwrap();
+        let file = opened
+            .recv_timeout(std::time::Duration::from_secs(10))
+            .unwrap()
+            .unwrap();
         let problem = whole(&path, file).unwrap_err().into_error().to_string();
         assert!(problem.contains("is a pipe, socket or device"), "{problem}");
     }
@@ -197,7 +250,11 @@ mod tests {
         }
         // Only root can give a file away.
         if chown(&path, Some(65_534), None).is_ok() {
-            assert_eq!((open_to(0o440), open_to(0o444)), (None, Some(0o444)), "of another user");
+            assert_eq!(
+                (open_to(0o440), open_to(0o444)),
+                (None, Some(0o444)),
+                "of another user"
+            );
         }
     }
 

@@ -11,7 +11,8 @@ type Key = [u8; 64];
 
 static KEY: OnceLock<Key> = OnceLock::new();
 
-/// The name of a login: the same for the same user, password and endpoint throughout this process, another in every other process.
+/// The name of a login: the same for the same user, password and endpoint throughout this process,
+/// another in every other process.
 pub(crate) fn of(login: &Credentials) -> Result<Revision, ProviderError> {
     let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new(key()?.into());
     part(&mut mac, login.user().as_bytes());
@@ -37,8 +38,11 @@ fn key() -> Result<&'static Key, ProviderError> {
     }
     let mut fresh = [0; 64];
     getrandom::fill(&mut fresh).map_err(|error| {
-        ProviderError::new(ProviderErrorKind::Unavailable, "the operating system gave no randomness to name the login by")
-            .with_source(error)
+        ProviderError::new(
+            ProviderErrorKind::Unavailable,
+            "the operating system gave no randomness to name the login by",
+        )
+        .with_source(error)
     })?;
     Ok(KEY.get_or_init(|| fresh))
 }
@@ -79,15 +83,26 @@ mod tests {
 
     #[test]
     fn a_part_never_flows_into_the_next() {
-        assert_ne!(of(&Credentials::new("ab", "c")).unwrap(), of(&Credentials::new("a", "bc")).unwrap());
-        assert_eq!(of(&Credentials::new("ab", "c")).unwrap(), of(&Credentials::new("ab", "c")).unwrap());
+        assert_ne!(
+            of(&Credentials::new("ab", "c")).unwrap(),
+            of(&Credentials::new("a", "bc")).unwrap()
+        );
+        assert_eq!(
+            of(&Credentials::new("ab", "c")).unwrap(),
+            of(&Credentials::new("ab", "c")).unwrap()
+        );
     }
 
     #[test]
     fn it_is_a_keyed_digest_in_hexadecimal() {
         let revision = of(&Credentials::new("orders", "s3cret")).unwrap();
         assert_eq!(revision.as_str().len(), 64);
-        assert!(revision.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert!(
+            revision
+                .as_str()
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit())
+        );
         assert_ne!(key().unwrap(), &[0; 64]);
     }
 }

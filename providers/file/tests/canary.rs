@@ -41,7 +41,9 @@ fn contents() -> Vec<Vec<u8>> {
         format!("{{\"username\":\"u\",\"password\":[\"{CANARY}\"]}}"),
         format!("{{\"username\":{{\"{CANARY}\":1}},\"password\":\"p\"}}"),
         format!("{{\"username\":\"u\",\"password\":\"{CANARY}\",\"host\":\"h\"}}"),
-        format!("{{\"username\":\"u\",\"password\":\"p\",\"host\":\"h\",\"dbname\":\"d\",\"port\":\"{CANARY}\"}}"),
+        format!(
+            "{{\"username\":\"u\",\"password\":\"p\",\"host\":\"h\",\"dbname\":\"d\",\"port\":\"{CANARY}\"}}"
+        ),
         format!("\"{CANARY}\""),
         format!("postgres://u:{CANARY}@h/d"),
         format!("postgres://u:{CANARY}@h"),
@@ -64,17 +66,34 @@ fn no_content_is_printed_or_logged() {
     let log = Captured::default();
     let writer = log.clone();
     // For every thread: files are read, and watched, in others than the test's.
-    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone()).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let (failures, leases) = runtime.block_on(read_and_watch(&log));
-    assert!(failures > 40 && leases > 10, "{failures} errors and {leases} leases were looked at");
+    assert!(
+        failures > 40 && leases > 10,
+        "{failures} errors and {leases} leases were looked at"
+    );
 
     assert!(!log.text().contains(CANARY), "{}", log.text());
     for line in ["watching", "half-written", "may have changed"] {
-        assert!(log.text().contains(line), "nothing was captured of {line}:\n{}", log.text());
+        assert!(
+            log.text().contains(line),
+            "nothing was captured of {line}:\n{}",
+            log.text()
+        );
     }
     tracing::trace!("{PLANTED}");
-    assert!(log.text().contains(CANARY), "the search finds what is there");
+    assert!(
+        log.text().contains(CANARY),
+        "the search finds what is there"
+    );
 }
 
 async fn read_and_watch(log: &Captured) -> (u32, u32) {
@@ -92,7 +111,10 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
     let (mut failures, mut leases) = (0, 0);
     let mut watched = Vec::new();
     for provider in shapes() {
-        watched.push(Watched::spawn(provider.with_poll_interval(Duration::from_secs(1)), Dispatch::default()));
+        watched.push(Watched::spawn(
+            provider.with_poll_interval(Duration::from_secs(1)),
+            Dispatch::default(),
+        ));
     }
     let have_begun = async {
         while log.text().matches(" watching ").count() < watched.len() {
@@ -110,7 +132,12 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
             let text = match first(&provider).await {
                 Ok(lease) => {
                     leases += 1;
-                    format!("{lease:?} {:?} {:?} {}", lease.secret(), lease.revision(), lease.revision().as_str())
+                    format!(
+                        "{lease:?} {:?} {:?} {}",
+                        lease.secret(),
+                        lease.revision(),
+                        lease.revision().as_str()
+                    )
                 }
                 Err(error) => {
                     failures += 1;

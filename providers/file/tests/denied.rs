@@ -1,4 +1,5 @@
-//! A file that this process may not read. Root may read everything, so as root the test runs itself again as another user.
+//! A file that this process may not read. Root may read everything, so as root the test runs itself
+//! again as another user.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -50,13 +51,19 @@ fn what_may_not_be_read_is_denied() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
     }
     mode(&closed, 0o755);
 }
 
 fn check(dir: &Path) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         for provider in [
             FileProvider::password(dir.join("file"), "u"),
@@ -65,7 +72,10 @@ fn check(dir: &Path) {
             FileProvider::directory(dir.join("closed")),
         ] {
             let problem = failure(&provider.unwrap(), ProviderErrorKind::Denied).await;
-            assert!(problem.contains("may not be read") && problem.contains(dir.to_str().unwrap()), "{problem}");
+            assert!(
+                problem.contains("may not be read") && problem.contains(dir.to_str().unwrap()),
+                "{problem}"
+            );
         }
     });
 }

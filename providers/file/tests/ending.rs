@@ -1,4 +1,5 @@
-//! A watch that is dropped leaves nothing behind. A process of its own: it counts the process's threads.
+//! A watch that is dropped leaves nothing behind. A process of its own: it counts the process's
+//! threads.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -14,7 +15,10 @@ use common::{BOUND, Watched, inotify_instances};
 /// The threads and the inotify instances of all watches.
 fn left() -> (usize, usize) {
     let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
-    let threads = threads.filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("claviger-file")));
+    let threads = threads.filter(|task| {
+        fs::read_to_string(task.path().join("comm"))
+            .is_ok_and(|name| name.starts_with("claviger-file"))
+    });
     (threads.count(), inotify_instances())
 }
 

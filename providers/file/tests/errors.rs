@@ -21,9 +21,16 @@ async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, says: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
     fs::write(&path, content).unwrap();
-    for provider in [FileProvider::json(&path), FileProvider::url(&path), FileProvider::password(&path, "orders")] {
+    for provider in [
+        FileProvider::json(&path),
+        FileProvider::url(&path),
+        FileProvider::password(&path, "orders"),
+    ] {
         let problem = failure(&provider.unwrap(), kind).await;
-        assert!(problem.contains(says) && problem.contains(path.to_str().unwrap()), "{problem}");
+        assert!(
+            problem.contains(says) && problem.contains(path.to_str().unwrap()),
+            "{problem}"
+        );
         assert!(!problem.contains(CANARY), "{problem}");
     }
 }
@@ -32,14 +39,24 @@ async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, says: &str) {
 async fn a_missing_file_is_not_found() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("missing");
-    for provider in
-        [FileProvider::json(&path), FileProvider::url(&path), FileProvider::password(&path, "u"), FileProvider::directory(&path)]
-    {
+    for provider in [
+        FileProvider::json(&path),
+        FileProvider::url(&path),
+        FileProvider::password(&path, "u"),
+        FileProvider::directory(&path),
+    ] {
         let problem = failure(&provider.unwrap(), ProviderErrorKind::NotFound).await;
-        assert!(problem.contains("does not exist") && problem.contains(path.to_str().unwrap()), "{problem}");
+        assert!(
+            problem.contains("does not exist") && problem.contains(path.to_str().unwrap()),
+            "{problem}"
+        );
     }
     fs::write(dir.path().join("username"), "orders").unwrap();
-    let problem = failure(&FileProvider::directory(dir.path()).unwrap(), ProviderErrorKind::NotFound).await;
+    let problem = failure(
+        &FileProvider::directory(dir.path()).unwrap(),
+        ProviderErrorKind::NotFound,
+    )
+    .await;
     assert!(problem.contains("/password: does not exist"), "{problem}");
 }
 
@@ -47,21 +64,47 @@ async fn a_missing_file_is_not_found() {
 async fn a_link_to_nothing_is_not_found() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("nothing", dir.path().join("..data")).unwrap();
-    failure(&FileProvider::directory(dir.path()).unwrap(), ProviderErrorKind::NotFound).await;
-    failure(&FileProvider::json(dir.path().join("..data")).unwrap(), ProviderErrorKind::NotFound).await;
+    failure(
+        &FileProvider::directory(dir.path()).unwrap(),
+        ProviderErrorKind::NotFound,
+    )
+    .await;
+    failure(
+        &FileProvider::json(dir.path().join("..data")).unwrap(),
+        ProviderErrorKind::NotFound,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_directory_is_no_file_and_a_file_no_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let problem = failure(&FileProvider::json(dir.path()).unwrap(), ProviderErrorKind::Misconfigured).await;
-    assert!(problem.contains("is a directory") && problem.contains("FileLogin::directory"), "{problem}");
+    let problem = failure(
+        &FileProvider::json(dir.path()).unwrap(),
+        ProviderErrorKind::Misconfigured,
+    )
+    .await;
+    assert!(
+        problem.contains("is a directory") && problem.contains("FileLogin::directory"),
+        "{problem}"
+    );
 
     let path = dir.path().join("file");
     fs::write(&path, CANARY).unwrap();
-    let problem = failure(&FileProvider::directory(&path).unwrap(), ProviderErrorKind::Misconfigured).await;
-    assert!(problem.contains("no directory") && !problem.contains(CANARY), "{problem}");
-    failure(&FileProvider::json(path.join("below")).unwrap(), ProviderErrorKind::Misconfigured).await;
+    let problem = failure(
+        &FileProvider::directory(&path).unwrap(),
+        ProviderErrorKind::Misconfigured,
+    )
+    .await;
+    assert!(
+        problem.contains("no directory") && !problem.contains(CANARY),
+        "{problem}"
+    );
+    failure(
+        &FileProvider::json(path.join("below")).unwrap(),
+        ProviderErrorKind::Misconfigured,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -69,21 +112,39 @@ async fn an_empty_file_is_malformed() {
     each_of_one_file(b"", ProviderErrorKind::Malformed, "is empty").await;
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("password"), "\n").unwrap();
-    let problem = failure(&FileProvider::password(dir.path().join("password"), "u").unwrap(), ProviderErrorKind::Malformed).await;
+    let problem = failure(
+        &FileProvider::password(dir.path().join("password"), "u").unwrap(),
+        ProviderErrorKind::Malformed,
+    )
+    .await;
     assert!(problem.contains("is empty"), "{problem}");
     fs::write(dir.path().join("username"), "").unwrap();
-    let problem = failure(&FileProvider::directory(dir.path()).unwrap(), ProviderErrorKind::Malformed).await;
+    let problem = failure(
+        &FileProvider::directory(dir.path()).unwrap(),
+        ProviderErrorKind::Malformed,
+    )
+    .await;
     assert!(problem.contains("/username: is empty"), "{problem}");
 }
 
 #[tokio::test]
 async fn what_is_not_utf_8_is_malformed_at_its_byte() {
-    each_of_one_file(b"CANARY\xffCANARY", ProviderErrorKind::Malformed, "not UTF-8 at byte 6").await;
+    each_of_one_file(
+        b"CANARY\xffCANARY",
+        ProviderErrorKind::Malformed,
+        "not UTF-8 at byte 6",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn what_is_too_long_is_malformed() {
-    each_of_one_file(CANARY.repeat(12_000).as_bytes(), ProviderErrorKind::Malformed, "longer than 64 KiB").await;
+    each_of_one_file(
+        CANARY.repeat(12_000).as_bytes(),
+        ProviderErrorKind::Malformed,
+        "longer than 64 KiB",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -91,7 +152,14 @@ async fn a_file_without_an_end_is_never_read_beyond_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sparse");
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
-    let fetched = timeout(BOUND, failure(&FileProvider::password(&path, "u").unwrap(), ProviderErrorKind::Malformed)).await;
+    let fetched = timeout(
+        BOUND,
+        failure(
+            &FileProvider::password(&path, "u").unwrap(),
+            ProviderErrorKind::Malformed,
+        ),
+    )
+    .await;
     assert!(fetched.unwrap().contains("longer than 64 KiB"));
 }
 
@@ -123,15 +191,30 @@ async fn json_that_is_wrong_is_malformed_at_its_place() {
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();
     for (content, says) in [
-        ("{\n  \"username\": \"u\",\n  \"password\": CANARY\n}", "not JSON at line 3, column 15"),
-        ("{\"username\": \"u\", \"password\": \"CANARY", "ends early, at line 1"),
-        ("{\"username\": \"u\", \"password\": [\"CANARY\"]}", "the key `password` must be a string"),
+        (
+            "{\n  \"username\": \"u\",\n  \"password\": CANARY\n}",
+            "not JSON at line 3, column 15",
+        ),
+        (
+            "{\"username\": \"u\", \"password\": \"CANARY",
+            "ends early, at line 1",
+        ),
+        (
+            "{\"username\": \"u\", \"password\": [\"CANARY\"]}",
+            "the key `password` must be a string",
+        ),
         ("{\"username\": \"u\"}", "the key `password` is missing"),
-        ("{\"username\": \"u\", \"password\": \"CANARY\", \"host\": \"postgres://u:CANARY@h/d\"}", "the key `host` is a URL"),
+        (
+            "{\"username\": \"u\", \"password\": \"CANARY\", \"host\": \"postgres://u:CANARY@h/d\"}",
+            "the key `host` is a URL",
+        ),
     ] {
         fs::write(&path, content).unwrap();
         let problem = failure(&provider, ProviderErrorKind::Malformed).await;
-        assert!(problem.contains(says) && !problem.contains(CANARY), "{problem}");
+        assert!(
+            problem.contains(says) && !problem.contains(CANARY),
+            "{problem}"
+        );
     }
 }
 
@@ -148,14 +231,31 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
         ("postgres%3A%2F%2FCANARY%2Fd", "is a URL"),
         ("postgres://CANARY", "is a URL"),
     ] {
-        let decoded = host.replace("%20", " ").replace("%3A", ":").replace("%2F", "/");
+        let decoded = host
+            .replace("%20", " ")
+            .replace("%3A", ":")
+            .replace("%2F", "/");
         let json = format!(r#"{{"user":"u","password":"p","host":"{decoded}","dbname":"d"}}"#);
-        for (provider, content) in [(FileProvider::url(&path), format!("postgres://u:p@{host}/d")), (FileProvider::json(&path), json)] {
+        for (provider, content) in [
+            (FileProvider::url(&path), format!("postgres://u:p@{host}/d")),
+            (FileProvider::json(&path), json),
+        ] {
             fs::write(&path, content).unwrap();
             let began = tokio::time::Instant::now();
-            let error = supervisor.add_provider("login", provider.unwrap()).await.unwrap_err().to_string();
-            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-            assert!(error.contains("host") && error.contains(says) && error.contains("malformed"), "{error}");
+            let error = supervisor
+                .add_provider("login", provider.unwrap())
+                .await
+                .unwrap_err()
+                .to_string();
+            assert!(
+                began.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                began.elapsed()
+            );
+            assert!(
+                error.contains("host") && error.contains(says) && error.contains("malformed"),
+                "{error}"
+            );
             assert!(!error.contains(CANARY), "{error}");
         }
     }
@@ -165,13 +265,26 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
 fn a_pipe_or_device_does_not_hang_it() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&pipe, &link).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let fetching = async {
         for path in [pipe.as_path(), link.as_path(), Path::new("/dev/zero")] {
-            let problem = failure(&FileProvider::password(path, "u").unwrap(), ProviderErrorKind::Misconfigured).await;
+            let problem = failure(
+                &FileProvider::password(path, "u").unwrap(),
+                ProviderErrorKind::Misconfigured,
+            )
+            .await;
             assert!(problem.contains("pipe, socket or device"), "{problem}");
         }
     };
@@ -199,27 +312,82 @@ async fn what_cannot_be_right_is_said_at_once() {
 async fn a_setting_that_cannot_be_right_fails_the_first_fetch_and_watches_nothing() {
     let day = Duration::from_secs(24 * 3_600);
     for (provider, names) in [
-        (FileProvider::json("/x").unwrap().with_poll_interval(Duration::from_millis(999)), "`poll`"),
-        (FileProvider::json("/x").unwrap().with_poll_interval(Duration::ZERO), "`poll`"),
-        (FileProvider::json("/x").unwrap().with_poll_interval(day + Duration::from_nanos(1)), "`poll`"),
+        (
+            FileProvider::json("/x")
+                .unwrap()
+                .with_poll_interval(Duration::from_millis(999)),
+            "`poll`",
+        ),
+        (
+            FileProvider::json("/x")
+                .unwrap()
+                .with_poll_interval(Duration::ZERO),
+            "`poll`",
+        ),
+        (
+            FileProvider::json("/x")
+                .unwrap()
+                .with_poll_interval(day + Duration::from_nanos(1)),
+            "`poll`",
+        ),
         (FileProvider::json("/x").unwrap().user_key(""), "`user_key`"),
-        (FileProvider::json("/x").unwrap().password_key("").with_poll_interval(Duration::ZERO), "`password_key`"),
-        (FileProvider::directory("/x").unwrap().user_key("../username"), "`user_key`"),
-        (FileProvider::directory("/x").unwrap().password_key("a/b"), "`password_key`"),
-        (FileProvider::directory("/x").unwrap().password_key(".."), "`password_key`"),
-        (FileProvider::directory("/x").unwrap().password_key("/etc/shadow"), "`password_key`"),
-        (FileProvider::url("/x").unwrap().user_key("user"), "`user_key`"),
-        (FileProvider::password("/x", "u").unwrap().password_key("password"), "`password_key`"),
+        (
+            FileProvider::json("/x")
+                .unwrap()
+                .password_key("")
+                .with_poll_interval(Duration::ZERO),
+            "`password_key`",
+        ),
+        (
+            FileProvider::directory("/x")
+                .unwrap()
+                .user_key("../username"),
+            "`user_key`",
+        ),
+        (
+            FileProvider::directory("/x").unwrap().password_key("a/b"),
+            "`password_key`",
+        ),
+        (
+            FileProvider::directory("/x").unwrap().password_key(".."),
+            "`password_key`",
+        ),
+        (
+            FileProvider::directory("/x")
+                .unwrap()
+                .password_key("/etc/shadow"),
+            "`password_key`",
+        ),
+        (
+            FileProvider::url("/x").unwrap().user_key("user"),
+            "`user_key`",
+        ),
+        (
+            FileProvider::password("/x", "u")
+                .unwrap()
+                .password_key("password"),
+            "`password_key`",
+        ),
     ] {
         let problem = failure(&provider, ProviderErrorKind::Misconfigured).await;
         assert!(problem.contains(names), "{problem}");
         let hints = Hints::new(|| panic!("nothing to hint at"));
-        assert!(timeout(Duration::from_millis(10), provider.watch(hints)).await.is_err());
+        assert!(
+            timeout(Duration::from_millis(10), provider.watch(hints))
+                .await
+                .is_err()
+        );
     }
     let provider = FileProvider::json("/nothing/x").unwrap();
     for poll in [Duration::from_secs(1), day] {
         failure(&provider, ProviderErrorKind::NotFound).await;
-        failure(&FileProvider::json("/nothing/x").unwrap().with_poll_interval(poll), ProviderErrorKind::NotFound).await;
+        failure(
+            &FileProvider::json("/nothing/x")
+                .unwrap()
+                .with_poll_interval(poll),
+            ProviderErrorKind::NotFound,
+        )
+        .await;
     }
 }
 
@@ -232,11 +400,17 @@ async fn a_broken_file_gives_no_lease_while_one_is_held_and_a_mended_one_does() 
     let held = first(&provider).await.unwrap();
     for broken in ["", "{", r#"{"user":"u"}"#, "\u{feff}{}"] {
         fs::write(&path, broken).unwrap();
-        let error = provider.fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone())).await.unwrap_err();
+        let error = provider
+            .fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+            .await
+            .unwrap_err();
         assert!(!error.is_transient(), "{error}");
     }
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
-    assert_eq!(again(&provider, &held).await.unwrap().revision(), held.revision());
+    assert_eq!(
+        again(&provider, &held).await.unwrap().revision(),
+        held.revision()
+    );
 }
 
 #[tokio::test]
@@ -244,11 +418,19 @@ async fn a_file_that_is_being_written_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();
-    for begun in ["", r#"{"user":"u","pass"#, "{\"user\":\"u\",\"password\":\"on"] {
+    for begun in [
+        "",
+        r#"{"user":"u","pass"#,
+        "{\"user\":\"u\",\"password\":\"on",
+    ] {
         fs::write(&path, begun).unwrap();
         let mut fetch = std::pin::pin!(first(&provider));
         // The first reading has found it unfinished well before this.
-        assert!(timeout(Duration::from_millis(30), &mut fetch).await.is_err());
+        assert!(
+            timeout(Duration::from_millis(30), &mut fetch)
+                .await
+                .is_err()
+        );
         fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
         assert_eq!(parts(&fetch.await.unwrap()), ("u", "one"));
     }

@@ -1,4 +1,5 @@
-//! Where the system has no inotify instance left. A process of another user, where it may be one: the instances are counted by user.
+//! Where the system has no inotify instance left. A process of another user, where it may be one:
+//! the instances are counted by user.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -34,16 +35,24 @@ fn without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_log
     // Nobody else's, not even that of another run of this test.
     let user = 1_000_000 + std::process::id();
     let output = Command::new(&copy)
-        .args(["--exact", "without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_logged_once"])
+        .args([
+            "--exact",
+            "without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_logged_once",
+        ])
         .env(FILES, dir.path())
         .current_dir(dir.path())
         .uid(user)
         .gid(user)
         .output();
     // Only root can be another user; anybody else uses up instances of their own for a moment.
-    let Ok(output) = output else { return check(dir.path()) };
+    let Ok(output) = output else {
+        return check(dir.path());
+    };
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }
 
 /// Takes every instance that is left.
@@ -58,21 +67,32 @@ fn all_instances() -> Vec<Inotify> {
 fn check(dir: &Path) {
     let taken = all_instances();
     assert!(!taken.is_empty());
-    assert!(File::open("/dev/null").is_ok(), "the limit is that of inotify, not of open files: lower fs.inotify.max_user_instances");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(
+        File::open("/dev/null").is_ok(),
+        "the limit is that of inotify, not of open files: lower fs.inotify.max_user_instances"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(watch_without(dir, taken));
 }
 
 async fn watch_without(dir: &Path, taken: Vec<Inotify>) {
     let log = Captured::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG).with_ansi(false).with_writer(move || writer.clone());
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::DEBUG)
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
     let dispatch = Dispatch::from(subscriber.finish());
     let mut watches = Vec::new();
     for name in ["one", "two"] {
         let path = dir.join(name);
         fs::write(&path, "before").unwrap();
-        let provider = FileProvider::password(&path, "orders").unwrap().with_poll_interval(Duration::from_secs(1));
+        let provider = FileProvider::password(&path, "orders")
+            .unwrap()
+            .with_poll_interval(Duration::from_secs(1));
         watches.push((path, Watched::spawn(provider, dispatch.clone())));
     }
     let logged = async |what: &str, times: usize| {
@@ -81,17 +101,27 @@ async fn watch_without(dir: &Path, taken: Vec<Inotify>) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(BOUND, is_logged).await.unwrap_or_else(|_| panic!("{what} is not logged:\n{}", log.text()));
+        timeout(BOUND, is_logged)
+            .await
+            .unwrap_or_else(|_| panic!("{what} is not logged:\n{}", log.text()));
     };
     logged("no watch is to be had", 2).await;
     for (path, watched) in &mut watches {
         replace(path, "after");
         watched.hint().await;
     }
-    let warned = |text: String| text.lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect::<Vec<_>>();
+    let warned = |text: String| {
+        text.lines()
+            .filter(|line| line.contains(" WARN "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let lines = warned(log.text());
     assert_eq!(lines.len(), 1, "{lines:#?}");
-    for part in ["files not watched, changes seen by the poll alone; raise the limit", "fs.inotify.max_user_instances"] {
+    for part in [
+        "files not watched, changes seen by the poll alone; raise the limit",
+        "fs.inotify.max_user_instances",
+    ] {
         assert!(lines[0].contains(part), "{part}: {lines:#?}");
     }
 

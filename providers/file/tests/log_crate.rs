@@ -1,6 +1,7 @@
 //! needs: postgresql
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: each rotation is one line at INFO, no span is a line, and no secret is shown at any level.
+//! A service that logs through the `log` crate and has no tracing subscriber: each rotation is one
+//! line at INFO, no span is a line, and no secret is shown at any level.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -49,12 +50,18 @@ impl Mount {
 }
 
 fn at_info_and_above(lines: &[LogLine]) -> Vec<&LogLine> {
-    lines.iter().filter(|line| line.level <= Level::Info).collect()
+    lines
+        .iter()
+        .filter(|line| line.level <= Level::Info)
+        .collect()
 }
 
 /// Whether it tells of a span's beginning or end, or of its being entered or left.
 fn is_of_a_span(line: &LogLine) -> bool {
-    line.target.starts_with("tracing::span") || ["++ ", "-> ", "<- ", "-- "].iter().any(|mark| line.text.starts_with(mark))
+    line.target.starts_with("tracing::span")
+        || ["++ ", "-> ", "<- ", "-- "]
+            .iter()
+            .any(|mark| line.text.starts_with(mark))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,8 +72,16 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
     let mut passwords = vec!["CANARY-password-1".to_owned()];
     fixture.set_password(&passwords[0]).await;
     mount.write(&passwords[0]);
-    let login = fixture.supervisor.add_provider("login", FileProvider::directory(mount.dir.path()).unwrap()).await.unwrap();
-    let pool = fixture.supervisor.add_pool("orders", &login, fixture.pools(4)).await.unwrap();
+    let login = fixture
+        .supervisor
+        .add_provider("login", FileProvider::directory(mount.dir.path()).unwrap())
+        .await
+        .unwrap();
+    let pool = fixture
+        .supervisor
+        .add_pool("orders", &login, fixture.pools(4))
+        .await
+        .unwrap();
     let is_rotated = |line: &&LogLine| line.text.starts_with("rotated");
     let rotations = || log.lines().iter().filter(is_rotated).count();
     eventually("the first login is logged", || rotations() == 1).await;
@@ -79,21 +94,38 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
         mount.write(&password);
         passwords.push(password);
         eventually("the rotation is logged", || rotations() > rotated).await;
-        assert!(pool.generation() > generation, "the hazard: the pool was handed over");
+        assert!(
+            pool.generation() > generation,
+            "the hazard: the pool was handed over"
+        );
         sqlx::query("SELECT 1").execute(&pool).await.unwrap();
         let lines = log.lines();
         let lines = &lines[before..];
-        assert_eq!(at_info_and_above(lines).len(), 1, "{:#?}", at_info_and_above(lines));
+        assert_eq!(
+            at_info_and_above(lines).len(),
+            1,
+            "{:#?}",
+            at_info_and_above(lines)
+        );
         let spans: Vec<_> = lines.iter().filter(|line| is_of_a_span(line)).collect();
         assert!(spans.is_empty(), "{spans:#?}");
     }
     fixture.supervisor.shutdown(Duration::from_secs(10)).await;
 
     log.assert_not_silenced();
-    assert!(log.lines().iter().any(|line| line.target.starts_with("claviger_file")), "the hazard: the provider logs");
+    assert!(
+        log.lines()
+            .iter()
+            .any(|line| line.target.starts_with("claviger_file")),
+        "the hazard: the provider logs"
+    );
     // ractor's own, at TRACE, when an actor has started and when it ends.
     let is_an_actors = |line: &LogLine| line.level == Level::Trace && line.text == "-- Actor;";
-    let spans: Vec<_> = log.lines().into_iter().filter(|line| is_of_a_span(line) && !is_an_actors(line)).collect();
+    let spans: Vec<_> = log
+        .lines()
+        .into_iter()
+        .filter(|line| is_of_a_span(line) && !is_an_actors(line))
+        .collect();
     assert!(spans.is_empty(), "{spans:#?}");
     let secrets: Vec<_> = passwords.iter().map(String::as_str).collect();
     let shown = log.showing(&secrets);

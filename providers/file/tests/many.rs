@@ -1,4 +1,5 @@
-//! Two hundred providers in one process share an inotify instance. A process of its own: it counts the process's instances.
+//! Two hundred providers in one process share an inotify instance. A process of its own: it counts
+//! the process's instances.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -25,11 +26,19 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
     let mut paths = Vec::new();
     for number in 0..PROVIDERS {
         // Half of them share a directory, the others have one each.
-        let place = if number % 2 == 0 { dir.path().join("shared") } else { dir.path().join(number.to_string()) };
+        let place = if number % 2 == 0 {
+            dir.path().join("shared")
+        } else {
+            dir.path().join(number.to_string())
+        };
         fs::create_dir_all(&place).unwrap();
         paths.push(place.join(format!("password-{number}")));
     }
-    let provider = |path: &Path| FileProvider::password(path, "orders").unwrap().with_poll_interval(HARDLY_EVER);
+    let provider = |path: &Path| {
+        FileProvider::password(path, "orders")
+            .unwrap()
+            .with_poll_interval(HARDLY_EVER)
+    };
     let mut watches = Vec::new();
     for path in &paths {
         fs::write(path, "one").unwrap();
@@ -41,7 +50,9 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
             replace(path, content);
         }
         for (path, watched) in watches {
-            watched.until(&provider(path), |lease| parts(lease).1 == content).await;
+            watched
+                .until(&provider(path), |lease| parts(lease).1 == content)
+                .await;
         }
     };
     for content in ["two", "three"] {
@@ -68,7 +79,10 @@ async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change
         others.push(tokio::spawn(async move {
             let mut rounds = 0;
             while !stop.load(Ordering::Relaxed) {
-                Watched::begin(FileProvider::password(&path, "orders").unwrap()).await.end().await;
+                Watched::begin(FileProvider::password(&path, "orders").unwrap())
+                    .await
+                    .end()
+                    .await;
                 rounds += 1;
             }
             rounds
@@ -76,7 +90,9 @@ async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change
     }
     for round in 0..100 {
         let path = dir.path().join("password");
-        let provider = FileProvider::password(&path, "orders").unwrap().with_poll_interval(HARDLY_EVER);
+        let provider = FileProvider::password(&path, "orders")
+            .unwrap()
+            .with_poll_interval(HARDLY_EVER);
         let mut watched = Watched::begin(provider).await;
         let content = round.to_string();
         replace(&path, &content);

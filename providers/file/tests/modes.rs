@@ -24,13 +24,20 @@ fn written(path: &Path, content: &str, mode: u32) {
 fn captured() -> (Captured, DefaultGuard) {
     let log = Captured::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).with_writer(move || writer.clone());
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
     (log, tracing::subscriber::set_default(subscriber.finish()))
 }
 
 /// The lines about permissions.
 fn lines(log: &Captured) -> Vec<String> {
-    log.take().lines().filter(|line| line.contains("readable by other users")).map(str::to_owned).collect()
+    log.take()
+        .lines()
+        .filter(|line| line.contains("readable by other users"))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test]
@@ -43,10 +50,22 @@ async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
     written(&path("password"), "CANARY", 0o604);
     written(&path("username"), "u", 0o600);
     let shapes: [(FileProvider, PathBuf, &str); 4] = [
-        (FileProvider::json(path("json")).unwrap(), path("json"), "0644"),
+        (
+            FileProvider::json(path("json")).unwrap(),
+            path("json"),
+            "0644",
+        ),
         (FileProvider::url(path("url")).unwrap(), path("url"), "0640"),
-        (FileProvider::password(path("password"), "u").unwrap(), path("password"), "0604"),
-        (FileProvider::directory(dir.path()).unwrap(), path("password"), "0604"),
+        (
+            FileProvider::password(path("password"), "u").unwrap(),
+            path("password"),
+            "0604",
+        ),
+        (
+            FileProvider::directory(dir.path()).unwrap(),
+            path("password"),
+            "0604",
+        ),
     ];
     for (provider, path, mode) in shapes {
         for _ in 0..3 {
@@ -54,7 +73,13 @@ async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
         }
         let lines = lines(&log);
         assert_eq!(lines.len(), 1, "{lines:?}");
-        for part in [path.to_str().unwrap(), mode, "WARN", "chmod 0600", "defaultMode: 0400"] {
+        for part in [
+            path.to_str().unwrap(),
+            mode,
+            "WARN",
+            "chmod 0600",
+            "defaultMode: 0400",
+        ] {
             assert!(lines[0].contains(part), "{part}: {lines:?}");
         }
     }
@@ -68,8 +93,12 @@ async fn a_file_that_its_owner_alone_may_read_is_not_logged() {
     written(&dir.path().join("username"), "u", 0o644);
     for mode in [0o400, 0o600] {
         written(&dir.path().join("password"), "CANARY", mode);
-        first(&FileProvider::directory(dir.path()).unwrap()).await.unwrap();
-        first(&FileProvider::password(dir.path().join("password"), "u").unwrap()).await.unwrap();
+        first(&FileProvider::directory(dir.path()).unwrap())
+            .await
+            .unwrap();
+        first(&FileProvider::password(dir.path().join("password"), "u").unwrap())
+            .await
+            .unwrap();
     }
     assert_eq!(lines(&log), Vec::<String>::new());
 }
@@ -80,7 +109,10 @@ async fn a_mounted_secret_is_logged_once_however_often_it_is_polled_and_replaced
     let version = |number: u32| {
         let name = format!("..version_{number}");
         fs::create_dir(dir.path().join(&name)).unwrap();
-        for (file, content) in [("username", "u".to_owned()), ("password", format!("CANARY-{number}"))] {
+        for (file, content) in [
+            ("username", "u".to_owned()),
+            ("password", format!("CANARY-{number}")),
+        ] {
             written(&dir.path().join(&name).join(file), &content, 0o644);
         }
         symlink(&name, dir.path().join("..data_tmp")).unwrap();
@@ -92,7 +124,10 @@ async fn a_mounted_secret_is_logged_once_however_often_it_is_polled_and_replaced
     }
     let (log, _guard) = captured();
     let supervisor = Supervisor::start();
-    supervisor.add_provider("login", FileProvider::directory(dir.path()).unwrap()).await.unwrap();
+    supervisor
+        .add_provider("login", FileProvider::directory(dir.path()).unwrap())
+        .await
+        .unwrap();
     let fetches = || supervisor.status().providers.remove(0).fetches;
     for number in 1..=3 {
         let before = fetches();
@@ -103,6 +138,9 @@ async fn a_mounted_secret_is_logged_once_however_often_it_is_polled_and_replaced
     let lines = lines(&log);
     assert_eq!(lines.len(), 1, "{lines:?}");
     let path = dir.path().join("password");
-    assert!(lines[0].contains(path.to_str().unwrap()), "the path as it is mounted: {lines:?}");
+    assert!(
+        lines[0].contains(path.to_str().unwrap()),
+        "the path as it is mounted: {lines:?}"
+    );
     supervisor.shutdown(BOUND).await;
 }

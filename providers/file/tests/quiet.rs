@@ -1,4 +1,5 @@
-//! A file that does not change is nothing to talk about. A process of its own: it captures what every thread logs.
+//! A file that does not change is nothing to talk about. A process of its own: it captures what
+//! every thread logs.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -23,13 +24,21 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
     fs::write(&path, r#"{"username":"orders","password":"one"}"#).unwrap();
     let log = Captured::default();
     let writer = log.clone();
-    tracing_subscriber::fmt().with_env_filter("info,ractor=off").with_writer(move || writer.clone()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter("info,ractor=off")
+        .with_writer(move || writer.clone())
+        .init();
 
     let supervisor = Supervisor::start();
-    let provider = FileProvider::json(&path).unwrap().with_poll_interval(Duration::from_secs(1));
+    let provider = FileProvider::json(&path)
+        .unwrap()
+        .with_poll_interval(Duration::from_secs(1));
     supervisor.add_provider("login", provider).await.unwrap();
     let first = log.take();
-    assert!(first.contains("rotated"), "the first login is worth a line: {first}");
+    assert!(
+        first.contains("rotated"),
+        "the first login is worth a line: {first}"
+    );
 
     let held = status(&supervisor);
     timeout(BOUND, async {

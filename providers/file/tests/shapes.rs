@@ -18,7 +18,10 @@ async fn json_holds_a_login_and_where_to_use_it() {
     fs::write(&path, r#"{"username":"orders","password":"s3cret","engine":"postgres","host":"db","port":"6432","dbname":"shop"}"#).unwrap();
     let lease = first(&FileProvider::json(&path).unwrap()).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
-    assert_eq!(lease.secret().location(), Some(&Endpoint::new("db", 6432, "shop")));
+    assert_eq!(
+        lease.secret().location(),
+        Some(&Endpoint::new("db", 6432, "shop"))
+    );
     assert!(!lease.secret().is_token());
     assert!(lease.expiry().is_never());
     assert_eq!(lease.old_connections(), OldConnections::Drain);
@@ -28,9 +31,19 @@ async fn json_holds_a_login_and_where_to_use_it() {
 async fn json_takes_other_keys_instead_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orders.json");
-    fs::write(&path, r#"{"login":"orders","pw":"s3cret","username":"no","password":"no"}"#).unwrap();
-    let provider = FileProvider::json(&path).unwrap().user_key("login").password_key("pw");
-    assert_eq!(parts(&first(&provider).await.unwrap()), ("orders", "s3cret"));
+    fs::write(
+        &path,
+        r#"{"login":"orders","pw":"s3cret","username":"no","password":"no"}"#,
+    )
+    .unwrap();
+    let provider = FileProvider::json(&path)
+        .unwrap()
+        .user_key("login")
+        .password_key("pw");
+    assert_eq!(
+        parts(&first(&provider).await.unwrap()),
+        ("orders", "s3cret")
+    );
 
     fs::write(&path, r#"{"username":"no","pw":"s3cret"}"#).unwrap();
     let problem = common::failure(&provider, ProviderErrorKind::Malformed).await;
@@ -40,23 +53,43 @@ async fn json_takes_other_keys_instead_of_its_own() {
 #[tokio::test]
 async fn a_directory_holds_a_file_for_each() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, content) in [("username", "orders\n"), ("password", "s3cret\r\n"), ("DB_USER", "other"), ("DB_PASSWORD", " spaced \n\n")] {
+    for (name, content) in [
+        ("username", "orders\n"),
+        ("password", "s3cret\r\n"),
+        ("DB_USER", "other"),
+        ("DB_PASSWORD", " spaced \n\n"),
+    ] {
         fs::write(dir.path().join(name), content).unwrap();
     }
-    let lease = first(&FileProvider::directory(dir.path()).unwrap()).await.unwrap();
+    let lease = first(&FileProvider::directory(dir.path()).unwrap())
+        .await
+        .unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
-    let provider = FileProvider::directory(dir.path()).unwrap().user_key("DB_USER").password_key("DB_PASSWORD");
-    assert_eq!(parts(&first(&provider).await.unwrap()), ("other", " spaced \n"));
+    let provider = FileProvider::directory(dir.path())
+        .unwrap()
+        .user_key("DB_USER")
+        .password_key("DB_PASSWORD");
+    assert_eq!(
+        parts(&first(&provider).await.unwrap()),
+        ("other", " spaced \n")
+    );
 }
 
 #[tokio::test]
 async fn a_url_holds_everything() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("url");
-    fs::write(&path, "postgres://orders:p%40ss@db:6432/shop?sslmode=verify-full\n").unwrap();
+    fs::write(
+        &path,
+        "postgres://orders:p%40ss@db:6432/shop?sslmode=verify-full\n",
+    )
+    .unwrap();
     let lease = first(&FileProvider::url(&path).unwrap()).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "p@ss"));
-    assert_eq!(lease.secret().location(), Some(&Endpoint::new("db", 6432, "shop")));
+    assert_eq!(
+        lease.secret().location(),
+        Some(&Endpoint::new("db", 6432, "shop"))
+    );
 }
 
 #[tokio::test]
@@ -64,7 +97,10 @@ async fn a_lone_password_goes_with_the_given_user() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret\n").unwrap();
-    let provider = FileProvider::password(&path, "orders").unwrap().token().with_old_connections(OldConnections::Keep);
+    let provider = FileProvider::password(&path, "orders")
+        .unwrap()
+        .token()
+        .with_old_connections(OldConnections::Keep);
     let lease = first(&provider).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
     assert!(lease.secret().is_token());
@@ -76,13 +112,21 @@ async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
-    let provider = FileProvider::password(&path, "orders").unwrap().with_poll_interval(Duration::from_secs(7));
+    let provider = FileProvider::password(&path, "orders")
+        .unwrap()
+        .with_poll_interval(Duration::from_secs(7));
     let held = first(&provider).await.unwrap();
-    assert!(format!("{held:?}").contains("refresh_after: Some(7s)"), "{held:?}");
+    assert!(
+        format!("{held:?}").contains("refresh_after: Some(7s)"),
+        "{held:?}"
+    );
 
     replace(&path, "s3cret\n");
     let same = again(&provider, &held).await.unwrap();
-    assert!(std::ptr::eq(held.secret(), same.secret()), "clones share the secret");
+    assert!(
+        std::ptr::eq(held.secret(), same.secret()),
+        "clones share the secret"
+    );
 
     replace(&path, "other");
     let new = again(&provider, &held).await.unwrap();
@@ -90,9 +134,17 @@ async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
     assert_eq!(parts(&new), ("orders", "other"));
 
     // Another instance, as after a registration anew, names it alike.
-    let lease = first(&FileProvider::password(&path, "orders").unwrap()).await.unwrap();
+    let lease = first(&FileProvider::password(&path, "orders").unwrap())
+        .await
+        .unwrap();
     assert_eq!(lease.revision(), new.revision());
-    assert_ne!(first(&FileProvider::password(&path, "another").unwrap()).await.unwrap().revision(), new.revision());
+    assert_ne!(
+        first(&FileProvider::password(&path, "another").unwrap())
+            .await
+            .unwrap()
+            .revision(),
+        new.revision()
+    );
 }
 
 #[cfg(unix)]
@@ -101,7 +153,9 @@ async fn links_are_followed() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("real"), "s3cret").unwrap();
     std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
-    let lease = first(&FileProvider::password(dir.path().join("link"), "orders").unwrap()).await.unwrap();
+    let lease = first(&FileProvider::password(dir.path().join("link"), "orders").unwrap())
+        .await
+        .unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
 }
 
@@ -109,5 +163,8 @@ async fn links_are_followed() {
 fn what_is_printed_is_where_and_who() {
     let provider = FileProvider::password("/run/secrets/orders", "orders_app").unwrap();
     let printed = format!("{provider:?}");
-    assert!(printed.contains("/run/secrets/orders") && printed.contains("orders_app"), "{printed}");
+    assert!(
+        printed.contains("/run/secrets/orders") && printed.contains("orders_app"),
+        "{printed}"
+    );
 }

@@ -8,7 +8,8 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{
-    Event, Events, ProviderError, ProviderErrorKind, ProviderStatus, RotationOutcome, RotationReport, RotationTrigger, Supervisor,
+    Event, Events, ProviderError, ProviderErrorKind, ProviderStatus, RotationOutcome,
+    RotationReport, RotationTrigger, Supervisor,
 };
 use claviger_file::FileProvider;
 use common::{BOUND, replace};
@@ -23,7 +24,9 @@ async fn adopted(events: &mut Events) -> RotationReport {
     timeout(BOUND, async {
         loop {
             match events.next().await.unwrap() {
-                Event::Rotated(report) if report.outcome == RotationOutcome::Adopted => return report,
+                Event::Rotated(report) if report.outcome == RotationOutcome::Adopted => {
+                    return report;
+                }
                 _ => {}
             }
         }
@@ -38,7 +41,11 @@ async fn failed(events: &mut Events) -> ProviderError {
         loop {
             match events.next().await.unwrap() {
                 Event::FetchFailed { error, .. } => return error,
-                Event::Rotated(report) => assert_ne!(report.outcome, RotationOutcome::Adopted, "a broken file gave a lease"),
+                Event::Rotated(report) => assert_ne!(
+                    report.outcome,
+                    RotationOutcome::Adopted,
+                    "a broken file gave a lease"
+                ),
                 _ => {}
             }
         }
@@ -58,13 +65,22 @@ async fn a_rewritten_file_is_a_rotation() {
     fs::write(&path, json("one")).unwrap();
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    supervisor.add_provider("login", FileProvider::json(&path).unwrap()).await.unwrap();
+    supervisor
+        .add_provider("login", FileProvider::json(&path).unwrap())
+        .await
+        .unwrap();
     let first = adopted(&mut events).await;
-    assert_eq!((first.trigger, &first.revision), (RotationTrigger::Start, &status(&supervisor).revision));
+    assert_eq!(
+        (first.trigger, &first.revision),
+        (RotationTrigger::Start, &status(&supervisor).revision)
+    );
 
     replace(&path, &json("two"));
     let second = adopted(&mut events).await;
-    assert_eq!((second.trigger, &second.revision), (RotationTrigger::Changed, &status(&supervisor).revision));
+    assert_eq!(
+        (second.trigger, &second.revision),
+        (RotationTrigger::Changed, &status(&supervisor).revision)
+    );
     assert!(second.revision.is_some());
     assert_ne!(first.revision, second.revision);
     supervisor.shutdown(BOUND).await;
@@ -77,7 +93,15 @@ async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
     fs::write(&path, json("one")).unwrap();
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    supervisor.add_provider("login", FileProvider::json(&path).unwrap().with_poll_interval(Duration::from_secs(3_600))).await.unwrap();
+    supervisor
+        .add_provider(
+            "login",
+            FileProvider::json(&path)
+                .unwrap()
+                .with_poll_interval(Duration::from_secs(3_600)),
+        )
+        .await
+        .unwrap();
     adopted(&mut events).await;
     // Time passes only while nothing is being read or set up.
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -97,7 +121,10 @@ async fn a_broken_file_leaves_the_held_login_and_a_mended_one_is_taken() {
     fs::write(&path, json("one")).unwrap();
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    supervisor.add_provider("login", FileProvider::json(&path).unwrap()).await.unwrap();
+    supervisor
+        .add_provider("login", FileProvider::json(&path).unwrap())
+        .await
+        .unwrap();
     let held = adopted(&mut events).await.revision;
 
     fs::write(&path, "").unwrap();
@@ -120,12 +147,20 @@ async fn a_missing_file_fails_a_registration_at_once_or_is_waited_for() {
     let path = dir.path().join("login.json");
     let supervisor = Supervisor::start();
     let registration = supervisor.add_provider("login", FileProvider::json(&path).unwrap());
-    let error = timeout(Duration::from_secs(5), registration).await.expect("not after the start deadline").unwrap_err();
+    let error = timeout(Duration::from_secs(5), registration)
+        .await
+        .expect("not after the start deadline")
+        .unwrap_err();
     assert!(error.to_string().contains("does not exist"), "{error}");
 
     let mut events = supervisor.events();
-    supervisor.add_provider_in_background("login", FileProvider::json(&path).unwrap()).unwrap();
-    assert_eq!(failed(&mut events).await.kind(), ProviderErrorKind::NotFound);
+    supervisor
+        .add_provider_in_background("login", FileProvider::json(&path).unwrap())
+        .unwrap();
+    assert_eq!(
+        failed(&mut events).await.kind(),
+        ProviderErrorKind::NotFound
+    );
     replace(&path, &json("one"));
     adopted(&mut events).await;
     supervisor.shutdown(BOUND).await;

@@ -1,4 +1,5 @@
-//! A secret as the kubelet writes it: versions in directories of their own, and one link that is moved.
+//! A secret as the kubelet writes it: versions in directories of their own, and one link that is
+//! moved.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -25,7 +26,10 @@ struct Mount {
 
 impl Mount {
     fn new(dir: &Path) -> Self {
-        let mut mount = Self { dir: dir.to_owned(), versions: 0 };
+        let mut mount = Self {
+            dir: dir.to_owned(),
+            versions: 0,
+        };
         mount.next();
         for name in ["username", "password", "login.json"] {
             symlink(Path::new("..data").join(name), dir.join(name)).unwrap();
@@ -40,10 +44,15 @@ impl Mount {
         let version = self.versions;
         let name = format!("..2026_11_22_{version}");
         fs::create_dir(self.dir.join(&name)).unwrap();
-        let file = |file: &str, content: String| fs::write(self.dir.join(&name).join(file), content).unwrap();
+        let file = |file: &str, content: String| {
+            fs::write(self.dir.join(&name).join(file), content).unwrap()
+        };
         file("username", format!("user-v{version}"));
         file("password", format!("password-v{version}\n"));
-        file("login.json", format!(r#"{{"username":"user-v{version}","password":"password-v{version}"}}"#));
+        file(
+            "login.json",
+            format!(r#"{{"username":"user-v{version}","password":"password-v{version}"}}"#),
+        );
         symlink(&name, self.dir.join("..data_tmp")).unwrap();
         fs::rename(self.dir.join("..data_tmp"), self.dir.join("..data")).unwrap();
         if let Some(before) = before {
@@ -69,7 +78,9 @@ async fn a_moved_link_is_seen_through_every_shape() {
         for _ in 0..3 {
             mount.next();
             let password = format!("password-v{}", mount.versions);
-            watched.until(&provider, |lease| parts(lease).1 == password).await;
+            watched
+                .until(&provider, |lease| parts(lease).1 == password)
+                .await;
         }
     }
 }
@@ -79,7 +90,10 @@ async fn a_user_is_never_paired_with_another_versions_password() {
     let dir = tempfile::tempdir().unwrap();
     let mut mount = Mount::new(dir.path());
     let provider = FileProvider::directory(dir.path()).unwrap();
-    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(1)));
+    let (stop, written) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(1)),
+    );
     let kubelet = std::thread::spawn({
         let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
         move || {
@@ -106,7 +120,10 @@ async fn a_user_is_never_paired_with_another_versions_password() {
     stop.store(true, Ordering::Relaxed);
     kubelet.join().unwrap();
     assert!(reading.is_ok(), "only {} versions were seen", seen.len());
-    assert!(overtaken > 50, "only {overtaken} readings were overtaken by a swap");
+    assert!(
+        overtaken > 50,
+        "only {overtaken} readings were overtaken by a swap"
+    );
 }
 
 #[tokio::test]
@@ -114,15 +131,35 @@ async fn a_link_to_the_directory_itself_is_followed_once_too() {
     let dir = tempfile::tempdir().unwrap();
     for version in ["v1", "v2"] {
         fs::create_dir(dir.path().join(version)).unwrap();
-        fs::write(dir.path().join(version).join("username"), format!("user-{version}")).unwrap();
-        fs::write(dir.path().join(version).join("password"), format!("password-{version}")).unwrap();
+        fs::write(
+            dir.path().join(version).join("username"),
+            format!("user-{version}"),
+        )
+        .unwrap();
+        fs::write(
+            dir.path().join(version).join("password"),
+            format!("password-{version}"),
+        )
+        .unwrap();
     }
     let current = dir.path().join("current");
     symlink("v1", &current).unwrap();
     let provider = FileProvider::directory(&current).unwrap();
-    assert_eq!(parts(&first(&provider).await.unwrap()), ("user-v1", "password-v1"));
-    let mut watched = Watched::begin(FileProvider::directory(&current).unwrap().with_poll_interval(Duration::from_secs(3_600))).await;
+    assert_eq!(
+        parts(&first(&provider).await.unwrap()),
+        ("user-v1", "password-v1")
+    );
+    let mut watched = Watched::begin(
+        FileProvider::directory(&current)
+            .unwrap()
+            .with_poll_interval(Duration::from_secs(3_600)),
+    )
+    .await;
     symlink("v2", dir.path().join("next")).unwrap();
     fs::rename(dir.path().join("next"), &current).unwrap();
-    watched.until(&provider, |lease| parts(lease) == ("user-v2", "password-v2")).await;
+    watched
+        .until(&provider, |lease| {
+            parts(lease) == ("user-v2", "password-v2")
+        })
+        .await;
 }

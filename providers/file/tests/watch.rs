@@ -19,7 +19,10 @@ use common::{Watched, first, parts, replace};
 const HARDLY_EVER: Duration = Duration::from_secs(3_600);
 
 fn password(path: &Path) -> FileProvider {
-    FileProvider::password(path, "orders").unwrap().with_poll_interval(HARDLY_EVER).with_old_connections(OldConnections::Drain)
+    FileProvider::password(path, "orders")
+        .unwrap()
+        .with_poll_interval(HARDLY_EVER)
+        .with_old_connections(OldConnections::Drain)
 }
 
 #[tokio::test]
@@ -32,7 +35,9 @@ async fn a_file_renamed_over_the_old_one_is_seen_every_time() {
     for version in 1..=5 {
         let content = format!("v{version}");
         replace(&path, &content);
-        let lease = watched.until(&provider, |lease| parts(lease).1 == content).await;
+        let lease = watched
+            .until(&provider, |lease| parts(lease).1 == content)
+            .await;
         assert_eq!(parts(&lease).0, "orders");
     }
     watched.end().await;
@@ -50,11 +55,20 @@ async fn a_watch_of_what_the_fetch_read_begins_without_a_hint() {
     let missing = fetched().await;
     assert!(!Watched::begin(missing).await.was_hinted(), "still missing");
     fs::write(&path, "one").unwrap();
-    assert!(!Watched::begin(fetched().await).await.was_hinted(), "the same content");
+    assert!(
+        !Watched::begin(fetched().await).await.was_hinted(),
+        "the same content"
+    );
     let provider = fetched().await;
     replace(&path, "one");
-    assert!(!Watched::begin(provider).await.was_hinted(), "the same content in another file");
-    assert!(!Watched::begin(password(&path)).await.was_hinted(), "the first fetch is still to come");
+    assert!(
+        !Watched::begin(provider).await.was_hinted(),
+        "the same content in another file"
+    );
+    assert!(
+        !Watched::begin(password(&path)).await.was_hinted(),
+        "the first fetch is still to come"
+    );
 }
 
 #[tokio::test]
@@ -68,9 +82,13 @@ async fn a_change_between_the_fetch_and_the_watch_is_a_hint() {
     for version in 1..=20 {
         let provider = password(&path);
         first(&provider).await.unwrap();
-        // In place, of the same length, and as a rule within the same tick of the file system's clock.
+        // In place, of the same length, and as a rule within the same tick of the file system's
+        // clock.
         fs::write(&path, format!("v{}", version % 10)).unwrap();
-        assert!(Watched::begin(provider).await.was_hinted(), "written in place");
+        assert!(
+            Watched::begin(provider).await.was_hinted(),
+            "written in place"
+        );
     }
     let provider = password(&path);
     first(&provider).await.unwrap();
@@ -83,17 +101,29 @@ async fn a_file_written_in_place_is_seen() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login.json");
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
-    let provider = FileProvider::json(&path).unwrap().with_poll_interval(HARDLY_EVER);
-    let mut watched = Watched::begin(FileProvider::json(&path).unwrap().with_poll_interval(HARDLY_EVER)).await;
+    let provider = FileProvider::json(&path)
+        .unwrap()
+        .with_poll_interval(HARDLY_EVER);
+    let mut watched = Watched::begin(
+        FileProvider::json(&path)
+            .unwrap()
+            .with_poll_interval(HARDLY_EVER),
+    )
+    .await;
     let mut file = fs::File::create(&path).unwrap();
     watched.hint().await;
-    assert!(first(&provider).await.is_err(), "truncated, and not written for longer than a reader waits");
+    assert!(
+        first(&provider).await.is_err(),
+        "truncated, and not written for longer than a reader waits"
+    );
     file.write_all(br#"{"user":"u","pass"#).unwrap();
     watched.hint().await;
     assert!(first(&provider).await.is_err());
     file.write_all(br#"word":"two"}"#).unwrap();
     drop(file);
-    watched.until(&provider, |lease| parts(lease) == ("u", "two")).await;
+    watched
+        .until(&provider, |lease| parts(lease) == ("u", "two"))
+        .await;
 }
 
 #[tokio::test]
@@ -104,7 +134,9 @@ async fn a_missing_file_that_appears_is_seen() {
     assert!(first(&provider).await.is_err());
     let mut watched = Watched::begin(password(&path)).await;
     fs::write(&path, "here").unwrap();
-    watched.until(&provider, |lease| parts(lease).1 == "here").await;
+    watched
+        .until(&provider, |lease| parts(lease).1 == "here")
+        .await;
 }
 
 #[tokio::test]
@@ -117,9 +149,13 @@ async fn a_missing_directory_that_appears_is_seen_and_its_file_goes_on_being_wat
     watched.hint().await;
     fs::create_dir(dir.path().join("a/b")).unwrap();
     fs::write(&path, "one").unwrap();
-    watched.until(&provider, |lease| parts(lease).1 == "one").await;
+    watched
+        .until(&provider, |lease| parts(lease).1 == "one")
+        .await;
     replace(&path, "two");
-    watched.until(&provider, |lease| parts(lease).1 == "two").await;
+    watched
+        .until(&provider, |lease| parts(lease).1 == "two")
+        .await;
 }
 
 #[tokio::test]
@@ -136,13 +172,18 @@ async fn a_directory_that_is_replaced_is_watched_anew() {
         if version % 2 == 0 {
             watched.hint().await;
         }
-        // At once, and so perhaps with the number of the one before, or after that was seen to be gone.
+        // At once, and so perhaps with the number of the one before, or after that was seen to be
+        // gone.
         fs::create_dir(&mounted).unwrap();
         let content = format!("v{version}");
         replace(&path, &content);
-        watched.until(&provider, |lease| parts(lease).1 == content).await;
+        watched
+            .until(&provider, |lease| parts(lease).1 == content)
+            .await;
         replace(&path, "again");
-        watched.until(&provider, |lease| parts(lease).1 == "again").await;
+        watched
+            .until(&provider, |lease| parts(lease).1 == "again")
+            .await;
     }
 }
 
@@ -173,14 +214,20 @@ async fn links_to_a_file_elsewhere_are_watched_at_both_ends() {
     let mut watched = Watched::begin(password(&path)).await;
 
     replace(&far.path().join("one"), "one more");
-    watched.until(&provider, |lease| parts(lease).1 == "one more").await;
+    watched
+        .until(&provider, |lease| parts(lease).1 == "one more")
+        .await;
 
     symlink(far.path().join("two"), near.path().join("new")).unwrap();
     fs::rename(near.path().join("new"), &path).unwrap();
-    watched.until(&provider, |lease| parts(lease).1 == "two").await;
+    watched
+        .until(&provider, |lease| parts(lease).1 == "two")
+        .await;
 
     replace(&far.path().join("two"), "two more");
-    watched.until(&provider, |lease| parts(lease).1 == "two more").await;
+    watched
+        .until(&provider, |lease| parts(lease).1 == "two more")
+        .await;
 }
 
 #[tokio::test]
@@ -207,7 +254,9 @@ async fn reading_it_and_writing_its_neighbours_is_no_change() {
     }
     assert_eq!(watched.count(Duration::from_millis(300)).await, 0);
     replace(&path, "other");
-    watched.until(&provider, |lease| parts(lease).1 == "other").await;
+    watched
+        .until(&provider, |lease| parts(lease).1 == "other")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -237,13 +286,22 @@ async fn a_change_that_no_event_tells_of_is_seen_by_the_poll() {
         fs::write(below.join("password"), content).unwrap();
     }
     let provider = FileProvider::password(&path, "orders").unwrap();
-    let mut watched = Watched::begin(FileProvider::password(&path, "orders").unwrap().with_poll_interval(Duration::from_secs(1))).await;
+    let mut watched = Watched::begin(
+        FileProvider::password(&path, "orders")
+            .unwrap()
+            .with_poll_interval(Duration::from_secs(1)),
+    )
+    .await;
     fs::rename(dir.path().join("a"), dir.path().join("old")).unwrap();
     fs::rename(dir.path().join("new"), dir.path().join("a")).unwrap();
-    watched.until(&provider, |lease| parts(lease).1 == "two").await;
+    watched
+        .until(&provider, |lease| parts(lease).1 == "two")
+        .await;
     // The new directory is watched from now on.
     replace(&path, "three");
-    watched.until(&provider, |lease| parts(lease).1 == "three").await;
+    watched
+        .until(&provider, |lease| parts(lease).1 == "three")
+        .await;
 }
 
 #[tokio::test]
@@ -251,6 +309,11 @@ async fn an_unchanged_file_is_polled_without_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
-    let mut watched = Watched::begin(FileProvider::password(&path, "orders").unwrap().with_poll_interval(Duration::from_secs(1))).await;
+    let mut watched = Watched::begin(
+        FileProvider::password(&path, "orders")
+            .unwrap()
+            .with_poll_interval(Duration::from_secs(1)),
+    )
+    .await;
     assert_eq!(watched.count(Duration::from_millis(2_500)).await, 0);
 }

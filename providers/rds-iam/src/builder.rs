@@ -37,20 +37,33 @@ pub struct RdsIamBuilder {
 }
 
 impl RdsIamBuilder {
-    pub(crate) fn new(sdk: &SdkConfig, host: impl Into<String>, port: u16, user: impl Into<String>) -> Self {
-        Self { sdk: sdk.clone(), host: host.into(), port, user: user.into(), region: None, lifetime: LONGEST }
+    pub(crate) fn new(
+        sdk: &SdkConfig,
+        host: impl Into<String>,
+        port: u16,
+        user: impl Into<String>,
+    ) -> Self {
+        Self {
+            sdk: sdk.clone(),
+            host: host.into(),
+            port,
+            user: user.into(),
+            region: None,
+            lifetime: LONGEST,
+        }
     }
 
-    /// The region of the database, for a host whose name does not say it. Default: that of the `SdkConfig`, or of the endpoint's name. Where two of the
-    /// three are there, they must agree.
+    /// The region of the database, for a host whose name does not say it. Default: that of the
+    /// `SdkConfig`, or of the endpoint's name. Where two of the three are there, they must agree.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// How long a token is valid, between 3 s and 15 min, counted in whole seconds from the whole second in which it is signed. Default 15 min, which is also
-    /// what RDS grants at most: signed at 0:00.7, valid until 15:00.0, renewed at 13:00. Less is for tests: with 6 s, signed at 0:00.7, valid
-    /// until 0:06.0 and renewed 1 s before.
+    /// How long a token is valid, between 3 s and 15 min, counted in whole seconds from the whole
+    /// second in which it is signed. Default 15 min, which is also what RDS grants at most: signed
+    /// at 0:00.7, valid until 15:00.0, renewed at 13:00. Less is for tests: with 6 s, signed at
+    /// 0:00.7, valid until 0:06.0 and renewed 1 s before.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -59,12 +72,16 @@ impl RdsIamBuilder {
     /// Checks all of it. Asks nobody.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the argument and what would be right: a host, port or user that cannot be; regions that disagree, or none; a lifetime out
-    /// of range; an `SdkConfig` without credentials.
+    /// `Misconfigured`, naming the argument and what would be right: a host, port or user that
+    /// cannot be; regions that disagree, or none; a lifetime out of range; an `SdkConfig` without
+    /// credentials.
     pub fn build(self) -> Result<RdsIam, ProviderError> {
         let host = Host::parse(&self.host).map_err(|problem| misconfigured("host", &problem))?;
         if self.port == 0 {
-            return Err(misconfigured("port", "is 0; give the database's, 5432 or 3306 by default"));
+            return Err(misconfigured(
+                "port",
+                "is 0; give the database's, 5432 or 3306 by default",
+            ));
         }
         let user = User::parse(&self.user).map_err(|problem| misconfigured("user", &problem))?;
         let config = self.sdk.region().map(|region| region.as_ref());
@@ -75,16 +92,39 @@ impl RdsIamBuilder {
                  give the writer's regional endpoint, or set the region that it leads to with `region(…)`",
             ));
         }
-        let region = region::agreed(self.region.as_deref(), config, region::of_endpoint(host.signed()))
-            .map_err(|problem| misconfigured("region", &problem))?;
+        let region = region::agreed(
+            self.region.as_deref(),
+            config,
+            region::of_endpoint(host.signed()),
+        )
+        .map_err(|problem| misconfigured("region", &problem))?;
         if !(SHORTEST..=LONGEST).contains(&self.lifetime) {
-            return Err(misconfigured("lifetime", &format!("of {:?} cannot be; give between 3 s and 15 min", self.lifetime)));
+            return Err(misconfigured(
+                "lifetime",
+                &format!(
+                    "of {:?} cannot be; give between 3 s and 15 min",
+                    self.lifetime
+                ),
+            ));
         }
         let Some(chain) = self.sdk.credentials_provider() else {
-            return Err(misconfigured("SdkConfig", "has no credentials; load it by `aws_config::load_defaults`"));
+            return Err(misconfigured(
+                "SdkConfig",
+                "has no credentials; load it by `aws_config::load_defaults`",
+            ));
         };
-        let target = Target { host, port: self.port, region, user };
-        Ok(RdsIam::with(target, chain, self.sdk.time_source(), Duration::from_secs(self.lifetime.as_secs())))
+        let target = Target {
+            host,
+            port: self.port,
+            region,
+            user,
+        };
+        Ok(RdsIam::with(
+            target,
+            chain,
+            self.sdk.time_source(),
+            Duration::from_secs(self.lifetime.as_secs()),
+        ))
     }
 }
 
@@ -103,5 +143,8 @@ impl fmt::Debug for RdsIamBuilder {
 }
 
 fn misconfigured(argument: &str, problem: &str) -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Misconfigured, format!("`{argument}` {problem}"))
+    ProviderError::new(
+        ProviderErrorKind::Misconfigured,
+        format!("`{argument}` {problem}"),
+    )
 }

@@ -8,7 +8,8 @@ use url::Url;
 const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
-/// A host name or address. A token carries it as it was written, and signs it in lower case, as boto3 does.
+/// A host name or address. A token carries it as it was written, and signs it in lower case, as
+/// boto3 does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     written: String,
@@ -22,9 +23,14 @@ impl Host {
     /// What is wrong with it, and what would be right.
     pub(crate) fn parse(host: &str) -> Result<Self, String> {
         if host.is_empty() {
-            return Err("is empty; give the endpoint of the DB instance, cluster or proxy".to_owned());
+            return Err(
+                "is empty; give the endpoint of the DB instance, cluster or proxy".to_owned(),
+            );
         }
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
         let written = if bare.parse::<Ipv6Addr>().is_ok() {
             format!("[{bare}]")
         } else {
@@ -60,7 +66,9 @@ fn check_name(host: &str) -> Result<(), String> {
         return problem("is a URL or a part of one; give the name alone");
     }
     if host.contains('%') {
-        return problem("has a `%`; write it without encoding, and an IPv6 address without its zone");
+        return problem(
+            "has a `%`; write it without encoding, and an IPv6 address without its zone",
+        );
     }
     if host.contains([':', '[', ']']) {
         return problem("is neither a name nor an IPv6 address; the port is given separately");
@@ -68,8 +76,13 @@ fn check_name(host: &str) -> Result<(), String> {
     if !host.is_ascii() {
         return problem("is not ASCII; give its form that begins with `xn--`");
     }
-    if let Some(odd) = host.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '_')) {
-        return problem(&format!("has a {odd:?}; give letters, digits, `-`, `_` and dots"));
+    if let Some(odd) = host
+        .chars()
+        .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '_'))
+    {
+        return problem(&format!(
+            "has a {odd:?}; give letters, digits, `-`, `_` and dots"
+        ));
     }
     // One dot at the end is the root's; boto3 signs it, too.
     let name = host.strip_suffix('.').unwrap_or(host);
@@ -101,10 +114,19 @@ mod tests {
 
     #[test]
     fn a_host_is_written_as_given_and_signed_in_lower_case() {
-        for host in ["db", "localhost", "127.0.0.1", "db-1.abc_d.eu-west-1.rds.amazonaws.com", "db.example.com."] {
+        for host in [
+            "db",
+            "localhost",
+            "127.0.0.1",
+            "db-1.abc_d.eu-west-1.rds.amazonaws.com",
+            "db.example.com.",
+        ] {
             assert_eq!(parsed(host), (host.to_owned(), host.to_owned()));
         }
-        assert_eq!(parsed("DB.Example.COM"), ("DB.Example.COM".to_owned(), "db.example.com".to_owned()));
+        assert_eq!(
+            parsed("DB.Example.COM"),
+            ("DB.Example.COM".to_owned(), "db.example.com".to_owned())
+        );
     }
 
     #[test]
@@ -112,7 +134,10 @@ mod tests {
         for host in ["::1", "[::1]"] {
             assert_eq!(parsed(host), ("[::1]".to_owned(), "[::1]".to_owned()));
         }
-        assert_eq!(parsed("2001:DB8::A"), ("[2001:DB8::A]".to_owned(), "[2001:db8::a]".to_owned()));
+        assert_eq!(
+            parsed("2001:DB8::A"),
+            ("[2001:DB8::A]".to_owned(), "[2001:db8::a]".to_owned())
+        );
     }
 
     #[test]

@@ -6,14 +6,18 @@ use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use claviger::{ProviderError, ProviderErrorKind, quiet};
 
-/// Within the core's default deadline of 30 s for a fetch. The instance's metadata service answers or gives up in 8 s.
+/// Within the core's default deadline of 30 s for a fetch. The instance's metadata service answers
+/// or gives up in 8 s.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks the chain, which may ask STS, the instance or a file. Dropping it is safe.
 ///
 /// # Errors
-/// Why there are no credentials, and what to do; the chain's own errors are told by their `Display` alone, for their `Debug` may hold whole replies.
-pub(crate) async fn resolve(chain: &SharedCredentialsProvider) -> Result<AwsCredentials, ProviderError> {
+/// Why there are no credentials, and what to do; the chain's own errors are told by their `Display`
+/// alone, for their `Debug` may hold whole replies.
+pub(crate) async fn resolve(
+    chain: &SharedCredentialsProvider,
+) -> Result<AwsCredentials, ProviderError> {
     // The HTTP clients below write requests and replies at TRACE.
     let asked = quiet::during(chain.provide_credentials());
     match tokio::time::timeout(PATIENCE, asked).await {
@@ -35,7 +39,11 @@ pub(crate) async fn resolve(chain: &SharedCredentialsProvider) -> Result<AwsCred
 /// Whether both sign alike, whenever they end.
 pub(crate) fn is_same(one: &AwsCredentials, other: &AwsCredentials) -> bool {
     let parts = |credentials: &AwsCredentials| {
-        (credentials.access_key_id().to_owned(), credentials.secret_access_key().to_owned(), credentials.session_token().map(str::to_owned))
+        (
+            credentials.access_key_id().to_owned(),
+            credentials.secret_access_key().to_owned(),
+            credentials.session_token().map(str::to_owned),
+        )
     };
     parts(one) == parts(other)
 }
@@ -47,7 +55,13 @@ mod tests {
     #[test]
     fn identities_differ_by_what_they_sign_with() {
         let one = AwsCredentials::new("A", "s", Some("t".to_owned()), None, "test");
-        let later = AwsCredentials::new("A", "s", Some("t".to_owned()), Some(std::time::UNIX_EPOCH), "other");
+        let later = AwsCredentials::new(
+            "A",
+            "s",
+            Some("t".to_owned()),
+            Some(std::time::UNIX_EPOCH),
+            "other",
+        );
         assert!(is_same(&one, &later));
         for other in [
             AwsCredentials::new("B", "s", Some("t".to_owned()), None, "test"),

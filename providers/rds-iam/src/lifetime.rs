@@ -4,9 +4,11 @@ use std::time::{Duration, SystemTime};
 
 /// What RDS grants at most: 15 minutes.
 pub(crate) const LONGEST: Duration = Duration::from_secs(900);
-/// A signature is dated by the whole second, so that a token may have lost one when it comes; the core needs another to renew it.
+/// A signature is dated by the whole second, so that a token may have lost one when it comes; the
+/// core needs another to renew it.
 pub(crate) const SHORTEST: Duration = Duration::from_secs(3);
-/// What lives no longer than that could not be renewed in time: the core asks nothing again within a second.
+/// What lives no longer than that could not be renewed in time: the core asks nothing again within
+/// a second.
 pub(crate) const LEAST: Duration = Duration::from_millis(1_500);
 
 /// Time within which a second rejection of a young token leads to a new signature. A rejection by
@@ -17,19 +19,25 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 pub(crate) const SIGN_ANEW: Duration = Duration::from_secs(30);
 
 /// When a token dies that is dated `second`: with its own end, or with the session that signed it.
-pub(crate) fn end(second: SystemTime, lifetime: Duration, session: Option<SystemTime>) -> SystemTime {
+pub(crate) fn end(
+    second: SystemTime,
+    lifetime: Duration,
+    session: Option<SystemTime>,
+) -> SystemTime {
     let token = second + lifetime;
     session.map_or(token, |session| token.min(session))
 }
 
-/// When a token that has so long to live is to be renewed: two fifteenths of that, and at least a second, before its end. Of 15 minutes these are the
-/// last two: renewed at 13:00, there is a minute for a slow chain of credentials and the verification before it is 14 minutes old.
+/// When a token that has so long to live is to be renewed: two fifteenths of that, and at least a
+/// second, before its end. Of 15 minutes these are the last two: renewed at 13:00, there is a
+/// minute for a slow chain of credentials and the verification before it is 14 minutes old.
 pub(crate) fn refresh_after(life: Duration) -> Duration {
     life.saturating_sub((life * 2 / 15).max(Duration::from_secs(1)))
 }
 
-/// Whether a token of this age that the database rejects is as good as one signed now. A rejection that passes by itself (PAM, throttling) needs no other
-/// token; a database whose clock runs ahead does.
+/// Whether a token of this age that the database rejects is as good as one signed now. A rejection
+/// that passes by itself (PAM, throttling) needs no other token; a database whose clock runs ahead
+/// does.
 pub(crate) fn is_young(age: Duration, lifetime: Duration) -> bool {
     age < lifetime / 2
 }
@@ -57,7 +65,10 @@ mod tests {
         let signed = UNIX_EPOCH + s(1_000);
         assert_eq!(end(signed, s(900), None), signed + s(900));
         assert_eq!(end(signed, s(900), Some(signed + s(540))), signed + s(540));
-        assert_eq!(end(signed, s(900), Some(signed + s(3_600))), signed + s(900));
+        assert_eq!(
+            end(signed, s(900), Some(signed + s(3_600))),
+            signed + s(900)
+        );
     }
 
     #[test]

@@ -1,21 +1,36 @@
-//! The region that a token is signed for: from the caller, the configuration or the endpoint's name, which must agree.
+//! The region that a token is signed for: from the caller, the configuration or the endpoint's
+//! name, which must agree.
 
-/// The domains of AWS's partitions, from botocore's `endpoints.json`: commercial and GovCloud, China, the isolated ones, the European Sovereign Cloud.
-const DOMAINS: [&str; 7] =
-    ["amazonaws.com", "amazonaws.com.cn", "c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov", "amazonaws.eu"];
+/// The domains of AWS's partitions, from botocore's `endpoints.json`: commercial and GovCloud,
+/// China, the isolated ones, the European Sovereign Cloud.
+const DOMAINS: [&str; 7] = [
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "c2s.ic.gov",
+    "sc2s.sgov.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
+    "amazonaws.eu",
+];
 
-/// The region in the name of an RDS endpoint: `NAME.ID.REGION.rds.DOMAIN`, in China also `NAME.ID.rds.REGION.DOMAIN`. Instances, clusters and proxies
-/// differ in `ID` alone. `None` for any other host.
+/// The region in the name of an RDS endpoint: `NAME.ID.REGION.rds.DOMAIN`, in China also
+/// `NAME.ID.rds.REGION.DOMAIN`. Instances, clusters and proxies differ in `ID` alone. `None` for
+/// any other host.
 pub(crate) fn of_endpoint(host: &str) -> Option<&str> {
     let host = host.strip_suffix('.').unwrap_or(host);
-    let name = DOMAINS.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'))?;
+    let name = DOMAINS
+        .iter()
+        .find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'))?;
     let mut labels = name.rsplit('.');
     let region = match (labels.next()?, labels.next()?) {
         ("rds", region) | (region, "rds") => region,
         _ => return None,
     };
     // A name of the instance stands before it.
-    labels.next().filter(|_| looks_right(region)).map(|_| region)
+    labels
+        .next()
+        .filter(|_| looks_right(region))
+        .map(|_| region)
 }
 
 /// Returns whether this is the writer endpoint of an Aurora global database,
@@ -23,7 +38,9 @@ pub(crate) fn of_endpoint(host: &str) -> Option<&str> {
 /// valid in one region only.
 pub(crate) fn is_global(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
-    let name = DOMAINS.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
+    let name = DOMAINS
+        .iter()
+        .find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
     name.is_some_and(|name| name.ends_with(".global.rds"))
 }
 
@@ -31,16 +48,28 @@ pub(crate) fn is_global(host: &str) -> bool {
 ///
 /// # Errors
 /// Which of them disagree, or that none says anything, and what would be right.
-pub(crate) fn agreed(caller: Option<&str>, config: Option<&str>, endpoint: Option<&str>) -> Result<String, String> {
-    let sources = [("the caller", caller), ("the SdkConfig", config), ("the endpoint's name", endpoint)];
-    let mut said = sources.into_iter().filter_map(|(source, region)| region.map(|region| (source, region)));
+pub(crate) fn agreed(
+    caller: Option<&str>,
+    config: Option<&str>,
+    endpoint: Option<&str>,
+) -> Result<String, String> {
+    let sources = [
+        ("the caller", caller),
+        ("the SdkConfig", config),
+        ("the endpoint's name", endpoint),
+    ];
+    let mut said = sources
+        .into_iter()
+        .filter_map(|(source, region)| region.map(|region| (source, region)));
     let Some((first, region)) = said.next() else {
         return Err(
             "is missing: neither the SdkConfig nor the endpoint's name has one; give it by `RdsIam::builder(…).region(…)`".to_owned()
         );
     };
     if !is_well_formed(region) {
-        return Err(format!("of {first} is {region:?}; give a name such as eu-west-1"));
+        return Err(format!(
+            "of {first} is {region:?}; give a name such as eu-west-1"
+        ));
     }
     match said.find(|(_, other)| *other != region) {
         Some((second, other)) => Err(format!(
@@ -52,13 +81,22 @@ pub(crate) fn agreed(caller: Option<&str>, config: Option<&str>, endpoint: Optio
 
 /// Lower-case letters and digits between hyphens.
 fn is_well_formed(region: &str) -> bool {
-    region.split('-').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()))
+    region.split('-').all(|part| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    })
 }
 
 /// Well formed, of three parts at least, the last of them a number: `us-gov-west-1`.
 fn looks_right(region: &str) -> bool {
     let mut parts = region.rsplit('-');
-    is_well_formed(region) && parts.next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) && parts.count() >= 2
+    is_well_formed(region)
+        && parts
+            .next()
+            .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
+        && parts.count() >= 2
 }
 
 #[cfg(test)]
@@ -68,7 +106,9 @@ mod tests {
     #[test]
     fn a_global_endpoint_is_recognised() {
         assert!(is_global("orders.global-c1a2b3.global.rds.amazonaws.com"));
-        assert!(!is_global("orders.cluster-c1a2b3.us-east-1.rds.amazonaws.com"));
+        assert!(!is_global(
+            "orders.cluster-c1a2b3.us-east-1.rds.amazonaws.com"
+        ));
         assert!(!is_global("global.rds.example.com"));
     }
 
@@ -76,16 +116,46 @@ mod tests {
     fn the_names_of_endpoints_have_their_region() {
         for (host, region) in [
             ("orders.c1a2b3.eu-west-1.rds.amazonaws.com", "eu-west-1"),
-            ("orders.cluster-c1a2b3.us-east-1.rds.amazonaws.com", "us-east-1"),
-            ("orders.cluster-ro-c1a2b3.ap-southeast-4.rds.amazonaws.com", "ap-southeast-4"),
-            ("orders.proxy-c1a2b3.us-west-2.rds.amazonaws.com", "us-west-2"),
-            ("readers.endpoint.proxy-c1a2b3.us-west-2.rds.amazonaws.com", "us-west-2"),
-            ("orders.c1a2b3.us-gov-west-1.rds.amazonaws.com", "us-gov-west-1"),
-            ("orders.c1a2b3.rds.cn-north-1.amazonaws.com.cn", "cn-north-1"),
-            ("orders.c1a2b3.cn-northwest-1.rds.amazonaws.com.cn", "cn-northwest-1"),
-            ("orders.c1a2b3.us-iso-east-1.rds.c2s.ic.gov", "us-iso-east-1"),
-            ("orders.c1a2b3.rds.us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1"),
-            ("orders.c1a2b3.eusc-de-east-1.rds.amazonaws.eu", "eusc-de-east-1"),
+            (
+                "orders.cluster-c1a2b3.us-east-1.rds.amazonaws.com",
+                "us-east-1",
+            ),
+            (
+                "orders.cluster-ro-c1a2b3.ap-southeast-4.rds.amazonaws.com",
+                "ap-southeast-4",
+            ),
+            (
+                "orders.proxy-c1a2b3.us-west-2.rds.amazonaws.com",
+                "us-west-2",
+            ),
+            (
+                "readers.endpoint.proxy-c1a2b3.us-west-2.rds.amazonaws.com",
+                "us-west-2",
+            ),
+            (
+                "orders.c1a2b3.us-gov-west-1.rds.amazonaws.com",
+                "us-gov-west-1",
+            ),
+            (
+                "orders.c1a2b3.rds.cn-north-1.amazonaws.com.cn",
+                "cn-north-1",
+            ),
+            (
+                "orders.c1a2b3.cn-northwest-1.rds.amazonaws.com.cn",
+                "cn-northwest-1",
+            ),
+            (
+                "orders.c1a2b3.us-iso-east-1.rds.c2s.ic.gov",
+                "us-iso-east-1",
+            ),
+            (
+                "orders.c1a2b3.rds.us-isob-east-1.sc2s.sgov.gov",
+                "us-isob-east-1",
+            ),
+            (
+                "orders.c1a2b3.eusc-de-east-1.rds.amazonaws.eu",
+                "eusc-de-east-1",
+            ),
             ("orders.c1a2b3.eu-west-1.rds.amazonaws.com.", "eu-west-1"),
         ] {
             assert_eq!(of_endpoint(host), Some(region), "{host}");
@@ -114,8 +184,17 @@ mod tests {
     #[test]
     fn those_that_speak_agree() {
         let (west, east) = (Some("eu-west-1"), Some("us-east-1"));
-        for sources in [(west, None, None), (None, west, None), (None, None, west), (west, west, west), (None, west, west)] {
-            assert_eq!(agreed(sources.0, sources.1, sources.2), Ok("eu-west-1".to_owned()));
+        for sources in [
+            (west, None, None),
+            (None, west, None),
+            (None, None, west),
+            (west, west, west),
+            (None, west, west),
+        ] {
+            assert_eq!(
+                agreed(sources.0, sources.1, sources.2),
+                Ok("eu-west-1".to_owned())
+            );
         }
         for (sources, names) in [
             ((west, east, None), ["the caller", "the SdkConfig"]),
@@ -123,13 +202,29 @@ mod tests {
             ((None, east, west), ["the SdkConfig", "the endpoint's name"]),
             ((west, west, east), ["the caller", "the endpoint's name"]),
         ] {
-            let problem = agreed(sources.0, sources.1, sources.2).err().unwrap_or_default();
-            assert!(problem.contains("eu-west-1") && problem.contains("us-east-1"), "{problem}");
+            let problem = agreed(sources.0, sources.1, sources.2)
+                .err()
+                .unwrap_or_default();
+            assert!(
+                problem.contains("eu-west-1") && problem.contains("us-east-1"),
+                "{problem}"
+            );
             assert!(names.iter().all(|name| problem.contains(name)), "{problem}");
         }
-        assert!(agreed(None, None, None).err().unwrap_or_default().contains("is missing"));
+        assert!(
+            agreed(None, None, None)
+                .err()
+                .unwrap_or_default()
+                .contains("is missing")
+        );
         for odd in ["", "EU-WEST-1", "eu west 1", "eu-", "-", "eu/west"] {
-            assert!(agreed(Some(odd), None, None).err().unwrap_or_default().contains("such as eu-west-1"), "{odd:?}");
+            assert!(
+                agreed(Some(odd), None, None)
+                    .err()
+                    .unwrap_or_default()
+                    .contains("such as eu-west-1"),
+                "{odd:?}"
+            );
         }
     }
 }

@@ -20,16 +20,26 @@ const SERVICE: &str = "rds-db";
 const SESSION_TOKEN: &str = "X-Amz-Security-Token";
 
 /// Returns the query of the presigned request, its signature last.
-pub(crate) fn query(target: &Target, credentials: &AwsCredentials, second: SystemTime, lifetime: Duration) -> String {
+pub(crate) fn query(
+    target: &Target,
+    credentials: &AwsCredentials,
+    second: SystemTime,
+    lifetime: Duration,
+) -> String {
     // 2026-11-28T06:45:00Z
-    let date: String = humantime::format_rfc3339_seconds(second).to_string().replace(['-', ':'], "");
+    let date: String = humantime::format_rfc3339_seconds(second)
+        .to_string()
+        .replace(['-', ':'], "");
     let day = date.get(..8).unwrap_or_default();
     let scope = format!("{day}/{}/{SERVICE}/aws4_request", target.region);
     let mut parameters = vec![
         ("Action", "connect".to_owned()),
         ("DBUser", target.user.name().to_owned()),
         ("X-Amz-Algorithm", ALGORITHM.to_owned()),
-        ("X-Amz-Credential", format!("{}/{scope}", credentials.access_key_id())),
+        (
+            "X-Amz-Credential",
+            format!("{}/{scope}", credentials.access_key_id()),
+        ),
         ("X-Amz-Date", date.clone()),
         ("X-Amz-Expires", lifetime.as_secs().to_string()),
     ];
@@ -40,25 +50,45 @@ pub(crate) fn query(target: &Target, credentials: &AwsCredentials, second: Syste
     // Signed in alphabetical order.
     let query = joined(&parameters);
     // As a client writes the header, without the scheme's default port.
-    let host = if target.port == 443 { target.host.signed().to_owned() } else { format!("{}:{}", target.host.signed(), target.port) };
-    let request = format!("GET\n/\n{query}\nhost:{host}\n\nhost\n{}", hex(&Sha256::digest(b"")));
-    let text = format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex(&Sha256::digest(request.as_bytes())));
-    let key = [day, &target.region, SERVICE, "aws4_request"]
-        .iter()
-        .fold(format!("AWS4{}", credentials.secret_access_key()).into_bytes(), |key, part| hmac_sha256(&key, part));
+    let host = if target.port == 443 {
+        target.host.signed().to_owned()
+    } else {
+        format!("{}:{}", target.host.signed(), target.port)
+    };
+    let request = format!(
+        "GET\n/\n{query}\nhost:{host}\n\nhost\n{}",
+        hex(&Sha256::digest(b""))
+    );
+    let text = format!(
+        "{ALGORITHM}\n{date}\n{scope}\n{}",
+        hex(&Sha256::digest(request.as_bytes()))
+    );
+    let key = [day, &target.region, SERVICE, "aws4_request"].iter().fold(
+        format!("AWS4{}", credentials.secret_access_key()).into_bytes(),
+        |key, part| hmac_sha256(&key, part),
+    );
     // Written with the session token last, as botocore does.
     parameters.sort_by_key(|(name, _)| *name == SESSION_TOKEN);
-    format!("{}&X-Amz-Signature={}", joined(&parameters), hex(&hmac_sha256(&key, &text)))
+    format!(
+        "{}&X-Amz-Signature={}",
+        joined(&parameters),
+        hex(&hmac_sha256(&key, &text))
+    )
 }
 
 fn joined(parameters: &[(&str, String)]) -> String {
-    let parts: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, RESERVED))).collect();
+    let parts: Vec<_> = parameters
+        .iter()
+        .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, RESERVED)))
+        .collect();
     parts.join("&")
 }
 
 fn hmac_sha256(key: &[u8], text: &str) -> Vec<u8> {
     // A key may have any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Vec::new() };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
+        return Vec::new();
+    };
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().to_vec()
 }

@@ -26,7 +26,8 @@ const NAME_DIGITS: usize = 16;
 pub(crate) struct Token {
     /// What the database takes for a password.
     pub(crate) text: String,
-    /// Names it without revealing it: the same identity, target, second and lifetime give the same name.
+    /// Names it without revealing it: the same identity, target, second and lifetime give the same
+    /// name.
     pub(crate) name: String,
 }
 
@@ -36,10 +37,12 @@ pub(crate) fn second_of(time: SystemTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-/// Signs a token that is dated `second` and lives for `lifetime`, counted in whole seconds. No network.
+/// Signs a token that is dated `second` and lives for `lifetime`, counted in whole seconds. No
+/// network.
 ///
-/// The SDK's function does the signing, and here is mended what it gets wrong: it takes the user as encoded already, writes the host in lower case and
-/// without port 443, and has the session token behind the signature. What comes out is what boto3 writes.
+/// The SDK's function does the signing, and here is mended what it gets wrong: it takes the user as
+/// encoded already, writes the host in lower case and without port 443, and has the session token
+/// behind the signature. What comes out is what boto3 writes.
 ///
 /// # Errors
 /// What the SDK says: not expected after a [`Target`] was checked.
@@ -52,7 +55,8 @@ pub(crate) async fn sign(
     // At TRACE the SDK's signer writes the session token in clear.
     if !quiet::is_possible() {
         let query = signer::query(target, credentials, second, lifetime);
-        return written(target, &query).ok_or_else(|| unsigned("a token without date or signature"));
+        return written(target, &query)
+            .ok_or_else(|| unsigned("a token without date or signature"));
     }
     let config = Config::builder()
         .hostname(target.host.signed())
@@ -62,11 +66,17 @@ pub(crate) async fn sign(
         .expires_in(lifetime.as_secs())
         .build()
         .map_err(|error| unsigned(&error.to_string()))?;
-    let sdk =
-        SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(credentials.clone())).time_source(At(second)).build();
+    let sdk = SdkConfig::builder()
+        .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+        .time_source(At(second))
+        .build();
     let signed = quiet::during(AuthTokenGenerator::new(config).auth_token(&sdk)).await;
     let signed = signed.map_err(|error| unsigned(&error.to_string()))?;
-    let query = signed.as_str().split_once('?').map(|(_, query)| query).unwrap_or_default();
+    let query = signed
+        .as_str()
+        .split_once('?')
+        .map(|(_, query)| query)
+        .unwrap_or_default();
     written(target, query).ok_or_else(|| unsigned("it answered a token without date or signature"))
 }
 
@@ -86,7 +96,10 @@ fn written(target: &Target, query: &str) -> Option<Token> {
     }
     let (date, signature) = (date?, signature?);
     text.extend([SIGNATURE, "=", &*signature]);
-    Some(Token { text, name: format!("{date}/{}", signature.get(..NAME_DIGITS)?) })
+    Some(Token {
+        text,
+        name: format!("{date}/{}", signature.get(..NAME_DIGITS)?),
+    })
 }
 
 fn encoded(value: &str) -> Cow<'_, str> {
@@ -94,7 +107,10 @@ fn encoded(value: &str) -> Cow<'_, str> {
 }
 
 fn unsigned(problem: &str) -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Other, format!("the SDK signed no token: {problem}"))
+    ProviderError::new(
+        ProviderErrorKind::Other,
+        format!("the SDK signed no token: {problem}"),
+    )
 }
 
 /// A clock that stands.
@@ -118,10 +134,21 @@ mod tests {
     /// With a subscriber set, the SDK's signer is used; ours is called directly.
     #[tokio::test]
     async fn both_signers_write_the_same_token() {
-        let _subscriber = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
+        let _subscriber =
+            tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
         assert!(quiet::is_possible());
-        for (host, port) in [("db.example.eu-west-1.rds.amazonaws.com", 5_432), ("DB.Example.com", 443), ("10.0.0.1", 3_306)] {
-            for user in ["orders_app", "first.last+x@corp", "größe", "100%", "a&DBUser=root"] {
+        for (host, port) in [
+            ("db.example.eu-west-1.rds.amazonaws.com", 5_432),
+            ("DB.Example.com", 443),
+            ("10.0.0.1", 3_306),
+        ] {
+            for user in [
+                "orders_app",
+                "first.last+x@corp",
+                "größe",
+                "100%",
+                "a&DBUser=root",
+            ] {
                 for session in [None, Some("IQoJb3JpZ2luX2VjEXAMPLE+/==".to_owned())] {
                     let target = Target {
                         host: Host::parse(host).expect("a host"),
@@ -129,11 +156,30 @@ mod tests {
                         region: "eu-west-1".to_owned(),
                         user: User::parse(user).expect("a user"),
                     };
-                    let credentials = AwsCredentials::new("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG", session, None, "test");
-                    let (second, lifetime) = (UNIX_EPOCH + Duration::from_secs(1_795_603_199), Duration::from_secs(900));
-                    let theirs = sign(&target, &credentials, second, lifetime).await.expect("it signs");
-                    let ours = written(&target, &signer::query(&target, &credentials, second, lifetime)).expect("it signs");
-                    assert_eq!((ours.text, ours.name), (theirs.text, theirs.name), "{host}:{port} {user}");
+                    let credentials = AwsCredentials::new(
+                        "AKIAIOSFODNN7EXAMPLE",
+                        "wJalrXUtnFEMI/K7MDENG",
+                        session,
+                        None,
+                        "test",
+                    );
+                    let (second, lifetime) = (
+                        UNIX_EPOCH + Duration::from_secs(1_795_603_199),
+                        Duration::from_secs(900),
+                    );
+                    let theirs = sign(&target, &credentials, second, lifetime)
+                        .await
+                        .expect("it signs");
+                    let ours = written(
+                        &target,
+                        &signer::query(&target, &credentials, second, lifetime),
+                    )
+                    .expect("it signs");
+                    assert_eq!(
+                        (ours.text, ours.name),
+                        (theirs.text, theirs.name),
+                        "{host}:{port} {user}"
+                    );
                 }
             }
         }

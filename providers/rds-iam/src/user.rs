@@ -2,11 +2,16 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// No database has names as long as that (PostgreSQL: 63 bytes, MySQL: 32 characters, MariaDB: 128); the SDK panics from 65,534 on.
+/// No database has names as long as that (PostgreSQL: 63 bytes, MySQL: 32 characters, MariaDB:
+/// 128); the SDK panics from 65,534 on.
 const LONGEST: usize = 1_024;
 
 /// Everything but RFC 3986's unreserved characters, as Signature Version 4 demands.
-pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The name, and how it stands in a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +30,20 @@ impl User {
             return Err("is empty; name the database user to log in as".to_owned());
         }
         if name.contains('\0') {
-            return Err(format!("of {name:?} has a NUL, which no database takes; name the database user as it was created"));
+            return Err(format!(
+                "of {name:?} has a NUL, which no database takes; name the database user as it was created"
+            ));
         }
         if name.len() > LONGEST {
-            return Err(format!("has {} bytes, which no database takes; give at most {LONGEST}", name.len()));
+            return Err(format!(
+                "has {} bytes, which no database takes; give at most {LONGEST}",
+                name.len()
+            ));
         }
-        Ok(Self { name: name.to_owned(), encoded: utf8_percent_encode(name, RESERVED).to_string() })
+        Ok(Self {
+            name: name.to_owned(),
+            encoded: utf8_percent_encode(name, RESERVED).to_string(),
+        })
     }
 
     /// As the database knows it.
@@ -70,7 +83,11 @@ mod tests {
     #[test]
     fn what_is_no_user_is_an_error_that_says_why() {
         let long = "a".repeat(1_025);
-        for (name, why) in [("", "is empty"), ("a\0", "has a NUL"), (long.as_str(), "has 1025 bytes")] {
+        for (name, why) in [
+            ("", "is empty"),
+            ("a\0", "has a NUL"),
+            (long.as_str(), "has 1025 bytes"),
+        ] {
             let problem = User::parse(name).expect_err(name);
             assert!(problem.contains(why), "{name:?}: {problem}");
         }

@@ -24,20 +24,43 @@ fn each_argument_is_named() {
     let aws = Chain::key().config(Some("eu-west-1"));
     for (builder, words) in [
         (RdsIam::builder(&aws, "", 5432, USER), "`host` is empty"),
-        (RdsIam::builder(&aws, "https://db", 5432, USER), "`host` has a scheme"),
-        (RdsIam::builder(&aws, "db:5432", 5432, USER), "`host` is neither"),
+        (
+            RdsIam::builder(&aws, "https://db", 5432, USER),
+            "`host` has a scheme",
+        ),
+        (
+            RdsIam::builder(&aws, "db:5432", 5432, USER),
+            "`host` is neither",
+        ),
         (RdsIam::builder(&aws, "db", 0, USER), "`port` is 0"),
         (RdsIam::builder(&aws, "db", 5432, ""), "`user` is empty"),
-        (RdsIam::builder(&aws, "db", 5432, "a\0b"), "`user` of \"a\\0b\" has a NUL"),
-        (RdsIam::builder(&aws, "db", 5432, USER).region(""), "`region` of the caller"),
-        (RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_secs(901)), "`lifetime` of 901s"),
-        (RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_millis(2_999)), "`lifetime` of 2.999s"),
+        (
+            RdsIam::builder(&aws, "db", 5432, "a\0b"),
+            "`user` of \"a\\0b\" has a NUL",
+        ),
+        (
+            RdsIam::builder(&aws, "db", 5432, USER).region(""),
+            "`region` of the caller",
+        ),
+        (
+            RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_secs(901)),
+            "`lifetime` of 901s",
+        ),
+        (
+            RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_millis(2_999)),
+            "`lifetime` of 2.999s",
+        ),
     ] {
         let problem = problem(builder);
         assert!(problem.contains(words), "{problem} should say {words}");
     }
-    let bare = SdkConfig::builder().region(aws_config::Region::new("eu-west-1")).build();
-    assert!(problem(RdsIam::builder(&bare, "db", 5432, USER)).contains("`SdkConfig` has no credentials"));
+    let bare = SdkConfig::builder()
+        .region(aws_config::Region::new("eu-west-1"))
+        .build();
+    assert!(
+        problem(RdsIam::builder(&bare, "db", 5432, USER))
+            .contains("`SdkConfig` has no credentials")
+    );
 }
 
 #[test]
@@ -48,10 +71,18 @@ fn no_region_is_an_error_and_none_is_guessed() {
     for builder in [
         RdsIam::builder(&silent, HOST, 5432, USER),
         RdsIam::builder(&silent, "db.internal", 5432, USER).region("eu-west-1"),
-        RdsIam::builder(&Chain::key().config(Some("eu-west-1")), "db.internal", 5432, USER),
+        RdsIam::builder(
+            &Chain::key().config(Some("eu-west-1")),
+            "db.internal",
+            5432,
+            USER,
+        ),
     ] {
         let provider = builder.build().expect("one of the three says it");
-        assert!(format!("{provider:?}").contains("region: \"eu-west-1\""), "{provider:?}");
+        assert!(
+            format!("{provider:?}").contains("region: \"eu-west-1\""),
+            "{provider:?}"
+        );
     }
 }
 
@@ -59,12 +90,24 @@ fn no_region_is_an_error_and_none_is_guessed() {
 fn regions_that_disagree_are_both_named() {
     let elsewhere = Chain::key().config(Some("us-east-1"));
     for (builder, sources) in [
-        (RdsIam::builder(&elsewhere, HOST, 5432, USER), ["the SdkConfig", "the endpoint's name"]),
-        (RdsIam::builder(&elsewhere, "db", 5432, USER).region("eu-west-1"), ["the caller", "the SdkConfig"]),
-        (RdsIam::builder(&Chain::key().config(None), HOST, 5432, USER).region("us-east-1"), ["the caller", "the endpoint's name"]),
+        (
+            RdsIam::builder(&elsewhere, HOST, 5432, USER),
+            ["the SdkConfig", "the endpoint's name"],
+        ),
+        (
+            RdsIam::builder(&elsewhere, "db", 5432, USER).region("eu-west-1"),
+            ["the caller", "the SdkConfig"],
+        ),
+        (
+            RdsIam::builder(&Chain::key().config(None), HOST, 5432, USER).region("us-east-1"),
+            ["the caller", "the endpoint's name"],
+        ),
     ] {
         let said = problem(builder);
-        assert!(said.contains("us-east-1") && said.contains("eu-west-1"), "{said}");
+        assert!(
+            said.contains("us-east-1") && said.contains("eu-west-1"),
+            "{said}"
+        );
         assert!(sources.iter().all(|source| said.contains(source)), "{said}");
     }
 }
@@ -73,10 +116,17 @@ fn regions_that_disagree_are_both_named() {
 #[test]
 fn what_is_no_host_is_not_shown() {
     let aws = Chain::key().config(Some("eu-west-1"));
-    for host in ["postgres://me:hunter2@db.example/orders", "me:hunter2@db.example", "me:hunter2"] {
+    for host in [
+        "postgres://me:hunter2@db.example/orders",
+        "me:hunter2@db.example",
+        "me:hunter2",
+    ] {
         let builder = RdsIam::builder(&aws, host, 5432, USER);
         assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
         let problem = problem(builder);
-        assert!(problem.contains("`host`") && !problem.contains("hunter2"), "{problem}");
+        assert!(
+            problem.contains("`host`") && !problem.contains("hunter2"),
+            "{problem}"
+        );
     }
 }

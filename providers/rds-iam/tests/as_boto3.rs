@@ -1,6 +1,7 @@
 //! needs: moto
 //!
-//! A token is the one that boto3 writes, to the byte; where boto3 or the SDK is wrong, it is right, or an error.
+//! A token is the one that boto3 writes, to the byte; where boto3 or the SDK is wrong, it is right,
+//! or an error.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -30,12 +31,20 @@ impl TimeSource for At {
 }
 
 fn config(case: Case<'_>) -> SdkConfig {
-    let credentials = AwsCredentials::new(case.key, case.secret, case.session.map(str::to_owned), None, "test");
+    let credentials = AwsCredentials::new(
+        case.key,
+        case.secret,
+        case.session.map(str::to_owned),
+        None,
+        "test",
+    );
     SdkConfig::builder()
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::new(case.region.to_owned()))
         // The rest of the second is not signed.
-        .time_source(At(UNIX_EPOCH + Duration::from_secs(case.at) + Duration::from_millis(999)))
+        .time_source(At(UNIX_EPOCH
+            + Duration::from_secs(case.at)
+            + Duration::from_millis(999)))
         .build()
 }
 
@@ -47,9 +56,17 @@ async fn ours(case: Case<'_>) -> Result<String, ProviderError> {
 
 /// What the SDK's own function makes of it.
 async fn sdk(case: Case<'_>) -> String {
-    let config_of = Config::builder().hostname(case.host).port(u64::from(case.port)).username(case.user);
+    let config_of = Config::builder()
+        .hostname(case.host)
+        .port(u64::from(case.port))
+        .username(case.user);
     let generator = AuthTokenGenerator::new(config_of.build().expect("it is complete"));
-    generator.auth_token(&config(case)).await.expect("it signs").as_str().to_owned()
+    generator
+        .auth_token(&config(case))
+        .await
+        .expect("it signs")
+        .as_str()
+        .to_owned()
 }
 
 const SIGNED: u64 = 1_795_603_199;
@@ -103,11 +120,26 @@ const USERS: [&str; 31] = [
 
 const PLACES: [(&str, &str); 18] = [
     ("orders.c1a2b3.eu-west-1.rds.amazonaws.com", "eu-west-1"),
-    ("orders.cluster-c1a2b3.us-east-1.rds.amazonaws.com", "us-east-1"),
-    ("orders.proxy-c1a2b3.ap-southeast-4.rds.amazonaws.com", "ap-southeast-4"),
-    ("orders.c1a2b3.us-gov-west-1.rds.amazonaws.com", "us-gov-west-1"),
-    ("orders.c1a2b3.rds.cn-north-1.amazonaws.com.cn", "cn-north-1"),
-    ("orders.c1a2b3.cn-northwest-1.rds.amazonaws.com.cn", "cn-northwest-1"),
+    (
+        "orders.cluster-c1a2b3.us-east-1.rds.amazonaws.com",
+        "us-east-1",
+    ),
+    (
+        "orders.proxy-c1a2b3.ap-southeast-4.rds.amazonaws.com",
+        "ap-southeast-4",
+    ),
+    (
+        "orders.c1a2b3.us-gov-west-1.rds.amazonaws.com",
+        "us-gov-west-1",
+    ),
+    (
+        "orders.c1a2b3.rds.cn-north-1.amazonaws.com.cn",
+        "cn-north-1",
+    ),
+    (
+        "orders.c1a2b3.cn-northwest-1.rds.amazonaws.com.cn",
+        "cn-northwest-1",
+    ),
     ("ORDERS.C1A2B3.EU-WEST-1.RDS.AMAZONAWS.COM", "eu-west-1"),
     ("Orders.Example.COM", "eu-central-1"),
     ("orders.example.com.", "eu-central-1"),
@@ -127,14 +159,26 @@ async fn every_user_on_every_host_to_the_byte() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
     // A session token as STS writes it: base64, a thousand bytes of it.
-    let session = format!("IQoJb3JpZ2luX2VjEPT//////////wEaCXVzLWVhc3QtMSJH{}+/==", "MEUCIQDab0/+".repeat(80));
+    let session = format!(
+        "IQoJb3JpZ2luX2VjEPT//////////wEaCXVzLWVhc3QtMSJH{}+/==",
+        "MEUCIQDab0/+".repeat(80)
+    );
     let mut compared = 0;
     for (host, region) in PLACES {
         for user in USERS {
             for session in [None, Some(session.as_str())] {
-                let case = Case { session, ..case(host, region, user) };
-                let theirs = boto3.token(case).unwrap_or_else(|error| format!("boto3 fails for {case:?}: {error}"));
-                assert_eq!(ours(case).await.expect("it signs"), theirs, "{user:?} at {host:?}");
+                let case = Case {
+                    session,
+                    ..case(host, region, user)
+                };
+                let theirs = boto3
+                    .token(case)
+                    .unwrap_or_else(|error| format!("boto3 fails for {case:?}: {error}"));
+                assert_eq!(
+                    ours(case).await.expect("it signs"),
+                    theirs,
+                    "{user:?} at {host:?}"
+                );
                 compared += 1;
             }
         }
@@ -146,11 +190,18 @@ async fn every_user_on_every_host_to_the_byte() {
 async fn every_port_time_and_identity_to_the_byte() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
-    let base = case("orders.c1a2b3.eu-west-1.rds.amazonaws.com", "eu-west-1", "orders_app");
+    let base = case(
+        "orders.c1a2b3.eu-west-1.rds.amazonaws.com",
+        "eu-west-1",
+        "orders_app",
+    );
     let ports = [1, 80, 443, 3306, 5432, 65535].map(|port| Case { port, ..base });
     // New year, a leap day, the last second of a day.
     let times = [0, 1_709_164_800, 1_767_225_599, 4_102_444_800].map(|at| Case { at, ..base });
-    let sessions = ["", "a b~c", "+/=", "ключ", "%2F", "&X-Amz-Expires=1"].map(|session| Case { session: Some(session), ..base });
+    let sessions = ["", "a b~c", "+/=", "ключ", "%2F", "&X-Amz-Expires=1"].map(|session| Case {
+        session: Some(session),
+        ..base
+    });
     let keys = ["AKIA~*'", "A/B", "ASIA0"].map(|key| Case { key, ..base });
     for case in [&ports[..], &times[..], &sessions[..], &keys[..]].concat() {
         let theirs = boto3.token(case).expect("boto3 signs");
@@ -162,11 +213,25 @@ async fn every_port_time_and_identity_to_the_byte() {
 async fn where_the_sdk_is_wrong_this_is_right() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
-    let base = case("orders.c1a2b3.eu-west-1.rds.amazonaws.com", "eu-west-1", "orders_app");
-    assert_eq!(sdk(base).await, boto3.token(base).expect("boto3 signs"), "for plain credentials they agree");
+    let base = case(
+        "orders.c1a2b3.eu-west-1.rds.amazonaws.com",
+        "eu-west-1",
+        "orders_app",
+    );
+    assert_eq!(
+        sdk(base).await,
+        boto3.token(base).expect("boto3 signs"),
+        "for plain credentials they agree"
+    );
     for case in [
-        Case { user: "first.last+x@corp", ..base },
-        Case { session: Some("token"), ..base },
+        Case {
+            user: "first.last+x@corp",
+            ..base
+        },
+        Case {
+            session: Some("token"),
+            ..base
+        },
         Case { port: 443, ..base },
         case("Orders.Example.COM", "eu-west-1", "orders_app"),
     ] {
@@ -182,9 +247,15 @@ async fn where_boto3_is_wrong_this_is_right_or_an_error() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
     for (bare, bracketed) in [("::1", "[::1]"), ("2001:DB8::A", "[2001:DB8::A]")] {
-        let ours = ours(case(bare, "eu-west-1", "orders_app")).await.expect("it signs");
+        let ours = ours(case(bare, "eu-west-1", "orders_app"))
+            .await
+            .expect("it signs");
         let case = |host| case(host, "eu-west-1", "orders_app");
-        assert_ne!(boto3.token(case(bare)).ok().as_ref(), Some(&ours), "the hazard");
+        assert_ne!(
+            boto3.token(case(bare)).ok().as_ref(),
+            Some(&ours),
+            "the hazard"
+        );
         assert_eq!(boto3.token(case(bracketed)), Ok(ours));
     }
     for host in [
@@ -205,6 +276,10 @@ async fn where_boto3_is_wrong_this_is_right_or_an_error() {
     ] {
         let case = case(host, "eu-west-1", "orders_app");
         let error = ours(case).await.expect_err(host);
-        assert!(error.to_string().contains("`host`"), "{error}; boto3: {:?}", boto3.token(case));
+        assert!(
+            error.to_string().contains("`host`"),
+            "{error}; boto3: {:?}",
+            boto3.token(case)
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! needs: postgresql, pam, moto
 //!
-//! No secret key, session token, token or Authorization value is in any output at TRACE, that of the crates below included: sessions come from STS, over HTTP.
+//! No secret key, session token, token or Authorization value is in any output at TRACE, that of
+//! the crates below included: sessions come from STS, over HTTP.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -35,14 +36,20 @@ struct Secrets(Arc<Mutex<BTreeSet<String>>>);
 
 impl Secrets {
     fn add(&self, secret: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(secret.to_owned());
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(secret.to_owned());
     }
 
     fn session(&self, credentials: &AwsCredentials) {
         self.add(credentials.secret_access_key());
         let session = credentials.session_token().expect("STS issues sessions");
         self.add(session);
-        self.add(&percent_encoding::utf8_percent_encode(session, percent_encoding::NON_ALPHANUMERIC).to_string());
+        self.add(
+            &percent_encoding::utf8_percent_encode(session, percent_encoding::NON_ALPHANUMERIC)
+                .to_string(),
+        );
     }
 
     fn token(&self, lease: &Lease<Credentials>) {
@@ -60,12 +67,18 @@ impl Secrets {
     fn shown_in<'t>(&self, text: &'t str) -> Vec<&'t str> {
         let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // An Authorization header's value has its signature in it.
-        let shown = |line: &&str| secrets.iter().any(|secret| line.contains(&**secret)) || line.contains("Signature=");
+        let shown = |line: &&str| {
+            secrets.iter().any(|secret| line.contains(&**secret)) || line.contains("Signature=")
+        };
         text.lines().filter(shown).collect()
     }
 
     fn assert_absent(&self, what: &str, text: &str) {
-        assert!(self.shown_in(text).is_empty(), "{what} shows a secret: {:#?}", self.shown_in(text));
+        assert!(
+            self.shown_in(text).is_empty(),
+            "{what} shows a secret: {:#?}",
+            self.shown_in(text)
+        );
     }
 }
 
@@ -92,10 +105,19 @@ impl ProvideCredentials for Noted {
 /// A configuration whose sessions come from this STS.
 async fn configuration(endpoint: &str, secrets: &Secrets) -> SdkConfig {
     let key = AwsCredentials::new("AKIAEXAMPLE", SECRET_KEY, None, None, "test");
-    let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
+    let base = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(key);
     let base = base.endpoint_url(endpoint).load().await;
-    let chain = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders").session_name("orders").configure(&base).build().await;
-    let chain = SharedCredentialsProvider::new(Noted { chain, secrets: secrets.clone() });
+    let chain = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders")
+        .session_name("orders")
+        .configure(&base)
+        .build()
+        .await;
+    let chain = SharedCredentialsProvider::new(Noted {
+        chain,
+        secrets: secrets.clone(),
+    });
     base.into_builder().credentials_provider(chain).build()
 }
 
@@ -108,7 +130,9 @@ async fn nothing_secret_shows_at_trace() {
     let capture = Capture::everything();
     let secrets = Secrets::default();
     secrets.add(SECRET_KEY);
-    let moto = tokio::task::spawn_blocking(|| Moto::start().expect("moto starts")).await.expect("its thread ends");
+    let moto = tokio::task::spawn_blocking(|| Moto::start().expect("moto starts"))
+        .await
+        .expect("its thread ends");
     let server: Postgres = server::raise().await;
     let aws = configuration(&moto.endpoint(), &secrets).await;
     let builder = || RdsIam::builder(&aws, HOST, 5432, USER).lifetime(Duration::from_secs(3));
@@ -116,29 +140,68 @@ async fn nothing_secret_shows_at_trace() {
     let provider = builder().build().expect("the arguments are right");
     secrets.assert_absent("a provider's Debug", &shown(&provider));
 
-    // Sessions from STS, tokens by them, logins with these, under load; a moment in which all is rejected.
+    // Sessions from STS, tokens by them, logins with these, under load; a moment in which all is
+    // rejected.
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    let login = supervisor.add_provider("login", provider).await.expect("a token is signed");
-    let options = short_lived(PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(3)), Duration::from_millis(300));
-    let db = supervisor.add_pool("orders", &login, server.pools(options)).await.expect("it is verified");
+    let login = supervisor
+        .add_provider("login", provider)
+        .await
+        .expect("a token is signed");
+    let options = short_lived(
+        PgPoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(Duration::from_secs(3)),
+        Duration::from_millis(300),
+    );
+    let db = supervisor
+        .add_pool("orders", &login, server.pools(options))
+        .await
+        .expect("it is verified");
     let callers = Callers::start(&db, 8);
-    eventually_within(Duration::from_secs(30), "a second and a third token serve", || db.generation() >= 3).await;
-    server.checks().refuse_everything(true).expect("the server is told");
-    eventually("logins are rejected", || server.checks().rejected().expect("it keeps them") > 0).await;
-    server.checks().refuse_everything(false).expect("the server is told");
+    eventually_within(
+        Duration::from_secs(30),
+        "a second and a third token serve",
+        || db.generation() >= 3,
+    )
+    .await;
+    server
+        .checks()
+        .refuse_everything(true)
+        .expect("the server is told");
+    eventually("logins are rejected", || {
+        server.checks().rejected().expect("it keeps them") > 0
+    })
+    .await;
+    server
+        .checks()
+        .refuse_everything(false)
+        .expect("the server is told");
 
     // STS goes away.
     moto.stop().expect("it stops");
     eventually_within(Duration::from_secs(40), "a fetch has failed", || {
-        supervisor.status().providers.iter().any(|provider| provider.last_error.is_some())
+        supervisor
+            .status()
+            .providers
+            .iter()
+            .any(|provider| provider.last_error.is_some())
     })
     .await;
     let direct = builder().build().expect("the arguments are right");
-    let error = direct.fetch(FetchRequest::first()).await.expect_err("STS is down");
+    let error = direct
+        .fetch(FetchRequest::first())
+        .await
+        .expect_err("STS is down");
     assert!(error.is_transient(), "{error}");
-    for value in [shown(&error), error.to_string(), shown(&supervisor.status()), shown(&supervisor.readiness()), shown(&login), shown(&db)]
-    {
+    for value in [
+        shown(&error),
+        error.to_string(),
+        shown(&supervisor.status()),
+        shown(&supervisor.readiness()),
+        shown(&login),
+        shown(&db),
+    ] {
         secrets.assert_absent("a Debug", &value);
     }
     let tally = callers.stop().await;
@@ -153,9 +216,15 @@ async fn nothing_secret_shows_at_trace() {
 
     // A token whose text is known.
     moto.start_again().expect("it starts again");
-    let lease = direct.fetch(FetchRequest::first()).await.expect("a token is signed");
+    let lease = direct
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a token is signed");
     secrets.token(&lease);
-    secrets.assert_absent("a lease", &format!("{} {}", shown(&lease), shown(lease.secret())));
+    secrets.assert_absent(
+        "a lease",
+        &format!("{} {}", shown(&lease), shown(lease.secret())),
+    );
     assert!(secrets.len() >= 9, "sessions were issued, and noted");
 
     let said = capture.text();
@@ -165,12 +234,33 @@ async fn nothing_secret_shows_at_trace() {
     secrets.assert_absent("the log", &said);
 
     // The hazard: what is not silenced shows it, and the search finds it.
-    let session = aws.credentials_provider().expect("it has one").provide_credentials().await.expect("STS answers");
+    let session = aws
+        .credentials_provider()
+        .expect("it has one")
+        .provide_credentials()
+        .await
+        .expect("STS answers");
     let found = secrets.shown_in(&capture.text()).len();
-    let config = Config::builder().hostname(HOST).port(5432).username(USER).build().expect("it is complete");
-    let token = AuthTokenGenerator::new(config).auth_token(&aws).await.expect("it signs");
-    assert!(secrets.shown_in(&capture.text()).len() > found, "the signer writes the session token");
+    let config = Config::builder()
+        .hostname(HOST)
+        .port(5432)
+        .username(USER)
+        .build()
+        .expect("it is complete");
+    let token = AuthTokenGenerator::new(config)
+        .auth_token(&aws)
+        .await
+        .expect("it signs");
+    assert!(
+        secrets.shown_in(&capture.text()).len() > found,
+        "the signer writes the session token"
+    );
     drop((session, token));
     tracing::info!(secret = SECRET_KEY, "planted canary");
-    assert!(secrets.shown_in(&capture.text()).iter().any(|line| line.contains("planted canary")));
+    assert!(
+        secrets
+            .shown_in(&capture.text())
+            .iter()
+            .any(|line| line.contains("planted canary"))
+    );
 }

@@ -1,6 +1,7 @@
 //! needs: moto
 //!
-//! A chain that assumes a role at STS, and each way in which that fails: what it is called, and whether it passes.
+//! A chain that assumes a role at STS, and each way in which that fails: what it is called, and
+//! whether it passes.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -26,22 +27,46 @@ struct Role {
 
 impl Role {
     async fn new() -> Self {
-        let moto = tokio::task::spawn_blocking(|| Moto::start().expect("moto starts")).await.expect("its thread ends");
+        let moto = tokio::task::spawn_blocking(|| Moto::start().expect("moto starts"))
+            .await
+            .expect("its thread ends");
         let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
-        let key = AwsCredentials::new("AKIAEXAMPLE", "wJalrXUtnFEMI/EXAMPLEKEY", None, None, "test");
-        let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
+        let key = AwsCredentials::new(
+            "AKIAEXAMPLE",
+            "wJalrXUtnFEMI/EXAMPLEKEY",
+            None,
+            None,
+            "test",
+        );
+        let base = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(key);
         let base = base.endpoint_url(proxy.endpoint()).load().await;
-        let role =
-            AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders").session_name("orders").configure(&base).build().await;
-        let aws = base.into_builder().credentials_provider(SharedCredentialsProvider::new(role)).build();
+        let role = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders")
+            .session_name("orders")
+            .configure(&base)
+            .build()
+            .await;
+        let aws = base
+            .into_builder()
+            .credentials_provider(SharedCredentialsProvider::new(role))
+            .build();
         let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
-        Self { proxy, provider, _moto: moto }
+        Self {
+            proxy,
+            provider,
+            _moto: moto,
+        }
     }
 
     /// What a fetch says while STS fails so; afterwards it succeeds again.
     async fn failing(&self, fault: InjectedFault) -> ProviderError {
         self.proxy.fault(fault);
-        let error = self.provider.fetch(FetchRequest::first()).await.expect_err("STS fails");
+        let error = self
+            .provider
+            .fetch(FetchRequest::first())
+            .await
+            .expect_err("STS fails");
         self.proxy.heal();
         first(&self.provider).await;
         error
@@ -49,7 +74,9 @@ impl Role {
 }
 
 fn answer(status: u16, code: &str) -> InjectedFault {
-    let error = format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>not here</Message></Error></ErrorResponse>");
+    let error = format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>not here</Message></Error></ErrorResponse>"
+    );
     InjectedFault::reply(status, error)
 }
 
@@ -62,7 +89,12 @@ async fn a_session_signs_and_each_token_is_one_call() {
     assert!(key.starts_with("ASIA"), "{key}");
     assert!(parameter(token(&held), "X-Amz-Security-Token").is_some());
     // The session lives for an hour, the token for 15 minutes.
-    let end = held.expiry().wall().expect("it ends").duration_since(now()).unwrap_or_default();
+    let end = held
+        .expiry()
+        .wall()
+        .expect("it ends")
+        .duration_since(now())
+        .unwrap_or_default();
     assert!(end.as_secs() >= 898 && end.as_secs() <= 900, "{end:?}");
     let next = again(&role.provider, RotationTrigger::Schedule, &held).await;
     assert_ne!(next.revision(), held.revision());
@@ -75,14 +107,28 @@ async fn what_fails_at_sts_is_told_apart() {
     let role = Role::new().await;
     for (fault, kind, passes, words) in [
         (answer(403, "AccessDenied"), Denied, false, "trust policy"),
-        (answer(400, "Throttling"), Throttled, true, "throttles requests"),
-        (answer(500, "InternalFailure"), Unavailable, true, "this is retried"),
+        (
+            answer(400, "Throttling"),
+            Throttled,
+            true,
+            "throttles requests",
+        ),
+        (
+            answer(500, "InternalFailure"),
+            Unavailable,
+            true,
+            "this is retried",
+        ),
         (InjectedFault::Refuse, Unavailable, true, "this is retried"),
         (InjectedFault::Cut, Unavailable, true, "this is retried"),
     ] {
         let case = format!("{fault:?}");
         let error = role.failing(fault).await;
-        assert_eq!((error.kind(), error.is_transient()), (kind, passes), "{case}: {error}");
+        assert_eq!(
+            (error.kind(), error.is_transient()),
+            (kind, passes),
+            "{case}: {error}"
+        );
         assert!(error.to_string().contains(words), "{case}: {error}");
         assert!(!error.to_string().contains("EXAMPLEKEY"), "{error}");
     }
@@ -94,5 +140,8 @@ async fn a_service_that_hangs_is_given_up_before_the_core_gives_the_fetch_up() {
     let error = tokio::time::timeout(Duration::from_secs(30), role.failing(InjectedFault::Stall))
         .await
         .expect("within the core's default deadline");
-    assert!(error.is_transient() && error.kind() == ProviderErrorKind::TimedOut, "{error}");
+    assert!(
+        error.is_transient() && error.kind() == ProviderErrorKind::TimedOut,
+        "{error}"
+    );
 }

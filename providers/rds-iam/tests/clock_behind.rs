@@ -25,7 +25,10 @@ struct Clock {
 
 impl Clock {
     fn new() -> Self {
-        Self { born: (now() - 10 * MINUTE, Instant::now()), set_back: Arc::default() }
+        Self {
+            born: (now() - 10 * MINUTE, Instant::now()),
+            set_back: Arc::default(),
+        }
     }
 
     /// A provider that signs by this clock.
@@ -34,7 +37,11 @@ impl Clock {
     }
 
     fn provider_for(&self, user: &str) -> RdsIam {
-        let aws = Chain::key().config(None).into_builder().time_source(self.clone()).build();
+        let aws = Chain::key()
+            .config(None)
+            .into_builder()
+            .time_source(self.clone())
+            .build();
         RdsIam::new(&aws, HOST, 5432, user).expect("the arguments are right")
     }
 }
@@ -46,7 +53,11 @@ impl aws_types::sdk_config::TimeSource for Clock {
 }
 
 /// Returns the lease after a rejection, so many seconds later.
-async fn rejected(provider: &RdsIam, held: &Lease<Credentials>, seconds: u64) -> Lease<Credentials> {
+async fn rejected(
+    provider: &RdsIam,
+    held: &Lease<Credentials>,
+    seconds: u64,
+) -> Lease<Credentials> {
     advance(Duration::from_secs(seconds)).await;
     again(provider, RotationTrigger::Rejected, held).await
 }
@@ -57,13 +68,25 @@ async fn a_young_token_is_signed_anew_at_the_second_rejection_within_a_minute() 
     for seconds in [1, 7, 59] {
         let provider = Clock::new().provider();
         let held = first(&provider).await;
-        assert_eq!(rejected(&provider, &held, 300).await.revision(), held.revision(), "it may be transient");
-        assert_ne!(rejected(&provider, &held, seconds).await.revision(), held.revision(), "rejected again after {seconds} s");
+        assert_eq!(
+            rejected(&provider, &held, 300).await.revision(),
+            held.revision(),
+            "it may be transient"
+        );
+        assert_ne!(
+            rejected(&provider, &held, seconds).await.revision(),
+            held.revision(),
+            "rejected again after {seconds} s"
+        );
     }
     let provider = Clock::new().provider();
     let held = first(&provider).await;
     for _ in 0..5 {
-        assert_eq!(rejected(&provider, &held, 61).await.revision(), held.revision(), "more than a minute apart");
+        assert_eq!(
+            rejected(&provider, &held, 61).await.revision(),
+            held.revision(),
+            "more than a minute apart"
+        );
     }
 }
 
@@ -93,7 +116,10 @@ async fn a_clock_that_is_set_back_does_not_put_the_signature_off() {
     let held = rejected(&provider, &held, 1).await;
     *clock.set_back.lock().expect("nobody panics") = 60 * MINUTE;
     rejected(&provider, &held, 30).await;
-    assert_ne!(rejected(&provider, &held, 1).await.revision(), held.revision());
+    assert_ne!(
+        rejected(&provider, &held, 1).await.revision(),
+        held.revision()
+    );
 }
 
 /// A clock that is ten minutes behind for three hours.
@@ -108,7 +134,10 @@ async fn the_clock_is_named_at_warn_once_an_hour_for_as_long_as_tokens_are_rejec
         held = rejected(&provider, &held, 1).await;
     }
     let text = capture.text();
-    let warned =
-        text.lines().filter(|line| line.contains("WARN") && line.contains("check this machine's clock") && line.contains("warned"));
+    let warned = text.lines().filter(|line| {
+        line.contains("WARN")
+            && line.contains("check this machine's clock")
+            && line.contains("warned")
+    });
     assert_eq!(warned.count(), 3);
 }

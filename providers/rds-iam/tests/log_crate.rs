@@ -1,4 +1,5 @@
-//! A service that logs through the `log` crate and has no tracing subscriber: it hears its own lines after a token was signed as before, and no secret at any level.
+//! A service that logs through the `log` crate and has no tracing subscriber: it hears its own
+//! lines after a token was signed as before, and no secret at any level.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,14 +13,33 @@ use claviger_rds_iam::RdsIam;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_neither_silences_the_process_nor_shows_a_secret() {
     let log = LogAlone::everything();
-    let credentials =
-        AwsCredentials::new("AKIAIOSFODNN7EXAMPLE", "CANARY-secret-key", Some("CANARY-session-token".to_owned()), None, "test");
-    let config =
-        SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(credentials)).region(Region::new("eu-west-1")).build();
-    let provider = RdsIam::new(&config, "db.example.eu-west-1.rds.amazonaws.com", 5432, "orders_app").expect("it can be right");
-    let lease = provider.fetch(FetchRequest::first()).await.expect("a token");
+    let credentials = AwsCredentials::new(
+        "AKIAIOSFODNN7EXAMPLE",
+        "CANARY-secret-key",
+        Some("CANARY-session-token".to_owned()),
+        None,
+        "test",
+    );
+    let config = SdkConfig::builder()
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .region(Region::new("eu-west-1"))
+        .build();
+    let provider = RdsIam::new(
+        &config,
+        "db.example.eu-west-1.rds.amazonaws.com",
+        5432,
+        "orders_app",
+    )
+    .expect("it can be right");
+    let lease = provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a token");
     let token = lease.secret().expose_password();
-    assert!(token.contains("CANARY-session-token"), "the hazard: the session token went through");
+    assert!(
+        token.contains("CANARY-session-token"),
+        "the hazard: the session token went through"
+    );
     let signature = token.rsplit('=').next().expect("a signature");
 
     log.assert_not_silenced();

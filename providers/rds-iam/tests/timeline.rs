@@ -30,11 +30,17 @@ impl Slow {
     /// A session is kept until 10 s before its end, as the SDK's cache does.
     async fn answer(&self) -> AwsCredentials {
         sleep(self.takes).await;
-        let Some(life) = self.sessions else { return key("AKIAEXAMPLE") };
+        let Some(life) = self.sessions else {
+            return key("AKIAEXAMPLE");
+        };
         let kept = life - Duration::from_secs(10);
         let number = self.born.1.elapsed().as_secs() / kept.as_secs();
         let end = self.born.0 + kept * u32::try_from(number).expect("few") + life;
-        session(&format!("ASIA{number}"), &format!("token-{number}"), Some(end))
+        session(
+            &format!("ASIA{number}"),
+            &format!("token-{number}"),
+            Some(end),
+        )
     }
 }
 
@@ -60,11 +66,30 @@ impl Scene {
         let (lab, database) = (Lab::new(), ScriptedPools::new(10));
         let born = (Timestamp::now().wall(), Instant::now());
         // Without a clock of its own, so that the supervisor's signs, which is paused.
-        let aws = SdkConfig::builder().credentials_provider(SharedCredentialsProvider::new(Slow { takes, sessions, born })).build();
+        let aws = SdkConfig::builder()
+            .credentials_provider(SharedCredentialsProvider::new(Slow {
+                takes,
+                sessions,
+                born,
+            }))
+            .build();
         let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
-        let login = lab.supervisor.add_provider("login", provider).await.expect("a token is signed");
-        let pool = lab.supervisor.add_pool("orders", &login, database.clone()).await.expect("it is verified");
-        Self { lab, database, pool, born }
+        let login = lab
+            .supervisor
+            .add_provider("login", provider)
+            .await
+            .expect("a token is signed");
+        let pool = lab
+            .supervisor
+            .add_pool("orders", &login, database.clone())
+            .await
+            .expect("it is verified");
+        Self {
+            lab,
+            database,
+            pool,
+            born,
+        }
     }
 
     fn now(&self) -> SystemTime {
@@ -72,11 +97,17 @@ impl Scene {
     }
 
     /// The ages of the tokens that new connections would get, a second apart, and of each the last.
-    async fn watch(&self, span: Duration, mut each_second: impl FnMut(u64)) -> BTreeMap<String, Duration> {
+    async fn watch(
+        &self,
+        span: Duration,
+        mut each_second: impl FnMut(u64),
+    ) -> BTreeMap<String, Duration> {
         let mut last = BTreeMap::new();
         for second in 0..span.as_secs() {
             let token = self.pool.current().password();
-            let date = parameter(&token, "X-Amz-Date").expect("it has a date").to_owned();
+            let date = parameter(&token, "X-Amz-Date")
+                .expect("it has a date")
+                .to_owned();
             let signed = aws_date(&date);
             last.insert(date, self.now().duration_since(signed).unwrap_or_default());
             each_second(second);
@@ -91,7 +122,11 @@ fn aws_date(date: &str) -> SystemTime {
     let part = |range: std::ops::Range<usize>| date[range].parse::<i64>().expect("digits");
     let (year, month, day) = (part(0..4), part(4..6), part(6..8));
     // Days since 1970, as in "Euclidean affine functions": the year begins in March.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1 - 719_468;
     let seconds = days * 86_400 + part(9..11) * 3_600 + part(11..13) * 60 + part(13..15);
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).expect("after 1970"))
@@ -103,10 +138,19 @@ async fn no_connection_opens_with_a_token_older_than_14_minutes() {
         let scene = Scene::new(takes, None).await;
         let ages = scene.watch(130 * MINUTE, |_| {}).await;
         assert!(ages.values().all(|age| *age <= 14 * MINUTE), "{ages:?}");
-        assert!((10..=11).contains(&ages.len()), "one signature in 13 minutes, though it is looked at each minute: {ages:?}");
+        assert!(
+            (10..=11).contains(&ages.len()),
+            "one signature in 13 minutes, though it is looked at each minute: {ages:?}"
+        );
         let oldest = ages.values().max().expect("there are some");
-        assert!(*oldest >= 12 * MINUTE, "the hazard: tokens grow old, {oldest:?}");
-        assert!((10..=11).contains(&scene.database.verifications().len()), "each is verified once");
+        assert!(
+            *oldest >= 12 * MINUTE,
+            "the hazard: tokens grow old, {oldest:?}"
+        );
+        assert!(
+            (10..=11).contains(&scene.database.verifications().len()),
+            "each is verified once"
+        );
         scene.lab.supervisor.shutdown(MINUTE).await;
     }
 }
@@ -119,7 +163,9 @@ async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String,
     let ages = scene
         .watch(span, |second| {
             if at(second) {
-                let rejection = ConnectError::new(ConnectErrorKind::Rejected, "PAM authentication failed").with_code("28000");
+                let rejection =
+                    ConnectError::new(ConnectErrorKind::Rejected, "PAM authentication failed")
+                        .with_code("28000");
                 rejections += usize::from(scene.pool.rejected(scene.pool.generation(), &rejection));
             }
         })
@@ -138,10 +184,18 @@ async fn a_rejection_does_not_put_the_renewal_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_rejected_now_and_then_is_signed_again_when_half_of_its_life_is_over() {
-    let (ages, rejections) = rejected(|second| second >= 90 && (second - 90).is_multiple_of(95), 60 * MINUTE).await;
+    let (ages, rejections) = rejected(
+        |second| second >= 90 && (second - 90).is_multiple_of(95),
+        60 * MINUTE,
+    )
+    .await;
     assert!(rejections > 30, "the hazard: {rejections} rejections");
     assert!(ages.len() >= 8 && ages.len() <= 1 + rejections, "{ages:?}");
-    assert!(ages.values().all(|age| *age <= 15 * MINUTE / 2 + Duration::from_secs(96)), "{ages:?}");
+    assert!(
+        ages.values()
+            .all(|age| *age <= 15 * MINUTE / 2 + Duration::from_secs(96)),
+        "{ages:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,11 +208,15 @@ async fn no_connection_opens_with_a_token_whose_session_has_ended() {
             let status = scene.pool.status().expect("it is supervised");
             tightest = tightest.min(status.remaining.expect("it ends"));
             let token = scene.pool.current().password();
-            let number: u32 =
-                parameter(&token, "X-Amz-Security-Token").and_then(|token| token.strip_prefix("token-")?.parse().ok()).expect("numbered");
+            let number: u32 = parameter(&token, "X-Amz-Security-Token")
+                .and_then(|token| token.strip_prefix("token-")?.parse().ok())
+                .expect("numbered");
             let end = scene.born.0 + (life - Duration::from_secs(10)) * number + life;
             assert!(scene.now() < end, "session {number} has ended");
         })
         .await;
-    assert!(tightest > Duration::ZERO && tightest < MINUTE, "the hazard: sessions came to their end, {tightest:?}");
+    assert!(
+        tightest > Duration::ZERO && tightest < MINUTE,
+        "the hazard: sessions came to their end, {tightest:?}"
+    );
 }

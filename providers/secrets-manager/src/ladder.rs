@@ -26,8 +26,8 @@ impl Stage {
 
 /// What was taken from further down because the database rejected `AWSCURRENT`.
 ///
-/// It is held until it is rejected itself or `AWSCURRENT` is another version: a rotation that stops half-way may leave `AWSCURRENT` wrong for days, and each look
-/// would cost a failed login.
+/// It is held until it is rejected itself or `AWSCURRENT` is another version: a rotation that stops
+/// half-way may leave `AWSCURRENT` wrong for days, and each look would cost a failed login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stopgap {
     /// The version at `AWSCURRENT`, rejected.
@@ -37,7 +37,8 @@ pub(crate) struct Stopgap {
 }
 
 impl Stopgap {
-    /// Whether `held`, which is not rejected, is still the better choice with `current` at `AWSCURRENT`.
+    /// Whether `held`, which is not rejected, is still the better choice with `current` at
+    /// `AWSCURRENT`.
     pub(crate) fn stands(&self, held: &Revision, current: &Revision) -> bool {
         self.taken == *held && self.instead_of == *current
     }

@@ -2,18 +2,26 @@
 
 use std::time::{Duration, SystemTime};
 
-/// How long after the announced date a rotation is taken to be over. AWS rotates on or before that date, and its four steps take about a minute.
+/// How long after the announced date a rotation is taken to be over. AWS rotates on or before that
+/// date, and its four steps take about a minute.
 const MARGIN: Duration = Duration::from_secs(300);
 /// Over how long the services that share a secret are spread.
 const SPREAD: Duration = Duration::from_secs(60);
 
-/// How long after `now` to look again, for a secret that is rotated by `next_rotation`; `None` leaves it to the supervisor's poll, as for a rotation that is overdue.
-/// `jitter` is between 0 and 1.
+/// How long after `now` to look again, for a secret that is rotated by `next_rotation`; `None`
+/// leaves it to the supervisor's poll, as for a rotation that is overdue. `jitter` is between 0 and
+/// 1.
 ///
 /// A rotation announced for 14:00: looked at between 14:05 and 14:06.
-pub(crate) fn after(next_rotation: Option<SystemTime>, now: SystemTime, jitter: f64) -> Option<Duration> {
+pub(crate) fn after(
+    next_rotation: Option<SystemTime>,
+    now: SystemTime,
+    jitter: f64,
+) -> Option<Duration> {
     let over = next_rotation?.checked_add(MARGIN + SPREAD.mul_f64(jitter.clamp(0.0, 1.0)))?;
-    over.duration_since(now).ok().filter(|after| !after.is_zero())
+    over.duration_since(now)
+        .ok()
+        .filter(|after| !after.is_zero())
 }
 
 #[cfg(test)]
@@ -26,7 +34,10 @@ mod tests {
         let now = Timestamp::now().wall();
         let hour = Duration::from_secs(3_600);
         assert_eq!(after(Some(now + hour), now, 0.0), Some(hour + MARGIN));
-        assert_eq!(after(Some(now + hour), now, 1.0), Some(hour + MARGIN + SPREAD));
+        assert_eq!(
+            after(Some(now + hour), now, 1.0),
+            Some(hour + MARGIN + SPREAD)
+        );
         assert_eq!(after(None, now, 0.5), None, "no rotation is configured");
     }
 
@@ -34,7 +45,13 @@ mod tests {
     fn an_overdue_rotation_is_polled_for() {
         let now = Timestamp::now().wall();
         assert_eq!(after(Some(now - MARGIN), now, 0.0), None);
-        assert_eq!(after(Some(now - Duration::from_secs(299)), now, 0.0), Some(Duration::from_secs(1)));
-        assert_eq!(after(Some(now - Duration::from_secs(86_400)), now, 1.0), None);
+        assert_eq!(
+            after(Some(now - Duration::from_secs(299)), now, 0.0),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(
+            after(Some(now - Duration::from_secs(86_400)), now, 1.0),
+            None
+        );
     }
 }

@@ -5,7 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_types::SdkConfig;
-use claviger::{Credentials, FetchRequest, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, RotationTrigger};
+use claviger::{
+    Credentials, FetchRequest, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind,
+    Revision, RotationTrigger,
+};
 
 use crate::ladder::{Stage, Stopgap};
 use crate::look;
@@ -13,16 +16,19 @@ use crate::secret_id::{SecretId, misconfigured};
 use crate::shape::{Flaw, Keys, Shape};
 use crate::store::{Content, Description, Store, Version};
 
-/// How long a DescribeSecret that was denied is not asked for again: whoever grants it later needs no restart, and 720 calls a month cost 0.004 USD.
+/// How long a DescribeSecret that was denied is not asked for again: whoever grants it later needs
+/// no restart, and 720 calls a month cost 0.004 USD.
 const DENIED_FOR: Duration = Duration::from_secs(3_600);
 
 /// A database login in AWS Secrets Manager.
 ///
-/// A lease is a version of the secret; its revision is the `VersionId`, and it has no death. What is served is `AWSCURRENT`; where the database rejects that, the
-/// version at `AWSPENDING`, then the one at `AWSPREVIOUS`, each verified by a login before it serves: between a rotation's setSecret and finishSecret the service goes on,
-/// and so it does when a rotation is rolled back.
+/// A lease is a version of the secret; its revision is the `VersionId`, and it has no death. What
+/// is served is `AWSCURRENT`; where the database rejects that, the version at `AWSPENDING`, then
+/// the one at `AWSPREVIOUS`, each verified by a login before it serves: between a rotation's
+/// setSecret and finishSecret the service goes on, and so it does when a rotation is rolled back.
 ///
-/// What each kind of error means; the message names the secret, its region and the stage, and says what to do:
+/// What each kind of error means; the message names the secret, its region and the stage, and says
+/// what to do:
 ///
 /// | kind | what happened |
 /// |---|---|
@@ -33,7 +39,8 @@ const DENIED_FOR: Duration = Duration::from_secs(3_600);
 /// | `Throttled` | the SDK's own retries were throttled, too |
 /// | `TimedOut`, `Unavailable` | Secrets Manager, or what issues the AWS credentials, cannot be reached, has a fault, or let the connection expire |
 ///
-/// The first four end a registration at once; later the held lease goes on serving. No error has a source: the SDK's errors hold the whole answer.
+/// The first four end a registration at once; later the held lease goes on serving. No error has a
+/// source: the SDK's errors hold the whole answer.
 ///
 /// ```
 /// use claviger_secrets_manager::SecretsManager;
@@ -57,25 +64,34 @@ pub struct SecretsManager {
 }
 
 impl SecretsManager {
-    /// A secret that is a JSON object with the keys `username` and `password`, as AWS lays out the secret of a database. Other keys, `masterarn` among them, are
-    /// not looked at. Where the database is, the pool's own options say; see [`endpoint_from_secret`](Self::endpoint_from_secret).
+    /// A secret that is a JSON object with the keys `username` and `password`, as AWS lays out the
+    /// secret of a database. Other keys, `masterarn` among them, are not looked at. Where the
+    /// database is, the pool's own options say; see
+    /// [`endpoint_from_secret`](Self::endpoint_from_secret).
     ///
-    /// `aws` comes from `aws_config`: region, credentials, retries, endpoint and time-outs are its own. Where it sets no time-outs they are 3 s to connect, 5 s an attempt
-    /// and 20 s for an operation with the SDK's retries. `secret_id` is the secret's name, its ARN, or its ARN without the six random characters at the end.
+    /// `aws` comes from `aws_config`: region, credentials, retries, endpoint and time-outs are its
+    /// own. Where it sets no time-outs they are 3 s to connect, 5 s an attempt and 20 s for an
+    /// operation with the SDK's retries. `secret_id` is the secret's name, its ARN, or its ARN
+    /// without the six random characters at the end.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the setting: a `secret_id` that is no name and no secret's ARN; no region in the configuration or the ARN, or two that differ; no
-    /// credentials provider; an endpoint that is no URL.
+    /// `Misconfigured`, naming the setting: a `secret_id` that is no name and no secret's ARN; no
+    /// region in the configuration or the ARN, or two that differ; no credentials provider; an
+    /// endpoint that is no URL.
     pub fn new(aws: &SdkConfig, secret_id: impl Into<String>) -> Result<Self, ProviderError> {
         Self::shaped(aws, secret_id.into(), Shape::Json(Keys::default()))
     }
 
-    /// A secret that is the password alone, byte for byte, of the user given here. A byte order mark
-    /// at its beginning is left out.
+    /// A secret that is the password alone, byte for byte, of the user given here. A byte order
+    /// mark at its beginning is left out.
     ///
     /// # Errors
     /// As [`new`](Self::new), and when the user is empty or has a NUL.
-    pub fn password(aws: &SdkConfig, secret_id: impl Into<String>, user: impl Into<String>) -> Result<Self, ProviderError> {
+    pub fn password(
+        aws: &SdkConfig,
+        secret_id: impl Into<String>,
+        user: impl Into<String>,
+    ) -> Result<Self, ProviderError> {
         let user = user.into();
         check("user", &user)?;
         Self::shaped(aws, secret_id.into(), Shape::Password { user })
@@ -93,7 +109,8 @@ impl SecretsManager {
         })
     }
 
-    /// The key that holds the user, instead of `username`. An empty key is `Misconfigured` on the first fetch, as is any for a lone password; so with all keys.
+    /// The key that holds the user, instead of `username`. An empty key is `Misconfigured` on the
+    /// first fetch, as is any for a lone password; so with all keys.
     #[must_use]
     pub fn user_key(self, key: impl Into<String>) -> Self {
         self.key("user_key", key.into(), |keys| &mut keys.user)
@@ -105,7 +122,8 @@ impl SecretsManager {
         self.key("password_key", key.into(), |keys| &mut keys.password)
     }
 
-    /// The key that holds the host, instead of `host`. Looked at with [`endpoint_from_secret`](Self::endpoint_from_secret) alone, as are the next two.
+    /// The key that holds the host, instead of `host`. Looked at with
+    /// [`endpoint_from_secret`](Self::endpoint_from_secret) alone, as are the next two.
     #[must_use]
     pub fn host_key(self, key: impl Into<String>) -> Self {
         self.key("host_key", key.into(), |keys| &mut keys.host)
@@ -135,14 +153,18 @@ impl SecretsManager {
             Shape::Json(keys) => keys.endpoint = true,
             Shape::Password { .. } => {
                 let problem = "means nothing for a lone password; leave it out";
-                self.fault = self.fault.or_else(|| Some(misconfigured("endpoint_from_secret", problem)));
+                self.fault = self
+                    .fault
+                    .or_else(|| Some(misconfigured("endpoint_from_secret", problem)));
             }
         }
         self
     }
 
-    /// The secret is rotated between two users in turn: what it held before stays valid for one more rotation. Open connections are kept then ([`OldConnections::Keep`]), and go when
-    /// the pool's `max_lifetime` says: until then connections of both users are in the pool. Default: one user, whose connections are drained ([`OldConnections::Drain`]).
+    /// The secret is rotated between two users in turn: what it held before stays valid for one
+    /// more rotation. Open connections are kept then ([`OldConnections::Keep`]), and go when the
+    /// pool's `max_lifetime` says: until then connections of both users are in the pool. Default:
+    /// one user, whose connections are drained ([`OldConnections::Drain`]).
     #[must_use]
     pub fn alternating_users(mut self) -> Self {
         self.alternating = true;
@@ -156,21 +178,34 @@ impl SecretsManager {
         self
     }
 
-    fn key(mut self, argument: &str, key: String, which: impl FnOnce(&mut Keys) -> &mut String) -> Self {
+    fn key(
+        mut self,
+        argument: &str,
+        key: String,
+        which: impl FnOnce(&mut Keys) -> &mut String,
+    ) -> Self {
         let checked = check(argument, &key);
         let checked = match &mut self.shape {
             Shape::Json(keys) => {
                 *which(keys) = key;
                 checked
             }
-            Shape::Password { .. } => Err(misconfigured(argument, "means nothing for a lone password; leave it out")),
+            Shape::Password { .. } => Err(misconfigured(
+                argument,
+                "means nothing for a lone password; leave it out",
+            )),
         };
         self.fault = self.fault.or(checked.err());
         self
     }
 
-    /// The secret's description; `None` when it may not be asked for, which is tried again each hour.
-    async fn describe(&self, now: Instant, briefly: bool) -> Result<Option<Description>, ProviderError> {
+    /// The secret's description; `None` when it may not be asked for, which is tried again each
+    /// hour.
+    async fn describe(
+        &self,
+        now: Instant,
+        briefly: bool,
+    ) -> Result<Option<Description>, ProviderError> {
         let denied = *lock(&self.denied);
         if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
             return Ok(None);
@@ -184,14 +219,24 @@ impl SecretsManager {
     }
 
     /// Whether what is held, which works, is not to be given up for this version at `AWSCURRENT`.
-    fn keeps(&self, request: &FetchRequest<Credentials>, held: &Revision, current: &Revision) -> bool {
+    fn keeps(
+        &self,
+        request: &FetchRequest<Credentials>,
+        held: &Revision,
+        current: &Revision,
+    ) -> bool {
         let mut stopgap = self.stopgap();
         // The rotation was finished: should AWSCURRENT be moved back one day, that is meant.
         stopgap.take_if(|stopgap| stopgap.instead_of != *current);
-        held == current || request.is_rejected(current) || stopgap.as_ref().is_some_and(|stopgap| stopgap.stands(held, current))
+        held == current
+            || request.is_rejected(current)
+            || stopgap
+                .as_ref()
+                .is_some_and(|stopgap| stopgap.stands(held, current))
     }
 
-    /// The login to use, from `AWSCURRENT`, or from further down where the database rejects that. `held` is what is held and works.
+    /// The login to use, from `AWSCURRENT`, or from further down where the database rejects that.
+    /// `held` is what is held and works.
     async fn choose(
         &self,
         request: &FetchRequest<Credentials>,
@@ -200,8 +245,16 @@ impl SecretsManager {
         let current = match self.store.value(Stage::Current).await {
             Ok(current) => current,
             // A rotation that was begun and given up may leave a version without a value there.
-            Err(error) if held.is_none() && !request.rejected.is_empty() && error.kind() == ProviderErrorKind::NotFound => {
-                return self.below_current(request).await?.map(|(_, login, taken)| (login, taken)).ok_or(error);
+            Err(error)
+                if held.is_none()
+                    && !request.rejected.is_empty()
+                    && error.kind() == ProviderErrorKind::NotFound =>
+            {
+                return self
+                    .below_current(request)
+                    .await?
+                    .map(|(_, login, taken)| (login, taken))
+                    .ok_or(error);
             }
             Err(error) => return Err(error),
         };
@@ -216,7 +269,10 @@ impl SecretsManager {
         }
         if let Some((stage, login, taken)) = self.below_current(request).await? {
             tracing::info!(secret = %self.store.secret(), stage = stage.label(), revision = %taken, "AWSCURRENT is rejected; another version is tried");
-            *self.stopgap() = Some(Stopgap { instead_of: revision, taken: taken.clone() });
+            *self.stopgap() = Some(Stopgap {
+                instead_of: revision,
+                taken: taken.clone(),
+            });
             return Ok((login, taken));
         }
         // All candidates are rejected: the first choice again.
@@ -225,7 +281,10 @@ impl SecretsManager {
     }
 
     /// The first version below `AWSCURRENT` that may serve, and its stage.
-    async fn below_current(&self, request: &FetchRequest<Credentials>) -> Result<Option<(Stage, Credentials, Revision)>, ProviderError> {
+    async fn below_current(
+        &self,
+        request: &FetchRequest<Credentials>,
+    ) -> Result<Option<(Stage, Credentials, Revision)>, ProviderError> {
         for stage in [Stage::Pending, Stage::Previous] {
             if let Some((login, taken)) = self.candidate(request, stage).await? {
                 return Ok(Some((stage, login, taken)));
@@ -234,13 +293,23 @@ impl SecretsManager {
         Ok(None)
     }
 
-    /// Whether it is worth looking further down: the database rejects `AWSCURRENT`, or rejects something and `AWSCURRENT` cannot be read.
-    fn is_ruled_out(&self, request: &FetchRequest<Credentials>, current: &Revision, read: &Result<Credentials, ProviderError>) -> bool {
+    /// Whether it is worth looking further down: the database rejects `AWSCURRENT`, or rejects
+    /// something and `AWSCURRENT` cannot be read.
+    fn is_ruled_out(
+        &self,
+        request: &FetchRequest<Credentials>,
+        current: &Revision,
+        read: &Result<Credentials, ProviderError>,
+    ) -> bool {
         request.is_rejected(current) || (read.is_err() && !request.rejected.is_empty())
     }
 
     /// The version at a stage below `AWSCURRENT`, unless it is rejected, missing or unusable.
-    async fn candidate(&self, request: &FetchRequest<Credentials>, stage: Stage) -> Result<Option<(Credentials, Revision)>, ProviderError> {
+    async fn candidate(
+        &self,
+        request: &FetchRequest<Credentials>,
+        stage: Stage,
+    ) -> Result<Option<(Credentials, Revision)>, ProviderError> {
         let version = match self.store.value(stage).await {
             Ok(version) => version,
             // It is asked again; a lower step taken for want of this one might be the wrong one.
@@ -266,15 +335,28 @@ impl SecretsManager {
     fn read(&self, stage: Stage, version: Version) -> Result<Credentials, ProviderError> {
         let login = match version.content {
             Content::Text(text) => self.shape.read(&text),
-            Content::Binary => Err(Flaw::new("the secret is binary (SecretBinary); write it as text (SecretString)")),
+            Content::Binary => Err(Flaw::new(
+                "the secret is binary (SecretBinary); write it as text (SecretString)",
+            )),
             Content::Nothing => Err(Flaw::new("the version has no value; write one")),
         };
-        login.map_err(|flaw| flaw.into_error(&format!("secret {} in {}, {}", self.store.secret(), self.store.region(), stage.label())))
+        login.map_err(|flaw| {
+            flaw.into_error(&format!(
+                "secret {} in {}, {}",
+                self.store.secret(),
+                self.store.region(),
+                stage.label()
+            ))
+        })
     }
 
     /// Without the hint of when to look again that an older one may have.
     fn lease(&self, login: Credentials, revision: Revision) -> Lease<Credentials> {
-        let old_connections = self.old_connections.unwrap_or(if self.alternating { OldConnections::Keep } else { OldConnections::Drain });
+        let old_connections = self.old_connections.unwrap_or(if self.alternating {
+            OldConnections::Keep
+        } else {
+            OldConnections::Drain
+        });
         Lease::new(login, revision).with_old_connections(old_connections)
     }
 
@@ -286,18 +368,27 @@ impl SecretsManager {
 impl Provider for SecretsManager {
     type Secret = Credentials;
 
-    /// A look at what works costs one call: DescribeSecret, or GetSecretValue where that is not granted. A changed secret costs one more. When the database rejects what is
-    /// held, each candidate is a call, three at most.
-    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
+    /// A look at what works costs one call: DescribeSecret, or GetSecretValue where that is not
+    /// granted. A changed secret costs one more. When the database rejects what is held, each
+    /// candidate is a call, three at most.
+    async fn fetch(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Lease<Credentials>, ProviderError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let held = request.held.as_ref().filter(|held| !request.is_rejected(held.revision()));
+        let held = request
+            .held
+            .as_ref()
+            .filter(|held| !request.is_rejected(held.revision()));
         let mut described = None;
         if let Some(held) = held {
             described = self.describe(request.started.mono(), false).await?;
-            let current =
-                described.as_ref().filter(|description| !description.deleted).and_then(|description| description.current.as_ref());
+            let current = described
+                .as_ref()
+                .filter(|description| !description.deleted)
+                .and_then(|description| description.current.as_ref());
             if current.is_some_and(|current| self.keeps(&request, held.revision(), current)) {
                 let lease = self.lease(held.secret().clone(), held.revision().clone());
                 return Ok(timed(lease, described, &request));
@@ -306,15 +397,26 @@ impl Provider for SecretsManager {
         let (login, revision) = self.choose(&request, held).await?;
         if described.is_none() && request.trigger != RotationTrigger::Rejected {
             // There is a lease: what cannot be known now is known at the next look.
-            described = self.describe(request.started.mono(), true).await.unwrap_or_default();
+            described = self
+                .describe(request.started.mono(), true)
+                .await
+                .unwrap_or_default();
         }
         Ok(timed(self.lease(login, revision), described, &request))
     }
 }
 
 /// The lease, looked at again once the next rotation is over.
-fn timed(lease: Lease<Credentials>, described: Option<Description>, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
-    match look::after(described.and_then(|description| description.next_rotation), request.started.wall(), fastrand::f64()) {
+fn timed(
+    lease: Lease<Credentials>,
+    described: Option<Description>,
+    request: &FetchRequest<Credentials>,
+) -> Lease<Credentials> {
+    match look::after(
+        described.and_then(|description| description.next_rotation),
+        request.started.wall(),
+        fastrand::f64(),
+    ) {
         Some(after) => lease.with_refresh_after(after),
         None => lease,
     }

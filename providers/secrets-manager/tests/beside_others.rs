@@ -1,6 +1,7 @@
 //! needs: postgresql, moto
 //!
-//! The same rotations, met by this library and by what services do without it: asking before each connect, and a cache of five minutes.
+//! The same rotations, met by this library and by what services do without it: asking before each
+//! connect, and a cache of five minutes.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 use claviger_fixtures::{Callers, eventually, short_lived};
 use claviger_rotator::Users;
-use claviger_secrets_fixtures::{Connect, Habit, Naive, SECRET, SecretsFixture, aws, rotations, window};
+use claviger_secrets_fixtures::{
+    Connect, Habit, Naive, SECRET, SecretsFixture, aws, rotations, window,
+};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{Postgres, Proxy};
 use tokio::time::{Instant, sleep_until};
@@ -18,17 +21,34 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     let fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     let supervisor = &fixture.database.supervisor;
     let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
-    let login = supervisor.add_provider("login", provider).await.expect("a lease");
+    let login = supervisor
+        .add_provider("login", provider)
+        .await
+        .expect("a lease");
     // Connections that live no longer than the others' connects.
     let options = short_lived(fixture.database.pool_options(4), Duration::from_millis(20));
-    let db = supervisor.add_pool("orders", &login, fixture.database.pools_with(options)).await.expect("verified");
+    let db = supervisor
+        .add_pool("orders", &login, fixture.database.pools_with(options))
+        .await
+        .expect("verified");
     let ours = Callers::start_at(&db, 4, "SELECT 1", Duration::from_millis(20));
     ours.answer_more(20).await;
 
-    let their_proxies: Vec<_> = (0..2).map(|_| Proxy::start(&fixture.moto.endpoint()).expect("a proxy starts")).collect();
+    let their_proxies: Vec<_> = (0..2)
+        .map(|_| Proxy::start(&fixture.moto.endpoint()).expect("a proxy starts"))
+        .collect();
     let habits = [Habit::EachTime, Habit::Cached(Duration::from_secs(300))];
-    let theirs = [0, 1].map(|which| Naive::start(&fixture.database, &aws(&their_proxies[which].endpoint()), habits[which]));
-    eventually("they connect", || theirs.iter().all(|one| one.connected() > 1)).await;
+    let theirs = [0, 1].map(|which| {
+        Naive::start(
+            &fixture.database,
+            &aws(&their_proxies[which].endpoint()),
+            habits[which],
+        )
+    });
+    eventually("they connect", || {
+        theirs.iter().all(|one| one.connected() > 1)
+    })
+    .await;
     let mut windows = Vec::new();
     for _ in 0..rotations() {
         let answered = ours.answered();
@@ -46,19 +66,53 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     let tally = ours.stop().await;
 
     // Ours: no failure, and two calls for each rotation.
-    assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
+    assert_eq!(
+        (tally.failed.len(), tally.interrupted),
+        (0, 0),
+        "{:?}",
+        tally.failed.first()
+    );
     assert_eq!(fixture.values_asked_for(), 1 + 2 * rotations());
     // Asking before each connect: down for each window, and a call for each connect.
     let (asked, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
-    assert!(asked >= connects && connects > 3 * rotations(), "{asked} calls for {connects} connects");
-    let in_a_window = |connect: &&Connect| windows.iter().any(|(opened, closed)| connect.began > *opened && connect.ended < *closed);
+    assert!(
+        asked >= connects && connects > 3 * rotations(),
+        "{asked} calls for {connects} connects"
+    );
+    let in_a_window = |connect: &&Connect| {
+        windows
+            .iter()
+            .any(|(opened, closed)| connect.began > *opened && connect.ended < *closed)
+    };
     let within: Vec<_> = each_time.iter().filter(in_a_window).collect();
-    assert!(!within.is_empty() && within.iter().all(|connect| !connect.worked), "down for the whole of each window");
+    assert!(
+        !within.is_empty() && within.iter().all(|connect| !connect.worked),
+        "down for the whole of each window"
+    );
     // A cache: down from the first window on, for as long as it lasts.
     assert_eq!(their_proxies[1].requests("GetSecretValue"), 1);
-    let since = windows.first().map(|(opened, _)| *opened).expect("a window");
-    assert!(cached.iter().any(|connect| connect.ended < since && connect.worked), "it worked before");
-    let after: Vec<_> = cached.iter().filter(|connect| connect.began > since).collect();
-    assert!(after.len() > 3 * rotations() && after.iter().all(|connect| !connect.worked), "down for {:?} and more", end - since);
-    fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
+    let since = windows
+        .first()
+        .map(|(opened, _)| *opened)
+        .expect("a window");
+    assert!(
+        cached
+            .iter()
+            .any(|connect| connect.ended < since && connect.worked),
+        "it worked before"
+    );
+    let after: Vec<_> = cached
+        .iter()
+        .filter(|connect| connect.began > since)
+        .collect();
+    assert!(
+        after.len() > 3 * rotations() && after.iter().all(|connect| !connect.worked),
+        "down for {:?} and more",
+        end - since
+    );
+    fixture
+        .database
+        .supervisor
+        .shutdown(Duration::from_secs(5))
+        .await;
 }

@@ -1,7 +1,8 @@
 //! needs: postgresql, moto
 //!
-//! No password, secret access key, session token or Authorization value is in any output at TRACE, that of the crates below included. A planted canary shows that the
-//! search finds what is there, and the SDK without us what it would say.
+//! No password, secret access key, session token or Authorization value is in any output at TRACE,
+//! that of the crates below included. A planted canary shows that the search finds what is there,
+//! and the SDK without us what it would say.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -22,51 +23,99 @@ use tracing::subscriber::NoSubscriber;
 const SECRETS: [&str; 4] = ["password-", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature="];
 
 fn shown_in(text: &str) -> Vec<&str> {
-    text.lines().filter(|line| SECRETS.iter().any(|secret| line.contains(secret))).collect()
+    text.lines()
+        .filter(|line| SECRETS.iter().any(|secret| line.contains(secret)))
+        .collect()
 }
 
 fn assert_clean(what: &str, value: &impl Debug) {
     let text = format!("{value:?} {value:#?}");
-    assert!(shown_in(&text).is_empty(), "{what} shows a secret: {:?}", shown_in(&text));
+    assert!(
+        shown_in(&text).is_empty(),
+        "{what} shows a secret: {:?}",
+        shown_in(&text)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     let capture = Capture::everything();
     // Whoever administers the secret is no part of the service: its own SDK client is not heard.
-    let fixture = SecretsFixture::<Postgres>::new(Users::Single).with_subscriber(NoSubscriber::default()).await;
+    let fixture = SecretsFixture::<Postgres>::new(Users::Single)
+        .with_subscriber(NoSubscriber::default())
+        .await;
     let supervisor = &fixture.database.supervisor;
     let mut events = supervisor.events();
     let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
     assert_clean("the provider", &provider);
-    let login = supervisor.add_provider("login", provider).await.expect("a lease");
-    let db = supervisor.add_pool("orders", &login, fixture.database.pools(4)).await.expect("verified");
+    let login = supervisor
+        .add_provider("login", provider)
+        .await
+        .expect("a lease");
+    let db = supervisor
+        .add_pool("orders", &login, fixture.database.pools(4))
+        .await
+        .expect("verified");
     let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(10));
     callers.answer_more(50).await;
 
     // A window that is rolled back, one that is closed, a store that fails, a look on demand.
-    let pending = fixture.open_window().with_subscriber(NoSubscriber::default()).await;
+    let pending = fixture
+        .open_window()
+        .with_subscriber(NoSubscriber::default())
+        .await;
     fixture.cut_connections().await;
     callers.answer_more(50).await;
-    fixture.rotator.roll_back(&pending).with_subscriber(NoSubscriber::default()).await.expect("it is rolled back");
+    fixture
+        .rotator
+        .roll_back(&pending)
+        .with_subscriber(NoSubscriber::default())
+        .await
+        .expect("it is rolled back");
     fixture.cut_connections().await;
     callers.answer_more(50).await;
-    let pending = fixture.open_window().with_subscriber(NoSubscriber::default()).await;
+    let pending = fixture
+        .open_window()
+        .with_subscriber(NoSubscriber::default())
+        .await;
     fixture.cut_connections().await;
     callers.answer_more(50).await;
-    fixture.close_window(&pending).with_subscriber(NoSubscriber::default()).await;
-    for connect_error in [InjectedFault::reply(400, r#"{"__type":"InvalidSignatureException","message":"password-9"}"#), InjectedFault::Cut]
-    {
+    fixture
+        .close_window(&pending)
+        .with_subscriber(NoSubscriber::default())
+        .await;
+    for connect_error in [
+        InjectedFault::reply(
+            400,
+            r#"{"__type":"InvalidSignatureException","message":"password-9"}"#,
+        ),
+        InjectedFault::Cut,
+    ] {
         fixture.proxy.fault(connect_error);
-        let error = supervisor.rotate_now("login").await.expect_err("the store fails");
+        let error = supervisor
+            .rotate_now("login")
+            .await
+            .expect_err("the store fails");
         assert_clean("an error", &error);
     }
     fixture.proxy.heal();
-    for value in ["password-8", r#"{"username":"app","password":["password-8"]}"#] {
+    for value in [
+        "password-8",
+        r#"{"username":"app","password":["password-8"]}"#,
+    ] {
         let body = serde_json::json!({ "VersionId": "v", "SecretString": value }).to_string();
-        fixture.proxy.fault_on("GetSecretValue", InjectedFault::reply(200, body));
+        fixture
+            .proxy
+            .fault_on("GetSecretValue", InjectedFault::reply(200, body));
         let other = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
-        assert_clean("an error", &other.fetch(FetchRequest::first()).await.map(drop).expect_err("it cannot be read"));
+        assert_clean(
+            "an error",
+            &other
+                .fetch(FetchRequest::first())
+                .await
+                .map(drop)
+                .expect_err("it cannot be read"),
+        );
     }
     fixture.proxy.heal();
     assert_clean("the status", &supervisor.status());
@@ -79,22 +128,47 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
         rejected += usize::from(matches!(event, Event::Rejected { .. }));
         failed += usize::from(matches!(event, Event::FetchFailed { .. }));
     }
-    assert!(rejected == 3 && failed >= 2, "the hazards: {rejected} rejections, {failed} failed fetches");
+    assert!(
+        rejected == 3 && failed >= 2,
+        "the hazards: {rejected} rejections, {failed} failed fetches"
+    );
 
     let said = capture.text();
-    for line in ["credential.rotation", "AWSCURRENT is rejected; another version is tried", "pool.verify"] {
+    for line in [
+        "credential.rotation",
+        "AWSCURRENT is rejected; another version is tried",
+        "pool.verify",
+    ] {
         assert!(said.contains(line), "nothing was captured of {line}");
     }
     assert!(shown_in(&said).is_empty(), "{:#?}", shown_in(&said));
 
     // What the connections' own tasks say is how much they move.
-    let of_the_sdk = |text: &str| text.lines().filter(|line| line.contains(" aws_") && !line.contains("minimum_throughput")).count();
-    assert_eq!(of_the_sdk(&said), 0, "the SDK is not heard: {:?}", said.lines().find(|line| of_the_sdk(line) > 0));
+    let of_the_sdk = |text: &str| {
+        text.lines()
+            .filter(|line| line.contains(" aws_") && !line.contains("minimum_throughput"))
+            .count()
+    };
+    assert_eq!(
+        of_the_sdk(&said),
+        0,
+        "the SDK is not heard: {:?}",
+        said.lines().find(|line| of_the_sdk(line) > 0)
+    );
 
     // The search finds what is there; and what the SDK says is captured where it is heard.
     tracing::trace!(canary = "password-1", "planted");
     assert_eq!(shown_in(&capture.text()).len(), 1);
     let heard = Client::new(&fixture.aws());
-    heard.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("it answers");
-    assert!(of_the_sdk(&capture.text()) > 10, "the hazard: the SDK talks");
+    heard
+        .get_secret_value()
+        .secret_id(SECRET)
+        .version_stage("AWSCURRENT")
+        .send()
+        .await
+        .expect("it answers");
+    assert!(
+        of_the_sdk(&capture.text()) > 10,
+        "the hazard: the SDK talks"
+    );
 }

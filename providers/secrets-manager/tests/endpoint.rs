@@ -20,17 +20,37 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
     });
     Secret::create(&moto, "orders", &text.to_string()).await;
     let supervisor = Supervisor::start();
-    let provider = SecretsManager::new(&aws(&moto.endpoint()), "orders").expect("it can be right").endpoint_from_secret();
-    let login = supervisor.add_provider("login", provider).await.expect("a lease");
-    let elsewhere = PgConnectOptions::new_without_pgpass().host("nowhere.invalid").port(1);
+    let provider = SecretsManager::new(&aws(&moto.endpoint()), "orders")
+        .expect("it can be right")
+        .endpoint_from_secret();
+    let login = supervisor
+        .add_provider("login", provider)
+        .await
+        .expect("a lease");
+    let elsewhere = PgConnectOptions::new_without_pgpass()
+        .host("nowhere.invalid")
+        .port(1);
 
-    let pools = PgPools::new(elsewhere.clone().database("orders"), PgPoolOptions::new().max_connections(2));
-    let db = supervisor.add_pool("orders", &login, pools).await.expect("it is verified");
-    let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&db).await.expect("the query succeeds");
+    let pools = PgPools::new(
+        elsewhere.clone().database("orders"),
+        PgPoolOptions::new().max_connections(2),
+    );
+    let db = supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("it is verified");
+    let database: String = sqlx::query_scalar("SELECT current_database()")
+        .fetch_one(&db)
+        .await
+        .expect("the query succeeds");
     assert_eq!(database, "orders", "not the engine's default, postgres");
 
     let pools = PgPools::new(elsewhere, PgPoolOptions::new().max_connections(2));
-    let error = supervisor.add_pool("nameless", &login, pools).await.map(drop).expect_err("nobody names a database");
+    let error = supervisor
+        .add_pool("nameless", &login, pools)
+        .await
+        .map(drop)
+        .expect_err("nobody names a database");
     assert!(error.to_string().contains("database"), "{error}");
     supervisor.shutdown(std::time::Duration::from_secs(5)).await;
 }

@@ -1,4 +1,5 @@
-//! What each failure of the store means, as it comes over the wire. The proxy answers in the store's place: no server is needed.
+//! What each failure of the store means, as it comes over the wire. The proxy answers in the
+//! store's place: no server is needed.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,7 +12,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::SdkConfig;
-use claviger::{Credentials, FetchRequest, Provider, ProviderError, ProviderErrorKind as Kind, RotationTrigger};
+use claviger::{
+    Credentials, FetchRequest, Provider, ProviderError, ProviderErrorKind as Kind, RotationTrigger,
+};
 use claviger_secrets_fixtures::aws;
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Proxy};
@@ -25,23 +28,37 @@ fn proxy() -> Proxy {
 
 /// The configuration, with the SDK's retries or without.
 fn config(proxy: &Proxy, attempts: u32) -> SdkConfig {
-    let retries = RetryConfig::standard().with_max_attempts(attempts).with_initial_backoff(Duration::from_millis(10));
-    let time_outs = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(400)).build();
-    aws(&proxy.endpoint()).into_builder().retry_config(retries).timeout_config(time_outs).build()
+    let retries = RetryConfig::standard()
+        .with_max_attempts(attempts)
+        .with_initial_backoff(Duration::from_millis(10));
+    let time_outs = TimeoutConfig::builder()
+        .operation_attempt_timeout(Duration::from_millis(400))
+        .build();
+    aws(&proxy.endpoint())
+        .into_builder()
+        .retry_config(retries)
+        .timeout_config(time_outs)
+        .build()
 }
 
 async fn failure(provider: &SecretsManager) -> ProviderError {
-    let error = provider.fetch(FetchRequest::first()).await.map(drop).expect_err("it fails");
+    let error = provider
+        .fetch(FetchRequest::first())
+        .await
+        .map(drop)
+        .expect_err("it fails");
     let text = format!("{error} {error:?} {error:#?}");
     assert!(!text.contains(CANARY), "{text}");
-    assert!(error.source().is_none(), "the SDK's error holds the whole answer");
+    assert!(
+        error.source().is_none(),
+        "the SDK's error holds the whole answer"
+    );
     error
 }
 
 /// An answer with the value of a version.
 fn value(version: &str, text: &str) -> InjectedFault {
-    let body =
-        serde_json::json!({ "ARN": "arn", "Name": "orders", "VersionId": version, "SecretString": text, "VersionStages": ["AWSCURRENT"] });
+    let body = serde_json::json!({ "ARN": "arn", "Name": "orders", "VersionId": version, "SecretString": text, "VersionStages": ["AWSCURRENT"] });
     InjectedFault::reply(200, body.to_string())
 }
 
@@ -50,7 +67,13 @@ async fn every_error_says_what_to_do_and_nothing_of_what_came() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     for (status, code, message, kind, says) in [
-        (400, "ResourceNotFoundException", "Secrets Manager can't find the specified secret.", Kind::NotFound, "no such secret"),
+        (
+            400,
+            "ResourceNotFoundException",
+            "Secrets Manager can't find the specified secret.",
+            Kind::NotFound,
+            "no such secret",
+        ),
         (
             400,
             "AccessDeniedException",
@@ -58,8 +81,20 @@ async fn every_error_says_what_to_do_and_nothing_of_what_came() {
             Kind::Denied,
             "grant secretsmanager:GetSecretValue on the secret",
         ),
-        (400, "AccessDeniedException", "Access to KMS is not allowed", Kind::Denied, "grant kms:Decrypt"),
-        (400, "DecryptionFailure", CANARY, Kind::Denied, "grant kms:Decrypt"),
+        (
+            400,
+            "AccessDeniedException",
+            "Access to KMS is not allowed",
+            Kind::Denied,
+            "grant kms:Decrypt",
+        ),
+        (
+            400,
+            "DecryptionFailure",
+            CANARY,
+            Kind::Denied,
+            "grant kms:Decrypt",
+        ),
         (
             400,
             "InvalidRequestException",
@@ -67,37 +102,94 @@ async fn every_error_says_what_to_do_and_nothing_of_what_came() {
             Kind::NotFound,
             "aws secretsmanager restore-secret --secret-id orders",
         ),
-        (400, "InvalidParameterException", CANARY, Kind::Misconfigured, "`secret_id`"),
-        (400, "ThrottlingException", CANARY, Kind::Throttled, "fewer requests"),
+        (
+            400,
+            "InvalidParameterException",
+            CANARY,
+            Kind::Misconfigured,
+            "`secret_id`",
+        ),
+        (
+            400,
+            "ThrottlingException",
+            CANARY,
+            Kind::Throttled,
+            "fewer requests",
+        ),
         (429, "", CANARY, Kind::Throttled, "fewer requests"),
-        (500, "InternalServiceError", CANARY, Kind::Unavailable, "status 500"),
+        (
+            500,
+            "InternalServiceError",
+            CANARY,
+            Kind::Unavailable,
+            "status 500",
+        ),
         (503, "", CANARY, Kind::Unavailable, "status 503"),
-        (400, "ExpiredTokenException", "CANARY", Kind::Unavailable, "connection has expired"),
-        (400, "UnrecognizedClientException", CANARY, Kind::Denied, "does not know"),
-        (400, "InvalidSignatureException", "x-amz-security-token:CANARY", Kind::Denied, "clock"),
-        (418, "CANARY of another kind", CANARY, Kind::Other, "status 418"),
+        (
+            400,
+            "ExpiredTokenException",
+            "CANARY",
+            Kind::Unavailable,
+            "connection has expired",
+        ),
+        (
+            400,
+            "UnrecognizedClientException",
+            CANARY,
+            Kind::Denied,
+            "does not know",
+        ),
+        (
+            400,
+            "InvalidSignatureException",
+            "x-amz-security-token:CANARY",
+            Kind::Denied,
+            "clock",
+        ),
+        (
+            418,
+            "CANARY of another kind",
+            CANARY,
+            Kind::Other,
+            "status 418",
+        ),
     ] {
-        proxy.fault(InjectedFault::reply(status, serde_json::json!({ "__type": code, "Message": message }).to_string()));
+        proxy.fault(InjectedFault::reply(
+            status,
+            serde_json::json!({ "__type": code, "Message": message }).to_string(),
+        ));
         let error = failure(&provider).await;
         assert_eq!(error.kind(), kind, "{code}: {error}");
         let text = error.to_string();
-        assert!(text.starts_with("secret orders in eu-west-1, AWSCURRENT: ") && text.contains(says), "{code}: {text}");
+        assert!(
+            text.starts_with("secret orders in eu-west-1, AWSCURRENT: ") && text.contains(says),
+            "{code}: {text}"
+        );
     }
 }
 
 /// Serves this error to each request, dated `ahead` of now; returns the endpoint.
 async fn dated(code: &'static str, ahead: Duration) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
     let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
-    let date = DateTime::from(claviger::Timestamp::now().wall() + ahead).fmt(Format::HttpDate).expect("a date");
+    let date = DateTime::from(claviger::Timestamp::now().wall() + ahead)
+        .fmt(Format::HttpDate)
+        .expect("a date");
     let body = format!(r#"{{"__type":"{code}","message":"Signature expired: CANARY"}}"#);
-    let response = format!("HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let response = format!(
+        "HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; 65_536];
             let read = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await;
             read.expect("a request comes");
-            tokio::io::AsyncWriteExt::write_all(&mut stream, response.as_bytes()).await.expect("it is sent");
+            tokio::io::AsyncWriteExt::write_all(&mut stream, response.as_bytes())
+                .await
+                .expect("it is sent");
         }
     });
     endpoint
@@ -107,14 +199,28 @@ async fn dated(code: &'static str, ahead: Duration) -> String {
 async fn a_rejected_signature_names_how_far_the_clock_is_off() {
     for code in ["InvalidSignatureException", "RequestExpired"] {
         let endpoint = dated(code, Duration::from_secs(12 * 60 + 30)).await;
-        let aws = config(&proxy(), 1).into_builder().endpoint_url(endpoint).build();
+        let aws = config(&proxy(), 1)
+            .into_builder()
+            .endpoint_url(endpoint)
+            .build();
         let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
-        assert!(error.to_string().contains("this machine's clock is 12 min "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("this machine's clock is 12 min "),
+            "{error}"
+        );
         assert_eq!(error.kind(), Kind::Unavailable, "a clock can be corrected");
     }
-    let aws = config(&proxy(), 1).into_builder().endpoint_url(dated("InvalidSignatureException", Duration::ZERO).await).build();
+    let aws = config(&proxy(), 1)
+        .into_builder()
+        .endpoint_url(dated("InvalidSignatureException", Duration::ZERO).await)
+        .build();
     let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
-    assert!(error.kind() == Kind::Denied && !error.to_string().contains(" min "), "{error}");
+    assert!(
+        error.kind() == Kind::Denied && !error.to_string().contains(" min "),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -142,20 +248,55 @@ async fn what_is_no_answer_is_passing() {
 #[tokio::test]
 async fn what_is_in_the_secret_is_never_said() {
     let proxy = proxy();
-    let json = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right").endpoint_from_secret();
+    let json = SecretsManager::new(&config(&proxy, 1), "orders")
+        .expect("it can be right")
+        .endpoint_from_secret();
     for (answer, says) in [
         (value("1", "CANARY"), "is not JSON, at line 1, column 1"),
-        (value("1", r#"{"username":"CANARY","password":["CANARY"]}"#), "the key `password` must be a string"),
-        (value("1", r#"{"username":"u","password":"CANARY","host":"CANARY","port":"CANARY"}"#), "the key `port` must be a number"),
-        (value("1", r#"{"username":"u","password":"CANARY","host":"h","port":1,"dbname":""}"#), "the key `dbname` is empty"),
-        (value("1", r#"{"username":"u","password":"CANARY","host":"CANARY:1","port":1}"#), "the key `host` has a port"),
-        (InjectedFault::reply(200, r#"{"VersionId":"1","SecretBinary":"Q0FOQVJZ"}"#), "is binary"),
-        (InjectedFault::reply(200, r#"{"VersionId":"1"}"#), "has no value"),
+        (
+            value("1", r#"{"username":"CANARY","password":["CANARY"]}"#),
+            "the key `password` must be a string",
+        ),
+        (
+            value(
+                "1",
+                r#"{"username":"u","password":"CANARY","host":"CANARY","port":"CANARY"}"#,
+            ),
+            "the key `port` must be a number",
+        ),
+        (
+            value(
+                "1",
+                r#"{"username":"u","password":"CANARY","host":"h","port":1,"dbname":""}"#,
+            ),
+            "the key `dbname` is empty",
+        ),
+        (
+            value(
+                "1",
+                r#"{"username":"u","password":"CANARY","host":"CANARY:1","port":1}"#,
+            ),
+            "the key `host` has a port",
+        ),
+        (
+            InjectedFault::reply(200, r#"{"VersionId":"1","SecretBinary":"Q0FOQVJZ"}"#),
+            "is binary",
+        ),
+        (
+            InjectedFault::reply(200, r#"{"VersionId":"1"}"#),
+            "has no value",
+        ),
     ] {
         proxy.fault(answer);
         let error = failure(&json).await;
         assert_eq!(error.kind(), Kind::Malformed);
-        assert!(error.to_string().starts_with("secret orders in eu-west-1, AWSCURRENT: ") && error.to_string().contains(says), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("secret orders in eu-west-1, AWSCURRENT: ")
+                && error.to_string().contains(says),
+            "{error}"
+        );
     }
 }
 
@@ -164,16 +305,32 @@ async fn the_sdk_alone_tries_again() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 3), "orders").expect("it can be right");
     for (fault, attempts) in [
-        (InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#), 3),
-        (InjectedFault::reply(500, r#"{"__type":"InternalServiceError"}"#), 3),
-        (InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#), 1),
-        (InjectedFault::reply(400, r#"{"__type":"ResourceNotFoundException"}"#), 1),
+        (
+            InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#),
+            3,
+        ),
+        (
+            InjectedFault::reply(500, r#"{"__type":"InternalServiceError"}"#),
+            3,
+        ),
+        (
+            InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#),
+            1,
+        ),
+        (
+            InjectedFault::reply(400, r#"{"__type":"ResourceNotFoundException"}"#),
+            1,
+        ),
         (value("1", "half a secr"), 1),
     ] {
         let before = proxy.requests("GetSecretValue");
         proxy.fault(fault.clone());
         failure(&provider).await;
-        assert_eq!(proxy.requests("GetSecretValue") - before, attempts, "{fault:?}");
+        assert_eq!(
+            proxy.requests("GetSecretValue") - before,
+            attempts,
+            "{fault:?}"
+        );
     }
 }
 
@@ -188,13 +345,31 @@ async fn advance(time: Duration) {
 async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
-    proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
-    proxy.fault_on("DescribeSecret", InjectedFault::reply(400, r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#));
-    let held = provider.fetch(FetchRequest::first()).await.expect("a lease, all the same");
+    proxy.fault_on(
+        "GetSecretValue",
+        value("1", r#"{"username":"app","password":"p"}"#),
+    );
+    proxy.fault_on(
+        "DescribeSecret",
+        InjectedFault::reply(
+            400,
+            r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#,
+        ),
+    );
+    let held = provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a lease, all the same");
     let look = async || {
-        let lease = provider.fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone())).await.expect("a lease");
+        let lease = provider
+            .fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+            .await
+            .expect("a lease");
         assert_eq!(lease.revision(), held.revision());
-        (proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue"))
+        (
+            proxy.requests("DescribeSecret"),
+            proxy.requests("GetSecretValue"),
+        )
     };
     for looks in 1..=3 {
         assert_eq!(look().await, (1, 1 + looks));
@@ -203,7 +378,10 @@ async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
     assert_eq!(look().await, (2, 5), "still denied");
     assert_eq!(look().await, (2, 6));
     // It was granted meanwhile: the value is not asked for any more.
-    proxy.fault_on("DescribeSecret", InjectedFault::reply(200, r#"{"VersionIdsToStages":{"1":["AWSCURRENT"]}}"#));
+    proxy.fault_on(
+        "DescribeSecret",
+        InjectedFault::reply(200, r#"{"VersionIdsToStages":{"1":["AWSCURRENT"]}}"#),
+    );
     advance(Duration::from_secs(3_600)).await;
     assert_eq!(look().await, (3, 6));
     assert_eq!(look().await, (4, 6));
@@ -213,15 +391,38 @@ async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
 async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
-    proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
+    proxy.fault_on(
+        "GetSecretValue",
+        value("1", r#"{"username":"app","password":"p"}"#),
+    );
     proxy.fault_on("DescribeSecret", InjectedFault::reply(500, "{}"));
-    let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
+    let held = provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a lease");
     let look = FetchRequest::new(RotationTrigger::Schedule).held(held);
-    let error = provider.fetch(look.clone()).await.map(drop).expect_err("the store has a fault");
-    assert!(error.is_transient() && !error.to_string().contains("AWSCURRENT"), "{error}");
+    let error = provider
+        .fetch(look.clone())
+        .await
+        .map(drop)
+        .expect_err("the store has a fault");
+    assert!(
+        error.is_transient() && !error.to_string().contains("AWSCURRENT"),
+        "{error}"
+    );
     // Not taken for a permission that is missing: it is asked for again.
-    provider.fetch(look).await.map(drop).expect_err("the store has a fault");
-    assert_eq!((proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue")), (3, 1));
+    provider
+        .fetch(look)
+        .await
+        .map(drop)
+        .expect_err("the store has a fault");
+    assert_eq!(
+        (
+            proxy.requests("DescribeSecret"),
+            proxy.requests("GetSecretValue")
+        ),
+        (3, 1)
+    );
 }
 
 #[tokio::test]
@@ -229,11 +430,23 @@ async fn a_description_that_does_not_come_holds_no_start_up() {
     let proxy = proxy();
     // With the time-outs that a service has which sets none.
     let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
-    proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
+    proxy.fault_on(
+        "GetSecretValue",
+        value("1", r#"{"username":"app","password":"p"}"#),
+    );
     proxy.fault_on("DescribeSecret", InjectedFault::Stall);
-    provider.fetch(FetchRequest::first()).await.expect("a lease");
+    provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a lease");
     // It was not even waited for the end of an attempt, after which the SDK makes another.
-    assert_eq!((proxy.requests("DescribeSecret"), proxy.requests("GetSecretValue")), (1, 1));
+    assert_eq!(
+        (
+            proxy.requests("DescribeSecret"),
+            proxy.requests("GetSecretValue")
+        ),
+        (1, 1)
+    );
 }
 
 #[tokio::test]
@@ -241,16 +454,45 @@ async fn a_rejection_is_answered_without_a_description() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     proxy.fault_on("DescribeSecret", InjectedFault::reply(200, "{}"));
-    proxy.fault_on("GetSecretValue", value("1", r#"{"username":"app","password":"p"}"#));
-    let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
+    proxy.fault_on(
+        "GetSecretValue",
+        value("1", r#"{"username":"app","password":"p"}"#),
+    );
+    let held = provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a lease");
     let before = proxy.requests("DescribeSecret");
-    let rejected = FetchRequest::<Credentials>::new(RotationTrigger::Rejected).rejected([held.revision().clone()]).held(held);
+    let rejected = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
+        .rejected([held.revision().clone()])
+        .held(held);
     // All three stages answer the same version: one candidate.
-    provider.fetch(rejected).await.expect("the first choice again");
-    assert_eq!((proxy.requests("DescribeSecret") - before, proxy.requests("GetSecretValue")), (0, 1 + 3));
-    let stages: Vec<_> = proxy.log().iter().filter(|one| one.operation == "GetSecretValue").map(|one| one.body.clone()).collect();
-    for (body, stage) in stages.iter().zip(["AWSCURRENT", "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"]) {
-        assert!(body.contains(&format!("\"VersionStage\":\"{stage}\"")), "{body}");
+    provider
+        .fetch(rejected)
+        .await
+        .expect("the first choice again");
+    assert_eq!(
+        (
+            proxy.requests("DescribeSecret") - before,
+            proxy.requests("GetSecretValue")
+        ),
+        (0, 1 + 3)
+    );
+    let stages: Vec<_> = proxy
+        .log()
+        .iter()
+        .filter(|one| one.operation == "GetSecretValue")
+        .map(|one| one.body.clone())
+        .collect();
+    for (body, stage) in
+        stages
+            .iter()
+            .zip(["AWSCURRENT", "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"])
+    {
+        assert!(
+            body.contains(&format!("\"VersionStage\":\"{stage}\"")),
+            "{body}"
+        );
     }
 }
 
@@ -272,19 +514,50 @@ impl ProvideCredentials for Broken {
 async fn a_failure_of_the_credentials_chain_carries_its_cause() {
     let proxy = proxy();
     let cases: [(Fails, Kind, &str, &str); 5] = [
-        (|| CredentialsError::not_loaded("no profile"), Kind::Unavailable, "give the service a role", "no profile"),
-        (|| CredentialsError::provider_error("IMDS is off"), Kind::Unavailable, "could not be loaded", "IMDS is off"),
-        (|| CredentialsError::provider_error("AccessDenied: role/x"), Kind::Denied, "sts:AssumeRole", "AccessDenied: role/x"),
-        (|| CredentialsError::provider_timed_out(Duration::from_secs(5)), Kind::TimedOut, "timed out", "5 seconds"),
-        (|| CredentialsError::invalid_configuration("profile loops"), Kind::Misconfigured, "profile", "profile loops"),
+        (
+            || CredentialsError::not_loaded("no profile"),
+            Kind::Unavailable,
+            "give the service a role",
+            "no profile",
+        ),
+        (
+            || CredentialsError::provider_error("IMDS is off"),
+            Kind::Unavailable,
+            "could not be loaded",
+            "IMDS is off",
+        ),
+        (
+            || CredentialsError::provider_error("AccessDenied: role/x"),
+            Kind::Denied,
+            "sts:AssumeRole",
+            "AccessDenied: role/x",
+        ),
+        (
+            || CredentialsError::provider_timed_out(Duration::from_secs(5)),
+            Kind::TimedOut,
+            "timed out",
+            "5 seconds",
+        ),
+        (
+            || CredentialsError::invalid_configuration("profile loops"),
+            Kind::Misconfigured,
+            "profile",
+            "profile loops",
+        ),
     ];
     for (broken, kind, advice, cause) in cases {
         let provider = SharedCredentialsProvider::new(Broken(broken));
-        let aws = config(&proxy, 1).into_builder().credentials_provider(provider).build();
+        let aws = config(&proxy, 1)
+            .into_builder()
+            .credentials_provider(provider)
+            .build();
         let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
         assert_eq!(error.kind(), kind, "{error}");
         let text = error.to_string();
-        assert!(text.starts_with("secret orders in eu-west-1, AWSCURRENT: "), "{text}");
+        assert!(
+            text.starts_with("secret orders in eu-west-1, AWSCURRENT: "),
+            "{text}"
+        );
         assert!(text.contains(advice) && text.contains(cause), "{text}");
     }
     // Output of a process and quoted requests are left out.
@@ -293,7 +566,10 @@ async fn a_failure_of_the_credentials_chain_carries_its_cause() {
         || CredentialsError::provider_error("Canonical String 'x-amz-security-token:CANARY'"),
     ] {
         let provider = SharedCredentialsProvider::new(Broken(quoting));
-        let aws = config(&proxy, 1).into_builder().credentials_provider(provider).build();
+        let aws = config(&proxy, 1)
+            .into_builder()
+            .credentials_provider(provider)
+            .build();
         failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
     }
     assert_eq!(proxy.connections(), 0, "nothing was asked");
@@ -311,8 +587,14 @@ async fn a_setting_that_cannot_be_right_fails_the_first_fetch() {
         (json().host_key(""), "`host_key`"),
         (json().port_key(""), "`port_key`"),
         (json().database_key(""), "`database_key`"),
-        (password().user_key("user"), "`user_key` means nothing for a lone password"),
-        (password().endpoint_from_secret(), "`endpoint_from_secret` means nothing"),
+        (
+            password().user_key("user"),
+            "`user_key` means nothing for a lone password",
+        ),
+        (
+            password().endpoint_from_secret(),
+            "`endpoint_from_secret` means nothing",
+        ),
     ] {
         let error = failure(&provider).await;
         assert_eq!(error.kind(), Kind::Misconfigured);
@@ -320,8 +602,13 @@ async fn a_setting_that_cannot_be_right_fails_the_first_fetch() {
         assert!(format!("{provider:?}").contains("fault: Some"));
     }
     for user in ["", "a\0b"] {
-        let error = SecretsManager::password(&config, "orders", user).map(drop).expect_err("no user");
-        assert!(error.kind() == Kind::Misconfigured && error.to_string().starts_with("`user`"), "{error}");
+        let error = SecretsManager::password(&config, "orders", user)
+            .map(drop)
+            .expect_err("no user");
+        assert!(
+            error.kind() == Kind::Misconfigured && error.to_string().starts_with("`user`"),
+            "{error}"
+        );
     }
     assert_eq!(proxy.connections(), 0);
 }

@@ -1,11 +1,15 @@
 //! needs: moto
 //!
-//! Which version is offered: `AWSCURRENT`, and further down the ladder what the database does not reject.
+//! Which version is offered: `AWSCURRENT`, and further down the ladder what the database does not
+//! reject.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use aws_sdk_secretsmanager::types::RotationRulesType;
-use claviger::{Credentials, FetchRequest, Lease, OldConnections, Provider, ProviderErrorKind, Revision, RotationTrigger};
+use claviger::{
+    Credentials, FetchRequest, Lease, OldConnections, Provider, ProviderErrorKind, Revision,
+    RotationTrigger,
+};
 use claviger_secrets_fixtures::{Secret, aws, login, moto};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::Moto;
@@ -18,17 +22,29 @@ async fn fixture(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
 }
 
 async fn start(provider: &SecretsManager) -> Lease<Credentials> {
-    provider.fetch(FetchRequest::first()).await.expect("a lease")
+    provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a lease")
 }
 
 /// What is offered while this is held, and the database rejects these.
-async fn rejected(provider: &SecretsManager, held: &Lease<Credentials>, rejected: &[&Revision]) -> Lease<Credentials> {
-    let request = FetchRequest::new(RotationTrigger::Rejected).held(held.clone()).rejected(rejected.iter().copied().cloned());
+async fn rejected(
+    provider: &SecretsManager,
+    held: &Lease<Credentials>,
+    rejected: &[&Revision],
+) -> Lease<Credentials> {
+    let request = FetchRequest::new(RotationTrigger::Rejected)
+        .held(held.clone())
+        .rejected(rejected.iter().copied().cloned());
     provider.fetch(request).await.expect("a lease")
 }
 
 async fn look(provider: &SecretsManager, held: &Lease<Credentials>) -> Lease<Credentials> {
-    provider.fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone())).await.expect("a lease")
+    provider
+        .fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+        .await
+        .expect("a lease")
 }
 
 fn password(lease: &Lease<Credentials>) -> &str {
@@ -39,14 +55,24 @@ fn password(lease: &Lease<Credentials>) -> &str {
 async fn what_is_current_comes_first_and_is_named_by_its_version() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let lease = start(&provider).await;
-    assert_eq!((lease.secret().user(), password(&lease), lease.revision()), ("app", "password-1", &first));
+    assert_eq!(
+        (lease.secret().user(), password(&lease), lease.revision()),
+        ("app", "password-1", &first)
+    );
     assert!(lease.expiry().is_never());
     assert_eq!(lease.old_connections(), OldConnections::Drain);
-    assert_eq!(look(&provider, &lease).await.revision(), &first, "unchanged");
+    assert_eq!(
+        look(&provider, &lease).await.revision(),
+        &first,
+        "unchanged"
+    );
 
     let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
     let lease = look(&provider, &lease).await;
-    assert_eq!((password(&lease), lease.revision()), ("password-2", &second));
+    assert_eq!(
+        (password(&lease), lease.revision()),
+        ("password-2", &second)
+    );
 }
 
 #[tokio::test]
@@ -54,19 +80,31 @@ async fn in_a_rotations_window_what_is_pending_is_offered_and_then_kept() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    assert_eq!(look(&provider, &held).await.revision(), &first, "nobody was rejected: it is none of our business");
+    assert_eq!(
+        look(&provider, &held).await.revision(),
+        &first,
+        "nobody was rejected: it is none of our business"
+    );
 
     let taken = rejected(&provider, &held, &[&first]).await;
-    assert_eq!((password(&taken), taken.revision().as_str()), ("password-2", second.as_str()));
+    assert_eq!(
+        (password(&taken), taken.revision().as_str()),
+        ("password-2", second.as_str())
+    );
     // The cool-down is over and AWSCURRENT is still the same: the database would reject it again.
     assert_eq!(look(&provider, &taken).await.revision(), taken.revision());
     // finishSecret.
-    secret.stage("AWSCURRENT", Some(&second), Some(first.as_str())).await;
+    secret
+        .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
+        .await;
     assert_eq!(look(&provider, &taken).await.revision(), taken.revision());
-    // The next rotation's end is seen. (Its version is not put at AWSCURRENT: after a stage was moved moto would have two versions there.)
+    // The next rotation's end is seen. (Its version is not put at AWSCURRENT: after a stage was
+    // moved moto would have two versions there.)
     secret.stage("AWSPENDING", None, Some(&second)).await;
     let third = secret.put("AWSPENDING", &login("password-3")).await;
-    secret.stage("AWSCURRENT", Some(&third), Some(&second)).await;
+    secret
+        .stage("AWSCURRENT", Some(&third), Some(&second))
+        .await;
     assert_eq!(look(&provider, &taken).await.revision().as_str(), third);
 }
 
@@ -76,10 +114,14 @@ async fn a_finished_rotation_that_is_taken_back_is_followed() {
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let taken = rejected(&provider, &held, &[&first]).await;
-    secret.stage("AWSCURRENT", Some(&second), Some(first.as_str())).await;
+    secret
+        .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
+        .await;
     assert_eq!(look(&provider, &taken).await.revision().as_str(), second);
     // Both work, as with alternating users, and somebody wants the first again.
-    secret.stage("AWSCURRENT", Some(first.as_str()), Some(&second)).await;
+    secret
+        .stage("AWSCURRENT", Some(first.as_str()), Some(&second))
+        .await;
     assert_eq!(look(&provider, &taken).await.revision(), &first);
 }
 
@@ -101,22 +143,37 @@ async fn a_rotation_that_is_rolled_back_leads_to_what_is_current() {
 async fn what_is_pending_and_current_at_once_is_one_candidate() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
-    secret.stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str())).await;
+    secret
+        .stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str()))
+        .await;
     let held = start(&provider).await;
     assert_eq!(held.revision(), &second);
     // The database was restored from yesterday's copy: AWSPREVIOUS works.
     let taken = rejected(&provider, &held, &[&second]).await;
     assert_eq!((password(&taken), taken.revision()), ("password-1", &first));
-    assert_eq!(look(&provider, &taken).await.revision(), &first, "and stays, for AWSCURRENT is what was rejected");
+    assert_eq!(
+        look(&provider, &taken).await.revision(),
+        &first,
+        "and stays, for AWSCURRENT is what was rejected"
+    );
 }
 
 #[tokio::test]
 async fn when_all_are_rejected_the_first_choice_is_offered_again() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
-    assert_eq!(rejected(&provider, &held, &[&first]).await.revision(), &first, "nothing is pending, and nothing came before");
+    assert_eq!(
+        rejected(&provider, &held, &[&first]).await.revision(),
+        &first,
+        "nothing is pending, and nothing came before"
+    );
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
-    assert_eq!(rejected(&provider, &held, &[&first, &second]).await.revision(), &first);
+    assert_eq!(
+        rejected(&provider, &held, &[&first, &second])
+            .await
+            .revision(),
+        &first
+    );
 }
 
 #[tokio::test]
@@ -125,27 +182,52 @@ async fn what_is_pending_and_cannot_be_read_is_no_candidate() {
     let held = start(&provider).await;
     for text in ["half a secr", "{}", r#"{"username":"app"}"#, "[]"] {
         secret.put("AWSPENDING", text).await;
-        assert_eq!(rejected(&provider, &held, &[&first]).await.revision(), &first, "{text}");
+        assert_eq!(
+            rejected(&provider, &held, &[&first]).await.revision(),
+            &first,
+            "{text}"
+        );
     }
     let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
     let held = look(&provider, &held).await;
     assert_eq!(held.revision(), &second);
     secret.put("AWSPENDING", "half a secr").await;
-    assert_eq!(rejected(&provider, &held, &[&second]).await.revision(), &first, "the next step down");
+    assert_eq!(
+        rejected(&provider, &held, &[&second]).await.revision(),
+        &first,
+        "the next step down"
+    );
 }
 
 #[tokio::test]
-async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_rejects_what_is_held() {
+async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_rejects_what_is_held()
+ {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
-    secret.put("AWSCURRENT", r#"{"username":"app","password":7}"#).await;
+    secret
+        .put("AWSCURRENT", r#"{"username":"app","password":7}"#)
+        .await;
     let request = FetchRequest::new(RotationTrigger::Schedule).held(held.clone());
-    let error = provider.fetch(request).await.expect_err("it has no password");
+    let error = provider
+        .fetch(request)
+        .await
+        .expect_err("it has no password");
     assert_eq!(error.kind(), ProviderErrorKind::Malformed);
-    assert!(error.to_string().contains("secret orders in eu-west-1, AWSCURRENT: the key `password` must be a string"), "{error}");
+    assert!(
+        error.to_string().contains(
+            "secret orders in eu-west-1, AWSCURRENT: the key `password` must be a string"
+        ),
+        "{error}"
+    );
     // What was current before is still there, but rejected; what is pending is a candidate.
     let third = secret.put("AWSPENDING", &login("password-3")).await;
-    assert_eq!(rejected(&provider, &held, &[&first]).await.revision().as_str(), third);
+    assert_eq!(
+        rejected(&provider, &held, &[&first])
+            .await
+            .revision()
+            .as_str(),
+        third
+    );
 }
 
 /// A rotation that nobody carries out leaves a version without a value at `AWSCURRENT`.
@@ -155,10 +237,16 @@ async fn a_current_version_without_a_value_is_no_dead_end() {
     let held = start(&provider).await;
     secret.rotate_by_nobody().await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    let error = provider.fetch(FetchRequest::first()).await.expect_err("the hazard: nothing is at AWSCURRENT");
+    let error = provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect_err("the hazard: nothing is at AWSCURRENT");
     assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
     let taken = rejected(&provider, &held, &[&first]).await;
-    assert_eq!((password(&taken), taken.revision().as_str()), ("password-2", second.as_str()));
+    assert_eq!(
+        (password(&taken), taken.revision().as_str()),
+        ("password-2", second.as_str())
+    );
 }
 
 #[tokio::test]
@@ -168,8 +256,18 @@ async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
     for (provider, fate) in [
         (made(), OldConnections::Drain),
         (made().alternating_users(), OldConnections::Keep),
-        (made().alternating_users().with_old_connections(OldConnections::Drain), OldConnections::Drain),
-        (made().with_old_connections(OldConnections::EndWithLease).alternating_users(), OldConnections::EndWithLease),
+        (
+            made()
+                .alternating_users()
+                .with_old_connections(OldConnections::Drain),
+            OldConnections::Drain,
+        ),
+        (
+            made()
+                .with_old_connections(OldConnections::EndWithLease)
+                .alternating_users(),
+            OldConnections::EndWithLease,
+        ),
     ] {
         assert_eq!(start(&provider).await.old_connections(), fate);
     }
@@ -178,9 +276,20 @@ async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
 #[tokio::test]
 async fn a_secret_that_is_rotated_by_schedule_is_looked_at_after_its_next_rotation() {
     let (_moto, secret, _, provider) = fixture("orders").await;
-    let hint = |lease: &Lease<Credentials>| format!("{lease:?}").split("refresh_after: ").nth(1).map(str::to_owned).expect("it is shown");
-    assert!(hint(&start(&provider).await).starts_with("None"), "without a schedule the poll decides");
-    let rules = RotationRulesType::builder().automatically_after_days(10).build();
+    let hint = |lease: &Lease<Credentials>| {
+        format!("{lease:?}")
+            .split("refresh_after: ")
+            .nth(1)
+            .map(str::to_owned)
+            .expect("it is shown")
+    };
+    assert!(
+        hint(&start(&provider).await).starts_with("None"),
+        "without a schedule the poll decides"
+    );
+    let rules = RotationRulesType::builder()
+        .automatically_after_days(10)
+        .build();
     secret
         .client
         .rotate_secret()
@@ -192,16 +301,31 @@ async fn a_secret_that_is_rotated_by_schedule_is_looked_at_after_its_next_rotati
         .expect("it is configured");
     let lease = start(&provider).await;
     // Ten days are 864,000 s; the margin is 300 s, and up to 60 s more.
-    let seconds: f64 = hint(&lease).trim_start_matches("Some(").split('s').next().and_then(|text| text.parse().ok()).expect("seconds");
+    let seconds: f64 = hint(&lease)
+        .trim_start_matches("Some(")
+        .split('s')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .expect("seconds");
     assert!((864_250.0..864_361.0).contains(&seconds), "{seconds}");
     let again = look(&provider, &lease).await;
-    assert!(hint(&again).starts_with("Some(8643") || hint(&again).starts_with("Some(8642"), "{}", hint(&again));
+    assert!(
+        hint(&again).starts_with("Some(8643") || hint(&again).starts_with("Some(8642"),
+        "{}",
+        hint(&again)
+    );
 }
 
 #[tokio::test]
 async fn a_secret_by_its_arn() {
     let (moto, secret, first, _) = fixture("prod/orders").await;
-    let described = secret.client.describe_secret().secret_id("prod/orders").send().await.expect("it is there");
+    let described = secret
+        .client
+        .describe_secret()
+        .secret_id("prod/orders")
+        .send()
+        .await
+        .expect("it is there");
     let arn = described.arn.expect("an ARN");
     for id in [&arn, &arn[..arn.len() - 7]] {
         let provider = SecretsManager::new(&aws(&moto.endpoint()), id).expect("it can be right");

@@ -1,6 +1,7 @@
 //! needs: moto
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: a fetch leaves its logger as it was, and shows no secret at any level, whatever AWS returns.
+//! A service that logs through the `log` crate and has no tracing subscriber: a fetch leaves its
+//! logger as it was, and shows no secret at any level, whatever AWS returns.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,10 +17,19 @@ use claviger_servers::{InjectedFault, Proxy};
 
 /// A configuration whose connection comes from STS at this endpoint.
 async fn assumed(endpoint: &str) -> SdkConfig {
-    let key = AwsCredentials::new("AKIAEXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "test");
-    let base = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("eu-west-1")).credentials_provider(key);
+    let key = AwsCredentials::new(
+        "AKIAEXAMPLE",
+        SECRET_ACCESS_KEY,
+        Some(SESSION_TOKEN.to_owned()),
+        None,
+        "test",
+    );
+    let base = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(key);
     let base = base.endpoint_url(endpoint).load().await;
-    let role = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders").session_name("orders");
+    let role =
+        AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders").session_name("orders");
     let chain = SharedCredentialsProvider::new(role.configure(&base).build().await);
     base.into_builder().credentials_provider(chain).build()
 }
@@ -32,11 +42,24 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
 
     let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
-    let held = provider.fetch(FetchRequest::first()).await.expect("a lease");
-    assert_eq!(held.secret().expose_password(), "CANARY-password", "the hazard: a secret went through");
-    let canonical = format!("The Canonical String should have been 'POST x-amz-security-token:{SESSION_TOKEN} CANARY'");
+    let held = provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a lease");
+    assert_eq!(
+        held.secret().expose_password(),
+        "CANARY-password",
+        "the hazard: a secret went through"
+    );
+    let canonical = format!(
+        "The Canonical String should have been 'POST x-amz-security-token:{SESSION_TOKEN} CANARY'"
+    );
     for fault in [
-        InjectedFault::reply(400, serde_json::json!({ "__type": "InvalidSignatureException", "message": canonical }).to_string()),
+        InjectedFault::reply(
+            400,
+            serde_json::json!({ "__type": "InvalidSignatureException", "message": canonical })
+                .to_string(),
+        ),
         InjectedFault::reply(200, r#"{"VersionId":"1","SecretString":"CANARY"#),
         InjectedFault::reply(200, r#"{"VersionId":"1","SecretString":["CANARY"]}"#),
         InjectedFault::reply(502, "<html>CANARY</html>"),
@@ -47,17 +70,44 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
         InjectedFault::Cut,
     ] {
         proxy.fault(fault);
-        let request = FetchRequest::<Credentials>::new(RotationTrigger::Rejected).rejected([held.revision().clone()]).held(held.clone());
-        provider.fetch(request).await.map(drop).expect_err("it fails");
+        let request = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
+            .rejected([held.revision().clone()])
+            .held(held.clone());
+        provider
+            .fetch(request)
+            .await
+            .map(drop)
+            .expect_err("it fails");
     }
     proxy.heal();
     let assumed = assumed(&proxy.endpoint()).await;
-    SecretsManager::new(&assumed, "orders").expect("it can be right").fetch(FetchRequest::first()).await.expect("a lease");
-    let connection = assumed.credentials_provider().expect("it has one").provide_credentials().await.expect("STS issues connections");
+    SecretsManager::new(&assumed, "orders")
+        .expect("it can be right")
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a lease");
+    let connection = assumed
+        .credentials_provider()
+        .expect("it has one")
+        .provide_credentials()
+        .await
+        .expect("STS issues connections");
 
     log.assert_not_silenced();
-    assert!(log.lines().iter().any(|line| line.target.starts_with("aws_")), "the hazard: the SDK logs");
+    assert!(
+        log.lines()
+            .iter()
+            .any(|line| line.target.starts_with("aws_")),
+        "the hazard: the SDK logs"
+    );
     let token = connection.session_token().expect("a connection has one");
-    let shown = log.showing(&["CANARY", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature=", connection.secret_access_key(), token]);
+    let shown = log.showing(&[
+        "CANARY",
+        SESSION_TOKEN,
+        SECRET_ACCESS_KEY,
+        "Signature=",
+        connection.secret_access_key(),
+        token,
+    ]);
     assert!(shown.is_empty(), "{shown:#?}");
 }

@@ -1,6 +1,7 @@
 //! needs: postgresql, moto
 //!
-//! What the store is asked, and what callers notice, while it is well, throttles, breaks off, hangs or is down.
+//! What the store is asked, and what callers notice, while it is well, throttles, breaks off, hangs
+//! or is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -32,9 +33,23 @@ async fn service(builder: SupervisorBuilder) -> Service {
     fixture.database.supervisor = Lab::with(builder).expect("it can be right").supervisor;
     let events = fixture.database.supervisor.events();
     let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
-    let login = fixture.database.supervisor.add_provider("login", provider).await.expect("a lease");
-    let db = fixture.database.supervisor.add_pool("orders", &login, fixture.database.pools(10)).await.expect("verified");
-    Service { fixture, db, events }
+    let login = fixture
+        .database
+        .supervisor
+        .add_provider("login", provider)
+        .await
+        .expect("a lease");
+    let db = fixture
+        .database
+        .supervisor
+        .add_pool("orders", &login, fixture.database.pools(10))
+        .await
+        .expect("verified");
+    Service {
+        fixture,
+        db,
+        events,
+    }
 }
 
 impl Service {
@@ -44,7 +59,11 @@ impl Service {
 
     /// The errors of fetches, up to the shutdown that this is.
     async fn failed_fetches(&mut self) -> Vec<ProviderErrorKind> {
-        self.fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
+        self.fixture
+            .database
+            .supervisor
+            .shutdown(Duration::from_secs(5))
+            .await;
         let mut kinds = Vec::new();
         while let Some(event) = self.events.next().await {
             if let Event::FetchFailed { error, .. } = event {
@@ -66,12 +85,21 @@ async fn the_steady_state_costs_one_call_a_look() {
         |fixture: &SecretsFixture<Postgres>| fixture.values_asked_for(),
         |fixture: &SecretsFixture<Postgres>| fixture.proxy.requests("DescribeSecret"),
     );
-    eventually_within(10 * SECOND, "it is looked at", || looks(&service.fixture) >= 4).await;
+    eventually_within(10 * SECOND, "it is looked at", || {
+        looks(&service.fixture) >= 4
+    })
+    .await;
     assert_eq!(values(&service.fixture), 1, "the value is asked for once");
     // Not granted any more: the value is asked for at each look, and the description not again.
-    service.fixture.proxy.fault_on("DescribeSecret", InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#));
+    service.fixture.proxy.fault_on(
+        "DescribeSecret",
+        InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#),
+    );
     let before = looks(&service.fixture);
-    eventually_within(10 * SECOND, "it is looked at", || values(&service.fixture) >= 4).await;
+    eventually_within(10 * SECOND, "it is looked at", || {
+        values(&service.fixture) >= 4
+    })
+    .await;
     assert_eq!(looks(&service.fixture), before + 1);
     assert_eq!(service.db.generation(), 1);
     assert_eq!(service.failed_fetches().await, []);
@@ -96,14 +124,22 @@ async fn a_burst_of_rejections_in_the_window_is_two_calls() {
     for caller in callers {
         match caller.await.expect("no panic") {
             Ok(_) => served += 1,
-            Err(error) => assert!(matches!(error, sqlx::Error::Io(_)), "neither served nor interrupted: {error}"),
+            Err(error) => assert!(
+                matches!(error, sqlx::Error::Io(_)),
+                "neither served nor interrupted: {error}"
+            ),
         }
     }
     assert!(served >= 980, "{served} of 1,000");
     assert_eq!(service.fixture.values_asked_for(), 1 + 2);
     let rejected = service.fixture.database.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
-    service.fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
+    service
+        .fixture
+        .database
+        .supervisor
+        .shutdown(Duration::from_secs(5))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,18 +155,39 @@ async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
     let tried = service.fixture.proxy.connections() - before;
     service.fixture.proxy.heal();
     let looks = service.fixture.proxy.requests("DescribeSecret");
-    eventually_within(20 * SECOND, "it is looked at again", || service.fixture.proxy.requests("DescribeSecret") >= looks + 2).await;
+    eventually_within(20 * SECOND, "it is looked at again", || {
+        service.fixture.proxy.requests("DescribeSecret") >= looks + 2
+    })
+    .await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
+    assert_eq!(
+        (tally.failed.len(), tally.interrupted),
+        (0, 0),
+        "{:?}",
+        tally.failed.first()
+    );
     assert_eq!(service.db.generation(), 1);
     // One look, three on the bucket, one every ten seconds; each with the SDK's three attempts.
-    assert!((3..=3 * (1 + 3 + 3)).contains(&tried), "{tried} connections in 30 s");
+    assert!(
+        (3..=3 * (1 + 3 + 3)).contains(&tried),
+        "{tried} connections in 30 s"
+    );
     let failed = service.failed_fetches().await;
-    assert!(!failed.is_empty() && failed.iter().all(|kind| *kind == ProviderErrorKind::Unavailable), "the hazard: {failed:?}");
+    assert!(
+        !failed.is_empty()
+            && failed
+                .iter()
+                .all(|kind| *kind == ProviderErrorKind::Unavailable),
+        "the hazard: {failed:?}"
+    );
 }
 
-/// The window opens, all connections are cut, and the store fails for a while: callers wait, and the store is not asked more often for it.
-async fn trouble_in_the_window(fault: InjectedFault, lasts: Duration) -> (usize, Vec<ProviderErrorKind>) {
+/// The window opens, all connections are cut, and the store fails for a while: callers wait, and
+/// the store is not asked more often for it.
+async fn trouble_in_the_window(
+    fault: InjectedFault,
+    lasts: Duration,
+) -> (usize, Vec<ProviderErrorKind>) {
     let mut service = service(Supervisor::builder()).await;
     let callers = service.callers();
     callers.answer_more(100).await;
@@ -138,7 +195,10 @@ async fn trouble_in_the_window(fault: InjectedFault, lasts: Duration) -> (usize,
     service.fixture.proxy.fault_on("GetSecretValue", fault);
     let pending = service.fixture.open_window().await;
     service.fixture.cut_connections().await;
-    eventually_within(20 * SECOND, "the store is asked", || service.fixture.values_asked_for() > before).await;
+    eventually_within(20 * SECOND, "the store is asked", || {
+        service.fixture.values_asked_for() > before
+    })
+    .await;
     sleep(lasts).await;
     service.fixture.proxy.heal();
     callers.answer_more(100).await;
@@ -152,17 +212,34 @@ async fn trouble_in_the_window(fault: InjectedFault, lasts: Duration) -> (usize,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn throttling_is_left_to_the_sdks_own_retries() {
-    let (asked, failed) =
-        trouble_in_the_window(InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#), Duration::from_millis(800)).await;
-    // Three attempts for each fetch that failed, and at most three for each of the two stages of the one that did not.
-    assert!((3..=3 * (failed.len() + 2)).contains(&asked), "{asked} calls, {failed:?}");
-    assert!(failed.len() <= 2 && failed.iter().all(|kind| *kind == ProviderErrorKind::Throttled), "{failed:?}");
+    let (asked, failed) = trouble_in_the_window(
+        InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#),
+        Duration::from_millis(800),
+    )
+    .await;
+    // Three attempts for each fetch that failed, and at most three for each of the two stages of
+    // the one that did not.
+    assert!(
+        (3..=3 * (failed.len() + 2)).contains(&asked),
+        "{asked} calls, {failed:?}"
+    );
+    assert!(
+        failed.len() <= 2
+            && failed
+                .iter()
+                .all(|kind| *kind == ProviderErrorKind::Throttled),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_break_off() {
-    let (asked, failed) = trouble_in_the_window(InjectedFault::Cut, Duration::from_millis(500)).await;
-    assert!((3..=3 * (failed.len() + 2)).contains(&asked), "{asked} calls, {failed:?}");
+    let (asked, failed) =
+        trouble_in_the_window(InjectedFault::Cut, Duration::from_millis(500)).await;
+    assert!(
+        (3..=3 * (failed.len() + 2)).contains(&asked),
+        "{asked} calls, {failed:?}"
+    );
     assert!(failed.len() <= 2, "{failed:?}");
 }
 
@@ -174,16 +251,45 @@ async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
     // The password is changed and open connections go on; the store hangs.
     service.fixture.proxy.fault(InjectedFault::Stall);
     let pending = service.fixture.open_window().await;
-    let rejected =
-        service.fixture.database.connect_options().username("app").password("password-1").connect().await.expect_err("it is changed");
-    assert!(service.db.rejected(1, &rejected), "somebody met the rejection, and says so");
+    let rejected = service
+        .fixture
+        .database
+        .connect_options()
+        .username("app")
+        .password("password-1")
+        .connect()
+        .await
+        .expect_err("it is changed");
+    assert!(
+        service.db.rejected(1, &rejected),
+        "somebody met the rejection, and says so"
+    );
     let answered = callers.answered();
-    eventually_within(20 * SECOND, "an attempt is given up and made again", || service.fixture.values_asked_for() >= 3).await;
-    assert!(callers.answered() >= answered + 100, "callers go on meanwhile");
+    eventually_within(20 * SECOND, "an attempt is given up and made again", || {
+        service.fixture.values_asked_for() >= 3
+    })
+    .await;
+    assert!(
+        callers.answered() >= answered + 100,
+        "callers go on meanwhile"
+    );
     service.fixture.proxy.heal();
-    eventually_within(20 * SECOND, "another version is served", || service.db.generation() == 2).await;
+    eventually_within(20 * SECOND, "another version is served", || {
+        service.db.generation() == 2
+    })
+    .await;
     service.fixture.close_window(&pending).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed.len(), tally.interrupted), (0, 0), "{:?}", tally.failed.first());
-    service.fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(
+        (tally.failed.len(), tally.interrupted),
+        (0, 0),
+        "{:?}",
+        tally.failed.first()
+    );
+    service
+        .fixture
+        .database
+        .supervisor
+        .shutdown(Duration::from_secs(5))
+        .await;
 }

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use claviger::{
-    Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, RotationTrigger,
-    Timestamp,
+    Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
+    ProviderErrorKind, Revision, RotationTrigger, Timestamp,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -20,14 +20,19 @@ use crate::session::{self, Member, Token, Trouble, VaultSession};
 
 /// A dynamic role of the database engine: each lease is a user of its own.
 ///
-/// The revision is the lease's id. Its death is the earlier of the lease's own and that of the token it was issued by; the server drops the user then, so sessions
-/// [end with the lease](Sessions::EndWithLease).
+/// The revision is the lease's id. Its death is the earlier of the lease's own and that of the
+/// token it was issued by; the server drops the user then, so sessions [end with the
+/// lease](Sessions::EndWithLease).
 ///
-/// - At 50 to 60 % of its life a lease is renewed, as long as that brings at least 90 % of its first life. When it brings less, the lease has met its maximum: a new
-///   user is fetched, and the old one lives on meanwhile. Leases of one hour with at most 24 hours: a new user some 23 and a half hours after the last.
-/// - A user whom the database rejects, or who was dropped, is replaced by a new one, never renewed. So is one whose token was replaced, and so is every user on
+/// - At 50 to 60 % of its life a lease is renewed, as long as that brings at least 90 % of its
+///   first life. When it brings less, the lease has met its maximum: a new user is fetched, and the
+///   old one lives on meanwhile. Leases of one hour with at most 24 hours: a new user some 23 and a
+///   half hours after the last.
+/// - A user whom the database rejects, or who was dropped, is replaced by a new one, never renewed.
+///   So is one whose token was replaced, and so is every user on
 ///   [`rotate_now`](claviger::Supervisor::rotate_now).
-/// - A lease is revoked when the last session of the last pool on it is closed; one that was never served, at once.
+/// - A lease is revoked when the last session of the last pool on it is closed; one that was never
+///   served, at once.
 ///
 /// What each kind of error means; the message names server and path, and says what to do:
 ///
@@ -74,11 +79,18 @@ impl Issued {
         self.life.expiry().earliest(token.expiry())
     }
 
-    /// Whether it dies with its token rather than by itself. The server cuts the lease of a batch token, in whole seconds, of a token whose life it counts in whole
-    /// seconds.
+    /// Whether it dies with its token rather than by itself. The server cuts the lease of a batch
+    /// token, in whole seconds, of a token whose life it counts in whole seconds.
     fn is_bound_by(&self, token: &Token, now: Timestamp) -> bool {
-        let cut = if token.is_batch() { Duration::from_secs(2) } else { Duration::ZERO };
-        match (self.life.expiry().remaining(now), token.expiry().remaining(now)) {
+        let cut = if token.is_batch() {
+            Duration::from_secs(2)
+        } else {
+            Duration::ZERO
+        };
+        match (
+            self.life.expiry().remaining(now),
+            token.expiry().remaining(now),
+        ) {
             (Some(lease), Some(token)) => lease.saturating_add(cut) >= token,
             (lease, token) => lease.is_none() && token.is_some(),
         }
@@ -108,13 +120,28 @@ impl VaultDynamic {
     ///
     /// # Errors
     /// `Misconfigured`, naming `mount` or `role`.
-    pub fn new(session: &VaultSession, mount: impl Into<String>, role: impl Into<String>) -> Result<Self, ProviderError> {
+    pub fn new(
+        session: &VaultSession,
+        mount: impl Into<String>,
+        role: impl Into<String>,
+    ) -> Result<Self, ProviderError> {
         let role = Place::new(mount, "role", role)?;
-        Ok(Self { session: session.clone(), role, issued: Mutex::default(), member: session.member() })
+        Ok(Self {
+            session: session.clone(),
+            role,
+            issued: Mutex::default(),
+            member: session.member(),
+        })
     }
 
-    async fn renew(&self, held: &Lease<Credentials>, trigger: RotationTrigger) -> Result<Renewal, ProviderError> {
-        let Some(issued) = self.issued().get(held.revision()).copied() else { return Ok(Renewal::None) };
+    async fn renew(
+        &self,
+        held: &Lease<Credentials>,
+        trigger: RotationTrigger,
+    ) -> Result<Renewal, ProviderError> {
+        let Some(issued) = self.issued().get(held.revision()).copied() else {
+            return Ok(Renewal::None);
+        };
         let token = self.session.token(true).await?;
         // Another token's leases are not ours to keep: they die with it.
         if token.serial() != issued.serial {
@@ -133,38 +160,75 @@ impl VaultDynamic {
         if trigger != RotationTrigger::Woke && !issued.life.is_stale(now) {
             return Ok(Renewal::Lives(issued.expiry(&token)));
         }
-        let Some(increment) = issued.life.first().filter(|_| issued.renewable) else { return Ok(Renewal::None) };
+        let Some(increment) = issued.life.first().filter(|_| issued.renewable) else {
+            return Ok(Renewal::None);
+        };
         let asked = Timestamp::now();
-        let body = || json!({ "lease_id": held.revision().as_str(), "increment": increment.as_secs() });
-        let answer = self.session.ask::<Value>(false, || Call::post("sys/leases/renew", body())).await;
+        let body =
+            || json!({ "lease_id": held.revision().as_str(), "increment": increment.as_secs() });
+        let answer = self
+            .session
+            .ask::<Value>(false, || Call::post("sys/leases/renew", body()))
+            .await;
         let (envelope, token) = match answer {
             Ok(answer) => answer,
-            // Gone, past its maximum, not allowed: all of that ends in another user. So does a renewal that fails because the database is down, which looks the
-            // same; the next request tells.
-            Err(Trouble::Failed(failure)) if failure.is_rejection() || failure.is_forbidden() => return Ok(Renewal::None),
-            Err(trouble) => return Err(trouble.explain(&self.session.place("sys/leases/renew"), GRANT_RENEW)),
+            // Gone, past its maximum, not allowed: all of that ends in another user. So does a
+            // renewal that fails because the database is down, which looks the same; the next
+            // request tells.
+            Err(Trouble::Failed(failure)) if failure.is_rejection() || failure.is_forbidden() => {
+                return Ok(Renewal::None);
+            }
+            Err(trouble) => {
+                return Err(trouble.explain(&self.session.place("sys/leases/renew"), GRANT_RENEW));
+            }
         };
         if envelope.life().is_zero() || token.serial() != issued.serial {
             return Ok(Renewal::None);
         }
-        let issued = Issued { life: issued.life.renewed(asked, Some(envelope.life())), renewable: envelope.renewable, ..issued };
+        let issued = Issued {
+            life: issued.life.renewed(asked, Some(envelope.life())),
+            renewable: envelope.renewable,
+            ..issued
+        };
         self.issued().insert(held.revision().clone(), issued);
         let expiry = issued.expiry(&token);
-        Ok(if issued.life.is_capped() { Renewal::Ends(expiry) } else { Renewal::Lives(expiry) })
+        Ok(if issued.life.is_capped() {
+            Renewal::Ends(expiry)
+        } else {
+            Renewal::Lives(expiry)
+        })
     }
 
     async fn mint(&self) -> Result<Lease<Credentials>, ProviderError> {
         let path = self.role.below("creds");
         let place = self.session.place(&path);
         let asked = Timestamp::now();
-        let answer = self.session.ask::<User>(true, || Call::get(path.clone()).when_late(self.session.late_user())).await;
-        let (envelope, token) = answer.map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
-        let Envelope { lease_id, renewable, .. } = &envelope;
+        let answer = self
+            .session
+            .ask::<User>(true, || {
+                Call::get(path.clone()).when_late(self.session.late_user())
+            })
+            .await;
+        let (envelope, token) = answer
+            .map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
+        let Envelope {
+            lease_id,
+            renewable,
+            ..
+        } = &envelope;
         let (life, revision) = (envelope.life(), Revision::new(lease_id.as_str()));
         if lease_id.is_empty() || life.is_zero() {
-            return Err(malformed(&place, "what came has no lease; give the role of a database engine"));
+            return Err(malformed(
+                &place,
+                "what came has no lease; give the role of a database engine",
+            ));
         }
-        let issued = Issued { serial: token.serial(), life: Life::new(asked, Some(life)), renewable: *renewable, owed: None };
+        let issued = Issued {
+            serial: token.serial(),
+            life: Life::new(asked, Some(life)),
+            renewable: *renewable,
+            owed: None,
+        };
         self.issued().insert(revision.clone(), issued);
         let expiry = issued.expiry(&token);
         match envelope.data {
@@ -175,7 +239,10 @@ impl VaultDynamic {
             }
             _ => {
                 self.revoke(&revision).await?;
-                Err(malformed(&place, "what came has no user with a password; give a role whose credentials are passwords"))
+                Err(malformed(
+                    &place,
+                    "what came has no user with a password; give a role whose credentials are passwords",
+                ))
             }
         }
     }
@@ -187,23 +254,37 @@ impl VaultDynamic {
         let is_dead = serial.is_some_and(|serial| self.session.is_buried(serial));
         if !is_dead {
             // A policy that forbids it costs one request.
-            match self.session.tell(|| Call::post("sys/leases/revoke", body()).optional()).await {
+            match self
+                .session
+                .tell(|| Call::post("sys/leases/revoke", body()).optional())
+                .await
+            {
                 Ok(()) => {}
                 Err(trouble) if trouble.failure().is_some_and(is_gone) => {}
-                Err(trouble) => return Err(trouble.explain(&self.session.place("sys/leases/revoke"), GRANT_REVOKE)),
+                Err(trouble) => {
+                    return Err(
+                        trouble.explain(&self.session.place("sys/leases/revoke"), GRANT_REVOKE)
+                    );
+                }
             }
         }
         self.issued().remove(revision);
         Ok(())
     }
 
-    /// A lease may outlive what was said of it: its token has been renewed since. One that could not be given back by then is given back here.
+    /// A lease may outlive what was said of it: its token has been renewed since. One that could
+    /// not be given back by then is given back here.
     async fn give_back_late(&self) {
         loop {
             tokio::time::sleep(LATE_LOOK).await;
             let now = Timestamp::now();
             let owed = |issued: &Issued| issued.owed.is_some_and(|death| death.is_expired(now));
-            let late: Vec<_> = self.issued().iter().filter(|(_, issued)| owed(issued)).map(|(revision, _)| revision.clone()).collect();
+            let late: Vec<_> = self
+                .issued()
+                .iter()
+                .filter(|(_, issued)| owed(issued))
+                .map(|(revision, _)| revision.clone())
+                .collect();
             for revision in late {
                 match self.revoke(&revision).await {
                     Ok(()) => {}
@@ -230,12 +311,18 @@ impl VaultDynamic {
     }
 }
 
-/// When a user who came after the time-out is given back: at once, and twice again where that fails.
-const LATE_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
+/// When a user who came after the time-out is given back: at once, and twice again where that
+/// fails.
+const LATE_PAUSES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+];
 /// How often it is looked for leases that outlived what was said of them.
 const LATE_LOOK: Duration = Duration::from_secs(10);
 const GRANT_RENEW: &str = "grant `update` on sys/leases/renew";
-const GRANT_REVOKE: &str = "grant `update` on sys/leases/revoke; until then leases live to their end";
+const GRANT_REVOKE: &str =
+    "grant `update` on sys/leases/revoke; until then leases live to their end";
 
 fn is_gone(failure: &Failure) -> bool {
     failure.is_rejection() && failure.says(&["lease not found", "invalid lease", "lease is not"])
@@ -246,7 +333,9 @@ impl VaultSession {
     fn late_user(&self) -> impl FnOnce(Answer) + Send + Sync + 'static {
         let session = self.clone();
         move |answer| {
-            let Ok(Envelope::<IgnoredAny> { lease_id, .. }) = answer.read() else { return };
+            let Ok(Envelope::<IgnoredAny> { lease_id, .. }) = answer.read() else {
+                return;
+            };
             if lease_id.is_empty() {
                 return;
             }
@@ -255,7 +344,10 @@ impl VaultSession {
                 for pause in LATE_PAUSES {
                     tokio::time::sleep(pause).await;
                     let body = || json!({ "lease_id": lease_id, "sync": true });
-                    match session.tell(|| Call::post("sys/leases/revoke", body())).await {
+                    match session
+                        .tell(|| Call::post("sys/leases/revoke", body()))
+                        .await
+                    {
                         Ok(()) => return,
                         Err(trouble) if trouble.failure().is_some_and(is_gone) => return,
                         Err(trouble) => {
@@ -276,19 +368,30 @@ fn malformed(place: &str, problem: &str) -> ProviderError {
 impl Provider for VaultDynamic {
     type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
+    async fn fetch(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Lease<Credentials>, ProviderError> {
         self.member.join();
-        let keep = request.held.as_ref().filter(|held| request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision()));
-        let Some(held) = keep else { return self.mint().await };
+        let keep = request.held.as_ref().filter(|held| {
+            request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
+        });
+        let Some(held) = keep else {
+            return self.mint().await;
+        };
         match self.renew(held, request.trigger).await? {
             Renewal::Lives(expiry) => Ok(held.clone().extended(expiry)),
             Renewal::None => self.mint().await,
             Renewal::Ends(expiry) => {
                 let minted = self.mint().await;
                 let gained = expiry.remaining(Timestamp::now())
-                    > held.expiry().remaining(Timestamp::now()).map(|left| left.saturating_add(left / 10));
+                    > held
+                        .expiry()
+                        .remaining(Timestamp::now())
+                        .map(|left| left.saturating_add(left / 10));
                 match minted {
-                    // The last of its life is better than none. Once: the next renewal gains nothing, and the error is told.
+                    // The last of its life is better than none. Once: the next renewal gains
+                    // nothing, and the error is told.
                     Err(error) if error.is_transient() && gained => {
                         tracing::warn!(error = %error, "no new user; the old one's lease was renewed for the last time");
                         Ok(held.clone().extended(expiry))
@@ -321,6 +424,9 @@ impl Provider for VaultDynamic {
 
 impl fmt::Debug for VaultDynamic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VaultDynamic").field("session", &self.session).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("VaultDynamic")
+            .field("session", &self.session)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }

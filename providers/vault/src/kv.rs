@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use claviger::{Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, Timestamp};
+use claviger::{
+    Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
+    ProviderErrorKind, Revision, Timestamp,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -12,7 +15,8 @@ use crate::api::{Call, Failure};
 use crate::path::Place;
 use crate::session::{Issued, Member, Trouble, VaultSession};
 
-/// How long metadata that were denied are not asked for again: whoever grants them later needs no restart.
+/// How long metadata that were denied are not asked for again: whoever grants them later needs no
+/// restart.
 const DENIED_FOR: Duration = Duration::from_secs(3_600);
 
 /// Advice for a path of the API in place of a secret's name.
@@ -20,11 +24,14 @@ const API_PATH_ADVICE: &str = "give mount and path as `vault kv get` takes them,
 
 /// A login in a KV store of version 2.
 ///
-/// The revision is the version, with the time at which it was written; a lease has no death, and open sessions are [drained](Sessions::Drain) when a newer version is
-/// served. The store is polled by the secret's metadata every 5 minutes (`Supervisor::builder().with_poll_interval(…)`); its data are read when the version is another one, and at
-/// each poll only where the policy does not let the metadata be read, which is tried again each hour.
+/// The revision is the version, with the time at which it was written; a lease has no death, and
+/// open sessions are [drained](Sessions::Drain) when a newer version is served. The store is polled
+/// by the secret's metadata every 5 minutes (`Supervisor::builder().with_poll_interval(…)`); its
+/// data are read when the version is another one, and at each poll only where the policy does not
+/// let the metadata be read, which is tried again each hour.
 ///
-/// A version that was deleted or destroyed is an error, `NotFound`, that says so; what was served before goes on serving.
+/// A version that was deleted or destroyed is an error, `NotFound`, that says so; what was served
+/// before goes on serving.
 ///
 /// ```
 /// use claviger_vault::{Auth, VaultKv, VaultSession};
@@ -76,11 +83,16 @@ struct Version {
 }
 
 impl VaultKv {
-    /// The secret at `path` of the store at `mount`, as `secret`, with the keys `username` and `password`.
+    /// The secret at `path` of the store at `mount`, as `secret`, with the keys `username` and
+    /// `password`.
     ///
     /// # Errors
     /// `Misconfigured`, naming `mount` or `path`.
-    pub fn new(session: &VaultSession, mount: impl Into<String>, path: impl Into<String>) -> Result<Self, ProviderError> {
+    pub fn new(
+        session: &VaultSession,
+        mount: impl Into<String>,
+        path: impl Into<String>,
+    ) -> Result<Self, ProviderError> {
         Ok(Self {
             session: session.clone(),
             secret: Place::new(mount, "path", path)?,
@@ -106,7 +118,8 @@ impl VaultKv {
         self
     }
 
-    /// What becomes of open sessions when a newer version is served; [`OldConnections::Drain`] by default.
+    /// What becomes of open sessions when a newer version is served; [`OldConnections::Drain`] by
+    /// default.
     #[must_use]
     pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
         self.old_connections = old_connections;
@@ -121,7 +134,11 @@ impl VaultKv {
             return Ok(None);
         }
         let path = self.secret.below("metadata");
-        let (envelope, _) = match self.session.ask::<Metadata>(false, || Call::get(path.clone()).optional()).await {
+        let (envelope, _) = match self
+            .session
+            .ask::<Metadata>(false, || Call::get(path.clone()).optional())
+            .await
+        {
             Ok(answer) => answer,
             Err(Trouble::Failed(failure)) if failure.is_forbidden() => {
                 *self.denied() = Some(now);
@@ -130,12 +147,18 @@ impl VaultKv {
             Err(trouble) => return Err(self.explain(trouble, &path)),
         };
         *self.denied() = None;
-        let Some(metadata) = envelope.data else { return Err(self.malformed("it has no metadata")) };
+        let Some(metadata) = envelope.data else {
+            return Err(self.malformed("it has no metadata"));
+        };
         let number = metadata.current_version;
         let Some(version) = metadata.versions.get(&number.to_string()).cloned() else {
             return Err(self.not_found(&format!("it has no version {number}; write one")));
         };
-        self.revision(&Version { version: number, ..version }).map(Some)
+        self.revision(&Version {
+            version: number,
+            ..version
+        })
+        .map(Some)
     }
 
     fn denied(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -144,37 +167,57 @@ impl VaultKv {
 
     async fn read(&self) -> Result<Lease<Credentials>, ProviderError> {
         let path = self.secret.below("data");
-        let (envelope, _) = match self.session.ask::<Data>(false, || Call::get(path.clone())).await {
+        let (envelope, _) = match self
+            .session
+            .ask::<Data>(false, || Call::get(path.clone()))
+            .await
+        {
             Ok(answer) => answer,
             Err(trouble) => return Err(self.explain(trouble, &path)),
         };
-        let Some(Data { data, metadata }) = envelope.data else { return Err(self.malformed("it has no data")) };
+        let Some(Data { data, metadata }) = envelope.data else {
+            return Err(self.malformed("it has no data"));
+        };
         let revision = self.revision(&metadata)?;
         let data = data.unwrap_or_default();
         let text = |key: &str| match data.get(key) {
             Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
-            Some(_) => Err(self.malformed(&format!("its key `{key}` has to be a text that is not empty"))),
-            None => Err(self.malformed(&format!("its key `{key}` is missing; write it, or name another"))),
+            Some(_) => Err(self.malformed(&format!(
+                "its key `{key}` has to be a text that is not empty"
+            ))),
+            None => Err(self.malformed(&format!(
+                "its key `{key}` is missing; write it, or name another"
+            ))),
         };
         let login = Credentials::new(text(&self.user_key)?, text(&self.password_key)?);
         Ok(Lease::new(login, revision).with_old_connections(self.old_connections))
     }
 
-    /// A secret that was removed and written anew begins at version 1 again: the time tells them apart.
+    /// A secret that was removed and written anew begins at version 1 again: the time tells them
+    /// apart.
     fn revision(&self, version: &Version) -> Result<Revision, ProviderError> {
-        let Version { version: number, created_time, deletion_time, destroyed } = version;
+        let Version {
+            version: number,
+            created_time,
+            deletion_time,
+            destroyed,
+        } = version;
         if *destroyed {
             return Err(
                 self.not_found(&format!("its version {number} was destroyed; write another. What was served before goes on serving"))
             );
         }
-        // In the future it says when the store will forget the version, which the database does not know of.
+        // In the future it says when the store will forget the version, which the database does not
+        // know of.
         if !deletion_time.is_empty() && is_past(deletion_time) {
             return Err(self.not_found(&format!(
                 "its version {number} was deleted; undelete it or write another. What was served before goes on serving"
             )));
         }
-        Ok(Revision::new(format!("{} {number} of {created_time}", self.secret)))
+        Ok(Revision::new(format!(
+            "{} {number} of {created_time}",
+            self.secret
+        )))
     }
 
     fn explain(&self, trouble: Trouble, path: &str) -> ProviderError {
@@ -208,11 +251,18 @@ impl VaultKv {
     }
 
     fn error(&self, kind: ProviderErrorKind, problem: &str) -> ProviderError {
-        ProviderError::new(kind, format!("{}: {problem}", self.session.place(&format!("secret {}", self.secret))))
+        ProviderError::new(
+            kind,
+            format!(
+                "{}: {problem}",
+                self.session.place(&format!("secret {}", self.secret))
+            ),
+        )
     }
 }
 
-/// A time that cannot be read is taken to have passed: the version is not to be had, else there would be none.
+/// A time that cannot be read is taken to have passed: the version is not to be had, else there
+/// would be none.
 fn is_past(time: &str) -> bool {
     humantime::parse_rfc3339(time).map_or(true, |time| time <= Timestamp::now().wall())
 }
@@ -220,9 +270,14 @@ fn is_past(time: &str) -> bool {
 impl Provider for VaultKv {
     type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
+    async fn fetch(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Lease<Credentials>, ProviderError> {
         self.member.join();
-        let Some(held) = request.held else { return self.read().await };
+        let Some(held) = request.held else {
+            return self.read().await;
+        };
         match self.current().await? {
             Some(current) if current == *held.revision() => Ok(held),
             // A version written between the two requests is the better one.
@@ -264,7 +319,12 @@ mod tests {
     }
 
     fn version(number: u64, created: &str, deleted: &str, destroyed: bool) -> Version {
-        Version { version: number, created_time: created.to_owned(), deletion_time: deleted.to_owned(), destroyed }
+        Version {
+            version: number,
+            created_time: created.to_owned(),
+            deletion_time: deleted.to_owned(),
+            destroyed,
+        }
     }
 
     #[test]
@@ -272,34 +332,73 @@ mod tests {
         let of = |version: &Version| kv().revision(version).unwrap();
         let first = version(1, "2026-01-01T00:00:00Z", "", false);
         assert_eq!(of(&first), of(&first.clone()));
-        assert_ne!(of(&first), of(&version(1, "2026-01-02T00:00:00Z", "", false)));
-        assert_ne!(of(&first), of(&version(2, "2026-01-01T00:00:00Z", "", false)));
+        assert_ne!(
+            of(&first),
+            of(&version(1, "2026-01-02T00:00:00Z", "", false))
+        );
+        assert_ne!(
+            of(&first),
+            of(&version(2, "2026-01-01T00:00:00Z", "", false))
+        );
     }
 
     #[test]
     fn a_version_that_is_gone_is_told_so() {
         for (gone, word) in [
-            (version(3, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00.123456789Z", false), "version 3 was deleted"),
-            (version(3, "2026-01-01T00:00:00Z", "no time", false), "version 3 was deleted"),
-            (version(3, "2026-01-01T00:00:00Z", "", true), "version 3 was destroyed"),
+            (
+                version(
+                    3,
+                    "2026-01-01T00:00:00Z",
+                    "2026-01-02T00:00:00.123456789Z",
+                    false,
+                ),
+                "version 3 was deleted",
+            ),
+            (
+                version(3, "2026-01-01T00:00:00Z", "no time", false),
+                "version 3 was deleted",
+            ),
+            (
+                version(3, "2026-01-01T00:00:00Z", "", true),
+                "version 3 was destroyed",
+            ),
         ] {
             let error = kv().revision(&gone).unwrap_err();
             assert_eq!(error.kind(), ProviderErrorKind::NotFound);
             assert!(error.to_string().contains(word), "{error}");
         }
         // It will be, one day.
-        assert!(kv().revision(&version(3, "2026-01-01T00:00:00Z", "9999-01-01T00:00:00Z", false)).is_ok());
+        assert!(
+            kv().revision(&version(
+                3,
+                "2026-01-01T00:00:00Z",
+                "9999-01-01T00:00:00Z",
+                false
+            ))
+            .is_ok()
+        );
     }
 
     #[test]
     fn a_path_of_the_api_gets_the_advice_to_leave_its_prefix_out() {
         let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
         let told = |mount: &str, path: &str, status| {
-            let failure = Failure::Answered { status, texts: vec!["1 error occurred".to_owned()], retry_after: None };
-            VaultKv::new(&session, mount, path).unwrap().explain(Trouble::Failed(failure), "P").to_string()
+            let failure = Failure::Answered {
+                status,
+                texts: vec!["1 error occurred".to_owned()],
+                retry_after: None,
+            };
+            VaultKv::new(&session, mount, path)
+                .unwrap()
+                .explain(Trouble::Failed(failure), "P")
+                .to_string()
         };
         for status in [403, 404] {
-            for (mount, path) in [("secret", "data/prod/orders"), ("secret/data", "prod/orders"), ("secret", "metadata/prod")] {
+            for (mount, path) in [
+                ("secret", "data/prod/orders"),
+                ("secret/data", "prod/orders"),
+                ("secret", "metadata/prod"),
+            ] {
                 let error = told(mount, path, status);
                 assert!(error.contains("without `data/` or `metadata/`"), "{error}");
             }

@@ -8,12 +8,14 @@ use claviger::{Expiry, Timestamp};
 const WHOLE: f64 = 0.9;
 /// A renewable token is renewed when this share of its life has passed, less up to [`JITTER`].
 const RENEW_AT: f64 = 2.0 / 3.0;
-/// One that cannot be renewed is replaced when this share has passed, less up to [`JITTER`]: the rest is for pools to move over.
+/// One that cannot be renewed is replaced when this share has passed, less up to [`JITTER`]: the
+/// rest is for pools to move over.
 const REPLACE_AT: f64 = 0.6;
 const JITTER: f64 = 0.1;
 /// A token in a file that nobody renews is not looked at more often than this.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// What is asked for with a token that has passed this share of its life has the token cared for first.
+/// What is asked for with a token that has passed this share of its life has the token cared for
+/// first.
 const STALE_AT: f64 = 0.5;
 
 /// One span of life that the server gave: at the beginning, or by a renewal.
@@ -50,16 +52,26 @@ pub(crate) enum Source {
 
 impl Life {
     pub(crate) fn new(from: Timestamp, span: Option<Duration>) -> Self {
-        Self { from, span, first: span }
+        Self {
+            from,
+            span,
+            first: span,
+        }
     }
 
-    /// After a renewal. What had an end has one, also where less than a second was given, which the server calls nothing.
+    /// After a renewal. What had an end has one, also where less than a second was given, which the
+    /// server calls nothing.
     pub(crate) fn renewed(self, from: Timestamp, span: Option<Duration>) -> Self {
-        Self { from, span: span.or(self.first.map(|_| Duration::ZERO)), first: self.first }
+        Self {
+            from,
+            span: span.or(self.first.map(|_| Duration::ZERO)),
+            first: self.first,
+        }
     }
 
     pub(crate) fn expiry(&self) -> Expiry {
-        self.span.map_or(Expiry::never(), |span| Expiry::after(self.from, span))
+        self.span
+            .map_or(Expiry::never(), |span| Expiry::after(self.from, span))
     }
 
     /// What was given at the beginning: what a renewal asks for.
@@ -77,24 +89,36 @@ impl Life {
 
     /// Whether half of it has passed.
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
-        self.span.is_some_and(|span| self.passed(now) >= span.mul_f64(STALE_AT))
+        self.span
+            .is_some_and(|span| self.passed(now) >= span.mul_f64(STALE_AT))
     }
 
-    /// What a token of this life needs, and when; `jitter` is between 0 and 1. `None`: nothing, or there is nothing to be had,
-    /// or the clock does not reach that far.
+    /// What a token of this life needs, and when; `jitter` is between 0 and 1. `None`: nothing, or
+    /// there is nothing to be had, or the clock does not reach that far.
     ///
-    /// A token of one hour: renewed between 34 and 40 minutes. Its last renewal before a maximum of 32 days gives less than 54 minutes: replaced at once. One
-    /// that cannot be renewed: replaced between 30 and 36 minutes; in a file, looked at then, and again after as much of what is left.
-    pub(crate) fn care(&self, renewable: bool, source: Source, jitter: f64) -> Option<(Instant, Care)> {
+    /// A token of one hour: renewed between 34 and 40 minutes. Its last renewal before a maximum of
+    /// 32 days gives less than 54 minutes: replaced at once. One that cannot be renewed: replaced
+    /// between 30 and 36 minutes; in a file, looked at then, and again after as much of what is
+    /// left.
+    pub(crate) fn care(
+        &self,
+        renewable: bool,
+        source: Source,
+        jitter: f64,
+    ) -> Option<(Instant, Care)> {
         let span = self.span?;
         let from = self.from.mono();
         // The time to live is the server's word: the clock may not reach that far.
-        let at = |share: f64| from.checked_add(span.mul_f64(share - JITTER * jitter.clamp(0.0, 1.0)));
+        let at =
+            |share: f64| from.checked_add(span.mul_f64(share - JITTER * jitter.clamp(0.0, 1.0)));
         match (source, renewable) {
             (_, true) if !self.is_capped() => Some((at(RENEW_AT)?, Care::Renew)),
             (Source::LogIn, true) => Some((from, Care::Replace)),
             (Source::LogIn, false) => Some((at(REPLACE_AT)?, Care::Replace)),
-            (Source::File, _) => Some((at(REPLACE_AT)?.max(from.checked_add(LOOK_AGAIN)?), Care::Look)),
+            (Source::File, _) => Some((
+                at(REPLACE_AT)?.max(from.checked_add(LOOK_AGAIN)?),
+                Care::Look,
+            )),
             (Source::Nowhere, _) => None,
         }
     }
@@ -121,10 +145,23 @@ mod tests {
     fn worked_numbers() {
         let life = Life::new(Timestamp::now(), Some(HOUR));
         assert_eq!(after(&life, true, Source::LogIn, 0.0), (2_400, Care::Renew));
-        assert_eq!(after(&life, true, Source::Nowhere, 1.0), (2_040, Care::Renew));
-        assert_eq!(after(&life, false, Source::LogIn, 0.0), (2_160, Care::Replace));
-        assert_eq!(after(&life, false, Source::LogIn, 1.0), (1_800, Care::Replace));
-        assert_eq!(life.care(false, Source::Nowhere, 0.0), None, "a token of somebody else's is used to its end");
+        assert_eq!(
+            after(&life, true, Source::Nowhere, 1.0),
+            (2_040, Care::Renew)
+        );
+        assert_eq!(
+            after(&life, false, Source::LogIn, 0.0),
+            (2_160, Care::Replace)
+        );
+        assert_eq!(
+            after(&life, false, Source::LogIn, 1.0),
+            (1_800, Care::Replace)
+        );
+        assert_eq!(
+            life.care(false, Source::Nowhere, 0.0),
+            None,
+            "a token of somebody else's is used to its end"
+        );
     }
 
     #[test]
@@ -145,16 +182,31 @@ mod tests {
         assert_eq!(after(&capped, true, Source::LogIn, 1.0), (0, Care::Replace));
         assert_eq!(capped.care(true, Source::Nowhere, 0.0), None);
         assert_eq!(capped.first(), Some(HOUR));
-        assert!(begun.renewed(Timestamp::now(), None).expiry().is_expired(Timestamp::now()), "less than a second was given");
+        assert!(
+            begun
+                .renewed(Timestamp::now(), None)
+                .expiry()
+                .is_expired(Timestamp::now()),
+            "less than a second was given"
+        );
     }
 
     #[test]
     fn a_token_in_a_file_is_looked_at_ever_sooner_and_never_in_a_loop() {
         let life = |seconds| Life::new(Timestamp::now(), Some(Duration::from_secs(seconds)));
-        assert_eq!(after(&life(3_600), false, Source::File, 0.0), (2_160, Care::Look));
-        assert_eq!(after(&life(3_600), true, Source::File, 0.0), (2_400, Care::Renew));
+        assert_eq!(
+            after(&life(3_600), false, Source::File, 0.0),
+            (2_160, Care::Look)
+        );
+        assert_eq!(
+            after(&life(3_600), true, Source::File, 0.0),
+            (2_400, Care::Renew)
+        );
         for seconds in [0, 1] {
-            assert_eq!(after(&life(seconds), false, Source::File, 1.0), (1, Care::Look));
+            assert_eq!(
+                after(&life(seconds), false, Source::File, 1.0),
+                (1, Care::Look)
+            );
         }
         let capped = life(3_600).renewed(Timestamp::now(), Some(Duration::from_secs(100)));
         assert_eq!(after(&capped, true, Source::File, 0.0), (60, Care::Look));
@@ -164,10 +216,21 @@ mod tests {
     fn a_time_to_live_beyond_the_clock_is_one_without_an_end() {
         let begun = Life::new(Timestamp::now(), Some(Duration::from_secs(u64::MAX)));
         for life in [begun, begun.renewed(Timestamp::now(), Some(Duration::MAX))] {
-            for (renewable, source) in [(true, Source::LogIn), (false, Source::LogIn), (false, Source::File), (false, Source::Nowhere)] {
-                assert_eq!(life.care(renewable, source, 0.0), None, "{renewable} {source:?}");
+            for (renewable, source) in [
+                (true, Source::LogIn),
+                (false, Source::LogIn),
+                (false, Source::File),
+                (false, Source::Nowhere),
+            ] {
+                assert_eq!(
+                    life.care(renewable, source, 0.0),
+                    None,
+                    "{renewable} {source:?}"
+                );
             }
-            assert!(life.expiry().is_never() && !life.is_capped() && !life.is_stale(Timestamp::now()));
+            assert!(
+                life.expiry().is_never() && !life.is_capped() && !life.is_stale(Timestamp::now())
+            );
         }
     }
 

@@ -22,7 +22,11 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     // Limited while reading, because the file may grow meanwhile.
     file.take(limit + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(content) }
+    if content.len() as u64 > limit {
+        Err(io::ErrorKind::FileTooLarge.into())
+    } else {
+        Ok(content)
+    }
 }
 
 /// Returns the content without the byte order mark that some editors write in front of UTF-8.
@@ -33,7 +37,10 @@ pub(crate) fn without_bom(content: &[u8]) -> &[u8] {
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
 }
 
 #[cfg(not(unix))]
@@ -51,7 +58,13 @@ mod tests {
     fn a_fifo_a_directory_and_a_long_file_are_errors_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let (fifo, file) = (directory.path().join("fifo"), directory.path().join("file"));
-        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&fifo)
+                .status()
+                .unwrap()
+                .success()
+        );
         std::fs::write(&file, "x".repeat(10)).unwrap();
         let kind = |path: &Path, limit| read_bounded(path, limit).map_err(|error| error.kind());
         assert_eq!(kind(&fifo, 10), Err(io::ErrorKind::InvalidInput));

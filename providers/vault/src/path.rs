@@ -16,8 +16,15 @@ impl Place {
     ///
     /// # Errors
     /// `Misconfigured`, naming the setting.
-    pub(crate) fn new(mount: impl Into<String>, what: &str, name: impl Into<String>) -> Result<Self, ProviderError> {
-        Ok(Self { mount: checked("mount", mount.into())?, name: checked(what, name.into())? })
+    pub(crate) fn new(
+        mount: impl Into<String>,
+        what: &str,
+        name: impl Into<String>,
+    ) -> Result<Self, ProviderError> {
+        Ok(Self {
+            mount: checked("mount", mount.into())?,
+            name: checked(what, name.into())?,
+        })
     }
 
     /// `mount/word/name`.
@@ -28,7 +35,9 @@ impl Place {
     /// Returns whether it has the prefix that the API of a KV store puts between mount and name, as
     /// in policies. It may be right all the same.
     pub(crate) fn looks_like_api_path(&self) -> bool {
-        ["data", "metadata"].iter().any(|word| self.name.split('/').next() == Some(word) || self.mount.rsplit('/').next() == Some(word))
+        ["data", "metadata"].iter().any(|word| {
+            self.name.split('/').next() == Some(word) || self.mount.rsplit('/').next() == Some(word)
+        })
     }
 }
 
@@ -49,17 +58,25 @@ impl fmt::Debug for Place {
 /// # Errors
 /// `Misconfigured`, naming the setting and saying what would be right.
 pub(crate) fn checked(what: &str, path: String) -> Result<String, ProviderError> {
-    let is_part =
-        |part: &str| !matches!(part, "" | "." | "..") && !part.contains(|c: char| c.is_control() || matches!(c, '\\' | '?' | '#'));
+    let is_part = |part: &str| {
+        !matches!(part, "" | "." | "..")
+            && !part.contains(|c: char| c.is_control() || matches!(c, '\\' | '?' | '#'))
+    };
     if path.split('/').all(is_part) {
         return Ok(path);
     }
-    Err(misconfigured(what, "give one name or several with a slash between them, without one at either end, as `database`"))
+    Err(misconfigured(
+        what,
+        "give one name or several with a slash between them, without one at either end, as `database`",
+    ))
 }
 
 /// A setting that cannot be right.
 pub(crate) fn misconfigured(what: &str, right: &str) -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Misconfigured, format!("`{what}` cannot be right: {right}"))
+    ProviderError::new(
+        ProviderErrorKind::Misconfigured,
+        format!("`{what}` cannot be right: {right}"),
+    )
 }
 
 #[cfg(test)]
@@ -77,10 +94,23 @@ mod tests {
 
     #[test]
     fn what_leads_elsewhere_is_rejected_by_name() {
-        for bad in ["", "/database", "database/", "a//b", "..", "a/../sys", ".", "a\nb", "a?b", "a#b", "a\\b"] {
-            for (error, name) in
-                [(Place::new(bad, "role", "x").unwrap_err(), "`mount`"), (Place::new("x", "role", bad).unwrap_err(), "`role`")]
-            {
+        for bad in [
+            "",
+            "/database",
+            "database/",
+            "a//b",
+            "..",
+            "a/../sys",
+            ".",
+            "a\nb",
+            "a?b",
+            "a#b",
+            "a\\b",
+        ] {
+            for (error, name) in [
+                (Place::new(bad, "role", "x").unwrap_err(), "`mount`"),
+                (Place::new("x", "role", bad).unwrap_err(), "`role`"),
+            ] {
                 assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
                 assert!(error.to_string().starts_with(name), "{bad:?}: {error}");
             }

@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use claviger::{Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind, Revision, Timestamp};
+use claviger::{
+    Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
+    ProviderErrorKind, Revision, Timestamp,
+};
 use serde::Deserialize;
 use tokio::time::sleep;
 
@@ -14,7 +17,8 @@ use crate::session::{Issued, Member, VaultSession};
 
 /// How long after a rotation is due it is looked at.
 const MARGIN: Duration = Duration::from_secs(1);
-/// A rotation that is due and has not come: 1 s, doubling to this. Vault rotates on a tick of 5 s, and not while the database is down.
+/// A rotation that is due and has not come: 1 s, doubling to this. Vault rotates on a tick of 5 s,
+/// and not while the database is down.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Time after its due time for which a rotation is polled for although Vault reports the next one
 /// already. A role with a schedule reports that at once, and Vault may be outside of the schedule's
@@ -68,7 +72,11 @@ impl VaultStatic {
     ///
     /// # Errors
     /// `Misconfigured`, naming `mount` or `role`.
-    pub fn new(session: &VaultSession, mount: impl Into<String>, role: impl Into<String>) -> Result<Self, ProviderError> {
+    pub fn new(
+        session: &VaultSession,
+        mount: impl Into<String>,
+        role: impl Into<String>,
+    ) -> Result<Self, ProviderError> {
         let role = Place::new(mount, "role", role)?;
         Ok(Self {
             session: session.clone(),
@@ -89,17 +97,24 @@ impl VaultStatic {
     async fn read(&self) -> Result<(Answer, Revision), ProviderError> {
         let path = self.role.below("static-creds");
         let place = self.session.place(&path);
-        let answer = self.session.ask::<Answer>(false, || Call::get(path.clone())).await;
-        let (envelope, _) = answer.map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
+        let answer = self
+            .session
+            .ask::<Answer>(false, || Call::get(path.clone()))
+            .await;
+        let (envelope, _) = answer
+            .map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
         match envelope.data {
             Some(answer) if !answer.username.is_empty() && !answer.password.is_empty() => {
                 let rotated = answer.last_vault_rotation.as_deref().unwrap_or("never");
-                let revision = Revision::new(format!("{} of {} at {rotated}", answer.username, self.role));
+                let revision =
+                    Revision::new(format!("{} of {} at {rotated}", answer.username, self.role));
                 Ok((answer, revision))
             }
             _ => Err(ProviderError::new(
                 ProviderErrorKind::Malformed,
-                format!("{place}: what came has no user with a password; give a role whose credentials are passwords"),
+                format!(
+                    "{place}: what came has no user with a password; give a role whose credentials are passwords"
+                ),
             )),
         }
     }
@@ -108,7 +123,9 @@ impl VaultStatic {
     fn next_poll(&self, now: Instant, revision: &Revision, ttl: u64) -> Duration {
         let ttl = Duration::from_secs(ttl);
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited_for = next.as_mut().filter(|next| next.revision == *revision && next.due <= now);
+        let waited_for = next
+            .as_mut()
+            .filter(|next| next.revision == *revision && next.due <= now);
         if let Some(late) = waited_for
             && (ttl.is_zero() || now.saturating_duration_since(late.due) < LATE_LIMIT)
         {
@@ -116,8 +133,16 @@ impl VaultStatic {
         }
         // A time beyond the clock's range needs no wait.
         let due = now.checked_add(ttl).unwrap_or(now);
-        let next = next.insert(NextRotation { revision: revision.clone(), due, polls: 0 });
-        if ttl.is_zero() { next.pause() } else { ttl.saturating_add(MARGIN) }
+        let next = next.insert(NextRotation {
+            revision: revision.clone(),
+            due,
+            polls: 0,
+        });
+        if ttl.is_zero() {
+            next.pause()
+        } else {
+            ttl.saturating_add(MARGIN)
+        }
     }
 }
 
@@ -132,7 +157,10 @@ impl NextRotation {
 impl Provider for VaultStatic {
     type Secret = Credentials;
 
-    async fn fetch(&self, request: FetchRequest<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
+    async fn fetch(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Lease<Credentials>, ProviderError> {
         self.member.join();
         let (mut answer, mut revision) = self.read().await?;
         if request.is_rejected(&revision) {
@@ -142,7 +170,8 @@ impl Provider for VaultStatic {
         let again = self.next_poll(Timestamp::now().mono(), &revision, answer.ttl);
         let lease = match request.held {
             Some(held) if *held.revision() == revision => held,
-            _ => Lease::new(Credentials::new(answer.username, answer.password), revision).with_old_connections(self.old_connections),
+            _ => Lease::new(Credentials::new(answer.username, answer.password), revision)
+                .with_old_connections(self.old_connections),
         };
         Ok(lease.with_refresh_after(again))
     }
@@ -184,11 +213,19 @@ mod tests {
         let (role, now) = (role(), Timestamp::now().mono());
         let (first, second) = (Revision::new("1"), Revision::new("2"));
         let due = now + Duration::from_secs(3_600);
-        assert_eq!(role.next_poll(now, &first, 3_600), Duration::from_secs(3_601));
-        let waits: Vec<_> = (0..6).map(|_| role.next_poll(due, &first, 0).as_secs()).collect();
+        assert_eq!(
+            role.next_poll(now, &first, 3_600),
+            Duration::from_secs(3_601)
+        );
+        let waits: Vec<_> = (0..6)
+            .map(|_| role.next_poll(due, &first, 0).as_secs())
+            .collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
         assert_eq!(role.next_poll(due, &second, 5), Duration::from_secs(6));
-        assert_eq!(role.next_poll(due + Duration::from_secs(5), &second, 0), Duration::from_secs(1));
+        assert_eq!(
+            role.next_poll(due + Duration::from_secs(5), &second, 0),
+            Duration::from_secs(1)
+        );
     }
 
     /// The time to live jumps to the next period at the schedule's time. The password follows
@@ -199,16 +236,25 @@ mod tests {
         let (first, second) = (Revision::new("1"), Revision::new("2"));
         assert_eq!(role.next_poll(now, &first, 60), Duration::from_secs(61));
         // Polled before it is due, only the time that is left changes.
-        assert_eq!(role.next_poll(now + Duration::from_secs(30), &first, 30), Duration::from_secs(31));
+        assert_eq!(
+            role.next_poll(now + Duration::from_secs(30), &first, 30),
+            Duration::from_secs(31)
+        );
         let mut at = now + Duration::from_secs(61);
         for wait in [1, 2, 4, 8, 10] {
             assert_eq!(role.next_poll(at, &first, 3_590), Duration::from_secs(wait));
             at += Duration::from_secs(wait);
         }
-        assert_eq!(role.next_poll(at, &second, 3_560), Duration::from_secs(3_561));
+        assert_eq!(
+            role.next_poll(at, &second, 3_560),
+            Duration::from_secs(3_561)
+        );
         // After ten minutes a missing rotation is given up, and the next one is waited for.
         let due = at + Duration::from_secs(3_560);
         assert_eq!(role.next_poll(due, &second, 3_600), Duration::from_secs(1));
-        assert_eq!(role.next_poll(due + LATE_LIMIT, &second, 3_000), Duration::from_secs(3_001));
+        assert_eq!(
+            role.next_poll(due + LATE_LIMIT, &second, 3_000),
+            Duration::from_secs(3_001)
+        );
     }
 }

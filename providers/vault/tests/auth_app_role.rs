@@ -6,7 +6,10 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, RotationTrigger, Supervisor};
+use claviger::{
+    Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, RotationTrigger,
+    Supervisor,
+};
 use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
@@ -27,13 +30,18 @@ struct VaultFixture {
 async fn fixture(settings: serde_json::Value) -> VaultFixture {
     let clerk = Clerk::with_a_secret().await;
     let role_id = clerk.asks(|admin| admin.app_role(settings)).await;
-    VaultFixture { proxy: clerk.proxy(), clerk, role_id }
+    VaultFixture {
+        proxy: clerk.proxy(),
+        clerk,
+        role_id,
+    }
 }
 
 impl VaultFixture {
     fn kv(&self, secret_id: SecretId) -> VaultKv {
         let auth = Auth::app_role(&*self.role_id, secret_id);
-        let session = VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
+        let session =
+            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     }
 
@@ -42,17 +50,29 @@ impl VaultFixture {
     }
 
     async fn wrapped(&self, seconds: u64) -> String {
-        self.clerk.asks(move |admin| admin.wrapped_secret_id(seconds)).await
+        self.clerk
+            .asks(move |admin| admin.wrapped_secret_id(seconds))
+            .await
     }
 
     /// Revokes every token but the administrator's.
     async fn revoke_all(&self) -> usize {
         self.clerk
             .asks(|admin| {
-                let own = admin.look_up(admin.vault.root_token())?.ok_or("it is alive")?["accessor"].clone();
-                let others: Vec<_> = admin.tokens()?.into_iter().filter(|accessor| *accessor != own).collect();
+                let own = admin
+                    .look_up(admin.vault.root_token())?
+                    .ok_or("it is alive")?["accessor"]
+                    .clone();
+                let others: Vec<_> = admin
+                    .tokens()?
+                    .into_iter()
+                    .filter(|accessor| *accessor != own)
+                    .collect();
                 for accessor in &others {
-                    admin.write("auth/token/revoke-accessor", &json!({ "accessor": accessor }))?;
+                    admin.write(
+                        "auth/token/revoke-accessor",
+                        &json!({ "accessor": accessor }),
+                    )?;
                 }
                 Ok(others.len())
             })
@@ -73,10 +93,20 @@ fn file(text: &str) -> NamedTempFile {
 /// A registration with it fails at once, for good, and without the secret.
 async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
     let supervisor = Supervisor::start();
-    let registered = tokio::time::timeout(Duration::from_secs(15), supervisor.add_provider("login", kv)).await;
-    let error = registered.expect("nothing is waited for").expect_err("it is no good");
+    let registered = tokio::time::timeout(
+        Duration::from_secs(15),
+        supervisor.add_provider("login", kv),
+    )
+    .await;
+    let error = registered
+        .expect("nothing is waited for")
+        .expect_err("it is no good");
     let error = error.provider_error().cloned().expect("the provider's own");
-    assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (ProviderErrorKind::Denied, false),
+        "{error}"
+    );
     assert!(error.to_string().contains(words), "{error}");
     assert!(!format!("{error} {error:?}").contains(secret));
     supervisor.shutdown(Duration::from_secs(5)).await;
@@ -86,7 +116,10 @@ async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
 async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
     let fixture = fixture(json!({})).await;
     let id = fixture.secret_id().await;
-    let (plain, wrapped) = (file(&format!("{id}\n")), file(&format!("{}\n", fixture.wrapped(60).await)));
+    let (plain, wrapped) = (
+        file(&format!("{id}\n")),
+        file(&format!("{}\n", fixture.wrapped(60).await)),
+    );
     let sources = [
         SecretId::given(&*id),
         SecretId::file(plain.path()),
@@ -100,12 +133,27 @@ async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
         assert_eq!(fixture.proxy.requests(LOG_IN), number + 1);
         kv.close().await;
     }
-    is_denied(fixture.kv(SecretId::given("no-such-id")), "AppRole rejects role id or secret id", "no-such-id").await;
+    is_denied(
+        fixture.kv(SecretId::given("no-such-id")),
+        "AppRole rejects role id or secret id",
+        "no-such-id",
+    )
+    .await;
     // The next id in the file is for the next login.
     let kv = fixture.kv(SecretId::file(plain.path()));
     fetch(&kv).await.expect("a lease");
     let next = fixture.secret_id().await;
-    fixture.clerk.asks(move |admin| admin.write("auth/approle/role/orders/secret-id/destroy", &json!({ "secret_id": id })).map(drop)).await;
+    fixture
+        .clerk
+        .asks(move |admin| {
+            admin
+                .write(
+                    "auth/approle/role/orders/secret-id/destroy",
+                    &json!({ "secret_id": id }),
+                )
+                .map(drop)
+        })
+        .await;
     fs::write(plain.path(), next).expect("it is written");
     assert_eq!(fixture.revoke_all().await, 1, "the hazard");
     fetch(&kv).await.expect("a lease by another login");
@@ -121,34 +169,87 @@ async fn a_wrapping_token_opens_once() {
     drop(wrapped);
     assert_eq!(fixture.revoke_all().await, 1, "the hazard");
     fetch(&kv).await.expect("a lease by another login");
-    assert_eq!((fixture.proxy.requests(UNWRAP), fixture.proxy.requests(LOG_IN)), (1, 2));
+    assert_eq!(
+        (
+            fixture.proxy.requests(UNWRAP),
+            fixture.proxy.requests(LOG_IN)
+        ),
+        (1, 2)
+    );
 
     let used = fixture.wrapped(60).await;
     let by_another = used.clone();
-    fixture.clerk.asks(move |admin| admin.unwrap(&by_another)).await;
-    is_denied(fixture.kv(SecretId::wrapped(&*used)), "was unwrapped already", &used).await;
+    fixture
+        .clerk
+        .asks(move |admin| admin.unwrap(&by_another))
+        .await;
+    is_denied(
+        fixture.kv(SecretId::wrapped(&*used)),
+        "was unwrapped already",
+        &used,
+    )
+    .await;
 
     let expired = fixture.wrapped(1).await;
     let admin = fixture.clerk.admin.clone();
-    eventually_within(Duration::from_secs(10), "the wrapping token dies", || matches!(admin.look_up(&expired), Ok(None))).await;
-    is_denied(fixture.kv(SecretId::wrapped(&*expired)), "has expired", &expired).await;
+    eventually_within(Duration::from_secs(10), "the wrapping token dies", || {
+        matches!(admin.look_up(&expired), Ok(None))
+    })
+    .await;
+    is_denied(
+        fixture.kv(SecretId::wrapped(&*expired)),
+        "has expired",
+        &expired,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_and_again() -> Result<(), Problem> {
-    let fixture = fixture(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
+async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_and_again()
+-> Result<(), Problem> {
+    let fixture =
+        fixture(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
     let id = file(&fixture.secret_id().await);
-    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start()?;
-    let login = supervisor.add_provider("login", fixture.kv(SecretId::file(id.path()))).await?;
+    let supervisor = Supervisor::builder()
+        .with_poll_interval(Duration::from_secs(1))
+        .start()?;
+    let login = supervisor
+        .add_provider("login", fixture.kv(SecretId::file(id.path())))
+        .await?;
     let status = || supervisor.status().providers.remove(0);
-    eventually_within(Duration::from_secs(15), "the token dies, and there is no other", || status().last_error.is_some()).await;
+    eventually_within(
+        Duration::from_secs(15),
+        "the token dies, and there is no other",
+        || status().last_error.is_some(),
+    )
+    .await;
     let error = status().last_error.ok_or("it is there")?;
-    assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
-    assert!(error.to_string().contains("the secret id has expired or is used up; issue another"), "{error}");
-    // What is held is held; a minute passes until it is tried again, but for the token, which was cared for while it lived.
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (ProviderErrorKind::Denied, false),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("the secret id has expired or is used up; issue another"),
+        "{error}"
+    );
+    // What is held is held; a minute passes until it is tried again, but for the token, which was
+    // cared for while it lived.
     assert!(status().revision.is_some() && !status().rejected);
-    assert!((2..=4).contains(&fixture.proxy.requests(LOG_IN)), "{} logins", fixture.proxy.requests(LOG_IN));
-    assert!(status().next_fetch.is_some_and(|next| next > Duration::from_secs(30)), "{:?}", status().next_fetch);
+    assert!(
+        (2..=4).contains(&fixture.proxy.requests(LOG_IN)),
+        "{} logins",
+        fixture.proxy.requests(LOG_IN)
+    );
+    assert!(
+        status()
+            .next_fetch
+            .is_some_and(|next| next > Duration::from_secs(30)),
+        "{:?}",
+        status().next_fetch
+    );
 
     fs::write(id.path(), fixture.secret_id().await)?;
     // Within a second of a failure everybody is told the same.
@@ -169,13 +270,21 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     let fixture = fixture(json!({ "bind_secret_id": false, "secret_id_bound_cidrs": [], "token_bound_cidrs": ["127.0.0.0/8"] })).await;
     let kv = fixture.kv(SecretId::none());
     let held = fetch(&kv).await.expect("a lease");
-    let again = kv.fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone())).await.expect("the same");
+    let again = kv
+        .fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+        .await
+        .expect("the same");
     assert_eq!(again.revision(), held.revision());
     assert_eq!(fixture.proxy.requests(LOG_IN), 1, "one token for both");
 
     let elsewhere = Auth::app_role(&*fixture.role_id, SecretId::none()).mount("elsewhere");
     let session = VaultSession::new(fixture.proxy.endpoint(), elsewhere).expect("it can be right");
-    let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path")).await.expect_err("nothing is mounted there");
-    assert!(!error.is_transient() && error.to_string().contains("login at auth/elsewhere"), "{error}");
+    let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path"))
+        .await
+        .expect_err("nothing is mounted there");
+    assert!(
+        !error.is_transient() && error.to_string().contains("login at auth/elsewhere"),
+        "{error}"
+    );
     assert!(error.to_string().contains("see to the mount"), "{error}");
 }

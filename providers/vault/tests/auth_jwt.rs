@@ -6,7 +6,9 @@
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
-use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Timestamp};
+use claviger::{
+    Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Timestamp,
+};
 use claviger_servers::JwtIssuer;
 use claviger_vault::{Auth, VaultKv, VaultSession};
 use claviger_vault_fixtures::Clerk;
@@ -15,14 +17,19 @@ use tempfile::NamedTempFile;
 
 /// A token that is valid for so many seconds from now.
 fn token(issuer: &JwtIssuer, subject: &str, seconds: i64) -> String {
-    let now = Timestamp::now().wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let now = Timestamp::now()
+        .wall()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs();
     let ends = now.checked_add_signed(seconds).expect("a time");
     let claims = json!({ "sub": subject, "aud": "vault", "iat": ends - 600, "exp": ends });
     issuer.sign(&claims.to_string()).expect("it signs")
 }
 
 fn kv(clerk: &Clerk, auth: Auth) -> VaultKv {
-    let session = VaultSession::new(clerk.admin.vault.address(), auth).expect("the settings can be right");
+    let session =
+        VaultSession::new(clerk.admin.vault.address(), auth).expect("the settings can be right");
     VaultKv::new(&session, "kv", "orders").expect("a path")
 }
 
@@ -32,7 +39,10 @@ async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
-    let (clerk, issuer) = (Clerk::with_a_secret().await, JwtIssuer::new().expect("a key"));
+    let (clerk, issuer) = (
+        Clerk::with_a_secret().await,
+        JwtIssuer::new().expect("a key"),
+    );
     let key = issuer.public_key();
     clerk.asks(move |admin| admin.jwt(&key)).await;
     let before = clerk.asks(|admin| admin.tokens()).await.len();
@@ -40,7 +50,11 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
     assert_eq!(fetch(&given).await.expect("a lease").secret().user(), "app");
     assert_eq!(clerk.asks(|admin| admin.tokens()).await.len(), before + 1);
     given.close().await;
-    assert_eq!(clerk.asks(|admin| admin.tokens()).await.len(), before, "it is given back");
+    assert_eq!(
+        clerk.asks(|admin| admin.tokens()).await.len(),
+        before,
+        "it is given back"
+    );
 
     let stranger = JwtIssuer::new().expect("another key");
     for (role, jwt) in [
@@ -50,9 +64,16 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
         ("orders", "no.such.token".to_owned()),
         ("absent", token(&issuer, "orders", 600)),
     ] {
-        let error = fetch(&kv(&clerk, Auth::jwt(role, &*jwt))).await.expect_err("it is rejected");
+        let error = fetch(&kv(&clerk, Auth::jwt(role, &*jwt)))
+            .await
+            .expect_err("it is rejected");
         assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
-        assert!(error.to_string().contains("login at auth/jwt: the login is rejected: see to"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("login at auth/jwt: the login is rejected: see to"),
+            "{error}"
+        );
         assert!(!format!("{error} {error:?}").contains(&*jwt));
     }
 
@@ -63,13 +84,25 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
     fetch(&kv).await.expect("a lease");
     fs::write(&file, token(&issuer, "orders", -600)).expect("it is written");
     fetch(&kv).await.expect("a lease without a login");
-    clerk.asks(|admin| admin.write("sys/leases/revoke-prefix/auth/jwt", &json!({})).map(drop)).await;
-    assert_eq!(fetch(&kv).await.err().map(|error| error.kind()), Some(ProviderErrorKind::Denied), "the one in the file has expired");
+    clerk
+        .asks(|admin| {
+            admin
+                .write("sys/leases/revoke-prefix/auth/jwt", &json!({}))
+                .map(drop)
+        })
+        .await;
+    assert_eq!(
+        fetch(&kv).await.err().map(|error| error.kind()),
+        Some(ProviderErrorKind::Denied),
+        "the one in the file has expired"
+    );
     fs::write(&file, token(&issuer, "orders", 600)).expect("it is written");
     let again = async {
         while fetch(&kv).await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), again).await.expect("the next one is read");
+    tokio::time::timeout(Duration::from_secs(5), again)
+        .await
+        .expect("the next one is read");
 }

@@ -6,7 +6,10 @@
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
-use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor, Timestamp};
+use claviger::{
+    Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor,
+    Timestamp,
+};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{JwtIssuer, Proxy, TokenReviews};
 use claviger_vault::{Auth, VaultKv, VaultSession};
@@ -27,14 +30,26 @@ async fn fixture(token_ttl: &'static str) -> VaultFixture {
     let cluster = TokenReviews::start().expect("a cluster");
     let issuer = JwtIssuer::new().expect("a key");
     let (host, certificate) = (cluster.host(), issuer.certificate().expect("a certificate"));
-    clerk.asks(move |admin| admin.kubernetes(&host, &certificate, token_ttl)).await;
-    VaultFixture { proxy: clerk.proxy(), clerk, issuer, cluster, file: NamedTempFile::new().expect("a file") }
+    clerk
+        .asks(move |admin| admin.kubernetes(&host, &certificate, token_ttl))
+        .await;
+    VaultFixture {
+        proxy: clerk.proxy(),
+        clerk,
+        issuer,
+        cluster,
+        file: NamedTempFile::new().expect("a file"),
+    }
 }
 
 impl VaultFixture {
     /// A pod's token, the number-th one of its service account.
     fn token(&self, name: &str, number: u64) -> String {
-        let now = Timestamp::now().wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        let now = Timestamp::now()
+            .wall()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO)
+            .as_secs();
         let claims = json!({
             "iss": "https://kubernetes.default.svc.cluster.local",
             "aud": ["https://kubernetes.default.svc.cluster.local"],
@@ -60,7 +75,8 @@ impl VaultFixture {
 
     fn kv(&self) -> VaultKv {
         let auth = Auth::kubernetes_file("orders", self.file.path());
-        let session = VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
+        let session =
+            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     }
 
@@ -72,7 +88,10 @@ impl VaultFixture {
         fs::write(&self.file, token).expect("it is written");
         let error = fetch(&self.kv()).await.expect_err("it is rejected");
         assert!(!format!("{error} {error:?}").contains(token));
-        assert!(error.to_string().contains("login at auth/kubernetes"), "{error}");
+        assert!(
+            error.to_string().contains("login at auth/kubernetes"),
+            "{error}"
+        );
         error
     }
 }
@@ -85,22 +104,49 @@ async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
 async fn the_mounted_token_is_read_anew_at_each_login() {
     let fixture = fixture("3s").await;
     fixture.mount(1);
-    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start().expect("it can be right");
-    supervisor.add_provider("login", fixture.kv()).await.expect("a lease");
+    let supervisor = Supervisor::builder()
+        .with_poll_interval(Duration::from_secs(1))
+        .start()
+        .expect("it can be right");
+    supervisor
+        .add_provider("login", fixture.kv())
+        .await
+        .expect("a lease");
     let reviews = fixture.cluster.reviews();
-    assert!(reviews > 0 && fixture.logins() == 1, "the hazard: it was reviewed");
-    // The token that it gives is renewed, then revoked by hand: there is another login, with the file as it is then.
+    assert!(
+        reviews > 0 && fixture.logins() == 1,
+        "the hazard: it was reviewed"
+    );
+    // The token that it gives is renewed, then revoked by hand: there is another login, with the
+    // file as it is then.
     let renewals = || fixture.proxy.requests("/v1/auth/token/renew-self");
     eventually_within(Duration::from_secs(10), "it is renewed", || renewals() > 0).await;
     fixture.mount(2);
-    fixture.clerk.asks(|admin| admin.write("sys/leases/revoke-prefix/auth/kubernetes", &json!({})).map(drop)).await;
-    eventually_within(Duration::from_secs(10), "there is another login", || fixture.logins() == 2).await;
+    fixture
+        .clerk
+        .asks(|admin| {
+            admin
+                .write("sys/leases/revoke-prefix/auth/kubernetes", &json!({}))
+                .map(drop)
+        })
+        .await;
+    eventually_within(Duration::from_secs(10), "there is another login", || {
+        fixture.logins() == 2
+    })
+    .await;
     let reads = || fixture.proxy.requests("/v1/kv/metadata/orders");
     let before = reads();
-    eventually_within(Duration::from_secs(10), "it is polled", || reads() >= before + 2).await;
+    eventually_within(Duration::from_secs(10), "it is polled", || {
+        reads() >= before + 2
+    })
+    .await;
     let status = supervisor.status().providers.remove(0);
     assert!(status.last_error.is_none(), "{:?}", status.last_error);
-    assert!(fixture.cluster.reviews() > reviews && fixture.logins() == 2, "{} logins", fixture.logins());
+    assert!(
+        fixture.cluster.reviews() > reviews && fixture.logins() == 2,
+        "{} logins",
+        fixture.logins()
+    );
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -110,23 +156,48 @@ async fn what_is_rejected_says_what_may_be_wrong() {
     // The cluster does not know it, which may be its own fault.
     let error = fixture.rejected(&fixture.token("orders", 1)).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
-    assert!(error.to_string().contains("that Vault reaches the cluster which reviews tokens"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("that Vault reaches the cluster which reviews tokens"),
+        "{error}"
+    );
     assert!(fixture.cluster.reviews() > 0, "the hazard: it was reviewed");
     // The role is not for this one.
     let other = fixture.token("others", 1);
     fixture.cluster.admit(&other, "shop", "others");
     let error = fixture.rejected(&other).await;
     assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
-    assert!(error.to_string().contains("see to the mount, to the role and what it is bound to"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("see to the mount, to the role and what it is bound to"),
+        "{error}"
+    );
     fs::write(&fixture.file, "").expect("it is written");
     let error = fetch(&fixture.kv()).await.expect_err("there is no token");
-    assert!(error.is_transient() && error.to_string().contains("the file is empty"), "{error}");
+    assert!(
+        error.is_transient() && error.to_string().contains("the file is empty"),
+        "{error}"
+    );
     // Nobody reviews any more.
     let token = fixture.mount(2);
-    let VaultFixture { clerk, proxy, issuer, cluster, file } = fixture;
+    let VaultFixture {
+        clerk,
+        proxy,
+        issuer,
+        cluster,
+        file,
+    } = fixture;
     drop(cluster);
     let cluster = TokenReviews::start().expect("another one, elsewhere");
-    let fixture = VaultFixture { clerk, proxy, issuer, cluster, file };
+    let fixture = VaultFixture {
+        clerk,
+        proxy,
+        issuer,
+        cluster,
+        file,
+    };
     let error = fixture.rejected(&token).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
 }

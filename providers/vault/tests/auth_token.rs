@@ -22,34 +22,45 @@ struct Sink {
 
 impl Sink {
     async fn new(fixture: &VaultFixture<Postgres>) -> Self {
-        let mut sink = Self { file: NamedTempFile::new().expect("a file"), token: String::new() };
+        let mut sink = Self {
+            file: NamedTempFile::new().expect("a file"),
+            token: String::new(),
+        };
         sink.next(fixture).await;
         sink
     }
 
     /// Writes another token; answers the one before.
     async fn next(&mut self, fixture: &VaultFixture<Postgres>) -> String {
-        let token = fixture.admin(|admin| admin.token(json!({ "ttl": "10m" }))).await;
+        let token = fixture
+            .admin(|admin| admin.token(json!({ "ttl": "10m" })))
+            .await;
         fs::write(&self.file, format!("{token}\n")).expect("it is written");
         std::mem::replace(&mut self.token, token)
     }
 
     fn provider(&self, fixture: &VaultFixture<Postgres>) -> VaultDynamic {
-        let session = VaultSession::new(fixture.proxy.endpoint(), Auth::token_file(self.file.path())).expect("the settings can be right");
+        let session =
+            VaultSession::new(fixture.proxy.endpoint(), Auth::token_file(self.file.path()))
+                .expect("the settings can be right");
         VaultDynamic::new(&session, "database", "orders").expect("a role")
     }
 }
 
 async fn is_alive(fixture: &VaultFixture<Postgres>, token: &str) -> bool {
     let token = token.to_owned();
-    fixture.admin(move |admin| admin.look_up(&token)).await.is_some()
+    fixture
+        .admin(move |admin| admin.look_up(&token))
+        .await
+        .is_some()
 }
 
 async fn revoke(fixture: &VaultFixture<Postgres>, token: String) {
     fixture.admin(move |admin| admin.revoke_token(&token)).await;
 }
 
-/// The agent is early: the old token lives on for a while. Pools move over to leases of the new one.
+/// The agent is early: the old token lives on for a while. Pools move over to leases of the new
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_token_in_the_file_is_taken_while_the_old_one_lives() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
@@ -59,16 +70,32 @@ async fn the_next_token_in_the_file_is_taken_while_the_old_one_lives() {
     callers.answer_more(100).await;
     let old = sink.next(&fixture).await;
     assert_eq!(next_generation(&db, 1).await, 2);
-    assert!(is_alive(&fixture, &old).await, "the hazard: the old one lives, and could be renewed");
+    assert!(
+        is_alive(&fixture, &old).await,
+        "the hazard: the old one lives, and could be renewed"
+    );
     fixture.one_is_left().await;
     revoke(&fixture, old).await;
     callers.answer_more(200).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted, db.generation()), (Vec::new(), 0, 2));
-    assert_eq!((fixture.leases().await.len(), fixture.users().await.len()), (1, 1), "what is served is the new token's");
+    assert_eq!(
+        (tally.failed, tally.interrupted, db.generation()),
+        (Vec::new(), 0, 2)
+    );
+    assert_eq!(
+        (fixture.leases().await.len(), fixture.users().await.len()),
+        (1, 1),
+        "what is served is the new token's"
+    );
     fixture.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert_eq!((fixture.leases().await.len(), fixture.users().await.len()), (0, 0));
-    assert!(is_alive(&fixture, &sink.token).await, "it is not ours to revoke");
+    assert_eq!(
+        (fixture.leases().await.len(), fixture.users().await.len()),
+        (0, 0)
+    );
+    assert!(
+        is_alive(&fixture, &sink.token).await,
+        "it is not ours to revoke"
+    );
 }
 
 /// The agent is late: the old token is dead, and its leases with it, when the new one is written.
@@ -85,10 +112,21 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
     callers.answer_more(200).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
-    assert!(tally.interrupted > 0 || fixture.server.log().rejected_logins().is_ok_and(|rejected| rejected > 0), "the hazard");
+    assert!(
+        tally.interrupted > 0
+            || fixture
+                .server
+                .log()
+                .rejected_logins()
+                .is_ok_and(|rejected| rejected > 0),
+        "the hazard"
+    );
     fixture.one_is_left().await;
     fixture.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert_eq!((fixture.leases().await.len(), fixture.users().await.len()), (0, 0));
+    assert_eq!(
+        (fixture.leases().await.len(), fixture.users().await.len()),
+        (0, 0)
+    );
 }
 
 /// Nobody writes: it is said, and the next token is taken without being asked for.
@@ -96,20 +134,38 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
 async fn a_dead_token_in_the_file_is_said_and_the_next_one_taken() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
     let mut sink = Sink::new(&fixture).await;
-    fixture.supervisor.add_provider("login", sink.provider(&fixture)).await.expect("there is a lease");
+    fixture
+        .supervisor
+        .add_provider("login", sink.provider(&fixture))
+        .await
+        .expect("there is a lease");
     let status = || fixture.supervisor.status().providers.remove(0);
     let before = status().revision;
     revoke(&fixture, sink.token.clone()).await;
-    let error = fixture.supervisor.rotate_now("login").await.expect_err("there is no other");
+    let error = fixture
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect_err("there is no other");
     let error = error.provider_error().cloned().expect("the provider's own");
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
-    assert!(error.to_string().contains("the token in the file is dead; see to what writes it"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("the token in the file is dead; see to what writes it"),
+        "{error}"
+    );
     assert!(!format!("{error} {error:?}").contains(&sink.token));
     sink.next(&fixture).await;
-    eventually_within(Duration::from_secs(10), "there is another lease", || status().last_error.is_none() && status().revision != before)
-        .await;
+    eventually_within(Duration::from_secs(10), "there is another lease", || {
+        status().last_error.is_none() && status().revision != before
+    })
+    .await;
     fixture.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert_eq!((fixture.leases().await.len(), fixture.users().await.len()), (0, 0));
+    assert_eq!(
+        (fixture.leases().await.len(), fixture.users().await.len()),
+        (0, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,25 +173,58 @@ async fn a_given_token_is_used_and_left_alone() {
     let clerk = Clerk::with_a_secret().await;
     let proxy = clerk.proxy();
     let provider = |token: &str| {
-        let session = VaultSession::new(proxy.endpoint(), Auth::token(token)).expect("the settings can be right");
+        let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
+            .expect("the settings can be right");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     };
-    let good = clerk.asks(|admin| admin.token(json!({ "ttl": "10m" }))).await;
+    let good = clerk
+        .asks(|admin| admin.token(json!({ "ttl": "10m" })))
+        .await;
     let supervisor = Supervisor::start();
-    supervisor.add_provider("good", provider(&good)).await.expect("there is a lease");
+    supervisor
+        .add_provider("good", provider(&good))
+        .await
+        .expect("there is a lease");
 
-    let dead = clerk.asks(|admin| admin.token(json!({ "ttl": "10m" }))).await;
+    let dead = clerk
+        .asks(|admin| admin.token(json!({ "ttl": "10m" })))
+        .await;
     let token = dead.clone();
     clerk.asks(move |admin| admin.revoke_token(&token)).await;
-    let blind = clerk.asks(|admin| admin.token(json!({ "ttl": "10m", "no_default_policy": true }))).await;
-    for (token, says) in [(dead, "the token is dead; give another"), (blind.clone(), "not allowed; grant `read` on auth/token/lookup-self")]
-    {
-        let error = supervisor.add_provider("bad", provider(&token)).await.expect_err("it is no good");
+    let blind = clerk
+        .asks(|admin| admin.token(json!({ "ttl": "10m", "no_default_policy": true })))
+        .await;
+    for (token, says) in [
+        (dead, "the token is dead; give another"),
+        (
+            blind.clone(),
+            "not allowed; grant `read` on auth/token/lookup-self",
+        ),
+    ] {
+        let error = supervisor
+            .add_provider("bad", provider(&token))
+            .await
+            .expect_err("it is no good");
         let error = error.provider_error().cloned().expect("the provider's own");
-        assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
-        assert!(error.to_string().contains(says) && !format!("{error:?}").contains(&token), "{error}");
+        assert_eq!(
+            (error.kind(), error.is_transient()),
+            (ProviderErrorKind::Denied, false),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains(says) && !format!("{error:?}").contains(&token),
+            "{error}"
+        );
     }
     supervisor.shutdown(Duration::from_secs(5)).await;
     assert_eq!(proxy.requests("/v1/auth/token/revoke-self"), 0);
-    assert!(clerk.asks(move |admin| Ok((admin.look_up(&good)?.is_some(), admin.look_up(&blind)?.is_some()))).await == (true, true));
+    assert!(
+        clerk
+            .asks(move |admin| Ok((
+                admin.look_up(&good)?.is_some(),
+                admin.look_up(&blind)?.is_some()
+            )))
+            .await
+            == (true, true)
+    );
 }

@@ -1,7 +1,8 @@
 //! needs: postgresql, openbao
 //!
-//! No token, wrapping token, secret id or password that the server issued is in any output at TRACE, that of the crates below included. A planted canary shows that
-//! the search finds what is there, and vaultrs without us what it would say.
+//! No token, wrapping token, secret id or password that the server issued is in any output at
+//! TRACE, that of the crates below included. A planted canary shows that the search finds what is
+//! there, and vaultrs without us what it would say.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,7 +28,9 @@ fn collect(value: &Value, secrets: &mut BTreeSet<String>) {
         Value::Object(fields) => {
             for (name, field) in fields {
                 match field.as_str() {
-                    Some(text) if NAMES.contains(&name.as_str()) => secrets.extend((!text.is_empty()).then(|| text.to_owned())),
+                    Some(text) if NAMES.contains(&name.as_str()) => {
+                        secrets.extend((!text.is_empty()).then(|| text.to_owned()))
+                    }
                     _ => collect(field, secrets),
                 }
             }
@@ -52,7 +55,9 @@ impl Secrets {
     }
 
     fn shown_in<'t>(&self, text: &'t str) -> Vec<&'t str> {
-        text.lines().filter(|line| self.0.iter().any(|secret| line.contains(secret))).collect()
+        text.lines()
+            .filter(|line| self.0.iter().any(|secret| line.contains(secret)))
+            .collect()
     }
 }
 
@@ -60,7 +65,9 @@ impl Secrets {
 async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     let capture = Capture::everything();
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
-    fixture.sql("CREATE ROLE rotated LOGIN PASSWORD 'password-2' IN ROLE app").await;
+    fixture
+        .sql("CREATE ROLE rotated LOGIN PASSWORD 'password-2' IN ROLE app")
+        .await;
     let wrapped = fixture
         .admin(|admin| {
             admin.app_role(json!({ "token_ttl": "60s", "token_max_ttl": "1h" }))?;
@@ -69,10 +76,16 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
             admin.wrapped_secret_id(300)
         })
         .await;
-    let role_id =
-        fixture.admin(|admin| claviger_vault_fixtures::text(&admin.read("auth/approle/role/orders/role-id")?["data"]["role_id"])).await;
+    let role_id = fixture
+        .admin(|admin| {
+            claviger_vault_fixtures::text(
+                &admin.read("auth/approle/role/orders/role-id")?["data"]["role_id"],
+            )
+        })
+        .await;
     let auth = Auth::app_role(role_id, SecretId::wrapped(wrapped.clone()));
-    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
+    let session =
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
     let mut said = vec![format!("{session:?} {session:#?}")];
     let mut say = |value: &dyn Debug| said.push(format!("{value:?} {value:#?}"));
 
@@ -84,27 +97,76 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     let kept = VaultKv::new(&session, "kv", "orders").expect("it can be right");
     say(&(dynamic(), &rotated, &kept));
     let db = fixture.pool(dynamic()).await;
-    let mut callers = vec![Callers::start_at(&db, 4, "SELECT count(*) FROM orders", Duration::from_millis(10))];
-    let options = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
-    let login = supervisor.add_provider("rotated-login", rotated).await.expect("a lease");
-    let static_db = supervisor.add_pool("rotated", &login, fixture.pools(options.clone())).await.expect("verified");
-    callers.push(Callers::start_at(&static_db, 2, "SELECT 1", Duration::from_millis(10)));
-    let login = supervisor.add_provider("kept-login", kept).await.expect("a lease");
-    let kept_db = supervisor.add_pool("kept", &login, fixture.pools(options)).await.expect("verified");
-    callers.push(Callers::start_at(&kept_db, 2, "SELECT 1", Duration::from_millis(10)));
+    let mut callers = vec![Callers::start_at(
+        &db,
+        4,
+        "SELECT count(*) FROM orders",
+        Duration::from_millis(10),
+    )];
+    let options = PgPoolOptions::new()
+        .max_connections(2)
+        .acquire_timeout(Duration::from_secs(5));
+    let login = supervisor
+        .add_provider("rotated-login", rotated)
+        .await
+        .expect("a lease");
+    let static_db = supervisor
+        .add_pool("rotated", &login, fixture.pools(options.clone()))
+        .await
+        .expect("verified");
+    callers.push(Callers::start_at(
+        &static_db,
+        2,
+        "SELECT 1",
+        Duration::from_millis(10),
+    ));
+    let login = supervisor
+        .add_provider("kept-login", kept)
+        .await
+        .expect("a lease");
+    let kept_db = supervisor
+        .add_pool("kept", &login, fixture.pools(options))
+        .await
+        .expect("verified");
+    callers.push(Callers::start_at(
+        &kept_db,
+        2,
+        "SELECT 1",
+        Duration::from_millis(10),
+    ));
     callers[0].answer_more(50).await;
 
     // A new one by hand, a lease and a token that are revoked, a password and a secret that change.
     supervisor.rotate_now("login").await.expect("a new user");
     let leases = fixture.leases().await;
     let served = db.generation();
-    fixture.admin(move |admin| leases.iter().try_for_each(|lease| admin.revoke_lease(lease))).await;
+    fixture
+        .admin(move |admin| {
+            leases
+                .iter()
+                .try_for_each(|lease| admin.revoke_lease(lease))
+        })
+        .await;
     next_generation(&db, served).await;
     let tokens = Secrets::of(&fixture, &[]).0;
-    fixture.admin(move |admin| Ok(tokens.iter().filter(|token| admin.revoke_token(token).is_ok()).count())).await;
-    supervisor.rotate_now("login").await.expect("a new user by another token");
+    fixture
+        .admin(move |admin| {
+            Ok(tokens
+                .iter()
+                .filter(|token| admin.revoke_token(token).is_ok())
+                .count())
+        })
+        .await;
+    supervisor
+        .rotate_now("login")
+        .await
+        .expect("a new user by another token");
     fixture.admin(|admin| admin.rotate_role("rotated")).await;
-    fixture.admin(|admin| admin.put(&json!({ "username": "app", "password": "password-1", "note": "password-3" }))).await;
+    fixture
+        .admin(|admin| {
+            admin.put(&json!({ "username": "app", "password": "password-1", "note": "password-3" }))
+        })
+        .await;
     for provider in ["rotated-login", "kept-login"] {
         say(&supervisor.rotate_now(provider).await);
     }
@@ -112,18 +174,32 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     let secret = "CANARY-s3cret";
     for error in [
         InjectedFault::reply(500, format!(r#"{{"errors":["{secret}"]}}"#)),
-        InjectedFault::reply(403, format!(r#"{{"errors":["permission denied","{secret}"]}}"#)),
+        InjectedFault::reply(
+            403,
+            format!(r#"{{"errors":["permission denied","{secret}"]}}"#),
+        ),
         InjectedFault::reply(
             200,
-            format!(r#"{{"auth":{{"client_token":["{secret}"]}},"data":{{"username":"u","password":["{secret}"]}}}}"#),
+            format!(
+                r#"{{"auth":{{"client_token":["{secret}"]}},"data":{{"username":"u","password":["{secret}"]}}}}"#
+            ),
         ),
-        InjectedFault::reply(200, format!(r#"{{"lease_id":"","lease_duration":7,"data":{{"username":"u","password":"{secret}"}}}}"#)),
+        InjectedFault::reply(
+            200,
+            format!(
+                r#"{{"lease_id":"","lease_duration":7,"data":{{"username":"u","password":"{secret}"}}}}"#
+            ),
+        ),
         InjectedFault::reply(302, format!("<html>{secret}</html>")),
         InjectedFault::Cut,
         InjectedFault::Refuse,
     ] {
         fixture.proxy.fault(error);
-        say(&dynamic().fetch(FetchRequest::first()).await.map(drop).expect_err("there is no user"));
+        say(&dynamic()
+            .fetch(FetchRequest::first())
+            .await
+            .map(drop)
+            .expect_err("there is no user"));
         say(&supervisor.rotate_now("kept-login").await.map(drop));
     }
     fixture.proxy.heal();
@@ -146,24 +222,65 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
 
     // Two tokens, a secret id, three users, and the passwords of the other two at least.
     let root = fixture.admin.vault.root_token();
-    let secrets = Secrets::of(&fixture, &[&wrapped, secret, root, "password-1", "password-2", "password-3"]);
-    assert!(secrets.0.len() >= 6 + 8, "the hazard: {} secrets", secrets.0.len());
+    let secrets = Secrets::of(
+        &fixture,
+        &[
+            &wrapped,
+            secret,
+            root,
+            "password-1",
+            "password-2",
+            "password-3",
+        ],
+    );
+    assert!(
+        secrets.0.len() >= 6 + 8,
+        "the hazard: {} secrets",
+        secrets.0.len()
+    );
     for said in &said {
-        assert!(secrets.shown_in(said).is_empty(), "{:#?}", secrets.shown_in(said));
+        assert!(
+            secrets.shown_in(said).is_empty(),
+            "{:#?}",
+            secrets.shown_in(said)
+        );
     }
     let logged = capture.text();
-    for line in ["credential.rotation", "the server does not take the token any more", "pool.verify"] {
+    for line in [
+        "credential.rotation",
+        "the server does not take the token any more",
+        "pool.verify",
+    ] {
         assert!(logged.contains(line), "nothing was captured of {line}");
     }
-    assert!(secrets.shown_in(&logged).is_empty(), "{:#?}", secrets.shown_in(&logged));
-    let of_vaultrs = |text: &str| text.lines().filter(|line| line.contains(" rustify") || line.contains(" vaultrs")).count();
-    assert_eq!(of_vaultrs(&logged), 0, "vaultrs is not heard: {:?}", logged.lines().find(|line| of_vaultrs(line) > 0));
+    assert!(
+        secrets.shown_in(&logged).is_empty(),
+        "{:#?}",
+        secrets.shown_in(&logged)
+    );
+    let of_vaultrs = |text: &str| {
+        text.lines()
+            .filter(|line| line.contains(" rustify") || line.contains(" vaultrs"))
+            .count()
+    };
+    assert_eq!(
+        of_vaultrs(&logged),
+        0,
+        "vaultrs is not heard: {:?}",
+        logged.lines().find(|line| of_vaultrs(line) > 0)
+    );
 
     // The search finds what is there; and what vaultrs says is captured where it is heard.
     tracing::trace!(canary = secrets.0.first(), "planted");
     assert_eq!(secrets.shown_in(&capture.text()).len(), 1);
-    let settings = VaultClientSettingsBuilder::default().address(fixture.proxy.endpoint()).token(root).build().expect("settings");
+    let settings = VaultClientSettingsBuilder::default()
+        .address(fixture.proxy.endpoint())
+        .token(root)
+        .build()
+        .expect("settings");
     let heard = VaultClient::new(settings).expect("a client");
-    vaultrs::kv2::read::<Value>(&heard, "kv", "orders").await.expect("it answers");
+    vaultrs::kv2::read::<Value>(&heard, "kv", "orders")
+        .await
+        .expect("it answers");
     assert!(of_vaultrs(&capture.text()) > 0, "the hazard: vaultrs talks");
 }

@@ -6,7 +6,9 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor};
+use claviger::{
+    Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor,
+};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, OpenBao, openbao};
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession, VaultStatic};
@@ -14,7 +16,10 @@ use claviger_vault_fixtures::Clerk;
 use serde_json::json;
 
 async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
-    VaultKv::new(session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await
+    VaultKv::new(session, "kv", "orders")
+        .expect("a path")
+        .fetch(FetchRequest::first())
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,22 +32,46 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         })
         .await;
     let vault = &clerk.admin.vault;
-    let (address, own) = (vault.tls_address().expect("it speaks TLS"), vault.ca_file().expect("it has an authority").to_owned());
+    let (address, own) = (
+        vault.tls_address().expect("it speaks TLS"),
+        vault.ca_file().expect("it has an authority").to_owned(),
+    );
     let unrelated = own.with_file_name("unrelated-ca.pem");
     let session = |address: &str| VaultSession::builder(address, Auth::token(&*token));
-    let good = session(&address).ca_file(&own).build().expect("it can be right");
-    assert_eq!(fetch(&good).await.expect("there is a lease").secret().user(), "app");
+    let good = session(&address)
+        .ca_file(&own)
+        .build()
+        .expect("it can be right");
+    assert_eq!(
+        fetch(&good)
+            .await
+            .expect("there is a lease")
+            .secret()
+            .user(),
+        "app"
+    );
     // By the host's name, too, as the certificate has it; and with several authorities in one file.
     let both = tempfile::NamedTempFile::new().expect("a file");
     let pem = |file| fs::read_to_string(file).expect("it can be read");
     fs::write(&both, format!("{}\n{}", pem(&unrelated), pem(&own))).expect("it is written");
-    let good = session(&address.replace("127.0.0.1", "localhost")).ca_file(both.path()).build().expect("it can be right");
+    let good = session(&address.replace("127.0.0.1", "localhost"))
+        .ca_file(both.path())
+        .build()
+        .expect("it can be right");
     fetch(&good).await.expect("there is a lease");
 
     // With a byte order mark, and a comment in Latin-1.
-    let commented = [b"\xEF\xBB\xBF", pem(&own).as_bytes(), b"\n# Autorit\xE9 de certification\n"].concat();
+    let commented = [
+        b"\xEF\xBB\xBF",
+        pem(&own).as_bytes(),
+        b"\n# Autorit\xE9 de certification\n",
+    ]
+    .concat();
     fs::write(&both, commented).expect("it is written");
-    let good = session(&address).ca_file(both.path()).build().expect("it can be right");
+    let good = session(&address)
+        .ca_file(both.path())
+        .build()
+        .expect("it can be right");
     fetch(&good).await.expect("there is a lease");
 
     // Neither the system's authorities nor another one signed it. For good: nothing is waited for.
@@ -50,16 +79,37 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         let session = bad.build().expect("it can be right");
         let supervisor = Supervisor::start();
         let kv = VaultKv::new(&session, "kv", "orders").expect("a path");
-        let registered = tokio::time::timeout(Duration::from_secs(15), supervisor.add_provider("login", kv)).await;
-        let error = registered.expect("nothing is waited for").expect_err("it is not trusted");
+        let registered = tokio::time::timeout(
+            Duration::from_secs(15),
+            supervisor.add_provider("login", kv),
+        )
+        .await;
+        let error = registered
+            .expect("nothing is waited for")
+            .expect_err("it is not trusted");
         let error = error.provider_error().cloned().expect("the provider's own");
-        assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Misconfigured, false), "{error}");
-        assert!(error.to_string().contains("certificate does not verify; name its authority by `ca_file`"), "{error}");
+        assert_eq!(
+            (error.kind(), error.is_transient()),
+            (ProviderErrorKind::Misconfigured, false),
+            "{error}"
+        );
+        assert!(
+            error
+                .to_string()
+                .contains("certificate does not verify; name its authority by `ca_file`"),
+            "{error}"
+        );
         supervisor.shutdown(Duration::from_secs(5)).await;
     }
-    // Plain text to a TLS port, and the other way round: somebody is there, who does not speak as is expected.
-    for address in [address.replace("https", "http"), vault.address().replace("http", "https")] {
-        let error = fetch(&session(&address).build().expect("it can be right")).await.expect_err("that is no conversation");
+    // Plain text to a TLS port, and the other way round: somebody is there, who does not speak as
+    // is expected.
+    for address in [
+        address.replace("https", "http"),
+        vault.address().replace("http", "https"),
+    ] {
+        let error = fetch(&session(&address).build().expect("it can be right"))
+            .await
+            .expect_err("that is no conversation");
         assert!(error.to_string().contains("see to the address"), "{error}");
     }
 }
@@ -67,8 +117,16 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_goes_with_every_request() {
     let clerk = Clerk::start().await;
-    // OpenBao has namespaces. Vault's community edition has none, and ignores the header without a word.
-    let has_namespaces = clerk.asks(|admin| Ok(admin.vault.request("POST", "sys/namespaces/team", Some("{}"))?.is_success())).await;
+    // OpenBao has namespaces. Vault's community edition has none, and ignores the header without a
+    // word.
+    let has_namespaces = clerk
+        .asks(|admin| {
+            Ok(admin
+                .vault
+                .request("POST", "sys/namespaces/team", Some("{}"))?
+                .is_success())
+        })
+        .await;
     let below = if has_namespaces { "team/" } else { "" };
     let (role_id, secret_id) = clerk
         .asks(move |admin| {
@@ -83,20 +141,50 @@ async fn a_namespace_goes_with_every_request() {
         })
         .await;
     let proxy = clerk.proxy();
-    let builder = || VaultSession::builder(proxy.endpoint(), Auth::app_role(&*role_id, SecretId::given(&*secret_id)));
-    // Logged in there, allowed there, and told by the engine that is there that it has no such role.
-    let session = builder().namespace("team").build().expect("it can be right");
+    let builder = || {
+        VaultSession::builder(
+            proxy.endpoint(),
+            Auth::app_role(&*role_id, SecretId::given(&*secret_id)),
+        )
+    };
+    // Logged in there, allowed there, and told by the engine that is there that it has no such
+    // role.
+    let session = builder()
+        .namespace("team")
+        .build()
+        .expect("it can be right");
     let role = VaultStatic::new(&session, "database", "absent").expect("a role");
-    let error = role.fetch(FetchRequest::first()).await.expect_err("there is no such role");
-    assert!(error.to_string().contains("there is no such role"), "{error}");
+    let error = role
+        .fetch(FetchRequest::first())
+        .await
+        .expect_err("there is no such role");
+    assert!(
+        error.to_string().contains("there is no such role"),
+        "{error}"
+    );
     role.close().await;
     assert_eq!(proxy.requests("/v1/auth/token/revoke-self"), 1);
 
     if has_namespaces {
-        let error = fetch(&builder().build().expect("it can be right")).await.expect_err("that role is elsewhere");
-        assert!(!error.is_transient() && error.to_string().contains("login at auth/approle"), "{error}");
-        let error = fetch(&builder().namespace("absent").build().expect("it can be right")).await.expect_err("there is none");
-        assert!(!error.is_transient() && error.to_string().contains("login at auth/approle"), "{error}");
+        let error = fetch(&builder().build().expect("it can be right"))
+            .await
+            .expect_err("that role is elsewhere");
+        assert!(
+            !error.is_transient() && error.to_string().contains("login at auth/approle"),
+            "{error}"
+        );
+        let error = fetch(
+            &builder()
+                .namespace("absent")
+                .build()
+                .expect("it can be right"),
+        )
+        .await
+        .expect_err("there is none");
+        assert!(
+            !error.is_transient() && error.to_string().contains("login at auth/approle"),
+            "{error}"
+        );
     }
 }
 
@@ -105,31 +193,54 @@ async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() 
     let clerk = Clerk::with_a_secret().await;
     let proxy = clerk.proxy();
     let token = clerk.asks(|admin| admin.token(json!({}))).await;
-    let session = VaultSession::builder(proxy.endpoint(), Auth::token(token)).timeout(Duration::from_secs(1));
+    let session =
+        VaultSession::builder(proxy.endpoint(), Auth::token(token)).timeout(Duration::from_secs(1));
     let session = session.build().expect("it can be right");
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Stall);
     let error = fetch(&session).await.expect_err("there is no answer");
-    assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::TimedOut, true), "{error}");
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (ProviderErrorKind::TimedOut, true),
+        "{error}"
+    );
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Cut);
     let error = fetch(&session).await.expect_err("there is half an answer");
-    assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Unavailable, true), "{error}");
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (ProviderErrorKind::Unavailable, true),
+        "{error}"
+    );
     proxy.heal();
     fetch(&session).await.expect("there is a lease");
-    let nobody = VaultSession::new("http://127.0.0.1:1", Auth::token("token")).expect("it can be right");
+    let nobody =
+        VaultSession::new("http://127.0.0.1:1", Auth::token("token")).expect("it can be right");
     let error = fetch(&nobody).await.expect_err("nobody is there");
-    assert!(error.kind() == ProviderErrorKind::Unavailable && error.to_string().contains("cannot be reached"), "{error}");
+    assert!(
+        error.kind() == ProviderErrorKind::Unavailable
+            && error.to_string().contains("cannot be reached"),
+        "{error}"
+    );
 }
 
 /// Without a login the standing of the server is told, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_server_is_reported_at_login() {
-    let vault = tokio::task::spawn_blocking(|| OpenBao::start().expect("a server starts")).await.expect("no panic");
+    let vault = tokio::task::spawn_blocking(|| OpenBao::start().expect("a server starts"))
+        .await
+        .expect("no panic");
     vault.seal().expect("it is sealed");
     let auth = Auth::app_role("role", SecretId::given("secret-id"));
     let session = VaultSession::new(vault.address(), auth).expect("it can be right");
     let error = fetch(&session).await.expect_err("it is sealed");
-    assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Unavailable, true), "{error}");
-    assert!(error.to_string().contains("Vault is sealed; unseal it"), "{error}");
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (ProviderErrorKind::Unavailable, true),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("Vault is sealed; unseal it"),
+        "{error}"
+    );
 }
 
 /// A standby may not yet have the token that the active node issued a moment ago.
@@ -139,14 +250,26 @@ async fn one_403_right_after_the_login_does_not_fail_the_start() {
     let token = clerk.asks(|admin| admin.token(json!({}))).await;
     for (operation, body) in [
         ("/v1/kv/data/orders", r#"{"errors":["permission denied"]}"#),
-        ("/v1/kv/data/orders", r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#),
-        ("/v1/kv/data/orders", r#"{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}"#),
-        ("/v1/auth/token/lookup-self", r#"{"errors":["permission denied","invalid token"]}"#),
+        (
+            "/v1/kv/data/orders",
+            r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#,
+        ),
+        (
+            "/v1/kv/data/orders",
+            r#"{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}"#,
+        ),
+        (
+            "/v1/auth/token/lookup-self",
+            r#"{"errors":["permission denied","invalid token"]}"#,
+        ),
     ] {
         let proxy = clerk.proxy();
-        let session = VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
+        let session =
+            VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
         proxy.fault_on(operation, InjectedFault::reply(403, body));
-        let healed = eventually_within(Duration::from_secs(10), "it is denied", || proxy.requests(operation) >= 1);
+        let healed = eventually_within(Duration::from_secs(10), "it is denied", || {
+            proxy.requests(operation) >= 1
+        });
         let (fetched, ()) = tokio::join!(fetch(&session), async {
             healed.await;
             proxy.heal();

@@ -1,6 +1,7 @@
 //! needs: postgresql, openbao
 //!
-//! Users of the database engine under load: renewed, replaced before their maximum, drained, revoked.
+//! Users of the database engine under load: renewed, replaced before their maximum, drained,
+//! revoked.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{ProviderErrorKind, Supervisor};
@@ -11,32 +12,50 @@ use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generatio
 
 /// How many rotations there are; `CLAVIGER_VAULT_ROTATIONS` says otherwise.
 fn rotations(of: u64) -> u64 {
-    std::env::var("CLAVIGER_VAULT_ROTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(of)
+    std::env::var("CLAVIGER_VAULT_ROTATIONS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(of)
 }
 
 async fn log_in(fixture: &VaultFixture<Postgres>) -> VaultSession {
     let Identity { role_id, secret_id } = fixture.identity().await;
-    VaultSession::new(fixture.admin.vault.address(), Auth::app_role(role_id, SecretId::given(secret_id))).expect("the settings are right")
+    VaultSession::new(
+        fixture.admin.vault.address(),
+        Auth::app_role(role_id, SecretId::given(secret_id)),
+    )
+    .expect("the settings are right")
 }
 
 /// Users who live ten seconds and thirty at most, through so many rotations under load.
 async fn come_and_go(revocation: Revocation, wanted: u64) {
     let fixture = VaultFixture::<Postgres>::new(10, 30, revocation).await;
     let session = log_in(&fixture).await;
-    let db = fixture.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await;
+    let db = fixture
+        .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
+        .await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
 
     // Through the end of a lease by its maximum once, then by hand.
     let mut served = next_generation(&db, db.generation()).await;
     let mut most = 0;
     for _ in 1..wanted {
-        fixture.supervisor.rotate_now("login").await.expect("there is a new user");
+        fixture
+            .supervisor
+            .rotate_now("login")
+            .await
+            .expect("there is a new user");
         served = next_generation(&db, served).await;
         callers.answer_more(50).await;
         most = most.max(fixture.leases().await.len());
     }
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     assert!(served > wanted, "{served} generations");
     assert!(most <= 3, "{most} leases at once");
     fixture.end().await;
@@ -58,12 +77,26 @@ async fn a_role_that_is_not_there_ends_the_registration_at_once() {
     let session = log_in(&fixture).await;
     let provide = async |mount: &str| {
         let supervisor = Supervisor::start();
-        let error = supervisor.add_provider("login", VaultDynamic::new(&session, mount, "absent").expect("a role")).await.err();
-        error.and_then(|error| error.provider_error().cloned()).expect("the provider's own error")
+        let error = supervisor
+            .add_provider(
+                "login",
+                VaultDynamic::new(&session, mount, "absent").expect("a role"),
+            )
+            .await
+            .err();
+        error
+            .and_then(|error| error.provider_error().cloned())
+            .expect("the provider's own error")
     };
     for (mount, words) in [("database", "no such role"), ("elsewhere", "")] {
         let error = provide(mount).await;
-        assert!(matches!(error.kind(), ProviderErrorKind::NotFound | ProviderErrorKind::Denied), "{error}");
+        assert!(
+            matches!(
+                error.kind(),
+                ProviderErrorKind::NotFound | ProviderErrorKind::Denied
+            ),
+            "{error}"
+        );
         assert!(error.to_string().contains(words), "{error}");
     }
 }

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderErrorKind, ProviderStatus, RotationTrigger, Supervisor};
+use claviger::{
+    Credentials, FetchRequest, Lease, Provider, ProviderErrorKind, ProviderStatus, RotationTrigger,
+    Supervisor,
+};
 use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
 use claviger_vault::{Auth, VaultKv, VaultSession};
@@ -23,15 +26,22 @@ struct VaultFixture {
 
 async fn fixture() -> VaultFixture {
     let clerk = Clerk::with_a_secret().await;
-    let token = clerk.asks(|admin| admin.token(json!({ "ttl": "1h" }))).await;
+    let token = clerk
+        .asks(|admin| admin.token(json!({ "ttl": "1h" })))
+        .await;
     VaultFixture::of(clerk, token)
 }
 
 impl VaultFixture {
     fn of(clerk: Clerk, token: String) -> Self {
         let proxy = clerk.proxy();
-        let session = VaultSession::new(proxy.endpoint(), Auth::token(token)).expect("the settings can be right");
-        Self { kv: VaultKv::new(&session, "kv", "orders").expect("a path"), clerk, proxy }
+        let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
+            .expect("the settings can be right");
+        Self {
+            kv: VaultKv::new(&session, "kv", "orders").expect("a path"),
+            clerk,
+            proxy,
+        }
     }
 
     async fn put(&self, data: Value) {
@@ -39,7 +49,9 @@ impl VaultFixture {
     }
 
     async fn versions(&self, what: &'static str, version: u64) {
-        self.clerk.asks(move |admin| admin.versions(what, &[version])).await;
+        self.clerk
+            .asks(move |admin| admin.versions(what, &[version]))
+            .await;
     }
 
     /// How often the data and the metadata were asked for.
@@ -63,26 +75,77 @@ fn status(supervisor: &Supervisor) -> ProviderStatus {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
     let fixture = fixture().await;
-    let first = fixture.kv.fetch(FetchRequest::first()).await.expect("there is a lease");
-    assert_eq!((password(&first), fixture.asked()), ("password-1".to_owned(), (1, 0)));
+    let first = fixture
+        .kv
+        .fetch(FetchRequest::first())
+        .await
+        .expect("there is a lease");
+    assert_eq!(
+        (password(&first), fixture.asked()),
+        ("password-1".to_owned(), (1, 0))
+    );
     for look_ups in 1..4 {
-        let again = fixture.kv.fetch(look(&first)).await.expect("there is a lease");
-        assert_eq!((again.revision(), fixture.asked()), (first.revision(), (1, look_ups)));
+        let again = fixture
+            .kv
+            .fetch(look(&first))
+            .await
+            .expect("there is a lease");
+        assert_eq!(
+            (again.revision(), fixture.asked()),
+            (first.revision(), (1, look_ups))
+        );
     }
-    fixture.put(json!({ "username": "app", "password": "password-2" })).await;
-    let second = fixture.kv.fetch(look(&first)).await.expect("there is a lease");
+    fixture
+        .put(json!({ "username": "app", "password": "password-2" }))
+        .await;
+    let second = fixture
+        .kv
+        .fetch(look(&first))
+        .await
+        .expect("there is a lease");
     assert_ne!(second.revision(), first.revision());
-    assert_eq!((password(&second), fixture.asked()), ("password-2".to_owned(), (2, 4)));
+    assert_eq!(
+        (password(&second), fixture.asked()),
+        ("password-2".to_owned(), (2, 4))
+    );
     // The same value in another version is another revision: who wrote it meant something by it.
-    fixture.put(json!({ "username": "app", "password": "password-2" })).await;
-    let third = fixture.kv.fetch(look(&second)).await.expect("there is a lease");
+    fixture
+        .put(json!({ "username": "app", "password": "password-2" }))
+        .await;
+    let third = fixture
+        .kv
+        .fetch(look(&second))
+        .await
+        .expect("there is a lease");
     assert_ne!(third.revision(), second.revision());
     // Removed as a whole and written anew, it begins at version 1 again.
-    fixture.clerk.asks(|admin| admin.vault.request("DELETE", "kv/metadata/orders", None).map_err(Into::into)).await;
-    let error = fixture.kv.fetch(look(&third)).await.expect_err("there is none");
-    assert!(error.kind() == ProviderErrorKind::NotFound && error.to_string().contains("secret kv/orders"), "{error}");
-    fixture.put(json!({ "username": "app", "password": "password-3" })).await;
-    let anew = fixture.kv.fetch(look(&first)).await.expect("there is a lease");
+    fixture
+        .clerk
+        .asks(|admin| {
+            admin
+                .vault
+                .request("DELETE", "kv/metadata/orders", None)
+                .map_err(Into::into)
+        })
+        .await;
+    let error = fixture
+        .kv
+        .fetch(look(&third))
+        .await
+        .expect_err("there is none");
+    assert!(
+        error.kind() == ProviderErrorKind::NotFound
+            && error.to_string().contains("secret kv/orders"),
+        "{error}"
+    );
+    fixture
+        .put(json!({ "username": "app", "password": "password-3" }))
+        .await;
+    let anew = fixture
+        .kv
+        .fetch(look(&first))
+        .await
+        .expect("there is a lease");
     assert!(anew.revision() != first.revision() && password(&anew) == "password-3");
 }
 
@@ -91,40 +154,87 @@ async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
     let fixture = fixture().await;
     let kv = fixture.kv.user_key("login").password_key("pw");
     for (data, says) in [
-        (json!({ "username": "app", "password": "CANARY" }), "its key `login` is missing; write it, or name another"),
-        (json!({ "login": "app", "pw": "" }), "its key `pw` has to be a text that is not empty"),
-        (json!({ "login": "app", "pw": { "a": "CANARY" } }), "its key `pw` has to be a text that is not empty"),
-        (json!({ "login": 7, "pw": "CANARY" }), "its key `login` has to be a text"),
+        (
+            json!({ "username": "app", "password": "CANARY" }),
+            "its key `login` is missing; write it, or name another",
+        ),
+        (
+            json!({ "login": "app", "pw": "" }),
+            "its key `pw` has to be a text that is not empty",
+        ),
+        (
+            json!({ "login": "app", "pw": { "a": "CANARY" } }),
+            "its key `pw` has to be a text that is not empty",
+        ),
+        (
+            json!({ "login": 7, "pw": "CANARY" }),
+            "its key `login` has to be a text",
+        ),
     ] {
         fixture.clerk.asks(move |admin| admin.put(&data)).await;
-        let error = kv.fetch(FetchRequest::first()).await.expect_err("it is no login");
-        assert!(error.kind() == ProviderErrorKind::Malformed && error.to_string().contains(says), "{error}");
+        let error = kv
+            .fetch(FetchRequest::first())
+            .await
+            .expect_err("it is no login");
+        assert!(
+            error.kind() == ProviderErrorKind::Malformed && error.to_string().contains(says),
+            "{error}"
+        );
         assert!(!format!("{error} {error:?}").contains("CANARY"));
     }
-    fixture.clerk.asks(|admin| admin.put(&json!({ "login": "app", "pw": "password-9", "password": "CANARY" }))).await;
-    let lease = kv.fetch(FetchRequest::first()).await.expect("there is a lease");
-    assert_eq!((lease.secret().user(), password(&lease)), ("app", "password-9".to_owned()));
+    fixture
+        .clerk
+        .asks(|admin| {
+            admin.put(&json!({ "login": "app", "pw": "password-9", "password": "CANARY" }))
+        })
+        .await;
+    let lease = kv
+        .fetch(FetchRequest::first())
+        .await
+        .expect("there is a lease");
+    assert_eq!(
+        (lease.secret().user(), password(&lease)),
+        ("app", "password-9".to_owned())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() {
     let fixture = fixture().await;
-    let held = fixture.kv.fetch(FetchRequest::first()).await.expect("there is a lease");
+    let held = fixture
+        .kv
+        .fetch(FetchRequest::first())
+        .await
+        .expect("there is a lease");
     for (what, back, says) in [
-        ("delete", Some("undelete"), "version 2 was deleted; undelete it or write another"),
+        (
+            "delete",
+            Some("undelete"),
+            "version 2 was deleted; undelete it or write another",
+        ),
         ("destroy", None, "version 2 was destroyed; write another"),
     ] {
         if what == "delete" {
-            fixture.put(json!({ "username": "app", "password": "password-2" })).await;
+            fixture
+                .put(json!({ "username": "app", "password": "password-2" }))
+                .await;
         }
         fixture.versions(what, 2).await;
-        // By the metadata, without a look at the data; and at a start, when there is only the latter.
+        // By the metadata, without a look at the data; and at a start, when there is only the
+        // latter.
         let before = fixture.asked();
         let error = fixture.kv.fetch(look(&held)).await.expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
-        assert!(error.to_string().contains(says) && error.to_string().contains("goes on serving"), "{error}");
+        assert!(
+            error.to_string().contains(says) && error.to_string().contains("goes on serving"),
+            "{error}"
+        );
         assert_eq!(fixture.asked(), (before.0, before.1 + 1));
-        let error = fixture.kv.fetch(FetchRequest::first()).await.expect_err("it is gone");
+        let error = fixture
+            .kv
+            .fetch(FetchRequest::first())
+            .await
+            .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
         assert!(error.to_string().contains(says), "{error}");
         if let Some(back) = back {
@@ -139,18 +249,39 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
 async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_metadata() {
     let VaultFixture { clerk, proxy, kv } = fixture().await;
     let asked = |path: &str| proxy.requests(path);
-    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start().expect("it can be right");
-    supervisor.add_provider("login", kv).await.expect("there is a lease");
-    eventually_within(Duration::from_secs(10), "it is polled", || asked(METADATA) >= 3).await;
+    let supervisor = Supervisor::builder()
+        .with_poll_interval(Duration::from_secs(1))
+        .start()
+        .expect("it can be right");
+    supervisor
+        .add_provider("login", kv)
+        .await
+        .expect("there is a lease");
+    eventually_within(Duration::from_secs(10), "it is polled", || {
+        asked(METADATA) >= 3
+    })
+    .await;
     assert_eq!(asked(DATA), 1, "the data are read once");
     let before = status(&supervisor).revision;
     clerk.asks(|admin| admin.versions("delete", &[1])).await;
-    eventually_within(Duration::from_secs(10), "it is noticed", || status(&supervisor).last_error.is_some()).await;
+    eventually_within(Duration::from_secs(10), "it is noticed", || {
+        status(&supervisor).last_error.is_some()
+    })
+    .await;
     let error = status(&supervisor).last_error.expect("it is there");
-    assert!(error.kind() == ProviderErrorKind::NotFound && error.to_string().contains("version 1 was deleted"), "{error}");
+    assert!(
+        error.kind() == ProviderErrorKind::NotFound
+            && error.to_string().contains("version 1 was deleted"),
+        "{error}"
+    );
     assert!(status(&supervisor).revision == before && before.is_some());
-    clerk.asks(|admin| admin.put(&json!({ "username": "app", "password": "password-2" }))).await;
-    supervisor.rotate_now("login").await.expect("there is a new version");
+    clerk
+        .asks(|admin| admin.put(&json!({ "username": "app", "password": "password-2" })))
+        .await;
+    supervisor
+        .rotate_now("login")
+        .await
+        .expect("there is a new version");
     assert!(status(&supervisor).last_error.is_none() && status(&supervisor).revision != before);
     assert_eq!(asked(DATA), 2);
     supervisor.shutdown(Duration::from_secs(5)).await;
@@ -162,29 +293,67 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
     let clerk = Clerk::with_a_secret().await;
     let token = clerk
         .asks(move |admin| {
-            admin.write("sys/policies/acl/data", &json!({ "policy": policy("data/*") }))?;
+            admin.write(
+                "sys/policies/acl/data",
+                &json!({ "policy": policy("data/*") }),
+            )?;
             let answer = admin.write("auth/token/create", &json!({ "policies": ["data"] }))?;
             claviger_vault_fixtures::text(&answer["auth"]["client_token"])
         })
         .await;
     let fixture = VaultFixture::of(clerk, token);
-    let mut held = fixture.kv.fetch(FetchRequest::first()).await.expect("there is a lease");
+    let mut held = fixture
+        .kv
+        .fetch(FetchRequest::first())
+        .await
+        .expect("there is a lease");
     for looks in 1..4 {
-        let again = fixture.kv.fetch(look(&held)).await.expect("there is a lease");
+        let again = fixture
+            .kv
+            .fetch(look(&held))
+            .await
+            .expect("there is a lease");
         assert_eq!(again.revision(), held.revision());
-        assert_eq!(fixture.asked(), (1 + looks, 1), "forbidden once, and not asked for again");
+        assert_eq!(
+            fixture.asked(),
+            (1 + looks, 1),
+            "forbidden once, and not asked for again"
+        );
         held = again;
     }
-    fixture.put(json!({ "username": "app", "password": "password-2" })).await;
-    let held = fixture.kv.fetch(look(&held)).await.expect("there is a lease");
-    assert_eq!((password(&held), fixture.asked()), ("password-2".to_owned(), (5, 1)));
+    fixture
+        .put(json!({ "username": "app", "password": "password-2" }))
+        .await;
+    let held = fixture
+        .kv
+        .fetch(look(&held))
+        .await
+        .expect("there is a lease");
+    assert_eq!(
+        (password(&held), fixture.asked()),
+        ("password-2".to_owned(), (5, 1))
+    );
     // Granted later: noticed within an hour.
-    fixture.clerk.asks(move |admin| admin.write("sys/policies/acl/data", &json!({ "policy": policy("*") })).map(drop)).await;
+    fixture
+        .clerk
+        .asks(move |admin| {
+            admin
+                .write("sys/policies/acl/data", &json!({ "policy": policy("*") }))
+                .map(drop)
+        })
+        .await;
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(3_600)).await;
     tokio::time::resume();
     for looks in 2..4 {
-        let again = fixture.kv.fetch(look(&held)).await.expect("there is a lease");
-        assert_eq!((again.revision(), fixture.asked()), (held.revision(), (5, looks)));
+        let again = fixture
+            .kv
+            .fetch(look(&held))
+            .await
+            .expect("there is a lease");
+        assert_eq!(
+            (again.revision(), fixture.asked()),
+            (held.revision(), (5, looks))
+        );
     }
 }

@@ -10,7 +10,10 @@ use claviger_vault_fixtures::Clerk;
 use serde_json::json;
 
 async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
-    VaultKv::new(session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await
+    VaultKv::new(session, "kv", "orders")
+        .expect("a path")
+        .fetch(FetchRequest::first())
+        .await
 }
 
 fn session(proxy: &Proxy, auth: Auth) -> VaultSession {
@@ -24,15 +27,26 @@ async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
     for renewable in [true, false] {
         let proxy = clerk.proxy();
         let look = json!({ "data": { "ttl": u64::MAX, "expire_time": "9999-01-01T00:00:00Z", "renewable": renewable, "type": "service" } });
-        proxy.fault_on("/v1/auth/token/lookup-self", InjectedFault::reply(200, look.to_string()));
-        fetch(&session(&proxy, Auth::token(&*token))).await.expect("a given token");
+        proxy.fault_on(
+            "/v1/auth/token/lookup-self",
+            InjectedFault::reply(200, look.to_string()),
+        );
+        fetch(&session(&proxy, Auth::token(&*token)))
+            .await
+            .expect("a given token");
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(&file, &token).expect("it is written");
-        fetch(&session(&proxy, Auth::token_file(file.path()))).await.expect("a token in a file");
-        let login =
-            json!({ "auth": { "client_token": token, "lease_duration": u64::MAX, "renewable": renewable, "token_type": "service" } });
-        proxy.fault_on("/v1/auth/approle/login", InjectedFault::reply(200, login.to_string()));
-        fetch(&session(&proxy, Auth::app_role("role", SecretId::none()))).await.expect("a token of a login");
+        fetch(&session(&proxy, Auth::token_file(file.path())))
+            .await
+            .expect("a token in a file");
+        let login = json!({ "auth": { "client_token": token, "lease_duration": u64::MAX, "renewable": renewable, "token_type": "service" } });
+        proxy.fault_on(
+            "/v1/auth/approle/login",
+            InjectedFault::reply(200, login.to_string()),
+        );
+        fetch(&session(&proxy, Auth::app_role("role", SecretId::none())))
+            .await
+            .expect("a token of a login");
     }
 }
 
@@ -41,10 +55,13 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
     let clerk = Clerk::with_a_secret().await;
     let token = clerk.asks(|admin| admin.token(json!({}))).await;
     let proxy = clerk.proxy();
-    let data =
-        json!({ "username": "app", "password": "password-1", "ttl": u64::MAX, "rotation_period": u64::MAX, "last_vault_rotation": "9" });
+    let data = json!({ "username": "app", "password": "password-1", "ttl": u64::MAX, "rotation_period": u64::MAX, "last_vault_rotation": "9" });
     let lease = json!({ "lease_id": "database/creds/orders/1", "lease_duration": u64::MAX, "renewable": true, "data": data }).to_string();
-    for operation in ["/v1/database/creds/orders", "/v1/database/static-creds/orders", "/v1/sys/leases/renew"] {
+    for operation in [
+        "/v1/database/creds/orders",
+        "/v1/database/static-creds/orders",
+        "/v1/sys/leases/renew",
+    ] {
         proxy.fault_on(operation, InjectedFault::reply(200, &*lease));
     }
     let session = session(&proxy, Auth::token(&*token));
@@ -53,8 +70,24 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
     let first = dynamic.fetch(FetchRequest::first()).await.expect("a user");
     let mut again = FetchRequest::new(RotationTrigger::Woke);
     again.held = Some(first);
-    assert_eq!(dynamic.fetch(again).await.expect("the same user").secret().user(), "app");
-    assert_eq!(fixed.fetch(FetchRequest::first()).await.expect("a static role").secret().user(), "app");
+    assert_eq!(
+        dynamic
+            .fetch(again)
+            .await
+            .expect("the same user")
+            .secret()
+            .user(),
+        "app"
+    );
+    assert_eq!(
+        fixed
+            .fetch(FetchRequest::first())
+            .await
+            .expect("a static role")
+            .secret()
+            .user(),
+        "app"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,10 +96,18 @@ async fn times_and_versions_beyond_the_clock_are_no_panic() {
     let token = clerk.asks(|admin| admin.token(json!({}))).await;
     let proxy = clerk.proxy();
     let session = session(&proxy, Auth::token(&*token));
-    for time in ["9999-12-31T23:59:60Z", "1970-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "ééééééééééééééééééé", "2026-01-01T00:00:00+"]
-    {
+    for time in [
+        "9999-12-31T23:59:60Z",
+        "1970-01-01T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "ééééééééééééééééééé",
+        "2026-01-01T00:00:00+",
+    ] {
         let data = json!({ "data": { "username": "app", "password": "p" }, "metadata": { "version": u64::MAX, "created_time": time, "deletion_time": time } });
-        proxy.fault_on("/v1/kv/data/orders", InjectedFault::reply(200, json!({ "data": data }).to_string()));
+        proxy.fault_on(
+            "/v1/kv/data/orders",
+            InjectedFault::reply(200, json!({ "data": data }).to_string()),
+        );
         if let Err(error) = fetch(&session).await {
             assert!(error.to_string().contains("was deleted"), "{time}: {error}");
         }

@@ -1,6 +1,7 @@
 //! needs: openbao
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: it hears its own lines after a fetch as before, and no secret at any level.
+//! A service that logs through the `log` crate and has no tracing subscriber: it hears its own
+//! lines after a fetch as before, and no secret at any level.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -17,19 +18,38 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     let (role_id, secret_id) = clerk
         .asks(|admin| {
             admin.kv(&json!({ "username": "app", "password": "CANARY-password" }))?;
-            admin.write("sys/policies/acl/app", &json!({ "policy": r#"path "kv/*" { capabilities = ["read"] }"# }))?;
+            admin.write(
+                "sys/policies/acl/app",
+                &json!({ "policy": r#"path "kv/*" { capabilities = ["read"] }"# }),
+            )?;
             admin.write("sys/auth/approle", &json!({ "type": "approle" }))?;
-            admin.write("auth/approle/role/app", &json!({ "token_policies": ["app"] }))?;
+            admin.write(
+                "auth/approle/role/app",
+                &json!({ "token_policies": ["app"] }),
+            )?;
             let role_id = admin.read("auth/approle/role/app/role-id")?["data"]["role_id"].clone();
-            let secret_id = admin.write("auth/approle/role/app/secret-id", &json!({}))?["data"]["secret_id"].clone();
+            let secret_id =
+                admin.write("auth/approle/role/app/secret-id", &json!({}))?["data"]["secret_id"]
+                    .clone();
             Ok((text(&role_id)?, text(&secret_id)?))
         })
         .await;
     let proxy = clerk.proxy();
-    let session = VaultSession::builder(proxy.endpoint(), Auth::app_role(&*role_id, SecretId::given(&*secret_id)));
+    let session = VaultSession::builder(
+        proxy.endpoint(),
+        Auth::app_role(&*role_id, SecretId::given(&*secret_id)),
+    );
     let session = session.build().expect("it can be right");
-    let lease = VaultKv::new(&session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await.expect("a lease");
-    assert_eq!(lease.secret().expose_password(), "CANARY-password", "the hazard: secrets went through");
+    let lease = VaultKv::new(&session, "kv", "orders")
+        .expect("a path")
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a lease");
+    assert_eq!(
+        lease.secret().expose_password(),
+        "CANARY-password",
+        "the hazard: secrets went through"
+    );
 
     log.assert_not_silenced();
     let login: Vec<String> = proxy
@@ -39,7 +59,11 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
         .filter_map(|answer| answer["auth"]["client_token"].as_str().map(str::to_owned))
         .collect();
     assert!(!login.is_empty(), "the hazard: a token was issued");
-    let secrets: Vec<_> = login.iter().map(String::as_str).chain([secret_id.as_str(), "CANARY-password"]).collect();
+    let secrets: Vec<_> = login
+        .iter()
+        .map(String::as_str)
+        .chain([secret_id.as_str(), "CANARY-password"])
+        .collect();
     let shown = log.showing(&secrets);
     assert!(shown.is_empty(), "{shown:#?}");
 }

@@ -37,14 +37,22 @@ struct Fixture {
 impl Fixture {
     async fn new(settings: Value) -> Self {
         let clerk = Clerk::with_a_secret().await;
-        let (role_id, secret_id) = clerk.asks(|admin| Ok((admin.app_role(settings)?, admin.secret_id()?))).await;
+        let (role_id, secret_id) = clerk
+            .asks(|admin| Ok((admin.app_role(settings)?, admin.secret_id()?)))
+            .await;
         let (proxy, tokens) = (clerk.proxy(), clerk.asks(Admin::tokens).await.len());
-        Self { clerk, proxy, auth: Some(Auth::app_role(role_id, SecretId::given(secret_id))), tokens }
+        Self {
+            clerk,
+            proxy,
+            auth: Some(Auth::app_role(role_id, SecretId::given(secret_id))),
+            tokens,
+        }
     }
 
     fn session(&mut self) -> VaultSession {
         let auth = self.auth.take().expect("one session for each fixture");
-        let session = VaultSession::builder(self.proxy.endpoint(), auth).timeout(Duration::from_secs(2));
+        let session =
+            VaultSession::builder(self.proxy.endpoint(), auth).timeout(Duration::from_secs(2));
         session.build().expect("the settings can be right")
     }
 
@@ -53,16 +61,25 @@ impl Fixture {
         let first = operations[0].to_owned();
         let before = self.proxy.requests(&first);
         for operation in operations {
-            self.proxy.fault_on(operation, InjectedFault::reply(403, body));
+            self.proxy
+                .fault_on(operation, InjectedFault::reply(403, body));
         }
         async move {
-            eventually_within(Duration::from_secs(20), "it is rejected", || self.proxy.requests(&first) > before).await;
+            eventually_within(Duration::from_secs(20), "it is rejected", || {
+                self.proxy.requests(&first) > before
+            })
+            .await;
             self.proxy.heal();
         }
     }
 
     fn has_own_tokens(&self, count: usize) -> impl Fn() -> bool {
-        move || self.clerk.admin.tokens().is_ok_and(|tokens| tokens.len() == self.tokens + count)
+        move || {
+            self.clerk
+                .admin
+                .tokens()
+                .is_ok_and(|tokens| tokens.len() == self.tokens + count)
+        }
     }
 }
 
@@ -80,10 +97,15 @@ async fn one_403_after_the_login_does_not_fail_the_second_provider() {
     let token = clerk.asks(|admin| admin.token(json!({}))).await;
     for body in BODIES {
         let proxy = clerk.proxy();
-        let session = VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
-        fetch(&session).await.expect("the first provider, which obtained the token");
+        let session =
+            VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
+        fetch(&session)
+            .await
+            .expect("the first provider, which obtained the token");
         proxy.fault_on(DATA, InjectedFault::reply(403, body));
-        let rejected = eventually_within(Duration::from_secs(10), "it is rejected", || proxy.requests(DATA) > 1);
+        let rejected = eventually_within(Duration::from_secs(10), "it is rejected", || {
+            proxy.requests(DATA) > 1
+        });
         let (fetched, ()) = tokio::join!(fetch(&session), async {
             rejected.await;
             proxy.heal();
@@ -98,12 +120,20 @@ async fn one_403_after_the_login_does_not_fail_the_second_provider() {
 async fn one_403_after_the_login_does_not_give_up_the_token() {
     let mut fixture = Fixture::new(json!({})).await;
     let session = fixture.session();
-    fetch(&session).await.expect("the first provider, which obtained the token");
+    fetch(&session)
+        .await
+        .expect("the first provider, which obtained the token");
     for body in [BODIES[0], BODIES[2]] {
         let (fetched, ()) = tokio::join!(fetch(&session), fixture.reject(body, &[DATA, LOOK_UP]));
         fetched.expect(body);
     }
-    assert_eq!((fixture.proxy.requests(LOGIN), fixture.proxy.requests(LOOK_UP)), (1, 0));
+    assert_eq!(
+        (
+            fixture.proxy.requests(LOGIN),
+            fixture.proxy.requests(LOOK_UP)
+        ),
+        (1, 0)
+    );
     assert!(fixture.has_own_tokens(1)());
 }
 
@@ -113,10 +143,22 @@ async fn one_403_at_the_first_renewal_does_not_give_up_the_token() {
     let mut fixture = Fixture::new(json!({ "token_ttl": "5s", "token_max_ttl": "1h" })).await;
     let session = fixture.session();
     let supervisor = Supervisor::start();
-    supervisor.add_provider("login", kv(&session)).await.expect("there is a lease");
+    supervisor
+        .add_provider("login", kv(&session))
+        .await
+        .expect("there is a lease");
     fixture.reject(BODIES[0], &[RENEW, LOOK_UP]).await;
-    eventually_within(Duration::from_secs(20), "it is renewed", || fixture.proxy.requests(RENEW) >= 3).await;
-    assert_eq!((fixture.proxy.requests(LOGIN), fixture.proxy.requests(LOOK_UP)), (1, 0));
+    eventually_within(Duration::from_secs(20), "it is renewed", || {
+        fixture.proxy.requests(RENEW) >= 3
+    })
+    .await;
+    assert_eq!(
+        (
+            fixture.proxy.requests(LOGIN),
+            fixture.proxy.requests(LOOK_UP)
+        ),
+        (1, 0)
+    );
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -124,7 +166,10 @@ async fn one_403_at_the_first_renewal_does_not_give_up_the_token() {
 async fn one_403_at_the_end_leaves_no_token_behind() {
     let mut fixture = Fixture::new(json!({})).await;
     let provider = kv(&fixture.session());
-    provider.fetch(FetchRequest::first()).await.expect("there is a lease");
+    provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("there is a lease");
     assert!(fixture.has_own_tokens(1)());
     tokio::join!(provider.close(), fixture.reject(BODIES[0], &[REVOKE]));
     assert_eq!(fixture.proxy.requests(REVOKE), 2);
@@ -135,12 +180,22 @@ async fn one_403_at_the_end_leaves_no_token_behind() {
 async fn one_403_leaves_no_token_behind_that_came_after_the_time_out() {
     let mut fixture = Fixture::new(json!({})).await;
     let session = fixture.session();
-    fixture.proxy.fault_on(LOGIN, InjectedFault::Delay(Duration::from_secs(3)));
+    fixture
+        .proxy
+        .fault_on(LOGIN, InjectedFault::Delay(Duration::from_secs(3)));
     let rejected = fixture.reject(BODIES[0], &[REVOKE]);
     let (fetched, ()) = tokio::join!(fetch(&session), rejected);
     fetched.expect_err("the login comes too late");
-    eventually_within(Duration::from_secs(10), "the token is revoked", || fixture.proxy.requests(REVOKE) >= 2).await;
-    eventually_within(Duration::from_secs(10), "no token is left", fixture.has_own_tokens(0)).await;
+    eventually_within(Duration::from_secs(10), "the token is revoked", || {
+        fixture.proxy.requests(REVOKE) >= 2
+    })
+    .await;
+    eventually_within(
+        Duration::from_secs(10),
+        "no token is left",
+        fixture.has_own_tokens(0),
+    )
+    .await;
 }
 
 /// The retry is for new tokens. A token that was revoked meanwhile is replaced.
@@ -156,7 +211,10 @@ async fn a_new_token_that_was_revoked_is_replaced_after_the_retry() {
             for accessor in admin.tokens()? {
                 let body = json!({ "accessor": accessor });
                 let look = admin.write("auth/token/lookup-accessor", &body)?;
-                if look["data"]["policies"].as_array().is_some_and(|policies| policies.contains(&json!("orders"))) {
+                if look["data"]["policies"]
+                    .as_array()
+                    .is_some_and(|policies| policies.contains(&json!("orders")))
+                {
                     admin.write("auth/token/revoke-accessor", &body)?;
                 }
             }
@@ -164,5 +222,8 @@ async fn a_new_token_that_was_revoked_is_replaced_after_the_retry() {
         })
         .await;
     fetch(&session).await.expect("by another token");
-    assert_eq!((fixture.proxy.requests(DATA), fixture.proxy.requests(LOGIN)), (before + 3, 2));
+    assert_eq!(
+        (fixture.proxy.requests(DATA), fixture.proxy.requests(LOGIN)),
+        (before + 3, 2)
+    );
 }

@@ -1,6 +1,7 @@
 //! needs: mariadb, openbao
 //!
-//! Users of the database engine on MariaDB, where sessions of a user who was dropped go on answering whatever they are asked.
+//! Users of the database engine on MariaDB, where sessions of a user who was dropped go on
+//! answering whatever they are asked.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -19,8 +20,11 @@ async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySql
     let fixture = VaultFixture::new(ttl, max_ttl, Revocation::Default).await;
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
-    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
-    let db = fixture.pool(VaultDynamic::new(&session, MOUNT, ROLE).expect("a role")).await;
+    let session =
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
+    let db = fixture
+        .pool(VaultDynamic::new(&session, MOUNT, ROLE).expect("a role"))
+        .await;
     (fixture, db)
 }
 
@@ -35,13 +39,22 @@ async fn users_come_and_go_under_load_and_none_is_left() {
     // By its maximum once, then by hand.
     let mut served = next_generation(&db, 1).await;
     for _ in 0..4 {
-        fixture.supervisor.rotate_now("login").await.expect("there is a new user");
+        fixture
+            .supervisor
+            .rotate_now("login")
+            .await
+            .expect("there is a new user");
         served = next_generation(&db, served).await;
         callers.answer_more(50).await;
     }
     fixture.one_is_left().await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     assert_eq!(db.generation(), 6);
     fixture.end().await;
 }
@@ -49,7 +62,10 @@ async fn users_come_and_go_under_load_and_none_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_a_dead_lease_never_serves() {
     let (fixture, db) = service(10, 60).await;
-    let user: String = sqlx::query_scalar("SELECT CURRENT_USER()").fetch_one(&db).await.expect("it is answered");
+    let user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
+        .fetch_one(&db)
+        .await
+        .expect("it is answered");
     // A session that somebody has in hand, and idle ones.
     let mut held = db.current().acquire().await.expect("a session");
     let callers = callers(&db);
@@ -58,23 +74,47 @@ async fn a_session_of_a_dead_lease_never_serves() {
     fixture.proxy.fault(InjectedFault::Refuse);
     let users = || {
         let server = &fixture.server;
-        server.sql("SELECT count(*) FROM mysql.user WHERE User LIKE 'v-%'").expect("it is counted").trim().to_owned()
+        server
+            .sql("SELECT count(*) FROM mysql.user WHERE User LIKE 'v-%'")
+            .expect("it is counted")
+            .trim()
+            .to_owned()
     };
     eventually_within(30 * SECOND, "the user is dropped", || users() == "0").await;
     let answered = callers.answered();
-    let of_the_dead: String = sqlx::query_scalar("SELECT CURRENT_USER()").fetch_one(&mut *held).await.expect("it is answered");
-    assert_eq!(of_the_dead, user, "the hazard: a session of a user who is gone answers");
+    let of_the_dead: String = sqlx::query_scalar("SELECT CURRENT_USER()")
+        .fetch_one(&mut *held)
+        .await
+        .expect("it is answered");
+    assert_eq!(
+        of_the_dead, user,
+        "the hazard: a session of a user who is gone answers"
+    );
     drop(held);
-    let error = sqlx::query(ORDERS).execute(&db).await.expect_err("nobody serves");
+    let error = sqlx::query(ORDERS)
+        .execute(&db)
+        .await
+        .expect_err("nobody serves");
     assert!(error.to_string().contains("expired at"), "{error}");
     eventually_within(10 * SECOND, "callers are told", || callers.failures() > 8).await;
-    assert_eq!(callers.answered(), answered, "nobody is answered by a user who is gone");
+    assert_eq!(
+        callers.answered(),
+        answered,
+        "nobody is answered by a user who is gone"
+    );
 
     fixture.proxy.heal();
     next_generation(&db, 1).await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
-    assert!(tally.failed.iter().all(|error| error.contains("expired at")), "{:?}", tally.failed.first());
+    assert!(
+        tally
+            .failed
+            .iter()
+            .all(|error| error.contains("expired at")),
+        "{:?}",
+        tally.failed.first()
+    );
     fixture.one_is_left().await;
     fixture.end().await;
 }

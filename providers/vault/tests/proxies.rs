@@ -20,7 +20,9 @@ fn record(listener: &TcpListener, name: &'static str, received: &Sender<(&'stati
         if received.send((name, text)).is_err() {
             return;
         }
-        drop(connection.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+        drop(connection.write_all(
+            b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        ));
     }
 }
 
@@ -37,23 +39,54 @@ fn a_token_for_this_machine_is_sent_to_no_proxy() {
     });
     let run = |address: &str| {
         let mut client = Command::new(std::env::current_exe().expect("this test"));
-        client.args(["--exact", "client", "--ignored"]).env("VAULT_ADDRESS", address);
-        for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        client
+            .args(["--exact", "client", "--ignored"])
+            .env("VAULT_ADDRESS", address);
+        for name in [
+            "HTTP_PROXY",
+            "http_proxy",
+            "HTTPS_PROXY",
+            "https_proxy",
+            "ALL_PROXY",
+            "all_proxy",
+        ] {
             client.env(name, format!("http://127.0.0.1:{proxy}"));
         }
-        client.env_remove("NO_PROXY").env_remove("no_proxy").env_remove("REQUEST_METHOD");
+        client
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
+            .env_remove("REQUEST_METHOD");
         let output = client.output().expect("it runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         received.try_iter().collect::<Vec<_>>()
     };
-    for address in [format!("http://127.0.0.1:{vault}"), format!("http://localhost:{vault}"), format!("https://127.0.0.1:{vault}")] {
+    for address in [
+        format!("http://127.0.0.1:{vault}"),
+        format!("http://localhost:{vault}"),
+        format!("https://127.0.0.1:{vault}"),
+    ] {
         let received = run(&address);
-        assert!(!received.is_empty() && received.iter().all(|(name, _)| *name == "vault"), "{address}: {received:?}");
+        assert!(
+            !received.is_empty() && received.iter().all(|(name, _)| *name == "vault"),
+            "{address}: {received:?}"
+        );
     }
     // Another machine is reached through the proxy, which sees host and port.
     let received = run("https://vault.invalid:8200");
-    assert!(received.iter().any(|(name, text)| *name == "proxy" && text.starts_with("CONNECT vault.invalid:8200")), "{received:?}");
-    assert!(!received.iter().any(|(_, text)| text.contains(CANARY)), "{received:?}");
+    assert!(
+        received
+            .iter()
+            .any(|(name, text)| *name == "proxy" && text.starts_with("CONNECT vault.invalid:8200")),
+        "{received:?}"
+    );
+    assert!(
+        !received.iter().any(|(_, text)| text.contains(CANARY)),
+        "{received:?}"
+    );
 }
 
 #[tokio::test]
@@ -61,6 +94,13 @@ fn a_token_for_this_machine_is_sent_to_no_proxy() {
 async fn client() {
     let address = std::env::var("VAULT_ADDRESS").expect("it is set");
     let session = VaultSession::new(address, Auth::token(CANARY)).expect("it can be right");
-    let error = VaultKv::new(&session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await.expect_err("no Vault");
-    assert!(error.kind() == ProviderErrorKind::Unavailable && !error.to_string().contains(CANARY), "{error}");
+    let error = VaultKv::new(&session, "kv", "orders")
+        .expect("a path")
+        .fetch(FetchRequest::first())
+        .await
+        .expect_err("no Vault");
+    assert!(
+        error.kind() == ProviderErrorKind::Unavailable && !error.to_string().contains(CANARY),
+        "{error}"
+    );
 }

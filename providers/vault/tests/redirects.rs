@@ -23,7 +23,9 @@ impl Server {
         let recorded = Arc::clone(&received);
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                drop(serve(connection, &recorded, |request| answer(port, request)));
+                drop(serve(connection, &recorded, |request| {
+                    answer(port, request)
+                }));
             }
         });
         Self { port, received }
@@ -34,7 +36,11 @@ impl Server {
     }
 }
 
-fn serve(mut connection: TcpStream, recorded: &Mutex<String>, answer: impl Fn(&str) -> String) -> std::io::Result<()> {
+fn serve(
+    mut connection: TcpStream,
+    recorded: &Mutex<String>,
+    answer: impl Fn(&str) -> String,
+) -> std::io::Result<()> {
     connection.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut request = Vec::new();
     let mut part = [0; 4_096];
@@ -50,30 +56,52 @@ fn serve(mut connection: TcpStream, recorded: &Mutex<String>, answer: impl Fn(&s
 }
 
 fn redirect(to: &str) -> String {
-    format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    )
 }
 
 fn body(text: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len())
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+        text.len()
+    )
 }
 
 async fn fetch(address: &str, auth: Auth) -> Result<String, claviger::ProviderError> {
-    let session = VaultSession::builder(address, auth).timeout(Duration::from_secs(5)).build().expect("it can be right");
-    let lease = VaultKv::new(&session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await?;
+    let session = VaultSession::builder(address, auth)
+        .timeout(Duration::from_secs(5))
+        .build()
+        .expect("it can be right");
+    let lease = VaultKv::new(&session, "kv", "orders")
+        .expect("a path")
+        .fetch(FetchRequest::first())
+        .await?;
     Ok(lease.secret().user().to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_token_nor_secret_id_follows_a_redirect_to_another_server() {
-    for auth in [Auth::token("s.CANARY"), Auth::app_role("role", SecretId::given("CANARY-secret-id"))] {
+    for auth in [
+        Auth::token("s.CANARY"),
+        Auth::app_role("role", SecretId::given("CANARY-secret-id")),
+    ] {
         let other = Server::start(|_, _| body("{}"));
         let elsewhere = format!("http://127.0.0.1:{}/v1/anything", other.port);
         let vault = Server::start(move |_, _| redirect(&elsewhere));
-        let error = fetch(&format!("http://127.0.0.1:{}", vault.port), auth).await.expect_err("it leads elsewhere");
-        assert!(vault.received().contains("CANARY"), "the hazard: the first server received it");
+        let error = fetch(&format!("http://127.0.0.1:{}", vault.port), auth)
+            .await
+            .expect_err("it leads elsewhere");
+        assert!(
+            vault.received().contains("CANARY"),
+            "the hazard: the first server received it"
+        );
         assert_eq!(other.received(), "", "and the other one nothing");
         assert_eq!(error.kind(), ProviderErrorKind::Misconfigured, "{error}");
-        assert!(error.to_string().contains("redirects to another address"), "{error}");
+        assert!(
+            error.to_string().contains("redirects to another address"),
+            "{error}"
+        );
         assert!(!error.to_string().contains("CANARY"), "{error}");
     }
 }
@@ -82,9 +110,17 @@ async fn neither_token_nor_secret_id_follows_a_redirect_to_another_server() {
 async fn a_redirect_within_the_server_is_followed() {
     let secret = r#"{"data":{"data":{"username":"app","password":"password-1"},"metadata":{"version":1,"created_time":"2026-01-01T00:00:00Z","deletion_time":"","destroyed":false}}}"#;
     let vault = Server::start(move |port, request| {
-        if request.contains("moved") { body(secret) } else { redirect(&format!("http://127.0.0.1:{port}/v1/kv/data/moved")) }
+        if request.contains("moved") {
+            body(secret)
+        } else {
+            redirect(&format!("http://127.0.0.1:{port}/v1/kv/data/moved"))
+        }
     });
-    let user = fetch(&format!("http://127.0.0.1:{}", vault.port), Auth::token("s.token")).await;
+    let user = fetch(
+        &format!("http://127.0.0.1:{}", vault.port),
+        Auth::token("s.token"),
+    )
+    .await;
     // The token look-up gets the same response and fails. The test is that the redirect was
     // followed.
     assert!(vault.received().matches("moved").count() >= 1, "{user:?}");
@@ -93,7 +129,12 @@ async fn a_redirect_within_the_server_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_is_read_up_to_its_bound() {
     let vault = Server::start(|_, _| body(&format!("{{\"data\":\"{}\"}}", "x".repeat(8 << 20))));
-    let error = fetch(&format!("http://127.0.0.1:{}", vault.port), Auth::token("s.token")).await.expect_err("it is too large");
+    let error = fetch(
+        &format!("http://127.0.0.1:{}", vault.port),
+        Auth::token("s.token"),
+    )
+    .await
+    .expect_err("it is too large");
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
 }
 
@@ -103,6 +144,11 @@ fn plain_http_to_another_machine_needs_a_permission() {
     let error = builder().build().expect_err("unencrypted over the network");
     assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
     assert!(error.to_string().contains("danger_plain_http"), "{error}");
-    builder().danger_plain_http().build().expect("it was permitted");
-    VaultSession::builder("http://127.0.0.1:8200", Auth::token("s.token")).build().expect("this machine");
+    builder()
+        .danger_plain_http()
+        .build()
+        .expect("it was permitted");
+    VaultSession::builder("http://127.0.0.1:8200", Auth::token("s.token"))
+        .build()
+        .expect("this machine");
 }

@@ -21,32 +21,72 @@ fn file(content: impl AsRef<[u8]>) -> NamedTempFile {
 
 async fn fetch(address: &str, auth: Auth) -> Result<Lease<Credentials>, ProviderError> {
     let session = VaultSession::new(address, auth).expect("it can be right");
-    VaultKv::new(&session, "kv", "orders").expect("a path").fetch(FetchRequest::first()).await
+    VaultKv::new(&session, "kv", "orders")
+        .expect("a path")
+        .fetch(FetchRequest::first())
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_order_mark_is_no_part_of_a_token_or_a_secret_id() {
     let clerk = Clerk::with_a_secret().await;
-    let (token, role_id, secret_id) =
-        clerk.asks(|admin| Ok((admin.token(json!({}))?, admin.app_role(json!({}))?, admin.secret_id()?))).await;
+    let (token, role_id, secret_id) = clerk
+        .asks(|admin| {
+            Ok((
+                admin.token(json!({}))?,
+                admin.app_role(json!({}))?,
+                admin.secret_id()?,
+            ))
+        })
+        .await;
     let address = clerk.admin.vault.address();
     let in_file = file(format!("{BOM}{token}\r\n"));
-    fetch(&address, Auth::token_file(in_file.path())).await.expect("a token");
+    fetch(&address, Auth::token_file(in_file.path()))
+        .await
+        .expect("a token");
     let in_file = file(format!("{BOM}{secret_id}\r\n"));
-    fetch(&address, Auth::app_role(&*role_id, SecretId::file(in_file.path()))).await.expect("a secret id");
+    fetch(
+        &address,
+        Auth::app_role(&*role_id, SecretId::file(in_file.path())),
+    )
+    .await
+    .expect("a secret id");
     let wrapped = clerk.asks(|admin| admin.wrapped_secret_id(60)).await;
     let in_file = file(format!("{BOM}{wrapped}\r\n"));
-    fetch(&address, Auth::app_role(role_id, SecretId::wrapped_file(in_file.path()))).await.expect("a wrapping token");
+    fetch(
+        &address,
+        Auth::app_role(role_id, SecretId::wrapped_file(in_file.path())),
+    )
+    .await
+    .expect("a wrapping token");
 
     // Two of them, one within, and UTF-16: no word.
-    let utf_16 = [0xFF, 0xFE].into_iter().chain(token.bytes().flat_map(|byte| [byte, 0])).collect::<Vec<_>>();
-    for content in [format!("{BOM}{BOM}{token}").into_bytes(), format!("{token}{BOM}").into_bytes(), utf_16] {
+    let utf_16 = [0xFF, 0xFE]
+        .into_iter()
+        .chain(token.bytes().flat_map(|byte| [byte, 0]))
+        .collect::<Vec<_>>();
+    for content in [
+        format!("{BOM}{BOM}{token}").into_bytes(),
+        format!("{token}{BOM}").into_bytes(),
+        utf_16,
+    ] {
         let in_file = file(content);
-        let error = fetch(&address, Auth::token_file(in_file.path())).await.expect_err("it is no word");
+        let error = fetch(&address, Auth::token_file(in_file.path()))
+            .await
+            .expect_err("it is no word");
         assert_eq!(error.kind(), ProviderErrorKind::Malformed, "{error}");
-        assert!(error.to_string().contains("one word in visible ASCII") && !error.to_string().contains(&token), "{error}");
+        assert!(
+            error.to_string().contains("one word in visible ASCII")
+                && !error.to_string().contains(&token),
+            "{error}"
+        );
     }
     let in_file = file(BOM);
-    let error = fetch(&address, Auth::token_file(in_file.path())).await.expect_err("nothing is in it");
-    assert!(error.is_transient() && error.to_string().contains("the file is empty"), "{error}");
+    let error = fetch(&address, Auth::token_file(in_file.path()))
+        .await
+        .expect_err("nothing is in it");
+    assert!(
+        error.is_transient() && error.to_string().contains("the file is empty"),
+        "{error}"
+    );
 }

@@ -1,6 +1,7 @@
 //! needs: postgresql, openbao
 //!
-//! A secret id that is used up under load: it is said while everybody is still served, and the next one in the file is taken at once.
+//! A secret id that is used up under load: it is said while everybody is still served, and the next
+//! one in the file is taken at once.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -19,10 +20,22 @@ fn status(fixture: &VaultFixture<Postgres>) -> ProviderStatus {
 }
 
 async fn is_said(fixture: &VaultFixture<Postgres>) {
-    eventually_within(Duration::from_secs(30), "it is said", || status(fixture).last_error.is_some()).await;
+    eventually_within(Duration::from_secs(30), "it is said", || {
+        status(fixture).last_error.is_some()
+    })
+    .await;
     let error = status(fixture).last_error.expect("it is there");
-    assert_eq!((error.kind(), error.is_transient()), (ProviderErrorKind::Denied, false), "{error}");
-    assert!(error.to_string().contains("the secret id has expired or is used up; issue another"), "{error}");
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (ProviderErrorKind::Denied, false),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("the secret id has expired or is used up; issue another"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,8 +46,11 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     let file = NamedTempFile::new().expect("a file");
     fs::write(&file, secret_id).expect("it is written");
     let auth = Auth::app_role(role_id, SecretId::file(file.path()));
-    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
-    let db = fixture.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await;
+    let session =
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+    let db = fixture
+        .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
+        .await;
     let logins = || fixture.asked("auth/approle/login");
     let next_secret_id = async || {
         let secret_id = fixture.admin(|admin| admin.secret_id()).await;
@@ -42,25 +58,53 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     };
 
     // In time: nobody notices.
-    let callers = Callers::start_at(&db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5));
+    let callers = Callers::start_at(
+        &db,
+        8,
+        "SELECT count(*) FROM orders",
+        Duration::from_millis(5),
+    );
     is_said(&fixture).await;
-    assert!(status(&fixture).remaining.is_some_and(|left| left > Duration::from_secs(2)), "the hazard: the token lives");
+    assert!(
+        status(&fixture)
+            .remaining
+            .is_some_and(|left| left > Duration::from_secs(2)),
+        "the hazard: the token lives"
+    );
     next_secret_id().await;
     let served = next_generation(&db, 1).await;
     callers.answer_more(100).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
 
     // Too late: the token has died, and the user with it.
     is_said(&fixture).await;
-    let ended = async { while sqlx::query("SELECT count(*) FROM orders").execute(&db).await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the hazard: nobody is served");
+    let ended = async {
+        while sqlx::query("SELECT count(*) FROM orders")
+            .execute(&db)
+            .await
+            .is_ok()
+        {}
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .expect("the hazard: nobody is served");
     assert_eq!(db.generation(), served);
     let tried = logins();
     assert!(tried <= 8, "{tried} logins");
     next_secret_id().await;
     next_generation(&db, served).await;
-    let callers = Callers::start_at(&db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5));
+    let callers = Callers::start_at(
+        &db,
+        8,
+        "SELECT count(*) FROM orders",
+        Duration::from_millis(5),
+    );
     callers.answer_more(100).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     fixture.end().await;

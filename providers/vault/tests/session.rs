@@ -27,12 +27,19 @@ struct VaultFixture {
 
 async fn fixture(settings: Value) -> VaultFixture {
     let clerk = Clerk::with_a_secret().await;
-    let (role_id, secret_id) = clerk.asks(|admin| Ok((admin.app_role(settings)?, admin.secret_id()?))).await;
+    let (role_id, secret_id) = clerk
+        .asks(|admin| Ok((admin.app_role(settings)?, admin.secret_id()?)))
+        .await;
     let proxy = clerk.proxy();
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
     let tokens = clerk.asks(Admin::tokens).await.len();
-    VaultFixture { clerk, proxy, session, tokens }
+    VaultFixture {
+        clerk,
+        proxy,
+        session,
+        tokens,
+    }
 }
 
 impl VaultFixture {
@@ -55,43 +62,112 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
         supervisor.add_provider("two", fixture.kv()),
         supervisor.add_provider("three", fixture.kv()),
     );
-    registered.0.and(registered.1).and(registered.2).expect("all have a lease");
-    assert_eq!((fixture.proxy.requests(LOG_IN), fixture.own_tokens().await), (1, 1));
+    registered
+        .0
+        .and(registered.1)
+        .and(registered.2)
+        .expect("all have a lease");
+    assert_eq!(
+        (fixture.proxy.requests(LOG_IN), fixture.own_tokens().await),
+        (1, 1)
+    );
     // Renewed by one for all: after 2.3 s at the earliest.
-    let began = fixture.proxy.log().iter().find(|request| request.operation == LOG_IN).expect("there was one").at;
-    eventually_within(Duration::from_secs(20), "it is renewed", || fixture.proxy.requests(RENEW) >= 3).await;
-    let renewals: Vec<_> = fixture.proxy.log().iter().filter(|request| request.operation == RENEW).map(|request| request.at).collect();
-    let earliest = [began].iter().chain(&renewals).zip(&renewals).map(|(before, at)| *at - *before).min();
-    assert!(earliest.is_some_and(|pause| pause > Duration::from_secs(2)), "{earliest:?}");
+    let began = fixture
+        .proxy
+        .log()
+        .iter()
+        .find(|request| request.operation == LOG_IN)
+        .expect("there was one")
+        .at;
+    eventually_within(Duration::from_secs(20), "it is renewed", || {
+        fixture.proxy.requests(RENEW) >= 3
+    })
+    .await;
+    let renewals: Vec<_> = fixture
+        .proxy
+        .log()
+        .iter()
+        .filter(|request| request.operation == RENEW)
+        .map(|request| request.at)
+        .collect();
+    let earliest = [began]
+        .iter()
+        .chain(&renewals)
+        .zip(&renewals)
+        .map(|(before, at)| *at - *before)
+        .min();
+    assert!(
+        earliest.is_some_and(|pause| pause > Duration::from_secs(2)),
+        "{earliest:?}"
+    );
 
     for (name, left) in [("one", 1), ("two", 1), ("three", 0)] {
-        supervisor.remove_provider(name).await.expect("it is removed");
-        assert_eq!((fixture.proxy.requests(REVOKE), fixture.own_tokens().await), (1 - left, left), "{name} was removed");
+        supervisor
+            .remove_provider(name)
+            .await
+            .expect("it is removed");
+        assert_eq!(
+            (fixture.proxy.requests(REVOKE), fixture.own_tokens().await),
+            (1 - left, left),
+            "{name} was removed"
+        );
     }
     // The session is as good as new.
-    supervisor.add_provider("again", fixture.kv()).await.expect("there is a lease");
-    assert_eq!((fixture.proxy.requests(LOG_IN), fixture.own_tokens().await), (2, 1));
+    supervisor
+        .add_provider("again", fixture.kv())
+        .await
+        .expect("there is a lease");
+    assert_eq!(
+        (fixture.proxy.requests(LOG_IN), fixture.own_tokens().await),
+        (2, 1)
+    );
     supervisor.shutdown(Duration::from_secs(5)).await;
-    assert_eq!((fixture.proxy.requests(REVOKE), fixture.own_tokens().await), (2, 0));
+    assert_eq!(
+        (fixture.proxy.requests(REVOKE), fixture.own_tokens().await),
+        (2, 0)
+    );
 }
 
-/// A fetch that is still under way when the last provider leaves meets a dead token. Another login would leave a token that nobody gives back.
+/// A fetch that is still under way when the last provider leaves meets a dead token. Another login
+/// would leave a token that nobody gives back.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_logs_in_after_the_last_has_left() {
     let fixture = fixture(json!({})).await;
     let kv = std::sync::Arc::new(fixture.kv());
-    kv.fetch(FetchRequest::first()).await.expect("there is a lease");
-    fixture.proxy.fault_on(DATA, InjectedFault::Delay(Duration::from_secs(1)));
+    kv.fetch(FetchRequest::first())
+        .await
+        .expect("there is a lease");
+    fixture
+        .proxy
+        .fault_on(DATA, InjectedFault::Delay(Duration::from_secs(1)));
     let late = tokio::spawn({
         let kv = std::sync::Arc::clone(&kv);
         async move { kv.fetch(FetchRequest::new(RotationTrigger::Manual)).await }
     });
-    eventually_within(Duration::from_secs(5), "it is under way", || fixture.proxy.requests(DATA) == 2).await;
+    eventually_within(Duration::from_secs(5), "it is under way", || {
+        fixture.proxy.requests(DATA) == 2
+    })
+    .await;
     kv.close().await;
-    assert_eq!(fixture.proxy.requests(REVOKE), 1, "the hazard: the token is revoked under it");
-    let error = late.await.expect("no panic").expect_err("the token is dead");
-    assert!(error.to_string().contains("no provider of this session is in use any more"), "{error}");
-    assert_eq!((fixture.proxy.requests(LOG_IN), fixture.own_tokens().await), (1, 0));
+    assert_eq!(
+        fixture.proxy.requests(REVOKE),
+        1,
+        "the hazard: the token is revoked under it"
+    );
+    let error = late
+        .await
+        .expect("no panic")
+        .expect_err("the token is dead");
+    assert!(
+        error
+            .to_string()
+            .contains("no provider of this session is in use any more"),
+        "{error}"
+    );
+    assert_eq!(
+        (fixture.proxy.requests(LOG_IN), fixture.own_tokens().await),
+        (1, 0)
+    );
 }
 
 /// A policy that forbids something does not make the token a dead one.
@@ -100,10 +176,22 @@ async fn what_is_forbidden_costs_no_login() {
     let fixture = fixture(json!({ "token_no_default_policy": true })).await;
     let forbidden = VaultKv::new(&fixture.session, "secret", "orders").expect("a path");
     for _ in 0..3 {
-        let error = forbidden.fetch(FetchRequest::first()).await.expect_err("the policy says nothing of it");
-        assert!(!error.is_transient() && error.to_string().contains("not allowed; grant `read` on secret/data/orders"), "{error}");
+        let error = forbidden
+            .fetch(FetchRequest::first())
+            .await
+            .expect_err("the policy says nothing of it");
+        assert!(
+            !error.is_transient()
+                && error
+                    .to_string()
+                    .contains("not allowed; grant `read` on secret/data/orders"),
+            "{error}"
+        );
     }
-    assert_eq!((fixture.proxy.requests(LOG_IN), fixture.own_tokens().await), (1, 1));
+    assert_eq!(
+        (fixture.proxy.requests(LOG_IN), fixture.own_tokens().await),
+        (1, 1)
+    );
 }
 
 /// Who was never registered leaves nothing behind.
@@ -112,11 +200,25 @@ async fn a_registration_that_fails_gives_the_token_back() {
     let fixture = fixture(json!({})).await;
     let supervisor = Supervisor::start();
     let forbidden = VaultKv::new(&fixture.session, "secret", "orders").expect("a path");
-    supervisor.add_provider("login", forbidden).await.expect_err("the policy says nothing of it");
+    supervisor
+        .add_provider("login", forbidden)
+        .await
+        .expect_err("the policy says nothing of it");
     let admin = &fixture.clerk.admin;
-    let none = || admin.tokens().is_ok_and(|tokens| tokens.len() == fixture.tokens);
+    let none = || {
+        admin
+            .tokens()
+            .is_ok_and(|tokens| tokens.len() == fixture.tokens)
+    };
     eventually_within(Duration::from_secs(10), "the token is given back", none).await;
-    assert_eq!((fixture.proxy.requests(LOG_IN), fixture.proxy.requests(REVOKE)), (1, 1), "the hazard: there was one");
+    assert_eq!(
+        (
+            fixture.proxy.requests(LOG_IN),
+            fixture.proxy.requests(REVOKE)
+        ),
+        (1, 1),
+        "the hazard: there was one"
+    );
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -124,11 +226,33 @@ async fn a_registration_that_fails_gives_the_token_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_not_renew_itself_is_replaced() {
     let fixture = fixture(json!({ "token_no_default_policy": true, "token_ttl": "5s" })).await;
-    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start().expect("it can be right");
-    supervisor.add_provider("login", fixture.kv()).await.expect("there is a lease");
+    let supervisor = Supervisor::builder()
+        .with_poll_interval(Duration::from_secs(1))
+        .start()
+        .expect("it can be right");
+    supervisor
+        .add_provider("login", fixture.kv())
+        .await
+        .expect("there is a lease");
     let admin = &fixture.clerk.admin;
-    let both = || admin.tokens().is_ok_and(|tokens| tokens.len() == fixture.tokens + 2);
-    eventually_within(Duration::from_secs(10), "there is another token, and the old one lives on to its end", both).await;
-    assert_eq!((fixture.proxy.requests(RENEW), fixture.proxy.requests(LOG_IN)), (1, 2), "the hazard: it was tried");
+    let both = || {
+        admin
+            .tokens()
+            .is_ok_and(|tokens| tokens.len() == fixture.tokens + 2)
+    };
+    eventually_within(
+        Duration::from_secs(10),
+        "there is another token, and the old one lives on to its end",
+        both,
+    )
+    .await;
+    assert_eq!(
+        (
+            fixture.proxy.requests(RENEW),
+            fixture.proxy.requests(LOG_IN)
+        ),
+        (1, 2),
+        "the hazard: it was tried"
+    );
     supervisor.shutdown(Duration::from_secs(5)).await;
 }

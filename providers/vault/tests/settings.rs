@@ -5,17 +5,39 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::ProviderErrorKind;
-use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultSessionBuilder, VaultStatic};
+use claviger_vault::{
+    Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultSessionBuilder, VaultStatic,
+};
 
 #[test]
 fn the_debug_form_of_a_builder_shows_no_password_of_an_address() {
-    for address in ["https://user:CANARY@vault", "https://CANARY@vault", "https://vault?token=CANARY", "https://vault/v1#CANARY", "CANARY"]
-    {
-        let shown = format!("{:?}", VaultSession::builder(address, Auth::token("CANARY")));
-        assert!(!shown.contains("CANARY") && shown.contains("[not a valid address]"), "{shown}");
+    for address in [
+        "https://user:CANARY@vault",
+        "https://CANARY@vault",
+        "https://vault?token=CANARY",
+        "https://vault/v1#CANARY",
+        "CANARY",
+    ] {
+        let shown = format!(
+            "{:?}",
+            VaultSession::builder(address, Auth::token("CANARY"))
+        );
+        assert!(
+            !shown.contains("CANARY") && shown.contains("[not a valid address]"),
+            "{shown}"
+        );
     }
-    let shown = format!("{:?}", VaultSession::builder("https://vault.internal:8200/", Auth::token("CANARY")).namespace("team"));
-    assert!(shown.contains("https://vault.internal:8200\"") && shown.contains("team") && !shown.contains("CANARY"), "{shown}");
+    let shown = format!(
+        "{:?}",
+        VaultSession::builder("https://vault.internal:8200/", Auth::token("CANARY"))
+            .namespace("team")
+    );
+    assert!(
+        shown.contains("https://vault.internal:8200\"")
+            && shown.contains("team")
+            && !shown.contains("CANARY"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -23,10 +45,17 @@ fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
     let good = || VaultSession::builder("https://vault.internal:8200", Auth::token("token"));
     let at = |address: &str| VaultSession::builder(address, Auth::token("token"));
     let with = |auth: Auth| VaultSession::builder("https://vault.internal:8200", auth);
-    let (nothing, no_pem) = (tempfile::NamedTempFile::new().expect("a file"), tempfile::NamedTempFile::new().expect("a file"));
+    let (nothing, no_pem) = (
+        tempfile::NamedTempFile::new().expect("a file"),
+        tempfile::NamedTempFile::new().expect("a file"),
+    );
     fs::write(&no_pem, "CANARY").expect("it is written");
     let half = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(&half, "-----BEGIN CERTIFICATE-----\nCANARY\n-----END CERTIFICATE-----\n").expect("it is written");
+    fs::write(
+        &half,
+        "-----BEGIN CERTIFICATE-----\nCANARY\n-----END CERTIFICATE-----\n",
+    )
+    .expect("it is written");
     let cases: Vec<(VaultSessionBuilder, &str)> = vec![
         (at(""), "`address`"),
         (at("vault:8200"), "`address`"),
@@ -39,9 +68,18 @@ fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
         (with(Auth::token(" CANARY")), "`token`"),
         (with(Auth::token("")), "`token`"),
         (with(Auth::token_file("")), "`token`"),
-        (with(Auth::app_role("", SecretId::given("CANARY"))), "`role_id`"),
-        (with(Auth::app_role("role", SecretId::given("CANARY\r\n"))), "`secret_id`"),
-        (with(Auth::app_role("role", SecretId::wrapped("CANARY\0"))), "`secret_id`"),
+        (
+            with(Auth::app_role("", SecretId::given("CANARY"))),
+            "`role_id`",
+        ),
+        (
+            with(Auth::app_role("role", SecretId::given("CANARY\r\n"))),
+            "`secret_id`",
+        ),
+        (
+            with(Auth::app_role("role", SecretId::wrapped("CANARY\0"))),
+            "`secret_id`",
+        ),
         (with(Auth::kubernetes("").mount("k8s")), "`role`"),
         (with(Auth::kubernetes("role").mount("/k8s")), "`mount`"),
         (with(Auth::jwt("role", "CANARY CANARY")), "`jwt`"),
@@ -53,12 +91,19 @@ fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
         (good().ca_file(no_pem.path()), "`ca_file`"),
         (good().ca_file(half.path()), "`ca_file`"),
         (at("http://vault:8200"), "`address`"),
-        (at("http://127.0.0.1:8200").ca_file(no_pem.path()), "`ca_file`"),
+        (
+            at("http://127.0.0.1:8200").ca_file(no_pem.path()),
+            "`ca_file`",
+        ),
     ];
     for (builder, name) in cases {
         let shown = format!("{builder:?}");
         let error = builder.build().expect_err(&shown);
-        assert_eq!(error.kind(), ProviderErrorKind::Misconfigured, "{shown}: {error}");
+        assert_eq!(
+            error.kind(),
+            ProviderErrorKind::Misconfigured,
+            "{shown}: {error}"
+        );
         assert!(error.to_string().starts_with(name), "{shown}: {error}");
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
     }
@@ -69,8 +114,21 @@ fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
             VaultStatic::new(&session, bad, "orders").map(drop),
             VaultKv::new(&session, bad, "orders").map(drop),
         ];
-        assert!(of_mount.iter().all(|made| made.as_ref().is_err_and(|error| error.to_string().starts_with("`mount`"))), "{bad:?}");
-        assert!(VaultDynamic::new(&session, "database", bad).is_err_and(|error| error.to_string().starts_with("`role`")), "{bad:?}");
-        assert!(VaultKv::new(&session, "kv", bad).is_err_and(|error| error.to_string().starts_with("`path`")), "{bad:?}");
+        assert!(
+            of_mount.iter().all(|made| made
+                .as_ref()
+                .is_err_and(|error| error.to_string().starts_with("`mount`"))),
+            "{bad:?}"
+        );
+        assert!(
+            VaultDynamic::new(&session, "database", bad)
+                .is_err_and(|error| error.to_string().starts_with("`role`")),
+            "{bad:?}"
+        );
+        assert!(
+            VaultKv::new(&session, "kv", bad)
+                .is_err_and(|error| error.to_string().starts_with("`path`")),
+            "{bad:?}"
+        );
     }
 }

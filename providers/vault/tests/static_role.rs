@@ -18,37 +18,73 @@ const READ: &str = "database/static-creds/app";
 /// The engine rotates the password of the tables' owner, every so many seconds.
 async fn fixture(seconds: u64) -> VaultFixture<Postgres> {
     let fixture = VaultFixture::new(60, 600, Revocation::Default).await;
-    fixture.admin(move |admin| admin.static_role("app", seconds)).await;
+    fixture
+        .admin(move |admin| admin.static_role("app", seconds))
+        .await;
     fixture
 }
 
 async fn provider(fixture: &VaultFixture<Postgres>) -> VaultStatic {
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
-    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+    let session =
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
     VaultStatic::new(&session, "database", "app").expect("a role")
 }
 
 /// A pool whose sessions are closed every now and then: a wrong password is noticed.
 async fn pool_of_short_sessions(fixture: &VaultFixture<Postgres>) -> Handle<PgPool> {
-    let login = fixture.supervisor.add_provider("login", provider(fixture).await).await.expect("there is a lease");
-    let options = short_lived(PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5)), Duration::from_millis(300));
-    fixture.supervisor.add_pool("orders", &login, Postgres::factory(fixture.server.options(None), options)).await.expect("it is verified")
+    let login = fixture
+        .supervisor
+        .add_provider("login", provider(fixture).await)
+        .await
+        .expect("there is a lease");
+    let options = short_lived(
+        PgPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(5)),
+        Duration::from_millis(300),
+    );
+    fixture
+        .supervisor
+        .add_pool(
+            "orders",
+            &login,
+            Postgres::factory(fixture.server.options(None), options),
+        )
+        .await
+        .expect("it is verified")
 }
 
 fn callers(db: &Handle<PgPool>) -> Callers {
-    Callers::start_at(db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5))
+    Callers::start_at(
+        db,
+        8,
+        "SELECT count(*) FROM orders",
+        Duration::from_millis(5),
+    )
 }
 
 /// How often the credential was read, and when.
 fn reads(fixture: &VaultFixture<Postgres>) -> Vec<Instant> {
     let path = format!("/v1/{READ}");
-    fixture.proxy.log().iter().filter(|request| request.operation == path).map(|request| request.at).collect()
+    fixture
+        .proxy
+        .log()
+        .iter()
+        .filter(|request| request.operation == path)
+        .map(|request| request.at)
+        .collect()
 }
 
 /// In how many seconds the engine means to rotate; 0 when it is due.
 fn ttl(fixture: &VaultFixture<Postgres>) -> u64 {
-    fixture.admin.read(READ).ok().and_then(|answer| answer["data"]["ttl"].as_u64()).expect("it is told")
+    fixture
+        .admin
+        .read(READ)
+        .ok()
+        .and_then(|answer| answer["data"]["ttl"].as_u64())
+        .expect("it is told")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,9 +92,18 @@ async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
     let fixture = fixture(8).await;
     let db = fixture.pool(provider(&fixture).await).await;
     let callers = callers(&db);
-    let next = fixture.supervisor.status().providers.remove(0).next_fetch.expect("it is looked at again");
+    let next = fixture
+        .supervisor
+        .status()
+        .providers
+        .remove(0)
+        .next_fetch
+        .expect("it is looked at again");
     let due = Duration::from_secs(ttl(&fixture) + 1);
-    assert!(next <= due + Duration::from_secs(1) && next + Duration::from_secs(1) >= due, "in {next:?}, due in {due:?}");
+    assert!(
+        next <= due + Duration::from_secs(1) && next + Duration::from_secs(1) >= due,
+        "in {next:?}, due in {due:?}"
+    );
     let mut served = db.generation();
     for _ in 0..2 {
         served = next_generation(&db, served).await;
@@ -66,13 +111,29 @@ async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
     }
     let looks = reads(&fixture);
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    // The old password is never handed over as a new one: each generation has a password of its own, and each verification worked.
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
+    // The old password is never handed over as a new one: each generation has a password of its
+    // own, and each verification worked.
     assert_eq!(served, 3);
-    assert_eq!(fixture.server.rejected(), 0, "a password was tried that was not the database's");
-    // The first, and for each rotation one, or several while it is late by the tick of 5 s: after 1, 2 and 4 s.
+    assert_eq!(
+        fixture.server.rejected(),
+        0,
+        "a password was tried that was not the database's"
+    );
+    // The first, and for each rotation one, or several while it is late by the tick of 5 s: after
+    // 1, 2 and 4 s.
     assert!((3..=9).contains(&looks.len()), "{} reads", looks.len());
-    assert!(looks.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(950)), "{looks:?}");
+    assert!(
+        looks
+            .windows(2)
+            .all(|pair| pair[1] - pair[0] >= Duration::from_millis(950)),
+        "{looks:?}"
+    );
     fixture.end().await;
 }
 
@@ -89,38 +150,69 @@ async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
         served = next_generation(&db, served).await;
         callers.answer_more(100).await;
         let rejected = fixture.server.rejected() - rejected;
-        assert!((1..=8 + 3).contains(&rejected), "{rejected} failed logins in rotation {rotation}");
+        assert!(
+            (1..=8 + 3).contains(&rejected),
+            "{rejected} failed logins in rotation {rotation}"
+        );
         let reads = reads(&fixture).len() - reads_before;
-        assert!((1..=3).contains(&reads), "{reads} reads in rotation {rotation}");
+        assert!(
+            (1..=3).contains(&reads),
+            "{reads} reads in rotation {rotation}"
+        );
     }
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     assert_eq!(served, 5);
     fixture.end().await;
 }
 
-/// The engine cannot log in, so that nothing is rotated; the password goes on working, and is looked at ever more rarely.
+/// The engine cannot log in, so that nothing is rotated; the password goes on working, and is
+/// looked at ever more rarely.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_does_not_come_is_waited_for() {
     let fixture = fixture(5).await;
     let db = pool_of_short_sessions(&fixture).await;
     let callers = callers(&db);
     fixture.sql("ALTER ROLE engine NOLOGIN").await;
-    fixture.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'engine'").await;
+    fixture
+        .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'engine'")
+        .await;
     eventually_within(Duration::from_secs(15), "it is due", || ttl(&fixture) == 0).await;
     let (before, served) = (reads(&fixture).len(), db.generation());
-    eventually_within(Duration::from_secs(40), "it is looked at several times", || reads(&fixture).len() >= before + 4).await;
+    eventually_within(
+        Duration::from_secs(40),
+        "it is looked at several times",
+        || reads(&fixture).len() >= before + 4,
+    )
+    .await;
     let looks = reads(&fixture).split_off(before);
     assert_eq!(ttl(&fixture), 0, "the hazard: it is still due");
     let pauses: Vec<_> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(pauses.windows(2).all(|pair| pair[1] > pair[0]), "{pauses:?}");
+    assert!(
+        pauses.windows(2).all(|pair| pair[1] > pair[0]),
+        "{pauses:?}"
+    );
     let status = fixture.supervisor.status().providers.remove(0);
-    assert!(status.last_error.is_none() && db.generation() == served, "{:?}", status.last_error);
+    assert!(
+        status.last_error.is_none() && db.generation() == served,
+        "{:?}",
+        status.last_error
+    );
     fixture.sql("ALTER ROLE engine LOGIN").await;
     next_generation(&db, served).await;
     callers.answer_more(100).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     fixture.end().await;
 }
 
@@ -128,17 +220,39 @@ async fn a_rotation_that_does_not_come_is_waited_for() {
 async fn the_time_of_the_rotation_is_the_revision() {
     let fixture = fixture(3_600).await;
     let role = provider(&fixture).await;
-    let first = role.fetch(FetchRequest::first()).await.expect("there is a lease");
-    let same = role.fetch(FetchRequest::new(RotationTrigger::Manual).held(first.clone())).await.expect("there is a lease");
-    assert_eq!((same.revision(), same.secret().user()), (first.revision(), "app"));
+    let first = role
+        .fetch(FetchRequest::first())
+        .await
+        .expect("there is a lease");
+    let same = role
+        .fetch(FetchRequest::new(RotationTrigger::Manual).held(first.clone()))
+        .await
+        .expect("there is a lease");
+    assert_eq!(
+        (same.revision(), same.secret().user()),
+        (first.revision(), "app")
+    );
     fixture.admin(|admin| admin.rotate_role("app")).await;
     // What the database rejects is read again after a moment, and no more than that.
-    let rejected = FetchRequest::new(RotationTrigger::Rejected).held(first.clone()).rejected([first.revision().clone()]);
+    let rejected = FetchRequest::new(RotationTrigger::Rejected)
+        .held(first.clone())
+        .rejected([first.revision().clone()]);
     let second = role.fetch(rejected).await.expect("there is a lease");
-    assert!(second.revision() != first.revision() && second.secret().expose_password() != first.secret().expose_password());
+    assert!(
+        second.revision() != first.revision()
+            && second.secret().expose_password() != first.secret().expose_password()
+    );
     assert_eq!(reads(&fixture).len(), 3);
-    let rejected = FetchRequest::new(RotationTrigger::Rejected).held(second.clone()).rejected([second.revision().clone()]);
-    assert_eq!(role.fetch(rejected).await.expect("there is a lease").revision(), second.revision());
+    let rejected = FetchRequest::new(RotationTrigger::Rejected)
+        .held(second.clone())
+        .rejected([second.revision().clone()]);
+    assert_eq!(
+        role.fetch(rejected)
+            .await
+            .expect("there is a lease")
+            .revision(),
+        second.revision()
+    );
     assert_eq!(reads(&fixture).len(), 5);
     role.close().await;
     fixture.end().await;

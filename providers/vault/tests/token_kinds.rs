@@ -25,8 +25,11 @@ async fn fixture() -> VaultFixture<Postgres> {
 }
 
 async fn serve(fixture: &VaultFixture<Postgres>, auth: Auth) -> Handle<PgPool> {
-    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
-    fixture.pool(VaultDynamic::new(&session, "database", "orders").expect("a role")).await
+    let session =
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+    fixture
+        .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
+        .await
 }
 
 async fn app_role(fixture: &VaultFixture<Postgres>, settings: Value) -> Auth {
@@ -39,51 +42,96 @@ fn status(supervisor: &Supervisor) -> ProviderStatus {
 }
 
 fn callers(db: &Handle<PgPool>) -> Callers {
-    Callers::start_at(db, 8, "SELECT count(*) FROM orders", Duration::from_millis(5))
+    Callers::start_at(
+        db,
+        8,
+        "SELECT count(*) FROM orders",
+        Duration::from_millis(5),
+    )
 }
 
-/// Two services of one session under load, until there were further logins; nobody notices any of them, and no lease is ever taken to live longer than a token does.
+/// Two services of one session under load, until there were further logins; nobody notices any of
+/// them, and no lease is ever taken to live longer than a token does.
 async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Duration) {
-    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+    let session =
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
     let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
     let first = fixture.pool(provider()).await;
-    let login = fixture.supervisor.add_provider("another-login", provider()).await.expect("there is a lease");
-    let options = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(5));
-    let second = fixture.supervisor.add_pool("others", &login, fixture.pools(options)).await.expect("it is verified");
+    let login = fixture
+        .supervisor
+        .add_provider("another-login", provider())
+        .await
+        .expect("there is a lease");
+    let options = PgPoolOptions::new()
+        .max_connections(4)
+        .acquire_timeout(Duration::from_secs(5));
+    let second = fixture
+        .supervisor
+        .add_pool("others", &login, fixture.pools(options))
+        .await
+        .expect("it is verified");
     let dbs = [first, second];
     let tasks: Vec<_> = dbs.iter().map(callers).collect();
     for callers in &tasks {
         callers.answer_more(50).await;
     }
     let logins = || fixture.asked(LOG_IN);
-    eventually_within(Duration::from_secs(60), "there are further logins, and pools move over", || {
-        for provider in fixture.supervisor.status().providers {
-            assert!(provider.remaining.is_some_and(|left| left <= token_life), "a lease outlives its token: {:?}", provider.remaining);
-        }
-        logins() >= 3 && dbs.iter().all(|db| db.generation() >= 3)
-    })
+    eventually_within(
+        Duration::from_secs(60),
+        "there are further logins, and pools move over",
+        || {
+            for provider in fixture.supervisor.status().providers {
+                assert!(
+                    provider.remaining.is_some_and(|left| left <= token_life),
+                    "a lease outlives its token: {:?}",
+                    provider.remaining
+                );
+            }
+            logins() >= 3 && dbs.iter().all(|db| db.generation() >= 3)
+        },
+    )
     .await;
     for callers in tasks {
         let tally = callers.stop().await;
-        assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+        assert_eq!(
+            (tally.failed, tally.interrupted),
+            (Vec::new(), 0),
+            "{} answered",
+            tally.answered
+        );
     }
     let generations = dbs.each_ref().map(Handle::generation);
-    assert!(generations.iter().all(|&served| served <= logins() as u64), "{generations:?} of {} tokens", logins());
+    assert!(
+        generations.iter().all(|&served| served <= logins() as u64),
+        "{generations:?} of {} tokens",
+        logins()
+    );
     fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn near_its_maximum_a_token_is_replaced_and_pools_move_over_before() {
     let fixture = fixture().await;
-    let auth = app_role(&fixture, json!({ "token_ttl": "10s", "token_max_ttl": "17s" })).await;
+    let auth = app_role(
+        &fixture,
+        json!({ "token_ttl": "10s", "token_max_ttl": "17s" }),
+    )
+    .await;
     move_over(&fixture, auth, Duration::from_secs(10)).await;
-    assert!(fixture.asked(RENEW) >= 2, "the hazard: it was renewed to its maximum");
+    assert!(
+        fixture.asked(RENEW) >= 2,
+        "the hazard: it was renewed to its maximum"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_token_is_replaced_and_pools_move_over_before() {
     let fixture = fixture().await;
-    let auth = app_role(&fixture, json!({ "token_type": "batch", "token_ttl": "10s" })).await;
+    let auth = app_role(
+        &fixture,
+        json!({ "token_type": "batch", "token_ttl": "10s" }),
+    )
+    .await;
     move_over(&fixture, auth, Duration::from_secs(10)).await;
     assert_eq!(fixture.asked(RENEW), 0, "it cannot be renewed");
     assert_eq!(fixture.asked("auth/token/revoke-self"), 0, "nor revoked");
@@ -92,13 +140,31 @@ async fn a_batch_token_is_replaced_and_pools_move_over_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_periodic_token_is_renewed_for_ever() {
     let fixture = fixture().await;
-    let db = serve(&fixture, app_role(&fixture, json!({ "token_period": "7s" })).await).await;
+    let db = serve(
+        &fixture,
+        app_role(&fixture, json!({ "token_period": "7s" })).await,
+    )
+    .await;
     let callers = callers(&db);
-    eventually_within(Duration::from_secs(40), "it is renewed again and again", || fixture.asked(RENEW) >= 3).await;
+    eventually_within(
+        Duration::from_secs(40),
+        "it is renewed again and again",
+        || fixture.asked(RENEW) >= 3,
+    )
+    .await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    assert_eq!((fixture.asked(LOG_IN), db.generation()), (1, 1), "the lease lives as long as the token is renewed");
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
+    assert_eq!(
+        (fixture.asked(LOG_IN), db.generation()),
+        (1, 1),
+        "the lease lives as long as the token is renewed"
+    );
     fixture.end().await;
 }
 
@@ -107,61 +173,114 @@ async fn a_token_without_an_end_needs_nothing() {
     let fixture = fixture().await;
     let root = fixture.admin.vault.root_token().to_owned();
     let db = serve(&fixture, Auth::token(root)).await;
-    let left = status(&fixture.supervisor).remaining.expect("the lease has an end");
+    let left = status(&fixture.supervisor)
+        .remaining
+        .expect("the lease has an end");
     assert!(left > Duration::from_secs(250), "the lease's own: {left:?}");
-    fixture.supervisor.rotate_now("login").await.expect("another user");
+    fixture
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect("another user");
     assert_eq!(db.generation(), 2);
     assert_eq!((fixture.asked(LOOK_UP), fixture.asked(RENEW)), (1, 0));
     // Revoked would be the administrator's own token.
     fixture.end().await;
 }
 
-/// Somebody else's token that cannot be replaced is used to its end, leases are not taken to live longer, and then it is said.
+/// Somebody else's token that cannot be replaced is used to its end, leases are not taken to live
+/// longer, and then it is said.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
     let fixture = fixture().await;
-    let token = fixture.admin(|admin| admin.token(json!({ "ttl": "8s", "renewable": false }))).await;
+    let token = fixture
+        .admin(|admin| admin.token(json!({ "ttl": "8s", "renewable": false })))
+        .await;
     let db = serve(&fixture, Auth::token(&*token)).await;
     let callers = callers(&db);
     callers.answer_more(50).await;
-    let left = status(&fixture.supervisor).remaining.expect("it has an end");
+    let left = status(&fixture.supervisor)
+        .remaining
+        .expect("it has an end");
     assert!(left <= Duration::from_secs(8), "the token's end: {left:?}");
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    eventually_within(Duration::from_secs(20), "the token dies", || status(&fixture.supervisor).last_error.is_some()).await;
+    eventually_within(Duration::from_secs(20), "the token dies", || {
+        status(&fixture.supervisor).last_error.is_some()
+    })
+    .await;
     let error = status(&fixture.supervisor).last_error.expect("it is there");
     assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
-    assert!(error.to_string().contains("the token is dead; give another"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("the token is dead; give another"),
+        "{error}"
+    );
     assert_eq!((fixture.asked(RENEW), db.generation()), (0, 1));
     // The server revokes the lease with the token.
-    eventually_within(Duration::from_secs(10), "no lease is left", || fixture.admin.leases("orders").is_ok_and(|leases| leases.is_empty()))
-        .await;
+    eventually_within(Duration::from_secs(10), "no lease is left", || {
+        fixture
+            .admin
+            .leases("orders")
+            .is_ok_and(|leases| leases.is_empty())
+    })
+    .await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     assert_eq!(fixture.users().await, Vec::<String>::new());
 }
 
-/// A renewable token of somebody else's that meets its maximum: renewed while that brings something, then looked at rarely, in a file; never in a loop.
+/// A renewable token of somebody else's that meets its maximum: renewed while that brings
+/// something, then looked at rarely, in a file; never in a loop.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_renewed_any_more_is_not_asked_for_again_and_again() {
     let clerk = Clerk::with_a_secret().await;
-    tokio::join!(used_to_its_maximum(&clerk, false), used_to_its_maximum(&clerk, true));
+    tokio::join!(
+        used_to_its_maximum(&clerk, false),
+        used_to_its_maximum(&clerk, true)
+    );
 }
 
 async fn used_to_its_maximum(clerk: &Clerk, in_a_file: bool) {
     let proxy = clerk.proxy();
-    let token = clerk.asks(|admin| admin.token(json!({ "ttl": "3s", "explicit_max_ttl": "7s" }))).await;
+    let token = clerk
+        .asks(|admin| admin.token(json!({ "ttl": "3s", "explicit_max_ttl": "7s" })))
+        .await;
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(&file, &token).expect("it is written");
-    let auth = if in_a_file { Auth::token_file(file.path()) } else { Auth::token(token) };
+    let auth = if in_a_file {
+        Auth::token_file(file.path())
+    } else {
+        Auth::token(token)
+    };
     let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
-    let supervisor = Supervisor::builder().with_poll_interval(Duration::from_secs(1)).start().expect("it can be right");
-    supervisor.add_provider("login", VaultKv::new(&session, "kv", "orders").expect("a path")).await.expect("there is a lease");
+    let supervisor = Supervisor::builder()
+        .with_poll_interval(Duration::from_secs(1))
+        .start()
+        .expect("it can be right");
+    supervisor
+        .add_provider(
+            "login",
+            VaultKv::new(&session, "kv", "orders").expect("a path"),
+        )
+        .await
+        .expect("there is a lease");
     let failed = || status(&supervisor).last_error;
-    eventually_within(Duration::from_secs(20), "the token dies", || failed().is_some()).await;
-    assert!(failed().is_some_and(|error| error.to_string().contains("is dead")), "{:?}", failed());
+    eventually_within(Duration::from_secs(20), "the token dies", || {
+        failed().is_some()
+    })
+    .await;
+    assert!(
+        failed().is_some_and(|error| error.to_string().contains("is dead")),
+        "{:?}",
+        failed()
+    );
     let asked = |path: &str| proxy.requests(&format!("/v1/{path}"));
     let (renewals, looks) = (asked(RENEW), asked(LOOK_UP));
     assert!((2..=5).contains(&renewals), "{renewals} renewals in 7 s");
     assert!((1..=9).contains(&looks), "{looks} looks in 7 s");
-    assert!(asked("kv/metadata/orders") >= 4, "the hazard: it was used to its end");
+    assert!(
+        asked("kv/metadata/orders") >= 4,
+        "the hazard: it was used to its end"
+    );
     supervisor.shutdown(Duration::from_secs(5)).await;
 }

@@ -7,8 +7,17 @@ use crate::supervisor::Context;
 
 /// Returns a pool that has served this lease since `now`, its provider and its account.
 fn serving(lease: Lease<()>, now: Timestamp) -> (State<(), ()>, Arc<ProviderSlot<()>>, Arc<str>) {
-    let provider = provider_fn(|_| async { Err(crate::ProviderError::new(crate::ProviderErrorKind::Other, "none")) });
-    let slot = Arc::new(ProviderSlot::new(Arc::from("login"), Arc::new(provider), Context::for_tests()));
+    let provider = provider_fn(|_| async {
+        Err(crate::ProviderError::new(
+            crate::ProviderErrorKind::Other,
+            "none",
+        ))
+    });
+    let slot = Arc::new(ProviderSlot::new(
+        Arc::from("login"),
+        Arc::new(provider),
+        Context::for_tests(),
+    ));
     slot.lock().held = Some(lease);
     let mut state = State::new(4, now);
     let user: Arc<str> = Arc::from("app@db");
@@ -37,12 +46,18 @@ fn no_wake_up_lies_in_the_past_once_a_lease_that_ends_its_connections_has_expire
     for seconds in 0..120 {
         let now = after(now, seconds);
         let actions = state.decide(None, now);
-        assert!(seconds < 20 || !actions.contains(&Action::Probe), "no probe of an expired role");
+        assert!(
+            seconds < 20 || !actions.contains(&Action::Probe),
+            "no probe of an expired role"
+        );
         if state.probing {
             state.probed();
         }
         let next = state.next(now);
-        assert!(next.is_none_or(|next| next > now.mono()), "after {seconds} s: {next:?}");
+        assert!(
+            next.is_none_or(|next| next > now.mono()),
+            "after {seconds} s: {next:?}"
+        );
     }
 }
 
@@ -55,11 +70,27 @@ fn a_rejection_of_what_was_verified_a_moment_ago_is_verified_before_it_is_report
         let now = after(start, seconds);
         state.note_rejected(1, rejection(), Some((lease.revision(), &user)), now.mono());
         let actions = state.decide(Some((&lease, &user)), now);
-        assert_eq!(actions.iter().any(|action| matches!(action, Action::Report(_))), is_reported, "{actions:?}");
-        assert_eq!(actions.iter().any(|action| matches!(action, Action::HandOver { .. })), !is_reported, "{actions:?}");
+        assert_eq!(
+            actions
+                .iter()
+                .any(|action| matches!(action, Action::Report(_))),
+            is_reported,
+            "{actions:?}"
+        );
+        assert_eq!(
+            actions
+                .iter()
+                .any(|action| matches!(action, Action::HandOver { .. })),
+            !is_reported,
+            "{actions:?}"
+        );
         if !is_reported {
             let attempt = state.attempt.clone().expect("it is verified");
-            assert_eq!(state.failed(&attempt, &rejection(), now), [Revision::new("r")], "and then reported");
+            assert_eq!(
+                state.failed(&attempt, &rejection(), now),
+                [Revision::new("r")],
+                "and then reported"
+            );
         }
     }
 }
@@ -74,7 +105,11 @@ fn pauses_between_verifications_differ_from_pool_to_pool() {
         let user: Arc<str> = Arc::from("app@db");
         state.decide(Some((&lease, &user)), now);
         let attempt = state.attempt.clone().expect("it is verified");
-        state.failed(&attempt, &ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"), now);
+        state.failed(
+            &attempt,
+            &ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
+            now,
+        );
         state.decide(Some((&lease, &user)), now);
         pauses.insert(state.next(now).map(|at| at - now.mono()));
     }
@@ -86,7 +121,15 @@ fn a_pool_is_not_excused_from_a_rotation_before_its_handover_is_in_the_report() 
     let now = Timestamp::now();
     let lease = Lease::new((), Revision::new("r"));
     let (mut state, _slot, user) = serving(lease.clone(), now);
-    assert!(!state.decide(Some((&lease, &user)), now).contains(&Action::Settled));
+    assert!(
+        !state
+            .decide(Some((&lease, &user)), now)
+            .contains(&Action::Settled)
+    );
     state.reported();
-    assert!(state.decide(Some((&lease, &user)), now).contains(&Action::Settled));
+    assert!(
+        state
+            .decide(Some((&lease, &user)), now)
+            .contains(&Action::Settled)
+    );
 }

@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 type Count = Arc<AtomicU32>;
 
 fn gate(max: u32, overlap: u32) -> (Arc<Gate<Count>>, Instant) {
-    let gate = Gate::new(max, overlap, Arc::new(|pool: &Count| pool.load(Ordering::Acquire)));
+    let gate = Gate::new(
+        max,
+        overlap,
+        Arc::new(|pool: &Count| pool.load(Ordering::Acquire)),
+    );
     gate.serves(Arc::from("a:5432"), None);
     (gate, tokio::time::Instant::now().into_std())
 }
@@ -21,7 +25,10 @@ fn old_and_new_stay_within_maximum_and_overlap() {
     assert!(!gate.is_open());
     let first = gate.enter(&new, now);
     assert!(first.is_some());
-    assert!(gate.enter(&new, now).is_none(), "one place is left for a verification");
+    assert!(
+        gate.enter(&new, now).is_none(),
+        "one place is left for a verification"
+    );
     let verification = gate.enter_verification(&new);
     assert!(verification.is_some());
     assert!(gate.enter_verification(&new).is_none());
@@ -96,12 +103,18 @@ fn on_a_full_server_one_tries_for_all_with_back_off() {
     let (gate, start) = gate(10, 2);
     let pool = Arc::new(AtomicU32::new(0));
     let mut attempts = 0;
-    gate.full(ConnectError::new(ConnectErrorKind::Overloaded, "too many connections"), start);
+    gate.full(
+        ConnectError::new(ConnectErrorKind::Overloaded, "too many connections"),
+        start,
+    );
     for millis in 0..30_000 {
         let now = start + Duration::from_millis(millis);
         if let Some(pass) = gate.enter(&pool, now) {
             attempts += 1;
-            gate.full(ConnectError::new(ConnectErrorKind::Overloaded, "too many connections"), now);
+            gate.full(
+                ConnectError::new(ConnectErrorKind::Overloaded, "too many connections"),
+                now,
+            );
             drop(pass);
         }
     }
@@ -111,7 +124,8 @@ fn on_a_full_server_one_tries_for_all_with_back_off() {
     assert!(gate.is_open());
 }
 
-/// The connections are counted by code that asks the gate itself, as a factory's may ask for the status.
+/// The connections are counted by code that asks the gate itself, as a factory's may ask for the
+/// status.
 #[test]
 fn connections_are_counted_under_no_lock_and_again_when_one_was_opened_meanwhile() {
     let (done, ended) = std::sync::mpsc::channel();
@@ -119,14 +133,18 @@ fn connections_are_counted_under_no_lock_and_again_when_one_was_opened_meanwhile
         let now = tokio::time::Instant::now().into_std();
         let (old, new) = (Arc::new(AtomicU32::new(10)), Arc::new(AtomicU32::new(0)));
         let asked: Arc<std::sync::OnceLock<Arc<Gate<Count>>>> = Arc::default();
-        let (own, counted, meanwhile) = (Arc::clone(&asked), Arc::clone(&new), AtomicBool::new(true));
+        let (own, counted, meanwhile) =
+            (Arc::clone(&asked), Arc::clone(&new), AtomicBool::new(true));
         let gate = Gate::new(
             10,
             1,
             Arc::new(move |pool: &Count| {
                 let connections = pool.load(Ordering::Acquire);
                 if Arc::ptr_eq(pool, &counted) && meanwhile.swap(false, Ordering::AcqRel) {
-                    let verification = own.get().and_then(|gate| gate.enter_verification(pool)).expect("there is room");
+                    let verification = own
+                        .get()
+                        .and_then(|gate| gate.enter_verification(pool))
+                        .expect("there is room");
                     pool.fetch_add(1, Ordering::AcqRel);
                     drop(verification);
                 }
@@ -138,6 +156,8 @@ fn connections_are_counted_under_no_lock_and_again_when_one_was_opened_meanwhile
         gate.drains(1, Arc::clone(&old));
         let _ = done.send(gate.enter(&new, now).is_some());
     });
-    let entered = ended.recv_timeout(Duration::from_secs(10)).expect("no lock is waited for");
+    let entered = ended
+        .recv_timeout(Duration::from_secs(10))
+        .expect("no lock is waited for");
     assert!(!entered, "the one that was opened meanwhile counts");
 }

@@ -10,8 +10,8 @@ fn start() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// The longest time that a candidate waits for its next verification, in the first window and in the
-/// next ones, while the served revision is rejected and nothing else happens.
+/// The longest time that a candidate waits for its next verification, in the first window and in
+/// the next ones, while the served revision is rejected and nothing else happens.
 fn longest_waits(max: u32) -> [Duration; 2] {
     let (start, user) = (start(), user());
     let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
@@ -31,7 +31,11 @@ fn longest_waits(max: u32) -> [Duration; 2] {
 #[test]
 fn a_rejected_candidate_is_verified_again_at_an_even_pace_without_a_gap() {
     for max in [1, 2, 4, 10, 20] {
-        let slack = if max < 4 { Duration::from_secs(3) } else { Duration::from_secs(1) };
+        let slack = if max < 4 {
+            Duration::from_secs(3)
+        } else {
+            Duration::from_secs(1)
+        };
         let [first, second] = longest_waits(max);
         assert!(first <= WINDOW / (max + 3) + slack, "{max}: {first:?}");
         assert!(second <= LONGEST / (max + 3) + slack, "{max}: {second:?}");
@@ -105,7 +109,13 @@ fn users_have_budgets_of_their_own() {
     let now = start();
     let (mut logins, one, other) = (Logins::new(1), user(), Arc::from("other"));
     for revision in 0..4 {
-        logins.verification_rejected(&one, &Revision::new(revision.to_string()), false, false, now);
+        logins.verification_rejected(
+            &one,
+            &Revision::new(revision.to_string()),
+            false,
+            false,
+            now,
+        );
     }
     assert_eq!(logins.next(&one, &Revision::new("new"), now), now + WINDOW);
     assert_eq!(logins.next(&other, &Revision::new("new"), now), now);
@@ -135,7 +145,10 @@ fn a_revision_that_the_database_accepts_late_costs_nothing() {
     let (start, user) = (start(), user());
     let mut logins = Logins::new(4);
     for turn in 0..10 {
-        let (now, revision) = (start + turn * Duration::from_millis(200), Revision::new(turn.to_string()));
+        let (now, revision) = (
+            start + turn * Duration::from_millis(200),
+            Revision::new(turn.to_string()),
+        );
         assert_eq!(logins.next(&user, &revision, now), now, "{turn}");
         logins.verification_rejected(&user, &revision, false, false, now);
         logins.worked(&user, &revision, now + Duration::from_millis(100));

@@ -18,7 +18,10 @@ struct Provider {
 impl Provider {
     fn new() -> Self {
         let now = Timestamp::now();
-        Self { state: State::new(now), now }
+        Self {
+            state: State::new(now),
+            now,
+        }
     }
 
     /// Begins whatever fetch is due, and returns its number.
@@ -27,7 +30,9 @@ impl Provider {
     }
 
     fn settle(&mut self, number: Option<u64>, revision: &str) -> Option<Settled> {
-        let settled = self.state.settle(number?, Ok(lease(revision)), self.now, self.now, POLL, 0.0);
+        let settled =
+            self.state
+                .settle(number?, Ok(lease(revision)), self.now, self.now, POLL, 0.0);
         settled.map(|(settled, _)| settled)
     }
 
@@ -40,16 +45,20 @@ impl Provider {
     }
 
     fn pass(&mut self, time: Duration) {
-        let Some(at) = Expiry::after(self.now, time).mono() else { return };
+        let Some(at) = Expiry::after(self.now, time).mono() else {
+            return;
+        };
         self.now = Timestamp::at(self.now.wall() + time, at);
     }
 
     fn verified(&mut self, revision: &str) {
-        self.state.note_verified(&Revision::new(revision), self.now.mono());
+        self.state
+            .note_verified(&Revision::new(revision), self.now.mono());
     }
 
     fn rejected(&mut self, revision: &str) {
-        self.state.note_rejected(&Revision::new(revision), self.now.mono());
+        self.state
+            .note_rejected(&Revision::new(revision), self.now.mono());
     }
 
     fn holds(&self, revision: &str) -> bool {
@@ -76,8 +85,14 @@ fn a_superseded_revision_is_not_taken_back_while_the_verified_one_serves() {
         provider.fetch(revision);
         provider.verified(revision);
     }
-    assert!(matches!(provider.fetch("a"), Some(Settled::Stale { is_news: true })));
-    assert!(matches!(provider.fetch("a"), Some(Settled::Stale { is_news: false })), "it is told once");
+    assert!(matches!(
+        provider.fetch("a"),
+        Some(Settled::Stale { is_news: true })
+    ));
+    assert!(
+        matches!(provider.fetch("a"), Some(Settled::Stale { is_news: false })),
+        "it is told once"
+    );
     assert!(provider.holds("b"));
     provider.rejected("b");
     assert!(matches!(provider.fetch("a"), Some(Settled::Adopted)));
@@ -90,8 +105,16 @@ fn superseded_revisions_that_come_in_turn_are_logged_once_each() {
         provider.fetch(revision);
         provider.verified(revision);
     }
-    let mut is_news = |revision| matches!(provider.fetch(revision), Some(Settled::Stale { is_news: true }));
-    assert_eq!(["a", "b", "a", "b", "a"].map(&mut is_news), [true, true, false, false, false]);
+    let mut is_news = |revision| {
+        matches!(
+            provider.fetch(revision),
+            Some(Settled::Stale { is_news: true })
+        )
+    };
+    assert_eq!(
+        ["a", "b", "a", "b", "a"].map(&mut is_news),
+        [true, true, false, false, false]
+    );
 }
 
 #[test]
@@ -113,12 +136,21 @@ fn a_fetch_for_a_rejection_that_is_over_changes_nothing() {
     provider.pass(Duration::from_secs(2));
     provider.rejected("current");
     let number = provider.begin();
-    assert!(number.is_some(), "the hazard: it is fetched for the rejection");
+    assert!(
+        number.is_some(),
+        "the hazard: it is fetched for the rejection"
+    );
     provider.verified("current");
-    assert!(matches!(provider.settle(number, "pending"), Some(Settled::Unchanged)));
+    assert!(matches!(
+        provider.settle(number, "pending"),
+        Some(Settled::Unchanged)
+    ));
     assert!(provider.holds("current"));
     assert_eq!(provider.state.debts.len(), 1, "what came is given back");
-    assert!(provider.state.next_fetch_at(provider.now.mono()) <= Some(provider.now.mono() + Duration::from_secs(1)));
+    assert!(
+        provider.state.next_fetch_at(provider.now.mono())
+            <= Some(provider.now.mono() + Duration::from_secs(1))
+    );
 }
 
 #[test]
@@ -134,7 +166,14 @@ fn rejections_that_pass_cost_nine_fetches_a_minute() {
         provider.verified("current");
         if let Some((number, trigger)) = fetch {
             fetches += 1;
-            provider.settle(Some(number), if trigger == RotationTrigger::Rejected { "pending" } else { "current" });
+            provider.settle(
+                Some(number),
+                if trigger == RotationTrigger::Rejected {
+                    "pending"
+                } else {
+                    "current"
+                },
+            );
         }
         provider.pass(Duration::from_millis(100));
     }
@@ -167,14 +206,24 @@ fn what_a_fetch_brings_for_a_rejection_that_is_over_is_adopted_when_the_lease_ha
     let expiry = Expiry::after(provider.now, Duration::from_secs(60));
     let number = provider.begin();
     let current = lease("current").with_expiry(expiry);
-    provider.state.settle(number.unwrap_or_default(), Ok(current), provider.now, provider.now, POLL, 0.0);
+    provider.state.settle(
+        number.unwrap_or_default(),
+        Ok(current),
+        provider.now,
+        provider.now,
+        POLL,
+        0.0,
+    );
     provider.verified("current");
     provider.pass(Duration::from_secs(2));
     provider.rejected("current");
     let number = provider.begin();
     provider.verified("current");
     provider.pass(Duration::from_secs(60));
-    assert!(matches!(provider.settle(number, "pending"), Some(Settled::Adopted)));
+    assert!(matches!(
+        provider.settle(number, "pending"),
+        Some(Settled::Adopted)
+    ));
 }
 
 #[test]
@@ -195,7 +244,10 @@ fn a_fetch_for_a_rejection_that_lasts_is_adopted() {
     provider.pass(Duration::from_secs(2));
     provider.rejected("current");
     let number = provider.begin();
-    assert!(matches!(provider.settle(number, "pending"), Some(Settled::Adopted)));
+    assert!(matches!(
+        provider.settle(number, "pending"),
+        Some(Settled::Adopted)
+    ));
 }
 
 #[test]
@@ -208,7 +260,10 @@ fn a_fetch_is_adopted_when_the_revision_is_rejected_again_before_it_ends() {
     let number = provider.begin();
     provider.verified("current");
     provider.rejected("current");
-    assert!(matches!(provider.settle(number, "pending"), Some(Settled::Adopted)));
+    assert!(matches!(
+        provider.settle(number, "pending"),
+        Some(Settled::Adopted)
+    ));
 }
 
 #[test]
@@ -218,21 +273,29 @@ fn no_fourth_fetch_is_begun_while_three_hang() {
         assert_eq!(provider.begin(), Some(number));
         provider.state.hanging.push((number, provider.now));
         let error = ProviderError::new(ProviderErrorKind::TimedOut, "no answer");
-        provider.state.settle(number, Err(error), provider.now, provider.now, POLL, 0.0);
+        provider
+            .state
+            .settle(number, Err(error), provider.now, provider.now, POLL, 0.0);
         provider.pass(Duration::from_secs(60));
     }
     assert_eq!(provider.begin(), None);
     provider.pass(Duration::from_secs(3_600));
     assert_eq!(provider.begin(), None);
     let (reply, _answer) = oneshot::channel();
-    provider.state.note_manual(ManualRequest { reply, caller: Caller::current() });
+    provider.state.note_manual(ManualRequest {
+        reply,
+        caller: Caller::current(),
+    });
     assert_eq!(provider.begin(), None);
     let blocked = provider.state.blocked_manual(provider.now);
-    let blocked = blocked.map(|(requests, error)| (requests.len(), error.kind(), error.to_string()));
+    let blocked =
+        blocked.map(|(requests, error)| (requests.len(), error.kind(), error.to_string()));
     assert!(
-        blocked.as_ref().is_some_and(|(requests, kind, text)| *requests == 1
-            && *kind == ProviderErrorKind::TimedOut
-            && text.contains("3 fetches have not ended, the first for 1h 3m")),
+        blocked
+            .as_ref()
+            .is_some_and(|(requests, kind, text)| *requests == 1
+                && *kind == ProviderErrorKind::TimedOut
+                && text.contains("3 fetches have not ended, the first for 1h 3m")),
         "{blocked:?}"
     );
     provider.state.no_longer_hangs(2);

@@ -10,22 +10,33 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::login::{Credentials, Endpoint, shown_host, shown_name};
 
 /// Added to the rejection of a token, which the server explains by the user alone.
-const TOKEN_ADVICE: &str = "a token is rejected, too, if its date is wrong: check this machine's clock";
+const TOKEN_ADVICE: &str =
+    "a token is rejected, too, if its date is wrong: check this machine's clock";
 
 impl<DB: Dialect> SqlPools<DB> {
-    /// Why nothing came of a connect, and where to: what the operating system says names neither host nor file.
-    pub(super) fn connecting_failed(&self, login: &Credentials, error: sqlx::Error) -> ConnectError {
-        let sqlx::Error::Io(io) = &error else { return self.login_fault(login, error) };
+    /// Why nothing came of a connect, and where to: what the operating system says names neither
+    /// host nor file.
+    pub(super) fn connecting_failed(
+        &self,
+        login: &Credentials,
+        error: sqlx::Error,
+    ) -> ConnectError {
+        let sqlx::Error::Io(io) = &error else {
+            return self.login_fault(login, error);
+        };
         let address = DB::address(&self.connect);
         if address.socket && login.location().is_none() {
             return login_error::<DB>(error);
         }
         let place = self.place(login);
         let connect_error = match io.kind() {
-            // Of a socket's address there is no file that could be missing: it is one of those for TLS.
+            // Of a socket's address there is no file that could be missing: it is one of those for
+            // TLS.
             ErrorKind::NotFound | ErrorKind::PermissionDenied => wrong(
                 "ssl_root_cert, ssl_client_cert or ssl_client_key",
-                format!("a file that is named in the connect options cannot be read ({io}); see to its path and its rights"),
+                format!(
+                    "a file that is named in the connect options cannot be read ({io}); see to its path and its rights"
+                ),
             ),
             _ => ConnectError::new(kind::<DB>(&error), format!("{place}: {error}")),
         };
@@ -38,21 +49,43 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     pub(super) fn explained(&self, login: &Credentials, error: ConnectError) -> ConnectError {
-        let error = if error.target().is_none() { error.with_target(self.target(login)) } else { error };
-        if login.is_token() && error.kind() == ConnectErrorKind::Rejected { error.with_advice(TOKEN_ADVICE) } else { error }
+        let error = if error.target().is_none() {
+            error.with_target(self.target(login))
+        } else {
+            error
+        };
+        if login.is_token() && error.kind() == ConnectErrorKind::Rejected {
+            error.with_advice(TOKEN_ADVICE)
+        } else {
+            error
+        }
     }
 
     /// Returns user, address and database of a login, for error messages.
     pub(super) fn target(&self, login: &Credentials) -> String {
         let address = DB::address(&self.connect);
-        let database = login.location().and_then(Endpoint::own_database).or(address.database).unwrap_or_default();
-        let place = if address.socket && login.location().is_none() { "a socket".to_owned() } else { self.place(login) };
+        let database = login
+            .location()
+            .and_then(Endpoint::own_database)
+            .or(address.database)
+            .unwrap_or_default();
+        let place = if address.socket && login.location().is_none() {
+            "a socket".to_owned()
+        } else {
+            self.place(login)
+        };
         let form = match Self::prepared(login).map(|_| self.forms.of(login)) {
-            Some(Form::Prepared) => "; the password changes under SASLprep, and was sent in that form",
+            Some(Form::Prepared) => {
+                "; the password changes under SASLprep, and was sent in that form"
+            }
             Some(Form::AsItIs) => "; the password changes under SASLprep, and was sent as it is",
             None => "",
         };
-        format!("user {:?} at {place}, database {:?}{form}", shown_name(login.user()), shown_name(database))
+        format!(
+            "user {:?} at {place}, database {:?}{form}",
+            shown_name(login.user()),
+            shown_name(database)
+        )
     }
 
     /// Returns host and port of a login, for error messages.
@@ -75,7 +108,9 @@ pub(super) fn never_ready() -> ConnectError {
     let within = humantime::format_duration(TRY_OUT_TIMEOUT);
     ConnectError::new(
         ConnectErrorKind::Other,
-        format!("no connection was ready within {within}, though the login works: does the pool's after_connect fail? sqlx logs its error"),
+        format!(
+            "no connection was ready within {within}, though the login works: does the pool's after_connect fail? sqlx logs its error"
+        ),
     )
 }
 
@@ -93,6 +128,10 @@ pub(super) fn login_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
 
 /// What the answer to the probe says: a role that was dropped is a rejected credential.
 pub(super) fn probe_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
-    let kind = if classify::is_suspect(&error) { ConnectErrorKind::Rejected } else { kind::<DB>(&error) };
+    let kind = if classify::is_suspect(&error) {
+        ConnectErrorKind::Rejected
+    } else {
+        kind::<DB>(&error)
+    };
     classify::of(kind, &error).with_source(error)
 }

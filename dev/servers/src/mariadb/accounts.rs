@@ -18,7 +18,12 @@ impl MariaDb {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn create_role(&self, user: &str, password: &str) -> Result<(), SqlError> {
-        self.sql(&format!("CREATE USER {} IDENTIFIED BY {}", account(user), quote_literal(password))).map(drop)
+        self.sql(&format!(
+            "CREATE USER {} IDENTIFIED BY {}",
+            account(user),
+            quote_literal(password)
+        ))
+        .map(drop)
     }
 
     /// Creates a user who may log in with IAM tokens over TLS, and with nothing else.
@@ -27,7 +32,11 @@ impl MariaDb {
     /// As [`sql`](Self::sql); always for a server without `Builder::tokens`, which has no
     /// plugin for that.
     pub fn create_token_role(&self, user: &str) -> Result<(), SqlError> {
-        self.sql(&format!("CREATE USER {} IDENTIFIED VIA pam USING '{SERVICE}' REQUIRE SSL", account(user))).map(drop)
+        self.sql(&format!(
+            "CREATE USER {} IDENTIFIED VIA pam USING '{SERVICE}' REQUIRE SSL",
+            account(user)
+        ))
+        .map(drop)
     }
 
     /// Changes a user's password. Open connections go on.
@@ -35,7 +44,12 @@ impl MariaDb {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn set_password(&self, user: &str, password: &str) -> Result<(), SqlError> {
-        self.sql(&format!("ALTER USER {} IDENTIFIED BY {}", account(user), quote_literal(password))).map(drop)
+        self.sql(&format!(
+            "ALTER USER {} IDENTIFIED BY {}",
+            account(user),
+            quote_literal(password)
+        ))
+        .map(drop)
     }
 
     /// Locks a user out: whoever logs in with the right password gets error 4151, and 1045
@@ -44,7 +58,8 @@ impl MariaDb {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn lock_account(&self, user: &str) -> Result<(), SqlError> {
-        self.sql(&format!("ALTER USER {} ACCOUNT LOCK", account(user))).map(drop)
+        self.sql(&format!("ALTER USER {} ACCOUNT LOCK", account(user)))
+            .map(drop)
     }
 
     /// Lets a locked user in again.
@@ -52,7 +67,8 @@ impl MariaDb {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn unlock_account(&self, user: &str) -> Result<(), SqlError> {
-        self.sql(&format!("ALTER USER {} ACCOUNT UNLOCK", account(user))).map(drop)
+        self.sql(&format!("ALTER USER {} ACCOUNT UNLOCK", account(user)))
+            .map(drop)
     }
 
     /// Lets a user's password expire: logins go on to succeed, and each statement gets
@@ -61,7 +77,8 @@ impl MariaDb {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn expire_password(&self, user: &str) -> Result<(), SqlError> {
-        self.sql(&format!("ALTER USER {} PASSWORD EXPIRE", account(user))).map(drop)
+        self.sql(&format!("ALTER USER {} PASSWORD EXPIRE", account(user)))
+            .map(drop)
     }
 
     /// Creates a database in which this user may do everything.
@@ -71,8 +88,17 @@ impl MariaDb {
     pub fn create_database(&self, name: &str, owner: &str) -> Result<(), SqlError> {
         let database = quote_identifier(name);
         // In a grant the name is a pattern.
-        let pattern = quote_identifier(&name.replace('\\', r"\\").replace('_', r"\_").replace('%', r"\%"));
-        self.sql(&format!("CREATE DATABASE {database}; GRANT ALL PRIVILEGES ON {pattern}.* TO {}", account(owner))).map(drop)
+        let pattern = quote_identifier(
+            &name
+                .replace('\\', r"\\")
+                .replace('_', r"\_")
+                .replace('%', r"\%"),
+        );
+        self.sql(&format!(
+            "CREATE DATABASE {database}; GRANT ALL PRIVILEGES ON {pattern}.* TO {}",
+            account(owner)
+        ))
+        .map(drop)
     }
 
     /// Ends the open connections of a user (their clients see the connection break), waits
@@ -83,9 +109,16 @@ impl MariaDb {
     pub fn terminate_connections(&self, user: &str) -> Result<usize, SqlError> {
         let ended = self.count(&format!("KILL USER {}; SELECT ROW_COUNT()", account(user)))?;
         let deadline = Deadline::after(PATIENCE);
-        while self.count(&format!("SELECT count(*) {} AND COMMAND = 'Killed'", connections_of(user)))? > 0 {
+        while self.count(&format!(
+            "SELECT count(*) {} AND COMMAND = 'Killed'",
+            connections_of(user)
+        ))? > 0
+        {
             if deadline.has_passed() {
-                return Err(SqlError::Failed(format!("connections that were ended are there after {} s", PATIENCE.as_secs())));
+                return Err(SqlError::Failed(format!(
+                    "connections that were ended are there after {} s",
+                    PATIENCE.as_secs()
+                )));
             }
             thread::sleep(PAUSE);
         }
@@ -108,5 +141,8 @@ fn account(user: &str) -> String {
 }
 
 fn connections_of(user: &str) -> String {
-    format!("FROM information_schema.PROCESSLIST WHERE USER = BINARY {}", quote_literal(user))
+    format!(
+        "FROM information_schema.PROCESSLIST WHERE USER = BINARY {}",
+        quote_literal(user)
+    )
 }

@@ -76,27 +76,56 @@ impl Builder {
     /// that does not come up within 30 s, or ends at once, is an error with the end of its
     /// log. Whatever fails, nothing is left behind.
     pub fn start(self) -> Result<MariaDb, StartError> {
-        let places = self.programs.clone().unwrap_or_else(Programs::from_environment);
+        let places = self
+            .programs
+            .clone()
+            .unwrap_or_else(Programs::from_environment);
         let installation = places.mariadb()?;
         let account = Account::to_drop_to().map_err(io("choose a user for the server"))?;
-        let mut guardian = Guardian::start(account, Signal::Kill).map_err(io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(account, Signal::Kill)
+            .map_err(io("start the server's guardian process"))?;
         let folder = guardian.folder().to_owned();
 
         create(&mut guardian, &installation, account)?;
         let plugins = folder.join("plugins");
         copy_plugins(&installation, &plugins, account).map_err(io("copy the server's plugins"))?;
         let authorities = authorities(self.tls, &folder, account)?;
-        let config = Config::new(&folder, &plugins, authorities.is_some(), self.tokens, &self.settings);
-        let tokens = if self.tokens { Some(Module::build(&mut guardian, account, &places)?) } else { None };
+        let config = Config::new(
+            &folder,
+            &plugins,
+            authorities.is_some(),
+            self.tokens,
+            &self.settings,
+        );
+        let tokens = if self.tokens {
+            Some(Module::build(&mut guardian, account, &places)?)
+        } else {
+            None
+        };
         let log = Log::in_folder(&folder, guardian.server_log());
-        let port = on_a_free_port(|port| launch(&mut guardian, &installation, &config, tokens.as_ref(), port))?;
+        let port = on_a_free_port(|port| {
+            launch(&mut guardian, &installation, &config, tokens.as_ref(), port)
+        })?;
         let token_checks = TokenChecks::of(&folder);
-        Ok(MariaDb { guardian: Mutex::new(guardian), installation, config, port, log, authorities, tokens, token_checks })
+        Ok(MariaDb {
+            guardian: Mutex::new(guardian),
+            installation,
+            config,
+            port,
+            log,
+            authorities,
+            tokens,
+            token_checks,
+        })
     }
 }
 
 /// To where the server's user can read them: a checkout may lie where only its owner can.
-fn copy_plugins(installation: &Installation, folder: &Path, account: Option<Account>) -> io::Result<()> {
+fn copy_plugins(
+    installation: &Installation,
+    folder: &Path,
+    account: Option<Account>,
+) -> io::Result<()> {
     fs::create_dir(folder)?;
     for plugin in PLUGINS {
         let copy = folder.join(plugin);
@@ -108,18 +137,28 @@ fn copy_plugins(installation: &Installation, folder: &Path, account: Option<Acco
 
 /// Creates the data folder. The guardian does it, so that a test that is killed meanwhile
 /// leaves nothing of it.
-fn create(guardian: &mut Guardian, installation: &Installation, account: Option<Account>) -> Result<(), StartError> {
+fn create(
+    guardian: &mut Guardian,
+    installation: &Installation,
+    account: Option<Account>,
+) -> Result<(), StartError> {
     let folder = guardian.folder().to_owned();
     let failed = || io("create the server's data folder");
     let statements = folder.join("create.sql");
     let text = config::statements(installation).map_err(failed())?;
     write_for(account, &statements, &text).map_err(failed())?;
     let data = folder.join("data");
-    fs::create_dir(&data).and_then(|()| give(account, &data)).map_err(failed())?;
-    guardian.run(&config::create(installation, &folder, &statements)).map_err(failed())?;
+    fs::create_dir(&data)
+        .and_then(|()| give(account, &data))
+        .map_err(failed())?;
+    guardian
+        .run(&config::create(installation, &folder, &statements))
+        .map_err(failed())?;
     if !data.join("mysql").is_dir() {
         // A statement that fails ends the server without a word in its status.
-        return Err(failed()(io::Error::other("the system's tables were not created")));
+        return Err(failed()(io::Error::other(
+            "the system's tables were not created",
+        )));
     }
     Ok(())
 }

@@ -24,9 +24,22 @@ pub(super) struct Config {
 
 impl Config {
     /// Where the caller's own settings win over the defaults.
-    pub(super) fn new(folder: &Path, plugins: &Path, tls: bool, tokens: bool, own: &[(String, String)]) -> Self {
-        let mut config = Self { folder: folder.to_owned(), options: data_options(folder) };
-        for (name, file) in [("plugin-dir", plugins), ("socket", &folder.join(SOCKET)), ("pid-file", &folder.join("pid"))] {
+    pub(super) fn new(
+        folder: &Path,
+        plugins: &Path,
+        tls: bool,
+        tokens: bool,
+        own: &[(String, String)],
+    ) -> Self {
+        let mut config = Self {
+            folder: folder.to_owned(),
+            options: data_options(folder),
+        };
+        for (name, file) in [
+            ("plugin-dir", plugins),
+            ("socket", &folder.join(SOCKET)),
+            ("pid-file", &folder.join("pid")),
+        ] {
             config.options.push(option(name, file));
         }
         for (name, value) in [
@@ -48,7 +61,10 @@ impl Config {
         ] {
             config.options.push(option(name, Path::new(value)));
         }
-        for (name, file) in [("sql-error-log-filename", ERRORS), ("server-audit-file-path", LOG_INS)] {
+        for (name, file) in [
+            ("sql-error-log-filename", ERRORS),
+            ("server-audit-file-path", LOG_INS),
+        ] {
             config.options.push(option(name, &folder.join(file)));
         }
         if tls {
@@ -57,11 +73,17 @@ impl Config {
             }
         }
         if tokens {
-            for (name, value) in [("plugin-load-add", "auth_pam_v1"), ("pam-use-cleartext-plugin", "ON")] {
+            for (name, value) in [
+                ("plugin-load-add", "auth_pam_v1"),
+                ("pam-use-cleartext-plugin", "ON"),
+            ] {
                 config.options.push(option(name, Path::new(value)));
             }
         }
-        config.options.extend(own.iter().map(|(name, value)| option(name, Path::new(value))));
+        config.options.extend(
+            own.iter()
+                .map(|(name, value)| option(name, Path::new(value))),
+        );
         config
     }
 
@@ -79,9 +101,23 @@ impl Config {
 }
 
 /// The command line that creates the data by the statements in this file.
-pub(super) fn create(installation: &Installation, folder: &Path, statements: &Path) -> Vec<OsString> {
-    let mut command: Vec<OsString> = ["/bin/sh", "-c", "file=$1; shift; exec \"$@\" <\"$file\"", "sh"].map(OsString::from).to_vec();
-    command.extend([statements.as_os_str().to_owned(), installation.server.clone().into_os_string()]);
+pub(super) fn create(
+    installation: &Installation,
+    folder: &Path,
+    statements: &Path,
+) -> Vec<OsString> {
+    let mut command: Vec<OsString> = [
+        "/bin/sh",
+        "-c",
+        "file=$1; shift; exec \"$@\" <\"$file\"",
+        "sh",
+    ]
+    .map(OsString::from)
+    .to_vec();
+    command.extend([
+        statements.as_os_str().to_owned(),
+        installation.server.clone().into_os_string(),
+    ]);
     command.extend(data_options(folder));
     command.push("--bootstrap".into());
     command
@@ -89,7 +125,11 @@ pub(super) fn create(installation: &Installation, folder: &Path, statements: &Pa
 
 /// What server and creation of the data have in common.
 fn data_options(folder: &Path) -> Vec<OsString> {
-    let mut options: Vec<OsString> = vec!["--no-defaults".into(), option("datadir", &folder.join("data")), option("tmpdir", folder)];
+    let mut options: Vec<OsString> = vec![
+        "--no-defaults".into(),
+        option("datadir", &folder.join("data")),
+        option("tmpdir", folder),
+    ];
     for (name, value) in [
         ("innodb-buffer-pool-size", "16M"),
         ("innodb-log-file-size", "4M"),
@@ -121,7 +161,9 @@ fn option(name: &str, value: &Path) -> OsString {
 pub(super) fn statements(installation: &Installation) -> io::Result<String> {
     let mut statements = String::from("CREATE DATABASE mysql;\nUSE mysql;\n");
     for file in &installation.tables {
-        let read = fs::read_to_string(file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+        let read = fs::read_to_string(file).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+        })?;
         // Infallible for a string.
         let _ = writeln!(statements, "{read}");
     }
@@ -144,9 +186,25 @@ mod tests {
 
     #[test]
     fn own_settings_come_last() {
-        let config = Config::new(Path::new("/tmp/claviger-x"), Path::new("/p"), true, true, &[("max-connections".into(), "7 8".into())]);
-        assert_eq!(config.options.first().and_then(|first| first.to_str()), Some("--no-defaults"));
-        assert_eq!(config.options.last().and_then(|last| last.to_str()), Some("--max-connections=7 8"));
-        assert!(config.options.contains(&OsString::from("--datadir=/tmp/claviger-x/data")));
+        let config = Config::new(
+            Path::new("/tmp/claviger-x"),
+            Path::new("/p"),
+            true,
+            true,
+            &[("max-connections".into(), "7 8".into())],
+        );
+        assert_eq!(
+            config.options.first().and_then(|first| first.to_str()),
+            Some("--no-defaults")
+        );
+        assert_eq!(
+            config.options.last().and_then(|last| last.to_str()),
+            Some("--max-connections=7 8")
+        );
+        assert!(
+            config
+                .options
+                .contains(&OsString::from("--datadir=/tmp/claviger-x/data"))
+        );
     }
 }

@@ -61,7 +61,17 @@ impl MariaDb {
     /// somebody else has listened on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
-        guardian.stop(Signal::Kill, AT_ONCE).map_err(io("talk to the server's guardian process"))?;
-        on_its_port(|| launch(&mut guardian, &self.installation, &self.config, self.tokens.as_ref(), self.port))
+        guardian
+            .stop(Signal::Kill, AT_ONCE)
+            .map_err(io("talk to the server's guardian process"))?;
+        on_its_port(|| {
+            launch(
+                &mut guardian,
+                &self.installation,
+                &self.config,
+                self.tokens.as_ref(),
+                self.port,
+            )
+        })
     }
 }

@@ -12,7 +12,11 @@ pub(crate) const SERVER: &str = "mariadbd";
 pub(crate) const PLUGINS: [&str; 3] = ["server_audit.so", "sql_errlog.so", "auth_pam_v1.so"];
 
 /// The statements that make the system's tables, in their order.
-const TABLES: [&str; 3] = ["mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql"];
+const TABLES: [&str; 3] = [
+    "mysql_system_tables.sql",
+    "mysql_performance_tables.sql",
+    "mysql_system_tables_data.sql",
+];
 
 /// A MariaDB of which all is there that this crate needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +38,26 @@ impl Installation {
     /// it or else those in the other folder.
     pub(crate) fn of(folder: &Path, plugins: Option<&Path>) -> Option<Self> {
         let (server, client, tables) = programs(folder)?;
-        let packaged = ["lib/mysql/plugin", "lib64/mysql/plugin", "lib/mariadb/plugin", "lib64/mariadb/plugin", "lib/plugin"];
-        let own = packaged.iter().map(|plugins| folder.join("..").join(plugins));
-        let plugins = own.chain(plugins.map(Path::to_path_buf)).find(|folder| has_plugins(folder))?;
-        Some(Self { folder: folder.to_owned(), server, client, plugins, tables })
+        let packaged = [
+            "lib/mysql/plugin",
+            "lib64/mysql/plugin",
+            "lib/mariadb/plugin",
+            "lib64/mariadb/plugin",
+            "lib/plugin",
+        ];
+        let own = packaged
+            .iter()
+            .map(|plugins| folder.join("..").join(plugins));
+        let plugins = own
+            .chain(plugins.map(Path::to_path_buf))
+            .find(|folder| has_plugins(folder))?;
+        Some(Self {
+            folder: folder.to_owned(),
+            server,
+            client,
+            plugins,
+            tables,
+        })
     }
 }
 
@@ -53,7 +73,10 @@ pub(crate) fn has_programs(folder: &Path) -> bool {
 
 fn programs(folder: &Path) -> Option<(PathBuf, PathBuf, Vec<PathBuf>)> {
     let server = Some(folder.join(SERVER)).filter(|program| is_program(program))?;
-    let client = [".", "../bin"].iter().map(|beside| folder.join(beside).join("mariadb")).find(|program| is_program(program))?;
+    let client = [".", "../bin"]
+        .iter()
+        .map(|beside| folder.join(beside).join("mariadb"))
+        .find(|program| is_program(program))?;
     let shared = ["../share/mysql", "../share/mariadb", "../share"];
     let tables = shared
         .iter()

@@ -22,6 +22,14 @@ pub(super) fn launch(
         None => command,
     };
     // It listens from before it says so, and a trial connection would leave a trace.
-    let is_ready = |_, log: &TextLog| log.count("ready for connections").is_ok_and(|lines| lines > 0);
-    Launch { command: &command, port, is_ready }.run(guardian)
+    let is_ready = |_, log: &TextLog| {
+        log.count("ready for connections")
+            .is_ok_and(|lines| lines > 0)
+    };
+    Launch {
+        command: &command,
+        port,
+        is_ready,
+    }
+    .run(guardian)
 }

@@ -33,7 +33,11 @@ pub struct Log {
 
 impl Log {
     pub(super) fn in_folder(folder: &Path, own: PathBuf) -> Self {
-        Self { own: TextLog::of(own), errors: TextLog::of(folder.join(ERRORS)), logins: TextLog::of(folder.join(LOG_INS)) }
+        Self {
+            own: TextLog::of(own),
+            errors: TextLog::of(folder.join(ERRORS)),
+            logins: TextLog::of(folder.join(LOG_INS)),
+        }
     }
 
     /// The same logs without what is in them already, to count what one step of a test
@@ -42,7 +46,11 @@ impl Log {
     /// # Errors
     /// When a log cannot be read.
     pub fn from_now(&self) -> io::Result<Self> {
-        Ok(Self { own: self.own.since_now()?, errors: self.errors.since_now()?, logins: self.logins.since_now()? })
+        Ok(Self {
+            own: self.own.since_now()?,
+            errors: self.errors.since_now()?,
+            logins: self.logins.since_now()?,
+        })
     }
 
     /// The file of the server's own log. It goes away with the server.
@@ -65,7 +73,13 @@ impl Log {
     /// When the log cannot be read.
     pub fn rejected_logins(&self) -> io::Result<usize> {
         let text = self.errors.text()?;
-        Ok(REJECTED.iter().map(|code| text.matches(&format!("] @  [{CLIENT}] ERROR {code}: ")).count()).sum())
+        Ok(REJECTED
+            .iter()
+            .map(|code| {
+                text.matches(&format!("] @  [{CLIENT}] ERROR {code}: "))
+                    .count()
+            })
+            .sum())
     }
 
     /// How many logins of this user were rejected for one of these reasons.
@@ -77,7 +91,9 @@ impl Log {
         let rejected = |code| {
             let line = format!("[{user}] @  [{CLIENT}] ERROR {code}: ");
             // Before the bracket stands, from the login on, who it is: then it was no login.
-            text.match_indices(&line).filter(|&(at, _)| line_before(&text, at).len() == DATE.len()).count()
+            text.match_indices(&line)
+                .filter(|&(at, _)| line_before(&text, at).len() == DATE.len())
+                .count()
         };
         Ok(REJECTED.into_iter().map(rejected).sum())
     }
@@ -99,7 +115,9 @@ impl Log {
         let text = self.logins.text()?;
         // Before the user stand the date and the server's host.
         let of_user = |&at: &usize| line_before(&text, at).matches(',').count() == 1;
-        Ok(logins(&text, &format!(",{user},{CLIENT},")).filter(of_user).count())
+        Ok(logins(&text, &format!(",{user},{CLIENT},"))
+            .filter(of_user)
+            .count())
     }
 
     /// The last lines of the server's own log, for the message of a test that fails. What
@@ -112,8 +130,13 @@ impl Log {
 /// Where in the text these fields of a line stand that is about a login: behind them come
 /// the connection's number, that of the statement, and what happened.
 fn logins(text: &str, fields: &str) -> impl Iterator<Item = usize> {
-    let is_log_in = |rest: &str| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()).starts_with(",0,CONNECT,");
-    text.match_indices(fields).filter(move |(at, fields)| is_log_in(&text[at + fields.len()..])).map(|(at, _)| at)
+    let is_log_in = |rest: &str| {
+        rest.trim_start_matches(|digit: char| digit.is_ascii_digit())
+            .starts_with(",0,CONNECT,")
+    };
+    text.match_indices(fields)
+        .filter(move |(at, fields)| is_log_in(&text[at + fields.len()..]))
+        .map(|(at, _)| at)
 }
 
 /// The part of the line before that place.
@@ -139,19 +162,35 @@ mod tests {
         let (mut errors, mut logins) = (String::new(), String::new());
         for name in NAMES {
             for code in REJECTED {
-                errors += &format!("2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR {code}: Access denied : (null)\n");
+                errors += &format!(
+                    "2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR {code}: Access denied : (null)\n"
+                );
             }
-            errors += &format!("2026-11-25 10:32:59 {name}[{name}] @  [127.0.0.1] ERROR 1045: Access denied : LOAD DATA\n");
-            errors += &format!("2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR 1040: Too many connections : (null)\n");
-            for (host, event, code) in [("127.0.0.1", "CONNECT", 0), ("127.0.0.1", "FAILED_CONNECT", 1045), ("localhost", "CONNECT", 0)] {
-                logins += &format!("20261125 10:32:59,vm,{name},{host},12,0,{event},orders,,{code}\n");
-                logins += &format!("20261125 10:32:59,vm,{name},{host},12,0,DISCONNECT,orders,,0\n");
+            errors += &format!(
+                "2026-11-25 10:32:59 {name}[{name}] @  [127.0.0.1] ERROR 1045: Access denied : LOAD DATA\n"
+            );
+            errors += &format!(
+                "2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR 1040: Too many connections : (null)\n"
+            );
+            for (host, event, code) in [
+                ("127.0.0.1", "CONNECT", 0),
+                ("127.0.0.1", "FAILED_CONNECT", 1045),
+                ("localhost", "CONNECT", 0),
+            ] {
+                logins +=
+                    &format!("20261125 10:32:59,vm,{name},{host},12,0,{event},orders,,{code}\n");
+                logins +=
+                    &format!("20261125 10:32:59,vm,{name},{host},12,0,DISCONNECT,orders,,0\n");
             }
         }
         fs::write(folder.path().join(ERRORS), errors).unwrap();
         fs::write(folder.path().join(LOG_INS), logins).unwrap();
         for name in NAMES {
-            assert_eq!(log.rejected_logins_of(name).unwrap(), REJECTED.len(), "{name:?}");
+            assert_eq!(
+                log.rejected_logins_of(name).unwrap(),
+                REJECTED.len(),
+                "{name:?}"
+            );
             assert_eq!(log.authenticated_logins_of(name).unwrap(), 1, "{name:?}");
         }
         assert_eq!(log.authenticated_logins().unwrap(), NAMES.len());

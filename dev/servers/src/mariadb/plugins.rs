@@ -36,5 +36,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
         what: "MariaDB's plugins are",
     };
     plugins.make(has_plugins)?;
-    programs.find(Server::MariaDb).map_err(InstallError::StillMissing)
+    programs
+        .find(Server::MariaDb)
+        .map_err(InstallError::StillMissing)
 }

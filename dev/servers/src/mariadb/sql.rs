@@ -34,7 +34,13 @@ impl MariaDb {
         let mut command = Command::new(&self.installation.client);
         without_user_settings(&mut command);
         command
-            .args(["--no-defaults", "--batch", "--raw", "--skip-column-names", "--binary-mode"])
+            .args([
+                "--no-defaults",
+                "--batch",
+                "--raw",
+                "--skip-column-names",
+                "--binary-mode",
+            ])
             .args(["--default-character-set=utf8mb4", "--user", SUPERUSER])
             .arg(format!("--connect-timeout={CONNECT_SECONDS}"))
             .arg("--socket")
@@ -42,7 +48,11 @@ impl MariaDb {
             .arg(format!("--database={database}"));
         run(command, sql).map_err(|error| match error {
             // Before its message the client repeats the statement, with what it may contain.
-            SqlError::Failed(text) => SqlError::Failed(text.find("ERROR ").map_or(text.as_str(), |message| &text[message..]).to_owned()),
+            SqlError::Failed(text) => SqlError::Failed(
+                text.find("ERROR ")
+                    .map_or(text.as_str(), |message| &text[message..])
+                    .to_owned(),
+            ),
             error => error,
         })
     }
@@ -50,7 +60,9 @@ impl MariaDb {
     /// What a statement returns that returns a number.
     pub(super) fn count(&self, sql: &str) -> Result<usize, SqlError> {
         let answer = self.sql(sql)?;
-        answer.parse().map_err(|_| SqlError::Failed(format!("not a number: {answer:?}")))
+        answer
+            .parse()
+            .map_err(|_| SqlError::Failed(format!("not a number: {answer:?}")))
     }
 }
 

@@ -33,8 +33,12 @@ pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
 /// Makes a Python with the packages in the tools folder, and answers it.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let packages = [format!("moto[server]=={MOTO}"), format!("boto3=={BOTO3}")];
-    let folder = Environment { server: Server::Moto, folder: &folder_name(), packages: &packages }
-        .make(programs, |folder| made(folder).is_some())?;
+    let folder = Environment {
+        server: Server::Moto,
+        folder: &folder_name(),
+        packages: &packages,
+    }
+    .make(programs, |folder| made(folder).is_some())?;
     Ok(python_in(&folder))
 }
 

@@ -44,9 +44,13 @@ impl Builder {
     /// does not come up within 30 s, or ends at once, is an error with the end of its log.
     /// Whatever fails, nothing is left behind.
     pub fn start(self) -> Result<OpenBao, StartError> {
-        let program = self.programs.unwrap_or_else(Programs::from_environment).find(Server::OpenBao)?;
+        let program = self
+            .programs
+            .unwrap_or_else(Programs::from_environment)
+            .find(Server::OpenBao)?;
         // As whoever runs the test: others may not be allowed where the program lies.
-        let mut guardian = Guardian::start(None, Signal::Kill).map_err(io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(None, Signal::Kill)
+            .map_err(io("start the server's guardian process"))?;
         let folder = guardian.folder().to_owned();
         fs::create_dir(folder.join("data")).map_err(io("make the server's data folder"))?;
         let authorities = authorities(self.tls, &folder, None)?;
@@ -54,7 +58,8 @@ impl Builder {
         let mut tls_port = None;
         let port = on_a_free_port(|port| {
             tls_port = authorities.as_ref().map(|_| free_port()).transpose()?;
-            fs::write(&file, config::text(&folder, port, tls_port)).map_err(io("write the server's settings"))?;
+            fs::write(&file, config::text(&folder, port, tls_port))
+                .map_err(io("write the server's settings"))?;
             launch(&mut guardian, &program, &file, port)
         })?;
         let ca_file = authorities.map(|Authorities { own, .. }| own);

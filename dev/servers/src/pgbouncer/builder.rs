@@ -4,7 +4,9 @@ use std::fs;
 use std::io as std_io;
 use std::sync::Mutex;
 
-use super::{ADMIN, ADMIN_PASSWORD, PgBouncer, PoolMode, READER, USERS, Users, launch, write_users};
+use super::{
+    ADMIN, ADMIN_PASSWORD, PgBouncer, PoolMode, READER, USERS, Users, launch, write_users,
+};
 use crate::account::{Account, give};
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, Signal};
@@ -26,10 +28,15 @@ pub struct Builder {
 
 impl Builder {
     pub(super) fn new(users: Users) -> Self {
-        Self { users, mode: PoolMode::default(), settings: Vec::new() }
+        Self {
+            users,
+            mode: PoolMode::default(),
+            settings: Vec::new(),
+        }
     }
 
-    /// Sets when connections to the server return to the pooler. Default: [`PoolMode::ScriptedConnection`].
+    /// Sets when connections to the server return to the pooler. Default:
+    /// [`PoolMode::ScriptedConnection`].
     pub fn mode(mut self, mode: PoolMode) -> Self {
         self.mode = mode;
         self
@@ -49,9 +56,12 @@ impl Builder {
     /// not come up within 30 s, or ends at once, is an error with the end of its log. Whatever
     /// fails, nothing is left behind.
     pub fn start(self, server: &Postgres) -> Result<PgBouncer, StartError> {
-        let program = Programs::from_environment().find(Server::PgBouncer)?.join("pgbouncer");
+        let program = Programs::from_environment()
+            .find(Server::PgBouncer)?
+            .join("pgbouncer");
         let account = Account::to_drop_to().map_err(io("choose a user for the pooler"))?;
-        let mut guardian = Guardian::start(account, Signal::Kill).map_err(io("start the pooler's guardian process"))?;
+        let mut guardian = Guardian::start(account, Signal::Kill)
+            .map_err(io("start the pooler's guardian process"))?;
         let folder = guardian.folder().to_owned();
         let mut users = match &self.users {
             Users::File(users) => users.clone(),
@@ -61,14 +71,25 @@ impl Builder {
         write_users(&folder, account, &users).map_err(io("write the pooler's users"))?;
         let port = on_a_free_port(|port| {
             let config = folder.join("pgbouncer.ini");
-            fs::write(&config, self.config(server, &folder.join(USERS).to_string_lossy(), port))
-                .map_err(io("write the pooler's settings"))?;
+            fs::write(
+                &config,
+                self.config(server, &folder.join(USERS).to_string_lossy(), port),
+            )
+            .map_err(io("write the pooler's settings"))?;
             give(account, &config).map_err(io("write the pooler's settings"))?;
             launch(&mut guardian, &program, &folder, port)
         })?;
         let psql = server.programs().join("psql");
         let psql = if psql.exists() { psql } else { "psql".into() };
-        Ok(PgBouncer { guardian: Mutex::new(guardian), program, folder, port, account, psql, users: Mutex::new(users) })
+        Ok(PgBouncer {
+            guardian: Mutex::new(guardian),
+            program,
+            folder,
+            port,
+            account,
+            psql,
+            users: Mutex::new(users),
+        })
     }
 
     fn config(&self, server: &Postgres, users: &str, port: u16) -> String {
@@ -99,8 +120,16 @@ impl Builder {
             settings.retain(|(known, _)| known != name);
             settings.push((name.clone(), value.clone()));
         }
-        let lines: Vec<String> = settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        format!("[databases]\n* = host={} port={}\n[pgbouncer]\n{}\n", server.host(), server.port(), lines.join("\n"))
+        let lines: Vec<String> = settings
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
+        format!(
+            "[databases]\n* = host={} port={}\n[pgbouncer]\n{}\n",
+            server.host(),
+            server.port(),
+            lines.join("\n")
+        )
     }
 }
 
@@ -108,10 +137,17 @@ impl Builder {
 fn create_reader(server: &Postgres) -> Result<String, StartError> {
     let password = nonce();
     let (user, secret) = (quote_identifier(READER), quote_literal(&password));
-    let count = server.sql(&format!("SELECT count(*) FROM pg_roles WHERE rolname = {}", quote_literal(READER)));
+    let count = server.sql(&format!(
+        "SELECT count(*) FROM pg_roles WHERE rolname = {}",
+        quote_literal(READER)
+    ));
     let created = count.and_then(|count| {
         let verb = if count == "0" { "CREATE" } else { "ALTER" };
-        server.sql(&format!("{verb} ROLE {user} LOGIN SUPERUSER PASSWORD {secret}"))
+        server.sql(&format!(
+            "{verb} ROLE {user} LOGIN SUPERUSER PASSWORD {secret}"
+        ))
     });
-    created.map(|_| password).map_err(|error| io("create the pooler's own user")(std_io::Error::other(error)))
+    created
+        .map(|_| password)
+        .map_err(|error| io("create the pooler's own user")(std_io::Error::other(error)))
 }

@@ -28,5 +28,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
         what: "PgBouncer is",
     };
     unpacked.make(|folder| is_program(&folder.join("pgbouncer")))?;
-    programs.find(Server::PgBouncer).map_err(InstallError::StillMissing)
+    programs
+        .find(Server::PgBouncer)
+        .map_err(InstallError::StillMissing)
 }

@@ -84,29 +84,47 @@ impl Builder {
     /// that does not come up within 30 s, or ends at once, is an error with the end of its
     /// log. Whatever fails, nothing is left behind.
     pub fn start(self) -> Result<Postgres, StartError> {
-        let places = self.programs.clone().unwrap_or_else(Programs::from_environment);
+        let places = self
+            .programs
+            .clone()
+            .unwrap_or_else(Programs::from_environment);
         let programs = places.find(Server::PostgreSql)?;
         let account = Account::to_drop_to().map_err(io("choose a user for the server"))?;
-        let mut guardian = Guardian::start(account, Signal::Quit).map_err(io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(account, Signal::Quit)
+            .map_err(io("start the server's guardian process"))?;
         let folder = guardian.folder().to_owned();
         let data = folder.join("data");
 
         init(&mut guardian, &programs, &data)?;
         let authorities = authorities(self.tls, &folder, account)?;
         let settings = config::settings(&folder, authorities.is_some(), &self.settings);
-        append(&data.join("postgresql.conf"), &settings).map_err(io("write the server's settings"))?;
+        append(&data.join("postgresql.conf"), &settings)
+            .map_err(io("write the server's settings"))?;
         let access = config::access(&self.access, authorities.is_some(), self.tokens);
         fs::write(data.join("pg_hba.conf"), access).map_err(io("write the server's settings"))?;
 
-        let tokens = if self.tokens { Some(Module::build(&mut guardian, account, &places)?) } else { None };
+        let tokens = if self.tokens {
+            Some(Module::build(&mut guardian, account, &places)?)
+        } else {
+            None
+        };
         let port = on_a_free_port(|port| launch(&mut guardian, &programs, tokens.as_ref(), port))?;
         let log = Log::of(guardian.server_log());
         let token_checks = TokenChecks::of(&folder);
-        let server = Postgres { guardian: Mutex::new(guardian), programs, folder, port, log, authorities, tokens, token_checks };
+        let server = Postgres {
+            guardian: Mutex::new(guardian),
+            programs,
+            folder,
+            port,
+            log,
+            authorities,
+            tokens,
+            token_checks,
+        };
         if self.tokens {
-            server
-                .create_token_group()
-                .map_err(|error| io("create the role of those who log in with a token")(std::io::Error::other(error)))?;
+            server.create_token_group().map_err(|error| {
+                io("create the role of those who log in with a token")(std::io::Error::other(error))
+            })?;
         }
         Ok(server)
     }
@@ -115,15 +133,24 @@ impl Builder {
 /// Creates the data folder. The guardian does it, so that a test that is killed meanwhile
 /// leaves nothing of it.
 fn init(guardian: &mut Guardian, programs: &Path, data: &Path) -> Result<(), StartError> {
-    let mut command = vec![programs.join("initdb").into_os_string(), "--pgdata".into(), data.as_os_str().to_owned()];
+    let mut command = vec![
+        programs.join("initdb").into_os_string(),
+        "--pgdata".into(),
+        data.as_os_str().to_owned(),
+    ];
     command.extend(["--username", SUPERUSER, "--no-sync"].map(OsString::from));
     // Replaced by our own pg_hba.conf before the server runs.
     command.push("--auth=trust".into());
     // The same on every machine, and quick.
     command.extend(["--encoding=UTF8", "--locale=C"].map(OsString::from));
-    guardian.run(&command).map_err(io("create the server's data folder"))
+    guardian
+        .run(&command)
+        .map_err(io("create the server's data folder"))
 }
 
 fn append(file: &Path, text: &str) -> std::io::Result<()> {
-    OpenOptions::new().append(true).open(file)?.write_all(text.as_bytes())
+    OpenOptions::new()
+        .append(true)
+        .open(file)?
+        .write_all(text.as_bytes())
 }

@@ -37,7 +37,10 @@ pub(super) fn settings(folder: &Path, tls: bool, own: &[(String, String)]) -> St
     }
     if tls {
         lines.push_str(&setting("ssl", "on"));
-        for (name, file) in [("ssl_cert_file", CERTIFICATE_FILE), ("ssl_key_file", KEY_FILE)] {
+        for (name, file) in [
+            ("ssl_cert_file", CERTIFICATE_FILE),
+            ("ssl_key_file", KEY_FILE),
+        ] {
             lines.push_str(&setting(name, &folder.join(file).to_string_lossy()));
         }
     }
@@ -48,7 +51,10 @@ pub(super) fn settings(folder: &Path, tls: bool, own: &[(String, String)]) -> St
 }
 
 fn setting(name: &str, value: &str) -> String {
-    let value = value.replace('\\', r"\\").replace('\'', "''").replace('\n', r"\n");
+    let value = value
+        .replace('\\', r"\\")
+        .replace('\'', "''")
+        .replace('\n', r"\n");
     format!("{name} = '{value}'\n")
 }
 
@@ -61,7 +67,9 @@ pub(super) fn access(own: &[String], tls: bool, tokens: bool) -> String {
     }
     if tokens {
         // As on RDS: who may come with a token may not come without TLS, nor with a password.
-        lines.push_str(&format!("hostssl all +{ROLE} {HOST}/32 pam pamservice={SERVICE}\n"));
+        lines.push_str(&format!(
+            "hostssl all +{ROLE} {HOST}/32 pam pamservice={SERVICE}\n"
+        ));
         lines.push_str(&format!("host all +{ROLE} {HOST}/32 reject\n"));
     }
     lines.push_str("local all all scram-sha-256\n");
@@ -78,12 +86,19 @@ mod tests {
 
     #[test]
     fn values_are_quoted_as_postgresql_reads_them() {
-        assert_eq!(setting("a.b", "it's a \\ and\na line"), "a.b = 'it''s a \\\\ and\\na line'\n");
+        assert_eq!(
+            setting("a.b", "it's a \\ and\na line"),
+            "a.b = 'it''s a \\\\ and\\na line'\n"
+        );
     }
 
     #[test]
     fn own_settings_come_last_and_own_access_lines_first() {
-        let settings = settings(Path::new("/tmp/claviger-x"), false, &[("fsync".into(), "on".into())]);
+        let settings = settings(
+            Path::new("/tmp/claviger-x"),
+            false,
+            &[("fsync".into(), "on".into())],
+        );
         assert!(settings.ends_with("fsync = 'on'\n"));
         assert!(settings.contains("unix_socket_directories = '\"/tmp/claviger-x\"'\n"));
         let access = access(&["host all eve 127.0.0.1/32 reject".into()], true, true);

@@ -63,6 +63,13 @@ impl Postgres {
         let mut guardian = self.guardian();
         let failed = io("talk to the server's guardian process");
         guardian.stop(Signal::Quit, AT_ONCE).map_err(failed)?;
-        on_its_port(|| launch(&mut guardian, &self.programs, self.tokens.as_ref(), self.port))
+        on_its_port(|| {
+            launch(
+                &mut guardian,
+                &self.programs,
+                self.tokens.as_ref(),
+                self.port,
+            )
+        })
     }
 }

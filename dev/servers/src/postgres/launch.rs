@@ -10,15 +10,29 @@ use crate::text_log::TextLog;
 use crate::tokens::Module;
 
 /// Starts the server on this port and waits until it accepts connections.
-pub(super) fn launch(guardian: &mut Guardian, programs: &Path, tokens: Option<&Module>, port: u16) -> Result<(), StartError> {
+pub(super) fn launch(
+    guardian: &mut Guardian,
+    programs: &Path,
+    tokens: Option<&Module>,
+    port: u16,
+) -> Result<(), StartError> {
     let data = guardian.folder().join("data");
-    let mut command = vec![programs.join("postgres").into_os_string(), "-D".into(), data.clone().into_os_string()];
+    let mut command = vec![
+        programs.join("postgres").into_os_string(),
+        "-D".into(),
+        data.clone().into_os_string(),
+    ];
     command.extend(["-p".into(), port.to_string().into()]);
     if let Some(tokens) = tokens {
         command = tokens.around(command);
     }
     let is_ready = |pid, _: &TextLog| is_ready(&data, pid);
-    Launch { command: &command, port, is_ready }.run(guardian)
+    Launch {
+        command: &command,
+        port,
+        is_ready,
+    }
+    .run(guardian)
 }
 
 /// What `pg_ctl --wait` looks at: the first line of `postmaster.pid` is the process id,

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::text_log::TextLog;
 
 /// Of passwords, and of tokens, which PAM checks.
-const REJECTED: [&str; 2] = ["FATAL:  password authentication failed for user ", "FATAL:  PAM authentication failed for user "];
+const REJECTED: [&str; 2] = [
+    "FATAL:  password authentication failed for user ",
+    "FATAL:  PAM authentication failed for user ",
+];
 /// With the word `identity`: servers from version 16 on also write such a line for the
 /// superuser who comes in without authentication.
 const AUTHENTICATED: &str = "connection authenticated: identity=";
@@ -55,7 +58,10 @@ impl Log {
     /// When the log cannot be read.
     pub fn rejected_logins(&self) -> io::Result<usize> {
         let text = self.0.text()?;
-        Ok(REJECTED.iter().map(|rejected| text.matches(rejected).count()).sum())
+        Ok(REJECTED
+            .iter()
+            .map(|rejected| text.matches(rejected).count())
+            .sum())
     }
 
     /// How many logins of this user were rejected for the password or token.
@@ -64,7 +70,13 @@ impl Log {
     /// When the log cannot be read.
     pub fn rejected_logins_of(&self, user: &str) -> io::Result<usize> {
         let text = self.0.text()?;
-        Ok(REJECTED.iter().map(|rejected| text.matches(&format!("{rejected}\"{}\"\n", as_logged(user))).count()).sum())
+        Ok(REJECTED
+            .iter()
+            .map(|rejected| {
+                text.matches(&format!("{rejected}\"{}\"\n", as_logged(user)))
+                    .count()
+            })
+            .sum())
     }
 
     /// How many logins were let in after authentication. The superuser's own over the
@@ -130,9 +142,21 @@ mod tests {
     fn one_name_is_not_taken_for_another_that_contains_it() {
         let (_folder, mut file, log) = log();
         for name in ["app", "app2", "my app", "a \"b\"", "a\n\tpp"] {
-            writeln!(file, "FATAL:  password authentication failed for user \"{name}\"").unwrap();
-            writeln!(file, "FATAL:  PAM authentication failed for user \"{name}\"").unwrap();
-            writeln!(file, "LOG:  connection authenticated: identity=\"{name}\" method=md5 (x:1)").unwrap();
+            writeln!(
+                file,
+                "FATAL:  password authentication failed for user \"{name}\""
+            )
+            .unwrap();
+            writeln!(
+                file,
+                "FATAL:  PAM authentication failed for user \"{name}\""
+            )
+            .unwrap();
+            writeln!(
+                file,
+                "LOG:  connection authenticated: identity=\"{name}\" method=md5 (x:1)"
+            )
+            .unwrap();
         }
         for name in ["app", "app2", "my app", "a \"b\"", "a\npp"] {
             assert_eq!(log.rejected_logins_of(name).unwrap(), 2, "{name}");

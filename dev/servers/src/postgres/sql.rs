@@ -39,9 +39,16 @@ impl Postgres {
             conninfo_value(database),
         );
         let program = self.programs.join("psql");
-        let mut command = Command::new(if program.exists() { program.as_os_str() } else { "psql".as_ref() });
+        let mut command = Command::new(if program.exists() {
+            program.as_os_str()
+        } else {
+            "psql".as_ref()
+        });
         without_user_settings(&mut command);
-        command.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"]).arg(target).env("PGCLIENTENCODING", "UTF8");
+        command
+            .args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"])
+            .arg(target)
+            .env("PGCLIENTENCODING", "UTF8");
         run(command, sql)
     }
 
@@ -50,7 +57,12 @@ impl Postgres {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn create_role(&self, user: &str, password: &str) -> Result<(), SqlError> {
-        self.sql(&format!("CREATE ROLE {} LOGIN PASSWORD {}", quote_identifier(user), quote_literal(password))).map(drop)
+        self.sql(&format!(
+            "CREATE ROLE {} LOGIN PASSWORD {}",
+            quote_identifier(user),
+            quote_literal(password)
+        ))
+        .map(drop)
     }
 
     /// Creates a role that may log in with IAM tokens, and with nothing else: a member of
@@ -60,7 +72,11 @@ impl Postgres {
     /// As [`sql`](Self::sql); always for a server without `Builder::tokens`, which has no
     /// such role.
     pub fn create_token_role(&self, user: &str) -> Result<(), SqlError> {
-        self.sql(&format!("CREATE ROLE {} LOGIN IN ROLE {ROLE}", quote_identifier(user))).map(drop)
+        self.sql(&format!(
+            "CREATE ROLE {} LOGIN IN ROLE {ROLE}",
+            quote_identifier(user)
+        ))
+        .map(drop)
     }
 
     pub(super) fn create_token_group(&self) -> Result<(), SqlError> {
@@ -72,7 +88,12 @@ impl Postgres {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn set_password(&self, user: &str, password: &str) -> Result<(), SqlError> {
-        self.sql(&format!("ALTER ROLE {} PASSWORD {}", quote_identifier(user), quote_literal(password))).map(drop)
+        self.sql(&format!(
+            "ALTER ROLE {} PASSWORD {}",
+            quote_identifier(user),
+            quote_literal(password)
+        ))
+        .map(drop)
     }
 
     /// Creates a database that belongs to this role.
@@ -80,7 +101,12 @@ impl Postgres {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn create_database(&self, name: &str, owner: &str) -> Result<(), SqlError> {
-        self.sql(&format!("CREATE DATABASE {} OWNER {}", quote_identifier(name), quote_identifier(owner))).map(drop)
+        self.sql(&format!(
+            "CREATE DATABASE {} OWNER {}",
+            quote_identifier(name),
+            quote_identifier(owner)
+        ))
+        .map(drop)
     }
 
     /// Ends the open sessions of a role (57P01 to their clients), waits until they are gone
@@ -89,7 +115,10 @@ impl Postgres {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn terminate_connections(&self, user: &str) -> Result<usize, SqlError> {
-        self.count(&format!("SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) {}", connections_of(user)))
+        self.count(&format!(
+            "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) {}",
+            connections_of(user)
+        ))
     }
 
     /// How many sessions of a role are open. One that its client has just closed is
@@ -104,7 +133,9 @@ impl Postgres {
 
     fn count(&self, sql: &str) -> Result<usize, SqlError> {
         let answer = self.sql(sql)?;
-        answer.parse().map_err(|_| SqlError::Failed(format!("not a number: {answer:?}")))
+        answer
+            .parse()
+            .map_err(|_| SqlError::Failed(format!("not a number: {answer:?}")))
     }
 }
 
@@ -125,7 +156,11 @@ pub fn quote_identifier(name: &str) -> String {
 /// backslashes literally.
 pub fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', r"\\")) } else { format!("'{quoted}'") }
+    if quoted.contains('\\') {
+        format!("E'{}'", quoted.replace('\\', r"\\"))
+    } else {
+        format!("'{quoted}'")
+    }
 }
 
 /// A value of a libpq connection string. Without it psql would take a database `a=b` for a

@@ -1,4 +1,5 @@
-//! The programs `prometheus` and `promtool`: getting them without the service that Debian packages them with.
+//! The programs `prometheus` and `promtool`: getting them without the service that Debian packages
+//! them with.
 
 use std::path::{Path, PathBuf};
 
@@ -29,5 +30,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
         what: "Prometheus is",
     };
     unpacked.make(|folder| names.iter().all(|name| is_program(&folder.join(name))))?;
-    programs.find(Server::Prometheus).map_err(InstallError::StillMissing)
+    programs
+        .find(Server::Prometheus)
+        .map_err(InstallError::StillMissing)
 }

@@ -32,7 +32,11 @@ pub(super) fn all(listener: &TcpListener, upstream: SocketAddr, state: &Arc<Stat
         // What ends a connection before its time is what the client sees, too: the end of
         // the connection.
         let serve = move || drop(connection(client, upstream, &state));
-        threads.extend(thread::Builder::new().name("claviger-proxy-client".to_owned()).spawn(serve));
+        threads.extend(
+            thread::Builder::new()
+                .name("claviger-proxy-client".to_owned())
+                .spawn(serve),
+        );
     }
     for thread in threads {
         let _ = thread.join();
@@ -63,7 +67,10 @@ fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io:
             None => pass_on(&request, upstream, state)?,
         };
         client.write_all(&answer.to_bytes())?;
-        if request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+        if request
+            .header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+        {
             break;
         }
     }
@@ -71,9 +78,16 @@ fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io:
 }
 
 fn noted(request: &Message) -> Request {
-    #[expect(clippy::disallowed_methods, reason = "what clients of a real server do happens by the real clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what clients of a real server do happens by the real clock"
+    )]
     let at = std::time::Instant::now();
-    Request { operation: request.operation(), at, body: String::from_utf8_lossy(&request.body).into_owned() }
+    Request {
+        operation: request.operation(),
+        at,
+        body: String::from_utf8_lossy(&request.body).into_owned(),
+    }
 }
 
 /// Asks the service on a connection of the request's own, and reads its answer to the end.

@@ -95,20 +95,32 @@ impl State {
         self.register(self.lock(), Side::Upstream, upstream)
     }
 
-    fn register(&self, mut facts: MutexGuard<'_, Facts>, side: Side, stream: &TcpStream) -> io::Result<Registered<'_>> {
+    fn register(
+        &self,
+        mut facts: MutexGuard<'_, Facts>,
+        side: Side,
+        stream: &TcpStream,
+    ) -> io::Result<Registered<'_>> {
         if facts.ended {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         let number = facts.next_stream;
         facts.next_stream += 1;
         facts.streams.insert(number, (side, stream.try_clone()?));
-        Ok(Registered { state: self, number })
+        Ok(Registered {
+            state: self,
+            number,
+        })
     }
 
     /// Notes a request and answers what is to become of it.
     pub(super) fn note(&self, request: Request) -> Option<InjectedFault> {
         let mut facts = self.lock();
-        let fault = facts.particular.get(&request.operation).or(facts.general.as_ref()).cloned();
+        let fault = facts
+            .particular
+            .get(&request.operation)
+            .or(facts.general.as_ref())
+            .cloned();
         facts.log.push(request);
         fault
     }
@@ -117,13 +129,17 @@ impl State {
     pub(super) fn wait_for_healing(&self) {
         let facts = self.lock();
         let before = facts.healings;
-        let waited = self.changed.wait_while(facts, |facts| facts.healings == before && !facts.ended);
+        let waited = self
+            .changed
+            .wait_while(facts, |facts| facts.healings == before && !facts.ended);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits for this long, or until the proxy ends.
     pub(super) fn wait(&self, time: Duration) {
-        let waited = self.changed.wait_timeout_while(self.lock(), time, |facts| !facts.ended);
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), time, |facts| !facts.ended);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 
 use super::{Authorities, CERTIFICATE_FILE, KEY_FILE};
 use crate::account::{Account, write_for};
@@ -16,10 +19,16 @@ pub(super) fn write(folder: &Path, account: Option<Account>) -> Result<Authoriti
     let (unrelated, _) = authority("claviger unrelated authority")?;
     let (certificate, key) = server(&issuer)?;
 
-    let files = Authorities { own: folder.join("ca.pem"), unrelated: folder.join("unrelated-ca.pem") };
-    for (file, pem) in
-        [(&files.own, own), (&files.unrelated, unrelated), (&folder.join(CERTIFICATE_FILE), certificate), (&folder.join(KEY_FILE), key)]
-    {
+    let files = Authorities {
+        own: folder.join("ca.pem"),
+        unrelated: folder.join("unrelated-ca.pem"),
+    };
+    for (file, pem) in [
+        (&files.own, own),
+        (&files.unrelated, unrelated),
+        (&folder.join(CERTIFICATE_FILE), certificate),
+        (&folder.join(KEY_FILE), key),
+    ] {
         // PostgreSQL takes no key that others may read.
         write_for(account, file, &pem).map_err(io("write a certificate"))?;
     }
@@ -38,11 +47,16 @@ fn authority(name: &str) -> Result<(String, Issuer<'static, KeyPair>), StartErro
 
 fn server(issuer: &Issuer<'_, KeyPair>) -> Result<(String, String), StartError> {
     let key = KeyPair::generate().map_err(StartError::Certificate)?;
-    let mut params = CertificateParams::new(["localhost".to_owned(), HOST.to_owned()]).map_err(StartError::Certificate)?;
-    params.distinguished_name.push(DnType::CommonName, "claviger test server");
+    let mut params = CertificateParams::new(["localhost".to_owned(), HOST.to_owned()])
+        .map_err(StartError::Certificate)?;
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "claviger test server");
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let certificate = params.signed_by(&key, issuer).map_err(StartError::Certificate)?;
+    let certificate = params
+        .signed_by(&key, issuer)
+        .map_err(StartError::Certificate)?;
     Ok((certificate.pem(), key.serialize_pem()))
 }

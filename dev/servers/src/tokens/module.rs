@@ -32,22 +32,43 @@ pub(crate) struct Module {
 impl Module {
     /// Builds it with the system's C compiler, which takes a tenth of a second. The
     /// guardian does it, so that a test that is killed meanwhile leaves nothing of it.
-    pub(crate) fn build(guardian: &mut Guardian, account: Option<Account>, programs: &Programs) -> Result<Self, StartError> {
+    pub(crate) fn build(
+        guardian: &mut Guardian,
+        account: Option<Account>,
+        programs: &Programs,
+    ) -> Result<Self, StartError> {
         let compiler = programs.find(Server::Pam)?.join("cc");
         let folder = guardian.folder().join(FOLDER);
         let source = folder.join("pam.c");
         let library = folder.join("claviger_tokens.so");
         let failed = || io("write the PAM module");
-        if folder.as_os_str().as_bytes().iter().any(|byte| byte.is_ascii_whitespace() || *byte == b':') {
+        if folder
+            .as_os_str()
+            .as_bytes()
+            .iter()
+            .any(|byte| byte.is_ascii_whitespace() || *byte == b':')
+        {
             // LD_PRELOAD is a list, and knows no quotes.
-            let error = format!("{}: the path must be without white space and colons; set TMPDIR to such a folder", folder.display());
+            let error = format!(
+                "{}: the path must be without white space and colons; set TMPDIR to such a folder",
+                folder.display()
+            );
             return Err(failed()(io::Error::new(io::ErrorKind::InvalidInput, error)));
         }
         for folder in [&folder, &folder.join(DEAD)] {
-            fs::create_dir(folder).and_then(|()| give(account, folder)).map_err(failed())?;
+            fs::create_dir(folder)
+                .and_then(|()| give(account, folder))
+                .map_err(failed())?;
         }
-        let service = format!("auth required {0}\naccount required {0}\n", library.display());
-        for (name, text) in [(&source, SOURCE), (&folder.join(SERVICE), &service), (&folder.join(CHECKS), "")] {
+        let service = format!(
+            "auth required {0}\naccount required {0}\n",
+            library.display()
+        );
+        for (name, text) in [
+            (&source, SOURCE),
+            (&folder.join(SERVICE), &service),
+            (&folder.join(CHECKS), ""),
+        ] {
             write_for(account, name, text).map_err(failed())?;
         }
         // Whatever a compiler that is killed leaves behind goes away with the folder.
@@ -65,8 +86,15 @@ impl Module {
     /// The command line by which a server runs with the module; the process id stays that of
     /// the server.
     pub(crate) fn around(&self, server: Vec<OsString>) -> Vec<OsString> {
-        let environment = [variable("LD_PRELOAD", &self.library), variable("CLAVIGER_TOKENS", &self.folder)];
-        [ENV.into()].into_iter().chain(environment).chain(server).collect()
+        let environment = [
+            variable("LD_PRELOAD", &self.library),
+            variable("CLAVIGER_TOKENS", &self.folder),
+        ];
+        [ENV.into()]
+            .into_iter()
+            .chain(environment)
+            .chain(server)
+            .collect()
     }
 }
 

@@ -11,7 +11,11 @@ pub(crate) fn log_in(server: &Postgres, user: &str, password: &str, extra: &str)
     client(server)
         .env("PGPASSWORD", password)
         .arg("-d")
-        .arg(format!("host={} port={} user='{user}' dbname=postgres connect_timeout=10 {extra}", server.host(), server.port(),))
+        .arg(format!(
+            "host={} port={} user='{user}' dbname=postgres connect_timeout=10 {extra}",
+            server.host(),
+            server.port(),
+        ))
         .args(["-c", "SELECT current_user"])
         .output()
         .unwrap()

@@ -23,7 +23,9 @@ impl Client {
     pub(crate) fn connect(endpoint: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap())?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
     }
 
     /// Calls an operation of Secrets Manager. moto checks no signature, but reads from it
@@ -59,14 +61,19 @@ impl Client {
             line.clear();
             self.stream.read_line(&mut line)?;
             match line.trim_end().split_once(": ") {
-                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().unwrap(),
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    length = value.parse().unwrap()
+                }
                 Some(_) => {}
                 None => break,
             }
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok(Answer { status, body: String::from_utf8(body).unwrap() })
+        Ok(Answer {
+            status,
+            body: String::from_utf8(body).unwrap(),
+        })
     }
 
     /// Whether nothing comes for so long.
@@ -75,8 +82,13 @@ impl Client {
         let silent = loop {
             match self.stream.fill_buf() {
                 Ok(_) => break false,
-                Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => break true,
-                // A signal came, as of a child that ended; what reads whole lines goes on by itself.
+                Err(error)
+                    if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) =>
+                {
+                    break true;
+                }
+                // A signal came, as of a child that ended; what reads whole lines goes on by
+                // itself.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

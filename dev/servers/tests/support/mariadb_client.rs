@@ -8,14 +8,32 @@ use claviger_servers::MariaDb;
 pub(crate) fn log_in(server: &MariaDb, user: &str, password: &str, extra: &[&str]) -> Output {
     // `USER()` without its host, where the name may contain an `@`.
     let who = "SELECT LEFT(USER(), CHAR_LENGTH(USER()) - LOCATE('@', REVERSE(USER())))";
-    client(server, user, password).args(extra).args(["-e", who]).output().unwrap()
+    client(server, user, password)
+        .args(extra)
+        .args(["-e", who])
+        .output()
+        .unwrap()
 }
 
 pub(crate) fn client(server: &MariaDb, user: &str, password: &str) -> Command {
     let mut client = Command::new(server.client());
     client
-        .args(["--no-defaults", "--batch", "--raw", "--skip-column-names", "--unbuffered", "--default-character-set=utf8mb4"])
-        .args(["--protocol=tcp", "--connect-timeout=10", "--host", server.host(), "--port", &server.port().to_string()])
+        .args([
+            "--no-defaults",
+            "--batch",
+            "--raw",
+            "--skip-column-names",
+            "--unbuffered",
+            "--default-character-set=utf8mb4",
+        ])
+        .args([
+            "--protocol=tcp",
+            "--connect-timeout=10",
+            "--host",
+            server.host(),
+            "--port",
+            &server.port().to_string(),
+        ])
         .arg(format!("--user={user}"))
         .env("MYSQL_PWD", password)
         .stdin(Stdio::null());

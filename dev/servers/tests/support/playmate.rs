@@ -55,11 +55,16 @@ impl Playmate {
     }
 
     pub(crate) fn wait_until_gone(&self, processes: &[u32]) {
-        wait_until("folder and processes are gone", || self.content().is_empty() && processes.iter().all(|&pid| is_gone(pid)));
+        wait_until("folder and processes are gone", || {
+            self.content().is_empty() && processes.iter().all(|&pid| is_gone(pid))
+        });
     }
 
     pub(crate) fn content(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+        fs::read_dir(self.temporary.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
     }
 }
 
@@ -73,10 +78,16 @@ pub(crate) fn family(server: u32) -> Vec<u32> {
 
 /// Waits until the condition holds, for thirty seconds at most.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    #[expect(clippy::disallowed_methods, reason = "processes know no clock but the real one")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "processes know no clock but the real one"
+    )]
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "waited in vain until {what}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -15,7 +15,10 @@ pub(crate) fn children_of(pid: u32) -> Vec<u32> {
 
 /// Kills a process the hard way.
 pub(crate) fn kill(pid: u32) {
-    let status = Command::new("sh").args(["-c", "kill -KILL $0", &pid.to_string()]).status().unwrap();
+    let status = Command::new("sh")
+        .args(["-c", "kill -KILL $0", &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 

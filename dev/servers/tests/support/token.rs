@@ -26,16 +26,27 @@ impl Token {
             ("X-Amz-Security-Token", "IQoJb3JpZ2lu%2F".repeat(90)),
             ("X-Amz-Signature", "0123456789abcdef".repeat(4)),
         ];
-        Self { endpoint: "db.example.eu-west-1.rds.amazonaws.com:5432".to_owned(), parameters }
+        Self {
+            endpoint: "db.example.eu-west-1.rds.amazonaws.com:5432".to_owned(),
+            parameters,
+        }
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.parameters.iter_mut().find(|(known, _)| *known == name).unwrap().1 = value.into();
+        self.parameters
+            .iter_mut()
+            .find(|(known, _)| *known == name)
+            .unwrap()
+            .1 = value.into();
         self
     }
 
     pub(crate) fn text(&self) -> String {
-        let parameters: Vec<_> = self.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let parameters: Vec<_> = self
+            .parameters
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         format!("{}/?{}", self.endpoint, parameters.join("&"))
     }
 }
@@ -48,18 +59,32 @@ pub(crate) fn credential(key: &str, date: &str) -> String {
 /// As `20260102T030405Z`, the fraction cut off.
 pub(crate) fn date(moment: SystemTime) -> String {
     let seconds = moment.duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let output = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%Y%m%dT%H%M%SZ"]).output().unwrap();
+    let output = Command::new("date")
+        .args(["-u", "-d", &format!("@{seconds}"), "+%Y%m%dT%H%M%SZ"])
+        .output()
+        .unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 pub(crate) fn encode(text: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| {
+            if keep(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }
 
 /// Now, for what a server checks by its own clock.
 pub(crate) fn now() -> SystemTime {
-    #[expect(clippy::disallowed_methods, reason = "a server is a process of its own and knows no clock but the real one")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a server is a process of its own and knows no clock but the real one"
+    )]
     SystemTime::now()
 }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use claviger::{ConnectErrorKind, Event, ProviderErrorKind};
 use opentelemetry::trace::{SpanId, Status, TracerProvider};
-use opentelemetry_sdk::trace::{InMemorySpanExporter, InMemorySpanExporterBuilder, SdkTracerProvider, SpanData};
+use opentelemetry_sdk::trace::{
+    InMemorySpanExporter, InMemorySpanExporterBuilder, SdkTracerProvider, SpanData,
+};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -35,16 +37,33 @@ where
     W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
 {
     let exporter = InMemorySpanExporterBuilder::new().build();
-    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
-    let filter = || Targets::new().with_default(LevelFilter::INFO).with_target("ractor", LevelFilter::OFF);
-    let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("test")).with_filter(filter());
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log).with_filter(filter());
-    tracing_subscriber::registry().with(spans).with(lines).init();
+    let provider = SdkTracerProvider::builder()
+        .with_simple_exporter(exporter.clone())
+        .build();
+    let filter = || {
+        Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_target("ractor", LevelFilter::OFF)
+    };
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("test"))
+        .with_filter(filter());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(log)
+        .with_filter(filter());
+    tracing_subscriber::registry()
+        .with(spans)
+        .with(lines)
+        .init();
     (exporter, provider)
 }
 
 pub(crate) fn attribute(span: &SpanData, name: &str) -> Option<String> {
-    span.attributes.iter().find(|one| one.key.as_str() == name).map(|one| one.value.to_string())
+    span.attributes
+        .iter()
+        .find(|one| one.key.as_str() == name)
+        .map(|one| one.value.to_string())
 }
 
 fn has_failed(span: &SpanData) -> bool {
@@ -53,7 +72,10 @@ fn has_failed(span: &SpanData) -> bool {
 
 /// Everything that is wrong with the spans by themselves.
 pub(crate) fn faults(spans: &[SpanData]) -> Vec<String> {
-    let known: HashMap<SpanId, &SpanData> = spans.iter().map(|span| (span.span_context.span_id(), span)).collect();
+    let known: HashMap<SpanId, &SpanData> = spans
+        .iter()
+        .map(|span| (span.span_context.span_id(), span))
+        .collect();
     let mut faults = Vec::new();
     let mut find = |is_wrong: bool, what: &str, span: &SpanData| {
         if is_wrong {
@@ -62,37 +84,99 @@ pub(crate) fn faults(spans: &[SpanData]) -> Vec<String> {
     };
     for span in spans {
         let context = &span.span_context;
-        find(known[&context.span_id()].start_time != span.start_time || known.len() != spans.len(), "exported twice, maybe this one", span);
+        find(
+            known[&context.span_id()].start_time != span.start_time || known.len() != spans.len(),
+            "exported twice, maybe this one",
+            span,
+        );
         if span.parent_span_id != SpanId::INVALID {
             let parent = known.get(&span.parent_span_id);
             find(parent.is_none(), "its parent was not exported", span);
-            let is_within = |parent: &&SpanData| parent.start_time <= span.start_time && span.end_time <= parent.end_time;
+            let is_within = |parent: &&SpanData| {
+                parent.start_time <= span.start_time && span.end_time <= parent.end_time
+            };
             find(!parent.is_none_or(is_within), "not within its parent", span);
-            find(!parent.is_none_or(|parent| parent.span_context.trace_id() == context.trace_id()), "another trace than its parent", span);
+            find(
+                !parent.is_none_or(|parent| parent.span_context.trace_id() == context.trace_id()),
+                "another trace than its parent",
+                span,
+            );
         }
         for link in span.links.iter() {
-            find(known.get(&link.span_context.span_id()).is_none_or(|to| to.span_context != link.span_context), "a link to nowhere", span);
+            find(
+                known
+                    .get(&link.span_context.span_id())
+                    .is_none_or(|to| to.span_context != link.span_context),
+                "a link to nowhere",
+                span,
+            );
         }
         let word = attribute(span, "error.type");
-        find(word.as_ref().is_some_and(|word| !WORDS.contains(&word.as_str())), "no such error.type", span);
-        find(word.is_some() != has_failed(span), "error.type and the status do not agree", span);
-        find(span.name == "credential.rotation" && attribute(span, "outcome").is_none(), "without an outcome", span);
+        find(
+            word.as_ref()
+                .is_some_and(|word| !WORDS.contains(&word.as_str())),
+            "no such error.type",
+            span,
+        );
+        find(
+            word.is_some() != has_failed(span),
+            "error.type and the status do not agree",
+            span,
+        );
+        find(
+            span.name == "credential.rotation" && attribute(span, "outcome").is_none(),
+            "without an outcome",
+            span,
+        );
         let ended = has_failed(span) || attribute(span, "generation").is_some();
-        find(span.name == "pool.handover" && !ended, "neither failed nor published", span);
+        find(
+            span.name == "pool.handover" && !ended,
+            "neither failed nor published",
+            span,
+        );
     }
     faults
 }
 
 /// How often each thing happened: by the spans, and by the events.
 pub(crate) fn counts(spans: &[SpanData], events: &[Event]) -> [(&'static str, usize, usize); 6] {
-    let named = |name: &str, failed: &[bool]| spans.iter().filter(|span| span.name == name && failed.contains(&has_failed(span))).count();
+    let named = |name: &str, failed: &[bool]| {
+        spans
+            .iter()
+            .filter(|span| span.name == name && failed.contains(&has_failed(span)))
+            .count()
+    };
     let told = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
     [
-        ("fetches that failed", named("credential.fetch", &[true]), told(|event| matches!(event, Event::FetchFailed { .. }))),
-        ("attempts that failed", named("pool.handover", &[true]), told(|event| matches!(event, Event::VerificationFailed { .. }))),
-        ("handovers", named("pool.handover", &[false]), told(|event| matches!(event, Event::HandedOver(_)))),
-        ("drains", named("pool.drain", &[false, true]), told(|event| matches!(event, Event::Drained { .. }))),
-        ("drains abandoned", named("pool.drain", &[true]), told(|event| matches!(event, Event::DrainAbandoned { .. }))),
-        ("events missed", 0, told(|event| matches!(event, Event::Missed(_)))),
+        (
+            "fetches that failed",
+            named("credential.fetch", &[true]),
+            told(|event| matches!(event, Event::FetchFailed { .. })),
+        ),
+        (
+            "attempts that failed",
+            named("pool.handover", &[true]),
+            told(|event| matches!(event, Event::VerificationFailed { .. })),
+        ),
+        (
+            "handovers",
+            named("pool.handover", &[false]),
+            told(|event| matches!(event, Event::HandedOver(_))),
+        ),
+        (
+            "drains",
+            named("pool.drain", &[false, true]),
+            told(|event| matches!(event, Event::Drained { .. })),
+        ),
+        (
+            "drains abandoned",
+            named("pool.drain", &[true]),
+            told(|event| matches!(event, Event::DrainAbandoned { .. })),
+        ),
+        (
+            "events missed",
+            0,
+            told(|event| matches!(event, Event::Missed(_))),
+        ),
     ]
 }

@@ -56,7 +56,11 @@ impl Database for MariaDb {
     }
 
     fn pools(&self) -> MySqlPools {
-        let pool = short_lived(MySqlPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT));
+        let pool = short_lived(
+            MySqlPoolOptions::new()
+                .max_connections(CONNECTIONS)
+                .acquire_timeout(ACQUIRE_TIMEOUT),
+        );
         MySqlPools::new(connect_options(self), pool)
     }
 
@@ -83,13 +87,21 @@ impl Database for MariaDb {
 
     #[cfg(feature = "vault")]
     fn made_users(&self) -> Result<usize, Problem> {
-        Ok(self.sql("SELECT count(*) FROM mysql.user WHERE User LIKE 'v-%'")?.trim().parse()?)
+        Ok(self
+            .sql("SELECT count(*) FROM mysql.user WHERE User LIKE 'v-%'")?
+            .trim()
+            .parse()?)
     }
 
     #[cfg(feature = "rds-iam")]
     fn plain_pool(&self, login: &Credentials) -> Handle<MySqlPool> {
-        let options = connect_options(self).username(login.user()).password(login.expose_password()).enable_cleartext_plugin(true);
-        Handle::fixed(short_lived(MySqlPoolOptions::new().max_connections(1)).connect_lazy_with(options))
+        let options = connect_options(self)
+            .username(login.user())
+            .password(login.expose_password())
+            .enable_cleartext_plugin(true);
+        Handle::fixed(
+            short_lived(MySqlPoolOptions::new().max_connections(1)).connect_lazy_with(options),
+        )
     }
 
     #[cfg(feature = "rds-iam")]
@@ -99,7 +111,10 @@ impl Database for MariaDb {
 }
 
 fn connect_options(server: &MariaDb) -> MySqlConnectOptions {
-    let options = MySqlConnectOptions::new().host(server.host()).port(server.port()).database("orders");
+    let options = MySqlConnectOptions::new()
+        .host(server.host())
+        .port(server.port())
+        .database("orders");
     match server.ca_file() {
         Some(ca) => options.ssl_mode(MySqlSslMode::VerifyIdentity).ssl_ca(ca),
         None => options.ssl_mode(MySqlSslMode::Disabled),
@@ -108,6 +123,8 @@ fn connect_options(server: &MariaDb) -> MySqlConnectOptions {
 
 impl Orders for MySqlPool {
     async fn count(db: &Handle<Self>) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(db).await
+        sqlx::query_scalar("SELECT count(*) FROM orders")
+            .fetch_one(db)
+            .await
     }
 }

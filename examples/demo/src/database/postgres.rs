@@ -52,7 +52,11 @@ impl Database for Postgres {
     }
 
     fn pools(&self) -> PgPools {
-        let pool = short_lived(PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT));
+        let pool = short_lived(
+            PgPoolOptions::new()
+                .max_connections(CONNECTIONS)
+                .acquire_timeout(ACQUIRE_TIMEOUT),
+        );
         PgPools::new(connect_options(self), pool)
     }
 
@@ -70,19 +74,28 @@ impl Database for Postgres {
 
     #[cfg(feature = "vault")]
     fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem> {
-        self.sql(&format!("CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{password}'"))?;
+        self.sql(&format!(
+            "CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{password}'"
+        ))?;
         Ok(())
     }
 
     #[cfg(feature = "vault")]
     fn made_users(&self) -> Result<usize, Problem> {
-        Ok(self.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'")?.trim().parse()?)
+        Ok(self
+            .sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'")?
+            .trim()
+            .parse()?)
     }
 
     #[cfg(feature = "rds-iam")]
     fn plain_pool(&self, login: &Credentials) -> Handle<PgPool> {
-        let options = connect_options(self).username(login.user()).password(login.expose_password());
-        Handle::fixed(short_lived(PgPoolOptions::new().max_connections(1)).connect_lazy_with(options))
+        let options = connect_options(self)
+            .username(login.user())
+            .password(login.expose_password());
+        Handle::fixed(
+            short_lived(PgPoolOptions::new().max_connections(1)).connect_lazy_with(options),
+        )
     }
 
     #[cfg(feature = "rds-iam")]
@@ -92,15 +105,22 @@ impl Database for Postgres {
 }
 
 fn connect_options(server: &Postgres) -> PgConnectOptions {
-    let options = PgConnectOptions::new_without_pgpass().host(server.host()).port(server.port()).database("orders");
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(server.host())
+        .port(server.port())
+        .database("orders");
     match server.ca_file() {
-        Some(ca) => options.ssl_mode(sqlx::postgres::PgSslMode::VerifyFull).ssl_root_cert(ca),
+        Some(ca) => options
+            .ssl_mode(sqlx::postgres::PgSslMode::VerifyFull)
+            .ssl_root_cert(ca),
         None => options,
     }
 }
 
 impl Orders for PgPool {
     async fn count(db: &Handle<Self>) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(db).await
+        sqlx::query_scalar("SELECT count(*) FROM orders")
+            .fetch_one(db)
+            .await
     }
 }

@@ -6,7 +6,13 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 
 /// With an endpoint in place of AWS's own.
 pub(crate) fn config(endpoint: Option<String>) -> SdkConfig {
-    let identity = AwsCredentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None, None, "demo");
+    let identity = AwsCredentials::new(
+        "AKIDEXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        None,
+        None,
+        "demo",
+    );
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("eu-west-1"))

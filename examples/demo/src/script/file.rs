@@ -1,4 +1,5 @@
-//! The secret is in a file; the password changes again and again, in turn announced and unannounced.
+//! The secret is in a file; the password changes again and again, in turn announced and
+//! unannounced.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -21,17 +22,30 @@ const PAUSE: Duration = Duration::from_millis(1_200);
 /// How long the file lags behind the database when nobody announced the change.
 const LAG: Duration = Duration::from_millis(500);
 
-pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+pub(crate) async fn run<D: Database>(
+    screen: &Arc<Screen>,
+    options: &Options,
+) -> Result<bool, Problem> {
     screen.line(&format!("starting a {} of our own …", D::NAME));
     let scenario = Arc::new(start_interruptible(Scenario::<D>::set).await?);
-    screen.line(&format!("{} listens on port {}; the secret is in a file that the service reads", D::NAME, scenario.server.port()));
+    screen.line(&format!(
+        "{} listens on port {}; the secret is in a file that the service reads",
+        D::NAME,
+        scenario.server.port()
+    ));
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor.add_provider("orders-login", FileProvider::json(scenario.secret_file())?).await?;
-    let db = supervisor.add_pool("orders", &login, scenario.server.pools()).await?;
+    let login = supervisor
+        .add_provider("orders-login", FileProvider::json(scenario.secret_file())?)
+        .await?;
+    let db = supervisor
+        .add_pool("orders", &login, scenario.server.pools())
+        .await?;
     // The server outlives the service, not only the script.
-    let script = Script::start(screen, options.duration, |cue| rotate(Arc::clone(&scenario), db.clone(), cue));
+    let script = Script::start(screen, options.duration, |cue| {
+        rotate(Arc::clone(&scenario), db.clone(), cue)
+    });
     show::show(screen, &supervisor, events, &[db], script).await
 }
 
@@ -43,8 +57,13 @@ struct Scenario<D> {
 
 impl<D: Database> Scenario<D> {
     fn set() -> Result<Self, Problem> {
-        let folder = tempfile::Builder::new().prefix("claviger-demo-").tempdir()?;
-        let scenario = Self { server: D::start(Access::Password)?, folder };
+        let folder = tempfile::Builder::new()
+            .prefix("claviger-demo-")
+            .tempdir()?;
+        let scenario = Self {
+            server: D::start(Access::Password)?,
+            folder,
+        };
         scenario.write_secret("password-0")?;
         Ok(scenario)
     }
@@ -62,11 +81,16 @@ impl<D: Database> Scenario<D> {
     }
 }
 
-async fn rotate<D: Database>(scenario: Arc<Scenario<D>>, db: Handle<D::Pool>, mut cue: Cue) -> Tally {
+async fn rotate<D: Database>(
+    scenario: Arc<Scenario<D>>,
+    db: Handle<D::Pool>,
+    mut cue: Cue,
+) -> Tally {
     let mut tally = Tally::default();
     let (mut announced, mut unannounced) = (0, 0);
     while cue.pause(PAUSE).await {
-        // A change that could not be adopted before the end is not begun; both kinds happen at least once.
+        // A change that could not be adopted before the end is not begun; both kinds happen at
+        // least once.
         if Instant::now() + LAG >= cue.end && unannounced > 0 {
             break;
         }
@@ -81,7 +105,12 @@ async fn rotate<D: Database>(scenario: Arc<Scenario<D>>, db: Handle<D::Pool>, mu
             "unannounced: the password changes, the file half a second later"
         };
         cue.screen.change(&format!("change {number}, {what}"));
-        match adopted(&db, change(&scenario, is_announced, format!("password-{number}"))).await {
+        match adopted(
+            &db,
+            change(&scenario, is_announced, format!("password-{number}")),
+        )
+        .await
+        {
             Ok(()) => tally.adopted += 1,
             Err(problem) => {
                 tally.problem(format!("change {number}: {problem}"));
@@ -100,7 +129,11 @@ async fn rotate<D: Database>(scenario: Arc<Scenario<D>>, db: Handle<D::Pool>, mu
     tally
 }
 
-async fn change<D: Database>(scenario: &Arc<Scenario<D>>, announced: bool, password: String) -> Result<(), Problem> {
+async fn change<D: Database>(
+    scenario: &Arc<Scenario<D>>,
+    announced: bool,
+    password: String,
+) -> Result<(), Problem> {
     let (first, second) = (Arc::clone(scenario), Arc::clone(scenario));
     let (before, after) = (password.clone(), password);
     if announced {

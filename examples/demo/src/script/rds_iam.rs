@@ -1,4 +1,5 @@
-//! Tokens as RDS takes them, which live six seconds: a plain pool that keeps its first one for ever, and the supervised one.
+//! Tokens as RDS takes them, which live six seconds: a plain pool that keeps its first one for
+//! ever, and the supervised one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,21 +20,43 @@ const LIFETIME: Duration = Duration::from_secs(6);
 /// From one query on the plain pool to the next.
 const NOW_AND_THEN: Duration = Duration::from_millis(250);
 
-pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
-    screen.line(&format!("starting a {} of our own, which checks tokens as RDS does …", D::NAME));
+pub(crate) async fn run<D: Database>(
+    screen: &Arc<Screen>,
+    options: &Options,
+) -> Result<bool, Problem> {
+    screen.line(&format!(
+        "starting a {} of our own, which checks tokens as RDS does …",
+        D::NAME
+    ));
     let server = Arc::new(start_interruptible(|| D::start(Access::Tokens)).await?);
-    screen.line(&format!("{} listens on port {}; tokens live {} s", D::NAME, server.port(), LIFETIME.as_secs()));
+    screen.line(&format!(
+        "{} listens on port {}; tokens live {} s",
+        D::NAME,
+        server.port(),
+        LIFETIME.as_secs()
+    ));
 
     let aws = super::aws::config(None);
-    let token_for = |user: &str| RdsIam::builder(&aws, server.host(), server.port(), user).lifetime(LIFETIME).build();
+    let token_for = |user: &str| {
+        RdsIam::builder(&aws, server.host(), server.port(), user)
+            .lifetime(LIFETIME)
+            .build()
+    };
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor.add_provider("orders-login", token_for("app")?).await?;
-    let db = supervisor.add_pool("orders", &login, server.pools()).await?;
+    let login = supervisor
+        .add_provider("orders-login", token_for("app")?)
+        .await?;
+    let db = supervisor
+        .add_pool("orders", &login, server.pools())
+        .await?;
     // Its first token is its last one.
     let first = token_for("plain")?.fetch(FetchRequest::first()).await?;
     let script = Script::start(screen, options.duration, |cue| {
-        let plain = tokio::spawn(keep_for_ever(server.plain_pool(first.secret()), cue.clone()));
+        let plain = tokio::spawn(keep_for_ever(
+            server.plain_pool(first.secret()),
+            cue.clone(),
+        ));
         watch(Arc::clone(&server), db.clone(), plain, cue)
     });
     show::show(screen, &supervisor, events, &[db], script).await
@@ -57,8 +80,13 @@ async fn keep_for_ever<P: Orders>(pool: Handle<P>, mut cue: Cue) -> Plain {
             Err(problem) => {
                 plain.failed += 1;
                 if plain.words.is_none() {
-                    let words = problem.as_database_error().map_or_else(|| problem.to_string(), |answer| answer.message().to_owned());
-                    cue.screen.change(&format!("after {:.1} s the plain pool beside it fails: {words}", began.elapsed().as_secs_f64()));
+                    let words = problem
+                        .as_database_error()
+                        .map_or_else(|| problem.to_string(), |answer| answer.message().to_owned());
+                    cue.screen.change(&format!(
+                        "after {:.1} s the plain pool beside it fails: {words}",
+                        began.elapsed().as_secs_f64()
+                    ));
                     plain.words = Some(words);
                 }
             }
@@ -67,14 +95,20 @@ async fn keep_for_ever<P: Orders>(pool: Handle<P>, mut cue: Cue) -> Plain {
     plain
 }
 
-async fn watch<D: Database>(server: Arc<D>, db: Handle<D::Pool>, plain: JoinHandle<Plain>, mut cue: Cue) -> Tally {
+async fn watch<D: Database>(
+    server: Arc<D>,
+    db: Handle<D::Pool>,
+    plain: JoinHandle<Plain>,
+    mut cue: Cue,
+) -> Tally {
     let mut tally = Tally::default();
     let mut served = db.generation();
     loop {
         let changed = db.changed();
         let now = db.generation();
         let renewed = u32::try_from(now - served).unwrap_or(u32::MAX);
-        (tally.changes, tally.adopted, served) = (tally.changes + renewed, tally.adopted + renewed, now);
+        (tally.changes, tally.adopted, served) =
+            (tally.changes + renewed, tally.adopted + renewed, now);
         tokio::select! {
             _ = changed => {}
             () = cue.rest() => break,
@@ -85,7 +119,10 @@ async fn watch<D: Database>(server: Arc<D>, db: Handle<D::Pool>, plain: JoinHand
         tally.problem("stopped before the plain pool's token had died");
         return tally;
     };
-    tally.summary.push(format!("the plain pool beside it: {} queries answered, then {} failed: {words}", plain.answered, plain.failed));
+    tally.summary.push(format!(
+        "the plain pool beside it: {} queries answered, then {} failed: {words}",
+        plain.answered, plain.failed
+    ));
     match blocking(move || D::token_checks(&server, "app")).await {
         Ok(checks) => {
             tally.summary.push(format!(

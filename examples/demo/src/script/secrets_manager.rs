@@ -1,4 +1,5 @@
-//! Two secrets in moto are rotated by AWS's four steps: one user whose password changes, and two users in turn.
+//! Two secrets in moto are rotated by AWS's four steps: one user whose password changes, and two
+//! users in turn.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +19,16 @@ use crate::options::Options;
 use crate::screen::Screen;
 use crate::{Problem, show};
 
-/// In place of the five minutes of services: a version that the database does not force upon anybody is found so.
+/// In place of the five minutes of services: a version that the database does not force upon
+/// anybody is found so.
 const POLL: Duration = Duration::from_secs(3);
 /// From one rotation's end to the next.
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+pub(crate) async fn run<D: Database>(
+    screen: &Arc<Screen>,
+    options: &Options,
+) -> Result<bool, Problem> {
     screen.line(&format!("starting a {} and a moto of our own …", D::NAME));
     let server = Arc::new(start_interruptible(|| D::start(Access::Password)).await?);
     let moto = start_interruptible(|| Ok(Moto::start()?)).await?;
@@ -41,32 +46,73 @@ pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) ->
 
     let supervisor = Supervisor::builder().with_poll_interval(POLL).start()?;
     let events = supervisor.events();
-    let login = supervisor.add_provider("one-user", SecretsManager::new(&config, "one-user")?).await?;
-    let first = supervisor.add_pool("one-user", &login, server.pools()).await?;
-    let login = supervisor.add_provider("two-users", SecretsManager::new(&config, "two-users")?.alternating_users()).await?;
-    let second = supervisor.add_pool("two-users", &login, server.pools()).await?;
+    let login = supervisor
+        .add_provider("one-user", SecretsManager::new(&config, "one-user")?)
+        .await?;
+    let first = supervisor
+        .add_pool("one-user", &login, server.pools())
+        .await?;
+    let login = supervisor
+        .add_provider(
+            "two-users",
+            SecretsManager::new(&config, "two-users")?.alternating_users(),
+        )
+        .await?;
+    let second = supervisor
+        .add_pool("two-users", &login, server.pools())
+        .await?;
 
     let pools = [first.clone(), second.clone()];
     let script = Script::start(screen, options.duration, |cue| async move {
-        let (one, two) = tokio::join!(rotate("one-user", one, first, window, cue.clone()), rotate("two-users", two, second, window, cue));
+        let (one, two) = tokio::join!(
+            rotate("one-user", one, first, window, cue.clone()),
+            rotate("two-users", two, second, window, cue)
+        );
         one.and(two)
     });
     show::show(screen, &supervisor, events, &pools, script).await
 }
 
 /// A secret as RDS lays it out, and the users in the database that it needs.
-async fn secret<D: Database>(server: &Arc<D>, config: &SdkConfig, name: &str, users: Users) -> Result<Rotator, Problem> {
-    let user = if users == Users::Single { "app" } else { "turn" };
+async fn secret<D: Database>(
+    server: &Arc<D>,
+    config: &SdkConfig,
+    name: &str,
+    users: Users,
+) -> Result<Rotator, Problem> {
+    let user = if users == Users::Single {
+        "app"
+    } else {
+        "turn"
+    };
     if users == Users::Alternating {
         let server = Arc::clone(server);
-        blocking(move || server.admit("turn", "password-0").and_then(|()| server.admit("turn_clone", "not used yet"))).await?;
+        blocking(move || {
+            server
+                .admit("turn", "password-0")
+                .and_then(|()| server.admit("turn_clone", "not used yet"))
+        })
+        .await?;
     }
     let first = json!({"engine": D::ENGINE, "username": user, "password": "password-0", "dbname": "orders"});
     let server = Arc::clone(server);
-    Rotator::create(Client::new(config), name, users, &first, move |role, password| server.change_password(role, password)).await
+    Rotator::create(
+        Client::new(config),
+        name,
+        users,
+        &first,
+        move |role, password| server.change_password(role, password),
+    )
+    .await
 }
 
-async fn rotate<P: crate::database::Orders>(name: &str, rotator: Rotator, db: Handle<P>, window: Duration, mut cue: Cue) -> Tally {
+async fn rotate<P: crate::database::Orders>(
+    name: &str,
+    rotator: Rotator,
+    db: Handle<P>,
+    window: Duration,
+    mut cue: Cue,
+) -> Tally {
     let mut tally = Tally::default();
     while cue.pause(PAUSE).await {
         if Instant::now() + window >= cue.end && tally.changes > 0 {
@@ -82,12 +128,24 @@ async fn rotate<P: crate::database::Orders>(name: &str, rotator: Rotator, db: Ha
         }
     }
     cue.rest().await;
-    tally.summary.push(format!("{name}: {} rotations of four steps, {} adopted", tally.changes, tally.adopted));
+    tally.summary.push(format!(
+        "{name}: {} rotations of four steps, {} adopted",
+        tally.changes, tally.adopted
+    ));
     tally
 }
 
-async fn steps(name: &str, rotator: &Rotator, number: u32, window: Duration, cue: &Cue) -> Result<(), Problem> {
-    let say = |step: &str| cue.screen.change(&format!("{name}, rotation {number}: {step}"));
+async fn steps(
+    name: &str,
+    rotator: &Rotator,
+    number: u32,
+    window: Duration,
+    cue: &Cue,
+) -> Result<(), Problem> {
+    let say = |step: &str| {
+        cue.screen
+            .change(&format!("{name}, rotation {number}: {step}"))
+    };
     let pending = rotator.create_secret(&format!("password-{number}")).await?;
     say("createSecret: a new password is at AWSPENDING");
     rotator.set_secret(&pending).await?;

@@ -1,4 +1,5 @@
-//! Users that a Vault makes: they live ten seconds, thirty at most, and the server ends their connections when they die.
+//! Users that a Vault makes: they live ten seconds, thirty at most, and the server ends their
+//! connections when they die.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,14 @@ const BY_HAND: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
-    screen.line(&format!("starting a {} and an OpenBao of our own …", D::NAME));
+pub(crate) async fn run<D: Database>(
+    screen: &Arc<Screen>,
+    options: &Options,
+) -> Result<bool, Problem> {
+    screen.line(&format!(
+        "starting a {} and an OpenBao of our own …",
+        D::NAME
+    ));
     let (server, admin) = start_interruptible(set::<D>).await?;
     let (server, admin) = (Arc::new(server), Arc::new(admin));
     screen.line(&format!(
@@ -36,20 +43,41 @@ pub(crate) async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) ->
         admin.vault.address()
     ));
     let identity = Arc::clone(&admin);
-    let (role_id, secret_id) =
-        blocking(move || Ok((identity.app_role(json!({ "token_ttl": "1m", "token_max_ttl": "1h" }))?, identity.secret_id()?))).await?;
-    let connection = VaultSession::new(admin.vault.address(), Auth::app_role(role_id, SecretId::given(secret_id)))?;
+    let (role_id, secret_id) = blocking(move || {
+        Ok((
+            identity.app_role(json!({ "token_ttl": "1m", "token_max_ttl": "1h" }))?,
+            identity.secret_id()?,
+        ))
+    })
+    .await?;
+    let connection = VaultSession::new(
+        admin.vault.address(),
+        Auth::app_role(role_id, SecretId::given(secret_id)),
+    )?;
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor.add_provider("orders-login", VaultDynamic::new(&connection, MOUNT, ROLE)?).await?;
-    let db = supervisor.add_pool("orders", &login, server.pools()).await?;
-    let script =
-        Script::start(screen, options.duration, |cue| watch(Arc::clone(&server), Arc::clone(&admin), supervisor.clone(), db.clone(), cue));
+    let login = supervisor
+        .add_provider("orders-login", VaultDynamic::new(&connection, MOUNT, ROLE)?)
+        .await?;
+    let db = supervisor
+        .add_pool("orders", &login, server.pools())
+        .await?;
+    let script = Script::start(screen, options.duration, |cue| {
+        watch(
+            Arc::clone(&server),
+            Arc::clone(&admin),
+            supervisor.clone(),
+            db.clone(),
+            cue,
+        )
+    });
     let well = show::show(screen, &supervisor, events, &[db], script).await?;
     let (leases, users) = blocking(move || left(&*server, &admin)).await?;
     if leases + users > 0 {
-        screen.problem(&format!("after the service has ended {leases} leases and {users} users are left"));
+        screen.problem(&format!(
+            "after the service has ended {leases} leases and {users} users are left"
+        ));
     }
     Ok(well && leases + users == 0)
 }
@@ -69,7 +97,13 @@ fn left<D: Database>(server: &D, admin: &Admin) -> Result<(usize, usize), Proble
     Ok((admin.leases(ROLE)?.len(), server.made_users()?))
 }
 
-async fn watch<D: Database>(server: Arc<D>, admin: Arc<Admin>, supervisor: Supervisor, db: Handle<D::Pool>, mut cue: Cue) -> Tally
+async fn watch<D: Database>(
+    server: Arc<D>,
+    admin: Arc<Admin>,
+    supervisor: Supervisor,
+    db: Handle<D::Pool>,
+    mut cue: Cue,
+) -> Tally
 where
     D::Pool: Orders,
 {

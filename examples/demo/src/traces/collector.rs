@@ -14,19 +14,35 @@ const QUERY_PORT: u16 = 16_686;
 /// Where the spans go. The address is that of the collector, or the whole of it.
 pub(super) fn endpoint(address: &str) -> String {
     let address = address.trim_end_matches('/');
-    if address.ends_with(TRACES) { address.to_owned() } else { format!("{address}{TRACES}") }
+    if address.ends_with(TRACES) {
+        address.to_owned()
+    } else {
+        format!("{address}{TRACES}")
+    }
 }
 
 /// Sends no spans, once: whether anybody is there that would take some.
 pub(super) async fn try_it(endpoint: &str) -> Result<(), Problem> {
-    let request = jaeger::client()?.post(endpoint).header("content-type", "application/x-protobuf");
+    let request = jaeger::client()?
+        .post(endpoint)
+        .header("content-type", "application/x-protobuf");
     let answer = match request.send().await {
         Ok(answer) => answer,
-        Err(error) => return Err(format!("no collector answers: {}{}", with_causes(&error), hint(endpoint)).into()),
+        Err(error) => {
+            return Err(format!(
+                "no collector answers: {}{}",
+                with_causes(&error),
+                hint(endpoint)
+            )
+            .into());
+        }
     };
     let status = answer.status();
     // A Jaeger's pages answer to everything.
-    let is_page = answer.headers().get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let is_page = answer
+        .headers()
+        .get("content-type")
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     // Whoever wants to know us first, or has much to do, is a collector all the same.
     if status.is_success() && !is_page || matches!(status.as_u16(), 401 | 403 | 429 | 500..) {
         return Ok(());
@@ -36,8 +52,14 @@ pub(super) async fn try_it(endpoint: &str) -> Result<(), Problem> {
 
 /// Returns a hint on a wrong port, or nothing.
 fn hint(endpoint: &str) -> &'static str {
-    let port = reqwest::Url::parse(endpoint).ok().and_then(|url| url.port());
-    if port == Some(GRPC_PORT) { "; 4317 is the port of OTLP over gRPC, 4318 that of OTLP over HTTP" } else { "" }
+    let port = reqwest::Url::parse(endpoint)
+        .ok()
+        .and_then(|url| url.port());
+    if port == Some(GRPC_PORT) {
+        "; 4317 is the port of OTLP over gRPC, 4318 that of OTLP over HTTP"
+    } else {
+        ""
+    }
 }
 
 /// `http://host:16686` for a collector on the same host.
@@ -57,9 +79,17 @@ mod tests {
 
     #[test]
     fn the_address_of_a_collector_may_be_the_whole_of_it() {
-        for address in ["http://host:4318", "http://host:4318/", "http://host:4318/v1/traces", "http://host:4318/v1/traces/"] {
+        for address in [
+            "http://host:4318",
+            "http://host:4318/",
+            "http://host:4318/v1/traces",
+            "http://host:4318/v1/traces/",
+        ] {
             assert_eq!(endpoint(address), "http://host:4318/v1/traces");
-            assert_eq!(query_address(&endpoint(address)).as_deref(), Some("http://host:16686"));
+            assert_eq!(
+                query_address(&endpoint(address)).as_deref(),
+                Some("http://host:16686")
+            );
         }
         assert_eq!(endpoint("https://host/otlp"), "https://host/otlp/v1/traces");
     }
@@ -72,21 +102,46 @@ mod tests {
             let (mut stream, _) = listener.accept().await.expect("it is asked");
             let read = stream.read(&mut [0; 4_096]).await.expect("a request");
             assert!(read > 0);
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            stream.write_all(answer.as_bytes()).await.expect("it is read");
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream
+                .write_all(answer.as_bytes())
+                .await
+                .expect("it is read");
         });
         endpoint(&format!("http://{address}"))
     }
 
     #[tokio::test]
     async fn a_wrong_address_is_told_and_what_would_be_right() {
-        let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("it is bound");
-        let problem = try_it(&endpoint(&format!("http://{nobody}"))).await.expect_err("nobody listens").to_string();
-        assert!(problem.contains("no collector answers") && problem.contains(&nobody.to_string()), "{problem}");
-        assert!(hint("http://localhost:4317/v1/traces").contains("4318") && hint("http://localhost:4318/v1/traces").is_empty());
-        let problem = try_it(&answering("404 Not Found").await).await.expect_err("it is none").to_string();
-        assert!(problem.contains("/v1/traces takes no traces (404 Not Found)") && problem.contains("http://localhost:4318"), "{problem}");
-        let page = try_it(&answering("200 OK\r\ncontent-type: text/html; charset=utf-8").await).await;
+        let nobody = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port")
+            .local_addr()
+            .expect("it is bound");
+        let problem = try_it(&endpoint(&format!("http://{nobody}")))
+            .await
+            .expect_err("nobody listens")
+            .to_string();
+        assert!(
+            problem.contains("no collector answers") && problem.contains(&nobody.to_string()),
+            "{problem}"
+        );
+        assert!(
+            hint("http://localhost:4317/v1/traces").contains("4318")
+                && hint("http://localhost:4318/v1/traces").is_empty()
+        );
+        let problem = try_it(&answering("404 Not Found").await)
+            .await
+            .expect_err("it is none")
+            .to_string();
+        assert!(
+            problem.contains("/v1/traces takes no traces (404 Not Found)")
+                && problem.contains("http://localhost:4318"),
+            "{problem}"
+        );
+        let page =
+            try_it(&answering("200 OK\r\ncontent-type: text/html; charset=utf-8").await).await;
         assert!(page.is_err_and(|problem| problem.to_string().contains("takes no traces")));
         for status in ["200 OK", "401 Unauthorized", "503 Service Unavailable"] {
             let answer = try_it(&answering(status).await).await;

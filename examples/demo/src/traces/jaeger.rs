@@ -11,7 +11,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// A Jaeger that was built without its pages answers so wherever they would be.
 const PLACEHOLDER: &str = "This is not the Jaeger UI";
 
-/// A rotation's spans in the order in which they are drawn, each with its depth; then what is linked to them.
+/// A rotation's spans in the order in which they are drawn, each with its depth; then what is
+/// linked to them.
 #[derive(Debug)]
 pub(super) struct Rotation {
     pub(super) trace: String,
@@ -30,27 +31,49 @@ impl Rotation {
 }
 
 /// The last rotation that was adopted since then, if it tells one.
-pub(super) async fn last_rotation(query: &str, service: &str, since: SystemTime) -> Result<Option<Rotation>, Problem> {
-    let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    let answer = get(&format!("{query}/api/traces?service={service}&limit=2000&start={since}")).await?;
+pub(super) async fn last_rotation(
+    query: &str,
+    service: &str,
+    since: SystemTime,
+) -> Result<Option<Rotation>, Problem> {
+    let since = since
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_micros();
+    let answer = get(&format!(
+        "{query}/api/traces?service={service}&limit=2000&start={since}"
+    ))
+    .await?;
     Ok(rotation_in(&claviger_traces::spans(&answer)?))
 }
 
 fn rotation_in(spans: &[Span]) -> Option<Rotation> {
-    let was_handed_over =
-        |root: &Span| spans.iter().any(|span| span.trace == root.trace && span.name == "pool.handover" && span.tag("how").is_some());
-    let adopted = spans.iter().filter(|span| span.name == "credential.rotation" && span.tag("outcome") == Some("adopted"));
-    let root = adopted.filter(|root| was_handed_over(root)).max_by_key(|root| root.start)?;
+    let was_handed_over = |root: &Span| {
+        spans.iter().any(|span| {
+            span.trace == root.trace && span.name == "pool.handover" && span.tag("how").is_some()
+        })
+    };
+    let adopted = spans.iter().filter(|span| {
+        span.name == "credential.rotation" && span.tag("outcome") == Some("adopted")
+    });
+    let root = adopted
+        .filter(|root| was_handed_over(root))
+        .max_by_key(|root| root.start)?;
     Some(Rotation {
         trace: root.trace.clone(),
-        spans: in_order(spans, root).into_iter().map(|(depth, span)| (depth, span.clone())).collect(),
+        spans: in_order(spans, root)
+            .into_iter()
+            .map(|(depth, span)| (depth, span.clone()))
+            .collect(),
         linked: linked_to(spans, &root.trace).into_iter().cloned().collect(),
     })
 }
 
 /// Whether there is a page of Jaeger's at this address.
 pub(super) async fn has_page(address: &str) -> bool {
-    get(address).await.is_ok_and(|page| page.contains("<html") && !page.contains(PLACEHOLDER))
+    get(address)
+        .await
+        .is_ok_and(|page| page.contains("<html") && !page.contains(PLACEHOLDER))
 }
 
 /// It does not wait for long.
@@ -59,7 +82,13 @@ pub(super) fn client() -> Result<reqwest::Client, Problem> {
 }
 
 async fn get(address: &str) -> Result<String, Problem> {
-    Ok(client()?.get(address).send().await?.error_for_status()?.text().await?)
+    Ok(client()?
+        .get(address)
+        .send()
+        .await?
+        .error_for_status()?
+        .text()
+        .await?)
 }
 
 #[cfg(test)]
@@ -68,7 +97,14 @@ mod tests {
 
     use super::*;
 
-    fn span(trace: &str, id: &str, name: &str, start: u64, references: &Value, tags: &Value) -> Value {
+    fn span(
+        trace: &str,
+        id: &str,
+        name: &str,
+        start: u64,
+        references: &Value,
+        tags: &Value,
+    ) -> Value {
         json!({"traceID": trace, "spanID": id, "operationName": name, "startTime": start, "duration": 10, "references": references, "tags": tags})
     }
 
@@ -95,8 +131,21 @@ mod tests {
         );
         let found = found.as_ref();
         assert_eq!(found.map(|found| found.trace.as_str()), Some("b"));
-        let drawn = found.map(|found| found.spans.iter().map(|(depth, span)| (*depth, span.name.as_str())).collect::<Vec<_>>());
-        assert_eq!(drawn, Some(vec![(0, "credential.rotation"), (1, "credential.fetch"), (1, "pool.handover")]));
+        let drawn = found.map(|found| {
+            found
+                .spans
+                .iter()
+                .map(|(depth, span)| (*depth, span.name.as_str()))
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(
+            drawn,
+            Some(vec![
+                (0, "credential.rotation"),
+                (1, "credential.fetch"),
+                (1, "pool.handover")
+            ])
+        );
         assert!(found.is_some_and(Rotation::has_drain));
         assert!(found_in(&json!({"data": [rotation("c", 1, "unchanged")]})).is_none());
         assert!(found_in(&json!({"data": null})).is_none());

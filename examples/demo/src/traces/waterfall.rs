@@ -13,17 +13,40 @@ const NAMES: usize = 24;
 
 /// The picture. The scale goes from the trigger to the end of the last span.
 pub(super) fn of(rotation: &Rotation) -> String {
-    let Some(root) = rotation.root() else { return String::new() };
-    let all = || rotation.spans.iter().map(|(_, span)| span).chain(&rotation.linked);
-    let scale = Scale { start: root.start, end: all().map(Span::end).max().unwrap_or(root.end()) };
-    let mut picture = format!("{:<NAMES$}  {:<WIDTH$}  {:>8}  {:>8}\n", "", "", "at ms", "took ms");
+    let Some(root) = rotation.root() else {
+        return String::new();
+    };
+    let all = || {
+        rotation
+            .spans
+            .iter()
+            .map(|(_, span)| span)
+            .chain(&rotation.linked)
+    };
+    let scale = Scale {
+        start: root.start,
+        end: all().map(Span::end).max().unwrap_or(root.end()),
+    };
+    let mut picture = format!(
+        "{:<NAMES$}  {:<WIDTH$}  {:>8}  {:>8}\n",
+        "", "", "at ms", "took ms"
+    );
     for (depth, span) in &rotation.spans {
-        let within = rotation.spans.iter().map(|(_, other)| other).find(|other| span.parent.as_ref() == Some(&other.id));
+        let within = rotation
+            .spans
+            .iter()
+            .map(|(_, other)| other)
+            .find(|other| span.parent.as_ref() == Some(&other.id));
         let in_place = within.is_some_and(|handover| handover.tag("how") == Some("in_place"));
         scale.draw(&mut picture, *depth, span, &notes(span, in_place));
     }
     for span in &rotation.linked {
-        scale.draw(&mut picture, 0, span, &format!("linked to the rotation; {}", notes(span, false)));
+        scale.draw(
+            &mut picture,
+            0,
+            span,
+            &format!("linked to the rotation; {}", notes(span, false)),
+        );
     }
     picture
 }
@@ -46,7 +69,11 @@ impl Scale {
 
     /// From 0 to the width.
     fn column(&self, at: Duration) -> usize {
-        let whole = self.end.saturating_sub(self.start).as_secs_f64().max(f64::EPSILON);
+        let whole = self
+            .end
+            .saturating_sub(self.start)
+            .as_secs_f64()
+            .max(f64::EPSILON);
         let share = at.saturating_sub(self.start).as_secs_f64() / whole;
         ((share * WIDTH as f64).round() as usize).min(WIDTH)
     }
@@ -54,12 +81,27 @@ impl Scale {
 
 /// What a newcomer wants to know of a span: its attributes, and what is done there in plain words.
 fn notes(span: &Span, in_place: bool) -> String {
-    let told = ["trigger", "outcome", "pool", "how", "generation", "connections", "abandoned", "error.type"];
+    let told = [
+        "trigger",
+        "outcome",
+        "pool",
+        "how",
+        "generation",
+        "connections",
+        "abandoned",
+        "error.type",
+    ];
     let words = in_words(span, in_place);
     // The fetch has its rotation's trigger, the publication its handover's generation.
     let repeats = matches!(span.name.as_str(), "credential.fetch" | "pool.publish");
-    let notes: Vec<_> = told.iter().filter_map(|name| Some(format!("{name}={}", span.tag(name)?))).collect();
-    match (words, notes.is_empty() || (repeats && span.tag("error.type").is_none())) {
+    let notes: Vec<_> = told
+        .iter()
+        .filter_map(|name| Some(format!("{name}={}", span.tag(name)?)))
+        .collect();
+    match (
+        words,
+        notes.is_empty() || (repeats && span.tag("error.type").is_none()),
+    ) {
         (None, _) => notes.join(" "),
         (Some(words), true) => words.to_owned(),
         (Some(words), false) => format!("{words} ({})", notes.join(" ")),
@@ -100,7 +142,10 @@ mod tests {
             name: name.to_owned(),
             parent: None,
             links: Vec::new(),
-            tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            tags: tags
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             start: Duration::from_millis(start),
             took: Duration::from_millis(took),
         }
@@ -111,14 +156,40 @@ mod tests {
         let rotation = Rotation {
             trace: "a".to_owned(),
             spans: vec![
-                (0, span("credential.rotation", 1_000, 100, &[("trigger", "rejected"), ("outcome", "adopted")])),
-                (1, span("credential.fetch", 1_000, 25, &[("trigger", "rejected"), ("error.type", "unavailable")])),
-                (1, span("credential.fetch", 1_050, 50, &[("trigger", "rejected")])),
+                (
+                    0,
+                    span(
+                        "credential.rotation",
+                        1_000,
+                        100,
+                        &[("trigger", "rejected"), ("outcome", "adopted")],
+                    ),
+                ),
+                (
+                    1,
+                    span(
+                        "credential.fetch",
+                        1_000,
+                        25,
+                        &[("trigger", "rejected"), ("error.type", "unavailable")],
+                    ),
+                ),
+                (
+                    1,
+                    span("credential.fetch", 1_050, 50, &[("trigger", "rejected")]),
+                ),
             ],
             linked: vec![span("pool.drain", 1_100, 100, &[("generation", "1")])],
         };
         let quarter = WIDTH / 4;
-        let bar = |from: usize, to: usize| format!("{}{}{}", " ".repeat(from), "█".repeat(to - from), " ".repeat(WIDTH - to));
+        let bar = |from: usize, to: usize| {
+            format!(
+                "{}{}{}",
+                " ".repeat(from),
+                "█".repeat(to - from),
+                " ".repeat(WIDTH - to)
+            )
+        };
         let expected = [
             format!(
                 "{:<NAMES$}  {}       0.0     100.0  from the trigger to the last pool (trigger=rejected outcome=adopted)",

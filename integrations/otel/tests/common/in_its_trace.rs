@@ -16,7 +16,9 @@ pub(crate) async fn in_its_trace(request: Request, next: Next) -> Response {
         http.request.method = %request.method(),
         url.path = request.uri().path(),
     );
-    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(request.headers())));
+    let parent = global::get_text_map_propagator(|propagator| {
+        propagator.extract(&HeaderExtractor(request.headers()))
+    });
     let _ = span.set_parent(parent); // an error where no layer exports: then there is no trace either
     next.run(request).instrument(span).await
 }

@@ -14,7 +14,8 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Counts the spans of Claviger and of the test that are over. Jaeger takes what it is sent in no order.
+/// Counts the spans of Claviger and of the test that are over. Jaeger takes what it is sent in no
+/// order.
 #[derive(Clone, Debug, Default)]
 struct Ended(Arc<AtomicUsize>);
 
@@ -27,12 +28,20 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Ended {
     }
 }
 
-/// What a Jaeger of its own has of the service `orders` after the play: its answer, and the spans in it. The address that takes traces ends with `path`.
+/// What a Jaeger of its own has of the service `orders` after the play: its answer, and the spans
+/// in it. The address that takes traces ends with `path`.
 pub(crate) async fn traced(path: &str, play: impl Future<Output = ()>) -> (String, Vec<Span>) {
-    let jaeger = tokio::task::spawn_blocking(Jaeger::start).await.expect("no panic").expect("Jaeger starts");
-    let telemetry = Telemetry::traces_to("orders", &format!("{}{path}", jaeger.otlp_endpoint())).expect("it exports");
+    let jaeger = tokio::task::spawn_blocking(Jaeger::start)
+        .await
+        .expect("no panic")
+        .expect("Jaeger starts");
+    let telemetry = Telemetry::traces_to("orders", &format!("{}{path}", jaeger.otlp_endpoint()))
+        .expect("it exports");
     let ended = Ended::default();
-    tracing_subscriber::registry().with(telemetry.layer()).with(ended.clone()).init();
+    tracing_subscriber::registry()
+        .with(telemetry.layer())
+        .with(ended.clone())
+        .init();
     play.await;
     tokio::task::spawn_blocking(move || {
         telemetry.flush().expect("everything was sent");
@@ -46,7 +55,11 @@ pub(crate) async fn traced(path: &str, play: impl Future<Output = ()>) -> (Strin
 /// Once it has all that ended.
 fn told_by(jaeger: &Jaeger, ended: &Ended) -> (String, Vec<Span>) {
     let expected = ended.0.load(Ordering::Relaxed);
-    let ask = || jaeger.get("/api/traces?service=orders&limit=1000").expect("it answers");
+    let ask = || {
+        jaeger
+            .get("/api/traces?service=orders&limit=1000")
+            .expect("it answers")
+    };
     (0..250)
         .map(|_| ask())
         .map(|answer| (spans(&answer).expect("it is JSON"), answer))

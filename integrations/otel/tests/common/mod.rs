@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider};
-use opentelemetry_sdk::trace::{InMemorySpanExporter, InMemorySpanExporterBuilder, SdkTracerProvider, SpanData};
+use opentelemetry_sdk::trace::{
+    InMemorySpanExporter, InMemorySpanExporterBuilder, SdkTracerProvider, SpanData,
+};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
@@ -17,12 +19,16 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) fn new() -> Self {
         let exporter = InMemorySpanExporterBuilder::new().build();
-        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(exporter.clone())
+            .build();
         Self { exporter, provider }
     }
 
     pub(crate) fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
-        let filter = Targets::new().with_default(LevelFilter::INFO).with_target("ractor", LevelFilter::OFF);
+        let filter = Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_target("ractor", LevelFilter::OFF);
         let layer = tracing_opentelemetry::layer()
             .with_tracer(self.provider.tracer("test"))
             .with_location(false)
@@ -47,7 +53,10 @@ impl Recorder {
     pub(crate) fn trees(&self) -> String {
         let spans = self.spans();
         let mut text = String::new();
-        for root in spans.iter().filter(|span| span.parent_span_id == SpanId::INVALID) {
+        for root in spans
+            .iter()
+            .filter(|span| span.parent_span_id == SpanId::INVALID)
+        {
             show(&spans, root, 0, &mut text);
         }
         text
@@ -57,9 +66,17 @@ impl Recorder {
 fn show(spans: &[SpanData], span: &SpanData, depth: usize, text: &mut String) {
     let mut line = span.name.to_string();
     if span.span_kind != SpanKind::Internal {
-        let _ = write!(line, " ({})", format!("{:?}", span.span_kind).to_lowercase());
+        let _ = write!(
+            line,
+            " ({})",
+            format!("{:?}", span.span_kind).to_lowercase()
+        );
     }
-    let attributes: BTreeMap<_, _> = span.attributes.iter().map(|one| (one.key.as_str(), one.value.to_string())).collect();
+    let attributes: BTreeMap<_, _> = span
+        .attributes
+        .iter()
+        .map(|one| (one.key.as_str(), one.value.to_string()))
+        .collect();
     for (name, value) in attributes {
         let _ = write!(line, " {name}={value}");
     }
@@ -67,14 +84,31 @@ fn show(spans: &[SpanData], span: &SpanData, depth: usize, text: &mut String) {
         let _ = write!(line, " ERROR {description:?}");
     }
     for link in span.links.iter() {
-        let linked = spans.iter().find(|other| other.span_context == link.span_context);
-        let _ = write!(line, " → {}", linked.map_or("what is not here", |span| &span.name));
+        let linked = spans
+            .iter()
+            .find(|other| other.span_context == link.span_context);
+        let _ = write!(
+            line,
+            " → {}",
+            linked.map_or("what is not here", |span| &span.name)
+        );
     }
     let _ = writeln!(text, "{:indent$}{line}", "", indent = depth * 2);
     for event in span.events.iter() {
-        let attributes: BTreeMap<_, _> = event.attributes.iter().map(|one| (one.key.as_str(), one.value.to_string())).collect();
+        let attributes: BTreeMap<_, _> = event
+            .attributes
+            .iter()
+            .map(|one| (one.key.as_str(), one.value.to_string()))
+            .collect();
         let names: Vec<_> = attributes.keys().copied().collect();
-        let _ = writeln!(text, "{:indent$}! {} {{{}}}", "", event.name, names.join(", "), indent = depth * 2 + 2);
+        let _ = writeln!(
+            text,
+            "{:indent$}! {} {{{}}}",
+            "",
+            event.name,
+            names.join(", "),
+            indent = depth * 2 + 2
+        );
     }
     let id = span.span_context.span_id();
     for child in spans.iter().filter(|child| child.parent_span_id == id) {

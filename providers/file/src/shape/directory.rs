@@ -1,8 +1,9 @@
 //! A directory with a file for the user and one for the password, read as one.
 //!
-//! The kubelet writes every version of a secret into a directory of its own and then moves the link `..data` to it. The files that one sees lead
-//! through that link, so reading first one and then the other may pair two versions. Here the link is followed once, and both files are read
-//! where it led.
+//! The kubelet writes every version of a secret into a directory of its own and then moves the link
+//! `..data` to it. The files that one sees lead through that link, so reading first one and then
+//! the other may pair two versions. Here the link is followed once, and both files are read where
+//! it led.
 
 use std::fs;
 use std::io;
@@ -46,18 +47,30 @@ pub(super) fn login(dir: &Path, user_file: &str, password_file: &str) -> Result<
         if !moved && before == after {
             return pair;
         }
-        if moved && pair.is_ok() && before.iter().zip(&after).all(|(before, after)| after.is_none() || before == after) {
-            // Of one version, though no longer the newest: good enough if the next reading is overtaken as well.
+        if moved
+            && pair.is_ok()
+            && before
+                .iter()
+                .zip(&after)
+                .all(|(before, after)| after.is_none() || before == after)
+        {
+            // Of one version, though no longer the newest: good enough if the next reading is
+            // overtaken as well.
             last = Some(pair);
         }
     }
-    last.unwrap_or_else(|| Err(Flaw::unavailable(dir, "kept changing while it was read").unfinished()))
+    last.unwrap_or_else(|| {
+        Err(Flaw::unavailable(dir, "kept changing while it was read").unfinished())
+    })
 }
 
 fn pair(version: &Path, [user_file, password_file]: [&str; 2]) -> Result<Pair, Flaw> {
     let user = read::value(&version.join(user_file))?.text;
     let password = read::value(&version.join(password_file))?;
-    Ok((Credentials::new(user, password.text), password.open_to_others))
+    Ok((
+        Credentials::new(user, password.text),
+        password.open_to_others,
+    ))
 }
 
 fn stamps(version: &Path, names: [&str; 2]) -> Stamps {

@@ -10,15 +10,25 @@ use crate::flaw::Flaw;
 use crate::read::without_nul;
 
 /// The login in `text`. No message carries a part of it, serde's least of all.
-pub(super) fn login(path: &Path, text: &str, user_key: Option<&str>, password_key: &str) -> Result<Credentials, Flaw> {
-    let object = Object { path, map: object(path, text)? };
+pub(super) fn login(
+    path: &Path,
+    text: &str,
+    user_key: Option<&str>,
+    password_key: &str,
+) -> Result<Credentials, Flaw> {
+    let object = Object {
+        path,
+        map: object(path, text)?,
+    };
     let user = match user_key {
         Some(key) => object.required(&[key]),
         None => object.required(&["username", "user"]),
     }?;
     let password = object.required(&[password_key])?;
     let login = Credentials::new(user, password);
-    let Some(host) = object.text(&["host"])? else { return Ok(login) };
+    let Some(host) = object.text(&["host"])? else {
+        return Ok(login);
+    };
     let mut endpoint = Endpoint::of_host(host);
     if let Some(port) = object.port()?.or_else(|| object.default_port()) {
         endpoint = endpoint.with_port(port);
@@ -35,12 +45,22 @@ pub(super) fn login(path: &Path, text: &str, user_key: Option<&str>, password_ke
 fn object(path: &Path, text: &str) -> Result<Map<String, Value>, Flaw> {
     match serde_json::from_str(text) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Flaw::malformed(path, "holds JSON that is no object; write an object with the login's parts")),
+        Ok(_) => Err(Flaw::malformed(
+            path,
+            "holds JSON that is no object; write an object with the login's parts",
+        )),
         Err(error) => {
             let at = format!("line {}, column {}", error.line(), error.column());
             Err(match error.classify() {
-                Category::Eof => Flaw::malformed(path, &format!("holds JSON that ends early, at {at}; write it whole")).unfinished(),
-                _ => Flaw::malformed(path, &format!("is not JSON at {at}; write a JSON object with the login's parts")),
+                Category::Eof => Flaw::malformed(
+                    path,
+                    &format!("holds JSON that ends early, at {at}; write it whole"),
+                )
+                .unfinished(),
+                _ => Flaw::malformed(
+                    path,
+                    &format!("is not JSON at {at}; write a JSON object with the login's parts"),
+                ),
             })
         }
     }
@@ -54,16 +74,25 @@ struct Object<'a> {
 impl Object<'_> {
     /// The first of `keys` that is there and not null.
     fn find<'k>(&self, keys: &[&'k str]) -> Option<(&'k str, &Value)> {
-        keys.iter().find_map(|key| self.map.get(*key).filter(|value| !value.is_null()).map(|value| (*key, value)))
+        keys.iter().find_map(|key| {
+            self.map
+                .get(*key)
+                .filter(|value| !value.is_null())
+                .map(|value| (*key, value))
+        })
     }
 
     fn text(&self, keys: &[&str]) -> Result<Option<String>, Flaw> {
-        let Some((key, value)) = self.find(keys) else { return Ok(None) };
+        let Some((key, value)) = self.find(keys) else {
+            return Ok(None);
+        };
         let Value::String(text) = value else {
             return Err(self.flaw(&format!("the key `{key}` must be a string")));
         };
         if text.is_empty() {
-            return Err(self.flaw(&format!("the key `{key}` must be a string that is not empty")));
+            return Err(self.flaw(&format!(
+                "the key `{key}` must be a string that is not empty"
+            )));
         }
         without_nul(self.path, &format!("the key `{key}`"), text.clone()).map(Some)
     }
@@ -71,19 +100,30 @@ impl Object<'_> {
     fn required(&self, keys: &[&str]) -> Result<String, Flaw> {
         self.text(keys)?.ok_or_else(|| {
             let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-            self.flaw(&format!("the key {} is missing; it must be a string", keys.join(" or ")))
+            self.flaw(&format!(
+                "the key {} is missing; it must be a string",
+                keys.join(" or ")
+            ))
         })
     }
 
     fn port(&self) -> Result<Option<u16>, Flaw> {
-        let Some((key, value)) = self.find(&["port"]) else { return Ok(None) };
+        let Some((key, value)) = self.find(&["port"]) else {
+            return Ok(None);
+        };
         let port = match value {
             Value::Number(number) => number.as_u64().and_then(|port| u16::try_from(port).ok()),
-            Value::String(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+            Value::String(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.parse().ok()
+            }
             _ => None,
         };
         let port = port.filter(|port| *port != 0);
-        port.map(Some).ok_or_else(|| self.flaw(&format!("the key `{key}` must be a number from 1 to 65535, or a string of one")))
+        port.map(Some).ok_or_else(|| {
+            self.flaw(&format!(
+                "the key `{key}` must be a number from 1 to 65535, or a string of one"
+            ))
+        })
     }
 
     /// Returns the port of the `engine`, if it is known. Any other `engine` is ignored, as unknown
@@ -114,12 +154,28 @@ mod tests {
 
     #[test]
     fn an_endpoint_comes_with_a_host_only() {
-        assert!(parsed(r#"{"username":"u","password":"p","port":1,"dbname":"d"}"#).unwrap().location().is_none());
-        assert!(parsed(r#"{"username":"u","password":"p","host":null}"#).unwrap().location().is_none());
+        assert!(
+            parsed(r#"{"username":"u","password":"p","port":1,"dbname":"d"}"#)
+                .unwrap()
+                .location()
+                .is_none()
+        );
+        assert!(
+            parsed(r#"{"username":"u","password":"p","host":null}"#)
+                .unwrap()
+                .location()
+                .is_none()
+        );
         let login = parsed(r#"{"user":"u","password":"p","host":"h","database":"d"}"#).unwrap();
-        assert_eq!(login.location().unwrap(), &Endpoint::of_host("h").with_database("d"));
+        assert_eq!(
+            login.location().unwrap(),
+            &Endpoint::of_host("h").with_database("d")
+        );
         for port in ["6432", "\"6432\""] {
-            let login = parsed(&format!(r#"{{"user":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#)).unwrap();
+            let login = parsed(&format!(
+                r#"{{"user":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#
+            ))
+            .unwrap();
             assert_eq!(login.location().unwrap().port(), 6432);
         }
     }
@@ -136,18 +192,29 @@ mod tests {
             ("null", None),
             (r#"["postgres"]"#, None),
         ] {
-            let named = |port: &str| parsed(&format!(r#"{{"user":"u","password":"p","host":"h","dbname":"d","engine":{engine}{port}}}"#));
+            let named = |port: &str| {
+                parsed(&format!(
+                    r#"{{"user":"u","password":"p","host":"h","dbname":"d","engine":{engine}{port}}}"#
+                ))
+            };
             let left_out = Endpoint::of_host("h").with_database("d");
             let expected = port.map_or(left_out.clone(), |port| left_out.with_port(port));
             assert_eq!(named("").unwrap().location(), Some(&expected), "{engine}");
-            assert_eq!(named(r#","port":1"#).unwrap().location(), Some(&Endpoint::new("h", 1, "d")), "{engine}");
+            assert_eq!(
+                named(r#","port":1"#).unwrap().location(),
+                Some(&Endpoint::new("h", 1, "d")),
+                "{engine}"
+            );
         }
     }
 
     #[test]
     fn without_a_dbname_the_database_is_the_pools() {
         for keys in ["", r#","dbname":null"#] {
-            let login = parsed(&format!(r#"{{"user":"u","password":"p","host":"h","port":5432{keys}}}"#)).unwrap();
+            let login = parsed(&format!(
+                r#"{{"user":"u","password":"p","host":"h","port":5432{keys}}}"#
+            ))
+            .unwrap();
             assert_eq!(login.location(), Some(&Endpoint::server("h", 5_432)));
         }
     }
@@ -160,44 +227,108 @@ mod tests {
 
     #[test]
     fn a_host_that_cannot_be_right_is_malformed() {
-        for host in ["db.internal:5432", "a,b", "postgres://CANARY", "db internal"] {
-            let problem = problem(&format!(r#"{{"user":"u","password":"p","host":"{host}","dbname":"d"}}"#));
-            assert!(problem.contains("the key `host`") && !problem.contains("CANARY"), "{problem}");
+        for host in [
+            "db.internal:5432",
+            "a,b",
+            "postgres://CANARY",
+            "db internal",
+        ] {
+            let problem = problem(&format!(
+                r#"{{"user":"u","password":"p","host":"{host}","dbname":"d"}}"#
+            ));
+            assert!(
+                problem.contains("the key `host`") && !problem.contains("CANARY"),
+                "{problem}"
+            );
         }
     }
 
     #[test]
     fn the_longer_name_of_a_key_goes_first() {
-        let login = parsed(r#"{"user":"b","username":"a","password":"p","host":"h","database":"y","dbname":"x"}"#).unwrap();
-        assert_eq!((login.user(), login.location().unwrap().database()), ("a", "x"));
+        let login = parsed(
+            r#"{"user":"b","username":"a","password":"p","host":"h","database":"y","dbname":"x"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (login.user(), login.location().unwrap().database()),
+            ("a", "x")
+        );
     }
 
     #[test]
     fn what_is_wrong_is_named_and_never_shown() {
         for (text, says) in [
-            (r#"{"password":"CANARY"}"#, "the key `username` or `user` is missing"),
+            (
+                r#"{"password":"CANARY"}"#,
+                "the key `username` or `user` is missing",
+            ),
             (r#"{"username":"u"}"#, "the key `password` is missing"),
-            (r#"{"username":"u","password":null}"#, "the key `password` is missing"),
-            (r#"{"username":"u","password":777444}"#, "the key `password` must be a string"),
-            (r#"{"username":["CANARY"],"password":"p"}"#, "the key `username` must be a string"),
-            (r#"{"username":"","password":"CANARY"}"#, "the key `username` must be a string that is not empty"),
-            (r#"{"username":"u","password":"CAN\u0000ARY"}"#, "the key `password` has a NUL"),
-            (r#"{"username":"u","password":"CANARY","host":"h","dbname":""}"#, "the key `dbname` must be a string that is not empty"),
-            (r#"{"username":"u","password":"CANARY","host":"h","database":5}"#, "the key `database` must be a string"),
-            (r#"{"username":"u","password":"CANARY","host":5}"#, "the key `host` must be a string"),
+            (
+                r#"{"username":"u","password":null}"#,
+                "the key `password` is missing",
+            ),
+            (
+                r#"{"username":"u","password":777444}"#,
+                "the key `password` must be a string",
+            ),
+            (
+                r#"{"username":["CANARY"],"password":"p"}"#,
+                "the key `username` must be a string",
+            ),
+            (
+                r#"{"username":"","password":"CANARY"}"#,
+                "the key `username` must be a string that is not empty",
+            ),
+            (
+                r#"{"username":"u","password":"CAN\u0000ARY"}"#,
+                "the key `password` has a NUL",
+            ),
+            (
+                r#"{"username":"u","password":"CANARY","host":"h","dbname":""}"#,
+                "the key `dbname` must be a string that is not empty",
+            ),
+            (
+                r#"{"username":"u","password":"CANARY","host":"h","database":5}"#,
+                "the key `database` must be a string",
+            ),
+            (
+                r#"{"username":"u","password":"CANARY","host":5}"#,
+                "the key `host` must be a string",
+            ),
             (r#"["CANARY"]"#, "no object"),
             (r#""CANARY""#, "no object"),
             ("CANARY", "line 1, column 1"),
-            ("{\"username\":\"u\",\n\"password\":CANARY}", "line 2, column 12"),
+            (
+                "{\"username\":\"u\",\n\"password\":CANARY}",
+                "line 2, column 12",
+            ),
             (r#"{"username":"u","password":"CANARY"} CANARY"#, "line 1"),
         ] {
             let problem = problem(text);
             assert!(problem.contains(says), "{text}: {problem}");
-            assert!(!problem.contains("CANARY") && !problem.contains("777444"), "{problem}");
+            assert!(
+                !problem.contains("CANARY") && !problem.contains("777444"),
+                "{problem}"
+            );
         }
-        for port in ["0", "65536", "-1", "5.5", "\"\"", "\"+5\"", "\" 5\"", "\"777444\"", "true"] {
-            let text = format!(r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#);
-            assert!(problem(&text).contains("the key `port` must be a number from 1 to 65535"), "{port}");
+        for port in [
+            "0",
+            "65536",
+            "-1",
+            "5.5",
+            "\"\"",
+            "\"+5\"",
+            "\" 5\"",
+            "\"777444\"",
+            "true",
+        ] {
+            let text = format!(
+                r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#
+            );
+            assert!(
+                problem(&text).contains("the key `port` must be a number from 1 to 65535"),
+                "{port}"
+            );
             assert!(!problem(&text).contains("777444"));
         }
     }

@@ -15,9 +15,15 @@ use crate::read;
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
     /// A JSON object. Without a key for the user: `username`, else `user`.
-    Json { user_key: Option<String>, password_key: String },
+    Json {
+        user_key: Option<String>,
+        password_key: String,
+    },
     /// A directory with a file for the user and one for the password.
-    Directory { user_file: String, password_file: String },
+    Directory {
+        user_file: String,
+        password_file: String,
+    },
     /// A connection URL.
     Url,
     /// The password alone.
@@ -35,21 +41,36 @@ impl Shape {
     /// Reads the login at `path`. Blocks.
     pub(crate) fn read(&self, path: &Path) -> Result<Found, Flaw> {
         let (login, open_to_others) = match self {
-            Self::Json { user_key, password_key } => {
+            Self::Json {
+                user_key,
+                password_key,
+            } => {
                 let content = read::text(path)?;
-                (json::login(path, &content.text, user_key.as_deref(), password_key)?, content.open_to_others)
+                (
+                    json::login(path, &content.text, user_key.as_deref(), password_key)?,
+                    content.open_to_others,
+                )
             }
-            Self::Directory { user_file, password_file } => directory::login(path, user_file, password_file)?,
+            Self::Directory {
+                user_file,
+                password_file,
+            } => directory::login(path, user_file, password_file)?,
             Self::Url => {
                 let content = read::text(path)?;
                 (url::login(path, &content.text)?, content.open_to_others)
             }
             Self::Password { user } => {
                 let content = read::value(path)?;
-                (Credentials::new(user.as_str(), content.text), content.open_to_others)
+                (
+                    Credentials::new(user.as_str(), content.text),
+                    content.open_to_others,
+                )
             }
         };
-        Ok(Found { login, open_to_others })
+        Ok(Found {
+            login,
+            open_to_others,
+        })
     }
 
     /// The path of the file that holds the password.
@@ -63,9 +84,15 @@ impl Shape {
     /// Every path that a change of the login shows at.
     pub(crate) fn watched(&self, path: &Path) -> Vec<PathBuf> {
         match self {
-            Self::Directory { user_file, password_file } => {
+            Self::Directory {
+                user_file,
+                password_file,
+            } => {
                 let versions = path.join(directory::VERSION_LINK);
-                [path, versions.as_path()].iter().flat_map(|dir| [dir.join(user_file), dir.join(password_file)]).collect()
+                [path, versions.as_path()]
+                    .iter()
+                    .flat_map(|dir| [dir.join(user_file), dir.join(password_file)])
+                    .collect()
             }
             Self::Json { .. } | Self::Url | Self::Password { .. } => vec![path.to_owned()],
         }

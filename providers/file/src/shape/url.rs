@@ -11,7 +11,8 @@ use crate::read::without_nul;
 
 const SCHEMES: &str = "`postgres://`, `postgresql://`, `mysql://` or `mariadb://`";
 
-/// The login in `text`. No message carries a part of it: in a URL that is written wrong anything may be the password.
+/// The login in `text`. No message carries a part of it: in a URL that is written wrong anything
+/// may be the password.
 pub(super) fn login(path: &Path, text: &str) -> Result<Credentials, Flaw> {
     let flaw = |problem: &str| Flaw::malformed(path, problem);
     let text = text.trim_ascii();
@@ -20,14 +21,20 @@ pub(super) fn login(path: &Path, text: &str) -> Result<Credentials, Flaw> {
     }
     if text.contains(|one: char| one.is_ascii_whitespace() || one.is_ascii_control()) {
         // The parser would drop some of them silently.
-        return Err(flaw("the URL has white space or a control character inside; percent-encode it"));
+        return Err(flaw(
+            "the URL has white space or a control character inside; percent-encode it",
+        ));
     }
-    // Before it is parsed: the parser takes several hosts, or a second port, for a port that is wrong.
+    // Before it is parsed: the parser takes several hosts, or a second port, for a port that is
+    // wrong.
     if let Some(problem) = written_host_problem(text) {
         return Err(flaw(&format!("the host in the URL {problem}")));
     }
-    let url = Url::parse(text)
-        .map_err(|error| flaw(&format!("is no URL: {error}; write {SCHEMES} and percent-encode the user and the password")))?;
+    let url = Url::parse(text).map_err(|error| {
+        flaw(&format!(
+            "is no URL: {error}; write {SCHEMES} and percent-encode the user and the password"
+        ))
+    })?;
     let default_port = match url.scheme() {
         "postgres" | "postgresql" => 5432,
         "mysql" | "mariadb" => 3306,
@@ -35,7 +42,9 @@ pub(super) fn login(path: &Path, text: &str) -> Result<Credentials, Flaw> {
     };
     let part = |what: &str, encoded: &str| {
         if encoded.is_empty() {
-            return Err(flaw(&format!("the URL has no {what}; write it as postgres://user:password@host:5432/database")));
+            return Err(flaw(&format!(
+                "the URL has no {what}; write it as postgres://user:password@host:5432/database"
+            )));
         }
         let decoded = decode(encoded).ok_or_else(|| {
             flaw(&format!("the {what} in the URL has a % that does not begin a percent-encoded UTF-8 character; write a lone % as %25"))
@@ -46,16 +55,26 @@ pub(super) fn login(path: &Path, text: &str) -> Result<Credentials, Flaw> {
     let password = part("password", url.password().unwrap_or_default())?;
     // Taken from the text: the parser resolves `.` and `..`, which are names like others here.
     let authority = text.split_once("://").map_or("", |(_, rest)| rest);
-    let rest = authority.find(['/', '?', '#']).map_or("", |end| &authority[end..]);
-    let database = rest.split('?').next().and_then(|path| path.strip_prefix('/')).unwrap_or_default();
-    // A raw `/`, `?` or `#` ends the authority. In a password that has an `@`, too, its first half would pass for the host.
+    let rest = authority
+        .find(['/', '?', '#'])
+        .map_or("", |end| &authority[end..]);
+    let database = rest
+        .split('?')
+        .next()
+        .and_then(|path| path.strip_prefix('/'))
+        .unwrap_or_default();
+    // A raw `/`, `?` or `#` ends the authority. In a password that has an `@`, too, its first half
+    // would pass for the host.
     if rest.contains(['@', '#']) || database.contains('/') {
         return Err(flaw(
             "the URL has a raw `@`, `/` or `#` after the host; percent-encode them in the user, the password and the database",
         ));
     }
     let host = part("host", url.host_str().unwrap_or_default())?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(&host);
     if let Some(problem) = Endpoint::server(host, default_port).host_problem() {
         return Err(flaw(&format!("the host in the URL {problem}")));
     }
@@ -67,7 +86,8 @@ pub(super) fn login(path: &Path, text: &str) -> Result<Credentials, Flaw> {
     Ok(Credentials::new(user, password).endpoint(Endpoint::new(host, port, database)))
 }
 
-/// What is wrong with the host as it is written, if that can be told: what follows the last `@` of the authority, without the port.
+/// What is wrong with the host as it is written, if that can be told: what follows the last `@` of
+/// the authority, without the port.
 fn written_host_problem(text: &str) -> Option<&'static str> {
     let (_, rest) = text.split_once("://")?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -89,11 +109,19 @@ fn written_host_problem(text: &str) -> Option<&'static str> {
 
 /// Strict: a `%` without two hexadecimal digits, and what is not UTF-8, are mistakes.
 fn decode(encoded: &str) -> Option<String> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let mut bytes = encoded.bytes();
     let mut decoded = Vec::with_capacity(encoded.len());
     while let Some(byte) = bytes.next() {
-        decoded.push(if byte == b'%' { digit(bytes.next()?)? << 4 | digit(bytes.next()?)? } else { byte });
+        decoded.push(if byte == b'%' {
+            digit(bytes.next()?)? << 4 | digit(bytes.next()?)?
+        } else {
+            byte
+        });
     }
     String::from_utf8(decoded).ok()
 }
@@ -116,20 +144,43 @@ mod tests {
     #[test]
     fn every_part_is_taken_and_decoded() {
         for (text, user, password, endpoint) in [
-            ("postgres://user:p%40ss@host:6432/db?sslmode=require\n", "user", "p@ss", Endpoint::new("host", 6432, "db")),
-            ("postgresql://u:p@h/d", "u", "p", Endpoint::new("h", 5432, "d")),
+            (
+                "postgres://user:p%40ss@host:6432/db?sslmode=require\n",
+                "user",
+                "p@ss",
+                Endpoint::new("host", 6432, "db"),
+            ),
+            (
+                "postgresql://u:p@h/d",
+                "u",
+                "p",
+                Endpoint::new("h", 5432, "d"),
+            ),
             ("mysql://u:p@h/d", "u", "p", Endpoint::new("h", 3306, "d")),
-            ("  mariadb://u:p@h/d\r\n", "u", "p", Endpoint::new("h", 3306, "d")),
+            (
+                "  mariadb://u:p@h/d\r\n",
+                "u",
+                "p",
+                Endpoint::new("h", 3306, "d"),
+            ),
             (
                 "postgres://first.last%2Bx%40corp:%25%2F%3A%C3%A9@db.internal/or%20ders",
                 "first.last+x@corp",
                 "%/:\u{e9}",
                 Endpoint::new("db.internal", 5432, "or ders"),
             ),
-            ("postgres://u:p+q@[::1]:5433/d", "u", "p+q", Endpoint::new("::1", 5433, "d")),
+            (
+                "postgres://u:p+q@[::1]:5433/d",
+                "u",
+                "p+q",
+                Endpoint::new("::1", 5433, "d"),
+            ),
         ] {
             let login = parsed(text).unwrap();
-            assert_eq!((login.user(), login.expose_password(), login.location()), (user, password, Some(&endpoint)));
+            assert_eq!(
+                (login.user(), login.expose_password(), login.location()),
+                (user, password, Some(&endpoint))
+            );
         }
     }
 
@@ -194,8 +245,14 @@ mod tests {
             ("fe80::1", "in brackets"),
         ] {
             for scheme in ["postgres", "mysql"] {
-                let problem = parsed(&format!("{scheme}://u:p@{host}/d")).unwrap_err().into_error().to_string();
-                assert!(problem.contains("the host in the URL") && problem.contains(says), "{host}: {problem}");
+                let problem = parsed(&format!("{scheme}://u:p@{host}/d"))
+                    .unwrap_err()
+                    .into_error()
+                    .to_string();
+                assert!(
+                    problem.contains("the host in the URL") && problem.contains(says),
+                    "{host}: {problem}"
+                );
                 assert!(!problem.contains("CANARY"), "{problem}");
             }
         }
@@ -205,7 +262,14 @@ mod tests {
             ("[fe80::1]:5433", "fe80::1"),
             ("%2Frun%2Fpostgresql", "/run/postgresql"),
         ] {
-            assert_eq!(parsed(&format!("postgres://u:p@{host}/d")).unwrap().location().unwrap().host(), is);
+            assert_eq!(
+                parsed(&format!("postgres://u:p@{host}/d"))
+                    .unwrap()
+                    .location()
+                    .unwrap()
+                    .host(),
+                is
+            );
         }
     }
 

@@ -13,13 +13,15 @@ pub(super) struct Watching {
     _watcher: RecommendedWatcher,
 }
 
-/// Watches the directories of this filter's trail, those that can be. Waits for the watcher's thread.
+/// Watches the directories of this filter's trail, those that can be. Waits for the watcher's
+/// thread.
 ///
 /// # Errors
 /// When there is no watcher to be had.
 pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failures)> {
     let for_events = Arc::clone(filter);
-    let mut watcher = notify::recommended_watcher(move |event| take(&for_events, event)).map_err(io::Error::other)?;
+    let mut watcher = notify::recommended_watcher(move |event| take(&for_events, event))
+        .map_err(io::Error::other)?;
     let mut failures = Failures::new();
     let mut is_any_watched = false;
     for directory in filter.directories() {
@@ -28,7 +30,10 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
             Err(error) => failures.push((directory.to_owned(), io::Error::other(error))),
         }
     }
-    Ok((is_any_watched.then_some(Watching { _watcher: watcher }), failures))
+    Ok((
+        is_any_watched.then_some(Watching { _watcher: watcher }),
+        failures,
+    ))
 }
 
 fn take(filter: &Filter, event: notify::Result<Event>) {
@@ -37,8 +42,14 @@ fn take(filter: &Filter, event: notify::Result<Event>) {
         // Events were lost, or nobody knows where it was.
         Ok(event) if event.need_rescan() || event.paths.is_empty() => filter.lost(),
         Ok(event) => {
-            let is_gone = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
-            event.paths.iter().for_each(|path| filter.event(path, is_gone));
+            let is_gone = matches!(
+                event.kind,
+                EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+            );
+            event
+                .paths
+                .iter()
+                .for_each(|path| filter.event(path, is_gone));
         }
         Err(error) => {
             tracing::debug!(%error, "the watch has failed; setting it up anew");

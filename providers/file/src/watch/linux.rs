@@ -1,4 +1,5 @@
-//! inotify: one instance and one thread for all providers of the process, for as long as anything is watched. A user has 128 instances by default.
+//! inotify: one instance and one thread for all providers of the process, for as long as anything
+//! is watched. A user has 128 instances by default.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -33,13 +34,16 @@ const GONE: EventMask = EventMask::DELETE
 static INSTANCE: Mutex<Option<Instance>> = Mutex::new(None);
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
-/// The process's inotify instance. Its thread ends with the last watch; where nothing could be watched, it stays for the next attempt.
+/// The process's inotify instance. Its thread ends with the last watch; where nothing could be
+/// watched, it stays for the next attempt.
 struct Instance {
     id: u64,
     watches: Watches,
-    /// Whose directory it is that a descriptor stands for. One descriptor is one directory, by whatever paths it is watched.
+    /// Whose directory it is that a descriptor stands for. One descriptor is one directory, by
+    /// whatever paths it is watched.
     watched: HashMap<WatchDescriptor, Vec<Subscriber>>,
-    /// How many calls of [`watch`] are between their two locks. Until there is none, a descriptor may get a subscriber that is not noted yet:
+    /// How many calls of [`watch`] are between their two locks. Until there is none, a descriptor
+    /// may get a subscriber that is not noted yet:
     adding: usize,
     /// those without a subscriber are kept,
     unused: Vec<WatchDescriptor>,
@@ -60,7 +64,8 @@ pub(super) struct Watching {
     descriptors: Vec<WatchDescriptor>,
 }
 
-/// Watches the directories of this filter's trail, those that can be. Blocks while their file systems do, and holds nobody up meanwhile.
+/// Watches the directories of this filter's trail, those that can be. Blocks while their file
+/// systems do, and holds nobody up meanwhile.
 ///
 /// # Errors
 /// When there is no instance to be had, or no thread.
@@ -74,9 +79,15 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
         instance.adding += 1;
         (instance.id, instance.watches.clone())
     };
-    let added: Vec<_> = filter.directories().map(|directory| (directory.to_owned(), watches.add(directory, CHANGES))).collect();
+    let added: Vec<_> = filter
+        .directories()
+        .map(|directory| (directory.to_owned(), watches.add(directory, CHANGES)))
+        .collect();
     let mut guard = lock();
-    let instance = guard.as_mut().filter(|present| present.id == instance).ok_or_else(|| io::Error::other("inotify failed meanwhile"))?;
+    let instance = guard
+        .as_mut()
+        .filter(|present| present.id == instance)
+        .ok_or_else(|| io::Error::other("inotify failed meanwhile"))?;
     let id = next_id();
     let (descriptors, failures) = instance.note(id, filter, added);
     instance.adding -= 1;
@@ -97,7 +108,9 @@ impl Drop for Watching {
         let mut guard = lock();
         let Some(instance) = &mut *guard else { return };
         for descriptor in std::mem::take(&mut self.descriptors) {
-            let Some(subscribers) = instance.watched.get_mut(&descriptor) else { continue };
+            let Some(subscribers) = instance.watched.get_mut(&descriptor) else {
+                continue;
+            };
             subscribers.retain(|subscriber| subscriber.id != self.id);
             if subscribers.is_empty() {
                 instance.watched.remove(&descriptor);
@@ -124,8 +137,17 @@ impl Instance {
     fn start() -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let watches = inotify.watches();
-        thread::Builder::new().name("claviger-file".to_owned()).spawn(move || listen(inotify))?;
-        Ok(Self { id: next_id(), watches, watched: HashMap::new(), adding: 0, unused: Vec::new(), ended: HashSet::new() })
+        thread::Builder::new()
+            .name("claviger-file".to_owned())
+            .spawn(move || listen(inotify))?;
+        Ok(Self {
+            id: next_id(),
+            watches,
+            watched: HashMap::new(),
+            adding: 0,
+            unused: Vec::new(),
+            ended: HashSet::new(),
+        })
     }
 
     /// Notes that this subscriber gets the events of what was added.
@@ -138,10 +160,19 @@ impl Instance {
         let (mut descriptors, mut failures) = (Vec::new(), Failures::new());
         for (directory, descriptor) in added {
             match descriptor {
-                Ok(descriptor) if self.ended.contains(&descriptor) => failures.push((directory, io::ErrorKind::NotFound.into())),
+                Ok(descriptor) if self.ended.contains(&descriptor) => {
+                    failures.push((directory, io::ErrorKind::NotFound.into()))
+                }
                 Ok(descriptor) => {
-                    let subscriber = Subscriber { id, directory, filter: Arc::clone(filter) };
-                    self.watched.entry(descriptor.clone()).or_default().push(subscriber);
+                    let subscriber = Subscriber {
+                        id,
+                        directory,
+                        filter: Arc::clone(filter),
+                    };
+                    self.watched
+                        .entry(descriptor.clone())
+                        .or_default()
+                        .push(subscriber);
                     descriptors.push(descriptor);
                 }
                 Err(error) => failures.push((directory, error)),
@@ -164,8 +195,14 @@ impl Instance {
         }
         let is_gone = event.mask.intersects(GONE);
         for subscriber in self.watched.get(&event.wd).into_iter().flatten() {
-            let path = event.name.map_or_else(|| subscriber.directory.clone(), |name| subscriber.directory.join(name));
-            signs.push((Arc::clone(&subscriber.filter), Sign::Event { path, is_gone }));
+            let path = event.name.map_or_else(
+                || subscriber.directory.clone(),
+                |name| subscriber.directory.join(name),
+            );
+            signs.push((
+                Arc::clone(&subscriber.filter),
+                Sign::Event { path, is_gone },
+            ));
         }
         if event.mask.contains(EventMask::IGNORED) {
             self.watched.remove(&event.wd);
@@ -176,7 +213,10 @@ impl Instance {
     }
 
     fn all(&self) -> impl Iterator<Item = Arc<Filter>> {
-        self.watched.values().flatten().map(|subscriber| Arc::clone(&subscriber.filter))
+        self.watched
+            .values()
+            .flatten()
+            .map(|subscriber| Arc::clone(&subscriber.filter))
     }
 }
 
@@ -193,12 +233,20 @@ fn listen(mut inotify: Inotify) {
                         instance.signs(&event, &mut signs);
                     }
                 }
-                guard.take_if(|instance| instance.watched.is_empty() && instance.adding == 0).is_some()
+                guard
+                    .take_if(|instance| instance.watched.is_empty() && instance.adding == 0)
+                    .is_some()
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
             Err(error) => {
                 tracing::debug!(%error, "the watch has failed; setting it up anew");
-                signs.extend(lock().take().iter().flat_map(Instance::all).map(|filter| (filter, Sign::Ended)));
+                signs.extend(
+                    lock()
+                        .take()
+                        .iter()
+                        .flat_map(Instance::all)
+                        .map(|filter| (filter, Sign::Ended)),
+                );
                 true
             }
         };

@@ -62,7 +62,11 @@ pub(super) struct Lookout {
 impl Lookout {
     /// Watches what can be watched; `None` when nothing can.
     pub(super) async fn over(trail: &Trail, bell: &Bell) -> Option<Self> {
-        let filter = Arc::new(Filter { trail: trail.clone(), broken: AtomicBool::new(false), bell: bell.clone() });
+        let filter = Arc::new(Filter {
+            trail: trail.clone(),
+            broken: AtomicBool::new(false),
+            bell: bell.clone(),
+        });
         let for_events = Arc::clone(&filter);
         let (watching, failures) = match off_thread(move || system::watch(&for_events)).await {
             Ok(watched) => watched,
@@ -77,7 +81,10 @@ impl Lookout {
             tracing::debug!(directory = %directory.display(), %error, "cannot be watched; it is looked at now and then");
             filter.broken.store(true, Ordering::Release);
         }
-        Some(Self { filter, _watching: watching? })
+        Some(Self {
+            filter,
+            _watching: watching?,
+        })
     }
 
     /// Whether every change along `trail` is told.
@@ -103,7 +110,8 @@ impl Filter {
         self.trail.directories()
     }
 
-    /// Something happened to `path`. `is_gone`: it was removed or moved away; a directory takes its watch along.
+    /// Something happened to `path`. `is_gone`: it was removed or moved away; a directory takes its
+    /// watch along.
     pub(super) fn event(&self, path: &Path, is_gone: bool) {
         if self.trail.concerns(path) {
             if is_gone && self.trail.is_directory(path) {
@@ -135,7 +143,10 @@ mod unavailable {
     pub(super) fn log(error: &io::Error) {
         let (logged, limit) = match error.kind() {
             // Also what inotify returns where the process has no file descriptor left.
-            _ if is_out_of_instances(error) => (&INSTANCES, "fs.inotify.max_user_instances, or the open files of the process"),
+            _ if is_out_of_instances(error) => (
+                &INSTANCES,
+                "fs.inotify.max_user_instances, or the open files of the process",
+            ),
             io::ErrorKind::StorageFull => (&WATCHES, "fs.inotify.max_user_watches"),
             _ => return,
         };
@@ -169,12 +180,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let gone = dir.path().join("gone");
         fs::create_dir(&gone).unwrap();
-        let trails = [Trail::of(&[gone.join("password")]), Trail::of(&[dir.path().join("password")])];
+        let trails = [
+            Trail::of(&[gone.join("password")]),
+            Trail::of(&[dir.path().join("password")]),
+        ];
         fs::remove_dir(gone).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let watching = async {
             let (bell, mut rings) = Bell::new();
-            let [unwatched, watched] = [Lookout::over(&trails[0], &bell).await, Lookout::over(&trails[1], &bell).await];
+            let [unwatched, watched] = [
+                Lookout::over(&trails[0], &bell).await,
+                Lookout::over(&trails[1], &bell).await,
+            ];
             assert!(unwatched.is_none());
             assert!(watched.unwrap().covers(&trails[1]));
             let watched = Lookout::over(&trails[1], &bell).await.unwrap();
@@ -182,7 +202,8 @@ mod tests {
             rings.next().await;
             drop(watched);
         };
-        let watched = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), watching).await });
+        let watched = runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(10), watching).await });
         // Not waiting for a thread that would hang.
         runtime.shutdown_background();
         assert!(watched.is_ok());

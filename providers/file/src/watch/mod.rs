@@ -1,4 +1,5 @@
-//! Telling that files may have changed: by the file system's events, and by looking every now and then.
+//! Telling that files may have changed: by the file system's events, and by looking every now and
+//! then.
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
@@ -22,12 +23,18 @@ pub(crate) use trail::Stamp;
 /// A writer makes several events within a moment; they are one change.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// Hints at every change of what `paths` lead to. `changed_before` is polled once the watch has begun, and says whether they have changed since they
-/// were last read: what happens later makes an event. Never returns.
+/// Hints at every change of what `paths` lead to. `changed_before` is polled once the watch has
+/// begun, and says whether they have changed since they were last read: what happens later makes an
+/// event. Never returns.
 ///
 /// # Cancel safety
 /// Dropping the future ends the watch.
-pub(crate) async fn run(paths: Vec<PathBuf>, poll: Duration, changed_before: impl Future<Output = bool>, hints: Hints) {
+pub(crate) async fn run(
+    paths: Vec<PathBuf>,
+    poll: Duration,
+    changed_before: impl Future<Output = bool>,
+    hints: Hints,
+) {
     let (bell, mut rings) = Bell::new();
     let mut lookout: Option<Lookout> = None;
     let mut changed_before = Some(pin!(changed_before));
@@ -35,7 +42,9 @@ pub(crate) async fn run(paths: Vec<PathBuf>, poll: Duration, changed_before: imp
     let mut rung = false;
     loop {
         let mut trail = look(&paths).await;
-        let is_new = lookout.as_ref().is_none_or(|lookout| !lookout.covers(&trail));
+        let is_new = lookout
+            .as_ref()
+            .is_none_or(|lookout| !lookout.covers(&trail));
         if is_new {
             // The old one stays until the new one is in place: no moment goes unwatched.
             lookout = Lookout::over(&trail, &bell).await;

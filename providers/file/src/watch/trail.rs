@@ -56,7 +56,8 @@ fn identity(_about: &Metadata) -> Identity {
 /// Where a change of some files would show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trail {
-    /// Every link on the way, the file at its end or the first name that does not exist, each in a directory's real path.
+    /// Every link on the way, the file at its end or the first name that does not exist, each in a
+    /// directory's real path.
     turns: BTreeMap<PathBuf, Option<Stamp>>,
     /// The directories that hold them.
     directories: BTreeMap<PathBuf, Option<Identity>>,
@@ -114,7 +115,9 @@ impl Trail {
                 Some(found) if found.is_symlink() => {
                     links += 1;
                     self.note(&here, &there, about.as_ref());
-                    let Ok(target) = fs::read_link(&there) else { return };
+                    let Ok(target) = fs::read_link(&there) else {
+                        return;
+                    };
                     if links > MOST_LINKS {
                         return;
                     }
@@ -146,7 +149,9 @@ enum Step {
 
 fn steps(path: &Path) -> impl Iterator<Item = Step> {
     path.components().filter_map(|component| match component {
-        Component::Prefix(_) | Component::RootDir => Some(Step::Root(component.as_os_str().to_owned())),
+        Component::Prefix(_) | Component::RootDir => {
+            Some(Step::Root(component.as_os_str().to_owned()))
+        }
         Component::CurDir => None,
         Component::ParentDir => Some(Step::Up),
         Component::Normal(name) => Some(Step::Down(name.to_owned())),
@@ -178,10 +183,18 @@ mod tests {
         fs::write(dir.join("..v1/password"), "one").unwrap();
         symlink("..v1", dir.join("..data")).unwrap();
         symlink("..data/password", dir.join("password")).unwrap();
-        let expected = [dir.join("..data"), dir.join("..v1/password"), dir.join("password")];
+        let expected = [
+            dir.join("..data"),
+            dir.join("..v1/password"),
+            dir.join("password"),
+        ];
         assert_eq!(turns(&dir.join("password")), expected);
         let trail = Trail::of(&[dir.join("password")]);
-        assert!(trail.directories().eq([dir.as_path(), dir.join("..v1").as_path()]));
+        assert!(
+            trail
+                .directories()
+                .eq([dir.as_path(), dir.join("..v1").as_path()])
+        );
         assert!(trail.concerns(&dir.join("..data")) && trail.concerns(&dir));
         assert!(!trail.concerns(&dir.join("other")));
     }
@@ -206,7 +219,10 @@ mod tests {
         fs::create_dir_all(dir.join("x/y")).unwrap();
         fs::write(dir.join("x/password"), "one").unwrap();
         symlink(dir.join("x/y/../password"), dir.join("link")).unwrap();
-        assert_eq!(turns(&dir.join("./x/../link")), [dir.join("link"), dir.join("x/password")]);
+        assert_eq!(
+            turns(&dir.join("./x/../link")),
+            [dir.join("link"), dir.join("x/password")]
+        );
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! What the tests share: fetching, and waiting for hints without sleeping.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-#![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "no test file uses all of it"
+)]
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +13,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::{Credentials, FetchRequest, Hints, Lease, Provider, ProviderError, ProviderErrorKind, RotationTrigger};
+use claviger::{
+    Credentials, FetchRequest, Hints, Lease, Provider, ProviderError, ProviderErrorKind,
+    RotationTrigger,
+};
 use claviger_file::FileProvider;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -27,8 +34,13 @@ pub(crate) async fn first(provider: &FileProvider) -> Result<Lease<Credentials>,
 }
 
 /// A fetch while `held` is held.
-pub(crate) async fn again(provider: &FileProvider, held: &Lease<Credentials>) -> Result<Lease<Credentials>, ProviderError> {
-    provider.fetch(FetchRequest::new(RotationTrigger::Changed).held(held.clone())).await
+pub(crate) async fn again(
+    provider: &FileProvider,
+    held: &Lease<Credentials>,
+) -> Result<Lease<Credentials>, ProviderError> {
+    provider
+        .fetch(FetchRequest::new(RotationTrigger::Changed).held(held.clone()))
+        .await
 }
 
 /// User and password of a lease.
@@ -81,7 +93,10 @@ impl Write for Captured {
 #[cfg(target_os = "linux")]
 pub(crate) fn inotify_instances() -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:inotify")).count()
+    open.filter(|fd| {
+        fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:inotify")
+    })
+    .count()
 }
 
 /// Sends each line that is logged.
@@ -105,13 +120,19 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Runs the provider's watch, and returns once it has begun, with the hint that it began with not yet taken.
+    /// Runs the provider's watch, and returns once it has begun, with the hint that it began with
+    /// not yet taken.
     pub(crate) async fn begin(provider: FileProvider) -> Self {
         let (sender, mut lines) = mpsc::unbounded_channel();
-        let begun = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG).with_writer(move || Lines(sender.clone())).finish();
+        let begun = tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::DEBUG)
+            .with_writer(move || Lines(sender.clone()))
+            .finish();
         let watched = Self::spawn(provider, begun.into());
         let has_begun = async { while !lines.recv().await.unwrap().contains("watching") {} };
-        timeout(BOUND, has_begun).await.expect("the watch did not begin");
+        timeout(BOUND, has_begun)
+            .await
+            .expect("the watch did not begin");
         watched
     }
 
@@ -121,7 +142,8 @@ impl Watched {
         let hinting = Hints::new(move || {
             let _ = sender.send(());
         });
-        let task = tokio::spawn(async move { provider.watch(hinting).await }.with_subscriber(dispatch));
+        let task =
+            tokio::spawn(async move { provider.watch(hinting).await }.with_subscriber(dispatch));
         Self { hints, task }
     }
 
@@ -132,11 +154,18 @@ impl Watched {
 
     /// Waits for the next hint.
     pub(crate) async fn hint(&mut self) {
-        timeout(BOUND, self.hints.recv()).await.expect("no hint came").unwrap();
+        timeout(BOUND, self.hints.recv())
+            .await
+            .expect("no hint came")
+            .unwrap();
     }
 
     /// Fetches at every hint until `done` is content, as the core does.
-    pub(crate) async fn until(&mut self, provider: &FileProvider, done: impl Fn(&Lease<Credentials>) -> bool) -> Lease<Credentials> {
+    pub(crate) async fn until(
+        &mut self,
+        provider: &FileProvider,
+        done: impl Fn(&Lease<Credentials>) -> bool,
+    ) -> Lease<Credentials> {
         timeout(BOUND, async {
             loop {
                 self.hints.recv().await.unwrap();
@@ -166,7 +195,10 @@ impl Watched {
     /// Drops the watch, and waits until it is gone.
     pub(crate) async fn end(mut self) {
         self.task.abort();
-        assert!((&mut self.task).await.unwrap_err().is_cancelled(), "a watch never ends by itself");
+        assert!(
+            (&mut self.task).await.unwrap_err().is_cancelled(),
+            "a watch never ends by itself"
+        );
         while self.hints.recv().await.is_some() {}
     }
 }

@@ -1,6 +1,9 @@
 //! One long-lived boto3.
 
-#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+#![expect(
+    clippy::expect_used,
+    reason = "scenery of tests: what fails here fails the test"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -39,18 +42,34 @@ impl Boto3 {
             .expect("Python starts");
         let cases = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().expect("it is piped"));
-        Self { process, cases, answers }
+        Self {
+            process,
+            cases,
+            answers,
+        }
     }
 
     /// The token, or what boto3 says instead.
     pub(crate) fn token(&mut self, case: Case<'_>) -> Result<String, String> {
-        let Case { host, port, user, region, at, key, secret, session } = case;
+        let Case {
+            host,
+            port,
+            user,
+            region,
+            at,
+            key,
+            secret,
+            session,
+        } = case;
         let line = json!({ "host": host, "port": port, "user": user, "region": region, "at": at, "key": key, "secret": secret, "session": session });
         let cases = self.cases.as_mut().expect("it runs");
-        writeln!(cases, "{line}").and_then(|()| cases.flush()).expect("it reads");
+        writeln!(cases, "{line}")
+            .and_then(|()| cases.flush())
+            .expect("it reads");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("it writes");
-        let answer: Value = serde_json::from_str(&answer).expect("an answer is JSON; boto3 is there");
+        let answer: Value =
+            serde_json::from_str(&answer).expect("an answer is JSON; boto3 is there");
         let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
         text("token").ok_or_else(|| text("error").unwrap_or_default())
     }

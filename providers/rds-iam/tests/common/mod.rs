@@ -1,7 +1,14 @@
 //! What the tests share: a chain of credentials that does as a script says, and a provider on it.
 
-#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
-#![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
+#![expect(
+    clippy::expect_used,
+    reason = "scenery of tests: what fails here fails the test"
+)]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "no test file uses all of it"
+)]
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +40,10 @@ pub(crate) struct Chain(Arc<Mutex<Script>>);
 impl Chain {
     /// Answers with what `answer` says each time.
     pub(crate) fn of(answer: impl FnMut() -> Answer + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Script { answer: Box::new(answer), asked: 0 })))
+        Self(Arc::new(Mutex::new(Script {
+            answer: Box::new(answer),
+            asked: 0,
+        })))
     }
 
     /// One key that never ends.
@@ -41,8 +51,13 @@ impl Chain {
         Self::of(|| Ok(key("AKIAEXAMPLE")))
     }
 
-    /// Sessions that live so long, each kept until `kept` before its end, as a cache does. `issued` hears of each key and its end.
-    pub(crate) fn sessions(life: Duration, kept: Duration, issued: impl Fn(&str, SystemTime) + Send + 'static) -> Self {
+    /// Sessions that live so long, each kept until `kept` before its end, as a cache does. `issued`
+    /// hears of each key and its end.
+    pub(crate) fn sessions(
+        life: Duration,
+        kept: Duration,
+        issued: impl Fn(&str, SystemTime) + Send + 'static,
+    ) -> Self {
         let (mut number, mut current) = (0, None::<(AwsCredentials, SystemTime)>);
         Self::of(move || {
             let now = now();
@@ -53,7 +68,11 @@ impl Chain {
             }
             number += 1;
             let end = now + life;
-            let session = session(&format!("ASIAEXAMPLE{number}"), &format!("session-token/{number}=="), Some(end));
+            let session = session(
+                &format!("ASIAEXAMPLE{number}"),
+                &format!("session-token/{number}=="),
+                Some(end),
+            );
             issued(session.access_key_id(), end);
             current = Some((session.clone(), end));
             Ok(session)
@@ -86,7 +105,10 @@ impl Chain {
 
     /// A provider on this chain whose tokens live so long.
     pub(crate) fn provider_of(&self, lifetime: Duration) -> RdsIam {
-        RdsIam::builder(&self.config(None), HOST, 5432, USER).lifetime(lifetime).build().expect("the arguments are right")
+        RdsIam::builder(&self.config(None), HOST, 5432, USER)
+            .lifetime(lifetime)
+            .build()
+            .expect("the arguments are right")
     }
 }
 
@@ -128,18 +150,35 @@ pub(crate) fn key(id: &str) -> AwsCredentials {
 
 /// A key with a session token.
 pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> AwsCredentials {
-    AwsCredentials::new(id, "wJalrXUtnFEMI/EXAMPLEKEY", Some(token.to_owned()), end, "test")
+    AwsCredentials::new(
+        id,
+        "wJalrXUtnFEMI/EXAMPLEKEY",
+        Some(token.to_owned()),
+        end,
+        "test",
+    )
 }
 
 /// The first fetch of a registration.
 pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
-    provider.fetch(FetchRequest::first()).await.expect("a token is signed")
+    provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("a token is signed")
 }
 
 /// A fetch while `held` is held.
-pub(crate) async fn again(provider: &RdsIam, trigger: RotationTrigger, held: &Lease<Credentials>) -> Lease<Credentials> {
+pub(crate) async fn again(
+    provider: &RdsIam,
+    trigger: RotationTrigger,
+    held: &Lease<Credentials>,
+) -> Lease<Credentials> {
     let request = FetchRequest::new(trigger).held(held.clone());
-    let request = if trigger == RotationTrigger::Rejected { request.rejected([held.revision().clone()]) } else { request };
+    let request = if trigger == RotationTrigger::Rejected {
+        request.rejected([held.revision().clone()])
+    } else {
+        request
+    };
     provider.fetch(request).await.expect("an answer comes")
 }
 
@@ -151,5 +190,7 @@ pub(crate) fn token(lease: &Lease<Credentials>) -> &str {
 /// A parameter of a token, as it stands there.
 pub(crate) fn parameter<'t>(token: &'t str, name: &str) -> Option<&'t str> {
     let (_, query) = token.split_once('?')?;
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }

@@ -1,6 +1,9 @@
 //! MariaDB, which checks tokens through PAM's first plugin, in clear text over TLS.
 
-#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+#![expect(
+    clippy::expect_used,
+    reason = "scenery of tests: what fails here fails the test"
+)]
 
 use claviger::MySqlPools;
 use claviger_servers::{MariaDb, TokenChecks};
@@ -17,9 +20,14 @@ impl TokenServer for MariaDb {
     const REJECTION: (&'static str, &'static str) = ("28000", "Access denied for user");
 
     fn raise() -> Self {
-        let server = MariaDb::builder().tokens().start().expect("a server starts");
+        let server = MariaDb::builder()
+            .tokens()
+            .start()
+            .expect("a server starts");
         server.create_token_role(USER).expect("a user is made");
-        server.create_database("orders", USER).expect("a database is made");
+        server
+            .create_database("orders", USER)
+            .expect("a database is made");
         server
     }
 
@@ -29,12 +37,20 @@ impl TokenServer for MariaDb {
 
     fn options(&self) -> MySqlConnectOptions {
         let authority = self.ca_file().expect("it speaks TLS");
-        let options = MySqlConnectOptions::new().host(self.host()).port(self.port()).database("orders");
-        options.ssl_mode(MySqlSslMode::VerifyIdentity).ssl_ca(authority)
+        let options = MySqlConnectOptions::new()
+            .host(self.host())
+            .port(self.port())
+            .database("orders");
+        options
+            .ssl_mode(MySqlSslMode::VerifyIdentity)
+            .ssl_ca(authority)
     }
 
     fn options_for(&self, token: &str) -> MySqlConnectOptions {
-        self.options().username(USER).password(token).enable_cleartext_plugin(true)
+        self.options()
+            .username(USER)
+            .password(token)
+            .enable_cleartext_plugin(true)
     }
 
     fn pools(&self, options: PoolOptions<sqlx::MySql>) -> MySqlPools {

@@ -1,6 +1,9 @@
 //! The stories that are told on every kind of server.
 
-#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+#![expect(
+    clippy::expect_used,
+    reason = "scenery of tests: what fails here fails the test"
+)]
 
 pub(crate) mod server;
 
@@ -22,28 +25,42 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Options of a pool that logs in again and again, whose callers wait for as long as it takes.
 pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
-    short_lived(PoolOptions::new().max_connections(max).acquire_timeout(PATIENCE), Duration::from_millis(250))
+    short_lived(
+        PoolOptions::new()
+            .max_connections(max)
+            .acquire_timeout(PATIENCE),
+        Duration::from_millis(250),
+    )
 }
 
-/// The fault that this library is there to cure: a token that is kept for ever serves for as long as no connection is opened.
+/// The fault that this library is there to cure: a token that is kept for ever serves for as long
+/// as no connection is opened.
 pub(crate) async fn a_token_kept_for_ever_fails_when_a_connection_opens_late<S: TokenServer>()
 where
     Pool<S::Db>: Queried,
 {
     let server: S = raise().await;
     let lease = first(&Chain::key().provider_of(Duration::from_secs(3))).await;
-    let options = PoolOptions::<S::Db>::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
+    let options = PoolOptions::<S::Db>::new()
+        .max_connections(2)
+        .acquire_timeout(Duration::from_secs(5));
     let pool = options.connect_lazy_with(server.options_for(token(&lease)));
     let mut early = pool.acquire().await.expect("a young token lets in");
     let death = lease.expiry().wall().expect("it ends");
     eventually("the token is dead", || now() > death).await;
 
-    let error = pool.acquire().await.expect_err("a second connection is opened with a dead token");
+    let error = pool
+        .acquire()
+        .await
+        .expect_err("a second connection is opened with a dead token");
     let told = error.as_database_error().expect("the database says so");
     assert_eq!(told.code().as_deref(), Some(S::REJECTION.0), "{told}");
     assert!(told.message().contains(S::REJECTION.1), "{told}");
     let checks = server.checks().entries().expect("it keeps them");
-    let verdicts: Vec<_> = checks.iter().map(|check| (check.accepted, &*check.reason)).collect();
+    let verdicts: Vec<_> = checks
+        .iter()
+        .map(|check| (check.accepted, &*check.reason))
+        .collect();
     assert_eq!(verdicts, [(true, ""), (false, "the token has expired")]);
     // What is open stays good: so nobody notices until then.
     early.ping().await.expect("the first connection answers");
@@ -58,23 +75,47 @@ where
     let server: S = raise().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("login", chain.provider_of(LIFE)).await.expect("a token is signed");
-    let db = supervisor.add_pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
+    let login = supervisor
+        .add_provider("login", chain.provider_of(LIFE))
+        .await
+        .expect("a token is signed");
+    let db = supervisor
+        .add_pool("orders", &login, server.pools(restless::<S>(4)))
+        .await
+        .expect("it is verified");
     let callers = Callers::start(&db, 8);
     let end = now() + 20 * LIFE;
-    eventually_within(25 * LIFE, "twenty lives are over", || now() >= end || callers.failures() > 0).await;
+    eventually_within(25 * LIFE, "twenty lives are over", || {
+        now() >= end || callers.failures() > 0
+    })
+    .await;
     let tally = callers.stop().await;
     supervisor.shutdown(Duration::from_secs(5)).await;
 
-    assert_eq!((tally.failed.as_slice(), tally.interrupted), ([].as_slice(), 0));
+    assert_eq!(
+        (tally.failed.as_slice(), tally.interrupted),
+        ([].as_slice(), 0)
+    );
     let checks = server.checks().entries().expect("it keeps them");
     let rejected: Vec<_> = checks.iter().filter(|check| !check.accepted).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
     // The hazard: logins all the time, also with tokens in the last third of their life.
     let tokens: BTreeSet<_> = checks.iter().map(signed).collect();
-    assert!(tokens.len() >= 20 && checks.len() > 400, "{} tokens, {} logins", tokens.len(), checks.len());
-    let oldest = checks.iter().map(|check| check.age).max().expect("there are some");
-    assert!(oldest > LIFE / 2 && oldest < LIFE, "the oldest token was {oldest:?} old");
+    assert!(
+        tokens.len() >= 20 && checks.len() > 400,
+        "{} tokens, {} logins",
+        tokens.len(),
+        checks.len()
+    );
+    let oldest = checks
+        .iter()
+        .map(|check| check.age)
+        .max()
+        .expect("there are some");
+    assert!(
+        oldest > LIFE / 2 && oldest < LIFE,
+        "the oldest token was {oldest:?} old"
+    );
     assert!(chain.asked() <= 65, "{} signatures in 60 s", chain.asked());
 }
 
@@ -85,37 +126,70 @@ where
 {
     let server: S = raise().await;
     let checks = server.checks().clone();
-    // A cache that keeps a session until its very last second, and a server that takes nothing from a dead one.
-    let chain = Chain::sessions(Duration::from_secs(4), Duration::from_millis(1_200), move |key, end| {
-        checks.session_dies(key, end).expect("the server is told");
-    });
+    // A cache that keeps a session until its very last second, and a server that takes nothing from
+    // a dead one.
+    let chain = Chain::sessions(
+        Duration::from_secs(4),
+        Duration::from_millis(1_200),
+        move |key, end| {
+            checks.session_dies(key, end).expect("the server is told");
+        },
+    );
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("login", chain.provider()).await.expect("a token is signed");
-    let db = supervisor.add_pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
+    let login = supervisor
+        .add_provider("login", chain.provider())
+        .await
+        .expect("a token is signed");
+    let db = supervisor
+        .add_pool("orders", &login, server.pools(restless::<S>(4)))
+        .await
+        .expect("it is verified");
     let callers = Callers::start(&db, 8);
     let keys = || {
         let checks = server.checks().entries().expect("it keeps them");
-        checks.into_iter().map(|check| check.access_key).collect::<BTreeSet<_>>()
+        checks
+            .into_iter()
+            .map(|check| check.access_key)
+            .collect::<BTreeSet<_>>()
     };
-    eventually_within(2 * PATIENCE, "six sessions were used", || keys().len() >= 6 || callers.failures() > 0).await;
+    eventually_within(2 * PATIENCE, "six sessions were used", || {
+        keys().len() >= 6 || callers.failures() > 0
+    })
+    .await;
     let tally = callers.stop().await;
     supervisor.shutdown(Duration::from_secs(5)).await;
 
-    assert_eq!((tally.failed.as_slice(), tally.interrupted), ([].as_slice(), 0));
+    assert_eq!(
+        (tally.failed.as_slice(), tally.interrupted),
+        ([].as_slice(), 0)
+    );
     let entries = server.checks().entries().expect("it keeps them");
     let rejected: Vec<_> = entries.iter().filter(|check| !check.accepted).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
-    assert!(entries.iter().all(|check| check.expires == Duration::from_secs(900)), "the tokens themselves live longer");
+    assert!(
+        entries
+            .iter()
+            .all(|check| check.expires == Duration::from_secs(900)),
+        "the tokens themselves live longer"
+    );
 
     // The hazard: a token of a dead session is rejected, however long it was to live.
     let checks = server.checks().clone();
     let death = now() + Duration::from_secs(2);
-    checks.session_dies("ASIALAST", death).expect("the server is told");
-    let lease = first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(death)))).provider()).await;
+    checks
+        .session_dies("ASIALAST", death)
+        .expect("the server is told");
+    let lease =
+        first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(death)))).provider()).await;
     eventually("the session is dead", || now() > death).await;
     let pool = PoolOptions::<S::Db>::new().connect_lazy_with(server.options_for(token(&lease)));
     pool.acquire().await.expect_err("its session is dead");
-    let last = server.checks().entries().expect("it keeps them").pop().expect("there is one");
+    let last = server
+        .checks()
+        .entries()
+        .expect("it keeps them")
+        .pop()
+        .expect("there is one");
     assert_eq!(last.reason, "the session that signed it has died");
 }
 
@@ -128,10 +202,19 @@ where
     let server: S = raise().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("login", chain.provider()).await.expect("a token is signed");
-    let options = PoolOptions::new().max_connections(MAX).acquire_timeout(PATIENCE);
-    let db = supervisor.add_pool("orders", &login, server.pools(options)).await.expect("it is verified");
-    // A few sessions are open; more callers come when everything is rejected, and want more of them.
+    let login = supervisor
+        .add_provider("login", chain.provider())
+        .await
+        .expect("a token is signed");
+    let options = PoolOptions::new()
+        .max_connections(MAX)
+        .acquire_timeout(PATIENCE);
+    let db = supervisor
+        .add_pool("orders", &login, server.pools(options))
+        .await
+        .expect("it is verified");
+    // A few sessions are open; more callers come when everything is rejected, and want more of
+    // them.
     let few = Callers::start(&db, 1);
     few.answer_more(50).await;
     let open = db.status().expect("it is supervised").connections;
@@ -139,36 +222,66 @@ where
     let before = server.checks().entries().expect("it keeps them");
     let during = server.checks().from_now().expect("it keeps them");
     let began = now();
-    server.checks().refuse_everything(true).expect("the server is told");
+    server
+        .checks()
+        .refuse_everything(true)
+        .expect("the server is told");
     let many = Callers::start(&db, 32);
-    eventually("logins are rejected", || during.rejected().expect("it keeps them") > 0).await;
+    eventually("logins are rejected", || {
+        during.rejected().expect("it keeps them") > 0
+    })
+    .await;
     // Open sessions carry on, and are shared.
     many.answer_more(200).await;
     few.answer_more(200).await;
-    let names_clock = |error: claviger::ConnectError| error.to_string().contains("check this machine's clock");
+    let names_clock =
+        |error: claviger::ConnectError| error.to_string().contains("check this machine's clock");
     eventually_within(PATIENCE, "the last error names the clock", || {
-        db.status().and_then(|status| status.last_error).is_some_and(names_clock)
+        db.status()
+            .and_then(|status| status.last_error)
+            .is_some_and(names_clock)
     })
     .await;
     let end = began + Duration::from_secs(5);
     eventually_within(PATIENCE, "five seconds are over", || now() >= end).await;
-    server.checks().refuse_everything(false).expect("the server is told");
-    eventually_within(PATIENCE, "a login is taken again, and the pool serves", || {
-        during.accepted().expect("it keeps them") > 0 && db.status().is_some_and(|status| status.serving && !status.rejected)
-    })
+    server
+        .checks()
+        .refuse_everything(false)
+        .expect("the server is told");
+    eventually_within(
+        PATIENCE,
+        "a login is taken again, and the pool serves",
+        || {
+            during.accepted().expect("it keeps them") > 0
+                && db
+                    .status()
+                    .is_some_and(|status| status.serving && !status.rejected)
+        },
+    )
     .await;
     // Without a restart, and without a new pool.
     many.answer_more(200).await;
     let (few, many) = (few.stop().await, many.stop().await);
-    assert!(few.failed.is_empty() && many.failed.is_empty(), "{:?} {:?}", few.failed, many.failed);
+    assert!(
+        few.failed.is_empty() && many.failed.is_empty(),
+        "{:?} {:?}",
+        few.failed,
+        many.failed
+    );
     assert_eq!(few.interrupted + many.interrupted, 0);
     assert!(before.iter().all(|check| check.accepted));
 
     let rejected = during.rejected().expect("it keeps them");
-    assert!(rejected >= 2 && rejected <= MAX as usize + 3, "{rejected} failed logins with a maximum of {MAX}");
+    assert!(
+        rejected >= 2 && rejected <= MAX as usize + 3,
+        "{rejected} failed logins with a maximum of {MAX}"
+    );
     let all = server.checks().entries().expect("it keeps them");
     let tokens: BTreeSet<_> = all.iter().map(signed).collect();
-    assert!(tokens.len() <= 2, "at most one new token in half a minute: {tokens:?}");
+    assert!(
+        tokens.len() <= 2,
+        "at most one new token in half a minute: {tokens:?}"
+    );
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -186,24 +299,57 @@ where
         }
     }
     let server: S = raise().await;
-    let aws = Chain::key().config(None).into_builder().time_source(Behind).build();
-    let provider = RdsIam::builder(&aws, HOST, 5432, USER).lifetime(Duration::from_secs(40)).build().expect("the arguments are right");
+    let aws = Chain::key()
+        .config(None)
+        .into_builder()
+        .time_source(Behind)
+        .build();
+    let provider = RdsIam::builder(&aws, HOST, 5432, USER)
+        .lifetime(Duration::from_secs(40))
+        .build()
+        .expect("the arguments are right");
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("login", provider).await.expect("a token is signed");
-    let db = supervisor.add_pool("orders", &login, server.pools(restless::<S>(4))).await.expect("it is verified");
+    let login = supervisor
+        .add_provider("login", provider)
+        .await
+        .expect("a token is signed");
+    let db = supervisor
+        .add_pool("orders", &login, server.pools(restless::<S>(4)))
+        .await
+        .expect("it is verified");
     let callers = Callers::start(&db, 8);
     let checks = || server.checks().entries().expect("it keeps them");
     let first = signed(&checks()[0]);
-    let accepted_again = || checks().into_iter().find(|check| check.accepted && signed(check) != first);
-    eventually_within(PATIENCE, "another token is accepted", || accepted_again().is_some()).await;
+    let accepted_again = || {
+        checks()
+            .into_iter()
+            .find(|check| check.accepted && signed(check) != first)
+    };
+    eventually_within(PATIENCE, "another token is accepted", || {
+        accepted_again().is_some()
+    })
+    .await;
     let tally = callers.stop().await;
     supervisor.shutdown(Duration::from_secs(5)).await;
 
-    assert_eq!((tally.failed.as_slice(), tally.interrupted), ([].as_slice(), 0));
-    let rejected: Vec<_> = checks().into_iter().filter(|check| !check.accepted).collect();
+    assert_eq!(
+        (tally.failed.as_slice(), tally.interrupted),
+        ([].as_slice(), 0)
+    );
+    let rejected: Vec<_> = checks()
+        .into_iter()
+        .filter(|check| !check.accepted)
+        .collect();
     assert!(rejected[0].reason.contains("expired"), "{rejected:?}");
-    let between = accepted_again().expect("it was").at.duration_since(rejected[0].at).unwrap_or_default();
-    assert!(between < Duration::from_secs(5), "{between:?} until the next token: {rejected:?}");
+    let between = accepted_again()
+        .expect("it was")
+        .at
+        .duration_since(rejected[0].at)
+        .unwrap_or_default();
+    assert!(
+        between < Duration::from_secs(5),
+        "{between:?} until the next token: {rejected:?}"
+    );
 }
 
 /// One signature serves all pools and all their connections.
@@ -214,18 +360,34 @@ where
     let server: S = raise().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
-    let login = supervisor.add_provider("login", chain.provider()).await.expect("a token is signed");
+    let login = supervisor
+        .add_provider("login", chain.provider())
+        .await
+        .expect("a token is signed");
     let mut callers = Vec::new();
     for name in ["orders", "reports", "jobs"] {
-        let db = supervisor.add_pool(name, &login, server.pools(restless::<S>(4))).await.expect("it is verified");
+        let db = supervisor
+            .add_pool(name, &login, server.pools(restless::<S>(4)))
+            .await
+            .expect("it is verified");
         callers.push(Callers::start(&db, 4));
     }
-    eventually_within(PATIENCE, "a hundred logins", || server.checks().accepted().expect("it keeps them") >= 100).await;
+    eventually_within(PATIENCE, "a hundred logins", || {
+        server.checks().accepted().expect("it keeps them") >= 100
+    })
+    .await;
     for callers in callers {
         assert!(callers.stop().await.failed.is_empty());
     }
     supervisor.shutdown(Duration::from_secs(5)).await;
     let checks: Vec<TokenCheck> = server.checks().entries().expect("it keeps them");
-    assert_eq!(checks.iter().map(|check| (signed(check), check.length)).collect::<BTreeSet<_>>().len(), 1);
+    assert_eq!(
+        checks
+            .iter()
+            .map(|check| (signed(check), check.length))
+            .collect::<BTreeSet<_>>()
+            .len(),
+        1
+    );
     assert_eq!(chain.asked(), 1, "one signature");
 }

@@ -1,7 +1,14 @@
 //! Database servers that check tokens as RDS does.
 
-#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
-#![allow(dead_code, clippy::allow_attributes, reason = "no test file uses all of it")]
+#![expect(
+    clippy::expect_used,
+    reason = "scenery of tests: what fails here fails the test"
+)]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "no test file uses all of it"
+)]
 
 use std::time::SystemTime;
 
@@ -15,7 +22,8 @@ use sqlx::{Connection, Database, Pool};
 use crate::common::USER;
 
 /// The connect options of a server's database.
-pub(crate) type OptionsOf<S> = <<<S as TokenServer>::Db as Database>::Connection as Connection>::Options;
+pub(crate) type OptionsOf<S> =
+    <<<S as TokenServer>::Db as Database>::Connection as Connection>::Options;
 
 /// A server on which [`USER`] logs in with a token, and in no other way.
 pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
@@ -40,15 +48,20 @@ pub(crate) async fn raise<S: TokenServer>() -> S
 where
     Pool<S::Db>: Queried,
 {
-    tokio::task::spawn_blocking(S::raise).await.expect("the server's thread ends")
+    tokio::task::spawn_blocking(S::raise)
+        .await
+        .expect("the server's thread ends")
 }
 
 /// When the token of a check was signed: to the second, as its date says.
 pub(crate) fn signed(check: &TokenCheck) -> SystemTime {
     let signed = check.at - check.age;
-    let since = signed.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let since = signed
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .expect("after 1970");
     // Both are to the millisecond, each cut off by itself.
-    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs((since.as_millis() as u64 + 500) / 1_000)
+    SystemTime::UNIX_EPOCH
+        + std::time::Duration::from_secs((since.as_millis() as u64 + 500) / 1_000)
 }
 
 impl TokenServer for Postgres {
@@ -58,7 +71,10 @@ impl TokenServer for Postgres {
     const REJECTION: (&'static str, &'static str) = ("28000", "PAM authentication failed for user");
 
     fn raise() -> Self {
-        let server = Postgres::builder().tokens().start().expect("a server starts");
+        let server = Postgres::builder()
+            .tokens()
+            .start()
+            .expect("a server starts");
         server.create_token_role(USER).expect("a role is made");
         server
     }
@@ -69,8 +85,13 @@ impl TokenServer for Postgres {
 
     fn options(&self) -> PgConnectOptions {
         let authority = self.ca_file().expect("it speaks TLS");
-        let options = PgConnectOptions::new_without_pgpass().host(self.host()).port(self.port()).database("postgres");
-        options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(authority)
+        let options = PgConnectOptions::new_without_pgpass()
+            .host(self.host())
+            .port(self.port())
+            .database("postgres");
+        options
+            .ssl_mode(PgSslMode::VerifyFull)
+            .ssl_root_cert(authority)
     }
 
     fn options_for(&self, token: &str) -> PgConnectOptions {

@@ -45,23 +45,43 @@ impl Case {
 pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
     let fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     let supervisor = &fixture.database.supervisor;
-    let login =
-        supervisor.add_provider("login", SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right")).await.expect("a lease");
-    let db = supervisor.add_pool("orders", &login, fixture.database.pools(CONNECTIONS)).await.expect("verified");
+    let login = supervisor
+        .add_provider(
+            "login",
+            SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right"),
+        )
+        .await
+        .expect("a lease");
+    let db = supervisor
+        .add_pool("orders", &login, fixture.database.pools(CONNECTIONS))
+        .await
+        .expect("verified");
     let callers = Arc::new(Callers::start_at(&db, CALLERS, "SELECT 1", REST));
     callers.answer_more(200).await;
-    let (mut ratios, mut since_rejection, mut since_cut, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ratios, mut since_rejection, mut since_cut, mut floors) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut bad, mut asked) = (Vec::new(), Vec::new());
     for _ in 0..turns {
-        let (bad_before, asked_before) = (fixture.database.rejected_logins(), fixture.values_asked_for());
+        let (bad_before, asked_before) = (
+            fixture.database.rejected_logins(),
+            fixture.values_asked_for(),
+        );
         let pending = fixture.open_window().await;
         if matches!(case, Case::Changed) {
             fixture.close_window(&pending).await;
         }
         // Before the connections are cut: it is over before whoever cuts them says so.
-        let (mut events, watched, handle, before) = (supervisor.events(), Arc::clone(&callers), db.clone(), db.generation());
+        let (mut events, watched, handle, before) = (
+            supervisor.events(),
+            Arc::clone(&callers),
+            db.clone(),
+            db.generation(),
+        );
         let again = tokio::spawn(async move {
-            while !matches!(events.next().await.expect("it is rejected"), Event::Rejected { .. }) {}
+            while !matches!(
+                events.next().await.expect("it is rejected"),
+                Event::Rejected { .. }
+            ) {}
             let rejected = Instant::now();
             // What the last live connections still answer does not count.
             while handle.generation() == before {
@@ -75,7 +95,10 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         });
         let cut = Instant::now();
         // All at once, without waiting for each.
-        fixture.database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'").await;
+        fixture
+            .database
+            .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+            .await;
         let (rejected, answered) = again.await.expect("no panic");
         if let Case::Window(window) = case {
             sleep_until(cut + window).await;
@@ -90,41 +113,95 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         bad.push((fixture.database.rejected_logins() - bad_before) as f64);
         asked.push((fixture.values_asked_for() - asked_before) as f64 - (case.calls() + 1) as f64);
     }
-    let tally = Arc::into_inner(callers).expect("nobody else watches").stop().await;
+    let tally = Arc::into_inner(callers)
+        .expect("nobody else watches")
+        .stop()
+        .await;
     let name = case.name();
     figures.at_most(
-        &format!("{name}: rejected → serving again / ({} store calls + two logins), median", case.calls()),
+        &format!(
+            "{name}: rejected → serving again / ({} store calls + two logins), median",
+            case.calls()
+        ),
         median(&mut ratios),
         1.2,
     );
-    figures.beside(&format!("{name}: rejected → serving again, ms"), median(&mut since_rejection));
-    figures.beside(&format!("{name}: connections cut → serving again, ms"), median(&mut since_cut));
-    figures.beside(&format!("{name}: {} store calls + two logins, ms", case.calls()), median(&mut floors));
-    let most = if matches!(case, Case::Changed) { 1.0 } else { 3.0 };
-    figures.at_most(&format!("{name}: store calls, most"), asked.iter().copied().fold(0.0, f64::max), most);
-    figures.at_most(&format!("{name}: failed logins, most"), bad.iter().copied().fold(0.0, f64::max), f64::from(CONNECTIONS + 3));
-    figures.at_most(&format!("{name}: failed logins, median"), median(&mut bad), 3.0);
-    figures.at_most(&format!("{name}: failed calls of {}", tally.answered), tally.failed.len() as f64, 0.0);
-    figures.beside(&format!("{name}: statements that the cut interrupted"), tally.interrupted as f64);
+    figures.beside(
+        &format!("{name}: rejected → serving again, ms"),
+        median(&mut since_rejection),
+    );
+    figures.beside(
+        &format!("{name}: connections cut → serving again, ms"),
+        median(&mut since_cut),
+    );
+    figures.beside(
+        &format!("{name}: {} store calls + two logins, ms", case.calls()),
+        median(&mut floors),
+    );
+    let most = if matches!(case, Case::Changed) {
+        1.0
+    } else {
+        3.0
+    };
+    figures.at_most(
+        &format!("{name}: store calls, most"),
+        asked.iter().copied().fold(0.0, f64::max),
+        most,
+    );
+    figures.at_most(
+        &format!("{name}: failed logins, most"),
+        bad.iter().copied().fold(0.0, f64::max),
+        f64::from(CONNECTIONS + 3),
+    );
+    figures.at_most(
+        &format!("{name}: failed logins, median"),
+        median(&mut bad),
+        3.0,
+    );
+    figures.at_most(
+        &format!("{name}: failed calls of {}", tally.answered),
+        tally.failed.len() as f64,
+        0.0,
+    );
+    figures.beside(
+        &format!("{name}: statements that the cut interrupted"),
+        tally.interrupted as f64,
+    );
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
-/// What cannot be saved: the store's calls, one after the other, the verification and the first connection. Measured beside it, while the callers go on.
+/// What cannot be saved: the store's calls, one after the other, the verification and the first
+/// connection. Measured beside it, while the callers go on.
 async fn floor(fixture: &SecretsFixture<Postgres>, case: Case, password: &str) -> Duration {
     let client = Client::new(&fixture.aws());
-    let ask = async || client.get_secret_value().secret_id(SECRET).version_stage("AWSCURRENT").send().await.expect("it answers");
+    let ask = async || {
+        client
+            .get_secret_value()
+            .secret_id(SECRET)
+            .version_stage("AWSCURRENT")
+            .send()
+            .await
+            .expect("it answers")
+    };
     // The first call of a client connects; the service's client was connected, too.
     ask().await;
     let began = Instant::now();
     for _ in 0..case.calls() {
         ask().await;
     }
-    let login = fixture.database.connect_options().username("app").password(password);
+    let login = fixture
+        .database
+        .connect_options()
+        .username("app")
+        .password(password);
     let mut took = began.elapsed();
     for _ in 0..2 {
         let began = Instant::now();
         let mut connection = login.connect().await.expect("it is accepted");
-        connection.execute("SELECT current_user").await.expect("it answers");
+        connection
+            .execute("SELECT current_user")
+            .await
+            .expect("it answers");
         connection.close().await.expect("it closes");
         took += began.elapsed();
     }

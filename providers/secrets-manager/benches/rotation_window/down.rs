@@ -15,12 +15,22 @@ pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
     let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     // Looked at each second, so that it would be noticed.
     fixture.database.supervisor =
-        Lab::with(Supervisor::builder().with_poll_interval(Duration::from_secs(1))).expect("it can be right").supervisor;
+        Lab::with(Supervisor::builder().with_poll_interval(Duration::from_secs(1)))
+            .expect("it can be right")
+            .supervisor;
     let supervisor = &fixture.database.supervisor;
     let mut events = supervisor.events();
-    let login =
-        supervisor.add_provider("login", SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right")).await.expect("a lease");
-    let db = supervisor.add_pool("orders", &login, fixture.database.pools(10)).await.expect("verified");
+    let login = supervisor
+        .add_provider(
+            "login",
+            SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right"),
+        )
+        .await
+        .expect("a lease");
+    let db = supervisor
+        .add_pool("orders", &login, fixture.database.pools(10))
+        .await
+        .expect("verified");
     let callers = Callers::start_at(&db, 16, "SELECT 1", Duration::from_millis(10));
     callers.answer_more(200).await;
     fixture.proxy.fault(InjectedFault::Refuse);
@@ -33,7 +43,15 @@ pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
         failed_looks += u32::from(matches!(event, Event::FetchFailed { .. }));
     }
     let name = format!("store down for {} s", time.as_secs());
-    figures.at_least(&format!("{name}: looks that failed"), f64::from(failed_looks), 1.0);
-    figures.at_most(&format!("{name}: failed calls of {}", tally.answered), tally.failed.len() as f64 + tally.interrupted as f64, 0.0);
+    figures.at_least(
+        &format!("{name}: looks that failed"),
+        f64::from(failed_looks),
+        1.0,
+    );
+    figures.at_most(
+        &format!("{name}: failed calls of {}", tally.answered),
+        tally.failed.len() as f64 + tally.interrupted as f64,
+        0.0,
+    );
     figures.at_most(&format!("{name}: generations"), db.generation() as f64, 1.0);
 }

@@ -1,7 +1,9 @@
 //! needs: postgresql, moto
 //!
-//! What a service notices of a rotation, of a changed password and of a store that is down, beside what cannot be saved: calls to the store, and logins. All connections are
-//! cut at the start. `cargo xtask bench --with secrets-manager` measures all; `… window` one of them; `--turns N` takes N in place of 20, `--window S` another window than 5 s.
+//! What a service notices of a rotation, of a changed password and of a store that is down, beside
+//! what cannot be saved: calls to the store, and logins. All connections are cut at the start.
+//! `cargo xtask bench --with secrets-manager` measures all; `… window` one of them; `--turns N`
+//! takes N in place of 20, `--window S` another window than 5 s.
 
 #![expect(
     clippy::expect_used,
@@ -17,9 +19,14 @@ use std::time::Duration;
 use claviger_fixtures::Figures;
 
 fn main() {
-    let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let mut arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
     let mut number = |name: &str, default: usize| {
-        let Some(at) = arguments.iter().position(|argument| argument == name) else { return default };
+        let Some(at) = arguments.iter().position(|argument| argument == name) else {
+            return default;
+        };
         let given = arguments.get(at + 1).and_then(|count| count.parse().ok());
         arguments.drain(at..(at + 2).min(arguments.len()));
         given.expect("the option takes a number")
@@ -30,7 +37,8 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
-    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
+    let wanted =
+        |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     let mut figures = Figures::default();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {

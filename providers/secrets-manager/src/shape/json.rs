@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::Flaw;
 
-/// Where in the object the parts are. The defaults are AWS's ("JSON structure of Secrets Manager database credential secrets" in its user guide).
+/// Where in the object the parts are. The defaults are AWS's ("JSON structure of Secrets Manager
+/// database credential secrets" in its user guide).
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub(crate) user: String,
@@ -40,9 +41,14 @@ impl Keys {
             Flaw::new(format!("the secret {how}, {place}; write a JSON object, or read a lone password with `SecretsManager::password`"))
         })?;
         let Value::Object(object) = value else {
-            return Err(Flaw::new("the secret is JSON, but no object; write one, or read a lone password with `SecretsManager::password`"));
+            return Err(Flaw::new(
+                "the secret is JSON, but no object; write one, or read a lone password with `SecretsManager::password`",
+            ));
         };
-        let login = Credentials::new(text_at(&object, &self.user)?, text_at(&object, &self.password)?);
+        let login = Credentials::new(
+            text_at(&object, &self.user)?,
+            text_at(&object, &self.password)?,
+        );
         if !self.endpoint {
             return Ok(login);
         }
@@ -69,12 +75,18 @@ impl Keys {
                     .ok_or_else(|| Flaw::of_key(key, "is missing, and no `engine` whose port is known stands in for it; write the port"));
             }
             Some(Value::Number(number)) => number.as_u64(),
-            Some(Value::String(text)) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+            Some(Value::String(text))
+                if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                text.parse().ok()
+            }
             Some(_) => None,
         };
         port.and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0)
-            .ok_or_else(|| Flaw::of_key(key, "must be a number from 1 to 65535, or a string of one"))
+            .ok_or_else(|| {
+                Flaw::of_key(key, "must be a number from 1 to 65535, or a string of one")
+            })
     }
 }
 
@@ -84,9 +96,17 @@ fn default_port(object: &Map<String, Value>) -> Option<u16> {
 
 fn text_at<'o>(object: &'o Map<String, Value>, key: &str) -> Result<&'o str, Flaw> {
     match object.get(key) {
-        None | Some(Value::Null) => Err(Flaw::of_key(key, "is missing; write it, or name the key that it stands under")),
-        Some(Value::String(text)) if text.is_empty() => Err(Flaw::of_key(key, "is empty; write it")),
-        Some(Value::String(text)) if text.contains('\0') => Err(Flaw::of_key(key, "has a NUL character, which no database takes")),
+        None | Some(Value::Null) => Err(Flaw::of_key(
+            key,
+            "is missing; write it, or name the key that it stands under",
+        )),
+        Some(Value::String(text)) if text.is_empty() => {
+            Err(Flaw::of_key(key, "is empty; write it"))
+        }
+        Some(Value::String(text)) if text.contains('\0') => Err(Flaw::of_key(
+            key,
+            "has a NUL character, which no database takes",
+        )),
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(Flaw::of_key(key, "must be a string")),
     }
@@ -100,7 +120,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn located() -> Keys {
-        Keys { endpoint: true, ..Keys::default() }
+        Keys {
+            endpoint: true,
+            ..Keys::default()
+        }
     }
 
     fn place(login: &Credentials) -> (&str, u16, &str) {
@@ -113,9 +136,15 @@ mod tests {
         let text = r#"{"engine":"postgres","host":"db.internal","port":5432,"username":"orders","password":"s3cret","dbname":"orders",
             "masterarn":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:master","dbInstanceIdentifier":"db-1"}"#;
         let login = Keys::default().read(text).unwrap();
-        assert_eq!((login.user(), login.expose_password()), ("orders", "s3cret"));
+        assert_eq!(
+            (login.user(), login.expose_password()),
+            ("orders", "s3cret")
+        );
         assert!(login.location().is_none(), "where it is, the pool knows");
-        assert_eq!(place(&located().read(text).unwrap()), ("db.internal", 5432, "orders"));
+        assert_eq!(
+            place(&located().read(text).unwrap()),
+            ("db.internal", 5432, "orders")
+        );
     }
 
     #[test]
@@ -128,16 +157,49 @@ mod tests {
             ("null", "mariadb", 3306),
             ("65535", "oracle", 65_535),
         ] {
-            let text = format!(r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port},"engine":"{engine}"}}"#);
+            let text = format!(
+                r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port},"engine":"{engine}"}}"#
+            );
             assert_eq!(place(&located().read(&text).unwrap()).1, is);
         }
-        for port in ["0", "65536", "-1", "5432.5", "\"\"", "\"5432 \"", "\"+5432\"", "\"x\"", "[]", "{}", "true", "1e3"] {
-            let text = format!(r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#);
-            assert!(located().read(&text).unwrap_err().0.starts_with("the key `port` must be"), "{port}");
-            assert!(Keys::default().read(&text).is_ok(), "not looked at when the pool knows");
+        for port in [
+            "0",
+            "65536",
+            "-1",
+            "5432.5",
+            "\"\"",
+            "\"5432 \"",
+            "\"+5432\"",
+            "\"x\"",
+            "[]",
+            "{}",
+            "true",
+            "1e3",
+        ] {
+            let text = format!(
+                r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#
+            );
+            assert!(
+                located()
+                    .read(&text)
+                    .unwrap_err()
+                    .0
+                    .starts_with("the key `port` must be"),
+                "{port}"
+            );
+            assert!(
+                Keys::default().read(&text).is_ok(),
+                "not looked at when the pool knows"
+            );
         }
         let text = r#"{"username":"u","password":"p","host":"h","dbname":"d","engine":"oracle"}"#;
-        assert!(located().read(text).unwrap_err().0.starts_with("the key `port` is missing"));
+        assert!(
+            located()
+                .read(text)
+                .unwrap_err()
+                .0
+                .starts_with("the key `port` is missing")
+        );
     }
 
     #[test]
@@ -148,9 +210,15 @@ mod tests {
             ("null", "mysql", Some("")),
             ("\"\"", "postgres", None),
         ] {
-            let text = format!(r#"{{"username":"u","password":"p","host":"h","dbname":{database},"engine":"{engine}"}}"#);
+            let text = format!(
+                r#"{{"username":"u","password":"p","host":"h","dbname":{database},"engine":"{engine}"}}"#
+            );
             let read = located().read(&text);
-            assert_eq!(read.as_ref().ok().map(|login| place(login).2), is, "{database} {engine}");
+            assert_eq!(
+                read.as_ref().ok().map(|login| place(login).2),
+                is,
+                "{database} {engine}"
+            );
         }
     }
 
@@ -166,7 +234,10 @@ mod tests {
         };
         let text = r#"{"login":"u","pw":"p","server":"h","tcp":"1","db":"d","username":"no","password":"no"}"#;
         let login = keys.read(text).unwrap();
-        assert_eq!((login.user(), login.expose_password(), place(&login)), ("u", "p", ("h", 1, "d")));
+        assert_eq!(
+            (login.user(), login.expose_password(), place(&login)),
+            ("u", "p", ("h", 1, "d"))
+        );
     }
 
     #[test]
@@ -174,26 +245,65 @@ mod tests {
         for (text, says) in [
             ("CANARY", "is not JSON, at line 1, column 1"),
             ("", "ends early, at line 1"),
-            (r#"{"username":"u","password":"CANARY"#, "ends early, at line 1"),
-            (r#"{"username":"u","password":CANARY}"#, "is not JSON, at line 1, column 28"),
+            (
+                r#"{"username":"u","password":"CANARY"#,
+                "ends early, at line 1",
+            ),
+            (
+                r#"{"username":"u","password":CANARY}"#,
+                "is not JSON, at line 1, column 28",
+            ),
             (r#"{"username":"u","password":"p"} CANARY"#, "is not JSON"),
             (r#""CANARY""#, "no object"),
             (r#"["CANARY"]"#, "no object"),
-            (r#"{"user":"CANARY","password":"CANARY"}"#, "the key `username` is missing"),
+            (
+                r#"{"user":"CANARY","password":"CANARY"}"#,
+                "the key `username` is missing",
+            ),
             (r#"{"username":"CANARY"}"#, "the key `password` is missing"),
-            (r#"{"username":null,"password":"CANARY"}"#, "the key `username` is missing"),
-            (r#"{"username":"u","password":""}"#, "the key `password` is empty"),
-            (r#"{"username":"u","password":["CANARY"]}"#, "the key `password` must be a string"),
-            (r#"{"username":{"CANARY":1},"password":"CANARY"}"#, "the key `username` must be a string"),
-            (r#"{"username":"u","password":271828}"#, "the key `password` must be a string"),
-            (r#"{"username":"u","password":"CANARY\u0000"}"#, "the key `password` has a NUL"),
-            (r#"{"username":"u","password":"p","port":1}"#, "the key `host` is missing"),
-            (r#"{"username":"u","password":"p","host":["CANARY"],"port":1}"#, "the key `host` must be a string"),
-            (r#"{"username":"u","password":"p","host":"h","dbname":"d","port":"CANARY"}"#, "the key `port` must be a number"),
+            (
+                r#"{"username":null,"password":"CANARY"}"#,
+                "the key `username` is missing",
+            ),
+            (
+                r#"{"username":"u","password":""}"#,
+                "the key `password` is empty",
+            ),
+            (
+                r#"{"username":"u","password":["CANARY"]}"#,
+                "the key `password` must be a string",
+            ),
+            (
+                r#"{"username":{"CANARY":1},"password":"CANARY"}"#,
+                "the key `username` must be a string",
+            ),
+            (
+                r#"{"username":"u","password":271828}"#,
+                "the key `password` must be a string",
+            ),
+            (
+                r#"{"username":"u","password":"CANARY\u0000"}"#,
+                "the key `password` has a NUL",
+            ),
+            (
+                r#"{"username":"u","password":"p","port":1}"#,
+                "the key `host` is missing",
+            ),
+            (
+                r#"{"username":"u","password":"p","host":["CANARY"],"port":1}"#,
+                "the key `host` must be a string",
+            ),
+            (
+                r#"{"username":"u","password":"p","host":"h","dbname":"d","port":"CANARY"}"#,
+                "the key `port` must be a number",
+            ),
         ] {
             let problem = located().read(text).unwrap_err().0;
             assert!(problem.contains(says), "{text}: {problem}");
-            assert!(!problem.contains("CANARY") && !problem.contains("271828"), "{problem}");
+            assert!(
+                !problem.contains("CANARY") && !problem.contains("271828"),
+                "{problem}"
+            );
         }
     }
 

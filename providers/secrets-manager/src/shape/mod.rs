@@ -48,7 +48,9 @@ impl Shape {
                     return Err(Flaw::new("the secret is empty; write the password"));
                 }
                 if text.contains('\0') {
-                    return Err(Flaw::new("the password has a NUL character, which no database takes; write another"));
+                    return Err(Flaw::new(
+                        "the password has a NUL character, which no database takes; write another",
+                    ));
                 }
                 Ok(Credentials::new(user, text))
             }
@@ -64,17 +66,27 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_at_the_beginning_is_left_out() {
-        let login = Shape::Json(Keys::default()).read("\u{feff}{\"username\":\"u\",\"password\":\"\u{feff}p\"}").unwrap();
+        let login = Shape::Json(Keys::default())
+            .read("\u{feff}{\"username\":\"u\",\"password\":\"\u{feff}p\"}")
+            .unwrap();
         assert_eq!((login.user(), login.expose_password()), ("u", "\u{feff}p"));
-        let shape = Shape::Password { user: "orders".to_owned() };
-        for (text, password) in [("\u{feff}s3cret", "s3cret"), ("\u{feff}\u{feff}", "\u{feff}"), ("s3\u{feff}cret", "s3\u{feff}cret")] {
+        let shape = Shape::Password {
+            user: "orders".to_owned(),
+        };
+        for (text, password) in [
+            ("\u{feff}s3cret", "s3cret"),
+            ("\u{feff}\u{feff}", "\u{feff}"),
+            ("s3\u{feff}cret", "s3\u{feff}cret"),
+        ] {
             assert_eq!(shape.read(text).unwrap().expose_password(), password);
         }
     }
 
     #[test]
     fn a_lone_password_is_taken_byte_for_byte() {
-        let shape = Shape::Password { user: "orders".to_owned() };
+        let shape = Shape::Password {
+            user: "orders".to_owned(),
+        };
         for text in [" s3cret ", "s3cret\n", "{\"password\":\"x\"}", "pässwörd"] {
             let login = shape.read(text).unwrap();
             assert_eq!((login.user(), login.expose_password()), ("orders", text));

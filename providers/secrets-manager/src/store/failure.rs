@@ -1,5 +1,6 @@
-//! What a failure of Secrets Manager means, in words that say what to do. Nothing of the answer's own text is passed on: the SDK's errors hold the whole
-//! answer, and a signature's error quotes the session token.
+//! What a failure of Secrets Manager means, in words that say what to do. Nothing of the answer's
+//! own text is passed on: the SDK's errors hold the whole answer, and a signature's error quotes
+//! the session token.
 
 use std::error::Error as StdError;
 
@@ -37,43 +38,80 @@ impl Asked {
 }
 
 /// What IAM says about a permission that is missing.
-const NOT_GRANTED: [&str; 4] = ["AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized"];
+const NOT_GRANTED: [&str; 4] = [
+    "AccessDeniedException",
+    "AccessDenied",
+    "UnauthorizedOperation",
+    "NotAuthorized",
+];
 
 /// Whether the permission is missing, whatever else may be.
 pub(super) fn is_not_granted<E: Told>(failure: &Failure<E>) -> bool {
-    failure.as_service_error().and_then(ProvideErrorMetadata::code).is_some_and(|code| NOT_GRANTED.contains(&code))
+    failure
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code)
+        .is_some_and(|code| NOT_GRANTED.contains(&code))
 }
 
 /// The kind of a failure, and what to do about it. `place` says what was asked for.
-pub(super) fn explain<E: Told>(asked: Asked, place: &str, secret: &str, failure: &Failure<E>) -> ProviderError {
+pub(super) fn explain<E: Told>(
+    asked: Asked,
+    place: &str,
+    secret: &str,
+    failure: &Failure<E>,
+) -> ProviderError {
     match failure {
-        SdkError::TimeoutError(_) => error(Kind::TimedOut, place, "Secrets Manager did not answer in time"),
+        SdkError::TimeoutError(_) => error(
+            Kind::TimedOut,
+            place,
+            "Secrets Manager did not answer in time",
+        ),
         SdkError::DispatchFailure(dispatch) => match credentials(failure) {
             Some(problem) => {
                 let (kind, explained) = claviger_aws::explain(problem);
                 error(kind, place, &explained)
             }
-            None if dispatch.is_timeout() => error(Kind::TimedOut, place, "Secrets Manager did not answer in time"),
-            None => {
-                error(Kind::Unavailable, place, "Secrets Manager cannot be reached; see to the network, the endpoint and its certificate")
-            }
+            None if dispatch.is_timeout() => error(
+                Kind::TimedOut,
+                place,
+                "Secrets Manager did not answer in time",
+            ),
+            None => error(
+                Kind::Unavailable,
+                place,
+                "Secrets Manager cannot be reached; see to the network, the endpoint and its certificate",
+            ),
         },
         SdkError::ServiceError(answer) => {
-            let (code, message) = (answer.err().code().unwrap_or_default(), answer.err().message().unwrap_or_default());
+            let (code, message) = (
+                answer.err().code().unwrap_or_default(),
+                answer.err().message().unwrap_or_default(),
+            );
             let date = answer.raw().headers().get("date");
-            let found = Answer { code, message, status: answer.raw().status().as_u16(), skew: skew(date, Timestamp::now().wall()) };
+            let found = Answer {
+                code,
+                message,
+                status: answer.raw().status().as_u16(),
+                skew: skew(date, Timestamp::now().wall()),
+            };
             answered(asked, place, secret, &found)
         }
-        SdkError::ConstructionFailure(_) => {
-            error(Kind::Misconfigured, place, "no request can be made; see to the AWS configuration's region and endpoint")
-        }
+        SdkError::ConstructionFailure(_) => error(
+            Kind::Misconfigured,
+            place,
+            "no request can be made; see to the AWS configuration's region and endpoint",
+        ),
         _ => no_answer(place),
     }
 }
 
 /// What came was no answer of Secrets Manager's.
 pub(super) fn no_answer(place: &str) -> ProviderError {
-    error(Kind::Unavailable, place, "what came is no whole answer of Secrets Manager's; see to the endpoint and to what lies in between")
+    error(
+        Kind::Unavailable,
+        place,
+        "what came is no whole answer of Secrets Manager's; see to the endpoint and to what lies in between",
+    )
 }
 
 fn error(kind: Kind, place: &str, problem: &str) -> ProviderError {
@@ -93,7 +131,11 @@ struct Answer<'a> {
 fn answered(asked: Asked, place: &str, secret: &str, answer: &Answer<'_>) -> ProviderError {
     let action = asked.action();
     let (code, message, status) = (answer.code, answer.message, answer.status);
-    let skew = answer.skew.as_ref().map(|skew| format!(": {skew}")).unwrap_or_default();
+    let skew = answer
+        .skew
+        .as_ref()
+        .map(|skew| format!(": {skew}"))
+        .unwrap_or_default();
     match code {
         "ResourceNotFoundException" => match asked {
             Asked::Value(stage) => error(
@@ -104,24 +146,42 @@ fn answered(asked: Asked, place: &str, secret: &str, answer: &Answer<'_>) -> Pro
                     stage.label()
                 ),
             ),
-            Asked::Description => error(Kind::NotFound, place, "there is no such secret; see to name, region and account"),
+            Asked::Description => error(
+                Kind::NotFound,
+                place,
+                "there is no such secret; see to name, region and account",
+            ),
         },
         code if NOT_GRANTED.contains(&code) => {
             if message.contains("KMS") || message.contains("kms:") {
                 return undecryptable(place);
             }
-            error(Kind::Denied, place, &format!("not allowed; grant {action} on the secret to whom this process's AWS credentials belong"))
+            error(
+                Kind::Denied,
+                place,
+                &format!(
+                    "not allowed; grant {action} on the secret to whom this process's AWS credentials belong"
+                ),
+            )
         }
         "DecryptionFailure" | "DecryptionFailureException" => undecryptable(place),
         "InvalidRequestException" if message.contains("delet") => error(
             Kind::NotFound,
             place,
-            &format!("the secret is marked for deletion; take it back with `aws secretsmanager restore-secret --secret-id {secret}`"),
+            &format!(
+                "the secret is marked for deletion; take it back with `aws secretsmanager restore-secret --secret-id {secret}`"
+            ),
         ),
-        "InvalidRequestException" => error(Kind::Misconfigured, place, "the secret's state does not allow it (InvalidRequestException)"),
-        "InvalidParameterException" | "ValidationException" | "ValidationError" => {
-            error(Kind::Misconfigured, place, "Secrets Manager does not take the request; see to `secret_id`")
-        }
+        "InvalidRequestException" => error(
+            Kind::Misconfigured,
+            place,
+            "the secret's state does not allow it (InvalidRequestException)",
+        ),
+        "InvalidParameterException" | "ValidationException" | "ValidationError" => error(
+            Kind::Misconfigured,
+            place,
+            "Secrets Manager does not take the request; see to `secret_id`",
+        ),
         "ExpiredTokenException" | "ExpiredToken" | "TokenRefreshRequired" => error(
             Kind::Unavailable,
             place,
@@ -133,24 +193,67 @@ fn answered(asked: Asked, place: &str, secret: &str, answer: &Answer<'_>) -> Pro
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
         | "OptInRequired"
-        | "AuthFailure" => error(Kind::Denied, place, "AWS does not know this process's AWS credentials; give it others"),
-        "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => {
-            error(Kind::Unavailable, place, &format!("AWS takes the request for one of another time; see to this machine's clock{skew}"))
-        }
-        "InvalidSignatureException" | "SignatureDoesNotMatch" | "IncompleteSignature" | "IncompleteSignatureException" => {
-            let kind = if answer.skew.is_some() { Kind::Unavailable } else { Kind::Denied };
-            error(kind, place, &format!("AWS does not take the signature; see to the secret access key and to this machine's clock{skew}"))
+        | "AuthFailure" => error(
+            Kind::Denied,
+            place,
+            "AWS does not know this process's AWS credentials; give it others",
+        ),
+        "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => error(
+            Kind::Unavailable,
+            place,
+            &format!(
+                "AWS takes the request for one of another time; see to this machine's clock{skew}"
+            ),
+        ),
+        "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException" => {
+            let kind = if answer.skew.is_some() {
+                Kind::Unavailable
+            } else {
+                Kind::Denied
+            };
+            error(
+                kind,
+                place,
+                &format!(
+                    "AWS does not take the signature; see to the secret access key and to this machine's clock{skew}"
+                ),
+            )
         }
         // The SDK's way to say that it could not read the answer.
         _ if status < 400 => no_answer(place),
-        _ if is_throttling(code) || status == 429 => error(Kind::Throttled, place, "Secrets Manager asks for fewer requests"),
-        _ if status >= 500 || matches!(code, "InternalServiceError" | "InternalFailure" | "ServiceUnavailable") => {
-            error(Kind::Unavailable, place, &format!("Secrets Manager has a fault of its own (HTTP status {status})"))
+        _ if is_throttling(code) || status == 429 => error(
+            Kind::Throttled,
+            place,
+            "Secrets Manager asks for fewer requests",
+        ),
+        _ if status >= 500
+            || matches!(
+                code,
+                "InternalServiceError" | "InternalFailure" | "ServiceUnavailable"
+            ) =>
+        {
+            error(
+                Kind::Unavailable,
+                place,
+                &format!("Secrets Manager has a fault of its own (HTTP status {status})"),
+            )
         }
-        _ if status == 401 || status == 403 => {
-            error(Kind::Denied, place, &format!("not allowed (HTTP status {status}); grant {action} on the secret"))
-        }
-        _ => error(Kind::Other, place, &format!("Secrets Manager answered HTTP status {status}{}", in_brackets(code))),
+        _ if status == 401 || status == 403 => error(
+            Kind::Denied,
+            place,
+            &format!("not allowed (HTTP status {status}); grant {action} on the secret"),
+        ),
+        _ => error(
+            Kind::Other,
+            place,
+            &format!(
+                "Secrets Manager answered HTTP status {status}{}",
+                in_brackets(code)
+            ),
+        ),
     }
 }
 
@@ -182,8 +285,13 @@ fn is_throttling(code: &str) -> bool {
 
 /// An error's code is a word; whatever else it is stays unsaid.
 fn in_brackets(code: &str) -> String {
-    let is_word = (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if is_word { format!(" ({code})") } else { String::new() }
+    let is_word =
+        (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_word {
+        format!(" ({code})")
+    } else {
+        String::new()
+    }
 }
 
 /// The credentials' fault at the bottom of a failure, if that is what it is.
@@ -206,7 +314,17 @@ mod tests {
     const CANARY: &str = "CANARY";
 
     fn told(code: &str, message: &str, status: u16) -> ProviderError {
-        answered(Asked::Value(Stage::Current), PLACE, "orders", &Answer { code, message, status, skew: None })
+        answered(
+            Asked::Value(Stage::Current),
+            PLACE,
+            "orders",
+            &Answer {
+                code,
+                message,
+                status,
+                skew: None,
+            },
+        )
     }
 
     #[test]
@@ -214,24 +332,114 @@ mod tests {
         let deleted = "You can't perform this operation on the secret because it was marked for deletion. CANARY";
         let denied = "User: arn:aws:sts::1:assumed-role/CANARY is not authorized to perform: secretsmanager:GetSecretValue";
         for (code, message, status, kind, says) in [
-            ("ResourceNotFoundException", CANARY, 400, Kind::NotFound, "no such secret, or no version of it at AWSCURRENT"),
-            ("AccessDeniedException", denied, 400, Kind::Denied, "grant secretsmanager:GetSecretValue"),
-            ("AccessDeniedException", "Access to KMS is not allowed", 400, Kind::Denied, "grant kms:Decrypt"),
-            ("DecryptionFailure", CANARY, 400, Kind::Denied, "grant kms:Decrypt"),
-            ("InvalidRequestException", deleted, 400, Kind::NotFound, "restore-secret --secret-id orders"),
-            ("InvalidRequestException", CANARY, 400, Kind::Misconfigured, "state"),
-            ("InvalidParameterException", CANARY, 400, Kind::Misconfigured, "`secret_id`"),
-            ("ThrottlingException", CANARY, 400, Kind::Throttled, "fewer requests"),
-            ("TooManyRequestsException", CANARY, 400, Kind::Throttled, "fewer requests"),
+            (
+                "ResourceNotFoundException",
+                CANARY,
+                400,
+                Kind::NotFound,
+                "no such secret, or no version of it at AWSCURRENT",
+            ),
+            (
+                "AccessDeniedException",
+                denied,
+                400,
+                Kind::Denied,
+                "grant secretsmanager:GetSecretValue",
+            ),
+            (
+                "AccessDeniedException",
+                "Access to KMS is not allowed",
+                400,
+                Kind::Denied,
+                "grant kms:Decrypt",
+            ),
+            (
+                "DecryptionFailure",
+                CANARY,
+                400,
+                Kind::Denied,
+                "grant kms:Decrypt",
+            ),
+            (
+                "InvalidRequestException",
+                deleted,
+                400,
+                Kind::NotFound,
+                "restore-secret --secret-id orders",
+            ),
+            (
+                "InvalidRequestException",
+                CANARY,
+                400,
+                Kind::Misconfigured,
+                "state",
+            ),
+            (
+                "InvalidParameterException",
+                CANARY,
+                400,
+                Kind::Misconfigured,
+                "`secret_id`",
+            ),
+            (
+                "ThrottlingException",
+                CANARY,
+                400,
+                Kind::Throttled,
+                "fewer requests",
+            ),
+            (
+                "TooManyRequestsException",
+                CANARY,
+                400,
+                Kind::Throttled,
+                "fewer requests",
+            ),
             (CANARY, CANARY, 429, Kind::Throttled, "fewer requests"),
-            ("InternalServiceError", CANARY, 500, Kind::Unavailable, "status 500"),
+            (
+                "InternalServiceError",
+                CANARY,
+                500,
+                Kind::Unavailable,
+                "status 500",
+            ),
             ("", "", 503, Kind::Unavailable, "status 503"),
-            ("ExpiredTokenException", CANARY, 400, Kind::Unavailable, "expired"),
-            ("UnrecognizedClientException", CANARY, 400, Kind::Denied, "does not know"),
-            ("InvalidSignatureException", "x-amz-security-token:CANARY", 400, Kind::Denied, "clock"),
-            ("RequestTimeTooSkewed", CANARY, 403, Kind::Unavailable, "clock"),
+            (
+                "ExpiredTokenException",
+                CANARY,
+                400,
+                Kind::Unavailable,
+                "expired",
+            ),
+            (
+                "UnrecognizedClientException",
+                CANARY,
+                400,
+                Kind::Denied,
+                "does not know",
+            ),
+            (
+                "InvalidSignatureException",
+                "x-amz-security-token:CANARY",
+                400,
+                Kind::Denied,
+                "clock",
+            ),
+            (
+                "RequestTimeTooSkewed",
+                CANARY,
+                403,
+                Kind::Unavailable,
+                "clock",
+            ),
             ("RequestExpired", CANARY, 400, Kind::Unavailable, "clock"),
-            ("", CANARY, 403, Kind::Denied, "grant secretsmanager:GetSecretValue"),
+            (
+                "",
+                CANARY,
+                403,
+                Kind::Denied,
+                "grant secretsmanager:GetSecretValue",
+            ),
             ("Unheard-of CANARY", CANARY, 418, Kind::Other, "status 418"),
             ("other", CANARY, 200, Kind::Unavailable, "no whole answer"),
             ("UnheardOf", "", 400, Kind::Other, "(UnheardOf)"),
@@ -239,7 +447,10 @@ mod tests {
             let error = told(code, message, status);
             assert_eq!(error.kind(), kind, "{code}: {error}");
             let text = format!("{error} {error:?}");
-            assert!(text.contains(PLACE) && text.contains(says), "{code}: {text}");
+            assert!(
+                text.contains(PLACE) && text.contains(says),
+                "{code}: {text}"
+            );
             assert!(!text.contains(CANARY), "{text}");
             assert!(StdError::source(&error).is_none());
         }
@@ -247,8 +458,18 @@ mod tests {
 
     #[test]
     fn a_description_names_its_own_permission() {
-        let error = Answer { code: "AccessDeniedException", message: "", status: 400, skew: None };
+        let error = Answer {
+            code: "AccessDeniedException",
+            message: "",
+            status: 400,
+            skew: None,
+        };
         let error = answered(Asked::Description, PLACE, "orders", &error);
-        assert!(error.to_string().contains("grant secretsmanager:DescribeSecret"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("grant secretsmanager:DescribeSecret"),
+            "{error}"
+        );
     }
 }

@@ -58,7 +58,11 @@ impl Store {
     pub(crate) fn new(aws: &SdkConfig, secret: SecretId) -> Result<Self, ProviderError> {
         let region = secret.region(aws.region().map(AsRef::as_ref))?;
         let client = quiet::run(|| client::make(aws, &region))?;
-        Ok(Self { client, secret, region })
+        Ok(Self {
+            client,
+            secret,
+            region,
+        })
     }
 
     pub(crate) fn secret(&self) -> &SecretId {
@@ -71,9 +75,17 @@ impl Store {
 
     /// The version at this stage.
     pub(crate) async fn value(&self, stage: Stage) -> Result<Version, ProviderError> {
-        let request = self.client.get_secret_value().secret_id(self.secret.as_str()).version_stage(stage.label());
-        let request = request.customize().interceptor(Redacted::new(&GetSecretValue::new()));
-        let answer = quiet::during(request.send()).await.map_err(|error| self.failed(Asked::Value(stage), &error))?;
+        let request = self
+            .client
+            .get_secret_value()
+            .secret_id(self.secret.as_str())
+            .version_stage(stage.label());
+        let request = request
+            .customize()
+            .interceptor(Redacted::new(&GetSecretValue::new()));
+        let answer = quiet::during(request.send())
+            .await
+            .map_err(|error| self.failed(Asked::Value(stage), &error))?;
         let Some(revision) = answer.version_id.map(Revision::new) else {
             return Err(failure::no_answer(&self.asked(Asked::Value(stage))));
         };
@@ -85,24 +97,41 @@ impl Store {
         Ok(Version { revision, content })
     }
 
-    /// What may be known without the value; `None` when that is not granted. `briefly` waits 2 s at most, for what can be known later.
-    pub(crate) async fn describe(&self, briefly: bool) -> Result<Option<Description>, ProviderError> {
-        let request = self.client.describe_secret().secret_id(self.secret.as_str());
-        let mut request = request.customize().interceptor(Redacted::new(&DescribeSecret::new()));
+    /// What may be known without the value; `None` when that is not granted. `briefly` waits 2 s at
+    /// most, for what can be known later.
+    pub(crate) async fn describe(
+        &self,
+        briefly: bool,
+    ) -> Result<Option<Description>, ProviderError> {
+        let request = self
+            .client
+            .describe_secret()
+            .secret_id(self.secret.as_str());
+        let mut request = request
+            .customize()
+            .interceptor(Redacted::new(&DescribeSecret::new()));
         if briefly {
             let time = TimeoutConfig::builder().operation_timeout(BRIEFLY).build();
-            request = request.config_override(aws_sdk_secretsmanager::Config::builder().timeout_config(time));
+            request = request
+                .config_override(aws_sdk_secretsmanager::Config::builder().timeout_config(time));
         }
         let answer = match quiet::during(request.send()).await {
             Ok(answer) => answer,
             Err(error) if failure::is_not_granted(&error) => return Ok(None),
             Err(error) => return Err(self.failed(Asked::Description, &error)),
         };
-        let is_current = |stages: &Vec<String>| stages.iter().any(|stage| stage == Stage::Current.label());
-        let current = answer.version_ids_to_stages.iter().flatten().find(|(_, stages)| is_current(stages));
+        let is_current =
+            |stages: &Vec<String>| stages.iter().any(|stage| stage == Stage::Current.label());
+        let current = answer
+            .version_ids_to_stages
+            .iter()
+            .flatten()
+            .find(|(_, stages)| is_current(stages));
         Ok(Some(Description {
             current: current.map(|(version, _)| Revision::new(version.as_str())),
-            next_rotation: answer.next_rotation_date.and_then(|date| SystemTime::try_from(date).ok()),
+            next_rotation: answer
+                .next_rotation_date
+                .and_then(|date| SystemTime::try_from(date).ok()),
             deleted: answer.deleted_date.is_some(),
         }))
     }
@@ -114,7 +143,12 @@ impl Store {
     /// What was asked for, in words.
     fn asked(&self, asked: Asked) -> String {
         match asked {
-            Asked::Value(stage) => format!("secret {} in {}, {}", self.secret, self.region, stage.label()),
+            Asked::Value(stage) => format!(
+                "secret {} in {}, {}",
+                self.secret,
+                self.region,
+                stage.label()
+            ),
             Asked::Description => format!("secret {} in {}", self.secret, self.region),
         }
     }

@@ -31,9 +31,16 @@ impl Intercept for Redacted {
         "Redacted"
     }
 
-    fn read_before_execution(&self, _: &BeforeSerializationInterceptorContextRef<'_>, bag: &mut ConfigBag) -> Result<(), BoxError> {
-        let Some(operation) = &self.0 else { return Ok(()) };
-        bag.interceptor_state().store_put(SharedResponseDeserializer::new(Reader(operation.clone())));
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let Some(operation) = &self.0 else {
+            return Ok(());
+        };
+        bag.interceptor_state()
+            .store_put(SharedResponseDeserializer::new(Reader(operation.clone())));
         Ok(())
     }
 }
@@ -42,11 +49,21 @@ impl Intercept for Redacted {
 struct Reader(FrozenLayer);
 
 impl DeserializeResponse for Reader {
-    fn deserialize_nonstreaming_with_config(&self, response: &HttpResponse, bag: &ConfigBag) -> Result<Output, OrchestratorError<Error>> {
+    fn deserialize_nonstreaming_with_config(
+        &self,
+        response: &HttpResponse,
+        bag: &ConfigBag,
+    ) -> Result<Output, OrchestratorError<Error>> {
         let Some(operation) = self.0.load::<SharedResponseDeserializer>() else {
-            return Err(OrchestratorError::other("the operation has no deserializer"));
+            return Err(OrchestratorError::other(
+                "the operation has no deserializer",
+            ));
         };
-        let Some(body) = (!response.status().is_success()).then(|| response.body().bytes()).flatten().and_then(redacted) else {
+        let Some(body) = (!response.status().is_success())
+            .then(|| response.body().bytes())
+            .flatten()
+            .and_then(redacted)
+        else {
             return operation.deserialize_nonstreaming_with_config(response, bag);
         };
         let mut shown = HttpResponse::new(response.status(), SdkBody::from(body));
@@ -57,7 +74,9 @@ impl DeserializeResponse for Reader {
 
 /// Returns the body without texts that quote the request; `None` if it has none.
 fn redacted(body: &[u8]) -> Option<String> {
-    let Ok(Value::Object(mut object)) = serde_json::from_slice(body) else { return None };
+    let Ok(Value::Object(mut object)) = serde_json::from_slice(body) else {
+        return None;
+    };
     let mut found = false;
     for value in object.values_mut() {
         if value.as_str().is_some_and(quotes_the_request) {
@@ -70,7 +89,14 @@ fn redacted(body: &[u8]) -> Option<String> {
 
 fn quotes_the_request(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["x-amz-security-token", "canonical string", "authorization:", "authorization="].iter().any(|sign| text.contains(sign))
+    [
+        "x-amz-security-token",
+        "canonical string",
+        "authorization:",
+        "authorization=",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
 }
 
 #[cfg(test)]
@@ -81,8 +107,16 @@ mod tests {
     fn only_texts_that_quote_the_request_are_replaced() {
         let quoting = br#"{"__type":"InvalidSignatureException","message":"should have been 'POST\nX-Amz-Security-Token:CANARY'"}"#;
         let shown = redacted(quoting).unwrap_or_default();
-        assert!(shown.contains("InvalidSignatureException") && !shown.contains("CANARY"), "{shown}");
-        for body in [r#"{"__type":"AccessDeniedException","Message":"Access to KMS is not allowed"}"#, "<html>", "[]", ""] {
+        assert!(
+            shown.contains("InvalidSignatureException") && !shown.contains("CANARY"),
+            "{shown}"
+        );
+        for body in [
+            r#"{"__type":"AccessDeniedException","Message":"Access to KMS is not allowed"}"#,
+            "<html>",
+            "[]",
+            "",
+        ] {
             assert_eq!(redacted(body.as_bytes()), None, "{body}");
         }
     }

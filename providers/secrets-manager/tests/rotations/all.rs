@@ -14,7 +14,8 @@ use super::Server;
 
 const CALLERS: usize = 16;
 const CONNECTIONS: u32 = 10;
-/// Callers leave some of the machine to the others. (Not by a statement that sleeps: killing one holds MariaDB up for seconds.)
+/// Callers leave some of the machine to the others. (Not by a statement that sleeps: killing one
+/// holds MariaDB up for seconds.)
 const REST: Duration = Duration::from_millis(10);
 
 /// The fixture with a service on it: a pool on the secret, and callers.
@@ -30,22 +31,46 @@ impl Service {
         Self::start_with(users, Supervisor::builder(), |provider| provider).await
     }
 
-    async fn start_with(users: Users, builder: SupervisorBuilder, settings: impl FnOnce(SecretsManager) -> SecretsManager) -> Self {
+    async fn start_with(
+        users: Users,
+        builder: SupervisorBuilder,
+        settings: impl FnOnce(SecretsManager) -> SecretsManager,
+    ) -> Self {
         let mut fixture = SecretsFixture::<Server>::new(users).await;
         fixture.database.supervisor = Lab::with(builder).expect("it can be right").supervisor;
-        let provider = settings(SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right"));
+        let provider =
+            settings(SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right"));
         let events = fixture.database.supervisor.events();
-        let login = fixture.database.supervisor.add_provider("login", provider).await.expect("a lease");
-        let db = fixture.database.supervisor.add_pool("orders", &login, fixture.database.pools(CONNECTIONS)).await.expect("verified");
+        let login = fixture
+            .database
+            .supervisor
+            .add_provider("login", provider)
+            .await
+            .expect("a lease");
+        let db = fixture
+            .database
+            .supervisor
+            .add_pool("orders", &login, fixture.database.pools(CONNECTIONS))
+            .await
+            .expect("verified");
         let callers = Callers::start_at(&db, CALLERS, "SELECT 1", REST);
         callers.answer_more(50).await;
-        Self { fixture, db, callers, events }
+        Self {
+            fixture,
+            db,
+            callers,
+            events,
+        }
     }
 
-    /// The database is changed, and all connections are cut: the rest of the window, callers are answered all the same.
+    /// The database is changed, and all connections are cut: the rest of the window, callers are
+    /// answered all the same.
     async fn through_the_window(&self) {
         let end = Instant::now() + window();
-        assert!(self.fixture.cut_connections().await > 0, "the hazard: there are connections to cut");
+        assert!(
+            self.fixture.cut_connections().await > 0,
+            "the hazard: there are connections to cut"
+        );
         self.callers.answer_more(100).await;
         sleep_until(end).await;
         self.callers.answer_more(20).await;
@@ -54,7 +79,11 @@ impl Service {
     /// Stops the callers: none has failed, and some were answered all along.
     async fn stop(mut self) -> (SecretsFixture<Server>, Tally, Vec<Event>) {
         let tally = self.callers.stop().await;
-        self.fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
+        self.fixture
+            .database
+            .supervisor
+            .shutdown(Duration::from_secs(5))
+            .await;
         let mut events = Vec::new();
         while let Some(event) = self.events.next().await {
             events.push(event);
@@ -67,7 +96,10 @@ impl Service {
 
 /// How often the database rejected what was served.
 fn rejections(events: &[Event]) -> usize {
-    events.iter().filter(|event| matches!(event, Event::Rejected { .. })).count()
+    events
+        .iter()
+        .filter(|event| matches!(event, Event::Rejected { .. }))
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,13 +114,27 @@ async fn a_single_user() {
     }
     assert_eq!(service.db.generation(), rotations() as u64 + 1);
     let (fixture, _, events) = service.stop().await;
-    assert_eq!(rejections(&events), rotations(), "the hazard: each rotation was met by callers");
+    assert_eq!(
+        rejections(&events),
+        rotations(),
+        "the hazard: each rotation was met by callers"
+    );
     let rejected = fixture.database.rejected_logins();
     assert!(rejected >= rotations(), "{rejected} failed logins");
     let each: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(each.iter().all(|&calls| calls == 2), "AWSCURRENT, AWSPENDING: {each:?}");
+    assert!(
+        each.iter().all(|&calls| calls == 2),
+        "AWSCURRENT, AWSPENDING: {each:?}"
+    );
     assert_eq!(asked[0], 1);
-    assert!(fixture.proxy.log().iter().filter(|one| one.operation == "GetSecretValue").all(|one| one.body.contains("VersionStage")));
+    assert!(
+        fixture
+            .proxy
+            .log()
+            .iter()
+            .filter(|one| one.operation == "GetSecretValue")
+            .all(|one| one.body.contains("VersionStage"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +146,12 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
         let pending = service.fixture.open_window().await;
         service.through_the_window().await;
         if is_rolled_back(turn) {
-            service.fixture.rotator.roll_back(&pending).await.expect("it is rolled back");
+            service
+                .fixture
+                .rotator
+                .roll_back(&pending)
+                .await
+                .expect("it is rolled back");
             service.fixture.cut_connections().await;
             service.callers.answer_more(100).await;
         } else {
@@ -108,14 +159,25 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
         }
         let asked = service.fixture.values_asked_for() - before;
         // There: AWSCURRENT, AWSPENDING. Back: AWSCURRENT.
-        assert_eq!(asked, if is_rolled_back(turn) { 3 } else { 2 }, "turn {turn}");
+        assert_eq!(
+            asked,
+            if is_rolled_back(turn) { 3 } else { 2 },
+            "turn {turn}"
+        );
     }
     let (_, _, events) = service.stop().await;
-    let rolled_back = (0..rotations()).filter(|turn| is_rolled_back(*turn)).count();
-    assert_eq!(rejections(&events), rotations() + rolled_back, "the hazard: there, and back");
+    let rolled_back = (0..rotations())
+        .filter(|turn| is_rolled_back(*turn))
+        .count();
+    assert_eq!(
+        rejections(&events),
+        rotations() + rolled_back,
+        "the hazard: there, and back"
+    );
 }
 
-/// Rotations that stop at one step after another, each in the worst way, and are completed by a further one or rolled back.
+/// Rotations that stop at one step after another, each in the worst way, and are completed by a
+/// further one or rolled back.
 async fn each_step_fails(users: Users) {
     let service = Service::start_with(users, Supervisor::builder(), |provider| match users {
         Users::Alternating => provider.alternating_users(),
@@ -154,7 +216,10 @@ async fn each_step_fails(users: Users) {
         match failed {
             // Given up, and AWSCURRENT is what the database has again.
             Some(pending) if turn % 8 == 1 => {
-                rotator.roll_back(&pending).await.expect("it is rolled back");
+                rotator
+                    .roll_back(&pending)
+                    .await
+                    .expect("it is rolled back");
                 service.fixture.cut_connections().await;
                 service.callers.answer_more(50).await;
             }
@@ -169,11 +234,22 @@ async fn each_step_fails(users: Users) {
             }
         }
         let asked = service.fixture.values_asked_for() - before;
-        assert!(asked <= 6, "turn {turn}: at most three each time that the database rejects: {asked}");
+        assert!(
+            asked <= 6,
+            "turn {turn}: at most three each time that the database rejects: {asked}"
+        );
     }
     let (fixture, _, events) = service.stop().await;
-    let hazards = if users == Users::Single { rotations() / 2 } else { rotations() / 8 };
-    assert!(rejections(&events) >= hazards.max(1), "the hazard: {} rejections", rejections(&events));
+    let hazards = if users == Users::Single {
+        rotations() / 2
+    } else {
+        rotations() / 8
+    };
+    assert!(
+        rejections(&events) >= hazards.max(1),
+        "the hazard: {} rejections",
+        rejections(&events)
+    );
     assert!(fixture.database.rejected_logins() > 0);
 }
 
@@ -189,7 +265,12 @@ async fn alternating_users_each_step_failing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alternating_users_that_nobody_looks_at() {
-    let service = Service::start_with(Users::Alternating, Supervisor::builder(), SecretsManager::alternating_users).await;
+    let service = Service::start_with(
+        Users::Alternating,
+        Supervisor::builder(),
+        SecretsManager::alternating_users,
+    )
+    .await;
     for _ in 0..rotations() {
         let pending = service.fixture.open_window().await;
         service.through_the_window().await;
@@ -197,14 +278,20 @@ async fn alternating_users_that_nobody_looks_at() {
     }
     let asked = service.fixture.values_asked_for();
     let (_, _, events) = service.stop().await;
-    // What is served is rejected when its user's turn comes again, in the rotation after it; what is current then works.
+    // What is served is rejected when its user's turn comes again, in the rotation after it; what
+    // is current then works.
     assert_eq!(rejections(&events), rotations() - 1, "the hazard");
     assert_eq!(asked, rotations(), "the start, and one for each rejection");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_hurried() {
-    let service = Service::start_with(Users::Alternating, Supervisor::builder(), SecretsManager::alternating_users).await;
+    let service = Service::start_with(
+        Users::Alternating,
+        Supervisor::builder(),
+        SecretsManager::alternating_users,
+    )
+    .await;
     let mut transaction = service.db.begin().await.expect("a connection");
     for _ in 0..rotations() {
         let pending = service.fixture.open_window().await;
@@ -212,19 +299,39 @@ async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_
         service.callers.answer_more(100).await;
         sleep_until(end).await;
         service.fixture.close_window(&pending).await;
-        service.fixture.database.supervisor.rotate_now("login").await.expect("it looks");
+        service
+            .fixture
+            .database
+            .supervisor
+            .rotate_now("login")
+            .await
+            .expect("it looks");
     }
     let generation = service.db.generation();
-    assert_eq!(generation, rotations() as u64 + 1, "each version was served");
+    assert_eq!(
+        generation,
+        rotations() as u64 + 1,
+        "each version was served"
+    );
     // Connections of all that time: none was closed.
     let status = service.db.status().expect("supervised");
     assert!(status.draining.is_empty(), "{status:?}");
-    sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("the first generation's connection lives");
+    sqlx::query("SELECT 1")
+        .execute(&mut *transaction)
+        .await
+        .expect("the first generation's connection lives");
     transaction.commit().await.expect("it commits");
     let asked = service.fixture.values_asked_for();
     assert_eq!(asked, 1 + rotations(), "one for each version");
     let (fixture, tally, events) = service.stop().await;
-    assert_eq!((rejections(&events), fixture.database.rejected_logins(), tally.interrupted), (0, 0, 0));
+    assert_eq!(
+        (
+            rejections(&events),
+            fixture.database.rejected_logins(),
+            tally.interrupted
+        ),
+        (0, 0, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +340,12 @@ async fn a_start_in_the_window() {
     fixture.database.supervisor = Lab::new().supervisor;
     let pending = fixture.open_window().await;
     let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
-    let login = fixture.database.supervisor.add_provider("login", provider).await.expect("a lease");
+    let login = fixture
+        .database
+        .supervisor
+        .add_provider("login", provider)
+        .await
+        .expect("a lease");
     let db = fixture
         .database
         .supervisor
@@ -241,9 +353,20 @@ async fn a_start_in_the_window() {
         .await
         .expect("verified by what is pending");
     assert_eq!(db.generation(), 1);
-    assert_eq!(fixture.database.rejected_logins(), 1, "the hazard: AWSCURRENT was rejected");
+    assert_eq!(
+        fixture.database.rejected_logins(),
+        1,
+        "the hazard: AWSCURRENT was rejected"
+    );
     assert_eq!(fixture.values_asked_for(), 3);
     fixture.close_window(&pending).await;
-    eventually("it serves", || db.status().is_some_and(|status| status.serving)).await;
-    fixture.database.supervisor.shutdown(Duration::from_secs(5)).await;
+    eventually("it serves", || {
+        db.status().is_some_and(|status| status.serving)
+    })
+    .await;
+    fixture
+        .database
+        .supervisor
+        .shutdown(Duration::from_secs(5))
+        .await;
 }

@@ -11,7 +11,8 @@ const RIGHT: &str = "give scheme, host and port and no more, as `https://vault.i
 /// `Misconfigured`, without the address: there may be a password in it.
 pub(super) fn parse(address: &str) -> Result<Url, ProviderError> {
     let url = Url::parse(address).map_err(|_| misconfigured("address", RIGHT))?;
-    let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    let is_bare =
+        matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     let is_anonymous = url.username().is_empty() && url.password().is_none();
     let has_host = url.host_str().is_some_and(|host| !host.is_empty());
     if matches!(url.scheme(), "http" | "https") && has_host && is_bare && is_anonymous {
@@ -90,7 +91,10 @@ mod tests {
             "unix:///run/vault.sock",
         ] {
             let error = parse(address).unwrap_err().to_string();
-            assert!(error.starts_with("`address`") && error.contains("https://vault.internal:8200"), "{address}: {error}");
+            assert!(
+                error.starts_with("`address`") && error.contains("https://vault.internal:8200"),
+                "{address}: {error}"
+            );
             assert!(!error.contains("CANARY"), "{error}");
         }
     }

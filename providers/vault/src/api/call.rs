@@ -22,12 +22,24 @@ pub(crate) struct Call {
 impl Call {
     /// Reads what is at this path.
     pub(crate) fn get(path: impl Into<String>) -> Self {
-        Self { method: RequestMethod::GET, path: path.into(), body: None, late: None, is_optional: false }
+        Self {
+            method: RequestMethod::GET,
+            path: path.into(),
+            body: None,
+            late: None,
+            is_optional: false,
+        }
     }
 
     /// Writes to this path.
     pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
-        Self { method: RequestMethod::POST, path: path.into(), body: Some(body), late: None, is_optional: false }
+        Self {
+            method: RequestMethod::POST,
+            path: path.into(),
+            body: Some(body),
+            late: None,
+            is_optional: false,
+        }
     }
 
     /// Marks a 403 by policy as an expected response, which is not retried for a new token.
@@ -40,7 +52,8 @@ impl Call {
         self.is_optional
     }
 
-    /// What came to be by this call is not to be lost: an answer that comes after the time-out is handed to `late`.
+    /// What came to be by this call is not to be lost: an answer that comes after the time-out is
+    /// handed to `late`.
     pub(crate) fn when_late(mut self, late: impl FnOnce(Answer) + Send + Sync + 'static) -> Self {
         self.late = Some(Box::new(late));
         self

@@ -1,4 +1,5 @@
-//! Why there is no answer, told apart and explained. Statuses alone do not separate what passes from what stays, so texts are looked at; none is repeated.
+//! Why there is no answer, told apart and explained. Statuses alone do not separate what passes
+//! from what stays, so texts are looked at; none is repeated.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -15,7 +16,11 @@ pub(super) const CATCHES_UP: Duration = Duration::from_secs(1);
 /// Why there is no answer. Without `Debug`: the texts are the server's.
 pub(crate) enum Failure {
     /// The server answered with an error.
-    Answered { status: u16, texts: Vec<String>, retry_after: Option<Duration> },
+    Answered {
+        status: u16,
+        texts: Vec<String>,
+        retry_after: Option<Duration>,
+    },
     /// Status 404 with an answer all the same: a KV store tells so of a version that is gone.
     Gone(Answer),
     /// No answer came in time.
@@ -36,17 +41,29 @@ struct Errors {
 impl Failure {
     /// An answer whose status is none of success.
     pub(super) fn answered(response: http::Response<Vec<u8>>) -> Self {
-        let has_data = || serde_json::from_slice::<Envelope<Value>>(response.body()).is_ok_and(|envelope| envelope.data.is_some());
+        let has_data = || {
+            serde_json::from_slice::<Envelope<Value>>(response.body())
+                .is_ok_and(|envelope| envelope.data.is_some())
+        };
         if response.status() == http::StatusCode::NOT_FOUND && has_data() {
             return Self::Gone(Answer::of(response));
         }
         let texts = match serde_json::from_slice::<Errors>(response.body()) {
             Ok(body) => body.errors,
-            Err(_) if String::from_utf8_lossy(response.body()).contains(PLAIN) => vec![PLAIN.to_owned()],
+            Err(_) if String::from_utf8_lossy(response.body()).contains(PLAIN) => {
+                vec![PLAIN.to_owned()]
+            }
             Err(_) => Vec::new(),
         };
-        let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        Self::Answered { status: response.status().as_u16(), texts, retry_after: header.map(Duration::from_secs) }
+        let header = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Self::Answered {
+            status: response.status().as_u16(),
+            texts,
+            retry_after: header.map(Duration::from_secs),
+        }
     }
 
     /// A request that could not be made, or got no response. Nothing of the error is kept.
@@ -54,12 +71,19 @@ impl Failure {
         let mut next: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(cause) = next {
             let text = cause.to_string();
-            if ["certificate", "Certificate", "UnknownIssuer"].iter().any(|word| text.contains(word)) {
+            if ["certificate", "Certificate", "UnknownIssuer"]
+                .iter()
+                .any(|word| text.contains(word))
+            {
                 return Self::Untrusted;
             }
             next = cause.source();
         }
-        if error.is_builder() { Self::Garbled } else { Self::Unreachable }
+        if error.is_builder() {
+            Self::Garbled
+        } else {
+            Self::Unreachable
+        }
     }
 
     pub(crate) fn status(&self) -> Option<u16> {
@@ -73,12 +97,15 @@ impl Failure {
     /// Whether one of the server's texts contains one of these.
     pub(crate) fn says(&self, words: &[&str]) -> bool {
         match self {
-            Self::Answered { texts, .. } => texts.iter().any(|text| words.iter().any(|word| text.contains(word))),
+            Self::Answered { texts, .. } => texts
+                .iter()
+                .any(|text| words.iter().any(|word| text.contains(word))),
             _ => false,
         }
     }
 
-    /// A token that is dead, or not allowed to: [`is_dead_token`](Self::is_dead_token) or [`is_by_policy`](Self::is_by_policy) where the server says which.
+    /// A token that is dead, or not allowed to: [`is_dead_token`](Self::is_dead_token) or
+    /// [`is_by_policy`](Self::is_by_policy) where the server says which.
     pub(crate) fn is_forbidden(&self) -> bool {
         self.status() == Some(403)
     }
@@ -88,23 +115,30 @@ impl Failure {
         self.is_forbidden() && self.says(&["invalid token", "bad token"])
     }
 
-    /// A living token that no policy allows it: OpenBao 2.7 and Vault 1.21 both answer `1 error occurred: permission denied`. Of a dead token, OpenBao says
-    /// `permission denied` and no more.
+    /// A living token that no policy allows it: OpenBao 2.7 and Vault 1.21 both answer `1 error
+    /// occurred: permission denied`. Of a dead token, OpenBao says `permission denied` and no more.
     pub(crate) fn is_by_policy(&self) -> bool {
         self.is_forbidden() && self.says(&["1 error occurred"])
     }
 
-    /// The request itself was not to the server's liking, however often it is sent: an unknown lease, a renewal beyond its maximum.
+    /// The request itself was not to the server's liking, however often it is sent: an unknown
+    /// lease, a renewal beyond its maximum.
     pub(crate) fn is_rejection(&self) -> bool {
         matches!(self.status(), Some(400 | 404))
     }
 
-    /// What it means. `place` is what was asked for; `grant` is the policy's line that would allow it.
+    /// What it means. `place` is what was asked for; `grant` is the policy's line that would allow
+    /// it.
     pub(crate) fn explain(&self, place: &str, grant: &str) -> ProviderError {
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{place}: {problem}"));
         let (status, retry_after) = match self {
             Self::TimedOut => return error(Kind::TimedOut, "Vault did not answer in time"),
-            Self::Unreachable => return error(Kind::Unavailable, "Vault cannot be reached; see to the address and the network"),
+            Self::Unreachable => {
+                return error(
+                    Kind::Unavailable,
+                    "Vault cannot be reached; see to the address and the network",
+                );
+            }
             Self::Untrusted => {
                 return error(
                     Kind::Misconfigured,
@@ -112,9 +146,16 @@ impl Failure {
                 );
             }
             Self::Garbled => {
-                return error(Kind::Unavailable, "what came is no whole answer of Vault's; see to the address and to what lies in between");
+                return error(
+                    Kind::Unavailable,
+                    "what came is no whole answer of Vault's; see to the address and to what lies in between",
+                );
             }
-            Self::Answered { status, retry_after, .. } => (*status, *retry_after),
+            Self::Answered {
+                status,
+                retry_after,
+                ..
+            } => (*status, *retry_after),
             Self::Gone(_) => (404, None),
         };
         let later = |error: ProviderError| match retry_after {
@@ -127,31 +168,60 @@ impl Failure {
                 "Vault redirects to another address, which is sent neither token nor secrets; give that address, or that of a load balancer in front of the active node",
             ),
             503 if self.says(&["sealed"]) => error(Kind::Unavailable, "Vault is sealed; unseal it"),
-            429 => later(error(Kind::Throttled, "a quota of Vault's is used up; raise it, or ask with fewer processes")),
-            412 => error(Kind::Unavailable, "this node of Vault has not yet got what another one wrote").retry_after(CATCHES_UP),
-            472 | 473 => {
-                error(Kind::Unavailable, "this node of Vault is a standby that does not serve this; give the address of the active one")
-            }
-            500 if self.says(&["local node not active", "no active", "standby"]) => {
-                error(Kind::Unavailable, "this node of Vault is a standby and knows of no active one; see to the cluster")
-            }
-            400 if self.says(&[PLAIN]) => {
-                error(Kind::Misconfigured, "the server speaks TLS there; see to the address, which has to begin with https")
-            }
+            429 => later(error(
+                Kind::Throttled,
+                "a quota of Vault's is used up; raise it, or ask with fewer processes",
+            )),
+            412 => error(
+                Kind::Unavailable,
+                "this node of Vault has not yet got what another one wrote",
+            )
+            .retry_after(CATCHES_UP),
+            472 | 473 => error(
+                Kind::Unavailable,
+                "this node of Vault is a standby that does not serve this; give the address of the active one",
+            ),
+            500 if self.says(&["local node not active", "no active", "standby"]) => error(
+                Kind::Unavailable,
+                "this node of Vault is a standby and knows of no active one; see to the cluster",
+            ),
+            400 if self.says(&[PLAIN]) => error(
+                Kind::Misconfigured,
+                "the server speaks TLS there; see to the address, which has to begin with https",
+            ),
             403 => error(Kind::Denied, &format!("not allowed; {grant}")),
             400 | 404 if self.says(&["unknown role", "Unknown role", "role entry not found"]) => {
-                error(Kind::NotFound, "there is no such role; see to its name, or create it")
+                error(
+                    Kind::NotFound,
+                    "there is no such role; see to its name, or create it",
+                )
             }
-            404 if self.says(&["no handler for route", "unsupported path", "route entry not found"]) => {
-                error(Kind::NotFound, "nothing is mounted there; see to the mount, or enable the engine")
+            404 if self.says(&[
+                "no handler for route",
+                "unsupported path",
+                "route entry not found",
+            ]) =>
+            {
+                error(
+                    Kind::NotFound,
+                    "nothing is mounted there; see to the mount, or enable the engine",
+                )
             }
-            404 => error(Kind::NotFound, "there is nothing at this path; see to mount and name, or create it"),
+            404 => error(
+                Kind::NotFound,
+                "there is nothing at this path; see to mount and name, or create it",
+            ),
             500 if self.says(DATABASE) => error(
                 Kind::Unavailable,
                 "Vault cannot reach the database, or cannot log in to it; see to the database, and to the connection that Vault has to it",
             ),
-            400 if self.says(DATABASE) => error(Kind::Unavailable, "the database behind Vault is down"),
-            500..=599 => later(error(Kind::Unavailable, &format!("Vault has a fault of its own (HTTP status {status})"))),
+            400 if self.says(DATABASE) => {
+                error(Kind::Unavailable, "the database behind Vault is down")
+            }
+            500..=599 => later(error(
+                Kind::Unavailable,
+                &format!("Vault has a fault of its own (HTTP status {status})"),
+            )),
             _ => error(Kind::Other, &format!("Vault answered HTTP status {status}")),
         }
     }
@@ -187,7 +257,12 @@ mod tests {
 
     fn told(status: u16, text: &str) -> ProviderError {
         let texts = vec![format!("{text} {CANARY}")];
-        Failure::Answered { status, texts, retry_after: Some(Duration::from_secs(7)) }.explain(PLACE, "grant `read` on it")
+        Failure::Answered {
+            status,
+            texts,
+            retry_after: Some(Duration::from_secs(7)),
+        }
+        .explain(PLACE, "grant `read` on it")
     }
 
     #[test]
@@ -195,24 +270,57 @@ mod tests {
         for (status, text, kind, says) in [
             (503, "Vault is sealed", Kind::Unavailable, "unseal it"),
             (503, "", Kind::Unavailable, "status 503"),
-            (429, "request path \"x\": rate limit quota exceeded", Kind::Throttled, "quota"),
-            (412, "required index state not present", Kind::Unavailable, "not yet"),
+            (
+                429,
+                "request path \"x\": rate limit quota exceeded",
+                Kind::Throttled,
+                "quota",
+            ),
+            (
+                412,
+                "required index state not present",
+                Kind::Unavailable,
+                "not yet",
+            ),
             (472, "", Kind::Unavailable, "standby"),
             (473, "", Kind::Unavailable, "standby"),
-            (500, "local node not active but active cluster node not found", Kind::Unavailable, "no active one"),
+            (
+                500,
+                "local node not active but active cluster node not found",
+                Kind::Unavailable,
+                "no active one",
+            ),
             (403, "permission denied", Kind::Denied, "grant `read` on it"),
             (400, "unknown role: orders", Kind::NotFound, "no such role"),
-            (404, "no handler for route \"database/creds/orders\"", Kind::NotFound, "nothing is mounted"),
+            (
+                404,
+                "no handler for route \"database/creds/orders\"",
+                Kind::NotFound,
+                "nothing is mounted",
+            ),
             (404, "", Kind::NotFound, "nothing at this path"),
-            (500, "failed to connect to `host=db`: dial error", Kind::Unavailable, "the database"),
+            (
+                500,
+                "failed to connect to `host=db`: dial error",
+                Kind::Unavailable,
+                "the database",
+            ),
             (500, "", Kind::Unavailable, "fault of its own"),
-            (400, "Client sent an HTTP request to an HTTPS server.", Kind::Misconfigured, "begin with https"),
+            (
+                400,
+                "Client sent an HTTP request to an HTTPS server.",
+                Kind::Misconfigured,
+                "begin with https",
+            ),
             (400, "", Kind::Other, "status 400"),
         ] {
             let error = told(status, text);
             assert_eq!(error.kind(), kind, "{status} {text}: {error}");
             let shown = format!("{error} {error:?}");
-            assert!(shown.contains(PLACE) && shown.contains(says), "{status} {text}: {shown}");
+            assert!(
+                shown.contains(PLACE) && shown.contains(says),
+                "{status} {text}: {shown}"
+            );
             assert!(!shown.contains(CANARY), "{shown}");
             assert!(StdError::source(&error).is_none());
         }
@@ -225,9 +333,15 @@ mod tests {
             *response.status_mut() = http::StatusCode::NOT_FOUND;
             Failure::answered(response)
         };
-        assert!(matches!(answered(r#"{"data": {"data": null, "metadata": {"version": 2}}}"#), Failure::Gone(_)));
+        assert!(matches!(
+            answered(r#"{"data": {"data": null, "metadata": {"version": 2}}}"#),
+            Failure::Gone(_)
+        ));
         for body in [r#"{"errors": []}"#, "", "<html>", r#"{"data": null}"#] {
-            assert!(matches!(answered(body), Failure::Answered { status: 404, .. }), "{body}");
+            assert!(
+                matches!(answered(body), Failure::Answered { status: 404, .. }),
+                "{body}"
+            );
         }
     }
 
@@ -243,6 +357,9 @@ mod tests {
         assert!(answered(&["permission denied"]).is_forbidden());
         assert!(answered(&["1 error occurred:\n\t* permission denied\n\n"]).is_by_policy());
         assert!(!answered(&["permission denied"]).is_by_policy());
-        assert!(!answered(&["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]).is_by_policy());
+        assert!(
+            !answered(&["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"])
+                .is_by_policy()
+        );
     }
 }

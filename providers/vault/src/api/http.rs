@@ -26,9 +26,16 @@ pub(super) enum ClientError {
 pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client, ClientError> {
     let origin = address.origin();
     let policy = Policy::custom(move |attempt: Attempt<'_>| {
-        if attempt.url().origin() == origin && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+        if attempt.url().origin() == origin && attempt.previous().len() <= REDIRECTS {
+            attempt.follow()
+        } else {
+            attempt.stop()
+        }
     });
-    let mut builder = ClientBuilder::new().tls_backend_rustls().redirect(policy).https_only(address.scheme() == "https");
+    let mut builder = ClientBuilder::new()
+        .tls_backend_rustls()
+        .redirect(policy)
+        .https_only(address.scheme() == "https");
     if address::is_loopback(address) {
         // A proxy would reach its own machine, and read the token of a plain request.
         builder = builder.no_proxy();
@@ -37,7 +44,8 @@ pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client
         // There is nothing to verify, and the system may have no certificates.
         builder = builder.tls_certs_only(Vec::new());
     } else if let Some(pem) = authorities {
-        let certificates = Certificate::from_pem_bundle(without_bom(pem)).map_err(|_| ClientError::Certificates)?;
+        let certificates = Certificate::from_pem_bundle(without_bom(pem))
+            .map_err(|_| ClientError::Certificates)?;
         if certificates.is_empty() {
             return Err(ClientError::Certificates);
         }
@@ -47,19 +55,29 @@ pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client
 }
 
 /// Sends the request, and reads the response up to its bound.
-pub(super) async fn send(client: &Client, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, Failure> {
+pub(super) async fn send(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> Result<http::Response<Vec<u8>>, Failure> {
     let mut request = reqwest::Request::try_from(request).map_err(|_| Failure::Garbled)?;
     // Debug output of headers then hides this one.
     if let Some(token) = request.headers_mut().get_mut("x-vault-token") {
         token.set_sensitive(true);
     }
-    let mut response = client.execute(request).await.map_err(|error| Failure::of(&error))?;
+    let mut response = client
+        .execute(request)
+        .await
+        .map_err(|error| Failure::of(&error))?;
     let mut whole = http::Response::builder().status(response.status());
     for (name, value) in response.headers() {
         whole = whole.header(name, value);
     }
     let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(|error| Failure::of(&error))? {
+    while let Some(part) = response
+        .chunk()
+        .await
+        .map_err(|error| Failure::of(&error))?
+    {
         if body.len() + part.len() > LARGEST_BODY {
             return Err(Failure::Garbled);
         }

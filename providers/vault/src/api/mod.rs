@@ -26,7 +26,8 @@ pub(crate) use reply::{Envelope, Grant, LogIn, TokenLook};
 use crate::material::{MAX_CA_FILE, read_bounded};
 use crate::path::misconfigured;
 
-/// How long after its time-out an answer that is not to be lost is waited for: a Vault whose database hangs answers after 90 s.
+/// How long after its time-out an answer that is not to be lost is waited for: a Vault whose
+/// database hangs answers after 90 s.
 const LATEST: Duration = Duration::from_secs(120);
 
 /// How an address is spoken to.
@@ -43,7 +44,10 @@ pub(crate) struct Settings {
 /// Shows the address only if it is one that can be used: another may contain a password.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = address::parse(&self.address).map_or_else(|_| "[not a valid address]".to_owned(), |url| address::shown(&url));
+        let address = address::parse(&self.address).map_or_else(
+            |_| "[not a valid address]".to_owned(),
+            |url| address::shown(&url),
+        );
         f.debug_struct("Settings")
             .field("address", &address)
             .field("namespace", &self.namespace)
@@ -67,7 +71,13 @@ impl Api {
     /// # Errors
     /// `Misconfigured`, naming the setting that cannot be right.
     pub(crate) fn new(settings: Settings) -> Result<Self, ProviderError> {
-        let Settings { address, namespace, ca_file, timeout, plain_http } = settings;
+        let Settings {
+            address,
+            namespace,
+            ca_file,
+            timeout,
+            plain_http,
+        } = settings;
         let url = address::parse(&address)?;
         if !plain_http && !address::is_private(&url) {
             return Err(misconfigured(
@@ -76,8 +86,14 @@ impl Api {
             ));
         }
         let address = address::shown(&url);
-        if namespace.as_deref().is_some_and(|namespace| !is_header(namespace)) {
-            return Err(misconfigured("namespace", "give its path in visible ASCII, as `team/orders`"));
+        if namespace
+            .as_deref()
+            .is_some_and(|namespace| !is_header(namespace))
+        {
+            return Err(misconfigured(
+                "namespace",
+                "give its path in visible ASCII, as `team/orders`",
+            ));
         }
         if timeout.is_zero() {
             return Err(misconfigured("timeout", "give more than nothing, as 10 s"));
@@ -93,10 +109,20 @@ impl Api {
         };
         let made = quiet::run(|| http::client(&url, authorities.as_deref()));
         let client = made.map_err(|error| match error {
-            http::ClientError::Certificates => misconfigured("ca_file", "what is in it is no PEM certificate"),
-            http::ClientError::Client => misconfigured("ca_file", "the system has no root certificates; name a file of them"),
+            http::ClientError::Certificates => {
+                misconfigured("ca_file", "what is in it is no PEM certificate")
+            }
+            http::ClientError::Client => misconfigured(
+                "ca_file",
+                "the system has no root certificates; name a file of them",
+            ),
         })?;
-        Ok(Self { client, address, namespace, timeout })
+        Ok(Self {
+            client,
+            address,
+            namespace,
+            timeout,
+        })
     }
 
     /// The address, for messages.
@@ -114,21 +140,34 @@ impl Api {
         };
         let (client, address, late) = (self.client.clone(), self.address.clone(), call.late.take());
         let asking = async move {
-            let request = call.with_middleware(&middle).request(&address).map_err(|_| Failure::Garbled)?;
+            let request = call
+                .with_middleware(&middle)
+                .request(&address)
+                .map_err(|_| Failure::Garbled)?;
             let response = http::send(&client, request).await?;
-            if response.status().is_success() { Ok(Answer::of(response)) } else { Err(Failure::answered(response)) }
+            if response.status().is_success() {
+                Ok(Answer::of(response))
+            } else {
+                Err(Failure::answered(response))
+            }
         };
         // Nothing that is said meanwhile is heard: at TRACE there are secrets in it.
         let asking = quiet::during(asking);
         match late {
-            None => timeout(self.timeout, asking).await.map_err(|_| Failure::TimedOut)?,
+            None => timeout(self.timeout, asking)
+                .await
+                .map_err(|_| Failure::TimedOut)?,
             Some(late) => in_time_or(late, self.timeout, asking).await,
         }
     }
 
     /// Like [`ask`](Self::ask), with a token that was issued a moment ago. After a 403 the request
     /// is sent once more, a second later: a standby may not have received the token yet.
-    pub(crate) async fn ask_with_new(&self, token: &str, call: impl Fn() -> Call + Send) -> Result<Answer, Failure> {
+    pub(crate) async fn ask_with_new(
+        &self,
+        token: &str,
+        call: impl Fn() -> Call + Send,
+    ) -> Result<Answer, Failure> {
         let first = call();
         let is_optional = first.is_optional();
         match self.ask(Some(token), first).await {

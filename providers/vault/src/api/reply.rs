@@ -1,4 +1,5 @@
-//! What the server answers, as far as it is read. Nothing here has `Debug`: there are secrets in it.
+//! What the server answers, as far as it is read. Nothing here has `Debug`: there are secrets in
+//! it.
 
 use std::time::Duration;
 
@@ -49,7 +50,11 @@ pub(crate) struct Grant {
 impl LogIn {
     pub(crate) fn grant(&self) -> Grant {
         let life = (self.lease_duration > 0).then(|| Duration::from_secs(self.lease_duration));
-        Grant { life, renewable: self.renewable, batch: is_batch(&self.token_type) }
+        Grant {
+            life,
+            renewable: self.renewable,
+            batch: is_batch(&self.token_type),
+        }
     }
 
     pub(crate) fn into_token(self) -> SecretString {
@@ -73,8 +78,15 @@ pub(crate) struct TokenLook {
 
 impl TokenLook {
     pub(crate) fn grant(&self) -> Grant {
-        let life = self.expire_time.as_ref().map(|_| Duration::from_secs(self.ttl));
-        Grant { life, renewable: self.renewable, batch: is_batch(&self.kind) }
+        let life = self
+            .expire_time
+            .as_ref()
+            .map(|_| Duration::from_secs(self.ttl));
+        Grant {
+            life,
+            renewable: self.renewable,
+            batch: is_batch(&self.kind),
+        }
     }
 }
 
@@ -90,9 +102,20 @@ mod tests {
 
     #[test]
     fn a_token_in_its_last_second_is_not_one_without_an_end() {
-        let life = |text: &str| serde_json::from_str::<TokenLook>(text).unwrap().grant().life;
-        assert_eq!(life(r#"{"ttl": 19, "expire_time": "2026-11-25T14:38:19.461778076Z"}"#), Some(Duration::from_secs(19)));
-        assert_eq!(life(r#"{"ttl": 0, "expire_time": "2026-11-25T14:38:00.567793416Z"}"#), Some(Duration::ZERO));
+        let life = |text: &str| {
+            serde_json::from_str::<TokenLook>(text)
+                .unwrap()
+                .grant()
+                .life
+        };
+        assert_eq!(
+            life(r#"{"ttl": 19, "expire_time": "2026-11-25T14:38:19.461778076Z"}"#),
+            Some(Duration::from_secs(19))
+        );
+        assert_eq!(
+            life(r#"{"ttl": 0, "expire_time": "2026-11-25T14:38:00.567793416Z"}"#),
+            Some(Duration::ZERO)
+        );
         assert_eq!(life(r#"{"ttl": 0, "expire_time": null}"#), None);
     }
 }

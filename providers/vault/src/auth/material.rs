@@ -30,8 +30,13 @@ impl Material {
     pub(super) fn validate(&self, what: &str) -> Result<(), ProviderError> {
         match self {
             Self::Given(secret) if is_header(secret.expose_secret()) => Ok(()),
-            Self::Given(_) => Err(misconfigured(what, "give it in visible ASCII, without white space or a line break")),
-            Self::File(path) if path.as_os_str().is_empty() => Err(misconfigured(what, "give the path of its file")),
+            Self::Given(_) => Err(misconfigured(
+                what,
+                "give it in visible ASCII, without white space or a line break",
+            )),
+            Self::File(path) if path.as_os_str().is_empty() => {
+                Err(misconfigured(what, "give the path of its file"))
+            }
             Self::File(_) => Ok(()),
         }
     }
@@ -53,24 +58,43 @@ impl Material {
         let read = tokio::task::spawn_blocking(move || read_bounded(&path, MAX_SECRET_FILE)).await;
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{shown}: {problem}"));
         // What is no UTF-8 is no word either.
-        let read = read.map(|read| read.map(|content| str::from_utf8(without_bom(&content)).ok().map(|text| text.trim().to_owned())));
+        let read = read.map(|read| {
+            read.map(|content| {
+                str::from_utf8(without_bom(&content))
+                    .ok()
+                    .map(|text| text.trim().to_owned())
+            })
+        });
         match read {
             Ok(Ok(Some(word))) if is_header(&word) => Ok(SecretString::from(word)),
-            Ok(Ok(Some(word))) if word.is_empty() => Err(error(ProviderErrorKind::Unavailable, "the file is empty; it is read again")),
-            Ok(Err(problem)) if problem.kind() == io::ErrorKind::NotFound => {
-                Err(error(ProviderErrorKind::Unavailable, "the file does not exist; write it, or give the path where it is mounted"))
-            }
-            Ok(Err(problem)) if problem.kind() == io::ErrorKind::PermissionDenied => {
-                Err(error(ProviderErrorKind::Denied, "the file may not be read; give this process's user the right to"))
-            }
-            Ok(Err(problem)) if problem.kind() == io::ErrorKind::InvalidInput => {
-                Err(error(ProviderErrorKind::Malformed, "it is no regular file; give the path of one"))
-            }
-            Ok(Err(problem)) if problem.kind() == io::ErrorKind::FileTooLarge => {
-                Err(error(ProviderErrorKind::Malformed, "the file is longer than 64 KiB; it has to hold one word in visible ASCII"))
-            }
-            Ok(Ok(_)) => Err(error(ProviderErrorKind::Malformed, "the file has to hold one word in visible ASCII")),
-            _ => Err(error(ProviderErrorKind::Unavailable, "the file could not be read")),
+            Ok(Ok(Some(word))) if word.is_empty() => Err(error(
+                ProviderErrorKind::Unavailable,
+                "the file is empty; it is read again",
+            )),
+            Ok(Err(problem)) if problem.kind() == io::ErrorKind::NotFound => Err(error(
+                ProviderErrorKind::Unavailable,
+                "the file does not exist; write it, or give the path where it is mounted",
+            )),
+            Ok(Err(problem)) if problem.kind() == io::ErrorKind::PermissionDenied => Err(error(
+                ProviderErrorKind::Denied,
+                "the file may not be read; give this process's user the right to",
+            )),
+            Ok(Err(problem)) if problem.kind() == io::ErrorKind::InvalidInput => Err(error(
+                ProviderErrorKind::Malformed,
+                "it is no regular file; give the path of one",
+            )),
+            Ok(Err(problem)) if problem.kind() == io::ErrorKind::FileTooLarge => Err(error(
+                ProviderErrorKind::Malformed,
+                "the file is longer than 64 KiB; it has to hold one word in visible ASCII",
+            )),
+            Ok(Ok(_)) => Err(error(
+                ProviderErrorKind::Malformed,
+                "the file has to hold one word in visible ASCII",
+            )),
+            _ => Err(error(
+                ProviderErrorKind::Unavailable,
+                "the file could not be read",
+            )),
         }
     }
 }

@@ -18,7 +18,10 @@ pub struct SecretId(Source);
 enum Source {
     None,
     Plain(Material),
-    Wrapped { token: Material, unwrapped: Mutex<Option<Unwrapped>> },
+    Wrapped {
+        token: Material,
+        unwrapped: Mutex<Option<Unwrapped>>,
+    },
 }
 
 /// A wrapping token opens once: what was in it is kept for the next logins.
@@ -48,29 +51,38 @@ impl SecretId {
         Self(Source::Plain(Material::file(path)))
     }
 
-    /// Response-wrapped: a wrapping token, which is unwrapped at the first login and once. Where somebody else has opened it before, the login is denied and says so.
+    /// Response-wrapped: a wrapping token, which is unwrapped at the first login and once. Where
+    /// somebody else has opened it before, the login is denied and says so.
     pub fn wrapped(token: impl Into<String>) -> Self {
         Self::wrapped_in(Material::given(token))
     }
 
-    /// Response-wrapped, the wrapping token in a file. Another one in the file is unwrapped at the next login.
+    /// Response-wrapped, the wrapping token in a file. Another one in the file is unwrapped at the
+    /// next login.
     pub fn wrapped_file(path: impl Into<PathBuf>) -> Self {
         Self::wrapped_in(Material::file(path))
     }
 
     fn wrapped_in(token: Material) -> Self {
-        Self(Source::Wrapped { token, unwrapped: Mutex::new(None) })
+        Self(Source::Wrapped {
+            token,
+            unwrapped: Mutex::new(None),
+        })
     }
 
     pub(super) fn validate(&self) -> Result<(), ProviderError> {
-        self.material().map_or(Ok(()), |material| material.validate("secret_id"))
+        self.material()
+            .map_or(Ok(()), |material| material.validate("secret_id"))
     }
 
     /// Itself, or the token that it is wrapped by.
     pub(super) fn material(&self) -> Option<&Material> {
         match &self.0 {
             Source::None => None,
-            Source::Plain(material) | Source::Wrapped { token: material, .. } => Some(material),
+            Source::Plain(material)
+            | Source::Wrapped {
+                token: material, ..
+            } => Some(material),
         }
     }
 
@@ -83,7 +95,9 @@ impl SecretId {
         };
         let known = |token: Option<&SecretString>| {
             let unwrapped = unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = unwrapped.as_ref().filter(|known| token.is_none_or(|token| known.token.expose_secret() == token.expose_secret()));
+            let known = unwrapped.as_ref().filter(|known| {
+                token.is_none_or(|token| known.token.expose_secret() == token.expose_secret())
+            });
             known.map(|known| known.secret_id.clone())
         };
         let token = match token.read().await {
@@ -95,7 +109,12 @@ impl SecretId {
             return Ok(Some(secret_id));
         }
         let place = format!("{}, sys/wrapping/unwrap", api.address());
-        let answer = api.ask(Some(token.expose_secret()), Call::post("sys/wrapping/unwrap", json!({}))).await;
+        let answer = api
+            .ask(
+                Some(token.expose_secret()),
+                Call::post("sys/wrapping/unwrap", json!({})),
+            )
+            .await;
         let envelope = answer.and_then(|answer| answer.read::<Content>()).map_err(|failure| match failure.status() {
             Some(400 | 403) => ProviderError::new(
                 ProviderErrorKind::Denied,
@@ -104,10 +123,16 @@ impl SecretId {
             _ => failure.explain(&place, "grant it"),
         })?;
         let Some(Content { secret_id }) = envelope.data else {
-            return Err(ProviderError::new(ProviderErrorKind::Malformed, format!("{place}: what was wrapped is no secret id")));
+            return Err(ProviderError::new(
+                ProviderErrorKind::Malformed,
+                format!("{place}: what was wrapped is no secret id"),
+            ));
         };
         let secret_id = SecretString::from(secret_id);
-        let opened = Unwrapped { token, secret_id: secret_id.clone() };
+        let opened = Unwrapped {
+            token,
+            secret_id: secret_id.clone(),
+        };
         *unwrapped.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
         Ok(Some(secret_id))
     }

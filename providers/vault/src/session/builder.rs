@@ -22,7 +22,16 @@ pub struct VaultSessionBuilder {
 
 impl VaultSessionBuilder {
     pub(super) fn new(address: String, auth: Auth) -> Self {
-        Self { settings: Settings { address, namespace: None, ca_file: None, timeout: TIMEOUT, plain_http: false }, auth }
+        Self {
+            settings: Settings {
+                address,
+                namespace: None,
+                ca_file: None,
+                timeout: TIMEOUT,
+                plain_http: false,
+            },
+            auth,
+        }
     }
 
     /// The namespace, as `team/orders`. Vault's community edition ignores it without a word.
@@ -31,13 +40,15 @@ impl VaultSessionBuilder {
         self
     }
 
-    /// A file of PEM certificates whose authorities are trusted beside the system's. Comments in it may have any encoding. Read once, by [`build`](Self::build).
+    /// A file of PEM certificates whose authorities are trusted beside the system's. Comments in it
+    /// may have any encoding. Read once, by [`build`](Self::build).
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.ca_file = Some(path.into());
         self
     }
 
-    /// How long one request may take; 10 s by default. A fetch may need two or three, and its deadline is 30 s by default.
+    /// How long one request may take; 10 s by default. A fetch may need two or three, and its
+    /// deadline is 30 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
@@ -52,10 +63,12 @@ impl VaultSessionBuilder {
         self
     }
 
-    /// Makes the session. Nothing is asked of the server yet, and nothing comes from the environment but the proxy variables.
+    /// Makes the session. Nothing is asked of the server yet, and nothing comes from the
+    /// environment but the proxy variables.
     ///
     /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` hold for https addresses: the proxy sees host and
-    /// port, and TLS goes through it to Vault. Addresses of this machine are never reached by a proxy.
+    /// port, and TLS goes through it to Vault. Addresses of this machine are never reached by a
+    /// proxy.
     ///
     /// # Errors
     /// `Misconfigured`, naming the setting and what would be right: an address that is more than

@@ -37,7 +37,10 @@ impl VaultSession {
             let now = Timestamp::now();
             let care = self.0.care_at();
             let look = self.0.awaits_file().then(|| looked + LOOK);
-            let next = [care, look].into_iter().flatten().fold(now.mono() + IDLE, std::time::Instant::min);
+            let next = [care, look]
+                .into_iter()
+                .flatten()
+                .fold(now.mono() + IDLE, std::time::Instant::min);
             tokio::select! {
                 changed = changes.changed() => {
                     if changed.is_err() {
@@ -54,7 +57,8 @@ impl VaultSession {
                         looked = now.mono();
                         let used = self.0.lock().serial;
                         if self.0.file_has_changed().await {
-                            // Whatever comes of it is noted in the session. Other providers have the same thing to do.
+                            // Whatever comes of it is noted in the session. Other providers have
+                            // the same thing to do.
                             let _ = self.work(move |state, _| state.serial == used).await;
                         }
                     }
@@ -72,36 +76,62 @@ impl Inner {
         due(&self.lock())
     }
 
-    /// Whether there is a file that may hold something better: a token's always, what is for a login once it was rejected.
+    /// Whether there is a file that may hold something better: a token's always, what is for a
+    /// login once it was rejected.
     fn awaits_file(&self) -> bool {
         let is_file = self.auth.material().is_some_and(Material::is_file);
         is_file && (self.is_watched() || self.lock().rejected.is_some())
     }
 
-    /// Whether another token lies in the file than the one that is used, and something else than what was rejected.
+    /// Whether another token lies in the file than the one that is used, and something else than
+    /// what was rejected.
     async fn file_has_changed(&self) -> bool {
-        let Some(material) = self.auth.material() else { return false };
+        let Some(material) = self.auth.material() else {
+            return false;
+        };
         let known = {
             let state = self.lock();
-            let used = state.token.as_ref().filter(|token| !token.is_own()).map(|token| SecretString::from(token.expose()));
-            used.into_iter().chain(state.rejected.clone()).collect::<Vec<_>>()
+            let used = state
+                .token
+                .as_ref()
+                .filter(|token| !token.is_own())
+                .map(|token| SecretString::from(token.expose()));
+            used.into_iter()
+                .chain(state.rejected.clone())
+                .collect::<Vec<_>>()
         };
-        let Ok(secret) = material.read().await else { return false };
-        !known.is_empty() && known.iter().all(|known| known.expose_secret() != secret.expose_secret())
+        let Ok(secret) = material.read().await else {
+            return false;
+        };
+        !known.is_empty()
+            && known
+                .iter()
+                .all(|known| known.expose_secret() != secret.expose_secret())
     }
 }
 
-/// When the token is to be cared for; after failures, ever more rarely. A dead token is left to whoever needs one.
+/// When the token is to be cared for; after failures, ever more rarely. A dead token is left to
+/// whoever needs one.
 fn due(state: &State) -> Option<std::time::Instant> {
     let (at, _) = state.token.as_ref()?.care()?;
-    let Some(failed) = &state.failed else { return Some(at) };
+    let Some(failed) = &state.failed else {
+        return Some(at);
+    };
     let pause = if failed.error.is_transient() {
-        FIRST_PAUSE.saturating_mul(1 << failed.count.saturating_sub(1).min(10)).min(LAST_PAUSE)
+        FIRST_PAUSE
+            .saturating_mul(1 << failed.count.saturating_sub(1).min(10))
+            .min(LAST_PAUSE)
     } else {
         LAST_PAUSE
     };
     // Never sooner than the server asks.
-    let pause = pause.max(failed.error.wait_hint().unwrap_or_default().min(LONGEST_PAUSE));
+    let pause = pause.max(
+        failed
+            .error
+            .wait_hint()
+            .unwrap_or_default()
+            .min(LONGEST_PAUSE),
+    );
     Some(at.max(failed.at + pause))
 }
 
@@ -121,19 +151,49 @@ mod tests {
     #[test]
     fn what_failed_is_tried_ever_more_rarely_and_no_sooner_than_the_server_asks() {
         let now = Timestamp::now();
-        let grant = Grant { life: Some(Duration::ZERO), renewable: true, batch: false };
-        let token = Arc::new(Token::new(SecretString::from("t"), 1, now, grant, Source::LogIn));
+        let grant = Grant {
+            life: Some(Duration::ZERO),
+            renewable: true,
+            batch: false,
+        };
+        let token = Arc::new(Token::new(
+            SecretString::from("t"),
+            1,
+            now,
+            grant,
+            Source::LogIn,
+        ));
         let pause = |kind, count, asked: Option<u64>| {
             let error = ProviderError::new(kind, "no");
-            let error = asked.map_or(error.clone(), |seconds| error.retry_after(Duration::from_secs(seconds)));
-            let failed = Some(Failed { at: now.mono(), count, error });
-            let state = State { token: Some(Arc::clone(&token)), failed, ..State::default() };
+            let error = asked.map_or(error.clone(), |seconds| {
+                error.retry_after(Duration::from_secs(seconds))
+            });
+            let failed = Some(Failed {
+                at: now.mono(),
+                count,
+                error,
+            });
+            let state = State {
+                token: Some(Arc::clone(&token)),
+                failed,
+                ..State::default()
+            };
             (due(&state).unwrap() - now.mono()).as_secs()
         };
         let kind = ProviderErrorKind::Throttled;
-        assert_eq!([1, 2, 3, 9].map(|count| pause(kind, count, None)), [2, 4, 8, 60]);
+        assert_eq!(
+            [1, 2, 3, 9].map(|count| pause(kind, count, None)),
+            [2, 4, 8, 60]
+        );
         assert_eq!(pause(ProviderErrorKind::Denied, 1, None), 60);
-        assert_eq!((pause(kind, 1, Some(30)), pause(kind, 9, Some(30)), pause(kind, 1, Some(u64::MAX))), (30, 60, 3_600));
+        assert_eq!(
+            (
+                pause(kind, 1, Some(30)),
+                pause(kind, 9, Some(30)),
+                pause(kind, 1, Some(u64::MAX))
+            ),
+            (30, 60, 3_600)
+        );
     }
 
     /// Providers watch before the first fetch has logged in. The lease of that fetch is not fetched
@@ -143,9 +203,19 @@ mod tests {
         let auth = crate::auth::Auth::app_role("role", crate::auth::SecretId::none());
         let session = VaultSession::new("http://127.0.0.1:1", auth).unwrap();
         let changes = session.0.changes.subscribe();
-        let grant = || Grant { life: Some(Duration::from_secs(60)), renewable: true, batch: false };
+        let grant = || Grant {
+            life: Some(Duration::from_secs(60)),
+            renewable: true,
+            batch: false,
+        };
         let replaces = |serial| {
-            session.0.hold(Arc::new(Token::new(SecretString::from("t"), serial, Timestamp::now(), grant(), Source::LogIn)));
+            session.0.hold(Arc::new(Token::new(
+                SecretString::from("t"),
+                serial,
+                Timestamp::now(),
+                grant(),
+                Source::LogIn,
+            )));
             changes.borrow().replaces
         };
         assert_eq!([1, 2, 3].map(replaces), [false, true, true]);

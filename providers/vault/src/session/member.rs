@@ -21,7 +21,11 @@ pub(crate) struct Member {
 impl Member {
     /// What is fetched after it has left makes nobody a member again.
     pub(crate) fn join(&self) {
-        if self.state.compare_exchange(NEW, IN, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if self
+            .state
+            .compare_exchange(NEW, IN, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
             self.session.0.lock().users += 1;
         }
     }
@@ -38,7 +42,10 @@ impl Member {
 impl VaultSession {
     /// A provider of this session is in use.
     pub(crate) fn member(&self) -> Member {
-        Member { session: self.clone(), state: AtomicU8::new(NEW) }
+        Member {
+            session: self.clone(),
+            state: AtomicU8::new(NEW),
+        }
     }
 }
 
@@ -56,16 +63,28 @@ impl Inner {
             state.first = None;
             state.rejected = None;
             let replaced = std::mem::take(&mut state.replaced);
-            state.token.take().into_iter().chain(replaced).filter(|token| token.is_to_be_revoked(now)).collect()
+            state
+                .token
+                .take()
+                .into_iter()
+                .chain(replaced)
+                .filter(|token| token.is_to_be_revoked(now))
+                .collect()
         };
         for token in tokens {
             // All leases of the token are revoked with it.
-            match self.ask(&token, || Call::post("auth/token/revoke-self", json!({}))).await {
+            match self
+                .ask(&token, || Call::post("auth/token/revoke-self", json!({})))
+                .await
+            {
                 Ok(_) => {
                     self.lock().dead.insert(token.serial());
                 }
                 Err(failure) => {
-                    let error = failure.explain(&self.place("auth/token/revoke-self"), "grant `update` on auth/token/revoke-self");
+                    let error = failure.explain(
+                        &self.place("auth/token/revoke-self"),
+                        "grant `update` on auth/token/revoke-self",
+                    );
                     tracing::warn!(error = %error, "the session's token was not revoked; it lives on to its end");
                 }
             }

@@ -24,8 +24,9 @@ pub(crate) use token::Token;
 use crate::api::{Answer, Api, Call, Envelope, Failure};
 use crate::auth::Auth;
 
-/// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of it: one login, one token, kept alive while one of them is
-/// registered, and revoked when the last of them is removed, where it came from a login.
+/// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of
+/// it: one login, one token, kept alive while one of them is registered, and revoked when the last
+/// of them is removed, where it came from a login.
 ///
 /// Nothing is asked of the server before the first provider fetches.
 ///
@@ -39,13 +40,15 @@ use crate::auth::Auth;
 /// | rejected by the server | a new login; in a token file, the next token |
 /// | somebody else's, not renewable or at its maximum | used to its end; in a file, the next token, looked for every 2 s |
 ///
-/// Leases die with the token they were issued by. A lease is never taken to live longer than that, and after a new login pools move over to new leases while
-/// the old token lives on to its own end.
+/// Leases die with the token they were issued by. A lease is never taken to live longer than that,
+/// and after a new login pools move over to new leases while the old token lives on to its own end.
 ///
-/// A login that is rejected is tried again each minute, and at once when something else lies in the file of its secret id or JWT. Meanwhile the token is used to its
-/// end, and whoever has leases of it is told by the provider's status.
+/// A login that is rejected is tried again each minute, and at once when something else lies in the
+/// file of its secret id or JWT. Meanwhile the token is used to its end, and whoever has leases of
+/// it is told by the provider's status.
 ///
-/// A renewal or login that fails in a passing way is tried again after 2 s, doubling to 60 s; the token is used to its true end meanwhile.
+/// A renewal or login that fails in a passing way is tried again after 2 s, doubling to 60 s; the
+/// token is used to its true end meanwhile.
 ///
 /// ```no_run
 /// use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
@@ -145,7 +148,13 @@ impl VaultSession {
     }
 
     fn of(api: Api, auth: Auth) -> Self {
-        let inner = Inner { api, auth, state: Mutex::default(), at_work: Arc::default(), changes: watch::Sender::default() };
+        let inner = Inner {
+            api,
+            auth,
+            state: Mutex::default(),
+            at_work: Arc::default(),
+            changes: watch::Sender::default(),
+        };
         Self(Arc::new(inner))
     }
 
@@ -154,8 +163,9 @@ impl VaultSession {
         format!("{}, {path}", self.0.api.address())
     }
 
-    /// Asks with the session's token, and answers with that token, too. One that the server does not take any more is replaced, and it is asked again, once.
-    /// `fresh`: a token of which half of its life has passed is renewed or replaced first.
+    /// Asks with the session's token, and answers with that token, too. One that the server does
+    /// not take any more is replaced, and it is asked again, once. `fresh`: a token of which half
+    /// of its life has passed is renewed or replaced first.
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         fresh: bool,
@@ -171,7 +181,11 @@ impl VaultSession {
         self.answer(false, call).await.map(drop)
     }
 
-    async fn answer(&self, fresh: bool, call: impl Fn() -> Call + Send + Sync) -> Result<(Answer, Arc<Token>), Trouble> {
+    async fn answer(
+        &self,
+        fresh: bool,
+        call: impl Fn() -> Call + Send + Sync,
+    ) -> Result<(Answer, Arc<Token>), Trouble> {
         let before = self.0.lock().serial;
         let token = self.token(fresh).await.map_err(Trouble::NoToken)?;
         let failure = match self.0.ask(&token, &call).await {
@@ -179,7 +193,14 @@ impl VaultSession {
             Err(failure) => failure,
         };
         // One that has just been issued is alive.
-        if !failure.is_forbidden() || token.serial() > before || !self.0.is_dead(&token, &failure).await.map_err(Trouble::Failed)? {
+        if !failure.is_forbidden()
+            || token.serial() > before
+            || !self
+                .0
+                .is_dead(&token, &failure)
+                .await
+                .map_err(Trouble::Failed)?
+        {
             return Err(Trouble::Failed(failure));
         }
         tracing::warn!(vault = %self.0.api.address(), "the server does not take the token any more; getting another");
@@ -201,7 +222,10 @@ impl Inner {
     }
 
     fn usable(&self, now: Timestamp) -> Option<Arc<Token>> {
-        self.lock().token.clone().filter(|token| token.is_alive(now))
+        self.lock()
+            .token
+            .clone()
+            .filter(|token| token.is_alive(now))
     }
 
     /// Sends a request with this token, and once more where a standby may not have received it yet.
@@ -214,7 +238,8 @@ impl Inner {
         }
     }
 
-    /// Whether a token that was rejected is dead; or else it may not do what was asked. Where the server's words do not tell, it is asked whether it knows the token.
+    /// Whether a token that was rejected is dead; or else it may not do what was asked. Where the
+    /// server's words do not tell, it is asked whether it knows the token.
     async fn is_dead(&self, token: &Token, failure: &Failure) -> Result<bool, Failure> {
         if failure.is_dead_token() || !token.is_alive(Timestamp::now()) {
             return Ok(true);
@@ -243,6 +268,9 @@ impl Inner {
 
 impl fmt::Debug for VaultSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VaultSession").field("address", &self.0.api.address()).field("auth", &self.0.auth).finish_non_exhaustive()
+        f.debug_struct("VaultSession")
+            .field("address", &self.0.api.address())
+            .field("auth", &self.0.auth)
+            .finish_non_exhaustive()
     }
 }

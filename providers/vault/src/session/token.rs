@@ -26,17 +26,36 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    pub(super) fn new(secret: SecretString, serial: u64, asked: Timestamp, grant: Grant, source: Source) -> Self {
+    pub(super) fn new(
+        secret: SecretString,
+        serial: u64,
+        asked: Timestamp,
+        grant: Grant,
+        source: Source,
+    ) -> Self {
         let life = Life::new(asked, grant.life);
         let care = life.care(grant.renewable, source, fastrand::f64());
-        Self { secret, serial, obtained: Timestamp::now().mono(), life, batch: grant.batch, source, care }
+        Self {
+            secret,
+            serial,
+            obtained: Timestamp::now().mono(),
+            life,
+            batch: grant.batch,
+            source,
+            care,
+        }
     }
 
     /// The same after a renewal, or after a look.
     pub(super) fn renewed(&self, asked: Timestamp, grant: Grant) -> Self {
         let life = self.life.renewed(asked, grant.life);
         let care = life.care(grant.renewable, self.source, fastrand::f64());
-        Self { secret: self.secret.clone(), life, care, ..*self }
+        Self {
+            secret: self.secret.clone(),
+            life,
+            care,
+            ..*self
+        }
     }
 
     pub(crate) fn expose(&self) -> &str {
@@ -119,8 +138,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_is_new_for_five_seconds_whatever_is_renewed() {
-        let grant = || Grant { life: Some(Duration::from_secs(60)), renewable: true, batch: false };
-        let token = Token::new(SecretString::from("t"), 1, Timestamp::now(), grant(), Source::LogIn);
+        let grant = || Grant {
+            life: Some(Duration::from_secs(60)),
+            renewable: true,
+            batch: false,
+        };
+        let token = Token::new(
+            SecretString::from("t"),
+            1,
+            Timestamp::now(),
+            grant(),
+            Source::LogIn,
+        );
         tokio::time::advance(Duration::from_millis(4_999)).await;
         let renewed = token.renewed(Timestamp::now(), grant());
         assert!(token.is_new(Timestamp::now()) && renewed.is_new(Timestamp::now()));

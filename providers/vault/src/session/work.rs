@@ -12,7 +12,8 @@ use crate::api::{Answer, Call, Failure, TokenLook};
 use crate::auth::Material;
 use crate::lifetime::{Care, Source};
 
-/// After a failed attempt to get or to renew a token, whoever asks within this time is told the same.
+/// After a failed attempt to get or to renew a token, whoever asks within this time is told the
+/// same.
 const COOL_DOWN: Duration = Duration::from_secs(1);
 const GRANT_RENEW: &str = "grant `update` on auth/token/renew-self";
 
@@ -21,7 +22,10 @@ impl VaultSession {
     pub(crate) async fn token(&self, fresh: bool) -> Result<Arc<Token>, ProviderError> {
         let now = Timestamp::now();
         let usable = self.0.usable(now);
-        if let Some(token) = usable.as_ref().filter(|token| !fresh || !token.is_stale(now)) {
+        if let Some(token) = usable
+            .as_ref()
+            .filter(|token| !fresh || !token.is_stale(now))
+        {
             return Ok(Arc::clone(token));
         }
         let work = self.work(move |state, now| match &state.token {
@@ -36,12 +40,19 @@ impl VaultSession {
 
     /// Why the last attempt to get or to renew a token failed, if it did.
     pub(crate) fn trouble(&self) -> Option<ProviderError> {
-        self.0.lock().failed.as_ref().map(|failed| failed.error.clone())
+        self.0
+            .lock()
+            .failed
+            .as_ref()
+            .map(|failed| failed.error.clone())
     }
 
-    /// Gets, renews or replaces the token if that is `due` once nobody else is at it. In a task of its own: a token whose arrival nobody awaits any more would be lost
-    /// and live on.
-    pub(super) async fn work(&self, due: impl FnOnce(&State, Timestamp) -> bool + Send + 'static) -> Result<Arc<Token>, ProviderError> {
+    /// Gets, renews or replaces the token if that is `due` once nobody else is at it. In a task of
+    /// its own: a token whose arrival nobody awaits any more would be lost and live on.
+    pub(super) async fn work(
+        &self,
+        due: impl FnOnce(&State, Timestamp) -> bool + Send + 'static,
+    ) -> Result<Arc<Token>, ProviderError> {
         let inner = Arc::clone(&self.0);
         let task = tokio::spawn(async move {
             let _at_work = Arc::clone(&inner.at_work).lock_owned().await;
@@ -51,11 +62,15 @@ impl VaultSession {
                 if !due(&state, now) {
                     return state.token.clone().ok_or_else(closed);
                 }
-                // A fetch that ends when the last provider has left is not to bring a token that nobody would revoke.
+                // A fetch that ends when the last provider has left is not to bring a token that
+                // nobody would revoke.
                 if state.users == 0 && inner.auth.can_log_in() {
                     return Err(closed());
                 }
-                let recent = state.failed.as_ref().filter(|failed| now.mono().saturating_duration_since(failed.at) < COOL_DOWN);
+                let recent = state
+                    .failed
+                    .as_ref()
+                    .filter(|failed| now.mono().saturating_duration_since(failed.at) < COOL_DOWN);
                 if let Some(failed) = recent {
                     return Err(failed.error.clone());
                 }
@@ -64,7 +79,12 @@ impl VaultSession {
             inner.note(&result);
             result
         });
-        task.await.unwrap_or_else(|_| Err(ProviderError::new(ProviderErrorKind::Panicked, "a login to Vault panicked")))
+        task.await.unwrap_or_else(|_| {
+            Err(ProviderError::new(
+                ProviderErrorKind::Panicked,
+                "a login to Vault panicked",
+            ))
+        })
     }
 }
 
@@ -78,7 +98,10 @@ fn token_look(answer: Answer) -> Result<TokenLook, Failure> {
 }
 
 fn closed() -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Other, "no provider of this session is in use any more")
+    ProviderError::new(
+        ProviderErrorKind::Other,
+        "no provider of this session is in use any more",
+    )
 }
 
 impl Inner {
@@ -87,14 +110,22 @@ impl Inner {
         match result {
             Ok(_) => state.failed = None,
             Err(error) => {
-                let count = state.failed.as_ref().map_or(0, |failed| failed.count).saturating_add(1);
+                let count = state
+                    .failed
+                    .as_ref()
+                    .map_or(0, |failed| failed.count)
+                    .saturating_add(1);
                 // Three times, then quietly.
                 if count <= 3 {
                     tracing::warn!(vault = %self.api.address(), error = %error, "no token, or none that is new; what is had is used to its end");
                 } else {
                     tracing::debug!(vault = %self.api.address(), error = %error, "still no new token");
                 }
-                state.failed = Some(Failed { at: Timestamp::now().mono(), count, error: error.clone() });
+                state.failed = Some(Failed {
+                    at: Timestamp::now().mono(),
+                    count,
+                    error: error.clone(),
+                });
             }
         }
     }
@@ -109,10 +140,13 @@ impl Inner {
     }
 
     async fn attend_own(&self, current: Option<Arc<Token>>) -> Result<Arc<Token>, ProviderError> {
-        if let Some(token) = current.filter(|token| matches!(token.care(), Some((_, Care::Renew)))) {
+        if let Some(token) = current.filter(|token| matches!(token.care(), Some((_, Care::Renew))))
+        {
             match self.renew(&token).await {
                 // Else it has met its maximum.
-                Ok(renewed) if !matches!(renewed.care(), Some((_, Care::Replace))) => return Ok(renewed),
+                Ok(renewed) if !matches!(renewed.care(), Some((_, Care::Replace))) => {
+                    return Ok(renewed);
+                }
                 Ok(_) => {}
                 Err(failure) => self.pass_over(&token, failure).await?,
             }
@@ -121,7 +155,11 @@ impl Inner {
     }
 
     /// Another token in the file goes before the one that is used, however well that is.
-    async fn attend_foreign(&self, material: &Material, current: Option<Arc<Token>>) -> Result<Arc<Token>, ProviderError> {
+    async fn attend_foreign(
+        &self,
+        material: &Material,
+        current: Option<Arc<Token>>,
+    ) -> Result<Arc<Token>, ProviderError> {
         let secret = match (material.read().await, &current) {
             (Ok(secret), _) => secret,
             // A file that cannot be read says nothing of the token.
@@ -129,7 +167,10 @@ impl Inner {
             (Err(error), None) => return Err(error),
         };
         let known = current.filter(|token| token.expose() == secret.expose_secret());
-        if let Some(token) = known.as_ref().filter(|token| matches!(token.care(), Some((_, Care::Renew)))) {
+        if let Some(token) = known
+            .as_ref()
+            .filter(|token| matches!(token.care(), Some((_, Care::Renew))))
+        {
             match self.renew(token).await {
                 Ok(renewed) if renewed.is_alive(Timestamp::now()) => return Ok(renewed),
                 Ok(_) => {}
@@ -142,10 +183,12 @@ impl Inner {
     /// A renewal has failed.
     ///
     /// # Errors
-    /// When the same renewal may work later: the server is down or sealed. A renewal past the maximum is a fault of the server's own, one that is forbidden will be so
-    /// again.
+    /// When the same renewal may work later: the server is down or sealed. A renewal past the
+    /// maximum is a fault of the server's own, one that is forbidden will be so again.
     async fn pass_over(&self, token: &Token, failure: Failure) -> Result<(), ProviderError> {
-        let explain = |failure: Failure| Err(failure.explain(&self.place("auth/token/renew-self"), GRANT_RENEW));
+        let explain = |failure: Failure| {
+            Err(failure.explain(&self.place("auth/token/renew-self"), GRANT_RENEW))
+        };
         if failure.is_forbidden() {
             match self.is_dead(token, &failure).await {
                 Ok(true) => self.bury(token.serial()),
@@ -154,12 +197,21 @@ impl Inner {
             }
             return Ok(());
         }
-        if failure.is_rejection() || failure.says(&["max TTL"]) { Ok(()) } else { explain(failure) }
+        if failure.is_rejection() || failure.says(&["max TTL"]) {
+            Ok(())
+        } else {
+            explain(failure)
+        }
     }
 
     async fn renew(&self, token: &Token) -> Result<Arc<Token>, Failure> {
         let asked = Timestamp::now();
-        let answer = self.ask(token, || Call::post("auth/token/renew-self", json!({})).optional()).await?.read::<Value>()?;
+        let answer = self
+            .ask(token, || {
+                Call::post("auth/token/renew-self", json!({})).optional()
+            })
+            .await?
+            .read::<Value>()?;
         let grant = answer.auth.ok_or(Failure::Garbled)?.grant();
         Ok(self.hold(Arc::new(token.renewed(asked, grant))))
     }
@@ -170,7 +222,11 @@ impl Inner {
             Ok(log_in) => log_in,
             Err(error) => {
                 // Read again, for it may be known by another name: wrapped.
-                if let Some(material) = self.auth.material().filter(|material| material.is_file() && !error.is_transient()) {
+                if let Some(material) = self
+                    .auth
+                    .material()
+                    .filter(|material| material.is_file() && !error.is_transient())
+                {
                     let rejected = material.read().await.ok();
                     self.lock().rejected = rejected;
                 }
@@ -178,11 +234,21 @@ impl Inner {
             }
         };
         let grant = log_in.grant();
-        Ok(self.hold(Arc::new(Token::new(log_in.into_token(), self.next_serial(), asked, grant, Source::LogIn))))
+        Ok(self.hold(Arc::new(Token::new(
+            log_in.into_token(),
+            self.next_serial(),
+            asked,
+            grant,
+            Source::LogIn,
+        ))))
     }
 
     /// Somebody else's token: `known` when it is the one that is used already.
-    async fn take(&self, secret: SecretString, known: Option<&Token>) -> Result<Arc<Token>, ProviderError> {
+    async fn take(
+        &self,
+        secret: SecretString,
+        known: Option<&Token>,
+    ) -> Result<Arc<Token>, ProviderError> {
         let asked = Timestamp::now();
         let looked = if known.is_none_or(|token| token.is_new(asked)) {
             self.look_up_new(secret.expose_secret()).await
@@ -192,14 +258,23 @@ impl Inner {
         let grant = match looked {
             Ok(look) => Some(look.grant()),
             Err(failure) if failure.is_forbidden() && !failure.is_by_policy() => None,
-            Err(failure) => return Err(failure.explain(&self.place("auth/token/lookup-self"), "grant `read` on auth/token/lookup-self")),
+            Err(failure) => {
+                return Err(failure.explain(
+                    &self.place("auth/token/lookup-self"),
+                    "grant `read` on auth/token/lookup-self",
+                ));
+            }
         };
         // In its last second it is as good as dead: what it asks for dies on the way.
         let Some(grant) = grant.filter(|grant| grant.life != Some(Duration::ZERO)) else {
             self.lock().rejected = Some(secret);
             return Err(self.rejected_token());
         };
-        let source = if self.is_watched() { Source::File } else { Source::Nowhere };
+        let source = if self.is_watched() {
+            Source::File
+        } else {
+            Source::Nowhere
+        };
         let token = match known {
             Some(token) => token.renewed(asked, grant),
             None => Token::new(secret, self.next_serial(), asked, grant, source),
@@ -211,7 +286,10 @@ impl Inner {
         let place = self.place("auth/token/lookup-self");
         if self.is_watched() {
             let problem = "the token in the file is dead; see to what writes it. The file is read again when it changes";
-            ProviderError::new(ProviderErrorKind::Unavailable, format!("{place}: {problem}"))
+            ProviderError::new(
+                ProviderErrorKind::Unavailable,
+                format!("{place}: {problem}"),
+            )
         } else {
             let problem = "the token is dead; give another";
             ProviderError::new(ProviderErrorKind::Denied, format!("{place}: {problem}"))
@@ -234,14 +312,20 @@ impl Inner {
             state.rejected = None;
             state.replaced.retain(|token| token.is_alive(now));
             let before = state.token.replace(Arc::clone(&token));
-            state.replaced.extend(before.filter(|before| before.serial() != token.serial() && before.is_own() && before.is_alive(now)));
+            state.replaced.extend(before.filter(|before| {
+                before.serial() != token.serial() && before.is_own() && before.is_alive(now)
+            }));
             let first = *state.first.get_or_insert(token.serial());
             (state.failed.is_some(), first != token.serial())
         };
         self.changes.send_if_modified(|change| {
             let is_other = change.serial != token.serial();
             if is_other {
-                *change = Change { serial: token.serial(), replaces, recovered };
+                *change = Change {
+                    serial: token.serial(),
+                    replaces,
+                    recovered,
+                };
             }
             is_other
         });
@@ -256,6 +340,8 @@ impl Inner {
 
     /// Whether the token lies in a file.
     pub(super) fn is_watched(&self) -> bool {
-        self.auth.foreign_token().is_some_and(|material| material.is_file())
+        self.auth
+            .foreign_token()
+            .is_some_and(|material| material.is_file())
     }
 }

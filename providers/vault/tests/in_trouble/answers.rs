@@ -17,7 +17,11 @@ async fn fixture() -> VaultFixture<Postgres> {
 }
 
 async fn rejected(provider: &VaultDynamic) -> ProviderError {
-    provider.fetch(FetchRequest::first()).await.map(drop).expect_err("there is no user")
+    provider
+        .fetch(FetchRequest::first())
+        .await
+        .map(drop)
+        .expect_err("there is no user")
 }
 
 fn assert_is(error: &ProviderError, kind: Kind, words: &str) {
@@ -34,25 +38,56 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
     provider.release(lease).await.expect("it is given back");
 
     // Alive and not allowed, by a token that is asked about.
-    fixture.admin(|admin| admin.write("sys/policies/acl/orders", &json!({ "policy": r#"path "kv/*" { capabilities = ["read"] }"# }))).await;
-    assert_is(&rejected(&provider).await, Kind::Denied, "grant `read` on database/creds/orders");
-    assert_eq!(fixture.asked("auth/approle/login"), 1, "the token is not dead");
+    fixture
+        .admin(|admin| {
+            admin.write(
+                "sys/policies/acl/orders",
+                &json!({ "policy": r#"path "kv/*" { capabilities = ["read"] }"# }),
+            )
+        })
+        .await;
+    assert_is(
+        &rejected(&provider).await,
+        Kind::Denied,
+        "grant `read` on database/creds/orders",
+    );
+    assert_eq!(
+        fixture.asked("auth/approle/login"),
+        1,
+        "the token is not dead"
+    );
     fixture.admin(|admin| admin.policy()).await;
 
     // The database, not Vault.
     let server = fixture.server.clone();
-    tokio::task::spawn_blocking(move || server.stop()).await.expect("no panic").expect("it is down");
-    assert_is(&rejected(&provider).await, Kind::Unavailable, "the database");
+    tokio::task::spawn_blocking(move || server.stop())
+        .await
+        .expect("no panic")
+        .expect("it is down");
+    assert_is(
+        &rejected(&provider).await,
+        Kind::Unavailable,
+        "the database",
+    );
     let server = fixture.server.clone();
-    tokio::task::spawn_blocking(move || server.start_again()).await.expect("no panic").expect("it is back");
+    tokio::task::spawn_blocking(move || server.start_again())
+        .await
+        .expect("no panic")
+        .expect("it is back");
 
     // A server that hangs.
     let auth = Auth::app_role(identity.role_id, SecretId::given(identity.secret_id));
-    let hasty = VaultSession::builder(fixture.proxy.endpoint(), auth).timeout(Duration::from_millis(500)).build().expect("a session");
+    let hasty = VaultSession::builder(fixture.proxy.endpoint(), auth)
+        .timeout(Duration::from_millis(500))
+        .build()
+        .expect("a session");
     fixture.admin(|admin| Ok(admin.vault.stall()?)).await;
     assert_is(&rejected(&dynamic(&hasty)).await, Kind::TimedOut, "in time");
     fixture.admin(|admin| Ok(admin.vault.resume()?)).await;
-    let lease = provider.fetch(FetchRequest::first()).await.expect("all is well again");
+    let lease = provider
+        .fetch(FetchRequest::first())
+        .await
+        .expect("all is well again");
     provider.release(lease).await.expect("it is given back");
     assert_eq!(fixture.leases().await, Vec::<String>::new());
 }
@@ -62,22 +97,67 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
     let fixture = fixture().await;
     let provider = dynamic(&session(&fixture, fixture.identity().await));
     for (status, body, kind, words) in [
-        (412, r#"{"errors":["required index state not present"]}"#, Kind::Unavailable, "not yet got"),
+        (
+            412,
+            r#"{"errors":["required index state not present"]}"#,
+            Kind::Unavailable,
+            "not yet got",
+        ),
         (472, r#"{"errors":[]}"#, Kind::Unavailable, "a standby"),
         (473, "", Kind::Unavailable, "a standby"),
-        (500, r#"{"errors":["local node not active but active cluster node not found"]}"#, Kind::Unavailable, "no active one"),
-        (503, r#"{"errors":["Vault is sealed"]}"#, Kind::Unavailable, "unseal it"),
-        (502, "<html>bad gateway</html>", Kind::Unavailable, "status 502"),
-        (429, r#"{"errors":["rate limit quota exceeded"]}"#, Kind::Throttled, "quota"),
-        (200, "<html>a page to log in</html>", Kind::Unavailable, "no whole answer"),
-        (200, r#"{"lease_id":"","lease_duration":0,"data":{"username":"u","password":"p"}}"#, Kind::Malformed, "no lease"),
+        (
+            500,
+            r#"{"errors":["local node not active but active cluster node not found"]}"#,
+            Kind::Unavailable,
+            "no active one",
+        ),
+        (
+            503,
+            r#"{"errors":["Vault is sealed"]}"#,
+            Kind::Unavailable,
+            "unseal it",
+        ),
+        (
+            502,
+            "<html>bad gateway</html>",
+            Kind::Unavailable,
+            "status 502",
+        ),
+        (
+            429,
+            r#"{"errors":["rate limit quota exceeded"]}"#,
+            Kind::Throttled,
+            "quota",
+        ),
+        (
+            200,
+            "<html>a page to log in</html>",
+            Kind::Unavailable,
+            "no whole answer",
+        ),
+        (
+            200,
+            r#"{"lease_id":"","lease_duration":0,"data":{"username":"u","password":"p"}}"#,
+            Kind::Malformed,
+            "no lease",
+        ),
     ] {
-        fixture.proxy.fault_on(CREDS, InjectedFault::reply(status, body));
+        fixture
+            .proxy
+            .fault_on(CREDS, InjectedFault::reply(status, body));
         assert_is(&rejected(&provider).await, kind, words);
     }
     fixture.proxy.fault_on(CREDS, InjectedFault::Refuse);
-    assert_is(&rejected(&provider).await, Kind::Unavailable, "cannot be reached");
-    assert_eq!(fixture.asked("auth/approle/login"), 1, "none of that is the token's fault");
+    assert_is(
+        &rejected(&provider).await,
+        Kind::Unavailable,
+        "cannot be reached",
+    );
+    assert_eq!(
+        fixture.asked("auth/approle/login"),
+        1,
+        "none of that is the token's fault"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,17 +167,33 @@ async fn a_quota_is_kept_to_and_its_time_too_where_the_server_tells_it() {
     service
         .fixture
         .admin(|admin| {
-            admin.write("sys/quotas/config", &json!({ "enable_rate_limit_response_headers": true }))?;
-            admin.write("sys/quotas/rate-limit/creds", &json!({ "path": "database/creds/orders", "rate": 1, "interval": "30s" }))
+            admin.write(
+                "sys/quotas/config",
+                &json!({ "enable_rate_limit_response_headers": true }),
+            )?;
+            admin.write(
+                "sys/quotas/rate-limit/creds",
+                &json!({ "path": "database/creds/orders", "rate": 1, "interval": "30s" }),
+            )
         })
         .await;
     service.rotate().await;
     assert_is(&service.rotation_fails().await, Kind::Throttled, "quota");
-    let wait = service.fixture.supervisor.status().providers[0].next_fetch.expect("it is tried again");
-    assert!(wait > Duration::from_secs(5), "a failure without such a word is tried again after a second: {wait:?}");
+    let wait = service.fixture.supervisor.status().providers[0]
+        .next_fetch
+        .expect("it is tried again");
+    assert!(
+        wait > Duration::from_secs(5),
+        "a failure without such a word is tried again after a second: {wait:?}"
+    );
     callers.answer_more(50).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     service.fixture.one_is_left().await;
     service.end().await;
 }

@@ -14,7 +14,10 @@ fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
     for accessor in admin.tokens()? {
         let body = json!({ "accessor": accessor });
         let look = admin.write("auth/token/lookup-accessor", &body)?;
-        if look["data"]["policies"].as_array().is_some_and(|policies| policies.contains(&json!("orders"))) {
+        if look["data"]["policies"]
+            .as_array()
+            .is_some_and(|policies| policies.contains(&json!("orders")))
+        {
             admin.write("auth/token/revoke-accessor", &body)?;
             revoked += 1;
         }
@@ -33,7 +36,10 @@ async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
     let tally = callers.stop().await;
     assert_struck_alone(&tally, 8);
     assert_eq!(service.fixture.asked("auth/approle/login"), 2);
-    assert!(service.fixture.asked("database/creds/orders") <= 4, "one with each token, and two that found a new one dead");
+    assert!(
+        service.fixture.asked("database/creds/orders") <= 4,
+        "one with each token, and two that found a new one dead"
+    );
     service.fixture.one_is_left().await;
     assert_eq!(service.end().await, 1, "the hazard: the user is rejected");
 }
@@ -45,9 +51,15 @@ async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are(
     for served in 1..=3 {
         callers.answer_more(50).await;
         let leases = service.fixture.leases().await;
-        service.fixture.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+        service
+            .fixture
+            .admin(move |admin| admin.revoke_lease(&leases[0]))
+            .await;
         next_generation(&service.db, served).await;
-        assert_eq!(service.fixture.asked("database/creds/orders") as u64, 1 + served);
+        assert_eq!(
+            service.fixture.asked("database/creds/orders") as u64,
+            1 + served
+        );
     }
     callers.answer_more(50).await;
     let tally = callers.stop().await;
@@ -68,16 +80,39 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
         service.fixture.sql(&format!("DROP ROLE \"{user}\"")).await;
         let dropped = Instant::now();
         next_generation(&service.db, served).await;
-        assert!(dropped.elapsed() < Duration::from_secs(9), "later than at the first: {:?}", dropped.elapsed());
-        assert!(callers.failures() > failed, "the hazard: statements without rights");
+        assert!(
+            dropped.elapsed() < Duration::from_secs(9),
+            "later than at the first: {:?}",
+            dropped.elapsed()
+        );
+        assert!(
+            callers.failures() > failed,
+            "the hazard: statements without rights"
+        );
         failed = callers.failures();
     }
     callers.answer_more(100).await;
     let tally = callers.stop().await;
-    assert!(tally.failed.iter().all(|error| error.contains("permission denied") || error.contains("does not exist")), "{:?}", tally.failed);
+    assert!(
+        tally
+            .failed
+            .iter()
+            .all(|error| error.contains("permission denied") || error.contains("does not exist")),
+        "{:?}",
+        tally.failed
+    );
     // A caller may have had a session of the old user in hand.
-    assert!(tally.failed.len() <= failed + 8, "{} failed, and then {}", failed, tally.failed.len());
-    assert_eq!(service.fixture.asked("database/creds/orders"), 4, "one fetch for each");
+    assert!(
+        tally.failed.len() <= failed + 8,
+        "{} failed, and then {}",
+        failed,
+        tally.failed.len()
+    );
+    assert_eq!(
+        service.fixture.asked("database/creds/orders"),
+        4,
+        "one fetch for each"
+    );
     service.fixture.one_is_left().await;
     assert_eq!(service.end().await, 3, "found by the probe");
 }

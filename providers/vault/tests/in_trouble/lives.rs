@@ -17,15 +17,34 @@ async fn a_lease_is_renewed_while_that_brings_life_and_replaced_well_before_its_
     let callers = service.callers(ORDERS);
     next_generation(&service.db, 1).await;
     let took = issued.elapsed();
-    assert!(took > Duration::from_secs(TTL), "it has lived on by renewals: {took:?}");
+    assert!(
+        took > Duration::from_secs(TTL),
+        "it has lived on by renewals: {took:?}"
+    );
     // A renewal that brings 90 % of a life counts; a last third of that is left at the least.
-    assert!(took < Duration::from_secs(MAX - TTL / 4), "the rest is for pools to move over: {took:?}");
-    assert!(service.fixture.asked("sys/leases/renew") >= 2, "{} renewals", service.fixture.asked("sys/leases/renew"));
-    assert_eq!(service.fixture.asked("database/creds/orders"), 2, "a user for each generation");
+    assert!(
+        took < Duration::from_secs(MAX - TTL / 4),
+        "the rest is for pools to move over: {took:?}"
+    );
+    assert!(
+        service.fixture.asked("sys/leases/renew") >= 2,
+        "{} renewals",
+        service.fixture.asked("sys/leases/renew")
+    );
+    assert_eq!(
+        service.fixture.asked("database/creds/orders"),
+        2,
+        "a user for each generation"
+    );
     assert_ne!(service.user().await, first);
     service.fixture.one_is_left().await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     service.end().await;
 }

@@ -20,15 +20,29 @@ async fn a_server_that_is_sealed_and_unsealed_is_not_noticed() {
     for _ in 0..2 {
         let error = service.fetch_fails().await;
         assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
-        assert!(error.to_string().contains("Vault is sealed; unseal it"), "{error}");
+        assert!(
+            error.to_string().contains("Vault is sealed; unseal it"),
+            "{error}"
+        );
     }
     let asked = service.fixture.proxy.log().len() - before;
     assert!(asked <= 3, "{asked} requests for two attempts");
-    service.fixture.admin(|admin| Ok(admin.vault.unseal()?)).await;
-    eventually_within(30 * SECOND, "the lease is renewed", || service.life_left() > 20 * SECOND).await;
+    service
+        .fixture
+        .admin(|admin| Ok(admin.vault.unseal()?))
+        .await;
+    eventually_within(30 * SECOND, "the lease is renewed", || {
+        service.life_left() > 20 * SECOND
+    })
+    .await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     assert_eq!(service.db.generation(), 1, "the same user serves");
     service.fixture.one_is_left().await;
     service.end().await;
@@ -43,14 +57,25 @@ async fn a_server_that_is_restarted_knows_what_it_issued() {
     service.fixture.admin(|admin| Ok(admin.vault.stop()?)).await;
     let error = service.rotation_fails().await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
-    assert!(error.to_string().contains("Vault cannot be reached"), "{error}");
+    assert!(
+        error.to_string().contains("Vault cannot be reached"),
+        "{error}"
+    );
     callers.answer_more(50).await;
-    service.fixture.admin(|admin| Ok(admin.vault.start_again()?)).await;
+    service
+        .fixture
+        .admin(|admin| Ok(admin.vault.start_again()?))
+        .await;
     service.rotate().await;
     assert_eq!(service.db.generation(), served + 1);
     callers.answer_more(50).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     service.fixture.one_is_left().await;
     service.end().await;
 }
@@ -63,16 +88,25 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     service.fixture.admin(|admin| Ok(admin.vault.stop()?)).await;
 
     // To the end of the lease all is as it was.
-    eventually_within(20 * SECOND, "the end is near", || service.life_left() < SECOND).await;
+    eventually_within(20 * SECOND, "the end is near", || {
+        service.life_left() < SECOND
+    })
+    .await;
     callers.answer_more(8).await;
     assert_eq!(callers.failures(), 0, "while the lease lives");
-    eventually_within(5 * SECOND, "the lease ends", || service.life_left().is_zero()).await;
+    eventually_within(5 * SECOND, "the lease ends", || {
+        service.life_left().is_zero()
+    })
+    .await;
     // Nobody drops the user, for the server is down; its sessions end otherwise.
     service.fixture.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename LIKE 'v-%'").await;
     let error = timeout(10 * SECOND, async {
         loop {
             match sqlx::query(ORDERS).execute(&service.db).await {
-                Err(error) if matches!(error, sqlx::Error::Io(_)) && error.to_string().contains("expired at") => {
+                Err(error)
+                    if matches!(error, sqlx::Error::Io(_))
+                        && error.to_string().contains("expired at") =>
+                {
                     return error.to_string();
                 }
                 _ => tokio::time::sleep(SECOND / 100).await,
@@ -81,20 +115,32 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     });
     let error = error.await.expect("callers are told");
     assert!(error.contains("Vault cannot be reached"), "{error}");
-    assert!(!service.fixture.supervisor.readiness().ready, "it is not ready");
+    assert!(
+        !service.fixture.supervisor.readiness().ready,
+        "it is not ready"
+    );
     eventually_within(10 * SECOND, "callers are told", || callers.failures() > 0).await;
 
     // Nothing of the service is started again.
-    service.fixture.admin(|admin| Ok(admin.vault.start_again()?)).await;
+    service
+        .fixture
+        .admin(|admin| Ok(admin.vault.start_again()?))
+        .await;
     next_generation(&service.db, 1).await;
     let failed = callers.failures();
     callers.answer_more(100).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed.len(), failed, "it serves again");
     assert!(
-        tally.failed.iter().all(|error| error.contains("expired at")),
+        tally
+            .failed
+            .iter()
+            .all(|error| error.contains("expired at")),
         "{:?}",
-        tally.failed.iter().find(|error| !error.contains("expired at"))
+        tally
+            .failed
+            .iter()
+            .find(|error| !error.contains("expired at"))
     );
     service.fixture.one_is_left().await;
     service.end().await;

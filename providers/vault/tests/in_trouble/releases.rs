@@ -17,17 +17,34 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_comes_too_late_is_given_back() {
-    let service = Service::with(Supervisor::builder().with_fetch_deadline(SECOND), 60, 120, Revocation::Terminating).await;
+    let service = Service::with(
+        Supervisor::builder().with_fetch_deadline(SECOND),
+        60,
+        120,
+        Revocation::Terminating,
+    )
+    .await;
     let callers = service.callers(ORDERS);
-    service.fixture.proxy.fault_on(CREDS, InjectedFault::Delay(2 * SECOND));
+    service
+        .fixture
+        .proxy
+        .fault_on(CREDS, InjectedFault::Delay(2 * SECOND));
     let error = service.rotation_fails().await;
     assert_eq!(error.kind(), ProviderErrorKind::TimedOut, "{error}");
     service.fixture.proxy.heal();
-    eventually_within(20 * SECOND, "it is given back", || service.fixture.proxy.requests(REVOKE) > 0).await;
+    eventually_within(20 * SECOND, "it is given back", || {
+        service.fixture.proxy.requests(REVOKE) > 0
+    })
+    .await;
     service.fixture.one_is_left().await;
     assert_eq!(service.db.generation(), 1);
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     service.end().await;
 }
 
@@ -35,19 +52,34 @@ async fn a_user_who_comes_too_late_is_given_back() {
 async fn hasty(fixture: &VaultFixture<Postgres>) -> VaultSession {
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
-    VaultSession::builder(fixture.proxy.endpoint(), auth).timeout(SECOND).build().expect("a session")
+    VaultSession::builder(fixture.proxy.endpoint(), auth)
+        .timeout(SECOND)
+        .build()
+        .expect("a session")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
     let session = hasty(&fixture).await;
-    fixture.proxy.fault_on("/v1/auth/approle/login", InjectedFault::Delay(3 * SECOND));
-    let error = dynamic(&session).fetch(FetchRequest::first()).await.map(drop).expect_err("there is no token");
-    assert!(error.to_string().contains("Vault did not answer in time"), "{error}");
+    fixture
+        .proxy
+        .fault_on("/v1/auth/approle/login", InjectedFault::Delay(3 * SECOND));
+    let error = dynamic(&session)
+        .fetch(FetchRequest::first())
+        .await
+        .map(drop)
+        .expect_err("there is no token");
+    assert!(
+        error.to_string().contains("Vault did not answer in time"),
+        "{error}"
+    );
     fixture.proxy.heal();
     // The login, which is the hazard, and the revocation.
-    eventually_within(20 * SECOND, "it is revoked", || fixture.proxy.answers().len() == 2).await;
+    eventually_within(20 * SECOND, "it is revoked", || {
+        fixture.proxy.answers().len() == 2
+    })
+    .await;
     assert_eq!(fixture.asked("auth/token/revoke-self"), 1);
     fixture.end().await;
 }
@@ -57,14 +89,30 @@ async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
     let session = hasty(&fixture).await;
     let db = fixture.pool(dynamic(&session)).await;
-    fixture.proxy.fault_on(CREDS, InjectedFault::Delay(3 * SECOND));
-    let error = fixture.supervisor.rotate_now("login").await.expect_err("there is no new user");
-    assert!(error.to_string().contains("Vault did not answer in time"), "{error}");
+    fixture
+        .proxy
+        .fault_on(CREDS, InjectedFault::Delay(3 * SECOND));
+    let error = fixture
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect_err("there is no new user");
+    assert!(
+        error.to_string().contains("Vault did not answer in time"),
+        "{error}"
+    );
     fixture.proxy.heal();
 
-    eventually_within(20 * SECOND, "it is given back", || fixture.proxy.requests(REVOKE) > 0).await;
+    eventually_within(20 * SECOND, "it is given back", || {
+        fixture.proxy.requests(REVOKE) > 0
+    })
+    .await;
     fixture.one_is_left().await;
-    assert_eq!((db.generation(), fixture.asked("database/creds/orders")), (1, 2), "the hazard: a second user was made");
+    assert_eq!(
+        (db.generation(), fixture.asked("database/creds/orders")),
+        (1, 2),
+        "the hazard: a second user was made"
+    );
     fixture.end().await;
 }
 
@@ -73,8 +121,9 @@ async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     let create = |login: &str| {
-        let create =
-            format!(r#"CREATE ROLE "{{{{name}}}}" {login} PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}' IN ROLE app"#);
+        let create = format!(
+            r#"CREATE ROLE "{{{{name}}}}" {login} PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}' IN ROLE app"#
+        );
         json!({ "creation_statements": [create] })
     };
     let (locked, open) = (create("NOLOGIN"), create("LOGIN"));
@@ -90,43 +139,84 @@ async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
         let supervisor = service.fixture.supervisor.clone();
         async move { supervisor.rotate_now("login").await }
     });
-    eventually_within(10 * SECOND, "it cannot be verified", || service.db.status().is_some_and(|status| status.last_error.is_some())).await;
-    assert_eq!(service.fixture.leases().await.len(), 2, "the hazard: a user who does not serve");
-    service.fixture.admin(move |admin| admin.write(&path, &open)).await;
+    eventually_within(10 * SECOND, "it cannot be verified", || {
+        service
+            .db
+            .status()
+            .is_some_and(|status| status.last_error.is_some())
+    })
+    .await;
+    assert_eq!(
+        service.fixture.leases().await.len(),
+        2,
+        "the hazard: a user who does not serve"
+    );
+    service
+        .fixture
+        .admin(move |admin| admin.write(&path, &open))
+        .await;
     service.rotate().await;
     drop(rotation.await.expect("no panic"));
     assert_eq!(service.db.generation(), 2);
     service.fixture.one_is_left().await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
     service.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_cannot_be_given_back_is_tried_again() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
-    service.fixture.proxy.fault_on(REVOKE, InjectedFault::reply(500, r#"{"errors":["failed to revoke entry"]}"#));
+    service.fixture.proxy.fault_on(
+        REVOKE,
+        InjectedFault::reply(500, r#"{"errors":["failed to revoke entry"]}"#),
+    );
     service.rotate().await;
-    eventually_within(20 * SECOND, "it is tried twice", || service.fixture.proxy.requests(REVOKE) >= 2).await;
-    assert_eq!(service.fixture.leases().await.len(), 2, "the hazard: it is still there");
+    eventually_within(20 * SECOND, "it is tried twice", || {
+        service.fixture.proxy.requests(REVOKE) >= 2
+    })
+    .await;
+    assert_eq!(
+        service.fixture.leases().await.len(),
+        2,
+        "the hazard: it is still there"
+    );
     service.fixture.proxy.heal();
     service.fixture.one_is_left().await;
     service.end().await;
 }
 
-/// What is said of a lease is no later than its token's end; the token is renewed, and the lease lives on.
+/// What is said of a lease is no later than its token's end; the token is renewed, and the lease
+/// lives on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() {
     let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Terminating).await;
-    let Identity { role_id, secret_id } = fixture.identity_with(json!({ "token_ttl": "10s", "token_max_ttl": "1h" })).await;
+    let Identity { role_id, secret_id } = fixture
+        .identity_with(json!({ "token_ttl": "10s", "token_max_ttl": "1h" }))
+        .await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("a session");
     let db = fixture.pool(dynamic(&session)).await;
-    fixture.proxy.fault_on(REVOKE, InjectedFault::reply(500, r#"{"errors":["failed to revoke entry"]}"#));
-    fixture.supervisor.rotate_now("login").await.expect("a new user");
+    fixture.proxy.fault_on(
+        REVOKE,
+        InjectedFault::reply(500, r#"{"errors":["failed to revoke entry"]}"#),
+    );
+    fixture
+        .supervisor
+        .rotate_now("login")
+        .await
+        .expect("a new user");
     let owed = || fixture.supervisor.status().providers[0].unreleased;
-    eventually_within(10 * SECOND, "it is tried", || fixture.proxy.requests(REVOKE) > 0).await;
+    eventually_within(10 * SECOND, "it is tried", || {
+        fixture.proxy.requests(REVOKE) > 0
+    })
+    .await;
     eventually_within(40 * SECOND, "it is taken to be dead", || owed() == 0).await;
     assert_eq!(fixture.leases().await.len(), 2, "the hazard: it lives");
     fixture.proxy.heal();
@@ -139,26 +229,53 @@ async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() 
 async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_time() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let policy = r#"path "database/creds/*" { capabilities = ["read"] }"#;
-    service.fixture.admin(move |admin| admin.write("sys/policies/acl/orders", &json!({ "policy": policy }))).await;
+    service
+        .fixture
+        .admin(move |admin| admin.write("sys/policies/acl/orders", &json!({ "policy": policy })))
+        .await;
     for _ in 0..5 {
         service.rotate().await;
     }
-    eventually_within(20 * SECOND, "all are tried", || service.fixture.proxy.requests(REVOKE) >= 5).await;
-    assert_eq!(service.fixture.leases().await.len(), 6, "the hazard: nothing is given back");
-    let next_fetch = service.fixture.supervisor.status().providers[0].next_fetch.expect("it is renewed");
+    eventually_within(20 * SECOND, "all are tried", || {
+        service.fixture.proxy.requests(REVOKE) >= 5
+    })
+    .await;
+    assert_eq!(
+        service.fixture.leases().await.len(),
+        6,
+        "the hazard: nothing is given back"
+    );
+    let next_fetch = service.fixture.supervisor.status().providers[0]
+        .next_fetch
+        .expect("it is renewed");
     assert!(next_fetch > 10 * SECOND, "{next_fetch:?}");
     // Nothing waits for what is forbidden.
     let (callers, served) = (service.callers(ORDERS), service.db.generation());
     callers.answer_more(50).await;
     let user = service.user().await;
-    service.fixture.sql(&format!("ALTER ROLE \"{user}\" NOLOGIN")).await;
-    service.fixture.sql(&format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{user}'")).await;
+    service
+        .fixture
+        .sql(&format!("ALTER ROLE \"{user}\" NOLOGIN"))
+        .await;
+    service
+        .fixture
+        .sql(&format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{user}'"
+        ))
+        .await;
     next_generation(&service.db, served).await;
     callers.answer_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
     assert!(tally.longest < 10 * SECOND, "{:?}", tally.longest);
-    assert!(service.fixture.proxy.requests(REVOKE) <= 6, "{} requests", service.fixture.proxy.requests(REVOKE));
+    assert!(
+        service.fixture.proxy.requests(REVOKE) <= 6,
+        "{} requests",
+        service.fixture.proxy.requests(REVOKE)
+    );
     let report = service.fixture.supervisor.shutdown(10 * SECOND).await;
-    assert!(!report.clean && report.unreleased.len() == 1, "what is left is told: {report:?}");
+    assert!(
+        !report.clean && report.unreleased.len() == 1,
+        "what is left is told: {report:?}"
+    );
 }

@@ -12,10 +12,14 @@ use crate::service::{ORDERS, Service};
 
 impl Service {
     fn asked_for(&self) -> BTreeMap<String, usize> {
-        self.fixture.proxy.log().into_iter().fold(BTreeMap::new(), |mut counted, request| {
-            *counted.entry(request.operation).or_default() += 1;
-            counted
-        })
+        self.fixture
+            .proxy
+            .log()
+            .into_iter()
+            .fold(BTreeMap::new(), |mut counted, request| {
+                *counted.entry(request.operation).or_default() += 1;
+                counted
+            })
     }
 }
 
@@ -25,15 +29,37 @@ async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
     let service = Service::start(10, 3_600, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     let renewals = || service.fixture.asked("sys/leases/renew");
-    claviger_fixtures::eventually_within(Duration::from_secs(60), "it is renewed three times", || renewals() >= 3).await;
+    claviger_fixtures::eventually_within(
+        Duration::from_secs(60),
+        "it is renewed three times",
+        || renewals() >= 3,
+    )
+    .await;
     let tally = callers.stop().await;
     assert!(tally.answered > 500, "{} answered", tally.answered);
     assert_eq!(tally.failed, Vec::<String>::new());
-    let expected = [("/v1/auth/approle/login", 1), ("/v1/database/creds/orders", 1), ("/v1/sys/leases/renew", renewals())];
-    assert_eq!(service.asked_for(), expected.map(|(path, count)| (path.to_owned(), count)).into());
+    let expected = [
+        ("/v1/auth/approle/login", 1),
+        ("/v1/database/creds/orders", 1),
+        ("/v1/sys/leases/renew", renewals()),
+    ];
+    assert_eq!(
+        service.asked_for(),
+        expected
+            .map(|(path, count)| (path.to_owned(), count))
+            .into()
+    );
     let log = service.fixture.proxy.log();
-    let at: Vec<_> = log.iter().filter(|request| request.operation.ends_with("renew")).map(|request| request.at).collect();
-    assert!(at.windows(2).all(|pair| pair[1] - pair[0] > Duration::from_secs(4)), "a renewal for half a life");
+    let at: Vec<_> = log
+        .iter()
+        .filter(|request| request.operation.ends_with("renew"))
+        .map(|request| request.at)
+        .collect();
+    assert!(
+        at.windows(2)
+            .all(|pair| pair[1] - pair[0] > Duration::from_secs(4)),
+        "a renewal for half a life"
+    );
     service.end().await;
 }
 
@@ -41,7 +67,10 @@ async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
 async fn a_burst_of_rejections_is_one_fetch() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let leases = service.fixture.leases().await;
-    service.fixture.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+    service
+        .fixture
+        .admin(move |admin| admin.revoke_lease(&leases[0]))
+        .await;
     let before = service.asked_for();
     let barrier = Arc::new(Barrier::new(500));
     let callers: Vec<_> = (0..500)
@@ -53,7 +82,11 @@ async fn a_burst_of_rejections_is_one_fetch() {
                 match sqlx::query(ORDERS).execute(&db).await {
                     Ok(_) => Ok(true),
                     Err(sqlx::Error::Io(_)) => Ok(false),
-                    Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57P01") => Ok(false),
+                    Err(sqlx::Error::Database(error))
+                        if error.code().as_deref() == Some("57P01") =>
+                    {
+                        Ok(false)
+                    }
                     Err(error) => Err(error.to_string()),
                 }
             })
@@ -61,10 +94,19 @@ async fn a_burst_of_rejections_is_one_fetch() {
         .collect();
     let mut answered = 0;
     for caller in callers {
-        answered += usize::from(caller.await.expect("no panic").expect("it is answered, or was cut off"));
+        answered += usize::from(
+            caller
+                .await
+                .expect("no panic")
+                .expect("it is answered, or was cut off"),
+        );
     }
     assert!(answered >= 492, "{answered} answered");
-    assert_eq!(service.db.generation(), 2, "the hazard: the first user is rejected");
+    assert_eq!(
+        service.db.generation(),
+        2,
+        "the hazard: the first user is rejected"
+    );
     let (creds, after) = ("/v1/database/creds/orders", service.asked_for());
     assert_eq!(after[creds], before[creds] + 1);
     service.fixture.one_is_left().await;
@@ -74,17 +116,26 @@ async fn a_burst_of_rejections_is_one_fetch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_answers_nothing_else_than_that_it_is_sealed_is_asked_ever_more_rarely() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
-    service.fixture.proxy.fault(InjectedFault::reply(503, r#"{"errors":["Vault is sealed"]}"#));
+    service.fixture.proxy.fault(InjectedFault::reply(
+        503,
+        r#"{"errors":["Vault is sealed"]}"#,
+    ));
     let before = service.fixture.proxy.log().len();
     // A rejected user, whom nobody can replace.
     let leases = service.fixture.leases().await;
-    service.fixture.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+    service
+        .fixture
+        .admin(move |admin| admin.revoke_lease(&leases[0]))
+        .await;
     let callers = service.callers(ORDERS);
     let seconds = 25;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let asked = service.fixture.proxy.log().len() - before;
     assert!(asked >= 3, "the hazard: {asked} requests");
-    assert!(asked as u64 <= 3 + seconds / 10 + 1, "{asked} requests in {seconds} s");
+    assert!(
+        asked as u64 <= 3 + seconds / 10 + 1,
+        "{asked} requests in {seconds} s"
+    );
     assert!(callers.failures() > 0, "callers are told");
     service.fixture.proxy.heal();
     next_generation(&service.db, 1).await;

@@ -19,21 +19,33 @@ pub(crate) struct Service {
 }
 
 /// The AppRole's session, by way of the proxy.
-pub(crate) fn session(fixture: &VaultFixture<Postgres>, Identity { role_id, secret_id }: Identity) -> VaultSession {
-    VaultSession::new(fixture.proxy.endpoint(), Auth::app_role(role_id, SecretId::given(secret_id))).expect("the settings are right")
+pub(crate) fn session(
+    fixture: &VaultFixture<Postgres>,
+    Identity { role_id, secret_id }: Identity,
+) -> VaultSession {
+    VaultSession::new(
+        fixture.proxy.endpoint(),
+        Auth::app_role(role_id, SecretId::given(secret_id)),
+    )
+    .expect("the settings are right")
 }
 
 pub(crate) fn dynamic(session: &VaultSession) -> VaultDynamic {
     VaultDynamic::new(session, MOUNT, ROLE).expect("it can be right")
 }
 
-/// Nothing has failed but what the server did to the sessions of a user whom it dropped: a statement may run between the end of the user's rights and that of its
-/// session.
+/// Nothing has failed but what the server did to the sessions of a user whom it dropped: a
+/// statement may run between the end of the user's rights and that of its session.
 pub(crate) fn assert_struck_alone(tally: &Tally, sessions: usize) {
-    let is_struck = |error: &&String| error.contains("permission denied") || error.contains("does not exist");
+    let is_struck =
+        |error: &&String| error.contains("permission denied") || error.contains("does not exist");
     let struck = tally.failed.iter().filter(is_struck).count();
     assert_eq!(struck, tally.failed.len(), "{:?}", tally.failed);
-    assert!(struck as u64 + tally.interrupted <= sessions as u64, "{struck} without rights and {} interrupted", tally.interrupted);
+    assert!(
+        struck as u64 + tally.interrupted <= sessions as u64,
+        "{struck} without rights and {} interrupted",
+        tally.interrupted
+    );
 }
 
 impl Service {
@@ -42,12 +54,21 @@ impl Service {
         Self::with(Supervisor::builder(), ttl, max_ttl, revocation).await
     }
 
-    pub(crate) async fn with(builder: SupervisorBuilder, ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
+    pub(crate) async fn with(
+        builder: SupervisorBuilder,
+        ttl: u64,
+        max_ttl: u64,
+        revocation: Revocation,
+    ) -> Self {
         let fixture = VaultFixture::with(builder, ttl, max_ttl, revocation).await;
         let session = session(&fixture, fixture.identity().await);
         let events = fixture.supervisor.events();
         let db = fixture.pool(dynamic(&session)).await;
-        Self { fixture, db, events }
+        Self {
+            fixture,
+            db,
+            events,
+        }
     }
 
     pub(crate) fn callers(&self, sql: &'static str) -> Callers {
@@ -58,25 +79,35 @@ impl Service {
     pub(crate) async fn fetch_fails(&mut self) -> ProviderError {
         let failure = async {
             loop {
-                if let Event::FetchFailed { error, .. } = self.events.next().await.expect("it goes on") {
+                if let Event::FetchFailed { error, .. } =
+                    self.events.next().await.expect("it goes on")
+                {
                     return error;
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), failure).await.expect("a fetch fails")
+        tokio::time::timeout(Duration::from_secs(60), failure)
+            .await
+            .expect("a fetch fails")
     }
 
     /// How long the lease that is held lives.
     pub(crate) fn life_left(&self) -> Duration {
-        self.fixture.supervisor.status().providers[0].remaining.expect("it has an end")
+        self.fixture.supervisor.status().providers[0]
+            .remaining
+            .expect("it has an end")
     }
 
     /// The user that the pool serves.
     pub(crate) async fn user(&self) -> String {
-        sqlx::query_scalar("SELECT current_user::text").fetch_one(&self.db).await.expect("it is answered")
+        sqlx::query_scalar("SELECT current_user::text")
+            .fetch_one(&self.db)
+            .await
+            .expect("it is answered")
     }
 
-    /// Ends the service, of which nothing is left; answers how often the database rejected a user who served.
+    /// Ends the service, of which nothing is left; answers how often the database rejected a user
+    /// who served.
     pub(crate) async fn end(mut self) -> usize {
         self.fixture.end().await;
         let mut rejected = 0;
@@ -87,11 +118,23 @@ impl Service {
     }
 
     pub(crate) async fn rotate(&self) {
-        self.fixture.supervisor.rotate_now("login").await.expect("there is a new user");
+        self.fixture
+            .supervisor
+            .rotate_now("login")
+            .await
+            .expect("there is a new user");
     }
 
     pub(crate) async fn rotation_fails(&self) -> ProviderError {
-        let error = self.fixture.supervisor.rotate_now("login").await.expect_err("there is no new user");
-        error.provider_error().cloned().expect("it is the provider's")
+        let error = self
+            .fixture
+            .supervisor
+            .rotate_now("login")
+            .await
+            .expect_err("there is no new user");
+        error
+            .provider_error()
+            .cloned()
+            .expect("it is the provider's")
     }
 }

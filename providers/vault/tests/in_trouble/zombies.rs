@@ -1,4 +1,5 @@
-//! Sessions whose role is gone: the engine's default revocation leaves them open, and they go on answering `SELECT 1`.
+//! Sessions whose role is gone: the engine's default revocation leaves them open, and they go on
+//! answering `SELECT 1`.
 
 use std::time::Duration;
 
@@ -20,17 +21,40 @@ async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
     let callers = service.callers("SELECT 1");
     callers.answer_more(50).await;
     let leases = service.fixture.leases().await;
-    service.fixture.admin(move |admin| admin.revoke_lease(&leases[0])).await;
+    service
+        .fixture
+        .admin(move |admin| admin.revoke_lease(&leases[0]))
+        .await;
     let dropped = Instant::now();
     assert_eq!(service.fixture.users().await, Vec::<String>::new());
     callers.answer_more(50).await;
-    assert_eq!(service.db.generation(), 1, "the hazard: callers are answered by sessions of a user that is gone");
-    eventually_within(Duration::from_secs(45), "it is found", || service.db.generation() > 1).await;
-    assert!(dropped.elapsed() < Duration::from_secs(36), "{:?}", dropped.elapsed());
+    assert_eq!(
+        service.db.generation(),
+        1,
+        "the hazard: callers are answered by sessions of a user that is gone"
+    );
+    eventually_within(Duration::from_secs(45), "it is found", || {
+        service.db.generation() > 1
+    })
+    .await;
+    assert!(
+        dropped.elapsed() < Duration::from_secs(36),
+        "{:?}",
+        dropped.elapsed()
+    );
     callers.answer_more(50).await;
     let tally = callers.stop().await;
-    assert_eq!((tally.failed, tally.interrupted), (Vec::new(), 0), "{} answered", tally.answered);
-    assert_eq!(service.fixture.asked("database/creds/orders"), 2, "one fetch, after the database had rejected");
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} answered",
+        tally.answered
+    );
+    assert_eq!(
+        service.fixture.asked("database/creds/orders"),
+        2,
+        "one fetch, after the database had rejected"
+    );
     service.fixture.one_is_left().await;
     assert_eq!(service.end().await, 1);
 }
