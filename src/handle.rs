@@ -6,23 +6,23 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::error::ConnectErrorKind;
-use crate::pool::{Phase, Shared};
+use crate::pool::{Phase, PoolFactory, Shared, acquire, are_expired};
 use crate::supervisor::PoolStatus;
 
 /// Leads to the pool that is served now. Cheap to clone; dropping it does nothing.
 ///
-/// `&Handle<sqlx::Pool<DB>>` is used as `&sqlx::Pool<DB>` is: in `fetch_one(&db)`, `db.begin()`,
-/// `migrate!().run(&db)`.
-pub struct Handle<P> {
-    shared: Arc<Shared<P>>,
+/// [`get`](Self::get) returns a connection of any kind of pool. `&Handle<PgPools>` is used as
+/// `&PgPool` is, too: in `fetch_one(&db)`, `db.begin()`, `migrate!().run(&db)`.
+pub struct Handle<F: PoolFactory> {
+    shared: Arc<Shared<F>>,
 }
 
-impl<P> Handle<P> {
-    pub(crate) fn supervised(shared: Arc<Shared<P>>) -> Self {
+impl<F: PoolFactory> Handle<F> {
+    pub(crate) fn supervised(shared: Arc<Shared<F>>) -> Self {
         Self { shared }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared<P>> {
+    pub(crate) fn shared(&self) -> &Arc<Shared<F>> {
         &self.shared
     }
 
@@ -37,10 +37,7 @@ impl<P> Handle<P> {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped; a generation published between two calls is seen
     /// by comparing [`generation`](Self::generation).
-    pub fn changed(&self) -> impl Future<Output = u64> + Send + use<P>
-    where
-        P: Send + Sync + 'static,
-    {
+    pub fn changed(&self) -> impl Future<Output = u64> + Send + use<F> {
         let mut changes = self.shared.changes();
         let seen = *changes.borrow_and_update();
         async move {
@@ -86,17 +83,43 @@ impl<P> Handle<P> {
     }
 }
 
-impl<P: Clone> Handle<P> {
+impl<F: PoolFactory> Handle<F> {
+    /// Returns a connection of the current generation, which is alive.
+    ///
+    /// It keeps working through a handover, until the drain deadline and beyond.
+    ///
+    /// # Errors
+    /// The pool's own. It is closed only after it was removed or shut down. If the database rejects
+    /// the credentials, and nothing better can be had before the pool's `acquire_timeout`: the
+    /// rejection, with the original SQLSTATE.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn get(&self) -> Result<F::Connection, F::Error> {
+        acquire(&self.shared)
+            .await
+            .map(|acquired| acquired.connection)
+    }
+
+    /// Returns an idle connection, without waiting; `None` when there is none.
+    pub fn try_get(&self) -> Option<F::Connection> {
+        let generation = self.shared.current();
+        if are_expired(&self.shared, &generation) {
+            return None;
+        }
+        self.shared.factory.try_get(&generation.pool)
+    }
+
     /// The pool that is served now, for libraries that want one. It is closed when the pool is
     /// replaced; it stays valid where every handover is in place (see
     /// [`HandoverPolicy::AlwaysInPlace`](crate::HandoverPolicy::AlwaysInPlace)). Connections opened
     /// through it are outside of the connection budget.
-    pub fn current(&self) -> P {
+    pub fn current(&self) -> F::Pool {
         self.shared.current().pool.clone()
     }
 }
 
-impl<P> Clone for Handle<P> {
+impl<F: PoolFactory> Clone for Handle<F> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -104,7 +127,7 @@ impl<P> Clone for Handle<P> {
     }
 }
 
-impl<P> fmt::Debug for Handle<P> {
+impl<F: PoolFactory> fmt::Debug for Handle<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
             .field("pool", &self.shared.name)

@@ -31,10 +31,7 @@
 
 #![cfg_attr(
     not(feature = "sql"),
-    expect(
-        dead_code,
-        reason = "the acquire loop, which asks these, comes with a database"
-    )
+    expect(dead_code, reason = "some parts serve sqlx's pools alone")
 )]
 
 mod actor;
@@ -69,7 +66,7 @@ pub use expiry::Expiry;
 pub use handle::Handle;
 pub use lease::{Lease, OldConnections, Revision};
 pub use login::{Credentials, Endpoint};
-pub use pool::{HandoverPolicy, PoolFactory, PoolSettings};
+pub use pool::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings};
 pub use provider::{
     FetchRequest, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
 };

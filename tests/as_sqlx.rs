@@ -11,7 +11,7 @@ use claviger::{Credentials, Handle, PgPools, Supervisor, fixed};
 use claviger_fixtures::{Fixture, eventually};
 use futures_util::TryStreamExt;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Acquire, Executor, PgExecutor, PgPool, Row};
+use sqlx::{Acquire, Executor, PgExecutor, Row};
 
 async fn count(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("SELECT count(*) FROM orders")
@@ -32,10 +32,10 @@ async fn in_a_transaction<'a>(
 }
 
 struct AppState {
-    db: Handle<PgPool>,
+    db: Handle<PgPools>,
 }
 
-async fn everything(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
+async fn everything(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
     assert_eq!(count(db).await?, 0);
     assert_eq!(in_a_transaction(db).await?, 1);
     let mut transaction = db.begin().await?;

@@ -12,7 +12,6 @@ use claviger_fixtures::Fixture;
 use claviger_servers::PgBouncer;
 use claviger_servers::pgbouncer::{PoolMode, Users};
 use futures_util::future::join_all;
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep};
 
@@ -29,7 +28,7 @@ async fn pooled(
     mode: PoolMode,
     users: Users,
     options: impl FnOnce(PgPoolOptions) -> PgPoolOptions,
-) -> (Fixture, Arc<PgBouncer>, Handle<PgPool>) {
+) -> (Fixture, Arc<PgBouncer>, Handle<PgPools>) {
     let fixture = Fixture::new().await;
     let builder = PgBouncer::builder(users)
         .mode(mode)
@@ -82,14 +81,14 @@ async fn cut(pooler: &Arc<PgBouncer>) {
     .await;
 }
 
-async fn query(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
+async fn query(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
     // A prepared statement belongs to one connection of the pooler's, which the next message may
     // not reach.
     sqlx::raw_sql("SELECT 1").execute(db).await.map(drop)
 }
 
 /// Queries until one succeeds; returns the messages of those that failed.
-async fn until_served(db: &Handle<PgPool>) -> Vec<String> {
+async fn until_served(db: &Handle<PgPools>) -> Vec<String> {
     let (began, mut failed) = (Instant::now(), Vec::new());
     while let Err(error) = query(db).await {
         failed.push(error.to_string());

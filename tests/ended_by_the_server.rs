@@ -10,7 +10,6 @@ use std::time::Duration;
 use claviger::{Handle, OldConnections, PgPools};
 use claviger_fixtures::{Fixture, eventually_within};
 use claviger_testkit::ScriptedProvider;
-use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
 use tokio::time::{sleep, timeout};
 
@@ -43,7 +42,7 @@ async fn probes(fixture: &Fixture) -> i64 {
         .expect("a number")
 }
 
-async fn pooled(connections: OldConnections) -> (Fixture, Handle<PgPool>) {
+async fn pooled(connections: OldConnections) -> (Fixture, Handle<PgPools>) {
     let fixture = Fixture::with(
         ScriptedProvider::new()
             .with_old_connections(connections)
@@ -66,7 +65,7 @@ async fn pooled(connections: OldConnections) -> (Fixture, Handle<PgPool>) {
 /// held up. It finds this connection idle, or logs in. Returns its number.
 async fn a_statement_is_ended(
     fixture: &Fixture,
-    db: &Handle<PgPool>,
+    db: &Handle<PgPools>,
     idle: Option<PoolConnection<sqlx::Postgres>>,
     and: &str,
 ) -> i64 {
@@ -110,7 +109,7 @@ async fn until_probed(fixture: &Fixture, number: i64) {
     }
 }
 
-async fn acquire(db: &Handle<PgPool>) -> PoolConnection<sqlx::Postgres> {
+async fn acquire(db: &Handle<PgPools>) -> PoolConnection<sqlx::Postgres> {
     timeout(PATIENCE, db.acquire())
         .await
         .expect("in time")

@@ -12,7 +12,6 @@ use std::time::Duration;
 use claviger::{Handle, PgPools};
 use claviger_fixtures::{Fixture, eventually};
 use futures_util::future::join_all;
-use sqlx::PgPool;
 use sqlx::postgres::PgSslMode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -130,7 +129,7 @@ async fn serve(
     client.write_all(&ends.answer()).await.ok()
 }
 
-async fn query(db: &Handle<PgPool>) -> Result<(), sqlx::Error> {
+async fn query(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT 1").execute(db).await.map(drop)
 }
 

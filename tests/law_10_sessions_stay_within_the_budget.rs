@@ -6,5 +6,5 @@
 #[path = "laws/law_10.rs"]
 mod on_postgresql;
 
+use claviger::PgPools as Pools;
 use claviger_fixtures::Fixture;
-use sqlx::PgPool as Pool;

@@ -10,10 +10,10 @@ mod on_postgresql;
 
 use std::time::Duration;
 
+use claviger::PgPools as Pools;
 use claviger::{ConnectError, ConnectErrorKind, Revision};
 use claviger_fixtures::Fixture;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
-use sqlx::PgPool as Pool;
 use tokio::time::{Instant, sleep};
 
 #[tokio::test(start_paused = true)]

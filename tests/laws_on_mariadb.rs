@@ -15,7 +15,7 @@ mod law_10;
 #[path = "laws/law_11.rs"]
 mod law_11;
 
+use claviger::MySqlPools as Pools;
 use claviger_servers::MariaDb;
-use sqlx::MySqlPool as Pool;
 
 type Fixture = claviger_fixtures::FixtureOn<MariaDb>;

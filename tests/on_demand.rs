@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use claviger::{Handle, RotationOutcome, RotationTrigger};
-use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,7 +20,7 @@ async fn during_a_handover(
 ) -> (
     ScriptedProvider,
     ScriptedPools,
-    Handle<ScriptedPool>,
+    Handle<ScriptedPools>,
     String,
 ) {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use claviger::{ConnectError, ConnectErrorKind, Credentials, Handle, ProviderRef, RotationOutcome};
-use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -36,7 +36,7 @@ impl Fixture {
     }
 
     /// Adds a pool whose database rejects everything from now on.
-    async fn rejected(&self, name: &str) -> (Handle<ScriptedPool>, ScriptedPools) {
+    async fn rejected(&self, name: &str) -> (Handle<ScriptedPools>, ScriptedPools) {
         let database = ScriptedPools::new(4);
         let pool = self
             .lab

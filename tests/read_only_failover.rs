@@ -5,10 +5,10 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::Handle;
+use claviger::{Handle, PgPools};
 use claviger_fixtures::Fixture;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{Executor, PgPool, Row};
+use sqlx::{Executor, Row};
 
 /// Applies the recipe.
 fn with_recipe(options: PgPoolOptions) -> PgPoolOptions {
@@ -24,7 +24,7 @@ fn with_recipe(options: PgPoolOptions) -> PgPoolOptions {
 /// may write.
 async fn after_a_failover(
     options: impl FnOnce(PgPoolOptions) -> PgPoolOptions,
-) -> (Fixture, Handle<PgPool>) {
+) -> (Fixture, Handle<PgPools>) {
     let fixture = Fixture::new().await;
     let login = fixture.login().await;
     let pools = fixture.pools_with(options(fixture.pool_options(1)));
@@ -63,7 +63,7 @@ async fn read_only(fixture: &Fixture, on: bool) {
     }
 }
 
-async fn insert(db: &Handle<PgPool>) -> Result<(), String> {
+async fn insert(db: &Handle<PgPools>) -> Result<(), String> {
     let inserted = sqlx::query("INSERT INTO orders (note) VALUES ('x')")
         .execute(db)
         .await;

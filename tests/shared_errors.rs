@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
 
 /// Returns the errors of one query by each of `callers` at once.
-async fn errors_of(db: &claviger::Handle<sqlx::PgPool>, callers: usize) -> Vec<sqlx::Error> {
+async fn errors_of(db: &claviger::Handle<PgPools>, callers: usize) -> Vec<sqlx::Error> {
     let results = join_all((0..callers).map(|_| sqlx::query("SELECT 1").execute(db))).await;
     results.into_iter().filter_map(Result::err).collect()
 }

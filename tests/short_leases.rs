@@ -6,10 +6,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use claviger::{
-    ConnectError, Credentials, Event, OldConnections, PoolFactory, PoolSettings, ProviderError,
-    ProviderErrorKind,
+    AcquireError, Check, ConnectError, Credentials, Event, OldConnections, PoolFactory,
+    PoolSettings, ProviderError, ProviderErrorKind,
 };
-use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
+use claviger_testkit::{Lab, ScriptedConnection, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep, timeout};
 
 const LIFETIME: Duration = Duration::from_secs(8);
@@ -88,9 +88,11 @@ struct SlowToClose(ScriptedPools, Duration);
 impl PoolFactory for SlowToClose {
     type Secret = Credentials;
     type Pool = ScriptedPool;
+    type Connection = ScriptedConnection;
+    type Error = ConnectError;
 
-    fn terms(&self) -> PoolSettings {
-        self.0.terms()
+    fn settings(&self) -> PoolSettings {
+        self.0.settings()
     }
 
     fn vacant(&self) -> ScriptedPool {
@@ -124,6 +126,38 @@ impl PoolFactory for SlowToClose {
 
     fn classify(&self, error: &(dyn Error + 'static)) -> ConnectError {
         self.0.classify(error)
+    }
+
+    fn try_get(&self, pool: &ScriptedPool) -> Option<ScriptedConnection> {
+        self.0.try_get(pool)
+    }
+
+    async fn get(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
+        self.0.get(pool).await
+    }
+
+    async fn check_connection(
+        &self,
+        connection: &mut ScriptedConnection,
+        check: Check,
+    ) -> Result<(), ConnectError> {
+        self.0.check_connection(connection, check).await
+    }
+
+    fn discard(&self, connection: ScriptedConnection) {
+        self.0.discard(connection);
+    }
+
+    fn is_timeout(&self, error: &ConnectError) -> bool {
+        self.0.is_timeout(error)
+    }
+
+    fn is_closed(&self, error: &ConnectError) -> bool {
+        self.0.is_closed(error)
+    }
+
+    fn error(&self, error: AcquireError<'_>) -> ConnectError {
+        self.0.error(error)
     }
 }
 

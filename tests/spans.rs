@@ -136,7 +136,7 @@ async fn fixture(
     Lab,
     ScriptedProvider,
     ScriptedPools,
-    claviger::Handle<claviger_testkit::ScriptedPool>,
+    claviger::Handle<claviger_testkit::ScriptedPools>,
 ) {
     let lab = Lab::new();
     let database = ScriptedPools::new(10);

@@ -12,12 +12,12 @@ use std::time::Duration;
 use claviger::{Handle, OldConnections, PgPools};
 use claviger_fixtures::{Fixture, eventually, eventually_within};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
-use sqlx::{Executor, PgPool};
+use sqlx::Executor;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 async fn open(
-    db: &Handle<PgPool>,
+    db: &Handle<PgPools>,
     connections: usize,
 ) -> Vec<sqlx::pool::PoolConnection<sqlx::Postgres>> {
     let mut held = Vec::new();
@@ -28,7 +28,7 @@ async fn open(
 }
 
 /// A statement of each of a thousand callers, whatever comes of it.
-async fn a_thousand_calls(db: &Handle<PgPool>) {
+async fn a_thousand_calls(db: &Handle<PgPools>) {
     let callers: Vec<_> = (0..1_000)
         .map(|_| {
             let db = db.clone();
@@ -397,7 +397,7 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     let next = fixture.store.rotate();
     fixture.set_password(&next).await;
     fixture.store.hint();
-    let fails = |db: &Handle<PgPool>, why: &str| {
+    let fails = |db: &Handle<PgPools>, why: &str| {
         db.status()
             .and_then(|status| status.last_error)
             .is_some_and(|error| error.message().contains(why))

@@ -12,9 +12,8 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Handle};
+use claviger::{Event, Handle, PgPools};
 use claviger_fixtures::{Fixture, eventually};
-use sqlx::PgPool;
 
 const INSERTS: i64 = 100;
 /// An even pace.
@@ -75,7 +74,7 @@ async fn without_us_every_new_connection_fails() {
 
 /// Inserts at an even pace without a retry of its own, but for what the server itself interrupts:
 /// then it looks whether the row is there.
-async fn insert_all(fixture: &Fixture, db: &Handle<PgPool>) {
+async fn insert_all(fixture: &Fixture, db: &Handle<PgPools>) {
     let mut pace = tokio::time::interval(PACE);
     for number in 0..INSERTS {
         pace.tick().await;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use claviger::{Handle, OldConnections};
-use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep_until};
 
 const LIFE: Duration = Duration::from_secs(15 * 60);
@@ -99,7 +99,7 @@ async fn without_us_a_connection_opened_late_fails() {
 }
 
 /// The token that a connection opened now would log in with.
-fn token(db: &Handle<ScriptedPool>) -> String {
+fn token(db: &Handle<ScriptedPools>) -> String {
     db.current().password()
 }
 

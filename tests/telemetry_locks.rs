@@ -12,10 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use claviger::{
-    ConnectError, ConnectErrorKind, Credentials, Handle, Lease, PoolFactory, PoolSettings,
-    ProviderError, ProviderErrorKind, Supervisor,
+    AcquireError, Check, ConnectError, ConnectErrorKind, Credentials, Handle, Lease, PoolFactory,
+    PoolSettings, ProviderError, ProviderErrorKind, Supervisor,
 };
-use claviger_testkit::{Lab, ScriptedPool, ScriptedPools, ScriptedProvider};
+use claviger_testkit::{Lab, ScriptedConnection, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -31,10 +31,37 @@ const STUCK: Duration = Duration::from_secs(10);
 
 /// Asks from another thread whenever it is called, as a caller would while a slow writer blocks
 /// this one.
+#[derive(Clone)]
+struct CallHandle(Arc<dyn Fn(bool) + Send + Sync>);
+
+impl std::fmt::Debug for CallHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CallHandle")
+    }
+}
+
+impl CallHandle {
+    fn new<F: PoolFactory>(handle: &Handle<F>) -> Self {
+        let handle = handle.clone();
+        Self(Arc::new(move |rejects| {
+            drop((handle.status(), handle.generation(), handle.current()));
+            let generation = if rejects {
+                handle.generation()
+            } else {
+                u64::MAX
+            };
+            let rejection = "password authentication failed";
+            let rejection = ConnectError::new(ConnectErrorKind::Rejected, rejection);
+            handle.rejected(generation, &rejection);
+        }))
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Asks {
     supervisor: Arc<OnceLock<Supervisor>>,
-    handle: Arc<OnceLock<Handle<ScriptedPool>>>,
+    /// Calls the methods of a handle; rejects its generation if told to.
+    handle: Arc<OnceLock<CallHandle>>,
     /// How often it asked, by what it was called for.
     asked: Arc<Mutex<BTreeMap<String, u32>>>,
     stuck: Arc<Mutex<Vec<String>>>,
@@ -71,20 +98,8 @@ impl Asks {
                 supervisor.liveness(),
                 supervisor.events(),
             ));
-            if let Some(handle) = handle {
-                drop((handle.status(), handle.generation(), handle.current()));
-                let generation = if rejects {
-                    handle.generation()
-                } else {
-                    u64::MAX
-                };
-                handle.rejected(
-                    generation,
-                    &ConnectError::new(
-                        ConnectErrorKind::Rejected,
-                        "password authentication failed",
-                    ),
-                );
+            if let Some(call) = handle {
+                call.0(rejects);
             }
             let _ = done.send(status);
         });
@@ -164,7 +179,7 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
         .add_pool("orders", &login, database.clone())
         .await
         .expect("verified");
-    let _ = asks.handle.set(db.clone());
+    let _ = asks.handle.set(CallHandle::new(&db));
     let reports = supervisor
         .add_pool("reports", &login, database.clone())
         .await
@@ -270,10 +285,12 @@ struct AskingPools {
 impl PoolFactory for AskingPools {
     type Secret = Credentials;
     type Pool = ScriptedPool;
+    type Connection = ScriptedConnection;
+    type Error = ConnectError;
 
-    fn terms(&self) -> PoolSettings {
-        self.asks.ask("factory", "terms");
-        self.pools.terms()
+    fn settings(&self) -> PoolSettings {
+        self.asks.ask("factory", "settings");
+        self.pools.settings()
     }
 
     fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
@@ -335,9 +352,43 @@ impl PoolFactory for AskingPools {
         self.asks.ask("factory", "fault");
         self.pools.classify(error)
     }
+
+    fn try_get(&self, pool: &ScriptedPool) -> Option<ScriptedConnection> {
+        self.asks.ask("factory", "try_get");
+        self.pools.try_get(pool)
+    }
+
+    async fn get(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
+        self.asks.ask("factory", "get");
+        self.pools.get(pool).await
+    }
+
+    async fn check_connection(
+        &self,
+        connection: &mut ScriptedConnection,
+        check: Check,
+    ) -> Result<(), ConnectError> {
+        self.pools.check_connection(connection, check).await
+    }
+
+    fn discard(&self, connection: ScriptedConnection) {
+        self.pools.discard(connection);
+    }
+
+    fn is_timeout(&self, error: &ConnectError) -> bool {
+        self.pools.is_timeout(error)
+    }
+
+    fn is_closed(&self, error: &ConnectError) -> bool {
+        self.pools.is_closed(error)
+    }
+
+    fn error(&self, error: AcquireError<'_>) -> ConnectError {
+        self.pools.error(error)
+    }
 }
 
-async fn asking() -> (Lab, ScriptedProvider, AskingPools, Handle<ScriptedPool>) {
+async fn asking() -> (Lab, ScriptedProvider, AskingPools, Handle<AskingPools>) {
     let (lab, store) = (Lab::new(), ScriptedProvider::new());
     let pools = AskingPools {
         pools: ScriptedPools::new(4),
@@ -354,7 +405,7 @@ async fn asking() -> (Lab, ScriptedProvider, AskingPools, Handle<ScriptedPool>) 
         .add_pool("orders", &login, pools.clone())
         .await
         .expect("verified");
-    let _ = pools.asks.handle.set(db.clone());
+    let _ = pools.asks.handle.set(CallHandle::new(&db));
     (lab, store, pools, db)
 }
 

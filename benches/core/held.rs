@@ -53,7 +53,7 @@ macro_rules! compare {
         let mut ratios = Vec::new();
         for _ in 0..PAIRS {
             let handle = throughput({
-                let db: Handle<PgPool> = $db.clone();
+                let db: Handle<PgPools> = $db.clone();
                 move || {
                     let $pool = db.clone();
                     async move { $work }

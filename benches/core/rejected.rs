@@ -35,7 +35,7 @@ async fn served<F: Future<Output = bool> + Send>(
     served
 }
 
-async fn through(db: Handle<PgPool>) -> bool {
+async fn through(db: Handle<PgPools>) -> bool {
     sqlx::query("SELECT 1").execute(&db).await.is_ok()
 }
 

@@ -9,9 +9,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
-use super::PoolSettings;
 use super::gate::Gate;
 use super::openings::Openings;
+use super::{PoolFactory, PoolSettings};
 use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::expiry::Expiry;
@@ -197,13 +197,14 @@ pub(crate) trait Keeper: Send + Sync {
 }
 
 /// What all handles of a pool share.
-pub(crate) struct Shared<P> {
+pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) name: Arc<str>,
-    pub(crate) terms: PoolSettings,
+    pub(crate) factory: Arc<F>,
+    pub(crate) settings: PoolSettings,
     pub(crate) clock: Clock,
     pub(crate) meters: Meters,
-    pub(crate) gate: Arc<Gate<P>>,
-    current: ArcSwap<Generation<P>>,
+    pub(crate) gate: Arc<Gate<F::Pool>>,
+    current: ArcSwap<Generation<F::Pool>>,
     changed: watch::Sender<u64>,
     /// Notifies waiting callers of a new generation or outlook.
     news: Notify,
@@ -213,19 +214,22 @@ pub(crate) struct Shared<P> {
     moved: AtomicU64,
 }
 
-impl<P> Shared<P> {
+impl<F: PoolFactory> Shared<F> {
     pub(crate) fn new(
         name: Arc<str>,
-        terms: PoolSettings,
+        factory: Arc<F>,
+        settings: PoolSettings,
         clock: Clock,
         meters: Meters,
-        connections: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
-        first: Generation<P>,
+        first: Generation<F::Pool>,
     ) -> Arc<Self> {
+        let counter = Arc::clone(&factory);
+        let connections = Arc::new(move |pool: &F::Pool| counter.connections(pool));
         Arc::new(Self {
             name,
-            gate: Gate::new(terms.max_connections, terms.overlap, connections),
-            terms,
+            factory,
+            gate: Gate::new(settings.max_connections, settings.overlap, connections),
+            settings,
             clock,
             meters,
             changed: watch::Sender::new(first.number),
@@ -235,6 +239,12 @@ impl<P> Shared<P> {
             keeper: OnceLock::new(),
             moved: AtomicU64::new(0),
         })
+    }
+
+    /// Classifies an error, with what is known of the active credentials. `None` for a pool that is
+    /// not supervised, or not any more.
+    pub(crate) fn classify(&self, error: &F::Error) -> Option<ConnectError> {
+        self.keeper().map(|keeper| keeper.classify(error))
     }
 
     /// A caller moved over from a generation that ended while it waited there.
@@ -251,13 +261,13 @@ impl<P> Shared<P> {
     }
 
     /// The generation that callers get: one atomic load.
-    pub(crate) fn current(&self) -> Arc<Generation<P>> {
+    pub(crate) fn current(&self) -> Arc<Generation<F::Pool>> {
         self.current.load_full()
     }
 
     /// Makes a generation the one that callers get. The old one's end is told after this, so that
     /// whoever hears of it finds the new one.
-    pub(super) fn publish(&self, generation: Generation<P>) {
+    pub(super) fn publish(&self, generation: Generation<F::Pool>) {
         let number = generation.number;
         self.current.store(Arc::new(generation));
         self.changed

@@ -1,6 +1,8 @@
 //! The pool side: how a lease is verified, handed over and drained, and what callers get meanwhile.
 
+mod acquire;
 mod attempt;
+mod connect;
 mod decide;
 mod drain;
 mod gate;
@@ -9,6 +11,7 @@ mod handover;
 mod logins;
 mod openings;
 mod probe;
+mod queue;
 mod slot;
 mod status;
 mod task;
@@ -17,11 +20,13 @@ mod telling;
 use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "sql")]
-pub(crate) use gate::{Gate, LEAD, Pass, QueueGuard};
+pub(crate) use acquire::Acquired;
+pub(crate) use acquire::{acquire, are_expired};
+#[cfg(feature = "sql")]
+pub(crate) use connect::{RETURN_TIMEOUT, WITHOUT_CALLER, give_back};
 #[cfg(feature = "sql")]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
@@ -63,12 +68,8 @@ pub struct PoolSettings {
     pub acquire_timeout: Duration,
     /// How a pool goes from one lease to the next.
     pub policy: HandoverPolicy,
-    /// Whether a handle pings a connection before it hands it out.
+    /// Whether a handle checks a connection before it hands it out. Default: false.
     pub test_before_acquire: bool,
-    /// The statement by which it pings; without one, by the protocol's own ping.
-    pub ping: Option<Arc<str>>,
-    /// The statement by which an open connection shows that its role still exists.
-    pub probe: Arc<str>,
     /// Whether it can show that: where it cannot, no connection is handed out after the death of a
     /// lease that ends its connections.
     pub probe_tells: bool,
@@ -88,8 +89,6 @@ impl PoolSettings {
             acquire_timeout: Duration::from_secs(30),
             policy: HandoverPolicy::AsLeased,
             test_before_acquire: false,
-            ping: None,
-            probe: Arc::from("SELECT 1"),
             probe_tells: true,
             finishes_logins: false,
         }
@@ -106,9 +105,13 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     type Secret: Send + Sync + 'static;
     /// The pool; clones lead to the same connections.
     type Pool: Clone + Send + Sync + 'static;
+    /// A connection, as the pool hands it out.
+    type Connection: Send + 'static;
+    /// What a call on a handle returns instead of a connection.
+    type Error: StdError + Send + Sync + 'static;
 
     /// Sizes and deadlines.
-    fn terms(&self) -> PoolSettings;
+    fn settings(&self) -> PoolSettings;
 
     /// Rejects a lease that cannot be right for this pool, before anything connects. Default:
     /// anything goes.
@@ -235,9 +238,81 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async { None }
     }
 
-    /// What an error that a user of the pool met says, about the credential above all. The original
-    /// message and SQLSTATE are what other callers are told.
+    /// Returns what an error says, of the credentials above all. Its message and SQLSTATE are what
+    /// other callers get.
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         ConnectError::new(ConnectErrorKind::Other, error.to_string())
     }
+
+    /// Returns an idle connection, without waiting; `None` when there is none.
+    fn try_get(&self, pool: &Self::Pool) -> Option<Self::Connection>;
+
+    /// Returns a connection: an idle one, or one that is opened where the pool has room. Waits for
+    /// one that is returned where it has none.
+    ///
+    /// # Errors
+    /// The pool's own.
+    ///
+    /// # Cancel safety
+    /// A call may be dropped while it waits. One that logs in goes on for 5 s without its caller.
+    fn get(
+        &self,
+        pool: &Self::Pool,
+    ) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
+
+    /// Verifies that an open connection works.
+    ///
+    /// # Errors
+    /// Those of the connection, which is discarded then.
+    ///
+    /// # Cancel safety
+    /// Dropped at the caller's deadline; the connection is discarded then.
+    fn check_connection(
+        &self,
+        connection: &mut Self::Connection,
+        check: Check,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Closes a connection instead of returning it to its pool; its place is free.
+    fn discard(&self, connection: Self::Connection);
+
+    /// Returns a connection to its pool. Resolves when it can be had again. Default: by its drop.
+    ///
+    /// # Cancel safety
+    /// Dropped after 10 s: the connection is closed then.
+    fn give_back(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send {
+        drop(connection);
+        async {}
+    }
+
+    /// Returns whether this is the pool's own time-out while it waited for a connection.
+    fn is_timeout(&self, error: &Self::Error) -> bool;
+
+    /// Returns whether the pool was closed.
+    fn is_closed(&self, error: &Self::Error) -> bool;
+
+    /// Returns an error of the framework's as one of the pool's.
+    fn error(&self, error: AcquireError<'_>) -> Self::Error;
+}
+
+/// How an open connection is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Check {
+    /// The server responds.
+    Ping,
+    /// The role still exists: the server may have dropped it, and its connections answer pings.
+    Probe,
+}
+
+/// Why a handle has no connection for a caller.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum AcquireError<'e> {
+    /// The call's deadline has passed.
+    TimedOut,
+    /// The pool was removed or shut down.
+    Closed,
+    /// The error that all waiting callers share.
+    Connect(&'e ConnectError),
 }

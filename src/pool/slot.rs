@@ -23,11 +23,11 @@ use crate::trouble::Trouble;
 /// A pool's slot: its state, its factory, where its leases come from and what its handles share.
 pub(crate) struct PoolSlot<F: PoolFactory> {
     name: Arc<str>,
-    factory: F,
+    factory: Arc<F>,
     terms: PoolSettings,
     upstream: Arc<ProviderSlot<F::Secret>>,
     context: Context,
-    shared: Arc<Shared<F::Pool>>,
+    shared: Arc<Shared<F>>,
     state: Mutex<State<F::Secret, F::Pool>>,
     pub(super) mailbox: Mailbox,
     /// Fires whenever something settled: for whoever waits in a task of their own.
@@ -43,14 +43,9 @@ impl<F: PoolFactory> PoolSlot<F> {
         upstream: Arc<ProviderSlot<F::Secret>>,
         context: Context,
     ) -> Arc<Self> {
-        let terms = factory.terms();
+        let terms = factory.settings();
+        let factory = Arc::new(factory);
         Arc::new_cyclic(|weak: &Weak<Self>| {
-            let counter = weak.clone();
-            let connections = Arc::new(move |pool: &F::Pool| {
-                counter
-                    .upgrade()
-                    .map_or(0, |slot| slot.factory.connections(pool))
-            });
             let vacant = Generation {
                 number: 0,
                 pool: factory.vacant(),
@@ -61,10 +56,10 @@ impl<F: PoolFactory> PoolSlot<F> {
             };
             let shared = Shared::new(
                 Arc::clone(&name),
+                Arc::clone(&factory),
                 terms.clone(),
                 context.clock.clone(),
                 context.meters.clone(),
-                connections,
                 vacant,
             );
             shared.keep(weak.clone());
@@ -111,7 +106,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         &self.context.events
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared<F::Pool>> {
+    pub(crate) fn shared(&self) -> &Arc<Shared<F>> {
         &self.shared
     }
 

@@ -3,20 +3,23 @@
 use std::sync::Arc;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Database, Pool};
 use tokio::runtime::Handle as Runtime;
 
-use super::login::give_back;
-use crate::pool::Shared;
+use super::dialect::Dialect;
+use super::pools::SqlPools;
+use crate::pool::{Shared, give_back};
 
-pub(super) struct Borrowed<'c, DB: Database> {
+pub(super) struct Borrowed<'c, DB: Dialect> {
     connection: Option<PoolConnection<DB>>,
-    shared: &'c Arc<Shared<Pool<DB>>>,
+    shared: &'c Arc<Shared<SqlPools<DB>>>,
     done: bool,
 }
 
-impl<'c, DB: Database> Borrowed<'c, DB> {
-    pub(super) fn new(shared: &'c Arc<Shared<Pool<DB>>>, connection: PoolConnection<DB>) -> Self {
+impl<'c, DB: Dialect> Borrowed<'c, DB> {
+    pub(super) fn new(
+        shared: &'c Arc<Shared<SqlPools<DB>>>,
+        connection: PoolConnection<DB>,
+    ) -> Self {
         Self {
             connection: Some(connection),
             shared,
@@ -35,7 +38,7 @@ impl<'c, DB: Database> Borrowed<'c, DB> {
     }
 }
 
-impl<DB: Database> Drop for Borrowed<'_, DB> {
+impl<DB: Dialect> Drop for Borrowed<'_, DB> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else {
             return;

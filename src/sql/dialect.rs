@@ -1,5 +1,6 @@
 //! What differs between the databases that sqlx speaks to.
 
+use futures_core::future::BoxFuture;
 use sqlx::error::DatabaseError;
 use sqlx::{Connection, Database};
 
@@ -36,6 +37,11 @@ pub trait Sealed: Database {
     /// How TLS is to be for a token, in the words of the connect options.
     const VERIFIED_TLS: &'static str;
 
+    /// Executes a statement that returns no rows, or none of interest.
+    fn execute<'c>(
+        connection: &'c mut Self::Connection,
+        sql: &'c str,
+    ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
     /// The options by which this login connects, with its password in one of its forms.
     fn options_for(
         options: &ConnectOptionsOf<Self>,

@@ -6,19 +6,20 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::TryStreamExt;
 use sqlx::pool::{MaybePoolConnection, PoolConnection};
-use sqlx::{Database, Describe, Either, Error, Execute, Executor, Pool, Transaction};
+use sqlx::{Database, Describe, Either, Error, Execute, Executor, Transaction};
 
-use super::acquire::{Acquired, acquire, are_doomed};
 use super::borrowed::Borrowed;
 use super::classify;
+use super::dialect::Dialect;
+use super::pools::SqlPools;
 use crate::error::ConnectErrorKind;
 use crate::handle::Handle;
 use crate::lease::OldConnections;
-use crate::pool::Shared;
+use crate::pool::{Acquired, Shared, acquire};
 
 /// A statement failed: would a dropped role explain it, or a password that has expired?
-fn observe<DB: Database>(
-    shared: &Shared<Pool<DB>>,
+fn observe<DB: Dialect>(
+    shared: &Shared<SqlPools<DB>>,
     generation: u64,
     old_connections: OldConnections,
     error: &Error,
@@ -43,7 +44,7 @@ fn observe<DB: Database>(
     }
 }
 
-impl<DB: Database> Handle<Pool<DB>>
+impl<DB: Dialect> Handle<SqlPools<DB>>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
@@ -88,17 +89,12 @@ where
 
     /// An idle connection, without waiting; `None` when there is none.
     pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
-        let generation = self.shared().current();
-        if are_doomed(self.shared(), &generation) {
-            None
-        } else {
-            generation.pool.try_acquire()
-        }
+        self.try_get()
     }
 }
 
-async fn begin<DB: Database>(
-    shared: &Arc<Shared<Pool<DB>>>,
+async fn begin<DB: Dialect>(
+    shared: &Arc<Shared<SqlPools<DB>>>,
 ) -> Result<Transaction<'static, DB>, Error>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
@@ -113,7 +109,7 @@ where
         .inspect_err(|error| observe(shared, generation, old_connections, error))
 }
 
-impl<'h, DB: Database> sqlx::Acquire<'h> for &'_ Handle<Pool<DB>>
+impl<'h, DB: Dialect> sqlx::Acquire<'h> for &'_ Handle<SqlPools<DB>>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
@@ -131,7 +127,7 @@ where
     }
 }
 
-impl<'h, DB: Database> Executor<'h> for &'_ Handle<Pool<DB>>
+impl<'h, DB: Dialect> Executor<'h> for &'_ Handle<SqlPools<DB>>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {

@@ -1,8 +1,9 @@
 //! MySQL and MariaDB.
 
-use sqlx::MySql;
+use futures_core::future::BoxFuture;
 use sqlx::error::DatabaseError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode};
+use sqlx::{Executor, MySql};
 
 use super::SqlPools;
 use super::dialect::{Address, Dialect, Sealed};
@@ -51,6 +52,13 @@ impl Sealed for MySql {
     const PING: Option<&'static str> = Some("DO 0");
     const COUNTS_ABORTED_LOGINS: bool = true;
     const VERIFIED_TLS: &'static str = "MySqlSslMode::VerifyIdentity and ssl_ca";
+
+    fn execute<'c>(
+        connection: &'c mut Self::Connection,
+        sql: &'c str,
+    ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
+        Box::pin(async move { connection.execute(sql).await.map(drop) })
+    }
 
     fn options_for(
         options: &MySqlConnectOptions,

@@ -9,8 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
-use sqlx::{ConnectOptions, Connection, Executor, Pool};
+use sqlx::pool::{PoolConnection, PoolConnectionMetadata, PoolOptions};
+use sqlx::{ConnectOptions, Connection, Pool};
 use tokio::time::{Instant, timeout};
 
 use super::check::{self, wrong};
@@ -18,12 +18,14 @@ use super::classify;
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::forms::{Form, Forms};
 use super::hooks::Hooks;
-use super::login::{RETURN_TIMEOUT, WITHOUT_CALLER};
+use super::shared_error::SharedError;
 use super::verifier::{PANICKED, Verifier};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
 use crate::login::{Credentials, shown_host};
-use crate::pool::{HandoverPolicy, PoolFactory, PoolSettings};
+use crate::pool::{
+    AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings, RETURN_TIMEOUT, WITHOUT_CALLER,
+};
 use explain::{kind, login_error, never_ready, probe_error};
 
 /// How often a pool that drains is looked at while connections of it are busy.
@@ -57,7 +59,9 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 pub struct SqlPools<DB: Dialect> {
     connect: ConnectOptionsOf<DB>,
     options: PoolOptions<DB>,
-    terms: PoolSettings,
+    settings: PoolSettings,
+    /// The statement by which an open connection shows that its role still exists.
+    probe: Arc<str>,
     hooks: Hooks<DB>,
     /// PostgreSQL's alone.
     pub(super) tokens_in_clear: bool,
@@ -69,14 +73,12 @@ pub struct SqlPools<DB: Dialect> {
 impl<DB: Dialect> SqlPools<DB> {
     /// Pools with these options.
     pub fn new(connect: ConnectOptionsOf<DB>, options: PoolOptions<DB>) -> Self {
-        let mut terms = PoolSettings::new(options.get_max_connections());
-        terms.warm_connections = options.get_min_connections();
-        terms.acquire_timeout = options.get_acquire_timeout();
-        terms.test_before_acquire = options.get_test_before_acquire();
-        terms.probe = Arc::from(DB::PROBE);
-        terms.probe_tells = DB::PROBE_TELLS;
-        terms.ping = DB::PING.map(Arc::from);
-        terms.finishes_logins = DB::COUNTS_ABORTED_LOGINS;
+        let mut settings = PoolSettings::new(options.get_max_connections());
+        settings.warm_connections = options.get_min_connections();
+        settings.acquire_timeout = options.get_acquire_timeout();
+        settings.test_before_acquire = options.get_test_before_acquire();
+        settings.probe_tells = DB::PROBE_TELLS;
+        settings.finishes_logins = DB::COUNTS_ABORTED_LOGINS;
         // The handle has a deadline of its own; at sqlx's, a login would be aborted.
         let within = if DB::COUNTS_ABORTED_LOGINS {
             options.get_acquire_timeout().saturating_add(WITHOUT_CALLER)
@@ -90,7 +92,8 @@ impl<DB: Dialect> SqlPools<DB> {
                 .min_connections(0)
                 .test_before_acquire(false)
                 .acquire_timeout(within),
-            terms,
+            settings,
+            probe: Arc::from(DB::PROBE),
             hooks: Hooks::default(),
             tokens_in_clear: false,
             verifier: Verifier::default(),
@@ -105,14 +108,14 @@ impl<DB: Dialect> SqlPools<DB> {
     /// with a lease that ends its connections.
     #[must_use]
     pub fn always_in_place(mut self) -> Self {
-        self.terms.policy = HandoverPolicy::AlwaysInPlace;
+        self.settings.policy = HandoverPolicy::AlwaysInPlace;
         self
     }
 
     /// Every handover by replacing, also for leases whose connections stay good.
     #[must_use]
     pub fn always_replace(mut self) -> Self {
-        self.terms.policy = HandoverPolicy::AlwaysReplace;
+        self.settings.policy = HandoverPolicy::AlwaysReplace;
         self
     }
 
@@ -120,7 +123,7 @@ impl<DB: Dialect> SqlPools<DB> {
     /// replacement. Default: a quarter, at least 1 (10: 2).
     #[must_use]
     pub fn overlap(mut self, connections: u32) -> Self {
-        self.terms.overlap = connections;
+        self.settings.overlap = connections;
         self
     }
 
@@ -128,7 +131,7 @@ impl<DB: Dialect> SqlPools<DB> {
     /// the current user is.
     #[must_use]
     pub fn probe_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
-        self.terms.probe = sql.into();
+        self.probe = sql.into();
         self
     }
 
@@ -250,7 +253,8 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
         Self {
             connect: self.connect.clone(),
             options: self.options.clone(),
-            terms: self.terms.clone(),
+            settings: self.settings.clone(),
+            probe: Arc::clone(&self.probe),
             hooks: self.hooks.clone(),
             tokens_in_clear: self.tokens_in_clear,
             verifier: self.verifier.clone(),
@@ -266,15 +270,12 @@ impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
         f.debug_struct("SqlPools")
             .field("database", &DB::NAME)
             .field("host", &shown_host(DB::address(&self.connect).host))
-            .field("terms", &self.terms)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
 
-impl<DB: Dialect> SqlPools<DB>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
+impl<DB: Dialect> SqlPools<DB> {
     async fn log_in_and_probe(&self, login: &Credentials) -> Result<(), ConnectError> {
         let mut connection: DB::Connection = self
             .options_for(login)
@@ -282,7 +283,7 @@ where
             .await
             .map_err(|error| self.connecting_failed(login, error))?;
         let answer = match (
-            connection.execute(&*self.terms.probe).await,
+            DB::execute(&mut connection, &self.probe).await,
             &self.hooks.after_connect,
         ) {
             (Ok(_), Some(hook)) => hook(&mut connection).await,
@@ -296,15 +297,14 @@ where
     }
 }
 
-impl<DB: Dialect> PoolFactory for SqlPools<DB>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
+impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     type Secret = Credentials;
     type Pool = Pool<DB>;
+    type Connection = PoolConnection<DB>;
+    type Error = sqlx::Error;
 
-    fn terms(&self) -> PoolSettings {
-        self.terms.clone()
+    fn settings(&self) -> PoolSettings {
+        self.settings.clone()
     }
 
     fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
@@ -327,7 +327,7 @@ where
             );
             return Err(wrong("ssl_mode", advice));
         }
-        if self.terms.policy == HandoverPolicy::AlwaysInPlace
+        if self.settings.policy == HandoverPolicy::AlwaysInPlace
             && lease.old_connections() == OldConnections::EndWithLease
         {
             return Err(wrong(
@@ -511,7 +511,7 @@ where
 
     async fn probe(&self, pool: &Pool<DB>) -> Option<Result<(), ConnectError>> {
         let mut connection = pool.try_acquire()?;
-        let answer = connection.execute(&*self.terms.probe).await;
+        let answer = DB::execute(&mut connection, &self.probe).await;
         Some(answer.map(drop).map_err(|error| {
             drop(connection.detach());
             probe_error::<DB>(error)
@@ -523,5 +523,50 @@ where
             || ConnectError::new(ConnectErrorKind::Other, error.to_string()),
             |error| classify::of(kind::<DB>(error), error),
         )
+    }
+
+    fn try_get(&self, pool: &Pool<DB>) -> Option<PoolConnection<DB>> {
+        pool.try_acquire()
+    }
+
+    async fn get(&self, pool: &Pool<DB>) -> Result<PoolConnection<DB>, sqlx::Error> {
+        pool.acquire().await
+    }
+
+    async fn check_connection(
+        &self,
+        connection: &mut PoolConnection<DB>,
+        check: Check,
+    ) -> Result<(), sqlx::Error> {
+        match (check, DB::PING) {
+            (Check::Probe, _) => DB::execute(connection, &self.probe).await,
+            (Check::Ping, Some(sql)) => DB::execute(connection, sql).await,
+            (Check::Ping, None) => connection.ping().await,
+        }
+    }
+
+    fn discard(&self, connection: PoolConnection<DB>) {
+        drop(connection.detach());
+    }
+
+    /// sqlx pings the connection, without a time-out.
+    async fn give_back(&self, mut connection: PoolConnection<DB>) {
+        connection.return_to_pool().await;
+    }
+
+    fn is_timeout(&self, error: &sqlx::Error) -> bool {
+        matches!(error, sqlx::Error::PoolTimedOut)
+    }
+
+    fn is_closed(&self, error: &sqlx::Error) -> bool {
+        matches!(error, sqlx::Error::PoolClosed)
+    }
+
+    fn error(&self, error: AcquireError<'_>) -> sqlx::Error {
+        match error {
+            AcquireError::TimedOut => sqlx::Error::PoolTimedOut,
+            AcquireError::Closed => sqlx::Error::PoolClosed,
+            AcquireError::Connect(error) => SharedError::of(error),
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! PostgreSQL.
 
-use sqlx::Postgres;
+use futures_core::future::BoxFuture;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSslMode};
+use sqlx::{Executor, Postgres};
 
 use super::dialect::{Address, Dialect, Sealed};
 use super::{SqlPools, saslprep};
@@ -58,6 +59,13 @@ impl Sealed for Postgres {
     const PING: Option<&'static str> = None;
     const COUNTS_ABORTED_LOGINS: bool = false;
     const VERIFIED_TLS: &'static str = "PgSslMode::VerifyFull and ssl_root_cert";
+
+    fn execute<'c>(
+        connection: &'c mut Self::Connection,
+        sql: &'c str,
+    ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
+        Box::pin(async move { connection.execute(sql).await.map(drop) })
+    }
 
     fn options_for(
         options: &PgConnectOptions,

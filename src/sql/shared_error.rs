@@ -7,9 +7,7 @@ use std::{fmt, io};
 use sqlx::error::{DatabaseError, ErrorKind};
 
 use super::classify;
-use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::pool::{Generation, Phase, Shared};
 
 /// Why a handle has no connection: the error that all waiting callers share.
 ///
@@ -49,44 +47,6 @@ impl SharedError {
             sqlx::Error::Configuration(inner) => Some(&inner.downcast_ref::<Self>()?.error),
             _ => None,
         }
-    }
-
-    /// The error for a caller whose generation has nothing to hope for.
-    pub(super) fn explaining<P>(shared: &Shared<P>, generation: &Generation<P>) -> sqlx::Error {
-        let last = shared.keeper().and_then(|keeper| keeper.last_error());
-        if let Some(rejected) = generation.end.rejection() {
-            // An error that leads to the original is preferred: the last verification was rejected,
-            // too.
-            let last = last.filter(|last| {
-                last.kind() == ConnectErrorKind::Rejected
-                    && original(rejected).is_none()
-                    && original(last).is_some()
-            });
-            return Self::of(last.as_ref().unwrap_or(rejected));
-        }
-        if generation.end.phase() == Phase::Vacant {
-            return last.map_or(sqlx::Error::PoolTimedOut, |error| Self::of(&error));
-        }
-        let expired = generation.expiry.wall().map(rfc3339).unwrap_or_default();
-        let why = last
-            .map(|error| format!("; the last verification of a newer one failed: {error}"))
-            .unwrap_or_default();
-        Self::of(&ConnectError::new(
-            ConnectErrorKind::Other,
-            format!(
-                "the credential of generation {} of pool {:?} expired at {expired}, and no newer one is served yet{why}",
-                generation.number, shared.name
-            ),
-        ))
-    }
-
-    /// Returns the error for a caller whose deadline has passed: the server's own if it has no
-    /// room, else `PoolTimedOut`.
-    pub(super) fn at_the_deadline<P>(shared: &Shared<P>) -> sqlx::Error {
-        shared
-            .gate
-            .why_full(shared.clock.mono())
-            .map_or(sqlx::Error::PoolTimedOut, |error| Self::of(&error))
     }
 
     /// Returns the sqlx error for this fault. If the original is the fault's cause, callers can

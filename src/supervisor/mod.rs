@@ -168,7 +168,7 @@ impl Supervisor {
         name: &str,
         provider: &ProviderRef<F::Secret>,
         factory: F,
-    ) -> Result<Handle<F::Pool>, Error> {
+    ) -> Result<Handle<F>, Error> {
         start::add_pool(&self.inner, name, provider, factory).await
     }
 
@@ -184,7 +184,7 @@ impl Supervisor {
         name: &str,
         provider: &ProviderRef<F::Secret>,
         factory: F,
-    ) -> Result<Handle<F::Pool>, Error> {
+    ) -> Result<Handle<F>, Error> {
         start::add_pool_in_background(&self.inner, name, provider, factory)
     }
 

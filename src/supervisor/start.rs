@@ -202,7 +202,7 @@ fn register<F: PoolFactory>(
             ),
         ))
     };
-    check_terms(name, &factory.terms())?;
+    check_terms(name, &factory.settings())?;
     check(&inner.lock())?;
     let _entered = inner.runtime.enter();
     let name: Arc<str> = name.into();
@@ -233,7 +233,7 @@ pub(super) fn add_pool_in_background<F: PoolFactory>(
     name: &str,
     provider: &ProviderRef<F::Secret>,
     factory: F,
-) -> Result<Handle<F::Pool>, Error> {
+) -> Result<Handle<F>, Error> {
     let (slot, _) = register(inner, name, provider, factory)?;
     Ok(Handle::supervised(Arc::clone(slot.shared())))
 }
@@ -243,7 +243,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
     name: &str,
     provider: &ProviderRef<F::Secret>,
     factory: F,
-) -> Result<Handle<F::Pool>, Error> {
+) -> Result<Handle<F>, Error> {
     runtime::check("add_pool")?;
     let (slot, entry) = register(inner, name, provider, factory)?;
     let mut guard = TakeBack::new(inner, Registered::Pool(entry));

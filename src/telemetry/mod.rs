@@ -10,18 +10,14 @@ mod root;
 #[cfg(feature = "otel")]
 mod trace;
 
-#[cfg(all(feature = "sql", not(feature = "otel")))]
-pub(crate) use absent::Wait;
 #[cfg(not(feature = "otel"))]
-pub(crate) use absent::{Caller, Meters, Origin};
+pub(crate) use absent::{Caller, Meters, Origin, Wait};
 pub(crate) use in_span::InSpan;
 #[cfg(feature = "otel")]
 pub(crate) use meters::Meters;
 pub(crate) use root::Root;
-#[cfg(all(feature = "sql", feature = "otel"))]
-pub(crate) use trace::Wait;
 #[cfg(feature = "otel")]
-pub(crate) use trace::{Caller, Origin};
+pub(crate) use trace::{Caller, Origin, Wait};
 
 use tracing::Span;
 use tracing::field::Empty;

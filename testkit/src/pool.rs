@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use claviger::{ConnectError, ConnectErrorKind, Credentials, PoolFactory, PoolSettings};
+use claviger::{
+    AcquireError, Check, ConnectError, ConnectErrorKind, Credentials, PoolFactory, PoolSettings,
+};
 use tokio::sync::{Notify, watch};
 
 struct State {
-    terms: PoolSettings,
+    settings: PoolSettings,
     accepted: Option<Vec<String>>,
     script: VecDeque<ConnectError>,
     verifications: Vec<(String, bool)>,
@@ -39,7 +41,7 @@ impl ScriptedPools {
         Self {
             inner: Arc::new(Inner {
                 state: Mutex::new(State {
-                    terms: PoolSettings::new(max_connections),
+                    settings: PoolSettings::new(max_connections),
                     accepted: None,
                     script: VecDeque::new(),
                     verifications: Vec::new(),
@@ -105,14 +107,21 @@ impl ScriptedPools {
         self.lock().opened.clone()
     }
 
-    fn pool(password: &str) -> ScriptedPool {
-        ScriptedPool {
-            inner: Arc::new(PoolInner {
-                password: Mutex::new(password.to_owned()),
-                closed: AtomicBool::new(false),
-                connections: AtomicU32::new(0),
-                returned: Notify::new(),
-            }),
+    /// Returns why the database rejects this password, if it does.
+    fn rejects(&self, password: &str) -> Option<ConnectError> {
+        let accepted = &self.lock().accepted;
+        let accepts = |accepted: &Vec<String>| accepted.iter().any(|one| one == password);
+        accepted
+            .as_ref()
+            .is_some_and(|accepted| !accepts(accepted))
+            .then(Self::rejection)
+    }
+
+    /// Opens a connection, which counts as busy.
+    fn log_in(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
+        match self.rejects(&pool.password()) {
+            Some(rejection) => Err(rejection),
+            None => Ok(pool.connection()),
         }
     }
 
@@ -128,7 +137,10 @@ impl ScriptedPools {
 struct PoolInner {
     password: Mutex<String>,
     closed: AtomicBool,
-    connections: AtomicU32,
+    /// Connections that are handed out.
+    busy: AtomicU32,
+    idle: AtomicU32,
+    max: u32,
     returned: Notify,
 }
 
@@ -147,6 +159,32 @@ impl std::fmt::Debug for ScriptedPool {
 }
 
 impl ScriptedPool {
+    fn new(password: &str, max: u32) -> Self {
+        Self {
+            inner: Arc::new(PoolInner {
+                password: Mutex::new(password.to_owned()),
+                closed: AtomicBool::new(false),
+                busy: AtomicU32::new(0),
+                idle: AtomicU32::new(0),
+                max,
+                returned: Notify::new(),
+            }),
+        }
+    }
+
+    fn size(&self) -> u32 {
+        self.inner.busy.load(Ordering::Acquire) + self.inner.idle.load(Ordering::Acquire)
+    }
+
+    fn take_idle(&self) -> Option<ScriptedConnection> {
+        let less = |idle: u32| idle.checked_sub(1);
+        let idle = &self.inner.idle;
+        let taken = idle
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
+            .is_ok();
+        taken.then(|| self.connection())
+    }
+
     /// The password that new connections log in with.
     pub fn password(&self) -> String {
         self.inner
@@ -161,87 +199,100 @@ impl ScriptedPool {
         self.inner.closed.load(Ordering::Acquire)
     }
 
-    /// A connection; the pool has not drained before it is dropped.
+    /// Returns a connection that the database was not asked for. The pool has drained when it is
+    /// dropped at the earliest.
     pub fn connection(&self) -> ScriptedConnection {
-        self.inner.connections.fetch_add(1, Ordering::AcqRel);
-        ScriptedConnection { pool: self.clone() }
+        self.inner.busy.fetch_add(1, Ordering::AcqRel);
+        ScriptedConnection {
+            pool: self.clone(),
+            is_discarded: false,
+        }
     }
 }
 
-/// A connection of a [`ScriptedPool`].
+/// A connection of a [`ScriptedPool`], which its drop returns.
 #[derive(Debug)]
 pub struct ScriptedConnection {
     pool: ScriptedPool,
+    is_discarded: bool,
 }
 
 impl Drop for ScriptedConnection {
     fn drop(&mut self) {
-        self.pool.inner.connections.fetch_sub(1, Ordering::AcqRel);
-        self.pool.inner.returned.notify_waiters();
+        let pool = &self.pool.inner;
+        if !self.is_discarded && !self.pool.is_closed() {
+            pool.idle.fetch_add(1, Ordering::AcqRel);
+        }
+        pool.busy.fetch_sub(1, Ordering::AcqRel);
+        pool.returned.notify_waiters();
     }
 }
 
 impl PoolFactory for ScriptedPools {
     type Secret = Credentials;
     type Pool = ScriptedPool;
+    type Connection = ScriptedConnection;
+    type Error = ConnectError;
 
-    fn terms(&self) -> PoolSettings {
-        self.lock().terms.clone()
+    fn settings(&self) -> PoolSettings {
+        self.lock().settings.clone()
     }
 
     fn vacant(&self) -> ScriptedPool {
-        let pool = Self::pool("");
+        let pool = ScriptedPool::new("", 0);
         pool.inner.closed.store(true, Ordering::Release);
         pool
     }
 
-    async fn verify(&self, login: &Credentials) -> Result<(), ConnectError> {
+    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
         let mut stalled = self.inner.stalled.subscribe();
         let _ = stalled.wait_for(|stalled| !stalled).await;
-        let mut state = self.lock();
-        let password = login.expose_password().to_owned();
-        let outcome = match state.script.pop_front() {
+        let password = credentials.expose_password().to_owned();
+        let scripted = self.lock().script.pop_front();
+        let outcome = match scripted.or_else(|| self.rejects(&password)) {
             Some(error) => Err(error),
-            None if state
-                .accepted
-                .as_ref()
-                .is_some_and(|accepted| !accepted.contains(&password)) =>
-            {
-                Err(Self::rejection())
-            }
             None => Ok(()),
         };
-        state.verifications.push((password, outcome.is_ok()));
+        self.lock().verifications.push((password, outcome.is_ok()));
         outcome
     }
 
-    fn open(&self, login: &Credentials) -> Result<ScriptedPool, ConnectError> {
-        let pool = Self::pool(login.expose_password());
-        self.lock().opened.push(pool.clone());
+    fn open(&self, credentials: &Credentials) -> Result<ScriptedPool, ConnectError> {
+        let mut state = self.lock();
+        let max = state.settings.max_connections;
+        let pool = ScriptedPool::new(credentials.expose_password(), max);
+        state.opened.push(pool.clone());
         Ok(pool)
     }
 
-    async fn warm(&self, _: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
-        Ok(connections)
+    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
+        let missing = connections.saturating_sub(pool.size());
+        let opened: Vec<_> = (0..missing)
+            .map(|_| self.log_in(pool))
+            .collect::<Result<_, _>>()?;
+        drop(opened);
+        Ok(pool.size())
     }
 
     fn refit(&self, pool: &ScriptedPool, _: &Credentials, new: &Credentials) -> bool {
         let in_place = self.lock().in_place;
         if in_place {
-            *pool
+            let mut password = pool
                 .inner
                 .password
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner) = new.expose_password().to_owned();
+                .unwrap_or_else(PoisonError::into_inner);
+            new.expose_password().clone_into(&mut password);
         }
         in_place
     }
 
     async fn drain(&self, pool: ScriptedPool) {
         pool.inner.closed.store(true, Ordering::Release);
+        pool.inner.idle.store(0, Ordering::Release);
         loop {
             let returned = pool.inner.returned.notified();
-            if pool.inner.connections.load(Ordering::Acquire) == 0 {
+            if pool.inner.busy.load(Ordering::Acquire) == 0 {
                 return;
             }
             returned.await;
@@ -249,7 +300,11 @@ impl PoolFactory for ScriptedPools {
     }
 
     fn connections(&self, pool: &ScriptedPool) -> u32 {
-        pool.inner.connections.load(Ordering::Acquire)
+        pool.size()
+    }
+
+    fn idle(&self, pool: &ScriptedPool) -> u32 {
+        pool.inner.idle.load(Ordering::Acquire)
     }
 
     fn classify(&self, error: &(dyn std::error::Error + 'static)) -> ConnectError {
@@ -258,4 +313,63 @@ impl PoolFactory for ScriptedPools {
             .cloned()
             .unwrap_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()))
     }
+
+    fn try_get(&self, pool: &ScriptedPool) -> Option<ScriptedConnection> {
+        if pool.is_closed() {
+            None
+        } else {
+            pool.take_idle()
+        }
+    }
+
+    async fn get(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
+        loop {
+            let returned = pool.inner.returned.notified();
+            if pool.is_closed() {
+                return Err(closed());
+            }
+            if let Some(connection) = pool.take_idle() {
+                return Ok(connection);
+            }
+            if pool.size() < pool.inner.max {
+                return self.log_in(pool);
+            }
+            returned.await;
+        }
+    }
+
+    async fn check_connection(
+        &self,
+        _: &mut ScriptedConnection,
+        _: Check,
+    ) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    fn discard(&self, mut connection: ScriptedConnection) {
+        connection.is_discarded = true;
+    }
+
+    fn is_timeout(&self, error: &ConnectError) -> bool {
+        error.message() == TIMED_OUT
+    }
+
+    fn is_closed(&self, error: &ConnectError) -> bool {
+        error.message() == CLOSED
+    }
+
+    fn error(&self, error: AcquireError<'_>) -> ConnectError {
+        match error {
+            AcquireError::Connect(error) => error.clone(),
+            AcquireError::Closed => closed(),
+            _ => ConnectError::new(ConnectErrorKind::Other, TIMED_OUT),
+        }
+    }
+}
+
+const TIMED_OUT: &str = "timed out while waiting for a connection";
+const CLOSED: &str = "the pool is closed";
+
+fn closed() -> ConnectError {
+    ConnectError::new(ConnectErrorKind::Other, CLOSED)
 }

@@ -11,10 +11,10 @@ use claviger::{Event, Handle, OldConnections};
 use claviger_fixtures::{Callers, eventually, short_lived};
 use claviger_testkit::ScriptedProvider;
 
-use super::{Fixture, Pool};
+use super::{Fixture, Pools};
 
 /// Rotates `times` times under 16 callers and a transaction that is held across each rotation.
-async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pool>, times: u32) {
+async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pools>, times: u32) {
     let callers = Callers::start(db, 16);
     callers.answer_more(200).await;
     for _ in 0..times {

@@ -11,13 +11,13 @@ use claviger_fixtures::{eventually, eventually_within};
 use tokio::sync::Barrier;
 use tokio::time::Instant;
 
-use super::{Fixture, Pool};
+use super::{Fixture, Pools};
 
 /// Time-out of callers that are to be served. A busy machine takes long for a thousand.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// A thousand callers at once; answers how many were served, and the errors.
-async fn thousand(db: &claviger::Handle<Pool>) -> (usize, Vec<sqlx::Error>) {
+async fn thousand(db: &claviger::Handle<Pools>) -> (usize, Vec<sqlx::Error>) {
     let barrier = Arc::new(Barrier::new(1_000));
     let callers: Vec<_> = (0..1_000)
         .map(|_| {
@@ -40,7 +40,7 @@ async fn thousand(db: &claviger::Handle<Pool>) -> (usize, Vec<sqlx::Error>) {
 }
 
 /// `connections` idle connections that the handle may use.
-async fn open_connections(db: &claviger::Handle<Pool>, connections: usize) {
+async fn open_connections(db: &claviger::Handle<Pools>, connections: usize) {
     let mut held = Vec::new();
     for _ in 0..connections {
         held.push(db.acquire().await.expect("a connection"));
@@ -114,7 +114,7 @@ async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() 
 }
 
 /// Somebody who asks again and again.
-async fn while_rejected(db: claviger::Handle<Pool>) {
+async fn while_rejected(db: claviger::Handle<Pools>) {
     loop {
         drop(sqlx::query("SELECT 1").execute(&db).await);
         tokio::time::sleep(Duration::from_millis(20)).await;

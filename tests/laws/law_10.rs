@@ -7,9 +7,9 @@ use claviger::{Handle, OldConnections};
 use claviger_fixtures::{Callers, Peak, eventually};
 use claviger_testkit::ScriptedProvider;
 
-use super::{Fixture, Pool};
+use super::{Fixture, Pools};
 
-async fn peak_over_rotations(fixture: &Fixture, db: &Handle<Pool>, rotations: u64) -> i64 {
+async fn peak_over_rotations(fixture: &Fixture, db: &Handle<Pools>, rotations: u64) -> i64 {
     let peak = Peak::watch(fixture).await;
     let callers = Callers::start(db, 16);
     for _ in 0..rotations {

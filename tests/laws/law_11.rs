@@ -9,11 +9,11 @@ use claviger::Handle;
 use claviger_fixtures::{Callers, eventually, eventually_within, short_lived};
 use tokio::time::Instant;
 
-use super::{Fixture, Pool};
+use super::{Fixture, Pools};
 
 /// A pool of four short-lived connections, and callers who wait no longer than a moment and come
 /// again and again.
-async fn restless(fixture: &Fixture) -> (Handle<Pool>, Callers) {
+async fn restless(fixture: &Fixture) -> (Handle<Pools>, Callers) {
     let login = fixture.login().await;
     let options = short_lived(
         fixture

@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Credentials, Handle, Provider, Supervisor, SupervisorBuilder};
-use claviger_fixtures::{PoolOf, Server, eventually_within};
+use claviger::{Credentials, Handle, PoolFactory, Provider, Supervisor, SupervisorBuilder};
+use claviger_fixtures::{Server, eventually_within};
 use claviger_servers::{MariaDb, Postgres, Proxy};
 use serde_json::{Value, json};
 use sqlx::pool::PoolOptions;
@@ -186,7 +186,7 @@ impl<S: Behind> VaultFixture<S> {
     }
 
     /// Registers a provider as `login`, and a pool `orders` of eight sessions on it.
-    pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> Handle<PoolOf<S>> {
+    pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> Handle<S::Pools> {
         let login = self
             .supervisor
             .add_provider("login", provider)
@@ -245,7 +245,7 @@ impl<S: Behind> VaultFixture<S> {
 }
 
 /// Waits until another generation is served than this one; answers its number.
-pub async fn next_generation<P: Clone + Send + Sync + 'static>(db: &Handle<P>, before: u64) -> u64 {
+pub async fn next_generation<P: PoolFactory>(db: &Handle<P>, before: u64) -> u64 {
     eventually_within(
         Duration::from_secs(60),
         "another generation is served",

@@ -5,8 +5,7 @@ use axum::extract::{FromRef, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use claviger::{Handle, Supervisor};
-use sqlx::PgPool;
+use claviger::{Handle, PgPools, Supervisor};
 
 use crate::Metrics;
 
@@ -14,12 +13,12 @@ use crate::Metrics;
 #[derive(Clone, Debug)]
 pub struct Service {
     pub(crate) supervisor: Supervisor,
-    db: Handle<PgPool>,
+    db: Handle<PgPools>,
     metrics: Metrics,
 }
 
-/// A handler that needs nothing but the database takes `State<Handle<PgPool>>`.
-impl FromRef<Service> for Handle<PgPool> {
+/// A handler that needs nothing but the database takes `State<Handle<PgPools>>`.
+impl FromRef<Service> for Handle<PgPools> {
     fn from_ref(service: &Service) -> Self {
         service.db.clone()
     }
@@ -27,7 +26,7 @@ impl FromRef<Service> for Handle<PgPool> {
 
 impl Service {
     /// A service on this database.
-    pub fn new(supervisor: Supervisor, db: Handle<PgPool>, metrics: Metrics) -> Self {
+    pub fn new(supervisor: Supervisor, db: Handle<PgPools>, metrics: Metrics) -> Self {
         Self {
             supervisor,
             db,
@@ -52,7 +51,7 @@ impl Service {
     }
 }
 
-async fn orders(State(db): State<Handle<PgPool>>) -> Result<String, Failure> {
+async fn orders(State(db): State<Handle<PgPools>>) -> Result<String, Failure> {
     let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
         .fetch_one(&db)
         .await?;
@@ -62,7 +61,7 @@ async fn orders(State(db): State<Handle<PgPool>>) -> Result<String, Failure> {
 /// Something that takes its time, and then asks again: a service that ends has to leave it the
 /// pool, not only the connection.
 async fn report(
-    State(db): State<Handle<PgPool>>,
+    State(db): State<Handle<PgPools>>,
     Path(seconds): Path<f64>,
 ) -> Result<String, Failure> {
     sqlx::query("SELECT pg_sleep($1)")

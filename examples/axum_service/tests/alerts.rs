@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Service, serve};
 use claviger::{
-    Credentials, Expiry, Handle, Lease, ProviderError, ProviderErrorKind, Revision, Supervisor,
-    Timestamp,
+    Credentials, Expiry, Handle, Lease, PgPools, ProviderError, ProviderErrorKind, Revision,
+    Supervisor, Timestamp,
 };
 use claviger_fixtures::{Fixture, Server, eventually_within};
 use claviger_servers::{Postgres, Prometheus};
@@ -28,7 +28,6 @@ use claviger_testkit::{Lab, ScriptedProvider};
 use http::get;
 use prometheus::values;
 use serde_json::Value;
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 
 /// For whatever an alert takes, on a machine that has other things to do.
@@ -59,7 +58,7 @@ fn repository(path: &str) -> std::path::PathBuf {
 }
 
 /// A drain that takes longer than a second is abandoned.
-async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPool>) {
+async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPools>) {
     let server = tokio::task::spawn_blocking(Postgres::raise)
         .await
         .expect("the server's thread ends");

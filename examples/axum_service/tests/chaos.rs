@@ -18,11 +18,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Service, serve};
-use claviger::{Event, Handle, ProviderError, ProviderErrorKind, Supervisor};
+use claviger::{Event, Handle, PgPools, ProviderError, ProviderErrorKind, Supervisor};
 use claviger_fixtures::{Capture, Fixture, Server, eventually_within};
 use claviger_servers::Postgres;
 use claviger_testkit::{Lab, ScriptedProvider};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -66,7 +65,7 @@ async fn calm(fixture: &Fixture, after: &str) {
     eventually_within(PATIENCE, after, serve).await;
 }
 
-async fn play(fixture: &Fixture, db: &Handle<PgPool>) {
+async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
     fixture.store.panic_next();
     fixture.rotate_announced().await;
     calm(fixture, "a rotation, and a provider that panics").await;

@@ -14,8 +14,7 @@ use crate::{CONNECTION_LIFE, Problem};
 
 /// A server with the role `app` and its database `orders`, in which there are a thousand orders.
 pub(crate) trait Database: Send + Sync + Sized + 'static {
-    type Pool: Orders;
-    type Pools: PoolFactory<Secret = Credentials, Pool = Self::Pool>;
+    type Pools: Orders + PoolFactory<Secret = Credentials>;
 
     /// Its name as its makers write it.
     const NAME: &'static str;
@@ -47,7 +46,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
 
     /// A pool of short-lived connections that nobody supervises: it has this login for ever.
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Credentials) -> Handle<Self::Pool>;
+    fn plain_pool(&self, login: &Credentials) -> Handle<Self::Pools>;
     /// How the server found the tokens of a role.
     #[cfg(feature = "rds-iam")]
     fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem>;
@@ -107,7 +106,7 @@ fn short_lived<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> 
 }
 
 /// A pool that the service queries through a handle.
-pub(crate) trait Orders: Clone + Send + Sync + 'static {
+pub(crate) trait Orders: PoolFactory + Sized {
     /// How many orders there are.
     fn count(db: &Handle<Self>) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
 }

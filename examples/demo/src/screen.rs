@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use claviger::{Event, Handle, HandoverMode, RotationOutcome};
+use claviger::{Event, Handle, HandoverMode, PoolFactory, RotationOutcome};
 use tokio::time::Instant;
 
 use crate::service::Service;
@@ -73,7 +73,7 @@ impl Screen {
     }
 
     /// Once a second: what is served, and how fast.
-    pub(crate) fn standing<P: Clone>(&self, pools: &[Handle<P>], service: &Service) {
+    pub(crate) fn standing<P: PoolFactory>(&self, pools: &[Handle<P>], service: &Service) {
         let queries = service.queries();
         let rate = queries - self.queries.swap(queries, Ordering::Relaxed);
         let connections: u32 = pools

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::Handle;
+use claviger::{Handle, PoolFactory};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -145,7 +145,7 @@ pub(crate) async fn adopted<P: Orders>(
 }
 
 /// What is served, by its digest.
-fn revision<P: Clone>(db: &Handle<P>) -> Option<String> {
+fn revision<P: PoolFactory>(db: &Handle<P>) -> Option<String> {
     db.status().and_then(|status| status.revision)
 }
 

@@ -19,7 +19,6 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use claviger::{Handle, PgPools, Supervisor};
 use claviger_rds_iam::RdsIam;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 
 type Problem = Box<dyn std::error::Error + Send + Sync>;
@@ -65,7 +64,7 @@ async fn main() -> Result<(), Problem> {
 }
 
 /// What a service would do: here one question a second.
-async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
+async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;

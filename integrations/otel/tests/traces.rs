@@ -23,7 +23,7 @@ async fn fixture(
 ) -> (
     ScriptedProvider,
     ScriptedPools,
-    claviger::Handle<claviger_testkit::ScriptedPool>,
+    claviger::Handle<claviger_testkit::ScriptedPools>,
 ) {
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
     let login = lab

@@ -9,16 +9,15 @@ mod common;
 
 use std::time::Duration;
 
-use claviger::{Handle, ProviderError, ProviderErrorKind};
+use claviger::{Handle, PgPools, ProviderError, ProviderErrorKind};
 use claviger_fixtures::{Fixture, eventually};
 use common::Recorder;
 use opentelemetry_sdk::trace::SpanData;
-use sqlx::PgPool;
 use tracing::Instrument;
 use tracing::instrument::WithSubscriber;
 use tracing_subscriber::util::SubscriberInitExt;
 
-async fn query(db: &Handle<PgPool>) {
+async fn query(db: &Handle<PgPools>) {
     sqlx::query("SELECT 1")
         .execute(db)
         .await

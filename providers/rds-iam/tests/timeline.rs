@@ -12,7 +12,7 @@ use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use claviger::{ConnectError, ConnectErrorKind, Handle, Timestamp};
 use claviger_rds_iam::RdsIam;
-use claviger_testkit::{Lab, ScriptedPool, ScriptedPools};
+use claviger_testkit::{Lab, ScriptedPools};
 use common::{HOST, USER, key, parameter, session};
 use tokio::time::{Instant, sleep};
 
@@ -57,7 +57,7 @@ impl ProvideCredentials for Slow {
 struct Scene {
     lab: Lab,
     database: ScriptedPools,
-    pool: Handle<ScriptedPool>,
+    pool: Handle<ScriptedPools>,
     born: (SystemTime, Instant),
 }
 

@@ -8,14 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Event, Events, Handle, ProviderErrorKind, Supervisor, SupervisorBuilder};
+use claviger::{Event, Events, Handle, PgPools, ProviderErrorKind, Supervisor, SupervisorBuilder};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Postgres};
 use claviger_testkit::Lab;
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::ConnectOptions;
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep};
 
@@ -23,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 struct Service {
     fixture: SecretsFixture<Postgres>,
-    db: Handle<PgPool>,
+    db: Handle<PgPools>,
     events: Events,
 }
 

@@ -6,17 +6,16 @@
 
 use std::time::Duration;
 
-use claviger::Handle;
+use claviger::{Handle, MySqlPools};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::{InjectedFault, MariaDb};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, MOUNT, ROLE, Revocation, VaultFixture, next_generation};
-use sqlx::MySqlPool;
 
 const ORDERS: &str = "SELECT count(*) FROM orders";
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySqlPool>) {
+async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySqlPools>) {
     let fixture = VaultFixture::new(ttl, max_ttl, Revocation::Default).await;
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
@@ -28,7 +27,7 @@ async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySql
     (fixture, db)
 }
 
-fn callers(db: &Handle<MySqlPool>) -> Callers {
+fn callers(db: &Handle<MySqlPools>) -> Callers {
     Callers::start_at(db, 8, ORDERS, Duration::from_millis(10))
 }
 

@@ -5,12 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use claviger::{FetchRequest, Handle, Provider, RotationTrigger};
+use claviger::{FetchRequest, Handle, PgPools, Provider, RotationTrigger};
 use claviger_fixtures::{Callers, Server, eventually_within, short_lived};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultSession, VaultStatic};
 use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 const READ: &str = "database/static-creds/app";
@@ -33,7 +32,7 @@ async fn provider(fixture: &VaultFixture<Postgres>) -> VaultStatic {
 }
 
 /// A pool whose sessions are closed every now and then: a wrong password is noticed.
-async fn pool_of_short_sessions(fixture: &VaultFixture<Postgres>) -> Handle<PgPool> {
+async fn pool_of_short_sessions(fixture: &VaultFixture<Postgres>) -> Handle<PgPools> {
     let login = fixture
         .supervisor
         .add_provider("login", provider(fixture).await)
@@ -56,7 +55,7 @@ async fn pool_of_short_sessions(fixture: &VaultFixture<Postgres>) -> Handle<PgPo
         .expect("it is verified")
 }
 
-fn callers(db: &Handle<PgPool>) -> Callers {
+fn callers(db: &Handle<PgPools>) -> Callers {
     Callers::start_at(
         db,
         8,

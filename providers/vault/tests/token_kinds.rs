@@ -6,13 +6,12 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{Handle, ProviderErrorKind, ProviderStatus, Supervisor};
+use claviger::{Handle, PgPools, ProviderErrorKind, ProviderStatus, Supervisor};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession};
 use claviger_vault_fixtures::{Clerk, Identity, Revocation, VaultFixture};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 const LOG_IN: &str = "auth/approle/login";
@@ -24,7 +23,7 @@ async fn fixture() -> VaultFixture<Postgres> {
     VaultFixture::new(300, 600, Revocation::Terminating).await
 }
 
-async fn serve(fixture: &VaultFixture<Postgres>, auth: Auth) -> Handle<PgPool> {
+async fn serve(fixture: &VaultFixture<Postgres>, auth: Auth) -> Handle<PgPools> {
     let session =
         VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
     fixture
@@ -41,7 +40,7 @@ fn status(supervisor: &Supervisor) -> ProviderStatus {
     supervisor.status().providers.remove(0)
 }
 
-fn callers(db: &Handle<PgPool>) -> Callers {
+fn callers(db: &Handle<PgPools>) -> Callers {
     Callers::start_at(
         db,
         8,

@@ -4,7 +4,6 @@
 use claviger::Credentials;
 use claviger::{Handle, MySqlPools};
 use claviger_servers::MariaDb;
-use sqlx::MySqlPool;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 
 #[cfg(feature = "rds-iam")]
@@ -15,7 +14,6 @@ use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem};
 const ORDERS: &str = "CREATE TABLE orders AS SELECT seq AS id FROM seq_1_to_1000";
 
 impl Database for MariaDb {
-    type Pool = MySqlPool;
     type Pools = MySqlPools;
 
     const NAME: &'static str = "MariaDB";
@@ -94,7 +92,7 @@ impl Database for MariaDb {
     }
 
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Credentials) -> Handle<MySqlPool> {
+    fn plain_pool(&self, login: &Credentials) -> Handle<MySqlPools> {
         let options = connect_options(self)
             .username(login.user())
             .password(login.expose_password())
@@ -121,7 +119,7 @@ fn connect_options(server: &MariaDb) -> MySqlConnectOptions {
     }
 }
 
-impl Orders for MySqlPool {
+impl Orders for MySqlPools {
     async fn count(db: &Handle<Self>) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar("SELECT count(*) FROM orders")
             .fetch_one(db)

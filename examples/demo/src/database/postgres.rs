@@ -4,7 +4,6 @@
 use claviger::Credentials;
 use claviger::{Handle, PgPools};
 use claviger_servers::Postgres;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[cfg(feature = "rds-iam")]
@@ -15,7 +14,6 @@ use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem};
 const ORDERS: &str = "CREATE TABLE orders AS SELECT n AS id FROM generate_series(1, 1000) n; GRANT ALL ON orders TO PUBLIC";
 
 impl Database for Postgres {
-    type Pool = PgPool;
     type Pools = PgPools;
 
     const NAME: &'static str = "PostgreSQL";
@@ -89,7 +87,7 @@ impl Database for Postgres {
     }
 
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Credentials) -> Handle<PgPool> {
+    fn plain_pool(&self, login: &Credentials) -> Handle<PgPools> {
         let options = connect_options(self)
             .username(login.user())
             .password(login.expose_password());
@@ -117,7 +115,7 @@ fn connect_options(server: &Postgres) -> PgConnectOptions {
     }
 }
 
-impl Orders for PgPool {
+impl Orders for PgPools {
     async fn count(db: &Handle<Self>) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar("SELECT count(*) FROM orders")
             .fetch_one(db)

@@ -97,7 +97,7 @@ async fn keep_for_ever<P: Orders>(pool: Handle<P>, mut cue: Cue) -> Plain {
 
 async fn watch<D: Database>(
     server: Arc<D>,
-    db: Handle<D::Pool>,
+    db: Handle<D::Pools>,
     plain: JoinHandle<Plain>,
     mut cue: Cue,
 ) -> Tally {

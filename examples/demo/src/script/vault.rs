@@ -101,11 +101,11 @@ async fn watch<D: Database>(
     server: Arc<D>,
     admin: Arc<Admin>,
     supervisor: Supervisor,
-    db: Handle<D::Pool>,
+    db: Handle<D::Pools>,
     mut cue: Cue,
 ) -> Tally
 where
-    D::Pool: Orders,
+    D::Pools: Orders,
 {
     let mut tally = Tally::default();
     let first = db.generation();

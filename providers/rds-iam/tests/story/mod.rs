@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use claviger::Supervisor;
-use claviger_fixtures::{Callers, Queried, eventually, eventually_within, short_lived};
+use claviger_fixtures::{Callers, eventually, eventually_within, short_lived};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::TokenCheck;
+use sqlx::Connection;
 use sqlx::pool::PoolOptions;
-use sqlx::{Connection, Pool};
 
 use crate::common::{Chain, HOST, USER, first, now, session, token};
 use server::{TokenServer, raise, signed};
@@ -35,10 +35,7 @@ pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
 
 /// The fault that this library is there to cure: a token that is kept for ever serves for as long
 /// as no connection is opened.
-pub(crate) async fn a_token_kept_for_ever_fails_when_a_connection_opens_late<S: TokenServer>()
-where
-    Pool<S::Db>: Queried,
-{
+pub(crate) async fn a_token_kept_for_ever_fails_when_a_connection_opens_late<S: TokenServer>() {
     let server: S = raise().await;
     let lease = first(&Chain::key().provider_of(Duration::from_secs(3))).await;
     let options = PoolOptions::<S::Db>::new()
@@ -67,10 +64,7 @@ where
 }
 
 /// Over twenty lives of a token, with connections opened all the time.
-pub(crate) async fn twenty_token_lives_without_a_failure<S: TokenServer>()
-where
-    Pool<S::Db>: Queried,
-{
+pub(crate) async fn twenty_token_lives_without_a_failure<S: TokenServer>() {
     const LIFE: Duration = Duration::from_secs(3);
     let server: S = raise().await;
     let chain = Chain::key();
@@ -120,10 +114,7 @@ where
 }
 
 /// Tokens say 15 minutes, and the sessions that sign them die after four seconds.
-pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>()
-where
-    Pool<S::Db>: Queried,
-{
+pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>() {
     let server: S = raise().await;
     let checks = server.checks().clone();
     // A cache that keeps a session until its very last second, and a server that takes nothing from
@@ -194,10 +185,7 @@ where
 }
 
 /// PAM rejects everything for five seconds, as when IAM throttles.
-pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>()
-where
-    Pool<S::Db>: Queried,
-{
+pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
     const MAX: u32 = 10;
     let server: S = raise().await;
     let chain = Chain::key();
@@ -287,10 +275,7 @@ where
 
 /// The clock of this machine is 32 s behind, and tokens have 40 s: the database accepts each for
 /// eight seconds only.
-pub(crate) async fn a_clock_that_is_behind<S: TokenServer>()
-where
-    Pool<S::Db>: Queried,
-{
+pub(crate) async fn a_clock_that_is_behind<S: TokenServer>() {
     #[derive(Debug)]
     struct Behind;
     impl aws_types::sdk_config::TimeSource for Behind {
@@ -353,10 +338,7 @@ where
 }
 
 /// One signature serves all pools and all their connections.
-pub(crate) async fn one_signature_serves_all<S: TokenServer>()
-where
-    Pool<S::Db>: Queried,
-{
+pub(crate) async fn one_signature_serves_all<S: TokenServer>() {
     let server: S = raise().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();

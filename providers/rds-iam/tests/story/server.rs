@@ -28,7 +28,7 @@ pub(crate) type OptionsOf<S> =
 /// A server on which [`USER`] logs in with a token, and in no other way.
 pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
     type Db: Database;
-    type Pools: PoolFactory<Secret = Credentials, Pool = Pool<Self::Db>>;
+    type Pools: Queried + PoolFactory<Secret = Credentials, Pool = Pool<Self::Db>>;
 
     /// What a rejected token is told: the SQLSTATE, and the words.
     const REJECTION: (&'static str, &'static str);
@@ -44,10 +44,7 @@ pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
 }
 
 /// Starts a server off the async threads.
-pub(crate) async fn raise<S: TokenServer>() -> S
-where
-    Pool<S::Db>: Queried,
-{
+pub(crate) async fn raise<S: TokenServer>() -> S {
     tokio::task::spawn_blocking(S::raise)
         .await
         .expect("the server's thread ends")

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Events, Handle, Supervisor, SupervisorBuilder};
-use claviger_fixtures::{Callers, PoolOf, Tally, eventually};
+use claviger::{Event, Events, Supervisor, SupervisorBuilder};
+use claviger_fixtures::{Callers, HandleOf, Tally, eventually};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture, rotations, window};
 use claviger_secrets_manager::SecretsManager;
@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(10);
 /// The fixture with a service on it: a pool on the secret, and callers.
 struct Service {
     fixture: SecretsFixture<Server>,
-    db: Handle<PoolOf<Server>>,
+    db: HandleOf<Server>,
     callers: Callers,
     events: Events,
 }

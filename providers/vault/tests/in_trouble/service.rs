@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Events, Handle, ProviderError, Supervisor, SupervisorBuilder};
+use claviger::{Event, Events, Handle, PgPools, ProviderError, Supervisor, SupervisorBuilder};
 use claviger_fixtures::{Callers, Tally};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, MOUNT, ROLE, Revocation, VaultFixture};
-use sqlx::PgPool;
 
 /// What needs the rights of the user.
 pub(crate) const ORDERS: &str = "SELECT count(*) FROM orders";
 
 pub(crate) struct Service {
     pub(crate) fixture: VaultFixture<Postgres>,
-    pub(crate) db: Handle<PgPool>,
+    pub(crate) db: Handle<PgPools>,
     events: Events,
 }
 

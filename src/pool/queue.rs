@@ -8,18 +8,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Database, Executor, Pool};
 use tokio::sync::SemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use super::acquire::{Call, Check, Turn, are_doomed, checked, limit, moved, take_in};
-use super::login::open;
-use super::shared_error::SharedError;
+use super::acquire::{Call, Step, are_expired, checked, explanation, limit, moved, take_in};
+use super::connect::open;
+use super::gate::{Gate, QueueGuard};
+use super::generation::{Generation, Phase, Shared};
+use super::{Check, PoolFactory};
 use crate::lease::OldConnections;
-use crate::pool::{Gate, Generation, Phase, QueueGuard, Shared};
 
-/// First and longest pause between two tries of the first caller, because sqlx does not report
+/// First and longest pause between two tries of the first caller, because pools do not report
 /// returned connections. Doubled each time.
 const TRY_AGAIN: Duration = Duration::from_millis(1);
 const TRY_AGAIN_LONGEST: Duration = Duration::from_millis(16);
@@ -68,23 +68,20 @@ impl Pace {
 }
 
 /// Takes an idle connection of the current generation, or waits for a permit to open one.
-pub(super) async fn queue<'g, DB: Database>(
-    shared: &'g Arc<Shared<Pool<DB>>>,
-    generation: &Arc<Generation<Pool<DB>>>,
+pub(super) async fn queue<'g, F: PoolFactory>(
+    shared: &'g Arc<Shared<F>>,
+    generation: &Arc<Generation<F::Pool>>,
     mut over: Pin<&mut Notified<'_>>,
-    call: &mut Call,
-    place: &mut Option<Place<'g, Pool<DB>>>,
-) -> Turn<DB>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
+    call: &mut Call<F>,
+    place: &mut Option<Place<'g, F::Pool>>,
+) -> Step<F> {
     let limit = limit(generation, call);
     let queued = place.get_or_insert_with(|| Place::join(&shared.gate));
     tokio::select! {
         biased;
         () = queued.first() => {}
         () = over.as_mut() => return moved(shared),
-        () = sleep_until(limit) => return Turn::Next,
+        () = sleep_until(limit) => return Step::Again,
     }
     let mut pace = Pace::default();
     loop {
@@ -94,21 +91,22 @@ where
             || generation.end.phase() != Phase::Serving
             || shared.gate.is_open()
         {
-            return Turn::Next;
+            return Step::Again;
         }
-        if let Some(connection) = generation.pool.try_acquire() {
+        if let Some(connection) = shared.factory.try_get(&generation.pool) {
             *place = None;
-            let check = Check {
-                probe: generation.end.is_unsettled(),
-                opened: false,
+            let check = if generation.end.is_unsettled() {
+                Check::Probe
+            } else {
+                Check::Ping
             };
-            return checked(shared, generation, connection, call, check).await;
+            return checked(shared, generation, connection, call, check, false).await;
         }
         if let Some(permit) = shared.gate.enter(&generation.pool, shared.clock.mono()) {
             *place = None;
             return match open(shared, generation, permit, over, limit).await {
                 Some(got) => take_in(shared, generation, got, call).await,
-                None => Turn::Next,
+                None => Step::Again,
             };
         }
         let again = limit.min(pace.next());
@@ -116,24 +114,22 @@ where
             biased;
             () = over.as_mut() => return moved(shared),
             () = woken => pace = Pace::default(),
-            () = sleep_until(again) => if again == limit { return Turn::Next },
+            () = sleep_until(again) => if again == limit { return Step::Again },
         }
     }
 }
 
 /// Shares the open connections of a generation that nobody logs in with. Ends when a newer one is
 /// served, the deadline comes, or nothing is to be expected.
-pub(super) async fn share<'g, DB: Database>(
-    shared: &'g Arc<Shared<Pool<DB>>>,
-    generation: &Arc<Generation<Pool<DB>>>,
-    call: &mut Call,
-    place: &mut Option<Place<'g, Pool<DB>>>,
-) -> Turn<DB>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
+pub(super) async fn share<'g, F: PoolFactory>(
+    shared: &'g Arc<Shared<F>>,
+    generation: &Arc<Generation<F::Pool>>,
+    call: &mut Call<F>,
+    place: &mut Option<Place<'g, F::Pool>>,
+) -> Step<F> {
     // Connections of a role that the backend drops may be unusable although pings succeed.
-    let doubtful = generation.old_connections == OldConnections::EndWithLease;
+    let ends = generation.old_connections == OldConnections::EndWithLease;
+    let check = if ends { Check::Probe } else { Check::Ping };
     let queued = place.get_or_insert_with(|| Place::join(&shared.gate));
     let mut pace = Pace::default();
     loop {
@@ -141,38 +137,28 @@ where
         let news = std::pin::pin!(shared.next_news());
         let woken = std::pin::pin!(shared.gate.woken());
         if is_over(shared, generation) {
-            return Turn::Next;
+            return Step::Again;
         }
-        let doomed = are_doomed(shared, generation);
+        let expired = are_expired(shared, generation);
         let is_first = queued.turn.is_some();
         if is_first
-            && !doomed
-            && let Some(connection) = generation.pool.try_acquire()
+            && !expired
+            && let Some(connection) = shared.factory.try_get(&generation.pool)
         {
             *place = None;
-            return checked(
-                shared,
-                generation,
-                connection,
-                call,
-                Check {
-                    probe: doubtful,
-                    opened: false,
-                },
-            )
-            .await;
+            return checked(shared, generation, connection, call, check, false).await;
         }
-        let hopeless = (doomed || generation.pool.size() == 0)
+        let hopeless = (expired || shared.factory.connections(&generation.pool) == 0)
             && !shared.outlook().is_before(call.deadline.into_std());
         // Check again: a new generation may have been published since the outlook was read.
         if hopeless && is_over(shared, generation) {
-            return Turn::Next;
+            return Step::Again;
         }
         if hopeless || Instant::now() >= call.deadline {
-            return Turn::Failed(
+            return Step::Failed(
                 call.rejection
                     .take()
-                    .unwrap_or_else(|| SharedError::explaining(shared, generation)),
+                    .unwrap_or_else(|| explanation(shared, generation)),
             );
         }
         if is_first {
@@ -195,6 +181,6 @@ where
 
 /// Returns whether another generation is served, the same one with a later expiry, or none any
 /// more.
-fn is_over<P>(shared: &Shared<P>, generation: &Arc<Generation<P>>) -> bool {
+fn is_over<F: PoolFactory>(shared: &Shared<F>, generation: &Arc<Generation<F::Pool>>) -> bool {
     !Arc::ptr_eq(&shared.current(), generation) || generation.end.phase() == Phase::Retired
 }

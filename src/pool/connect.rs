@@ -1,50 +1,53 @@
-//! A caller's login: one that has begun ends by itself, whatever becomes of the caller.
+//! A caller's login. One that has begun ends by itself, whatever becomes of the caller.
 //!
-//! A login that is broken off is counted by MySQL against the host, and what the database would
-//! have said to it nobody hears. So it goes on without its caller, and what comes of it is taken
-//! in: a connection by the pool, a rejection by the control plane.
+//! MySQL counts a login that is broken off against the host, and its result would be lost. So it
+//! goes on without its caller. The pool then takes the connection in, or the control plane the
+//! rejection.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Database, Error, Pool};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::acquire::hear_login;
+use super::acquire::note_login_error;
+use super::gate::{LEAD, Pass};
+use super::generation::{Generation, Shared};
 use super::queue::Pace;
-use crate::pool::{Generation, LEAD, Shared};
+use super::{AcquireError, PoolFactory};
 
-/// How long a login goes on without its caller. A server that takes longer to reject one is noticed
-/// by the next verification.
-pub(super) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
+/// Longest time for which a login goes on without its caller. A server that takes longer to reject
+/// one is noticed by the next verification.
+pub(crate) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
 
 /// What the pool returned, and whether it was opened for this call.
-pub(super) struct Got<DB: Database> {
-    pub(super) result: Result<PoolConnection<DB>, Error>,
+pub(super) struct Got<F: PoolFactory> {
+    pub(super) result: Result<F::Connection, F::Error>,
     pub(super) opened: bool,
 }
 
 type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
-type Acquiring<DB> =
-    Pin<Box<dyn Future<Output = (Result<PoolConnection<DB>, Error>, Option<Permits>)> + Send>>;
+type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
+type AcquiredWith<F> = (
+    Result<<F as PoolFactory>::Connection, <F as PoolFactory>::Error>,
+    Option<Permits>,
+);
 
 /// Waits in the pool, logging in where it opens a connection. Returns nothing when the generation
 /// is over or the limit has come.
-pub(super) async fn login<DB: Database>(
-    shared: &Arc<Shared<Pool<DB>>>,
-    generation: &Arc<Generation<Pool<DB>>>,
+pub(super) async fn connect<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    generation: &Arc<Generation<F::Pool>>,
     mut over: Pin<&mut Notified<'_>>,
     limit: Instant,
-) -> Option<Got<DB>> {
+) -> Option<Got<F>> {
     let permits = tokio::select! {
         biased;
-        // First: who left the place free may have been rejected.
+        // First: the caller that left its place may have been rejected.
         () = over.as_mut() => {
             shared.note_moved();
             return None;
@@ -57,15 +60,21 @@ pub(super) async fn login<DB: Database>(
         return None;
     }
     let opened = opens(shared, generation);
-    let mut login = Attempt {
-        acquiring: Some(Box::pin(acquire(generation.pool.clone(), permits, opened))),
+    let pool = generation.pool.clone();
+    let mut attempt = Attempt {
+        acquiring: Some(Box::pin(acquire(
+            Arc::clone(&shared.factory),
+            pool,
+            permits,
+            opened,
+        ))),
         shared,
         generation,
         // In a full pool the caller merely queues: nothing is lost with it.
-        goes_on: opened || shared.terms.finishes_logins,
+        goes_on: opened || shared.settings.finishes_logins,
         opened,
     };
-    // A connection that is returned sooner than a slow login is done serves as well.
+    // A connection that is returned before a slow login has ended serves as well.
     let mut idle = std::pin::pin!(async {
         if opened {
             take_returned(shared, generation).await
@@ -73,20 +82,19 @@ pub(super) async fn login<DB: Database>(
             std::future::pending().await
         }
     });
-    let (mut result, permits, opened) = tokio::select! {
+    let (result, permits, opened) = tokio::select! {
         biased;
         () = over.as_mut() => {
             shared.note_moved();
             return None;
         }
-        (result, permits) = login.acquire() => (result, permits, opened),
+        (result, permits) = attempt.acquire() => (result, permits, opened),
         result = idle.as_mut() => (result, None, false),
         () = sleep_until(limit) => return None,
     };
-    match &mut result {
-        Ok(_) if opened => worked(shared, generation),
-        Ok(_) => {}
-        Err(error) => drop(hear_login(shared, generation.number, error)),
+    let result = result.map_err(|error| note_login_error(shared, generation.number, error));
+    if opened && result.is_ok() {
+        worked(shared, generation);
     }
     drop(permits);
     Some(Got { result, opened })
@@ -95,12 +103,13 @@ pub(super) async fn login<DB: Database>(
 /// Acquires from the pool. The permits are returned with the result. A caller that logs in keeps
 /// them for 100 ms at most; one that queues in a full pool keeps them, because it would log in if a
 /// connection of another ended.
-async fn acquire<DB: Database>(
-    pool: Pool<DB>,
+async fn acquire<F: PoolFactory>(
+    factory: Arc<F>,
+    pool: F::Pool,
     permits: Permits,
     opens: bool,
-) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
-    let mut acquiring = std::pin::pin!(pool.acquire());
+) -> AcquiredWith<F> {
+    let mut acquiring = std::pin::pin!(factory.get(&pool));
     tokio::select! {
         biased;
         result = acquiring.as_mut() => return (result, Some(permits)),
@@ -109,17 +118,15 @@ async fn acquire<DB: Database>(
     (acquiring.await, None)
 }
 
-/// Whether a call to the pool is to open a connection: it has room, and none is idle.
-fn opens<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) -> bool {
-    generation.pool.num_idle() == 0 && generation.pool.size() < shared.terms.max_connections
+/// Returns whether a call to the pool is to open a connection: it has room, and none is idle.
+fn opens<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -> bool {
+    let (factory, pool) = (&shared.factory, &generation.pool);
+    factory.idle(pool) == 0 && factory.connections(pool) < shared.settings.max_connections
 }
 
-/// What a caller needs to enter the pool: nothing when a connection is idle.
-async fn permits<DB: Database>(
-    shared: &Shared<Pool<DB>>,
-    generation: &Generation<Pool<DB>>,
-) -> Permits {
-    if generation.pool.num_idle() > 0 {
+/// Resolves with what a caller needs to enter the pool: nothing when a connection is idle.
+async fn permits<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -> Permits {
+    if shared.factory.idle(&generation.pool) > 0 {
         return (None, None);
     }
     let place = generation.end.openings.place().await;
@@ -128,23 +135,23 @@ async fn permits<DB: Database>(
     }
     let ahead = tokio::select! {
         ahead = generation.end.openings.go_ahead(|| shared.clock.mono()) => ahead,
-        () = returned(&generation.pool) => None,
+        () = returned(shared, &generation.pool) => None,
     };
     (place, ahead)
 }
 
 /// Takes a connection that is returned. Where the server counts logins that are broken off, without
-/// a call that might begin another one; a hook before the acquire is not asked there.
-async fn take_returned<DB: Database>(
-    shared: &Shared<Pool<DB>>,
-    generation: &Generation<Pool<DB>>,
-) -> Result<PoolConnection<DB>, Error> {
+/// a call that might begin another one; a hook before the acquire is not called there.
+async fn take_returned<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> Result<F::Connection, F::Error> {
     loop {
-        returned(&generation.pool).await;
-        if !shared.terms.finishes_logins {
-            return generation.pool.acquire().await;
+        returned(shared, &generation.pool).await;
+        if !shared.settings.finishes_logins {
+            return shared.factory.get(&generation.pool).await;
         }
-        match generation.pool.try_acquire() {
+        match shared.factory.try_get(&generation.pool) {
             Some(connection) => return Ok(connection),
             None => sleep(Pace::SHORTEST).await,
         }
@@ -152,33 +159,34 @@ async fn take_returned<DB: Database>(
 }
 
 /// Resolves when a connection is idle.
-async fn returned<DB: Database>(pool: &Pool<DB>) {
+async fn returned<F: PoolFactory>(shared: &Shared<F>, pool: &F::Pool) {
     let mut pace = Pace::default();
-    while pool.num_idle() == 0 {
+    while shared.factory.idle(pool) == 0 {
         sleep_until(pace.next()).await;
     }
 }
 
-struct Attempt<'c, DB: Database> {
-    acquiring: Option<Acquiring<DB>>,
-    shared: &'c Arc<Shared<Pool<DB>>>,
-    generation: &'c Arc<Generation<Pool<DB>>>,
+/// An acquire that goes on in a task of its own when its caller drops it.
+struct Attempt<'c, F: PoolFactory> {
+    acquiring: Option<Acquiring<F>>,
+    shared: &'c Arc<Shared<F>>,
+    generation: &'c Arc<Generation<F::Pool>>,
     goes_on: bool,
     opened: bool,
 }
 
 /// A login worked: those that wait for the first one begin, and other pools of the user hear of it.
-fn worked<DB: Database>(shared: &Shared<Pool<DB>>, generation: &Generation<Pool<DB>>) {
+fn worked<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) {
     generation.end.openings.worked(shared.clock.mono());
     if let Some(keeper) = shared.keeper() {
         keeper.login_worked(generation.number);
     }
 }
 
-impl<DB: Database> Attempt<'_, DB> {
-    async fn acquire(&mut self) -> (Result<PoolConnection<DB>, Error>, Option<Permits>) {
+impl<F: PoolFactory> Attempt<'_, F> {
+    async fn acquire(&mut self) -> AcquiredWith<F> {
         let Some(acquiring) = &mut self.acquiring else {
-            return (Err(Error::PoolClosed), None);
+            return (Err(self.shared.factory.error(AcquireError::Closed)), None);
         };
         let got = acquiring.await;
         self.acquiring = None;
@@ -186,7 +194,7 @@ impl<DB: Database> Attempt<'_, DB> {
     }
 }
 
-impl<DB: Database> Drop for Attempt<'_, DB> {
+impl<F: PoolFactory> Drop for Attempt<'_, F> {
     fn drop(&mut self) {
         let Some(acquiring) = self.acquiring.take().filter(|_| self.goes_on) else {
             return;
@@ -198,9 +206,10 @@ impl<DB: Database> Drop for Attempt<'_, DB> {
         };
         let (shared, generation) = (Arc::clone(self.shared), Arc::clone(self.generation));
         runtime.spawn(async move {
-            let (result, permits) = timeout(WITHOUT_CALLER, acquiring)
-                .await
-                .unwrap_or((Err(Error::PoolTimedOut), None));
+            let (result, permits) = match timeout(WITHOUT_CALLER, acquiring).await {
+                Ok(got) => got,
+                Err(_) => (Err(shared.factory.error(AcquireError::TimedOut)), None),
+            };
             let connection = match result {
                 Ok(connection) => {
                     if opened {
@@ -208,12 +217,12 @@ impl<DB: Database> Drop for Attempt<'_, DB> {
                     }
                     Some(connection)
                 }
-                Err(mut error) => {
-                    hear_login(&shared, generation.number, &mut error);
+                Err(error) => {
+                    note_login_error(&shared, generation.number, error);
                     None
                 }
             };
-            // Before the connection goes back, which may take as long as the network likes.
+            // Before the connection is returned, which may take as long as the network likes.
             drop(permits);
             if let Some(connection) = connection {
                 give_back(&shared, connection).await;
@@ -223,36 +232,34 @@ impl<DB: Database> Drop for Attempt<'_, DB> {
 }
 
 /// Opens a connection with a permit of the gate, in a task of its own. Returns nothing when the
-/// caller is to look again.
-pub(super) async fn open<DB: Database>(
-    shared: &Arc<Shared<Pool<DB>>>,
-    generation: &Arc<Generation<Pool<DB>>>,
-    permit: crate::pool::Pass<Pool<DB>>,
+/// caller is to try again.
+pub(super) async fn open<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    generation: &Arc<Generation<F::Pool>>,
+    permit: Pass<F::Pool>,
     over: Pin<&mut Notified<'_>>,
     limit: Instant,
-) -> Option<Got<DB>> {
+) -> Option<Got<F>> {
     let (mut reply, got) = tokio::sync::oneshot::channel();
     let task = {
         let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
         async move {
             let without_caller = async {
                 reply.closed().await;
-                tokio::time::sleep(WITHOUT_CALLER).await;
+                sleep(WITHOUT_CALLER).await;
             };
             let opened = opens(&shared, &generation);
-            let mut result = tokio::select! {
+            let result = tokio::select! {
                 biased;
-                got = generation.pool.acquire() => got,
+                got = shared.factory.get(&generation.pool) => got,
                 () = without_caller => return,
             };
-            match &mut result {
-                Ok(_) if opened => {
-                    worked(&shared, &generation);
-                    shared.gate.opened(shared.clock.mono());
-                }
-                Ok(_) => {}
-                // Heard before the next one has a permit.
-                Err(error) => drop(hear_login(&shared, generation.number, error)),
+            // Reported before the next one has a permit.
+            let result =
+                result.map_err(|error| note_login_error(&shared, generation.number, error));
+            if opened && result.is_ok() {
+                worked(&shared, &generation);
+                shared.gate.opened(shared.clock.mono());
             }
             drop(permit);
             if let Err(Got {
@@ -280,27 +287,22 @@ pub(super) async fn open<DB: Database>(
             shared.note_moved();
             None
         }
-        mut result = idle => {
-            if let Err(error) = &mut result {
-                hear_login(shared, generation.number, error);
-            }
+        result = idle => {
+            let result = result.map_err(|error| note_login_error(shared, generation.number, error));
             Some(Got { result, opened: false })
         }
         () = sleep_until(limit) => None,
     }
 }
 
-/// Time-out for the return of a connection whose call was cancelled. sqlx pings it without a
-/// time-out: one that the network dropped would keep its place in the pool for ever.
-pub(super) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time-out for the return of a connection whose call was cancelled. One that the network dropped
+/// would keep its place in the pool for ever.
+pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Returns a connection to its pool, or closes it when that takes too long, and lets the first in
-/// the queue know.
-pub(super) async fn give_back<DB: Database>(
-    shared: &Shared<Pool<DB>>,
-    mut connection: PoolConnection<DB>,
-) {
+/// Returns a connection to its pool, or closes it when that takes too long, and wakes the first in
+/// the queue.
+pub(crate) async fn give_back<F: PoolFactory>(shared: &Shared<F>, connection: F::Connection) {
     // Beyond the time it is closed, and its place is free.
-    let _ = timeout(RETURN_TIMEOUT, connection.return_to_pool()).await;
+    let _ = timeout(RETURN_TIMEOUT, shared.factory.give_back(connection)).await;
     shared.gate.look();
 }
