@@ -132,14 +132,6 @@ impl<S> Lease<S> {
         self
     }
 
-    /// The same credential with another death: what a renewal returns.
-    #[must_use]
-    pub fn extended(&self, expiry: Expiry) -> Self {
-        let mut lease = self.clone();
-        lease.expiry = expiry;
-        lease
-    }
-
     /// The secret that pools take.
     pub fn secret(&self) -> &S {
         &self.secret

@@ -68,7 +68,7 @@ pub use lease::{Lease, OldConnections, Revision};
 pub use login::{Credentials, Endpoint};
 pub use pool::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings};
 pub use provider::{
-    FetchRequest, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
+    FetchRequest, Fetched, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
 };
 pub use rotation::{HandoverMode, HandoverReport, RotationOutcome, RotationReport};
 #[cfg(feature = "mysql")]

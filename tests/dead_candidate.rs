@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::{
-    Credentials, Expiry, FetchRequest, Lease, OldConnections, ProviderError, Revision,
+    Credentials, Expiry, FetchRequest, Fetched, Lease, OldConnections, ProviderError, Revision,
     RotationTrigger, provider_fn,
 };
 use claviger_testkit::{Lab, ScriptedPools};
@@ -27,16 +27,17 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
             let renewed = request.held.as_ref().filter(|held| {
                 request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
             });
-            let lease = renewed
-                .map(|held| held.clone().extended(expiry))
+            let fetched = renewed
+                .map(|_| Fetched::Renewed(expiry))
                 .unwrap_or_else(|| {
                     let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
                     let login = Credentials::new(user.clone(), format!("password-of-{user}"));
                     Lease::new(login, Revision::new(user))
                         .with_expiry(expiry)
                         .with_old_connections(OldConnections::EndWithLease)
+                        .into()
                 });
-            async move { Ok::<_, ProviderError>(lease) }
+            async move { Ok::<_, ProviderError>(fetched) }
         }
     });
     let login = lab

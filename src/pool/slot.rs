@@ -247,7 +247,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         if let Some(serving) = &mut state.serving {
             serving.expiry = expiry;
             // The drain deadline is counted from the later death, too.
-            serving.loan.lease = serving.loan.lease.extended(expiry);
+            serving.loan.lease = serving.loan.lease.clone().with_expiry(expiry);
             serving.loan.life = expiry.remaining(self.clock().now());
             let current = self.shared.current();
             self.shared.publish(Generation {

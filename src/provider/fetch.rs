@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::FetchRequest;
 use super::decide::alive;
 use super::slot::ProviderSlot;
+use super::{FetchRequest, Fetched};
 use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::telemetry::{self, InSpan};
@@ -36,6 +36,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(
         });
     let span = telemetry::fetch(&parent, slot.name(), trigger);
     drop(parent);
+    let current = request.held.clone();
     let issuer = Arc::clone(slot.issuer());
     let inside = InSpan::new(&span);
     let mut task = tokio::spawn(
@@ -54,7 +55,9 @@ pub(super) fn spawn<S: Send + Sync + 'static>(
             .await;
         let late = answer.is_err();
         let result = match answer {
-            Ok(Ok(result)) => result.and_then(|lease| alive(lease, slot.clock().now())),
+            Ok(Ok(result)) => result
+                .and_then(|fetched| fetched.into_lease(current))
+                .and_then(|lease| alive(lease, slot.clock().now())),
             Ok(Err(_)) => Err(ProviderError::new(
                 ProviderErrorKind::Panicked,
                 "the provider panicked while fetching; see its own output",
@@ -93,7 +96,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(
             {
                 let mut state = slot.lock();
                 state.no_longer_hangs(number);
-                if let Ok(Ok(lease)) = ended {
+                if let Ok(Ok(Fetched::New(lease))) = ended {
                     state.late(lease, now);
                 }
             }

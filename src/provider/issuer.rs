@@ -4,14 +4,14 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 
-use super::{FetchRequest, Hints, Provider};
+use super::{FetchRequest, Fetched, Hints, Provider};
 use crate::error::ProviderError;
 use crate::lease::Lease;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 pub(crate) trait Issuer<S>: Debug + Send + Sync + 'static {
-    fn fetch(&self, request: FetchRequest<S>) -> Boxed<'_, Result<Lease<S>, ProviderError>>;
+    fn fetch(&self, request: FetchRequest<S>) -> Boxed<'_, Result<Fetched<S>, ProviderError>>;
     fn release(&self, lease: Lease<S>) -> Boxed<'_, Result<(), ProviderError>>;
     fn watch(&self, hints: Hints) -> Boxed<'_, ()>;
     fn close(&self) -> Boxed<'_, ()>;
@@ -21,7 +21,7 @@ impl<P: Provider> Issuer<P::Secret> for P {
     fn fetch(
         &self,
         request: FetchRequest<P::Secret>,
-    ) -> Boxed<'_, Result<Lease<P::Secret>, ProviderError>> {
+    ) -> Boxed<'_, Result<Fetched<P::Secret>, ProviderError>> {
         Box::pin(Provider::fetch(self, request))
     }
 

@@ -4,6 +4,7 @@ mod bucket;
 mod decide;
 mod exclusion;
 mod fetch;
+mod fetched;
 mod issuer;
 mod release;
 mod rotations;
@@ -22,11 +23,14 @@ pub(crate) use issuer::Issuer;
 pub(crate) use slot::{Loan, ProviderSlot, Subscriber};
 pub(crate) use watch::spawn as spawn_watch;
 
+pub use fetched::Fetched;
 pub use simple::{ProviderFn, StaticCredentials, fixed, provider_fn};
 pub use watch::Hints;
 
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
+#[cfg(doc)]
+use crate::error::ProviderErrorKind;
 use crate::lease::{Lease, Revision};
 use crate::trigger::RotationTrigger;
 
@@ -34,16 +38,58 @@ use crate::trigger::RotationTrigger;
 ///
 /// Implement [`fetch`](Self::fetch); everything else has a default. A closure becomes a provider by
 /// [`provider_fn`].
+///
+/// ```
+/// use std::time::Duration;
+/// use claviger::{
+///     Credentials, Expiry, FetchRequest, Fetched, Lease, Provider, ProviderError, Revision,
+/// };
+///
+/// #[derive(Debug)]
+/// struct Backend;
+///
+/// impl Backend {
+///     /// Returns whether the backend extended the credential by an hour.
+///     async fn renew(&self, _revision: &Revision) -> Result<bool, ProviderError> {
+///         Ok(true)
+///     }
+///
+///     async fn create(&self) -> Result<(String, String), ProviderError> {
+///         Ok(("orders_1".into(), "s3cret".into()))
+///     }
+/// }
+///
+/// impl Provider for Backend {
+///     type Secret = Credentials;
+///
+///     async fn fetch(
+///         &self,
+///         request: FetchRequest<Credentials>,
+///     ) -> Result<Fetched<Credentials>, ProviderError> {
+///         let expiry = Expiry::after(request.started, Duration::from_secs(3_600));
+///         if let Some(current) = &request.held
+///             && !request.is_rejected(current.revision())
+///             && self.renew(current.revision()).await?
+///         {
+///             return Ok(Fetched::Renewed(expiry));
+///         }
+///         let (user, password) = self.create().await?;
+///         let revision = Revision::new(user.clone());
+///         let lease = Lease::new(Credentials::new(user, password), revision);
+///         Ok(Fetched::New(lease.with_expiry(expiry)))
+///     }
+/// }
+/// ```
 pub trait Provider: Debug + Send + Sync + 'static {
     /// What a lease carries: [`Credentials`](crate::Credentials) for databases.
     type Secret: Send + Sync + 'static;
 
-    /// Answers with the credential to use now.
+    /// Returns the credential to use now.
     ///
-    /// - A new credential: a lease with a new revision.
-    /// - A renewal: the held lease, [extended](Lease::extended). On [`RotationTrigger::Manual`] a
-    ///   new credential is wanted instead.
-    /// - Unchanged: a clone of the held lease.
+    /// - [`Fetched::New`]: a lease. With a new revision it leads to a handover.
+    /// - [`Fetched::Renewed`]: the current lease with another expiry. On
+    ///   [`RotationTrigger::Manual`] a new credential is wanted instead.
+    /// - [`Fetched::Unchanged`]: the current lease as it is.
     /// - `request.rejected` names revisions that the database rejects at present: offer another
     ///   candidate if there is one, and the first choice again when all are rejected.
     ///
@@ -54,11 +100,12 @@ pub trait Provider: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// A permanent error ([`ProviderError::is_transient`] false) ends a registration at once; later
-    /// it leaves the held lease serving.
+    /// it leaves the held lease serving. [`Fetched::Renewed`] and [`Fetched::Unchanged`] without a
+    /// current lease count as an error ([`ProviderErrorKind::Other`]).
     fn fetch(
         &self,
         request: FetchRequest<Self::Secret>,
-    ) -> impl Future<Output = Result<Lease<Self::Secret>, ProviderError>> + Send;
+    ) -> impl Future<Output = Result<Fetched<Self::Secret>, ProviderError>> + Send;
 
     /// Gives back a lease that no connection uses any more, or that was never served. Default:
     /// nothing to do.

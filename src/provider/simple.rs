@@ -4,12 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 
-use super::{FetchRequest, Provider};
+use super::{FetchRequest, Fetched, Provider};
 use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};
 use crate::login::Credentials;
 
-/// Makes a provider of a closure.
+/// Makes a provider of a closure, which returns a [`Lease`] or [`Fetched`].
 ///
 /// ```
 /// use claviger::{FetchRequest, Lease, Credentials, ProviderError, Revision, provider_fn};
@@ -19,10 +19,11 @@ use crate::login::Credentials;
 /// });
 /// # drop(provider);
 /// ```
-pub fn provider_fn<F, Fut, S>(fetch: F) -> ProviderFn<F, S>
+pub fn provider_fn<F, Fut, T, S>(fetch: F) -> ProviderFn<F, S>
 where
     F: Fn(FetchRequest<S>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Lease<S>, ProviderError>> + Send + 'static,
+    Fut: Future<Output = Result<T, ProviderError>> + Send + 'static,
+    T: Into<Fetched<S>>,
     S: Send + Sync + 'static,
 {
     ProviderFn {
@@ -43,10 +44,11 @@ impl<F, S> fmt::Debug for ProviderFn<F, S> {
     }
 }
 
-impl<F, Fut, S> Provider for ProviderFn<F, S>
+impl<F, Fut, T, S> Provider for ProviderFn<F, S>
 where
     F: Fn(FetchRequest<S>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Lease<S>, ProviderError>> + Send + 'static,
+    Fut: Future<Output = Result<T, ProviderError>> + Send + 'static,
+    T: Into<Fetched<S>>,
     S: Send + Sync + 'static,
 {
     type Secret = S;
@@ -54,8 +56,9 @@ where
     fn fetch(
         &self,
         request: FetchRequest<S>,
-    ) -> impl Future<Output = Result<Lease<S>, ProviderError>> + Send {
-        (self.fetch)(request)
+    ) -> impl Future<Output = Result<Fetched<S>, ProviderError>> + Send {
+        let fetching = (self.fetch)(request);
+        async { fetching.await.map(Into::into) }
     }
 }
 
@@ -76,9 +79,10 @@ impl Provider for StaticCredentials {
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
-    ) -> Result<Lease<Credentials>, ProviderError> {
-        Ok(request
-            .held
-            .unwrap_or_else(|| Lease::new(self.login.clone(), Revision::new("fixed"))))
+    ) -> Result<Fetched<Credentials>, ProviderError> {
+        Ok(match request.held {
+            Some(_) => Fetched::Unchanged,
+            None => Lease::new(self.login.clone(), Revision::new("fixed")).into(),
+        })
     }
 }

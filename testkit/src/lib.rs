@@ -29,4 +29,4 @@ mod provider;
 pub use claviger::testing::{Failpoints, MovedClock};
 pub use lab::Lab;
 pub use pool::{ScriptedConnection, ScriptedPool, ScriptedPools};
-pub use provider::{Call, ScriptedProvider};
+pub use provider::{Call, FetchLease, ScriptedProvider};

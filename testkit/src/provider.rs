@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use claviger::{
-    Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
-    Revision, RotationTrigger,
+    Credentials, Expiry, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider,
+    ProviderError, Revision, RotationTrigger,
 };
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ pub struct Call {
 enum Step {
     Fail(ProviderError),
     Panic,
-    Answer(Lease<Credentials>),
+    Answer(Fetched<Credentials>),
 }
 
 struct State {
@@ -157,9 +157,9 @@ impl ScriptedProvider {
         self.lock().script.push_back(Step::Panic);
     }
 
-    /// The next fetch answers with exactly this.
-    pub fn answer_next(&self, lease: Lease<Credentials>) {
-        self.lock().script.push_back(Step::Answer(lease));
+    /// The next fetch returns exactly this.
+    pub fn answer_next(&self, fetched: impl Into<Fetched<Credentials>>) {
+        self.lock().script.push_back(Step::Answer(fetched.into()));
     }
 
     /// Fetches hang from now on.
@@ -229,7 +229,7 @@ impl Provider for ScriptedProvider {
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
-    ) -> Result<Lease<Credentials>, ProviderError> {
+    ) -> Result<Fetched<Credentials>, ProviderError> {
         let step = {
             let mut state = self.lock();
             state.calls.push(Call {
@@ -244,13 +244,13 @@ impl Provider for ScriptedProvider {
         match step {
             Some(Step::Fail(error)) => Err(error),
             Some(Step::Panic) => panic!("the script says so"),
-            Some(Step::Answer(lease)) => Ok(lease),
+            Some(Step::Answer(fetched)) => Ok(fetched),
             None => {
                 let mut state = self.lock();
                 if state.mint_each && request.held.is_some() {
                     state.version += 1;
                 }
-                Ok(Self::lease(&state, &request))
+                Ok(Self::lease(&state, &request).into())
             }
         }
     }
@@ -276,3 +276,22 @@ impl Provider for ScriptedProvider {
         self.lock().closed += 1;
     }
 }
+
+/// Fetches as the supervisor does, for a provider's own tests.
+pub trait FetchLease: Provider {
+    /// Returns the lease that is current after a fetch with this request.
+    ///
+    /// # Errors
+    /// Those of [`Provider::fetch`] and [`Fetched::into_lease`].
+    fn fetch_lease(
+        &self,
+        request: FetchRequest<Self::Secret>,
+    ) -> impl Future<Output = Result<Lease<Self::Secret>, ProviderError>> + Send {
+        async {
+            let current = request.held.clone();
+            self.fetch(request).await?.into_lease(current)
+        }
+    }
+}
+
+impl<P: Provider> FetchLease for P {}

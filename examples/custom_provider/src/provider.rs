@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use claviger::{
-    Credentials, Expiry, FetchRequest, Lease, OldConnections, Provider, ProviderError,
+    Credentials, Expiry, FetchRequest, Fetched, Lease, OldConnections, Provider, ProviderError,
     ProviderErrorKind, Revision, RotationTrigger,
 };
 use reqwest::{Client, StatusCode};
@@ -60,15 +60,15 @@ impl Provider for HttpSecrets {
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
-    ) -> Result<Lease<Credentials>, ProviderError> {
+    ) -> Result<Fetched<Credentials>, ProviderError> {
         // A hint or a wake is no reason to mint: what is held is still good.
-        if let Some(held) = request.held.as_ref().filter(|_| {
-            matches!(
+        if request.held.is_some()
+            && matches!(
                 request.trigger,
                 RotationTrigger::Changed | RotationTrigger::Woke
             )
-        }) {
-            return Ok(held.clone());
+        {
+            return Ok(Fetched::Unchanged);
         }
         let answer = self
             .http
@@ -90,7 +90,8 @@ impl Provider for HttpSecrets {
             request.started,
             Duration::from_secs(minted.ttl_seconds),
         ))
-        .with_old_connections(OldConnections::EndWithLease))
+        .with_old_connections(OldConnections::EndWithLease)
+        .into())
     }
 
     async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use claviger::{
-    Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
+    Credentials, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider, ProviderError,
     ProviderErrorKind, Revision,
 };
 use tokio::sync::Mutex;
@@ -349,17 +349,18 @@ impl Provider for FileProvider {
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
-    ) -> Result<Lease<Credentials>, ProviderError> {
+    ) -> Result<Fetched<Credentials>, ProviderError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
         let login = self.read().await?;
         let revision = revision::of(&login)?;
         match request.held {
-            Some(held) if held.revision() == &revision => Ok(held),
+            Some(held) if held.revision() == &revision => Ok(Fetched::Unchanged),
             _ => Ok(Lease::new(login, revision)
                 .with_old_connections(self.old_connections)
-                .with_refresh_after(self.poll)),
+                .with_refresh_after(self.poll)
+                .into()),
         }
     }
 

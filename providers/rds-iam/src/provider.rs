@@ -9,8 +9,8 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use aws_types::sdk_config::SharedTimeSource;
 use claviger::{
-    Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
-    ProviderErrorKind, Revision, RotationTrigger,
+    Credentials, Expiry, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider,
+    ProviderError, ProviderErrorKind, Revision, RotationTrigger,
 };
 
 use crate::builder::RdsIamBuilder;
@@ -252,7 +252,7 @@ impl Provider for RdsIam {
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
-    ) -> Result<Lease<Credentials>, ProviderError> {
+    ) -> Result<Fetched<Credentials>, ProviderError> {
         // The moment of `request.started` by the clock that signs, which may be another.
         let started = self.now(&request);
         let by = identity::resolve(&self.chain).await?;
@@ -263,7 +263,7 @@ impl Provider for RdsIam {
                 user = self.target.user.name(),
                 "the held token is as good as another"
             );
-            return Ok(held);
+            return Ok(held.into());
         }
         let second = self.second(&request, &by, now).await;
         let token = token::sign(&self.target, &by, second, self.lifetime).await?;
@@ -288,7 +288,8 @@ impl Provider for RdsIam {
         Ok(Lease::new(login, revision)
             .with_expiry(Expiry::after(request.started, life))
             .with_old_connections(OldConnections::Keep)
-            .with_refresh_after(due))
+            .with_refresh_after(due)
+            .into())
     }
 
     async fn watch(&self, hints: Hints) {

@@ -17,9 +17,10 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
 use aws_types::sdk_config::TimeSource;
 use boto3::{Boto3, Case};
-use claviger::{FetchRequest, Provider, ProviderError};
+use claviger::{FetchRequest, ProviderError};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::Moto;
+use claviger_testkit::FetchLease;
 
 #[derive(Debug)]
 struct At(SystemTime);
@@ -50,7 +51,7 @@ fn config(case: Case<'_>) -> SdkConfig {
 
 async fn ours(case: Case<'_>) -> Result<String, ProviderError> {
     let provider = RdsIam::new(&config(case), case.host, case.port, case.user)?;
-    let lease = provider.fetch(FetchRequest::first()).await?;
+    let lease = provider.fetch_lease(FetchRequest::first()).await?;
     Ok(lease.secret().expose_password().to_owned())
 }
 

@@ -19,10 +19,11 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
-use claviger::{Credentials, Event, FetchRequest, Lease, Provider, Supervisor};
+use claviger::{Credentials, Event, FetchRequest, Lease, Supervisor};
 use claviger_fixtures::{Callers, Capture, eventually, eventually_within, short_lived};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::{Moto, Postgres};
+use claviger_testkit::FetchLease;
 use common::{HOST, USER, token};
 use server::TokenServer;
 use sqlx::postgres::PgPoolOptions;
@@ -190,7 +191,7 @@ async fn nothing_secret_shows_at_trace() {
     .await;
     let direct = builder().build().expect("the arguments are right");
     let error = direct
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect_err("STS is down");
     assert!(error.is_transient(), "{error}");
@@ -217,7 +218,7 @@ async fn nothing_secret_shows_at_trace() {
     // A token whose text is known.
     moto.start_again().expect("it starts again");
     let lease = direct
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a token is signed");
     secrets.token(&lease);

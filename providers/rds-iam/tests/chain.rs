@@ -13,9 +13,10 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use claviger::{FetchRequest, Provider, ProviderError, ProviderErrorKind, RotationTrigger};
+use claviger::{FetchRequest, ProviderError, ProviderErrorKind, RotationTrigger};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::{InjectedFault, Moto, Proxy};
+use claviger_testkit::FetchLease;
 use common::{HOST, USER, again, first, now, parameter, token};
 
 /// A role at STS, behind a proxy.
@@ -64,7 +65,7 @@ impl Role {
         self.proxy.fault(fault);
         let error = self
             .provider
-            .fetch(FetchRequest::first())
+            .fetch_lease(FetchRequest::first())
             .await
             .expect_err("STS fails");
         self.proxy.heal();

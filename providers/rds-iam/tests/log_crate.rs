@@ -6,9 +6,10 @@
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use claviger::{FetchRequest, Provider};
+use claviger::FetchRequest;
 use claviger_fixtures::LogAlone;
 use claviger_rds_iam::RdsIam;
+use claviger_testkit::FetchLease;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_neither_silences_the_process_nor_shows_a_secret() {
@@ -32,7 +33,7 @@ async fn a_token_neither_silences_the_process_nor_shows_a_secret() {
     )
     .expect("it can be right");
     let lease = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a token");
     let token = lease.secret().expose_password();

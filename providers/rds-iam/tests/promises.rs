@@ -12,6 +12,7 @@ use claviger::{
     FetchRequest, Hints, OldConnections, Provider, ProviderErrorKind, RotationTrigger, Timestamp,
 };
 use claviger_rds_iam::RdsIam;
+use claviger_testkit::FetchLease;
 use common::{Chain, HOST, USER, again, first, key, now, parameter, session, token};
 use proptest::prelude::*;
 use tokio::sync::mpsc;
@@ -149,7 +150,7 @@ async fn a_session_about_to_end_signs_nothing() {
         });
         let error = chain
             .provider()
-            .fetch(FetchRequest::first())
+            .fetch_lease(FetchRequest::first())
             .await
             .expect_err("it would be dead at once");
         assert_eq!(error.kind(), ProviderErrorKind::Unavailable);
@@ -173,7 +174,7 @@ async fn a_chain_without_credentials_is_told_and_may_pass() {
     });
     let provider = chain.provider();
     let error = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect_err("there are none");
     assert!(
@@ -208,7 +209,7 @@ async fn a_chain_that_hangs_is_given_up() {
         .build();
     let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
     let error = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect_err("it hangs");
     assert_eq!(error.kind(), ProviderErrorKind::TimedOut);
@@ -295,7 +296,7 @@ async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
         chain.becomes(|| Err(CredentialsError::provider_error("STS is down")));
         let asked = FetchRequest::new(RotationTrigger::Changed).held(held.clone());
         provider
-            .fetch(asked)
+            .fetch_lease(asked)
             .await
             .expect_err("the hazard: the hint leads to nothing");
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use aws_types::SdkConfig;
 use claviger::{
-    Credentials, FetchRequest, Lease, OldConnections, Provider, ProviderError, ProviderErrorKind,
-    Revision, RotationTrigger,
+    Credentials, FetchRequest, Fetched, Lease, OldConnections, Provider, ProviderError,
+    ProviderErrorKind, Revision, RotationTrigger,
 };
 
 use crate::ladder::{Stage, Stopgap};
@@ -374,7 +374,7 @@ impl Provider for SecretsManager {
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
-    ) -> Result<Lease<Credentials>, ProviderError> {
+    ) -> Result<Fetched<Credentials>, ProviderError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
@@ -391,7 +391,7 @@ impl Provider for SecretsManager {
                 .and_then(|description| description.current.as_ref());
             if current.is_some_and(|current| self.keeps(&request, held.revision(), current)) {
                 let lease = self.lease(held.secret().clone(), held.revision().clone());
-                return Ok(timed(lease, described, &request));
+                return Ok(timed(lease, described, &request).into());
             }
         }
         let (login, revision) = self.choose(&request, held).await?;
@@ -402,7 +402,7 @@ impl Provider for SecretsManager {
                 .await
                 .unwrap_or_default();
         }
-        Ok(timed(self.lease(login, revision), described, &request))
+        Ok(timed(self.lease(login, revision), described, &request).into())
     }
 }
 

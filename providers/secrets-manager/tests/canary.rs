@@ -10,12 +10,13 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
-use claviger::{Event, FetchRequest, Provider};
+use claviger::{Event, FetchRequest};
 use claviger_fixtures::{Callers, Capture};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SECRET_ACCESS_KEY, SESSION_TOKEN, SecretsFixture};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Postgres};
+use claviger_testkit::FetchLease;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
@@ -111,7 +112,7 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
         assert_clean(
             "an error",
             &other
-                .fetch(FetchRequest::first())
+                .fetch_lease(FetchRequest::first())
                 .await
                 .map(drop)
                 .expect_err("it cannot be read"),

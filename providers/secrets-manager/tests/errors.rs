@@ -13,11 +13,12 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::SdkConfig;
 use claviger::{
-    Credentials, FetchRequest, Provider, ProviderError, ProviderErrorKind as Kind, RotationTrigger,
+    Credentials, FetchRequest, ProviderError, ProviderErrorKind as Kind, RotationTrigger,
 };
 use claviger_secrets_fixtures::aws;
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Proxy};
+use claviger_testkit::FetchLease;
 
 const CANARY: &str = "CANARY";
 
@@ -43,7 +44,7 @@ fn config(proxy: &Proxy, attempts: u32) -> SdkConfig {
 
 async fn failure(provider: &SecretsManager) -> ProviderError {
     let error = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .map(drop)
         .expect_err("it fails");
@@ -357,12 +358,12 @@ async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
         ),
     );
     let held = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease, all the same");
     let look = async || {
         let lease = provider
-            .fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+            .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
             .await
             .expect("a lease");
         assert_eq!(lease.revision(), held.revision());
@@ -397,12 +398,12 @@ async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look(
     );
     proxy.fault_on("DescribeSecret", InjectedFault::reply(500, "{}"));
     let held = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     let look = FetchRequest::new(RotationTrigger::Schedule).held(held);
     let error = provider
-        .fetch(look.clone())
+        .fetch_lease(look.clone())
         .await
         .map(drop)
         .expect_err("the store has a fault");
@@ -412,7 +413,7 @@ async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look(
     );
     // Not taken for a permission that is missing: it is asked for again.
     provider
-        .fetch(look)
+        .fetch_lease(look)
         .await
         .map(drop)
         .expect_err("the store has a fault");
@@ -436,7 +437,7 @@ async fn a_description_that_does_not_come_holds_no_start_up() {
     );
     proxy.fault_on("DescribeSecret", InjectedFault::Stall);
     provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     // It was not even waited for the end of an attempt, after which the SDK makes another.
@@ -459,7 +460,7 @@ async fn a_rejection_is_answered_without_a_description() {
         value("1", r#"{"username":"app","password":"p"}"#),
     );
     let held = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     let before = proxy.requests("DescribeSecret");
@@ -468,7 +469,7 @@ async fn a_rejection_is_answered_without_a_description() {
         .held(held);
     // All three stages answer the same version: one candidate.
     provider
-        .fetch(rejected)
+        .fetch_lease(rejected)
         .await
         .expect("the first choice again");
     assert_eq!(

@@ -7,12 +7,12 @@
 
 use aws_sdk_secretsmanager::types::RotationRulesType;
 use claviger::{
-    Credentials, FetchRequest, Lease, OldConnections, Provider, ProviderErrorKind, Revision,
-    RotationTrigger,
+    Credentials, FetchRequest, Lease, OldConnections, ProviderErrorKind, Revision, RotationTrigger,
 };
 use claviger_secrets_fixtures::{Secret, aws, login, moto};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::Moto;
+use claviger_testkit::FetchLease;
 
 async fn fixture(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
     let moto = moto().await;
@@ -23,7 +23,7 @@ async fn fixture(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
 
 async fn start(provider: &SecretsManager) -> Lease<Credentials> {
     provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease")
 }
@@ -37,12 +37,12 @@ async fn rejected(
     let request = FetchRequest::new(RotationTrigger::Rejected)
         .held(held.clone())
         .rejected(rejected.iter().copied().cloned());
-    provider.fetch(request).await.expect("a lease")
+    provider.fetch_lease(request).await.expect("a lease")
 }
 
 async fn look(provider: &SecretsManager, held: &Lease<Credentials>) -> Lease<Credentials> {
     provider
-        .fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
         .await
         .expect("a lease")
 }
@@ -209,7 +209,7 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
         .await;
     let request = FetchRequest::new(RotationTrigger::Schedule).held(held.clone());
     let error = provider
-        .fetch(request)
+        .fetch_lease(request)
         .await
         .expect_err("it has no password");
     assert_eq!(error.kind(), ProviderErrorKind::Malformed);
@@ -238,7 +238,7 @@ async fn a_current_version_without_a_value_is_no_dead_end() {
     secret.rotate_by_nobody().await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let error = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect_err("the hazard: nothing is at AWSCURRENT");
     assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");

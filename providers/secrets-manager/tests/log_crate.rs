@@ -9,11 +9,12 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use claviger::{Credentials, FetchRequest, Provider, RotationTrigger};
+use claviger::{Credentials, FetchRequest, RotationTrigger};
 use claviger_fixtures::LogAlone;
 use claviger_secrets_fixtures::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, login, moto};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Proxy};
+use claviger_testkit::FetchLease;
 
 /// A configuration whose connection comes from STS at this endpoint.
 async fn assumed(endpoint: &str) -> SdkConfig {
@@ -43,7 +44,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
 
     let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
     let held = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     assert_eq!(
@@ -74,7 +75,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
             .rejected([held.revision().clone()])
             .held(held.clone());
         provider
-            .fetch(request)
+            .fetch_lease(request)
             .await
             .map(drop)
             .expect_err("it fails");
@@ -83,7 +84,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     let assumed = assumed(&proxy.endpoint()).await;
     SecretsManager::new(&assumed, "orders")
         .expect("it can be right")
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     let connection = assumed

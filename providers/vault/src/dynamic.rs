@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use claviger::{
-    Credentials, Expiry, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
-    ProviderErrorKind, Revision, RotationTrigger, Timestamp,
+    Credentials, Expiry, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider,
+    ProviderError, ProviderErrorKind, Revision, RotationTrigger, Timestamp,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -371,17 +371,17 @@ impl Provider for VaultDynamic {
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
-    ) -> Result<Lease<Credentials>, ProviderError> {
+    ) -> Result<Fetched<Credentials>, ProviderError> {
         self.member.join();
         let keep = request.held.as_ref().filter(|held| {
             request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
         });
         let Some(held) = keep else {
-            return self.mint().await;
+            return self.mint().await.map(Fetched::New);
         };
         match self.renew(held, request.trigger).await? {
-            Renewal::Lives(expiry) => Ok(held.clone().extended(expiry)),
-            Renewal::None => self.mint().await,
+            Renewal::Lives(expiry) => Ok(Fetched::Renewed(expiry)),
+            Renewal::None => self.mint().await.map(Fetched::New),
             Renewal::Ends(expiry) => {
                 let minted = self.mint().await;
                 let gained = expiry.remaining(Timestamp::now())
@@ -394,9 +394,9 @@ impl Provider for VaultDynamic {
                     // nothing, and the error is told.
                     Err(error) if error.is_transient() && gained => {
                         tracing::warn!(error = %error, "no new user; the old one's lease was renewed for the last time");
-                        Ok(held.clone().extended(expiry))
+                        Ok(Fetched::Renewed(expiry))
                     }
-                    minted => minted,
+                    minted => minted.map(Fetched::New),
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use claviger::{
-    Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
+    Credentials, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider, ProviderError,
     ProviderErrorKind, Revision, Timestamp,
 };
 use serde::Deserialize;
@@ -273,15 +273,15 @@ impl Provider for VaultKv {
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
-    ) -> Result<Lease<Credentials>, ProviderError> {
+    ) -> Result<Fetched<Credentials>, ProviderError> {
         self.member.join();
         let Some(held) = request.held else {
-            return self.read().await;
+            return self.read().await.map(Fetched::New);
         };
         match self.current().await? {
-            Some(current) if current == *held.revision() => Ok(held),
+            Some(current) if current == *held.revision() => Ok(Fetched::Unchanged),
             // A version written between the two requests is the better one.
-            _ => self.read().await,
+            _ => self.read().await.map(Fetched::New),
         }
     }
 

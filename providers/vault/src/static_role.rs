@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use claviger::{
-    Credentials, FetchRequest, Hints, Lease, OldConnections, Provider, ProviderError,
+    Credentials, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider, ProviderError,
     ProviderErrorKind, Revision, Timestamp,
 };
 use serde::Deserialize;
@@ -160,7 +160,7 @@ impl Provider for VaultStatic {
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
-    ) -> Result<Lease<Credentials>, ProviderError> {
+    ) -> Result<Fetched<Credentials>, ProviderError> {
         self.member.join();
         let (mut answer, mut revision) = self.read().await?;
         if request.is_rejected(&revision) {
@@ -173,7 +173,7 @@ impl Provider for VaultStatic {
             _ => Lease::new(Credentials::new(answer.username, answer.password), revision)
                 .with_old_connections(self.old_connections),
         };
-        Ok(lease.with_refresh_after(again))
+        Ok(lease.with_refresh_after(again).into())
     }
 
     async fn watch(&self, hints: Hints) {

@@ -12,6 +12,7 @@ use claviger::{
 };
 use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_fixtures::{Clerk, Problem};
 use serde_json::json;
@@ -81,7 +82,7 @@ impl VaultFixture {
 }
 
 async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
-    kv.fetch(FetchRequest::first()).await
+    kv.fetch_lease(FetchRequest::first()).await
 }
 
 fn file(text: &str) -> NamedTempFile {
@@ -271,7 +272,7 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     let kv = fixture.kv(SecretId::none());
     let held = fetch(&kv).await.expect("a lease");
     let again = kv
-        .fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
         .await
         .expect("the same");
     assert_eq!(again.revision(), held.revision());

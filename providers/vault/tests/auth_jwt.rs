@@ -10,6 +10,7 @@ use claviger::{
     Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Timestamp,
 };
 use claviger_servers::JwtIssuer;
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, VaultKv, VaultSession};
 use claviger_vault_fixtures::Clerk;
 use serde_json::json;
@@ -34,7 +35,7 @@ fn kv(clerk: &Clerk, auth: Auth) -> VaultKv {
 }
 
 async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
-    kv.fetch(FetchRequest::first()).await
+    kv.fetch_lease(FetchRequest::first()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,11 +7,11 @@ use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
 use claviger::{
-    Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor,
-    Timestamp,
+    Credentials, FetchRequest, Lease, ProviderError, ProviderErrorKind, Supervisor, Timestamp,
 };
 use claviger_fixtures::eventually_within;
 use claviger_servers::{JwtIssuer, Proxy, TokenReviews};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, VaultKv, VaultSession};
 use claviger_vault_fixtures::Clerk;
 use serde_json::json;
@@ -97,7 +97,7 @@ impl VaultFixture {
 }
 
 async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
-    kv.fetch(FetchRequest::first()).await
+    kv.fetch_lease(FetchRequest::first()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

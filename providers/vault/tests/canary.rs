@@ -10,9 +10,10 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use claviger::{Event, FetchRequest, Provider};
+use claviger::{Event, FetchRequest};
 use claviger_fixtures::{Callers, Capture};
 use claviger_servers::{InjectedFault, Postgres};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
 use claviger_vault_fixtures::{MOUNT, ROLE, Revocation, VaultFixture, next_generation};
 use serde_json::{Value, json};
@@ -196,7 +197,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     ] {
         fixture.proxy.fault(error);
         say(&dynamic()
-            .fetch(FetchRequest::first())
+            .fetch_lease(FetchRequest::first())
             .await
             .map(drop)
             .expect_err("there is no user"));

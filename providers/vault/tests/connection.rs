@@ -11,6 +11,7 @@ use claviger::{
 };
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, OpenBao, openbao};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession, VaultStatic};
 use claviger_vault_fixtures::Clerk;
 use serde_json::json;
@@ -18,7 +19,7 @@ use serde_json::json;
 async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
     VaultKv::new(session, "kv", "orders")
         .expect("a path")
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
 }
 
@@ -155,7 +156,7 @@ async fn a_namespace_goes_with_every_request() {
         .expect("it can be right");
     let role = VaultStatic::new(&session, "database", "absent").expect("a role");
     let error = role
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect_err("there is no such role");
     assert!(

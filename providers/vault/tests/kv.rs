@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use claviger::{
-    Credentials, FetchRequest, Lease, Provider, ProviderErrorKind, ProviderStatus, RotationTrigger,
+    Credentials, FetchRequest, Lease, ProviderErrorKind, ProviderStatus, RotationTrigger,
     Supervisor,
 };
 use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, VaultKv, VaultSession};
 use claviger_vault_fixtures::Clerk;
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
     let fixture = fixture().await;
     let first = fixture
         .kv
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
     assert_eq!(
@@ -87,7 +88,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
     for look_ups in 1..4 {
         let again = fixture
             .kv
-            .fetch(look(&first))
+            .fetch_lease(look(&first))
             .await
             .expect("there is a lease");
         assert_eq!(
@@ -100,7 +101,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let second = fixture
         .kv
-        .fetch(look(&first))
+        .fetch_lease(look(&first))
         .await
         .expect("there is a lease");
     assert_ne!(second.revision(), first.revision());
@@ -114,7 +115,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let third = fixture
         .kv
-        .fetch(look(&second))
+        .fetch_lease(look(&second))
         .await
         .expect("there is a lease");
     assert_ne!(third.revision(), second.revision());
@@ -130,7 +131,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let error = fixture
         .kv
-        .fetch(look(&third))
+        .fetch_lease(look(&third))
         .await
         .expect_err("there is none");
     assert!(
@@ -143,7 +144,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let anew = fixture
         .kv
-        .fetch(look(&first))
+        .fetch_lease(look(&first))
         .await
         .expect("there is a lease");
     assert!(anew.revision() != first.revision() && password(&anew) == "password-3");
@@ -173,7 +174,7 @@ async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
     ] {
         fixture.clerk.asks(move |admin| admin.put(&data)).await;
         let error = kv
-            .fetch(FetchRequest::first())
+            .fetch_lease(FetchRequest::first())
             .await
             .expect_err("it is no login");
         assert!(
@@ -189,7 +190,7 @@ async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
         })
         .await;
     let lease = kv
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
     assert_eq!(
@@ -203,7 +204,7 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
     let fixture = fixture().await;
     let held = fixture
         .kv
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
     for (what, back, says) in [
@@ -223,7 +224,11 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
         // By the metadata, without a look at the data; and at a start, when there is only the
         // latter.
         let before = fixture.asked();
-        let error = fixture.kv.fetch(look(&held)).await.expect_err("it is gone");
+        let error = fixture
+            .kv
+            .fetch_lease(look(&held))
+            .await
+            .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
         assert!(
             error.to_string().contains(says) && error.to_string().contains("goes on serving"),
@@ -232,14 +237,18 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
         assert_eq!(fixture.asked(), (before.0, before.1 + 1));
         let error = fixture
             .kv
-            .fetch(FetchRequest::first())
+            .fetch_lease(FetchRequest::first())
             .await
             .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
         assert!(error.to_string().contains(says), "{error}");
         if let Some(back) = back {
             fixture.versions(back, 2).await;
-            let second = fixture.kv.fetch(look(&held)).await.expect("it is back");
+            let second = fixture
+                .kv
+                .fetch_lease(look(&held))
+                .await
+                .expect("it is back");
             assert_eq!(password(&second), "password-2");
         }
     }
@@ -304,13 +313,13 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
     let fixture = VaultFixture::of(clerk, token);
     let mut held = fixture
         .kv
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
     for looks in 1..4 {
         let again = fixture
             .kv
-            .fetch(look(&held))
+            .fetch_lease(look(&held))
             .await
             .expect("there is a lease");
         assert_eq!(again.revision(), held.revision());
@@ -326,7 +335,7 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
         .await;
     let held = fixture
         .kv
-        .fetch(look(&held))
+        .fetch_lease(look(&held))
         .await
         .expect("there is a lease");
     assert_eq!(
@@ -348,7 +357,7 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
     for looks in 2..4 {
         let again = fixture
             .kv
-            .fetch(look(&held))
+            .fetch_lease(look(&held))
             .await
             .expect("there is a lease");
         assert_eq!(

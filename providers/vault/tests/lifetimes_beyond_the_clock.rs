@@ -3,8 +3,9 @@
 //! Times to live that no clock can count are like none. They panic nowhere.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, RotationTrigger};
+use claviger::{Credentials, FetchRequest, Lease, ProviderError, RotationTrigger};
 use claviger_servers::{InjectedFault, Proxy};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
 use claviger_vault_fixtures::Clerk;
 use serde_json::json;
@@ -12,7 +13,7 @@ use serde_json::json;
 async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
     VaultKv::new(session, "kv", "orders")
         .expect("a path")
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
 }
 
@@ -67,12 +68,15 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
     let session = session(&proxy, Auth::token(&*token));
     let dynamic = VaultDynamic::new(&session, "database", "orders").expect("a role");
     let fixed = VaultStatic::new(&session, "database", "orders").expect("a role");
-    let first = dynamic.fetch(FetchRequest::first()).await.expect("a user");
+    let first = dynamic
+        .fetch_lease(FetchRequest::first())
+        .await
+        .expect("a user");
     let mut again = FetchRequest::new(RotationTrigger::Woke);
     again.held = Some(first);
     assert_eq!(
         dynamic
-            .fetch(again)
+            .fetch_lease(again)
             .await
             .expect("the same user")
             .secret()
@@ -81,7 +85,7 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
     );
     assert_eq!(
         fixed
-            .fetch(FetchRequest::first())
+            .fetch_lease(FetchRequest::first())
             .await
             .expect("a static role")
             .secret()

@@ -5,8 +5,9 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::{FetchRequest, Provider};
+use claviger::FetchRequest;
 use claviger_fixtures::LogAlone;
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_fixtures::{Clerk, text};
 use serde_json::json;
@@ -42,7 +43,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     let session = session.build().expect("it can be right");
     let lease = VaultKv::new(&session, "kv", "orders")
         .expect("a path")
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     assert_eq!(

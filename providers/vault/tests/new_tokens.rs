@@ -9,6 +9,7 @@ use std::time::Duration;
 use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Proxy};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_fixtures::{Admin, Clerk};
 use serde_json::{Value, json};
@@ -88,7 +89,7 @@ fn kv(session: &VaultSession) -> VaultKv {
 }
 
 async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
-    kv(session).fetch(FetchRequest::first()).await
+    kv(session).fetch_lease(FetchRequest::first()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +168,7 @@ async fn one_403_at_the_end_leaves_no_token_behind() {
     let mut fixture = Fixture::new(json!({})).await;
     let provider = kv(&fixture.session());
     provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
     assert!(fixture.has_own_tokens(1)());

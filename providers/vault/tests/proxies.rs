@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 
-use claviger::{FetchRequest, Provider, ProviderErrorKind};
+use claviger::{FetchRequest, ProviderErrorKind};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, VaultKv, VaultSession};
 
 const CANARY: &str = "s.CANARY";
@@ -96,7 +97,7 @@ async fn client() {
     let session = VaultSession::new(address, Auth::token(CANARY)).expect("it can be right");
     let error = VaultKv::new(&session, "kv", "orders")
         .expect("a path")
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect_err("no Vault");
     assert!(

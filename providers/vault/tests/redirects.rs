@@ -6,7 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::{FetchRequest, Provider, ProviderErrorKind};
+use claviger::{FetchRequest, ProviderErrorKind};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 
 /// A server that records requests, and returns a scripted response.
@@ -75,7 +76,7 @@ async fn fetch(address: &str, auth: Auth) -> Result<String, claviger::ProviderEr
         .expect("it can be right");
     let lease = VaultKv::new(&session, "kv", "orders")
         .expect("a path")
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await?;
     Ok(lease.secret().user().to_owned())
 }

@@ -5,7 +5,8 @@
 
 use std::fs;
 
-use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind};
+use claviger::{Credentials, FetchRequest, Lease, ProviderError, ProviderErrorKind};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_fixtures::Clerk;
 use serde_json::json;
@@ -23,7 +24,7 @@ async fn fetch(address: &str, auth: Auth) -> Result<Lease<Credentials>, Provider
     let session = VaultSession::new(address, auth).expect("it can be right");
     VaultKv::new(&session, "kv", "orders")
         .expect("a path")
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use claviger::{FetchRequest, Provider, RotationTrigger, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Proxy};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_fixtures::{Admin, Clerk};
 use serde_json::{Value, json};
@@ -134,7 +135,7 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
 async fn nobody_logs_in_after_the_last_has_left() {
     let fixture = fixture(json!({})).await;
     let kv = std::sync::Arc::new(fixture.kv());
-    kv.fetch(FetchRequest::first())
+    kv.fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
     fixture
@@ -142,7 +143,10 @@ async fn nobody_logs_in_after_the_last_has_left() {
         .fault_on(DATA, InjectedFault::Delay(Duration::from_secs(1)));
     let late = tokio::spawn({
         let kv = std::sync::Arc::clone(&kv);
-        async move { kv.fetch(FetchRequest::new(RotationTrigger::Manual)).await }
+        async move {
+            kv.fetch_lease(FetchRequest::new(RotationTrigger::Manual))
+                .await
+        }
     });
     eventually_within(Duration::from_secs(5), "it is under way", || {
         fixture.proxy.requests(DATA) == 2
@@ -177,7 +181,7 @@ async fn what_is_forbidden_costs_no_login() {
     let forbidden = VaultKv::new(&fixture.session, "secret", "orders").expect("a path");
     for _ in 0..3 {
         let error = forbidden
-            .fetch(FetchRequest::first())
+            .fetch_lease(FetchRequest::first())
             .await
             .expect_err("the policy says nothing of it");
         assert!(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use claviger::{FetchRequest, Handle, PgPools, Provider, RotationTrigger};
 use claviger_fixtures::{Callers, Server, eventually_within, short_lived};
 use claviger_servers::Postgres;
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultSession, VaultStatic};
 use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
 use sqlx::postgres::PgPoolOptions;
@@ -220,11 +221,11 @@ async fn the_time_of_the_rotation_is_the_revision() {
     let fixture = fixture(3_600).await;
     let role = provider(&fixture).await;
     let first = role
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
     let same = role
-        .fetch(FetchRequest::new(RotationTrigger::Manual).held(first.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Manual).held(first.clone()))
         .await
         .expect("there is a lease");
     assert_eq!(
@@ -236,7 +237,7 @@ async fn the_time_of_the_rotation_is_the_revision() {
     let rejected = FetchRequest::new(RotationTrigger::Rejected)
         .held(first.clone())
         .rejected([first.revision().clone()]);
-    let second = role.fetch(rejected).await.expect("there is a lease");
+    let second = role.fetch_lease(rejected).await.expect("there is a lease");
     assert!(
         second.revision() != first.revision()
             && second.secret().expose_password() != first.secret().expose_password()
@@ -246,7 +247,7 @@ async fn the_time_of_the_rotation_is_the_revision() {
         .held(second.clone())
         .rejected([second.revision().clone()]);
     assert_eq!(
-        role.fetch(rejected)
+        role.fetch_lease(rejected)
             .await
             .expect("there is a lease")
             .revision(),

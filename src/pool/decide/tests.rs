@@ -8,7 +8,7 @@ use crate::supervisor::Context;
 /// Returns a pool that has served this lease since `now`, its provider and its account.
 fn serving(lease: Lease<()>, now: Timestamp) -> (State<(), ()>, Arc<ProviderSlot<()>>, Arc<str>) {
     let provider = provider_fn(|_| async {
-        Err(crate::ProviderError::new(
+        Err::<Lease<()>, _>(crate::ProviderError::new(
             crate::ProviderErrorKind::Other,
             "none",
         ))

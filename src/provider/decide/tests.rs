@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::expiry::Expiry;
+use crate::provider::Fetched;
 
 const POLL: Duration = Duration::from_secs(300);
 
@@ -30,18 +31,42 @@ impl Provider {
     }
 
     fn settle(&mut self, number: Option<u64>, revision: &str) -> Option<Settled> {
-        let settled =
-            self.state
-                .settle(number?, Ok(lease(revision)), self.now, self.now, POLL, 0.0);
+        self.settle_with(number, lease(revision).into())
+    }
+
+    fn settle_with(&mut self, number: Option<u64>, fetched: Fetched<()>) -> Option<Settled> {
+        let result = fetched.into_lease(self.state.held.clone());
+        let settled = self
+            .state
+            .settle(number?, result, self.now, self.now, POLL, 0.0);
         settled.map(|(settled, _)| settled)
     }
 
     /// A hint leads to a fetch, which brings this.
     fn fetch(&mut self, revision: &str) -> Option<Settled> {
+        self.fetch_with(lease(revision).into())
+    }
+
+    fn fetch_with(&mut self, fetched: Fetched<()>) -> Option<Settled> {
         self.pass(Duration::from_secs(2));
         self.state.note_changed(self.now.mono());
         let number = self.begin();
-        self.settle(number, revision)
+        self.settle_with(number, fetched)
+    }
+
+    fn expiry_in(&self, seconds: u64) -> Expiry {
+        Expiry::after(self.now, Duration::from_secs(seconds))
+    }
+
+    /// Returns the current lease's expiry and the time until its refresh.
+    fn current(&self) -> (Option<Expiry>, Option<Duration>) {
+        let now = self.now.mono();
+        (
+            self.state.held.as_ref().map(Lease::expiry),
+            self.state
+                .refresh_at
+                .map(|at| at.saturating_duration_since(now)),
+        )
     }
 
     fn pass(&mut self, time: Duration) {
@@ -76,6 +101,77 @@ fn a_wrong_secret_that_is_put_right_is_followed_at_once() {
     assert!(matches!(provider.fetch("a"), Some(Settled::Adopted)));
     // And b, which never was in service, is no revision of before.
     assert!(matches!(provider.fetch("b"), Some(Settled::Adopted)));
+}
+
+#[test]
+fn a_new_lease_of_the_current_revision_is_a_renewal() {
+    let mut provider = Provider::new();
+    provider.fetch("a");
+    let (expiry, refresh) = (provider.expiry_in(60), Duration::from_secs(7));
+    let again = lease("a").with_expiry(expiry).with_refresh_after(refresh);
+    let settled = provider.fetch_with(Fetched::New(again));
+    assert!(matches!(settled, Some(Settled::Unchanged)), "{settled:?}");
+    assert_eq!(provider.current(), (Some(expiry), Some(refresh)));
+    assert_eq!(provider.state.debts.len(), 0, "it is the same credential");
+}
+
+#[test]
+fn a_renewal_moves_expiry_and_refresh_of_the_current_lease() {
+    let mut provider = Provider::new();
+    let first = lease("a").with_expiry(provider.expiry_in(60));
+    provider.fetch_with(Fetched::New(first));
+    provider.pass(Duration::from_secs(30));
+    // 80 % of what remains after the two seconds that pass before the fetch.
+    let (expiry, refresh) = (provider.expiry_in(102), Duration::from_secs(80));
+    let settled = provider.fetch_with(Fetched::Renewed(expiry));
+    assert!(matches!(settled, Some(Settled::Unchanged)), "{settled:?}");
+    assert!(provider.holds("a"));
+    assert_eq!(provider.current(), (Some(expiry), Some(refresh)));
+    assert_eq!(provider.state.held_life(), Some(Duration::from_secs(100)));
+}
+
+#[test]
+fn an_unchanged_lease_keeps_its_expiry_and_is_refreshed_later() {
+    let mut provider = Provider::new();
+    let expiry = provider.expiry_in(60);
+    let refresh = Duration::from_secs(7);
+    let first = lease("a").with_expiry(expiry).with_refresh_after(refresh);
+    provider.fetch_with(Fetched::New(first));
+    let settled = provider.fetch_with(Fetched::Unchanged);
+    assert!(matches!(settled, Some(Settled::Unchanged)), "{settled:?}");
+    assert_eq!(provider.current(), (Some(expiry), Some(refresh)));
+}
+
+#[test]
+fn a_rejected_lease_that_is_unchanged_or_renewed_is_fetched_again_with_back_off() {
+    for renewed in [false, true] {
+        let mut provider = Provider::new();
+        provider.fetch("a");
+        let mut pauses = Vec::new();
+        provider.rejected("a");
+        for _ in 0..3 {
+            let expiry = provider.expiry_in(3_600);
+            provider.fetch_with(match renewed {
+                true => Fetched::Renewed(expiry),
+                false => Fetched::Unchanged,
+            });
+            let due = provider.state.rejected_due;
+            pauses.push(due.map(|due| due.saturating_duration_since(provider.now.mono())));
+        }
+        assert!(pauses[0].is_some() && pauses.is_sorted(), "{pauses:?}");
+        assert!(pauses[0] < pauses[2], "{pauses:?}");
+    }
+}
+
+#[test]
+fn a_renewal_or_no_change_without_a_current_lease_is_a_failed_fetch() {
+    for fetched in [Fetched::Renewed(Expiry::never()), Fetched::Unchanged] {
+        let mut provider = Provider::new();
+        let number = provider.begin();
+        let settled = provider.settle_with(number, fetched);
+        assert!(matches!(settled, Some(Settled::Failed(_))), "{settled:?}");
+        assert!(provider.state.held.is_none() && provider.state.retry.is_some());
+    }
 }
 
 #[test]

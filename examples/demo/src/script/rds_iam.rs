@@ -51,7 +51,10 @@ pub(crate) async fn run<D: Database>(
         .add_pool("orders", &login, server.pools())
         .await?;
     // Its first token is its last one.
-    let first = token_for("plain")?.fetch(FetchRequest::first()).await?;
+    let first = token_for("plain")?
+        .fetch(FetchRequest::first())
+        .await?
+        .into_lease(None)?;
     let script = Script::start(screen, options.duration, |cue| {
         let plain = tokio::spawn(keep_for_ever(
             server.plain_pool(first.secret()),

@@ -30,7 +30,10 @@ pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
 /// The first fetch of a registration.
 pub(crate) async fn first(provider: &FileProvider) -> Result<Lease<Credentials>, ProviderError> {
-    provider.fetch(FetchRequest::first()).await
+    provider
+        .fetch(FetchRequest::first())
+        .await?
+        .into_lease(None)
 }
 
 /// A fetch while `held` is held.
@@ -40,7 +43,8 @@ pub(crate) async fn again(
 ) -> Result<Lease<Credentials>, ProviderError> {
     provider
         .fetch(FetchRequest::new(RotationTrigger::Changed).held(held.clone()))
-        .await
+        .await?
+        .into_lease(Some(held.clone()))
 }
 
 /// User and password of a lease.

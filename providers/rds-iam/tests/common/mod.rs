@@ -18,8 +18,9 @@ use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use claviger::{Credentials, FetchRequest, Lease, Provider, RotationTrigger};
+use claviger::{Credentials, FetchRequest, Lease, RotationTrigger};
 use claviger_rds_iam::RdsIam;
+use claviger_testkit::FetchLease;
 
 /// The endpoint that tokens are signed for.
 pub(crate) const HOST: &str = "orders.c1a2b3.eu-west-1.rds.amazonaws.com";
@@ -162,7 +163,7 @@ pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> AwsCred
 /// The first fetch of a registration.
 pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
     provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("a token is signed")
 }
@@ -179,7 +180,10 @@ pub(crate) async fn again(
     } else {
         request
     };
-    provider.fetch(request).await.expect("an answer comes")
+    provider
+        .fetch_lease(request)
+        .await
+        .expect("an answer comes")
 }
 
 /// The token of a lease.

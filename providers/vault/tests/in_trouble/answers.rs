@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use claviger::{FetchRequest, Provider, ProviderError, ProviderErrorKind as Kind};
 use claviger_servers::{InjectedFault, Postgres};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Revocation, VaultFixture};
 use serde_json::json;
@@ -18,7 +19,7 @@ async fn fixture() -> VaultFixture<Postgres> {
 
 async fn rejected(provider: &VaultDynamic) -> ProviderError {
     provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .map(drop)
         .expect_err("there is no user")
@@ -34,7 +35,10 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
     let fixture = fixture().await;
     let identity = fixture.identity().await;
     let provider = dynamic(&session(&fixture, identity.clone()));
-    let lease = provider.fetch(FetchRequest::first()).await.expect("a user");
+    let lease = provider
+        .fetch_lease(FetchRequest::first())
+        .await
+        .expect("a user");
     provider.release(lease).await.expect("it is given back");
 
     // Alive and not allowed, by a token that is asked about.
@@ -85,7 +89,7 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
     assert_is(&rejected(&dynamic(&hasty)).await, Kind::TimedOut, "in time");
     fixture.admin(|admin| Ok(admin.vault.resume()?)).await;
     let lease = provider
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .expect("all is well again");
     provider.release(lease).await.expect("it is given back");

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use claviger::{FetchRequest, Provider, ProviderErrorKind, Supervisor};
+use claviger::{FetchRequest, ProviderErrorKind, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Postgres};
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultSession};
 use claviger_vault_fixtures::{Identity, MOUNT, Revocation, VaultFixture, next_generation};
 use serde_json::json;
@@ -66,7 +67,7 @@ async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
         .proxy
         .fault_on("/v1/auth/approle/login", InjectedFault::Delay(3 * SECOND));
     let error = dynamic(&session)
-        .fetch(FetchRequest::first())
+        .fetch_lease(FetchRequest::first())
         .await
         .map(drop)
         .expect_err("there is no token");

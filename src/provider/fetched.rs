@@ -1,0 +1,112 @@
+//! What a successful fetch returns.
+
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::expiry::Expiry;
+use crate::lease::Lease;
+
+/// What a successful [`Provider::fetch`](crate::Provider::fetch) returns.
+///
+/// A provider may always return [`New`](Self::New). With the revision of the current lease that is
+/// a renewal: there is no handover and no event.
+#[derive(Debug)]
+pub enum Fetched<S> {
+    /// A credential.
+    ///
+    /// A new revision leads to a handover. The revision of the current lease replaces that lease,
+    /// its expiry and refresh time included, without a handover.
+    New(Lease<S>),
+    /// The backend extended the current lease to this expiry. Everything else about it stays.
+    Renewed(Expiry),
+    /// The current lease is still the one to use, as it is.
+    Unchanged,
+}
+
+impl<S> Fetched<S> {
+    /// Returns the lease that is current after this result. `current` is the lease of the request.
+    ///
+    /// # Errors
+    /// [`Renewed`](Self::Renewed) or [`Unchanged`](Self::Unchanged) without a current lease
+    /// ([`ProviderErrorKind::Other`]).
+    pub fn into_lease(self, current: Option<Lease<S>>) -> Result<Lease<S>, ProviderError> {
+        let (lease, name) = match self {
+            Self::New(lease) => return Ok(lease),
+            Self::Renewed(expiry) => (current.map(|lease| lease.with_expiry(expiry)), "Renewed"),
+            Self::Unchanged => (current, "Unchanged"),
+        };
+        lease.ok_or_else(|| {
+            ProviderError::new(
+                ProviderErrorKind::Other,
+                format!(
+                    "the provider returned `Fetched::{name}` without a current lease; return `Fetched::New`"
+                ),
+            )
+        })
+    }
+}
+
+impl<S> From<Lease<S>> for Fetched<S> {
+    fn from(lease: Lease<S>) -> Self {
+        Self::New(lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::lease::{OldConnections, Revision};
+
+    fn current() -> Lease<()> {
+        Lease::new((), Revision::new("current"))
+            .with_old_connections(OldConnections::Keep)
+            .with_refresh_after(Duration::from_secs(7))
+    }
+
+    #[test]
+    fn a_renewal_moves_the_expiry_and_nothing_else() {
+        let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(60));
+        let lease = Fetched::Renewed(expiry).into_lease(Some(current()));
+        let lease = lease.expect("there is a current lease");
+        assert_eq!(lease.revision(), current().revision());
+        assert_eq!(lease.expiry(), expiry);
+        assert_eq!(lease.old_connections(), OldConnections::Keep);
+        assert_eq!(lease.refresh_hint(), current().refresh_hint());
+    }
+
+    #[test]
+    fn an_unchanged_lease_is_the_current_one() {
+        let lease = Fetched::Unchanged.into_lease(Some(current()));
+        let lease = lease.expect("there is a current lease");
+        assert_eq!(lease.revision(), current().revision());
+        assert!(lease.expiry().is_never());
+    }
+
+    #[test]
+    fn a_new_lease_replaces_the_current_one() {
+        let new = || Lease::new((), Revision::new("new"));
+        for held in [None, Some(current())] {
+            let lease = Fetched::from(new()).into_lease(held);
+            assert_eq!(lease.expect("it is a lease").revision(), new().revision());
+        }
+    }
+
+    #[test]
+    fn without_a_current_lease_there_is_nothing_to_renew_or_keep() {
+        for (fetched, name) in [
+            (Fetched::<()>::Unchanged, "Fetched::Unchanged"),
+            (Fetched::Renewed(Expiry::never()), "Fetched::Renewed"),
+        ] {
+            let error = fetched.into_lease(None).expect_err("there is no lease");
+            assert_eq!(error.kind(), ProviderErrorKind::Other);
+            let text = error.to_string();
+            assert!(
+                text.contains(name) && text.contains("Fetched::New"),
+                "{text}"
+            );
+        }
+    }
+}

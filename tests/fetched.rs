@@ -1,0 +1,43 @@
+//! What a provider may return from a fetch, and what it does to pools.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::{Credentials, Expiry, FetchRequest, Fetched, ProviderError, Timestamp, provider_fn};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_fails_when_there_is_no_current_lease_to_keep() {
+    let lab = Lab::new();
+    let unchanged = provider_fn(|_: FetchRequest<Credentials>| async {
+        Ok::<_, ProviderError>(Fetched::Unchanged)
+    });
+    let error = lab.supervisor.add_provider("login", unchanged).await;
+    let text = error.expect_err("it has no lease").to_string();
+    assert!(text.contains("without a current lease"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewed_and_unchanged_leases_lead_to_no_handover() {
+    let lab = Lab::new();
+    let (backend, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let login = lab.supervisor.add_provider("login", backend.clone()).await;
+    let login = login.expect("it has a lease");
+    let pool = lab.supervisor.add_pool("pool", &login, database).await;
+    let pool = pool.expect("it is verified");
+    let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(7_200));
+    for fetched in [Fetched::Renewed(expiry), Fetched::Unchanged] {
+        let before = backend.calls().len();
+        backend.answer_next(fetched);
+        backend.hint();
+        while backend.calls().len() == before {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(pool.generation(), 1);
+        let status = &lab.supervisor.status().providers[0];
+        assert_eq!(status.expires, expiry.wall());
+        assert!(status.last_error.is_none(), "{status:?}");
+    }
+}
