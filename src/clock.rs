@@ -17,8 +17,10 @@ pub struct Timestamp {
 impl Timestamp {
     /// Reads both clocks now.
     ///
-    /// A provider should prefer [`FetchRequest::started`](crate::FetchRequest::started): it was
-    /// read *before* the backend was asked, so a lifetime counted from it never ends too late.
+    /// A provider should prefer the supervisor's clock:
+    /// [`FetchRequest::started`](crate::FetchRequest::started) to count a lifetime from, because
+    /// it was read before the backend was asked, and
+    /// [`FetchRequest::now`](crate::FetchRequest::now) otherwise.
     pub fn now() -> Self {
         Clock::default().now()
     }
@@ -49,9 +51,12 @@ impl Timestamp {
     }
 }
 
-/// Where the framework reads time. Follows tokio's paused clock for the monotonic part.
+/// Reads the wall clock and the monotonic clock. Cheap to clone.
+///
+/// A supervisor and its providers read the same clock, which a test can move. The default is the
+/// machine's. The monotonic part follows tokio's paused time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Clock {
+pub struct Clock {
     #[cfg(feature = "testing")]
     moved: Option<crate::testing::MovedClock>,
 }
@@ -62,7 +67,8 @@ impl Clock {
         Self { moved: Some(moved) }
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
+    /// Reads both clocks now.
+    pub fn now(&self) -> Timestamp {
         let mono = tokio::time::Instant::now().into_std();
         #[cfg(feature = "testing")]
         if let Some(moved) = &self.moved {

@@ -58,7 +58,7 @@ mod trouble;
 #[cfg(feature = "serde")]
 mod wire;
 
-pub use clock::Timestamp;
+pub use clock::{Clock, Timestamp};
 pub use error::{
     ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
 };

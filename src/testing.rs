@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::clock::wall_now;
+use crate::clock::{Clock, wall_now};
 
 /// A wall clock that follows the monotonic one (tokio's, so also a paused one) and jumps when told
 /// to.
@@ -28,6 +28,11 @@ impl MovedClock {
     /// The wall clock goes forward by this much at once, as after a suspend.
     pub fn jump(&self, by: Duration) {
         *self.jumped.lock().unwrap_or_else(PoisonError::into_inner) += by.as_nanos() as i128;
+    }
+
+    /// Returns the clock that this one moves, for a request or hints of a provider's own test.
+    pub fn clock(&self) -> Clock {
+        Clock::moved(self.clone())
     }
 
     pub(crate) fn wall(&self, mono: Instant) -> SystemTime {

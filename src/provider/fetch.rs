@@ -26,6 +26,7 @@ pub(super) fn spawn<S: Send + Sync + 'static>(
             started,
             held: state.held.clone(),
             rejected: state.exclusions.active(started.mono()),
+            clock: slot.clock().clone(),
         };
         (request, state.fetching.clone())
     };

@@ -27,7 +27,7 @@ pub use fetched::Fetched;
 pub use simple::{ProviderFn, StaticCredentials, fixed, provider_fn};
 pub use watch::Hints;
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::error::ProviderError;
 #[cfg(doc)]
 use crate::error::ProviderErrorKind;
@@ -154,6 +154,7 @@ pub struct FetchRequest<S> {
     pub held: Option<Lease<S>>,
     /// The revisions that the database rejects at present.
     pub rejected: Arc<[Revision]>,
+    clock: Clock,
 }
 
 impl<S> FetchRequest<S> {
@@ -164,12 +165,32 @@ impl<S> FetchRequest<S> {
 
     /// A request with nothing held and nothing rejected, for a provider's own tests.
     pub fn new(trigger: RotationTrigger) -> Self {
+        let clock = Clock::default();
         Self {
             trigger,
-            started: Timestamp::now(),
+            started: clock.now(),
             held: None,
             rejected: Arc::from([]),
+            clock,
         }
+    }
+
+    /// Returns the request with this clock, started now.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.started = clock.now();
+        self.clock = clock;
+        self
+    }
+
+    /// Reads the supervisor's clock now. Tests can move that clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns the supervisor's clock, for what outlives the fetch.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The same request with a held lease.
@@ -199,6 +220,7 @@ impl<S> Clone for FetchRequest<S> {
             started: self.started,
             held: self.held.clone(),
             rejected: Arc::clone(&self.rejected),
+            clock: self.clock.clone(),
         }
     }
 }

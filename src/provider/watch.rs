@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::schedule;
 use super::slot::ProviderSlot;
+use crate::clock::Clock;
 use crate::trouble::Trouble;
 
 /// The longest pause before a watch that keeps ending is started again.
@@ -17,6 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Hints {
     changed: Arc<dyn Fn() + Send + Sync>,
+    clock: Clock,
 }
 
 impl Hints {
@@ -24,7 +26,20 @@ impl Hints {
     pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             changed: Arc::new(changed),
+            clock: Clock::default(),
         }
+    }
+
+    /// Returns the hints with this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Returns the supervisor's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The source has changed: fetch soon. Cheap; any number of calls within a second are one
@@ -51,7 +66,8 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
                 slot.note_changed();
             }
         }
-    });
+    })
+    .with_clock(slot.clock().clone());
     tokio::spawn(async move {
         let mut failures = 0;
         let trouble = Trouble::default();

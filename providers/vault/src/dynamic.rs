@@ -148,7 +148,7 @@ impl VaultDynamic {
             return Ok(Renewal::None);
         }
         // Its token's end is what is near: another user would die with it as well.
-        let now = Timestamp::now();
+        let now = self.session.now();
         if issued.is_bound_by(&token, now) {
             // That there is no other token is told while the pools are still served.
             return match self.session.trouble().filter(|_| token.is_stale(now)) {
@@ -163,7 +163,7 @@ impl VaultDynamic {
         let Some(increment) = issued.life.first().filter(|_| issued.renewable) else {
             return Ok(Renewal::None);
         };
-        let asked = Timestamp::now();
+        let asked = self.session.now();
         let body =
             || json!({ "lease_id": held.revision().as_str(), "increment": increment.as_secs() });
         let answer = self
@@ -202,7 +202,7 @@ impl VaultDynamic {
     async fn mint(&self) -> Result<Lease<Credentials>, ProviderError> {
         let path = self.role.below("creds");
         let place = self.session.place(&path);
-        let asked = Timestamp::now();
+        let asked = self.session.now();
         let answer = self
             .session
             .ask::<User>(true, || {
@@ -277,7 +277,7 @@ impl VaultDynamic {
     async fn give_back_late(&self) {
         loop {
             tokio::time::sleep(LATE_LOOK).await;
-            let now = Timestamp::now();
+            let now = self.session.now();
             let owed = |issued: &Issued| issued.owed.is_some_and(|death| death.is_expired(now));
             let late: Vec<_> = self
                 .issued()
@@ -305,7 +305,7 @@ impl VaultDynamic {
     fn issued(&self) -> MutexGuard<'_, HashMap<Revision, Issued>> {
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
         // What is never released because it died needs no place here.
-        let now = Timestamp::now();
+        let now = self.session.now();
         issued.retain(|_, issued| !issued.life.expiry().is_expired(now));
         issued
     }
@@ -372,7 +372,7 @@ impl Provider for VaultDynamic {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        self.member.join();
+        self.member.join(request.clock());
         let keep = request.held.as_ref().filter(|held| {
             request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
         });
@@ -384,10 +384,10 @@ impl Provider for VaultDynamic {
             Renewal::None => self.mint().await.map(Fetched::New),
             Renewal::Ends(expiry) => {
                 let minted = self.mint().await;
-                let gained = expiry.remaining(Timestamp::now())
+                let gained = expiry.remaining(self.session.now())
                     > held
                         .expiry()
-                        .remaining(Timestamp::now())
+                        .remaining(self.session.now())
                         .map(|left| left.saturating_add(left / 10));
                 match minted {
                     // The last of its life is better than none. Once: the next renewal gains

@@ -128,7 +128,7 @@ impl VaultKv {
 
     /// The current version by the metadata; `None` when they may not be read.
     async fn current(&self) -> Result<Option<Revision>, ProviderError> {
-        let now = Timestamp::now().mono();
+        let now = self.session.now().mono();
         let denied = *self.denied();
         if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
             return Ok(None);
@@ -209,7 +209,7 @@ impl VaultKv {
         }
         // In the future it says when the store will forget the version, which the database does not
         // know of.
-        if !deletion_time.is_empty() && is_past(deletion_time) {
+        if !deletion_time.is_empty() && is_past(deletion_time, self.session.now()) {
             return Err(self.not_found(&format!(
                 "its version {number} was deleted; undelete it or write another. What was served before goes on serving"
             )));
@@ -263,8 +263,8 @@ impl VaultKv {
 
 /// A time that cannot be read is taken to have passed: the version is not to be had, else there
 /// would be none.
-fn is_past(time: &str) -> bool {
-    humantime::parse_rfc3339(time).map_or(true, |time| time <= Timestamp::now().wall())
+fn is_past(time: &str, now: Timestamp) -> bool {
+    humantime::parse_rfc3339(time).map_or(true, |time| time <= now.wall())
 }
 
 impl Provider for VaultKv {
@@ -274,7 +274,7 @@ impl Provider for VaultKv {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        self.member.join();
+        self.member.join(request.clock());
         let Some(held) = request.held else {
             return self.read().await.map(Fetched::New);
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use claviger::{
     Credentials, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider, ProviderError,
-    ProviderErrorKind, Revision, Timestamp,
+    ProviderErrorKind, Revision,
 };
 use serde::Deserialize;
 use tokio::time::sleep;
@@ -161,13 +161,13 @@ impl Provider for VaultStatic {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        self.member.join();
+        self.member.join(request.clock());
         let (mut answer, mut revision) = self.read().await?;
         if request.is_rejected(&revision) {
             sleep(ECHO).await;
             (answer, revision) = self.read().await?;
         }
-        let again = self.next_poll(Timestamp::now().mono(), &revision, answer.ttl);
+        let again = self.next_poll(request.now().mono(), &revision, answer.ttl);
         let lease = match request.held {
             Some(held) if *held.revision() == revision => held,
             _ => Lease::new(Credentials::new(answer.username, answer.password), revision)
@@ -199,6 +199,8 @@ impl fmt::Debug for VaultStatic {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use claviger::Timestamp;
 
     use super::*;
     use crate::auth::Auth;

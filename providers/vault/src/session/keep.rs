@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::{Hints, Timestamp};
+use claviger::Hints;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until};
 
@@ -31,10 +31,11 @@ pub(crate) enum Issued {
 impl VaultSession {
     /// Runs until it is dropped.
     pub(crate) async fn keep(&self, hints: &Hints, issued: Issued) {
+        self.follow(hints.clock());
         let mut changes = self.0.changes.subscribe();
-        let mut looked = Timestamp::now().mono();
+        let mut looked = self.now().mono();
         loop {
-            let now = Timestamp::now();
+            let now = self.now();
             let care = self.0.care_at();
             let look = self.0.awaits_file().then(|| looked + LOOK);
             let next = [care, look]
@@ -52,7 +53,7 @@ impl VaultSession {
                     }
                 }
                 () = sleep_until(Instant::from_std(next)) => {
-                    let now = Timestamp::now();
+                    let now = self.now();
                     if look.is_some_and(|look| look <= now.mono()) {
                         looked = now.mono();
                         let used = self.0.lock().serial;
@@ -141,7 +142,7 @@ mod tests {
 
     use std::sync::Arc;
 
-    use claviger::{ProviderError, ProviderErrorKind};
+    use claviger::{ProviderError, ProviderErrorKind, Timestamp};
 
     use super::super::{Failed, Token};
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use claviger::Timestamp;
+use claviger::Clock;
 use serde_json::json;
 
 use super::{Inner, VaultSession};
@@ -19,8 +19,10 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// What is fetched after it has left makes nobody a member again.
-    pub(crate) fn join(&self) {
+    /// The session follows this clock, the supervisor's. What is fetched after it has left makes
+    /// nobody a member again.
+    pub(crate) fn join(&self, clock: &Clock) {
+        self.session.follow(clock);
         if self
             .state
             .compare_exchange(NEW, IN, Ordering::AcqRel, Ordering::Acquire)
@@ -53,7 +55,7 @@ impl Inner {
     /// Revokes what is the session's own, and forgets the rest.
     async fn give_back(&self) {
         let _at_work = self.at_work.lock().await;
-        let now = Timestamp::now();
+        let now = self.now();
         let tokens: Vec<_> = {
             let mut state = self.lock();
             if state.users > 0 {

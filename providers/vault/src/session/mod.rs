@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use claviger::{ProviderError, Timestamp};
+use claviger::{Clock, ProviderError, Timestamp};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -67,6 +67,8 @@ pub struct VaultSession(Arc<Inner>);
 struct Inner {
     api: Api,
     auth: Auth,
+    /// That of the supervisor that last used the session.
+    clock: Mutex<Clock>,
     state: Mutex<State>,
     /// Held by whoever gets, renews or revokes a token.
     at_work: Arc<tokio::sync::Mutex<()>>,
@@ -151,11 +153,21 @@ impl VaultSession {
         let inner = Inner {
             api,
             auth,
+            clock: Mutex::default(),
             state: Mutex::default(),
             at_work: Arc::default(),
             changes: watch::Sender::default(),
         };
         Self(Arc::new(inner))
+    }
+
+    /// Reads time from this clock from now on.
+    pub(crate) fn follow(&self, clock: &Clock) {
+        *self.0.clock() = clock.clone();
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.now()
     }
 
     /// The server and what is asked of it, for messages.
@@ -221,6 +233,14 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock().now()
+    }
+
     fn usable(&self, now: Timestamp) -> Option<Arc<Token>> {
         self.lock()
             .token
@@ -231,7 +251,7 @@ impl Inner {
     /// Sends a request with this token, and once more where a standby may not have received it yet.
     /// Nothing is concluded from a 403 before that.
     async fn ask(&self, token: &Token, call: impl Fn() -> Call + Send) -> Result<Answer, Failure> {
-        if token.is_new(Timestamp::now()) {
+        if token.is_new(self.now()) {
             self.api.ask_with_new(token.expose(), call).await
         } else {
             self.api.ask(Some(token.expose()), call()).await
@@ -241,7 +261,7 @@ impl Inner {
     /// Whether a token that was rejected is dead; or else it may not do what was asked. Where the
     /// server's words do not tell, it is asked whether it knows the token.
     async fn is_dead(&self, token: &Token, failure: &Failure) -> Result<bool, Failure> {
-        if failure.is_dead_token() || !token.is_alive(Timestamp::now()) {
+        if failure.is_dead_token() || !token.is_alive(self.now()) {
             return Ok(true);
         }
         if failure.is_by_policy() {

@@ -20,7 +20,7 @@ const GRANT_RENEW: &str = "grant `update` on auth/token/renew-self";
 impl VaultSession {
     /// The token to use now.
     pub(crate) async fn token(&self, fresh: bool) -> Result<Arc<Token>, ProviderError> {
-        let now = Timestamp::now();
+        let now = self.now();
         let usable = self.0.usable(now);
         if let Some(token) = usable
             .as_ref()
@@ -33,7 +33,7 @@ impl VaultSession {
             _ => true,
         });
         match (work.await, usable) {
-            (Err(_), Some(token)) if token.is_alive(Timestamp::now()) => Ok(token),
+            (Err(_), Some(token)) if token.is_alive(self.now()) => Ok(token),
             (worked, _) => worked,
         }
     }
@@ -56,7 +56,7 @@ impl VaultSession {
         let inner = Arc::clone(&self.0);
         let task = tokio::spawn(async move {
             let _at_work = Arc::clone(&inner.at_work).lock_owned().await;
-            let now = Timestamp::now();
+            let now = inner.now();
             {
                 let state = inner.lock();
                 if !due(&state, now) {
@@ -122,7 +122,7 @@ impl Inner {
                     tracing::debug!(vault = %self.api.address(), error = %error, "still no new token");
                 }
                 state.failed = Some(Failed {
-                    at: Timestamp::now().mono(),
+                    at: self.now().mono(),
                     count,
                     error: error.clone(),
                 });
@@ -172,7 +172,7 @@ impl Inner {
             .filter(|token| matches!(token.care(), Some((_, Care::Renew))))
         {
             match self.renew(token).await {
-                Ok(renewed) if renewed.is_alive(Timestamp::now()) => return Ok(renewed),
+                Ok(renewed) if renewed.is_alive(self.now()) => return Ok(renewed),
                 Ok(_) => {}
                 Err(failure) => self.pass_over(token, failure).await?,
             }
@@ -205,7 +205,7 @@ impl Inner {
     }
 
     async fn renew(&self, token: &Token) -> Result<Arc<Token>, Failure> {
-        let asked = Timestamp::now();
+        let asked = self.now();
         let answer = self
             .ask(token, || {
                 Call::post("auth/token/renew-self", json!({})).optional()
@@ -217,7 +217,7 @@ impl Inner {
     }
 
     async fn log_in(&self) -> Result<Arc<Token>, ProviderError> {
-        let asked = Timestamp::now();
+        let asked = self.now();
         let log_in = match self.auth.log_in(&self.api).await {
             Ok(log_in) => log_in,
             Err(error) => {
@@ -249,7 +249,7 @@ impl Inner {
         secret: SecretString,
         known: Option<&Token>,
     ) -> Result<Arc<Token>, ProviderError> {
-        let asked = Timestamp::now();
+        let asked = self.now();
         let looked = if known.is_none_or(|token| token.is_new(asked)) {
             self.look_up_new(secret.expose_secret()).await
         } else {
@@ -306,7 +306,7 @@ impl Inner {
 
     /// Uses this token from now on. One that it replaces may have leases in use.
     pub(super) fn hold(&self, token: Arc<Token>) -> Arc<Token> {
-        let now = Timestamp::now();
+        let now = self.now();
         let (recovered, replaces) = {
             let mut state = self.lock();
             state.rejected = None;
