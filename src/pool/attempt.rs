@@ -1,18 +1,17 @@
-//! One attempt: verify the held lease, then hand over to it. In a task of its own; the outcome
-//! lands in the slot.
+//! One attempt in a task: verifies a lease, then hands over to it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Span;
 
-use super::decide::Attempt;
 use super::gate::Pass;
 use super::handover::{self, Times};
+use super::machine::{Effect, Input};
 use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::lease::Lease;
+use crate::lease::{Lease, Revision};
 use crate::provider::Loan;
 use crate::rotation::Rotation;
 use crate::telemetry;
@@ -33,89 +32,55 @@ impl Drop for MarkedByPanic {
     }
 }
 
-/// Starts the attempt that was decided on.
-pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, check_only: bool) {
-    let slot = Arc::clone(slot);
-    let Some(mut attempt) = slot
-        .lock()
-        .attempt
-        .clone()
-        .filter(|attempt| attempt.number == number)
+/// Starts an attempt to verify the lease with this revision.
+pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revision: &Revision) {
+    let guard = LostGuard {
+        slot: Arc::clone(slot),
+        attempt,
+    };
+    // If the provider has another lease by now, the next wake decides about that one.
+    let Some(loan) = slot
+        .upstream()
+        .lend()
+        .filter(|loan| loan.lease.revision() == revision)
     else {
         return;
     };
-    let Some(loan) = slot.upstream().lend() else {
-        slot.lock().attempt = None;
-        return;
-    };
-    // What is lent is what the provider holds now, which may be newer than what was decided on: the
-    // latest lease wins.
-    let renewed = attempt.revision != *loan.lease.revision();
-    attempt.revision = loan.lease.revision().clone();
-    attempt.user = slot.factory().account(loan.lease.secret()).into();
-    attempt.check_only = check_only && !renewed;
     let rotation = slot.upstream().rotation();
     let parent = rotation.as_ref().map_or_else(Span::none, |rotation| {
         rotation.span_for_attempt(slot.clock().now())
     });
-    let span = telemetry::handover(&parent, slot.name(), &attempt.revision.digest());
+    let span = telemetry::handover(&parent, slot.name(), &revision.digest());
     if parent.is_none() {
         loan.origin.link(&span);
     }
     drop(parent);
-    let work = tokio::spawn(run(
-        Arc::clone(&slot),
-        attempt.clone(),
-        loan,
-        rotation,
-        span,
-    ));
-    let guard = LostGuard {
-        slot: Arc::clone(&slot),
-        number,
-    };
+    let work = tokio::spawn(run(Arc::clone(slot), attempt, loan, rotation, span));
     tokio::spawn(async move {
-        let _guard = guard;
-        // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
-        let stuck = || {
-            slot.lock()
-                .attempt
-                .as_ref()
-                .is_some_and(|attempt| attempt.number == number)
-        };
-        if work.await.is_err() && stuck() {
-            slot.attempt_failed(
-                &attempt,
-                ConnectError::new(ConnectErrorKind::Other, PANICKED),
-            );
+        // A panic of ours is one failed attempt, too.
+        if work.await.is_err() {
+            let error = ConnectError::new(ConnectErrorKind::Other, PANICKED);
+            guard.slot.attempt_failed(attempt, &error);
         }
     });
 }
 
-/// Held by the task that waits for an attempt. If its runtime ends first, no attempt remains.
+/// Belongs to the task that waits for an attempt. If its runtime ends first, no attempt remains.
 struct LostGuard<F: PoolFactory> {
     slot: Arc<PoolSlot<F>>,
-    number: u64,
+    attempt: u64,
 }
 
 impl<F: PoolFactory> Drop for LostGuard<F> {
     fn drop(&mut self) {
-        let lost = {
-            let mut state = self.slot.lock();
-            state.reported();
-            state
-                .attempt
-                .take_if(|attempt| attempt.number == self.number)
-        };
-        if lost.is_some() {
-            self.slot.settled();
-        }
+        let attempt = self.attempt;
+        self.slot.feed(Input::Lost { attempt }, None);
     }
 }
 
 async fn run<F: PoolFactory>(
     slot: Arc<PoolSlot<F>>,
-    attempt: Attempt,
+    attempt: u64,
     loan: Loan<F::Secret>,
     rotation: Option<Arc<Rotation>>,
     span: Span,
@@ -125,34 +90,24 @@ async fn run<F: PoolFactory>(
     let verified = verify(&slot, &loan.lease, &span.0).await;
     let verify = slot.clock().mono().saturating_duration_since(began);
     slot.context().traps.spring(slot.name(), "pool.verified");
-    if verified.is_ok() {
-        slot.recovered();
-    }
     let outcome = match verified {
-        Ok(()) if attempt.check_only => {
-            let now = slot.clock().now();
-            slot.lock().checked(now);
-            slot.upstream()
-                .tell_verified(&attempt.revision, &attempt.user);
-            slot.settled();
-            Ok(())
-        }
+        Err(error) => Err(error),
         Ok(()) => {
-            handover::run(
-                &slot,
-                loan,
-                Times {
+            slot.recovered();
+            let effects = slot.feed(Input::Verified { attempt }, None);
+            if effects.contains(&Effect::Open) {
+                let times = Times {
                     began,
                     verify,
                     open: Duration::ZERO,
                     warm: Duration::ZERO,
-                },
-                &span.0,
-                rotation.as_ref(),
-            )
-            .await
+                };
+                handover::run(&slot, attempt, loan, times, &span.0, rotation.as_ref()).await
+            } else {
+                slot.settled();
+                Ok(())
+            }
         }
-        Err(error) => Err(error),
     };
     if let Err(error) = outcome {
         telemetry::failed(&span.0, error.kind().as_str(), &error.to_string());
@@ -165,7 +120,16 @@ async fn run<F: PoolFactory>(
         }
         // Before anybody hears of it.
         drop(span);
-        slot.attempt_failed(&attempt, error);
+        slot.attempt_failed(attempt, &error);
+    }
+}
+
+impl<F: PoolFactory> PoolSlot<F> {
+    fn attempt_failed(&self, attempt: u64, error: &ConnectError) {
+        let kind = error.kind();
+        self.feed(Input::Failed { attempt, kind }, Some(error));
+        self.settled();
+        self.update_outlook();
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
+use super::driver::Draining;
 use super::generation::{End, Generation, Phase};
+use super::machine::{Effect, Input};
 use super::task::in_a_task;
-use super::{HandoverPolicy, PoolFactory, PoolSlot, attempt, drain};
+use super::{HandoverPolicy, PoolFactory, PoolSlot, attempt};
 use crate::error::ConnectError;
 use crate::lease::OldConnections;
 use crate::provider::Loan;
@@ -38,6 +40,7 @@ const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 /// Hands over to a verified lease. An error leaves the old generation as it was.
 pub(super) async fn run<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
+    attempt: u64,
     loan: Loan<F::Secret>,
     mut times: Times,
     span: &Span,
@@ -70,7 +73,7 @@ pub(super) async fn run<F: PoolFactory>(
     let warmed = if ahead > 0 {
         warm(slot, &pool, ahead, span).await
     } else if slot
-        .served_lease()
+        .active_lease()
         .is_some_and(|served| served.revision() == loan.lease.revision())
     {
         Ok(())
@@ -85,14 +88,19 @@ pub(super) async fn run<F: PoolFactory>(
     }
     times.warm = slot.clock().mono().saturating_duration_since(warming);
 
-    let secret = loan.lease.clone();
     let origin = rotation.map_or_else(|| loan.origin.clone(), |rotation| rotation.origin());
     let cause = rotation
         .map(|rotation| rotation.span())
         .filter(|root| !root.is_none())
         .unwrap_or_else(|| span.clone());
-    let Some((number, report)) = publish(
+    let revision = loan.lease.revision().clone();
+    let Some(Published {
+        report,
+        account,
+        returned,
+    }) = publish(
         slot,
+        attempt,
         loan,
         &pool,
         how,
@@ -102,13 +110,17 @@ pub(super) async fn run<F: PoolFactory>(
             cause,
             origin,
         },
-    ) else {
+    )
+    else {
         discard(slot, pool);
+        slot.settled();
         return Ok(());
     };
+    drop(returned);
+    let number = report.generation;
     slot.context().traps.spring(slot.name(), "pool.published");
     // Not left to the actor, so that the span that the drain follows from need not stay open.
-    drain::start(slot);
+    slot.start_drains();
     slot.shared().tell_waiting();
     slot.context()
         .meters
@@ -116,12 +128,11 @@ pub(super) async fn run<F: PoolFactory>(
     slot.events().send(Event::HandedOver(report.clone()));
     tracing::debug!(pool = %slot.name(), generation = number, how = how.as_str(), "handed over");
     if let Some(rotation) = rotation {
-        rotation.handed_over(report, &secret.revision().digest());
+        rotation.handed_over(report, &revision.digest());
     }
     // Before this: a rotation that ends with the verification reports this handover.
-    slot.lock().reported();
-    slot.upstream()
-        .note_verified(secret.revision(), &slot.factory().account(secret.secret()));
+    slot.feed(Input::Reported { attempt }, None);
+    slot.upstream().note_verified(&revision, &account);
     if let Some(rotation) = rotation {
         slot.upstream().pool_settled(rotation);
     }
@@ -134,7 +145,7 @@ pub(super) async fn run<F: PoolFactory>(
 
 /// The served pool with new options, where the lease, the policy and the factory allow it.
 fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Option<F::Pool> {
-    let served = slot.served_lease()?;
+    let served = slot.active_lease()?;
     // A rejected revision that works again: nothing about the pool is wrong.
     let same = served.revision() == loan.lease.revision();
     let in_place = match slot.terms().policy {
@@ -211,10 +222,19 @@ async fn warm<F: PoolFactory>(
         .map(drop)
 }
 
-/// One synchronous step on the slot: the new generation is what callers get, and the old one is on
-/// the drain list. Answers nothing when the pool was retired meanwhile.
+/// What a publication leaves to be done without the slot's lock.
+struct Published<S: Send + Sync + 'static> {
+    report: HandoverReport,
+    account: Arc<str>,
+    /// The lease of a generation that was updated in place.
+    returned: Option<Loan<S>>,
+}
+
+/// Publishes in one step under the slot's lock: callers get the new generation, and the old one
+/// drains. Returns nothing if the pool was retired meanwhile.
 fn publish<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
+    attempt: u64,
     loan: Loan<F::Secret>,
     pool: &F::Pool,
     how: HandoverMode,
@@ -224,48 +244,45 @@ fn publish<F: PoolFactory>(
         cause,
         origin,
     }: Spans<'_>,
-) -> Option<(u64, HandoverReport)> {
+) -> Option<Published<F::Secret>> {
     let span = telemetry::publish(handover);
     let now = slot.clock().now();
-    // The factory's code runs outside of the lock.
-    let user: Arc<str> = slot.factory().account(loan.lease.secret()).into();
+    // The factory's code runs without the lock.
     let server: Arc<str> = slot.factory().server(loan.lease.secret()).into();
-    let mut state = slot.lock();
-    if state.closing {
-        state.attempt = None;
-        drop(state);
-        slot.settled();
-        return None;
-    }
+    let gate = &slot.shared().gate;
+    let mut inner = slot.lock();
     let current = slot.shared().current();
-    let limited = state.logins.width(&user, now.mono());
-    let (expiry, old_connections) = (loan.lease.expiry(), loan.lease.old_connections());
-    let (number, old) = state.published(loan, user, now);
-    if current.end.phase() == Phase::Rejected {
-        slot.shared().gate.lead(now.mono());
+    let opened = Input::Opened {
+        attempt,
+        mode: how,
+        lifetime: loan.life,
+    };
+    let effects = inner.machine.handle(opened, now);
+    let mut returned = None;
+    let mut published = None;
+    for effect in effects {
+        match effect {
+            Effect::Publish(publication) => published = Some(publication),
+            Effect::ReturnLease { generation } => returned = inner.leases.remove(&generation),
+            _ => {}
+        }
     }
-    let replaced = how == HandoverMode::Replace && current.end.phase() != Phase::Vacant;
-    let mut given_up = None;
-    if replaced {
-        slot.shared()
-            .gate
-            .drains(current.number, current.pool.clone());
-        let patience = slot.context().settings.drain;
-        state.drains.enter(
-            current.number,
-            current.pool.clone(),
-            old.map(|old| (old.loan, old.user)),
-            patience,
-            now,
-            cause.clone(),
-        );
-    } else {
-        // In place: its connections stay good without the old lease. Given back outside of the
-        // lock, below.
-        given_up = old.map(|old| old.loan);
+    let publication = published?;
+    let active = inner.machine.current()?;
+    let number = publication.generation;
+    let (expiry, old_connections) = (active.lease.expiry, active.lease.old_connections);
+    let account = Arc::clone(&active.lease.account);
+    inner.leases.insert(number, loan);
+    if publication.after_rejection {
+        gate.lead(now.mono());
+    }
+    if let Some(old) = publication.replaced {
+        let pool = current.pool.clone();
+        gate.drains(old, pool.clone());
+        inner.draining.insert(old, Draining { pool, cause });
     }
     // After `drains`, because the old generation's connections are to the previous server.
-    slot.shared().gate.serves(server, limited);
+    gate.serves(server, publication.limited);
     let end = match how {
         HandoverMode::InPlace => current.end.successor(),
         HandoverMode::Replace => End::new(Phase::Serving, slot.terms().max_connections),
@@ -288,12 +305,15 @@ fn publish<F: PoolFactory>(
         warm: times.warm,
         took: now.mono().saturating_duration_since(times.began),
     };
-    state.last_handover = Some(report.clone());
-    drop(state);
-    drop(given_up);
+    inner.last_handover = Some(report.clone());
+    drop(inner);
     span.record("generation", number);
     handover.record("generation", number);
-    Some((number, report))
+    Some(Published {
+        report,
+        account,
+        returned,
+    })
 }
 
 /// A pool that was never published is closed.

@@ -3,19 +3,17 @@
 mod acquire;
 mod attempt;
 mod connect;
-mod decide;
 mod drain;
+mod driver;
 mod gate;
 mod generation;
 mod handover;
-mod logins;
+mod machine;
 mod openings;
 mod probe;
 mod queue;
-mod slot;
 mod status;
 mod task;
-mod telling;
 
 use std::error::Error as StdError;
 use std::fmt::Debug;
@@ -27,10 +25,10 @@ pub(crate) use acquire::Acquired;
 pub(crate) use acquire::{acquire, are_expired};
 #[cfg(feature = "sql")]
 pub(crate) use connect::{RETURN_TIMEOUT, WITHOUT_CALLER, give_back};
+pub(crate) use driver::PoolSlot;
 #[cfg(feature = "sql")]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
-pub(crate) use slot::PoolSlot;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::Lease;

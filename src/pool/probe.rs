@@ -1,51 +1,52 @@
-//! Asking an open connection whether its role still exists: a dropped role's connections answer
+//! Asks an open connection whether its role still exists: connections of a dropped role answer
 //! pings.
 
 use std::sync::Arc;
 
 use tracing::Span;
 
+use super::machine::{Input, ProbeResult};
 use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
-use crate::error::ConnectErrorKind;
+use crate::error::{ConnectError, ConnectErrorKind};
 
-/// Probes one idle connection, or logs in where none is idle. A rejection ends the generation as a
-/// caller's would.
-pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) {
+/// Probes one idle connection, or logs in where none is idle.
+pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
     let slot = Arc::clone(slot);
-    let generation = slot.shared().current();
-    let Some(lease) = slot.served_lease() else {
-        return;
+    let probed = move |slot: &PoolSlot<F>, result, error: Option<&ConnectError>| {
+        let input = Input::Probed {
+            generation: number,
+            result,
+        };
+        slot.feed(input, error);
+        slot.settled();
     };
-    let seen = generation.end.suspicions();
-    let is_late_enough = slot.lock().is_suspicion_old(slot.clock().mono());
+    let generation = slot.shared().current();
+    let Some(lease) = slot.active_lease().filter(|_| generation.number == number) else {
+        return probed(&slot, ProbeResult::Unknown, None);
+    };
     tokio::spawn(async move {
         let work = {
             let (slot, pool) = (Arc::clone(&slot), generation.pool.clone());
             async move {
                 let probed = match slot.factory().probe(&pool).await {
-                    Some(answer) => answer,
+                    Some(result) => result,
                     // While old connections are open there may be no room for one more.
-                    None if !slot.shared().gate.is_open() => return Ok(false),
+                    None if !slot.shared().gate.is_open() => return Ok(ProbeResult::Unknown),
                     None => slot.factory().verify(lease.secret()).await,
                 };
-                probed.map(|()| true)
+                probed.map(|()| ProbeResult::Passed)
             }
         };
-        let answer = in_a_task(work, Span::none(), slot.context(), "the probe").await;
-        slot.lock().probed();
-        match answer {
+        match in_a_task(work, Span::none(), slot.context(), "the probe").await {
+            Ok(result) => probed(&slot, result, None),
             Err(error) if error.kind() == ConnectErrorKind::Rejected => {
-                slot.end_rejected(generation.number, error)
+                probed(&slot, ProbeResult::Rejected, Some(&error));
             }
             Err(error) => {
-                tracing::debug!(pool = %slot.name(), error = %error, "a probe was not answered")
+                tracing::debug!(pool = %slot.name(), error = %error, "a probe was not answered");
+                probed(&slot, ProbeResult::Unknown, None);
             }
-            Ok(true) if is_late_enough && generation.end.settle(seen) => {}
-            // The backend may end the connections before it drops the role.
-            Ok(_) if generation.end.is_unsettled() => slot.lock().note_unsettled(),
-            Ok(_) => {}
         }
-        slot.settled();
     });
 }

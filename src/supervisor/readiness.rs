@@ -104,7 +104,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
                 "the lease that pool {:?} serves has expired",
                 status.name
             ));
-        } else if pool.unexplained().is_some() {
+        } else if pool.is_unexplained() {
             reasons.push(format!(
                 "logins with the active credentials of pool {:?} fail; see its last_error",
                 status.name

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::status::{PoolStatus, ProviderStatus};
 use crate::actor::Child;
-use crate::error::{ConnectError, Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use crate::pool::{Keeper, PoolFactory, PoolSlot};
 use crate::provider::{ManualRequest, ProviderSlot, spawn_watch};
 
@@ -35,8 +35,8 @@ pub(super) trait ProviderEntry: Send + Sync {
 /// A pool, whatever its kind.
 pub(super) trait PoolEntry: Send + Sync {
     fn status(&self) -> PoolStatus;
-    /// Returns the error of logins with the active credentials, if its kind is unknown.
-    fn unexplained(&self) -> Option<ConnectError>;
+    /// Returns whether logins with the active credentials fail of an unknown cause.
+    fn is_unexplained(&self) -> bool;
     fn child(&self) -> &Arc<Child>;
     fn retire(&self);
     fn idle(&self) -> Boxed<()>;
@@ -191,8 +191,8 @@ impl<F: PoolFactory> PoolEntry for PoolOf<F> {
         Keeper::status(&*self.slot)
     }
 
-    fn unexplained(&self) -> Option<ConnectError> {
-        self.slot.lock().unexplained.clone()
+    fn is_unexplained(&self) -> bool {
+        self.slot.is_unexplained()
     }
 
     fn child(&self) -> &Arc<Child> {

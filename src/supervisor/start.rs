@@ -251,24 +251,8 @@ pub(super) async fn add_pool<F: PoolFactory>(
     let first = async {
         loop {
             let settled = slot.next_settled();
-            {
-                let state = slot.lock();
-                if state.serving.is_some() {
-                    return Ok(());
-                }
-                if let Some(connect_error) = state
-                    .last_error
-                    .as_ref()
-                    .filter(|connect_error| !connect_error.is_transient())
-                {
-                    return Err(connect_error.clone());
-                }
-                if state.closing {
-                    return Err(ConnectError::new(
-                        ConnectErrorKind::Other,
-                        "removed or shut down while it started",
-                    ));
-                }
+            if let Some(first) = slot.first() {
+                return first;
             }
             // A provider that was registered without waiting, and will not have a lease by itself.
             if let Some(error) = hopeless(&provider.slot) {
@@ -285,7 +269,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
     };
     // A failed login has been logged. The provider's error may have been logged long ago.
     let reason = || {
-        if slot.lock().last_error.is_some() {
+        if slot.own_error().is_some() {
             return None;
         }
         let (held, error) = {
@@ -318,7 +302,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
             Err(Error::from_pool(name, provider.name(), None, connect_error))
         }
         Err(_) => {
-            let connect_error = slot.lock().last_error.clone();
+            let connect_error = slot.own_error();
             guard.take_back().await;
             match connect_error {
                 Some(connect_error) => Err(Error::from_pool(

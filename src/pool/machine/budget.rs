@@ -1,6 +1,6 @@
 //! How many failed logins one database user may cost, so that pools do not lock accounts out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,16 +26,27 @@ const AFTER_SUCCESS: Duration = Duration::from_millis(500);
 /// Refunds per window: two a second in the first window. The cost of a revision is refunded if the
 /// database accepts it late, or if it is superseded. Rotations may follow one another, and a login
 /// that worked shows that each is over.
-const RETURNS: u32 = 60;
+const REFUNDS: u32 = 60;
 /// Time for which an account is kept after its last window. `REMEMBERED` is how many of its
 /// rejected revisions are kept.
 const MEMORY: Duration = Duration::from_secs(3_600);
 const REMEMBERED: usize = 64;
 
+/// What a lease that was verified is to its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Its generation is the current one.
+    Active,
+    /// Another generation is the current one.
+    Candidate,
+    /// No generation was published yet: a start waits for it.
+    First,
+}
+
 /// A rejected revision.
 #[derive(Debug)]
 struct Tried {
-    /// Failed verifications since a login with it worked, or since the last news.
+    /// Failed verifications since a login with it worked, or since something changed.
     failures: usize,
     /// When it is verified again; `None` while another revision is served.
     next: Option<Instant>,
@@ -67,8 +78,8 @@ struct Account {
     spent: u32,
     last_first_try: Option<Instant>,
     /// Refunds in this window.
-    returns: u32,
-    tried: HashMap<Revision, Tried>,
+    refunds: u32,
+    tried: BTreeMap<Revision, Tried>,
 }
 
 impl Account {
@@ -77,9 +88,9 @@ impl Account {
     }
 
     /// Refunds the cost of a revision that works after all, or that was superseded.
-    fn give_back(&mut self, cost: u32) {
-        if cost > 0 && self.returns < RETURNS {
-            self.returns += 1;
+    fn refund(&mut self, cost: u32) {
+        if cost > 0 && self.refunds < REFUNDS {
+            self.refunds += 1;
             self.spent = self.spent.saturating_sub(cost);
         }
     }
@@ -107,7 +118,7 @@ impl Account {
         }
     }
 
-    fn rejected(&mut self, revision: &Revision, cost: u32, now: Instant) {
+    fn rejected(&mut self, revision: &Revision, cost: u32, jitter: f64, now: Instant) {
         self.forget_oldest();
         let tried = self
             .tried
@@ -118,7 +129,7 @@ impl Account {
         if tried.next.is_none() {
             // It was tried just now, by a caller.
             tried.failures = 1;
-            tried.next = Some(now + RETRY_PAUSES[1] + jitter());
+            tried.next = Some(now + RETRY_PAUSES[1] + JITTER.mul_f64(jitter));
         }
     }
 
@@ -139,16 +150,16 @@ impl Account {
 /// Budget of failed logins per database user and window: `max + 3`, and up to 60 refunds for what
 /// rotations explain.
 #[derive(Debug)]
-pub(crate) struct Logins {
+pub(crate) struct LoginBudget {
     max: u32,
-    accounts: HashMap<Arc<str>, Account>,
+    accounts: BTreeMap<Arc<str>, Account>,
 }
 
-impl Logins {
+impl LoginBudget {
     pub(crate) fn new(max: u32) -> Self {
         Self {
             max,
-            accounts: HashMap::new(),
+            accounts: BTreeMap::new(),
         }
     }
 
@@ -157,15 +168,27 @@ impl Logins {
     }
 
     /// Counts a caller's rejected login with this revision.
-    pub(crate) fn caller_rejected(&mut self, user: &Arc<str>, revision: &Revision, now: Instant) {
+    pub(crate) fn caller_rejected(
+        &mut self,
+        user: &Arc<str>,
+        revision: &Revision,
+        jitter: f64,
+        now: Instant,
+    ) {
         let account = self.account(user, now);
         account.spent = account.spent.saturating_add(1);
-        account.rejected(revision, 1, now);
+        account.rejected(revision, 1, jitter, now);
     }
 
     /// Schedules another verification of a rejected revision, a second after a caller's login.
-    pub(crate) fn rejected(&mut self, user: &Arc<str>, revision: &Revision, now: Instant) {
-        self.account(user, now).rejected(revision, 0, now);
+    pub(crate) fn rejected(
+        &mut self,
+        user: &Arc<str>,
+        revision: &Revision,
+        jitter: f64,
+        now: Instant,
+    ) {
+        self.account(user, now).rejected(revision, 0, jitter, now);
     }
 
     /// Counts a rejected verification of this revision, and schedules the next one.
@@ -173,8 +196,8 @@ impl Logins {
         &mut self,
         user: &Arc<str>,
         revision: &Revision,
-        was_served: bool,
-        is_start: bool,
+        role: Role,
+        jitter: f64,
         now: Instant,
     ) {
         let budget = self.budget();
@@ -185,12 +208,12 @@ impl Logins {
         let tried = account
             .tried
             .entry(revision.clone())
-            .or_insert_with(|| Tried::new(!was_served, now));
-        if is_first && !was_served {
+            .or_insert_with(|| Tried::new(role != Role::Active, now));
+        if is_first && role != Role::Active {
             account.last_first_try = Some(now);
         }
         tried.cost += 1;
-        let quick = if was_served || is_start || budget >= QUICK_TWICE_FROM {
+        let quick = if role != Role::Candidate || budget >= QUICK_TWICE_FROM {
             2
         } else {
             1
@@ -201,7 +224,7 @@ impl Logins {
             .unwrap_or(share);
         tried.failures += 1;
         tried.last = now;
-        tried.next = Some(now + pause + jitter().min(pause));
+        tried.next = Some(now + pause + JITTER.mul_f64(jitter).min(pause));
         account.forget_oldest();
     }
 
@@ -214,7 +237,7 @@ impl Logins {
 
     /// Schedules a verification of a rejected candidate at once, because something has changed.
     /// Returns whether it was rejected.
-    pub(crate) fn news(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
+    pub(crate) fn retry_now(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
         let tried = self
             .accounts
             .get_mut(user)
@@ -238,11 +261,11 @@ impl Logins {
                 .remove(revision)
                 .filter(|tried| tried.never_worked)
             {
-                account.give_back(tried.cost);
+                account.refund(tried.cost);
             }
             // One is left for the callers of what works.
             if account.spent >= budget {
-                account.give_back(1);
+                account.refund(1);
             }
             for next in account
                 .tried
@@ -269,12 +292,12 @@ impl Logins {
                 tried.next = None;
                 cost += std::mem::take(&mut tried.cost);
             }
-            account.give_back(cost);
+            account.refund(cost);
         }
     }
 
     /// Returns when this revision may be verified; `now` if nothing is against it.
-    pub(crate) fn next(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
+    pub(crate) fn next_at(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
         let Some(account) = self.accounts.get(user) else {
             return now;
         };
@@ -322,21 +345,17 @@ impl Logins {
                 length: WINDOW,
                 spent: 0,
                 last_first_try: None,
-                returns: 0,
-                tried: HashMap::new(),
+                refunds: 0,
+                tried: BTreeMap::new(),
             });
         if now >= account.ends() {
             account.opened = now;
             account.length = LONGEST;
-            (account.spent, account.returns) = (0, 0);
+            (account.spent, account.refunds) = (0, 0);
             account.tried.values_mut().for_each(|tried| tried.cost = 0);
         }
         account
     }
-}
-
-fn jitter() -> Duration {
-    JITTER.mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]

@@ -14,13 +14,13 @@ fn start() -> Instant {
 /// the next ones, while the served revision is rejected and nothing else happens.
 fn longest_waits(max: u32) -> [Duration; 2] {
     let (start, user) = (start(), user());
-    let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
-    logins.rejected(&user, &Revision::new("served"), start);
+    let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
+    budget.rejected(&user, &Revision::new("served"), 0.5, start);
     let mut longest = [Duration::ZERO; 2];
     let mut now = start;
     while now < start + Duration::from_secs(90) {
-        logins.verification_rejected(&user, &revision, false, false, now);
-        let next = logins.next(&user, &revision, now);
+        budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
+        let next = budget.next_at(&user, &revision, now);
         let window = usize::from(now >= start + WINDOW);
         longest[window] = longest[window].max(next - now);
         now = next;
@@ -46,113 +46,120 @@ fn a_rejected_candidate_is_verified_again_at_an_even_pace_without_a_gap() {
 fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
     let (now, user) = (start(), user());
     for max in [1, 4, 10] {
-        let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
-        logins.verification_rejected(&user, &revision, false, false, now);
-        let pause = logins.next(&user, &revision, now) - now;
+        let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
+        budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
+        let pause = budget.next_at(&user, &revision, now) - now;
         assert!((100..=200).contains(&pause.as_millis()), "{pause:?}");
     }
 }
 
 #[test]
-fn news_makes_a_candidate_worth_a_verification_at_once() {
+fn a_change_makes_a_candidate_worth_a_verification_at_once() {
     let (now, user) = (start(), user());
-    let (mut logins, revision) = (Logins::new(10), Revision::new("r"));
+    let (mut budget, revision) = (LoginBudget::new(10), Revision::new("r"));
     for _ in 0..3 {
-        logins.verification_rejected(&user, &revision, false, false, now);
+        budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
     }
-    assert!(logins.next(&user, &revision, now) > now);
-    logins.news(&user, &revision, now);
-    assert_eq!(logins.next(&user, &revision, now), now);
+    assert!(budget.next_at(&user, &revision, now) > now);
+    budget.retry_now(&user, &revision, now);
+    assert_eq!(budget.next_at(&user, &revision, now), now);
 }
 
 #[test]
 fn after_a_success_of_another_revision_a_rejected_one_is_verified_within_a_second() {
     let (now, user) = (start(), user());
-    let (mut logins, bad, good) = (Logins::new(4), Revision::new("bad"), Revision::new("good"));
+    let (mut budget, bad, good) = (
+        LoginBudget::new(4),
+        Revision::new("bad"),
+        Revision::new("good"),
+    );
     for _ in 0..3 {
-        logins.verification_rejected(&user, &bad, false, false, now);
+        budget.verification_rejected(&user, &bad, Role::Candidate, 0.5, now);
     }
-    logins.worked(&user, &good, now);
-    assert!(logins.next(&user, &bad, now) <= now + Duration::from_secs(1));
+    budget.worked(&user, &good, now);
+    assert!(budget.next_at(&user, &bad, now) <= now + Duration::from_secs(1));
 }
 
 #[test]
 fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
     let (start, user) = (start(), user());
-    let mut logins = Logins::new(10);
+    let mut budget = LoginBudget::new(10);
     let mut failed = 0;
     for second in 0..30 {
         let now = start + Duration::from_secs(second);
         let revision = Revision::new(second.to_string());
-        if logins.next(&user, &revision, now) <= now {
-            logins.verification_rejected(&user, &revision, false, false, now);
+        if budget.next_at(&user, &revision, now) <= now {
+            budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
             failed += 1;
         }
     }
     assert!((11..=13).contains(&failed), "{failed}");
     // The right one is never shut out for longer than the pause between revisions that were never
     // tried.
-    let mut logins = Logins::new(10);
+    let mut budget = LoginBudget::new(10);
     for second in 0..15 {
         let now = start + Duration::from_secs(second);
         let revision = Revision::new(second.to_string());
-        if logins.next(&user, &revision, now) <= now {
-            logins.verification_rejected(&user, &revision, false, false, now);
+        if budget.next_at(&user, &revision, now) <= now {
+            budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
         }
     }
     let now = start + Duration::from_secs(15);
-    assert!(logins.next(&user, &Revision::new("right"), now) <= now + NEVER_TRIED_EVERY);
+    assert!(budget.next_at(&user, &Revision::new("right"), now) <= now + NEVER_TRIED_EVERY);
 }
 
 #[test]
 fn users_have_budgets_of_their_own() {
     let now = start();
-    let (mut logins, one, other) = (Logins::new(1), user(), Arc::from("other"));
+    let (mut budget, one, other) = (LoginBudget::new(1), user(), Arc::from("other"));
     for revision in 0..4 {
-        logins.verification_rejected(
+        budget.verification_rejected(
             &one,
             &Revision::new(revision.to_string()),
-            false,
-            false,
+            Role::Candidate,
+            0.5,
             now,
         );
     }
-    assert_eq!(logins.next(&one, &Revision::new("new"), now), now + WINDOW);
-    assert_eq!(logins.next(&other, &Revision::new("new"), now), now);
+    assert_eq!(
+        budget.next_at(&one, &Revision::new("new"), now),
+        now + WINDOW
+    );
+    assert_eq!(budget.next_at(&other, &Revision::new("new"), now), now);
 }
 
 #[test]
 fn rotations_may_be_rolled_back_one_after_the_other() {
     let (start, user) = (start(), user());
-    let (mut logins, first) = (Logins::new(10), Revision::new("first"));
+    let (mut budget, first) = (LoginBudget::new(10), Revision::new("first"));
     let mut failed = 0;
     for turn in 0..100 {
         let now = start + turn * Duration::from_millis(250);
-        if logins.next(&user, &first, now) > now {
+        if budget.next_at(&user, &first, now) > now {
             break;
         }
-        logins.worked(&user, &first, now);
-        logins.caller_rejected(&user, &first, now);
+        budget.worked(&user, &first, now);
+        budget.caller_rejected(&user, &first, 0.5, now);
         failed += 1;
-        logins.superseded(&user, &Revision::new(turn.to_string()));
+        budget.superseded(&user, &Revision::new(turn.to_string()));
     }
-    assert!(failed > 13 + RETURNS - 3, "{failed}");
-    assert!(failed <= 13 + RETURNS, "{failed}");
+    assert!(failed > 13 + REFUNDS - 3, "{failed}");
+    assert!(failed <= 13 + REFUNDS, "{failed}");
 }
 
 #[test]
 fn a_revision_that_the_database_accepts_late_costs_nothing() {
     let (start, user) = (start(), user());
-    let mut logins = Logins::new(4);
+    let mut budget = LoginBudget::new(4);
     for turn in 0..10 {
         let (now, revision) = (
             start + turn * Duration::from_millis(200),
             Revision::new(turn.to_string()),
         );
-        assert_eq!(logins.next(&user, &revision, now), now, "{turn}");
-        logins.verification_rejected(&user, &revision, false, false, now);
-        logins.worked(&user, &revision, now + Duration::from_millis(100));
-        logins.superseded(&user, &revision);
+        assert_eq!(budget.next_at(&user, &revision, now), now, "{turn}");
+        budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
+        budget.worked(&user, &revision, now + Duration::from_millis(100));
+        budget.superseded(&user, &revision);
     }
 }
 
@@ -165,7 +172,7 @@ proptest! {
         steps in prop::collection::vec((0u64..8_000, 0u8..5, any::<bool>()), 1..300),
     ) {
         let (start, user) = (start(), user());
-        let mut logins = Logins::new(max);
+        let mut budget = LoginBudget::new(max);
         let served = Revision::new("served");
         let mut now = start;
         let mut rejected = false;
@@ -176,24 +183,24 @@ proptest! {
             if kind == 4 {
                 candidates += 1;
             } else if kind == 3 {
-                if logins.next(&user, &candidate, now) <= now {
-                    logins.verification_rejected(&user, &candidate, false, false, now);
+                if budget.next_at(&user, &candidate, now) <= now {
+                    budget.verification_rejected(&user, &candidate, Role::Candidate, 0.5, now);
                 }
             } else if !rejected {
-                let count = logins.width(&user, now).map_or(max, |(width, _)| width);
-                (0..count).for_each(|_| logins.caller_rejected(&user, &served, now));
+                let count = budget.width(&user, now).map_or(max, |(width, _)| width);
+                (0..count).for_each(|_| budget.caller_rejected(&user, &served, 0.5, now));
                 rejected = true;
             } else if kind == 0 {
-                logins.news(&user, &served, now);
-            } else if logins.next(&user, &served, now) <= now {
+                budget.retry_now(&user, &served, now);
+            } else if budget.next_at(&user, &served, now) <= now {
                 if good {
-                    logins.worked(&user, &served, now);
+                    budget.worked(&user, &served, now);
                     rejected = false;
                 } else {
-                    logins.verification_rejected(&user, &served, true, false, now);
+                    budget.verification_rejected(&user, &served, Role::Active, 0.5, now);
                 }
             }
-            if let Some(account) = logins.accounts.get(&user) {
+            if let Some(account) = budget.accounts.get(&user) {
                 prop_assert!(account.spent <= max + RESERVED, "{} of {}", account.spent, max + RESERVED);
             }
         }
@@ -203,10 +210,10 @@ proptest! {
     #[test]
     fn the_next_verification_is_at_most_a_window_away(max in 1u32..20, failures in 1usize..60) {
         let (mut now, user) = (start(), user());
-        let (mut logins, revision) = (Logins::new(max), Revision::new("r"));
+        let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
         for _ in 0..failures {
-            logins.verification_rejected(&user, &revision, false, false, now);
-            let next = logins.next(&user, &revision, now);
+            budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
+            let next = budget.next_at(&user, &revision, now);
             prop_assert!(next > now && next <= now + LONGEST + JITTER);
             now = next;
         }

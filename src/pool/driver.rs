@@ -1,0 +1,586 @@
+//! The pool's driver: feeds the machine, and carries out its effects.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::Span;
+
+use super::generation::{End, Generation, Keeper, Phase, Shared};
+use super::machine::{Effect, Input, LeaseFacts, Machine};
+use super::{PoolFactory, PoolSettings, attempt, drain, probe};
+use crate::actor::{Mailbox, Slot};
+use crate::clock::Clock;
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::expiry::Expiry;
+use crate::lease::{Lease, OldConnections, Revision};
+use crate::outlook::Outlook;
+use crate::provider::{Loan, ProviderSlot, Subscriber};
+use crate::rotation::HandoverReport;
+use crate::supervisor::{Context, Event, EventHub, PoolStatus};
+use crate::telemetry::Origin;
+use crate::trouble::Trouble;
+
+/// A pool's slot: its machine, its factory, its provider and what its handles share. It outlives a
+/// crash of the actor.
+pub(crate) struct PoolSlot<F: PoolFactory> {
+    name: Arc<str>,
+    factory: Arc<F>,
+    terms: PoolSettings,
+    upstream: Arc<ProviderSlot<F::Secret>>,
+    context: Context,
+    shared: Arc<Shared<F>>,
+    inner: Mutex<Inner<F>>,
+    pub(super) mailbox: Mailbox,
+    /// Fires whenever the machine has taken in a task's result.
+    settled: Notify,
+    /// Verifications that fail.
+    pub(super) failures: Trouble,
+}
+
+/// The machine, and what it knows by number alone.
+pub(super) struct Inner<F: PoolFactory> {
+    pub(super) machine: Machine,
+    /// Lease guards by generation.
+    pub(super) leases: HashMap<u64, Loan<F::Secret>>,
+    /// Pools of the generations that drain.
+    pub(super) draining: HashMap<u64, Draining<F::Pool>>,
+    pub(super) last_handover: Option<HandoverReport>,
+    /// Text of the machine's failure.
+    error: Option<ConnectError>,
+}
+
+/// What a drain's task works with.
+pub(super) struct Draining<P> {
+    pub(super) pool: P,
+    /// Span that the drain's own span follows from, until that is created.
+    pub(super) cause: Span,
+}
+
+impl<F: PoolFactory> Inner<F> {
+    /// Returns the lease of the current generation.
+    pub(super) fn active_lease(&self) -> Option<&Lease<F::Secret>> {
+        let active = self.machine.current()?;
+        self.leases.get(&active.generation).map(|loan| &loan.lease)
+    }
+
+    /// Returns the last error, until a verification works.
+    pub(super) fn last_error(&self) -> Option<ConnectError> {
+        self.machine.failure().and(self.error.clone())
+    }
+
+    /// Feeds the machine, and carries out what must not be seen apart from it. Drop what is
+    /// returned without the lock: it locks the provider.
+    fn handle(
+        &mut self,
+        shared: &Shared<F>,
+        input: Input,
+        clock: &Clock,
+        error: Option<&ConnectError>,
+    ) -> (Vec<Effect>, Vec<Loan<F::Secret>>) {
+        let effects = self.machine.handle(input, clock.now());
+        let current = shared.current();
+        let mut returned = Vec::new();
+        for effect in &effects {
+            match effect {
+                Effect::ReturnLease { generation } => {
+                    returned.extend(self.leases.remove(generation));
+                }
+                Effect::Extend { generation, expiry } if current.number == *generation => {
+                    shared.publish(current.extended(*expiry));
+                }
+                Effect::Distrust { generation } if current.number == *generation => {
+                    current.end.suspect();
+                }
+                Effect::Trust { generation } if current.number == *generation => {
+                    current.end.settle(current.end.suspicions());
+                }
+                Effect::Reject { .. } | Effect::ReportFailure { .. } => {
+                    self.error = error.cloned();
+                }
+                _ => {}
+            }
+        }
+        (effects, returned)
+    }
+}
+
+impl<P: Clone> Generation<P> {
+    /// Returns the same generation with another expiry.
+    fn extended(&self, expiry: Expiry) -> Self {
+        Self {
+            number: self.number,
+            pool: self.pool.clone(),
+            expiry,
+            old_connections: self.old_connections,
+            end: Arc::clone(&self.end),
+            origin: self.origin.clone(),
+        }
+    }
+}
+
+impl<F: PoolFactory> PoolSlot<F> {
+    pub(crate) fn new(
+        name: Arc<str>,
+        factory: F,
+        upstream: Arc<ProviderSlot<F::Secret>>,
+        context: Context,
+    ) -> Arc<Self> {
+        let terms = factory.settings();
+        let factory = Arc::new(factory);
+        Arc::new_cyclic(|weak: &Weak<Self>| {
+            let vacant = Generation {
+                number: 0,
+                pool: factory.vacant(),
+                expiry: Expiry::never(),
+                old_connections: OldConnections::Drain,
+                end: End::new(Phase::Vacant, terms.max_connections),
+                origin: Origin::default(),
+            };
+            let shared = Shared::new(
+                Arc::clone(&name),
+                Arc::clone(&factory),
+                terms.clone(),
+                context.clock.clone(),
+                context.meters.clone(),
+                vacant,
+            );
+            shared.keep(weak.clone());
+            let machine = Machine::new(
+                terms.max_connections,
+                context.settings.drain,
+                fastrand::u64(..),
+                context.clock.now(),
+            );
+            Self {
+                inner: Mutex::new(Inner {
+                    machine,
+                    leases: HashMap::new(),
+                    draining: HashMap::new(),
+                    last_handover: None,
+                    error: None,
+                }),
+                name,
+                factory,
+                terms,
+                upstream,
+                context,
+                shared,
+                mailbox: Mailbox::default(),
+                settled: Notify::new(),
+                failures: Trouble::default(),
+            }
+        })
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn factory(&self) -> &F {
+        &self.factory
+    }
+
+    pub(crate) fn terms(&self) -> &PoolSettings {
+        &self.terms
+    }
+
+    pub(crate) fn upstream(&self) -> &Arc<ProviderSlot<F::Secret>> {
+        &self.upstream
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.context.clock
+    }
+
+    pub(crate) fn events(&self) -> &EventHub {
+        &self.context.events
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<F>> {
+        &self.shared
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner<F>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notifies whoever waits, and wakes the actor.
+    pub(super) fn settled(&self) {
+        self.settled.notify_waiters();
+        self.mailbox.poke();
+    }
+
+    pub(crate) fn next_settled(&self) -> tokio::sync::futures::Notified<'_> {
+        self.settled.notified()
+    }
+
+    pub(super) fn active_lease(&self) -> Option<Lease<F::Secret>> {
+        self.lock().active_lease().cloned()
+    }
+
+    /// Feeds the machine, and carries out the effects that need no task; returns the others.
+    /// `error` is the text of a failure.
+    pub(super) fn feed(&self, input: Input, error: Option<&ConnectError>) -> Vec<Effect> {
+        let (effects, returned) = self.lock().handle(&self.shared, input, self.clock(), error);
+        drop(returned);
+        effects
+            .into_iter()
+            .filter_map(|effect| self.carry_out(effect, error))
+            .collect()
+    }
+
+    /// Carries out an effect, or returns it if it needs a task.
+    fn carry_out(&self, effect: Effect, error: Option<&ConnectError>) -> Option<Effect> {
+        match (effect, error) {
+            (Effect::Wake, _) => self.settled(),
+            (Effect::Reject { generation }, Some(error)) => self.reject(generation, error),
+            (Effect::ReportFailure { revision, is_early }, Some(error)) => {
+                self.report_failure(&revision, is_early, error);
+            }
+            (Effect::ReportRejected { revision }, _) => self.upstream.note_rejected(&revision),
+            (Effect::ReportVerified { revision, account }, _) => {
+                self.upstream.tell_verified(&revision, &account);
+            }
+            (Effect::Settle { revision }, _) => self.settle(&revision),
+            (Effect::Extend { .. }, _) => self.shared.tell_waiting(),
+            (effect, _) => return Some(effect),
+        }
+        None
+    }
+
+    /// Publishes that nobody logs in to this generation any more.
+    fn reject(&self, generation: u64, error: &ConnectError) {
+        let current = self.shared.current();
+        if current.number != generation {
+            return;
+        }
+        // Under the outlook's lock: callers learn of the rejection with the outlook that belongs
+        // to it, whatever the actor finds out at the same time.
+        let mut is_first = false;
+        self.shared.expect(|| {
+            is_first = current.end.reject(error.clone());
+            Outlook::Running
+        });
+        if is_first {
+            tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation, error = %error, "the database rejected the credential");
+            self.events().send(Event::Rejected {
+                pool: Arc::clone(&self.name),
+                generation,
+                error: error.clone(),
+            });
+        }
+    }
+
+    /// Logs that a lease was not verified. That a first login with the next one is early is no
+    /// failure.
+    fn report_failure(&self, revision: &Revision, is_early: bool, error: &ConnectError) {
+        let (pool, provider) = (&self.name, self.upstream.name());
+        if is_early && self.failures.is_expected() {
+            tracing::info!(pool = %pool, provider = %provider, revision = %revision, error = %error, "the database does not take the next lease yet; it is tried again");
+        } else if let Some(times) = self
+            .failures
+            .met(self.clock().mono(), error.kind().as_str())
+        {
+            tracing::warn!(pool = %pool, provider = %provider, revision = %revision, times, error = %error, "a lease could not be verified");
+        }
+        self.events().send(Event::VerificationFailed {
+            pool: Arc::clone(&self.name),
+            error: error.clone(),
+        });
+    }
+
+    /// Logs that verifications work again.
+    pub(super) fn recovered(&self) {
+        if let Some(times) = self.failures.over() {
+            tracing::info!(pool = %self.name, provider = %self.upstream.name(), times, "the database lets us in again");
+        }
+    }
+
+    /// The provider's current lease is served.
+    fn settle(&self, revision: &Revision) {
+        if self.lock().machine.failure().is_none() {
+            // A wrong secret was put right, and nothing had to be verified for it.
+            self.failures.over();
+        }
+        if let Some(rotation) = self.upstream.rotation()
+            && rotation.waits_for(&self.name, &revision.digest())
+        {
+            self.excuse();
+        }
+    }
+
+    /// No rotation waits for this pool.
+    fn excuse(&self) {
+        if let Some(rotation) = self.upstream.rotation() {
+            rotation.excuse(&self.name);
+            self.upstream.pool_settled(&rotation);
+        }
+    }
+
+    /// Starts the tasks that carry out these effects.
+    pub(super) fn start(self: &Arc<Self>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::StartAttempt {
+                    attempt, revision, ..
+                } => attempt::spawn(self, attempt, &revision),
+                Effect::Probe { generation } => probe::spawn(self, generation),
+                Effect::StartDrain {
+                    generation,
+                    since,
+                    deadline,
+                } => drain::spawn(self, generation, since, deadline),
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns the provider's current lease. Calls the factory: not to be called under a lock.
+    fn current_lease(&self) -> Option<LeaseFacts> {
+        let lease = self.upstream.held()?;
+        Some(LeaseFacts {
+            account: self.factory.account(lease.secret()).into(),
+            revision: lease.revision().clone(),
+            expiry: lease.expiry(),
+            old_connections: lease.old_connections(),
+        })
+    }
+
+    /// Finds out when something that may help callers is tried next, and notifies them.
+    pub(super) fn update_outlook(&self) {
+        self.shared.expect(|| {
+            let now = self.clock().now();
+            self.own_outlook().or(self.upstream.outlook(now.mono()))
+        });
+    }
+
+    /// Returns when this pool tries something next that may help callers.
+    pub(super) fn own_outlook(&self) -> Outlook {
+        let lease = self.upstream.held();
+        let known = lease
+            .as_ref()
+            .map(|lease| (lease.revision(), lease.expiry()));
+        self.lock().machine.outlook(known, self.clock().now())
+    }
+
+    /// Starts nothing new, gives callers `PoolClosed`, and drains the current generation.
+    pub(crate) fn retire(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        let is_first = !inner.machine.is_retired();
+        let generation = self.shared.current();
+        if is_first && generation.end.phase() != Phase::Vacant {
+            let draining = Draining {
+                pool: generation.pool.clone(),
+                cause: Span::none(),
+            };
+            inner.draining.insert(generation.number, draining);
+        }
+        let (effects, returned) = inner.handle(&self.shared, Input::Retire, self.clock(), None);
+        drop(inner);
+        drop(returned);
+        if is_first {
+            generation.end.retire(false);
+            if self.upstream.is_closing() {
+                // Of what ends with the supervisor, nobody is to hear that every pool took it.
+                self.upstream.end_settling();
+            } else {
+                self.excuse();
+                self.upstream.pool_leaves();
+            }
+        }
+        // Here, not by the actor: it may be waiting for its restart. Also those drains whose task
+        // is gone with its runtime.
+        self.start(effects);
+        if is_first {
+            self.shared.tell_waiting();
+            self.settled();
+        }
+    }
+
+    /// Starts a task for each drain that has none.
+    pub(super) fn start_drains(self: &Arc<Self>) {
+        let effects = self.feed(Input::StartDrains, None);
+        self.start(effects);
+    }
+
+    /// Resolves when `is_done` returns true; called again whenever something settles.
+    async fn wait_until(&self, is_done: impl Fn() -> bool) {
+        loop {
+            let settled = self.next_settled();
+            if is_done() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Returns how the start of this pool ended: nothing while it may still succeed.
+    pub(crate) fn first(&self) -> Option<Result<(), ConnectError>> {
+        let inner = self.lock();
+        if inner.machine.current().is_some() {
+            return Some(Ok(()));
+        }
+        if let Some(error) = inner.last_error().filter(|error| !error.is_transient()) {
+            return Some(Err(error));
+        }
+        inner.machine.is_retired().then(|| {
+            Err(ConnectError::new(
+                ConnectErrorKind::Other,
+                "removed or shut down while it started",
+            ))
+        })
+    }
+
+    /// Returns the last error of this pool, until a verification works.
+    pub(crate) fn own_error(&self) -> Option<ConnectError> {
+        self.lock().last_error()
+    }
+
+    /// Returns whether logins with the active credentials fail of an unknown cause.
+    pub(crate) fn is_unexplained(&self) -> bool {
+        self.lock().machine.is_unexplained()
+    }
+
+    /// Resolves when no attempt runs.
+    pub(crate) async fn idle(&self) {
+        self.wait_until(|| !self.lock().machine.has_attempt()).await;
+    }
+
+    /// Resolves when every retired generation has drained. A drain whose task is lost with its
+    /// runtime, now or later, goes on in a task of the caller's runtime.
+    pub(crate) async fn drained(self: &Arc<Self>) {
+        self.wait_until(|| {
+            self.start_drains();
+            self.lock().machine.drains().is_empty()
+        })
+        .await;
+    }
+
+    /// Nothing of it uses a lease any more.
+    pub(crate) fn leave(&self) {
+        self.upstream.unsubscribe(std::ptr::from_ref(self));
+    }
+
+    /// Returns the generations that drain, with the number of their connections.
+    pub(crate) fn undrained(&self) -> Vec<(u64, u32)> {
+        // The factory's code runs without the lock.
+        let pools: Vec<_> = {
+            let inner = self.lock();
+            let draining = inner.draining.iter();
+            draining
+                .map(|(generation, draining)| (*generation, draining.pool.clone()))
+                .collect()
+        };
+        pools
+            .into_iter()
+            .map(|(generation, pool)| (generation, self.factory.connections(&pool)))
+            .collect()
+    }
+}
+
+impl<F: PoolFactory> Slot for PoolSlot<F> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    fn turn(self: &Arc<Self>) -> Option<Duration> {
+        self.context.traps.spring(&self.name, "pool.turn");
+        let lease = self.current_lease();
+        let effects = self.feed(Input::Wake { lease }, None);
+        self.start(effects);
+        self.update_outlook();
+        self.settled.notify_waiters();
+        let now = self.clock().mono();
+        let next = self.lock().machine.next_deadline();
+        next.map(|at| at.saturating_duration_since(now))
+    }
+}
+
+impl<F: PoolFactory> Subscriber for PoolSlot<F> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.lock().machine.is_retired()
+    }
+
+    fn serves(&self, revision: &Revision) -> bool {
+        let inner = self.lock();
+        inner
+            .machine
+            .current()
+            .is_some_and(|active| active.lease.revision == *revision && !active.is_rejected())
+    }
+
+    fn verified_elsewhere(&self, revision: &Revision, account: &str) {
+        let input = Input::VerifiedElsewhere {
+            revision: revision.clone(),
+            account: account.into(),
+        };
+        self.feed(input, None);
+    }
+
+    fn poke(&self) {
+        self.mailbox.poke();
+    }
+}
+
+impl<F: PoolFactory> Keeper for PoolSlot<F> {
+    fn rejected(&self, generation: u64, error: ConnectError) {
+        self.feed(Input::CallerRejected { generation }, Some(&error));
+    }
+
+    fn login_rejected(&self, generation: u64, error: ConnectError) {
+        self.feed(Input::LoginRejected { generation }, Some(&error));
+    }
+
+    fn login_worked(&self, generation: u64) {
+        self.feed(Input::LoginWorked { generation }, None);
+    }
+
+    fn unheard(&self, generation: u64) {
+        self.feed(Input::LoginUnknown { generation }, None);
+    }
+
+    fn suspect(&self, generation: u64) {
+        self.feed(Input::Suspected { generation }, None);
+    }
+
+    fn last_error(&self) -> Option<ConnectError> {
+        let own = self.own_error();
+        own.or_else(|| {
+            let error = self.upstream.lock().last_error.clone()?;
+            Some(ConnectError::new(
+                ConnectErrorKind::Other,
+                format!(
+                    "provider {:?} has no lease to give: {error}",
+                    self.upstream.name()
+                ),
+            ))
+        })
+    }
+
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        let connect_error = self.factory.classify(error);
+        match self.active_lease() {
+            Some(lease) => self.factory.explain(lease.secret(), connect_error),
+            None => connect_error,
+        }
+    }
+
+    fn status(&self) -> PoolStatus {
+        self.as_status()
+    }
+}

@@ -1,0 +1,228 @@
+//! The attempt that runs: verified, opened, published, or failed.
+
+use std::time::{Duration, Instant};
+
+use super::active::{Active, Standing};
+use super::budget::Role;
+use super::input::{Effect, LeaseFacts, Publication, Purpose};
+use super::{Attempt, Candidate, Machine, Retry, Service};
+use crate::clock::Timestamp;
+use crate::error::ConnectErrorKind;
+use crate::provider::schedule;
+use crate::rotation::HandoverMode;
+
+/// Longest pause between verifications that fail for another reason than a rejection.
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// Random share added to that pause.
+const RETRY_JITTER: f64 = 0.1;
+/// Rejected verifications of a candidate after which the rejection is reported although another
+/// lease is accepted. Applies where the active lease ends its connections. Fewer may mean a
+/// replica that does not have the user yet.
+const REPORT_AFTER: usize = 4;
+
+impl Machine {
+    pub(super) fn verified(&mut self, attempt: u64, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Attempt::Verifying(candidate) = &self.attempt else {
+            return;
+        };
+        if candidate.attempt != attempt {
+            return;
+        }
+        let candidate = candidate.clone();
+        if candidate.purpose == Purpose::HandOver {
+            self.attempt = Attempt::Opening(candidate);
+            effects.push(Effect::Open);
+            return;
+        }
+        self.attempt = Attempt::None;
+        (self.retry, self.failure) = (None, None);
+        let LeaseFacts {
+            revision, account, ..
+        } = candidate.lease;
+        if let Service::Active(active) = &mut self.service {
+            active.verified = now;
+            if active.standing == Standing::Unexplained {
+                active.standing = Standing::Accepted;
+            }
+            self.budget.worked(&account, &revision, now.mono());
+        }
+        effects.push(Effect::ReportVerified { revision, account });
+    }
+
+    pub(super) fn opened(
+        &mut self,
+        attempt: u64,
+        mode: HandoverMode,
+        lifetime: Option<Duration>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let lease = match &self.attempt {
+            Attempt::Opening(candidate) if candidate.attempt == attempt => candidate.lease.clone(),
+            _ => return effects.push(Effect::Discard),
+        };
+        if matches!(self.service, Service::Retired) {
+            self.attempt = Attempt::None;
+            return effects.push(Effect::Discard);
+        }
+        self.attempt = Attempt::Reporting { attempt };
+        (self.retry, self.failure) = (None, None);
+        let limited = self.budget.width(&lease.account, now.mono());
+        self.budget
+            .worked(&lease.account, &lease.revision, now.mono());
+        self.generations += 1;
+        let next = Active::new(self.generations, lease.clone(), lifetime, now);
+        let mut publication = Publication {
+            generation: next.generation,
+            replaced: None,
+            after_rejection: false,
+            limited,
+        };
+        let mut returned = None;
+        if let Service::Active(old) = std::mem::replace(&mut self.service, Service::Active(next)) {
+            publication.after_rejection = !old.is_accepted();
+            if old.lease.revision != lease.revision {
+                self.budget.superseded(&lease.account, &lease.revision);
+            }
+            match mode {
+                HandoverMode::Replace => {
+                    publication.replaced = Some(old.generation);
+                    self.drains.push(old, self.patience, now);
+                }
+                // Its connections stay good without the old lease.
+                HandoverMode::InPlace => {
+                    returned = Some(Effect::ReturnLease {
+                        generation: old.generation,
+                    });
+                }
+            }
+        }
+        effects.push(Effect::Publish(publication));
+        effects.extend(returned);
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        attempt: u64,
+        kind: ConnectErrorKind,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.attempt.number() != Some(attempt) {
+            return;
+        }
+        let (Attempt::Verifying(candidate) | Attempt::Opening(candidate)) =
+            std::mem::replace(&mut self.attempt, Attempt::None)
+        else {
+            // The generation is published.
+            return;
+        };
+        self.failure = Some(kind);
+        let mut is_early =
+            kind == ConnectErrorKind::Rejected && candidate.purpose == Purpose::HandOver;
+        match &mut self.service {
+            Service::Active(active) => {
+                // One more verification is all that a doubted rejection waits for.
+                if active.lease.revision == candidate.lease.revision
+                    && active.standing == Standing::Doubted
+                {
+                    active.standing = Standing::Rejected;
+                }
+                is_early &= active.is_accepted();
+            }
+            Service::Vacant | Service::Retired => is_early = false,
+        }
+        effects.push(Effect::ReportFailure {
+            revision: candidate.lease.revision.clone(),
+            is_early,
+        });
+        if kind == ConnectErrorKind::Rejected {
+            self.verification_rejected(&candidate, now.mono(), effects);
+        } else {
+            self.verification_failed(&candidate, kind, now.mono());
+        }
+    }
+
+    /// Schedules another verification after one that failed without a rejection.
+    fn verification_failed(&mut self, candidate: &Candidate, kind: ConnectErrorKind, now: Instant) {
+        let failures = self
+            .retry_of(&candidate.lease.revision)
+            .map_or(1, |retry| retry.failures.saturating_add(1));
+        let pause = match kind {
+            // Only somebody's doing puts it right.
+            ConnectErrorKind::Misconfigured => LONGEST_RETRY,
+            _ => schedule::back_off(schedule::FLOOR, LONGEST_RETRY, failures),
+        };
+        self.retry = Some(Retry {
+            revision: candidate.lease.revision.clone(),
+            at: now + pause.mul_f64(1.0 + RETRY_JITTER * self.random.f64()),
+            failures,
+        });
+        if candidate.purpose == Purpose::HandOver {
+            return;
+        }
+        // An unreachable database says nothing about the active lease.
+        self.check = Some(now);
+        if let Service::Active(active) = &mut self.service
+            && active.standing == Standing::Accepted
+            && matches!(
+                kind,
+                ConnectErrorKind::Other | ConnectErrorKind::Misconfigured
+            )
+        {
+            active.standing = Standing::Unexplained;
+        }
+    }
+
+    /// Counts a rejected verification, and decides what the provider is told of.
+    fn verification_rejected(
+        &mut self,
+        candidate: &Candidate,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let LeaseFacts {
+            revision, account, ..
+        } = &candidate.lease;
+        let role = match &self.service {
+            Service::Active(active) if active.lease.revision == *revision => Role::Active,
+            Service::Active(_) => Role::Candidate,
+            Service::Vacant | Service::Retired => Role::First,
+        };
+        let jitter = self.random.f64();
+        self.budget
+            .verification_rejected(account, revision, role, jitter, now);
+        let reported = match &mut self.service {
+            // Nothing is fetched for a pool that is retired.
+            Service::Retired => return,
+            Service::Active(active) if role == Role::Candidate => {
+                if active.is_rejected() {
+                    vec![active.lease.revision.clone(), revision.clone()]
+                } else if active.ends_its_connections()
+                    && self.budget.rejected_in_a_row(account, revision) >= REPORT_AFTER
+                {
+                    // The provider would renew a candidate for ever that the database rejects.
+                    vec![revision.clone()]
+                } else {
+                    // The candidate is verified again later, without a fetch.
+                    Vec::new()
+                }
+            }
+            Service::Active(active) => {
+                let generation = active.generation;
+                if active.is_accepted() {
+                    effects.push(Effect::Reject { generation });
+                }
+                if !active.is_rejected() {
+                    active.standing = Standing::Noticed {
+                        by_verification: true,
+                    };
+                }
+                vec![revision.clone()]
+            }
+            Service::Vacant => vec![revision.clone()],
+        };
+        let report = |revision| Effect::ReportRejected { revision };
+        effects.extend(reported.into_iter().map(report));
+    }
+}

@@ -1,0 +1,110 @@
+//! What callers, other pools and probes find out about the current generation.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::active::Standing;
+use super::input::{Effect, ProbeResult};
+use super::{Machine, Service};
+use crate::error::ConnectErrorKind;
+use crate::lease::Revision;
+
+/// Shortest time from a verification of the active lease to a check because of a login whose
+/// result is unknown. Such a login may be rejected when nobody waits for it any more.
+const UNKNOWN_EVERY: Duration = Duration::from_secs(10);
+
+impl Machine {
+    /// The database rejected the current generation.
+    pub(super) fn rejected(&mut self, generation: u64, effects: &mut Vec<Effect>) {
+        let Some(active) = self.active_mut(generation) else {
+            return;
+        };
+        if active.is_accepted() {
+            active.standing = Standing::Noticed {
+                by_verification: false,
+            };
+            self.failure = Some(ConnectErrorKind::Rejected);
+            effects.push(Effect::Reject { generation });
+        }
+        effects.push(Effect::Wake);
+    }
+
+    /// Counts a caller's rejected login, of the current generation or of one that drains.
+    pub(super) fn count_rejected_login(&mut self, generation: u64, now: Instant) {
+        let active = self
+            .active(generation)
+            .map(|active| (&active.lease.account, &active.lease.revision));
+        let draining = self
+            .drains
+            .get(generation)
+            .map(|drain| (&drain.account, &drain.revision));
+        if let Some((account, revision)) = active.or(draining) {
+            let (account, revision) = (Arc::clone(account), revision.clone());
+            let jitter = self.random.f64();
+            self.budget
+                .caller_rejected(&account, &revision, jitter, now);
+        }
+    }
+
+    pub(super) fn login_unknown(
+        &mut self,
+        generation: u64,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(active) = self
+            .active(generation)
+            .filter(|active| active.is_accepted())
+        else {
+            return;
+        };
+        if self.check.is_none() {
+            let verified = active.verified.mono();
+            let last = self.last_check.map_or(verified, |last| last.max(verified));
+            self.check = Some(now.max(last + UNKNOWN_EVERY));
+            effects.push(Effect::Wake);
+        }
+    }
+
+    pub(super) fn verified_elsewhere(
+        &mut self,
+        revision: &Revision,
+        account: &str,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Service::Active(active) = &self.service
+            && !active.is_rejected()
+            && active.lease.revision == *revision
+        {
+            return;
+        }
+        let retry = self.retry.take_if(|retry| retry.revision == *revision);
+        if self.budget.retry_now(account, revision, now) || retry.is_some() {
+            effects.push(Effect::Wake);
+        }
+    }
+
+    pub(super) fn probed(
+        &mut self,
+        generation: u64,
+        result: ProbeResult,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(probe) = self.probing.take_if(|probe| probe.generation == generation) else {
+            return;
+        };
+        match result {
+            ProbeResult::Rejected => self.rejected(generation, effects),
+            ProbeResult::Passed => {
+                if self
+                    .active_mut(generation)
+                    .is_some_and(|active| active.probe_passed(probe))
+                {
+                    effects.push(Effect::Trust { generation });
+                }
+            }
+            ProbeResult::Unknown => {}
+        }
+    }
+}

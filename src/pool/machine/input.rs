@@ -1,0 +1,158 @@
+//! What the machine is told, and what it wants done: plain values.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::ConnectErrorKind;
+use crate::expiry::Expiry;
+use crate::lease::{OldConnections, Revision};
+use crate::rotation::HandoverMode;
+
+/// What the machine knows of a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeaseFacts {
+    pub(crate) revision: Revision,
+    /// Database user and server, as the factory returns them.
+    pub(crate) account: Arc<str>,
+    pub(crate) expiry: Expiry,
+    pub(crate) old_connections: OldConnections,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Verifies the active lease, and publishes nothing.
+    Check,
+    /// Verifies a lease, and publishes a generation that serves it.
+    HandOver,
+}
+
+/// Result of a probe of an idle connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProbeResult {
+    /// The role exists.
+    Passed,
+    /// The role does not exist any more.
+    Rejected,
+    /// The probe failed otherwise, or there was no room for it.
+    Unknown,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// The driver reconciles; `lease` is the provider's current one. Only this input starts
+    /// attempts and probes.
+    Wake { lease: Option<LeaseFacts> },
+    /// The attempt's verification succeeded.
+    Verified { attempt: u64 },
+    /// The attempt's pool is open and warm. `lifetime` is the lease's, from its fetch to its
+    /// expiry.
+    Opened {
+        attempt: u64,
+        mode: HandoverMode,
+        lifetime: Option<Duration>,
+    },
+    /// The attempt's handover is in its rotation's report.
+    Reported { attempt: u64 },
+    /// The attempt failed, at whichever step.
+    Failed {
+        attempt: u64,
+        kind: ConnectErrorKind,
+    },
+    /// The attempt has no task any more.
+    Lost { attempt: u64 },
+    /// The database rejected a caller of this generation, without a login.
+    CallerRejected { generation: u64 },
+    /// The database rejected a caller's login.
+    LoginRejected { generation: u64 },
+    /// A caller's login worked.
+    LoginWorked { generation: u64 },
+    /// A login outlasted its caller, or ended with an error that every login may get.
+    LoginUnknown { generation: u64 },
+    /// A login of another pool worked with this revision, as this account.
+    VerifiedElsewhere {
+        revision: Revision,
+        account: Arc<str>,
+    },
+    /// The server ended a connection, or a statement failed as it would without the role.
+    Suspected { generation: u64 },
+    /// The probe of this generation ended.
+    Probed {
+        generation: u64,
+        result: ProbeResult,
+    },
+    /// Drains without a task are to be started.
+    StartDrains,
+    /// The drain deadline has passed, or a shutdown does not wait any longer.
+    DrainOverdue { generation: u64, connections: u32 },
+    /// The drain has no task any more.
+    DrainLost { generation: u64 },
+    /// The last connection of this generation has closed.
+    Drained { generation: u64 },
+    /// The pool is removed, or the supervisor shuts down.
+    Retire,
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Wake the actor and whoever waits: something may be due.
+    Wake,
+    /// Verify the provider's current lease in a task, if it still has this revision.
+    StartAttempt {
+        attempt: u64,
+        revision: Revision,
+        purpose: Purpose,
+    },
+    /// The attempt's lease is verified: open a pool for it, or update the current one.
+    Open,
+    /// Make this generation the current one.
+    Publish(Publication),
+    /// The pool that was opened is not needed.
+    Discard,
+    /// Publish the generation's later expiry.
+    Extend { generation: u64, expiry: Expiry },
+    /// Nobody logs in to this generation any more.
+    Reject { generation: u64 },
+    /// Log that the lease was not verified. `is_early`: backends often have a password before the
+    /// database does.
+    ReportFailure { revision: Revision, is_early: bool },
+    /// Tell the provider that the database rejects this revision.
+    ReportRejected { revision: Revision },
+    /// Tell the provider's other pools that a login with this revision worked.
+    ReportVerified {
+        revision: Revision,
+        account: Arc<str>,
+    },
+    /// The provider's current lease is served: no rotation waits for this pool.
+    Settle { revision: Revision },
+    /// Probe an idle connection of this generation.
+    Probe { generation: u64 },
+    /// Have connections of this generation probed before they are handed out.
+    Distrust { generation: u64 },
+    /// The opposite of `Distrust`.
+    Trust { generation: u64 },
+    /// Drain this generation in a task, and return when that ends or its deadline passes.
+    StartDrain {
+        generation: u64,
+        since: Instant,
+        deadline: Instant,
+    },
+    /// Report that connections outlive their drain deadline.
+    ReportAbandoned { generation: u64, connections: u32 },
+    /// Return the lease that this generation was opened with.
+    ReturnLease { generation: u64 },
+}
+
+/// A generation that is about to be the current one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Publication {
+    pub(crate) generation: u64,
+    /// Generation that drains because of it.
+    pub(crate) replaced: Option<u64>,
+    /// Whether the previous generation was rejected: the first login runs alone.
+    pub(crate) after_rejection: bool,
+    /// How many callers may log in at a time, and until when, if the account was rejected lately.
+    pub(crate) limited: Option<(u32, Instant)>,
+}

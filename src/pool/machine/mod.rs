@@ -1,0 +1,402 @@
+//! Decides everything about one pool: when a lease is verified, published, drained and returned.
+//!
+//! The machine is a value without I/O, clock, task or lock. The driver feeds it inputs, carries
+//! out the effects, and keeps lease guards, pools and spans by generation. The machine lies in the
+//! pool's slot, so that it survives a crash of the actor.
+
+mod active;
+mod attempt;
+mod budget;
+mod callers;
+mod drains;
+mod input;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use input::{Effect, Input, LeaseFacts, ProbeResult};
+
+use crate::clock::Timestamp;
+use crate::error::ConnectErrorKind;
+use crate::lease::Revision;
+use active::{Active, Probing, Standing};
+use budget::LoginBudget;
+use drains::Drains;
+use input::Purpose;
+
+/// A clock jump of more than this leads to a check of the active lease.
+const JUMP: Duration = Duration::from_secs(60);
+
+/// What callers get.
+#[derive(Debug)]
+enum Service {
+    /// Nothing was verified yet. Left by the first publication, or for `Retired`.
+    Vacant,
+    /// Replaced by each publication. Left for `Retired`.
+    Active(Active),
+    /// The pool is removed, or the supervisor shuts down: nothing new starts. Never left.
+    Retired,
+}
+
+/// The attempt that runs; there is one at most.
+#[derive(Debug)]
+enum Attempt {
+    /// Left by a verification that is due.
+    None,
+    /// Left by `Verified`: for `Opening`, or for `None` if it was a check.
+    Verifying(Candidate),
+    /// Left by `Opened`: for `Reporting`, or for `None` if the pool is retired.
+    Opening(Candidate),
+    /// Published. Left by `Reported`: until then, its rotation waits for the handover's report.
+    Reporting { attempt: u64 },
+}
+
+impl Attempt {
+    fn number(&self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Verifying(candidate) | Self::Opening(candidate) => Some(candidate.attempt),
+            Self::Reporting { attempt } => Some(*attempt),
+        }
+    }
+}
+
+/// The lease of an attempt.
+#[derive(Clone, Debug)]
+struct Candidate {
+    attempt: u64,
+    lease: LeaseFacts,
+    purpose: Purpose,
+}
+
+/// Pause after a verification that failed without a rejection.
+#[derive(Debug)]
+struct Retry {
+    revision: Revision,
+    at: Instant,
+    failures: u32,
+}
+
+/// When the machine is to be woken without an input.
+#[derive(Debug, Default)]
+struct Timers {
+    verification: Option<Instant>,
+    probe: Option<Instant>,
+}
+
+/// The state of one pool.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// The provider's current lease, as of the last wake.
+    lease: Option<LeaseFacts>,
+    service: Service,
+    attempt: Attempt,
+    retry: Option<Retry>,
+    /// When the active lease is verified again although it is accepted.
+    check: Option<Instant>,
+    last_check: Option<Instant>,
+    probing: Option<Probing>,
+    drains: Drains,
+    budget: LoginBudget,
+    /// Kind of the last error, until a verification works.
+    failure: Option<ConnectErrorKind>,
+    timers: Timers,
+    last_wake: Timestamp,
+    /// Numbers given to attempts and to generations so far.
+    attempts: u64,
+    generations: u64,
+    /// Time that connections have to close, where the lease does not end them.
+    patience: Duration,
+    random: fastrand::Rng,
+}
+
+impl Machine {
+    /// `seed` decides the jitter of pauses.
+    pub(crate) fn new(max_connections: u32, patience: Duration, seed: u64, now: Timestamp) -> Self {
+        Self {
+            lease: None,
+            service: Service::Vacant,
+            attempt: Attempt::None,
+            retry: None,
+            check: None,
+            last_check: None,
+            probing: None,
+            drains: Drains::default(),
+            budget: LoginBudget::new(max_connections),
+            failure: None,
+            timers: Timers::default(),
+            last_wake: now,
+            attempts: 0,
+            generations: 0,
+            patience,
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Takes in what happened. Returns what is to be done, in this order.
+    pub(crate) fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Wake { lease } => self.wake(lease, now, &mut effects),
+            Input::Verified { attempt } => self.verified(attempt, now, &mut effects),
+            Input::Opened {
+                attempt,
+                mode,
+                lifetime,
+            } => self.opened(attempt, mode, lifetime, now, &mut effects),
+            Input::Reported { attempt } | Input::Lost { attempt } => {
+                if self.attempt.number() == Some(attempt) {
+                    self.attempt = Attempt::None;
+                    effects.push(Effect::Wake);
+                }
+            }
+            Input::Failed { attempt, kind } => self.failed(attempt, kind, now, &mut effects),
+            Input::CallerRejected { generation } => self.rejected(generation, &mut effects),
+            Input::LoginRejected { generation } => {
+                self.count_rejected_login(generation, now.mono());
+                self.rejected(generation, &mut effects);
+            }
+            Input::LoginWorked { generation } => {
+                effects.extend(
+                    self.active(generation)
+                        .map(|active| Effect::ReportVerified {
+                            revision: active.lease.revision.clone(),
+                            account: Arc::clone(&active.lease.account),
+                        }),
+                );
+            }
+            Input::LoginUnknown { generation } => {
+                self.login_unknown(generation, now.mono(), &mut effects);
+            }
+            Input::VerifiedElsewhere { revision, account } => {
+                self.verified_elsewhere(&revision, &account, now.mono(), &mut effects);
+            }
+            Input::Suspected { generation } => {
+                if let Some(active) = self.active_mut(generation) {
+                    active.suspect(now);
+                    effects.extend([Effect::Distrust { generation }, Effect::Wake]);
+                }
+            }
+            Input::Probed { generation, result } => {
+                self.probed(generation, result, &mut effects);
+            }
+            Input::StartDrains => self.drains.start(&mut effects),
+            Input::DrainOverdue {
+                generation,
+                connections,
+            } => self.drains.overdue(generation, connections, &mut effects),
+            Input::DrainLost { generation } => self.drains.lost(generation, &mut effects),
+            Input::Drained { generation } => self.drains.end(generation, &mut effects),
+            Input::Retire => self.retire(now, &mut effects),
+        }
+        self.arm(now);
+        effects
+    }
+
+    /// Returns when to wake the machine without an input. Not later than now: something is due.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let Timers {
+            verification,
+            probe,
+        } = self.timers;
+        [verification, probe].into_iter().flatten().min()
+    }
+
+    /// Sets the timers by what is planned.
+    fn arm(&mut self, now: Timestamp) {
+        let is_free = matches!(self.attempt, Attempt::None);
+        let verification = self.plan(now).filter(|_| is_free);
+        self.timers = Timers {
+            verification: verification.map(|(at, _)| at),
+            probe: self.probe_at(now),
+        };
+    }
+
+    /// Returns when the provider's current lease is verified next, and what for.
+    fn plan(&self, now: Timestamp) -> Option<(Instant, Purpose)> {
+        let lease = self.usable_lease(now)?;
+        let (from, purpose) = match &self.service {
+            Service::Retired => return None,
+            Service::Active(active)
+                if active.is_accepted() && active.lease.revision == lease.revision =>
+            {
+                (self.check?, Purpose::Check)
+            }
+            Service::Vacant | Service::Active(_) => (now.mono(), Purpose::HandOver),
+        };
+        let mut at = self
+            .budget
+            .next_at(&lease.account, &lease.revision, now.mono())
+            .max(from);
+        if let Some(retry) = self.retry_of(&lease.revision) {
+            at = at.max(retry.at);
+        }
+        Some((at, purpose))
+    }
+
+    /// Returns the provider's lease. Nobody logs in with an expired one.
+    fn usable_lease(&self, now: Timestamp) -> Option<&LeaseFacts> {
+        self.lease
+            .as_ref()
+            .filter(|lease| !lease.expiry.is_expired(now))
+    }
+
+    fn retry_of(&self, revision: &Revision) -> Option<&Retry> {
+        self.retry
+            .as_ref()
+            .filter(|retry| retry.revision == *revision)
+    }
+
+    fn wake(&mut self, lease: Option<LeaseFacts>, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.lease = lease;
+        if now.skew_since(&self.last_wake) > JUMP {
+            self.check = Some(now.mono());
+        }
+        self.last_wake = now;
+        self.drains.start(effects);
+        self.judge_rejection(now);
+        if self.probe_at(now).is_some_and(|at| at <= now.mono())
+            && let Service::Active(active) = &mut self.service
+        {
+            self.probing = Some(active.begin_probe(now));
+            effects.push(Effect::Probe {
+                generation: active.generation,
+            });
+        }
+        let Some(lease) = self.usable_lease(now).cloned() else {
+            return;
+        };
+        self.compare(&lease, now, effects);
+        if let (Attempt::None, Some((at, purpose))) = (&self.attempt, self.plan(now))
+            && at <= now.mono()
+        {
+            self.start(lease, purpose, now.mono(), effects);
+        }
+    }
+
+    /// Decides what a rejection that arrived since the last wake is worth.
+    fn judge_rejection(&mut self, now: Timestamp) {
+        let Service::Active(active) = &mut self.service else {
+            return;
+        };
+        let Some(standing) = active.judge(now) else {
+            return;
+        };
+        let (account, revision) = (&active.lease.account, &active.lease.revision);
+        let jitter = self.random.f64();
+        self.budget.rejected(account, revision, jitter, now.mono());
+        if standing == Standing::Doubted {
+            self.budget.retry_now(account, revision, now.mono());
+        }
+        // The database may accept another lease by now.
+        if let Some(lease) = self
+            .lease
+            .as_ref()
+            .filter(|lease| lease.revision != *revision)
+        {
+            self.budget
+                .retry_now(&lease.account, &lease.revision, now.mono());
+            self.retry = None;
+        }
+    }
+
+    /// Compares the active lease with the provider's current one.
+    fn compare(&mut self, lease: &LeaseFacts, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Service::Active(active) = &mut self.service else {
+            return;
+        };
+        let is_current = active.lease.revision == lease.revision;
+        // A doubted one is verified again first, if it can be.
+        if active.standing == Standing::Rejected
+            || (active.standing == Standing::Doubted && !is_current)
+        {
+            effects.push(Effect::ReportRejected {
+                revision: active.lease.revision.clone(),
+            });
+        }
+        if !is_current {
+            return;
+        }
+        if active.lease.expiry != lease.expiry {
+            active.lease.expiry = lease.expiry;
+            active.lifetime = lease.expiry.remaining(now);
+            effects.push(Effect::Extend {
+                generation: active.generation,
+                expiry: lease.expiry,
+            });
+        }
+        if !active.is_accepted() {
+            return;
+        }
+        if matches!(self.attempt, Attempt::None)
+            && active.standing == Standing::Accepted
+            && self.check.is_none_or(|at| at > now.mono())
+        {
+            // What another lease failed of is over with that lease.
+            (self.failure, self.retry) = (None, None);
+        }
+        // Not before the handover is in its rotation's report.
+        if !matches!(self.attempt, Attempt::Reporting { .. }) {
+            effects.push(Effect::Settle {
+                revision: lease.revision.clone(),
+            });
+        }
+    }
+
+    fn start(
+        &mut self,
+        lease: LeaseFacts,
+        purpose: Purpose,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.check = None;
+        if purpose == Purpose::Check {
+            self.last_check = Some(now);
+        }
+        self.attempts += 1;
+        let attempt = self.attempts;
+        effects.push(Effect::StartAttempt {
+            attempt,
+            revision: lease.revision.clone(),
+            purpose,
+        });
+        self.attempt = Attempt::Verifying(Candidate {
+            attempt,
+            lease,
+            purpose,
+        });
+    }
+
+    fn probe_at(&self, now: Timestamp) -> Option<Instant> {
+        match &self.service {
+            Service::Active(active) if self.probing.is_none() => active.probe_at(now),
+            _ => None,
+        }
+    }
+
+    fn retire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Service::Active(active) = std::mem::replace(&mut self.service, Service::Retired) {
+            self.drains.push(active, self.patience, now);
+        }
+        self.drains.start(effects);
+    }
+
+    /// Returns the current generation, if it has this number.
+    fn active(&self, generation: u64) -> Option<&Active> {
+        self.current()
+            .filter(|active| active.generation == generation)
+    }
+
+    fn active_mut(&mut self, generation: u64) -> Option<&mut Active> {
+        match &mut self.service {
+            Service::Active(active) if active.generation == generation => Some(active),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the rest of the pool may know of the machine.
+
+use super::active::{Active, Standing};
+use super::drains::Drains;
+use super::input::Purpose;
+use super::{Attempt, Machine, Service};
+use crate::clock::Timestamp;
+use crate::error::ConnectErrorKind;
+use crate::expiry::Expiry;
+use crate::lease::Revision;
+use crate::outlook::Outlook;
+
+impl Machine {
+    /// Returns the current generation.
+    pub(crate) fn current(&self) -> Option<&Active> {
+        match &self.service {
+            Service::Active(active) => Some(active),
+            Service::Vacant | Service::Retired => None,
+        }
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        matches!(self.service, Service::Retired)
+    }
+
+    pub(crate) fn has_attempt(&self) -> bool {
+        !matches!(self.attempt, Attempt::None)
+    }
+
+    pub(crate) fn drains(&self) -> &Drains {
+        &self.drains
+    }
+
+    /// Returns the kind of the last error, until a verification works.
+    pub(crate) fn failure(&self) -> Option<ConnectErrorKind> {
+        self.failure
+    }
+
+    /// Returns whether logins with the active credentials fail of an unknown cause.
+    pub(crate) fn is_unexplained(&self) -> bool {
+        self.current()
+            .is_some_and(|active| active.standing == Standing::Unexplained)
+    }
+
+    /// Returns when something that may help callers is tried next, as far as this pool knows.
+    /// `lease` is the revision and the expiry of the provider's current lease.
+    pub(crate) fn outlook(&self, lease: Option<(&Revision, Expiry)>, now: Timestamp) -> Outlook {
+        if self.is_retired() {
+            return Outlook::Never;
+        }
+        let is_noticed = self
+            .current()
+            .is_some_and(|active| matches!(active.standing, Standing::Noticed { .. }));
+        if is_noticed || self.has_attempt() {
+            return Outlook::Running;
+        }
+        let Some((revision, expiry)) = lease.filter(|(_, expiry)| !expiry.is_expired(now)) else {
+            return Outlook::Never;
+        };
+        // The next wake is about to take in another lease.
+        if !self
+            .lease
+            .as_ref()
+            .is_some_and(|known| known.revision == *revision && known.expiry == expiry)
+        {
+            return Outlook::Running;
+        }
+        match self.plan(now) {
+            Some((at, Purpose::HandOver)) if at > now.mono() => Outlook::Due(at),
+            Some((_, Purpose::HandOver)) => Outlook::Running,
+            Some((_, Purpose::Check)) | None => Outlook::Never,
+        }
+    }
+}
