@@ -59,18 +59,6 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    #[cfg(test)]
-    pub(crate) fn for_tests() -> Self {
-        Self {
-            settings: Settings::default(),
-            clock: Clock::default(),
-            events: EventHub::default(),
-            meters: Meters::default(),
-            traps: Failpoints::default(),
-            end: End::default(),
-        }
-    }
-
     /// Waits for the task, until the deadline or the supervisor's end.
     pub(crate) async fn answer<T>(
         &self,

@@ -1,1 +1,388 @@
+//! Laws that hold whatever the order of inputs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::input::LeaseFacts;
+use super::*;
+use crate::expiry::Expiry;
+use crate::lease::OldConnections;
+use crate::rotation::HandoverMode;
+
+/// What the test knows of the attempt that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    Verifying,
+    Verified,
+    Published,
+}
+
+/// What the test knows of a generation.
+#[derive(Debug)]
+struct Published {
+    revision: Revision,
+    ends: bool,
+    is_rejected: bool,
+    last_probe: Option<Instant>,
+}
+
+/// A machine, and a model of what it has done.
+struct World {
+    machine: Machine,
+    now: Timestamp,
+    lease: Option<LeaseFacts>,
+    revisions: u64,
+    attempt: Option<(u64, Revision, Purpose, Stage)>,
+    generations: BTreeMap<u64, Published>,
+    /// Leases that were not returned.
+    in_use: BTreeSet<u64>,
+    /// Generations that drain, and whether a task works on each.
+    draining: BTreeMap<u64, bool>,
+    abandoned: BTreeSet<u64>,
+    is_retired: bool,
+}
+
+type Checked = Result<(), TestCaseError>;
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let now = Timestamp::now();
+        Self {
+            machine: Machine::new(4, Duration::from_secs(60), seed, now),
+            now,
+            lease: None,
+            revisions: 0,
+            attempt: None,
+            generations: BTreeMap::new(),
+            in_use: BTreeSet::new(),
+            draining: BTreeMap::new(),
+            abandoned: BTreeSet::new(),
+            is_retired: false,
+        }
+    }
+
+    fn current(&self) -> u64 {
+        self.generations.keys().next_back().copied().unwrap_or(0)
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = Timestamp::at(self.now.wall() + time, self.now.mono() + time);
+    }
+
+    /// Returns what the provider, a task or a caller might report next.
+    fn input(&mut self, kind: u8, argument: u8) -> Input {
+        let current = self.current();
+        // Mostly the current generation or an attempt of now, sometimes one of before.
+        let generation = current.saturating_sub(u64::from(argument % 4 == 0));
+        let attempt = self.attempt.as_ref().map_or(0, |(attempt, ..)| *attempt);
+        let attempt = attempt.saturating_sub(u64::from(argument % 8 == 0));
+        let drain = self.draining.keys().next().copied().unwrap_or(generation);
+        match kind {
+            0..=2 => {
+                let revision = if argument % 3 == 0 {
+                    self.revisions.saturating_sub(1)
+                } else {
+                    self.revisions += 1;
+                    self.revisions
+                };
+                let ends = argument % 2 == 0;
+                self.lease = (argument > 10).then(|| LeaseFacts {
+                    revision: Revision::new(revision.to_string()),
+                    account: Arc::from("app"),
+                    expiry: Expiry::after(self.now, Duration::from_secs(u64::from(argument) + 1)),
+                    old_connections: if ends {
+                        OldConnections::EndWithLease
+                    } else {
+                        OldConnections::Drain
+                    },
+                });
+                self.wake()
+            }
+            3..=6 => Input::Verified { attempt },
+            7..=10 => Input::Opened {
+                attempt,
+                mode: if argument % 3 == 0 {
+                    HandoverMode::InPlace
+                } else {
+                    HandoverMode::Replace
+                },
+                lifetime: None,
+            },
+            11..=12 => Input::Reported { attempt },
+            13 => Input::Failed {
+                attempt,
+                kind: [
+                    ConnectErrorKind::Rejected,
+                    ConnectErrorKind::Unreachable,
+                    ConnectErrorKind::Other,
+                ][usize::from(argument % 3)],
+            },
+            14 => Input::Lost { attempt },
+            15 => Input::CallerRejected { generation },
+            16 => Input::LoginRejected { generation },
+            17 => Input::LoginUnknown { generation },
+            18 => Input::LoginWorked { generation },
+            19 => Input::Suspected { generation },
+            20 => Input::Probed {
+                generation,
+                result: [
+                    ProbeResult::Passed,
+                    ProbeResult::Passed,
+                    ProbeResult::Unknown,
+                    ProbeResult::Rejected,
+                ][usize::from(argument % 4)],
+            },
+            21 => Input::StartDrains,
+            22 => Input::DrainOverdue {
+                generation: drain,
+                connections: u32::from(argument % 2),
+            },
+            23 => {
+                self.draining.entry(drain).and_modify(|task| *task = false);
+                Input::DrainLost { generation: drain }
+            }
+            24 => Input::Drained { generation: drain },
+            25 => Input::VerifiedElsewhere {
+                revision: Revision::new(self.revisions.to_string()),
+                account: Arc::from("app"),
+            },
+            26 if argument == 0 => Input::Retire,
+            _ => self.wake(),
+        }
+    }
+
+    fn wake(&self) -> Input {
+        Input::Wake {
+            lease: self.lease.clone(),
+        }
+    }
+
+    /// Feeds the machine, and checks each effect against the model.
+    fn feed(&mut self, input: Input) -> Result<Vec<Effect>, TestCaseError> {
+        let effects = self.machine.handle(input.clone(), self.now);
+        let before = self.current();
+        match &input {
+            Input::Retire if !self.is_retired => {
+                self.is_retired = true;
+                if before > 0 {
+                    self.draining.insert(before, false);
+                }
+            }
+            Input::Lost { attempt } | Input::Failed { attempt, .. } => {
+                self.attempt.take_if(|(running, ..)| running == attempt);
+            }
+            Input::Reported { attempt } => {
+                self.attempt.take_if(|(running, ..)| running == attempt);
+            }
+            Input::Verified { attempt } => {
+                self.attempt.take_if(|(running, _, purpose, stage)| {
+                    running == attempt && *purpose == Purpose::Check && *stage == Stage::Verifying
+                });
+            }
+            Input::Opened { attempt, .. } if self.is_retired => {
+                self.attempt.take_if(|(running, _, _, stage)| {
+                    running == attempt && *stage == Stage::Verified
+                });
+            }
+            _ => {}
+        }
+        for effect in &effects {
+            self.check(&input, effect, before)?;
+        }
+        let next = self.machine.next_deadline();
+        if matches!(input, Input::Wake { .. }) {
+            prop_assert!(next.is_none_or(|next| next > self.now.mono()), "{:?}", next);
+        }
+        Ok(effects)
+    }
+
+    fn check(&mut self, input: &Input, effect: &Effect, before: u64) -> Checked {
+        match effect {
+            Effect::StartAttempt {
+                attempt,
+                revision,
+                purpose,
+            } => {
+                let is_wake = matches!(input, Input::Wake { .. });
+                prop_assert!(is_wake && !self.is_retired && self.attempt.is_none());
+                let lease = self
+                    .lease
+                    .as_ref()
+                    .filter(|lease| lease.revision == *revision);
+                prop_assert!(lease.is_some_and(|lease| !lease.expiry.is_expired(self.now)));
+                let is_served = self
+                    .generations
+                    .get(&before)
+                    .is_some_and(|active| active.revision == *revision && !active.is_rejected);
+                prop_assert_eq!(*purpose == Purpose::Check, is_served);
+                self.attempt = Some((*attempt, revision.clone(), *purpose, Stage::Verifying));
+            }
+            Effect::Open => match (&mut self.attempt, input) {
+                (Some((running, _, Purpose::HandOver, stage)), Input::Verified { attempt }) => {
+                    prop_assert_eq!(&*stage, &Stage::Verifying);
+                    prop_assert_eq!(&*running, attempt);
+                    *stage = Stage::Verified;
+                }
+                other => prop_assert!(false, "{other:?}"),
+            },
+            Effect::Publish(publication) => {
+                self.published(input, publication.generation, before)?
+            }
+            Effect::Reject { generation } => {
+                prop_assert_eq!(*generation, before, "a stale rejection");
+                prop_assert!(!self.is_retired);
+                let active = self.generations.get_mut(generation);
+                let was = active.map(|active| std::mem::replace(&mut active.is_rejected, true));
+                prop_assert_eq!(was, Some(false), "rejected once");
+            }
+            Effect::ReportRejected { .. } | Effect::Settle { .. } | Effect::Extend { .. } => {
+                prop_assert!(!self.is_retired);
+            }
+            Effect::Probe { generation } => {
+                let (now, is_retired) = (self.now.mono(), self.is_retired);
+                prop_assert_eq!(*generation, before);
+                let Some(active) = self.generations.get_mut(generation) else {
+                    return Err(TestCaseError::fail("no such generation"));
+                };
+                prop_assert!(!is_retired && active.ends && !active.is_rejected);
+                if let Some(last) = active.last_probe.replace(now) {
+                    prop_assert!(now - last >= Duration::from_secs(10));
+                }
+            }
+            Effect::StartDrain { generation, .. } => {
+                let task = self.draining.insert(*generation, true);
+                prop_assert_eq!(task, Some(false), "one task for each drain");
+            }
+            Effect::ReportAbandoned { generation, .. } => {
+                prop_assert!(self.draining.contains_key(generation));
+                prop_assert!(self.abandoned.insert(*generation), "reported once");
+            }
+            Effect::ReturnLease { generation } => {
+                prop_assert!(self.in_use.remove(generation), "returned once");
+                match input {
+                    Input::Drained { .. } => {
+                        prop_assert!(self.draining.remove(generation).is_some());
+                    }
+                    Input::Opened { mode, .. } => {
+                        prop_assert_eq!(*mode, HandoverMode::InPlace);
+                        prop_assert_eq!(*generation, before);
+                    }
+                    other => prop_assert!(false, "{other:?}"),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn published(&mut self, input: &Input, generation: u64, before: u64) -> Checked {
+        let Input::Opened { mode, .. } = input else {
+            return Err(TestCaseError::fail("published without a pool"));
+        };
+        let Some((_, revision, _, stage)) = &mut self.attempt else {
+            return Err(TestCaseError::fail("published without an attempt"));
+        };
+        prop_assert_eq!(
+            &*stage,
+            &Stage::Verified,
+            "published without a verification"
+        );
+        *stage = Stage::Published;
+        prop_assert!(!self.is_retired && generation == before + 1);
+        if let Some(old) = self.generations.get(&before) {
+            prop_assert!(old.revision != *revision || old.is_rejected);
+            if *mode == HandoverMode::Replace {
+                self.draining.insert(before, false);
+            }
+        }
+        let ends = self
+            .machine
+            .current()
+            .is_some_and(|active| active.lease.old_connections == OldConnections::EndWithLease);
+        let published = Published {
+            revision: revision.clone(),
+            ends,
+            is_rejected: false,
+            last_probe: None,
+        };
+        self.generations.insert(generation, published);
+        self.in_use.insert(generation);
+        Ok(())
+    }
+}
+
+proptest! {
+    /// Publication follows verification, an equal revision is not handed over, leases are returned
+    /// once and after the drain, and nothing starts after the end.
+    #[test]
+    fn the_laws_hold_in_any_order(
+        seed: u64,
+        steps in prop::collection::vec((0u8..30, any::<u8>(), 0u64..20_000), 1..150),
+    ) {
+        let mut world = World::new(seed);
+        for (kind, argument, millis) in steps {
+            world.pass(Duration::from_millis(millis));
+            let input = world.input(kind, argument);
+            world.feed(input)?;
+            // A deadline that has passed means that something is due.
+            let is_due = world.machine.next_deadline().is_some_and(|at| at <= world.now.mono());
+            if is_due {
+                let effects = world.feed(world.wake())?;
+                let is_idle = effects.iter().all(|effect| matches!(effect, Effect::Settle { .. }));
+                prop_assert!(!is_idle, "{effects:?}");
+            }
+        }
+        world.feed(Input::Retire)?;
+        for generation in world.draining.clone().into_keys() {
+            world.feed(Input::Drained { generation })?;
+        }
+        prop_assert!(world.in_use.is_empty(), "not returned: {:?}", world.in_use);
+        prop_assert!(world.machine.drains().is_empty());
+    }
+
+    /// Whatever wrong credentials a backend returns, the failed logins of one user stay within
+    /// `max + 3` in a window of 30 s, and of 60 s after that.
+    #[test]
+    fn wrong_credentials_cost_at_most_the_login_budget(
+        max in 1u32..12,
+        seed: u64,
+        steps in prop::collection::vec((0u8..4, 0u64..4_000), 1..200),
+    ) {
+        let mut world = World::new(seed);
+        world.machine = Machine::new(max, Duration::from_secs(60), seed, world.now);
+        let lease = |revision: u64| LeaseFacts {
+            revision: Revision::new(revision.to_string()),
+            account: Arc::from("app"),
+            expiry: Expiry::never(),
+            old_connections: OldConnections::Drain,
+        };
+        world.lease = Some(lease(0));
+        world.feed(world.wake())?;
+        world.feed(Input::Verified { attempt: 1 })?;
+        let (mode, lifetime) = (HandoverMode::Replace, None);
+        world.feed(Input::Opened { attempt: 1, mode, lifetime })?;
+        world.feed(Input::Reported { attempt: 1 })?;
+        world.feed(Input::LoginRejected { generation: 1 })?;
+        let (mut window, mut failed) = (world.now.mono() + Duration::from_secs(30), 1);
+        for (kind, millis) in steps {
+            world.pass(Duration::from_millis(millis));
+            if kind == 0 {
+                world.revisions += 1;
+                world.lease = Some(lease(world.revisions));
+            } else if kind == 1 {
+                let revision = Revision::new(world.revisions.to_string());
+                world.feed(Input::VerifiedElsewhere { revision, account: Arc::from("app") })?;
+            }
+            world.feed(world.wake())?;
+            if let Some((attempt, ..)) = world.attempt {
+                world.feed(Input::Failed { attempt, kind: ConnectErrorKind::Rejected })?;
+                if world.now.mono() >= window {
+                    (window, failed) = (world.now.mono() + Duration::from_secs(60), 0);
+                }
+                failed += 1;
+                prop_assert!(failed <= max + 3, "{failed}");
+            }
+        }
+    }
+}

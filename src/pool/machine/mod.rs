@@ -260,6 +260,11 @@ impl Machine {
         self.last_wake = now;
         self.drains.start(effects);
         self.judge_rejection(now);
+        let lease = self.usable_lease(now).cloned();
+        if let Some(lease) = &lease {
+            self.compare(lease, now, effects);
+        }
+        // After a later expiry was taken in, without which nothing is probed.
         if self.probe_at(now).is_some_and(|at| at <= now.mono())
             && let Service::Active(active) = &mut self.service
         {
@@ -268,11 +273,8 @@ impl Machine {
                 generation: active.generation,
             });
         }
-        let Some(lease) = self.usable_lease(now).cloned() else {
-            return;
-        };
-        self.compare(&lease, now, effects);
-        if let (Attempt::None, Some((at, purpose))) = (&self.attempt, self.plan(now))
+        if let (Attempt::None, Some((at, purpose)), Some(lease)) =
+            (&self.attempt, self.plan(now), lease)
             && at <= now.mono()
         {
             self.start(lease, purpose, now.mono(), effects);

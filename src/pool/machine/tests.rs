@@ -1,1 +1,706 @@
+//! Each transition of the machine.
 
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
+use super::input::{LeaseFacts, Publication};
+use super::*;
+use crate::expiry::Expiry;
+use crate::lease::OldConnections;
+use crate::outlook::Outlook;
+use crate::rotation::HandoverMode;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A machine and its clock.
+struct Pool {
+    machine: Machine,
+    now: Timestamp,
+    attempt: u64,
+}
+
+fn after(now: Timestamp, time: Duration) -> Timestamp {
+    Timestamp::at(now.wall() + time, now.mono() + time)
+}
+
+fn lease(revision: &str) -> LeaseFacts {
+    LeaseFacts {
+        revision: Revision::new(revision),
+        account: Arc::from("app@db"),
+        expiry: Expiry::never(),
+        old_connections: OldConnections::Drain,
+    }
+}
+
+/// Returns a lease that ends its connections, and expires after this time.
+fn ending(revision: &str, now: Timestamp, seconds: u64) -> LeaseFacts {
+    LeaseFacts {
+        expiry: Expiry::after(now, Duration::from_secs(seconds)),
+        old_connections: OldConnections::EndWithLease,
+        ..lease(revision)
+    }
+}
+
+fn seeded(seed: u64) -> Pool {
+    let now = Timestamp::now();
+    Pool {
+        machine: Machine::new(10, PATIENCE, seed, now),
+        now,
+        attempt: 0,
+    }
+}
+
+impl Pool {
+    fn new() -> Self {
+        seeded(1)
+    }
+
+    /// Returns a pool that has served this lease for some seconds.
+    fn serving(lease: &LeaseFacts, seconds: u64) -> Self {
+        let mut pool = Self::new();
+        pool.hand_over(lease, HandoverMode::Replace);
+        pool.wait(seconds);
+        pool
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now = after(self.now, Duration::from_secs(seconds));
+    }
+
+    fn feed(&mut self, input: Input) -> Vec<Effect> {
+        let effects = self.machine.handle(input, self.now);
+        for effect in &effects {
+            if let Effect::StartAttempt { attempt, .. } = effect {
+                self.attempt = *attempt;
+            }
+        }
+        effects
+    }
+
+    fn wake(&mut self, lease: &LeaseFacts) -> Vec<Effect> {
+        let lease = Some(lease.clone());
+        self.feed(Input::Wake { lease })
+    }
+
+    /// Wakes it at its next deadline. Returns the pause.
+    fn wake_when_due(&mut self, lease: &LeaseFacts) -> (Duration, Vec<Effect>) {
+        let Some(at) = self.machine.next_deadline() else {
+            panic!("nothing is planned");
+        };
+        let pause = at.saturating_duration_since(self.now.mono());
+        self.now = after(self.now, pause);
+        (pause, self.wake(lease))
+    }
+
+    fn verified(&mut self) -> Vec<Effect> {
+        let attempt = self.attempt;
+        self.feed(Input::Verified { attempt })
+    }
+
+    fn opened(&mut self, mode: HandoverMode) -> Vec<Effect> {
+        let attempt = self.attempt;
+        self.feed(Input::Opened {
+            attempt,
+            mode,
+            lifetime: Some(Duration::from_secs(100)),
+        })
+    }
+
+    fn failed(&mut self, kind: ConnectErrorKind) -> Vec<Effect> {
+        let attempt = self.attempt;
+        self.feed(Input::Failed { attempt, kind })
+    }
+
+    fn hand_over(&mut self, lease: &LeaseFacts, mode: HandoverMode) -> Vec<Effect> {
+        self.wake(lease);
+        self.verified();
+        let effects = self.opened(mode);
+        let attempt = self.attempt;
+        self.feed(Input::Reported { attempt });
+        effects
+    }
+}
+
+fn started(effects: &[Effect]) -> Option<Purpose> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::StartAttempt { purpose, .. } => Some(*purpose),
+        _ => None,
+    })
+}
+
+fn reported(effects: &[Effect]) -> Vec<&str> {
+    let report = |effect: &'_ Effect| matches!(effect, Effect::ReportRejected { .. });
+    effects
+        .iter()
+        .filter(|effect| report(effect))
+        .map(|effect| match effect {
+            Effect::ReportRejected { revision } => revision.as_str(),
+            _ => "",
+        })
+        .collect()
+}
+
+const REJECT: Effect = Effect::Reject { generation: 1 };
+
+#[test]
+fn a_lease_is_verified_then_opened_then_published_then_settled() {
+    let (mut pool, r1) = (Pool::new(), lease("r1"));
+    assert_eq!(started(&pool.wake(&r1)), Some(Purpose::HandOver));
+    assert_eq!(pool.wake(&r1), [], "one attempt at a time");
+    assert_eq!(pool.verified(), [Effect::Open]);
+    let published = Effect::Publish(Publication {
+        generation: 1,
+        replaced: None,
+        after_rejection: false,
+        limited: None,
+    });
+    assert_eq!(pool.opened(HandoverMode::Replace), [published]);
+    assert_eq!(pool.wake(&r1), [], "not settled before it is reported");
+    assert_eq!(pool.feed(Input::Reported { attempt: 1 }), [Effect::Wake]);
+    let revision = Revision::new("r1");
+    assert_eq!(pool.wake(&r1), [Effect::Settle { revision }]);
+    assert_eq!(pool.machine.next_deadline(), None);
+}
+
+#[test]
+fn nothing_is_published_without_a_verification() {
+    let (mut pool, r1) = (Pool::new(), lease("r1"));
+    pool.wake(&r1);
+    assert_eq!(pool.opened(HandoverMode::Replace), [Effect::Discard]);
+    assert!(pool.machine.current().is_none());
+}
+
+#[test]
+fn results_of_another_attempt_change_nothing() {
+    let (mut pool, r1) = (Pool::new(), lease("r1"));
+    pool.wake(&r1);
+    let (attempt, kind) = (7, ConnectErrorKind::Other);
+    for input in [
+        Input::Verified { attempt },
+        Input::Failed { attempt, kind },
+        Input::Lost { attempt },
+        Input::Reported { attempt },
+    ] {
+        assert_eq!(pool.feed(input), []);
+    }
+    assert!(pool.machine.has_attempt() && pool.machine.failure().is_none());
+}
+
+#[test]
+fn an_attempt_whose_task_is_lost_is_started_again() {
+    let (mut pool, r1) = (Pool::new(), lease("r1"));
+    pool.wake(&r1);
+    assert_eq!(pool.feed(Input::Lost { attempt: 1 }), [Effect::Wake]);
+    assert_eq!(started(&pool.wake(&r1)), Some(Purpose::HandOver));
+    pool.verified();
+    pool.opened(HandoverMode::Replace);
+    pool.feed(Input::Lost { attempt: 2 });
+    assert_eq!(started(&pool.wake(&r1)), None, "it was published");
+}
+
+#[test]
+fn an_equal_revision_is_extended_and_not_handed_over() {
+    let mut pool = Pool::serving(&lease("r1"), 1);
+    let expiry = Expiry::after(pool.now, Duration::from_secs(500));
+    let renewed = LeaseFacts {
+        expiry,
+        ..lease("r1")
+    };
+    let effects = pool.wake(&renewed);
+    let generation = 1;
+    assert_eq!(effects[0], Effect::Extend { generation, expiry });
+    assert_eq!(started(&effects), None);
+    assert_eq!(started(&pool.wake(&renewed)), None);
+}
+
+#[test]
+fn an_expired_lease_is_not_verified() {
+    let mut pool = Pool::new();
+    let r1 = ending("r1", pool.now, 5);
+    pool.wait(5);
+    assert_eq!(pool.wake(&r1), []);
+    assert_eq!(pool.machine.next_deadline(), None);
+}
+
+#[test]
+fn a_rejection_shortly_after_a_verification_is_verified_before_it_is_reported() {
+    let r1 = lease("r1");
+    for (seconds, is_reported) in [(1, false), (60, true)] {
+        let mut pool = Pool::serving(&r1, seconds);
+        let effects = pool.feed(Input::CallerRejected { generation: 1 });
+        assert_eq!(effects, [REJECT, Effect::Wake]);
+        let effects = pool.wake(&r1);
+        assert_eq!(reported(&effects).len(), usize::from(is_reported));
+        assert_eq!(started(&effects).is_some(), !is_reported, "{effects:?}");
+        if !is_reported {
+            let effects = pool.failed(ConnectErrorKind::Rejected);
+            assert_eq!(reported(&effects), ["r1"], "and then reported");
+        }
+    }
+}
+
+#[test]
+fn a_doubted_rejection_is_reported_after_one_failed_verification_of_any_kind() {
+    let r1 = lease("r1");
+    let mut pool = Pool::serving(&r1, 1);
+    pool.feed(Input::CallerRejected { generation: 1 });
+    pool.wake(&r1);
+    assert_eq!(
+        reported(&pool.failed(ConnectErrorKind::Unreachable)),
+        [""; 0]
+    );
+    assert_eq!(reported(&pool.wake(&r1)), ["r1"]);
+}
+
+#[test]
+fn a_doubted_rejection_is_reported_at_once_if_the_provider_has_another_lease() {
+    let mut pool = Pool::serving(&lease("r1"), 1);
+    pool.feed(Input::CallerRejected { generation: 1 });
+    assert_eq!(reported(&pool.wake(&lease("r2"))), ["r1"]);
+}
+
+#[test]
+fn a_rejected_revision_that_is_verified_again_is_published_as_a_new_generation() {
+    let r1 = lease("r1");
+    let mut pool = Pool::serving(&r1, 1);
+    pool.feed(Input::LoginRejected { generation: 1 });
+    let effects = pool.hand_over(&r1, HandoverMode::InPlace);
+    let Effect::Publish(publication) = &effects[0] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!((publication.generation, publication.replaced), (2, None));
+    assert!(publication.after_rejection);
+    // One failed login of the ten and three; one of these is kept.
+    assert_eq!(publication.limited.map(|(width, _)| width), Some(10));
+    assert_eq!(effects[1], Effect::ReturnLease { generation: 1 });
+}
+
+#[test]
+fn only_the_first_rejection_of_the_current_generation_ends_it() {
+    let r1 = lease("r1");
+    let mut pool = Pool::serving(&r1, 20);
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    for input in [
+        Input::CallerRejected { generation: 1 },
+        Input::LoginRejected { generation: 1 },
+    ] {
+        assert_eq!(pool.feed(input), [], "an older one");
+    }
+    let generation = 2;
+    let effects = pool.feed(Input::CallerRejected { generation });
+    assert_eq!(effects, [Effect::Reject { generation }, Effect::Wake]);
+    let effects = pool.feed(Input::CallerRejected { generation });
+    assert_eq!(effects, [Effect::Wake]);
+}
+
+#[test]
+fn a_rejected_login_of_a_draining_generation_is_counted() {
+    let mut pool = Pool::serving(&lease("r1"), 20);
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    for _ in 0..13 {
+        pool.feed(Input::LoginRejected { generation: 1 });
+    }
+    pool.wake(&lease("r3"));
+    let (pause, _) = pool.wake_when_due(&lease("r3"));
+    assert_eq!(pause.as_secs(), 30, "the budget is spent");
+}
+
+#[test]
+fn an_early_candidate_is_verified_again_without_a_report() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = Pool::serving(&r1, 60);
+    for _ in 0..9 {
+        if started(&pool.wake(&r2)).is_none() {
+            pool.wake_when_due(&r2);
+        }
+        let effects = pool.failed(ConnectErrorKind::Rejected);
+        let revision = Revision::new("r2");
+        let is_early = true;
+        assert_eq!(effects, [Effect::ReportFailure { revision, is_early }]);
+    }
+}
+
+#[test]
+fn a_candidate_that_stays_rejected_is_reported_if_the_active_lease_ends_its_connections() {
+    let now = Timestamp::now();
+    let (r1, r2) = (ending("r1", now, 900), ending("r2", now, 900));
+    let mut pool = Pool::serving(&r1, 1);
+    let mut reports = Vec::new();
+    for _ in 0..4 {
+        if started(&pool.wake(&r2)).is_none() {
+            pool.wake_when_due(&r2);
+        }
+        reports.push(reported(&pool.failed(ConnectErrorKind::Rejected)).len());
+    }
+    assert_eq!(reports, [0, 0, 0, 1]);
+}
+
+#[test]
+fn both_are_reported_if_the_active_lease_is_rejected_too() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = Pool::serving(&r1, 60);
+    pool.feed(Input::CallerRejected { generation: 1 });
+    pool.wake(&r2);
+    let effects = pool.failed(ConnectErrorKind::Rejected);
+    assert_eq!(reported(&effects), ["r1", "r2"]);
+}
+
+#[test]
+fn a_rejection_of_the_active_lease_makes_a_rejected_candidate_worth_a_verification() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = Pool::serving(&r1, 60);
+    for kind in [ConnectErrorKind::Rejected, ConnectErrorKind::Unreachable] {
+        if started(&pool.wake(&r2)).is_none() {
+            pool.wake_when_due(&r2);
+        }
+        pool.failed(kind);
+    }
+    assert_eq!(started(&pool.wake(&r2)), None);
+    pool.feed(Input::CallerRejected { generation: 1 });
+    assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
+}
+
+#[test]
+fn a_verification_that_fails_without_a_rejection_is_retried_with_back_off() {
+    let r1 = lease("r1");
+    for (kind, seconds) in [
+        (ConnectErrorKind::Unreachable, [1, 2, 4, 8, 15]),
+        (ConnectErrorKind::Misconfigured, [15; 5]),
+    ] {
+        let mut pool = Pool::new();
+        pool.wake(&r1);
+        for expected in seconds {
+            let effects = pool.failed(kind);
+            assert_eq!(reported(&effects), [""; 0]);
+            let (pause, effects) = pool.wake_when_due(&r1);
+            assert_eq!(started(&effects), Some(Purpose::HandOver));
+            let expected = Duration::from_secs(expected);
+            let range = expected..=expected.mul_f64(1.1);
+            assert!(range.contains(&pause), "{kind:?} {pause:?}");
+        }
+    }
+}
+
+#[test]
+fn pauses_between_verifications_differ_from_pool_to_pool() {
+    let r1 = lease("r1");
+    let mut pauses = std::collections::HashSet::new();
+    for seed in 0..8 {
+        let mut pool = seeded(seed);
+        pool.wake(&r1);
+        pool.failed(ConnectErrorKind::Unreachable);
+        pauses.insert(pool.wake_when_due(&r1).0);
+    }
+    assert!(pauses.len() > 4, "{pauses:?}");
+}
+
+#[test]
+fn a_clock_jump_leads_to_a_check() {
+    let r1 = lease("r1");
+    for (seconds, purpose) in [(60, None), (61, Some(Purpose::Check))] {
+        let mut pool = Pool::serving(&r1, 1);
+        let jump = Duration::from_secs(seconds);
+        pool.now = Timestamp::at(pool.now.wall() + jump, pool.now.mono());
+        assert_eq!(started(&pool.wake(&r1)), purpose);
+    }
+}
+
+#[test]
+fn a_login_of_unknown_result_leads_to_a_check_ten_seconds_after_the_last_verification() {
+    let r1 = lease("r1");
+    for (seconds, pause) in [(1, 9), (30, 0)] {
+        let mut pool = Pool::serving(&r1, seconds);
+        let unknown = Input::LoginUnknown { generation: 1 };
+        assert_eq!(pool.feed(unknown.clone()), [Effect::Wake]);
+        assert_eq!(pool.feed(unknown.clone()), [], "one check for all of them");
+        let (waited, effects) = pool.wake_when_due(&r1);
+        assert_eq!(waited.as_secs(), pause);
+        assert_eq!(started(&effects), Some(Purpose::Check));
+        let revision = Revision::new("r1");
+        let account = Arc::from("app@db");
+        let verified = Effect::ReportVerified { revision, account };
+        assert_eq!(pool.verified(), [verified]);
+        pool.feed(unknown);
+        assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
+    }
+}
+
+#[test]
+fn a_check_that_fails_of_an_unknown_cause_is_unexplained_until_one_works() {
+    let r1 = lease("r1");
+    for (kind, is_unexplained) in [
+        (ConnectErrorKind::Other, true),
+        (ConnectErrorKind::Misconfigured, true),
+        (ConnectErrorKind::Unreachable, false),
+        (ConnectErrorKind::Overloaded, false),
+    ] {
+        let mut pool = Pool::serving(&r1, 30);
+        pool.feed(Input::LoginUnknown { generation: 1 });
+        pool.wake(&r1);
+        pool.failed(kind);
+        pool.wake(&r1);
+        assert_eq!(pool.machine.is_unexplained(), is_unexplained, "{kind:?}");
+        assert_eq!(pool.machine.failure(), Some(kind));
+        let (_, effects) = pool.wake_when_due(&r1);
+        assert_eq!(started(&effects), Some(Purpose::Check));
+        pool.verified();
+        assert!(!pool.machine.is_unexplained() && pool.machine.failure().is_none());
+    }
+}
+
+#[test]
+fn a_rejected_check_ends_the_generation_and_is_reported() {
+    let r1 = lease("r1");
+    let mut pool = Pool::serving(&r1, 30);
+    pool.feed(Input::LoginUnknown { generation: 1 });
+    pool.wake(&r1);
+    let effects = pool.failed(ConnectErrorKind::Rejected);
+    assert!(effects.contains(&REJECT), "{effects:?}");
+    assert_eq!(reported(&effects), ["r1"]);
+    assert_eq!(reported(&pool.wake(&r1)), ["r1"], "and not doubted");
+}
+
+#[test]
+fn a_failure_of_another_lease_is_over_with_that_lease() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = Pool::serving(&r1, 30);
+    pool.wake(&r2);
+    pool.failed(ConnectErrorKind::Rejected);
+    assert_eq!(pool.machine.failure(), Some(ConnectErrorKind::Rejected));
+    pool.wake(&r1);
+    assert_eq!(pool.machine.failure(), None);
+}
+
+#[test]
+fn a_login_that_worked_is_reported_for_the_current_generation_alone() {
+    let mut pool = Pool::serving(&lease("r1"), 1);
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    assert_eq!(pool.feed(Input::LoginWorked { generation: 1 }), []);
+    let (revision, account) = (Revision::new("r2"), Arc::from("app@db"));
+    let worked = pool.feed(Input::LoginWorked { generation: 2 });
+    assert_eq!(worked, [Effect::ReportVerified { revision, account }]);
+}
+
+#[test]
+fn a_login_elsewhere_leads_to_a_verification_of_what_was_rejected() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = Pool::serving(&r1, 60);
+    let elsewhere = |revision: &str| Input::VerifiedElsewhere {
+        revision: Revision::new(revision),
+        account: Arc::from("app@db"),
+    };
+    assert_eq!(pool.feed(elsewhere("r1")), [], "it is accepted here, too");
+    for kind in [ConnectErrorKind::Rejected, ConnectErrorKind::Unreachable] {
+        if started(&pool.wake(&r2)).is_none() {
+            pool.wake_when_due(&r2);
+        }
+        pool.failed(kind);
+        assert_eq!(pool.feed(elsewhere("r3")), [], "another one");
+        assert_eq!(pool.feed(elsewhere("r2")), [Effect::Wake]);
+        assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
+        pool.failed(kind);
+    }
+}
+
+#[test]
+fn connections_of_a_lease_that_ends_them_are_probed_every_30_seconds() {
+    let now = Timestamp::now();
+    let r1 = ending("r1", now, 900);
+    let mut pool = Pool::serving(&r1, 0);
+    let generation = 1;
+    for _ in 0..3 {
+        let (pause, effects) = pool.wake_when_due(&r1);
+        assert_eq!(
+            (pause.as_secs(), effects.last()),
+            (30, Some(&Effect::Probe { generation }))
+        );
+        assert_eq!(pool.machine.next_deadline(), None, "one probe at a time");
+        let result = ProbeResult::Passed;
+        pool.feed(Input::Probed { generation, result });
+    }
+    assert_eq!(Pool::serving(&lease("r1"), 0).machine.next_deadline(), None);
+}
+
+#[test]
+fn a_suspicion_leads_to_probes_every_10_seconds_until_a_late_one_passes() {
+    let now = Timestamp::now();
+    let r1 = ending("r1", now, 900);
+    let mut pool = Pool::serving(&r1, 5);
+    let generation = 1;
+    let suspect = Input::Suspected { generation };
+    let passed = Input::Probed {
+        generation,
+        result: ProbeResult::Passed,
+    };
+    let effects = pool.feed(suspect.clone());
+    assert_eq!(effects, [Effect::Distrust { generation }, Effect::Wake]);
+    let probe = Effect::Probe { generation };
+    assert!(pool.wake(&r1).contains(&probe), "at once");
+    assert_eq!(pool.feed(passed.clone()), [], "too early to settle it");
+    assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
+    pool.feed(suspect);
+    assert_eq!(pool.feed(passed.clone()), [], "another one came meanwhile");
+    assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
+    let result = ProbeResult::Unknown;
+    assert_eq!(pool.feed(Input::Probed { generation, result }), []);
+    assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
+    assert_eq!(pool.feed(passed), [Effect::Trust { generation }]);
+    assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 30);
+}
+
+#[test]
+fn a_rejected_probe_ends_its_generation_alone() {
+    let now = Timestamp::now();
+    let (r1, r2) = (ending("r1", now, 900), ending("r2", now, 900));
+    let rejected = Input::Probed {
+        generation: 1,
+        result: ProbeResult::Rejected,
+    };
+    let mut pool = Pool::serving(&r1, 0);
+    pool.wake_when_due(&r1);
+    assert_eq!(pool.feed(rejected.clone()), [REJECT, Effect::Wake]);
+    assert_eq!(pool.feed(rejected.clone()), [], "it was taken in");
+    let mut pool = Pool::serving(&r1, 0);
+    pool.wake_when_due(&r1);
+    pool.hand_over(&r2, HandoverMode::Replace);
+    assert_eq!(pool.feed(rejected), []);
+}
+
+#[test]
+fn nothing_is_probed_once_the_lease_has_expired() {
+    let start = Timestamp::now();
+    let r1 = ending("r1", start, 20);
+    let mut pool = Pool::serving(&r1, 0);
+    for seconds in 0..120 {
+        pool.feed(Input::Suspected { generation: 1 });
+        let effects = pool.feed(Input::Wake { lease: None });
+        let probe = Effect::Probe { generation: 1 };
+        assert!(seconds < 20 || !effects.contains(&probe), "{seconds} s");
+        pool.feed(Input::Probed {
+            generation: 1,
+            result: ProbeResult::Unknown,
+        });
+        let next = pool.machine.next_deadline();
+        assert!(next.is_none_or(|next| next > pool.now.mono()), "{next:?}");
+        pool.wait(1);
+    }
+}
+
+#[test]
+fn a_replaced_generation_keeps_its_lease_until_it_has_drained() {
+    let mut pool = Pool::serving(&lease("r1"), 1);
+    let effects = pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    let generation = 1;
+    assert!(!effects.contains(&Effect::ReturnLease { generation }));
+    let start = Effect::StartDrain {
+        generation,
+        since: pool.now.mono(),
+        deadline: pool.now.mono() + PATIENCE,
+    };
+    assert_eq!(pool.feed(Input::StartDrains), std::slice::from_ref(&start));
+    assert_eq!(pool.feed(Input::StartDrains), [], "it has a task");
+    assert_eq!(pool.feed(Input::DrainLost { generation }), [Effect::Wake]);
+    assert!(pool.wake(&lease("r2")).contains(&start));
+    let overdue = |connections| Input::DrainOverdue {
+        generation,
+        connections,
+    };
+    assert_eq!(pool.feed(overdue(0)), [], "it ends in a moment");
+    let abandoned = Effect::ReportAbandoned {
+        generation,
+        connections: 3,
+    };
+    assert_eq!(pool.feed(overdue(3)), [abandoned]);
+    assert_eq!(pool.feed(overdue(3)), [], "reported once");
+    assert!(!pool.machine.drains().is_empty(), "nothing is cut");
+    let drained = Input::Drained { generation };
+    let returned = Effect::ReturnLease { generation };
+    assert_eq!(pool.feed(drained.clone()), [returned]);
+    assert_eq!(pool.feed(drained), [], "returned once");
+    assert!(pool.machine.drains().is_empty());
+}
+
+#[test]
+fn a_generation_drains_before_its_lease_ends_its_connections() {
+    // A margin of 10 % of the lifetime of 100 s.
+    for (left, expected) in [(100, 90), (50, 40), (11, 2), (0, 2)] {
+        let now = Timestamp::now();
+        let r1 = ending("r1", now, 200);
+        let mut pool = Pool::serving(&r1, 200 - left);
+        pool.hand_over(&lease("r2"), HandoverMode::Replace);
+        let effects = pool.feed(Input::StartDrains);
+        let Effect::StartDrain {
+            since, deadline, ..
+        } = effects[0]
+        else {
+            panic!("{effects:?}");
+        };
+        let time = deadline.saturating_duration_since(since).as_millis();
+        // The pool's clock started some milliseconds after the lease.
+        let range = expected * 1_000 - 50..=expected * 1_000;
+        assert!(range.contains(&time), "{left}: {time}");
+    }
+}
+
+#[test]
+fn nothing_starts_after_the_pool_was_retired() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = Pool::serving(&r1, 20);
+    pool.wake(&r2);
+    pool.verified();
+    let effects = pool.feed(Input::Retire);
+    assert!(matches!(
+        effects[..],
+        [Effect::StartDrain { generation: 1, .. }]
+    ));
+    assert_eq!(pool.opened(HandoverMode::Replace), [Effect::Discard]);
+    assert_eq!(pool.wake(&r2), []);
+    assert_eq!(pool.feed(Input::CallerRejected { generation: 1 }), []);
+    assert_eq!(pool.machine.next_deadline(), None);
+    assert_eq!(pool.feed(Input::Retire), []);
+    let generation = 1;
+    let effects = pool.feed(Input::Drained { generation });
+    assert_eq!(effects, [Effect::ReturnLease { generation }]);
+}
+
+#[test]
+fn a_verification_that_a_retired_pool_fails_is_not_reported_to_the_provider() {
+    let mut pool = Pool::new();
+    pool.wake(&lease("r1"));
+    pool.feed(Input::Retire);
+    let effects = pool.failed(ConnectErrorKind::Rejected);
+    assert_eq!(reported(&effects), [""; 0]);
+}
+
+#[test]
+fn the_outlook_is_the_next_attempt_that_may_help_callers() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let outlook = |pool: &Pool, lease: &LeaseFacts| {
+        let known = (&lease.revision, lease.expiry);
+        pool.machine.outlook(Some(known), pool.now)
+    };
+    let mut pool = Pool::new();
+    assert_eq!(pool.machine.outlook(None, pool.now), Outlook::Never);
+    assert_eq!(outlook(&pool, &r1), Outlook::Running, "the wake is to come");
+    pool.wake(&r1);
+    assert_eq!(outlook(&pool, &r1), Outlook::Running, "an attempt runs");
+    pool.failed(ConnectErrorKind::Unreachable);
+    let at = pool.machine.next_deadline();
+    assert_eq!(Some(outlook(&pool, &r1)), at.map(Outlook::Due));
+    pool.wake_when_due(&r1);
+    pool.verified();
+    pool.opened(HandoverMode::Replace);
+    pool.feed(Input::Reported { attempt: 2 });
+    pool.wake(&r1);
+    assert_eq!(outlook(&pool, &r1), Outlook::Never, "it is served");
+    assert_eq!(outlook(&pool, &r2), Outlook::Running, "the wake is to come");
+    pool.feed(Input::LoginUnknown { generation: 1 });
+    assert_eq!(outlook(&pool, &r1), Outlook::Never, "a check helps nobody");
+    pool.wait(60);
+    pool.feed(Input::CallerRejected { generation: 1 });
+    assert_eq!(outlook(&pool, &r1), Outlook::Running, "the wake is to come");
+    pool.wake(&r1);
+    pool.failed(ConnectErrorKind::Rejected);
+    assert!(matches!(outlook(&pool, &r1), Outlook::Due(_)));
+    pool.feed(Input::Retire);
+    assert_eq!(outlook(&pool, &r1), Outlook::Never);
+}
