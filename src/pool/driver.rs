@@ -1,44 +1,23 @@
 //! The pool's driver: feeds the machine, and carries out its effects.
 
 use std::collections::HashMap;
-use std::error::Error as StdError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tracing::Span;
 
-use super::generation::{End, Generation, Keeper, Phase, Shared};
+use super::generation::{Generation, Phase, Shared};
 use super::machine::{Effect, Input, LeaseFacts, Machine};
-use super::{PoolFactory, PoolSettings, attempt, drain, probe};
+use super::{PoolFactory, PoolSlot, attempt, drain, probe};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::Clock;
-use crate::error::{ConnectError, ConnectErrorKind};
+use crate::error::ConnectError;
 use crate::expiry::Expiry;
-use crate::lease::{Lease, OldConnections, Revision};
+use crate::lease::{Lease, Revision};
 use crate::outlook::Outlook;
-use crate::provider::{Loan, ProviderSlot, Subscriber};
+use crate::provider::Loan;
 use crate::rotation::HandoverReport;
-use crate::supervisor::{Context, Event, EventHub, PoolStatus};
-use crate::telemetry::Origin;
-use crate::trouble::Trouble;
-
-/// A pool's slot: its machine, its factory, its provider and what its handles share. It outlives a
-/// crash of the actor.
-pub(crate) struct PoolSlot<F: PoolFactory> {
-    name: Arc<str>,
-    factory: Arc<F>,
-    terms: PoolSettings,
-    upstream: Arc<ProviderSlot<F::Secret>>,
-    context: Context,
-    shared: Arc<Shared<F>>,
-    inner: Mutex<Inner<F>>,
-    pub(super) mailbox: Mailbox,
-    /// Fires whenever the machine has taken in a task's result.
-    settled: Notify,
-    /// Verifications that fail.
-    pub(super) failures: Trouble,
-}
+use crate::supervisor::Event;
 
 /// The machine, and what it knows by number alone.
 pub(super) struct Inner<F: PoolFactory> {
@@ -60,6 +39,16 @@ pub(super) struct Draining<P> {
 }
 
 impl<F: PoolFactory> Inner<F> {
+    pub(super) fn new(machine: Machine) -> Self {
+        Self {
+            machine,
+            leases: HashMap::new(),
+            draining: HashMap::new(),
+            last_handover: None,
+            error: None,
+        }
+    }
+
     /// Returns the lease of the current generation.
     pub(super) fn active_lease(&self) -> Option<&Lease<F::Secret>> {
         let active = self.machine.current()?;
@@ -122,109 +111,6 @@ impl<P: Clone> Generation<P> {
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
-    pub(crate) fn new(
-        name: Arc<str>,
-        factory: F,
-        upstream: Arc<ProviderSlot<F::Secret>>,
-        context: Context,
-    ) -> Arc<Self> {
-        let terms = factory.settings();
-        let factory = Arc::new(factory);
-        Arc::new_cyclic(|weak: &Weak<Self>| {
-            let vacant = Generation {
-                number: 0,
-                pool: factory.vacant(),
-                expiry: Expiry::never(),
-                old_connections: OldConnections::Drain,
-                end: End::new(Phase::Vacant, terms.max_connections),
-                origin: Origin::default(),
-            };
-            let shared = Shared::new(
-                Arc::clone(&name),
-                Arc::clone(&factory),
-                terms.clone(),
-                context.clock.clone(),
-                context.meters.clone(),
-                vacant,
-            );
-            shared.keep(weak.clone());
-            let machine = Machine::new(
-                terms.max_connections,
-                context.settings.drain,
-                fastrand::u64(..),
-                context.clock.now(),
-            );
-            Self {
-                inner: Mutex::new(Inner {
-                    machine,
-                    leases: HashMap::new(),
-                    draining: HashMap::new(),
-                    last_handover: None,
-                    error: None,
-                }),
-                name,
-                factory,
-                terms,
-                upstream,
-                context,
-                shared,
-                mailbox: Mailbox::default(),
-                settled: Notify::new(),
-                failures: Trouble::default(),
-            }
-        })
-    }
-
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    pub(crate) fn factory(&self) -> &F {
-        &self.factory
-    }
-
-    pub(crate) fn terms(&self) -> &PoolSettings {
-        &self.terms
-    }
-
-    pub(crate) fn upstream(&self) -> &Arc<ProviderSlot<F::Secret>> {
-        &self.upstream
-    }
-
-    pub(crate) fn context(&self) -> &Context {
-        &self.context
-    }
-
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.context.clock
-    }
-
-    pub(crate) fn events(&self) -> &EventHub {
-        &self.context.events
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared<F>> {
-        &self.shared
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner<F>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notifies whoever waits, and wakes the actor.
-    pub(super) fn settled(&self) {
-        self.settled.notify_waiters();
-        self.mailbox.poke();
-    }
-
-    pub(crate) fn next_settled(&self) -> tokio::sync::futures::Notified<'_> {
-        self.settled.notified()
-    }
-
-    pub(super) fn active_lease(&self) -> Option<Lease<F::Secret>> {
-        self.lock().active_lease().cloned()
-    }
-
     /// Feeds the machine, and carries out the effects that need no task; returns the others.
     /// `error` is the text of a failure.
     pub(super) fn feed(&self, input: Input, error: Option<&ConnectError>) -> Vec<Effect> {
@@ -409,80 +295,6 @@ impl<F: PoolFactory> PoolSlot<F> {
         let effects = self.feed(Input::StartDrains, None);
         self.start(effects);
     }
-
-    /// Resolves when `is_done` returns true; called again whenever something settles.
-    async fn wait_until(&self, is_done: impl Fn() -> bool) {
-        loop {
-            let settled = self.next_settled();
-            if is_done() {
-                return;
-            }
-            settled.await;
-        }
-    }
-
-    /// Returns how the start of this pool ended: nothing while it may still succeed.
-    pub(crate) fn first(&self) -> Option<Result<(), ConnectError>> {
-        let inner = self.lock();
-        if inner.machine.current().is_some() {
-            return Some(Ok(()));
-        }
-        if let Some(error) = inner.last_error().filter(|error| !error.is_transient()) {
-            return Some(Err(error));
-        }
-        inner.machine.is_retired().then(|| {
-            Err(ConnectError::new(
-                ConnectErrorKind::Other,
-                "removed or shut down while it started",
-            ))
-        })
-    }
-
-    /// Returns the last error of this pool, until a verification works.
-    pub(crate) fn own_error(&self) -> Option<ConnectError> {
-        self.lock().last_error()
-    }
-
-    /// Returns whether logins with the active credentials fail of an unknown cause.
-    pub(crate) fn is_unexplained(&self) -> bool {
-        self.lock().machine.is_unexplained()
-    }
-
-    /// Resolves when no attempt runs.
-    pub(crate) async fn idle(&self) {
-        self.wait_until(|| !self.lock().machine.has_attempt()).await;
-    }
-
-    /// Resolves when every retired generation has drained. A drain whose task is lost with its
-    /// runtime, now or later, goes on in a task of the caller's runtime.
-    pub(crate) async fn drained(self: &Arc<Self>) {
-        self.wait_until(|| {
-            self.start_drains();
-            self.lock().machine.drains().is_empty()
-        })
-        .await;
-    }
-
-    /// Nothing of it uses a lease any more.
-    pub(crate) fn leave(&self) {
-        self.upstream.unsubscribe(std::ptr::from_ref(self));
-    }
-
-    /// Returns the generations that drain, with the number of their connections.
-    pub(crate) fn undrained(&self) -> Vec<(u64, u32)> {
-        // The factory's code runs without the lock.
-        let pools: Vec<_> = {
-            let inner = self.lock();
-            let draining = inner.draining.iter();
-            draining
-                .map(|(generation, draining)| (*generation, draining.pool.clone()))
-                .collect()
-        };
-        pools
-            .into_iter()
-            .map(|(generation, pool)| (generation, self.factory.connections(&pool)))
-            .collect()
-    }
 }
 
 impl<F: PoolFactory> Slot for PoolSlot<F> {
@@ -504,83 +316,5 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         let now = self.clock().mono();
         let next = self.lock().machine.next_deadline();
         next.map(|at| at.saturating_duration_since(now))
-    }
-}
-
-impl<F: PoolFactory> Subscriber for PoolSlot<F> {
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    fn is_leaving(&self) -> bool {
-        self.lock().machine.is_retired()
-    }
-
-    fn serves(&self, revision: &Revision) -> bool {
-        let inner = self.lock();
-        inner
-            .machine
-            .current()
-            .is_some_and(|active| active.lease.revision == *revision && !active.is_rejected())
-    }
-
-    fn verified_elsewhere(&self, revision: &Revision, account: &str) {
-        let input = Input::VerifiedElsewhere {
-            revision: revision.clone(),
-            account: account.into(),
-        };
-        self.feed(input, None);
-    }
-
-    fn poke(&self) {
-        self.mailbox.poke();
-    }
-}
-
-impl<F: PoolFactory> Keeper for PoolSlot<F> {
-    fn rejected(&self, generation: u64, error: ConnectError) {
-        self.feed(Input::CallerRejected { generation }, Some(&error));
-    }
-
-    fn login_rejected(&self, generation: u64, error: ConnectError) {
-        self.feed(Input::LoginRejected { generation }, Some(&error));
-    }
-
-    fn login_worked(&self, generation: u64) {
-        self.feed(Input::LoginWorked { generation }, None);
-    }
-
-    fn unheard(&self, generation: u64) {
-        self.feed(Input::LoginUnknown { generation }, None);
-    }
-
-    fn suspect(&self, generation: u64) {
-        self.feed(Input::Suspected { generation }, None);
-    }
-
-    fn last_error(&self) -> Option<ConnectError> {
-        let own = self.own_error();
-        own.or_else(|| {
-            let error = self.upstream.lock().last_error.clone()?;
-            Some(ConnectError::new(
-                ConnectErrorKind::Other,
-                format!(
-                    "provider {:?} has no lease to give: {error}",
-                    self.upstream.name()
-                ),
-            ))
-        })
-    }
-
-    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
-        let connect_error = self.factory.classify(error);
-        match self.active_lease() {
-            Some(lease) => self.factory.explain(lease.secret(), connect_error),
-            None => connect_error,
-        }
-    }
-
-    fn status(&self) -> PoolStatus {
-        self.as_status()
     }
 }

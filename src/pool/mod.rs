@@ -12,6 +12,7 @@ mod machine;
 mod openings;
 mod probe;
 mod queue;
+mod slot;
 mod status;
 mod task;
 
@@ -25,10 +26,10 @@ pub(crate) use acquire::Acquired;
 pub(crate) use acquire::{acquire, are_expired};
 #[cfg(feature = "sql")]
 pub(crate) use connect::{RETURN_TIMEOUT, WITHOUT_CALLER, give_back};
-pub(crate) use driver::PoolSlot;
 #[cfg(feature = "sql")]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
+pub(crate) use slot::PoolSlot;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::Lease;

@@ -74,19 +74,19 @@ impl World {
     fn input(&mut self, kind: u8, argument: u8) -> Input {
         let current = self.current();
         // Mostly the current generation or an attempt of now, sometimes one of before.
-        let generation = current.saturating_sub(u64::from(argument % 4 == 0));
+        let generation = current.saturating_sub(u64::from(argument.is_multiple_of(4)));
         let attempt = self.attempt.as_ref().map_or(0, |(attempt, ..)| *attempt);
-        let attempt = attempt.saturating_sub(u64::from(argument % 8 == 0));
+        let attempt = attempt.saturating_sub(u64::from(argument.is_multiple_of(8)));
         let drain = self.draining.keys().next().copied().unwrap_or(generation);
         match kind {
             0..=2 => {
-                let revision = if argument % 3 == 0 {
+                let revision = if argument.is_multiple_of(3) {
                     self.revisions.saturating_sub(1)
                 } else {
                     self.revisions += 1;
                     self.revisions
                 };
-                let ends = argument % 2 == 0;
+                let ends = argument.is_multiple_of(2);
                 self.lease = (argument > 10).then(|| LeaseFacts {
                     revision: Revision::new(revision.to_string()),
                     account: Arc::from("app"),
@@ -102,7 +102,7 @@ impl World {
             3..=6 => Input::Verified { attempt },
             7..=10 => Input::Opened {
                 attempt,
-                mode: if argument % 3 == 0 {
+                mode: if argument.is_multiple_of(3) {
                     HandoverMode::InPlace
                 } else {
                     HandoverMode::Replace

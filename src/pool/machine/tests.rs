@@ -586,6 +586,17 @@ fn nothing_is_probed_once_the_lease_has_expired() {
 }
 
 #[test]
+fn a_lease_that_was_extended_after_it_had_expired_is_probed_at_once() {
+    let now = Timestamp::now();
+    let r1 = ending("r1", now, 20);
+    let mut pool = Pool::serving(&r1, 60);
+    pool.wake(&r1);
+    let effects = pool.wake(&ending("r1", now, 900));
+    assert!(effects.contains(&Effect::Probe { generation: 1 }));
+    assert_eq!(pool.machine.next_deadline(), None);
+}
+
+#[test]
 fn a_replaced_generation_keeps_its_lease_until_it_has_drained() {
     let mut pool = Pool::serving(&lease("r1"), 1);
     let effects = pool.hand_over(&lease("r2"), HandoverMode::Replace);
