@@ -12,7 +12,7 @@ use super::task::in_a_task;
 use super::{PoolFactory, PoolSlot};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, Revision};
-use crate::provider::Loan;
+use crate::provider::LeaseGuard;
 use crate::rotation::Rotation;
 use crate::telemetry;
 
@@ -81,7 +81,7 @@ impl<F: PoolFactory> Drop for LostGuard<F> {
 async fn run<F: PoolFactory>(
     slot: Arc<PoolSlot<F>>,
     attempt: u64,
-    loan: Loan<F::Secret>,
+    loan: LeaseGuard<F::Secret>,
     rotation: Option<Arc<Rotation>>,
     span: Span,
 ) {

@@ -15,7 +15,7 @@ use crate::error::ConnectError;
 use crate::expiry::Expiry;
 use crate::lease::{Lease, Revision};
 use crate::outlook::Outlook;
-use crate::provider::Loan;
+use crate::provider::LeaseGuard;
 use crate::rotation::HandoverReport;
 use crate::supervisor::Event;
 
@@ -23,7 +23,7 @@ use crate::supervisor::Event;
 pub(super) struct Inner<F: PoolFactory> {
     pub(super) machine: Machine,
     /// Lease guards by generation.
-    pub(super) leases: HashMap<u64, Loan<F::Secret>>,
+    pub(super) leases: HashMap<u64, LeaseGuard<F::Secret>>,
     /// Pools of the generations that drain.
     pub(super) draining: HashMap<u64, Draining<F::Pool>>,
     pub(super) last_handover: Option<HandoverReport>,
@@ -68,7 +68,7 @@ impl<F: PoolFactory> Inner<F> {
         input: Input,
         clock: &Clock,
         error: Option<&ConnectError>,
-    ) -> (Vec<Effect>, Vec<Loan<F::Secret>>) {
+    ) -> (Vec<Effect>, Vec<LeaseGuard<F::Secret>>) {
         let effects = self.machine.handle(input, clock.now());
         let current = shared.current();
         let mut returned = Vec::new();

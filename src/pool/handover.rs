@@ -13,7 +13,7 @@ use super::task::in_a_task;
 use super::{HandoverPolicy, PoolFactory, PoolSlot, attempt};
 use crate::error::ConnectError;
 use crate::lease::OldConnections;
-use crate::provider::Loan;
+use crate::provider::LeaseGuard;
 use crate::rotation::{HandoverMode, HandoverReport, Rotation};
 use crate::supervisor::Event;
 use crate::telemetry::{self, Origin};
@@ -41,7 +41,7 @@ const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 pub(super) async fn run<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     attempt: u64,
-    loan: Loan<F::Secret>,
+    loan: LeaseGuard<F::Secret>,
     mut times: Times,
     span: &Span,
     rotation: Option<&Arc<Rotation>>,
@@ -144,7 +144,7 @@ pub(super) async fn run<F: PoolFactory>(
 }
 
 /// The served pool with new options, where the lease, the policy and the factory allow it.
-fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &Loan<F::Secret>) -> Option<F::Pool> {
+fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &LeaseGuard<F::Secret>) -> Option<F::Pool> {
     let served = slot.active_lease()?;
     // A rejected revision that works again: nothing about the pool is wrong.
     let same = served.revision() == loan.lease.revision();
@@ -183,7 +183,7 @@ fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
 /// Verifies what a connection needs beyond a login, if none is opened before publication.
 async fn try_out<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
-    loan: &Loan<F::Secret>,
+    loan: &LeaseGuard<F::Secret>,
 ) -> Result<(), ConnectError> {
     let _permit = attempt::leave_to_log_in(slot).await;
     let work = {
@@ -227,7 +227,7 @@ struct Published<S: Send + Sync + 'static> {
     report: HandoverReport,
     account: Arc<str>,
     /// The lease of a generation that was updated in place.
-    returned: Option<Loan<S>>,
+    returned: Option<LeaseGuard<S>>,
 }
 
 /// Publishes in one step under the slot's lock: callers get the new generation, and the old one
@@ -235,7 +235,7 @@ struct Published<S: Send + Sync + 'static> {
 fn publish<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     attempt: u64,
-    loan: Loan<F::Secret>,
+    loan: LeaseGuard<F::Secret>,
     pool: &F::Pool,
     how: HandoverMode,
     times: Times,

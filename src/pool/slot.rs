@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::expiry::Expiry;
 use crate::lease::{Lease, OldConnections, Revision};
-use crate::provider::{ProviderSlot, Subscriber};
+use crate::provider::{ProviderSlot, SlotId, Subscriber};
 use crate::supervisor::{Context, EventHub, PoolStatus};
 use crate::telemetry::Origin;
 use crate::trouble::Trouble;
@@ -23,6 +23,7 @@ use crate::trouble::Trouble;
 /// crash of the actor.
 pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) name: Arc<str>,
+    id: SlotId,
     pub(super) factory: Arc<F>,
     terms: PoolSettings,
     pub(super) upstream: Arc<ProviderSlot<F::Secret>>,
@@ -70,6 +71,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 context.clock.now(),
             );
             Self {
+                id: SlotId::next(),
                 inner: Mutex::new(Inner::new(machine)),
                 name,
                 factory,
@@ -189,7 +191,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Nothing of it uses a lease any more.
     pub(crate) fn leave(&self) {
-        self.upstream.unsubscribe(std::ptr::from_ref(self));
+        self.upstream.unsubscribe(self.id);
     }
 
     /// Returns the generations that drain, with the number of their connections.
@@ -210,6 +212,10 @@ impl<F: PoolFactory> PoolSlot<F> {
 }
 
 impl<F: PoolFactory> Subscriber for PoolSlot<F> {
+    fn id(&self) -> SlotId {
+        self.id
+    }
+
     fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -263,7 +269,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
     fn last_error(&self) -> Option<ConnectError> {
         let own = self.own_error();
         own.or_else(|| {
-            let error = self.upstream.lock().last_error.clone()?;
+            let error = self.upstream.last_error()?;
             Some(ConnectError::new(
                 ConnectErrorKind::Other,
                 format!(

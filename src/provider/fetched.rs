@@ -33,15 +33,18 @@ impl<S> Fetched<S> {
             Self::Renewed(expiry) => (current.map(|lease| lease.with_expiry(expiry)), "Renewed"),
             Self::Unchanged => (current, "Unchanged"),
         };
-        lease.ok_or_else(|| {
-            ProviderError::new(
-                ProviderErrorKind::Other,
-                format!(
-                    "the provider returned `Fetched::{name}` without a current lease; return `Fetched::New`"
-                ),
-            )
-        })
+        lease.ok_or_else(|| no_current_lease(name))
     }
+}
+
+/// Returns the error of a fetch that returned this variant when there was no current lease.
+pub(super) fn no_current_lease(variant: &str) -> ProviderError {
+    ProviderError::new(
+        ProviderErrorKind::Other,
+        format!(
+            "the provider returned `Fetched::{variant}` without a current lease; return `Fetched::New`"
+        ),
+    )
 }
 
 impl<S> From<Lease<S>> for Fetched<S> {

@@ -1,26 +1,23 @@
-//! The provider side: who issues credentials, when they are asked, what they are owed.
+//! Providers, and what the framework does with them: the [`Provider`] trait; the machine that
+//! decides; the driver that carries out; the slot in which both survive a crash of the actor.
 
-mod bucket;
-mod decide;
-mod exclusion;
-mod fetch;
+mod driver;
+mod erased;
 mod fetched;
-mod issuer;
-mod release;
-mod rotations;
+mod log;
+mod machine;
 pub(crate) mod schedule;
 mod simple;
 mod slot;
-mod telling;
 mod watch;
 
 use std::fmt::Debug;
 use std::future::{Future, pending};
 use std::sync::Arc;
 
-pub(crate) use decide::ManualRequest;
-pub(crate) use issuer::Issuer;
-pub(crate) use slot::{Loan, ProviderSlot, Subscriber};
+pub(crate) use driver::ManualRequest;
+pub(crate) use erased::ErasedProvider;
+pub(crate) use slot::{LeaseGuard, ProviderSlot, SlotId, Subscriber};
 pub(crate) use watch::spawn as spawn_watch;
 
 pub use fetched::Fetched;

@@ -5,12 +5,13 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::clock::Timestamp;
-use crate::lease::{Lease, OldConnections};
+use crate::lease::OldConnections;
+use crate::provider::machine::Facts;
 
 /// Nothing is asked for more often than this.
 pub(crate) const FLOOR: Duration = Duration::from_secs(1);
 /// The longest pause between attempts that fail in a passing way.
-pub(crate) const LONGEST_RETRY: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Everything is looked at again within this time, whatever a lease or a backend says.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// The pause after an error that only somebody's doing can mend; less when what is held dies
@@ -21,19 +22,19 @@ const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 ///
 /// A 15-minute token: 80 % is 12:00, less up to 10 % of the life is 10:30 at the earliest. A Vault
 /// lease of one hour whose connections end with it: 60 % is 36:00, 30:00 at the earliest.
-pub(crate) fn refresh_after<S>(
-    lease: &Lease<S>,
+pub(super) fn refresh_after(
+    lease: &Facts,
     issued: Timestamp,
     poll: Duration,
     jitter: f64,
 ) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
-    let life = lease.expiry().remaining(issued);
-    let after = match (lease.refresh_hint(), life) {
+    let life = lease.expiry.remaining(issued);
+    let after = match (lease.refresh_after, life) {
         (Some(after), Some(life)) if after < life => after,
         (Some(after), None) => after,
         (_, Some(life)) => {
-            let share = if lease.old_connections() == OldConnections::EndWithLease {
+            let share = if lease.old_connections == OldConnections::EndWithLease {
                 0.6
             } else {
                 0.8
@@ -52,10 +53,10 @@ pub(crate) fn drain_margin(life: Duration) -> Duration {
 }
 
 /// Why a lease of this life cannot be handed over in time, if so.
-pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration) -> Option<String> {
-    let life = lease.expiry().remaining(issued)?;
+pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Option<String> {
+    let life = lease.expiry.remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
-    let needed = if lease.old_connections() == OldConnections::EndWithLease {
+    let needed = if lease.old_connections == OldConnections::EndWithLease {
         refresh + FLOOR + drain_margin(life)
     } else {
         refresh + FLOOR / 4
@@ -76,7 +77,7 @@ pub(crate) fn too_short<S>(lease: &Lease<S>, issued: Timestamp, poll: Duration) 
 ///
 /// A token that lives on for 2:00 when its renewal is denied: asked for again after 0:30, 0:52,
 /// 1:09 …, so that a right that is given back in time is used in time.
-pub(crate) fn retry_after(
+pub(super) fn retry_after(
     failures: u32,
     permanent: bool,
     left: Option<Duration>,
@@ -109,13 +110,26 @@ pub(crate) fn back_off(first: Duration, longest: Duration, n: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::expiry::Expiry;
-    use crate::lease::Revision;
+    use crate::lease::{Lease, Revision};
     use proptest::prelude::*;
 
     const POLL: Duration = Duration::from_secs(300);
 
     fn lease(life: Duration, now: Timestamp) -> Lease<()> {
         Lease::new((), Revision::new("r")).with_expiry(Expiry::after(now, life))
+    }
+
+    fn refresh_after(
+        lease: &Lease<()>,
+        issued: Timestamp,
+        poll: Duration,
+        jitter: f64,
+    ) -> Duration {
+        super::refresh_after(&Facts::of(lease), issued, poll, jitter)
+    }
+
+    fn too_short(lease: &Lease<()>, issued: Timestamp, poll: Duration) -> Option<String> {
+        super::too_short(&Facts::of(lease), issued, poll)
     }
 
     proptest! {

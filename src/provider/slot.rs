@@ -1,26 +1,39 @@
-//! What must outlive a crash of the provider actor, and what the rest of the framework may ask of
-//! it.
+//! A provider's slot: what must outlive a crash of the provider actor, and what the rest of the
+//! framework uses of it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::decide::{ManualRequest, Settled, State};
-use super::rotations;
-use super::{Issuer, fetch, release};
+use super::driver::{Brought, Driver, ManualRequest, Work};
+use super::machine::{Facts, FetchId, Input, LeaseId, Machine, Offer};
+use super::{ErasedProvider, Fetched, schedule};
 use crate::actor::{Mailbox, Slot};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::outlook::Outlook;
-use crate::rotation::{Rotation, RotationOutcome};
-use crate::supervisor::Context;
+use crate::rotation::Rotation;
+use crate::supervisor::{Context, ProviderStatus};
 use crate::telemetry::Origin;
 use crate::trouble::Trouble;
 
-/// Whoever wants to know that another lease is held: pools.
+/// Identity of a slot: another one may have its name by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotId(u64);
+
+impl SlotId {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What takes a provider's leases: a pool.
 pub(crate) trait Subscriber: Send + Sync {
+    fn id(&self) -> SlotId;
     fn name(&self) -> &Arc<str>;
     /// It takes no more leases, but still uses one.
     fn is_leaving(&self) -> bool;
@@ -31,62 +44,69 @@ pub(crate) trait Subscriber: Send + Sync {
     fn poke(&self);
 }
 
-/// A provider's slot: its state, and whose it is.
+/// See the [module](self).
 pub(crate) struct ProviderSlot<S> {
+    id: SlotId,
     name: Arc<str>,
-    issuer: Arc<dyn Issuer<S>>,
+    provider: Arc<dyn ErasedProvider<S>>,
     context: Context,
-    state: Mutex<State<S>>,
+    driver: Mutex<Driver<S>>,
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
     mailbox: Mailbox,
-    /// Fires whenever something settled: for whoever waits in a task of their own.
+    /// Fires after each input, for tasks that wait.
     settled: Arc<Notify>,
-    /// That fetches fail.
-    trouble: Trouble,
-    /// That releases fail.
-    releases: Trouble,
+    pub(super) fetch_failures: Trouble,
+    pub(super) release_failures: Trouble,
 }
 
-/// A lease in use: it is not released until given back.
-pub(crate) struct Loan<S: Send + Sync + 'static> {
+/// A lease in use: it is not released until this is dropped.
+pub(crate) struct LeaseGuard<S: Send + Sync + 'static> {
     pub(crate) lease: Lease<S>,
-    /// How long the lease was to live when it came; `None` without a death.
+    /// Time to live of the lease when it was obtained; `None` if it does not expire.
     pub(crate) life: Option<Duration>,
     /// The rotation that brought it.
     pub(crate) origin: Origin,
+    id: LeaseId,
     slot: Arc<ProviderSlot<S>>,
 }
 
-impl<S: Send + Sync + 'static> Drop for Loan<S> {
+impl<S: Send + Sync + 'static> Drop for LeaseGuard<S> {
     fn drop(&mut self) {
-        let now = self.slot.clock().mono();
-        self.slot.lock().give_back(self.lease.revision(), now);
-        self.slot.settled();
+        self.slot.feed(Input::LeaseReturned(self.id));
     }
 }
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
-    pub(crate) fn new(name: Arc<str>, issuer: Arc<dyn Issuer<S>>, context: Context) -> Self {
-        let state = Mutex::new(State::new(context.clock.now()));
+    pub(crate) fn new(
+        name: Arc<str>,
+        provider: Arc<dyn ErasedProvider<S>>,
+        context: Context,
+    ) -> Self {
+        let machine = Machine::new(context.settings.poll, context.clock.now());
         Self {
+            id: SlotId::next(),
             name,
-            issuer,
+            provider,
             context,
-            state,
+            driver: Mutex::new(Driver::new(machine)),
             subscribers: Mutex::default(),
             mailbox: Mailbox::default(),
             settled: Arc::default(),
-            trouble: Trouble::default(),
-            releases: Trouble::default(),
+            fetch_failures: Trouble::default(),
+            release_failures: Trouble::default(),
         }
+    }
+
+    pub(crate) fn id(&self) -> SlotId {
+        self.id
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    pub(crate) fn issuer(&self) -> &Arc<dyn Issuer<S>> {
-        &self.issuer
+    pub(crate) fn provider(&self) -> &Arc<dyn ErasedProvider<S>> {
+        &self.provider
     }
 
     pub(crate) fn context(&self) -> &Context {
@@ -97,16 +117,30 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         &self.context.clock
     }
 
-    pub(super) fn trouble(&self) -> &Trouble {
-        &self.trouble
+    pub(super) fn lock(&self) -> MutexGuard<'_, Driver<S>> {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State<S>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Feeds the machine. The work that follows is to be done without the lock.
+    fn handle(&self, input: Input, brought: Brought<S>) -> Vec<Work<S>> {
+        let mut driver = self.lock();
+        driver.handle((&self.name, self.clock()), input, brought)
     }
 
-    /// Something settled: whoever waits looks again, and so does the actor.
-    pub(crate) fn settled(&self) {
+    fn carry_out(self: &Arc<Self>, work: Vec<Work<S>>) {
+        for one in work {
+            one(self);
+        }
+    }
+
+    /// Feeds the machine, and lets everybody who waits know.
+    pub(super) fn feed(self: &Arc<Self>, input: Input) {
+        let work = self.handle(input, Brought::nothing());
+        self.carry_out(work);
+        self.settled();
+    }
+
+    fn settled(&self) {
         self.settled.notify_waiters();
         self.mailbox.poke();
     }
@@ -116,38 +150,47 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         Arc::clone(&self.settled).notified_owned()
     }
 
+    /// Waits until the machine has what is looked for.
+    async fn until<T>(&self, mut found: impl FnMut(&Machine) -> Option<T>) -> T {
+        loop {
+            let settled = self.next_settled();
+            let found = found(&self.lock().machine);
+            if let Some(found) = found {
+                return found;
+            }
+            settled.await;
+        }
+    }
+}
+
+/// For pools.
+impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber>) {
         self.lock_subscribers().push(subscriber);
     }
 
-    /// By identity: another pool may have the name by now.
-    pub(crate) fn unsubscribe<T>(&self, subscriber: *const T) {
+    pub(crate) fn unsubscribe(self: &Arc<Self>, id: SlotId) {
         self.lock_subscribers()
-            .retain(|one| one.strong_count() > 0 && !std::ptr::addr_eq(one.as_ptr(), subscriber));
+            .retain(|one| one.upgrade().is_some_and(|pool| pool.id() != id));
         self.pool_leaves();
     }
 
-    /// A rejection that concerned only pools that leave is forgotten: nobody is left who would
-    /// verify what is held, and it would count as rejected for ever.
-    pub(crate) fn pool_leaves(&self) {
-        let Some(held) = self.held() else { return };
-        if self
-            .subscribers()
-            .iter()
-            .any(|pool| !pool.is_leaving() && !pool.serves(held.revision()))
-        {
-            return;
+    /// Forgets a rejection that concerned only pools that leave: nobody is left who would verify
+    /// the current lease, and it would count as rejected for ever.
+    pub(crate) fn pool_leaves(self: &Arc<Self>) {
+        let Some(current) = self.held() else { return };
+        let revision = current.revision();
+        let subscribers = self.subscribers();
+        let mut staying = subscribers.iter().filter(|pool| !pool.is_leaving());
+        if staying.all(|pool| pool.serves(revision)) {
+            self.feed(Input::RejectionMoot(revision.clone()));
         }
-        self.lock().forget_rejection(held.revision());
-        self.end_at_rest();
     }
 
-    /// The pools that take this provider's leases.
+    /// Returns the pools that take this provider's leases.
     pub(crate) fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
-        self.lock_subscribers()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect()
+        let subscribers = self.lock_subscribers();
+        subscribers.iter().filter_map(Weak::upgrade).collect()
     }
 
     fn lock_subscribers(&self) -> MutexGuard<'_, Vec<Weak<dyn Subscriber>>> {
@@ -156,33 +199,41 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The held lease, without using it.
+    /// Returns the current lease, without using it.
     pub(crate) fn held(&self) -> Option<Lease<S>> {
-        self.lock().held.clone()
+        let driver = self.lock();
+        driver.current().map(|(_, lease, _)| lease.clone())
     }
 
-    /// The held lease, in use until the loan is dropped.
-    pub(crate) fn lend(self: &Arc<Self>) -> Option<Loan<S>> {
-        let (lease, life, origin) = self.lock().lend()?;
-        Some(Loan {
-            lease,
-            life,
-            origin,
+    /// Returns the current lease, in use until the guard is dropped.
+    pub(crate) fn lend(self: &Arc<Self>) -> Option<LeaseGuard<S>> {
+        let mut driver = self.lock();
+        let (id, lease, origin) = driver.current()?;
+        let guard = LeaseGuard {
+            lease: lease.clone(),
+            life: driver.machine.lifetime(),
+            origin: origin.clone(),
+            id,
             slot: Arc::clone(self),
-        })
+        };
+        // It has no effect.
+        driver
+            .machine
+            .handle(Input::LeaseTaken(id), self.clock().now());
+        Some(guard)
     }
 
     /// The database rejected a login with this revision.
-    pub(crate) fn note_rejected(&self, revision: &Revision) {
-        self.lock().note_rejected(revision, self.clock().mono());
-        self.mailbox.poke();
+    pub(crate) fn note_rejected(self: &Arc<Self>, revision: &Revision) {
+        self.feed(Input::Rejected(revision.clone()));
     }
 
-    /// A login with this revision worked.
-    pub(crate) fn note_verified(&self, revision: &Revision, account: &str) {
-        self.lock().note_verified(revision, self.clock().mono());
+    /// A login with this revision worked, as this database user.
+    pub(crate) fn note_verified(self: &Arc<Self>, revision: &Revision, account: &str) {
+        let work = self.handle(Input::Verified(revision.clone()), Brought::nothing());
         self.tell_verified(revision, account);
-        self.end_at_rest();
+        self.carry_out(work);
+        self.settled();
     }
 
     /// A login with this revision worked, as this database user: news for pools that were rejected.
@@ -192,192 +243,200 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
-    pub(crate) fn note_changed(&self) {
-        self.lock().note_changed(self.clock().mono());
-        self.mailbox.poke();
+    /// Returns the rotation that a handover now belongs to, while it is open.
+    pub(crate) fn rotation(&self) -> Option<Arc<Rotation>> {
+        let driver = self.lock();
+        let rotation = driver.machine.rotation(self.clock().mono())?;
+        driver.rotation(rotation)
     }
 
-    pub(crate) fn note_manual(&self, request: ManualRequest) {
-        self.lock().note_manual(request);
-        self.mailbox.poke();
+    /// A pool has taken the lease of this rotation, or left.
+    pub(crate) fn pool_settled(self: &Arc<Self>, rotation: &Arc<Rotation>) {
+        let open = self.lock().id_of(rotation);
+        if let Some(id) = open.filter(|_| rotation.is_settled()) {
+            self.feed(Input::PoolsSettled(id));
+        } else {
+            self.settled();
+        }
     }
 
-    /// Whether a fetch runs, or when the next one is due.
+    /// No pool takes anything any more: the rotation that waits for some ends as it is.
+    pub(crate) fn end_settling(self: &Arc<Self>) {
+        self.feed(Input::PoolsGone);
+    }
+
+    /// Returns whether a fetch runs, or when the next one is due.
     pub(crate) fn outlook(&self, now: Instant) -> Outlook {
-        let state = self.lock();
-        if state.in_flight.is_some() {
-            return Outlook::Running;
-        }
-        if state
-            .last_error
-            .as_ref()
-            .is_some_and(|error| !error.is_transient())
-        {
-            return Outlook::Never;
-        }
-        match state.next_fetch_at(now) {
-            Some(at) if at <= now => Outlook::Running,
-            Some(at) => Outlook::Due(at),
-            None => Outlook::Never,
-        }
+        self.lock().machine.outlook(now)
     }
 
-    /// Takes in what a fetch came to.
-    pub(super) fn settle_fetch(
-        self: &Arc<Self>,
-        number: u64,
-        started: Timestamp,
-        result: Result<Lease<S>, ProviderError>,
-    ) {
+    /// Returns whether nothing is fetched any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().machine.is_stopped()
+    }
+
+    /// Returns the error of the last fetch; `None` after one that succeeded.
+    pub(crate) fn last_error(&self) -> Option<ProviderError> {
+        self.lock().machine.last_error().cloned()
+    }
+}
+
+/// For tasks of the driver and of the provider.
+impl<S: Send + Sync + 'static> ProviderSlot<S> {
+    pub(super) fn note_changed(self: &Arc<Self>) {
+        self.feed(Input::Hint);
+    }
+
+    /// Returns what came if there is a lease in it that has not expired.
+    pub(super) fn check(&self, fetched: Fetched<S>) -> Result<Fetched<S>, ProviderError> {
+        let offer = Offer::of(&fetched);
         let now = self.clock().now();
-        let pools: Vec<Arc<str>> = self
+        self.lock().machine.check(offer, now).map(|_| fetched)
+    }
+
+    /// A fetch ended, or `hangs`: it has not ended by its deadline.
+    pub(super) fn fetch_ended(
+        self: &Arc<Self>,
+        fetch: FetchId,
+        result: Result<Fetched<S>, ProviderError>,
+        hangs: bool,
+    ) {
+        let jitter = fastrand::f64();
+        // A pool's own lock is taken before the driver's.
+        let pools = self
             .subscribers()
             .iter()
             .filter(|pool| !pool.is_leaving())
             .map(|pool| Arc::clone(pool.name()))
             .collect();
-        let settled = {
-            let mut state = self.lock();
-            let settled = state.settle(
-                number,
-                result,
-                started,
-                now,
-                self.context.settings.poll,
-                fastrand::f64(),
-            );
-            settled.map(|(settled, manual)| {
-                let rotation = state.fetching.clone();
-                let (closed, superseded) =
-                    rotations::move_on(&mut state, &settled, rotation.as_ref(), pools, now.mono());
-                // What is held may be on its way to the pools: whoever asked for a new one waits
-                // for that.
-                let on_its_way = state.settling.clone();
-                (settled, manual, rotation, on_its_way, closed, superseded)
-            })
+        let (input, lease) = match result {
+            Err(error) if hangs => (
+                Input::FetchHangs {
+                    fetch,
+                    error,
+                    jitter,
+                },
+                None,
+            ),
+            result => {
+                let offer = result.as_ref().map(Offer::of).map_err(ProviderError::clone);
+                let input = Input::FetchDone {
+                    fetch,
+                    result: offer,
+                    jitter,
+                };
+                let lease = match result {
+                    Ok(Fetched::New(lease)) => Some(lease),
+                    _ => None,
+                };
+                (input, lease)
+            }
         };
-        if let Some((.., Some(rotation), _, _, _)) = &settled {
-            rotation.record_revision();
-        }
-        self.release_orphans();
+        let work = self.handle(input, Brought { lease, pools });
         self.context.traps.spring(&self.name, "provider.settled");
-        if let Some((settled, manual, rotation, on_its_way, closed, superseded)) = settled {
-            if let Some(superseded) = superseded {
-                self.close_rotation(&superseded, RotationOutcome::Superseded);
-            }
-            self.report(&settled, rotation.as_ref());
-            if let (Some(outcome), Some(rotation)) = (closed, &rotation) {
-                self.close_rotation(rotation, outcome);
-            }
-            for request in manual {
-                if let (Settled::Unchanged, Some(other)) = (&settled, &on_its_way) {
-                    other.asked_for_by(&request.caller, now);
-                }
-                let _ = request.reply.send(
-                    match (&settled, on_its_way.as_ref().or(rotation.as_ref())) {
-                        (Settled::Failed(error), _) => Err(error.clone()),
-                        (_, Some(rotation)) => Ok(Arc::clone(rotation)),
-                        (_, None) => continue,
-                    },
-                );
-            }
-        }
-        for subscriber in self.subscribers() {
-            subscriber.poke();
-        }
+        self.carry_out(work);
         self.settled();
     }
 
-    /// Whether nothing is fetched any more.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.lock().closing
+    /// A fetch that had not ended by its deadline has ended.
+    pub(super) fn fetch_late(self: &Arc<Self>, fetch: FetchId, lease: Option<Lease<S>>) {
+        let input = Input::FetchLate {
+            fetch,
+            lease: lease.as_ref().map(Facts::of),
+        };
+        let brought = Brought {
+            lease,
+            ..Brought::nothing()
+        };
+        let work = self.handle(input, brought);
+        self.carry_out(work);
+        self.settled();
+    }
+}
+
+/// For the supervisor.
+impl<S: Send + Sync + 'static> ProviderSlot<S> {
+    pub(crate) fn note_manual(self: &Arc<Self>, request: ManualRequest) {
+        let id = self.lock().add_request(request);
+        self.feed(Input::Manual(id));
     }
 
-    /// Releases one lease under the fetch deadline, and says why the backend did not take it back.
-    pub(crate) async fn release(self: &Arc<Self>, lease: Lease<S>) -> Result<(), ProviderError> {
-        let revision = lease.revision().clone();
-        let issuer = Arc::clone(&self.issuer);
-        let mut task = tokio::spawn(async move { issuer.release(lease).await });
-        let released =
-            match tokio::time::timeout(self.context.settings.fetch_deadline, &mut task).await {
-                Ok(Ok(released)) => released,
-                Ok(Err(_)) => Err(ProviderError::new(
-                    ProviderErrorKind::Panicked,
-                    "the provider panicked while releasing; see its own output",
-                )),
-                Err(_) => {
-                    // It is tried again: releases that hang would pile up.
-                    task.abort();
+    /// Waits for the first lease.
+    ///
+    /// # Errors
+    /// A permanent error of a fetch; a lifetime too short to hand over in; the end of the provider.
+    pub(crate) async fn first_lease(&self) -> Result<(), ProviderError> {
+        let poll = self.context.settings.poll;
+        self.until(|machine| {
+            if let Some((_, current)) = machine.current() {
+                let problem = schedule::too_short(current, self.clock().now(), poll);
+                return Some(problem.map_or(Ok(()), |problem| {
                     Err(ProviderError::new(
-                        ProviderErrorKind::TimedOut,
-                        "the provider did not answer in time",
+                        ProviderErrorKind::Misconfigured,
+                        problem,
                     ))
-                }
+                }));
+            }
+            let permanent = machine.last_error().filter(|error| !error.is_transient());
+            let ended = || {
+                ProviderError::new(
+                    ProviderErrorKind::Other,
+                    "removed or shut down while it started",
+                )
             };
-        match &released {
-            Ok(()) => {
-                if let Some(times) = self.releases.over() {
-                    tracing::info!(provider = %self.name, times, "leases are released again");
-                }
-            }
-            Err(error) => match self
-                .releases
-                .met(self.clock().mono(), error.kind().as_str())
-            {
-                Some(times) if error.is_transient() => {
-                    tracing::warn!(provider = %self.name, %revision, times, error = %error, "lease not released; the release is retried");
-                }
-                Some(times) => tracing::warn!(
-                    provider = %self.name, %revision, times, error = %error,
-                    "lease not released; it remains until it expires, as will others until the cause is removed"
-                ),
-                None => {
-                    tracing::debug!(provider = %self.name, %revision, error = %error, "lease not released")
-                }
-            },
-        }
-        released
-    }
-
-    /// Gives back what came after everything else was given back: no actor does it any more.
-    pub(super) fn release_orphans(self: &Arc<Self>) {
-        let orphans = self.lock().orphans();
-        for lease in orphans {
-            let slot = Arc::clone(self);
-            tokio::spawn(async move { slot.release(lease).await });
-        }
-    }
-
-    /// Resolves when no release runs.
-    pub(crate) async fn released(&self) {
-        loop {
-            let settled = self.next_settled();
-            if self.lock().debts.len() == 0 {
-                return;
-            }
-            settled.await;
-        }
+            permanent
+                .cloned()
+                .or_else(|| machine.is_stopped().then(ended))
+                .map(Err)
+        })
+        .await
     }
 
     /// Nothing new starts; manual requests are dropped, which their callers see.
-    pub(crate) fn stop_fetching(&self) {
-        let abandoned = {
-            let mut state = self.lock();
-            state.closing = true;
-            state.abandon_manual()
-        };
-        drop(abandoned);
-        self.settled();
+    pub(crate) fn stop_fetching(self: &Arc<Self>) {
+        self.feed(Input::Stop);
     }
 
     /// Resolves when no fetch runs.
     pub(crate) async fn idle(&self) {
-        loop {
-            let settled = self.next_settled();
-            if self.lock().in_flight.is_none() {
-                return;
-            }
-            settled.await;
+        self.until(|machine| (!machine.is_fetching()).then_some(()))
+            .await;
+    }
+
+    /// Releases everything. Returns how many leases could not be released by the deadline.
+    pub(crate) async fn close(self: &Arc<Self>, deadline: Instant) -> usize {
+        self.feed(Input::Close);
+        let released = self.until(|machine| (!machine.is_releasing()).then_some(()));
+        let _ = tokio::time::timeout_at(deadline.into(), released).await;
+        self.lock().machine.unreleased()
+    }
+
+    /// Describes the provider. `restarts` are those of its actor.
+    pub(crate) fn status(&self, restarts: u64) -> ProviderStatus {
+        let pools = self.subscribers();
+        let now = self.clock().now();
+        let driver = self.lock();
+        let machine = &driver.machine;
+        let current = machine.current().map(|(_, current)| current);
+        ProviderStatus {
+            name: Arc::clone(&self.name),
+            revision: current.map(|current| current.revision.digest()),
+            expires: current.and_then(|current| current.expiry.wall()),
+            remaining: current.and_then(|current| current.expiry.remaining(now)),
+            rejected: machine.is_rejected(now.mono()),
+            fetching: machine.is_fetching(),
+            next_fetch: machine
+                .next_fetch()
+                .map(|at| at.saturating_duration_since(now.mono())),
+            fetches: machine.fetches(),
+            hanging: machine.hanging().len(),
+            hanging_since: machine.hanging().map(|began| began.wall()).min(),
+            lifetime: machine.lifetime(),
+            last_error: machine.last_error().cloned(),
+            last_rotation: driver.last_rotation.clone(),
+            unreleased: machine.unreleased(),
+            pools: pools.iter().map(|pool| Arc::clone(pool.name())).collect(),
+            restarts,
         }
     }
 }
@@ -392,49 +451,10 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
     }
 
     fn turn(self: &Arc<Self>) -> Option<Duration> {
-        let now = self.clock().now();
         self.context.traps.spring(&self.name, "provider.turn");
-        let (decision, blocked, begun, asked_for) = {
-            let mut state = self.lock();
-            let decision = state.decide(now);
-            let blocked = state.blocked_manual(now);
-            let mut begun = None;
-            if let Some((_, trigger)) = decision.fetch
-                && state.fetching.is_none()
-            {
-                let rotation = Rotation::new(&self.name, trigger, now);
-                begun = Some(Arc::clone(&rotation));
-                state.fetching = Some(rotation);
-            }
-            let in_flight = decision.fetch.and(state.in_flight.as_ref());
-            let asked_for = state
-                .fetching
-                .clone()
-                .zip(in_flight.map(|fetch| fetch.callers().cloned().collect::<Vec<_>>()));
-            (decision, blocked, begun, asked_for)
-        };
-        if let Some((requests, error)) = blocked {
-            requests
-                .into_iter()
-                .for_each(|request| drop(request.reply.send(Err(error.clone()))));
-        }
-        // Without the lock: whoever observes spans may be slow, or ask for the status.
-        if let Some(rotation) = begun {
-            rotation.open();
-        }
-        if let Some((rotation, callers)) = asked_for {
-            callers
-                .iter()
-                .for_each(|caller| rotation.asked_for_by(caller, now));
-        }
-        if let Some((number, trigger)) = decision.fetch {
-            fetch::spawn(self, number, trigger, now);
-        }
-        for lease in decision.releases {
-            release::spawn(self, lease);
-        }
-        decision
-            .next
-            .map(|at| at.saturating_duration_since(now.mono()))
+        let work = self.handle(Input::Wake, Brought::nothing());
+        self.carry_out(work);
+        let next = self.lock().machine.next_deadline();
+        next.map(|at| at.saturating_duration_since(self.clock().mono()))
     }
 }

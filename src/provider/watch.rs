@@ -73,11 +73,11 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
         let trouble = Trouble::default();
         loop {
             let Some(slot) = weak.upgrade() else { return };
-            let (issuer, hints) = (Arc::clone(slot.issuer()), hints.clone());
+            let (provider, hints) = (Arc::clone(slot.provider()), hints.clone());
             let (name, clock) = (Arc::clone(slot.name()), slot.clock().clone());
             drop(slot);
             let began = clock.mono();
-            let mut task = AbortOnDrop(tokio::spawn(async move { issuer.watch(hints).await }));
+            let mut task = AbortOnDrop(tokio::spawn(async move { provider.watch(hints).await }));
             let ended = (&mut task.0).await;
             let ran = clock.mono().saturating_duration_since(began);
             failures = if ran >= LONGEST_PAUSE {

@@ -12,7 +12,7 @@ use super::status::{PoolStatus, ProviderStatus};
 use crate::actor::Child;
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Keeper, PoolFactory, PoolSlot};
-use crate::provider::{ManualRequest, ProviderSlot, spawn_watch};
+use crate::provider::{ManualRequest, ProviderSlot, SlotId, spawn_watch};
 
 pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -21,7 +21,7 @@ pub(super) trait ProviderEntry: Send + Sync {
     fn status(&self) -> ProviderStatus;
     fn child(&self) -> &Arc<Child>;
     /// Whether it is the one with this slot: another may have had its name.
-    fn has(&self, slot: *const ()) -> bool;
+    fn has(&self, slot: SlotId) -> bool;
     fn pools(&self) -> Vec<Arc<str>>;
     fn request(&self, request: ManualRequest);
     fn next_settled(&self) -> Boxed<()>;
@@ -82,40 +82,15 @@ const STOP: Duration = Duration::from_secs(1);
 
 impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
     fn status(&self) -> ProviderStatus {
-        let pools = self.pools();
-        let now = self.slot.clock().now();
-        let state = self.slot.lock();
-        ProviderStatus {
-            name: Arc::clone(self.slot.name()),
-            revision: state.held.as_ref().map(|held| held.revision().digest()),
-            expires: state.held.as_ref().and_then(|held| held.expiry().wall()),
-            remaining: state
-                .held
-                .as_ref()
-                .and_then(|held| held.expiry().remaining(now)),
-            rejected: state.held_is_rejected(now.mono()),
-            fetching: state.in_flight.is_some(),
-            next_fetch: state
-                .next_fetch_at(now.mono())
-                .map(|at| at.saturating_duration_since(now.mono())),
-            fetches: state.fetches,
-            hanging: state.hanging.len(),
-            hanging_since: state.hanging.iter().map(|(_, began)| began.wall()).min(),
-            lifetime: state.held_life(),
-            last_error: state.last_error.clone(),
-            last_rotation: state.last_rotation.clone(),
-            unreleased: state.debts.len(),
-            pools,
-            restarts: self.child.restarts(),
-        }
+        self.slot.status(self.child.restarts())
     }
 
     fn child(&self) -> &Arc<Child> {
         &self.child
     }
 
-    fn has(&self, slot: *const ()) -> bool {
-        std::ptr::addr_eq(Arc::as_ptr(&self.slot), slot)
+    fn has(&self, slot: SlotId) -> bool {
+        self.slot.id() == slot
     }
 
     fn pools(&self) -> Vec<Arc<str>> {
@@ -151,26 +126,8 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         Box::pin(async move {
-            slot.stop_fetching();
-            slot.end_rotations();
+            let left = slot.close(deadline).await;
             let deadline = tokio::time::Instant::from_std(deadline);
-            let leases = slot.lock().last_debts();
-            let mut left = leases.len();
-            let mut releases = tokio::task::JoinSet::new();
-            for lease in leases {
-                let slot = Arc::clone(&slot);
-                releases.spawn(async move { slot.release(lease).await });
-            }
-            while let Ok(Some(released)) =
-                tokio::time::timeout_at(deadline, releases.join_next()).await
-            {
-                if matches!(released, Ok(Ok(()))) {
-                    left -= 1;
-                }
-            }
-            // Releases that were running when this began.
-            let _ = tokio::time::timeout_at(deadline, slot.released()).await;
-            left += slot.lock().debts.len();
             if let Some(watch) = watch {
                 watch.abort();
             }
@@ -178,7 +135,7 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
             // holds.
             let closing = slot.clone();
             let at_least = tokio::time::Instant::now() + Duration::from_millis(100);
-            let task = tokio::spawn(async move { closing.issuer().close().await });
+            let task = tokio::spawn(async move { closing.provider().close().await });
             let _ = tokio::time::timeout_at(deadline.max(at_least), task).await;
             child.stop(STOP).await;
             left

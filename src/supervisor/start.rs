@@ -16,7 +16,7 @@ use crate::error::{
 };
 use crate::handle::Handle;
 use crate::pool::{PoolFactory, PoolSettings, PoolSlot};
-use crate::provider::{Issuer, Provider, ProviderSlot, schedule};
+use crate::provider::{ErasedProvider, Provider, ProviderSlot};
 
 /// A registered provider: what pools are given. Clones are the same provider.
 pub struct ProviderRef<S: Send + Sync + 'static> {
@@ -69,10 +69,10 @@ fn register_provider<P: Provider>(
     let mut registry = inner.lock();
     registry.check_provider(name)?;
     let name: Arc<str> = name.into();
-    let issuer: Arc<dyn Issuer<P::Secret>> = Arc::new(provider);
+    let provider: Arc<dyn ErasedProvider<P::Secret>> = Arc::new(provider);
     let slot = Arc::new(ProviderSlot::new(
         Arc::clone(&name),
-        issuer,
+        provider,
         inner.context.clone(),
     ));
     let entry = ProviderOf::new(Arc::clone(&slot));
@@ -101,40 +101,9 @@ pub(super) async fn add_provider<P: Provider>(
     let (provided, entry) = register_provider(inner, name, provider)?;
     let mut guard = TakeBack::new(inner, Registered::Provider(entry));
     let patience = inner.context.settings.start_deadline;
-    let first = async {
-        loop {
-            let settled = provided.slot.next_settled();
-            {
-                let state = provided.slot.lock();
-                if let Some(held) = &state.held {
-                    let now = provided.slot.clock().now();
-                    let short = schedule::too_short(held, now, inner.context.settings.poll);
-                    return short.map_or(Ok(()), |problem| {
-                        Err(ProviderError::new(
-                            ProviderErrorKind::Misconfigured,
-                            problem,
-                        ))
-                    });
-                }
-                if let Some(error) = state
-                    .last_error
-                    .as_ref()
-                    .filter(|error| !error.is_transient())
-                {
-                    return Err(error.clone());
-                }
-                if state.closing {
-                    return Err(ProviderError::new(
-                        ProviderErrorKind::Other,
-                        "removed or shut down while it started",
-                    ));
-                }
-            }
-            settled.await;
-        }
-    };
+    let first = provided.slot.first_lease();
     // A failed fetch has been logged.
-    let reason = || match provided.slot.lock().last_error {
+    let reason = || match provided.slot.last_error() {
         Some(_) => None,
         None => Some("the provider has not returned its first lease".to_owned()),
     };
@@ -158,7 +127,7 @@ pub(super) async fn add_provider<P: Provider>(
             Err(Error::from_provider(name, None, error))
         }
         Err(_) => {
-            let error = provided.slot.lock().last_error.clone();
+            let error = provided.slot.last_error();
             guard.take_back().await;
             let error = error.unwrap_or_else(|| {
                 ProviderError::new(
@@ -188,10 +157,7 @@ fn register<F: PoolFactory>(
     }
     let check = |registry: &Registry| {
         registry.check_pool(name)?;
-        if registry
-            .provider(provider.name())?
-            .has(Arc::as_ptr(&provider.slot).cast())
-        {
+        if registry.provider(provider.name())?.has(provider.slot.id()) {
             return Ok(());
         }
         Err(Error::new(
@@ -272,12 +238,10 @@ pub(super) async fn add_pool<F: PoolFactory>(
         if slot.own_error().is_some() {
             return None;
         }
-        let (held, error) = {
-            let state = provider.slot.lock();
-            (state.held.is_some(), state.last_error.clone())
-        };
-        Some(match error {
-            _ if held => "the database has not responded to the first login".to_owned(),
+        Some(match provider.slot.last_error() {
+            _ if provider.slot.held().is_some() => {
+                "the database has not responded to the first login".to_owned()
+            }
             Some(error) => format!("the provider has no lease: {error}"),
             None => "the provider has not returned its first lease".to_owned(),
         })
@@ -312,7 +276,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
                     connect_error,
                 )),
                 None => {
-                    let error = provider.slot.lock().last_error.clone();
+                    let error = provider.slot.last_error();
                     let error = error.unwrap_or_else(|| {
                         ProviderError::new(
                             ProviderErrorKind::TimedOut,
@@ -361,11 +325,8 @@ async fn start_within<T>(
 
 /// Why the provider has no lease, and will have none by itself.
 fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
-    let state = provider.lock();
-    state
-        .last_error
-        .clone()
-        .filter(|error| state.held.is_none() && !error.is_transient())
+    let error = provider.last_error().filter(|error| !error.is_transient());
+    error.filter(|_| provider.held().is_none())
 }
 
 fn check_terms(pool: &str, terms: &PoolSettings) -> Result<(), Error> {

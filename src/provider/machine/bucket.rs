@@ -17,7 +17,7 @@ const FILLS: u32 = 20;
 const FILL_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
-pub(crate) struct TokenBucket {
+pub(super) struct TokenBucket {
     tokens: u32,
     /// When the token that is filling began to fill.
     since: Instant,
@@ -29,7 +29,7 @@ pub(crate) struct TokenBucket {
 }
 
 impl TokenBucket {
-    pub(crate) fn full(now: Instant) -> Self {
+    pub(super) fn full(now: Instant) -> Self {
         Self {
             tokens: CAPACITY,
             since: now,
@@ -40,7 +40,7 @@ impl TokenBucket {
     }
 
     /// Takes a token if there is one.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
+    pub(super) fn take(&mut self, now: Instant) -> bool {
         self.fill(now);
         if self.tokens == 0 {
             return false;
@@ -53,7 +53,7 @@ impl TokenBucket {
     }
 
     /// When a token can be had: now or later.
-    pub(crate) fn available_at(&self, now: Instant) -> Instant {
+    pub(super) fn available_at(&self, now: Instant) -> Instant {
         if self.tokens > 0 {
             return now;
         }
@@ -62,13 +62,13 @@ impl TokenBucket {
     }
 
     /// Takes a token if another one is left behind it.
-    pub(crate) fn take_spare(&mut self, now: Instant) -> bool {
+    pub(super) fn take_spare(&mut self, now: Instant) -> bool {
         self.fill(now);
         self.tokens > 1 && self.take(now)
     }
 
     /// When a token can be had that leaves another one behind: now or later.
-    pub(crate) fn spare_at(&self, now: Instant) -> Instant {
+    pub(super) fn spare_at(&self, now: Instant) -> Instant {
         let missing = 2u32.saturating_sub(self.tokens);
         if missing == 0 {
             now
@@ -79,13 +79,13 @@ impl TokenBucket {
 
     /// A new revision was verified. The bucket is full again once the revision has worked for 250
     /// ms: twenty times in a row, then once a minute.
-    pub(crate) fn earn(&mut self, now: Instant) {
+    pub(super) fn earn(&mut self, now: Instant) {
         self.fill(now);
         self.earned_at = Some(now + EARNED_AFTER);
     }
 
     /// The new revision was rejected: it earns no refill unless it worked for long enough.
-    pub(crate) fn forfeit(&mut self, now: Instant) {
+    pub(super) fn forfeit(&mut self, now: Instant) {
         self.fill(now);
         self.earned_at = None;
     }

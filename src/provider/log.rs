@@ -1,27 +1,25 @@
-//! What the log, the events and the meters are told of fetches and rotations.
+//! Log lines, events and metrics of fetches, releases and rotations.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decide::Settled;
+use super::machine::FetchOutcome;
 use super::slot::ProviderSlot;
+use crate::error::ProviderError;
+use crate::lease::Revision;
 use crate::rotation::{Rotation, RotationOutcome, RotationReport};
 use crate::supervisor::Event;
+use crate::trigger::RotationTrigger;
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
-    pub(super) fn report(&self, settled: &Settled, rotation: Option<&Arc<Rotation>>) {
-        let trigger = tracing::field::display(
-            rotation
-                .map(|rotation| rotation.trigger().as_str())
-                .unwrap_or_default(),
-        );
-        match settled {
-            Settled::Failed(error) => {
-                if let Some(times) = self
-                    .trouble()
-                    .met(self.clock().mono(), error.kind().as_str())
-                {
-                    if self.lock().held.is_some() {
+    pub(super) fn report(&self, outcome: &FetchOutcome, trigger: Option<RotationTrigger>) {
+        let trigger = trigger.map(RotationTrigger::as_str).unwrap_or_default();
+        let trigger = tracing::field::display(trigger);
+        match outcome {
+            FetchOutcome::Failed(error) => {
+                let kind = error.kind().as_str();
+                if let Some(times) = self.fetch_failures.met(self.clock().mono(), kind) {
+                    if self.held().is_some() {
                         tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; what is held goes on serving");
                     } else {
                         tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; nothing is held yet");
@@ -32,19 +30,19 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                     error: error.clone(),
                 });
             }
-            Settled::Stale { is_news: false } => {
+            FetchOutcome::Stale { is_news: false } => {
                 self.recovered();
                 tracing::debug!(provider = %self.name(), trigger, "the superseded revision was returned again");
             }
-            Settled::Stale { is_news: true } => {
+            FetchOutcome::Stale { is_news: true } => {
                 self.recovered();
                 tracing::info!(provider = %self.name(), trigger, "the backend answered a revision retired a while ago; it is not taken back");
             }
-            Settled::Unchanged => {
+            FetchOutcome::Unchanged => {
                 self.recovered();
                 tracing::debug!(provider = %self.name(), trigger, "unchanged");
             }
-            Settled::Adopted => {
+            FetchOutcome::Adopted => {
                 self.recovered();
                 tracing::debug!(provider = %self.name(), trigger, "a new lease is held");
             }
@@ -52,8 +50,32 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     fn recovered(&self) {
-        if let Some(times) = self.trouble().over() {
+        if let Some(times) = self.fetch_failures.over() {
             tracing::info!(provider = %self.name(), times, "the backend answers again");
+        }
+    }
+
+    pub(super) fn report_release(&self, revision: &Revision, result: &Result<(), ProviderError>) {
+        let Err(error) = result else {
+            if let Some(times) = self.release_failures.over() {
+                tracing::info!(provider = %self.name(), times, "leases are released again");
+            }
+            return;
+        };
+        let kind = error.kind().as_str();
+        match self.release_failures.met(self.clock().mono(), kind) {
+            Some(times) if error.is_transient() => {
+                tracing::warn!(provider = %self.name(), %revision, times, error = %error, "lease not released; the release is retried");
+            }
+            Some(times) => {
+                tracing::warn!(
+                    provider = %self.name(), %revision, times, error = %error,
+                    "lease not released; it remains until it expires, as will others until the cause is removed"
+                );
+            }
+            None => {
+                tracing::debug!(provider = %self.name(), %revision, error = %error, "lease not released");
+            }
         }
     }
 
@@ -70,26 +92,23 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 return;
             }
             self.lock().last_rotation = Some(report.clone());
-            self.tell(&report);
+            self.log_rotation(&report);
             self.context().events.send(Event::Rotated(report));
         }
     }
 
     /// The one line of a rotation: who, why, how long, and what now.
-    fn tell(&self, report: &RotationReport) {
+    fn log_rotation(&self, report: &RotationReport) {
         let now = self.clock().now();
-        let (held, left, next) = {
-            let state = self.lock();
-            let left = state
-                .held
-                .as_ref()
-                .and_then(|held| held.expiry().remaining(now));
-            let held = state.held.as_ref().map(|held| held.revision().digest());
+        let (current, left, next) = {
+            let driver = self.lock();
+            let current = driver.machine.current().map(|(_, current)| current);
             (
-                held,
-                left,
-                state
-                    .next_look_at(now.mono())
+                current.map(|current| current.revision.digest()),
+                current.and_then(|current| current.expiry.remaining(now)),
+                driver
+                    .machine
+                    .next_planned_fetch()
                     .map(|at| at.saturating_duration_since(now.mono())),
             )
         };
@@ -105,8 +124,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         tracing::info!(
             provider = %self.name(),
             trigger = %report.trigger,
-            // Where nothing new came, what is held.
-            revision = %report.revision.as_ref().or(held.as_ref()).map_or("none", String::as_str),
+            // Where nothing new came, that of the current lease.
+            revision = %report.revision.as_ref().or(current.as_ref()).map_or("none", String::as_str),
             took_ms = (report.took.as_secs_f64() * 10_000.0).round() / 10.0,
             pools = report.handovers.len(),
             waiting = report.waiting.len(),

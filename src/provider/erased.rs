@@ -1,4 +1,4 @@
-//! The boxed twin of [`Provider`], so that a slot need not know whose credentials it holds.
+//! The boxed twin of [`Provider`], so that a slot is generic over the secret alone.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -10,14 +10,14 @@ use crate::lease::Lease;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-pub(crate) trait Issuer<S>: Debug + Send + Sync + 'static {
+pub(crate) trait ErasedProvider<S>: Debug + Send + Sync + 'static {
     fn fetch(&self, request: FetchRequest<S>) -> Boxed<'_, Result<Fetched<S>, ProviderError>>;
     fn release(&self, lease: Lease<S>) -> Boxed<'_, Result<(), ProviderError>>;
     fn watch(&self, hints: Hints) -> Boxed<'_, ()>;
     fn close(&self) -> Boxed<'_, ()>;
 }
 
-impl<P: Provider> Issuer<P::Secret> for P {
+impl<P: Provider> ErasedProvider<P::Secret> for P {
     fn fetch(
         &self,
         request: FetchRequest<P::Secret>,

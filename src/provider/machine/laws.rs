@@ -1,0 +1,499 @@
+//! Random sequences of inputs, with every law checked at each step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::tests::{POLL, Provider, error, lease};
+use super::*;
+use crate::error::ProviderErrorKind;
+use crate::expiry::Expiry;
+use crate::provider::schedule;
+
+/// A step of the world around a provider. Numbers choose among what there is.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Pass(u64),
+    Jump,
+    Wake,
+    Hint,
+    Manual,
+    Verified(usize),
+    Rejected(usize),
+    RejectionMoot(usize),
+    Take,
+    Return(usize),
+    FetchEnds(Ending),
+    HangingEnds(usize, Option<usize>),
+    ReleaseEnds(usize, Option<Result<(), ProviderErrorKind>>),
+    PoolsSettle,
+    PoolsGone,
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// With this revision, which expires after so many seconds.
+    New(usize, Option<u64>),
+    Renewed(u64),
+    Unchanged,
+    Fails(ProviderErrorKind),
+    Hangs,
+    Lost,
+}
+
+fn kinds() -> impl Strategy<Value = ProviderErrorKind> {
+    prop_oneof![
+        Just(ProviderErrorKind::Unavailable),
+        Just(ProviderErrorKind::Denied)
+    ]
+}
+
+/// Few revisions, so that they come back.
+fn revisions() -> std::ops::Range<usize> {
+    0..5
+}
+
+fn endings() -> impl Strategy<Value = Ending> {
+    prop_oneof![
+        6 => (revisions(), prop::option::of(60u64..4_000)).prop_map(|(revision, ttl)| Ending::New(revision, ttl)),
+        1 => revisions().prop_map(|revision| Ending::New(revision, Some(0))),
+        1 => (60u64..4_000).prop_map(Ending::Renewed),
+        1 => Just(Ending::Unchanged),
+        3 => kinds().prop_map(Ending::Fails),
+        1 => Just(Ending::Hangs),
+        1 => Just(Ending::Lost),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0u64..2_000).prop_map(Step::Pass),
+        3 => (2_000u64..700_000).prop_map(Step::Pass),
+        1 => Just(Step::Jump),
+        12 => Just(Step::Wake),
+        2 => Just(Step::Hint),
+        1 => Just(Step::Manual),
+        3 => revisions().prop_map(Step::Verified),
+        4 => revisions().prop_map(Step::Rejected),
+        1 => revisions().prop_map(Step::RejectionMoot),
+        3 => Just(Step::Take),
+        3 => (0usize..9).prop_map(Step::Return),
+        9 => endings().prop_map(Step::FetchEnds),
+        1 => (0usize..3, prop::option::of(revisions())).prop_map(|(which, lease)| Step::HangingEnds(which, lease)),
+        4 => (0usize..9, prop::option::of(prop_oneof![Just(Ok(())), kinds().prop_map(Err)]))
+            .prop_map(|(which, result)| Step::ReleaseEnds(which, result)),
+        1 => Just(Step::PoolsSettle),
+        1 => Just(Step::PoolsGone),
+    ]
+}
+
+/// The most that law 7 allows: a bucket that never rounds down.
+struct Allowance {
+    tokens: f64,
+    at: Instant,
+    /// When a verified revision will have refilled it.
+    refill: Option<Instant>,
+}
+
+impl Allowance {
+    fn draw(&mut self, now: Instant) -> bool {
+        let refilled = self.refill.take_if(|at| *at <= now).is_some();
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() / 10.0;
+        self.tokens = if refilled {
+            3.0
+        } else {
+            (self.tokens + earned).min(3.0)
+        };
+        self.at = now;
+        self.tokens -= 1.0;
+        self.tokens > -1e-6
+    }
+}
+
+/// What the world knows of the provider by its effects alone.
+struct World {
+    provider: Provider,
+    running: Option<(FetchId, Timestamp, RotationTrigger)>,
+    hanging: Vec<FetchId>,
+    /// Leases whose value is kept.
+    kept: BTreeSet<LeaseId>,
+    ever_kept: BTreeSet<LeaseId>,
+    releasing: Vec<LeaseId>,
+    retried: BTreeSet<LeaseId>,
+    users: Vec<LeaseId>,
+    allowance: Allowance,
+    /// When the next scheduled fetch is free.
+    refresh: Option<Instant>,
+    asked: bool,
+    jumped: bool,
+    last_asked: Option<Instant>,
+    /// The revisions that were rejected and did not work since, and when.
+    rejected: BTreeMap<Revision, Instant>,
+    verified: BTreeSet<Revision>,
+    open: BTreeSet<RotationId>,
+    waiting: BTreeSet<RequestId>,
+    requests: u64,
+    closed: bool,
+}
+
+fn revision(number: usize) -> Revision {
+    Revision::new(number.to_string())
+}
+
+impl World {
+    fn new() -> Self {
+        let provider = Provider::new();
+        let at = provider.now.mono();
+        Self {
+            provider,
+            running: None,
+            hanging: Vec::new(),
+            kept: BTreeSet::new(),
+            ever_kept: BTreeSet::new(),
+            releasing: Vec::new(),
+            retried: BTreeSet::new(),
+            users: Vec::new(),
+            allowance: Allowance {
+                tokens: 3.0,
+                at,
+                refill: None,
+            },
+            refresh: Some(at),
+            asked: false,
+            jumped: false,
+            last_asked: None,
+            rejected: BTreeMap::new(),
+            verified: BTreeSet::new(),
+            open: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            requests: 0,
+            closed: false,
+        }
+    }
+
+    fn current(&self) -> Option<(LeaseId, Facts)> {
+        let (lease, facts) = self.provider.machine.current()?;
+        Some((lease, facts.clone()))
+    }
+
+    fn is_current(&self, revision: &Revision) -> bool {
+        self.current()
+            .is_some_and(|(_, facts)| facts.revision == *revision)
+    }
+
+    fn step(&mut self, step: Step) {
+        let now = self.provider.now;
+        match step {
+            Step::Pass(millis) => self.provider.pass(Duration::from_millis(millis)),
+            Step::Jump => {
+                self.provider.now = Timestamp::at(now.wall() + 2 * JUMP, now.mono());
+                self.jumped = true;
+            }
+            Step::Wake => self.wake(),
+            Step::Hint => {
+                self.asked = true;
+                self.feed(Input::Hint);
+            }
+            Step::Manual => {
+                self.asked = true;
+                self.requests += 1;
+                self.waiting.insert(RequestId(self.requests));
+                self.feed(Input::Manual(RequestId(self.requests)));
+            }
+            Step::Verified(number) => {
+                let revision = revision(number);
+                self.rejected.remove(&revision);
+                if self.is_current(&revision) {
+                    // At most: a revision of which it knows nothing any more counts as new.
+                    self.allowance.refill = Some(now.mono() + Duration::from_millis(250));
+                    self.verified.insert(revision.clone());
+                }
+                self.feed(Input::Verified(revision));
+            }
+            Step::Rejected(number) => {
+                let revision = revision(number);
+                self.rejected.insert(revision.clone(), now.mono());
+                if self.is_current(&revision) {
+                    self.allowance.refill.take_if(|at| *at > now.mono());
+                }
+                self.feed(Input::Rejected(revision));
+            }
+            Step::RejectionMoot(number) => {
+                self.rejected.remove(&revision(number));
+                self.feed(Input::RejectionMoot(revision(number)));
+            }
+            Step::Take => {
+                if let Some((lease, _)) = self.current() {
+                    self.users.push(lease);
+                    self.feed(Input::LeaseTaken(lease));
+                }
+            }
+            Step::Return(which) if !self.users.is_empty() => {
+                let lease = self.users.swap_remove(which % self.users.len());
+                self.feed(Input::LeaseReturned(lease));
+            }
+            Step::FetchEnds(ending) => self.fetch_ends(ending),
+            Step::HangingEnds(which, brings) if !self.hanging.is_empty() => {
+                let fetch = self.hanging.swap_remove(which % self.hanging.len());
+                let lease = brings.map(|number| lease(&number.to_string(), Expiry::never()));
+                self.feed(Input::FetchLate { fetch, lease });
+            }
+            Step::ReleaseEnds(which, result) if !self.releasing.is_empty() => {
+                let lease = self.releasing.swap_remove(which % self.releasing.len());
+                let Some(result) = result else {
+                    return self.feed(Input::ReleaseLost(lease));
+                };
+                self.retried.insert(lease);
+                let result = result.map_err(error);
+                self.feed(Input::ReleaseDone { lease, result });
+            }
+            Step::PoolsSettle => {
+                if let Some(rotation) = self.provider.machine.handing_over {
+                    self.feed(Input::PoolsSettled(rotation));
+                }
+            }
+            Step::PoolsGone => self.feed(Input::PoolsGone),
+            Step::Stop => self.feed(Input::Stop),
+            Step::Return(_) | Step::HangingEnds(..) | Step::ReleaseEnds(..) => {}
+        }
+    }
+
+    /// A deadline in the past announces an action, and after the wake none is left.
+    fn wake(&mut self) {
+        let now = self.provider.now.mono();
+        let is_due = self
+            .provider
+            .machine
+            .next_deadline()
+            .is_some_and(|at| at <= now);
+        let effects = self.feed_counted(Input::Wake);
+        assert!(!is_due || effects > 0, "due, and nothing done");
+        let next = self.provider.machine.next_deadline();
+        assert!(next.is_none_or(|at| at > now), "still due after a wake");
+    }
+
+    fn fetch_ends(&mut self, ending: Ending) {
+        let Some((fetch, started, _)) = self.running.take() else {
+            return;
+        };
+        let now = self.provider.now;
+        let done = |result| Input::FetchDone {
+            fetch,
+            result,
+            jitter: 0.0,
+        };
+        let offer = match ending {
+            Ending::New(number, ttl) => {
+                let expiry = ttl.map_or(Expiry::never(), |ttl| {
+                    Expiry::after(now, Duration::from_secs(ttl))
+                });
+                Some(Offer::New(lease(&number.to_string(), expiry)))
+            }
+            Ending::Renewed(ttl) => {
+                Some(Offer::Renewed(Expiry::after(now, Duration::from_secs(ttl))))
+            }
+            Ending::Unchanged => Some(Offer::Unchanged),
+            _ => None,
+        };
+        let before = self.current();
+        if matches!(ending, Ending::Hangs) {
+            self.hanging.push(fetch);
+        }
+        self.feed(match (ending, &offer) {
+            (_, Some(offer)) => done(Ok(offer.clone())),
+            (Ending::Fails(kind), _) => done(Err(error(kind))),
+            (Ending::Hangs, _) => Input::FetchHangs {
+                fetch,
+                error: error(ProviderErrorKind::TimedOut),
+                jitter: 0.0,
+            },
+            _ => Input::FetchLost(fetch),
+        });
+        let outcomes = self.provider.take(|effect| match effect {
+            Effect::Report { outcome, .. } => Some(outcome.clone()),
+            _ => None,
+        });
+        let after = self.current();
+        let offered = match &offer {
+            Some(Offer::New(facts)) => Some(facts),
+            _ => None,
+        };
+        match outcomes.first() {
+            None => assert!(matches!(ending, Ending::Lost)),
+            Some(FetchOutcome::Failed(_)) => {
+                assert_eq!(before, after, "law 3: a failure changes no lease");
+                self.refresh = None;
+            }
+            Some(FetchOutcome::Adopted) => {
+                let offered = offered.map(|facts| &facts.revision);
+                let of = |lease: &Option<(LeaseId, Facts)>| {
+                    lease.as_ref().map(|(_, facts)| facts.revision.clone())
+                };
+                assert_ne!(of(&before).as_ref(), offered, "law 4: equal revision");
+                assert_eq!(of(&after).as_ref(), offered);
+                assert!(after.is_some_and(|(_, facts)| !facts.expiry.is_expired(now)));
+                self.schedule(started);
+            }
+            Some(_) => {
+                let of = |lease: &Option<(LeaseId, Facts)>| lease.as_ref().map(|(lease, _)| *lease);
+                assert_eq!(of(&before), of(&after));
+                let is_other = offered.is_some_and(|facts| !self.is_current(&facts.revision));
+                let is_stale = matches!(outcomes[0], FetchOutcome::Stale { .. });
+                if !is_other || is_stale {
+                    self.schedule(started);
+                }
+            }
+        }
+    }
+
+    fn schedule(&mut self, started: Timestamp) {
+        self.refresh = self
+            .current()
+            .map(|(_, facts)| started.mono() + schedule::refresh_after(&facts, started, POLL, 0.0));
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.feed_counted(input);
+    }
+
+    fn feed_counted(&mut self, input: Input) -> usize {
+        let before = self.provider.effects.len();
+        self.provider.feed(input);
+        let effects = self.provider.effects.split_off(before);
+        let count = effects.len();
+        for effect in effects {
+            self.check(&effect);
+            if matches!(effect, Effect::Report { .. }) {
+                self.provider.effects.push(effect);
+            }
+        }
+        assert!(self.hanging.len() <= HANGING_MOST);
+        count
+    }
+
+    fn check(&mut self, effect: &Effect) {
+        let now = self.provider.now;
+        match effect {
+            Effect::OpenRotation { rotation, .. } => assert!(self.open.insert(*rotation)),
+            Effect::CloseRotation { rotation, .. } => assert!(self.open.remove(rotation)),
+            Effect::StartFetch {
+                fetch,
+                trigger,
+                rotation,
+                rejected,
+                ..
+            } => {
+                assert!(self.running.is_none() && self.hanging.len() < HANGING_MOST);
+                assert!(!self.closed && self.open.contains(rotation));
+                self.check_price(*trigger);
+                for revision in rejected.iter() {
+                    let at = self.rejected.get(revision);
+                    let since = at.map(|at| now.mono().saturating_duration_since(*at));
+                    assert!(
+                        since < Some(Duration::from_secs(601)),
+                        "{revision}: {since:?}"
+                    );
+                }
+                self.running = Some((*fetch, now, *trigger));
+            }
+            Effect::Keep(lease) => {
+                self.kept.insert(*lease);
+                self.ever_kept.insert(*lease);
+            }
+            Effect::Extend(lease, _) | Effect::HandOver { lease, .. } => {
+                assert!(self.kept.contains(lease));
+                assert_eq!(self.current().map(|(current, _)| current), Some(*lease));
+            }
+            Effect::Release(lease) => {
+                assert!(self.kept.contains(lease), "law 9: released once");
+                assert!(!self.releasing.contains(lease));
+                assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
+                assert!(self.closed || !self.users.contains(lease), "law 9: in use");
+                if !self.closed && self.retried.contains(lease) {
+                    assert!(self.allowance.draw(now.mono()), "law 7: releases");
+                }
+                self.releasing.push(*lease);
+            }
+            Effect::Forget(lease) => {
+                assert!(self.kept.remove(lease), "law 9: forgotten once");
+                assert!(!self.users.contains(lease) || self.closed);
+                assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
+            }
+            Effect::Reply { request, .. } => assert!(self.waiting.remove(request)),
+            Effect::Report { .. } | Effect::NotifyPools => {}
+        }
+    }
+
+    /// Law 7: what no question, no schedule and no clock jump explains draws on the bucket.
+    fn check_price(&mut self, trigger: RotationTrigger) {
+        let now = self.provider.now.mono();
+        let is_asked = self.asked && self.last_asked.is_none_or(|last| now >= last + COALESCE);
+        let answers = matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed);
+        if answers {
+            self.last_asked = Some(now);
+        }
+        match trigger {
+            _ if answers && is_asked => {}
+            RotationTrigger::Woke if self.jumped => {}
+            RotationTrigger::Start | RotationTrigger::Schedule
+                if self.refresh.is_some_and(|at| at <= now) => {}
+            _ => {
+                if trigger == RotationTrigger::Rejected {
+                    let current = self.current().map(|(_, facts)| facts.revision);
+                    assert!(
+                        current.is_some_and(|current| self.rejected.contains_key(&current)),
+                        "law 5: only for a rejection of the current lease"
+                    );
+                }
+                assert!(self.allowance.draw(now), "law 7: {trigger}");
+            }
+        }
+        self.asked = false;
+        self.jumped = false;
+    }
+
+    /// Everything is returned, released and answered once.
+    fn close(&mut self) {
+        self.closed = true;
+        self.feed(Input::Close);
+        while let Some(lease) = self.users.pop() {
+            self.feed(Input::LeaseReturned(lease));
+        }
+        self.fetch_ends(Ending::New(99, None));
+        while let Some(fetch) = self.hanging.pop() {
+            let lease = Some(lease("98", Expiry::never()));
+            self.feed(Input::FetchLate { fetch, lease });
+        }
+        while let Some(lease) = self.releasing.pop() {
+            self.feed(Input::ReleaseDone {
+                lease,
+                result: Ok(()),
+            });
+        }
+        assert!(!self.provider.machine.is_releasing());
+        assert_eq!(self.provider.machine.unreleased(), 0);
+        assert_eq!(self.provider.machine.next_deadline(), None);
+        assert_eq!(self.kept, BTreeSet::new(), "law 9: every lease is released");
+        assert_eq!(self.waiting, BTreeSet::new(), "every request is answered");
+        assert_eq!(self.open, BTreeSet::new(), "every rotation ends");
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_laws_hold_over_any_sequence_of_inputs(
+        steps in prop::collection::vec(steps(), 1..150),
+        stops: bool,
+    ) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        if stops {
+            world.step(Step::Stop);
+            world.fetch_ends(Ending::New(97, None));
+        }
+        world.close();
+    }
+}

@@ -1,0 +1,293 @@
+//! The life cycle of leases: current, superseded, queued, releasing, released.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::messages::{FetchId, LeaseId};
+use crate::clock::Timestamp;
+use crate::expiry::Expiry;
+use crate::lease::{Lease, OldConnections, Revision};
+
+/// How long a superseded lease is not adopted again, unless the current one is rejected, has
+/// expired or was never verified.
+const SUPERSEDED_FOR: Duration = Duration::from_secs(3_600);
+/// How many released leases are remembered, the latest: a backend that mints at each fetch has
+/// many.
+const RELEASED_MOST: usize = 64;
+/// A lease that does not expire is given up after so many failed releases.
+const ATTEMPTS: u32 = 10;
+
+/// A lease without its secret.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::provider) struct Facts {
+    pub(in crate::provider) revision: Revision,
+    pub(in crate::provider) expiry: Expiry,
+    pub(in crate::provider) old_connections: OldConnections,
+    pub(in crate::provider) refresh_after: Option<Duration>,
+}
+
+impl Facts {
+    pub(in crate::provider) fn of<S>(lease: &Lease<S>) -> Self {
+        Self {
+            revision: lease.revision().clone(),
+            expiry: lease.expiry(),
+            old_connections: lease.old_connections(),
+            refresh_after: lease.refresh_hint(),
+        }
+    }
+}
+
+/// Where a lease is in its life cycle.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stage {
+    /// Pools take it; left when another one is adopted.
+    Current { users: usize },
+    /// Left when its last user returns it.
+    Superseded { users: usize },
+    /// In the release queue; left when its timer is due.
+    Queued { failures: u32 },
+    /// Left when its release ends.
+    Releasing { failures: u32 },
+    /// Released or given up; remembered for an hour.
+    Released,
+}
+
+impl Stage {
+    fn is_in_use(self) -> bool {
+        matches!(self, Self::Current { .. } | Self::Superseded { .. })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) facts: Facts,
+    /// Time to live when it was obtained.
+    pub(super) lifetime: Option<Duration>,
+    /// A login with it worked.
+    pub(super) verified: bool,
+    /// When it became current; once it is not any more, when it was superseded.
+    pub(super) since: Instant,
+    /// It was offered again after it was superseded, and that was logged.
+    pub(super) offered_again: bool,
+    pub(super) stage: Stage,
+}
+
+impl Record {
+    fn new(facts: Facts, now: Instant, stage: Stage) -> Self {
+        Self {
+            facts,
+            lifetime: None,
+            verified: false,
+            since: now,
+            offered_again: false,
+            stage,
+        }
+    }
+
+    /// At the lease's own expiry, once its release was tried: the backend may have extended it
+    /// meanwhile, or our clock be wrong.
+    fn is_given_up(&self, failures: u32, now: Timestamp) -> bool {
+        (self.facts.expiry.is_expired(now) && failures > 0)
+            || (self.facts.expiry.is_never() && failures >= ATTEMPTS)
+    }
+}
+
+/// Every lease that is known. No two have the same revision, unless all but one are being released
+/// or released.
+#[derive(Debug, Default)]
+pub(super) struct Leases(BTreeMap<LeaseId, Record>);
+
+impl Leases {
+    pub(super) fn current(&self) -> Option<(LeaseId, &Record)> {
+        let mut latest_first = self.0.iter().rev();
+        latest_first
+            .find(|(_, record)| matches!(record.stage, Stage::Current { .. }))
+            .map(|(lease, record)| (*lease, record))
+    }
+
+    pub(super) fn get_mut(&mut self, lease: LeaseId) -> Option<&mut Record> {
+        self.0.get_mut(&lease)
+    }
+
+    pub(super) fn is_current(&self, revision: &Revision) -> bool {
+        self.current()
+            .is_some_and(|(_, current)| &current.facts.revision == revision)
+    }
+
+    fn of<'r>(&'r self, revision: &'r Revision) -> impl Iterator<Item = (LeaseId, &'r Record)> {
+        self.0
+            .iter()
+            .filter(move |(_, record)| &record.facts.revision == revision)
+            .map(|(lease, record)| (*lease, record))
+    }
+
+    /// Notes that a login with this revision worked. Returns whether it is the first.
+    pub(super) fn verified(&mut self, revision: &Revision) -> bool {
+        let is_first = self.of(revision).all(|(_, record)| !record.verified);
+        self.0
+            .values_mut()
+            .filter(|record| &record.facts.revision == revision)
+            .for_each(|record| record.verified = true);
+        is_first
+    }
+
+    pub(super) fn taken(&mut self, lease: LeaseId) {
+        if let Some(Stage::Current { users } | Stage::Superseded { users }) = self.stage_mut(lease)
+        {
+            *users += 1;
+        }
+    }
+
+    /// Returns whether the lease is superseded and this was its last user.
+    pub(super) fn returned(&mut self, lease: LeaseId) -> bool {
+        match self.stage_mut(lease) {
+            Some(Stage::Current { users }) => {
+                *users = users.saturating_sub(1);
+                false
+            }
+            Some(Stage::Superseded { users }) => {
+                *users = users.saturating_sub(1);
+                *users == 0
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn stage_mut(&mut self, lease: LeaseId) -> Option<&mut Stage> {
+        self.0.get_mut(&lease).map(|record| &mut record.stage)
+    }
+
+    /// Returns the verified lease of this revision that was superseded within the last hour.
+    pub(super) fn superseded(&mut self, revision: &Revision, now: Instant) -> Option<&mut Record> {
+        self.0.values_mut().find(|record| {
+            &record.facts.revision == revision
+                && record.verified
+                && !matches!(record.stage, Stage::Current { .. })
+                && now.saturating_duration_since(record.since) < SUPERSEDED_FOR
+        })
+    }
+
+    /// Makes a lease current. Returns its id, and that of the one it supersedes if no pool uses
+    /// that.
+    pub(super) fn adopt(
+        &mut self,
+        fetch: FetchId,
+        facts: Facts,
+        now: Instant,
+    ) -> (LeaseId, Option<LeaseId>) {
+        let superseded = self.current().map(|(lease, _)| lease);
+        let mut unused = None;
+        if let Some(old) = superseded.and_then(|lease| self.0.get_mut(&lease)) {
+            let users = match old.stage {
+                Stage::Current { users } => users,
+                _ => 0,
+            };
+            old.stage = Stage::Superseded { users };
+            old.since = now;
+            old.offered_again = false;
+            unused = superseded.filter(|_| users == 0);
+        }
+        // One that is in use or waits in the release queue is current again. One that was released,
+        // or is being released, is another lease with the same revision.
+        let was_verified = self.of(&facts.revision).any(|(_, record)| record.verified);
+        let (again, users) = self
+            .of(&facts.revision)
+            .find_map(|(lease, record)| match record.stage {
+                Stage::Superseded { users } => Some((lease, users)),
+                Stage::Queued { .. } => Some((lease, 0)),
+                _ => None,
+            })
+            .unwrap_or((LeaseId(fetch.0), 0));
+        self.0.retain(|_, record| {
+            record.facts.revision != facts.revision || record.stage != Stage::Released
+        });
+        let mut record = Record::new(facts, now, Stage::Current { users });
+        record.verified = was_verified;
+        self.0.insert(again, record);
+        (again, unused)
+    }
+
+    /// Adds a lease that is only to be released, unless one of its revision is known.
+    pub(super) fn add_unused(
+        &mut self,
+        fetch: FetchId,
+        facts: Facts,
+        now: Instant,
+    ) -> Option<LeaseId> {
+        if self.of(&facts.revision).next().is_some() {
+            return None;
+        }
+        let lease = LeaseId(fetch.0);
+        let record = Record::new(facts, now, Stage::Superseded { users: 0 });
+        self.0.insert(lease, record);
+        Some(lease)
+    }
+
+    /// Returns whether the backend offered its revision again while it was being released: the
+    /// other lease with it is not to be released.
+    pub(super) fn is_back(&self, lease: LeaseId) -> bool {
+        self.0.get(&lease).is_some_and(|record| {
+            self.of(&record.facts.revision)
+                .any(|(other, other_record)| other != lease && other_record.stage.is_in_use())
+        })
+    }
+
+    pub(super) fn is_first_attempt(&self, lease: LeaseId) -> bool {
+        let record = self.0.get(&lease);
+        record.is_some_and(|record| record.stage == Stage::Queued { failures: 0 })
+    }
+
+    /// Returns the records in the release queue, those that are being released among them.
+    pub(super) fn in_queue(&self) -> impl Iterator<Item = &Record> {
+        self.0
+            .values()
+            .filter(|record| matches!(record.stage, Stage::Queued { .. } | Stage::Releasing { .. }))
+    }
+
+    /// Returns the leases that wait in the release queue: how often each failed, and whether it is
+    /// given up.
+    pub(super) fn queued(&self, now: Timestamp) -> Vec<(LeaseId, u32, bool)> {
+        self.0
+            .iter()
+            .filter_map(|(lease, record)| match record.stage {
+                Stage::Queued { failures } => {
+                    Some((*lease, failures, record.is_given_up(failures, now)))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Returns every lease that is neither released nor being released.
+    pub(super) fn unreleased(&self) -> Vec<LeaseId> {
+        self.0
+            .iter()
+            .filter(|(_, record)| {
+                !matches!(record.stage, Stage::Releasing { .. } | Stage::Released)
+            })
+            .map(|(lease, _)| *lease)
+            .collect()
+    }
+
+    pub(super) fn prune(&mut self, now: Instant) {
+        self.0.retain(|_, record| {
+            record.stage != Stage::Released
+                || now.saturating_duration_since(record.since) < SUPERSEDED_FOR
+        });
+        let mut released: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(_, record)| record.stage == Stage::Released)
+            .map(|(lease, record)| (record.since, *lease))
+            .collect();
+        released.sort();
+        for (_, lease) in released.iter().rev().skip(RELEASED_MOST) {
+            self.0.remove(lease);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

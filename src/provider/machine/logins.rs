@@ -1,0 +1,73 @@
+//! What logins with a lease show: the database rejects it, or it works.
+
+use std::time::Instant;
+
+use super::{Evidence, Machine, Timer};
+use crate::lease::Revision;
+use crate::rotation::RotationOutcome;
+use crate::trigger::RotationTrigger;
+
+impl Machine {
+    pub(super) fn rejected(&mut self, revision: &Revision, now: Instant) {
+        // What worked does not any more: the database was changed, maybe back to what it rejected
+        // before (a rotation rolled back).
+        if let Some((_, since)) = self.working.take_if(|(working, _)| working == revision) {
+            self.exclusions.lift_older(since, now);
+        }
+        let current = self
+            .leases
+            .current()
+            .map(|(_, current)| &current.facts.revision);
+        let is_current = current == Some(revision);
+        let is_new = self.exclusions.reject(revision, current, now);
+        if !is_current {
+            return;
+        }
+        self.bucket.forfeit(now);
+        if is_new || self.timers.get(Timer::Rejected).is_none() {
+            self.timers.set_unless_set(Timer::Rejected, now);
+            if let Some(running) = &mut self.running {
+                running.evidence = Evidence::Rejected;
+            }
+        }
+    }
+
+    pub(super) fn verified(&mut self, revision: &Revision, now: Instant) {
+        self.exclusions.clear(revision);
+        if self
+            .working
+            .as_ref()
+            .is_none_or(|(working, _)| working != revision)
+        {
+            self.working = Some((revision.clone(), now));
+        }
+        // Earlier failures are forgotten once a new revision works. Not when it is adopted: a
+        // backend that mints at each fetch would fill its own bucket.
+        if self.leases.verified(revision) && self.leases.is_current(revision) {
+            self.bucket.earn(now);
+        }
+        self.works_again(revision);
+    }
+
+    /// Nobody is rejected with this revision. If it is current, the rotation that looks for another
+    /// one ends unless a fetch runs or is due for it.
+    pub(super) fn works_again(&mut self, revision: &Revision) {
+        if self.leases.is_current(revision) {
+            self.timers.cancel(Timer::Rejected);
+            if let Some(running) = &mut self.running {
+                let is_moot =
+                    running.trigger == RotationTrigger::Rejected && running.requests.is_empty();
+                running.evidence = if is_moot {
+                    Evidence::Works
+                } else {
+                    Evidence::None
+                };
+            }
+        }
+        let is_due = [Timer::Rejected, Timer::Retry].map(|timer| self.timers.get(timer));
+        if self.running.is_none() && is_due == [None, None] {
+            let rotation = self.fetching.take();
+            self.close_rotation(rotation, RotationOutcome::Unchanged);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What goes into the machine and what comes out.
+
+use std::sync::Arc;
+
+use super::leases::Facts;
+use crate::error::ProviderError;
+use crate::expiry::Expiry;
+use crate::lease::Revision;
+use crate::provider::Fetched;
+use crate::rotation::RotationOutcome;
+use crate::trigger::RotationTrigger;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $id:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(in crate::provider) struct $id(pub(in crate::provider) u64);
+    )*};
+}
+ids! {
+    /// A fetch, counted from 1.
+    FetchId,
+    /// A lease: the number of the fetch that brought it.
+    LeaseId,
+    /// A rotation: the number of its first fetch.
+    RotationId,
+    /// A manual request, numbered by the driver.
+    RequestId,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(in crate::provider) enum Input {
+    /// Something may be due.
+    Wake,
+    /// A fetch ended by its deadline. `jitter` is between 0 and 1.
+    FetchDone {
+        fetch: FetchId,
+        result: Result<Offer, ProviderError>,
+        jitter: f64,
+    },
+    /// A fetch did not end by its deadline; it goes on.
+    FetchHangs {
+        fetch: FetchId,
+        error: ProviderError,
+        jitter: f64,
+    },
+    /// A fetch ended after its deadline, perhaps with a lease.
+    FetchLate {
+        fetch: FetchId,
+        lease: Option<Facts>,
+    },
+    /// The task of a fetch is gone with its runtime.
+    FetchLost(FetchId),
+    /// A login with this revision worked.
+    Verified(Revision),
+    /// The database rejected a login with this revision.
+    Rejected(Revision),
+    /// No pool that stays would find out whether the database still rejects this revision.
+    RejectionMoot(Revision),
+    /// The backend may have something new.
+    Hint,
+    /// Somebody requests a new credential.
+    Manual(RequestId),
+    /// A pool uses the lease, until it is returned.
+    LeaseTaken(LeaseId),
+    /// A pool's attempt failed, or its generation has drained.
+    LeaseReturned(LeaseId),
+    /// A release succeeded or failed.
+    ReleaseDone {
+        lease: LeaseId,
+        result: Result<(), ProviderError>,
+    },
+    /// The task of a release is gone with its runtime.
+    ReleaseLost(LeaseId),
+    /// Every pool that the rotation waited for has taken its lease, or has left.
+    PoolsSettled(RotationId),
+    /// No pool takes a lease any more.
+    PoolsGone,
+    /// Nothing new starts.
+    Stop,
+    /// Everything is released, whoever uses it.
+    Close,
+}
+
+/// What a fetch brought.
+#[derive(Clone, Debug)]
+pub(in crate::provider) enum Offer {
+    /// A lease; with the current revision it is a renewal.
+    New(Facts),
+    /// The current lease expires at another time.
+    Renewed(Expiry),
+    /// The current lease is still the one to use.
+    Unchanged,
+}
+
+impl Offer {
+    pub(in crate::provider) fn of<S>(fetched: &Fetched<S>) -> Self {
+        match fetched {
+            Fetched::New(lease) => Self::New(Facts::of(lease)),
+            Fetched::Renewed(expiry) => Self::Renewed(*expiry),
+            Fetched::Unchanged => Self::Unchanged,
+        }
+    }
+}
+
+/// What the driver does.
+#[derive(Clone, Debug)]
+pub(in crate::provider) enum Effect {
+    OpenRotation {
+        rotation: RotationId,
+        trigger: RotationTrigger,
+    },
+    StartFetch {
+        fetch: FetchId,
+        trigger: RotationTrigger,
+        rotation: RotationId,
+        requests: Vec<RequestId>,
+        /// The revisions that the provider is not to offer.
+        rejected: Arc<[Revision]>,
+    },
+    /// What the fetch brought is this lease's value from now on.
+    Keep(LeaseId),
+    /// The lease expires then.
+    Extend(LeaseId, Expiry),
+    /// Pools are to take the lease.
+    HandOver {
+        rotation: RotationId,
+        lease: LeaseId,
+    },
+    Release(LeaseId),
+    /// The lease's value is needed no more.
+    Forget(LeaseId),
+    CloseRotation {
+        rotation: RotationId,
+        outcome: RotationOutcome,
+    },
+    Reply {
+        request: RequestId,
+        answer: Answer,
+    },
+    /// The failure log, the log and the events receive how a fetch ended.
+    Report {
+        outcome: FetchOutcome,
+        rotation: Option<RotationId>,
+    },
+    NotifyPools,
+}
+
+/// The answer to a manual request.
+#[derive(Clone, Debug)]
+pub(in crate::provider) enum Answer {
+    /// The rotation that was begun or joined by its fetch.
+    Rotation(RotationId),
+    /// An earlier rotation, whose lease pools are still taking.
+    Earlier(RotationId),
+    Failed(ProviderError),
+    /// There will be none.
+    Abandoned,
+}
+
+/// How a fetch ended.
+#[derive(Clone, Debug)]
+pub(in crate::provider) enum FetchOutcome {
+    /// A new lease is current.
+    Adopted,
+    /// The same revision is current; its expiry may have moved.
+    Unchanged,
+    /// The lease was superseded a while ago and was not adopted. It is news the first time.
+    Stale { is_news: bool },
+    /// No usable lease came; the current one stays.
+    Failed(ProviderError),
+}

@@ -1,0 +1,273 @@
+//! Decides what a provider does: when it fetches, which lease is current, when a lease is released.
+//!
+//! A value without clock, lock, task, channel or secret. [`Machine::handle`] takes an [`Input`] and
+//! returns [`Effect`]s; the [driver](super::driver) carries them out and feeds the results back.
+//! Only [`Input::Wake`] starts fetches and releases; the other inputs note facts and set timers.
+
+mod bucket;
+mod exclusions;
+mod leases;
+mod logins;
+mod messages;
+mod outcome;
+mod releases;
+mod starting;
+mod timers;
+mod view;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+pub(super) use leases::Facts;
+pub(super) use messages::{
+    Answer, Effect, FetchId, FetchOutcome, Input, LeaseId, Offer, RequestId, RotationId,
+};
+
+use bucket::TokenBucket;
+use exclusions::Exclusions;
+use leases::{Leases, Stage};
+use timers::{Timer, Timers};
+
+use crate::clock::Timestamp;
+use crate::error::ProviderError;
+use crate::lease::Revision;
+use crate::rotation::RotationOutcome;
+use crate::trigger::RotationTrigger;
+
+/// Shortest time between two fetches for hints and manual requests.
+const COALESCE: Duration = Duration::from_secs(1);
+/// A clock jump of more than this means that the machine slept or that time was set.
+const JUMP: Duration = Duration::from_secs(60);
+/// Number of fetches past their deadline at which no further one begins before one of them ends.
+const HANGING_MOST: usize = 3;
+
+/// A fetch within its deadline.
+#[derive(Debug)]
+struct Running {
+    fetch: FetchId,
+    started: Timestamp,
+    trigger: RotationTrigger,
+    requests: Vec<RequestId>,
+    evidence: Evidence,
+}
+
+/// What logins with the current revision showed while a fetch runs.
+#[derive(Debug, PartialEq)]
+enum Evidence {
+    /// Nothing that matters.
+    None,
+    /// It was rejected: what the fetch brings may be older than that.
+    Rejected,
+    /// It works again, and its rejection was the fetch's one reason: the fetch is moot.
+    Works,
+}
+
+/// How far the provider's end has come.
+#[derive(Debug, PartialEq)]
+enum Phase {
+    Open,
+    /// Nothing new starts; what runs may end.
+    Stopped,
+    /// Everything was released; what still comes is released at once.
+    Closed,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Machine {
+    phase: Phase,
+    poll: Duration,
+    leases: Leases,
+    timers: Timers,
+    bucket: TokenBucket,
+    /// The rejected revisions: the one place that knows them.
+    exclusions: Exclusions,
+    /// The revision that a login worked with and that was not rejected since, and when it first
+    /// worked.
+    working: Option<(Revision, Instant)>,
+    running: Option<Running>,
+    /// Fetches past their deadline, and when they began.
+    hanging: BTreeMap<FetchId, Timestamp>,
+    fetches: u64,
+    failures: u32,
+    retry_for: RotationTrigger,
+    last_error: Option<ProviderError>,
+    /// Manual requests that wait for a fetch.
+    requests: Vec<RequestId>,
+    /// When the last fetch for a hint or a manual request began.
+    last_hinted: Option<Instant>,
+    last_wake: Timestamp,
+    /// The rotation whose fetch is due, runs or is retried.
+    fetching: Option<RotationId>,
+    /// The rotation whose lease pools have not all taken.
+    handing_over: Option<RotationId>,
+    effects: Vec<Effect>,
+}
+
+impl Machine {
+    pub(super) fn new(poll: Duration, now: Timestamp) -> Self {
+        let mut timers = Timers::default();
+        timers.set(Timer::Refresh, now.mono());
+        Self {
+            phase: Phase::Open,
+            poll,
+            leases: Leases::default(),
+            timers,
+            bucket: TokenBucket::full(now.mono()),
+            exclusions: Exclusions::default(),
+            working: None,
+            running: None,
+            hanging: BTreeMap::new(),
+            fetches: 0,
+            failures: 0,
+            retry_for: RotationTrigger::Schedule,
+            last_error: None,
+            requests: Vec::new(),
+            last_hinted: None,
+            last_wake: now,
+            fetching: None,
+            handing_over: None,
+            effects: Vec::new(),
+        }
+    }
+
+    pub(super) fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+        let mono = now.mono();
+        match input {
+            Input::Wake => self.wake(now),
+            Input::FetchDone {
+                fetch,
+                result,
+                jitter,
+            } => self.fetch_ended(fetch, result, jitter, now),
+            Input::FetchHangs {
+                fetch,
+                error,
+                jitter,
+            } => {
+                if let Some(running) = self.running.as_ref().filter(|one| one.fetch == fetch) {
+                    self.hanging.insert(fetch, running.started);
+                }
+                self.fetch_ended(fetch, Err(error), jitter, now);
+            }
+            Input::FetchLate { fetch, lease } => {
+                self.hanging.remove(&fetch);
+                if let Some(facts) = lease {
+                    self.release_unused(fetch, facts, mono);
+                }
+            }
+            Input::FetchLost(fetch) => {
+                self.hanging.remove(&fetch);
+                if let Some(running) = self.running.take_if(|running| running.fetch == fetch) {
+                    self.reply(running.requests, &Answer::Abandoned);
+                }
+            }
+            Input::Verified(revision) => self.verified(&revision, mono),
+            Input::Rejected(revision) => self.rejected(&revision, mono),
+            Input::RejectionMoot(revision) => {
+                self.exclusions.clear(&revision);
+                self.works_again(&revision);
+            }
+            Input::Hint => self.timers.set_unless_set(Timer::Hint, mono),
+            Input::Manual(request) if self.phase == Phase::Open => {
+                self.requests.push(request);
+                self.timers.set_unless_set(Timer::Manual, mono);
+            }
+            Input::Manual(request) => self.reply(vec![request], &Answer::Abandoned),
+            Input::LeaseTaken(lease) => self.leases.taken(lease),
+            Input::LeaseReturned(lease) => {
+                if self.leases.returned(lease) {
+                    self.enqueue(lease, mono);
+                }
+            }
+            Input::ReleaseDone { lease, result } => {
+                self.release_ended(lease, Some(result), mono);
+            }
+            Input::ReleaseLost(lease) => self.release_ended(lease, None, mono),
+            Input::PoolsSettled(rotation) => {
+                let taken = self.handing_over.take_if(|waiting| *waiting == rotation);
+                self.close_rotation(taken, RotationOutcome::Adopted);
+            }
+            Input::PoolsGone => {
+                let waiting = self.handing_over.take();
+                self.close_rotation(waiting, RotationOutcome::Unfinished);
+            }
+            Input::Stop => self.stop(),
+            Input::Close => self.close(mono),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Returns when a timer is due. A time in the past means that the next wake acts on it.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.timers
+            .iter()
+            .filter_map(|(timer, at)| self.due_at(timer, at))
+            .min()
+    }
+
+    /// Returns when a timer that is set for `at` acts: `None` if something else has to happen
+    /// before.
+    ///
+    /// Every failure path draws on the token bucket. A start, a schedule after success, a hint, a
+    /// manual request, a wake and a first release do not.
+    fn due_at(&self, timer: Timer, at: Instant) -> Option<Instant> {
+        let is_blocked = self.hanging.len() >= HANGING_MOST;
+        match timer {
+            _ if self.phase != Phase::Open => None,
+            Timer::Release(lease) if self.leases.is_first_attempt(lease) => Some(at),
+            Timer::Release(_) => Some(self.bucket.spare_at(at)),
+            // It fails at once.
+            Timer::Manual if is_blocked => Some(at),
+            _ if is_blocked || self.running.is_some() => None,
+            Timer::Manual | Timer::Hint => {
+                Some(self.last_hinted.map_or(at, |last| at.max(last + COALESCE)))
+            }
+            Timer::Rejected | Timer::Retry => Some(self.bucket.available_at(at)),
+            Timer::Woke | Timer::Refresh => Some(at),
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Stopped;
+        }
+        let requests = std::mem::take(&mut self.requests);
+        self.reply(requests, &Answer::Abandoned);
+    }
+
+    fn close(&mut self, now: Instant) {
+        self.stop();
+        self.phase = Phase::Closed;
+        for rotation in [self.fetching.take(), self.handing_over.take()] {
+            self.close_rotation(rotation, RotationOutcome::Unfinished);
+        }
+        // A fetch that still runs has no one to report to.
+        let requests = self
+            .running
+            .as_mut()
+            .map(|running| std::mem::take(&mut running.requests));
+        self.reply(requests.unwrap_or_default(), &Answer::Abandoned);
+        for lease in self.leases.unreleased() {
+            self.enqueue(lease, now);
+        }
+    }
+
+    fn close_rotation(&mut self, rotation: Option<RotationId>, outcome: RotationOutcome) {
+        self.effects
+            .extend(rotation.map(|rotation| Effect::CloseRotation { rotation, outcome }));
+    }
+
+    fn reply(&mut self, requests: Vec<RequestId>, answer: &Answer) {
+        let answer = |request| Effect::Reply {
+            request,
+            answer: answer.clone(),
+        };
+        self.effects.extend(requests.into_iter().map(answer));
+    }
+}
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;

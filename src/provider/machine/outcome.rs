@@ -1,0 +1,214 @@
+//! How a fetch ends: a lease that is adopted or not, or a failure and the next attempt.
+
+use std::time::Instant;
+
+use super::{
+    Answer, Effect, Evidence, Facts, FetchId, FetchOutcome, Machine, Offer, Phase, RequestId,
+    Running, Timer,
+};
+use crate::clock::Timestamp;
+use crate::error::ProviderError;
+use crate::expiry::Expiry;
+use crate::provider::schedule;
+use crate::rotation::RotationOutcome;
+use crate::trigger::RotationTrigger;
+
+impl Machine {
+    pub(super) fn fetch_ended(
+        &mut self,
+        fetch: FetchId,
+        result: Result<Offer, ProviderError>,
+        jitter: f64,
+        now: Timestamp,
+    ) {
+        if let Some(running) = self.running.take_if(|running| running.fetch == fetch) {
+            let outcome = match result.and_then(|offer| self.check(offer, now)) {
+                Err(error) => {
+                    self.fetch_failed(running.trigger, error.clone(), now, jitter);
+                    FetchOutcome::Failed(error)
+                }
+                Ok(offer) => self.take_offer(offer, &running, now, jitter),
+            };
+            self.move_rotation_on(outcome, running.requests, now.mono());
+        }
+        // Also for a fetch that has ended before: its effects may have been lost in a panic.
+        self.effects.push(Effect::NotifyPools);
+    }
+
+    /// Moves the rotation on: to the pools, to its end, or to its next attempt.
+    fn move_rotation_on(&mut self, outcome: FetchOutcome, requests: Vec<RequestId>, now: Instant) {
+        let rotation = self.fetching;
+        let mut superseded = None;
+        match &outcome {
+            FetchOutcome::Failed(_) => {}
+            FetchOutcome::Adopted => {
+                superseded = self.handing_over.take();
+                self.handing_over = self.fetching.take();
+            }
+            _ if self.is_rejected(now) => {}
+            _ => self.fetching = None,
+        }
+        self.close_rotation(superseded, RotationOutcome::Superseded);
+        let failure = match &outcome {
+            FetchOutcome::Failed(error) => Some(error.clone()),
+            _ => None,
+        };
+        let hands_over = matches!(outcome, FetchOutcome::Adopted);
+        self.effects.push(Effect::Report { outcome, rotation });
+        if let Some((rotation, (lease, _))) = rotation.filter(|_| hands_over).zip(self.current()) {
+            self.effects.push(Effect::HandOver { rotation, lease });
+        }
+        let answer = match (failure, self.handing_over, rotation) {
+            (Some(error), ..) => Answer::Failed(error),
+            (None, Some(earlier), _) if Some(earlier) != rotation => Answer::Earlier(earlier),
+            (None, _, Some(rotation)) => Answer::Rotation(rotation),
+            (None, _, None) => Answer::Abandoned,
+        };
+        self.reply(requests, &answer);
+        if self.fetching.is_none() && !hands_over {
+            self.close_rotation(rotation, RotationOutcome::Unchanged);
+        }
+    }
+
+    fn fetch_failed(
+        &mut self,
+        trigger: RotationTrigger,
+        error: ProviderError,
+        now: Timestamp,
+        jitter: f64,
+    ) {
+        self.failures = self.failures.saturating_add(1);
+        let left = self
+            .current()
+            .and_then(|(_, current)| current.expiry.remaining(now));
+        let is_permanent = !error.is_transient();
+        let pause =
+            schedule::retry_after(self.failures, is_permanent, left, error.wait_hint(), jitter);
+        let at = now.mono() + pause;
+        // Whoever requested a new credential has received the error; none is minted behind their
+        // back.
+        self.retry_for = if trigger == RotationTrigger::Manual {
+            RotationTrigger::Schedule
+        } else {
+            trigger
+        };
+        self.timers.set(Timer::Retry, at);
+        self.timers.cancel(Timer::Refresh);
+        if self.timers.get(Timer::Rejected).is_some() {
+            self.timers.set(Timer::Rejected, at);
+        }
+        self.last_error = Some(error);
+    }
+
+    fn take_offer(
+        &mut self,
+        offer: Offer,
+        running: &Running,
+        now: Timestamp,
+        jitter: f64,
+    ) -> FetchOutcome {
+        self.last_error = None;
+        let mono = now.mono();
+        let has_expired = self
+            .current()
+            .is_none_or(|(_, current)| current.expiry.is_expired(now));
+        let facts = match offer {
+            Offer::New(facts) if self.phase == Phase::Closed => {
+                self.release_unused(running.fetch, facts, mono);
+                return FetchOutcome::Unchanged;
+            }
+            Offer::New(facts) if !self.leases.is_current(&facts.revision) => facts,
+            renewal => {
+                self.timers.cancel(Timer::Retry);
+                self.renew(renewal, running.started, jitter);
+                self.fetch_again_while_rejected(&running.evidence, mono, jitter);
+                return FetchOutcome::Unchanged;
+            }
+        };
+        if running.evidence == Evidence::Works && !has_expired {
+            // It may be a candidate that nobody needs any more.
+            self.release_unused(running.fetch, facts, mono);
+            self.retry_for = RotationTrigger::Schedule;
+            self.timers.set(Timer::Retry, mono + schedule::FLOOR);
+            return FetchOutcome::Unchanged;
+        }
+        self.timers.cancel(Timer::Retry);
+        // What no login ever verified has no claim to stay: it may be a wrong secret that was put
+        // right.
+        let is_verified = self
+            .leases
+            .current()
+            .is_some_and(|(_, current)| current.verified);
+        let stays = is_verified && !has_expired && !self.is_rejected(mono);
+        let superseded = self
+            .leases
+            .superseded(&facts.revision, mono)
+            .filter(|_| stays);
+        let outcome = if let Some(old) = superseded {
+            let is_news = !std::mem::replace(&mut old.offered_again, true);
+            self.renew(Offer::Unchanged, running.started, jitter);
+            // A poll that returns a superseded revision is repeated at the poll's pace.
+            let at_least = mono + schedule::LONGEST_RETRY;
+            let at = self.timers.get(Timer::Refresh);
+            self.timers
+                .set(Timer::Refresh, at.map_or(at_least, |at| at.max(at_least)));
+            FetchOutcome::Stale { is_news }
+        } else {
+            self.adopt(facts, running, mono, jitter);
+            FetchOutcome::Adopted
+        };
+        self.fetch_again_while_rejected(&running.evidence, mono, jitter);
+        outcome
+    }
+
+    fn adopt(&mut self, facts: Facts, running: &Running, now: Instant, jitter: f64) {
+        let renewal = Offer::New(facts.clone());
+        let (lease, unused) = self.leases.adopt(running.fetch, facts, now);
+        self.timers.cancel(Timer::Release(lease));
+        self.renew(renewal, running.started, jitter);
+        if let Some(unused) = unused {
+            self.enqueue(unused, now);
+        }
+    }
+
+    /// The current lease is to be used on, maybe with other facts.
+    fn renew(&mut self, offer: Offer, started: Timestamp, jitter: f64) {
+        let Some((lease, _)) = self.leases.current() else {
+            return;
+        };
+        let Some(current) = self.leases.get_mut(lease) else {
+            return;
+        };
+        let lifetime = |expiry: Expiry| expiry.remaining(started);
+        match offer {
+            Offer::New(facts) => {
+                current.lifetime = lifetime(facts.expiry);
+                current.facts = facts;
+                self.effects.push(Effect::Keep(lease));
+            }
+            Offer::Renewed(expiry) => {
+                current.lifetime = lifetime(expiry);
+                current.facts.expiry = expiry;
+                self.effects.push(Effect::Extend(lease, expiry));
+            }
+            Offer::Unchanged => {}
+        }
+        let after = schedule::refresh_after(&current.facts, started, self.poll, jitter);
+        self.timers.set(Timer::Refresh, started.mono() + after);
+    }
+
+    /// The current lease is rejected and the backend has nothing better: fetch again, ever more
+    /// slowly; at once if what came may be older than the rejection.
+    fn fetch_again_while_rejected(&mut self, evidence: &Evidence, now: Instant, jitter: f64) {
+        if !self.is_rejected(now) {
+            self.failures = 0;
+            self.timers.cancel(Timer::Rejected);
+        } else if *evidence == Evidence::Rejected {
+            self.timers.set(Timer::Rejected, now);
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            let pause = schedule::retry_after(self.failures, false, None, None, jitter);
+            self.timers.set(Timer::Rejected, now + pause);
+        }
+    }
+}

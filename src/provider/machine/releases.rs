@@ -1,0 +1,97 @@
+//! The release queue.
+
+use std::time::{Duration, Instant};
+
+use super::{Effect, Facts, FetchId, LeaseId, Machine, Phase, Stage, Timer};
+use crate::clock::Timestamp;
+use crate::error::ProviderError;
+use crate::provider::schedule;
+
+impl Machine {
+    /// Puts a lease that nobody uses into the release queue. Once the provider is closed, it is
+    /// released at once: no wake will.
+    pub(super) fn enqueue(&mut self, lease: LeaseId, now: Instant) {
+        self.requeue(lease, 0, now);
+        if self.phase == Phase::Closed {
+            self.start_release(lease, 0);
+        }
+    }
+
+    fn requeue(&mut self, lease: LeaseId, failures: u32, at: Instant) {
+        if let Some(stage) = self.leases.stage_mut(lease) {
+            *stage = Stage::Queued { failures };
+            self.timers.set(Timer::Release(lease), at);
+        }
+    }
+
+    /// A lease came that nobody will use.
+    pub(super) fn release_unused(&mut self, fetch: FetchId, facts: Facts, now: Instant) {
+        if let Some(lease) = self.leases.add_unused(fetch, facts, now) {
+            self.effects.push(Effect::Keep(lease));
+            self.enqueue(lease, now);
+        }
+    }
+
+    /// Starts the releases that are due. A first attempt is free. Further ones draw on the bucket
+    /// as long as they leave a token for a fetch.
+    pub(super) fn start_releases(&mut self, now: Timestamp) {
+        for (lease, failures, is_given_up) in self.leases.queued(now) {
+            let at = self.timers.get(Timer::Release(lease));
+            if is_given_up {
+                self.forget(lease);
+            } else if at.is_some_and(|at| at <= now.mono())
+                && (failures == 0 || self.bucket.take_spare(now.mono()))
+            {
+                self.start_release(lease, failures);
+            }
+        }
+        self.leases.prune(now.mono());
+    }
+
+    fn start_release(&mut self, lease: LeaseId, failures: u32) {
+        self.timers.cancel(Timer::Release(lease));
+        if let Some(stage) = self.leases.stage_mut(lease) {
+            *stage = Stage::Releasing { failures };
+            self.effects.push(Effect::Release(lease));
+        }
+    }
+
+    /// A release succeeded, failed, or was lost with its runtime (no result). A permanent error is
+    /// not retried: the lease remains until it expires. What fails at the close stays unreleased.
+    pub(super) fn release_ended(
+        &mut self,
+        lease: LeaseId,
+        result: Option<Result<(), ProviderError>>,
+        now: Instant,
+    ) {
+        let Some(Stage::Releasing { failures }) = self.leases.stage_mut(lease).copied() else {
+            return;
+        };
+        let (failures, pause) = match result {
+            Some(Ok(())) => return self.forget(lease),
+            Some(Err(error)) if error.is_transient() || self.phase == Phase::Closed => {
+                let failures = failures + 1;
+                let asked = error.wait_hint();
+                (
+                    failures,
+                    schedule::retry_after(failures, false, None, asked, 0.0),
+                )
+            }
+            Some(Err(_)) => return self.forget(lease),
+            None => (failures, Duration::ZERO),
+        };
+        if self.leases.is_back(lease) {
+            return self.forget(lease);
+        }
+        self.requeue(lease, failures, now + pause);
+    }
+
+    /// The lease is released, or given up.
+    fn forget(&mut self, lease: LeaseId) {
+        self.timers.cancel(Timer::Release(lease));
+        if let Some(stage) = self.leases.stage_mut(lease) {
+            *stage = Stage::Released;
+            self.effects.push(Effect::Forget(lease));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A wake: the fetch and the releases that are due begin.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Answer, Effect, Evidence, FetchId, HANGING_MOST, JUMP, Machine, Phase, RotationId, Running,
+    Timer,
+};
+use crate::clock::Timestamp;
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::trigger::RotationTrigger;
+
+impl Machine {
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        let mono = now.mono();
+        if now.skew_since(&self.last_wake) > JUMP {
+            self.timers.set(Timer::Woke, mono);
+        }
+        self.last_wake = now;
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.fail_blocked_requests(mono);
+        let is_due = |&(timer, at): &(Timer, Instant)| {
+            timer.is_for_a_fetch() && self.due_at(timer, at).is_some_and(|at| at <= mono)
+        };
+        // Of those that are due together the first one's fetch serves all.
+        let due = self.timers.iter().find(is_due);
+        if let Some((timer, _)) = due {
+            self.start_fetch(timer, now);
+        }
+        self.start_releases(now);
+    }
+
+    fn start_fetch(&mut self, timer: Timer, now: Timestamp) {
+        if matches!(timer, Timer::Rejected | Timer::Retry) && !self.bucket.take(now.mono()) {
+            return;
+        }
+        let trigger = match timer {
+            Timer::Manual => RotationTrigger::Manual,
+            Timer::Woke => RotationTrigger::Woke,
+            Timer::Hint => RotationTrigger::Changed,
+            Timer::Rejected => RotationTrigger::Rejected,
+            Timer::Retry
+                if self.retry_for != RotationTrigger::Rejected || self.is_rejected(now.mono()) =>
+            {
+                self.retry_for
+            }
+            _ if self.leases.current().is_none() => RotationTrigger::Start,
+            _ => RotationTrigger::Schedule,
+        };
+        if matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed) {
+            self.last_hinted = Some(now.mono());
+        }
+        for served in [Timer::Manual, Timer::Woke, Timer::Hint] {
+            self.timers.cancel(served);
+        }
+        self.fetches += 1;
+        let fetch = FetchId(self.fetches);
+        let rotation = self.fetching.unwrap_or_else(|| {
+            let rotation = RotationId(self.fetches);
+            self.effects
+                .push(Effect::OpenRotation { rotation, trigger });
+            rotation
+        });
+        self.fetching = Some(rotation);
+        let requests = std::mem::take(&mut self.requests);
+        self.effects.push(Effect::StartFetch {
+            fetch,
+            trigger,
+            rotation,
+            requests: requests.clone(),
+            rejected: self.exclusions.active(now.mono()),
+        });
+        self.running = Some(Running {
+            fetch,
+            started: now,
+            trigger,
+            requests,
+            evidence: Evidence::None,
+        });
+    }
+
+    /// As many fetches hang as may: a manual request fails at once.
+    fn fail_blocked_requests(&mut self, now: Instant) {
+        if self.hanging.len() < HANGING_MOST || self.requests.is_empty() {
+            return;
+        }
+        self.timers.cancel(Timer::Manual);
+        let oldest = self
+            .hanging
+            .values()
+            .map(|began| now.saturating_duration_since(began.mono()))
+            .max()
+            .unwrap_or_default();
+        let error = ProviderError::new(
+            ProviderErrorKind::TimedOut,
+            format!(
+                "{HANGING_MOST} fetches have not ended, the first for {}; no other begins before one of them ends; give the provider's own calls a time-out",
+                humantime::format_duration(Duration::from_secs(oldest.as_secs()))
+            ),
+        );
+        let requests = std::mem::take(&mut self.requests);
+        self.reply(requests, &Answer::Failed(error));
+    }
+}

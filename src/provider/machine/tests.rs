@@ -1,0 +1,957 @@
+use super::*;
+use crate::error::ProviderErrorKind;
+use crate::expiry::Expiry;
+use crate::lease::OldConnections;
+
+pub(super) const POLL: Duration = Duration::from_secs(300);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+pub(super) fn lease(revision: &str, expiry: Expiry) -> Facts {
+    Facts {
+        revision: Revision::new(revision),
+        expiry,
+        old_connections: OldConnections::Drain,
+        refresh_after: None,
+    }
+}
+
+pub(super) fn error(kind: ProviderErrorKind) -> ProviderError {
+    ProviderError::new(kind, "down")
+}
+
+/// A provider on a clock of the test's own.
+pub(super) struct Provider {
+    pub(super) machine: Machine,
+    pub(super) now: Timestamp,
+    /// Every effect so far that was not taken.
+    pub(super) effects: Vec<Effect>,
+}
+
+impl Provider {
+    pub(super) fn new() -> Self {
+        let now = Timestamp::now();
+        Self {
+            machine: Machine::new(POLL, now),
+            now,
+            effects: Vec::new(),
+        }
+    }
+
+    /// One that has had "current" for a minute; a login with it worked.
+    fn serving() -> Self {
+        let mut provider = Self::new();
+        provider.fetch("current");
+        provider.verified("current");
+        provider.pass(60 * SECOND);
+        provider.effects.clear();
+        provider
+    }
+
+    pub(super) fn feed(&mut self, input: Input) {
+        let effects = self.machine.handle(input, self.now);
+        self.effects.extend(effects);
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now = Timestamp::at(self.now.wall() + time, self.now.mono() + time);
+    }
+
+    /// Takes the effects that `pick` picks.
+    pub(super) fn take<T>(&mut self, pick: impl Fn(&Effect) -> Option<T>) -> Vec<T> {
+        let picked = self.effects.iter().filter_map(&pick).collect();
+        self.effects.retain(|effect| pick(effect).is_none());
+        picked
+    }
+
+    /// Begins whatever fetch is due, and returns it.
+    fn begin(&mut self) -> Option<FetchId> {
+        self.wake().map(|(fetch, _)| fetch)
+    }
+
+    fn wake(&mut self) -> Option<(FetchId, RotationTrigger)> {
+        self.feed(Input::Wake);
+        let started = self.take(|effect| match effect {
+            Effect::StartFetch { fetch, trigger, .. } => Some((*fetch, *trigger)),
+            _ => None,
+        });
+        assert!(started.len() <= 1);
+        started.first().copied()
+    }
+
+    fn end(
+        &mut self,
+        fetch: Option<FetchId>,
+        result: Result<Offer, ProviderError>,
+    ) -> Option<FetchOutcome> {
+        self.feed(Input::FetchDone {
+            fetch: fetch?,
+            result,
+            jitter: 0.0,
+        });
+        self.outcome()
+    }
+
+    fn outcome(&mut self) -> Option<FetchOutcome> {
+        let outcomes = self.take(|effect| match effect {
+            Effect::Report { outcome, .. } => Some(outcome.clone()),
+            _ => None,
+        });
+        outcomes.into_iter().next()
+    }
+
+    fn bring(&mut self, fetch: Option<FetchId>, revision: &str) -> Option<FetchOutcome> {
+        self.end(fetch, Ok(Offer::New(lease(revision, Expiry::never()))))
+    }
+
+    fn fail(&mut self, fetch: Option<FetchId>, kind: ProviderErrorKind) {
+        let outcome = self.end(fetch, Err(error(kind)));
+        assert!(matches!(outcome, Some(FetchOutcome::Failed(_))));
+    }
+
+    /// A hint leads to a fetch, which brings this.
+    fn fetch(&mut self, revision: &str) -> Option<FetchOutcome> {
+        self.pass(2 * SECOND);
+        self.feed(Input::Hint);
+        let fetch = self.begin();
+        self.bring(fetch, revision)
+    }
+
+    fn verified(&mut self, revision: &str) {
+        self.feed(Input::Verified(Revision::new(revision)));
+    }
+
+    fn rejected(&mut self, revision: &str) {
+        self.feed(Input::Rejected(Revision::new(revision)));
+    }
+
+    fn is_current(&self, revision: &str) -> bool {
+        self.machine.leases.is_current(&Revision::new(revision))
+    }
+
+    /// A pool takes the current lease.
+    fn lend(&mut self) -> Option<LeaseId> {
+        let lease = self.machine.current().map(|(lease, _)| lease)?;
+        self.feed(Input::LeaseTaken(lease));
+        Some(lease)
+    }
+
+    fn give_back(&mut self, lease: Option<LeaseId>) {
+        if let Some(lease) = lease {
+            self.feed(Input::LeaseReturned(lease));
+        }
+    }
+
+    /// Starts the releases that are due.
+    fn releases(&mut self) -> Vec<LeaseId> {
+        self.feed(Input::Wake);
+        self.take(|effect| match effect {
+            Effect::Release(lease) => Some(*lease),
+            _ => None,
+        })
+    }
+
+    fn released(&mut self, lease: LeaseId, result: Result<(), ProviderError>) {
+        self.feed(Input::ReleaseDone { lease, result });
+    }
+
+    fn answers(&mut self) -> Vec<Answer> {
+        self.take(|effect| match effect {
+            Effect::Reply { answer, .. } => Some(answer.clone()),
+            _ => None,
+        })
+    }
+
+    fn closed(&mut self) -> Vec<(RotationId, RotationOutcome)> {
+        self.take(|effect| match effect {
+            Effect::CloseRotation { rotation, outcome } => Some((*rotation, *outcome)),
+            _ => None,
+        })
+    }
+
+    fn next(&self) -> Option<Duration> {
+        let next = self.machine.next_deadline()?;
+        Some(next.saturating_duration_since(self.now.mono()))
+    }
+}
+
+// Which fetch, and when.
+
+#[test]
+fn each_trigger_leads_to_a_fetch_of_its_own() {
+    let cases: [(Input, RotationTrigger); 3] = [
+        (Input::Hint, RotationTrigger::Changed),
+        (Input::Manual(RequestId(1)), RotationTrigger::Manual),
+        (
+            Input::Rejected(Revision::new("current")),
+            RotationTrigger::Rejected,
+        ),
+    ];
+    for (input, trigger) in cases {
+        let mut provider = Provider::serving();
+        assert_eq!(provider.wake(), None);
+        provider.feed(input);
+        assert_eq!(provider.next(), Some(Duration::ZERO));
+        assert_eq!(provider.wake(), Some((FetchId(2), trigger)));
+        assert_eq!(provider.next(), None, "one fetch at a time");
+    }
+    let mut provider = Provider::new();
+    assert_eq!(provider.wake(), Some((FetchId(1), RotationTrigger::Start)));
+    let mut provider = Provider::serving();
+    provider.pass(POLL);
+    assert_eq!(
+        provider.wake(),
+        Some((FetchId(2), RotationTrigger::Schedule))
+    );
+}
+
+#[test]
+fn a_clock_jump_leads_to_a_fetch() {
+    for jump in [61, -61i64] {
+        let mut provider = Provider::serving();
+        assert_eq!(provider.wake(), None);
+        let seconds = Duration::from_secs(jump.unsigned_abs());
+        let wall = if jump > 0 {
+            provider.now.wall() + seconds
+        } else {
+            provider.now.wall() - seconds
+        };
+        provider.now = Timestamp::at(wall, provider.now.mono());
+        assert_eq!(
+            provider.wake().map(|(_, trigger)| trigger),
+            Some(RotationTrigger::Woke)
+        );
+    }
+}
+
+#[test]
+fn hints_and_manual_requests_are_fetched_for_once_a_second() {
+    let mut provider = Provider::serving();
+    provider.feed(Input::Hint);
+    let fetch = provider.begin();
+    provider.bring(fetch, "current");
+    for request in 0..3 {
+        provider.feed(Input::Manual(RequestId(request)));
+        provider.feed(Input::Hint);
+    }
+    assert_eq!(provider.begin(), None);
+    assert_eq!(provider.next(), Some(COALESCE));
+    provider.pass(COALESCE);
+    let fetch = provider.begin();
+    provider.bring(fetch, "new");
+    assert_eq!(provider.answers().len(), 3, "one fetch for all");
+    provider.pass(COALESCE);
+    assert_eq!(provider.begin(), None);
+}
+
+#[test]
+fn the_next_planned_fetch_is_the_earliest_of_all() {
+    let mut provider = Provider::new();
+    provider.fetch("current");
+    let now = provider.now.mono();
+    assert_eq!(provider.machine.next_planned_fetch(), Some(now + POLL));
+    provider.feed(Input::Hint);
+    assert_eq!(provider.machine.next_planned_fetch(), Some(now + COALESCE));
+}
+
+#[test]
+fn a_failed_fetch_keeps_the_lease_and_is_retried_with_back_off() {
+    let mut provider = Provider::serving();
+    provider.feed(Input::Hint);
+    for pause in [1, 2, 4, 8, 10, 10] {
+        let fetch = provider.begin();
+        assert!(fetch.is_some(), "{pause}");
+        provider.fail(fetch, ProviderErrorKind::Unavailable);
+        assert!(provider.is_current("current"));
+        assert!(provider.next() >= Some(pause * SECOND));
+        // The bucket allows one in ten seconds in the end.
+        provider.pass(provider.next().unwrap_or_default().max(SECOND));
+    }
+}
+
+#[test]
+fn a_failed_manual_fetch_is_answered_and_retried_by_schedule() {
+    let mut provider = Provider::serving();
+    provider.feed(Input::Manual(RequestId(1)));
+    let fetch = provider.begin();
+    provider.fail(fetch, ProviderErrorKind::Unavailable);
+    assert!(matches!(provider.answers()[..], [Answer::Failed(_)]));
+    provider.pass(10 * SECOND);
+    assert_eq!(
+        provider.wake().map(|(_, trigger)| trigger),
+        Some(RotationTrigger::Schedule)
+    );
+}
+
+#[test]
+fn a_lost_fetch_abandons_its_requests_and_begins_again() {
+    let mut provider = Provider::new();
+    provider.feed(Input::Manual(RequestId(1)));
+    let fetch = provider.begin();
+    provider.feed(Input::FetchLost(fetch.unwrap_or(FetchId(0))));
+    assert!(matches!(provider.answers()[..], [Answer::Abandoned]));
+    assert_eq!(provider.begin(), Some(FetchId(2)));
+    assert!(provider.bring(fetch, "late").is_none(), "it was given up");
+}
+
+#[test]
+fn no_fourth_fetch_is_begun_while_three_hang() {
+    let mut provider = Provider::new();
+    for number in 1..=3 {
+        assert_eq!(provider.begin(), Some(FetchId(number)));
+        provider.feed(Input::FetchHangs {
+            fetch: FetchId(number),
+            error: error(ProviderErrorKind::TimedOut),
+            jitter: 0.0,
+        });
+        provider.pass(60 * SECOND);
+    }
+    assert_eq!(provider.begin(), None);
+    provider.pass(HOUR);
+    assert_eq!(provider.begin(), None);
+    provider.feed(Input::Manual(RequestId(1)));
+    assert_eq!(provider.next(), Some(Duration::ZERO));
+    assert_eq!(provider.begin(), None);
+    let answers = provider.answers();
+    assert!(
+        matches!(&answers[..], [Answer::Failed(error)] if error.kind() == ProviderErrorKind::TimedOut
+            && error.to_string().contains("3 fetches have not ended, the first for 1h 3m")),
+        "{answers:?}"
+    );
+    assert_eq!(provider.next(), None);
+    provider.feed(Input::FetchLate {
+        fetch: FetchId(2),
+        lease: None,
+    });
+    assert_eq!(provider.begin(), Some(FetchId(4)));
+}
+
+// What a fetch brings.
+
+#[test]
+fn an_equal_revision_is_no_handover_and_moves_expiry_and_refresh() {
+    let now = Provider::serving().now;
+    let in_seconds = |seconds| Expiry::after(now, seconds * SECOND);
+    let hinted = Facts {
+        refresh_after: Some(7 * SECOND),
+        ..lease("current", in_seconds(60))
+    };
+    for (offer, expiry, refresh, lifetime) in [
+        (Offer::New(hinted), in_seconds(60), 7, Some(60)),
+        // 80 % of what remains.
+        (
+            Offer::Renewed(in_seconds(100)),
+            in_seconds(100),
+            80,
+            Some(100),
+        ),
+        (Offer::Unchanged, Expiry::never(), 300, None),
+    ] {
+        let mut provider = Provider::serving();
+        provider.now = now;
+        provider.feed(Input::Hint);
+        let fetch = provider.begin();
+        let outcome = provider.end(fetch, Ok(offer));
+        assert!(matches!(outcome, Some(FetchOutcome::Unchanged)));
+        assert_eq!(
+            provider
+                .machine
+                .current()
+                .map(|(_, current)| current.expiry),
+            Some(expiry)
+        );
+        assert_eq!(provider.next(), Some(refresh * SECOND));
+        assert_eq!(
+            provider.machine.lifetime(),
+            lifetime.map(|seconds| seconds * SECOND)
+        );
+        assert!(matches!(
+            provider.closed()[..],
+            [(_, RotationOutcome::Unchanged)]
+        ));
+        assert!(
+            !provider
+                .effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::HandOver { .. } | Effect::Release(_)))
+        );
+    }
+}
+
+#[test]
+fn a_renewal_of_nothing_and_an_expired_lease_are_errors() {
+    let mut provider = Provider::new();
+    let expired = Offer::New(lease("a", Expiry::after(provider.now, Duration::ZERO)));
+    for (offer, expected) in [
+        (Offer::Renewed(Expiry::never()), ProviderErrorKind::Other),
+        (Offer::Unchanged, ProviderErrorKind::Other),
+        (expired, ProviderErrorKind::DeadLease),
+    ] {
+        let fetch = provider.begin();
+        let outcome = provider.end(fetch, Ok(offer));
+        assert!(
+            matches!(&outcome, Some(FetchOutcome::Failed(error)) if error.kind() == expected),
+            "{outcome:?}"
+        );
+        provider.pass(60 * SECOND);
+    }
+    assert!(provider.machine.current().is_none());
+}
+
+#[test]
+fn a_wrong_secret_that_is_put_right_is_followed_at_once() {
+    let mut provider = Provider::new();
+    provider.fetch("a");
+    provider.verified("a");
+    provider.fetch("b");
+    assert!(provider.is_current("b"), "no login has verified it");
+    assert!(matches!(provider.fetch("a"), Some(FetchOutcome::Adopted)));
+    // And b, which never was in service, is no revision of before.
+    assert!(matches!(provider.fetch("b"), Some(FetchOutcome::Adopted)));
+}
+
+#[test]
+fn a_superseded_revision_is_not_taken_back_while_the_verified_one_serves() {
+    let mut provider = Provider::new();
+    for revision in ["a", "b"] {
+        provider.fetch(revision);
+        provider.verified(revision);
+    }
+    assert!(matches!(
+        provider.fetch("a"),
+        Some(FetchOutcome::Stale { is_news: true })
+    ));
+    assert!(
+        matches!(
+            provider.fetch("a"),
+            Some(FetchOutcome::Stale { is_news: false })
+        ),
+        "it is logged once"
+    );
+    assert!(provider.is_current("b"));
+    provider.rejected("b");
+    assert!(matches!(provider.fetch("a"), Some(FetchOutcome::Adopted)));
+}
+
+#[test]
+fn a_superseded_revision_is_taken_back_after_an_hour() {
+    let mut provider = Provider::new();
+    for revision in ["a", "b"] {
+        provider.fetch(revision);
+        provider.verified(revision);
+    }
+    provider.pass(HOUR);
+    assert!(matches!(provider.fetch("a"), Some(FetchOutcome::Adopted)));
+}
+
+#[test]
+fn superseded_revisions_that_come_in_turn_are_logged_once_each() {
+    let mut provider = Provider::new();
+    for revision in ["a", "b", "c"] {
+        provider.fetch(revision);
+        provider.verified(revision);
+    }
+    let mut is_news = |revision| {
+        matches!(
+            provider.fetch(revision),
+            Some(FetchOutcome::Stale { is_news: true })
+        )
+    };
+    assert_eq!(
+        ["a", "b", "a", "b", "a"].map(&mut is_news),
+        [true, true, false, false, false]
+    );
+}
+
+#[test]
+fn released_leases_are_remembered_within_bounds() {
+    let mut provider = Provider::new();
+    for number in 0..1_000 {
+        let revision = number.to_string();
+        provider.fetch(&revision);
+        provider.verified(&revision);
+        for lease in provider.releases() {
+            provider.released(lease, Ok(()));
+        }
+    }
+    assert!(provider.machine.leases.len() <= 67);
+}
+
+// Rejections.
+
+#[test]
+fn a_rejection_of_another_revision_leads_to_no_fetch() {
+    let mut provider = Provider::serving();
+    provider.fetch("new");
+    provider.pass(10 * SECOND);
+    for revision in ["current", "unknown"] {
+        provider.rejected(revision);
+        assert_eq!(provider.begin(), None, "{revision}");
+        assert!(!provider.machine.is_rejected(provider.now.mono()));
+    }
+}
+
+#[test]
+fn a_fetch_learns_which_revisions_are_rejected_for_as_long_as_they_are_excluded() {
+    let mut provider = Provider::serving();
+    for (seconds, excluded) in [(0, 1), (29, 1), (2, 0)] {
+        provider.pass(seconds * SECOND);
+        if seconds == 0 {
+            provider.rejected("current");
+            provider.verified("unknown");
+        }
+        provider.feed(Input::Hint);
+        provider.feed(Input::Wake);
+        let rejected = provider.take(|effect| match effect {
+            Effect::StartFetch {
+                fetch, rejected, ..
+            } => Some((*fetch, rejected.len())),
+            _ => None,
+        });
+        let fetch = rejected.first().map(|(fetch, _)| *fetch);
+        assert_eq!(rejected.first().map(|(_, count)| *count), Some(excluded));
+        provider.bring(fetch, "current");
+        assert!(
+            provider.machine.is_rejected(provider.now.mono()),
+            "until a login works"
+        );
+    }
+    provider.verified("current");
+    assert!(!provider.machine.is_rejected(provider.now.mono()));
+}
+
+#[test]
+fn a_rejected_lease_is_fetched_for_ever_more_slowly() {
+    let mut provider = Provider::serving();
+    provider.rejected("current");
+    let mut fetches = 0;
+    for _ in 0..600 {
+        if let Some(fetch) = provider.begin() {
+            fetches += 1;
+            provider.bring(Some(fetch), "current");
+        }
+        provider.pass(SECOND / 10);
+    }
+    assert!((5..=9).contains(&fetches), "{fetches}");
+}
+
+#[test]
+fn a_rejection_during_a_fetch_leads_to_another_one_at_once() {
+    let mut provider = Provider::serving();
+    provider.feed(Input::Hint);
+    let fetch = provider.begin();
+    provider.rejected("current");
+    provider.bring(fetch, "current");
+    assert_eq!(provider.next(), Some(Duration::ZERO));
+}
+
+#[test]
+fn a_fetch_for_a_rejection_that_is_over_changes_nothing() {
+    let mut provider = Provider::serving();
+    provider.rejected("current");
+    let fetch = provider.begin();
+    assert!(
+        fetch.is_some(),
+        "the hazard: it is fetched for the rejection"
+    );
+    provider.verified("current");
+    assert!(matches!(
+        provider.bring(fetch, "pending"),
+        Some(FetchOutcome::Unchanged)
+    ));
+    assert!(provider.is_current("current"));
+    assert_eq!(provider.releases(), [LeaseId(2)], "what came is given back");
+    assert!(provider.next() <= Some(SECOND));
+}
+
+#[test]
+fn a_fetch_for_a_rejection_that_lasts_or_comes_back_is_adopted() {
+    for comes_back in [false, true] {
+        let mut provider = Provider::serving();
+        provider.rejected("current");
+        let fetch = provider.begin();
+        if comes_back {
+            provider.verified("current");
+            provider.rejected("current");
+        }
+        assert!(matches!(
+            provider.bring(fetch, "pending"),
+            Some(FetchOutcome::Adopted)
+        ));
+    }
+}
+
+#[test]
+fn what_a_fetch_brings_for_a_rejection_that_is_over_is_adopted_when_the_lease_has_expired() {
+    let mut provider = Provider::new();
+    let expiry = Expiry::after(provider.now, 60 * SECOND);
+    let fetch = provider.begin();
+    provider.end(fetch, Ok(Offer::New(lease("current", expiry))));
+    provider.verified("current");
+    provider.pass(2 * SECOND);
+    provider.rejected("current");
+    let fetch = provider.begin();
+    provider.verified("current");
+    provider.pass(60 * SECOND);
+    assert!(matches!(
+        provider.bring(fetch, "pending"),
+        Some(FetchOutcome::Adopted)
+    ));
+}
+
+#[test]
+fn rejections_that_pass_cost_nine_fetches_a_minute() {
+    let mut provider = Provider::serving();
+    let mut fetches = 0;
+    for _ in 0..600 {
+        provider.rejected("current");
+        let fetch = provider.wake();
+        provider.verified("current");
+        if let Some((fetch, trigger)) = fetch {
+            fetches += 1;
+            let revision = if trigger == RotationTrigger::Rejected {
+                "pending"
+            } else {
+                "current"
+            };
+            provider.bring(Some(fetch), revision);
+        }
+        provider.pass(SECOND / 10);
+    }
+    assert!((3..=9).contains(&fetches), "{fetches}");
+}
+
+#[test]
+fn a_backend_that_mints_behind_a_lagging_server_is_asked_nine_times_a_minute() {
+    let mut provider = Provider::new();
+    provider.fetch("0");
+    provider.verified("0");
+    provider.pass(60 * SECOND);
+    let mut minted = 0;
+    for _ in 0..600 {
+        let current = minted.to_string();
+        provider.rejected(&current);
+        if let Some(fetch) = provider.begin() {
+            minted += 1;
+            provider.bring(Some(fetch), &minted.to_string());
+            provider.verified(&minted.to_string());
+        }
+        provider.pass(SECOND / 10);
+    }
+    assert!((3..=9).contains(&minted), "{minted}");
+}
+
+#[test]
+fn a_rollback_of_the_database_ends_the_exclusions_from_before_it() {
+    let mut provider = Provider::serving();
+    provider.rejected("current");
+    let fetch = provider.begin();
+    provider.bring(fetch, "new");
+    provider.pass(SECOND);
+    provider.verified("new");
+    provider.pass(SECOND);
+    assert_eq!(
+        provider
+            .machine
+            .exclusions
+            .active(provider.now.mono())
+            .len(),
+        1
+    );
+    provider.rejected("new");
+    let active = provider.machine.exclusions.active(provider.now.mono());
+    assert_eq!(*active, [Revision::new("new")]);
+}
+
+#[test]
+fn a_rejection_of_which_no_pool_is_left_is_forgotten() {
+    let mut provider = Provider::serving();
+    provider.rejected("current");
+    provider.feed(Input::RejectionMoot(Revision::new("current")));
+    assert!(!provider.machine.is_rejected(provider.now.mono()));
+    assert_eq!(provider.begin(), None);
+}
+
+// Rotations.
+
+#[test]
+fn a_rotation_ends_when_pools_have_taken_its_lease_or_a_newer_one_supersedes_it() {
+    let mut provider = Provider::serving();
+    provider.feed(Input::PoolsSettled(RotationId(1)));
+    assert_eq!(
+        provider.closed(),
+        [(RotationId(1), RotationOutcome::Adopted)]
+    );
+    provider.fetch("b");
+    provider.fetch("c");
+    assert_eq!(
+        provider.closed(),
+        [(RotationId(2), RotationOutcome::Superseded)]
+    );
+    provider.feed(Input::PoolsSettled(RotationId(2)));
+    assert!(provider.closed().is_empty(), "it has ended");
+    provider.feed(Input::PoolsGone);
+    assert_eq!(
+        provider.closed(),
+        [(RotationId(3), RotationOutcome::Unfinished)]
+    );
+}
+
+#[test]
+fn a_rotation_goes_on_over_failures_and_ends_when_the_lease_works_again() {
+    let mut provider = Provider::serving();
+    provider.feed(Input::PoolsGone);
+    provider.closed();
+    provider.rejected("current");
+    let fetch = provider.begin();
+    assert_eq!(
+        provider.machine.rotation(provider.now.mono()),
+        Some(RotationId(2))
+    );
+    provider.bring(fetch, "current");
+    assert!(provider.closed().is_empty());
+    provider.verified("current");
+    assert_eq!(
+        provider.closed(),
+        [(RotationId(2), RotationOutcome::Unchanged)]
+    );
+    assert_eq!(provider.machine.rotation(provider.now.mono()), None);
+}
+
+#[test]
+fn a_manual_request_gets_the_rotation_that_pools_still_settle() {
+    let mut provider = Provider::serving();
+    provider.fetch("new");
+    provider.feed(Input::Manual(RequestId(1)));
+    provider.pass(COALESCE);
+    let fetch = provider.begin();
+    provider.bring(fetch, "new");
+    assert!(matches!(
+        provider.answers()[..],
+        [Answer::Earlier(RotationId(2))]
+    ));
+}
+
+// The life cycle of leases.
+
+#[test]
+fn a_lease_is_released_once_after_its_last_user_has_returned_it() {
+    let mut provider = Provider::serving();
+    let users = [provider.lend(), provider.lend()];
+    provider.fetch("new");
+    assert_eq!(provider.releases(), []);
+    provider.give_back(users[0]);
+    assert_eq!(provider.releases(), []);
+    provider.give_back(users[1]);
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+    assert_eq!(provider.releases(), [], "it is being released");
+    provider.released(LeaseId(1), Ok(()));
+    provider.pass(HOUR);
+    provider.give_back(users[1]);
+    assert_eq!(provider.releases(), []);
+    assert_eq!(provider.machine.unreleased(), 0);
+}
+
+#[test]
+fn a_superseded_lease_that_is_offered_again_is_current_again() {
+    let mut provider = Provider::serving();
+    let user = provider.lend();
+    provider.fetch("new");
+    provider.rejected("new");
+    provider.fetch("current");
+    assert_eq!(provider.machine.current().map(|(lease, _)| lease), user);
+    provider.give_back(user);
+    assert_eq!(provider.releases(), [LeaseId(2)], "the other one");
+}
+
+#[test]
+fn a_queued_lease_that_is_offered_again_is_current_again() {
+    let mut provider = Provider::serving();
+    provider.fetch("new");
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+    provider.rejected("new");
+    let fetch = provider.begin();
+    provider.released(LeaseId(1), Err(error(ProviderErrorKind::Unavailable)));
+    provider.bring(fetch, "current");
+    assert_eq!(
+        provider.machine.current().map(|(lease, _)| lease),
+        Some(LeaseId(1))
+    );
+    provider.pass(HOUR);
+    assert_eq!(provider.releases(), [LeaseId(2)]);
+}
+
+#[test]
+fn one_that_is_offered_again_during_its_release_is_another_lease() {
+    for error in [None, Some(error(ProviderErrorKind::Unavailable))] {
+        let mut provider = Provider::serving();
+        provider.fetch("new");
+        assert_eq!(provider.releases(), [LeaseId(1)]);
+        provider.rejected("new");
+        let fetch = provider.begin();
+        provider.bring(fetch, "current");
+        assert_eq!(
+            provider.machine.current().map(|(lease, _)| lease),
+            Some(LeaseId(3))
+        );
+        provider.released(LeaseId(1), error.map_or(Ok(()), Err));
+        provider.pass(HOUR);
+        assert_eq!(provider.releases(), [LeaseId(2)], "it is not retried");
+    }
+}
+
+/// How often a lease is tried to be released while every attempt fails, up to so many times.
+fn attempts(expiry: impl Fn(Timestamp) -> Expiry, most: u32) -> u32 {
+    let mut provider = Provider::serving();
+    let facts = lease("late", expiry(provider.now));
+    provider.feed(Input::FetchLate {
+        fetch: FetchId(9),
+        lease: Some(facts),
+    });
+    for attempt in 0..most {
+        provider.machine.bucket = TokenBucket::full(provider.now.mono());
+        provider
+            .machine
+            .timers
+            .set(Timer::Release(LeaseId(9)), provider.now.mono());
+        if provider.machine.unreleased() == 0 || provider.releases().is_empty() {
+            return attempt;
+        }
+        provider.released(LeaseId(9), Err(error(ProviderErrorKind::Unavailable)));
+    }
+    most
+}
+
+#[test]
+fn a_release_is_retried_until_the_lease_expires_and_ten_times_if_it_does_not() {
+    assert_eq!(attempts(|now| Expiry::after(now, HOUR), 100), 100);
+    assert_eq!(attempts(|_| Expiry::never(), 100), 10);
+    assert_eq!(attempts(|now| Expiry::after(now, Duration::ZERO), 100), 1);
+}
+
+#[test]
+fn a_release_is_retried_no_sooner_than_the_backend_asks_and_not_after_a_permanent_error() {
+    let unavailable = || error(ProviderErrorKind::Unavailable);
+    for (error, next) in [
+        (unavailable(), Some(SECOND)),
+        (unavailable().retry_after(60 * SECOND), Some(60 * SECOND)),
+        (error(ProviderErrorKind::Denied), None),
+    ] {
+        let mut provider = Provider::serving();
+        provider.fetch("new");
+        assert_eq!(provider.releases(), [LeaseId(1)]);
+        provider.released(LeaseId(1), Err(error));
+        assert_eq!(
+            provider.machine.timers.get(Timer::Release(LeaseId(1))),
+            next.map(|pause| provider.now.mono() + pause)
+        );
+        assert_eq!(provider.machine.unreleased(), usize::from(next.is_some()));
+    }
+}
+
+#[test]
+fn a_retried_release_leaves_a_token_for_a_fetch() {
+    let mut provider = Provider::serving();
+    provider.fetch("new");
+    while provider.machine.bucket.take_spare(provider.now.mono()) {}
+    assert_eq!(provider.releases(), [LeaseId(1)], "the first one is free");
+    provider.released(LeaseId(1), Err(error(ProviderErrorKind::Unavailable)));
+    provider.pass(2 * SECOND);
+    assert_eq!(provider.releases(), []);
+    provider.rejected("new");
+    assert!(provider.begin().is_some());
+}
+
+#[test]
+fn a_lost_release_is_started_again() {
+    let mut provider = Provider::serving();
+    provider.fetch("new");
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+    provider.feed(Input::ReleaseLost(LeaseId(1)));
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+}
+
+#[test]
+fn a_late_lease_is_released_unless_it_is_known() {
+    for (revision, released) in [("current", 0), ("new", 0), ("other", 1)] {
+        let mut provider = Provider::serving();
+        let _user = provider.lend();
+        provider.fetch("new");
+        provider.feed(Input::FetchLate {
+            fetch: FetchId(9),
+            lease: Some(lease(revision, Expiry::never())),
+        });
+        assert_eq!(provider.releases().len(), released, "{revision}");
+    }
+}
+
+// The end.
+
+#[test]
+fn nothing_starts_after_stop_and_what_runs_is_adopted() {
+    let mut provider = Provider::serving();
+    provider.feed(Input::Hint);
+    let fetch = provider.begin();
+    provider.feed(Input::Manual(RequestId(1)));
+    provider.feed(Input::Stop);
+    provider.feed(Input::Manual(RequestId(2)));
+    assert!(matches!(
+        provider.answers()[..],
+        [Answer::Abandoned, Answer::Abandoned]
+    ));
+    assert!(matches!(
+        provider.bring(fetch, "new"),
+        Some(FetchOutcome::Adopted)
+    ));
+    provider.pass(HOUR);
+    assert_eq!((provider.begin(), provider.next()), (None, None));
+}
+
+#[test]
+fn the_close_releases_everything_once_and_what_comes_later_at_once() {
+    let mut provider = Provider::serving();
+    let user = provider.lend();
+    provider.fetch("new");
+    provider.feed(Input::Hint);
+    provider.pass(COALESCE);
+    let fetch = provider.begin();
+    provider.feed(Input::Close);
+    let released = |provider: &mut Provider| {
+        provider.take(|effect| match effect {
+            Effect::Release(lease) => Some(*lease),
+            _ => None,
+        })
+    };
+    assert_eq!(released(&mut provider), [LeaseId(1), LeaseId(2)]);
+    assert!(provider.machine.current().is_none());
+    provider.give_back(user);
+    provider.bring(fetch, "later");
+    provider.feed(Input::FetchLate {
+        fetch: FetchId(9),
+        lease: Some(lease("latest", Expiry::never())),
+    });
+    assert_eq!(released(&mut provider), [LeaseId(3), LeaseId(9)]);
+    provider.released(LeaseId(1), Ok(()));
+    provider.released(LeaseId(2), Err(error(ProviderErrorKind::Denied)));
+    provider.feed(Input::ReleaseLost(LeaseId(3)));
+    provider.released(LeaseId(9), Ok(()));
+    assert!(!provider.machine.is_releasing());
+    assert_eq!(provider.machine.unreleased(), 2, "those that failed");
+    assert_eq!(provider.releases(), []);
+}
+
+#[test]
+fn the_close_ends_rotations_and_requests() {
+    let mut provider = Provider::serving();
+    provider.feed(Input::Manual(RequestId(1)));
+    provider.begin();
+    provider.feed(Input::Close);
+    assert_eq!(
+        provider.closed(),
+        [
+            (RotationId(2), RotationOutcome::Unfinished),
+            (RotationId(1), RotationOutcome::Unfinished)
+        ]
+    );
+    assert!(matches!(provider.answers()[..], [Answer::Abandoned]));
+}

@@ -1,0 +1,57 @@
+//! The one timer table.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::LeaseId;
+
+/// Why something is due. Of several fetches that are due together, the first in this order is
+/// started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Somebody requests a new credential.
+    Manual,
+    /// The clock jumped.
+    Woke,
+    /// The backend may have something new.
+    Hint,
+    /// The database rejects the current lease.
+    Rejected,
+    /// The last fetch failed.
+    Retry,
+    /// The current lease is to be refreshed, or there is none.
+    Refresh,
+    /// A lease in the release queue.
+    Release(LeaseId),
+}
+
+impl Timer {
+    pub(super) fn is_for_a_fetch(self) -> bool {
+        !matches!(self, Self::Release(_))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timers(BTreeMap<Timer, Instant>);
+
+impl Timers {
+    pub(super) fn set(&mut self, timer: Timer, at: Instant) {
+        self.0.insert(timer, at);
+    }
+
+    pub(super) fn set_unless_set(&mut self, timer: Timer, at: Instant) {
+        self.0.entry(timer).or_insert(at);
+    }
+
+    pub(super) fn cancel(&mut self, timer: Timer) {
+        self.0.remove(&timer);
+    }
+
+    pub(super) fn get(&self, timer: Timer) -> Option<Instant> {
+        self.0.get(&timer).copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Timer, Instant)> {
+        self.0.iter().map(|(timer, at)| (*timer, *at))
+    }
+}

@@ -1,0 +1,135 @@
+//! What the rest of the framework reads.
+
+use std::time::{Duration, Instant};
+
+use super::{Facts, LeaseId, Machine, Offer, Phase, RotationId, Stage, Timer};
+use crate::clock::{Timestamp, rfc3339};
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::outlook::Outlook;
+use crate::provider::fetched::no_current_lease;
+
+impl Machine {
+    pub(in crate::provider) fn current(&self) -> Option<(LeaseId, &Facts)> {
+        self.leases
+            .current()
+            .map(|(lease, current)| (lease, &current.facts))
+    }
+
+    /// Returns the time to live of the current lease when it was obtained; `None` if it does not
+    /// expire.
+    pub(in crate::provider) fn lifetime(&self) -> Option<Duration> {
+        self.leases
+            .current()
+            .and_then(|(_, current)| current.lifetime)
+    }
+
+    /// Returns whether the database rejects the current lease: until a login with it works, also
+    /// when its exclusion is over. One that is current again within its exclusion is rejected.
+    pub(in crate::provider) fn is_rejected(&self, now: Instant) -> bool {
+        self.leases.current().is_some_and(|(_, current)| {
+            self.exclusions
+                .is_rejected(&current.facts.revision, current.since, now)
+        })
+    }
+
+    pub(in crate::provider) fn is_fetching(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub(in crate::provider) fn is_stopped(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    pub(in crate::provider) fn fetches(&self) -> u64 {
+        self.fetches
+    }
+
+    /// Returns when the fetches that are past their deadline began.
+    pub(in crate::provider) fn hanging(&self) -> impl ExactSizeIterator<Item = &Timestamp> {
+        self.hanging.values()
+    }
+
+    /// Returns the error of the last fetch; `None` after one that succeeded.
+    pub(in crate::provider) fn last_error(&self) -> Option<&ProviderError> {
+        self.last_error.as_ref()
+    }
+
+    /// Returns how many leases are queued or being released.
+    pub(in crate::provider) fn unreleased(&self) -> usize {
+        self.leases.in_queue().count()
+    }
+
+    pub(in crate::provider) fn is_releasing(&self) -> bool {
+        self.leases
+            .in_queue()
+            .any(|record| matches!(record.stage, Stage::Releasing { .. }))
+    }
+
+    /// Returns the rotation that a handover now belongs to. A fetch that only checks for news is
+    /// none of a handover's business.
+    pub(in crate::provider) fn rotation(&self, now: Instant) -> Option<RotationId> {
+        self.handing_over
+            .or(self.fetching.filter(|_| self.is_rejected(now)))
+    }
+
+    /// Returns when the next fetch begins, if one is due.
+    pub(in crate::provider) fn next_fetch(&self) -> Option<Instant> {
+        let due = self
+            .timers
+            .iter()
+            .filter(|(timer, _)| timer.is_for_a_fetch());
+        due.filter_map(|(timer, at)| self.due_at(timer, at)).min()
+    }
+
+    /// Returns when the next fetch is planned, whatever runs at present.
+    pub(in crate::provider) fn next_planned_fetch(&self) -> Option<Instant> {
+        let refresh = self.timers.get(Timer::Refresh);
+        refresh.into_iter().chain(self.next_fetch()).min()
+    }
+
+    /// Returns whether a fetch runs, or when the next one begins.
+    pub(in crate::provider) fn outlook(&self, now: Instant) -> Outlook {
+        if self.running.is_some() {
+            return Outlook::Running;
+        }
+        if self
+            .last_error
+            .as_ref()
+            .is_some_and(|error| !error.is_transient())
+        {
+            return Outlook::Never;
+        }
+        match self.next_fetch() {
+            Some(at) if at <= now => Outlook::Running,
+            Some(at) => Outlook::Due(at),
+            None => Outlook::Never,
+        }
+    }
+
+    /// Returns the offer if there is a lease in it that has not expired.
+    pub(in crate::provider) fn check(
+        &self,
+        offer: Offer,
+        now: Timestamp,
+    ) -> Result<Offer, ProviderError> {
+        let current = self.current().map(|(_, facts)| facts);
+        let (facts, expiry) = match (&offer, current) {
+            (Offer::New(facts), _) => (facts, facts.expiry),
+            (Offer::Renewed(expiry), Some(current)) => (current, *expiry),
+            (Offer::Unchanged, Some(current)) => (current, current.expiry),
+            (Offer::Renewed(_), None) => return Err(no_current_lease("Renewed")),
+            (Offer::Unchanged, None) => return Err(no_current_lease("Unchanged")),
+        };
+        if !expiry.is_expired(now) {
+            return Ok(offer);
+        }
+        let expired = expiry.wall().map(rfc3339).unwrap_or_default();
+        Err(ProviderError::new(
+            ProviderErrorKind::DeadLease,
+            format!(
+                "the lease {} that came had already expired at {expired}; issue one that lives, or check this machine's clock",
+                facts.revision
+            ),
+        ))
+    }
+}
