@@ -32,7 +32,7 @@ impl Visit for Line {
         match field.name() {
             "message" => self.message = text,
             // What something took differs from run to run, and so does jitter.
-            name @ ("took_ms" | "next_look_in") => {
+            name @ ("took_ms" | "next_fetch_in") => {
                 write!(self.fields, " {name}=…").expect("a string takes all")
             }
             "times" if text.parse::<u64>().is_ok_and(|times| times > 3) => {
@@ -201,7 +201,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     assert!(
         lines
             .take()
-            .starts_with("WARN fetch failed; nothing is held yet")
+            .starts_with("WARN fetch failed; there is no lease yet")
     );
     database.never_in_place();
     let _pool = lab

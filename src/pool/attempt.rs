@@ -41,7 +41,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
     // If the provider has another lease by now, the next wake decides about that one.
     let Some(loan) = slot
         .upstream()
-        .lend()
+        .use_lease()
         .filter(|loan| loan.lease.revision() == revision)
     else {
         return;

@@ -130,9 +130,9 @@ impl<F: PoolFactory> PoolSlot<F> {
             (Effect::ReportFailure { revision, is_early }, Some(error)) => {
                 self.report_failure(&revision, is_early, error);
             }
-            (Effect::ReportRejected { revision }, _) => self.upstream.note_rejected(&revision),
+            (Effect::ReportRejected { revision }, _) => self.upstream.rejected(&revision),
             (Effect::ReportVerified { revision, account }, _) => {
-                self.upstream.tell_verified(&revision, &account);
+                self.upstream.notify_verified(&revision, &account);
             }
             (Effect::Settle { revision }, _) => self.settle(&revision),
             (Effect::Extend { .. }, _) => self.shared.tell_waiting(),
@@ -230,7 +230,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Returns the provider's current lease. Calls the factory: not to be called under a lock.
     fn current_lease(&self) -> Option<LeaseFacts> {
-        let lease = self.upstream.held()?;
+        let lease = self.upstream.current_lease()?;
         Some(LeaseFacts {
             account: self.factory.account(lease.secret()).into(),
             revision: lease.revision().clone(),
@@ -249,7 +249,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Returns when this pool tries something next that may help callers.
     pub(super) fn own_outlook(&self) -> Outlook {
-        let lease = self.upstream.held();
+        let lease = self.upstream.current_lease();
         let known = lease
             .as_ref()
             .map(|lease| (lease.revision(), lease.expiry()));
@@ -275,7 +275,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             generation.end.retire(false);
             if self.upstream.is_closing() {
                 // Of what ends with the supervisor, nobody is to hear that every pool took it.
-                self.upstream.end_settling();
+                self.upstream.pools_gone();
             } else {
                 self.excuse();
                 self.upstream.pool_leaves();

@@ -132,7 +132,7 @@ pub(super) async fn run<F: PoolFactory>(
     }
     // Before this: a rotation that ends with the verification reports this handover.
     slot.feed(Input::Reported { attempt }, None);
-    slot.upstream().note_verified(&revision, &account);
+    slot.upstream().verified(&revision, &account);
     if let Some(rotation) = rotation {
         slot.upstream().pool_settled(rotation);
     }

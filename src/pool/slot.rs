@@ -240,7 +240,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
         self.feed(input, None);
     }
 
-    fn poke(&self) {
+    fn wake(&self) {
         self.mailbox.poke();
     }
 }

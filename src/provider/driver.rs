@@ -203,7 +203,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
                 }
                 Effect::NotifyPools => work.push(Box::new(|slot| {
                     for pool in slot.subscribers() {
-                        pool.poke();
+                        pool.wake();
                     }
                 })),
             }

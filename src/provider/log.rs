@@ -19,10 +19,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             FetchOutcome::Failed(error) => {
                 let kind = error.kind().as_str();
                 if let Some(times) = self.fetch_failures.met(self.clock().mono(), kind) {
-                    if self.held().is_some() {
-                        tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; what is held goes on serving");
+                    if self.current_lease().is_some() {
+                        tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; the current lease stays in use");
                     } else {
-                        tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; nothing is held yet");
+                        tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; there is no lease yet");
                     }
                 }
                 self.context().events.send(Event::FetchFailed {
@@ -36,7 +36,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             }
             FetchOutcome::Stale { is_news: true } => {
                 self.recovered();
-                tracing::info!(provider = %self.name(), trigger, "the backend answered a revision retired a while ago; it is not taken back");
+                tracing::info!(provider = %self.name(), trigger, "the backend returned a superseded revision; it is not adopted again");
             }
             FetchOutcome::Unchanged => {
                 self.recovered();
@@ -44,14 +44,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             }
             FetchOutcome::Adopted => {
                 self.recovered();
-                tracing::debug!(provider = %self.name(), trigger, "a new lease is held");
+                tracing::debug!(provider = %self.name(), trigger, "new lease adopted");
             }
         }
     }
 
     fn recovered(&self) {
         if let Some(times) = self.fetch_failures.over() {
-            tracing::info!(provider = %self.name(), times, "the backend answers again");
+            tracing::info!(provider = %self.name(), times, "the backend responds again");
         }
     }
 
@@ -117,8 +117,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         };
         let message = match report.outcome {
             RotationOutcome::Adopted => "rotated",
-            RotationOutcome::Unchanged => "looked again: nothing new, and pools took it anew",
-            RotationOutcome::Superseded => "overtaken by a newer rotation",
+            RotationOutcome::Unchanged => "unchanged credentials verified again",
+            RotationOutcome::Superseded => "superseded by a newer rotation",
             RotationOutcome::Unfinished => "ended before every pool had a new credential",
         };
         tracing::info!(
@@ -130,7 +130,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             pools = report.handovers.len(),
             waiting = report.waiting.len(),
             expires_in = left.map_or_else(|| "never".to_owned(), rounded),
-            next_look_in = next.map_or_else(|| "never".to_owned(), rounded),
+            next_fetch_in = next.map_or_else(|| "never".to_owned(), rounded),
             "{message}"
         );
     }

@@ -5,7 +5,7 @@ mod driver;
 mod erased;
 mod fetched;
 mod log;
-mod machine;
+pub(crate) mod machine;
 pub(crate) mod schedule;
 mod simple;
 mod slot;

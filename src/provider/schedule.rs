@@ -12,10 +12,9 @@ use crate::provider::machine::Facts;
 pub(crate) const FLOOR: Duration = Duration::from_secs(1);
 /// The longest pause between attempts that fail in a passing way.
 pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// Everything is looked at again within this time, whatever a lease or a backend says.
+/// Longest time between two fetches, whatever a lease or a backend requests.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// The pause after an error that only somebody's doing can mend; less when what is held dies
-/// sooner.
+/// The pause after a permanent error; less when the current lease expires sooner.
 const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 
 /// How long after `issued` the lease is to be refreshed. `jitter` is between 0 and 1.
@@ -46,8 +45,8 @@ pub(super) fn refresh_after(
     after.clamp(FLOOR, LONGEST)
 }
 
-/// How long before the death of a lease its connections are to be gone: 10 % of its life, at least
-/// 1 s and at most 60 s.
+/// How long before the expiry of a lease its connections are to be gone: 10 % of its lifetime, at
+/// least 1 s and at most 60 s.
 pub(crate) fn drain_margin(life: Duration) -> Duration {
     (life / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
@@ -72,10 +71,10 @@ pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Opt
 }
 
 /// The pause after the n-th failure in a row (counted from 1): 1 s doubling to 10 s; where it will
-/// not pass by itself a minute, or a quarter of what is `left` of the held lease, at least 10 s;
+/// not pass by itself a minute, or a quarter of what is `left` of the current lease, at least 10 s;
 /// and never sooner than the backend asks.
 ///
-/// A token that lives on for 2:00 when its renewal is denied: asked for again after 0:30, 0:52,
+/// A token with 2:00 left when its renewal is denied is requested again after 0:30, 0:52,
 /// 1:09 …, so that a right that is given back in time is used in time.
 pub(super) fn retry_after(
     failures: u32,

@@ -41,7 +41,7 @@ pub(crate) trait Subscriber: Send + Sync {
     fn serves(&self, revision: &Revision) -> bool;
     /// A login with this revision worked, as this database user, maybe of another pool.
     fn verified_elsewhere(&self, revision: &Revision, account: &str);
-    fn poke(&self);
+    fn wake(&self);
 }
 
 /// See the [module](self).
@@ -178,7 +178,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// Forgets a rejection that concerned only pools that leave: nobody is left who would verify
     /// the current lease, and it would count as rejected for ever.
     pub(crate) fn pool_leaves(self: &Arc<Self>) {
-        let Some(current) = self.held() else { return };
+        let Some(current) = self.current_lease() else {
+            return;
+        };
         let revision = current.revision();
         let subscribers = self.subscribers();
         let mut staying = subscribers.iter().filter(|pool| !pool.is_leaving());
@@ -200,13 +202,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Returns the current lease, without using it.
-    pub(crate) fn held(&self) -> Option<Lease<S>> {
+    pub(crate) fn current_lease(&self) -> Option<Lease<S>> {
         let driver = self.lock();
         driver.current().map(|(_, lease, _)| lease.clone())
     }
 
     /// Returns the current lease, in use until the guard is dropped.
-    pub(crate) fn lend(self: &Arc<Self>) -> Option<LeaseGuard<S>> {
+    pub(crate) fn use_lease(self: &Arc<Self>) -> Option<LeaseGuard<S>> {
         let mut driver = self.lock();
         let (id, lease, origin) = driver.current()?;
         let guard = LeaseGuard {
@@ -224,20 +226,20 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// The database rejected a login with this revision.
-    pub(crate) fn note_rejected(self: &Arc<Self>, revision: &Revision) {
+    pub(crate) fn rejected(self: &Arc<Self>, revision: &Revision) {
         self.feed(Input::Rejected(revision.clone()));
     }
 
     /// A login with this revision worked, as this database user.
-    pub(crate) fn note_verified(self: &Arc<Self>, revision: &Revision, account: &str) {
+    pub(crate) fn verified(self: &Arc<Self>, revision: &Revision, account: &str) {
         let work = self.handle(Input::Verified(revision.clone()), Brought::nothing());
-        self.tell_verified(revision, account);
+        self.notify_verified(revision, account);
         self.carry_out(work);
         self.settled();
     }
 
     /// A login with this revision worked, as this database user: news for pools that were rejected.
-    pub(crate) fn tell_verified(&self, revision: &Revision, account: &str) {
+    pub(crate) fn notify_verified(&self, revision: &Revision, account: &str) {
         for pool in self.subscribers() {
             pool.verified_elsewhere(revision, account);
         }
@@ -261,7 +263,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// No pool takes anything any more: the rotation that waits for some ends as it is.
-    pub(crate) fn end_settling(self: &Arc<Self>) {
+    pub(crate) fn pools_gone(self: &Arc<Self>) {
         self.feed(Input::PoolsGone);
     }
 
@@ -283,7 +285,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
 /// For tasks of the driver and of the provider.
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
-    pub(super) fn note_changed(self: &Arc<Self>) {
+    pub(super) fn hint(self: &Arc<Self>) {
         self.feed(Input::Hint);
     }
 
@@ -356,7 +358,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
 /// For the supervisor.
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
-    pub(crate) fn note_manual(self: &Arc<Self>, request: ManualRequest) {
+    pub(crate) fn request(self: &Arc<Self>, request: ManualRequest) {
         let id = self.lock().add_request(request);
         self.feed(Input::Manual(id));
     }

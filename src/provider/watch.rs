@@ -14,7 +14,7 @@ use crate::trouble::Trouble;
 /// The longest pause before a watch that keeps ending is started again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How a provider's background work says that it is worth looking again.
+/// How a provider's background work reports that the backend may have something new.
 #[derive(Clone)]
 pub struct Hints {
     changed: Arc<dyn Fn() + Send + Sync>,
@@ -63,14 +63,14 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
         let weak = weak.clone();
         move || {
             if let Some(slot) = weak.upgrade() {
-                slot.note_changed();
+                slot.hint();
             }
         }
     })
     .with_clock(slot.clock().clone());
     tokio::spawn(async move {
         let mut failures = 0;
-        let trouble = Trouble::default();
+        let failures_log = Trouble::default();
         loop {
             let Some(slot) = weak.upgrade() else { return };
             let (provider, hints) = (Arc::clone(slot.provider()), hints.clone());
@@ -88,10 +88,10 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
             let pause = schedule::back_off(schedule::FLOOR, LONGEST_PAUSE, failures);
             let how = if ended.is_err() { "panicked" } else { "ended" };
             if ran >= LONGEST_PAUSE {
-                // It had run well: this is another trouble.
-                trouble.over();
+                // It had run well: this is another failure.
+                failures_log.over();
             }
-            if let Some(times) = trouble.met(clock.mono(), how) {
+            if let Some(times) = failures_log.met(clock.mono(), how) {
                 tracing::warn!(provider = %name, how, pause = ?pause, times, "the provider's watch stopped; starting it again after a pause");
             }
             tokio::time::sleep(pause).await;

@@ -102,7 +102,7 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
     }
 
     fn request(&self, request: ManualRequest) {
-        self.slot.note_manual(request);
+        self.slot.request(request);
     }
 
     fn next_settled(&self) -> Boxed<()> {

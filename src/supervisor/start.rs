@@ -239,7 +239,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
             return None;
         }
         Some(match provider.slot.last_error() {
-            _ if provider.slot.held().is_some() => {
+            _ if provider.slot.current_lease().is_some() => {
                 "the database has not responded to the first login".to_owned()
             }
             Some(error) => format!("the provider has no lease: {error}"),
@@ -326,7 +326,7 @@ async fn start_within<T>(
 /// Why the provider has no lease, and will have none by itself.
 fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
     let error = provider.last_error().filter(|error| !error.is_transient());
-    error.filter(|_| provider.held().is_none())
+    error.filter(|_| provider.current_lease().is_none())
 }
 
 fn check_terms(pool: &str, terms: &PoolSettings) -> Result<(), Error> {

@@ -19,15 +19,15 @@ const ATTEMPTS: u32 = 10;
 
 /// A lease without its secret.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::provider) struct Facts {
-    pub(in crate::provider) revision: Revision,
-    pub(in crate::provider) expiry: Expiry,
-    pub(in crate::provider) old_connections: OldConnections,
-    pub(in crate::provider) refresh_after: Option<Duration>,
+pub(crate) struct Facts {
+    pub(crate) revision: Revision,
+    pub(crate) expiry: Expiry,
+    pub(crate) old_connections: OldConnections,
+    pub(crate) refresh_after: Option<Duration>,
 }
 
 impl Facts {
-    pub(in crate::provider) fn of<S>(lease: &Lease<S>) -> Self {
+    pub(crate) fn of<S>(lease: &Lease<S>) -> Self {
         Self {
             revision: lease.revision().clone(),
             expiry: lease.expiry(),

@@ -14,7 +14,7 @@ macro_rules! ids {
     ($($(#[$doc:meta])* $id:ident),* $(,)?) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(in crate::provider) struct $id(pub(in crate::provider) u64);
+        pub(crate) struct $id(pub(crate) u64);
     )*};
 }
 ids! {
@@ -30,7 +30,7 @@ ids! {
 
 /// What happened.
 #[derive(Debug)]
-pub(in crate::provider) enum Input {
+pub(crate) enum Input {
     /// Something may be due.
     Wake,
     /// A fetch ended by its deadline. `jitter` is between 0 and 1.
@@ -85,7 +85,7 @@ pub(in crate::provider) enum Input {
 
 /// What a fetch brought.
 #[derive(Clone, Debug)]
-pub(in crate::provider) enum Offer {
+pub(crate) enum Offer {
     /// A lease; with the current revision it is a renewal.
     New(Facts),
     /// The current lease expires at another time.
@@ -95,7 +95,7 @@ pub(in crate::provider) enum Offer {
 }
 
 impl Offer {
-    pub(in crate::provider) fn of<S>(fetched: &Fetched<S>) -> Self {
+    pub(crate) fn of<S>(fetched: &Fetched<S>) -> Self {
         match fetched {
             Fetched::New(lease) => Self::New(Facts::of(lease)),
             Fetched::Renewed(expiry) => Self::Renewed(*expiry),
@@ -106,7 +106,7 @@ impl Offer {
 
 /// What the driver does.
 #[derive(Clone, Debug)]
-pub(in crate::provider) enum Effect {
+pub(crate) enum Effect {
     OpenRotation {
         rotation: RotationId,
         trigger: RotationTrigger,
@@ -149,7 +149,7 @@ pub(in crate::provider) enum Effect {
 
 /// The answer to a manual request.
 #[derive(Clone, Debug)]
-pub(in crate::provider) enum Answer {
+pub(crate) enum Answer {
     /// The rotation that was begun or joined by its fetch.
     Rotation(RotationId),
     /// An earlier rotation, whose lease pools are still taking.
@@ -161,7 +161,7 @@ pub(in crate::provider) enum Answer {
 
 /// How a fetch ended.
 #[derive(Clone, Debug)]
-pub(in crate::provider) enum FetchOutcome {
+pub(crate) enum FetchOutcome {
     /// A new lease is current.
     Adopted,
     /// The same revision is current; its expiry may have moved.

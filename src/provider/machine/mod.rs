@@ -18,8 +18,8 @@ mod view;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-pub(super) use leases::Facts;
-pub(super) use messages::{
+pub(crate) use leases::Facts;
+pub(crate) use messages::{
     Answer, Effect, FetchId, FetchOutcome, Input, LeaseId, Offer, RequestId, RotationId,
 };
 
@@ -74,7 +74,7 @@ enum Phase {
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     phase: Phase,
     poll: Duration,
     leases: Leases,
@@ -105,7 +105,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(poll: Duration, now: Timestamp) -> Self {
+    pub(crate) fn new(poll: Duration, now: Timestamp) -> Self {
         let mut timers = Timers::default();
         timers.set(Timer::Refresh, now.mono());
         Self {
@@ -131,7 +131,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+    pub(crate) fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         let mono = now.mono();
         match input {
             Input::Wake => self.wake(now),
@@ -199,7 +199,7 @@ impl Machine {
     }
 
     /// Returns when a timer is due. A time in the past means that the next wake acts on it.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers
             .iter()
             .filter_map(|(timer, at)| self.due_at(timer, at))

@@ -9,7 +9,7 @@ use crate::outlook::Outlook;
 use crate::provider::fetched::no_current_lease;
 
 impl Machine {
-    pub(in crate::provider) fn current(&self) -> Option<(LeaseId, &Facts)> {
+    pub(crate) fn current(&self) -> Option<(LeaseId, &Facts)> {
         self.leases
             .current()
             .map(|(lease, current)| (lease, &current.facts))
@@ -17,7 +17,7 @@ impl Machine {
 
     /// Returns the time to live of the current lease when it was obtained; `None` if it does not
     /// expire.
-    pub(in crate::provider) fn lifetime(&self) -> Option<Duration> {
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
         self.leases
             .current()
             .and_then(|(_, current)| current.lifetime)
@@ -25,41 +25,41 @@ impl Machine {
 
     /// Returns whether the database rejects the current lease: until a login with it works, also
     /// when its exclusion is over. One that is current again within its exclusion is rejected.
-    pub(in crate::provider) fn is_rejected(&self, now: Instant) -> bool {
+    pub(crate) fn is_rejected(&self, now: Instant) -> bool {
         self.leases.current().is_some_and(|(_, current)| {
             self.exclusions
                 .is_rejected(&current.facts.revision, current.since, now)
         })
     }
 
-    pub(in crate::provider) fn is_fetching(&self) -> bool {
+    pub(crate) fn is_fetching(&self) -> bool {
         self.running.is_some()
     }
 
-    pub(in crate::provider) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.phase != Phase::Open
     }
 
-    pub(in crate::provider) fn fetches(&self) -> u64 {
+    pub(crate) fn fetches(&self) -> u64 {
         self.fetches
     }
 
     /// Returns when the fetches that are past their deadline began.
-    pub(in crate::provider) fn hanging(&self) -> impl ExactSizeIterator<Item = &Timestamp> {
+    pub(crate) fn hanging(&self) -> impl ExactSizeIterator<Item = &Timestamp> {
         self.hanging.values()
     }
 
     /// Returns the error of the last fetch; `None` after one that succeeded.
-    pub(in crate::provider) fn last_error(&self) -> Option<&ProviderError> {
+    pub(crate) fn last_error(&self) -> Option<&ProviderError> {
         self.last_error.as_ref()
     }
 
     /// Returns how many leases are queued or being released.
-    pub(in crate::provider) fn unreleased(&self) -> usize {
+    pub(crate) fn unreleased(&self) -> usize {
         self.leases.in_queue().count()
     }
 
-    pub(in crate::provider) fn is_releasing(&self) -> bool {
+    pub(crate) fn is_releasing(&self) -> bool {
         self.leases
             .in_queue()
             .any(|record| matches!(record.stage, Stage::Releasing { .. }))
@@ -67,13 +67,13 @@ impl Machine {
 
     /// Returns the rotation that a handover now belongs to. A fetch that only checks for news is
     /// none of a handover's business.
-    pub(in crate::provider) fn rotation(&self, now: Instant) -> Option<RotationId> {
+    pub(crate) fn rotation(&self, now: Instant) -> Option<RotationId> {
         self.handing_over
             .or(self.fetching.filter(|_| self.is_rejected(now)))
     }
 
     /// Returns when the next fetch begins, if one is due.
-    pub(in crate::provider) fn next_fetch(&self) -> Option<Instant> {
+    pub(crate) fn next_fetch(&self) -> Option<Instant> {
         let due = self
             .timers
             .iter()
@@ -82,13 +82,13 @@ impl Machine {
     }
 
     /// Returns when the next fetch is planned, whatever runs at present.
-    pub(in crate::provider) fn next_planned_fetch(&self) -> Option<Instant> {
+    pub(crate) fn next_planned_fetch(&self) -> Option<Instant> {
         let refresh = self.timers.get(Timer::Refresh);
         refresh.into_iter().chain(self.next_fetch()).min()
     }
 
     /// Returns whether a fetch runs, or when the next one begins.
-    pub(in crate::provider) fn outlook(&self, now: Instant) -> Outlook {
+    pub(crate) fn outlook(&self, now: Instant) -> Outlook {
         if self.running.is_some() {
             return Outlook::Running;
         }
@@ -107,11 +107,7 @@ impl Machine {
     }
 
     /// Returns the offer if there is a lease in it that has not expired.
-    pub(in crate::provider) fn check(
-        &self,
-        offer: Offer,
-        now: Timestamp,
-    ) -> Result<Offer, ProviderError> {
+    pub(crate) fn check(&self, offer: Offer, now: Timestamp) -> Result<Offer, ProviderError> {
         let current = self.current().map(|(_, facts)| facts);
         let (facts, expiry) = match (&offer, current) {
             (Offer::New(facts), _) => (facts, facts.expiry),
