@@ -47,6 +47,7 @@ mod provider;
 pub mod quiet;
 mod rotation;
 #[cfg(feature = "sql")]
+#[path = "sqlx/mod.rs"]
 mod sql;
 mod supervisor;
 mod telemetry;
