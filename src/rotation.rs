@@ -68,8 +68,8 @@ pub struct HandoverReport {
     pub pool: Arc<str>,
     /// The generation it serves now.
     pub generation: u64,
-    /// Replaced or refitted.
-    pub how: HandoverMode,
+    /// Whether the pool was replaced or updated in place.
+    pub mode: HandoverMode,
     /// A bare login and the probe.
     #[cfg_attr(
         feature = "serde",
@@ -295,7 +295,7 @@ impl Rotation {
     }
 
     /// A pool could not take the lease, and will try again.
-    pub(crate) fn not_handed_over(&self, pool: &Arc<str>, error: &ConnectError) {
+    pub(crate) fn handover_failed(&self, pool: &Arc<str>, error: &ConnectError) {
         let failure = Failure {
             error_type: error.kind().as_str(),
             message: error.to_string(),
@@ -433,7 +433,7 @@ mod tests {
         let rejected =
             ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
         assert_eq!(failure(), None);
-        rotation.not_handed_over(&Arc::from("orders"), &rejected);
+        rotation.handover_failed(&Arc::from("orders"), &rejected);
         fetched(Some(&down));
         assert_eq!(failure(), Some("unavailable"));
         fetched(None);

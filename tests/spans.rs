@@ -172,7 +172,7 @@ async fn a_replacement() {
     insta::assert_snapshot!(tree.take(), @r"
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
       credential.fetch otel.kind=client provider=orders-login trigger=manual
-      pool.handover generation=2 how=replace pool=orders revision=d4735e3a
+      pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
         pool.warm connections=1
@@ -199,7 +199,7 @@ async fn a_refit_in_place() {
     insta::assert_snapshot!(tree.take(), @r"
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
       credential.fetch otel.kind=client provider=orders-login trigger=manual
-      pool.handover generation=2 how=in_place pool=orders revision=d4735e3a
+      pool.handover generation=2 mode=in_place pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
         pool.publish generation=2
@@ -238,7 +238,7 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
       pool.handover error.type=unreachable pool=orders revision=6b86b273
         pool.verify error.type=unreachable otel.kind=client
       credential.fetch otel.kind=client provider=orders-login trigger=rejected
-      pool.handover generation=2 how=replace pool=orders revision=d4735e3a
+      pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
         pool.warm connections=1

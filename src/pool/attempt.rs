@@ -114,9 +114,9 @@ async fn run<F: PoolFactory>(
         let took = slot.clock().mono().saturating_duration_since(began);
         slot.context()
             .meters
-            .not_handed_over(slot.name(), error.kind().as_str(), took);
+            .handover_failed(slot.name(), error.kind().as_str(), took);
         if let Some(rotation) = rotation {
-            rotation.not_handed_over(slot.name(), &error);
+            rotation.handover_failed(slot.name(), &error);
         }
         // Before anybody hears of it.
         drop(span);

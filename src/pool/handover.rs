@@ -48,7 +48,7 @@ pub(super) async fn run<F: PoolFactory>(
 ) -> Result<(), ConnectError> {
     let opening = slot.clock().mono();
     let open_span = telemetry::open(span);
-    let (pool, how) = match refit(slot, &loan) {
+    let (pool, mode) = match refit(slot, &loan) {
         Some(pool) => (pool, HandoverMode::InPlace),
         None => {
             let pool = slot
@@ -62,9 +62,9 @@ pub(super) async fn run<F: PoolFactory>(
     };
     drop(open_span);
     times.open = slot.clock().mono().saturating_duration_since(opening);
-    span.record("how", how.as_str());
+    span.record("mode", mode.as_str());
 
-    let ahead = if how == HandoverMode::Replace {
+    let ahead = if mode == HandoverMode::Replace {
         ahead_of_demand(slot)
     } else {
         0
@@ -81,7 +81,7 @@ pub(super) async fn run<F: PoolFactory>(
         try_out(slot, &loan).await
     };
     if let Err(error) = warmed {
-        if how == HandoverMode::Replace {
+        if mode == HandoverMode::Replace {
             discard(slot, pool);
         }
         return Err(error);
@@ -103,7 +103,7 @@ pub(super) async fn run<F: PoolFactory>(
         attempt,
         loan,
         &pool,
-        how,
+        mode,
         times,
         Spans {
             handover: span,
@@ -124,9 +124,9 @@ pub(super) async fn run<F: PoolFactory>(
     slot.shared().tell_waiting();
     slot.context()
         .meters
-        .handed_over(slot.name(), how.as_str(), report.took);
+        .handed_over(slot.name(), mode.as_str(), report.took);
     slot.events().send(Event::HandedOver(report.clone()));
-    tracing::debug!(pool = %slot.name(), generation = number, how = how.as_str(), "handed over");
+    tracing::debug!(pool = %slot.name(), generation = number, mode = mode.as_str(), "handed over");
     if let Some(rotation) = rotation {
         rotation.handed_over(report, &revision.digest());
     }
@@ -137,7 +137,7 @@ pub(super) async fn run<F: PoolFactory>(
         slot.upstream().pool_settled(rotation);
     }
     slot.settled();
-    if how == HandoverMode::Replace {
+    if mode == HandoverMode::Replace {
         top_up(slot, number, pool);
     }
     Ok(())
@@ -237,7 +237,7 @@ fn publish<F: PoolFactory>(
     attempt: u64,
     loan: LeaseGuard<F::Secret>,
     pool: &F::Pool,
-    how: HandoverMode,
+    mode: HandoverMode,
     times: Times,
     Spans {
         handover,
@@ -254,7 +254,7 @@ fn publish<F: PoolFactory>(
     let current = slot.shared().current();
     let opened = Input::Opened {
         attempt,
-        mode: how,
+        mode: mode,
         lifetime: loan.life,
     };
     let effects = inner.machine.handle(opened, now);
@@ -283,7 +283,7 @@ fn publish<F: PoolFactory>(
     }
     // After `drains`, because the old generation's connections are to the previous server.
     gate.serves(server, publication.limited);
-    let end = match how {
+    let end = match mode {
         HandoverMode::InPlace => current.end.successor(),
         HandoverMode::Replace => End::new(Phase::Serving, slot.terms().max_connections),
     };
@@ -295,11 +295,11 @@ fn publish<F: PoolFactory>(
         end,
         origin,
     });
-    current.end.retire(how == HandoverMode::InPlace);
+    current.end.retire(mode == HandoverMode::InPlace);
     let report = HandoverReport {
         pool: Arc::clone(slot.name()),
         generation: number,
-        how,
+        mode,
         verify: times.verify,
         open: times.open,
         warm: times.warm,

@@ -116,7 +116,7 @@ impl Supervisor {
             leaving,
         });
         #[cfg(feature = "otel")]
-        observe::start(&inner);
+        observe::register(&inner);
         Self { inner }
     }
 

@@ -1,5 +1,5 @@
-//! What OpenTelemetry asks for whenever it collects: how things stand, from the same facts as
-//! [`status`](super::status).
+//! The observable OpenTelemetry instruments: the values of [`status`](super::status), read at each
+//! collection.
 
 use std::sync::{Arc, Weak};
 
@@ -7,9 +7,9 @@ use opentelemetry::KeyValue;
 
 use super::{Inner, PoolStatus, ProviderStatus, readiness};
 
-/// Registers the observations. They outlive the supervisor, as OpenTelemetry has it, and then
-/// observe nothing.
-pub(super) fn start(inner: &Arc<Inner>) {
+/// Registers the observable instruments. OpenTelemetry cannot unregister them; after the
+/// supervisor is dropped they report nothing.
+pub(super) fn register(inner: &Arc<Inner>) {
     let Some(meter) = inner.context.meters.meter() else {
         return;
     };
@@ -23,7 +23,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
             .for_each(|provider| observe(&provider.status()));
     };
     let pools = |weak: &Weak<Inner>, observe: &mut dyn FnMut(&PoolStatus)| {
-        // With those that were removed and still have connections.
+        // Removed pools are included while they still have connections.
         let pools = weak
             .upgrade()
             .map(|inner| inner.lock().pools_and_leaving())
@@ -35,9 +35,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .u64_observable_gauge("supervisor.ready")
         .with_unit("{supervisor}")
-        .with_description(
-            "1 while every credential is good and was verified, as readiness says, else 0",
-        )
+        .with_description("1 while every credential is valid and verified, as in readiness, else 0")
         .with_callback(move |observer| {
             if let Some(inner) = weak.upgrade() {
                 observer.observe(readiness::of(&inner).ready.into(), &[]);
@@ -49,11 +47,11 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .f64_observable_gauge("credential.expiration")
         .with_unit("s")
-        .with_description("How much life the held lease has left, by the more pessimistic clock; nothing for one without a death")
+        .with_description("Time until the current lease expires, by the earlier of the two clocks; absent for a lease without an expiry")
         .with_callback(move |observer| {
             providers(&weak, &mut |provider| {
-                if let Some(left) = provider.remaining {
-                    observer.observe(left.as_secs_f64(), &[KeyValue::new("provider", provider.name.to_string())]);
+                if let Some(remaining) = provider.remaining {
+                    observer.observe(remaining.as_secs_f64(), &[KeyValue::new("provider", provider.name.to_string())]);
                 }
             });
         })
@@ -63,7 +61,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .u64_observable_gauge("credential.generation")
         .with_unit("{generation}")
-        .with_description("The generation that a pool serves; 0 before the first verification")
+        .with_description("The current generation of a pool; 0 before the first verification")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| {
                 observer.observe(
@@ -78,7 +76,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .i64_observable_up_down_counter("pool.drain.connections")
         .with_unit("{connection}")
-        .with_description("Connections of old generations that have not gone yet")
+        .with_description("Open connections of old generations")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| {
                 let draining: i64 = pool
@@ -95,7 +93,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .i64_observable_up_down_counter("db.client.connection.count")
         .with_unit("{connection}")
-        .with_description("The connections of the generation that is served")
+        .with_description("Open connections of the current generation")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| {
                 let name = KeyValue::new("db.client.connection.pool.name", pool.name.to_string());
@@ -113,7 +111,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
     meter
         .i64_observable_up_down_counter("db.client.connection.max")
         .with_unit("{connection}")
-        .with_description("The most connections that a generation opens")
+        .with_description("Maximum number of connections of one generation")
         .with_callback(move |observer| {
             pools(&weak, &mut |pool| {
                 observer.observe(

@@ -98,7 +98,7 @@ impl Meters {
     pub(crate) fn handed_over(&self, _pool: &str, _how: &'static str, _took: Duration) {}
 
     #[inline]
-    pub(crate) fn not_handed_over(&self, _pool: &str, _error_type: &'static str, _took: Duration) {}
+    pub(crate) fn handover_failed(&self, _pool: &str, _error_type: &'static str, _took: Duration) {}
 
     #[inline]
     pub(crate) fn timed_out(&self, _pool: &str) {}

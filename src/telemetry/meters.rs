@@ -1,4 +1,4 @@
-//! The instruments of OpenTelemetry: names, units and buckets as its semantic conventions ask.
+//! The OpenTelemetry instruments, with names, units and buckets of its semantic conventions.
 //! Attributes have few values: never a revision, never a generation.
 
 use std::fmt;
@@ -10,18 +10,18 @@ use opentelemetry::metrics::{Counter, Histogram, Meter};
 
 use crate::trigger::RotationTrigger;
 
-/// In seconds: the buckets that the conventions give for what a database client does.
+/// Bucket boundaries in seconds that the conventions give for operations of a database client.
 const SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
-/// The same, and on to where a drain deadline (60 s) and a long transaction are.
+/// The same boundaries, extended to a drain deadline (60 s) and a long transaction.
 const LONG_SECONDS: [f64; 12] = [
     0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
-/// Which pool, by the semantic conventions for database clients.
+/// The pool's attribute in the semantic conventions for database clients.
 const POOL_NAME: &str = "db.client.connection.pool.name";
 
-/// The instruments of a supervisor; of none for a handle that nobody supervises. Clones are the
-/// same.
+/// The instruments of one supervisor. Without a meter, every method does nothing. Clones share the
+/// instruments.
 #[derive(Clone, Default)]
 pub(crate) struct Meters(Option<Arc<Instruments>>);
 
@@ -57,22 +57,18 @@ impl Meters {
         Self(Some(Arc::new(Instruments {
             refresh: seconds(
                 "credential.refresh.duration",
-                "From a rotation's trigger to its end; of a failed attempt, how long the backend took",
+                "Time from a rotation's trigger to its end; for a failed attempt, the time of the fetch",
                 &SECONDS,
             ),
-            fetches: counter(
-                "credential.fetches",
-                "{fetch}",
-                "How often the backend was asked",
-            ),
+            fetches: counter("credential.fetches", "{fetch}", "Fetches from the backend"),
             handover: seconds(
                 "pool.handover.duration",
-                "From the verification of a lease to its publication, or to the fault that ended it",
+                "Time from the verification of a lease to its publication, or to the error that ended the handover",
                 &SECONDS,
             ),
             wait: seconds(
                 "pool.rejected.wait",
-                "How long callers waited whose generation was rejected, expired or retired",
+                "Time that callers waited because their generation was rejected, expired or closed",
                 &SECONDS,
             ),
             timeouts: counter(
@@ -82,41 +78,41 @@ impl Meters {
             ),
             drain: seconds(
                 "pool.drain.duration",
-                "How long the connections of an old generation took to go",
+                "Time until all connections of an old generation were closed",
                 &LONG_SECONDS,
             ),
             abandoned: counter(
                 "pool.drain.abandoned",
                 "{drain}",
-                "Old generations whose connections outlived the drain deadline",
+                "Old generations that still had connections at the drain deadline",
             ),
             restarts: counter(
                 "supervisor.restarts",
                 "{restart}",
-                "Actors that failed and were started again",
+                "Restarts of actors that failed",
             ),
             meter,
         })))
     }
 
-    /// What observes how things stand is made by this one, too.
+    /// Returns the meter, for the observable instruments.
     pub(crate) fn meter(&self) -> Option<&Meter> {
         self.0.as_ref().map(|instruments| &instruments.meter)
     }
 
-    /// What is counted of a provider's actor begins at zero: who sees a counter first with 1 does
-    /// not see it rise.
+    /// Starts the counters of a provider's actor at zero, because the step from absent to 1 is not
+    /// seen as an increase.
     pub(crate) fn provider_registered(&self, provider: &str) {
         let Some(instruments) = &self.0 else { return };
-        instruments.restarts.add(0, &about("actor", provider));
+        instruments.restarts.add(0, &attribute("actor", provider));
     }
 
-    /// The same of a pool and its actor.
+    /// Starts the counters of a pool and its actor at zero.
     pub(crate) fn pool_registered(&self, pool: &str) {
         let Some(instruments) = &self.0 else { return };
-        instruments.restarts.add(0, &about("actor", pool));
-        instruments.abandoned.add(0, &about("pool", pool));
-        instruments.timeouts.add(0, &about(POOL_NAME, pool));
+        instruments.restarts.add(0, &attribute("actor", pool));
+        instruments.abandoned.add(0, &attribute("pool", pool));
+        instruments.timeouts.add(0, &attribute(POOL_NAME, pool));
     }
 
     pub(crate) fn fetched(
@@ -127,7 +123,7 @@ impl Meters {
         error_type: Option<&'static str>,
     ) {
         let Some(instruments) = &self.0 else { return };
-        let mut attributes = about("provider", provider);
+        let mut attributes = attribute("provider", provider);
         attributes.push(KeyValue::new("trigger", trigger.as_str()));
         attributes.extend(error_type.map(|error_type| KeyValue::new("error.type", error_type)));
         instruments.fetches.add(1, &attributes);
@@ -145,7 +141,7 @@ impl Meters {
         took: Duration,
     ) {
         let Some(instruments) = &self.0 else { return };
-        let mut attributes = about("provider", provider);
+        let mut attributes = attribute("provider", provider);
         attributes.extend([
             KeyValue::new("trigger", trigger.as_str()),
             KeyValue::new("outcome", outcome),
@@ -153,29 +149,29 @@ impl Meters {
         instruments.refresh.record(took.as_secs_f64(), &attributes);
     }
 
-    pub(crate) fn handed_over(&self, pool: &str, how: &'static str, took: Duration) {
-        self.handover(pool, KeyValue::new("how", how), took);
+    pub(crate) fn handed_over(&self, pool: &str, mode: &'static str, took: Duration) {
+        self.handover(pool, KeyValue::new("mode", mode), took);
     }
 
-    pub(crate) fn not_handed_over(&self, pool: &str, error_type: &'static str, took: Duration) {
+    pub(crate) fn handover_failed(&self, pool: &str, error_type: &'static str, took: Duration) {
         self.handover(pool, KeyValue::new("error.type", error_type), took);
     }
 
-    fn handover(&self, pool: &str, end: KeyValue, took: Duration) {
+    fn handover(&self, pool: &str, outcome: KeyValue, took: Duration) {
         let Some(instruments) = &self.0 else { return };
-        let mut attributes = about("pool", pool);
-        attributes.push(end);
+        let mut attributes = attribute("pool", pool);
+        attributes.push(outcome);
         instruments.handover.record(took.as_secs_f64(), &attributes);
     }
 
     pub(crate) fn timed_out(&self, pool: &str) {
         let Some(instruments) = &self.0 else { return };
-        instruments.timeouts.add(1, &about(POOL_NAME, pool));
+        instruments.timeouts.add(1, &attribute(POOL_NAME, pool));
     }
 
     pub(super) fn waited(&self, pool: &str, seconds: f64, error_type: Option<&'static str>) {
         let Some(instruments) = &self.0 else { return };
-        let mut attributes = about("pool", pool);
+        let mut attributes = attribute("pool", pool);
         attributes.extend(error_type.map(|error_type| KeyValue::new("error.type", error_type)));
         instruments.wait.record(seconds, &attributes);
     }
@@ -184,22 +180,22 @@ impl Meters {
         let Some(instruments) = &self.0 else { return };
         instruments
             .drain
-            .record(took.as_secs_f64(), &about("pool", pool));
+            .record(took.as_secs_f64(), &attribute("pool", pool));
     }
 
     pub(crate) fn drain_abandoned(&self, pool: &str) {
         let Some(instruments) = &self.0 else { return };
-        instruments.abandoned.add(1, &about("pool", pool));
+        instruments.abandoned.add(1, &attribute("pool", pool));
     }
 
     pub(crate) fn restarted(&self, actor: &str) {
         let Some(instruments) = &self.0 else { return };
-        instruments.restarts.add(1, &about("actor", actor));
+        instruments.restarts.add(1, &attribute("actor", actor));
     }
 }
 
-fn about(what: &'static str, name: &str) -> Vec<KeyValue> {
-    vec![KeyValue::new(what, name.to_owned())]
+fn attribute(key: &'static str, value: &str) -> Vec<KeyValue> {
+    vec![KeyValue::new(key, value.to_owned())]
 }
 
 impl fmt::Debug for Meters {

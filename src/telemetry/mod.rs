@@ -61,9 +61,9 @@ pub(crate) fn fetch(parent: &Span, provider: &str, trigger: RotationTrigger) -> 
 /// late verification).
 pub(crate) fn handover(parent: &Span, pool: &str, revision: &str) -> Span {
     if parent.is_none() {
-        info_span!(parent: None, "pool.handover", pool, revision, how = Empty, generation = Empty, error.type = Empty)
+        info_span!(parent: None, "pool.handover", pool, revision, mode = Empty, generation = Empty, error.type = Empty)
     } else {
-        info_span!(parent: parent, "pool.handover", pool, revision, how = Empty, generation = Empty, error.type = Empty)
+        info_span!(parent: parent, "pool.handover", pool, revision, mode = Empty, generation = Empty, error.type = Empty)
     }
 }
 

@@ -27,7 +27,7 @@ pub fn handovers_add_up(all: &[Span]) -> Result<usize, String> {
         if let Some(child) = stray {
             return Err(format!("{child:?} is not within {span:?}"));
         }
-        if span.name == "pool.handover" && span.tag("how").is_some() {
+        if span.name == "pool.handover" && span.tag("mode").is_some() {
             handovers += 1;
             let steps: Vec<_> = children.iter().map(|child| child.name.as_str()).collect();
             if !steps.starts_with(&["pool.verify", "pool.open"])
@@ -57,7 +57,7 @@ mod tests {
             name: name.to_owned(),
             parent: parent.map(str::to_owned),
             links: Vec::new(),
-            tags: [("how".to_owned(), "replace".to_owned())].into(),
+            tags: [("mode".to_owned(), "replace".to_owned())].into(),
             start: Duration::from_micros(start),
             took: Duration::from_micros(took),
         }

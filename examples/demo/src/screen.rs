@@ -124,7 +124,7 @@ impl Screen {
                 self.stamped("33", &format!("  {provider}: not fetched: {error}"))
             }
             Event::HandedOver(report) => {
-                let how = if report.how == HandoverMode::InPlace {
+                let how = if report.mode == HandoverMode::InPlace {
                     "in place"
                 } else {
                     "replaced"

@@ -182,6 +182,6 @@ async fn status_is_a_router_of_its_own_and_tells_no_secret() {
         (&pool["name"], &pool["generation"], &pool["serving"]),
         (&json!("orders"), &json!(1), &json!(true))
     );
-    assert_eq!(pool["last_handover"]["how"], "replace");
+    assert_eq!(pool["last_handover"]["mode"], "replace");
     assert!(!text.contains("password-1"), "{text}");
 }

@@ -43,7 +43,7 @@ async fn every_trigger_and_every_outcome_is_read_back() {
         ["\
 credential.rotation outcome=adopted provider=orders-login span.kind=internal trigger=start
   credential.fetch provider=orders-login span.kind=client trigger=start
-pool.handover generation=1 how=replace pool=orders span.kind=internal → credential.rotation
+pool.handover generation=1 mode=replace pool=orders span.kind=internal → credential.rotation
   pool.verify span.kind=client
   pool.open span.kind=internal
   pool.publish generation=1 span.kind=internal
@@ -104,7 +104,7 @@ pool.handover generation=1 how=replace pool=orders span.kind=internal → creden
         "credential.rotation generation=5 outcome=adopted provider=orders-login span.kind=internal trigger=rejected"
     );
     assert!(
-        rest.contains("pool.handover generation=5 how=replace")
+        rest.contains("pool.handover generation=5 mode=replace")
             && rest.contains("pool.drain generation=4"),
         "{adopted}"
     );
@@ -135,7 +135,7 @@ fn replaced(trigger: &str, generation: u64, link: &str, abandoned: &str) -> Stri
         "\
 credential.rotation generation={generation} outcome=adopted provider=orders-login span.kind=internal trigger={trigger}{link}
   credential.fetch provider=orders-login span.kind=client trigger={trigger}
-  pool.handover generation={generation} how=replace pool=orders span.kind=internal
+  pool.handover generation={generation} mode=replace pool=orders span.kind=internal
     pool.verify span.kind=client
     pool.open span.kind=internal
     pool.publish generation={generation} span.kind=internal

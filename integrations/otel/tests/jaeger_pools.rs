@@ -32,7 +32,7 @@ async fn each_pool_has_its_handover_with_its_steps() {
     // There was nothing to serve before: all connections that are wanted are opened.
     let first = of("start");
     let warmed = "\
-pool.handover generation=1 how=replace pool=orders span.kind=internal → credential.rotation
+pool.handover generation=1 mode=replace pool=orders span.kind=internal → credential.rotation
   pool.verify span.kind=client
   pool.open span.kind=internal
   pool.warm connections=2 span.kind=internal
@@ -45,13 +45,13 @@ credential.rotation generation=2 outcome=adopted provider=login span.kind=intern
   credential.fetch provider=login span.kind=client trigger=manual
 ";
     // Its verification is a connection more, and the overlap of a pool of eight is two.
-    let replaced = "  pool.handover generation=2 how=replace pool=orders span.kind=internal
+    let replaced = "  pool.handover generation=2 mode=replace pool=orders span.kind=internal
     pool.verify span.kind=client
     pool.open span.kind=internal
     pool.warm connections=1 span.kind=internal
     pool.publish generation=2 span.kind=internal
 ";
-    let in_place = "  pool.handover generation=2 how=in_place pool=reports span.kind=internal
+    let in_place = "  pool.handover generation=2 mode=in_place pool=reports span.kind=internal
     pool.verify span.kind=client
     pool.open span.kind=internal
     pool.publish generation=2 span.kind=internal

@@ -211,7 +211,7 @@ async fn everything_that_can_happen_is_counted() {
             "credential.refresh.duration {error.type=unavailable, outcome=failed, provider=orders-login, trigger=rejected}",
             1.0,
         ),
-        ("pool.handover.duration {how=replace, pool=orders}", 2.0),
+        ("pool.handover.duration {mode=replace, pool=orders}", 2.0),
         (
             "pool.handover.duration {error.type=unreachable, pool=orders}",
             1.0,
@@ -284,7 +284,7 @@ async fn everything_that_can_happen_is_counted() {
         "outcome",
         "error.type",
         "pool",
-        "how",
+        "mode",
         "actor",
         "db.client.connection.pool.name",
         "db.client.connection.state",

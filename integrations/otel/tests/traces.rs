@@ -48,7 +48,7 @@ async fn a_pools_first_handover_is_linked_to_the_rotation_that_brought_its_lease
     insta::assert_snapshot!(recorder.trees(), @r"
     credential.rotation outcome=adopted provider=orders-login revision=6b86b273 trigger=start
       credential.fetch (client) provider=orders-login trigger=start
-    pool.handover generation=1 how=replace pool=orders revision=6b86b273 → credential.rotation
+    pool.handover generation=1 mode=replace pool=orders revision=6b86b273 → credential.rotation
       pool.verify (client)
       pool.open
       pool.publish generation=1
@@ -73,7 +73,7 @@ async fn a_rotation_asked_for_in_a_request_is_linked_to_the_request() {
     POST /rotate (server)
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual → POST /rotate
       credential.fetch (client) provider=orders-login trigger=manual
-      pool.handover generation=2 how=replace pool=orders revision=d4735e3a
+      pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify (client)
         pool.open
         pool.warm connections=1
@@ -152,7 +152,7 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt_only() {
       pool.handover error.type=unreachable pool=orders revision=6b86b273 ERROR "connection refused (unreachable)"
         pool.verify (client) error.type=unreachable ERROR "connection refused (unreachable)"
       credential.fetch (client) provider=orders-login trigger=rejected
-      pool.handover generation=2 how=replace pool=orders revision=d4735e3a
+      pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify (client)
         pool.open
         pool.warm connections=1
@@ -502,7 +502,7 @@ async fn a_handover_is_no_part_of_a_look_that_runs_beside_it() {
       credential.fetch (client) provider=orders-login trigger=start
     credential.rotation outcome=unchanged provider=orders-login trigger=changed
       credential.fetch (client) provider=orders-login trigger=changed
-    pool.handover generation=1 how=replace pool=orders revision=6b86b273 → credential.rotation
+    pool.handover generation=1 mode=replace pool=orders revision=6b86b273 → credential.rotation
       pool.verify (client)
       pool.open
       pool.publish generation=1

@@ -50,7 +50,7 @@ pub(super) async fn last_rotation(
 fn rotation_in(spans: &[Span]) -> Option<Rotation> {
     let was_handed_over = |root: &Span| {
         spans.iter().any(|span| {
-            span.trace == root.trace && span.name == "pool.handover" && span.tag("how").is_some()
+            span.trace == root.trace && span.name == "pool.handover" && span.tag("mode").is_some()
         })
     };
     let adopted = spans.iter().filter(|span| {
@@ -112,7 +112,7 @@ mod tests {
         let child = json!([{"refType": "CHILD_OF", "spanID": trace}]);
         let tags = |key: &str, value: &str| json!([{"key": key, "value": value}]);
         json!({"spans": [
-            span(trace, &format!("{trace}-handover"), "pool.handover", start + 2, &child, &tags("how", "replace")),
+            span(trace, &format!("{trace}-handover"), "pool.handover", start + 2, &child, &tags("mode", "replace")),
             span(trace, &format!("{trace}-fetch"), "credential.fetch", start + 1, &child, &json!([])),
             span(trace, trace, "credential.rotation", start, &json!([]), &tags("outcome", outcome)),
         ]})

@@ -37,7 +37,7 @@ pub(super) fn of(rotation: &Rotation) -> String {
             .iter()
             .map(|(_, other)| other)
             .find(|other| span.parent.as_ref() == Some(&other.id));
-        let in_place = within.is_some_and(|handover| handover.tag("how") == Some("in_place"));
+        let in_place = within.is_some_and(|handover| handover.tag("mode") == Some("in_place"));
         scale.draw(&mut picture, *depth, span, &notes(span, in_place));
     }
     for span in &rotation.linked {
@@ -85,7 +85,7 @@ fn notes(span: &Span, in_place: bool) -> String {
         "trigger",
         "outcome",
         "pool",
-        "how",
+        "mode",
         "generation",
         "connections",
         "abandoned",
