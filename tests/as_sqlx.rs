@@ -180,7 +180,7 @@ async fn changes_are_told() {
 async fn a_rejection_met_elsewhere_is_reported() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
-    let next = fixture.store.rotate();
+    let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
     // Met by somebody who opens connections of their own, with the generation read before.
     let generation = db.generation();
@@ -192,7 +192,7 @@ async fn a_rejection_met_elsewhere_is_reported() {
     assert!(db.rejected(generation, &error));
     eventually("it was replaced", || db.generation() == 2).await;
     assert!(!db.rejected(generation, &error), "a stale generation");
-    assert_eq!(fixture.store.calls().len(), 2);
+    assert_eq!(fixture.provider.calls().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +203,7 @@ async fn a_service_starts_while_its_database_is_down() {
         .await;
     let login = fixture
         .supervisor
-        .add_provider_in_background("login", fixture.store.clone())
+        .add_provider_in_background("login", fixture.provider.clone())
         .expect("a good name");
     let db = fixture
         .supervisor
@@ -240,13 +240,13 @@ async fn a_service_starts_while_its_database_is_down() {
 async fn before_the_first_lease_callers_are_told_why() {
     use claviger::{ProviderError, ProviderErrorKind};
     let fixture = Fixture::new().await;
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Denied, "grant read on the secret"),
     );
     let login = fixture
         .supervisor
-        .add_provider_in_background("login", fixture.store.clone())
+        .add_provider_in_background("login", fixture.provider.clone())
         .expect("a good name");
     let db = fixture
         .supervisor
@@ -283,14 +283,14 @@ async fn a_change_of_place_always_replaces() {
                 .expect("it is made")
         })
         .await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let db = fixture
         .supervisor
         .add_pool("orders", &login, fixture.pools(2).always_in_place())
         .await
         .expect("verified");
     let (first, port) = (db.current(), fixture.server.port());
-    fixture.store.answer_next(Lease::new(
+    fixture.provider.return_next(Lease::new(
         Credentials::new("app", "password-1").endpoint(Endpoint::new(
             "127.0.0.1",
             port,

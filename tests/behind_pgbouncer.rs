@@ -40,7 +40,7 @@ async fn pooled(
         .connect_options()
         .host(pooler.host())
         .port(pooler.port());
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let pools = PgPools::new(connect, options(fixture.pool_options(MAX)));
     let db = fixture
         .supervisor
@@ -109,14 +109,18 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
     let mut events = fixture.supervisor.events();
     query(&db).await.expect("the pooler lets it in");
     // Unannounced; the backend has it.
-    let password = fixture.store.rotate();
+    let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     update_pooler(&pooler, &users, &password).await;
     cut(&pooler).await;
     for outcome in join_all((0..20).map(|_| query(&db))).await {
         outcome.expect("served after the fetch");
     }
-    assert_eq!(fixture.store.calls().len(), 2, "the start, and one fetch");
+    assert_eq!(
+        fixture.provider.calls().len(),
+        2,
+        "the start, and one fetch"
+    );
     assert_eq!(db.generation(), 2);
     let failed = rejections(&pooler);
     assert!(
@@ -140,12 +144,12 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_in_session_mode_with_an_auth_file_costs_one_fetch() {
-    a_rotation_costs_one_fetch(PoolMode::ScriptedConnection, file()).await;
+    a_rotation_costs_one_fetch(PoolMode::Session, file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_in_session_mode_with_an_auth_query_costs_one_fetch() {
-    a_rotation_costs_one_fetch(PoolMode::ScriptedConnection, Users::Query).await;
+    a_rotation_costs_one_fetch(PoolMode::Session, Users::Query).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +166,7 @@ async fn a_rotation_in_transaction_mode_with_an_auth_query_costs_one_fetch() {
 async fn an_auth_file_that_lags_behind_the_server_is_waited_for() {
     let (fixture, pooler, db) = pooled(PoolMode::Transaction, file(), |options| options).await;
     query(&db).await.expect("the pooler lets it in");
-    let password = fixture.store.rotate();
+    let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     fixture.terminate_connections().await;
     cut(&pooler).await;
@@ -198,9 +202,9 @@ async fn a_server_that_is_down_is_waited_for(users: Users) {
     assert!(fixture.supervisor.readiness().ready);
     assert_eq!(rejections(&pooler), 0);
     assert!(
-        fixture.store.calls().len() <= 10,
+        fixture.provider.calls().len() <= 10,
         "{} fetches",
-        fixture.store.calls().len()
+        fixture.provider.calls().len()
     );
     assert!(logins <= 60, "{logins} logins in four seconds");
 }
@@ -217,7 +221,7 @@ async fn a_server_that_is_down_behind_an_auth_query_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_error_that_every_login_meets_ends_readiness() {
-    let (fixture, pooler, db) = pooled(PoolMode::ScriptedConnection, file(), |options| {
+    let (fixture, pooler, db) = pooled(PoolMode::Session, file(), |options| {
         options.max_lifetime(Duration::from_millis(1))
     })
     .await;
@@ -250,7 +254,11 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
             .last_error
             .is_some_and(|error| error.message().contains("unsupported startup parameter"))
     );
-    assert_eq!(fixture.store.calls().len(), 1, "nothing is fetched for it");
+    assert_eq!(
+        fixture.provider.calls().len(),
+        1,
+        "nothing is fetched for it"
+    );
     set("extra_float_digits").await;
     while !fixture.supervisor.readiness().ready {
         assert!(
@@ -306,7 +314,7 @@ async fn one_caller_logs_in_seldom_while_the_server_is_down(mode: PoolMode, user
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_caller_logs_in_seldom_while_the_server_is_down_in_connection_mode() {
-    one_caller_logs_in_seldom_while_the_server_is_down(PoolMode::ScriptedConnection, file()).await;
+    one_caller_logs_in_seldom_while_the_server_is_down(PoolMode::Session, file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ fn slow(options: PgPoolOptions, millis: &Arc<AtomicU64>) -> PgPoolOptions {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = slow(fixture.pool_options(10), &Arc::new(AtomicU64::new(500)));
     let plain = fixture.plain_pool("password-1", options.clone());
     let db = fixture
@@ -56,7 +56,7 @@ async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_is_asked() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let (millis, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU32::new(0)));
     let options = slow(
         fixture
@@ -110,7 +110,7 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let (on, stopped) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicI32::new(0)));
     let options = fixture
         .pool_options(4)
@@ -195,7 +195,7 @@ impl Cut {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_returned() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let connect = fixture
         .connect_options()
         .username("app")
@@ -232,7 +232,7 @@ async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_
 async fn a_returned_connection_serves_a_caller_whose_login_is_slow_while_an_old_connection_is_held()
 {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let millis = Arc::new(AtomicU64::new(0));
     let options = slow(
         fixture

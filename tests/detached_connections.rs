@@ -17,7 +17,7 @@ async fn a_detached_connection_does_not_keep_its_lease() {
     let mut detached = db.acquire().await.expect("a connection").detach();
     fixture.rotate_announced().await;
     eventually("the lease is released", || {
-        fixture.store.released() == [Revision::new("1")]
+        fixture.provider.released() == [Revision::new("1")]
     })
     .await;
     assert!(
@@ -34,7 +34,9 @@ async fn a_detached_connection_does_not_keep_its_lease() {
 async fn a_leaked_connection_keeps_its_lease_until_the_end() {
     let mut fixture = Fixture::new().await;
     let builder = Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    fixture.supervisor = Lab::with(builder).expect("it can be right").supervisor;
+    fixture.supervisor = Lab::with_builder(builder)
+        .expect("it can be right")
+        .supervisor;
     let db = fixture.pool(2).await;
     let leaked = db.acquire().await.expect("a connection").leak();
     fixture.rotate_announced().await;
@@ -53,15 +55,15 @@ async fn a_leaked_connection_keeps_its_lease_until_the_end() {
         .await
         .expect("the next generation serves");
     assert_eq!(
-        fixture.store.released(),
+        fixture.provider.released(),
         [],
         "it counts though it is closed"
     );
     let report = fixture.supervisor.shutdown(Duration::from_secs(2)).await;
     assert_eq!(report.abandoned.len(), 1, "{report:?}");
     assert!(
-        fixture.store.released().contains(&Revision::new("1")),
+        fixture.provider.released().contains(&Revision::new("1")),
         "released at the end: {:?}",
-        fixture.store.released()
+        fixture.provider.released()
     );
 }

@@ -50,7 +50,7 @@ async fn pooled(connections: OldConnections) -> (Fixture, Handle<PgPools>) {
     )
     .await;
     fixture.sql(PROBE).await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let pools = PgPools::new(fixture.connect_options(), fixture.pool_options(MAX))
         .probe_sql("SELECT probe(), current_user, session_user");
     let db = fixture
@@ -159,7 +159,7 @@ async fn each_connection_is_probed_until_the_pool_s_own_probe_has_settled_it() {
         assert!(began.elapsed() < PATIENCE, "it was never settled");
     }
     assert_eq!(
-        (db.generation(), fixture.store.calls().len()),
+        (db.generation(), fixture.provider.calls().len()),
         (1, 1),
         "the role is there: no fetch"
     );
@@ -193,7 +193,7 @@ async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection()
         acquire(&db).await,
         [acquire(&db).await, acquire(&db).await, acquire(&db).await],
     );
-    let next = fixture.store.rotate();
+    let next = fixture.provider.rotate();
     let dropped = format!(
         "REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app;
          CREATE ROLE app LOGIN PASSWORD '{next}'; {grant};"

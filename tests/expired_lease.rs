@@ -17,7 +17,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
         .with_old_connections(OldConnections::Keep)
         .with_lifetime(Duration::from_secs(3_600));
     let fixture = Fixture::with(store).await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(2)
         .acquire_timeout(Duration::from_secs(10));
@@ -31,7 +31,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
         .await
         .expect("verified");
     let connection = db.acquire().await.expect("a connection");
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"),
     );
@@ -74,8 +74,8 @@ async fn nobody_logs_in_with_a_dead_credential() {
     assert!(!fixture.supervisor.readiness().ready);
 
     // A renewal brings it back to life.
-    fixture.store.recover();
-    fixture.store.rotate();
+    fixture.provider.recover();
+    fixture.provider.rotate();
     fixture.set_password("password-2").await;
     drop(
         fixture

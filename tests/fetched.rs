@@ -29,7 +29,7 @@ async fn renewed_and_unchanged_leases_lead_to_no_handover() {
     let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(7_200));
     for fetched in [Fetched::Renewed(expiry), Fetched::Unchanged] {
         let before = backend.calls().len();
-        backend.answer_next(fetched);
+        backend.return_next(fetched);
         backend.hint();
         while backend.calls().len() == before {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -143,7 +143,7 @@ async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
         .host("127.0.0.1")
         .port(pooler.port)
         .ssl_mode(PgSslMode::Disable);
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture.pool_options(4).acquire_timeout(WATCHED);
     let db = fixture
         .supervisor

@@ -60,9 +60,10 @@ fn hostile() -> (u16, mpsc::Receiver<TcpStream>) {
 /// One thread runs everything: 40 ticks of 50 ms pass after the server's demand, and the
 /// verification ends at its deadline.
 async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
-    let lab =
-        Lab::with(claviger::Supervisor::builder().with_verify_deadline(Duration::from_secs(1)))
-            .expect("the durations are right");
+    let lab = Lab::with_builder(
+        claviger::Supervisor::builder().with_verify_deadline(Duration::from_secs(1)),
+    )
+    .expect("the durations are right");
     let login = lab
         .supervisor
         .add_provider("login", ScriptedProvider::new())

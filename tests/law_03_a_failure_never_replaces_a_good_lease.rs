@@ -15,7 +15,7 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     // It asks to be looked at every second, and from then on every answer is an error.
     let fixture =
         Fixture::with(ScriptedProvider::new().with_refresh_after(Duration::from_secs(1))).await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     // New logins are needed all the time.
     let pools = claviger::PgPools::new(
         fixture.connect_options(),
@@ -27,35 +27,35 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
         .await
         .expect("the first lease is verified");
     let logins = fixture.accepted_logins();
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"),
     );
     let callers = Callers::start(&db, 8);
     eventually_within(Duration::from_secs(15), "the store failed", || {
-        fixture.store.calls().len() >= 2
+        fixture.provider.calls().len() >= 2
     })
     .await;
-    fixture.store.recover();
-    fixture.store.fail_next(
+    fixture.provider.recover();
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
     for _ in 0..2 {
-        let calls = fixture.store.calls().len();
+        let calls = fixture.provider.calls().len();
         assert!(
             fixture.supervisor.rotate_now("login").await.is_err(),
             "whoever asks is told"
         );
-        assert!(fixture.store.calls().len() > calls);
+        assert!(fixture.provider.calls().len() > calls);
     }
     eventually_within(
         Duration::from_secs(15),
         "attempts go on by themselves",
-        || fixture.store.calls().len() >= 5,
+        || fixture.provider.calls().len() >= 5,
     )
     .await;
-    callers.answer_more(1_000).await;
+    callers.wait_for_more(1_000).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
     assert_eq!((db.generation(), fixture.rejected_logins()), (1, 0));
@@ -70,7 +70,7 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
         "the credential is good"
     );
 
-    fixture.store.recover();
+    fixture.provider.recover();
     eventually_within(Duration::from_secs(15), "the store is asked again", || {
         fixture.supervisor.status().providers[0]
             .last_error

@@ -26,7 +26,10 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
     let first = db.status().expect("supervised").expires.expect("it dies");
     let verified = db.status().expect("supervised").verified;
     let callers = Callers::start(&db, 2);
-    eventually("it was renewed twice", || fixture.store.calls().len() >= 3).await;
+    eventually("it was renewed twice", || {
+        fixture.provider.calls().len() >= 3
+    })
+    .await;
     let report = fixture
         .supervisor
         .rotate_now("login")

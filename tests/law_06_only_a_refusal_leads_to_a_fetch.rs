@@ -27,7 +27,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = short_lived(
         fixture
             .pool_options(4)
@@ -119,7 +119,7 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     served.expect("it serves without a restart");
     assert_eq!(failures, 4, "each hazard occurred");
     assert_eq!(
-        fixture.store.calls().len(),
+        fixture.provider.calls().len(),
         1,
         "the start, and nothing else"
     );
@@ -129,7 +129,7 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(4)
         .acquire_timeout(Duration::from_millis(700));
@@ -169,7 +169,7 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
         .execute(&db)
         .await
         .expect("it serves again");
-    assert_eq!(fixture.store.calls().len(), 1);
+    assert_eq!(fixture.provider.calls().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +192,7 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
         .await
         .expect("it serves");
     assert_eq!(
-        fixture.store.calls().len(),
+        fixture.provider.calls().len(),
         1,
         "the role is there: no fetch"
     );
@@ -200,7 +200,7 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
     // The backend drops the role under open connections: they answer pings, and are worth nothing.
     let (idle, next) = (
         db.acquire().await.expect("a connection"),
-        fixture.store.rotate(),
+        fixture.provider.rotate(),
     );
     fixture.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
     drop(idle);
@@ -223,7 +223,7 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
     .await;
     assert_eq!(
         fixture
-            .store
+            .provider
             .calls()
             .iter()
             .filter(|call| call.trigger == RotationTrigger::Rejected)
@@ -240,11 +240,11 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
         .with_lifetime(Duration::from_secs(3_600));
     let fixture = Fixture::with(store).await;
     fixture
-        .sql("CREATE ROLE clerk; GRANT clerk TO app; CREATE TABLE secret (n int)")
+        .sql("CREATE ROLE admin; GRANT admin TO app; CREATE TABLE secret (n int)")
         .await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture.pool_options(2).after_connect(|connection, _| {
-        Box::pin(async { connection.execute("SET ROLE clerk").await.map(drop) })
+        Box::pin(async { connection.execute("SET ROLE admin").await.map(drop) })
     });
     let db = fixture
         .supervisor
@@ -261,12 +261,12 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
         .expect("it serves");
     let (idle, next) = (
         db.acquire().await.expect("a connection"),
-        fixture.store.rotate(),
+        fixture.provider.rotate(),
     );
     fixture.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
     fixture
         .sql(&format!(
-            "CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT clerk TO app"
+            "CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT admin TO app"
         ))
         .await;
     drop(idle);
@@ -275,7 +275,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
         .await
         .expect("it answers");
     assert_eq!(
-        who, "clerk",
+        who, "admin",
         "the hazard: the role that was dropped is not the current one"
     );
     let error = sqlx::query("SELECT * FROM secret")
@@ -291,7 +291,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
     .await;
     assert_eq!(
         fixture
-            .store
+            .provider
             .calls()
             .iter()
             .filter(|call| call.trigger == RotationTrigger::Rejected)
@@ -303,7 +303,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_what_stays_wrong_is_said_at_registration() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let elsewhere = PgPools::new(
         fixture.connect_options().database("nowhere"),
         fixture.pool_options(2),
@@ -338,7 +338,7 @@ async fn law_06_what_stays_wrong_is_said_at_registration() {
         fixture.supervisor.status().pools.is_empty(),
         "nothing stays registered"
     );
-    assert_eq!(fixture.store.calls().len(), 1);
+    assert_eq!(fixture.provider.calls().len(), 1);
 }
 
 /// What the operating system says names neither the file nor the server.

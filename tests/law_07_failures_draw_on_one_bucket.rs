@@ -61,9 +61,13 @@ async fn law_07_a_store_that_is_down_for_an_hour() {
     // The bucket survives a restart of the actor.
     let before = store.calls().len();
     for _ in 0..3 {
-        lab.traps.set("login", "provider.turn", 1);
+        lab.failpoints.set("login", "provider.turn", 1);
         sleep(Duration::from_secs(20)).await;
-        assert_eq!(lab.traps.left("login", "provider.turn"), 0, "it crashed");
+        assert_eq!(
+            lab.failpoints.left("login", "provider.turn"),
+            0,
+            "it crashed"
+        );
     }
     assert_within_the_bucket(&store.calls()[2..]);
     assert!(store.calls().len() > before, "attempts go on");
@@ -153,7 +157,10 @@ async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second
 #[tokio::test(start_paused = true)]
 async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new().mint_each(), ScriptedPools::new(4));
+    let (store, database) = (
+        ScriptedProvider::new().with_mint_each(),
+        ScriptedPools::new(4),
+    );
     let login = lab
         .supervisor
         .add_provider("login", store.clone())

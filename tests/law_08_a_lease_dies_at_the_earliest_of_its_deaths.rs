@@ -17,7 +17,7 @@ async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
     let store = ScriptedProvider::new()
         .with_lifetime(TOKEN)
         .with_refresh_after(Duration::from_secs(840))
-        .mint_each();
+        .with_mint_each();
     let began = Instant::now();
     let login = lab
         .supervisor
@@ -85,7 +85,9 @@ async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
 async fn law_08_a_machine_that_slept_looks_at_everything() {
     let lab = Lab::new();
     let (store, database) = (
-        ScriptedProvider::new().with_lifetime(TOKEN).mint_each(),
+        ScriptedProvider::new()
+            .with_lifetime(TOKEN)
+            .with_mint_each(),
         ScriptedPools::new(4),
     );
     let login = lab

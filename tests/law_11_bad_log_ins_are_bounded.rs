@@ -99,7 +99,7 @@ async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once(
     pool.rejected(1, &rejection);
     became("password-2").await;
     sleep(Duration::from_millis(300)).await;
-    store.go_back_to(1);
+    store.roll_back_to(1);
     database.accept_only(["password-1"]);
     pool.rejected(2, &rejection);
     became("password-1").await;

@@ -31,11 +31,11 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
     store.hint();
     sleep(Duration::from_secs(2)).await;
     assert_eq!(store.calls().len(), 2, "a fetch is in flight");
-    lab.traps.set("login", "provider.turn", 1);
+    lab.failpoints.set("login", "provider.turn", 1);
     store.hint();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(
-        lab.traps.left("login", "provider.turn"),
+        lab.failpoints.left("login", "provider.turn"),
         0,
         "the actor crashed"
     );
@@ -77,11 +77,11 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
             .await
             .expect("it is verified");
         let connection = pool.current().connection();
-        lab.traps.set(actor, step, 1);
+        lab.failpoints.set(actor, step, 1);
         store.rotate();
         store.hint();
         sleep(2 * HEARTBEAT).await;
-        assert_eq!(lab.traps.left(actor, step), 0, "{step}: it crashed");
+        assert_eq!(lab.failpoints.left(actor, step), 0, "{step}: it crashed");
         assert_eq!(
             pool.current().password(),
             "password-2",
@@ -157,25 +157,25 @@ async fn law_12_restarts_are_bounded_and_said() {
         .add_pool("pool", &login, database.clone())
         .await
         .expect("it is verified");
-    lab.traps.set("pool", "pool.turn", u32::MAX);
+    lab.failpoints.set("pool", "pool.turn", u32::MAX);
     let rejection = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
     pool.rejected(1, &rejection);
     sleep(Duration::from_secs(30)).await;
-    let crashes = u32::MAX - lab.traps.left("pool", "pool.turn");
+    let crashes = u32::MAX - lab.failpoints.left("pool", "pool.turn");
     assert_eq!(
         crashes, 6,
         "five restarts at once, the sixth waits for its minute"
     );
     assert!(!lab.supervisor.readiness().ready);
     sleep(Duration::from_secs(600)).await;
-    let crashes = u32::MAX - lab.traps.left("pool", "pool.turn");
+    let crashes = u32::MAX - lab.failpoints.left("pool", "pool.turn");
     assert!(
         (12..=17).contains(&crashes),
         "{crashes}: then one a minute, for ever"
     );
     // What is served went on: the data plane needs no actor.
     assert_eq!(pool.current().password(), "password-1");
-    lab.traps.set("pool", "pool.turn", 0);
+    lab.failpoints.set("pool", "pool.turn", 0);
     database.accept_only(["password-1"]);
     sleep(Duration::from_secs(120)).await;
     assert!(
@@ -214,11 +214,11 @@ async fn law_12_restarts_are_counted_where_the_handle_s_status_shows_them() {
         ("pool", "pool.turn", 2, [3, 3, 0, 3]),
         ("login", "provider.turn", 1, [3, 3, 1, 4]),
     ] {
-        lab.traps.set(actor, step, times);
+        lab.failpoints.set(actor, step, times);
         store.rotate();
         store.hint();
         sleep(HEARTBEAT).await;
-        assert_eq!(lab.traps.left(actor, step), 0, "the actor crashed");
+        assert_eq!(lab.failpoints.left(actor, step), 0, "the actor crashed");
         assert_eq!(restarts(), expected, "after {times} more of {actor}");
     }
 }

@@ -31,7 +31,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     let capture = Capture::everything();
     let fixture = Fixture::new().await;
     let mut events = fixture.supervisor.events();
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let pools = PgPools::new(
         fixture
             .connect_options()
@@ -45,12 +45,12 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
         .await
         .expect("verified");
     let callers = Callers::start(&db, 8);
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
 
     // A rejection, a failing store, a failing verification, a rotation, a shutdown.
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
@@ -58,8 +58,8 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
         db.status().is_some_and(|status| status.rejected)
     })
     .await;
-    fixture.store.rotate();
-    fixture.store.hint();
+    fixture.provider.rotate();
+    fixture.provider.hint();
     eventually("the next one was tried", || fixture.rejected_logins() >= 2).await;
     fixture.set_password("password-2").await;
     eventually("it is served", || {

@@ -20,15 +20,18 @@ async fn law_14_bounded_whatever_hangs() {
     fixture
         .on_the_server(|server| server.stall().expect("it stalls"))
         .await;
-    fixture.store.rotate();
-    fixture.store.hint();
-    eventually("a verification hangs", || fixture.store.calls().len() == 2).await;
-    fixture.store.stall();
+    fixture.provider.rotate();
+    fixture.provider.hint();
+    eventually("a verification hangs", || {
+        fixture.provider.calls().len() == 2
+    })
+    .await;
+    fixture.provider.stall();
     let rotation = tokio::spawn({
         let supervisor = fixture.supervisor.clone();
         async move { supervisor.rotate_now("login").await }
     });
-    eventually("a fetch hangs", || fixture.store.calls().len() == 3).await;
+    eventually("a fetch hangs", || fixture.provider.calls().len() == 3).await;
     let began = Instant::now();
     let both = tokio::join!(
         fixture.supervisor.shutdown(Duration::from_secs(1)),
@@ -56,7 +59,7 @@ async fn law_14_bounded_whatever_hangs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_14_in_order_and_for_good() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let db = fixture
         .supervisor
         .add_pool("orders", &login, fixture.pools(4))
@@ -73,7 +76,7 @@ async fn law_14_in_order_and_for_good() {
         Err(sqlx::Error::PoolClosed)
     ));
     assert_eq!(
-        fixture.store.released(),
+        fixture.provider.released(),
         [],
         "not before the last connection is back"
     );
@@ -81,7 +84,7 @@ async fn law_14_in_order_and_for_good() {
     let report = shutdown.await.expect("no panic");
     assert!(report.clean, "{report:?}");
     assert_eq!(
-        (fixture.store.released(), fixture.store.closed()),
+        (fixture.provider.released(), fixture.provider.closed()),
         (vec![Revision::new("1")], 1)
     );
     let connections = fixture
@@ -92,7 +95,7 @@ async fn law_14_in_order_and_for_good() {
     assert_eq!(
         fixture
             .supervisor
-            .add_provider("x", fixture.store.clone())
+            .add_provider("x", fixture.provider.clone())
             .await
             .expect_err("over")
             .kind(),
@@ -132,7 +135,7 @@ async fn law_14_in_order_and_for_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_14_dropping_handles_and_supervisors_does_nothing() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     // As sea-orm and connection stores do: the handle is gone at once.
     let plain = fixture
         .supervisor
@@ -166,7 +169,7 @@ async fn law_14_a_bound_beyond_all_clocks_is_a_bound() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_14_removal_at_run_time() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let first = fixture
         .supervisor
         .add_pool("first", &login, fixture.pools(2))
@@ -188,7 +191,7 @@ async fn law_14_removal_at_run_time() {
         "{error}"
     );
     let callers = Callers::start(&second, 4);
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     fixture
         .supervisor
         .remove_pool("first")
@@ -208,9 +211,9 @@ async fn law_14_removal_at_run_time() {
             .kind(),
         ErrorKind::NotRegistered
     );
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    assert_eq!(fixture.store.released(), [], "the second pool uses it");
+    assert_eq!(fixture.provider.released(), [], "the second pool uses it");
     fixture
         .supervisor
         .remove_pool("second")
@@ -222,11 +225,11 @@ async fn law_14_removal_at_run_time() {
         .await
         .expect("it goes");
     assert_eq!(
-        (fixture.store.released(), fixture.store.closed()),
+        (fixture.provider.released(), fixture.provider.closed()),
         (vec![Revision::new("1")], 1)
     );
     // The names are free again.
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let again = fixture
         .supervisor
         .add_pool("first", &login, fixture.pools(2))

@@ -203,7 +203,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
             .take()
             .starts_with("WARN fetch failed; there is no lease yet")
     );
-    database.never_in_place();
+    database.disable_in_place();
     let _pool = lab
         .supervisor
         .add_pool("orders", &login, database.clone())

@@ -15,24 +15,28 @@ const POLLS: usize = 14;
 
 struct Fixture {
     lab: Lab,
-    store: ScriptedProvider,
+    provider: ScriptedProvider,
     login: ProviderRef<Credentials>,
 }
 
 impl Fixture {
     /// Starts with one pool whose database accepts everything.
     async fn new() -> Self {
-        let (lab, store) = (Lab::new(), ScriptedProvider::new());
+        let (lab, provider) = (Lab::new(), ScriptedProvider::new());
         let login = lab
             .supervisor
-            .add_provider("login", store.clone())
+            .add_provider("login", provider.clone())
             .await
             .expect("a lease");
         lab.supervisor
             .add_pool("well", &login, ScriptedPools::new(4))
             .await
             .expect("verified");
-        Self { lab, store, login }
+        Self {
+            lab,
+            provider,
+            login,
+        }
     }
 
     /// Adds a pool whose database rejects everything from now on.
@@ -68,9 +72,9 @@ impl Fixture {
     }
 
     async fn fetches_of_an_hour(&self) -> usize {
-        let before = self.store.calls().len();
+        let before = self.provider.calls().len();
         sleep(HOUR).await;
-        self.store.calls().len() - before
+        self.provider.calls().len() - before
     }
 
     /// Asserts that nothing is rejected, and fetches follow the schedule alone.
@@ -178,7 +182,7 @@ async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
     let fetches = fixture.fetches_of_an_hour().await;
     assert!((300..=361).contains(&fetches), "{fetches}");
     assert!(fixture.is_rejected());
-    database.accept_only([fixture.store.rotate()]);
+    database.accept_only([fixture.provider.rotate()]);
     sleep(Duration::from_secs(70)).await;
     assert_eq!(pool.generation(), 2);
     fixture.assert_well().await;
@@ -195,18 +199,18 @@ async fn two_candidates_in_turn_do_not_slow_down_fetches() {
         .await
         .expect("it is there");
     let (pool, database) = fixture.rejected("rejected").await;
-    let mut seen = fixture.store.calls().len();
+    let mut seen = fixture.provider.calls().len();
     let before = seen;
     for _ in 0..3_600 {
         sleep(Duration::from_secs(1)).await;
-        let calls = fixture.store.calls().len();
+        let calls = fixture.provider.calls().len();
         if calls != seen {
             seen = calls;
-            fixture.store.go_back_to(1 + u32::from(calls % 2 == 0));
+            fixture.provider.roll_back_to(1 + u32::from(calls % 2 == 0));
         }
     }
     assert!((300..=361).contains(&(seen - before)), "{}", seen - before);
-    database.accept_only([fixture.store.rotate()]);
+    database.accept_only([fixture.provider.rotate()]);
     sleep(Duration::from_secs(75)).await;
     assert!(pool.generation() > 1);
     let rotation = fixture
@@ -294,7 +298,7 @@ async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
         last_error().is_some(),
         "the hazard: the new one is rejected"
     );
-    store.go_back_to(1);
+    store.roll_back_to(1);
     lab.supervisor
         .rotate_now("login")
         .await

@@ -26,7 +26,7 @@ async fn after_a_failover(
     options: impl FnOnce(PgPoolOptions) -> PgPoolOptions,
 ) -> (Fixture, Handle<PgPools>) {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let pools = fixture.pools_with(options(fixture.pool_options(1)));
     let db = fixture
         .supervisor
@@ -82,7 +82,7 @@ async fn without_the_hook_every_call_fails() {
         assert_eq!(insert(&db).await, Err("25006".to_owned()));
     }
     assert_eq!(
-        fixture.store.calls().len(),
+        fixture.provider.calls().len(),
         1,
         "a server that is read-only rejects no credential"
     );
@@ -94,6 +94,10 @@ async fn with_the_hook_the_next_call_has_a_connection_that_may_write() {
     for _ in 0..5 {
         insert(&db).await.expect("a connection that may write");
     }
-    assert_eq!(fixture.store.calls().len(), 1, "nothing is fetched for it");
+    assert_eq!(
+        fixture.provider.calls().len(),
+        1,
+        "nothing is fetched for it"
+    );
     assert_eq!(db.generation(), 1);
 }

@@ -78,7 +78,7 @@ async fn failed_logins(fixture: &Fixture) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_rejection_leads_to_no_fetch() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture.connect_options();
     fixture.sql("GRANT ALL ON nowhere.* TO app@'%'").await;
     for (database, code) in [("nowhere", "42000"), ("mysql", "42000")] {
@@ -123,7 +123,7 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
     held.close().await.expect("it closes");
     waiting.await.expect("no panic").expect("there is room now");
     assert_eq!(
-        fixture.store.calls().len(),
+        fixture.provider.calls().len(),
         1,
         "the start, and nothing else"
     );
@@ -134,7 +134,7 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(50));
     let db = fixture
         .supervisor
@@ -142,18 +142,18 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
         .await
         .expect("verified");
     let callers = Callers::start(&db, 8);
-    callers.answer_more(200).await;
-    fixture.store.rotate();
+    callers.wait_for_more(200).await;
+    fixture.provider.rotate();
     fixture
         .on_the_server(|server| server.expire_password("app").expect("it expires"))
         .await;
-    eventually("it was rejected", || fixture.store.calls().len() >= 2).await;
+    eventually("it was rejected", || fixture.provider.calls().len() >= 2).await;
     fixture.set_password("password-2").await;
     eventually("the next one is served", || db.generation() == 2).await;
-    callers.answer_more(200).await;
+    callers.wait_for_more(200).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     let fetches = fixture
-        .store
+        .provider
         .calls()
         .iter()
         .filter(|call| call.trigger == RotationTrigger::Rejected)
@@ -174,7 +174,7 @@ async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
     let fixture = Fixture::with(store).await;
     let db = fixture.pool(4).await;
     let mut zombie = db.acquire().await.expect("a connection");
-    let next = fixture.store.rotate();
+    let next = fixture.provider.rotate();
     fixture.sql("DROP USER app@'%'").await;
     let user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
         .fetch_one(&mut *zombie)
@@ -210,7 +210,7 @@ async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
     let fixture = Fixture::with(store).await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(2)
         .acquire_timeout(Duration::from_millis(500));
@@ -228,7 +228,7 @@ async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
         db.acquire().await.expect("a connection"),
     );
     drop(idle);
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
@@ -248,12 +248,12 @@ async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
     assert!(zombie.is_some(), "the hazard: there is one, and it is idle");
     drop(zombie);
 
-    let password = fixture.store.rotate();
+    let password = fixture.provider.rotate();
     fixture
         .on_the_server(move |server| server.create_role("app", &password).expect("the next one"))
         .await;
     fixture.sql("GRANT ALL ON orders.* TO app@'%'").await;
-    fixture.store.recover();
+    fixture.provider.recover();
     drop(
         fixture
             .supervisor

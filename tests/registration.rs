@@ -438,7 +438,7 @@ async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected(
     lab.supervisor.rotate_now("login").await.expect("a new one");
     assert_eq!(pool.current().password(), "password-2");
     // A stale replica answers.
-    store.go_back_to(1);
+    store.roll_back_to(1);
     lab.supervisor
         .rotate_now("login")
         .await
@@ -476,7 +476,7 @@ async fn a_lease_that_comes_too_late_is_released() {
         .await
         .expect("verified");
     store.stall();
-    store.answer_next(Lease::new(
+    store.return_next(Lease::new(
         Credentials::new("app", "late"),
         Revision::new("late"),
     ));

@@ -347,7 +347,7 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
             let builder = Supervisor::builder()
                 .with_drain_deadline(Duration::from_secs(2))
                 .with_fetch_deadline(Duration::from_secs(2));
-            let lab = Lab::with(builder).expect("the durations are right");
+            let lab = Lab::with_builder(builder).expect("the durations are right");
             let database = ScriptedPools::new(4);
             let login = lab
                 .supervisor

@@ -29,7 +29,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
     // Short: no verification has failed when they give up. Long: some have.
     for patience in [Duration::from_millis(500), Duration::from_secs(2)] {
         let fixture = Fixture::new().await;
-        let login = fixture.login().await;
+        let login = fixture.add_provider().await;
         let options = fixture.pool_options(4).acquire_timeout(patience);
         let db = fixture
             .supervisor
@@ -38,7 +38,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
             .expect("verified");
         fixture.set_password("nobody knows this one").await;
         fixture.terminate_connections().await;
-        fixture.store.fail_next(
+        fixture.provider.fail_next(
             1_000,
             ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
         );
@@ -77,8 +77,8 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
             assert!(connect_error.cause().is_some());
         }
         // An error of a statement is sqlx's own, and can be taken by value.
-        fixture.store.recover();
-        fixture.store.rotate();
+        fixture.provider.recover();
+        fixture.provider.rotate();
         fixture.set_password("password-2").await;
         drop(fixture.supervisor.rotate_now("login").await);
         let served = || db.status().is_some_and(|status| status.serving);

@@ -18,7 +18,9 @@ const LIFETIME: Duration = Duration::from_secs(8);
 async fn a_lease_of_eight_seconds_does_not_end_readiness_while_it_is_renewed() {
     for lifetime in [2, 4, 8, 12, 30].map(Duration::from_secs) {
         let lab = Lab::new();
-        let store = ScriptedProvider::new().with_lifetime(lifetime).mint_each();
+        let store = ScriptedProvider::new()
+            .with_lifetime(lifetime)
+            .with_mint_each();
         let login = lab
             .supervisor
             .add_provider("login", store.clone())

@@ -40,7 +40,7 @@ async fn delay_rejections(fixture: &Fixture) {
 async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same() {
     let fixture = Fixture::new().await;
     delay_rejections(&fixture).await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = short_lived(
         fixture.pool_options(4).acquire_timeout(DELAY / 3),
         Duration::from_millis(10),
@@ -54,10 +54,10 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
         )
         .await
         .expect("verified");
-    let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(5));
-    callers.answer_more(100).await;
+    let callers = Callers::start_with_pause(&db, 8, "SELECT 1", Duration::from_millis(5));
+    callers.wait_for_more(100).await;
 
-    let password = fixture.store.rotate();
+    let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     eventually_within(Duration::from_secs(30), "callers gave up", || {
         callers.failures() > 0
@@ -72,7 +72,7 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
         },
     )
     .await;
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     let tally = callers.stop().await;
     let unheard = tally
         .failed
@@ -85,7 +85,7 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
         tally.failed.len()
     );
     assert_eq!(
-        fixture.store.calls().len(),
+        fixture.provider.calls().len(),
         2,
         "one refresh, however many gave up"
     );
@@ -95,7 +95,7 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
 async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection() {
     let fixture = Fixture::new().await;
     delay_rejections(&fixture).await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(10)
         .acquire_timeout(Duration::from_secs(12));

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 async fn fixture(start_deadline: Duration) -> Fixture {
     let mut fixture = Fixture::new().await;
-    fixture.supervisor = Lab::with(Supervisor::builder().with_start_deadline(start_deadline))
-        .expect("it can be right")
-        .supervisor;
+    fixture.supervisor =
+        Lab::with_builder(Supervisor::builder().with_start_deadline(start_deadline))
+            .expect("it can be right")
+            .supervisor;
     fixture
 }
 
@@ -25,7 +26,7 @@ async fn rejected_until_the_deadline() {
     // After the third attempt, within a second and a half, and then each seventh of the window.
     let fixture = fixture(Duration::from_secs(6)).await;
     fixture.set_password("nobody knows this one").await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let began = Instant::now();
     let error = fixture
         .supervisor
@@ -70,9 +71,9 @@ async fn rejected_until_the_deadline() {
         fixture.rejected_logins()
     );
     assert!(
-        (2..=4).contains(&fixture.store.calls().len()),
+        (2..=4).contains(&fixture.provider.calls().len()),
         "the start and the bucket: {}",
-        fixture.store.calls().len()
+        fixture.provider.calls().len()
     );
     assert!(
         fixture.supervisor.status().pools.is_empty(),
@@ -84,15 +85,15 @@ async fn rejected_until_the_deadline() {
 async fn accepted_while_it_starts() {
     let fixture = fixture(Duration::from_secs(20)).await;
     fixture.set_password("password-2").await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let starting = tokio::spawn({
         let (supervisor, pools) = (fixture.supervisor.clone(), fixture.pools(4));
         async move { supervisor.add_pool("orders", &login, pools).await }
     });
     eventually("it was rejected", || fixture.rejected_logins() >= 1).await;
     // The store learns, and signals.
-    fixture.store.rotate();
-    fixture.store.hint();
+    fixture.provider.rotate();
+    fixture.provider.hint();
     let db = starting.await.expect("no panic").expect("it starts");
     assert_eq!(db.generation(), 1);
     sqlx::query("SELECT 1")
@@ -107,7 +108,7 @@ async fn a_database_that_comes_up_while_it_starts() {
     fixture
         .on_the_server(|server| server.stop().expect("it stops"))
         .await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let starting = tokio::spawn({
         let (supervisor, pools) = (fixture.supervisor.clone(), fixture.pools(4));
         async move { supervisor.add_pool("orders", &login, pools).await }
@@ -131,7 +132,7 @@ async fn a_database_that_comes_up_while_it_starts() {
         .await;
     starting.await.expect("no panic").expect("it starts");
     assert_eq!(
-        fixture.store.calls().len(),
+        fixture.provider.calls().len(),
         1,
         "no fetch: it was not the credential's fault"
     );

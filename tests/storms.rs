@@ -43,7 +43,7 @@ async fn a_thousand_calls(db: &Handle<PgPools>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(10)
         .acquire_timeout(Duration::from_secs(2));
@@ -80,7 +80,7 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of_callers() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(20)
         .acquire_timeout(Duration::from_millis(500));
@@ -136,9 +136,9 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
         })
         .collect();
     sleep(Duration::from_millis(50)).await;
-    let next = fixture.store.rotate();
+    let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
-    fixture.store.hint();
+    fixture.provider.hint();
     eventually("the next generation is served", || db.generation() > before).await;
     drop(all);
     for caller in callers {
@@ -214,7 +214,7 @@ async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_hangs_gives_its_place_back() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(1)
         .acquire_timeout(Duration::from_secs(20));
@@ -308,7 +308,7 @@ fn signal(signal: &str, pid: i32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     // Each connection waits in its hook for a permit. The first generation needs one for its
     // verification and eight for its pool.
     let (permits, entered) = (Arc::new(Semaphore::new(9)), Arc::new(AtomicU32::new(0)));
@@ -373,7 +373,7 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     fixture
         .sql("CREATE ROLE owner NOLOGIN; GRANT owner TO app")
         .await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let ours = PgPools::new(fixture.connect_options(), fixture.pool_options(2)).with_after_connect(
         |connection| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }),
     );
@@ -394,9 +394,9 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     ];
     fixture.sql("REVOKE owner FROM app").await;
     // The server has the password first: no verification fails for another reason.
-    let next = fixture.store.rotate();
+    let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
-    fixture.store.hint();
+    fixture.provider.hint();
     let fails = |db: &Handle<PgPools>, why: &str| {
         db.status()
             .and_then(|status| status.last_error)

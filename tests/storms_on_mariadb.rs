@@ -26,7 +26,7 @@ async fn status(fixture: &Fixture, name: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_is_tried_by_one_caller_for_all() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(10)
         .acquire_timeout(Duration::from_secs(3));
@@ -75,7 +75,7 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
         .await
         .expect("there is room now");
     assert_eq!(
-        fixture.store.calls().len(),
+        fixture.provider.calls().len(),
         1,
         "the start, and nothing else"
     );
@@ -84,7 +84,7 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_breaks_off_no_login() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = short_lived(fixture.pool_options(8), Duration::from_millis(5));
     let db = fixture
         .supervisor
@@ -92,17 +92,17 @@ async fn a_rejection_breaks_off_no_login() {
         .await
         .expect("verified");
     let callers = Callers::start(&db, 32);
-    callers.answer_more(200).await;
+    callers.wait_for_more(200).await;
     let (aborted, rejected) = (
         status(&fixture, "ABORTED_CONNECTS").await,
         fixture.rejected_logins(),
     );
     for _ in 0..5 {
         let before = db.generation();
-        let next = fixture.store.rotate();
+        let next = fixture.provider.rotate();
         fixture.set_password(&next).await;
         eventually("the next generation is served", || db.generation() > before).await;
-        callers.answer_more(200).await;
+        callers.wait_for_more(200).await;
     }
     // Callers that give up in the middle of a login break nothing off either.
     for micros in (0..4_000).step_by(20) {
@@ -160,7 +160,7 @@ async fn pass_on(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     // For the verification, and for the connection that is opened as the pool would.
     let permits = Arc::new(Semaphore::new(2));
     let port = serve_with(
@@ -243,7 +243,7 @@ where
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_before_each_acquire_lets_callers_run_beside_each_other() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture.pool_options(4).before_acquire(|_, _| {
         Box::pin(async {
             tokio::time::sleep(Duration::from_millis(10)).await;

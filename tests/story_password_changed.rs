@@ -80,7 +80,7 @@ async fn insert_all(fixture: &Fixture, db: &Handle<PgPools>) {
         pace.tick().await;
         if number == 30 {
             // Unannounced; the store knows it.
-            fixture.store.rotate();
+            fixture.provider.rotate();
             fixture.set_password("password-2").await;
         }
         if number == 60 {
@@ -117,7 +117,11 @@ async fn with_us_no_insert_is_lost_and_none_doubled() {
     let db = fixture.pool(4).await;
     insert_all(&fixture, &db).await;
     assert_eq!(numbers(&fixture).await, (0..INSERTS).collect::<Vec<_>>());
-    assert_eq!(fixture.store.calls().len(), 2, "the start, and one fetch");
+    assert_eq!(
+        fixture.provider.calls().len(),
+        2,
+        "the start, and one fetch"
+    );
     assert_eq!(db.generation(), 2);
     assert!(
         (1..=7).contains(&fixture.rejected_logins()),

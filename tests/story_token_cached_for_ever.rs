@@ -110,7 +110,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
         .with_lifetime(LIFE)
         .with_refresh_after(LIFE - BUFFER)
         .with_old_connections(OldConnections::Keep)
-        .mint_each();
+        .with_mint_each();
     let database = ScriptedPools::new(10);
     let clock = Aws::new();
     let login = lab
@@ -181,7 +181,7 @@ async fn with_us_a_hundred_callers_share_one_refresh() {
         .with_lifetime(LIFE)
         .with_refresh_after(LIFE - BUFFER)
         .with_old_connections(OldConnections::Keep)
-        .mint_each();
+        .with_mint_each();
     let login = lab
         .supervisor
         .add_provider("login", store.clone())

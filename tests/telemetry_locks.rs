@@ -188,7 +188,7 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     // Rotations: in place, by replacing with a drain that is abandoned, overtaken by another one.
     store.rotate();
     supervisor.rotate_now("login").await.expect("it rotates");
-    database.never_in_place();
+    database.disable_in_place();
     let held = database
         .opened()
         .first()
@@ -418,7 +418,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
         .rotate_now("login")
         .await
         .expect("it rotates");
-    pools.never_in_place();
+    pools.disable_in_place();
     let held = pools.opened().last().expect("one was opened").connection();
     store.rotate();
     lab.supervisor

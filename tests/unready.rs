@@ -54,7 +54,7 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let fails = Arc::new(AtomicBool::new(false));
     let mut pools = Vec::new();
     for max in [4, 10] {
@@ -103,7 +103,7 @@ async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool
 async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
-    fixture.store.go_back_to(1);
+    fixture.provider.roll_back_to(1);
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
     let is_named = || {

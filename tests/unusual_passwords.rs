@@ -73,14 +73,14 @@ async fn stage_with(method: &str) -> Fixture {
     let Lab {
         supervisor,
         clock,
-        traps,
+        failpoints,
     } = Lab::new();
     FixtureOn {
         server: Arc::new(server),
-        store: ScriptedProvider::new(),
+        provider: ScriptedProvider::new(),
         supervisor,
         clock,
-        traps,
+        failpoints,
     }
 }
 

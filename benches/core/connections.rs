@@ -17,11 +17,11 @@ pub(crate) async fn measure(figures: &mut Figures) {
         let callers = Callers::start(&db, 16);
         fixture.rotate_announced().await;
         eventually("the next generation is served", || db.generation() > before).await;
-        callers.answer_more(100).await;
+        callers.wait_for_more(100).await;
         for transaction in held {
             transaction.commit().await.expect("it commits");
         }
-        callers.answer_more(100).await;
+        callers.wait_for_more(100).await;
         assert!(callers.stop().await.failed.is_empty());
         eventually("it has drained", || {
             db.status().is_some_and(|status| status.draining.is_empty())

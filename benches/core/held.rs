@@ -90,7 +90,7 @@ fn processor_time() -> f64 {
 
 pub(crate) async fn measure(figures: &mut Figures) {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(MAX)
         .acquire_timeout(Duration::from_secs(30));
@@ -160,7 +160,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
 /// connection is held.
 async fn waiting(figures: &mut Figures) {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(MAX)
         .acquire_timeout(Duration::from_secs(25));
@@ -174,7 +174,7 @@ async fn waiting(figures: &mut Figures) {
         .await
         .expect("verified");
     let held = db.acquire().await.expect("a connection");
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );

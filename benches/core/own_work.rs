@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
     let mut took = runtime.block_on(async { own_work(&Lab::new().supervisor).await });
     let feature = if cfg!(feature = "otel") { "on" } else { "off" };
-    figures.beside(
+    figures.for_comparison(
         &format!("a rotation's own work, otel {feature}, µs, median"),
         median(&mut took),
     );

@@ -16,10 +16,10 @@ fn allocations(runtime: &Runtime, query: &impl AsyncFn()) -> f64 {
 pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
     let (fixture, login) = runtime.block_on(async {
         let fixture = Fixture::new().await;
-        let login = fixture.login().await;
+        let login = fixture.add_provider().await;
         (fixture, login)
     });
-    runtime.block_on(fixture.beside_a_plain_pool(
+    runtime.block_on(fixture.compare_with_plain_pool(
         figures,
         "query through &Handle / raw &PgPool",
         &fixture.supervisor,
@@ -56,6 +56,6 @@ pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
         ours - theirs,
         0.0,
     );
-    figures.beside("allocations of a raw query", theirs);
+    figures.for_comparison("allocations of a raw query", theirs);
     runtime.block_on(fixture.supervisor.shutdown(Duration::from_secs(5)));
 }

@@ -53,13 +53,13 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let fixture = Fixture::new().await;
     let db = fixture.pool(10).await;
     live_connections(&db.current()).await;
-    let next = fixture.store.rotate();
+    let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
     let handle = db.clone();
     let answered = served(move || through(handle.clone())).await;
     figures.at_most(
         "1,000 callers rejected at once: fetches",
-        fixture.store.calls().len() as f64 - 1.0,
+        fixture.provider.calls().len() as f64 - 1.0,
         1.0,
     );
     figures.at_most(
@@ -75,7 +75,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
 
     // The store is down, three connections live; acquire time-out 3 s.
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(10)
         .acquire_timeout(Duration::from_secs(3));
@@ -92,7 +92,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     live_connections(&db.current()).await;
     live_connections(&plain).await;
     fixture.set_password("nobody knows this one").await;
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
@@ -115,8 +115,8 @@ pub(crate) async fn measure(figures: &mut Figures) {
         async move { sqlx::query("SELECT 1").execute(&pool).await.is_ok() }
     })
     .await;
-    figures.beside("the same with plain sqlx: served of 1,000", theirs as f64);
-    figures.beside(
+    figures.for_comparison("the same with plain sqlx: served of 1,000", theirs as f64);
+    figures.for_comparison(
         "the same with plain sqlx: failed logins",
         (fixture.rejected_logins() - bad) as f64,
     );

@@ -27,7 +27,7 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
             )
             .with_old_connections(connections)
         };
-        fixture.store.answer_next(lease(0));
+        fixture.provider.return_next(lease(0));
         let db = fixture.pool(10).await;
         let mut events = fixture.supervisor.events();
         let stop = Arc::new(AtomicBool::new(false));
@@ -49,7 +49,7 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
             .collect();
         let mut windows = Vec::new();
         for number in 1..=turns {
-            fixture.store.answer_next(lease(number));
+            fixture.provider.return_next(lease(number));
             fixture
                 .supervisor
                 .rotate_now("login")
@@ -92,13 +92,13 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
         if connections == OldConnections::Keep {
             figures.at_most(&title, within / without, 1.5);
         } else {
-            figures.beside(&title, within / without);
+            figures.for_comparison(&title, within / without);
         }
-        figures.beside(
+        figures.for_comparison(
             &format!("{turns} rotations {name}: p99.9 inside, ms"),
             within,
         );
-        figures.beside(
+        figures.for_comparison(
             &format!("{turns} rotations {name}: p99.9 outside, ms"),
             without,
         );

@@ -27,7 +27,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
             .expect("it serves");
         let before = db.generation();
         let mut events = fixture.supervisor.events();
-        let password = fixture.store.rotate();
+        let password = fixture.provider.rotate();
         fixture.set_password(&password).await;
         let login = fixture
             .connect_options()
@@ -75,8 +75,8 @@ pub(crate) async fn measure(figures: &mut Figures) {
         median(&mut ratios),
         1.2,
     );
-    figures.beside("rejected → serving again, ms", median(&mut ours));
-    figures.beside("two verified logins, ms", median(&mut floors));
+    figures.for_comparison("rejected → serving again, ms", median(&mut ours));
+    figures.for_comparison("two verified logins, ms", median(&mut floors));
 }
 
 /// Logs in twice, with a statement each.

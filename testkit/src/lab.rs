@@ -1,41 +1,42 @@
-//! A supervisor whose clock is moved and whose actors crash on demand.
+//! A supervisor on a clock that tests move, with failpoints in its actors.
 
 use claviger::{Error, Supervisor, SupervisorBuilder};
 
 use crate::{Failpoints, MovedClock};
 
-/// A supervisor on a moved clock.
+/// A supervisor on a clock that tests move.
 #[derive(Debug)]
 pub struct Lab {
     /// The supervisor.
     pub supervisor: Supervisor,
-    /// Its wall clock: follows tokio's (also paused) time, and jumps when told to.
+    /// The supervisor's wall clock. It follows tokio's clock (paused, too) plus the offset that a
+    /// test sets.
     pub clock: MovedClock,
-    /// Where its actors crash.
-    pub traps: Failpoints,
+    /// The failpoints of the supervisor's actors.
+    pub failpoints: Failpoints,
 }
 
 impl Lab {
-    /// With the default durations.
+    /// Starts a supervisor with the default durations.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
-    #[expect(clippy::expect_used, reason = "the default durations are right")]
+    /// Panics outside of a tokio runtime.
+    #[expect(clippy::expect_used, reason = "the default durations are valid")]
     pub fn new() -> Self {
-        Self::with(Supervisor::builder()).expect("the default durations are right")
+        Self::with_builder(Supervisor::builder()).expect("the default durations are valid")
     }
 
-    /// With other durations.
+    /// Starts a supervisor from a builder.
     ///
     /// # Errors
-    /// When one cannot be right.
-    pub fn with(builder: SupervisorBuilder) -> Result<Self, Error> {
-        let (clock, traps) = (MovedClock::default(), Failpoints::default());
-        let supervisor = builder.testing(clock.clone(), traps.clone()).start()?;
+    /// A duration is invalid.
+    pub fn with_builder(builder: SupervisorBuilder) -> Result<Self, Error> {
+        let (clock, failpoints) = (MovedClock::default(), Failpoints::default());
+        let supervisor = builder.testing(clock.clone(), failpoints.clone()).start()?;
         Ok(Self {
             supervisor,
             clock,
-            traps,
+            failpoints,
         })
     }
 }

@@ -1,24 +1,24 @@
-//! Test doubles for Claviger: a provider and a pool that do as a script says, a clock that tests
-//! move, crashes on demand.
+//! Test doubles for Claviger: a scripted provider, a scripted pool, a clock that tests move, and
+//! failpoints that crash actors.
 //!
-//! For what the real thing cannot produce on demand: minutes that pass at once (with tokio's paused
-//! time), a store that fails the next time, an actor that crashes at a named step. For everything
-//! else use the real thing.
+//! Use them for what real servers cannot produce on demand: minutes that pass at once (with tokio's
+//! paused clock), a fetch that fails, an actor that crashes at a named step. For everything else,
+//! test with the real server.
 //!
 //! ```
 //! use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
 //! let lab = Lab::new();
-//! let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-//! let login = lab.supervisor.add_provider("login", store.clone()).await?;
-//! let pool = lab.supervisor.add_pool("pool", &login, database.clone()).await?;
+//! let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+//! let credentials = lab.supervisor.add_provider("credentials", provider.clone()).await?;
+//! let pool = lab.supervisor.add_pool("pool", &credentials, database.clone()).await?;
 //! assert_eq!(pool.current().password(), "password-1");
 //!
-//! store.rotate();
-//! lab.supervisor.rotate_now("login").await?;
+//! provider.rotate();
+//! lab.supervisor.rotate_now("credentials").await?;
 //! assert_eq!(pool.current().password(), "password-2");
-//! assert_eq!(store.calls().len(), 2);
+//! assert_eq!(provider.calls().len(), 2);
 //! # Ok(()) }
 //! ```
 

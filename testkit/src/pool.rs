@@ -1,4 +1,4 @@
-//! A kind of pool that does as a script says.
+//! A scripted pool.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,7 +23,8 @@ struct Inner {
     stalled: watch::Sender<bool>,
 }
 
-/// Makes [`ScriptedPool`]s. Accepts every password unless told otherwise. Clones share the script.
+/// Creates [`ScriptedPool`]s. Accepts every password unless configured otherwise. Clones share the
+/// script.
 #[derive(Clone)]
 pub struct ScriptedPools {
     inner: Arc<Inner>,
@@ -36,7 +37,7 @@ impl std::fmt::Debug for ScriptedPools {
 }
 
 impl ScriptedPools {
-    /// Pools of at most so many connections.
+    /// Creates a factory whose pools have at most `max_connections` connections.
     pub fn new(max_connections: u32) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -60,12 +61,12 @@ impl ScriptedPools {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The database takes these passwords and rejects all others with 28P01.
+    /// Accepts these passwords only; all others are rejected with 28P01.
     pub fn accept_only<T: Into<String>>(&self, passwords: impl IntoIterator<Item = T>) {
         self.lock().accepted = Some(passwords.into_iter().map(Into::into).collect());
     }
 
-    /// The next `times` verifications end so.
+    /// Makes the next `times` verifications return `error`.
     pub fn fail_next(&self, times: usize, error: ConnectError) {
         let mut state = self.lock();
         state
@@ -73,27 +74,27 @@ impl ScriptedPools {
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
-    /// No pool can be refitted in place from now on.
-    pub fn never_in_place(&self) {
+    /// Makes in-place updates fail from now on, so that pools are replaced.
+    pub fn disable_in_place(&self) {
         self.lock().in_place = false;
     }
 
-    /// Verifications hang from now on.
+    /// Makes verifications hang until [`resume`](Self::resume).
     pub fn stall(&self) {
         self.inner.stalled.send_replace(true);
     }
 
-    /// Verifications that hang go on.
+    /// Lets hanging verifications continue.
     pub fn resume(&self) {
         self.inner.stalled.send_replace(false);
     }
 
-    /// Every verification so far: the password, and whether it was accepted.
+    /// Returns every verification so far: the password, and whether it was accepted.
     pub fn verifications(&self) -> Vec<(String, bool)> {
         self.lock().verifications.clone()
     }
 
-    /// How many verifications were rejected.
+    /// Returns how many verifications were rejected.
     pub fn rejected(&self) -> usize {
         self.lock()
             .verifications
@@ -102,7 +103,7 @@ impl ScriptedPools {
             .count()
     }
 
-    /// Every pool that was opened, in order.
+    /// Returns every pool that was opened, in order.
     pub fn opened(&self) -> Vec<ScriptedPool> {
         self.lock().opened.clone()
     }
@@ -144,7 +145,7 @@ struct PoolInner {
     returned: Notify,
 }
 
-/// A pool without a database.
+/// A pool without a database. Clones are the same pool.
 #[derive(Clone)]
 pub struct ScriptedPool {
     inner: Arc<PoolInner>,
@@ -194,7 +195,7 @@ impl ScriptedPool {
             .clone()
     }
 
-    /// Whether it was closed.
+    /// Returns whether the pool was closed.
     pub fn is_closed(&self) -> bool {
         self.inner.closed.load(Ordering::Acquire)
     }

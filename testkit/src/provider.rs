@@ -1,4 +1,4 @@
-//! A provider that does as a script says.
+//! A scripted provider.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,30 +11,30 @@ use claviger::{
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// One fetch, as the provider saw it.
+/// One fetch, as the provider received it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Call {
-    /// Why.
+    /// Trigger of the fetch.
     pub trigger: RotationTrigger,
-    /// When, by tokio's clock.
+    /// Start of the fetch, by tokio's clock.
     pub at: Instant,
-    /// The revisions said to be rejected.
+    /// Revisions that were reported as rejected.
     pub rejected: Vec<Revision>,
 }
 
 enum Step {
     Fail(ProviderError),
     Panic,
-    Answer(Fetched<Credentials>),
+    Return(Lease<Credentials>),
 }
 
 struct State {
     version: u32,
-    life: Option<Duration>,
+    lifetime: Option<Duration>,
     old_connections: OldConnections,
     refresh_after: Option<Duration>,
-    mint_each: bool,
+    with_mint_each: bool,
     script: VecDeque<Step>,
     calls: Vec<Call>,
     released: Vec<Revision>,
@@ -49,8 +49,8 @@ struct Inner {
     hinted: Notify,
 }
 
-/// A provider of user `app` with the passwords `password-1`, `password-2` …, which are also the
-/// revisions' numbers. Clones share the script.
+/// A provider of user `app` with the passwords `password-1`, `password-2` …; the number is the
+/// revision. Clones share the script.
 #[derive(Clone)]
 pub struct ScriptedProvider {
     inner: Arc<Inner>,
@@ -69,16 +69,16 @@ impl Default for ScriptedProvider {
 }
 
 impl ScriptedProvider {
-    /// Holds `password-1`, which lives for ever and whose connections are drained.
+    /// Creates a provider of `password-1`, without an expiry. Old connections are drained.
     pub fn new() -> Self {
         Self {
             inner: Arc::new(Inner {
                 state: Mutex::new(State {
                     version: 1,
-                    life: None,
+                    lifetime: None,
                     old_connections: OldConnections::Drain,
                     refresh_after: None,
-                    mint_each: false,
+                    with_mint_each: false,
                     script: VecDeque::new(),
                     calls: Vec::new(),
                     released: Vec::new(),
@@ -99,47 +99,47 @@ impl ScriptedProvider {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leases live so long, counted from the start of the fetch.
+    /// Sets the lifetime of leases, counted from the start of the fetch.
     #[must_use]
-    pub fn with_lifetime(self, life: Duration) -> Self {
-        self.lock().life = Some(life);
+    pub fn with_lifetime(self, lifetime: Duration) -> Self {
+        self.lock().lifetime = Some(lifetime);
         self
     }
 
-    /// What becomes of connections.
+    /// Sets what happens to old connections.
     #[must_use]
     pub fn with_old_connections(self, old_connections: OldConnections) -> Self {
         self.lock().old_connections = old_connections;
         self
     }
 
-    /// When leases ask to be refreshed.
+    /// Sets when leases are due for a refresh, counted from the fetch.
     #[must_use]
     pub fn with_refresh_after(self, after: Duration) -> Self {
         self.lock().refresh_after = Some(after);
         self
     }
 
-    /// Every fetch mints a new credential, as IAM tokens do.
+    /// Makes every fetch return a new credential, as with IAM tokens.
     #[must_use]
-    pub fn mint_each(self) -> Self {
-        self.lock().mint_each = true;
+    pub fn with_mint_each(self) -> Self {
+        self.lock().with_mint_each = true;
         self
     }
 
-    /// The store holds the next credential from now on; answers its password.
+    /// Rotates the credential and returns the new password.
     pub fn rotate(&self) -> String {
         let mut state = self.lock();
         state.version += 1;
         format!("password-{}", state.version)
     }
 
-    /// The store holds that credential again: a roll-back, a stale replica.
-    pub fn go_back_to(&self, version: u32) {
+    /// Goes back to an earlier credential, as after a rollback or from a stale replica.
+    pub fn roll_back_to(&self, version: u32) {
         self.lock().version = version;
     }
 
-    /// The next `times` fetches fail so.
+    /// Makes the next `times` fetches return `error`.
     pub fn fail_next(&self, times: usize, error: ProviderError) {
         let mut state = self.lock();
         state
@@ -147,64 +147,64 @@ impl ScriptedProvider {
             .extend(std::iter::repeat_with(|| Step::Fail(error.clone())).take(times));
     }
 
-    /// No scripted failure is left.
+    /// Removes all scripted steps.
     pub fn recover(&self) {
         self.lock().script.clear();
     }
 
-    /// The next fetch panics.
+    /// Makes the next fetch panic.
     pub fn panic_next(&self) {
         self.lock().script.push_back(Step::Panic);
     }
 
-    /// The next fetch returns exactly this.
-    pub fn answer_next(&self, fetched: impl Into<Fetched<Credentials>>) {
-        self.lock().script.push_back(Step::Answer(fetched.into()));
+    /// Makes the next fetch return this lease.
+    pub fn return_next(&self, lease: Lease<Credentials>) {
+        self.lock().script.push_back(Step::Return(lease));
     }
 
-    /// Fetches hang from now on.
+    /// Makes fetches hang until [`resume`](Self::resume).
     pub fn stall(&self) {
         self.inner.stalled.send_replace(true);
     }
 
-    /// Fetches that hang go on.
+    /// Lets hanging fetches continue.
     pub fn resume(&self) {
         self.inner.stalled.send_replace(false);
     }
 
-    /// The source signals a change.
+    /// Signals a change to the supervisor.
     pub fn hint(&self) {
         self.inner.hinted.notify_one();
     }
 
-    /// The next `times` releases fail so.
+    /// Makes the next `times` releases return `error`.
     pub fn fail_releases(&self, times: usize, error: ProviderError) {
         self.lock()
             .release_failures
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
-    /// Every fetch so far.
+    /// Returns every fetch so far.
     pub fn calls(&self) -> Vec<Call> {
         self.lock().calls.clone()
     }
 
-    /// Every revision that was released, in order.
+    /// Returns every revision that was released, in order.
     pub fn released(&self) -> Vec<Revision> {
         self.lock().released.clone()
     }
 
-    /// How many releases were tried so far, failed ones included.
+    /// Returns how many releases were attempted, failed ones included.
     pub fn release_attempts(&self) -> usize {
         self.lock().release_attempts
     }
 
-    /// How often `close` was called.
+    /// Returns how often `close` was called.
     pub fn closed(&self) -> u32 {
         self.lock().closed
     }
 
-    /// The lease of that version, as issued at `request`'s start.
+    /// Returns a lease of the current version, as of the start of `request`.
     fn lease(state: &State, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
         let version = state.version;
         let mut lease = Lease::new(
@@ -212,8 +212,8 @@ impl ScriptedProvider {
             Revision::new(version.to_string()),
         )
         .with_old_connections(state.old_connections);
-        if let Some(life) = state.life {
-            lease = lease.with_expiry(Expiry::after(request.started, life));
+        if let Some(lifetime) = state.lifetime {
+            lease = lease.with_expiry(Expiry::after(request.started, lifetime));
         }
         if let Some(after) = state.refresh_after {
             lease = lease.with_refresh_after(after);
@@ -225,7 +225,7 @@ impl ScriptedProvider {
 impl Provider for ScriptedProvider {
     type Secret = Credentials;
 
-    #[expect(clippy::panic, reason = "its purpose")]
+    #[expect(clippy::panic, reason = "the script requests it")]
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
@@ -243,11 +243,11 @@ impl Provider for ScriptedProvider {
         let _ = stalled.wait_for(|stalled| !stalled).await;
         match step {
             Some(Step::Fail(error)) => Err(error),
-            Some(Step::Panic) => panic!("the script says so"),
-            Some(Step::Answer(fetched)) => Ok(fetched),
+            Some(Step::Panic) => panic!("scripted panic"),
+            Some(Step::Return(lease)) => Ok(lease),
             None => {
                 let mut state = self.lock();
-                if state.mint_each && request.held.is_some() {
+                if state.with_mint_each && request.held.is_some() {
                     state.version += 1;
                 }
                 Ok(Self::lease(&state, &request).into())

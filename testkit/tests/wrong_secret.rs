@@ -1,4 +1,4 @@
-//! A secret of the wrong kind does not compile, and the compiler says so in words.
+//! A secret of another type is a compile error that names both types.
 
 #[test]
 fn a_pool_does_not_take_a_secret_of_the_wrong_kind() {

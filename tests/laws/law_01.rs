@@ -16,7 +16,7 @@ use super::{Fixture, Pools};
 /// Rotates `times` times under 16 callers and a transaction that is held across each rotation.
 async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pools>, times: u32) {
     let callers = Callers::start(db, 16);
-    callers.answer_more(200).await;
+    callers.wait_for_more(200).await;
     for _ in 0..times {
         let before = db.generation();
         let mut transaction = db.begin().await.expect("a transaction begins");
@@ -26,7 +26,7 @@ async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pools>, times: u32) {
             .expect("it inserts");
         fixture.rotate_announced().await;
         eventually("the next generation is served", || db.generation() > before).await;
-        callers.answer_more(100).await;
+        callers.wait_for_more(100).await;
         transaction
             .commit()
             .await
@@ -70,7 +70,7 @@ async fn law_01_replacing_loses_no_query() {
 async fn law_01_refitting_in_place_loses_no_query() {
     let fixture =
         Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     // Connections are short-lived, so that logins happen all the time.
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(20));
     let pools = fixture.pools_with(options);

@@ -19,16 +19,16 @@ async fn law_02_an_unverified_lease_serves_nobody() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
     let callers = Callers::start(&db, 8);
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
 
     // The store announces what the database does not take yet.
-    let next = fixture.store.rotate();
-    fixture.store.hint();
+    let next = fixture.provider.rotate();
+    fixture.provider.hint();
     eventually("the announced password was tried", || {
         fixture.rejected_logins() >= 1
     })
     .await;
-    callers.answer_more(500).await;
+    callers.wait_for_more(500).await;
     assert_eq!(db.generation(), 1, "what was not verified is not served");
     let status = db.status().expect("supervised");
     assert!(status.serving && !status.rejected);
@@ -40,7 +40,7 @@ async fn law_02_an_unverified_lease_serves_nobody() {
     // Verified again after a second, without a fetch.
     eventually("it was tried again", || fixture.rejected_logins() >= 2).await;
     assert_eq!(
-        fixture.store.calls().len(),
+        fixture.provider.calls().len(),
         2,
         "the start and the hint, nothing else"
     );
@@ -49,7 +49,7 @@ async fn law_02_an_unverified_lease_serves_nobody() {
     eventually("the next generation is served", || db.generation() == 2).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
-    assert_eq!(fixture.store.calls().len(), 2);
+    assert_eq!(fixture.provider.calls().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,8 +57,8 @@ async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected()
     let fixture = Fixture::new().await;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(4).await;
-    let next = fixture.store.rotate();
-    fixture.store.hint();
+    let next = fixture.provider.rotate();
+    fixture.provider.hint();
     // Three verifications fail: the next one would come 4.3 s later.
     eventually_within(
         Duration::from_secs(10),

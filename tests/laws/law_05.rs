@@ -52,7 +52,7 @@ async fn open_connections(db: &claviger::Handle<Pools>, connections: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
     let db = fixture
         .supervisor
@@ -61,7 +61,7 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
         .expect("verified");
     open_connections(&db, 3).await;
     // Unannounced, but the store has it by the time it is asked.
-    let next = fixture.store.rotate();
+    let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
     let (served, errors) = thousand(&db).await;
     assert_eq!((served, errors.len()), (1_000, 0));
@@ -72,14 +72,14 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
     .await;
     assert_eq!(
         fixture
-            .store
+            .provider
             .calls()
             .iter()
             .filter(|call| call.trigger == RotationTrigger::Rejected)
             .count(),
         1
     );
-    assert_eq!(fixture.store.calls().len(), 2);
+    assert_eq!(fixture.provider.calls().len(), 2);
     let rejected = fixture.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
 }
@@ -87,7 +87,7 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
     let db = fixture
         .supervisor
@@ -96,7 +96,7 @@ async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() 
         .expect("verified");
     open_connections(&db, 3).await;
     fixture.set_password("nobody knows this one").await;
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
@@ -108,7 +108,7 @@ async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() 
     // The bucket has three tokens, and gets another every ten seconds.
     let refilled = usize::try_from(began.elapsed().as_secs() / 10).expect("a few");
     assert!(
-        fixture.store.calls().len() <= 1 + 3 + refilled,
+        fixture.provider.calls().len() <= 1 + 3 + refilled,
         "the start and the bucket"
     );
 }
@@ -124,7 +124,7 @@ async fn while_rejected(db: claviger::Handle<Pools>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let patience = Duration::from_secs(2);
     let options = fixture.pool_options(4).acquire_timeout(patience);
     let db = fixture
@@ -134,7 +134,7 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
         .expect("verified");
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
@@ -148,7 +148,7 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
     eventually_within(
         Duration::from_secs(20),
         "the first attempts have failed",
-        || fixture.store.calls().len() == 4 && too_late(),
+        || fixture.provider.calls().len() == 4 && too_late(),
     )
     .await;
     first.abort();
@@ -193,7 +193,7 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture.pool_options(4).acquire_timeout(PATIENCE);
     let db = fixture
         .supervisor
@@ -203,11 +203,11 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
     fixture.set_password("password-2").await;
     fixture.terminate_connections().await;
     // The first fetch fails; the second, a second later, returns the new password.
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
-    fixture.store.rotate();
+    fixture.provider.rotate();
     let (served, errors) = thousand(&db).await;
     let other = errors
         .iter()
@@ -224,7 +224,7 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
     assert!(served > 900);
     assert_eq!(
         fixture
-            .store
+            .provider
             .calls()
             .iter()
             .filter(|call| call.trigger == RotationTrigger::Rejected)

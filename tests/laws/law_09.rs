@@ -14,7 +14,7 @@ use super::Fixture;
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_released_when_the_last_of_two_pools_has_drained() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let reader = fixture
         .supervisor
         .add_pool("reader", &login, fixture.pools(2))
@@ -47,19 +47,23 @@ async fn law_09_released_when_the_last_of_two_pools_has_drained() {
         (1, 1),
         "the hazard: a connection of the old lease is open"
     );
-    assert_eq!(fixture.store.released(), [], "not under a live connection");
+    assert_eq!(
+        fixture.provider.released(),
+        [],
+        "not under a live connection"
+    );
     held.commit().await.expect("it commits");
     eventually("the old lease is released", || {
-        fixture.store.released() == [Revision::new("1")]
+        fixture.provider.released() == [Revision::new("1")]
     })
     .await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     assert_eq!(
-        fixture.store.released(),
+        fixture.provider.released(),
         [Revision::new("1"), Revision::new("2")],
         "each once"
     );
-    assert_eq!(fixture.store.closed(), 1);
+    assert_eq!(fixture.provider.closed(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,14 +100,18 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
             .collect::<Vec<_>>(),
         [(1, 1)]
     );
-    assert_eq!(fixture.store.released(), [], "not under a live connection");
+    assert_eq!(
+        fixture.provider.released(),
+        [],
+        "not under a live connection"
+    );
     sqlx::query("SELECT 1")
         .execute(&mut *busy)
         .await
         .expect("nothing was cut");
     busy.commit().await.expect("it commits");
     eventually("the old lease is released", || {
-        fixture.store.released() == [Revision::new("1")]
+        fixture.provider.released() == [Revision::new("1")]
     })
     .await;
 }
@@ -112,7 +120,7 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
 async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     let mut fixture = Fixture::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    fixture.supervisor = Lab::with(builder).expect("right").supervisor;
+    fixture.supervisor = Lab::with_builder(builder).expect("right").supervisor;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(2).await;
     let mut held = db.begin().await.expect("a transaction");
@@ -134,14 +142,14 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     assert_eq!(abandoned, (1, 1));
     let draining = db.status().expect("supervised").draining;
     assert!(draining[0].abandoned, "still counted");
-    assert_eq!(fixture.store.released(), []);
+    assert_eq!(fixture.provider.released(), []);
     sqlx::query("SELECT 1")
         .execute(&mut *held)
         .await
         .expect("nothing was cut");
     held.commit().await.expect("it commits");
     eventually("released when its last connection returned", || {
-        fixture.store.released() == [Revision::new("1")]
+        fixture.provider.released() == [Revision::new("1")]
     })
     .await;
     assert!(db.status().expect("supervised").draining.is_empty());
@@ -151,7 +159,7 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
 async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
     let mut fixture = Fixture::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    fixture.supervisor = Lab::with(builder).expect("right").supervisor;
+    fixture.supervisor = Lab::with_builder(builder).expect("right").supervisor;
     let db = fixture.pool(2).await;
     let held = db.begin().await.expect("a transaction");
     fixture
@@ -165,14 +173,14 @@ async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
         .await
         .expect_err("a connection of its is open");
     assert!(error.to_string().contains("orders"), "{error}");
-    assert_eq!(fixture.store.released(), []);
+    assert_eq!(fixture.provider.released(), []);
     held.commit().await.expect("it commits");
     let mut removed = fixture.supervisor.remove_provider("login").await;
     while removed.is_err() {
         tokio::task::yield_now().await;
         removed = fixture.supervisor.remove_provider("login").await;
     }
-    assert_eq!(fixture.store.released(), [Revision::new("1")]);
+    assert_eq!(fixture.provider.released(), [Revision::new("1")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,8 +195,11 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
     // Renewed as the machine's clock goes on: its first death has passed when it is replaced.
     for _ in 0..3 {
         fixture.clock.jump(Duration::from_secs(10));
-        let calls = fixture.store.calls().len();
-        eventually("it was renewed", || fixture.store.calls().len() > calls + 1).await;
+        let calls = fixture.provider.calls().len();
+        eventually("it was renewed", || {
+            fixture.provider.calls().len() > calls + 1
+        })
+        .await;
     }
     assert!(
         db.status().expect("supervised").serving,
@@ -216,7 +227,7 @@ async fn law_09_at_shutdown_releases_happen_even_under_an_abandoned_drain() {
         (report.abandoned.len(), report.abandoned[0].connections),
         (1, 1)
     );
-    assert_eq!(fixture.store.released(), [Revision::new("1")]);
-    assert_eq!(fixture.store.closed(), 1);
+    assert_eq!(fixture.provider.released(), [Revision::new("1")]);
+    assert_eq!(fixture.provider.closed(), 1);
     drop(held);
 }

@@ -14,11 +14,11 @@ async fn peak_over_rotations(fixture: &Fixture, db: &Handle<Pools>, rotations: u
     let callers = Callers::start(db, 16);
     for _ in 0..rotations {
         let before = db.generation();
-        callers.answer_more(200).await;
+        callers.wait_for_more(200).await;
         fixture.rotate_announced().await;
         eventually("the next generation is served", || db.generation() > before).await;
     }
-    callers.answer_more(200).await;
+    callers.wait_for_more(200).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     peak.stop().await
 }
@@ -26,7 +26,7 @@ async fn peak_over_rotations(fixture: &Fixture, db: &Handle<Pools>, rotations: u
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_replacing_under_load() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let pools = fixture.pools_with(fixture.pool_options(10).min_connections(10));
     let db = fixture
         .supervisor
@@ -65,7 +65,7 @@ async fn law_10_with_every_connection_held_across_a_replacement() {
     eventually("the next generation is served", || db.generation() == 2).await;
     // Ten old connections are busy: the callers share the overlap.
     let callers = Callers::start(&db, 16);
-    callers.answer_more(300).await;
+    callers.wait_for_more(300).await;
     let now = db.status().expect("supervised");
     assert_eq!(
         now.draining[0].connections, 10,
@@ -75,13 +75,13 @@ async fn law_10_with_every_connection_held_across_a_replacement() {
     // As they return, new ones are opened.
     for transaction in held {
         transaction.commit().await.expect("it commits");
-        callers.answer_more(20).await;
+        callers.wait_for_more(20).await;
     }
     eventually("the old generation has drained", || {
         db.status().is_some_and(|status| status.draining.is_empty())
     })
     .await;
-    callers.answer_more(300).await;
+    callers.wait_for_more(300).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     let peak = peak.stop().await;
     assert!(

@@ -13,8 +13,8 @@ use super::{Fixture, Pools};
 
 /// A pool of four short-lived connections, and callers who wait no longer than a moment and come
 /// again and again.
-async fn restless(fixture: &Fixture) -> (Handle<Pools>, Callers) {
-    let login = fixture.login().await;
+async fn restless(fixture: &Fixture) -> (Handle<Pool>, Callers) {
+    let login = fixture.add_provider().await;
     let options = short_lived(
         fixture
             .pool_options(4)
@@ -27,7 +27,7 @@ async fn restless(fixture: &Fixture) -> (Handle<Pools>, Callers) {
         .await
         .expect("verified");
     let callers = Callers::start(&db, 16);
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     (db, callers)
 }
 
@@ -77,7 +77,7 @@ async fn law_11_a_database_that_changes_its_mind() {
         .await;
         rounds += 1;
         if began.elapsed() < Duration::from_secs(12) {
-            callers.answer_more(50).await;
+            callers.wait_for_more(50).await;
         }
     }
     assert!(rounds >= 2, "the hazard: it was rejected {rounds} times");

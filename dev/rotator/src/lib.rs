@@ -1,8 +1,8 @@
-//! Rotates a secret in four steps, as AWS's rotation functions do: they come from AWS as Python for
-//! a Lambda, and moto has no rotation of its own.
+//! Rotates a secret in four steps, as AWS's rotation functions do. AWS provides them as Python code
+//! for a Lambda, and moto has none.
 //!
-//! A step can be left out, or be taken back: a rotation that fails somewhere is what services have
-//! to live through.
+//! A step can be left out or rolled back, because services must survive a rotation that fails
+//! anywhere.
 
 use std::error::Error;
 use std::fmt;
@@ -12,20 +12,20 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::DisplayErrorContext;
 use serde_json::{Value, json};
 
-/// What went wrong, in words.
+/// Any error.
 pub type Problem = Box<dyn Error + Send + Sync>;
 
-/// Whose password a rotation changes.
+/// The users whose password a rotation changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Users {
-    /// That of the one user there is: what worked before works no more.
+    /// The single user: its previous password stops working.
     Single,
-    /// That of the user who is not in use, `NAME` and `NAME_clone` in turn: what worked before
-    /// works for one more rotation.
+    /// The user that is not in use, `NAME` and `NAME_clone` in turn: the previous credentials
+    /// remain valid for one more rotation.
     Alternating,
 }
 
-/// One secret, the database behind it, and how it is rotated.
+/// One secret, its database user or users, and the rotation.
 #[derive(Clone)]
 pub struct Rotator {
     client: Client,
@@ -34,26 +34,26 @@ pub struct Rotator {
     set_password: Arc<SetPassword>,
 }
 
-/// Gives a user of the database a password.
+/// Sets the password of a database user.
 type SetPassword = dyn Fn(&str, &str) -> Result<(), Problem> + Send + Sync;
 
-/// The version that a rotation has made.
+/// A version that a rotation has created.
 #[derive(Clone)]
 pub struct Pending {
-    /// Its `VersionId`.
+    /// The `VersionId`.
     pub version: String,
-    /// The user whose password it changes.
+    /// The user whose password changes.
     pub user: String,
-    /// The password that is to be.
+    /// The new password.
     pub password: String,
 }
 
 impl Rotator {
-    /// Makes the secret, in the shape of a database's of AWS. `set_password` gives a user of the
-    /// database a password; it may block.
+    /// Creates the secret with the JSON fields of AWS's database secrets. `set_password` sets the
+    /// password of a database user; it may block.
     ///
     /// # Errors
-    /// What Secrets Manager says.
+    /// Errors of Secrets Manager.
     pub async fn create(
         client: Client,
         secret: &str,
@@ -67,7 +67,7 @@ impl Rotator {
             .secret_string(first.to_string())
             .send()
             .await
-            .map_err(said)?;
+            .map_err(describe)?;
         Ok(Self {
             client,
             secret: secret.to_owned(),
@@ -76,11 +76,11 @@ impl Rotator {
         })
     }
 
-    /// Step 1: a new version at AWSPENDING, with this password and, where users alternate, the
-    /// other user.
+    /// Step 1: creates a version at AWSPENDING with this password. With alternating users it is for
+    /// the other user.
     ///
     /// # Errors
-    /// What Secrets Manager says.
+    /// Errors of Secrets Manager.
     pub async fn create_secret(&self, password: &str) -> Result<Pending, Problem> {
         let (_, mut value) = self.version_at("AWSCURRENT").await?;
         let user = value["username"]
@@ -98,12 +98,12 @@ impl Rotator {
             .put_secret_value()
             .secret_id(&self.secret)
             .secret_string(value.to_string());
-        let answer = put
+        let created = put
             .version_stages("AWSPENDING")
             .send()
             .await
-            .map_err(said)?;
-        let version = answer.version_id.ok_or("the new version has no id")?;
+            .map_err(describe)?;
+        let version = created.version_id.ok_or("the new version has no id")?;
         Ok(Pending {
             version,
             user,
@@ -111,20 +111,20 @@ impl Rotator {
         })
     }
 
-    /// Step 2: the database takes the password. From here on AWSCURRENT may be rejected.
+    /// Step 2: sets the password in the database. From here on AWSCURRENT may be rejected.
     ///
     /// # Errors
-    /// What the database says.
+    /// Errors of the database.
     pub async fn set_secret(&self, pending: &Pending) -> Result<(), Problem> {
-        self.give(pending.user.clone(), pending.password.clone())
+        self.set_password(pending.user.clone(), pending.password.clone())
             .await
     }
 
-    /// Step 3: whether the version at AWSPENDING is the one that was made. (AWS's functions log in
-    /// with it, too.)
+    /// Step 3: checks that AWSPENDING is the version of this rotation. (AWS's functions also log in
+    /// with it.)
     ///
     /// # Errors
-    /// When it is not, or what Secrets Manager says.
+    /// Another version at AWSPENDING, or errors of Secrets Manager.
     pub async fn test_secret(&self, pending: &Pending) -> Result<(), Problem> {
         let (version, value) = self.version_at("AWSPENDING").await?;
         if version != pending.version || value["password"] != pending.password.as_str() {
@@ -133,10 +133,10 @@ impl Rotator {
         Ok(())
     }
 
-    /// Step 4: AWSCURRENT moves there; what it was at becomes AWSPREVIOUS.
+    /// Step 4: moves AWSCURRENT to the new version; the previous version becomes AWSPREVIOUS.
     ///
     /// # Errors
-    /// What Secrets Manager says.
+    /// Errors of Secrets Manager.
     pub async fn finish_secret(&self, pending: &Pending) -> Result<(), Problem> {
         let (current, _) = self.version_at("AWSCURRENT").await?;
         let moved = self
@@ -149,22 +149,23 @@ impl Rotator {
             .remove_from_version_id(current)
             .send()
             .await
-            .map_err(said)?;
+            .map_err(describe)?;
         self.unstage(pending).await
     }
 
-    /// Takes a rotation back before its last step: the database has the password of AWSCURRENT
-    /// again, and nothing is at AWSPENDING.
+    /// Rolls a rotation back before its last step: the database has the password of AWSCURRENT
+    /// again, and AWSPENDING is removed.
     ///
     /// # Errors
-    /// What Secrets Manager or the database says.
+    /// Errors of Secrets Manager or the database.
     pub async fn roll_back(&self, pending: &Pending) -> Result<(), Problem> {
         let (_, value) = self.version_at("AWSCURRENT").await?;
         if value["username"] == pending.user.as_str() {
             let password = value["password"]
                 .as_str()
                 .ok_or("AWSCURRENT has no password")?;
-            self.give(pending.user.clone(), password.to_owned()).await?;
+            self.set_password(pending.user.clone(), password.to_owned())
+                .await?;
         }
         self.unstage(pending).await
     }
@@ -179,25 +180,26 @@ impl Rotator {
             .remove_from_version_id(&pending.version)
             .send()
             .await
-            .map_err(said)?;
+            .map_err(describe)?;
         Ok(())
     }
 
     async fn version_at(&self, stage: &str) -> Result<(String, Value), Problem> {
-        let answer = self
+        let fetched = self
             .client
             .get_secret_value()
             .secret_id(&self.secret)
             .version_stage(stage)
             .send()
             .await
-            .map_err(said)?;
-        let version = answer.version_id.ok_or("a version without an id")?;
-        let value = serde_json::from_str(&answer.secret_string.ok_or("a version without a text")?)?;
+            .map_err(describe)?;
+        let version = fetched.version_id.ok_or("a version without an id")?;
+        let value =
+            serde_json::from_str(&fetched.secret_string.ok_or("a version without a text")?)?;
         Ok((version, value))
     }
 
-    async fn give(&self, user: String, password: String) -> Result<(), Problem> {
+    async fn set_password(&self, user: String, password: String) -> Result<(), Problem> {
         let set_password = Arc::clone(&self.set_password);
         tokio::task::spawn_blocking(move || set_password(&user, &password)).await?
     }
@@ -221,6 +223,6 @@ impl fmt::Debug for Pending {
     }
 }
 
-fn said(error: impl Error) -> Problem {
+fn describe(error: impl Error) -> Problem {
     DisplayErrorContext(error).to_string().into()
 }

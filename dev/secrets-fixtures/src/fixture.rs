@@ -1,5 +1,4 @@
-//! A database, a store that holds its login, a proxy in between that counts, and whoever rotates
-//! it.
+//! A database, a secrets manager with its credentials, a proxy that counts requests, and a rotator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,31 +12,31 @@ use claviger_servers::{Moto, Proxy};
 
 use crate::{Users, aws, moto};
 
-/// The secret's name.
+/// Name of the secret.
 pub const SECRET: &str = "orders";
 
-/// The fixture: role `app` with `password-1` in the database and in the secret `orders`.
+/// A fixture with role `app`, password `password-1`, in the database and in the secret `orders`.
 #[derive(Debug)]
 pub struct SecretsFixture<S> {
-    /// Database, supervisor, and what callers need.
+    /// Database, supervisor and callers.
     pub database: FixtureOn<S>,
-    /// The store.
+    /// The secrets manager.
     pub moto: Moto,
-    /// What the service asks it through.
+    /// The proxy between the service and the secrets manager.
     pub proxy: Proxy,
-    /// Whoever rotates the secret, past the proxy.
+    /// Rotates the secret, not through the proxy.
     pub rotator: Rotator,
     admin: Client,
     passwords: AtomicU32,
 }
 
-/// How many rotations a case is shown with: 20, or as `CLAVIGER_ROTATIONS` says.
+/// Returns how many rotations a case runs: `CLAVIGER_ROTATIONS`, by default 20.
 pub fn rotations() -> usize {
     number("CLAVIGER_ROTATIONS").unwrap_or(20)
 }
 
-/// How long the database has the new password before the store says so: 500 ms, or as
-/// `CLAVIGER_WINDOW_MS` says.
+/// Returns how long the database has the new password before the secret does: `CLAVIGER_WINDOW_MS`,
+/// by default 500 ms.
 pub fn window() -> Duration {
     Duration::from_millis(number("CLAVIGER_WINDOW_MS").unwrap_or(500) as u64)
 }
@@ -48,28 +47,28 @@ fn number(variable: &str) -> Option<usize> {
 }
 
 impl<S: Server + Users> SecretsFixture<S> {
-    /// With a secret that is rotated in this way.
+    /// Creates a fixture whose secret is rotated in this way.
     ///
     /// # Panics
-    /// As all of it, when the servers do not do as they are told.
+    /// All methods panic on errors of the servers.
     pub async fn new(users: claviger_rotator::Users) -> Self {
-        let (stage, moto) = tokio::join!(FixtureOn::<S>::new(), moto());
+        let (fixture, moto) = tokio::join!(FixtureOn::<S>::new(), moto());
         let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
         if users == claviger_rotator::Users::Alternating {
-            stage.on_the_server(S::clone_app).await;
+            fixture.on_the_server(S::create_clone).await;
         }
-        let server = Arc::clone(&stage.server);
+        let server = Arc::clone(&fixture.server);
         let set_password = move |user: &str, password: &str| {
-            server.give_password(user, password);
+            server.set_user_password(user, password);
             Ok(())
         };
         let first = serde_json::json!({ "engine": "any", "username": "app", "password": "password-1", "masterarn": "arn:of:nobody" });
         let admin = Client::new(&aws(&moto.endpoint()));
         let rotator = Rotator::create(admin.clone(), SECRET, users, &first, set_password)
             .await
-            .expect("the secret is made");
+            .expect("the secret is created");
         Self {
-            database: stage,
+            database: fixture,
             moto,
             proxy,
             rotator,
@@ -78,12 +77,12 @@ impl<S: Server + Users> SecretsFixture<S> {
         }
     }
 
-    /// The service's own configuration.
+    /// Returns the service's AWS configuration.
     pub fn aws(&self) -> SdkConfig {
         aws(&self.proxy.endpoint())
     }
 
-    /// The first two steps: from here on, with a single user, `AWSCURRENT` is rejected.
+    /// Runs the first two steps. From here on, with a single user, `AWSCURRENT` is rejected.
     pub async fn open_window(&self) -> Pending {
         let number = self.passwords.fetch_add(1, Ordering::AcqRel) + 1;
         let pending = self
@@ -95,7 +94,7 @@ impl<S: Server + Users> SecretsFixture<S> {
         pending
     }
 
-    /// The last two steps.
+    /// Runs the last two steps.
     pub async fn close_window(&self, pending: &Pending) {
         self.rotator.test_secret(pending).await.expect("testSecret");
         self.rotator
@@ -104,12 +103,12 @@ impl<S: Server + Users> SecretsFixture<S> {
             .expect("finishSecret");
     }
 
-    /// Ends all connections of the service; answers how many.
-    pub async fn cut_connections(&self) -> usize {
-        self.database.on_the_server(S::cut_both).await
+    /// Terminates all connections of the service and returns how many there were.
+    pub async fn terminate_connections(&self) -> usize {
+        self.database.on_the_server(S::terminate_both).await
     }
 
-    /// Whatever text at `AWSPENDING`, as a function that fails leaves it.
+    /// Puts any text at `AWSPENDING`, as a failed rotation function leaves it.
     pub async fn put_pending(&self, text: &str) {
         let put = self
             .admin
@@ -117,10 +116,10 @@ impl<S: Server + Users> SecretsFixture<S> {
             .secret_id(SECRET)
             .secret_string(text)
             .version_stages("AWSPENDING");
-        put.send().await.expect("it is put");
+        put.send().await.expect("the version is created");
     }
 
-    /// `AWSCURRENT` is at this version, and nothing else is moved.
+    /// Moves `AWSCURRENT` to this version, and no other stage.
     pub async fn move_current(&self, version: &str) {
         let current = self
             .admin
@@ -143,7 +142,7 @@ impl<S: Server + Users> SecretsFixture<S> {
             .expect("it is moved");
     }
 
-    /// This version is not pending any more.
+    /// Removes `AWSPENDING` from this version.
     pub async fn unstage(&self, version: &str) {
         let moved = self
             .admin
@@ -157,8 +156,8 @@ impl<S: Server + Users> SecretsFixture<S> {
             .expect("it is moved");
     }
 
-    /// How often the secret's value was asked for.
-    pub fn values_asked_for(&self) -> usize {
+    /// Returns how often the secret's value was requested.
+    pub fn value_requests(&self) -> usize {
         self.proxy.requests("GetSecretValue")
     }
 }

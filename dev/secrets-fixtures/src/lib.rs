@@ -1,19 +1,16 @@
-//! The scenery of the tests with AWS Secrets Manager: a store of their own, and the secrets in it
-//! as their administrator sees them.
+//! Test fixtures for AWS Secrets Manager: a moto server and the secrets in it, as seen by their
+//! administrator.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing fixture fails the test")]
 
 mod fixture;
-mod naive;
+mod plain_service;
 mod secret;
 mod store;
 mod users;
 
 pub use fixture::{SECRET, SecretsFixture, rotations, window};
-pub use naive::{Connect, Habit, Naive};
+pub use plain_service::{Connect, FetchPolicy, PlainService};
 pub use secret::{Secret, login};
 pub use store::{SECRET_ACCESS_KEY, SESSION_TOKEN, aws, moto};
 pub use users::Users;

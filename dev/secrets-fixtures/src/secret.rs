@@ -1,42 +1,42 @@
-//! A secret's administrator.
+//! A secret and its administration.
 
 use aws_sdk_secretsmanager::Client;
 use claviger_servers::Moto;
 
 use crate::aws;
 
-/// A secret in the store.
+/// A secret in the secrets manager.
 #[derive(Debug)]
 pub struct Secret {
-    /// What it is administered by.
+    /// The administrator's client.
     pub client: Client,
     name: String,
 }
 
 impl Secret {
-    /// Creates it; answers its first version, too.
+    /// Creates the secret and returns it with the id of its first version.
     ///
     /// # Panics
-    /// As all of them, when the store does not do as it is told.
+    /// All methods panic on errors of the server.
     pub async fn create(moto: &Moto, name: &str, text: &str) -> (Self, String) {
         let client = Client::new(&aws(&moto.endpoint()));
-        let made = client
+        let created = client
             .create_secret()
             .name(name)
             .secret_string(text)
             .send()
             .await
-            .expect("it is created");
+            .expect("the secret is created");
         (
             Self {
                 client,
                 name: name.to_owned(),
             },
-            made.version_id.expect("a version"),
+            created.version_id.expect("a version"),
         )
     }
 
-    /// Puts a version at this stage; answers which.
+    /// Puts a version at this stage and returns its id.
     pub async fn put(&self, stage: &str, text: &str) -> String {
         let put = self
             .client
@@ -46,20 +46,20 @@ impl Secret {
             .version_stages(stage);
         put.send()
             .await
-            .expect("it is put")
+            .expect("the version is created")
             .version_id
             .expect("a version")
     }
 
-    /// Begins a rotation that no function carries out: moto leaves a version without a value at
-    /// `AWSCURRENT` then.
-    pub async fn rotate_by_nobody(&self) {
+    /// Starts a rotation without a function: moto then leaves a version without a value at
+    /// `AWSCURRENT`.
+    pub async fn start_rotation_without_function(&self) {
         self.client
             .rotate_secret()
             .secret_id(&self.name)
             .send()
             .await
-            .expect("it is begun");
+            .expect("the rotation starts");
     }
 
     /// Moves a stage.
@@ -76,7 +76,7 @@ impl Secret {
     }
 }
 
-/// The text of a secret of the user `app`.
+/// Returns the secret text of user `app` with this password.
 pub fn login(password: &str) -> String {
     serde_json::json!({ "engine": "postgres", "username": "app", "password": password }).to_string()
 }

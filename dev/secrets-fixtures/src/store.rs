@@ -1,4 +1,4 @@
-//! A store, and a client's configuration for it.
+//! A moto server and the AWS configuration of a client.
 
 use aws_config::BehaviorVersion;
 use aws_credential_types::Credentials as AwsCredentials;
@@ -7,12 +7,12 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use claviger_servers::Moto;
 
-/// The session token of every request.
-pub const SESSION_TOKEN: &str = "connection-token-of-the-tests";
-/// What signs every request.
+/// Session token of every request.
+pub const SESSION_TOKEN: &str = "session-token-of-the-tests";
+/// Secret access key of every request.
 pub const SECRET_ACCESS_KEY: &str = "secret-access-key-of-the-tests";
 
-/// A configuration for a store at this endpoint, in eu-west-1.
+/// Returns a configuration for the server at this endpoint, in eu-west-1.
 pub fn aws(endpoint: &str) -> SdkConfig {
     let credentials = AwsCredentials::from_keys(
         "AKIDEXAMPLE",
@@ -27,13 +27,13 @@ pub fn aws(endpoint: &str) -> SdkConfig {
         .build()
 }
 
-/// Starts a store, off the async threads.
+/// Starts a server, off the async threads.
 ///
 /// # Panics
-/// When it does not start.
+/// Panics if it does not start.
 pub async fn moto() -> Moto {
     tokio::task::spawn_blocking(Moto::start)
         .await
         .expect("no panic")
-        .expect("a store starts")
+        .expect("moto starts")
 }

@@ -1,26 +1,26 @@
-//! What a rotation does in the database, as its superuser.
+//! What a rotation changes in the database, as superuser.
 
 use claviger_servers::{MariaDb, Postgres};
 
-/// A server whose users a rotation may change.
+/// A server whose users can be rotated.
 pub trait Users {
-    /// Makes `app_clone`, who may do what `app` may and whose password nobody knows.
-    fn clone_app(&self);
-    /// Ends the connections of both; answers how many.
-    fn cut_both(&self) -> usize;
-    /// The user's password from now on; open connections go on.
-    fn give_password(&self, user: &str, password: &str);
+    /// Creates `app_clone`, with the privileges of `app` and an unknown password.
+    fn create_clone(&self);
+    /// Terminates the connections of both users and returns how many there were.
+    fn terminate_both(&self) -> usize;
+    /// Sets the user's password; open connections continue.
+    fn set_user_password(&self, user: &str, password: &str);
 }
 
 impl Users for Postgres {
-    fn clone_app(&self) {
-        self.create_role("app_clone", "nobody knows this one")
-            .expect("a role is made");
+    fn create_clone(&self) {
+        self.create_role("app_clone", "an unknown password")
+            .expect("a role is created");
         self.sql("GRANT app TO app_clone")
-            .expect("it may do the same");
+            .expect("privileges are granted");
     }
 
-    fn cut_both(&self) -> usize {
+    fn terminate_both(&self) -> usize {
         ["app", "app_clone"]
             .into_iter()
             .map(|user| {
@@ -30,21 +30,21 @@ impl Users for Postgres {
             .sum()
     }
 
-    fn give_password(&self, user: &str, password: &str) {
+    fn set_user_password(&self, user: &str, password: &str) {
         self.set_password(user, password)
             .expect("the password is set");
     }
 }
 
 impl Users for MariaDb {
-    fn clone_app(&self) {
-        self.create_role("app_clone", "nobody knows this one")
-            .expect("a user is made");
+    fn create_clone(&self) {
+        self.create_role("app_clone", "an unknown password")
+            .expect("a user is created");
         self.sql("GRANT ALL ON orders.* TO app_clone")
-            .expect("it may do the same");
+            .expect("privileges are granted");
     }
 
-    fn cut_both(&self) -> usize {
+    fn terminate_both(&self) -> usize {
         ["app", "app_clone"]
             .into_iter()
             .map(|user| {
@@ -54,7 +54,7 @@ impl Users for MariaDb {
             .sum()
     }
 
-    fn give_password(&self, user: &str, password: &str) {
+    fn set_user_password(&self, user: &str, password: &str) {
         self.set_password(user, password)
             .expect("the password is set");
     }

@@ -55,7 +55,7 @@ pub(crate) fn write_for(account: Option<Account>, file: &Path, text: &str) -> io
     give(account, file)
 }
 
-/// Whether this process runs as root.
+/// Returns whether this process runs as root.
 pub(crate) fn is_root() -> io::Result<bool> {
     Ok(id(&["-u"])? == 0)
 }

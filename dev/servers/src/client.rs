@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::error::with_causes;
 
-/// Gives the statements to the client and answers what it writes, without surrounding white
+/// Gives the statements to the client and returns what it writes, without surrounding white
 /// space.
 pub(crate) fn run(mut client: Command, sql: &str) -> Result<String, SqlError> {
     let mut client = client

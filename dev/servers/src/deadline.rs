@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     begin: Instant,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Deadline {
-    pub(crate) fn after(patience: Duration) -> Self {
+    pub(crate) fn after(timeout: Duration) -> Self {
         #[expect(
             clippy::disallowed_methods,
             reason = "a server is a process of its own and knows no clock but the real one"
         )]
         let begin = Instant::now();
-        Self { begin, patience }
+        Self { begin, timeout }
     }
 
     pub(crate) fn has_passed(self) -> bool {
-        self.begin.elapsed() >= self.patience
+        self.begin.elapsed() >= self.timeout
     }
 }

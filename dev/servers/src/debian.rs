@@ -23,7 +23,7 @@ pub(crate) struct Unpacked<'a> {
     pub(crate) companion: &'a str,
     /// The files, by their paths in the package.
     pub(crate) files: &'a [String],
-    /// Whether missing libraries that the package depends on are put beside the files.
+    /// Returns whether missing libraries that the package depends on are put beside the files.
     pub(crate) libraries: bool,
     /// What they are, for the line that says what is done.
     pub(crate) what: &'a str,
@@ -37,7 +37,7 @@ impl Unpacked<'_> {
             return Err(InstallError::NoApt(self.server));
         }
         let tools = tools::folder().ok_or(InstallError::NoTargetFolder(self.server))?;
-        tools::once(&tools, self.folder, is_made, |folder| {
+        tools::make_once(&tools, self.folder, is_made, |folder| {
             say(&format!(
                 "{} missing; unpacking from Debian's package {}, which is not installed",
                 self.what, self.package

@@ -109,7 +109,7 @@ impl Guardian {
         self.folder.join("server.log")
     }
 
-    /// The process id of the server, if it has been started and not been stopped.
+    /// Returns the process id of the server, if it has been started and not been stopped.
     pub(crate) fn server(&self) -> Option<u32> {
         self.server
     }
@@ -131,7 +131,7 @@ impl Guardian {
         })
     }
 
-    /// Starts the server, by a program and its arguments, and answers its process id.
+    /// Starts the server, by a program and its arguments, and returns its process id.
     pub(crate) fn serve(&mut self, command: &[OsString]) -> io::Result<u32> {
         self.command_line(command)?;
         let answer = self.request("serve")?;
@@ -142,7 +142,7 @@ impl Guardian {
         Ok(pid)
     }
 
-    /// Whether the server runs; a stalled one does.
+    /// Returns whether the server runs; a stalled one does.
     pub(crate) fn is_running(&mut self) -> io::Result<bool> {
         let running = self.request("running")? == "yes";
         if !running {
@@ -156,15 +156,15 @@ impl Guardian {
         self.request("stall").map(drop)
     }
 
-    /// Lets a stalled server go on.
+    /// Resumes a stalled server.
     pub(crate) fn resume(&mut self) -> io::Result<()> {
         self.request("resume").map(drop)
     }
 
-    /// Stops the server, if it runs, with SIGKILL when it is not gone after `patience`
+    /// Stops the server, if it runs, with SIGKILL when it is not gone after `timeout`
     /// (whole seconds).
-    pub(crate) fn stop(&mut self, signal: Signal, patience: Duration) -> io::Result<()> {
-        self.request(&format!("stop {} {}", signal.name(), patience.as_secs()))?;
+    pub(crate) fn stop(&mut self, signal: Signal, timeout: Duration) -> io::Result<()> {
+        self.request(&format!("stop {} {}", signal.name(), timeout.as_secs()))?;
         self.server = None;
         Ok(())
     }

@@ -7,16 +7,16 @@ use std::time::Duration;
 use crate::ports::HOST;
 
 /// How long it may take to be connected to a server of this machine, and then to be answered.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Headers that are about one connection, not about the message.
 const OF_A_CONNECTION: [&str; 3] = ["connection", "keep-alive", "transfer-encoding"];
 
-/// Asks a server of this machine on a connection of its own, and answers the body of a 200.
+/// Asks a server of this machine on a connection of its own, and returns the body of a 200.
 pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
     let mut stream =
-        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     // After an answer in HTTP/1.0 the connection ends, and it does not come in pieces.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n")?;
     let mut bytes = Vec::new();
@@ -84,7 +84,7 @@ impl Message {
 
     /// The same request on a connection of its own. A client of HTTP/1.0 gets an answer that
     /// ends with the connection, and never one in pieces.
-    pub(crate) fn for_one_answer(&self) -> Vec<u8> {
+    pub(crate) fn without_keep_alive(&self) -> Vec<u8> {
         let request = self
             .first
             .rsplit_once(' ')

@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::ports::HOST;
 
 /// How long it may take to be connected, and then to be answered.
-const ONE_TRY: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks, and answers the status and the body. `headers` are further ones, each with its line's end.
+/// Asks, and returns the status and the body. `headers` are further ones, each with its line's end.
 pub(crate) fn exchange(
     port: u16,
     method: &str,
@@ -18,9 +18,11 @@ pub(crate) fn exchange(
     headers: &str,
     body: &str,
 ) -> io::Result<(u16, String)> {
-    let mut stream =
-        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ONE_TRY)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(
+        &SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        CONNECT_TIMEOUT,
+    )?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     // After an answer in HTTP/1.0 the connection ends, so that its length need not be read.
     write!(
         stream,

@@ -20,7 +20,7 @@ use crate::server::Server;
 const SCRIPT: &str = include_str!("install.sh");
 pub(crate) const APT: &str = "/usr/bin/apt-get";
 
-/// Installs a server, unless it is there already, and answers what [`Programs::find`] does.
+/// Installs a server, unless it is there already, and returns what [`Programs::find`] does.
 ///
 /// It does so only where nobody can be surprised by it, and says on stderr what it does.
 ///

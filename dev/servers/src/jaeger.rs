@@ -19,7 +19,7 @@ use crate::server::Server;
 use crate::text_log::TextLog;
 
 /// How long a server that is to be killed may take until it is gone.
-const AT_ONCE: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What else it listens on, and nobody needs: ports that the operating system chooses.
 const OTHER_PORTS: [&str; 9] = [
@@ -75,7 +75,7 @@ impl Jaeger {
     /// As [`start`](Self::start).
     pub fn start_from(programs: &Programs) -> Result<Self, StartError> {
         let program = programs.find(Server::Jaeger)?;
-        // As whoever runs the test: others may not be allowed where the program lies.
+        // Runs as the user of the test, because others may not have access to the program.
         let mut guardian = Guardian::start(None, Signal::Kill)
             .map_err(error::io("start the server's guardian process"))?;
         let mut otlp_port = 0;
@@ -108,7 +108,7 @@ impl Jaeger {
         get(self.query_port, path)
     }
 
-    /// The server's process id, `None` while it is stopped.
+    /// Returns the server's process id, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.guardian().server()
     }
@@ -116,13 +116,13 @@ impl Jaeger {
     /// Kills the server, and all that it was told is gone. Does nothing when it is stopped already.
     ///
     /// # Errors
-    /// When the guardian process is gone.
+    /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Kill, AT_ONCE)
+        self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
     }
 
     fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread leaves the guardian as usable as it was.
+        // A panic in another thread does not invalidate the guardian.
         self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

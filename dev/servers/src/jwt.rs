@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, KeyPair, SigningKey};
 
 use crate::error::StartError;
 
-/// How many bytes each of the two numbers of a signature has.
+/// Returns how many bytes each of the two numbers of a signature has.
 const WIDTH: usize = 32;
 
 /// Whoever issues tokens that a server trusts by a public key: an identity provider, a

@@ -11,19 +11,19 @@ use crate::ports::free_port;
 use crate::text_log::TextLog;
 
 /// How long a server may take until it accepts connections; PostgreSQL takes some 50 ms.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How many lines of the log an error shows.
 const LINES_TO_SHOW: usize = 20;
 
-/// How often another port is tried when somebody takes the chosen one before the server
+/// Returns how often another port is tried when somebody takes the chosen one before the server
 /// does.
 const PORTS_TO_TRY: u32 = 10;
 
 /// How long a server that starts again waits for its port. Another process that looks for
 /// a free one holds it for microseconds.
-const PORT_PATIENCE: Duration = Duration::from_secs(5);
+const PORT_TIMEOUT: Duration = Duration::from_secs(5);
 const PORT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A server's command line, and how it shows that it is ready.
@@ -40,11 +40,11 @@ impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
     /// Starts the server and waits until it is ready.
     pub(crate) fn run(mut self, guardian: &mut Guardian) -> Result<(), StartError> {
         let guardian_failed = || io("talk to the server's guardian process");
-        let log = TextLog::of(guardian.server_log())
+        let log = TextLog::new(guardian.server_log())
             .since_now()
             .map_err(io("read the server's log"))?;
         let pid = guardian.serve(self.command).map_err(guardian_failed())?;
-        let deadline = Deadline::after(PATIENCE);
+        let deadline = Deadline::after(TIMEOUT);
         while !(self.is_ready)(pid, &log) {
             if !guardian.is_running().map_err(guardian_failed())? {
                 let log = log.tail(LINES_TO_SHOW);
@@ -58,7 +58,7 @@ impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
             }
             if deadline.has_passed() {
                 return Err(StartError::NotReady {
-                    after: PATIENCE,
+                    after: TIMEOUT,
                     log: log.tail(LINES_TO_SHOW),
                 });
             }
@@ -69,7 +69,7 @@ impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
 }
 
 /// Launches a server on one free port after the other, until one is still free when the
-/// server gets to it, and answers that one.
+/// server gets to it, and returns that one.
 pub(crate) fn on_a_free_port(
     mut launch: impl FnMut(u16) -> Result<(), StartError>,
 ) -> Result<u16, StartError> {
@@ -88,7 +88,7 @@ pub(crate) fn on_a_free_port(
 pub(crate) fn on_its_port(
     mut launch: impl FnMut() -> Result<(), StartError>,
 ) -> Result<(), StartError> {
-    let deadline = Deadline::after(PORT_PATIENCE);
+    let deadline = Deadline::after(PORT_TIMEOUT);
     loop {
         match launch() {
             Err(StartError::PortTaken { .. }) if !deadline.has_passed() => {

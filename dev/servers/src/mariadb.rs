@@ -58,7 +58,7 @@ impl MariaDb {
         Self::builder().start()
     }
 
-    /// A server that is to differ from the default.
+    /// Returns a builder with the default settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -69,45 +69,45 @@ impl MariaDb {
         HOST
     }
 
-    /// The TCP port; the same after [`start_again`](Self::start_again).
+    /// Returns the TCP port, the same after [`start_again`](Self::start_again).
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The folder with the Unix socket `mariadb.sock`. It is the server's whole folder and
+    /// Returns the folder with the Unix socket `mariadb.sock`. It is the server's whole folder and
     /// goes away with the server.
     pub fn socket_dir(&self) -> &Path {
         self.config.folder()
     }
 
-    /// The process id of the server, `None` while it is stopped.
+    /// Returns the process id of the server, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.guardian().server()
     }
 
-    /// The name of the superuser.
+    /// Returns the name of the superuser.
     pub fn superuser(&self) -> &str {
         SUPERUSER
     }
 
-    /// The PEM file of the authority that signed the server's certificate, for
+    /// Returns the PEM file of the authority that signed the server's certificate, for
     /// `ssl-ca`; `None` without TLS.
     pub fn ca_file(&self) -> Option<&Path> {
         Some(&self.authorities.as_ref()?.own)
     }
 
-    /// The PEM file of an authority that has nothing to do with this server: a client
+    /// Returns the PEM file of an authority that has nothing to do with this server: a client
     /// that trusts it must reject the server. `None` without TLS.
     pub fn unrelated_ca_file(&self) -> Option<&Path> {
         Some(&self.authorities.as_ref()?.unrelated)
     }
 
-    /// The client program `mariadb`.
+    /// Returns the client program `mariadb`.
     pub fn client(&self) -> &Path {
         &self.installation.client
     }
 
-    /// What the server has written to its logs.
+    /// Returns the server's logs.
     pub fn log(&self) -> &Log {
         &self.log
     }
@@ -122,7 +122,7 @@ impl MariaDb {
     }
 
     fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread leaves the guardian as usable as it was.
+        // A panic in another thread does not invalidate the guardian.
         self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,7 +18,7 @@ use crate::server::Server;
 use crate::text_log::TextLog;
 
 /// How long a server that is to be killed may take until it is gone.
-const AT_ONCE: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running [moto](https://docs.getmoto.org) server: it answers as AWS's services do, over
 /// plain HTTP, and takes every access key and every signature.
@@ -67,7 +67,7 @@ impl Moto {
     /// As [`start`](Self::start).
     pub fn start_from(programs: &Programs) -> Result<Self, StartError> {
         let python = programs.find(Server::Moto)?;
-        // As whoever runs the test: others may not be allowed where the Python lies, and
+        // Runs as the user of the test, because others may not have access to the Python, and
         // moto does not mind running as root.
         let mut guardian = Guardian::start(None, Signal::Kill)
             .map_err(error::io("start the server's guardian process"))?;
@@ -79,13 +79,13 @@ impl Moto {
         })
     }
 
-    /// Where clients reach it, as `http://127.0.0.1:20123`; the same after
+    /// Returns the address for clients, as `http://127.0.0.1:20123`; the same after
     /// [`start_again`](Self::start_again).
     pub fn endpoint(&self) -> String {
         format!("http://{HOST}:{}", self.port)
     }
 
-    /// The server's process id, `None` while it is stopped.
+    /// Returns the server's process id, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.guardian().server()
     }
@@ -104,7 +104,7 @@ impl Moto {
         self.guardian().stall()
     }
 
-    /// Lets a stalled server go on as if nothing had been (SIGCONT).
+    /// Resumes a stalled server (SIGCONT).
     ///
     /// # Errors
     /// When the server is stopped.
@@ -116,9 +116,9 @@ impl Moto {
     /// then on. All that was in it is lost. Does nothing when it is stopped already.
     ///
     /// # Errors
-    /// When the guardian process is gone.
+    /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Kill, AT_ONCE)
+        self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
     }
 
     /// Starts the server again on the same port, with nothing in it, and waits until it
@@ -131,13 +131,13 @@ impl Moto {
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
         guardian
-            .stop(Signal::Kill, AT_ONCE)
+            .stop(Signal::Kill, KILL_TIMEOUT)
             .map_err(error::io("talk to the server's guardian process"))?;
         on_its_port(|| launch(&mut guardian, &self.python, self.port))
     }
 
     fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread leaves the guardian as usable as it was.
+        // A panic in another thread does not invalidate the guardian.
         self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

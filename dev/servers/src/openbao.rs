@@ -25,9 +25,9 @@ use crate::programs::Programs;
 use crate::text_log::TextLog;
 
 /// How long a server that is to be killed may take until it is gone.
-const AT_ONCE: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an unsealed server may take until it is active; it takes a second.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A running [OpenBao](https://openbao.org) server, or a HashiCorp Vault in its place where
@@ -81,18 +81,18 @@ impl OpenBao {
         Self::builder().programs(programs.clone()).start()
     }
 
-    /// A server that is to be different.
+    /// Returns a builder with the default settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Where clients reach it, as `http://127.0.0.1:20123`; the same after
+    /// Returns the address for clients, as `http://127.0.0.1:20123`; the same after
     /// [`start_again`](Self::start_again).
     pub fn address(&self) -> String {
         format!("http://{HOST}:{}", self.port)
     }
 
-    /// Where clients reach it by TLS, with [`Builder::tls`].
+    /// Returns the address for clients by TLS, with [`Builder::tls`].
     pub fn tls_address(&self) -> Option<String> {
         self.tls_port.map(|port| format!("https://{HOST}:{port}"))
     }
@@ -107,7 +107,7 @@ impl OpenBao {
         &self.root_token
     }
 
-    /// The server's process id, `None` while it is stopped.
+    /// Returns the server's process id, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.guardian().server()
     }
@@ -165,7 +165,7 @@ impl OpenBao {
     /// When it does not answer, or is not active within 30 s.
     pub fn unseal(&self) -> io::Result<()> {
         let key = format!(r#"{{"key": "{}"}}"#, self.unseal_key);
-        let deadline = Deadline::after(PATIENCE);
+        let deadline = Deadline::after(TIMEOUT);
         expect_success(
             "unseal",
             &self.request_as("", "PUT", "sys/unseal", Some(&key))?,
@@ -195,7 +195,7 @@ impl OpenBao {
         self.guardian().stall()
     }
 
-    /// Lets a stalled server go on as if nothing had been (SIGCONT).
+    /// Resumes a stalled server (SIGCONT).
     ///
     /// # Errors
     /// When the server is stopped.
@@ -206,22 +206,22 @@ impl OpenBao {
     /// Kills the server, stalled or not. Does nothing when it is stopped already.
     ///
     /// # Errors
-    /// When the guardian process is gone.
+    /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Kill, AT_ONCE)
+        self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
     }
 
     /// Starts the server again on the same port with what was in it, unseals it, and waits
     /// until it is active. One that still runs is killed first.
     ///
     /// # Errors
-    /// As [`Builder::start`]; [`StartError::PortTaken`] when somebody else has listened on
+    /// As [`Builder::start`]; [`StartError::PortTaken`] when another process has listened on
     /// the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         {
             let mut guardian = self.guardian();
             guardian
-                .stop(Signal::Kill, AT_ONCE)
+                .stop(Signal::Kill, KILL_TIMEOUT)
                 .map_err(error::io("talk to the server's guardian process"))?;
             on_its_port(|| launch(&mut guardian, &self.program, &self.config, self.port))?;
         }
@@ -248,7 +248,7 @@ impl OpenBao {
     }
 
     fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread leaves the guardian as usable as it was.
+        // A panic in another thread does not invalidate the guardian.
         self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,7 +27,7 @@ const ADMIN: &str = "claviger_admin";
 const ADMIN_PASSWORD: &str = "console";
 /// User of `auth_query`, which reads the secrets of others from the database.
 const READER: &str = "claviger_reader";
-const AT_ONCE: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const USERS: &str = "users.txt";
 
 /// When a connection to the server returns to the pooler.
@@ -35,7 +35,7 @@ const USERS: &str = "users.txt";
 pub enum PoolMode {
     /// When its client disconnects.
     #[default]
-    ScriptedConnection,
+    Session,
     /// At the end of each transaction. Prepared statements with a name do not work before PgBouncer
     /// 1.21.
     Transaction,
@@ -154,31 +154,31 @@ impl PgBouncer {
     /// stopped already.
     ///
     /// # Errors
-    /// When the guardian process is gone.
+    /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
         // PgBouncer ends at once by SIGTERM; by SIGINT it would wait for its clients.
-        self.guardian().stop(Signal::Terminate, AT_ONCE)
+        self.guardian().stop(Signal::Terminate, KILL_TIMEOUT)
     }
 
     /// Starts the pooler again on the same port. One that still runs is stopped first.
     ///
     /// # Errors
-    /// As [`Builder::start`]; [`StartError::PortTaken`] when somebody else has listened on the port
+    /// As [`Builder::start`]; [`StartError::PortTaken`] when another process has listened on the port
     /// for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
         guardian
-            .stop(Signal::Terminate, AT_ONCE)
+            .stop(Signal::Terminate, KILL_TIMEOUT)
             .map_err(io("talk to the pooler's guardian process"))?;
         on_its_port(|| launch(&mut guardian, &self.program, &self.folder, self.port))
     }
 
     fn log(&self) -> TextLog {
-        TextLog::of(self.guardian().server_log())
+        TextLog::new(self.guardian().server_log())
     }
 
     fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread leaves the guardian as usable as it was.
+        // A panic in another thread does not invalidate the guardian.
         self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

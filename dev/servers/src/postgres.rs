@@ -54,7 +54,7 @@ impl Postgres {
         Self::builder().start()
     }
 
-    /// A server that is to differ from the default.
+    /// Returns a builder with the default settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -65,34 +65,34 @@ impl Postgres {
         HOST
     }
 
-    /// The TCP port; the same after [`start_again`](Self::start_again).
+    /// Returns the TCP port, the same after [`start_again`](Self::start_again).
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The folder with the Unix socket. It is the server's whole folder and goes away with
+    /// Returns the folder with the Unix socket. It is the server's whole folder and goes away with
     /// the server.
     pub fn socket_dir(&self) -> &Path {
         &self.folder
     }
 
-    /// The process id of the postmaster, `None` while it is stopped.
+    /// Returns the process id of the postmaster, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.guardian().server()
     }
 
-    /// The name of the superuser.
+    /// Returns the name of the superuser.
     pub fn superuser(&self) -> &str {
         SUPERUSER
     }
 
-    /// The PEM file of the authority that signed the server's certificate, for
+    /// Returns the PEM file of the authority that signed the server's certificate, for
     /// `sslrootcert`; `None` without TLS.
     pub fn ca_file(&self) -> Option<&Path> {
         Some(&self.authorities.as_ref()?.own)
     }
 
-    /// The PEM file of an authority that has nothing to do with this server: a client
+    /// Returns the PEM file of an authority that has nothing to do with this server: a client
     /// that trusts it must reject the server. `None` without TLS.
     pub fn unrelated_ca_file(&self) -> Option<&Path> {
         Some(&self.authorities.as_ref()?.unrelated)
@@ -103,7 +103,7 @@ impl Postgres {
         &self.programs
     }
 
-    /// What the server has written to its log.
+    /// Returns the server's log.
     pub fn log(&self) -> &Log {
         &self.log
     }
@@ -115,7 +115,7 @@ impl Postgres {
     }
 
     fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread leaves the guardian as usable as it was.
+        // A panic in another thread does not invalidate the guardian.
         self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

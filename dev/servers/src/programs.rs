@@ -175,11 +175,11 @@ impl Programs {
         let found = self
             .folders_of_mariadb()
             .iter()
-            .find_map(|folder| Installation::of(folder, plugins.as_deref()));
+            .find_map(|folder| Installation::find_in(folder, plugins.as_deref()));
         found.ok_or_else(|| self.not_installed(Server::MariaDb))
     }
 
-    /// Whether there is a MariaDB that may lack its plugins.
+    /// Returns whether there is a MariaDB that may lack its plugins.
     pub(crate) fn has_bare_mariadb(&self) -> bool {
         self.folders_of_mariadb()
             .iter()
@@ -266,7 +266,7 @@ impl NotInstalled {
         self.server
     }
 
-    /// Whether the user has said where it is, and it is not there.
+    /// Returns whether the user has said where it is, and it is not there.
     pub(crate) fn is_chosen(&self) -> bool {
         self.chosen.is_some()
     }

@@ -18,7 +18,7 @@ use crate::programs::Programs;
 use crate::server::Server;
 use crate::text_log::TextLog;
 
-/// How often the targets are scraped and the rules evaluated, and how long a scrape may take.
+/// Returns how often the targets are scraped and the rules evaluated, and how long a scrape may take.
 const INTERVAL: &str = "500ms";
 
 /// A running [Prometheus](https://prometheus.io): it scrapes `/metrics` of its targets twice a
@@ -92,7 +92,7 @@ impl Prometheus {
         format!("http://{HOST}:{}", self.port)
     }
 
-    /// The server's process id, `None` once it has died.
+    /// Returns the server's process id, `None` once it has died.
     pub fn pid(&self) -> Option<u32> {
         self.guardian().server()
     }
@@ -125,7 +125,7 @@ impl Prometheus {
     }
 
     fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread leaves the guardian as usable as it was.
+        // A panic in another thread does not invalidate the guardian.
         self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

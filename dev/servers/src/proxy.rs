@@ -94,7 +94,7 @@ pub struct Request {
     /// behind the last dot, else of a form the field `Action`, else the request's path.
     pub operation: String,
     /// When it had come as a whole.
-    pub at: Instant,
+    pub received_at: Instant,
     /// What came with it, as JSON text.
     pub body: String,
 }
@@ -103,7 +103,7 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("operation", &self.operation)
-            .field("at", &self.at)
+            .field("received_at", &self.received_at)
             .finish_non_exhaustive()
     }
 }
@@ -131,12 +131,12 @@ impl Proxy {
         })
     }
 
-    /// Where clients reach it, as `http://127.0.0.1:40123`.
+    /// Returns the address for clients, as `http://127.0.0.1:40123`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How many requests for this operation have come so far, whatever became of them. Those
+    /// Returns how many requests for this operation have come so far, whatever became of them. Those
     /// whose connection [`InjectedFault::Refuse`] closed before they were read are not among them.
     pub fn requests(&self, operation: &str) -> usize {
         self.state
@@ -147,7 +147,7 @@ impl Proxy {
             .count()
     }
 
-    /// How many connections have come so far, refused ones included.
+    /// Returns how many connections have come so far, refused ones included.
     pub fn connections(&self) -> usize {
         self.state.lock().connections
     }
@@ -159,7 +159,7 @@ impl Proxy {
 
     /// The body of every answer that the service has given so far, whether or not it reached
     /// the client. There may be secrets in it.
-    pub fn answers(&self) -> Vec<String> {
+    pub fn responses(&self) -> Vec<String> {
         self.state.lock().answers.clone()
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Environment<'a> {
 }
 
 impl Environment<'_> {
-    /// Makes it, unless `is_made` says that it is there, and answers where it is.
+    /// Makes it, unless `is_made` says that it is there, and returns where it is.
     pub(crate) fn make(
         self,
         programs: &Programs,
@@ -46,7 +46,7 @@ impl Environment<'_> {
                 })?
             }
         };
-        tools::once(&tools, self.folder, is_made, |scratch| {
+        tools::make_once(&tools, self.folder, is_made, |scratch| {
             maker.make(self, scratch)
         })
     }
@@ -57,7 +57,7 @@ pub(crate) fn python_in(environment: &Path) -> PathBuf {
     environment.join("bin/python3")
 }
 
-/// Whether this Python runs the script without an error.
+/// Returns whether this Python runs the script without an error.
 pub(crate) fn succeeds(python: &Path, script: &str) -> bool {
     let mut command = Command::new(python);
     command

@@ -13,7 +13,7 @@ pub(crate) struct TextLog {
 }
 
 impl TextLog {
-    pub(crate) fn of(file: PathBuf) -> Self {
+    pub(crate) fn new(file: PathBuf) -> Self {
         Self { file, skip: 0 }
     }
 
@@ -36,7 +36,7 @@ impl TextLog {
         Ok(String::from_utf8_lossy(new).into_owned())
     }
 
-    /// How many lines contain this text.
+    /// Returns how many lines contain this text.
     pub(crate) fn count(&self, needle: &str) -> io::Result<usize> {
         Ok(self
             .text()?
@@ -82,7 +82,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.log");
         let file = File::create(&path).unwrap();
-        (folder, file, TextLog::of(path))
+        (folder, file, TextLog::new(path))
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::http::Message;
 use crate::ports::HOST;
 
 /// How long somebody who has connected may take to ask.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The TokenReview API of a cluster: a server of secrets asks it whose a token is, when a pod
 /// logs in with its service account's.
@@ -59,18 +59,18 @@ impl TokenReviews {
     }
 
     /// Takes this token for that of a service account from now on.
-    pub fn admit(&self, token: &str, namespace: &str, name: &str) {
+    pub fn add_token(&self, token: &str, namespace: &str, name: &str) {
         lock(&self.state)
             .accounts
             .insert(token.to_owned(), (namespace.to_owned(), name.to_owned()));
     }
 
     /// Does not know this token any more: it has expired, or its pod is gone.
-    pub fn dismiss(&self, token: &str) {
+    pub fn remove_token(&self, token: &str) {
         lock(&self.state).accounts.remove(token);
     }
 
-    /// How often it was asked so far.
+    /// Returns how often it was asked so far.
     pub fn reviews(&self) -> usize {
         lock(&self.state).reviews
     }
@@ -119,7 +119,7 @@ fn serve(listener: &TcpListener, state: &Mutex<State>) {
 }
 
 fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
-    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_read_timeout(Some(TIMEOUT))?;
     let Some(request) = Message::read(&mut BufReader::new(client.try_clone()?))? else {
         return Ok(());
     };
@@ -189,7 +189,7 @@ mod tests {
     fn it_knows_who_was_admitted_and_nobody_else() {
         let cluster = TokenReviews::start().unwrap();
         assert!(ask(&cluster, "a.b.c").contains("\"authenticated\": false"));
-        cluster.admit("a.b.c", "shop", "orders");
+        cluster.add_token("a.b.c", "shop", "orders");
         let known = ask(&cluster, "a.b.c");
         assert!(
             known.contains("system:serviceaccount:shop:orders")
@@ -197,7 +197,7 @@ mod tests {
             "{known}"
         );
         assert!(ask(&cluster, "a.b").contains("\"authenticated\": false"));
-        cluster.dismiss("a.b.c");
+        cluster.remove_token("a.b.c");
         assert!(ask(&cluster, "a.b.c").contains("\"authenticated\": false"));
         assert_eq!(cluster.reviews(), 4);
     }

@@ -18,7 +18,7 @@ pub(crate) const ROLE: &str = "rds_iam";
 
 const CHECKS: &str = "checks";
 const REJECT_EVERYTHING: &str = "reject-everything";
-const DEAD: &str = "dead";
+const EXPIRED_SESSIONS: &str = "expired-sessions";
 
 /// The checks of tokens by one server, and the ways to make them fail.
 ///
@@ -44,8 +44,8 @@ pub struct TokenChecks {
 #[non_exhaustive]
 pub struct TokenCheck {
     /// When it happened, to the millisecond.
-    pub at: SystemTime,
-    /// Whether the token let the user in.
+    pub checked_at: SystemTime,
+    /// Returns whether the token let the user in.
     pub accepted: bool,
     /// Why not, as `the token has expired`; empty for an accepted token.
     pub reason: String,
@@ -64,10 +64,10 @@ pub struct TokenCheck {
 
 impl TokenChecks {
     /// Those of the server with this folder.
-    pub(crate) fn of(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         let folder = folder.join(module::FOLDER);
         Self {
-            log: TextLog::of(folder.join(CHECKS)),
+            log: TextLog::new(folder.join(CHECKS)),
             folder,
         }
     }
@@ -102,7 +102,7 @@ impl TokenChecks {
         })
     }
 
-    /// How many tokens were let in.
+    /// Returns how many tokens were let in.
     ///
     /// # Errors
     /// As [`entries`](Self::entries).
@@ -114,7 +114,7 @@ impl TokenChecks {
             .count())
     }
 
-    /// How many tokens were rejected.
+    /// Returns how many tokens were rejected.
     ///
     /// # Errors
     /// As [`entries`](Self::entries).
@@ -131,7 +131,7 @@ impl TokenChecks {
     ///
     /// # Errors
     /// As [`entries`](Self::entries).
-    pub fn refuse_everything(&self, reject: bool) -> io::Result<()> {
+    pub fn reject_all(&self, reject: bool) -> io::Result<()> {
         let file = self.folder.join(REJECT_EVERYTHING);
         if reject {
             self.put(&file, "")
@@ -145,22 +145,22 @@ impl TokenChecks {
     ///
     /// # Errors
     /// As [`entries`](Self::entries), and for a text that cannot be an access key's id.
-    pub fn session_dies(&self, access_key: &str, at: SystemTime) -> io::Result<()> {
+    pub fn expire_session(&self, access_key: &str, at: SystemTime) -> io::Result<()> {
         let at = at
             .duration_since(UNIX_EPOCH)
-            .map_err(|_| invalid("the moment of death is before 1970".to_owned()))?;
-        self.put(&self.death_of(access_key)?, &at.as_millis().to_string())
+            .map_err(|_| invalid("the expiry is before 1970".to_owned()))?;
+        self.put(&self.session_file(access_key)?, &at.as_millis().to_string())
     }
 
     /// Lets the session of an access key live again.
     ///
     /// # Errors
-    /// As [`session_dies`](Self::session_dies).
-    pub fn session_lives(&self, access_key: &str) -> io::Result<()> {
-        self.remove(&self.death_of(access_key)?)
+    /// As [`expire_session`](Self::expire_session).
+    pub fn restore_session(&self, access_key: &str) -> io::Result<()> {
+        self.remove(&self.session_file(access_key)?)
     }
 
-    fn death_of(&self, access_key: &str) -> io::Result<PathBuf> {
+    fn session_file(&self, access_key: &str) -> io::Result<PathBuf> {
         if access_key.is_empty()
             || access_key.len() > 128
             || !access_key
@@ -171,7 +171,7 @@ impl TokenChecks {
                 "{access_key:?} cannot be the id of an access key: letters, digits and _, 128 at most"
             )));
         }
-        Ok(self.folder.join(DEAD).join(access_key))
+        Ok(self.folder.join(EXPIRED_SESSIONS).join(access_key))
     }
 
     /// By way of a second file: the server must never read half of it.
@@ -211,7 +211,7 @@ fn invalid(message: String) -> io::Error {
 /// A line as `pam.c` writes it: `at verdict user age length key expires reason`.
 fn check(line: &str) -> Option<TokenCheck> {
     let mut fields = line.splitn(8, ' ');
-    let at = UNIX_EPOCH + Duration::from_millis(fields.next()?.parse().ok()?);
+    let checked_at = UNIX_EPOCH + Duration::from_millis(fields.next()?.parse().ok()?);
     let accepted = match fields.next()? {
         "accepted" => true,
         "rejected" => false,
@@ -227,7 +227,7 @@ fn check(line: &str) -> Option<TokenCheck> {
     let expires =
         Duration::from_secs(u64::try_from(fields.next()?.parse::<i64>().ok()?).unwrap_or_default());
     Some(TokenCheck {
-        at,
+        checked_at,
         accepted,
         reason: fields.next()?.to_owned(),
         user,
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(
             check("1767323045006 rejected a%20b%25é -2000 1650 ASIA1 900 the token has expired"),
             Some(TokenCheck {
-                at: UNIX_EPOCH + Duration::from_millis(1_767_323_045_006),
+                checked_at: UNIX_EPOCH + Duration::from_millis(1_767_323_045_006),
                 accepted: false,
                 reason: "the token has expired".to_owned(),
                 user: "a b%é".to_owned(),

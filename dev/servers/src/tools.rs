@@ -42,7 +42,7 @@ fn target_folder_above(program: &Path) -> Option<PathBuf> {
 ///
 /// `made` says whether what lies at a path is the whole tool; `make` is given a path at
 /// which nothing lies.
-pub(crate) fn once<E: From<io::Error>>(
+pub(crate) fn make_once<E: From<io::Error>>(
     tools: &Path,
     name: &str,
     made: impl Fn(&Path) -> bool,
@@ -137,7 +137,7 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let tool = once::<io::Error>(&tools, TOOL, is_whole, |scratch| {
+                    let tool = make_once::<io::Error>(&tools, TOOL, is_whole, |scratch| {
                         made.fetch_add(1, Ordering::SeqCst);
                         assert!(!tools.join(TOOL).exists());
                         write(scratch, "whole")
@@ -158,14 +158,14 @@ mod tests {
             write(&tools.join(leftover), "half").unwrap();
         }
         write(&tools.join("tool-1.01"), "of another").unwrap();
-        let failed = once::<io::Error>(tools, TOOL, is_whole, |scratch| {
+        let failed = make_once::<io::Error>(tools, TOOL, is_whole, |scratch| {
             write(scratch, "half")?;
             Err(io::Error::other("the network is down"))
         });
         assert_eq!(failed.unwrap_err().to_string(), "the network is down");
         assert!(!is_whole(&tools.join(TOOL)));
-        let tool =
-            once::<io::Error>(tools, TOOL, is_whole, |scratch| write(scratch, "whole")).unwrap();
+        let tool = make_once::<io::Error>(tools, TOOL, is_whole, |scratch| write(scratch, "whole"))
+            .unwrap();
         assert!(is_whole(&tool));
         assert_eq!(
             content(tools),

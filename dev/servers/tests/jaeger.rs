@@ -21,7 +21,7 @@ const SPAN: &str = r#"{"resourceSpans": [{
     }]}]
 }]}"#;
 
-/// Sends a span by OTLP, in JSON, and answers the status.
+/// Sends a span by OTLP, in JSON, and returns the status.
 fn send(jaeger: &Jaeger) -> String {
     let endpoint = jaeger.otlp_endpoint();
     let address = endpoint.strip_prefix("http://").unwrap();

@@ -45,7 +45,7 @@ fn connection(server: &MariaDb, user: &str, password: &str) -> Child {
     client
 }
 
-/// Whether the server greets a client soon.
+/// Returns whether the server greets a client soon.
 fn greets(server: &MariaDb) -> bool {
     let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
     stream

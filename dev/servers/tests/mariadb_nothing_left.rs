@@ -3,13 +3,13 @@
 //! However a test ends, no process and no folder of its MariaDB remains.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-#[path = "support/playmate.rs"]
-mod playmate;
+#[path = "support/child_test.rs"]
+mod child_test;
 #[path = "support/processes.rs"]
 mod processes;
 
+use child_test::{ChildTest, family, is_child, report_and_wait, wait_until};
 use claviger_servers::MariaDb;
-use playmate::{Playmate, family, is_child, say_and_wait, wait_until};
 use processes::{children_of, is_gone, kill, parent_and_state};
 
 #[test]
@@ -40,38 +40,38 @@ fn after_the_test_process_is_killed_while_its_server_checks_tokens() {
     if is_child() {
         let server = MariaDb::builder().tokens().start().unwrap();
         server.create_token_role("app").unwrap();
-        return say_and_wait(server.pid());
+        return report_and_wait(server.pid());
     }
-    let mut playmate =
-        Playmate::start("after_the_test_process_is_killed_while_its_server_checks_tokens");
-    let processes = family(playmate.hear());
+    let mut child_test =
+        ChildTest::start("after_the_test_process_is_killed_while_its_server_checks_tokens");
+    let processes = family(child_test.wait_for_report());
     // What the compiler and libpam put into the folder for temporary files would be seen.
     assert!(
-        processes.len() == 2 && playmate.content().len() == 1,
+        processes.len() == 2 && child_test.content().len() == 1,
         "{:?}",
-        playmate.content()
+        child_test.content()
     );
-    playmate.kill(&processes);
+    child_test.kill(&processes);
 }
 
 #[test]
 fn after_the_test_process_is_killed_while_it_creates_the_data_folder() {
     if is_child() {
         let server = MariaDb::start().unwrap();
-        return say_and_wait(server.pid());
+        return report_and_wait(server.pid());
     }
-    let mut playmate =
-        Playmate::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
+    let mut child_test =
+        ChildTest::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
     wait_until("tables are being made", || {
-        playmate
+        child_test
             .content()
             .first()
             .is_some_and(|folder| folder.join("data/mysql").exists())
     });
-    let folder = playmate.content().remove(0);
+    let folder = child_test.content().remove(0);
     assert!(!folder.join("plugins").exists());
-    let guardian = children_of(playmate.child.id());
+    let guardian = children_of(child_test.child.id());
     assert_eq!(guardian.len(), 1);
     let processes = [children_of(guardian[0]), guardian].concat();
-    playmate.kill(&processes);
+    child_test.kill(&processes);
 }

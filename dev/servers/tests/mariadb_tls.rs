@@ -65,7 +65,7 @@ fn tokens_are_checked_as_on_postgresql() {
     let ca = server.ca_file().unwrap();
     for user in ["app", "first.last+x@corp", "with a space", "größe"] {
         server.create_token_role(user).unwrap();
-        let token = Token::of(user, ago(60)).text();
+        let token = Token::new(user, ago(60)).text();
         assert!(token.len() > 1_500);
         assert_eq!(sign_in(&server, user, &token, ca).as_deref(), Ok(user));
         let check = server.token_checks().entries().unwrap().pop().unwrap();
@@ -75,7 +75,7 @@ fn tokens_are_checked_as_on_postgresql() {
         );
         assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
     }
-    let good = Token::of("app", now());
+    let good = Token::new("app", now());
     let long = good
         .clone()
         .with("X-Amz-Security-Token", "x".repeat(4_000))
@@ -84,9 +84,9 @@ fn tokens_are_checked_as_on_postgresql() {
 
     let since = server.token_checks().from_now().unwrap();
     let rejected = [
-        Token::of("app", ago(901)).text(),
-        Token::of("app", ago(3)).with("X-Amz-Expires", "2").text(),
-        Token::of("other", now()).text(),
+        Token::new("app", ago(901)).text(),
+        Token::new("app", ago(3)).with("X-Amz-Expires", "2").text(),
+        Token::new("other", now()).text(),
         "no token".to_owned(),
     ];
     for token in &rejected {
@@ -113,13 +113,13 @@ fn tokens_are_checked_as_on_postgresql() {
     );
 
     let checks = server.token_checks();
-    checks.refuse_everything(true).unwrap();
+    checks.reject_all(true).unwrap();
     sign_in(&server, "app", &good.text(), ca).unwrap_err();
-    checks.refuse_everything(false).unwrap();
-    checks.session_dies("ASIAEXAMPLE", now()).unwrap();
+    checks.reject_all(false).unwrap();
+    checks.expire_session("ASIAEXAMPLE", now()).unwrap();
     sign_in(&server, "app", &good.text(), ca).unwrap_err();
     checks
-        .session_dies("ASIAEXAMPLE", now() + Duration::from_secs(60))
+        .expire_session("ASIAEXAMPLE", now() + Duration::from_secs(60))
         .unwrap();
     sign_in(&server, "app", &good.text(), ca).unwrap();
 }
@@ -128,7 +128,7 @@ fn tokens_are_checked_as_on_postgresql() {
 fn a_token_works_over_tls_alone() {
     let server = MariaDb::builder().tokens().start().unwrap();
     server.create_token_role("app").unwrap();
-    let token = Token::of("app", now()).text();
+    let token = Token::new("app", now()).text();
     let rejection = answer(&log_in(&server, "app", &token, &["--skip-ssl"])).unwrap_err();
     assert!(rejection.contains("1045"), "{rejection}");
     assert_eq!(server.log().rejected_logins_of("app").unwrap(), 1);

@@ -10,8 +10,8 @@
     reason = "a test that cannot go on may panic"
 )]
 
-#[path = "support/playmate.rs"]
-mod playmate;
+#[path = "support/child_test.rs"]
+mod child_test;
 #[path = "support/processes.rs"]
 mod processes;
 
@@ -21,8 +21,8 @@ use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use child_test::{ChildTest, family, is_child, report_and_wait, wait_until};
 use claviger_servers::Postgres;
-use playmate::{Playmate, family, is_child, say_and_wait, wait_until};
 use processes::{children_of, is_gone, kill};
 
 /// What there is of a server while it runs.
@@ -34,7 +34,7 @@ struct Traces {
 }
 
 impl Traces {
-    fn of(server: &Postgres) -> Self {
+    fn new(server: &Postgres) -> Self {
         let processes = family(server.pid().unwrap());
         assert!(processes.len() > 3, "{processes:?}");
         let folder = server.socket_dir().to_owned();
@@ -85,10 +85,10 @@ fn after_a_drop_in_any_state() {
     ];
     for (name, reach) in states {
         let server = Postgres::start().unwrap();
-        let first = Traces::of(&server);
+        let first = Traces::new(&server);
         reach(&server);
         let last = match name {
-            "started again" => Some(Traces::of(&server)),
+            "started again" => Some(Traces::new(&server)),
             _ => None,
         };
         drop(server);
@@ -104,7 +104,7 @@ fn after_a_panic() {
     let traces = Mutex::new(None);
     catch_unwind(|| {
         let server = Postgres::start().unwrap();
-        *traces.lock().unwrap() = Some(Traces::of(&server));
+        *traces.lock().unwrap() = Some(Traces::new(&server));
         server.stall().unwrap();
         panic!("as a test does");
     })
@@ -121,21 +121,21 @@ fn after_a_start_that_failed() {
         assert_eq!(children_of(std::process::id()), []);
         return;
     }
-    let mut playmate = Playmate::start("after_a_start_that_failed");
-    assert!(playmate.child.wait().unwrap().success());
-    assert_eq!(playmate.content(), Vec::<PathBuf>::new());
+    let mut child_test = ChildTest::start("after_a_start_that_failed");
+    assert!(child_test.child.wait().unwrap().success());
+    assert_eq!(child_test.content(), Vec::<PathBuf>::new());
 }
 
 #[test]
 fn after_the_test_process_is_killed() {
     if is_child() {
         let server = Postgres::start().unwrap();
-        return say_and_wait(server.pid());
+        return report_and_wait(server.pid());
     }
-    let mut playmate = Playmate::start("after_the_test_process_is_killed");
-    let processes = family(playmate.hear());
-    assert!(processes.len() > 3 && playmate.content().len() == 1);
-    playmate.kill(&processes);
+    let mut child_test = ChildTest::start("after_the_test_process_is_killed");
+    let processes = family(child_test.wait_for_report());
+    assert!(processes.len() > 3 && child_test.content().len() == 1);
+    child_test.kill(&processes);
 }
 
 #[test]
@@ -143,35 +143,35 @@ fn after_the_test_process_is_killed_while_its_server_is_stalled() {
     if is_child() {
         let server = Postgres::start().unwrap();
         server.stall().unwrap();
-        return say_and_wait(server.pid());
+        return report_and_wait(server.pid());
     }
-    let mut playmate =
-        Playmate::start("after_the_test_process_is_killed_while_its_server_is_stalled");
-    let processes = family(playmate.hear());
-    assert!(processes.len() > 3 && playmate.content().len() == 1);
-    playmate.kill(&processes);
+    let mut child_test =
+        ChildTest::start("after_the_test_process_is_killed_while_its_server_is_stalled");
+    let processes = family(child_test.wait_for_report());
+    assert!(processes.len() > 3 && child_test.content().len() == 1);
+    child_test.kill(&processes);
 }
 
 #[test]
 fn after_the_test_process_is_killed_while_it_creates_the_data_folder() {
     if is_child() {
         let server = Postgres::start().unwrap();
-        return say_and_wait(server.pid());
+        return report_and_wait(server.pid());
     }
-    let mut playmate =
-        Playmate::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
+    let mut child_test =
+        ChildTest::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
     wait_until("initdb is at work", || {
-        playmate
+        child_test
             .content()
             .first()
             .is_some_and(|folder| folder.join("data/base").exists())
     });
-    let folder = playmate.content().remove(0);
+    let folder = child_test.content().remove(0);
     assert!(!folder.join("data/postmaster.pid").exists());
-    let guardian = children_of(playmate.child.id());
+    let guardian = children_of(child_test.child.id());
     assert_eq!(guardian.len(), 1);
     let processes = [children_of(guardian[0]), guardian].concat();
-    playmate.kill(&processes);
+    child_test.kill(&processes);
 }
 
 #[test]
@@ -182,8 +182,8 @@ fn after_the_test_process_exits_without_dropping() {
         writeln!(out, "server: {}", server.pid().unwrap()).unwrap();
         std::process::exit(0);
     }
-    let mut playmate = Playmate::start("after_the_test_process_exits_without_dropping");
-    let server = playmate.hear();
-    playmate.child.wait().unwrap();
-    playmate.wait_until_gone(&[server]);
+    let mut child_test = ChildTest::start("after_the_test_process_exits_without_dropping");
+    let server = child_test.wait_for_report();
+    child_test.child.wait().unwrap();
+    child_test.wait_until_gone(&[server]);
 }

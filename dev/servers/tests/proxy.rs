@@ -140,9 +140,13 @@ fn requests_go_through_and_are_counted_by_operation() {
             ("GetSecretValue", "three")
         ]
     );
-    assert!(before <= log[0].at && log[0].at <= log[1].at && log[2].at <= now());
+    assert!(
+        before <= log[0].received_at
+            && log[0].received_at <= log[1].received_at
+            && log[2].received_at <= now()
+    );
     assert!(!format!("{log:?}").contains("three"));
-    assert_eq!(proxy.answers(), ["one", "", "three"]);
+    assert_eq!(proxy.responses(), ["one", "", "three"]);
 }
 
 #[test]

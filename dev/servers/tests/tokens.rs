@@ -51,7 +51,7 @@ fn without(token: &Token, name: &str) -> String {
 fn a_good_token_lets_in_and_its_check_is_noted_without_it() {
     let server = server();
     let before = now();
-    let token = Token::of("app", ago(60)).text();
+    let token = Token::new("app", ago(60)).text();
     assert!(token.len() > 1_500);
     assert_eq!(sign_in(&server, "app", &token), Ok("app".to_owned()));
 
@@ -68,7 +68,7 @@ fn a_good_token_lets_in_and_its_check_is_noted_without_it() {
         "{check:?}"
     );
     assert!(
-        check.at + Duration::from_millis(1) >= before && check.at <= now(),
+        check.checked_at + Duration::from_millis(1) >= before && check.checked_at <= now(),
         "{check:?}"
     );
     assert_eq!(
@@ -94,7 +94,7 @@ fn a_good_token_lets_in_and_its_check_is_noted_without_it() {
 fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
     let server = server();
     let signed = ago(60);
-    let good = Token::of("app", signed);
+    let good = Token::new("app", signed);
     let day = date(signed);
     let cases = [
         ("not a token", "no-token-at-all".to_owned()),
@@ -159,14 +159,14 @@ fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
             good.clone().with("X-Amz-Signature", "g".repeat(64)).text(),
         ),
         ("twice", format!("{}&DBUser=app", good.text())),
-        ("expired", Token::of("app", ago(901)).text()),
+        ("expired", Token::new("app", ago(901)).text()),
         (
             "expired early",
-            Token::of("app", ago(3)).with("X-Amz-Expires", "2").text(),
+            Token::new("app", ago(3)).with("X-Amz-Expires", "2").text(),
         ),
         (
             "future",
-            Token::of("app", now() + Duration::from_secs(310)).text(),
+            Token::new("app", now() + Duration::from_secs(310)).text(),
         ),
     ];
     let mut reasons = Vec::new();
@@ -192,7 +192,7 @@ fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
         "expired early: the token has expired",
         "future: X-Amz-Date is in the future",
         "901 s: X-Amz-Expires is not from 1 to 900",
-        "another service: X-Amz-Credential is none for rds-db on that day",
+        "another service: X-Amz-Credential is not for rds-db on that day",
         "twice: a parameter that comes twice",
     ] {
         assert!(
@@ -209,13 +209,13 @@ fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
 #[test]
 fn what_is_unusual_and_right_is_let_in() {
     let server = server();
-    let good = Token::of("app", ago(899 - 30));
+    let good = Token::new("app", ago(899 - 30));
     for (name, token) in [
         ("ipv6", at(&good, "[::1]:5432")),
         ("mixed case", at(&good, "DB.Example.COM:1")),
         (
             "a clock ahead",
-            Token::of("app", now() + Duration::from_secs(280)).text(),
+            Token::new("app", now() + Duration::from_secs(280)).text(),
         ),
         ("no session token", without(&good, "X-Amz-Security-Token")),
         (
@@ -246,7 +246,7 @@ fn what_is_unusual_and_right_is_let_in() {
     ] {
         server.create_token_role(user).unwrap();
         assert_eq!(
-            sign_in(&server, user, &Token::of(user, now()).text()).as_deref(),
+            sign_in(&server, user, &Token::new(user, now()).text()).as_deref(),
             Ok(user)
         );
         assert_eq!(
@@ -262,7 +262,7 @@ fn what_is_unusual_and_right_is_let_in() {
         assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
     }
     // What a client signs that does not encode the name: a plus reads as a space.
-    let raw = Token::of("app", now())
+    let raw = Token::new("app", now())
         .with("DBUser", "first.last+x@corp")
         .text();
     sign_in(&server, "first.last+x@corp", &raw).unwrap_err();
@@ -271,7 +271,7 @@ fn what_is_unusual_and_right_is_let_in() {
 #[test]
 fn a_token_works_over_tls_alone_and_a_password_does_not_help() {
     let server = server();
-    let token = Token::of("app", now()).text();
+    let token = Token::new("app", now()).text();
     let rejection = answer(&log_in(&server, "app", &token, "sslmode=disable")).unwrap_err();
     assert!(rejection.contains("pg_hba.conf rejects"), "{rejection}");
     assert_eq!(server.token_checks().entries().unwrap(), []);
@@ -281,7 +281,7 @@ fn a_token_works_over_tls_alone_and_a_password_does_not_help() {
     server.create_role("other", "right").unwrap();
     sign_in(&server, "other", "right").unwrap();
     answer(&log_in(&server, "other", "right", "sslmode=disable")).unwrap();
-    sign_in(&server, "other", &Token::of("other", now()).text()).unwrap_err();
+    sign_in(&server, "other", &Token::new("other", now()).text()).unwrap_err();
     assert_eq!(server.token_checks().entries().unwrap().len(), 1);
 }
 
@@ -289,17 +289,17 @@ fn a_token_works_over_tls_alone_and_a_password_does_not_help() {
 fn everything_is_refused_for_as_long_as_that_is_wanted() {
     let server = server();
     let checks = server.token_checks();
-    let token = Token::of("app", now()).text();
-    checks.refuse_everything(true).unwrap();
-    checks.refuse_everything(true).unwrap();
+    let token = Token::new("app", now()).text();
+    checks.reject_all(true).unwrap();
+    checks.reject_all(true).unwrap();
     sign_in(&server, "app", &token).unwrap_err();
     let rejected = checks.entries().unwrap().pop().unwrap();
     assert_eq!(
         (rejected.reason.as_str(), rejected.access_key.as_str()),
-        ("everything is rejected", "ASIAEXAMPLE")
+        ("all tokens are rejected", "ASIAEXAMPLE")
     );
-    checks.refuse_everything(false).unwrap();
-    checks.refuse_everything(false).unwrap();
+    checks.reject_all(false).unwrap();
+    checks.reject_all(false).unwrap();
     sign_in(&server, "app", &token).unwrap();
 }
 
@@ -308,27 +308,27 @@ fn a_session_that_died_takes_its_tokens_along_and_those_alone() {
     let server = server();
     let checks = server.token_checks();
     let signed = now();
-    let token = Token::of("app", signed);
+    let token = Token::new("app", signed);
     let other = token
         .clone()
         .with("X-Amz-Credential", credential("ASIAOTHER", &date(signed)));
     checks
-        .session_dies("ASIAEXAMPLE", now() + Duration::from_secs(3_600))
+        .expire_session("ASIAEXAMPLE", now() + Duration::from_secs(3_600))
         .unwrap();
     sign_in(&server, "app", &token.text()).unwrap();
-    checks.session_dies("ASIAEXAMPLE", now()).unwrap();
+    checks.expire_session("ASIAEXAMPLE", now()).unwrap();
     sign_in(&server, "app", &token.text()).unwrap_err();
     assert_eq!(
         checks.entries().unwrap().last().unwrap().reason,
-        "the session that signed it has died"
+        "the signing session has expired"
     );
     sign_in(&server, "app", &other.text()).unwrap();
-    checks.session_lives("ASIAEXAMPLE").unwrap();
-    checks.session_lives("ASIAEXAMPLE").unwrap();
+    checks.restore_session("ASIAEXAMPLE").unwrap();
+    checks.restore_session("ASIAEXAMPLE").unwrap();
     sign_in(&server, "app", &token.text()).unwrap();
     for slip in ["", "../checks", "a/b", "a b"] {
         assert_eq!(
-            checks.session_dies(slip, now()).unwrap_err().kind(),
+            checks.expire_session(slip, now()).unwrap_err().kind(),
             ErrorKind::InvalidInput,
             "{slip:?}"
         );
@@ -338,7 +338,7 @@ fn a_session_that_died_takes_its_tokens_along_and_those_alone() {
 #[test]
 fn the_checks_go_on_after_the_server_was_started_again() {
     let server = server();
-    let token = Token::of("app", now()).text();
+    let token = Token::new("app", now()).text();
     server.stop().unwrap();
     server.start_again().unwrap();
     sign_in(&server, "app", &token).unwrap();
@@ -353,10 +353,10 @@ fn a_server_without_tokens_has_no_checks_to_count() {
         checks.entries().map(drop),
         checks.from_now().map(drop),
         checks.accepted().map(drop),
-        checks.refuse_everything(true),
-        checks.refuse_everything(false),
-        checks.session_dies("A", now()),
-        checks.session_lives("A"),
+        checks.reject_all(true),
+        checks.reject_all(false),
+        checks.expire_session("A", now()),
+        checks.restore_session("A"),
     ] {
         let error = error.unwrap_err();
         assert!(error.to_string().contains("builder().tokens()"), "{error}");

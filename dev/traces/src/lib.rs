@@ -1,10 +1,9 @@
-//! Traces as Jaeger's API tells them: read, written as an indented text, and checked for whether
-//! they add up.
+//! Traces from Jaeger's API: parsing, an indented text form, and a check of their durations.
 
-mod adds_up;
+mod durations;
 mod span;
 mod tree;
 
-pub use adds_up::handovers_add_up;
+pub use durations::handovers_add_up;
 pub use span::{Span, spans};
 pub use tree::{in_order, linked_to, tree};

@@ -1,53 +1,53 @@
-//! A span, as Jaeger keeps it.
+//! A span as Jaeger stores it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// A span. Its times are in microseconds, the start since 1970.
+/// A span. Times have a resolution of microseconds; the start is the time since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The trace that it is in.
+    /// Trace id.
     pub trace: String,
-    /// Its own.
+    /// Span id.
     pub id: String,
-    /// What was done.
+    /// Name of the operation.
     pub name: String,
-    /// The span that it is a part of.
+    /// Id of the parent span.
     pub parent: Option<String>,
-    /// The spans that it follows from.
+    /// Ids of the linked spans.
     pub links: Vec<String>,
-    /// Its attributes, kind and status among them.
+    /// Attributes, with kind and status.
     pub tags: BTreeMap<String, String>,
-    /// When it began.
+    /// Start, since 1970.
     pub start: Duration,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
 }
 
 impl Span {
-    /// An attribute.
+    /// Returns an attribute.
     pub fn tag(&self, name: &str) -> Option<&str> {
         self.tags.get(name).map(String::as_str)
     }
 
-    /// When it was over.
+    /// Returns when the span ended.
     pub fn end(&self) -> Duration {
         self.start + self.took
     }
 
-    fn of(span: &Value) -> Option<Self> {
+    fn parse(span: &Value) -> Option<Self> {
         let references: Vec<_> = span["references"]
             .as_array()
             .into_iter()
             .flatten()
             .collect();
-        let of = |kind: &str| {
+        let referenced = |kind: &str| {
             references
                 .iter()
-                .filter(|one| one["refType"] == kind)
-                .map(|one| text(&one["spanID"]))
+                .filter(|reference| reference["refType"] == kind)
+                .map(|reference| text(&reference["spanID"]))
                 .collect::<Vec<_>>()
         };
         let name = |field: &str| span[field].as_str().map(str::to_owned);
@@ -56,8 +56,8 @@ impl Span {
             trace: name("traceID")?,
             id: name("spanID")?,
             name: name("operationName")?,
-            parent: of("CHILD_OF").pop(),
-            links: of("FOLLOWS_FROM"),
+            parent: referenced("CHILD_OF").pop(),
+            links: referenced("FOLLOWS_FROM"),
             tags: span["tags"]
                 .as_array()
                 .into_iter()
@@ -76,16 +76,16 @@ fn text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// All spans of an answer to `/api/traces`, in the order in which they began.
+/// Parses all spans of a response to `/api/traces`, ordered by start.
 ///
 /// # Errors
-/// When it is no JSON.
-pub fn spans(answer: &str) -> serde_json::Result<Vec<Span>> {
-    let answer: Value = serde_json::from_str(answer)?;
-    let traces = answer["data"].as_array().into_iter().flatten();
+/// Invalid JSON.
+pub fn spans(response: &str) -> serde_json::Result<Vec<Span>> {
+    let response: Value = serde_json::from_str(response)?;
+    let traces = response["data"].as_array().into_iter().flatten();
     let mut spans: Vec<_> = traces
         .flat_map(|trace| trace["spans"].as_array().into_iter().flatten())
-        .filter_map(Span::of)
+        .filter_map(Span::parse)
         .collect();
     spans.sort_by_key(|span| span.start);
     Ok(spans)

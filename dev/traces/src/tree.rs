@@ -1,35 +1,40 @@
-//! A trace as a tree.
+//! A trace as an indented text.
 
 use std::fmt::Write;
 
 use crate::Span;
 
-/// What Jaeger adds of its own, or what differs from run to run.
-const LEFT_OUT: [&str; 4] = [
+/// Attributes that Jaeger adds, or that differ between runs.
+const OMITTED: [&str; 4] = [
     "internal.span.format",
     "otel.scope.name",
     "otel.scope.version",
     "revision",
 ];
 
-/// A span and all below it, each with its depth; children in the order of `spans`.
+/// Returns a span and its descendants, each with its depth; children in the order of `spans`.
 pub fn in_order<'a>(spans: &'a [Span], root: &'a Span) -> Vec<(usize, &'a Span)> {
     let mut ordered = Vec::new();
-    put(spans, root, 0, &mut ordered);
+    collect(spans, root, 0, &mut ordered);
     ordered
 }
 
-fn put<'a>(spans: &'a [Span], span: &'a Span, depth: usize, ordered: &mut Vec<(usize, &'a Span)>) {
+fn collect<'a>(
+    spans: &'a [Span],
+    span: &'a Span,
+    depth: usize,
+    ordered: &mut Vec<(usize, &'a Span)>,
+) {
     ordered.push((depth, span));
     for child in spans
         .iter()
         .filter(|child| child.trace == span.trace && child.parent.as_deref() == Some(&span.id))
     {
-        put(spans, child, depth + 1, ordered);
+        collect(spans, child, depth + 1, ordered);
     }
 }
 
-/// What follows from a span of this trace.
+/// Returns the spans that are linked to a span of this trace.
 pub fn linked_to<'a>(spans: &'a [Span], trace: &str) -> Vec<&'a Span> {
     let of_this_trace: Vec<_> = spans
         .iter()
@@ -46,7 +51,7 @@ pub fn linked_to<'a>(spans: &'a [Span], trace: &str) -> Vec<&'a Span> {
         .collect()
 }
 
-/// A trace, and what is linked to one of its spans, as an indented text: names, attributes, links.
+/// Formats a trace, and the spans linked to it, as an indented text: names, attributes, links.
 pub fn tree(spans: &[Span], root: &Span) -> String {
     let mut lines = String::new();
     let linked = linked_to(spans, &root.trace);
@@ -69,14 +74,11 @@ fn line(spans: &[Span], span: &Span) -> String {
     let tags = span
         .tags
         .iter()
-        .filter(|(name, _)| !LEFT_OUT.contains(&name.as_str()))
+        .filter(|(name, _)| !OMITTED.contains(&name.as_str()))
         .map(|(name, value)| format!(" {name}={value}"));
     let links = span.links.iter().map(|link| {
         let linked = spans.iter().find(|other| other.id == *link);
-        format!(
-            " → {}",
-            linked.map_or("what is not here", |other| &other.name)
-        )
+        format!(" → {}", linked.map_or("unknown", |other| &other.name))
     });
     std::iter::once(span.name.clone())
         .chain(tags)
@@ -90,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    const ANSWER: &str = r#"{"data": [
+    const RESPONSE: &str = r#"{"data": [
         {"traceID": "b", "spans": [
             {"traceID": "b", "spanID": "3", "operationName": "pool.drain", "startTime": 30, "duration": 1, "tags": [{"key": "abandoned", "value": true}],
              "references": [{"refType": "FOLLOWS_FROM", "spanID": "1"}, {"refType": "FOLLOWS_FROM", "spanID": "9"}]}]},
@@ -103,8 +105,8 @@ mod tests {
     ]}"#;
 
     #[test]
-    fn a_tree_has_its_children_and_what_is_linked_to_it() {
-        let spans = crate::spans(ANSWER).expect("it is JSON");
+    fn a_tree_contains_children_and_linked_spans() {
+        let spans = crate::spans(RESPONSE).expect("it is JSON");
         let root = spans
             .iter()
             .find(|span| span.name == "credential.rotation")
@@ -112,7 +114,7 @@ mod tests {
         assert_eq!(root.end().as_micros(), 25);
         assert_eq!(
             tree(&spans, root),
-            "credential.rotation trigger=start\n  credential.fetch\npool.drain abandoned=true → credential.rotation → what is not here\n"
+            "credential.rotation trigger=start\n  credential.fetch\npool.drain abandoned=true → credential.rotation → unknown\n"
         );
         assert!(
             crate::spans("<html>").is_err()

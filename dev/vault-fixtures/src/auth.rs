@@ -1,4 +1,4 @@
-//! Ways to log in, as the administrator sets them up: all for the policy `orders`.
+//! Authentication methods, configured by the administrator for the policy `orders`.
 
 use std::io;
 
@@ -7,29 +7,29 @@ use serde_json::{Value, json};
 use crate::{Admin, Problem, text};
 
 impl Admin {
-    /// A token of that policy; `settings` are those of `auth/token/create`.
+    /// Creates a token of the policy; `settings` are those of `auth/token/create`.
     ///
     /// # Errors
-    /// When there is none.
+    /// Errors of the server.
     pub fn token(&self, mut settings: Value) -> Result<String, Problem> {
         settings["policies"] = json!(["orders"]);
         let answer = self.write("auth/token/create", &settings)?;
         text(&answer["auth"]["client_token"])
     }
 
-    /// Revokes a token, and its leases with it.
+    /// Revokes a token and its leases.
     ///
     /// # Errors
-    /// When it is not done.
+    /// Errors of the server.
     pub fn revoke_token(&self, token: &str) -> Result<(), Problem> {
         self.write("auth/token/revoke", &json!({ "token": token }))
             .map(drop)
     }
 
-    /// What the server knows of a token; nothing of one that is dead.
+    /// Looks a token up; returns `None` for one that expired or was revoked.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// Errors of the server.
     pub fn look_up(&self, token: &str) -> Result<Option<Value>, Problem> {
         let answer = self.vault.request(
             "POST",
@@ -45,10 +45,10 @@ impl Admin {
         }
     }
 
-    /// The accessors of all tokens that are alive.
+    /// Returns the accessors of all tokens.
     ///
     /// # Errors
-    /// When they cannot be counted.
+    /// Errors of the server.
     pub fn tokens(&self) -> Result<Vec<String>, Problem> {
         let answer = self.read("auth/token/accessors?list=true")?;
         let keys = answer["data"]["keys"]
@@ -62,10 +62,10 @@ impl Admin {
             .collect())
     }
 
-    /// Mounts AppRole with a role `orders`; `settings` are the role's. Answers its id.
+    /// Enables AppRole with a role `orders` with these settings, and returns its id.
     ///
     /// # Errors
-    /// When it is not made.
+    /// Errors of the server.
     pub fn app_role(&self, mut settings: Value) -> Result<String, Problem> {
         self.write("sys/auth/approle", &json!({ "type": "approle" }))?;
         settings["token_policies"] = json!(["orders"]);
@@ -73,18 +73,18 @@ impl Admin {
         text(&self.read("auth/approle/role/orders/role-id")?["data"]["role_id"])
     }
 
-    /// A secret id of that role.
+    /// Creates a secret id of that role.
     ///
     /// # Errors
-    /// When there is none.
+    /// Errors of the server.
     pub fn secret_id(&self) -> Result<String, Problem> {
         text(&self.write("auth/approle/role/orders/secret-id", &json!({}))?["data"]["secret_id"])
     }
 
-    /// A secret id of that role, wrapped: the token that opens it, for so many seconds.
+    /// Creates a wrapped secret id of that role; returns the wrapping token, valid for `seconds`.
     ///
     /// # Errors
-    /// When there is none.
+    /// Errors of the server.
     pub fn wrapped_secret_id(&self, seconds: u64) -> Result<String, Problem> {
         let answer = self.vault.request_wrapped(
             seconds,
@@ -98,19 +98,19 @@ impl Admin {
         text(&serde_json::from_str::<Value>(&answer.body)?["wrap_info"]["token"])
     }
 
-    /// Opens what a wrapping token holds.
+    /// Unwraps a wrapping token.
     ///
     /// # Errors
-    /// When it does not open.
+    /// Errors of the server.
     pub fn unwrap(&self, token: &str) -> Result<Value, Problem> {
         self.write("sys/wrapping/unwrap", &json!({ "token": token }))
     }
 
-    /// Mounts the JWT method with a role `orders` for whoever is the subject `orders` in a token
-    /// that this key, in PEM, verifies.
+    /// Enables the JWT method with a role `orders`, for tokens of subject `orders` that this public
+    /// key (PEM) verifies.
     ///
     /// # Errors
-    /// When it is not made.
+    /// Errors of the server.
     pub fn jwt(&self, public_key: &str) -> Result<(), Problem> {
         self.write("sys/auth/jwt", &json!({ "type": "jwt" }))?;
         self.write(
@@ -127,12 +127,12 @@ impl Admin {
         self.write("auth/jwt/role/orders", &role).map(drop)
     }
 
-    /// Mounts the Kubernetes method with a role `orders` for the service account `orders` of the
-    /// namespace `shop`. Tokens are reviewed by whoever is at `host`; OpenBao wants a certificate
-    /// of theirs even where there is no TLS.
+    /// Enables the Kubernetes method with a role `orders` for the service account `orders` in the
+    /// namespace `shop`. `host` reviews the tokens; OpenBao requires its certificate even without
+    /// TLS.
     ///
     /// # Errors
-    /// When it is not made.
+    /// Errors of the server.
     pub fn kubernetes(
         &self,
         host: &str,

@@ -1,10 +1,7 @@
-//! The server with its engine on a database, a proxy in front of it, and a supervisor: all that a
-//! service needs, and what it must not leave behind.
+//! A server of secrets with its engine on a database, a proxy in front of it, and a supervisor; at
+//! the end checks that nothing is left.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing fixture fails the test")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,57 +14,57 @@ use sqlx::pool::PoolOptions;
 
 use crate::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind, Problem, Revocation};
 
-/// The name of the dynamic role.
+/// Name of the dynamic role.
 pub const ROLE: &str = "orders";
 
-/// A database that the engine makes users in.
-pub trait Behind: Server {
-    /// How the engine knows it.
+/// A database in which the engine creates users.
+pub trait EngineDatabase: Server {
+    /// The engine's plugin.
     const KIND: Kind;
-    /// Where it listens.
+    /// Returns the port.
     fn port(&self) -> u16;
-    /// Makes the user by which the engine makes others.
-    fn admit_engine(&self);
-    /// The statement that names the users whom the engine made, one a line.
-    const MADE_USERS: &'static str;
+    /// Creates the user with which the engine creates others.
+    fn create_engine_user(&self);
+    /// The statement that returns the users created by the engine, one a line.
+    const ENGINE_USERS_SQL: &'static str;
 }
 
-impl Behind for Postgres {
+impl EngineDatabase for Postgres {
     const KIND: Kind = Kind::PostgreSql;
-    const MADE_USERS: &'static str = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'v-%'";
+    const ENGINE_USERS_SQL: &'static str = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'v-%'";
 
     fn port(&self) -> u16 {
         Self::port(self)
     }
 
-    fn admit_engine(&self) {
-        self.run(&format!(
+    fn create_engine_user(&self) {
+        self.run_sql(&format!(
             "CREATE ROLE {ENGINE_USER} LOGIN SUPERUSER PASSWORD '{ENGINE_PASSWORD}'"
         ));
     }
 }
 
-impl Behind for MariaDb {
+impl EngineDatabase for MariaDb {
     const KIND: Kind = Kind::MariaDb;
-    const MADE_USERS: &'static str = "SELECT User FROM mysql.user WHERE User LIKE 'v-%'";
+    const ENGINE_USERS_SQL: &'static str = "SELECT User FROM mysql.user WHERE User LIKE 'v-%'";
 
     fn port(&self) -> u16 {
         Self::port(self)
     }
 
-    fn admit_engine(&self) {
+    fn create_engine_user(&self) {
         self.create_role(ENGINE_USER, ENGINE_PASSWORD)
-            .expect("the engine's user is made");
-        self.run(&format!(
+            .expect("the engine's user is created");
+        self.run_sql(&format!(
             "GRANT ALL ON *.* TO {ENGINE_USER}@'%' WITH GRANT OPTION"
         ));
     }
 }
 
-/// What the settings of a service say to the server: an AppRole's ids.
+/// The AppRole ids in a service's settings.
 #[derive(Clone)]
 pub struct Identity {
-    /// The role's id.
+    /// The role id.
     pub role_id: String,
     /// A secret id of that role.
     pub secret_id: String,
@@ -79,51 +76,50 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// A Vault with a database engine on a database, and a service beside them. What fails here fails
-/// the test.
+/// A Vault with a database engine, and a service that uses it. Failures panic.
 #[derive(Debug)]
 pub struct VaultFixture<S> {
     /// The server of secrets.
     pub admin: Arc<Admin>,
-    /// What is between it and the service.
+    /// The proxy between server and service.
     pub proxy: Arc<Proxy>,
     /// The database.
     pub server: Arc<S>,
     /// The service's supervisor.
     pub supervisor: Supervisor,
-    /// Tokens on the server before the service was there.
+    /// Number of tokens on the server before the service started.
     tokens: usize,
 }
 
-impl<S: Behind> VaultFixture<S> {
-    /// Users live so many seconds at first, and at most.
+impl<S: EngineDatabase> VaultFixture<S> {
+    /// Creates a fixture whose users have these lifetimes, in seconds.
     pub async fn new(ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
         Self::with(Supervisor::builder(), ttl, max_ttl, revocation).await
     }
 
-    /// Like [`new`](Self::new), with a supervisor of the caller's.
+    /// Like [`new`](Self::new), with a supervisor's builder.
     pub async fn with(
         builder: SupervisorBuilder,
         ttl: u64,
         max_ttl: u64,
         revocation: Revocation,
     ) -> Self {
-        let set = move || {
-            let server = S::raise();
-            server.admit_engine();
+        let start = move || {
+            let server = S::start_with_app();
+            server.create_engine_user();
             let admin = Admin::start()?;
-            admin.connect(S::KIND, Behind::port(&server))?;
+            admin.connect(S::KIND, EngineDatabase::port(&server))?;
             admin.policy()?;
             admin.role(S::KIND, ROLE, ttl, max_ttl, revocation)?;
             let tokens = admin.tokens()?.len();
             let proxy = Proxy::start(&admin.vault.address())?;
             Ok::<_, Problem>((admin, proxy, server, tokens))
         };
-        let (admin, proxy, server, tokens) = tokio::task::spawn_blocking(set)
+        let (admin, proxy, server, tokens) = tokio::task::spawn_blocking(start)
             .await
             .expect("no panic")
-            .expect("the scene is set");
-        let supervisor = builder.start().expect("it can be right");
+            .expect("the fixture starts");
+        let supervisor = builder.start().expect("the durations are valid");
         Self {
             admin: Arc::new(admin),
             proxy: Arc::new(proxy),
@@ -133,7 +129,7 @@ impl<S: Behind> VaultFixture<S> {
         }
     }
 
-    /// Does something as the administrator, off the async threads.
+    /// Runs administrator's work off the async threads.
     pub async fn admin<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static,
@@ -142,16 +138,16 @@ impl<S: Behind> VaultFixture<S> {
         tokio::task::spawn_blocking(move || work(&admin))
             .await
             .expect("no panic")
-            .expect("it is done")
+            .expect("the administrator's work succeeds")
     }
 
-    /// An AppRole whose tokens live a minute at first.
+    /// Creates an AppRole whose tokens have a ttl of one minute.
     pub async fn identity(&self) -> Identity {
         self.identity_with(json!({ "token_ttl": "60s", "token_max_ttl": "1h" }))
             .await
     }
 
-    /// An AppRole with these settings.
+    /// Creates an AppRole with these settings.
     pub async fn identity_with(&self, settings: Value) -> Identity {
         self.admin(move |admin| {
             Ok(Identity {
@@ -165,19 +161,19 @@ impl<S: Behind> VaultFixture<S> {
     /// Runs a statement as the database's superuser.
     pub async fn sql(&self, sql: &str) -> String {
         let (server, sql) = (Arc::clone(&self.server), sql.to_owned());
-        tokio::task::spawn_blocking(move || server.run(&sql))
+        tokio::task::spawn_blocking(move || server.run_sql(&sql))
             .await
             .expect("no panic")
     }
 
-    /// Leases that are alive on the server.
+    /// Returns the leases that exist on the server.
     pub async fn leases(&self) -> Vec<String> {
         self.admin(|admin| admin.leases(ROLE)).await
     }
 
-    /// Users that the engine made and that are still in the database.
+    /// Returns the users created by the engine that exist in the database.
     pub async fn users(&self) -> Vec<String> {
-        self.sql(S::MADE_USERS)
+        self.sql(S::ENGINE_USERS_SQL)
             .await
             .lines()
             .map(str::to_owned)
@@ -185,34 +181,34 @@ impl<S: Behind> VaultFixture<S> {
             .collect()
     }
 
-    /// Registers a provider as `login`, and a pool `orders` of eight sessions on it.
-    pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> Handle<S::Pools> {
+    /// Registers a provider as `login`, and a pool `orders` of eight connections with it.
+    pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> HandleOf<S> {
         let login = self
             .supervisor
             .add_provider("login", provider)
             .await
-            .expect("there is a lease");
+            .expect("the provider returns a lease");
         let options = PoolOptions::new()
             .max_connections(8)
             .acquire_timeout(Duration::from_secs(5));
         self.supervisor
             .add_pool("orders", &login, self.pools(options))
             .await
-            .expect("it is verified")
+            .expect("the lease is verified")
     }
 
-    /// A factory of pools of the database.
+    /// Returns a pool factory of the database.
     pub fn pools(&self, options: PoolOptions<S::Db>) -> S::Pools {
         S::factory(self.server.options(None), options)
     }
 
-    /// How often the server was asked for something at this path, as `database/creds/orders`.
-    pub fn asked(&self, path: &str) -> usize {
+    /// Returns how many requests the server received at this path, as `database/creds/orders`.
+    pub fn requests_to(&self, path: &str) -> usize {
         self.proxy.requests(&format!("/v1/{path}"))
     }
 
-    /// Waits until no lease and no user is there but one: the one that serves.
-    pub async fn one_is_left(&self) {
+    /// Waits until one lease and one user are left: those of the current generation.
+    pub async fn one_lease_is_left(&self) {
         let waited = tokio::time::timeout(Duration::from_secs(40), async {
             while (self.leases().await.len(), self.users().await.len()) != (1, 1) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -227,7 +223,7 @@ impl<S: Behind> VaultFixture<S> {
         }
     }
 
-    /// Ends the service: no lease, no user and no token of its own is left.
+    /// Shuts the service down and checks that no lease, user or token of its own is left.
     pub async fn end(&self) {
         let report = self.supervisor.shutdown(Duration::from_secs(10)).await;
         assert!(report.clean, "{report:?}");
@@ -244,11 +240,11 @@ impl<S: Behind> VaultFixture<S> {
     }
 }
 
-/// Waits until another generation is served than this one; answers its number.
-pub async fn next_generation<P: PoolFactory>(db: &Handle<P>, before: u64) -> u64 {
+/// Waits until another generation than `before` is current, and returns its number.
+pub async fn next_generation<P: Clone + Send + Sync + 'static>(db: &Handle<P>, before: u64) -> u64 {
     eventually_within(
         Duration::from_secs(60),
-        "another generation is served",
+        "another generation is current",
         || db.generation() > before,
     )
     .await;

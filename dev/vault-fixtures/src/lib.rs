@@ -1,8 +1,8 @@
-//! A server of secrets with a database engine, as its administrator sees it. All of it blocks.
+//! A server of secrets with a database engine, as seen by its administrator. All functions block.
 
-mod auth;
 #[cfg(feature = "fixture")]
-mod clerk;
+mod async_admin;
+mod auth;
 #[cfg(feature = "fixture")]
 mod fixture;
 mod secrets;
@@ -13,39 +13,39 @@ use claviger_servers::OpenBao;
 use serde_json::{Value, json};
 
 #[cfg(feature = "fixture")]
-pub use clerk::Clerk;
+pub use async_admin::AsyncAdmin;
 #[cfg(feature = "fixture")]
-pub use fixture::{Behind, Identity, ROLE, VaultFixture, next_generation};
+pub use fixture::{EngineDatabase, Identity, ROLE, VaultFixture, next_generation};
 
-/// What can go wrong.
+/// Any error.
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where the engine and its roles are.
+/// Mount path of the database engine.
 pub const MOUNT: &str = "database";
-/// The user by which the engine makes others.
+/// The user with which the engine creates others.
 pub const ENGINE_USER: &str = "engine";
 /// That user's password.
 pub const ENGINE_PASSWORD: &str = "engine-password";
 
-/// The database behind the engine.
+/// The database of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// PostgreSQL: users are made members of the role `app`.
+    /// PostgreSQL: users become members of the role `app`.
     PostgreSql,
-    /// MariaDB: users get rights on the database `orders`.
+    /// MariaDB: users get privileges on the database `orders`.
     MariaDb,
 }
 
-/// How the engine takes a user back.
+/// How the engine revokes a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// As the engine does of itself: the role is dropped, and open sessions stay.
+    /// The engine's default: the role is dropped, and open connections remain.
     Default,
-    /// Open sessions are ended first. On PostgreSQL alone; elsewhere it is the default.
+    /// Open connections are terminated first. On PostgreSQL only; elsewhere the default applies.
     Terminating,
 }
 
-/// The server, by what its administrator does. What fails is an error with the server's words.
+/// The server's administrator. Errors contain the server's message.
 #[derive(Debug)]
 pub struct Admin {
     /// The server.
@@ -53,10 +53,10 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// A server with nothing in it.
+    /// Starts an empty server.
     ///
     /// # Errors
-    /// When it does not start.
+    /// The server does not start.
     pub fn start() -> Result<Self, Problem> {
         Ok(Self {
             vault: OpenBao::start()?,
@@ -66,7 +66,7 @@ impl Admin {
     /// Writes to a path as root.
     ///
     /// # Errors
-    /// When it is not done.
+    /// Errors of the server.
     pub fn write(&self, path: &str, body: &Value) -> Result<Value, Problem> {
         self.ask("POST", path, Some(body))
     }
@@ -74,7 +74,7 @@ impl Admin {
     /// Reads a path as root.
     ///
     /// # Errors
-    /// When there is nothing, or it cannot be read.
+    /// Errors of the server, or nothing at that path.
     pub fn read(&self, path: &str) -> Result<Value, Problem> {
         self.ask("GET", path, None)
     }
@@ -95,7 +95,7 @@ impl Admin {
     /// Mounts the database engine and connects it to a database on this port, as [`ENGINE_USER`].
     ///
     /// # Errors
-    /// When it is not done; the engine logs in at once.
+    /// Errors of the server; the engine connects at once.
     pub fn connect(&self, kind: Kind, port: u16) -> Result<(), Problem> {
         self.write(
             &format!("sys/mounts/{MOUNT}"),
@@ -125,10 +125,10 @@ impl Admin {
             .map(drop)
     }
 
-    /// Makes a dynamic role whose leases live so many seconds at first, and at most.
+    /// Creates a dynamic role with these lifetimes of leases, in seconds.
     ///
     /// # Errors
-    /// When it is not made.
+    /// Errors of the server.
     pub fn role(
         &self,
         kind: Kind,
@@ -162,10 +162,10 @@ impl Admin {
             .map(drop)
     }
 
-    /// The leases that are alive on a dynamic role, by their ids.
+    /// Returns the ids of the leases of a dynamic role.
     ///
     /// # Errors
-    /// When they cannot be counted.
+    /// Errors of the server.
     pub fn leases(&self, role: &str) -> Result<Vec<String>, Problem> {
         let path = format!("sys/leases/lookup/{MOUNT}/creds/{role}?list=true");
         let answer = self.vault.request("GET", &path, None)?;
@@ -184,10 +184,10 @@ impl Admin {
             .collect())
     }
 
-    /// Ends a lease by hand.
+    /// Revokes a lease.
     ///
     /// # Errors
-    /// When it is not done.
+    /// Errors of the server.
     pub fn revoke_lease(&self, lease: &str) -> Result<(), Problem> {
         self.write(
             "sys/leases/revoke",
@@ -196,10 +196,10 @@ impl Admin {
         .map(drop)
     }
 
-    /// The policy `orders`: what the providers need, and no more.
+    /// Writes the policy `orders`, with the permissions that the providers need.
     ///
     /// # Errors
-    /// When it is not written.
+    /// Errors of the server.
     pub fn policy(&self) -> Result<(), Problem> {
         let policy = r#"
             path "database/creds/*" { capabilities = ["read"] }
@@ -214,13 +214,13 @@ impl Admin {
     }
 }
 
-/// A text in an answer.
+/// Returns a JSON string's text.
 ///
 /// # Errors
-/// When it is none.
+/// Any other value.
 pub fn text(value: &Value) -> Result<String, Problem> {
     value
         .as_str()
         .map(str::to_owned)
-        .ok_or_else(|| "what came has no such text".into())
+        .ok_or_else(|| "the response has no such string".into())
 }

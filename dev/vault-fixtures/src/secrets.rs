@@ -1,5 +1,4 @@
-//! What is issued besides dynamic users: a user whose password is rotated, and secrets that are
-//! kept.
+//! Secrets besides dynamic users: a static role, whose password the engine rotates, and KV secrets.
 
 use std::thread;
 use std::time::Duration;
@@ -8,41 +7,41 @@ use serde_json::{Value, json};
 
 use crate::{Admin, MOUNT, Problem};
 
-/// A store that has just been mounted says for a moment that it is upgrading.
-const UPGRADES: u32 = 250;
+/// Number of retries while a KV engine that was just mounted is upgrading.
+const RETRIES: u32 = 250;
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Admin {
-    /// Makes a static role of the same name for a user of the database, whose password is rotated
-    /// at once and then every so many seconds: 5 at least.
+    /// Creates a static role of the same name for a database user. The engine rotates its password
+    /// at once and then every `seconds`, at least 5.
     ///
     /// # Errors
-    /// When it is not made.
+    /// Errors of the server.
     pub fn static_role(&self, user: &str, seconds: u64) -> Result<(), Problem> {
         let role = json!({ "db_name": "orders", "username": user, "rotation_period": format!("{seconds}s") });
         self.write(&format!("{MOUNT}/static-roles/{user}"), &role)
             .map(drop)
     }
 
-    /// Rotates a static role's password by hand.
+    /// Rotates a static role's password.
     ///
     /// # Errors
-    /// When it is not done.
+    /// Errors of the server.
     pub fn rotate_role(&self, user: &str) -> Result<(), Problem> {
         self.write(&format!("{MOUNT}/rotate-role/{user}"), &json!({}))
             .map(drop)
     }
 
-    /// Mounts a KV store of version 2 at `kv`, with a first version of a secret `orders`.
+    /// Mounts a KV engine of version 2 at `kv`, with a first version of a secret `orders`.
     ///
     /// # Errors
-    /// When it is not there.
+    /// Errors of the server.
     pub fn kv(&self, data: &Value) -> Result<(), Problem> {
         self.write(
             "sys/mounts/kv",
             &json!({ "type": "kv", "options": { "version": "2" } }),
         )?;
-        let mut left = UPGRADES;
+        let mut left = RETRIES;
         loop {
             match self.put(data) {
                 Err(_) if left > 0 => left -= 1,
@@ -55,16 +54,16 @@ impl Admin {
     /// Writes another version of that secret.
     ///
     /// # Errors
-    /// When it is not written.
+    /// Errors of the server.
     pub fn put(&self, data: &Value) -> Result<(), Problem> {
         self.write("kv/data/orders", &json!({ "data": data }))
             .map(drop)
     }
 
-    /// Does something to versions of that secret: `delete`, `undelete`, `destroy`.
+    /// Applies `delete`, `undelete` or `destroy` to versions of that secret.
     ///
     /// # Errors
-    /// When it is not done.
+    /// Errors of the server.
     pub fn versions(&self, what: &str, versions: &[u64]) -> Result<(), Problem> {
         self.write(
             &format!("kv/{what}/orders"),

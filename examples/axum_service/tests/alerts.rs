@@ -59,7 +59,7 @@ fn repository(path: &str) -> std::path::PathBuf {
 
 /// A drain that takes longer than a second is abandoned.
 async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPools>) {
-    let server = tokio::task::spawn_blocking(Postgres::raise)
+    let server = tokio::task::spawn_blocking(Postgres::start_with_app)
         .await
         .expect("the server's thread ends");
     let builder = Supervisor::builder()
@@ -68,14 +68,14 @@ async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPools>) {
     let Lab {
         supervisor,
         clock,
-        traps,
-    } = Lab::with(builder).expect("the durations are right");
+        failpoints,
+    } = Lab::with_builder(builder).expect("the durations are right");
     let fixture = Fixture {
         server: Arc::new(server),
-        store: ScriptedProvider::new(),
+        provider: ScriptedProvider::new(),
         supervisor,
         clock,
-        traps,
+        failpoints,
     };
     let db = fixture.pool(4).await;
     (fixture, db)
@@ -152,11 +152,11 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     assert_eq!(firing(&prometheus), BTreeSet::new());
 
     // An actor of the library fails during a rotation.
-    fixture.traps.set("orders", "pool.turn", 1);
+    fixture.failpoints.set("orders", "pool.turn", 1);
     fixture.rotate_announced().await;
     until_fires(&prometheus, "ClavigerActorRestarting").await;
     assert_eq!(
-        fixture.traps.left("orders", "pool.turn"),
+        fixture.failpoints.left("orders", "pool.turn"),
         0,
         "it has failed"
     );
@@ -189,8 +189,8 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
 
     // A rotation is done halfway: the store has the new password, and the database has not.
     // Customers notice nothing.
-    let password = fixture.store.rotate();
-    fixture.store.hint();
+    let password = fixture.provider.rotate();
+    fixture.provider.hint();
     until_fires(&prometheus, "ClavigerHandoverFailing").await;
     assert_eq!(
         (
@@ -234,10 +234,10 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
         !firing(&prometheus).contains("ClavigerRefreshFailing")
             && !firing(&prometheus).contains("ClavigerCredentialExpiresSoon")
     );
-    let password = fixture.store.rotate();
+    let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(20));
-    fixture.store.answer_next(
+    fixture.provider.return_next(
         Lease::new(
             Credentials::new("app", password),
             Revision::new("mortal".to_owned()),
@@ -249,7 +249,7 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
         .rotate_now("login")
         .await
         .expect("it is adopted");
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
@@ -258,7 +258,7 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
 
     every_query_of_the_dashboard_finds_something(&prometheus).await;
 
-    fixture.store.recover();
+    fixture.provider.recover();
     stop.send(()).expect("it runs");
     running
         .await

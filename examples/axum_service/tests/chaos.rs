@@ -33,7 +33,7 @@ const UNKNOWN: &str = "password-known-to-nobody";
 
 /// A fixture whose drains are abandoned after two seconds.
 async fn fixture(metrics: &Metrics) -> Fixture {
-    let server = spawn_blocking(Postgres::raise)
+    let server = spawn_blocking(Postgres::start_with_app)
         .await
         .expect("the server's thread ends");
     let builder = Supervisor::builder()
@@ -42,14 +42,14 @@ async fn fixture(metrics: &Metrics) -> Fixture {
     let Lab {
         supervisor,
         clock,
-        traps,
-    } = Lab::with(builder).expect("the durations are right");
+        failpoints,
+    } = Lab::with_builder(builder).expect("the durations are right");
     Fixture {
         server: Arc::new(server),
-        store: ScriptedProvider::new(),
+        provider: ScriptedProvider::new(),
         supervisor,
         clock,
-        traps,
+        failpoints,
     }
 }
 
@@ -66,7 +66,7 @@ async fn calm(fixture: &Fixture, after: &str) {
 }
 
 async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
-    fixture.store.panic_next();
+    fixture.provider.panic_next();
     fixture.rotate_announced().await;
     calm(fixture, "a rotation, and a provider that panics").await;
 
@@ -90,29 +90,29 @@ async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
     transaction.commit().await.expect("it was not cut");
     calm(fixture, "a transaction that outlives its rotation").await;
 
-    let traps = [
+    let failpoints = [
         ("orders", "pool.turn"),
         ("orders", "pool.verified"),
         ("reports", "pool.verified"),
         ("login", "provider.turn"),
     ];
-    for (actor, step) in traps {
-        fixture.traps.set(actor, step, 1);
+    for (actor, step) in failpoints {
+        fixture.failpoints.set(actor, step, 1);
     }
     fixture.rotate_announced().await;
     calm(fixture, "crashes").await;
     assert!(
-        traps
+        failpoints
             .iter()
-            .all(|(actor, step)| fixture.traps.left(actor, step) == 0),
+            .all(|(actor, step)| fixture.failpoints.left(actor, step) == 0),
         "each has crashed"
     );
 
     fixture
         .on_the_server(|server| server.stop().expect("it stops"))
         .await;
-    fixture.store.rotate();
-    fixture.store.hint();
+    fixture.provider.rotate();
+    fixture.provider.hint();
     sleep(Duration::from_secs(2)).await;
     fixture
         .on_the_server(|server| server.start_again().expect("it starts"))
@@ -124,7 +124,7 @@ async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
     )
     .await;
 
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
@@ -132,11 +132,11 @@ async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
     assert!(fixture.terminate_connections().await > 0);
     sleep(Duration::from_secs(2)).await;
     assert!(fixture.supervisor.rotate_now("login").await.is_err());
-    fixture.store.recover();
+    fixture.provider.recover();
     fixture.rotate_announced().await;
     calm(fixture, "a store that is down when the password is changed").await;
 
-    let password = fixture.store.rotate();
+    let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     let request = info_span!("POST /rotate", otel.kind = "server");
     fixture
@@ -162,7 +162,7 @@ async fn whatever_happens_who_looks_is_not_misled() {
         }
         all
     });
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let warm = fixture.pools_with(fixture.pool_options(8).min_connections(2));
     let db = fixture
         .supervisor
@@ -276,7 +276,7 @@ async fn whatever_happens_who_looks_is_not_misled() {
         .iter()
         .filter(|span| span.name == "credential.fetch")
         .count();
-    assert_eq!(fetches, fixture.store.calls().len());
+    assert_eq!(fetches, fixture.provider.calls().len());
     let counted = metrics.text().expect("text");
     let shown = [
         ("a span", format!("{spans:?}")),

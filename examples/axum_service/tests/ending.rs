@@ -98,7 +98,7 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
         "it is under way when nobody else is let in"
     );
     assert!(
-        fixture.store.released().is_empty(),
+        fixture.provider.released().is_empty(),
         "the credential is in use"
     );
 
@@ -109,7 +109,7 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
         .expect("no panic")
         .expect("it served to its end");
     assert!(outcome.clean, "{outcome:?}");
-    assert_eq!(fixture.store.released().len(), 1);
+    assert_eq!(fixture.provider.released().len(), 1);
     assert_eq!(
         fixture.server.connection_count("app").expect("it answers"),
         0

@@ -97,7 +97,7 @@ impl Program {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
-    let server = Postgres::raise();
+    let server = Postgres::start_with_app();
     let folder = tempfile::tempdir().expect("a folder");
     let mut program = Program::start(&server, folder.path());
     eventually_within(PATIENCE, "it is ready", || program.is_ready()).await;
@@ -184,7 +184,7 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_starts_while_the_database_is_down_and_becomes_ready_by_itself() {
-    let server = Postgres::raise();
+    let server = Postgres::start_with_app();
     server.stop().expect("it stops");
     let folder = tempfile::tempdir().expect("a folder");
     let mut program = Program::start(&server, folder.path());

@@ -39,7 +39,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     const KIND: claviger_vault_fixtures::Kind;
     /// The user by which a database engine of Vault's makes others.
     #[cfg(feature = "vault")]
-    fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem>;
+    fn create_engine_user(&self, user: &str, password: &str) -> Result<(), Problem>;
     /// How many users there are that Vault made.
     #[cfg(feature = "vault")]
     fn made_users(&self) -> Result<usize, Problem>;

@@ -54,7 +54,7 @@ impl Audience {
             Some(meters) => builder.with_meter(meters.meter("bench")),
             None => builder,
         };
-        Lab::with(builder).expect("the durations are right")
+        Lab::with_builder(builder).expect("the durations are right")
     }
 }
 
@@ -131,11 +131,11 @@ fn queries(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
         runtime.block_on(async {
             let Lab { supervisor, .. } = audience.lab();
             let login = supervisor
-                .add_provider("login", fixture.store.clone())
+                .add_provider("login", fixture.provider.clone())
                 .await
                 .expect("a lease");
             fixture
-                .beside_a_plain_pool(figures, &title, &supervisor, &login)
+                .compare_with_plain_pool(figures, &title, &supervisor, &login)
                 .await;
             supervisor.shutdown(Duration::from_secs(5)).await;
         });
@@ -148,7 +148,7 @@ fn rotations(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
     for audience in audiences {
         let _listening = audience.listen();
         let mut took = runtime.block_on(async { own_work(&audience.lab().supervisor).await });
-        figures.beside(
+        figures.for_comparison(
             &format!(
                 "a rotation's own work, otel on, {}, µs, median",
                 audience.name

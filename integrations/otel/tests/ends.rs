@@ -202,7 +202,7 @@ async fn a_lease_that_comes_dead_is_a_fetch_that_failed() {
         .expect("a lease");
     recorder.forget();
     let past = Expiry::after(Timestamp::now(), Duration::ZERO);
-    store.answer_next(
+    store.return_next(
         Lease::new(
             Credentials::new("app", "dead"),
             Revision::new("dead".to_owned()),
@@ -238,7 +238,7 @@ async fn an_attempt_that_panics_is_marked() {
         .await
         .expect("verified");
     recorder.forget();
-    lab.traps.set("orders", "pool.verified", 1);
+    lab.failpoints.set("orders", "pool.verified", 1);
     store.rotate();
     lab.supervisor
         .rotate_now("login")
@@ -246,7 +246,10 @@ async fn an_attempt_that_panics_is_marked() {
         .expect("it rotates");
     sleep(Duration::from_secs(20)).await;
     assert_eq!(
-        (lab.traps.left("orders", "pool.verified"), pool.generation()),
+        (
+            lab.failpoints.left("orders", "pool.verified"),
+            pool.generation()
+        ),
         (0, 2)
     );
     let spans = recorder.spans();
@@ -375,7 +378,7 @@ async fn whatever_is_under_way_at_the_end_is_told() {
             match what {
                 "fetch" => store.stall(),
                 "verification" => database.stall(),
-                _ => database.never_in_place(),
+                _ => database.disable_in_place(),
             }
             store.rotate();
             store.hint();

@@ -168,13 +168,13 @@ fn of(all: &[Span], trigger: &str, outcome: &str) -> Vec<String> {
 /// The rotations, one after the other.
 async fn play() {
     let fixture = Fixture::new().await;
-    let (store, options) = (fixture.store.clone(), fixture.pool_options(4));
+    let (store, options) = (fixture.provider.clone(), fixture.pool_options(4));
     let builder = Supervisor::builder()
         .with_drain_deadline(DRAIN)
         .with_poll_interval(Duration::from_secs(2));
     let Lab {
         supervisor, clock, ..
-    } = Lab::with(builder).expect("the durations are right");
+    } = Lab::with_builder(builder).expect("the durations are right");
 
     // Start, adopted.
     let login = supervisor

@@ -70,7 +70,7 @@ credential.rotation generation=2 outcome=adopted provider=login span.kind=intern
 
 async fn play() {
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let warm = fixture.pools_with(fixture.pool_options(8).min_connections(2));
     let orders = fixture
         .supervisor
@@ -87,7 +87,7 @@ async fn play() {
         .await
         .expect("it serves");
 
-    let password = fixture.store.rotate();
+    let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     let report = fixture
         .supervisor

@@ -64,7 +64,7 @@ impl Collector {
     }
 
     fn lab(&self) -> Lab {
-        Lab::with(Supervisor::builder().with_meter(self.provider.meter("claviger")))
+        Lab::with_builder(Supervisor::builder().with_meter(self.provider.meter("claviger")))
             .expect("the durations are right")
     }
 
@@ -128,7 +128,7 @@ async fn everything_that_can_happen_is_counted() {
         .with_old_connections(OldConnections::Drain)
         .with_expiry(Expiry::after(Timestamp::now(), Duration::from_secs(3_600)))
     };
-    store.answer_next(lease("1"));
+    store.return_next(lease("1"));
     let login = lab
         .supervisor
         .add_provider("orders-login", store.clone())
@@ -162,13 +162,13 @@ async fn everything_that_can_happen_is_counted() {
         1,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );
-    store.answer_next(lease("2"));
+    store.return_next(lease("2"));
     database.accept_only(["password-2"]);
     database.fail_next(
         1,
         ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
     );
-    lab.traps.set("orders", "pool.turn", 1);
+    lab.failpoints.set("orders", "pool.turn", 1);
     assert!(
         pool.rejected(
             1,
@@ -348,7 +348,7 @@ async fn a_lease_without_a_death_has_no_expiration() {
 async fn two_supervisors_overwrite_each_other_on_one_meter_and_not_on_two() {
     let collector = Collector::new();
     let on = |scope: &'static str| {
-        Lab::with(Supervisor::builder().with_meter(collector.provider.meter(scope)))
+        Lab::with_builder(Supervisor::builder().with_meter(collector.provider.meter(scope)))
             .expect("the durations are right")
     };
     let (one, other, apart) = (on("claviger"), on("claviger"), on("claviger.billing"));

@@ -106,8 +106,8 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
         db.status().is_some_and(|status| status.rejected)
     })
     .await;
-    fixture.store.rotate();
-    fixture.store.hint();
+    fixture.provider.rotate();
+    fixture.provider.hint();
     tokio::time::timeout(Duration::from_secs(10), waiting)
         .await
         .expect("it is freed")
@@ -152,7 +152,7 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
 async fn a_caller_that_waited_in_vain_is_told_why() {
     let recorder = Recorder::new();
     let fixture = Fixture::new().await;
-    let login = fixture.login().await;
+    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(4)
         .acquire_timeout(Duration::from_millis(800));
@@ -162,7 +162,7 @@ async fn a_caller_that_waited_in_vain_is_told_why() {
         .await
         .expect("verified");
     fixture.set_password("nobody knows this one").await;
-    fixture.store.fail_next(
+    fixture.provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
     );

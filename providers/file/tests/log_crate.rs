@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use claviger_file::FileProvider;
-use claviger_fixtures::{Fixture, Level, LogAlone, LogLine, eventually};
+use claviger_fixtures::{Fixture, Level, LogLine, LogRecorder, eventually};
 
 /// A secret as the kubelet mounts it.
 struct Mount {
@@ -66,7 +66,7 @@ fn is_of_a_span(line: &LogLine) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secret() {
-    let log = LogAlone::everything();
+    let log = LogRecorder::everything();
     let fixture = Fixture::new().await;
     let mut mount = Mount::new();
     let mut passwords = vec!["CANARY-password-1".to_owned()];

@@ -6,14 +6,14 @@
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use claviger::FetchRequest;
-use claviger_fixtures::LogAlone;
+use claviger::{FetchRequest, Provider};
+use claviger_fixtures::LogRecorder;
 use claviger_rds_iam::RdsIam;
 use claviger_testkit::FetchLease;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_neither_silences_the_process_nor_shows_a_secret() {
-    let log = LogAlone::everything();
+    let log = LogRecorder::everything();
     let credentials = AwsCredentials::new(
         "AKIAIOSFODNN7EXAMPLE",
         "CANARY-secret-key",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use claviger_fixtures::{Callers, eventually, short_lived};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{
-    Connect, Habit, Naive, SECRET, SecretsFixture, aws, rotations, window,
+    Connect, FetchPolicy, PlainService, SECRET, SecretsFixture, aws, rotations, window,
 };
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{Postgres, Proxy};
@@ -31,15 +31,18 @@ async fn others_are_down_for_the_whole_window_or_longer() {
         .add_pool("orders", &login, fixture.database.pools_with(options))
         .await
         .expect("verified");
-    let ours = Callers::start_at(&db, 4, "SELECT 1", Duration::from_millis(20));
-    ours.answer_more(20).await;
+    let ours = Callers::start_with_pause(&db, 4, "SELECT 1", Duration::from_millis(20));
+    ours.wait_for_more(20).await;
 
     let their_proxies: Vec<_> = (0..2)
         .map(|_| Proxy::start(&fixture.moto.endpoint()).expect("a proxy starts"))
         .collect();
-    let habits = [Habit::EachTime, Habit::Cached(Duration::from_secs(300))];
+    let habits = [
+        FetchPolicy::EachTime,
+        FetchPolicy::Cached(Duration::from_secs(300)),
+    ];
     let theirs = [0, 1].map(|which| {
-        Naive::start(
+        PlainService::start(
             &fixture.database,
             &aws(&their_proxies[which].endpoint()),
             habits[which],
@@ -51,14 +54,14 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     .await;
     let mut windows = Vec::new();
     for _ in 0..rotations() {
-        let answered = ours.answered();
+        let answered = ours.succeeded();
         let pending = fixture.open_window().await;
         let opened = Instant::now();
         sleep_until(opened + window()).await;
         windows.push((opened, Instant::now()));
-        assert!(ours.answered() > answered, "we are answered in the window");
+        assert!(ours.succeeded() > answered, "we are answered in the window");
         fixture.close_window(&pending).await;
-        ours.answer_more(50).await;
+        ours.wait_for_more(50).await;
     }
     let end = Instant::now();
     let [each_time, cached] = theirs;
@@ -72,7 +75,7 @@ async fn others_are_down_for_the_whole_window_or_longer() {
         "{:?}",
         tally.failed.first()
     );
-    assert_eq!(fixture.values_asked_for(), 1 + 2 * rotations());
+    assert_eq!(fixture.value_requests(), 1 + 2 * rotations());
     // Asking before each connect: down for each window, and a call for each connect.
     let (asked, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
     assert!(

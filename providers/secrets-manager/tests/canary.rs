@@ -57,30 +57,30 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
         .add_pool("orders", &login, fixture.database.pools(4))
         .await
         .expect("verified");
-    let callers = Callers::start_at(&db, 8, "SELECT 1", Duration::from_millis(10));
-    callers.answer_more(50).await;
+    let callers = Callers::start_with_pause(&db, 8, "SELECT 1", Duration::from_millis(10));
+    callers.wait_for_more(50).await;
 
     // A window that is rolled back, one that is closed, a store that fails, a look on demand.
     let pending = fixture
         .open_window()
         .with_subscriber(NoSubscriber::default())
         .await;
-    fixture.cut_connections().await;
-    callers.answer_more(50).await;
+    fixture.terminate_connections().await;
+    callers.wait_for_more(50).await;
     fixture
         .rotator
         .roll_back(&pending)
         .with_subscriber(NoSubscriber::default())
         .await
         .expect("it is rolled back");
-    fixture.cut_connections().await;
-    callers.answer_more(50).await;
+    fixture.terminate_connections().await;
+    callers.wait_for_more(50).await;
     let pending = fixture
         .open_window()
         .with_subscriber(NoSubscriber::default())
         .await;
-    fixture.cut_connections().await;
-    callers.answer_more(50).await;
+    fixture.terminate_connections().await;
+    callers.wait_for_more(50).await;
     fixture
         .close_window(&pending)
         .with_subscriber(NoSubscriber::default())

@@ -235,7 +235,7 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
 async fn a_current_version_without_a_value_is_no_dead_end() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
-    secret.rotate_by_nobody().await;
+    secret.start_rotation_without_function().await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let error = provider
         .fetch_lease(FetchRequest::first())

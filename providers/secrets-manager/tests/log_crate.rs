@@ -9,8 +9,8 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use claviger::{Credentials, FetchRequest, RotationTrigger};
-use claviger_fixtures::LogAlone;
+use claviger::{Credentials, FetchRequest, Provider, RotationTrigger};
+use claviger_fixtures::LogRecorder;
 use claviger_secrets_fixtures::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, login, moto};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Proxy};
@@ -37,7 +37,7 @@ async fn assumed(endpoint: &str) -> SdkConfig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
-    let log = LogAlone::everything();
+    let log = LogRecorder::everything();
     let moto = moto().await;
     Secret::create(&moto, "orders", &login("CANARY-password")).await;
     let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");

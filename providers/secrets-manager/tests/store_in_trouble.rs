@@ -30,7 +30,9 @@ struct Service {
 /// A pool on the secret.
 async fn service(builder: SupervisorBuilder) -> Service {
     let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
-    fixture.database.supervisor = Lab::with(builder).expect("it can be right").supervisor;
+    fixture.database.supervisor = Lab::with_builder(builder)
+        .expect("it can be right")
+        .supervisor;
     let events = fixture.database.supervisor.events();
     let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
     let login = fixture
@@ -54,7 +56,7 @@ async fn service(builder: SupervisorBuilder) -> Service {
 
 impl Service {
     fn callers(&self) -> Callers {
-        Callers::start_at(&self.db, 16, "SELECT 1", Duration::from_millis(10))
+        Callers::start_with_pause(&self.db, 16, "SELECT 1", Duration::from_millis(10))
     }
 
     /// The errors of fetches, up to the shutdown that this is.
@@ -82,7 +84,7 @@ fn polled() -> SupervisorBuilder {
 async fn the_steady_state_costs_one_call_a_look() {
     let mut service = service(polled()).await;
     let (values, looks) = (
-        |fixture: &SecretsFixture<Postgres>| fixture.values_asked_for(),
+        |fixture: &SecretsFixture<Postgres>| fixture.value_requests(),
         |fixture: &SecretsFixture<Postgres>| fixture.proxy.requests("DescribeSecret"),
     );
     eventually_within(10 * SECOND, "it is looked at", || {
@@ -109,7 +111,7 @@ async fn the_steady_state_costs_one_call_a_look() {
 async fn a_burst_of_rejections_in_the_window_is_two_calls() {
     let service = service(Supervisor::builder()).await;
     service.fixture.open_window().await;
-    service.fixture.cut_connections().await;
+    service.fixture.terminate_connections().await;
     let barrier = Arc::new(Barrier::new(1_000));
     let callers: Vec<_> = (0..1_000)
         .map(|_| {
@@ -131,7 +133,7 @@ async fn a_burst_of_rejections_in_the_window_is_two_calls() {
         }
     }
     assert!(served >= 980, "{served} of 1,000");
-    assert_eq!(service.fixture.values_asked_for(), 1 + 2);
+    assert_eq!(service.fixture.value_requests(), 1 + 2);
     let rejected = service.fixture.database.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
     service
@@ -146,11 +148,11 @@ async fn a_burst_of_rejections_in_the_window_is_two_calls() {
 async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
     let mut service = service(polled()).await;
     let callers = service.callers();
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     service.fixture.proxy.fault(InjectedFault::Refuse);
     let (began, before) = (Instant::now(), service.fixture.proxy.connections());
     while began.elapsed() < 30 * SECOND {
-        callers.answer_more(100).await;
+        callers.wait_for_more(100).await;
     }
     let tried = service.fixture.proxy.connections() - before;
     service.fixture.proxy.heal();
@@ -190,19 +192,19 @@ async fn trouble_in_the_window(
 ) -> (usize, Vec<ProviderErrorKind>) {
     let mut service = service(Supervisor::builder()).await;
     let callers = service.callers();
-    callers.answer_more(100).await;
-    let before = service.fixture.values_asked_for();
+    callers.wait_for_more(100).await;
+    let before = service.fixture.value_requests();
     service.fixture.proxy.fault_on("GetSecretValue", fault);
     let pending = service.fixture.open_window().await;
-    service.fixture.cut_connections().await;
+    service.fixture.terminate_connections().await;
     eventually_within(20 * SECOND, "the store is asked", || {
-        service.fixture.values_asked_for() > before
+        service.fixture.value_requests() > before
     })
     .await;
     sleep(lasts).await;
     service.fixture.proxy.heal();
-    callers.answer_more(100).await;
-    let asked = service.fixture.values_asked_for() - before;
+    callers.wait_for_more(100).await;
+    let asked = service.fixture.value_requests() - before;
     service.fixture.close_window(&pending).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed.len(), 0, "{:?}", tally.failed.first());
@@ -247,7 +249,7 @@ async fn answers_that_break_off() {
 async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
     let service = service(Supervisor::builder()).await;
     let callers = service.callers();
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     // The password is changed and open connections go on; the store hangs.
     service.fixture.proxy.fault(InjectedFault::Stall);
     let pending = service.fixture.open_window().await;
@@ -264,13 +266,13 @@ async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
         service.db.rejected(1, &rejected),
         "somebody met the rejection, and says so"
     );
-    let answered = callers.answered();
+    let answered = callers.succeeded();
     eventually_within(20 * SECOND, "an attempt is given up and made again", || {
-        service.fixture.values_asked_for() >= 3
+        service.fixture.value_requests() >= 3
     })
     .await;
     assert!(
-        callers.answered() >= answered + 100,
+        callers.succeeded() >= answered + 100,
         "callers go on meanwhile"
     );
     service.fixture.proxy.heal();

@@ -14,7 +14,7 @@ use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
-use claviger_vault_fixtures::{Clerk, Problem};
+use claviger_vault_fixtures::{AsyncAdmin, Problem};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -22,18 +22,18 @@ const LOG_IN: &str = "/v1/auth/approle/login";
 const UNWRAP: &str = "/v1/sys/wrapping/unwrap";
 
 struct VaultFixture {
-    clerk: Clerk,
+    admin: AsyncAdmin,
     proxy: Proxy,
     role_id: String,
 }
 
 /// A role with these settings.
 async fn fixture(settings: serde_json::Value) -> VaultFixture {
-    let clerk = Clerk::with_a_secret().await;
-    let role_id = clerk.asks(|admin| admin.app_role(settings)).await;
+    let admin = AsyncAdmin::with_a_secret().await;
+    let role_id = admin.run(|admin| admin.app_role(settings)).await;
     VaultFixture {
-        proxy: clerk.proxy(),
-        clerk,
+        proxy: admin.proxy(),
+        admin,
         role_id,
     }
 }
@@ -47,19 +47,19 @@ impl VaultFixture {
     }
 
     async fn secret_id(&self) -> String {
-        self.clerk.asks(|admin| admin.secret_id()).await
+        self.admin.run(|admin| admin.secret_id()).await
     }
 
     async fn wrapped(&self, seconds: u64) -> String {
-        self.clerk
-            .asks(move |admin| admin.wrapped_secret_id(seconds))
+        self.admin
+            .run(move |admin| admin.wrapped_secret_id(seconds))
             .await
     }
 
     /// Revokes every token but the administrator's.
     async fn revoke_all(&self) -> usize {
-        self.clerk
-            .asks(|admin| {
+        self.admin
+            .run(|admin| {
                 let own = admin
                     .look_up(admin.vault.root_token())?
                     .ok_or("it is alive")?["accessor"]
@@ -145,8 +145,8 @@ async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
     fetch(&kv).await.expect("a lease");
     let next = fixture.secret_id().await;
     fixture
-        .clerk
-        .asks(move |admin| {
+        .admin
+        .run(move |admin| {
             admin
                 .write(
                     "auth/approle/role/orders/secret-id/destroy",
@@ -181,8 +181,8 @@ async fn a_wrapping_token_opens_once() {
     let used = fixture.wrapped(60).await;
     let by_another = used.clone();
     fixture
-        .clerk
-        .asks(move |admin| admin.unwrap(&by_another))
+        .admin
+        .run(move |admin| admin.unwrap(&by_another))
         .await;
     is_denied(
         fixture.kv(SecretId::wrapped(&*used)),
@@ -192,7 +192,7 @@ async fn a_wrapping_token_opens_once() {
     .await;
 
     let expired = fixture.wrapped(1).await;
-    let admin = fixture.clerk.admin.clone();
+    let admin = fixture.admin.admin.clone();
     eventually_within(Duration::from_secs(10), "the wrapping token dies", || {
         matches!(admin.look_up(&expired), Ok(None))
     })

@@ -12,7 +12,7 @@ use claviger::{
 use claviger_servers::JwtIssuer;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, VaultKv, VaultSession};
-use claviger_vault_fixtures::Clerk;
+use claviger_vault_fixtures::AsyncAdmin;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -28,9 +28,9 @@ fn token(issuer: &JwtIssuer, subject: &str, seconds: i64) -> String {
     issuer.sign(&claims.to_string()).expect("it signs")
 }
 
-fn kv(clerk: &Clerk, auth: Auth) -> VaultKv {
+fn kv(admin: &AsyncAdmin, auth: Auth) -> VaultKv {
     let session =
-        VaultSession::new(clerk.admin.vault.address(), auth).expect("the settings can be right");
+        VaultSession::new(admin.admin.vault.address(), auth).expect("the settings can be right");
     VaultKv::new(&session, "kv", "orders").expect("a path")
 }
 
@@ -40,19 +40,19 @@ async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
-    let (clerk, issuer) = (
-        Clerk::with_a_secret().await,
+    let (admin, issuer) = (
+        AsyncAdmin::with_a_secret().await,
         JwtIssuer::new().expect("a key"),
     );
     let key = issuer.public_key();
-    clerk.asks(move |admin| admin.jwt(&key)).await;
-    let before = clerk.asks(|admin| admin.tokens()).await.len();
-    let given = kv(&clerk, Auth::jwt("orders", token(&issuer, "orders", 600)));
+    admin.run(move |admin| admin.jwt(&key)).await;
+    let before = admin.run(|admin| admin.tokens()).await.len();
+    let given = kv(&admin, Auth::jwt("orders", token(&issuer, "orders", 600)));
     assert_eq!(fetch(&given).await.expect("a lease").secret().user(), "app");
-    assert_eq!(clerk.asks(|admin| admin.tokens()).await.len(), before + 1);
+    assert_eq!(admin.run(|admin| admin.tokens()).await.len(), before + 1);
     given.close().await;
     assert_eq!(
-        clerk.asks(|admin| admin.tokens()).await.len(),
+        admin.run(|admin| admin.tokens()).await.len(),
         before,
         "it is given back"
     );
@@ -65,7 +65,7 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
         ("orders", "no.such.token".to_owned()),
         ("absent", token(&issuer, "orders", 600)),
     ] {
-        let error = fetch(&kv(&clerk, Auth::jwt(role, &*jwt)))
+        let error = fetch(&kv(&admin, Auth::jwt(role, &*jwt)))
             .await
             .expect_err("it is rejected");
         assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
@@ -81,12 +81,12 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
     // In a file: read anew at each login.
     let file = NamedTempFile::new().expect("a file");
     fs::write(&file, token(&issuer, "orders", 600)).expect("it is written");
-    let kv = kv(&clerk, Auth::jwt_file("orders", file.path()));
+    let kv = kv(&admin, Auth::jwt_file("orders", file.path()));
     fetch(&kv).await.expect("a lease");
     fs::write(&file, token(&issuer, "orders", -600)).expect("it is written");
     fetch(&kv).await.expect("a lease without a login");
-    clerk
-        .asks(|admin| {
+    admin
+        .run(|admin| {
             admin
                 .write("sys/leases/revoke-prefix/auth/jwt", &json!({}))
                 .map(drop)

@@ -13,12 +13,12 @@ use claviger_fixtures::eventually_within;
 use claviger_servers::{JwtIssuer, Proxy, TokenReviews};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, VaultKv, VaultSession};
-use claviger_vault_fixtures::Clerk;
+use claviger_vault_fixtures::AsyncAdmin;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
 struct VaultFixture {
-    clerk: Clerk,
+    admin: AsyncAdmin,
     proxy: Proxy,
     issuer: JwtIssuer,
     cluster: TokenReviews,
@@ -26,16 +26,16 @@ struct VaultFixture {
 }
 
 async fn fixture(token_ttl: &'static str) -> VaultFixture {
-    let clerk = Clerk::with_a_secret().await;
+    let admin = AsyncAdmin::with_a_secret().await;
     let cluster = TokenReviews::start().expect("a cluster");
     let issuer = JwtIssuer::new().expect("a key");
     let (host, certificate) = (cluster.host(), issuer.certificate().expect("a certificate"));
-    clerk
-        .asks(move |admin| admin.kubernetes(&host, &certificate, token_ttl))
+    admin
+        .run(move |admin| admin.kubernetes(&host, &certificate, token_ttl))
         .await;
     VaultFixture {
-        proxy: clerk.proxy(),
-        clerk,
+        proxy: admin.proxy(),
+        admin,
         issuer,
         cluster,
         file: NamedTempFile::new().expect("a file"),
@@ -65,9 +65,9 @@ impl VaultFixture {
     /// Another token is mounted, and the cluster knows it and not the one before.
     fn mount(&self, number: u64) -> String {
         let token = self.token("orders", number);
-        self.cluster.admit(&token, "shop", "orders");
+        self.cluster.add_token(&token, "shop", "orders");
         if let Ok(before) = fs::read_to_string(&self.file) {
-            self.cluster.dismiss(&before);
+            self.cluster.remove_token(&before);
         }
         fs::write(&self.file, &token).expect("it is written");
         token
@@ -123,8 +123,8 @@ async fn the_mounted_token_is_read_anew_at_each_login() {
     eventually_within(Duration::from_secs(10), "it is renewed", || renewals() > 0).await;
     fixture.mount(2);
     fixture
-        .clerk
-        .asks(|admin| {
+        .admin
+        .run(|admin| {
             admin
                 .write("sys/leases/revoke-prefix/auth/kubernetes", &json!({}))
                 .map(drop)
@@ -165,7 +165,7 @@ async fn what_is_rejected_says_what_may_be_wrong() {
     assert!(fixture.cluster.reviews() > 0, "the hazard: it was reviewed");
     // The role is not for this one.
     let other = fixture.token("others", 1);
-    fixture.cluster.admit(&other, "shop", "others");
+    fixture.cluster.add_token(&other, "shop", "others");
     let error = fixture.rejected(&other).await;
     assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
     assert!(
@@ -183,7 +183,7 @@ async fn what_is_rejected_says_what_may_be_wrong() {
     // Nobody reviews any more.
     let token = fixture.mount(2);
     let VaultFixture {
-        clerk,
+        admin,
         proxy,
         issuer,
         cluster,
@@ -192,7 +192,7 @@ async fn what_is_rejected_says_what_may_be_wrong() {
     drop(cluster);
     let cluster = TokenReviews::start().expect("another one, elsewhere");
     let fixture = VaultFixture {
-        clerk,
+        admin,
         proxy,
         issuer,
         cluster,

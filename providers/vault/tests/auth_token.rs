@@ -10,7 +10,7 @@ use claviger::{ProviderErrorKind, Supervisor};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, VaultDynamic, VaultKv, VaultSession};
-use claviger_vault_fixtures::{Clerk, Revocation, VaultFixture, next_generation};
+use claviger_vault_fixtures::{AsyncAdmin, Revocation, VaultFixture, next_generation};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -67,16 +67,16 @@ async fn the_next_token_in_the_file_is_taken_while_the_old_one_lives() {
     let mut sink = Sink::new(&fixture).await;
     let db = fixture.pool(sink.provider(&fixture)).await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     let old = sink.next(&fixture).await;
     assert_eq!(next_generation(&db, 1).await, 2);
     assert!(
         is_alive(&fixture, &old).await,
         "the hazard: the old one lives, and could be renewed"
     );
-    fixture.one_is_left().await;
+    fixture.one_lease_is_left().await;
     revoke(&fixture, old).await;
-    callers.answer_more(200).await;
+    callers.wait_for_more(200).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted, db.generation()),
@@ -105,11 +105,11 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
     let mut sink = Sink::new(&fixture).await;
     let db = fixture.pool(sink.provider(&fixture)).await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     let old = sink.next(&fixture).await;
     revoke(&fixture, old).await;
     assert!(next_generation(&db, 1).await >= 2);
-    callers.answer_more(200).await;
+    callers.wait_for_more(200).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
     assert!(
@@ -121,7 +121,7 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
                 .is_ok_and(|rejected| rejected > 0),
         "the hazard"
     );
-    fixture.one_is_left().await;
+    fixture.one_lease_is_left().await;
     fixture.supervisor.shutdown(Duration::from_secs(10)).await;
     assert_eq!(
         (fixture.leases().await.len(), fixture.users().await.len()),
@@ -170,15 +170,15 @@ async fn a_dead_token_in_the_file_is_said_and_the_next_one_taken() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_given_token_is_used_and_left_alone() {
-    let clerk = Clerk::with_a_secret().await;
-    let proxy = clerk.proxy();
+    let admin = AsyncAdmin::with_a_secret().await;
+    let proxy = admin.proxy();
     let provider = |token: &str| {
         let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
             .expect("the settings can be right");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     };
-    let good = clerk
-        .asks(|admin| admin.token(json!({ "ttl": "10m" })))
+    let good = admin
+        .run(|admin| admin.token(json!({ "ttl": "10m" })))
         .await;
     let supervisor = Supervisor::start();
     supervisor
@@ -186,13 +186,13 @@ async fn a_given_token_is_used_and_left_alone() {
         .await
         .expect("there is a lease");
 
-    let dead = clerk
-        .asks(|admin| admin.token(json!({ "ttl": "10m" })))
+    let dead = admin
+        .run(|admin| admin.token(json!({ "ttl": "10m" })))
         .await;
     let token = dead.clone();
-    clerk.asks(move |admin| admin.revoke_token(&token)).await;
-    let blind = clerk
-        .asks(|admin| admin.token(json!({ "ttl": "10m", "no_default_policy": true })))
+    admin.run(move |admin| admin.revoke_token(&token)).await;
+    let blind = admin
+        .run(|admin| admin.token(json!({ "ttl": "10m", "no_default_policy": true })))
         .await;
     for (token, says) in [
         (dead, "the token is dead; give another"),
@@ -219,8 +219,8 @@ async fn a_given_token_is_used_and_left_alone() {
     supervisor.shutdown(Duration::from_secs(5)).await;
     assert_eq!(proxy.requests("/v1/auth/token/revoke-self"), 0);
     assert!(
-        clerk
-            .asks(move |admin| Ok((
+        admin
+            .run(move |admin| Ok((
                 admin.look_up(&good)?.is_some(),
                 admin.look_up(&blind)?.is_some()
             )))

@@ -47,7 +47,7 @@ struct Secrets(BTreeSet<String>);
 impl Secrets {
     fn of(fixture: &VaultFixture<Postgres>, more: &[&str]) -> Self {
         let mut secrets: BTreeSet<String> = more.iter().map(|&secret| secret.to_owned()).collect();
-        for answer in fixture.proxy.answers() {
+        for answer in fixture.proxy.responses() {
             if let Ok(answer) = serde_json::from_str(&answer) {
                 collect(&answer, &mut secrets);
             }
@@ -98,7 +98,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     let kept = VaultKv::new(&session, "kv", "orders").expect("it can be right");
     say(&(dynamic(), &rotated, &kept));
     let db = fixture.pool(dynamic()).await;
-    let mut callers = vec![Callers::start_at(
+    let mut callers = vec![Callers::start_with_pause(
         &db,
         4,
         "SELECT count(*) FROM orders",
@@ -115,7 +115,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         .add_pool("rotated", &login, fixture.pools(options.clone()))
         .await
         .expect("verified");
-    callers.push(Callers::start_at(
+    callers.push(Callers::start_with_pause(
         &static_db,
         2,
         "SELECT 1",
@@ -129,13 +129,13 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         .add_pool("kept", &login, fixture.pools(options))
         .await
         .expect("verified");
-    callers.push(Callers::start_at(
+    callers.push(Callers::start_with_pause(
         &kept_db,
         2,
         "SELECT 1",
         Duration::from_millis(10),
     ));
-    callers[0].answer_more(50).await;
+    callers[0].wait_for_more(50).await;
 
     // A new one by hand, a lease and a token that are revoked, a password and a secret that change.
     supervisor.rotate_now("login").await.expect("a new user");

@@ -13,7 +13,7 @@ use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, OpenBao, openbao};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession, VaultStatic};
-use claviger_vault_fixtures::Clerk;
+use claviger_vault_fixtures::AsyncAdmin;
 use serde_json::json;
 
 async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
@@ -25,14 +25,14 @@ async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderErr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
-    let clerk = Clerk::start_with(openbao::Builder::default().tls()).await;
-    let token = clerk
-        .asks(|admin| {
+    let admin = AsyncAdmin::start_with(openbao::Builder::default().tls()).await;
+    let token = admin
+        .run(|admin| {
             admin.kv(&json!({ "username": "app", "password": "password-1" }))?;
             admin.token(json!({}))
         })
         .await;
-    let vault = &clerk.admin.vault;
+    let vault = &admin.admin.vault;
     let (address, own) = (
         vault.tls_address().expect("it speaks TLS"),
         vault.ca_file().expect("it has an authority").to_owned(),
@@ -117,11 +117,11 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_goes_with_every_request() {
-    let clerk = Clerk::start().await;
+    let admin = AsyncAdmin::start().await;
     // OpenBao has namespaces. Vault's community edition has none, and ignores the header without a
     // word.
-    let has_namespaces = clerk
-        .asks(|admin| {
+    let has_namespaces = admin
+        .run(|admin| {
             Ok(admin
                 .vault
                 .request("POST", "sys/namespaces/team", Some("{}"))?
@@ -129,8 +129,8 @@ async fn a_namespace_goes_with_every_request() {
         })
         .await;
     let below = if has_namespaces { "team/" } else { "" };
-    let (role_id, secret_id) = clerk
-        .asks(move |admin| {
+    let (role_id, secret_id) = admin
+        .run(move |admin| {
             let write = |path: &str, body| admin.write(&format!("{below}{path}"), &body);
             write("sys/policies/acl/team", json!({ "policy": r#"path "database/static-creds/*" { capabilities = ["read"] }"# }))?;
             write("sys/mounts/database", json!({ "type": "database" }))?;
@@ -141,7 +141,7 @@ async fn a_namespace_goes_with_every_request() {
             Ok((claviger_vault_fixtures::text(&role_id)?, claviger_vault_fixtures::text(&secret_id)?))
         })
         .await;
-    let proxy = clerk.proxy();
+    let proxy = admin.proxy();
     let builder = || {
         VaultSession::builder(
             proxy.endpoint(),
@@ -191,9 +191,9 @@ async fn a_namespace_goes_with_every_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() {
-    let clerk = Clerk::with_a_secret().await;
-    let proxy = clerk.proxy();
-    let token = clerk.asks(|admin| admin.token(json!({}))).await;
+    let admin = AsyncAdmin::with_a_secret().await;
+    let proxy = admin.proxy();
+    let token = admin.run(|admin| admin.token(json!({}))).await;
     let session =
         VaultSession::builder(proxy.endpoint(), Auth::token(token)).timeout(Duration::from_secs(1));
     let session = session.build().expect("it can be right");
@@ -247,8 +247,8 @@ async fn a_sealed_server_is_reported_at_login() {
 /// A standby may not yet have the token that the active node issued a moment ago.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_403_right_after_the_login_does_not_fail_the_start() {
-    let clerk = Clerk::with_a_secret().await;
-    let token = clerk.asks(|admin| admin.token(json!({}))).await;
+    let admin = AsyncAdmin::with_a_secret().await;
+    let token = admin.run(|admin| admin.token(json!({}))).await;
     for (operation, body) in [
         ("/v1/kv/data/orders", r#"{"errors":["permission denied"]}"#),
         (
@@ -264,7 +264,7 @@ async fn one_403_right_after_the_login_does_not_fail_the_start() {
             r#"{"errors":["permission denied","invalid token"]}"#,
         ),
     ] {
-        let proxy = clerk.proxy();
+        let proxy = admin.proxy();
         let session =
             VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
         proxy.fault_on(operation, InjectedFault::reply(403, body));

@@ -13,50 +13,48 @@ use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, VaultKv, VaultSession};
-use claviger_vault_fixtures::Clerk;
+use claviger_vault_fixtures::AsyncAdmin;
 use serde_json::{Value, json};
 
 const DATA: &str = "/v1/kv/data/orders";
 const METADATA: &str = "/v1/kv/metadata/orders";
 
 struct VaultFixture {
-    clerk: Clerk,
+    admin: AsyncAdmin,
     proxy: Proxy,
     kv: VaultKv,
 }
 
 async fn fixture() -> VaultFixture {
-    let clerk = Clerk::with_a_secret().await;
-    let token = clerk
-        .asks(|admin| admin.token(json!({ "ttl": "1h" })))
-        .await;
-    VaultFixture::of(clerk, token)
+    let admin = AsyncAdmin::with_a_secret().await;
+    let token = admin.run(|admin| admin.token(json!({ "ttl": "1h" }))).await;
+    VaultFixture::of(admin, token)
 }
 
 impl VaultFixture {
-    fn of(clerk: Clerk, token: String) -> Self {
-        let proxy = clerk.proxy();
+    fn of(admin: AsyncAdmin, token: String) -> Self {
+        let proxy = admin.proxy();
         let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
             .expect("the settings can be right");
         Self {
             kv: VaultKv::new(&session, "kv", "orders").expect("a path"),
-            clerk,
+            admin,
             proxy,
         }
     }
 
     async fn put(&self, data: Value) {
-        self.clerk.asks(move |admin| admin.put(&data)).await;
+        self.admin.run(move |admin| admin.put(&data)).await;
     }
 
     async fn versions(&self, what: &'static str, version: u64) {
-        self.clerk
-            .asks(move |admin| admin.versions(what, &[version]))
+        self.admin
+            .run(move |admin| admin.versions(what, &[version]))
             .await;
     }
 
     /// How often the data and the metadata were asked for.
-    fn asked(&self) -> (usize, usize) {
+    fn requests_to(&self) -> (usize, usize) {
         (self.proxy.requests(DATA), self.proxy.requests(METADATA))
     }
 }
@@ -82,7 +80,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await
         .expect("there is a lease");
     assert_eq!(
-        (password(&first), fixture.asked()),
+        (password(&first), fixture.requests_to()),
         ("password-1".to_owned(), (1, 0))
     );
     for look_ups in 1..4 {
@@ -92,7 +90,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
             .await
             .expect("there is a lease");
         assert_eq!(
-            (again.revision(), fixture.asked()),
+            (again.revision(), fixture.requests_to()),
             (first.revision(), (1, look_ups))
         );
     }
@@ -106,7 +104,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .expect("there is a lease");
     assert_ne!(second.revision(), first.revision());
     assert_eq!(
-        (password(&second), fixture.asked()),
+        (password(&second), fixture.requests_to()),
         ("password-2".to_owned(), (2, 4))
     );
     // The same value in another version is another revision: who wrote it meant something by it.
@@ -121,8 +119,8 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
     assert_ne!(third.revision(), second.revision());
     // Removed as a whole and written anew, it begins at version 1 again.
     fixture
-        .clerk
-        .asks(|admin| {
+        .admin
+        .run(|admin| {
             admin
                 .vault
                 .request("DELETE", "kv/metadata/orders", None)
@@ -172,7 +170,7 @@ async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
             "its key `login` has to be a text",
         ),
     ] {
-        fixture.clerk.asks(move |admin| admin.put(&data)).await;
+        fixture.admin.run(move |admin| admin.put(&data)).await;
         let error = kv
             .fetch_lease(FetchRequest::first())
             .await
@@ -184,8 +182,8 @@ async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
         assert!(!format!("{error} {error:?}").contains("CANARY"));
     }
     fixture
-        .clerk
-        .asks(|admin| {
+        .admin
+        .run(|admin| {
             admin.put(&json!({ "login": "app", "pw": "password-9", "password": "CANARY" }))
         })
         .await;
@@ -223,18 +221,14 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
         fixture.versions(what, 2).await;
         // By the metadata, without a look at the data; and at a start, when there is only the
         // latter.
-        let before = fixture.asked();
-        let error = fixture
-            .kv
-            .fetch_lease(look(&held))
-            .await
-            .expect_err("it is gone");
+        let before = fixture.requests_to();
+        let error = fixture.kv.fetch(look(&held)).await.expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
         assert!(
             error.to_string().contains(says) && error.to_string().contains("goes on serving"),
             "{error}"
         );
-        assert_eq!(fixture.asked(), (before.0, before.1 + 1));
+        assert_eq!(fixture.requests_to(), (before.0, before.1 + 1));
         let error = fixture
             .kv
             .fetch_lease(FetchRequest::first())
@@ -256,7 +250,7 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_metadata() {
-    let VaultFixture { clerk, proxy, kv } = fixture().await;
+    let VaultFixture { admin, proxy, kv } = fixture().await;
     let asked = |path: &str| proxy.requests(path);
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
@@ -272,7 +266,7 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
     .await;
     assert_eq!(asked(DATA), 1, "the data are read once");
     let before = status(&supervisor).revision;
-    clerk.asks(|admin| admin.versions("delete", &[1])).await;
+    admin.run(|admin| admin.versions("delete", &[1])).await;
     eventually_within(Duration::from_secs(10), "it is noticed", || {
         status(&supervisor).last_error.is_some()
     })
@@ -284,8 +278,8 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
         "{error}"
     );
     assert!(status(&supervisor).revision == before && before.is_some());
-    clerk
-        .asks(|admin| admin.put(&json!({ "username": "app", "password": "password-2" })))
+    admin
+        .run(|admin| admin.put(&json!({ "username": "app", "password": "password-2" })))
         .await;
     supervisor
         .rotate_now("login")
@@ -299,9 +293,9 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
 #[tokio::test]
 async fn where_the_metadata_are_forbidden_the_data_are_polled() {
     let policy = |path: &str| format!(r#"path "kv/{path}" {{ capabilities = ["read"] }}"#);
-    let clerk = Clerk::with_a_secret().await;
-    let token = clerk
-        .asks(move |admin| {
+    let admin = AsyncAdmin::with_a_secret().await;
+    let token = admin
+        .run(move |admin| {
             admin.write(
                 "sys/policies/acl/data",
                 &json!({ "policy": policy("data/*") }),
@@ -310,7 +304,7 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
             claviger_vault_fixtures::text(&answer["auth"]["client_token"])
         })
         .await;
-    let fixture = VaultFixture::of(clerk, token);
+    let fixture = VaultFixture::of(admin, token);
     let mut held = fixture
         .kv
         .fetch_lease(FetchRequest::first())
@@ -324,7 +318,7 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
             .expect("there is a lease");
         assert_eq!(again.revision(), held.revision());
         assert_eq!(
-            fixture.asked(),
+            fixture.requests_to(),
             (1 + looks, 1),
             "forbidden once, and not asked for again"
         );
@@ -339,13 +333,13 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
         .await
         .expect("there is a lease");
     assert_eq!(
-        (password(&held), fixture.asked()),
+        (password(&held), fixture.requests_to()),
         ("password-2".to_owned(), (5, 1))
     );
     // Granted later: noticed within an hour.
     fixture
-        .clerk
-        .asks(move |admin| {
+        .admin
+        .run(move |admin| {
             admin
                 .write("sys/policies/acl/data", &json!({ "policy": policy("*") }))
                 .map(drop)
@@ -361,7 +355,7 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
             .await
             .expect("there is a lease");
         assert_eq!(
-            (again.revision(), fixture.asked()),
+            (again.revision(), fixture.requests_to()),
             (held.revision(), (5, looks))
         );
     }

@@ -7,7 +7,7 @@ use claviger::{Credentials, FetchRequest, Lease, ProviderError, RotationTrigger}
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
-use claviger_vault_fixtures::Clerk;
+use claviger_vault_fixtures::AsyncAdmin;
 use serde_json::json;
 
 async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
@@ -23,10 +23,10 @@ fn session(proxy: &Proxy, auth: Auth) -> VaultSession {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
-    let clerk = Clerk::with_a_secret().await;
-    let token = clerk.asks(|admin| admin.token(json!({}))).await;
+    let admin = AsyncAdmin::with_a_secret().await;
+    let token = admin.run(|admin| admin.token(json!({}))).await;
     for renewable in [true, false] {
-        let proxy = clerk.proxy();
+        let proxy = admin.proxy();
         let look = json!({ "data": { "ttl": u64::MAX, "expire_time": "9999-01-01T00:00:00Z", "renewable": renewable, "type": "service" } });
         proxy.fault_on(
             "/v1/auth/token/lookup-self",
@@ -53,9 +53,9 @@ async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
-    let clerk = Clerk::with_a_secret().await;
-    let token = clerk.asks(|admin| admin.token(json!({}))).await;
-    let proxy = clerk.proxy();
+    let admin = AsyncAdmin::with_a_secret().await;
+    let token = admin.run(|admin| admin.token(json!({}))).await;
+    let proxy = admin.proxy();
     let data = json!({ "username": "app", "password": "password-1", "ttl": u64::MAX, "rotation_period": u64::MAX, "last_vault_rotation": "9" });
     let lease = json!({ "lease_id": "database/creds/orders/1", "lease_duration": u64::MAX, "renewable": true, "data": data }).to_string();
     for operation in [
@@ -96,9 +96,9 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn times_and_versions_beyond_the_clock_are_no_panic() {
-    let clerk = Clerk::with_a_secret().await;
-    let token = clerk.asks(|admin| admin.token(json!({}))).await;
-    let proxy = clerk.proxy();
+    let admin = AsyncAdmin::with_a_secret().await;
+    let token = admin.run(|admin| admin.token(json!({}))).await;
+    let proxy = admin.proxy();
     let session = session(&proxy, Auth::token(&*token));
     for time in [
         "9999-12-31T23:59:60Z",

@@ -5,19 +5,18 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::FetchRequest;
-use claviger_fixtures::LogAlone;
-use claviger_testkit::FetchLease;
+use claviger::{FetchRequest, Provider};
+use claviger_fixtures::LogRecorder;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
-use claviger_vault_fixtures::{Clerk, text};
+use claviger_vault_fixtures::{AsyncAdmin, text};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
-    let log = LogAlone::everything();
-    let clerk = Clerk::start().await;
-    let (role_id, secret_id) = clerk
-        .asks(|admin| {
+    let log = LogRecorder::everything();
+    let admin = AsyncAdmin::start().await;
+    let (role_id, secret_id) = admin
+        .run(|admin| {
             admin.kv(&json!({ "username": "app", "password": "CANARY-password" }))?;
             admin.write(
                 "sys/policies/acl/app",
@@ -35,7 +34,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
             Ok((text(&role_id)?, text(&secret_id)?))
         })
         .await;
-    let proxy = clerk.proxy();
+    let proxy = admin.proxy();
     let session = VaultSession::builder(
         proxy.endpoint(),
         Auth::app_role(&*role_id, SecretId::given(&*secret_id)),
@@ -54,7 +53,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
 
     log.assert_not_silenced();
     let login: Vec<String> = proxy
-        .answers()
+        .responses()
         .iter()
         .filter_map(|answer| serde_json::from_str::<serde_json::Value>(answer).ok())
         .filter_map(|answer| answer["auth"]["client_token"].as_str().map(str::to_owned))

@@ -11,7 +11,7 @@ use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
-use claviger_vault_fixtures::{Admin, Clerk};
+use claviger_vault_fixtures::{Admin, AsyncAdmin};
 use serde_json::{Value, json};
 
 const LOGIN: &str = "/v1/auth/approle/login";
@@ -28,7 +28,7 @@ const BODIES: [&str; 3] = [
 ];
 
 struct Fixture {
-    clerk: Clerk,
+    admin: AsyncAdmin,
     proxy: Proxy,
     auth: Option<Auth>,
     /// Tokens on the server before there was a session.
@@ -37,13 +37,13 @@ struct Fixture {
 
 impl Fixture {
     async fn new(settings: Value) -> Self {
-        let clerk = Clerk::with_a_secret().await;
-        let (role_id, secret_id) = clerk
-            .asks(|admin| Ok((admin.app_role(settings)?, admin.secret_id()?)))
+        let admin = AsyncAdmin::with_a_secret().await;
+        let (role_id, secret_id) = admin
+            .run(|admin| Ok((admin.app_role(settings)?, admin.secret_id()?)))
             .await;
-        let (proxy, tokens) = (clerk.proxy(), clerk.asks(Admin::tokens).await.len());
+        let (proxy, tokens) = (admin.proxy(), admin.run(Admin::tokens).await.len());
         Self {
-            clerk,
+            admin,
             proxy,
             auth: Some(Auth::app_role(role_id, SecretId::given(secret_id))),
             tokens,
@@ -76,7 +76,7 @@ impl Fixture {
 
     fn has_own_tokens(&self, count: usize) -> impl Fn() -> bool {
         move || {
-            self.clerk
+            self.admin
                 .admin
                 .tokens()
                 .is_ok_and(|tokens| tokens.len() == self.tokens + count)
@@ -94,10 +94,10 @@ async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderErr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_403_after_the_login_does_not_fail_the_second_provider() {
-    let clerk = Clerk::with_a_secret().await;
-    let token = clerk.asks(|admin| admin.token(json!({}))).await;
+    let admin = AsyncAdmin::with_a_secret().await;
+    let token = admin.run(|admin| admin.token(json!({}))).await;
     for body in BODIES {
-        let proxy = clerk.proxy();
+        let proxy = admin.proxy();
         let session =
             VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
         fetch(&session)
@@ -207,8 +207,8 @@ async fn a_new_token_that_was_revoked_is_replaced_after_the_retry() {
     fetch(&session).await.expect("there is a lease");
     let before = fixture.proxy.requests(DATA);
     fixture
-        .clerk
-        .asks(|admin| {
+        .admin
+        .run(|admin| {
             for accessor in admin.tokens()? {
                 let body = json!({ "accessor": accessor });
                 let look = admin.write("auth/token/lookup-accessor", &body)?;

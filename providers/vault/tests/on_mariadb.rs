@@ -28,7 +28,7 @@ async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySql
 }
 
 fn callers(db: &Handle<MySqlPools>) -> Callers {
-    Callers::start_at(db, 8, ORDERS, Duration::from_millis(10))
+    Callers::start_with_pause(db, 8, ORDERS, Duration::from_millis(10))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,15 +44,15 @@ async fn users_come_and_go_under_load_and_none_is_left() {
             .await
             .expect("there is a new user");
         served = next_generation(&db, served).await;
-        callers.answer_more(50).await;
+        callers.wait_for_more(50).await;
     }
-    fixture.one_is_left().await;
+    fixture.one_lease_is_left().await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     assert_eq!(db.generation(), 6);
     fixture.end().await;
@@ -68,7 +68,7 @@ async fn a_session_of_a_dead_lease_never_serves() {
     // A session that somebody has in hand, and idle ones.
     let mut held = db.current().acquire().await.expect("a session");
     let callers = callers(&db);
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     // The service cannot renew; the server drops the user when the lease ends.
     fixture.proxy.fault(InjectedFault::Refuse);
     let users = || {
@@ -80,7 +80,7 @@ async fn a_session_of_a_dead_lease_never_serves() {
             .to_owned()
     };
     eventually_within(30 * SECOND, "the user is dropped", || users() == "0").await;
-    let answered = callers.answered();
+    let answered = callers.succeeded();
     let of_the_dead: String = sqlx::query_scalar("SELECT CURRENT_USER()")
         .fetch_one(&mut *held)
         .await
@@ -97,14 +97,14 @@ async fn a_session_of_a_dead_lease_never_serves() {
     assert!(error.to_string().contains("expired at"), "{error}");
     eventually_within(10 * SECOND, "callers are told", || callers.failures() > 8).await;
     assert_eq!(
-        callers.answered(),
+        callers.succeeded(),
         answered,
         "nobody is answered by a user who is gone"
     );
 
     fixture.proxy.heal();
     next_generation(&db, 1).await;
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert!(
         tally
@@ -114,6 +114,6 @@ async fn a_session_of_a_dead_lease_never_serves() {
         "{:?}",
         tally.failed.first()
     );
-    fixture.one_is_left().await;
+    fixture.one_lease_is_left().await;
     fixture.end().await;
 }

@@ -8,7 +8,7 @@ use std::fs;
 use claviger::{Credentials, FetchRequest, Lease, ProviderError, ProviderErrorKind};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
-use claviger_vault_fixtures::Clerk;
+use claviger_vault_fixtures::AsyncAdmin;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -30,9 +30,9 @@ async fn fetch(address: &str, auth: Auth) -> Result<Lease<Credentials>, Provider
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_order_mark_is_no_part_of_a_token_or_a_secret_id() {
-    let clerk = Clerk::with_a_secret().await;
-    let (token, role_id, secret_id) = clerk
-        .asks(|admin| {
+    let admin = AsyncAdmin::with_a_secret().await;
+    let (token, role_id, secret_id) = admin
+        .run(|admin| {
             Ok((
                 admin.token(json!({}))?,
                 admin.app_role(json!({}))?,
@@ -40,7 +40,7 @@ async fn a_byte_order_mark_is_no_part_of_a_token_or_a_secret_id() {
             ))
         })
         .await;
-    let address = clerk.admin.vault.address();
+    let address = admin.admin.vault.address();
     let in_file = file(format!("{BOM}{token}\r\n"));
     fetch(&address, Auth::token_file(in_file.path()))
         .await
@@ -52,7 +52,7 @@ async fn a_byte_order_mark_is_no_part_of_a_token_or_a_secret_id() {
     )
     .await
     .expect("a secret id");
-    let wrapped = clerk.asks(|admin| admin.wrapped_secret_id(60)).await;
+    let wrapped = admin.run(|admin| admin.wrapped_secret_id(60)).await;
     let in_file = file(format!("{BOM}{wrapped}\r\n"));
     fetch(
         &address,

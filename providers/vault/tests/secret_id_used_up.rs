@@ -51,14 +51,14 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     let db = fixture
         .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
         .await;
-    let logins = || fixture.asked("auth/approle/login");
+    let logins = || fixture.requests_to("auth/approle/login");
     let next_secret_id = async || {
         let secret_id = fixture.admin(|admin| admin.secret_id()).await;
         fs::write(&file, secret_id).expect("it is written");
     };
 
     // In time: nobody notices.
-    let callers = Callers::start_at(
+    let callers = Callers::start_with_pause(
         &db,
         8,
         "SELECT count(*) FROM orders",
@@ -73,13 +73,13 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     );
     next_secret_id().await;
     let served = next_generation(&db, 1).await;
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
 
     // Too late: the token has died, and the user with it.
@@ -99,13 +99,13 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     assert!(tried <= 8, "{tried} logins");
     next_secret_id().await;
     next_generation(&db, served).await;
-    let callers = Callers::start_at(
+    let callers = Callers::start_with_pause(
         &db,
         8,
         "SELECT count(*) FROM orders",
         Duration::from_millis(5),
     );
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     fixture.end().await;
 }

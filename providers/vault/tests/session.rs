@@ -10,7 +10,7 @@ use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
-use claviger_vault_fixtures::{Admin, Clerk};
+use claviger_vault_fixtures::{Admin, AsyncAdmin};
 use serde_json::{Value, json};
 
 const LOG_IN: &str = "/v1/auth/approle/login";
@@ -19,7 +19,7 @@ const REVOKE: &str = "/v1/auth/token/revoke-self";
 const DATA: &str = "/v1/kv/data/orders";
 
 struct VaultFixture {
-    clerk: Clerk,
+    admin: AsyncAdmin,
     proxy: Proxy,
     session: VaultSession,
     /// Tokens on the server before there was a session.
@@ -27,16 +27,16 @@ struct VaultFixture {
 }
 
 async fn fixture(settings: Value) -> VaultFixture {
-    let clerk = Clerk::with_a_secret().await;
-    let (role_id, secret_id) = clerk
-        .asks(|admin| Ok((admin.app_role(settings)?, admin.secret_id()?)))
+    let admin = AsyncAdmin::with_a_secret().await;
+    let (role_id, secret_id) = admin
+        .run(|admin| Ok((admin.app_role(settings)?, admin.secret_id()?)))
         .await;
-    let proxy = clerk.proxy();
+    let proxy = admin.proxy();
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
-    let tokens = clerk.asks(Admin::tokens).await.len();
+    let tokens = admin.run(Admin::tokens).await.len();
     VaultFixture {
-        clerk,
+        admin,
         proxy,
         session,
         tokens,
@@ -50,7 +50,7 @@ impl VaultFixture {
 
     /// Tokens on the server that the session has.
     async fn own_tokens(&self) -> usize {
-        self.clerk.asks(Admin::tokens).await.len() - self.tokens
+        self.admin.run(Admin::tokens).await.len() - self.tokens
     }
 }
 
@@ -79,7 +79,7 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
         .iter()
         .find(|request| request.operation == LOG_IN)
         .expect("there was one")
-        .at;
+        .received_at;
     eventually_within(Duration::from_secs(20), "it is renewed", || {
         fixture.proxy.requests(RENEW) >= 3
     })
@@ -89,7 +89,7 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
         .log()
         .iter()
         .filter(|request| request.operation == RENEW)
-        .map(|request| request.at)
+        .map(|request| request.received_at)
         .collect();
     let earliest = [began]
         .iter()
@@ -208,7 +208,7 @@ async fn a_registration_that_fails_gives_the_token_back() {
         .add_provider("login", forbidden)
         .await
         .expect_err("the policy says nothing of it");
-    let admin = &fixture.clerk.admin;
+    let admin = &fixture.admin.admin;
     let none = || {
         admin
             .tokens()
@@ -238,7 +238,7 @@ async fn a_token_that_may_not_renew_itself_is_replaced() {
         .add_provider("login", fixture.kv())
         .await
         .expect("there is a lease");
-    let admin = &fixture.clerk.admin;
+    let admin = &fixture.admin.admin;
     let both = || {
         admin
             .tokens()

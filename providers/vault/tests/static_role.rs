@@ -57,7 +57,7 @@ async fn pool_of_short_sessions(fixture: &VaultFixture<Postgres>) -> Handle<PgPo
 }
 
 fn callers(db: &Handle<PgPools>) -> Callers {
-    Callers::start_at(
+    Callers::start_with_pause(
         db,
         8,
         "SELECT count(*) FROM orders",
@@ -73,7 +73,7 @@ fn reads(fixture: &VaultFixture<Postgres>) -> Vec<Instant> {
         .log()
         .iter()
         .filter(|request| request.operation == path)
-        .map(|request| request.at)
+        .map(|request| request.received_at)
         .collect()
 }
 
@@ -107,7 +107,7 @@ async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
     let mut served = db.generation();
     for _ in 0..2 {
         served = next_generation(&db, served).await;
-        callers.answer_more(50).await;
+        callers.wait_for_more(50).await;
     }
     let looks = reads(&fixture);
     let tally = callers.stop().await;
@@ -115,13 +115,13 @@ async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     // The old password is never handed over as a new one: each generation has a password of its
     // own, and each verification worked.
     assert_eq!(served, 3);
     assert_eq!(
-        fixture.server.rejected(),
+        fixture.server.rejected_logins(),
         0,
         "a password was tried that was not the database's"
     );
@@ -142,14 +142,14 @@ async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
     let fixture = fixture(3_600).await;
     let db = pool_of_short_sessions(&fixture).await;
     let callers = callers(&db);
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     let mut served = db.generation();
     for rotation in 1..=4 {
-        let (reads_before, rejected) = (reads(&fixture).len(), fixture.server.rejected());
+        let (reads_before, rejected) = (reads(&fixture).len(), fixture.server.rejected_logins());
         fixture.admin(|admin| admin.rotate_role("app")).await;
         served = next_generation(&db, served).await;
-        callers.answer_more(100).await;
-        let rejected = fixture.server.rejected() - rejected;
+        callers.wait_for_more(100).await;
+        let rejected = fixture.server.rejected_logins() - rejected;
         assert!(
             (1..=8 + 3).contains(&rejected),
             "{rejected} failed logins in rotation {rotation}"
@@ -165,7 +165,7 @@ async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     assert_eq!(served, 5);
     fixture.end().await;
@@ -205,13 +205,13 @@ async fn a_rotation_that_does_not_come_is_waited_for() {
     );
     fixture.sql("ALTER ROLE engine LOGIN").await;
     next_generation(&db, served).await;
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     fixture.end().await;
 }

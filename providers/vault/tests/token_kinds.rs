@@ -10,7 +10,7 @@ use claviger::{Handle, PgPools, ProviderErrorKind, ProviderStatus, Supervisor};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession};
-use claviger_vault_fixtures::{Clerk, Identity, Revocation, VaultFixture};
+use claviger_vault_fixtures::{AsyncAdmin, Identity, Revocation, VaultFixture};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 
@@ -41,7 +41,7 @@ fn status(supervisor: &Supervisor) -> ProviderStatus {
 }
 
 fn callers(db: &Handle<PgPools>) -> Callers {
-    Callers::start_at(
+    Callers::start_with_pause(
         db,
         8,
         "SELECT count(*) FROM orders",
@@ -72,9 +72,9 @@ async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Dur
     let dbs = [first, second];
     let tasks: Vec<_> = dbs.iter().map(callers).collect();
     for callers in &tasks {
-        callers.answer_more(50).await;
+        callers.wait_for_more(50).await;
     }
-    let logins = || fixture.asked(LOG_IN);
+    let logins = || fixture.requests_to(LOG_IN);
     eventually_within(
         Duration::from_secs(60),
         "there are further logins, and pools move over",
@@ -96,7 +96,7 @@ async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Dur
             (tally.failed, tally.interrupted),
             (Vec::new(), 0),
             "{} answered",
-            tally.answered
+            tally.succeeded
         );
     }
     let generations = dbs.each_ref().map(Handle::generation);
@@ -118,7 +118,7 @@ async fn near_its_maximum_a_token_is_replaced_and_pools_move_over_before() {
     .await;
     move_over(&fixture, auth, Duration::from_secs(10)).await;
     assert!(
-        fixture.asked(RENEW) >= 2,
+        fixture.requests_to(RENEW) >= 2,
         "the hazard: it was renewed to its maximum"
     );
 }
@@ -132,8 +132,12 @@ async fn a_batch_token_is_replaced_and_pools_move_over_before() {
     )
     .await;
     move_over(&fixture, auth, Duration::from_secs(10)).await;
-    assert_eq!(fixture.asked(RENEW), 0, "it cannot be renewed");
-    assert_eq!(fixture.asked("auth/token/revoke-self"), 0, "nor revoked");
+    assert_eq!(fixture.requests_to(RENEW), 0, "it cannot be renewed");
+    assert_eq!(
+        fixture.requests_to("auth/token/revoke-self"),
+        0,
+        "nor revoked"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,19 +152,19 @@ async fn a_periodic_token_is_renewed_for_ever() {
     eventually_within(
         Duration::from_secs(40),
         "it is renewed again and again",
-        || fixture.asked(RENEW) >= 3,
+        || fixture.requests_to(RENEW) >= 3,
     )
     .await;
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     assert_eq!(
-        (fixture.asked(LOG_IN), db.generation()),
+        (fixture.requests_to(LOG_IN), db.generation()),
         (1, 1),
         "the lease lives as long as the token is renewed"
     );
@@ -182,7 +186,10 @@ async fn a_token_without_an_end_needs_nothing() {
         .await
         .expect("another user");
     assert_eq!(db.generation(), 2);
-    assert_eq!((fixture.asked(LOOK_UP), fixture.asked(RENEW)), (1, 0));
+    assert_eq!(
+        (fixture.requests_to(LOOK_UP), fixture.requests_to(RENEW)),
+        (1, 0)
+    );
     // Revoked would be the administrator's own token.
     fixture.end().await;
 }
@@ -197,7 +204,7 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
         .await;
     let db = serve(&fixture, Auth::token(&*token)).await;
     let callers = callers(&db);
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let left = status(&fixture.supervisor)
         .remaining
         .expect("it has an end");
@@ -215,7 +222,7 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
             .contains("the token is dead; give another"),
         "{error}"
     );
-    assert_eq!((fixture.asked(RENEW), db.generation()), (0, 1));
+    assert_eq!((fixture.requests_to(RENEW), db.generation()), (0, 1));
     // The server revokes the lease with the token.
     eventually_within(Duration::from_secs(10), "no lease is left", || {
         fixture
@@ -232,17 +239,17 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
 /// something, then looked at rarely, in a file; never in a loop.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_renewed_any_more_is_not_asked_for_again_and_again() {
-    let clerk = Clerk::with_a_secret().await;
+    let admin = AsyncAdmin::with_a_secret().await;
     tokio::join!(
-        used_to_its_maximum(&clerk, false),
-        used_to_its_maximum(&clerk, true)
+        used_to_its_maximum(&admin, false),
+        used_to_its_maximum(&admin, true)
     );
 }
 
-async fn used_to_its_maximum(clerk: &Clerk, in_a_file: bool) {
-    let proxy = clerk.proxy();
-    let token = clerk
-        .asks(|admin| admin.token(json!({ "ttl": "3s", "explicit_max_ttl": "7s" })))
+async fn used_to_its_maximum(admin: &AsyncAdmin, in_a_file: bool) {
+    let proxy = admin.proxy();
+    let token = admin
+        .run(|admin| admin.token(json!({ "ttl": "3s", "explicit_max_ttl": "7s" })))
         .await;
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(&file, &token).expect("it is written");

@@ -32,7 +32,7 @@ pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
     in_folder(&tools.join(folder_name()))
 }
 
-/// Builds the program in the tools folder, and answers it.
+/// Builds the program in the tools folder, and returns it.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let server = Server::Jaeger;
     let tools = tools::folder().ok_or(InstallError::NoTargetFolder(server))?;
@@ -52,7 +52,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
             in_environment(&folder).ok_or_else(missing)?
         }
     };
-    let folder = tools::once(
+    let folder = tools::make_once(
         &tools,
         &folder_name(),
         |folder| in_folder(folder).is_some(),

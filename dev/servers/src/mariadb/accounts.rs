@@ -9,7 +9,7 @@ use crate::deadline::Deadline;
 use crate::tokens::SERVICE;
 
 /// How long connections that are ended may take until they are gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl MariaDb {
@@ -39,7 +39,7 @@ impl MariaDb {
         .map(drop)
     }
 
-    /// Changes a user's password. Open connections go on.
+    /// Changes a user's password. Open connections continue.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -53,7 +53,7 @@ impl MariaDb {
     }
 
     /// Locks a user out: whoever logs in with the right password gets error 4151, and 1045
-    /// with a wrong one. Open connections go on.
+    /// with a wrong one. Open connections continue.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -72,7 +72,7 @@ impl MariaDb {
     }
 
     /// Lets a user's password expire: logins go on to succeed, and each statement gets
-    /// error 1820, until [`set_password`](Self::set_password). Open connections go on.
+    /// error 1820, until [`set_password`](Self::set_password). Open connections continue.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -102,13 +102,13 @@ impl MariaDb {
     }
 
     /// Ends the open connections of a user (their clients see the connection break), waits
-    /// until they are gone (up to 5 s), and answers how many there were.
+    /// until they are gone (up to 5 s), and returns how many there were.
     ///
     /// # Errors
     /// As [`sql`](Self::sql), and when they are not gone in time.
     pub fn terminate_connections(&self, user: &str) -> Result<usize, SqlError> {
         let ended = self.count(&format!("KILL USER {}; SELECT ROW_COUNT()", account(user)))?;
-        let deadline = Deadline::after(PATIENCE);
+        let deadline = Deadline::after(TIMEOUT);
         while self.count(&format!(
             "SELECT count(*) {} AND COMMAND = 'Killed'",
             connections_of(user)
@@ -117,7 +117,7 @@ impl MariaDb {
             if deadline.has_passed() {
                 return Err(SqlError::Failed(format!(
                     "connections that were ended are there after {} s",
-                    PATIENCE.as_secs()
+                    TIMEOUT.as_secs()
                 )));
             }
             thread::sleep(PAUSE);
@@ -125,7 +125,7 @@ impl MariaDb {
         Ok(ended)
     }
 
-    /// How many connections of a user are open. One that its client has just closed is counted
+    /// Returns how many connections of a user are open. One that its client has just closed is counted
     /// until the server has noticed; those of a user who has been dropped since are counted,
     /// too.
     ///

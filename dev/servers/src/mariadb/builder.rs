@@ -1,4 +1,4 @@
-//! How a server is to be, and the way from there to a running one.
+//! Settings of a server, and its start.
 
 use std::fs;
 use std::io;
@@ -106,7 +106,7 @@ impl Builder {
         let port = on_a_free_port(|port| {
             launch(&mut guardian, &installation, &config, tokens.as_ref(), port)
         })?;
-        let token_checks = TokenChecks::of(&folder);
+        let token_checks = TokenChecks::new(&folder);
         Ok(MariaDb {
             guardian: Mutex::new(guardian),
             installation,

@@ -12,7 +12,7 @@ use crate::tls::{CERTIFICATE_FILE, KEY_FILE};
 
 /// The names of the files in the server's folder.
 pub(super) const SOCKET: &str = "mariadb.sock";
-pub(super) const LOG_INS: &str = "logins.log";
+pub(super) const LOGINS: &str = "logins.log";
 pub(super) const ERRORS: &str = "errors.log";
 
 /// The options of a server in this folder, without the port.
@@ -63,7 +63,7 @@ impl Config {
         }
         for (name, file) in [
             ("sql-error-log-filename", ERRORS),
-            ("server-audit-file-path", LOG_INS),
+            ("server-audit-file-path", LOGINS),
         ] {
             config.options.push(option(name, &folder.join(file)));
         }

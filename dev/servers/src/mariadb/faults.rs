@@ -10,8 +10,8 @@ use crate::guardian::Signal;
 use crate::launch::on_its_port;
 
 /// How long the server may take to stop before it is killed.
-const AT_ONCE: Duration = Duration::from_secs(2);
-const IN_ORDER: Duration = Duration::from_secs(20);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl MariaDb {
     /// Freezes the server (SIGSTOP). New connections are still taken by the operating
@@ -24,7 +24,7 @@ impl MariaDb {
         self.guardian().stall()
     }
 
-    /// Lets a stalled server go on as if nothing had been (SIGCONT).
+    /// Resumes a stalled server (SIGCONT).
     ///
     /// # Errors
     /// When the server is stopped.
@@ -38,18 +38,18 @@ impl MariaDb {
     /// already.
     ///
     /// # Errors
-    /// When the guardian process is gone.
+    /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Kill, AT_ONCE)
+        self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
     }
 
     /// Stops the server in order (SIGTERM): statements are interrupted, connections ended, and
     /// the data is written out. Does nothing when it is stopped already.
     ///
     /// # Errors
-    /// When the guardian process is gone.
+    /// The guardian process has ended.
     pub fn shut_down(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Terminate, IN_ORDER)
+        self.guardian().stop(Signal::Terminate, SHUTDOWN_TIMEOUT)
     }
 
     /// Starts the server again with the same data on the same port, and waits until it
@@ -58,11 +58,11 @@ impl MariaDb {
     ///
     /// # Errors
     /// As [`Builder::start`](super::Builder::start); [`StartError::PortTaken`] when
-    /// somebody else has listened on the port for 5 s.
+    /// another process has listened on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
         guardian
-            .stop(Signal::Kill, AT_ONCE)
+            .stop(Signal::Kill, KILL_TIMEOUT)
             .map_err(io("talk to the server's guardian process"))?;
         on_its_port(|| {
             launch(

@@ -36,7 +36,7 @@ pub(crate) struct Installation {
 impl Installation {
     /// The installation whose server lies in this folder, with the plugins that belong to
     /// it or else those in the other folder.
-    pub(crate) fn of(folder: &Path, plugins: Option<&Path>) -> Option<Self> {
+    pub(crate) fn find_in(folder: &Path, plugins: Option<&Path>) -> Option<Self> {
         let (server, client, tables) = programs(folder)?;
         let packaged = [
             "lib/mysql/plugin",
@@ -61,12 +61,12 @@ impl Installation {
     }
 }
 
-/// Whether the folder holds all the plugins.
+/// Returns whether the folder holds all the plugins.
 pub(crate) fn has_plugins(folder: &Path) -> bool {
     PLUGINS.iter().all(|plugin| folder.join(plugin).is_file())
 }
 
-/// Whether all but the plugins is there.
+/// Returns whether all but the plugins is there.
 pub(crate) fn has_programs(folder: &Path) -> bool {
     programs(folder).is_some()
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::config::{ERRORS, LOG_INS};
+use super::config::{ERRORS, LOGINS};
 use crate::text_log::TextLog;
 
 /// How clients over TCP appear; the superuser over the socket is `localhost`.
@@ -34,9 +34,9 @@ pub struct Log {
 impl Log {
     pub(super) fn in_folder(folder: &Path, own: PathBuf) -> Self {
         Self {
-            own: TextLog::of(own),
-            errors: TextLog::of(folder.join(ERRORS)),
-            logins: TextLog::of(folder.join(LOG_INS)),
+            own: TextLog::new(own),
+            errors: TextLog::new(folder.join(ERRORS)),
+            logins: TextLog::new(folder.join(LOGINS)),
         }
     }
 
@@ -58,7 +58,7 @@ impl Log {
         self.own.file()
     }
 
-    /// How many lines of the server's own log contain this text.
+    /// Returns how many lines of the server's own log contain this text.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -66,7 +66,7 @@ impl Log {
         self.own.count(needle)
     }
 
-    /// How many logins over TCP were rejected for their password or token, for lack of TLS
+    /// Returns how many logins over TCP were rejected for their password or token, for lack of TLS
     /// or of such a user, or for a locked account (errors 1045, 1698 and 4151).
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Log {
             .sum())
     }
 
-    /// How many logins of this user were rejected for one of these reasons.
+    /// Returns how many logins of this user were rejected for one of these reasons.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -98,7 +98,7 @@ impl Log {
         Ok(REJECTED.into_iter().map(rejected).sum())
     }
 
-    /// How many logins over TCP were let in.
+    /// Returns how many logins over TCP were let in.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -107,7 +107,7 @@ impl Log {
         Ok(logins(&text, &format!(",{CLIENT},")).count())
     }
 
-    /// How many logins of this user were let in. One whose password has expired is let in.
+    /// Returns how many logins of this user were let in. One whose password has expired is let in.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -130,12 +130,12 @@ impl Log {
 /// Where in the text these fields of a line stand that is about a login: behind them come
 /// the connection's number, that of the statement, and what happened.
 fn logins(text: &str, fields: &str) -> impl Iterator<Item = usize> {
-    let is_log_in = |rest: &str| {
+    let is_login = |rest: &str| {
         rest.trim_start_matches(|digit: char| digit.is_ascii_digit())
             .starts_with(",0,CONNECT,")
     };
     text.match_indices(fields)
-        .filter(move |(at, fields)| is_log_in(&text[at + fields.len()..]))
+        .filter(move |(at, fields)| is_login(&text[at + fields.len()..]))
         .map(|(at, _)| at)
 }
 
@@ -184,7 +184,7 @@ mod tests {
             }
         }
         fs::write(folder.path().join(ERRORS), errors).unwrap();
-        fs::write(folder.path().join(LOG_INS), logins).unwrap();
+        fs::write(folder.path().join(LOGINS), logins).unwrap();
         for name in NAMES {
             assert_eq!(
                 log.rejected_logins_of(name).unwrap(),

@@ -12,7 +12,7 @@ use crate::guardian::without_user_settings;
 const CONNECT_SECONDS: u32 = 10;
 
 impl MariaDb {
-    /// Runs statements as the superuser in the database `mysql` and answers what they
+    /// Runs statements as the superuser in the database `mysql` and returns what they
     /// return: a line for each row, columns separated by tabs, without surrounding white
     /// space. Each statement is a transaction of its own.
     ///

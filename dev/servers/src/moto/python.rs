@@ -30,7 +30,7 @@ pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
     made(&tools.join(folder_name()))
 }
 
-/// Makes a Python with the packages in the tools folder, and answers it.
+/// Makes a Python with the packages in the tools folder, and returns it.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let packages = [format!("moto[server]=={MOTO}"), format!("boto3=={BOTO3}")];
     let folder = Environment {

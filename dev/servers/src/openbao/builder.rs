@@ -1,4 +1,4 @@
-//! How a server is to be, and the way from there to a running one.
+//! Settings of a server, and its start.
 
 use std::fs;
 use std::sync::Mutex;
@@ -48,7 +48,7 @@ impl Builder {
             .programs
             .unwrap_or_else(Programs::from_environment)
             .find(Server::OpenBao)?;
-        // As whoever runs the test: others may not be allowed where the program lies.
+        // Runs as the user of the test, because others may not have access to the program.
         let mut guardian = Guardian::start(None, Signal::Kill)
             .map_err(io("start the server's guardian process"))?;
         let folder = guardian.folder().to_owned();

@@ -29,7 +29,7 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// Whether the status is one of success.
+    /// Returns whether the status is one of success.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }

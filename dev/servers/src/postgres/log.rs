@@ -25,8 +25,8 @@ const AUTHENTICATED: &str = "connection authenticated: identity=";
 pub struct Log(TextLog);
 
 impl Log {
-    pub(super) fn of(file: PathBuf) -> Self {
-        Self(TextLog::of(file))
+    pub(super) fn new(file: PathBuf) -> Self {
+        Self(TextLog::new(file))
     }
 
     /// The same log without what is in it already, to count what one step of a test
@@ -43,7 +43,7 @@ impl Log {
         self.0.file()
     }
 
-    /// How many lines contain this text.
+    /// Returns how many lines contain this text.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -51,7 +51,7 @@ impl Log {
         self.0.count(needle)
     }
 
-    /// How many logins were rejected for their password or token, or for lack of such a
+    /// Returns how many logins were rejected for their password or token, or for lack of such a
     /// user.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Log {
             .sum())
     }
 
-    /// How many logins of this user were rejected for the password or token.
+    /// Returns how many logins of this user were rejected for the password or token.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -79,7 +79,7 @@ impl Log {
             .sum())
     }
 
-    /// How many logins were let in after authentication. The superuser's own over the
+    /// Returns how many logins were let in after authentication. The superuser's own over the
     /// socket are not among them.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Log {
         self.count(AUTHENTICATED)
     }
 
-    /// How many logins of this user were let in after authentication by password or
+    /// Returns how many logins of this user were let in after authentication by password or
     /// token.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.log");
         let file = File::create(&path).unwrap();
-        (folder, file, Log::of(path))
+        (folder, file, Log::new(path))
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::tokens::ROLE;
 const CONNECT_SECONDS: &str = "10";
 
 impl Postgres {
-    /// Runs statements as the superuser in the database `postgres` and answers what they
+    /// Runs statements as the superuser in the database `postgres` and returns what they
     /// return: a line for each row, columns separated by `|`, without surrounding white
     /// space. Each statement is a transaction of its own.
     ///
@@ -83,7 +83,7 @@ impl Postgres {
         self.sql(&format!("CREATE ROLE {ROLE}")).map(drop)
     }
 
-    /// Changes a role's password. Open connections go on.
+    /// Changes a role's password. Open connections continue.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -110,7 +110,7 @@ impl Postgres {
     }
 
     /// Ends the open sessions of a role (57P01 to their clients), waits until they are gone
-    /// (up to 5 s each), and answers how many there were.
+    /// (up to 5 s each), and returns how many there were.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -121,7 +121,7 @@ impl Postgres {
         ))
     }
 
-    /// How many sessions of a role are open. One that its client has just closed is
+    /// Returns how many sessions of a role are open. One that its client has just closed is
     /// counted until the server has noticed; those of a role that has been dropped since
     /// belong to nobody and are not found.
     ///

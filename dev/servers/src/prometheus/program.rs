@@ -16,7 +16,7 @@ pub(crate) fn in_tools(tools: &Path) -> PathBuf {
     tools.join(NAME)
 }
 
-/// Puts the programs into the tools folder, and answers the folder that holds them.
+/// Puts the programs into the tools folder, and returns the folder that holds them.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let names = Server::Prometheus.programs();
     let files: Vec<_> = names.iter().map(|name| format!("usr/bin/{name}")).collect();

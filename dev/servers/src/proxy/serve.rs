@@ -11,7 +11,7 @@ use super::{InjectedFault, Request};
 use crate::http::{Message, Response};
 
 /// How long the service may take to accept a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Takes connections until the proxy ends, and returns when the last of them is done.
@@ -82,19 +82,19 @@ fn noted(request: &Message) -> Request {
         clippy::disallowed_methods,
         reason = "what clients of a real server do happens by the real clock"
     )]
-    let at = std::time::Instant::now();
+    let received_at = std::time::Instant::now();
     Request {
         operation: request.operation(),
-        at,
+        received_at,
         body: String::from_utf8_lossy(&request.body).into_owned(),
     }
 }
 
 /// Asks the service on a connection of the request's own, and reads its answer to the end.
 fn pass_on(request: &Message, upstream: SocketAddr, state: &State) -> io::Result<Response> {
-    let mut service = TcpStream::connect_timeout(&upstream, PATIENCE)?;
+    let mut service = TcpStream::connect_timeout(&upstream, TIMEOUT)?;
     let _registered = state.connected(&service)?;
-    service.write_all(&request.for_one_answer())?;
+    service.write_all(&request.without_keep_alive())?;
     let mut answer = Vec::new();
     service.read_to_end(&mut answer)?;
     let answer = Response::parse(&answer)?;

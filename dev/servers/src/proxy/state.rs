@@ -22,9 +22,9 @@ pub(super) struct Facts {
     pub(super) log: Vec<Request>,
     pub(super) answers: Vec<String>,
     pub(super) connections: usize,
-    /// How often the proxy has been healed.
+    /// Returns how often the proxy has been healed.
     healings: u64,
-    /// No thread may go on.
+    /// No thread may continue.
     ended: bool,
     streams: BTreeMap<u64, (Side, TcpStream)>,
     next_stream: u64,
@@ -113,7 +113,7 @@ impl State {
         })
     }
 
-    /// Notes a request and answers what is to become of it.
+    /// Notes a request and returns what is to become of it.
     pub(super) fn note(&self, request: Request) -> Option<InjectedFault> {
         let mut facts = self.lock();
         let fault = facts

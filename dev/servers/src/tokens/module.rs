@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{CHECKS, DEAD};
+use super::{CHECKS, EXPIRED_SESSIONS};
 use crate::account::{Account, give, write_for};
 use crate::error::{StartError, io};
 use crate::guardian::Guardian;
@@ -55,7 +55,7 @@ impl Module {
             );
             return Err(failed()(io::Error::new(io::ErrorKind::InvalidInput, error)));
         }
-        for folder in [&folder, &folder.join(DEAD)] {
+        for folder in [&folder, &folder.join(EXPIRED_SESSIONS)] {
             fs::create_dir(folder)
                 .and_then(|()| give(account, folder))
                 .map_err(failed())?;

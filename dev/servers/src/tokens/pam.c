@@ -5,8 +5,8 @@
  * nothing of the machine's own PAM is touched, and no root is needed.
  *
  * That folder also holds `checks`, to which each check adds a line, and what a test has
- * written to make checks fail: `refuse-everything`, and `dead/KEY` with the moment, in
- * milliseconds, from which on a session of that access key is dead.
+ * written to make checks fail: `reject-everything`, and `expired-sessions/KEY` with the time, in
+ * milliseconds, at which the session of that access key expires.
  *
  * The few declarations of libpam's are here because its headers are seldom installed.
  */
@@ -26,7 +26,7 @@ int pam_start_confdir(const char *, const char *, const struct pam_conv *, const
 int pam_get_user(pam_handle_t *, const char **, const char *);
 int pam_get_authtok(pam_handle_t *, int, const char **, const char *);
 
-/* Longest life that RDS grants, and how far a client's clock may be ahead, in seconds. */
+/* Longest lifetime that RDS grants, and how far a client's clock may be ahead, in seconds. */
 enum { LONGEST = 900, AHEAD = 300 };
 
 enum { ACTION, DBUSER, ALGORITHM, CREDENTIAL, DATE, EXPIRES, HEADERS, SIGNATURE, COUNT };
@@ -35,7 +35,7 @@ static const char *const NAMES[COUNT] = {
     "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature",
 };
 
-/* What is known of a token; -1 and "-" stand for what it does not say. */
+/* The fields of a token; -1 and "-" stand for missing ones. */
 struct check {
     long long now, signed_at; /* milliseconds since 1970 */
     int expires;              /* seconds */
@@ -67,10 +67,10 @@ static int all(const char *text, size_t length, int (*is)(int)) {
     return 1;
 }
 
-/* Of which access key ids are made. */
+/* The characters of access key ids. */
 static int is_word(int byte) { return isalnum(byte) || byte == '_'; }
 
-/* `host:port` with nothing that could not be sent as such. */
+/* `host:port` without characters that would need encoding. */
 static int is_endpoint(char *endpoint) {
     char *port = strrchr(endpoint, ':');
     if (!port || port == endpoint) return 0;
@@ -101,10 +101,10 @@ static int read_date(const char *date, struct check *check) {
     return 1;
 }
 
-static int is_dead(const char *folder, const struct check *check) {
+static int session_has_expired(const char *folder, const struct check *check) {
     char path[4096];
     long long at = 0;
-    snprintf(path, sizeof path, "%s/dead/%s", folder, check->key);
+    snprintf(path, sizeof path, "%s/expired-sessions/%s", folder, check->key);
     FILE *file = fopen(path, "re");
     if (!file) return 0;
     int read = fscanf(file, "%lld", &at);
@@ -112,7 +112,7 @@ static int is_dead(const char *folder, const struct check *check) {
     return read == 1 && at <= check->now;
 }
 
-/* Why the token does not let this user in; NULL if it does. */
+/* Returns why the token is rejected for this user; NULL if it is accepted. */
 static const char *fault(char *token, const char *user, const char *folder, struct check *check) {
     char *value[COUNT] = {0}, *query = strstr(token, "/?"), *pair;
     if (!query) return "no host:port/? before the parameters";
@@ -121,33 +121,33 @@ static const char *fault(char *token, const char *user, const char *folder, stru
         char *equals = strchr(pair, '=');
         if (!equals) return "a parameter without a value";
         *equals = 0;
-        if (!decode(equals + 1)) return "a percent-encoding that is none";
+        if (!decode(equals + 1)) return "a percent-encoding that is invalid";
         for (int i = 0; i < COUNT; i++) {
             if (strcmp(pair, NAMES[i])) continue;
             if (value[i]) return "a parameter that comes twice";
             value[i] = equals + 1;
         }
     }
-    /* First all that the log tells, then the verdict. */
+    /* First the fields for the log, then the verdict. */
     int dated = value[DATE] && read_date(value[DATE], check);
     int credible = value[CREDENTIAL] && dated && is_credential(value[CREDENTIAL], value[DATE], check);
     if (value[EXPIRES] && strlen(value[EXPIRES]) < 10 && all(value[EXPIRES], strlen(value[EXPIRES]), isdigit)) check->expires = atoi(value[EXPIRES]);
 
     char path[4096];
-    snprintf(path, sizeof path, "%s/refuse-everything", folder);
-    if (!access(path, F_OK)) return "everything is refused";
+    snprintf(path, sizeof path, "%s/reject-everything", folder);
+    if (!access(path, F_OK)) return "everything is rejected";
     if (!is_endpoint(token)) return "not exactly host:port/? before the parameters";
     if (!value[ACTION] || strcmp(value[ACTION], "connect")) return "Action is not connect";
     if (!value[DBUSER] || strcmp(value[DBUSER], user)) return "DBUser is another user";
     if (!value[ALGORITHM] || strcmp(value[ALGORITHM], "AWS4-HMAC-SHA256")) return "X-Amz-Algorithm is not AWS4-HMAC-SHA256";
-    if (!dated) return "X-Amz-Date is no date";
-    if (!credible) return "X-Amz-Credential is none for rds-db on that day";
+    if (!dated) return "X-Amz-Date is not a date";
+    if (!credible) return "X-Amz-Credential is not for rds-db on that day";
     if (!value[HEADERS] || strcmp(value[HEADERS], "host")) return "X-Amz-SignedHeaders is not host";
-    if (!value[SIGNATURE] || !all(value[SIGNATURE], 64, isxdigit)) return "X-Amz-Signature is no signature";
+    if (!value[SIGNATURE] || !all(value[SIGNATURE], 64, isxdigit)) return "X-Amz-Signature is not a signature";
     if (check->expires < 1 || check->expires > LONGEST) return "X-Amz-Expires is not from 1 to 900";
     if (check->signed_at > check->now + AHEAD * 1000LL) return "X-Amz-Date is in the future";
     if (check->now >= check->signed_at + check->expires * 1000LL) return "the token has expired";
-    if (is_dead(folder, check)) return "the session that signed it has died";
+    if (session_has_expired(folder, check)) return "the signing session has expired";
     return NULL;
 }
 
@@ -159,13 +159,13 @@ static void write_name(FILE *line, const char *name) {
     }
 }
 
-/* One write, so that the lines of two sessions do not mix. Never the token. */
+/* One write, so that the lines of two connections do not mix. Never the token. */
 static int note(const char *folder, const struct check *check, const char *user, size_t length, const char *reason) {
     char path[4096], *text = NULL;
     size_t size = 0;
     FILE *line = open_memstream(&text, &size);
     if (!line) return 0;
-    fprintf(line, "%lld %s ", check->now, reason ? "refused" : "accepted");
+    fprintf(line, "%lld %s ", check->now, reason ? "rejected" : "accepted");
     write_name(line, user);
     if (check->signed_at < 0) fprintf(line, " -");
     else fprintf(line, " %lld", check->now - check->signed_at);
@@ -192,7 +192,7 @@ int pam_sm_authenticate(pam_handle_t *handle, int flags, int count, const char *
     if (!copy) return PAM_AUTH_ERR;
     reason = fault(copy, user, folder, &check);
     free(copy);
-    /* What is not counted must not be let in: tests rely on the count. */
+    /* A token that is not counted is rejected, because tests rely on the count. */
     return note(folder, &check, user, strlen(token), reason) && !reason ? PAM_SUCCESS : PAM_AUTH_ERR;
 }
 

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A connection, which stays open over several calls if the server lets it.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Answer {
 impl Client {
     pub(crate) fn connect(endpoint: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap())?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         Ok(Self {
             stream: BufReader::new(stream),
         })
@@ -76,7 +76,7 @@ impl Client {
         })
     }
 
-    /// Whether nothing comes for so long.
+    /// Returns whether nothing comes for so long.
     pub(crate) fn is_silent_for(&mut self, time: Duration) -> io::Result<bool> {
         self.stream.get_ref().set_read_timeout(Some(time))?;
         let silent = loop {
@@ -93,7 +93,7 @@ impl Client {
                 Err(error) => return Err(error),
             }
         };
-        self.stream.get_ref().set_read_timeout(Some(PATIENCE))?;
+        self.stream.get_ref().set_read_timeout(Some(TIMEOUT))?;
         Ok(silent)
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn kill(pid: u32) {
     assert!(status.success());
 }
 
-/// Whether no such process is there, not even as a zombie of this process.
+/// Returns whether no such process is there, not even as a zombie of this process.
 pub(crate) fn is_gone(pid: u32) -> bool {
     match parent_and_state(pid) {
         None => true,

@@ -13,7 +13,7 @@ pub(crate) struct Token {
 
 impl Token {
     /// Signed at that moment, for 900 s, by the access key `ASIAEXAMPLE`.
-    pub(crate) fn of(user: &str, signed: SystemTime) -> Self {
+    pub(crate) fn new(user: &str, signed: SystemTime) -> Self {
         let date = date(signed);
         let parameters = vec![
             ("Action", "connect".to_owned()),

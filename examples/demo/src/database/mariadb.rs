@@ -77,7 +77,7 @@ impl Database for MariaDb {
     const KIND: claviger_vault_fixtures::Kind = claviger_vault_fixtures::Kind::MariaDb;
 
     #[cfg(feature = "vault")]
-    fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem> {
+    fn create_engine_user(&self, user: &str, password: &str) -> Result<(), Problem> {
         self.create_role(user, password)?;
         self.sql(&format!("GRANT ALL ON *.* TO {user}@'%' WITH GRANT OPTION"))?;
         Ok(())

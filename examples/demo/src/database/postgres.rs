@@ -71,7 +71,7 @@ impl Database for Postgres {
     const KIND: claviger_vault_fixtures::Kind = claviger_vault_fixtures::Kind::PostgreSql;
 
     #[cfg(feature = "vault")]
-    fn admit_engine(&self, user: &str, password: &str) -> Result<(), Problem> {
+    fn create_engine_user(&self, user: &str, password: &str) -> Result<(), Problem> {
         self.sql(&format!(
             "CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{password}'"
         ))?;

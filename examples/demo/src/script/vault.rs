@@ -84,7 +84,7 @@ pub(crate) async fn run<D: Database>(
 
 fn set<D: Database>() -> Result<(D, Admin), Problem> {
     let server = D::start(Access::Password)?;
-    server.admit_engine(ENGINE_USER, ENGINE_PASSWORD)?;
+    server.create_engine_user(ENGINE_USER, ENGINE_PASSWORD)?;
     let admin = Admin::start()?;
     admin.connect(D::KIND, server.port())?;
     admin.policy()?;

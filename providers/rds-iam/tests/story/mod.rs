@@ -123,7 +123,7 @@ pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>() {
         Duration::from_secs(4),
         Duration::from_millis(1_200),
         move |key, end| {
-            checks.session_dies(key, end).expect("the server is told");
+            checks.expire_session(key, end).expect("the server is told");
         },
     );
     let supervisor = Supervisor::start();
@@ -168,7 +168,7 @@ pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>() {
     let checks = server.checks().clone();
     let death = now() + Duration::from_secs(2);
     checks
-        .session_dies("ASIALAST", death)
+        .expire_session("ASIALAST", death)
         .expect("the server is told");
     let lease =
         first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(death)))).provider()).await;
@@ -204,7 +204,7 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
     // A few sessions are open; more callers come when everything is rejected, and want more of
     // them.
     let few = Callers::start(&db, 1);
-    few.answer_more(50).await;
+    few.wait_for_more(50).await;
     let open = db.status().expect("it is supervised").connections;
     assert!(open < MAX, "{open} sessions for one caller");
     let before = server.checks().entries().expect("it keeps them");
@@ -212,7 +212,7 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
     let began = now();
     server
         .checks()
-        .refuse_everything(true)
+        .reject_all(true)
         .expect("the server is told");
     let many = Callers::start(&db, 32);
     eventually("logins are rejected", || {
@@ -220,8 +220,8 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
     })
     .await;
     // Open sessions carry on, and are shared.
-    many.answer_more(200).await;
-    few.answer_more(200).await;
+    many.wait_for_more(200).await;
+    few.wait_for_more(200).await;
     let names_clock =
         |error: claviger::ConnectError| error.to_string().contains("check this machine's clock");
     eventually_within(PATIENCE, "the last error names the clock", || {
@@ -234,7 +234,7 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
     eventually_within(PATIENCE, "five seconds are over", || now() >= end).await;
     server
         .checks()
-        .refuse_everything(false)
+        .reject_all(false)
         .expect("the server is told");
     eventually_within(
         PATIENCE,
@@ -248,7 +248,7 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
     )
     .await;
     // Without a restart, and without a new pool.
-    many.answer_more(200).await;
+    many.wait_for_more(200).await;
     let (few, many) = (few.stop().await, many.stop().await);
     assert!(
         few.failed.is_empty() && many.failed.is_empty(),
@@ -328,8 +328,8 @@ pub(crate) async fn a_clock_that_is_behind<S: TokenServer>() {
     assert!(rejected[0].reason.contains("expired"), "{rejected:?}");
     let between = accepted_again()
         .expect("it was")
-        .at
-        .duration_since(rejected[0].at)
+        .checked_at
+        .duration_since(rejected[0].checked_at)
         .unwrap_or_default();
     assert!(
         between < Duration::from_secs(5),

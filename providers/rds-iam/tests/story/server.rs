@@ -52,7 +52,7 @@ pub(crate) async fn raise<S: TokenServer>() -> S {
 
 /// When the token of a check was signed: to the second, as its date says.
 pub(crate) fn signed(check: &TokenCheck) -> SystemTime {
-    let signed = check.at - check.age;
+    let signed = check.checked_at - check.age;
     let since = signed
         .duration_since(SystemTime::UNIX_EPOCH)
         .expect("after 1970");

@@ -56,16 +56,14 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         .add_pool("orders", &login, fixture.database.pools(CONNECTIONS))
         .await
         .expect("verified");
-    let callers = Arc::new(Callers::start_at(&db, CALLERS, "SELECT 1", REST));
-    callers.answer_more(200).await;
+    let callers = Arc::new(Callers::start_with_pause(&db, CALLERS, "SELECT 1", REST));
+    callers.wait_for_more(200).await;
     let (mut ratios, mut since_rejection, mut since_cut, mut floors) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut bad, mut asked) = (Vec::new(), Vec::new());
     for _ in 0..turns {
-        let (bad_before, asked_before) = (
-            fixture.database.rejected_logins(),
-            fixture.values_asked_for(),
-        );
+        let (bad_before, asked_before) =
+            (fixture.database.rejected_logins(), fixture.value_requests());
         let pending = fixture.open_window().await;
         if matches!(case, Case::Changed) {
             fixture.close_window(&pending).await;
@@ -87,8 +85,8 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
             while handle.generation() == before {
                 sleep(Duration::from_millis(1)).await;
             }
-            let goal = watched.answered() + 1;
-            while watched.answered() < goal {
+            let goal = watched.succeeded() + 1;
+            while watched.succeeded() < goal {
                 sleep(Duration::from_millis(1)).await;
             }
             (rejected, Instant::now())
@@ -104,14 +102,14 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
             sleep_until(cut + window).await;
             fixture.close_window(&pending).await;
         }
-        callers.answer_more(50).await;
+        callers.wait_for_more(50).await;
         let floor = floor(&fixture, case, &pending.password).await;
         ratios.push((answered - rejected).as_secs_f64() / floor.as_secs_f64());
         since_rejection.push(ms(answered - rejected));
         since_cut.push(ms(answered - cut));
         floors.push(ms(floor));
         bad.push((fixture.database.rejected_logins() - bad_before) as f64);
-        asked.push((fixture.values_asked_for() - asked_before) as f64 - (case.calls() + 1) as f64);
+        asked.push((fixture.value_requests() - asked_before) as f64 - (case.calls() + 1) as f64);
     }
     let tally = Arc::into_inner(callers)
         .expect("nobody else watches")
@@ -126,15 +124,15 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         median(&mut ratios),
         1.2,
     );
-    figures.beside(
+    figures.for_comparison(
         &format!("{name}: rejected → serving again, ms"),
         median(&mut since_rejection),
     );
-    figures.beside(
+    figures.for_comparison(
         &format!("{name}: connections cut → serving again, ms"),
         median(&mut since_cut),
     );
-    figures.beside(
+    figures.for_comparison(
         &format!("{name}: {} store calls + two logins, ms", case.calls()),
         median(&mut floors),
     );
@@ -159,11 +157,11 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         3.0,
     );
     figures.at_most(
-        &format!("{name}: failed calls of {}", tally.answered),
+        &format!("{name}: failed calls of {}", tally.succeeded),
         tally.failed.len() as f64,
         0.0,
     );
-    figures.beside(
+    figures.for_comparison(
         &format!("{name}: statements that the cut interrupted"),
         tally.interrupted as f64,
     );

@@ -15,7 +15,7 @@ pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
     let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     // Looked at each second, so that it would be noticed.
     fixture.database.supervisor =
-        Lab::with(Supervisor::builder().with_poll_interval(Duration::from_secs(1)))
+        Lab::with_builder(Supervisor::builder().with_poll_interval(Duration::from_secs(1)))
             .expect("it can be right")
             .supervisor;
     let supervisor = &fixture.database.supervisor;
@@ -31,8 +31,8 @@ pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
         .add_pool("orders", &login, fixture.database.pools(10))
         .await
         .expect("verified");
-    let callers = Callers::start_at(&db, 16, "SELECT 1", Duration::from_millis(10));
-    callers.answer_more(200).await;
+    let callers = Callers::start_with_pause(&db, 16, "SELECT 1", Duration::from_millis(10));
+    callers.wait_for_more(200).await;
     fixture.proxy.fault(InjectedFault::Refuse);
     sleep(time).await;
     fixture.proxy.heal();
@@ -49,7 +49,7 @@ pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
         1.0,
     );
     figures.at_most(
-        &format!("{name}: failed calls of {}", tally.answered),
+        &format!("{name}: failed calls of {}", tally.succeeded),
         tally.failed.len() as f64 + tally.interrupted as f64,
         0.0,
     );

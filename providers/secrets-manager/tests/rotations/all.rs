@@ -37,7 +37,9 @@ impl Service {
         settings: impl FnOnce(SecretsManager) -> SecretsManager,
     ) -> Self {
         let mut fixture = SecretsFixture::<Server>::new(users).await;
-        fixture.database.supervisor = Lab::with(builder).expect("it can be right").supervisor;
+        fixture.database.supervisor = Lab::with_builder(builder)
+            .expect("it can be right")
+            .supervisor;
         let provider =
             settings(SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right"));
         let events = fixture.database.supervisor.events();
@@ -53,8 +55,8 @@ impl Service {
             .add_pool("orders", &login, fixture.database.pools(CONNECTIONS))
             .await
             .expect("verified");
-        let callers = Callers::start_at(&db, CALLERS, "SELECT 1", REST);
-        callers.answer_more(50).await;
+        let callers = Callers::start_with_pause(&db, CALLERS, "SELECT 1", REST);
+        callers.wait_for_more(50).await;
         Self {
             fixture,
             db,
@@ -68,12 +70,12 @@ impl Service {
     async fn through_the_window(&self) {
         let end = Instant::now() + window();
         assert!(
-            self.fixture.cut_connections().await > 0,
+            self.fixture.terminate_connections().await > 0,
             "the hazard: there are connections to cut"
         );
-        self.callers.answer_more(100).await;
+        self.callers.wait_for_more(100).await;
         sleep_until(end).await;
-        self.callers.answer_more(20).await;
+        self.callers.wait_for_more(20).await;
     }
 
     /// Stops the callers: none has failed, and some were answered all along.
@@ -105,12 +107,12 @@ fn rejections(events: &[Event]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_user() {
     let service = Service::start(Users::Single).await;
-    let mut asked = vec![service.fixture.values_asked_for()];
+    let mut asked = vec![service.fixture.value_requests()];
     for _ in 0..rotations() {
         let pending = service.fixture.open_window().await;
         service.through_the_window().await;
         service.fixture.close_window(&pending).await;
-        asked.push(service.fixture.values_asked_for());
+        asked.push(service.fixture.value_requests());
     }
     assert_eq!(service.db.generation(), rotations() as u64 + 1);
     let (fixture, _, events) = service.stop().await;
@@ -142,7 +144,7 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
     let service = Service::start(Users::Single).await;
     let is_rolled_back = |turn: usize| turn % 8 != 7;
     for turn in 0..rotations() {
-        let before = service.fixture.values_asked_for();
+        let before = service.fixture.value_requests();
         let pending = service.fixture.open_window().await;
         service.through_the_window().await;
         if is_rolled_back(turn) {
@@ -152,12 +154,12 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
                 .roll_back(&pending)
                 .await
                 .expect("it is rolled back");
-            service.fixture.cut_connections().await;
-            service.callers.answer_more(100).await;
+            service.fixture.terminate_connections().await;
+            service.callers.wait_for_more(100).await;
         } else {
             service.fixture.close_window(&pending).await;
         }
-        let asked = service.fixture.values_asked_for() - before;
+        let asked = service.fixture.value_requests() - before;
         // There: AWSCURRENT, AWSPENDING. Back: AWSCURRENT.
         assert_eq!(
             asked,
@@ -186,13 +188,13 @@ async fn each_step_fails(users: Users) {
     .await;
     let rotator = &service.fixture.rotator;
     for turn in 0..rotations() {
-        let before = service.fixture.values_asked_for();
+        let before = service.fixture.value_requests();
         let failed = match turn % 4 {
             // createSecret: half a version is written.
             0 => {
                 service.fixture.put_pending("half a secr").await;
-                service.fixture.cut_connections().await;
-                service.callers.answer_more(50).await;
+                service.fixture.terminate_connections().await;
+                service.callers.wait_for_more(50).await;
                 None
             }
             // setSecret: the database was changed, and the function did not hear of it.
@@ -220,8 +222,8 @@ async fn each_step_fails(users: Users) {
                     .roll_back(&pending)
                     .await
                     .expect("it is rolled back");
-                service.fixture.cut_connections().await;
-                service.callers.answer_more(50).await;
+                service.fixture.terminate_connections().await;
+                service.callers.wait_for_more(50).await;
             }
             // Taken up where it stopped.
             Some(pending) if turn % 4 != 3 => service.fixture.close_window(&pending).await,
@@ -233,7 +235,7 @@ async fn each_step_fails(users: Users) {
                 service.fixture.close_window(&pending).await;
             }
         }
-        let asked = service.fixture.values_asked_for() - before;
+        let asked = service.fixture.value_requests() - before;
         assert!(
             asked <= 6,
             "turn {turn}: at most three each time that the database rejects: {asked}"
@@ -276,7 +278,7 @@ async fn alternating_users_that_nobody_looks_at() {
         service.through_the_window().await;
         service.fixture.close_window(&pending).await;
     }
-    let asked = service.fixture.values_asked_for();
+    let asked = service.fixture.value_requests();
     let (_, _, events) = service.stop().await;
     // What is served is rejected when its user's turn comes again, in the rotation after it; what
     // is current then works.
@@ -296,7 +298,7 @@ async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_
     for _ in 0..rotations() {
         let pending = service.fixture.open_window().await;
         let end = Instant::now() + window();
-        service.callers.answer_more(100).await;
+        service.callers.wait_for_more(100).await;
         sleep_until(end).await;
         service.fixture.close_window(&pending).await;
         service
@@ -321,7 +323,7 @@ async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_
         .await
         .expect("the first generation's connection lives");
     transaction.commit().await.expect("it commits");
-    let asked = service.fixture.values_asked_for();
+    let asked = service.fixture.value_requests();
     assert_eq!(asked, 1 + rotations(), "one for each version");
     let (fixture, tally, events) = service.stop().await;
     assert_eq!(
@@ -358,7 +360,7 @@ async fn a_start_in_the_window() {
         1,
         "the hazard: AWSCURRENT was rejected"
     );
-    assert_eq!(fixture.values_asked_for(), 3);
+    assert_eq!(fixture.value_requests(), 3);
     fixture.close_window(&pending).await;
     eventually("it serves", || {
         db.status().is_some_and(|status| status.serving)

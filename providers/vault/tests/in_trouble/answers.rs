@@ -56,7 +56,7 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
         "grant `read` on database/creds/orders",
     );
     assert_eq!(
-        fixture.asked("auth/approle/login"),
+        fixture.requests_to("auth/approle/login"),
         1,
         "the token is not dead"
     );
@@ -158,7 +158,7 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
         "cannot be reached",
     );
     assert_eq!(
-        fixture.asked("auth/approle/login"),
+        fixture.requests_to("auth/approle/login"),
         1,
         "none of that is the token's fault"
     );
@@ -190,14 +190,14 @@ async fn a_quota_is_kept_to_and_its_time_too_where_the_server_tells_it() {
         wait > Duration::from_secs(5),
         "a failure without such a word is tried again after a second: {wait:?}"
     );
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     service.end().await;
 }

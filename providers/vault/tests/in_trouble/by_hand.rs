@@ -29,18 +29,18 @@ fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
 async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     assert_eq!(service.fixture.admin(revoke_tokens).await, 1);
     next_generation(&service.db, 1).await;
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_struck_alone(&tally, 8);
-    assert_eq!(service.fixture.asked("auth/approle/login"), 2);
+    assert_eq!(service.fixture.requests_to("auth/approle/login"), 2);
     assert!(
-        service.fixture.asked("database/creds/orders") <= 4,
+        service.fixture.requests_to("database/creds/orders") <= 4,
         "one with each token, and two that found a new one dead"
     );
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     assert_eq!(service.end().await, 1, "the hazard: the user is rejected");
 }
 
@@ -49,7 +49,7 @@ async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are(
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     for served in 1..=3 {
-        callers.answer_more(50).await;
+        callers.wait_for_more(50).await;
         let leases = service.fixture.leases().await;
         service
             .fixture
@@ -57,14 +57,14 @@ async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are(
             .await;
         next_generation(&service.db, served).await;
         assert_eq!(
-            service.fixture.asked("database/creds/orders") as u64,
+            service.fixture.requests_to("database/creds/orders") as u64,
             1 + served
         );
     }
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_struck_alone(&tally, 3 * 8);
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     assert_eq!(service.end().await, 3, "the hazard: each user is rejected");
 }
 
@@ -75,7 +75,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
     let mut failed = 0;
     // One soon after the other.
     for served in 1..=3 {
-        callers.answer_more(50).await;
+        callers.wait_for_more(50).await;
         let user = service.user().await;
         service.fixture.sql(&format!("DROP ROLE \"{user}\"")).await;
         let dropped = Instant::now();
@@ -91,7 +91,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
         );
         failed = callers.failures();
     }
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     let tally = callers.stop().await;
     assert!(
         tally
@@ -109,10 +109,10 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
         tally.failed.len()
     );
     assert_eq!(
-        service.fixture.asked("database/creds/orders"),
+        service.fixture.requests_to("database/creds/orders"),
         4,
         "one fetch for each"
     );
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     assert_eq!(service.end().await, 3, "found by the probe");
 }

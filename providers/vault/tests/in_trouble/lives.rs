@@ -27,24 +27,24 @@ async fn a_lease_is_renewed_while_that_brings_life_and_replaced_well_before_its_
         "the rest is for pools to move over: {took:?}"
     );
     assert!(
-        service.fixture.asked("sys/leases/renew") >= 2,
+        service.fixture.requests_to("sys/leases/renew") >= 2,
         "{} renewals",
-        service.fixture.asked("sys/leases/renew")
+        service.fixture.requests_to("sys/leases/renew")
     );
     assert_eq!(
-        service.fixture.asked("database/creds/orders"),
+        service.fixture.requests_to("database/creds/orders"),
         2,
         "a user for each generation"
     );
     assert_ne!(service.user().await, first);
-    service.fixture.one_is_left().await;
-    callers.answer_more(50).await;
+    service.fixture.one_lease_is_left().await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     service.end().await;
 }

@@ -35,16 +35,16 @@ async fn a_server_that_is_sealed_and_unsealed_is_not_noticed() {
         service.life_left() > 20 * SECOND
     })
     .await;
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     assert_eq!(service.db.generation(), 1, "the same user serves");
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     service.end().await;
 }
 
@@ -61,22 +61,22 @@ async fn a_server_that_is_restarted_knows_what_it_issued() {
         error.to_string().contains("Vault cannot be reached"),
         "{error}"
     );
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     service
         .fixture
         .admin(|admin| Ok(admin.vault.start_again()?))
         .await;
     service.rotate().await;
     assert_eq!(service.db.generation(), served + 1);
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     service.end().await;
 }
 
@@ -84,7 +84,7 @@ async fn a_server_that_is_restarted_knows_what_it_issued() {
 async fn a_server_that_is_down_for_longer_than_a_lease() {
     let service = Service::start(10, 30, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     service.fixture.admin(|admin| Ok(admin.vault.stop()?)).await;
 
     // To the end of the lease all is as it was.
@@ -92,7 +92,7 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
         service.life_left() < SECOND
     })
     .await;
-    callers.answer_more(8).await;
+    callers.wait_for_more(8).await;
     assert_eq!(callers.failures(), 0, "while the lease lives");
     eventually_within(5 * SECOND, "the lease ends", || {
         service.life_left().is_zero()
@@ -128,7 +128,7 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
         .await;
     next_generation(&service.db, 1).await;
     let failed = callers.failures();
-    callers.answer_more(100).await;
+    callers.wait_for_more(100).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed.len(), failed, "it serves again");
     assert!(
@@ -142,6 +142,6 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
             .iter()
             .find(|error| !error.contains("expired at"))
     );
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     service.end().await;
 }

@@ -37,14 +37,14 @@ async fn a_user_who_comes_too_late_is_given_back() {
         service.fixture.proxy.requests(REVOKE) > 0
     })
     .await;
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     assert_eq!(service.db.generation(), 1);
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     service.end().await;
 }
@@ -78,10 +78,10 @@ async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
     fixture.proxy.heal();
     // The login, which is the hazard, and the revocation.
     eventually_within(20 * SECOND, "it is revoked", || {
-        fixture.proxy.answers().len() == 2
+        fixture.proxy.responses().len() == 2
     })
     .await;
-    assert_eq!(fixture.asked("auth/token/revoke-self"), 1);
+    assert_eq!(fixture.requests_to("auth/token/revoke-self"), 1);
     fixture.end().await;
 }
 
@@ -108,9 +108,12 @@ async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
         fixture.proxy.requests(REVOKE) > 0
     })
     .await;
-    fixture.one_is_left().await;
+    fixture.one_lease_is_left().await;
     assert_eq!(
-        (db.generation(), fixture.asked("database/creds/orders")),
+        (
+            db.generation(),
+            fixture.requests_to("database/creds/orders")
+        ),
         (1, 2),
         "the hazard: a second user was made"
     );
@@ -159,14 +162,14 @@ async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
     service.rotate().await;
     drop(rotation.await.expect("no panic"));
     assert_eq!(service.db.generation(), 2);
-    service.fixture.one_is_left().await;
-    callers.answer_more(50).await;
+    service.fixture.one_lease_is_left().await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     service.end().await;
 }
@@ -189,7 +192,7 @@ async fn a_lease_that_cannot_be_given_back_is_tried_again() {
         "the hazard: it is still there"
     );
     service.fixture.proxy.heal();
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     service.end().await;
 }
 
@@ -221,7 +224,7 @@ async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() 
     eventually_within(40 * SECOND, "it is taken to be dead", || owed() == 0).await;
     assert_eq!(fixture.leases().await.len(), 2, "the hazard: it lives");
     fixture.proxy.heal();
-    fixture.one_is_left().await;
+    fixture.one_lease_is_left().await;
     assert_eq!(db.generation(), 2);
     fixture.end().await;
 }
@@ -252,7 +255,7 @@ async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_tim
     assert!(next_fetch > 10 * SECOND, "{next_fetch:?}");
     // Nothing waits for what is forbidden.
     let (callers, served) = (service.callers(ORDERS), service.db.generation());
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let user = service.user().await;
     service
         .fixture
@@ -265,7 +268,7 @@ async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_tim
         ))
         .await;
     next_generation(&service.db, served).await;
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
     assert!(tally.longest < 10 * SECOND, "{:?}", tally.longest);

@@ -71,7 +71,7 @@ impl Service {
     }
 
     pub(crate) fn callers(&self, sql: &'static str) -> Callers {
-        Callers::start_at(&self.db, 8, sql, Duration::from_millis(10))
+        Callers::start_with_pause(&self.db, 8, sql, Duration::from_millis(10))
     }
 
     /// The next fetch that fails.

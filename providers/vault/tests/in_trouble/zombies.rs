@@ -19,7 +19,7 @@ async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
     }
     drop(connections);
     let callers = service.callers("SELECT 1");
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let leases = service.fixture.leases().await;
     service
         .fixture
@@ -27,7 +27,7 @@ async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
         .await;
     let dropped = Instant::now();
     assert_eq!(service.fixture.users().await, Vec::<String>::new());
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     assert_eq!(
         service.db.generation(),
         1,
@@ -42,19 +42,19 @@ async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
         "{:?}",
         dropped.elapsed()
     );
-    callers.answer_more(50).await;
+    callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
         "{} answered",
-        tally.answered
+        tally.succeeded
     );
     assert_eq!(
-        service.fixture.asked("database/creds/orders"),
+        service.fixture.requests_to("database/creds/orders"),
         2,
         "one fetch, after the database had rejected"
     );
-    service.fixture.one_is_left().await;
+    service.fixture.one_lease_is_left().await;
     assert_eq!(service.end().await, 1);
 }

@@ -1,21 +1,21 @@
-//! Whether durations add up.
+//! Checks the durations of spans.
 
 use std::time::Duration;
 
 use crate::Span;
 
-/// Jaeger keeps microseconds.
+/// Jaeger stores microseconds.
 const ROUNDING: Duration = Duration::from_micros(2);
 
-/// Children are of their parent's trace and lie within it, and the steps of a handover take no
-/// longer than the whole. Answers how many handovers there were.
+/// Checks that children belong to their parent's trace and lie within it, and that the steps of a
+/// handover take no longer than the whole. Returns how many handovers there were.
 ///
 /// # Errors
-/// What does not add up.
-pub fn handovers_add_up(all: &[Span]) -> Result<usize, String> {
+/// A description of the first violation.
+pub fn handovers_add_up(spans: &[Span]) -> Result<usize, String> {
     let mut handovers = 0;
-    for span in all {
-        let children: Vec<_> = all
+    for span in spans {
+        let children: Vec<_> = spans
             .iter()
             .filter(|child| child.parent.as_deref() == Some(&span.id))
             .collect();
@@ -73,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_add_up_is_told() {
+    fn spans_outside_their_parents_and_missing_steps_are_reported() {
         assert_eq!(handovers_add_up(&handover()), Ok(1));
-        for (at, start, took) in [(1, 90, 50), (3, 170, 50), (2, 100, 100)] {
+        for (index, start, took) in [(1, 90, 50), (3, 170, 50), (2, 100, 100)] {
             let mut spans = handover();
-            let span = spans.get_mut(at).expect("it is there");
+            let span = spans.get_mut(index).expect("it is there");
             (span.start, span.took) = (Duration::from_micros(start), Duration::from_micros(took));
-            assert!(handovers_add_up(&spans).is_err(), "{at}");
+            assert!(handovers_add_up(&spans).is_err(), "{index}");
         }
         let mut elsewhere = handover();
         elsewhere.get_mut(1).expect("it is there").trace = "b".to_owned();

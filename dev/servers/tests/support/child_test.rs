@@ -18,12 +18,12 @@ use crate::processes::{children_of, is_gone, parent_and_state};
 const CHILD: &str = "CLAVIGER_TEST_CHILD";
 
 /// This program once more, with a folder for temporary files of its own.
-pub(crate) struct Playmate {
+pub(crate) struct ChildTest {
     pub(crate) child: Child,
     temporary: TempDir,
 }
 
-impl Playmate {
+impl ChildTest {
     pub(crate) fn start(test: &str) -> Self {
         let temporary = TempDir::new().unwrap();
         // The server's user writes there too.
@@ -39,8 +39,8 @@ impl Playmate {
         Self { child, temporary }
     }
 
-    /// What the child has said by [`say_and_wait`].
-    pub(crate) fn hear(&mut self) -> u32 {
+    /// What the child has said by [`report_and_wait`].
+    pub(crate) fn wait_for_report(&mut self) -> u32 {
         BufReader::new(self.child.stdout.as_mut().unwrap())
             .lines()
             .find_map(|line| line.unwrap().split_once("server: ")?.1.parse().ok())
@@ -97,7 +97,7 @@ pub(crate) fn is_child() -> bool {
 }
 
 /// Tells the parent which server runs, and goes on when the parent is gone.
-pub(crate) fn say_and_wait(server: Option<u32>) {
+pub(crate) fn report_and_wait(server: Option<u32>) {
     let mut out = io::stdout();
     writeln!(out, "server: {}", server.unwrap()).unwrap();
     out.flush().unwrap();

@@ -1,9 +1,6 @@
-//! The administrator, off the async threads.
+//! The administrator for async tests.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing fixture fails the test")]
 
 use std::sync::Arc;
 
@@ -12,39 +9,38 @@ use serde_json::json;
 
 use crate::{Admin, Problem};
 
-/// An administrator whose work is done off the async threads.
+/// An administrator whose work runs off the async threads.
 #[derive(Clone, Debug)]
-pub struct Clerk {
+pub struct AsyncAdmin {
     /// The administrator.
     pub admin: Arc<Admin>,
 }
 
-impl Clerk {
-    /// Of a server with the policy `orders` and nothing else in it.
+impl AsyncAdmin {
+    /// Starts a server with the policy `orders`.
     ///
     /// # Panics
-    /// When there is none.
+    /// Panics if it does not start.
     pub async fn start() -> Self {
         Self::start_with(openbao::Builder::default()).await
     }
 
-    /// Of a server in which there is a secret `kv/orders`, too: the login `app` with the password
-    /// `password-1`.
+    /// Starts a server with a secret `kv/orders`, too: user `app`, password `password-1`.
     ///
-    /// # Panics
+    /// Panics if it does not start.
     /// When there is none.
     pub async fn with_a_secret() -> Self {
-        let clerk = Self::start().await;
-        clerk
-            .asks(|admin| admin.kv(&json!({ "username": "app", "password": "password-1" })))
+        let admin = Self::start().await;
+        admin
+            .run(|admin| admin.kv(&json!({ "username": "app", "password": "password-1" })))
             .await;
-        clerk
+        admin
     }
 
-    /// Of a server that is to be different.
+    /// Starts a server from a builder.
     ///
     /// # Panics
-    /// When there is none.
+    /// Panics if it does not start.
     pub async fn start_with(builder: openbao::Builder) -> Self {
         let admin = blocking(|| {
             let admin = Admin {
@@ -59,22 +55,24 @@ impl Clerk {
         }
     }
 
-    /// Does something as the administrator.
+    /// Runs the administrator's work.
     ///
     /// # Panics
-    /// When it is not done.
-    pub async fn asks<T: Send + 'static>(
+    /// Panics if it fails.
+    pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static,
     ) -> T {
         let admin = Arc::clone(&self.admin);
-        blocking(move || work(&admin)).await.expect("it is done")
+        blocking(move || work(&admin))
+            .await
+            .expect("the administrator's work succeeds")
     }
 
-    /// What counts the requests, for those who take it for the server.
+    /// Starts a proxy that counts the requests to the server.
     ///
     /// # Panics
-    /// When there is no port.
+    /// Panics if there is no free port.
     pub fn proxy(&self) -> Proxy {
         Proxy::start(&self.admin.vault.address()).expect("a proxy starts")
     }

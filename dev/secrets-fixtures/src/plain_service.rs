@@ -1,4 +1,4 @@
-//! What services do without this library.
+//! A service without this library.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,46 +14,46 @@ use tokio::time::{Instant, sleep};
 
 use crate::SECRET;
 
-/// The pause between two connections: an even pace, as a pool's that replaces its connections.
+/// Pause between two connection attempts.
 const PACE: Duration = Duration::from_millis(20);
 
-/// When to ask the store for the login.
+/// When the service fetches the credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Habit {
-    /// Before each connect.
+pub enum FetchPolicy {
+    /// Before each connection attempt.
     EachTime,
-    /// When what was asked for is older than this, as AWS's caching clients do (an hour by default;
-    /// often five minutes).
+    /// When the cached credentials are older than this, as in AWS's caching clients (default one
+    /// hour; often five minutes).
     Cached(Duration),
 }
 
-/// One connect.
+/// One connection attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Connect {
-    /// Before the store was asked, if it was.
+    /// Start, before a fetch.
     pub began: Instant,
-    /// When the database had answered.
+    /// End.
     pub ended: Instant,
-    /// Whether it let us in.
+    /// Whether it succeeded.
     pub worked: bool,
 }
 
 /// A service that connects again and again.
 #[derive(Debug)]
-pub struct Naive {
+pub struct PlainService {
     stop: Arc<AtomicBool>,
     connected: Arc<AtomicUsize>,
     task: JoinHandle<Vec<Connect>>,
 }
 
-impl Naive {
-    /// Starts it: it asks `AWSCURRENT` of the secret [`SECRET`], and connects.
-    pub fn start<S: Server>(stage: &FixtureOn<S>, aws: &SdkConfig, habit: Habit) -> Self {
+impl PlainService {
+    /// Starts the service: it fetches `AWSCURRENT` of [`SECRET`] and connects.
+    pub fn start<S: Server>(fixture: &FixtureOn<S>, aws: &SdkConfig, habit: FetchPolicy) -> Self {
         let (stop, connected) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),
         );
-        let (client, server) = (Client::new(aws), Arc::clone(&stage.server));
+        let (client, server) = (Client::new(aws), Arc::clone(&fixture.server));
         let task = tokio::spawn({
             let (stop, connected) = (Arc::clone(&stop), Arc::clone(&connected));
             async move {
@@ -62,8 +62,8 @@ impl Naive {
                 while !stop.load(Ordering::Acquire) {
                     let began = Instant::now();
                     let stale = match (habit, &cached) {
-                        (Habit::EachTime, _) | (_, None) => true,
-                        (Habit::Cached(life), Some((since, ..))) => since.elapsed() >= life,
+                        (FetchPolicy::EachTime, _) | (_, None) => true,
+                        (FetchPolicy::Cached(life), Some((since, ..))) => since.elapsed() >= life,
                     };
                     if stale {
                         let answer = client
@@ -72,7 +72,7 @@ impl Naive {
                             .version_stage("AWSCURRENT")
                             .send()
                             .await
-                            .expect("it answers");
+                            .expect("the secret is fetched");
                         let login: Value =
                             serde_json::from_str(answer.secret_string().expect("a text"))
                                 .expect("JSON");
@@ -88,7 +88,7 @@ impl Naive {
                         });
                         if let Ok(connection) = connection {
                             connected.fetch_add(1, Ordering::AcqRel);
-                            connection.close().await.expect("it closes");
+                            connection.close().await.expect("the connection closes");
                         }
                     }
                     sleep(PACE).await;
@@ -103,15 +103,15 @@ impl Naive {
         }
     }
 
-    /// How often the database has let it in.
+    /// Returns how many connection attempts have succeeded.
     pub fn connected(&self) -> usize {
         self.connected.load(Ordering::Acquire)
     }
 
-    /// Stops it, and answers its connects.
+    /// Stops the service and returns its connection attempts.
     ///
     /// # Panics
-    /// When the store did not answer.
+    /// Panics if a fetch failed.
     pub async fn stop(self) -> Vec<Connect> {
         self.stop.store(true, Ordering::Release);
         self.task.await.expect("no panic")
