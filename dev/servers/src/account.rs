@@ -18,8 +18,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The user to drop to: `None` unless this process runs as root, which PostgreSQL
-    /// rejects to do.
+    /// Returns the user to drop to; `None` unless this process runs as root, which PostgreSQL does
+    /// not allow.
     pub(crate) fn to_drop_to() -> io::Result<Option<Self>> {
         if !is_root()? {
             return Ok(None);
@@ -36,8 +36,8 @@ impl Account {
     }
 }
 
-/// Makes a file or folder the server's.
-pub(crate) fn give(account: Option<Account>, path: &Path) -> io::Result<()> {
+/// Makes the server's user the owner of a file or folder.
+pub(crate) fn change_owner(account: Option<Account>, path: &Path) -> io::Result<()> {
     match account {
         Some(Account { uid, gid }) => chown(path, Some(uid), Some(gid)),
         None => Ok(()),
@@ -52,7 +52,7 @@ pub(crate) fn write_for(account: Option<Account>, file: &Path, text: &str) -> io
         .mode(0o600)
         .open(file)?
         .write_all(text.as_bytes())?;
-    give(account, file)
+    change_owner(account, file)
 }
 
 /// Returns whether this process runs as root.
@@ -60,7 +60,7 @@ pub(crate) fn is_root() -> io::Result<bool> {
     Ok(id(&["-u"])? == 0)
 }
 
-/// What the program `id` answers: std has no call for it, and libc needs `unsafe`.
+/// Runs the program `id`, because std has no call for it and libc needs `unsafe`.
 fn id(arguments: &[&str]) -> io::Result<u32> {
     let output = Command::new("id")
         .args(arguments)
@@ -70,7 +70,7 @@ fn id(arguments: &[&str]) -> io::Result<u32> {
     let answer = String::from_utf8_lossy(&output.stdout);
     answer.trim().parse().map_err(|_| {
         io::Error::other(format!(
-            "`id {}` answered {:?}",
+            "`id {}` returned {:?}",
             arguments.join(" "),
             answer.trim()
         ))

@@ -1,4 +1,4 @@
-//! Running statements by a database's own client program.
+//! Runs statements with a database's own client program.
 
 use std::error::Error;
 use std::fmt;
@@ -8,8 +8,7 @@ use std::thread;
 
 use crate::error::with_causes;
 
-/// Gives the statements to the client and returns what it writes, without surrounding white
-/// space.
+/// Passes the statements to the client and returns its trimmed output.
 pub(crate) fn run(mut client: Command, sql: &str) -> Result<String, SqlError> {
     let mut client = client
         .env("LC_ALL", "C")
@@ -20,10 +19,10 @@ pub(crate) fn run(mut client: Command, sql: &str) -> Result<String, SqlError> {
         .map_err(SqlError::Client)?;
     let statements = client.stdin.take();
     let output = thread::scope(|scope| {
-        // Not as an argument, where everybody could read a password, and not before
-        // reading the answers, which could fill their pipe meanwhile.
+        // Not as an argument, where others could read a password. In a thread of its own, because
+        // otherwise the client's output could fill its pipe meanwhile.
         scope.spawn(move || {
-            // A client that stops at a failed statement reads no further; it says so itself.
+            // A client that stops at a failed statement reads no further, and reports that itself.
             statements.map(|mut pipe| pipe.write_all(sql.as_bytes()))
         });
         client.wait_with_output()
@@ -36,12 +35,12 @@ pub(crate) fn run(mut client: Command, sql: &str) -> Result<String, SqlError> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Why a statement did not run to its end. Its `Debug` form is the message with its causes.
+/// Why a statement failed. Its `Debug` form is the message with its causes.
 #[non_exhaustive]
 pub enum SqlError {
     /// The database's client program (`psql`, `mariadb`) could not be run.
     Client(io::Error),
-    /// The server did not let the client in or rejected a statement: the message.
+    /// The server rejected the client or a statement: the message.
     Failed(String),
 }
 

@@ -1,8 +1,8 @@
-//! How long to wait for a real process.
+//! Deadlines for real processes.
 
 use std::time::{Duration, Instant};
 
-/// A moment by which something has to have happened.
+/// A point in time by which something has to happen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     begin: Instant,

@@ -1,15 +1,14 @@
-# Takes files out of one of Debian's packages without installing it: the package would start
-# a service.
+# Extracts files from a Debian package without installing it, because the package would start a
+# service.
 #
 # usage: unpack FOLDER PACKAGE COMPANION FILE…
 #
-# FOLDER is made here. PACKAGE is taken in the version in which COMPANION is installed, if it
-# is and if that version can still be had. FILE is its path in the package. With
-# CLAVIGER_LIBRARIES the libraries on which PACKAGE depends are unpacked as well, if their
-# packages are not installed. Needs no rights.
+# FOLDER is created. PACKAGE is downloaded in the version of the installed COMPANION, if that
+# version is still available. FILE is a path in the package. With CLAVIGER_LIBRARIES the missing
+# libraries that PACKAGE depends on are extracted, too. Needs no privileges.
 set -eu
 export LC_ALL=C
-# The files are for other users, too.
+# Other users need to read the files.
 umask 022
 folder=$1
 package=$2
@@ -20,12 +19,12 @@ cd "$folder/work"
 
 version=$(dpkg-query -W -f '${Version}' "$companion" 2>/dev/null) || version=
 download() {
-    # As the one who asks: apt's own user may not be allowed here.
+    # As the calling user, because apt's own user may have no access to the folder.
     [ -n "$version" ] && apt-get -o APT::Sandbox::User=root download "$package=$version" ||
         apt-get -o APT::Sandbox::User=root download "$package"
 }
 if ! download; then
-    # Perhaps nobody has fetched the lists of packages yet; only root can.
+    # The package lists may be missing; only root can fetch them.
     [ "$(id -u)" = 0 ] || { echo "claviger: if the package is unknown here, run: sudo apt-get update" >&2 && exit 1; }
     apt-get -o DPkg::Lock::Timeout=120 update
     download

@@ -1,4 +1,4 @@
-//! Why a server did not start.
+//! Errors of starting a server.
 
 use std::error::Error;
 use std::fmt;
@@ -9,35 +9,34 @@ use crate::programs::NotInstalled;
 
 /// Why a server did not start.
 ///
-/// Its `Debug` form is the message with its causes, as a person reads it: that is what a
-/// test shows when it unwraps.
+/// Its `Debug` form is the message with its causes, because tests show that form when they unwrap.
 #[non_exhaustive]
 pub enum StartError {
-    /// The server is not on this machine; the message says how to install it.
+    /// The server is not on this machine. The message contains the command that installs it.
     NotInstalled(NotInstalled),
     /// A file could not be written or a program could not be run.
     Io {
-        /// What was to be done.
+        /// The step that failed.
         purpose: &'static str,
-        /// What stood in the way.
+        /// Its error.
         source: io::Error,
     },
-    /// A key or certificate could not be made.
+    /// A key or certificate could not be created.
     #[cfg(feature = "tls")]
     Certificate(rcgen::Error),
-    /// Somebody else listens on the port.
+    /// Another process listens on the port.
     PortTaken {
         /// The port.
         port: u16,
     },
-    /// The server started and ended again: a setting that it does not accept, most likely.
+    /// The server ended during its start, most likely because of an invalid setting.
     Ended {
         /// The end of its log.
         log: String,
     },
-    /// The server runs and does not get ready.
+    /// The server runs and does not become ready.
     NotReady {
-        /// How long it was waited for.
+        /// The timeout.
         after: Duration,
         /// The end of its log.
         log: String,
@@ -50,7 +49,7 @@ impl fmt::Display for StartError {
             Self::NotInstalled(missing) => missing.fmt(f),
             Self::Io { purpose, .. } => write!(f, "failed to {purpose}"),
             #[cfg(feature = "tls")]
-            Self::Certificate(_) => f.write_str("failed to make a certificate"),
+            Self::Certificate(_) => f.write_str("failed to create a certificate"),
             Self::PortTaken { port } => write!(f, "port {port} of 127.0.0.1 is taken"),
             Self::Ended { log } => write!(f, "the server ended while it started; its log:\n{log}"),
             Self::NotReady { after, log } => write!(
@@ -71,7 +70,7 @@ impl fmt::Debug for StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // What is missing is the whole of that message.
+            // The message of `NotInstalled` contains all there is.
             Self::NotInstalled(_)
             | Self::PortTaken { .. }
             | Self::Ended { .. }
@@ -100,7 +99,7 @@ pub(crate) fn with_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt:
     Ok(())
 }
 
-/// Says what an I/O error was met at.
+/// Adds the failed step to an I/O error.
 pub(crate) fn io(purpose: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Io { purpose, source }
 }

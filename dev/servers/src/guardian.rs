@@ -1,8 +1,7 @@
 //! The shell process between a test and its server, which outlives both.
 //!
-//! Everything that has to happen even when the test process is killed happens in
-//! `guardian.sh`; this side only sends it requests, and holds the pipe whose end is the
-//! last request.
+//! What must happen even if the test process is killed, happens in `guardian.sh`. This side sends
+//! requests and holds the pipe whose end is the last request.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,13 +18,13 @@ use crate::nonce::nonce;
 
 const SCRIPT: &str = include_str!("guardian.sh");
 
-/// How the names of variables begin that the programs of PostgreSQL and MariaDB, moto,
-/// boto3, OpenBao, Vault and Jaeger obey.
+/// Prefixes of the environment variables that configure PostgreSQL, MariaDB, moto, boto3, OpenBao,
+/// Vault and Jaeger.
 const USER_SETTINGS: [&str; 8] = [
     "PG", "MYSQL", "MARIADB", "AWS_", "MOTO_", "BAO_", "VAULT_", "OTEL_",
 ];
 
-/// What a server is told to make it stop.
+/// A signal that stops a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     /// SIGINT.
@@ -55,14 +54,14 @@ pub(crate) struct Guardian {
     process: Child,
     /// `None` only while it is being dropped.
     requests: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    responses: BufReader<ChildStdout>,
     folder: PathBuf,
     server: Option<u32>,
 }
 
 impl Guardian {
-    /// Starts a guardian, which makes its folder before anything else: from then on
-    /// nothing can be left behind.
+    /// Starts a guardian. It creates its folder first, so that everything is cleaned up from then
+    /// on.
     pub(crate) fn start(account: Option<Account>, last_signal: Signal) -> io::Result<Self> {
         let folder = std::path::absolute(env::temp_dir())?.join(format!("claviger-{}", nonce()));
         let mut command = Command::new("/bin/sh");
@@ -85,26 +84,27 @@ impl Guardian {
             command.uid(uid).gid(gid);
         }
         let mut process = command.spawn()?;
-        let (Some(requests), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+        let (Some(requests), Some(responses)) = (process.stdin.take(), process.stdout.take())
+        else {
             return Err(io::Error::other("the guardian has no pipes"));
         };
         let mut guardian = Self {
             process,
             requests: Some(requests),
-            answers: BufReader::new(answers),
+            responses: BufReader::new(responses),
             folder,
             server: None,
         };
-        guardian.answer()?;
+        guardian.response()?;
         Ok(guardian)
     }
 
-    /// The folder that goes away with the guardian.
+    /// Returns the folder that the guardian deletes at its end.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Where the server writes its stdout and stderr.
+    /// Returns the file of the server's stdout and stderr.
     pub(crate) fn server_log(&self) -> PathBuf {
         self.folder.join("server.log")
     }
@@ -134,10 +134,10 @@ impl Guardian {
     /// Starts the server, by a program and its arguments, and returns its process id.
     pub(crate) fn serve(&mut self, command: &[OsString]) -> io::Result<u32> {
         self.command_line(command)?;
-        let answer = self.request("serve")?;
-        let pid = answer
+        let response = self.request("serve")?;
+        let pid = response
             .parse()
-            .map_err(|_| io::Error::other(format!("not a process id: {answer:?}")))?;
+            .map_err(|_| io::Error::other(format!("not a process id: {response:?}")))?;
         self.server = Some(pid);
         Ok(pid)
     }
@@ -161,8 +161,7 @@ impl Guardian {
         self.request("resume").map(drop)
     }
 
-    /// Stops the server, if it runs, with SIGKILL when it is not gone after `timeout`
-    /// (whole seconds).
+    /// Stops the server if it runs, with SIGKILL after `timeout` (whole seconds).
     pub(crate) fn stop(&mut self, signal: Signal, timeout: Duration) -> io::Result<()> {
         self.request(&format!("stop {} {}", signal.name(), timeout.as_secs()))?;
         self.server = None;
@@ -187,20 +186,20 @@ impl Guardian {
 
     fn request(&mut self, line: &str) -> io::Result<String> {
         self.send(format!("{line}\n").as_bytes())?;
-        self.answer()
+        self.response()
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.requests {
             Some(pipe) => pipe.write_all(bytes),
-            None => Err(gone()),
+            None => Err(guardian_ended()),
         }
     }
 
-    fn answer(&mut self) -> io::Result<String> {
+    fn response(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        if self.answers.read_line(&mut line)? == 0 {
-            return Err(gone());
+        if self.responses.read_line(&mut line)? == 0 {
+            return Err(guardian_ended());
         }
         let line = line.trim_end();
         match line.strip_prefix("ok") {
@@ -215,8 +214,7 @@ impl Guardian {
 impl Drop for Guardian {
     fn drop(&mut self) {
         drop(self.requests.take());
-        // Waits for the clean-up, not only for the process: nothing is left once this
-        // returns. There is nobody to tell about an error.
+        // Waits for the clean-up, not only for the process. An error cannot be reported in `drop`.
         let _ = self.process.wait();
     }
 }
@@ -234,9 +232,9 @@ pub(crate) fn without_user_settings(command: &mut Command) {
     }
 }
 
-fn gone() -> io::Error {
+fn guardian_ended() -> io::Error {
     io::Error::new(
         io::ErrorKind::BrokenPipe,
-        "the server's guardian process is gone",
+        "the server's guardian process is guardian_ended",
     )
 }

@@ -1,29 +1,27 @@
-# Guards one server: starts it, passes faults on to it, and cleans up when it is no
-# longer wanted.
+# Guards one server: starts it, signals it, and cleans up after it.
 #
 # usage: guardian FOLDER SIGNAL
 #
-# FOLDER is made here and removed here, SIGNAL is what makes the server stop at once.
-# Requests come in as lines on stdin; each one but `arg` is answered by one line on
-# stdout that starts with `ok` or `failed`. The end of stdin means that the other side
-# has let go or has died, however it died.
+# FOLDER is created and removed here. SIGNAL stops the server at once. Requests are lines on stdin;
+# each one but `arg` gets one line on stdout that begins with `ok` or `failed`. The end of stdin
+# means that the other side has closed it or has ended, however that happened.
 set -u
 unset CLAVIGER_GUARDIAN
 umask 077
-# The terminal's signals are for the test, which tells us by closing the pipe. HUP also
-# comes from the kernel when the test dies while the server is stopped. PIPE would come
-# from an answer that nobody waits for any more.
+# Signals of the terminal are for the test, which closes the pipe. HUP also comes from the kernel
+# when the test ends while the server is stopped. PIPE would come from a response that nothing
+# reads.
 trap '' HUP INT QUIT PIPE
 
 folder=$1
 last_signal=$2
 server=
 
-answer() { printf '%s\n' "$*" 2>/dev/null || :; }
+respond() { printf '%s\n' "$*" 2>/dev/null || :; }
 
 nap() { sleep 0.02 2>/dev/null || sleep 1; }
 
-# The state letter of a process; nothing if there is no such process.
+# Prints the state letter of a process; nothing if there is no such process.
 state_of() {
     if [ -r /proc/self/stat ]; then
         sed -n 's/^.*) \([A-Za-z]\) .*/\1/p' "/proc/$1/stat" 2>/dev/null
@@ -32,7 +30,7 @@ state_of() {
     fi
 }
 
-# By way of /proc where there is one: small container images have no `ps`.
+# Reads /proc where it exists, because small container images have no `ps`.
 children_of() {
     if [ -r /proc/self/stat ]; then
         sed -n "s/^\([0-9]*\) (.*) [A-Za-z] $1 .*/\1/p" /proc/[0-9]*/stat 2>/dev/null
@@ -66,8 +64,7 @@ until_each() {
     done
 }
 
-# The parent first and its children only once it stands still: it could start one more
-# between the look and the signal.
+# Stops the parent first, then its children, because a running parent could start another.
 stall() {
     kill -s STOP "$server" || return 1
     until_each is_still 5 "$server" || return 1
@@ -77,20 +74,20 @@ stall() {
 }
 
 resume() {
-    # A child may end between the look and the signal: not a fault.
+    # A child may end between the check and the signal.
     kill -s CONT $(children_of "$server") "$server" 2>/dev/null
     runs "$server"
 }
 
-# What works in the folder: all that is left of a server that has died without its
-# children. (Without /proc there is no telling.)
+# The processes whose working directory is the folder: those of a server that ended without its
+# children. (Not without /proc.)
 stragglers() {
     ls -l /proc/[0-9]*/cwd 2>/dev/null | grep -F " -> $folder/" |
         sed 's|.*/proc/\([0-9]*\)/cwd.*|\1|'
 }
 
-# Says it again each time it is asked: a server that is still starting does not hear the
-# first signal. A stalled one takes it only when it may run again.
+# Sends the signal at each call, because a server that is starting does not handle the first. A
+# stalled one handles it only when it runs again.
 has_obeyed() {
     runs "$1" || return 0
     kill -s "$signal" "$1" 2>/dev/null
@@ -114,8 +111,8 @@ stop() {
     family=$(stragglers)
     [ -z "$family" ] || kill -s KILL $family 2>/dev/null
     until_each is_gone 5 $family
-    # PostgreSQL marks its data folder as in use by this file and by a small System V
-    # memory segment, which it had no chance to give back if the file is still there.
+    # PostgreSQL marks its data folder as in use by this file and by a small System V memory
+    # segment. If the file still exists, the segment was not released.
     lock=$folder/data/postmaster.pid
     if [ -e "$lock" ]; then
         set -- $(sed -n 7p "$lock")
@@ -132,54 +129,54 @@ clean_up() {
 }
 
 problem=$(mkdir "$folder" 2>&1) || {
-    answer "failed $problem"
+    respond "failed $problem"
     exit 1
 }
 trap clean_up EXIT
 trap 'exit 143' TERM
 exec 2>"$folder/guardian.log"
 : >"$folder/server.log"
-answer ok
+respond ok
 
 set --
 while IFS= read -r request; do
     word=${request%% *}
     rest=${request#* }
     case $word in
-    # One argument of the command line that the next `run` or `serve` is about.
+    # One argument of the command line of the next `run` or `serve`.
     arg) set -- "$@" "$rest" ;;
     run)
-        if "$@" </dev/null >"$folder/run.log" 2>&1; then answer ok; else answer "failed status $?"; fi
+        if "$@" </dev/null >"$folder/run.log" 2>&1; then respond ok; else respond "failed status $?"; fi
         set --
         ;;
     serve)
         "$@" </dev/null >>"$folder/server.log" 2>&1 &
         server=$!
         set --
-        answer "ok $server"
+        respond "ok $server"
         ;;
     running)
         if [ -n "$server" ] && runs "$server"; then
-            answer ok yes
+            respond ok yes
         else
             [ -z "$server" ] || wait "$server" 2>/dev/null
             server=
-            answer ok no
+            respond ok no
         fi
         ;;
     stall | resume)
         if [ -z "$server" ]; then
-            answer failed the server does not run
+            respond failed the server does not run
         elif "$word"; then
-            answer ok
+            respond ok
         else
-            answer "failed to $word the server"
+            respond "failed to $word the server"
         fi
         ;;
     stop)
         stop ${rest}
-        answer ok
+        respond ok
         ;;
-    *) answer "failed unknown request $word" ;;
+    *) respond "failed unknown request $word" ;;
     esac
 done

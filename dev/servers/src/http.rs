@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as clients of AWS and of Kubernetes speak, and moto.
+//! The part of HTTP/1.1 that clients of AWS and Kubernetes use, and moto.
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use crate::ports::HOST;
 
-/// How long it may take to be connected to a server of this machine, and then to be answered.
+/// Timeout for connecting to a local server, and for its response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Headers that are about one connection, not about the message.
-const OF_A_CONNECTION: [&str; 3] = ["connection", "keep-alive", "transfer-encoding"];
+/// Headers of one connection, which are not passed on.
+const CONNECTION_HEADERS: [&str; 3] = ["connection", "keep-alive", "transfer-encoding"];
 
-/// Asks a server of this machine on a connection of its own, and returns the body of a 200.
+/// Sends a GET to a local server on a new connection, and returns the body of a 200.
 pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
     let mut stream =
         TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    // After an answer in HTTP/1.0 the connection ends, and it does not come in pieces.
+    // With HTTP/1.0 the response ends with the connection and is not chunked.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
@@ -69,7 +69,7 @@ impl Message {
         value(&self.headers, name)
     }
 
-    /// The name of the operation that it asks for.
+    /// Returns the name of the requested operation.
     pub(crate) fn operation(&self) -> String {
         if let Some(target) = self.header("x-amz-target") {
             return target.rsplit('.').next().unwrap_or(target).to_owned();
@@ -82,8 +82,8 @@ impl Message {
         action.unwrap_or_else(path).to_owned()
     }
 
-    /// The same request on a connection of its own. A client of HTTP/1.0 gets an answer that
-    /// ends with the connection, and never one in pieces.
+    /// Returns the same request for a connection of its own, in HTTP/1.0. The response then ends
+    /// with the connection and is not chunked.
     pub(crate) fn without_keep_alive(&self) -> Vec<u8> {
         let request = self
             .first
@@ -103,7 +103,7 @@ impl Message {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Response {
     /// From the status on: `200 OK`.
@@ -113,7 +113,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// An answer of our own.
+    /// Returns a response of the proxy itself.
     pub(crate) fn json(status: u16, body: &str) -> Self {
         let headers = vec!["Content-Type: application/x-amz-json-1.1".to_owned()];
         Self {
@@ -123,7 +123,7 @@ impl Response {
         }
     }
 
-    /// All that came on a connection.
+    /// Parses everything that was received on a connection.
     pub(crate) fn parse(mut bytes: &[u8]) -> io::Result<Self> {
         let stream = &mut bytes;
         let (first, mut headers) = head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -153,7 +153,7 @@ impl Response {
         [self.head().as_bytes(), &self.body].concat()
     }
 
-    /// The answer up to the middle of its body.
+    /// Returns the response up to the middle of its body.
     pub(crate) fn half(&self) -> Vec<u8> {
         [self.head().as_bytes(), &self.body[..self.body.len() / 2]].concat()
     }
@@ -214,7 +214,7 @@ fn name(header: &str) -> String {
 }
 
 fn is_of_a_connection(header: &str) -> bool {
-    OF_A_CONNECTION.contains(&name(header).as_str())
+    CONNECTION_HEADERS.contains(&name(header).as_str())
 }
 
 fn invalid(reason: &'static str) -> io::Error {

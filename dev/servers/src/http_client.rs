@@ -1,4 +1,4 @@
-//! Requests to a server, in HTTP by hand: one connection each.
+//! HTTP requests to a server, each on a connection of its own.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::ports::HOST;
 
-/// How long it may take to be connected, and then to be answered.
+/// Timeout for connecting, and then for the response.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -23,7 +23,7 @@ pub(crate) fn exchange(
         CONNECT_TIMEOUT,
     )?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    // After an answer in HTTP/1.0 the connection ends, so that its length need not be read.
+    // With HTTP/1.0 the response ends with the connection, so that its length need not be read.
     write!(
         stream,
         "{method} {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

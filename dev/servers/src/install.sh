@@ -2,12 +2,12 @@
 #
 # usage: install PACKAGE…, as root
 #
-# What it puts in the way of the packages is gone when it ends, and when an installation
-# fails its packages are gone too.
+# What prevents that is removed at the end. After a failed installation its packages are removed,
+# too.
 set -u
 exec >&2
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
-# dpkg insists on programs that the PATH of a plain shell may lack.
+# dpkg needs programs that the PATH of a shell may lack.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 services=/usr/sbin/policy-rc.d
@@ -19,7 +19,7 @@ made_files=
 made_folders=
 done_well=
 
-# Whether a cluster may lie on this machine, whose files a purge would take along.
+# Set if there may be a cluster on this machine; a purge would delete its files.
 had_data=
 [ ! -e /etc/postgresql ] && [ ! -e /var/lib/postgresql ] || had_data=yes
 
@@ -29,7 +29,7 @@ make_folder() {
     [ -d "$1" ] || { mkdir "$1" && made_folders="$1 $made_folders"; }
 }
 
-# make_file FILE MODE CONTENT: never over one that exists.
+# make_file FILE MODE CONTENT: never overwrites a file.
 make_file() {
     (set -C && printf '%s\n' "$3" >"$1") 2>/dev/null || return 0
     made_files="$1 $made_files"
@@ -41,7 +41,7 @@ clean_up() {
     rm -f $made_files
     case $made_files in
     *"$clusters "*)
-        # The package found our file in the place of its own, and put that beside it.
+        # The package found our file in the place of its own, and put its own beside it.
         [ ! -e "$clusters.ucf-dist" ] || mv "$clusters.ucf-dist" "$clusters"
         ;;
     esac
@@ -70,8 +70,8 @@ for package in "$@"; do
     case $package in
     postgresql*)
         make_folder "$postgres" || exit 1
-        # The first is for a machine that never had PostgreSQL's common package; where it
-        # has, its own file is there and reads the second.
+        # The first is for a machine without PostgreSQL's common package. Otherwise that package's
+        # file exists, and reads the second.
         make_file "$clusters" 644 "$notice
 create_main_cluster = false"
         make_folder "${addition%/*}" || exit 1

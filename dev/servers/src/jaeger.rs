@@ -1,4 +1,4 @@
-//! A Jaeger of one's own.
+//! Starts and stops a Jaeger.
 
 pub(crate) mod program;
 
@@ -18,10 +18,10 @@ use crate::programs::Programs;
 use crate::server::Server;
 use crate::text_log::TextLog;
 
-/// How long a server that is to be killed may take until it is gone.
+/// Timeout after SIGKILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What else it listens on, and nobody needs: ports that the operating system chooses.
+/// Other ports that it listens on; the operating system chooses them.
 const OTHER_PORTS: [&str; 9] = [
     "query.grpc-server",
     "admin.http",
@@ -34,9 +34,9 @@ const OTHER_PORTS: [&str; 9] = [
     "processor.zipkin-compact.server",
 ];
 
-/// A running [Jaeger](https://www.jaegertracing.io): takes spans by OTLP over HTTP, keeps them in
-/// its memory, and tells them by its API. One that [`install`](crate::install) has built has no
-/// pages.
+/// A running [Jaeger](https://www.jaegertracing.io). It receives spans by OTLP over HTTP, stores
+/// them in memory, and returns them by its API. One that [`install`](crate::install) has built has
+/// no web pages.
 ///
 /// ```
 /// use claviger_servers::Jaeger;
@@ -50,8 +50,8 @@ const OTHER_PORTS: [&str; 9] = [
 /// }
 /// ```
 ///
-/// Dropping it kills the server and waits until nothing is left of it. Every method takes
-/// `&self`, so a test can share the server with its tasks.
+/// Dropping it kills the server and removes its files. Every method takes `&self`, so a test can
+/// share the server with its tasks.
 pub struct Jaeger {
     guardian: Mutex<Guardian>,
     query_port: u16,
@@ -59,7 +59,7 @@ pub struct Jaeger {
 }
 
 impl Jaeger {
-    /// Starts a server with nothing in it: about a second.
+    /// Starts an empty server, in about a second.
     ///
     /// # Errors
     /// [`StartError::NotInstalled`] when there is no Jaeger on this machine. A server that does
@@ -69,7 +69,7 @@ impl Jaeger {
         Self::start_from(&Programs::from_environment())
     }
 
-    /// Like [`start`](Self::start), with the program that is found in these places.
+    /// Like [`start`](Self::start), with a program from these places.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -90,20 +90,21 @@ impl Jaeger {
         })
     }
 
-    /// Where spans are sent, as `http://127.0.0.1:20123`: for `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// Returns the endpoint for spans, as `http://127.0.0.1:20123`, for
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn otlp_endpoint(&self) -> String {
         format!("http://{HOST}:{}", self.otlp_port)
     }
 
-    /// Where its API is, as `http://127.0.0.1:20124`.
+    /// Returns the address of its API, as `http://127.0.0.1:20124`.
     pub fn query_address(&self) -> String {
         format!("http://{HOST}:{}", self.query_port)
     }
 
-    /// Asks its API; `path` begins with `/api/`. Answers the JSON text.
+    /// Sends a GET to its API and returns the JSON text; `path` begins with `/api/`.
     ///
     /// # Errors
-    /// When the server does not answer, or answers with an error.
+    /// The server does not respond, or responds with an error.
     pub fn get(&self, path: &str) -> io::Result<String> {
         get(self.query_port, path)
     }
@@ -113,7 +114,7 @@ impl Jaeger {
         self.guardian().server()
     }
 
-    /// Kills the server, and all that it was told is gone. Does nothing when it is stopped already.
+    /// Kills the server; its spans are lost. Does nothing if it is stopped.
     ///
     /// # Errors
     /// The guardian process has ended.
@@ -136,14 +137,14 @@ impl fmt::Debug for Jaeger {
     }
 }
 
-/// Starts the server on these ports and waits until it answers.
+/// Starts the server on these ports and waits until it responds.
 fn launch(
     guardian: &mut Guardian,
     program: &Path,
     query_port: u16,
     otlp_port: u16,
 ) -> Result<(), StartError> {
-    // It would trace itself, too, and look for somebody to tell.
+    // It would trace itself, too, and look for a collector.
     let mut command: Vec<OsString> = ["/usr/bin/env", "OTEL_TRACES_SAMPLER=always_off"]
         .map(OsString::from)
         .to_vec();
@@ -161,8 +162,8 @@ fn launch(
             listen(name, 0)
         }
     }));
-    // The log tells our server from another that has the port, the answer that it is more
-    // than a socket.
+    // The log distinguishes our server from another on that port; a response proves more than a
+    // socket.
     let is_ready = |_, log: &TextLog| {
         log.count("Query server started")
             .is_ok_and(|lines| lines > 0)
@@ -184,7 +185,7 @@ fn get(port: u16, path: &str) -> io::Result<String> {
     match http_client::exchange(port, "GET", path, "", "")? {
         (200, body) => Ok(body),
         (status, body) => Err(io::Error::other(format!(
-            "Jaeger answers {status} to {path}: {body}"
+            "Jaeger returned {status} for {path}: {body}"
         ))),
     }
 }

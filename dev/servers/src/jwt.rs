@@ -1,4 +1,4 @@
-//! JSON Web Tokens, signed by a key that is made on the spot.
+//! JSON Web Tokens, signed by a new key.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use crate::error::StartError;
 /// Returns how many bytes each of the two numbers of a signature has.
 const WIDTH: usize = 32;
 
-/// Whoever issues tokens that a server trusts by a public key: an identity provider, a
-/// cluster. Its key is a new one each time.
+/// An issuer of tokens that a server verifies by a public key: an identity provider, a cluster.
+/// Each has a new key.
 ///
 /// ```
 /// use claviger_servers::JwtIssuer;
@@ -27,25 +27,25 @@ pub struct JwtIssuer {
 }
 
 impl JwtIssuer {
-    /// With a new key, for ES256.
+    /// Creates an issuer with a new key, for ES256.
     ///
     /// # Errors
-    /// [`StartError::Certificate`] when there is no key to be had.
+    /// [`StartError::Certificate`] if the key cannot be created.
     pub fn new() -> Result<Self, StartError> {
         Ok(Self {
             key: KeyPair::generate().map_err(StartError::Certificate)?,
         })
     }
 
-    /// The key by which its tokens verify, in PEM.
+    /// Returns the public key of its tokens, in PEM.
     pub fn public_key(&self) -> String {
         self.key.public_key_pem()
     }
 
-    /// A certificate of that key by itself, in PEM: for a server that wants one beside it.
+    /// Returns a self-signed certificate of that key, in PEM.
     ///
     /// # Errors
-    /// [`StartError::Certificate`] when it cannot be made.
+    /// [`StartError::Certificate`] if it cannot be created.
     pub fn certificate(&self) -> Result<String, StartError> {
         let certificate = CertificateParams::default()
             .self_signed(&self.key)
@@ -53,10 +53,10 @@ impl JwtIssuer {
         Ok(certificate.pem())
     }
 
-    /// A token with these claims, which are a JSON object.
+    /// Signs a token with these claims, a JSON object.
     ///
     /// # Errors
-    /// [`StartError::Certificate`] when it cannot be signed.
+    /// [`StartError::Certificate`] if it cannot be signed.
     pub fn sign(&self, claims: &str) -> Result<String, StartError> {
         let text = format!(
             "{}.{}",
@@ -79,7 +79,7 @@ impl fmt::Debug for JwtIssuer {
     }
 }
 
-/// The two numbers of a signature side by side, which in DER are a sequence of two integers.
+/// Converts a signature from DER, a sequence of two integers, to the two numbers side by side.
 fn plain(der: &[u8]) -> Option<Vec<u8>> {
     let [0x30, _, rest @ ..] = der else {
         return None;

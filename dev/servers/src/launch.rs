@@ -1,4 +1,4 @@
-//! Starting a server's process and knowing when it is ready.
+//! Starts a server's process and waits until it is ready.
 
 use std::ffi::OsString;
 use std::thread;
@@ -10,19 +10,18 @@ use crate::guardian::Guardian;
 use crate::ports::free_port;
 use crate::text_log::TextLog;
 
-/// How long a server may take until it accepts connections; PostgreSQL takes some 50 ms.
+/// Timeout until a server accepts connections; PostgreSQL needs some 50 ms.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How many lines of the log an error shows.
+/// Number of log lines in an error.
 const LINES_TO_SHOW: usize = 20;
 
-/// Returns how often another port is tried when somebody takes the chosen one before the server
-/// does.
+/// Number of attempts on another port, when another process takes the chosen port first.
 const PORTS_TO_TRY: u32 = 10;
 
-/// How long a server that starts again waits for its port. Another process that looks for
-/// a free one holds it for microseconds.
+/// Timeout for the port of a server that starts again. A process that looks for a free port holds
+/// it for microseconds.
 const PORT_TIMEOUT: Duration = Duration::from_secs(5);
 const PORT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -32,7 +31,7 @@ pub(crate) struct Launch<'a, Ready> {
     pub(crate) command: &'a [OsString],
     /// The port among them.
     pub(crate) port: u16,
-    /// Asked again and again, with the server's process id and its log since the launch.
+    /// Called repeatedly with the server's process id and its log since the launch.
     pub(crate) is_ready: Ready,
 }
 
@@ -48,7 +47,7 @@ impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
         while !(self.is_ready)(pid, &log) {
             if !guardian.is_running().map_err(guardian_failed())? {
                 let log = log.tail(LINES_TO_SHOW);
-                // Programs in Go say it in small letters.
+                // Programs in Go write it in lower case.
                 let taken = log.to_ascii_lowercase().contains("address already in use");
                 return Err(if taken {
                     StartError::PortTaken { port: self.port }
@@ -68,8 +67,8 @@ impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
     }
 }
 
-/// Launches a server on one free port after the other, until one is still free when the
-/// server gets to it, and returns that one.
+/// Launches a server on a free port, on another one if that is taken meanwhile, and returns the
+/// port.
 pub(crate) fn on_a_free_port(
     mut launch: impl FnMut(u16) -> Result<(), StartError>,
 ) -> Result<u16, StartError> {
@@ -84,7 +83,7 @@ pub(crate) fn on_a_free_port(
     }
 }
 
-/// Launches a server on the port that it had, for which it waits up to 5 s.
+/// Launches a server on its previous port, and waits up to 5 s for it.
 pub(crate) fn on_its_port(
     mut launch: impl FnMut() -> Result<(), StartError>,
 ) -> Result<(), StartError> {

@@ -1,9 +1,8 @@
-//! Real servers for tests: started in a second, gone without a trace.
+//! Real servers for tests, started in a second and removed completely.
 //!
-//! A [`Postgres`] is a PostgreSQL server of its own, with a fresh data folder, on a free
-//! port of 127.0.0.1. It can be asked what a test needs to know ([`Log`]: how many
-//! logins were rejected, how many were let in) and made to fail the way servers fail
-//! ([`Postgres::stall`], [`Postgres::stop`], [`Postgres::terminate_connections`]).
+//! A [`Postgres`] is a PostgreSQL server with a fresh data folder, on a free port of 127.0.0.1. It
+//! reports what a test needs ([`Log`]: how many logins were rejected or accepted), and fails as
+//! servers fail ([`Postgres::stall`], [`Postgres::stop`], [`Postgres::terminate_connections`]).
 //!
 //! ```
 //! use claviger_servers::Postgres;
@@ -24,29 +23,31 @@
 //! }
 //! ```
 //!
-//! A [`MariaDb`] is the same for MariaDB. Both check IAM tokens as AWS's databases do, when
-//! they are started so, and tell what they found ([`TokenChecks`]).
+//! A [`MariaDb`] is the same for MariaDB. Both optionally verify IAM tokens as RDS does, and report
+//! the results ([`TokenChecks`]).
 //!
-//! A [`Moto`] answers as AWS does, for clients whose endpoint it is. An [`OpenBao`] is a server of
-//! secrets, which Vault may take the place of. A [`Jaeger`] keeps traces and tells them. A
-//! [`Proxy`] in front of it counts their requests and lets them fail. A [`TokenReviews`] is what a
-//! server of secrets needs of a Kubernetes cluster. A [`PgBouncer`] pools connections to a
-//! [`Postgres`]. A [`Prometheus`] scrapes a service and fires its alerts.
+//! - [`Moto`] emulates AWS for clients that use its endpoint.
+//! - [`OpenBao`] is a server of secrets; Vault can take its place.
+//! - [`Proxy`] counts the requests to either of them and injects faults.
+//! - [`TokenReviews`] is the part of a Kubernetes cluster that a server of secrets needs.
+//! - [`PgBouncer`] pools connections to a [`Postgres`].
+//! - [`Jaeger`] stores traces.
+//! - [`Prometheus`] scrapes a service and fires its alerts.
 //!
 //! # Where the programs come from
 //!
-//! [`Programs`] looks for what the machine already has. [`install`] adds what is missing,
-//! without starting a service: Debian's packages on Debian and Ubuntu, Python's and Go's in a
-//! folder beside what cargo builds. A server that cannot be found is an
-//! error that carries the line which installs it ([`NotInstalled`]).
+//! [`Programs`] finds what is installed. [`install`] adds what is missing, without starting a
+//! service: Debian packages on Debian and Ubuntu, packages of Python and Go in a folder beside
+//! cargo's output. A server that is not found is an error with the command that installs it
+//! ([`NotInstalled`]).
 //!
 //! # What is left behind
 //!
-//! No process and no folder: not after a drop, not after a panic, and not when the test
-//! process is killed with SIGKILL. Each server is the child of a small shell process, the
-//! guardian, which waits at a pipe that only the test process holds open. However that
-//! process ends, the pipe closes, and the guardian stops the server and deletes the
-//! folder. Killing the guardian itself with SIGKILL is the one thing that defeats this.
+//! No process and no folder remains: not after a drop, not after a panic, and not after SIGKILL to
+//! the test process. Each server is the child of a small shell process, the guardian, which waits
+//! at a pipe that only the test process holds open. When that process ends, the pipe closes; the
+//! guardian stops the server and deletes the folder. Only SIGKILL to the guardian itself defeats
+//! this.
 //!
 //! # Features
 //!

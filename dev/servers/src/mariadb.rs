@@ -1,4 +1,4 @@
-//! A MariaDB server of one's own.
+//! Starts and stops a MariaDB server.
 
 mod accounts;
 mod builder;
@@ -25,18 +25,18 @@ use installation::Installation;
 pub use log::Log;
 pub use sql::{quote_identifier, quote_literal};
 
-/// The superuser, who comes in over the socket only.
+/// The superuser, accepted over the socket only.
 const SUPERUSER: &str = "root";
 
 /// A running MariaDB server with a data folder of its own.
 ///
-/// Clients log in over TCP at [`host`](Self::host) and [`port`](Self::port) with a password,
-/// or with a token where the server is to check such (`Builder::tokens`). There are no
-/// anonymous users, which would shadow others. The superuser is let in over the socket
-/// only, without a password, and the socket lies in a folder that nobody else may enter.
+/// Clients authenticate over TCP at [`host`](Self::host) and [`port`](Self::port) with a password,
+/// or with a token if enabled (`Builder::tokens`). There are no anonymous users, because they would
+/// shadow others. The superuser is accepted over the socket only, without a password; the socket is
+/// in a private folder.
 ///
-/// Dropping it kills the server and waits until nothing is left of it, which takes some
-/// 50 ms. Every method takes `&self`, so a test can share the server with its tasks.
+/// Dropping it kills the server and removes its files, in some 50 ms. Every method takes `&self`,
+/// so a test can share the server with its tasks.
 #[derive(Debug)]
 pub struct MariaDb {
     guardian: Mutex<Guardian>,
@@ -74,8 +74,8 @@ impl MariaDb {
         self.port
     }
 
-    /// Returns the folder with the Unix socket `mariadb.sock`. It is the server's whole folder and
-    /// goes away with the server.
+    /// Returns the server's folder, with the Unix socket `mariadb.sock`. It is deleted with the
+    /// server.
     pub fn socket_dir(&self) -> &Path {
         self.config.folder()
     }
@@ -112,11 +112,11 @@ impl MariaDb {
         &self.log
     }
 
-    /// What the server found in the tokens with which clients came, and the ways to make it
-    /// reject them. Each of its methods fails for a server without `Builder::tokens`.
+    /// Returns the server's checks of tokens, and the means to make it reject tokens. Each method
+    /// fails for a server without `Builder::tokens`.
     ///
-    /// MariaDB asks for the token before it looks whether the client came by TLS, as the
-    /// account demands: a good token without TLS is accepted here, and rejected all the same.
+    /// MariaDB verifies the token before it checks for TLS. A good token without TLS is therefore
+    /// counted as accepted, though the login is rejected.
     pub fn token_checks(&self) -> &TokenChecks {
         &self.token_checks
     }

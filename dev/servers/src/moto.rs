@@ -1,4 +1,4 @@
-//! An AWS of one's own.
+//! Starts and stops a moto server.
 
 pub(crate) mod python;
 
@@ -17,14 +17,14 @@ use crate::programs::Programs;
 use crate::server::Server;
 use crate::text_log::TextLog;
 
-/// How long a server that is to be killed may take until it is gone.
+/// Timeout after SIGKILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running [moto](https://docs.getmoto.org) server: it answers as AWS's services do, over
-/// plain HTTP, and takes every access key and every signature.
+/// A running [moto](https://docs.getmoto.org) server. It emulates AWS's services over plain HTTP,
+/// and accepts every access key and signature.
 ///
-/// It starts with nothing in it, and all that is put into it is in its memory alone. A
-/// client reaches it by its endpoint, with any region and any credentials:
+/// It starts empty and keeps its state in memory. A client reaches it by its endpoint, with any
+/// region and any credentials:
 ///
 /// ```
 /// # fn client(_: &str) {}
@@ -37,12 +37,12 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// }
 /// ```
 ///
-/// It does not play the rotation of a secret: a test takes the four steps itself. Whoever
-/// reads a secret names a version stage; without one moto 5.2 goes on answering the old
-/// version after `UpdateSecretVersionStage`.
+/// It does not rotate secrets: a test runs the four steps itself. Read secrets with a version
+/// stage, because without one moto 5.2 keeps returning the old version after
+/// `UpdateSecretVersionStage`.
 ///
-/// Dropping it kills the server and waits until nothing is left of it, some 30 ms. Every
-/// method takes `&self`, so a test can share the server with its tasks.
+/// Dropping it kills the server and removes its files, in some 30 ms. Every method takes `&self`,
+/// so a test can share the server with its tasks.
 #[derive(Debug)]
 pub struct Moto {
     guardian: Mutex<Guardian>,
@@ -51,24 +51,23 @@ pub struct Moto {
 }
 
 impl Moto {
-    /// Starts a server and waits until it answers: about a second.
+    /// Starts a server and waits until it responds, about a second.
     ///
     /// # Errors
-    /// [`StartError::NotInstalled`] when no Python of this machine has moto. A server that
-    /// does not come up within 30 s, or ends at once, is an error with the end of its log.
-    /// Whatever fails, nothing is left behind.
+    /// [`StartError::NotInstalled`] without a Python that has moto. A server that ends, or is not
+    /// ready within 30 s, is an error with the end of its log. Nothing is left behind.
     pub fn start() -> Result<Self, StartError> {
         Self::start_from(&Programs::from_environment())
     }
 
-    /// Like [`start`](Self::start), with the Python that is found in these places.
+    /// Like [`start`](Self::start), with a Python from these places.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_from(programs: &Programs) -> Result<Self, StartError> {
         let python = programs.find(Server::Moto)?;
-        // Runs as the user of the test, because others may not have access to the Python, and
-        // moto does not mind running as root.
+        // Runs as the user of the test, because others may not have access to the Python. moto may
+        // run as root.
         let mut guardian = Guardian::start(None, Signal::Kill)
             .map_err(error::io("start the server's guardian process"))?;
         let port = on_a_free_port(|port| launch(&mut guardian, &python, port))?;
@@ -95,11 +94,10 @@ impl Moto {
         &self.python
     }
 
-    /// Freezes the server (SIGSTOP): connections are still taken by the operating system,
-    /// and nothing is answered.
+    /// Freezes the server (SIGSTOP). The operating system still accepts connections.
     ///
     /// # Errors
-    /// When the server is stopped, or does not stand still within 5 s.
+    /// The server is stopped, or still runs after 5 s.
     pub fn stall(&self) -> io::Result<()> {
         self.guardian().stall()
     }
@@ -107,13 +105,13 @@ impl Moto {
     /// Resumes a stalled server (SIGCONT).
     ///
     /// # Errors
-    /// When the server is stopped.
+    /// The server is stopped.
     pub fn resume(&self) -> io::Result<()> {
         self.guardian().resume()
     }
 
-    /// Kills the server, stalled or not: connections break off and clients are rejected from
-    /// then on. All that was in it is lost. Does nothing when it is stopped already.
+    /// Kills the server, stalled or not: connections break, and new ones are refused. Its state is
+    /// lost. Does nothing if the server is stopped.
     ///
     /// # Errors
     /// The guardian process has ended.
@@ -121,13 +119,13 @@ impl Moto {
         self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
     }
 
-    /// Starts the server again on the same port, with nothing in it, and waits until it
-    /// answers. One that still runs is killed first. To take a service away and give it back
-    /// with all that was in it, use [`stall`](Self::stall) and [`resume`](Self::resume).
+    /// Starts the server again on the same port, empty, and waits until it responds. A running
+    /// server is killed first. For an outage without loss of state use [`stall`](Self::stall) and
+    /// [`resume`](Self::resume).
     ///
     /// # Errors
-    /// As [`start`](Self::start); [`StartError::PortTaken`] when somebody else has listened
-    /// on the port for 5 s.
+    /// As [`start`](Self::start); [`StartError::PortTaken`] if another process listens on the port
+    /// for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
         guardian
@@ -142,7 +140,7 @@ impl Moto {
     }
 }
 
-/// Starts the server on this port and waits until it answers.
+/// Starts the server on this port and waits until it responds.
 fn launch(guardian: &mut Guardian, python: &Path, port: u16) -> Result<(), StartError> {
     let port_argument = port.to_string();
     let arguments = ["-m", "moto.server", "-H", HOST, "-p", &port_argument];
@@ -151,8 +149,8 @@ fn launch(guardian: &mut Guardian, python: &Path, port: u16) -> Result<(), Start
         .chain(arguments.map(OsStr::new))
         .map(OsStr::to_owned)
         .collect();
-    // The log tells our server from another that has the port, the answer that it is more
-    // than a socket.
+    // The log distinguishes our server from another on that port; a response proves more than a
+    // socket.
     let is_ready = |_, log: &TextLog| {
         log.count("Running on").is_ok_and(|lines| lines > 0)
             && http::get(port, "/moto-api/").is_ok()

@@ -1,14 +1,14 @@
-//! Names that nobody else comes up with.
+//! Unique names.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-/// Sixteen hexadecimal digits that no other process or call comes up with.
+/// Returns sixteen random hexadecimal digits.
 pub(crate) fn nonce() -> String {
     format!("{:016x}", random())
 }
 
-/// std seeds each `RandomState` of a process from the system's random numbers.
+/// Returns a random number: std seeds each process's `RandomState` from the system.
 pub(crate) fn random() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());

@@ -1,4 +1,4 @@
-//! A Vault of one's own.
+//! Starts and stops an OpenBao or a Vault.
 
 mod builder;
 mod config;
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use builder::Builder;
-pub use http::Answer;
+pub use http::VaultResponse;
 
 use crate::deadline::Deadline;
 use crate::error::{self, StartError};
@@ -24,19 +24,17 @@ use crate::ports::HOST;
 use crate::programs::Programs;
 use crate::text_log::TextLog;
 
-/// How long a server that is to be killed may take until it is gone.
+/// Timeout after SIGKILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an unsealed server may take until it is active; it takes a second.
+/// Timeout until an unsealed server is active; it needs a second.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A running [OpenBao](https://openbao.org) server, or a HashiCorp Vault in its place where
-/// `CLAVIGER_VAULT_BIN` names one: initialised, unsealed, with nothing mounted but what is
-/// there always.
+/// A running [OpenBao](https://openbao.org) server, or a HashiCorp Vault where `CLAVIGER_VAULT_BIN`
+/// names one. It is initialised and unsealed, with the default mounts only.
 ///
-/// Its storage keeps what is in it over [`stop`](Self::stop) and
-/// [`start_again`](Self::start_again), also its leases and tokens, which die meanwhile as
-/// they would have. [`request`](Self::request) asks it anything as root:
+/// Its storage survives [`stop`](Self::stop) and [`start_again`](Self::start_again), leases and
+/// tokens included, which expire meanwhile. [`request`](Self::request) sends any request as root:
 ///
 /// ```
 /// use claviger_servers::OpenBao;
@@ -51,8 +49,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// }
 /// ```
 ///
-/// Dropping it kills the server and waits until nothing is left of it. Every method takes
-/// `&self`, so a test can share the server with its tasks.
+/// Dropping it kills the server and removes its files. Every method takes `&self`, so a test can
+/// share the server with its tasks.
 pub struct OpenBao {
     guardian: Mutex<Guardian>,
     program: PathBuf,
@@ -65,7 +63,7 @@ pub struct OpenBao {
 }
 
 impl OpenBao {
-    /// Starts a server with nothing in it: about 3 s.
+    /// Starts an empty server, in about 3 s.
     ///
     /// # Errors
     /// As [`Builder::start`].
@@ -73,7 +71,7 @@ impl OpenBao {
         Self::builder().start()
     }
 
-    /// Like [`start`](Self::start), with the program that is found in these places.
+    /// Like [`start`](Self::start), with a program from these places.
     ///
     /// # Errors
     /// As [`Builder::start`].
@@ -97,12 +95,12 @@ impl OpenBao {
         self.tls_port.map(|port| format!("https://{HOST}:{port}"))
     }
 
-    /// The authority that signed its certificate, with [`Builder::tls`].
+    /// Returns the CA of its certificate, with [`Builder::tls`].
     pub fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref()
     }
 
-    /// The token that may do everything and never dies.
+    /// Returns the root token, which never expires.
     pub fn root_token(&self) -> &str {
         &self.root_token
     }
@@ -112,16 +110,21 @@ impl OpenBao {
         self.guardian().server()
     }
 
-    /// Asks as root; `path` is what follows `/v1/`, `body` is JSON.
+    /// Sends a request as root; `path` is what follows `/v1/`, `body` is JSON. Returns a
+    /// [`VaultResponse`] whatever its status.
     ///
     /// # Errors
-    /// When the server does not answer. What it answers is an [`Answer`], whatever its
-    /// status.
-    pub fn request(&self, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+    /// The server does not respond.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> io::Result<VaultResponse> {
         self.request_as(&self.root_token, method, path, body)
     }
 
-    /// Like [`request`](Self::request), with another token; with none where it is empty.
+    /// Like [`request`](Self::request), with another token; without one if it is empty.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -131,12 +134,12 @@ impl OpenBao {
         method: &str,
         path: &str,
         body: Option<&str>,
-    ) -> io::Result<Answer> {
+    ) -> io::Result<VaultResponse> {
         http::request(self.port, token, "", method, path, body)
     }
 
-    /// Like [`request`](Self::request), with the answer wrapped: in it is a token that opens
-    /// the real one once, within so many seconds.
+    /// Like [`request`](Self::request), with a wrapped response: its token unwraps the response
+    /// once, within `seconds`.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -146,15 +149,15 @@ impl OpenBao {
         method: &str,
         path: &str,
         body: Option<&str>,
-    ) -> io::Result<Answer> {
+    ) -> io::Result<VaultResponse> {
         let header = format!("X-Vault-Wrap-TTL: {seconds}\r\n");
         http::request(self.port, &self.root_token, &header, method, path, body)
     }
 
-    /// Seals it: everything is answered with 503 until [`unseal`](Self::unseal).
+    /// Seals it: requests get 503 until [`unseal`](Self::unseal).
     ///
     /// # Errors
-    /// When it does not answer, or does not do it.
+    /// The server does not respond, or reports an error.
     pub fn seal(&self) -> io::Result<()> {
         expect_success("seal", &self.request("PUT", "sys/seal", None)?)
     }
@@ -162,7 +165,7 @@ impl OpenBao {
     /// Unseals it and waits until it is active.
     ///
     /// # Errors
-    /// When it does not answer, or is not active within 30 s.
+    /// The server does not respond, or is not active within 30 s.
     pub fn unseal(&self) -> io::Result<()> {
         let key = format!(r#"{{"key": "{}"}}"#, self.unseal_key);
         let deadline = Deadline::after(TIMEOUT);
@@ -171,26 +174,25 @@ impl OpenBao {
             &self.request_as("", "PUT", "sys/unseal", Some(&key))?,
         )?;
         loop {
-            // It is active a moment before it serves what is mounted.
-            let answers = [
+            // It is active shortly before it serves its mounts.
+            let responses = [
                 self.request_as("", "GET", "sys/health", None)?,
                 self.request("GET", "sys/mounts", None)?,
             ];
-            match answers.iter().find(|answer| answer.status != 200) {
+            match responses.iter().find(|response| response.status != 200) {
                 None => return Ok(()),
-                Some(answer) if deadline.has_passed() => {
-                    return expect_success("become active", answer);
+                Some(response) if deadline.has_passed() => {
+                    return expect_success("become active", response);
                 }
                 Some(_) => thread::sleep(PAUSE),
             }
         }
     }
 
-    /// Freezes the server (SIGSTOP): connections are still taken by the operating system,
-    /// and nothing is answered.
+    /// Freezes the server (SIGSTOP). The operating system still accepts connections.
     ///
     /// # Errors
-    /// When the server is stopped, or does not stand still within 5 s.
+    /// The server is stopped, or still runs after 5 s.
     pub fn stall(&self) -> io::Result<()> {
         self.guardian().stall()
     }
@@ -198,12 +200,12 @@ impl OpenBao {
     /// Resumes a stalled server (SIGCONT).
     ///
     /// # Errors
-    /// When the server is stopped.
+    /// The server is stopped.
     pub fn resume(&self) -> io::Result<()> {
         self.guardian().resume()
     }
 
-    /// Kills the server, stalled or not. Does nothing when it is stopped already.
+    /// Kills the server, stalled or not. Does nothing if it is stopped.
     ///
     /// # Errors
     /// The guardian process has ended.
@@ -211,12 +213,12 @@ impl OpenBao {
         self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
     }
 
-    /// Starts the server again on the same port with what was in it, unseals it, and waits
-    /// until it is active. One that still runs is killed first.
+    /// Starts the server again on the same port with its storage, unseals it, and waits until it is
+    /// active. A running server is killed first.
     ///
     /// # Errors
-    /// As [`Builder::start`]; [`StartError::PortTaken`] when another process has listened on
-    /// the port for 5 s.
+    /// As [`Builder::start`]; [`StartError::PortTaken`] if another process listens on the port for
+    /// 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         {
             let mut guardian = self.guardian();
@@ -231,18 +233,18 @@ impl OpenBao {
     fn initialise(&mut self) -> Result<(), StartError> {
         let purpose = "initialise the server";
         let shares = r#"{"secret_shares": 1, "secret_threshold": 1}"#;
-        let answer = self
+        let response = self
             .request_as("", "PUT", "sys/init", Some(shares))
             .map_err(error::io(purpose))?;
-        expect_success("be initialised", &answer).map_err(error::io(purpose))?;
-        match (answer.text_of("keys"), answer.text_of("root_token")) {
+        expect_success("be initialised", &response).map_err(error::io(purpose))?;
+        match (response.text_of("keys"), response.text_of("root_token")) {
             (Some(key), Some(token)) => {
                 self.unseal_key = key.to_owned();
                 self.root_token = token.to_owned();
                 Ok(())
             }
             _ => Err(error::io(purpose)(io::Error::other(
-                "there is no key or no token in its answer",
+                "the response has no key or no token",
             ))),
         }
     }
@@ -262,7 +264,7 @@ impl fmt::Debug for OpenBao {
     }
 }
 
-/// Starts the server on this port and waits until it answers, sealed.
+/// Starts the server on this port and waits until it responds, sealed.
 fn launch(
     guardian: &mut Guardian,
     program: &Path,
@@ -275,8 +277,8 @@ fn launch(
         "-config".into(),
         config.into(),
     ];
-    // The log tells our server from another that has the port, the answer that it is more
-    // than a socket.
+    // The log distinguishes our server from another on that port; a response proves more than a
+    // socket.
     let is_ready = |_, log: &TextLog| {
         log.count("server started!").is_ok_and(|lines| lines > 0)
             && http::request(port, "", "", "GET", "sys/health", None).is_ok()
@@ -289,12 +291,12 @@ fn launch(
     .run(guardian)
 }
 
-fn expect_success(what: &str, answer: &Answer) -> io::Result<()> {
-    if answer.is_success() {
+fn expect_success(what: &str, response: &VaultResponse) -> io::Result<()> {
+    if response.is_success() {
         Ok(())
     } else {
         Err(io::Error::other(format!(
-            "the server did not {what}: {answer:?}"
+            "the server did not {what}: {response:?}"
         )))
     }
 }

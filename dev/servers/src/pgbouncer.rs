@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::account::{Account, give};
+use crate::account::{Account, change_owner};
 use crate::client::{SqlError, run};
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, Signal, without_user_settings};
@@ -56,8 +56,8 @@ pub enum Users {
 /// a free port of 127.0.0.1.
 ///
 /// It forwards every database. Clients authenticate with SCRAM-SHA-256. Failed logins to the server
-/// are tried again after 1 s, not after PgBouncer's 15 s. Dropping it stops the pooler and waits
-/// until nothing is left of it; the server goes on. Every method takes `&self`.
+/// are retried after 1 s, not after PgBouncer's 15 s. Dropping it stops the pooler and removes its
+/// files; the server continues. Every method takes `&self`.
 ///
 /// ```
 /// use claviger_servers::{PgBouncer, Postgres};
@@ -108,7 +108,7 @@ impl PgBouncer {
     /// Open connections continue.
     ///
     /// # Errors
-    /// When the file cannot be written, or the console does not respond.
+    /// The file cannot be written, or the console does not respond.
     pub fn set_password(&self, user: &str, password: &str) -> Result<(), SqlError> {
         {
             let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +140,7 @@ impl PgBouncer {
     /// Returns how many lines of the pooler's log contain this text.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn log_count(&self, needle: &str) -> io::Result<usize> {
         self.log().count(needle)
     }
@@ -197,7 +197,7 @@ fn write_users(
     }
     let new = folder.join("users.new");
     fs::write(&new, text)?;
-    give(account, &new)?;
+    change_owner(account, &new)?;
     fs::rename(new, folder.join(USERS))
 }
 

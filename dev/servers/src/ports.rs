@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! Ports of servers.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -7,15 +7,15 @@ use std::ops::Range;
 use crate::error::{StartError, io};
 use crate::nonce::random;
 
-/// The only address that a server listens on: nothing outside reaches it.
+/// The only address that a server listens on; it is not reachable from outside.
 pub(crate) const HOST: &str = "127.0.0.1";
 
-/// Ports below those that Linux (32768-60999) and macOS (49152-65535) give to outgoing
-/// connections. From among those a client that keeps knocking at a stopped server would
-/// now and then be given the server's own port, and the server could not come back.
+/// Ports below those that Linux (32768-60999) and macOS (49152-65535) use for outgoing connections.
+/// A client that retries a stopped server could otherwise be given the server's own port, and the
+/// server could not start again.
 const PORTS: Range<u16> = 20_000..30_000;
 
-/// A port that nobody listens on now; somebody may a moment later.
+/// Returns a port that is free now; another process may take it meanwhile.
 pub(crate) fn free_port() -> Result<u16, StartError> {
     let count = u64::from(PORTS.end - PORTS.start);
     let start = random() % count;

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of one's own.
+//! Starts and stops a PostgreSQL server.
 
 mod builder;
 mod config;
@@ -25,14 +25,12 @@ const SUPERUSER: &str = "postgres";
 
 /// A running PostgreSQL server with a data folder of its own.
 ///
-/// Clients log in over TCP at [`host`](Self::host) and [`port`](Self::port) with SCRAM-SHA-256, or
-/// with a token where the server is to check such ([`Builder::tokens`](Builder)). The superuser is
-/// let in over the socket only, without a password, and the socket lies in a folder that nobody
-/// else may enter.
+/// Clients authenticate over TCP at [`host`](Self::host) and [`port`](Self::port) with
+/// SCRAM-SHA-256, or with a token if enabled ([`Builder::tokens`](Builder)). The superuser is
+/// accepted over the socket only, without a password; the socket is in a private folder.
 ///
-/// Dropping it stops the server and waits until nothing is left of it, which takes some
-/// 20 ms and at most a few seconds. Every method takes `&self`, so a test can share the
-/// server with its tasks.
+/// Dropping it stops the server and removes its files, in some 20 ms, a few seconds at most. Every
+/// method takes `&self`, so a test can share the server with its tasks.
 #[derive(Debug)]
 pub struct Postgres {
     guardian: Mutex<Guardian>,
@@ -59,8 +57,8 @@ impl Postgres {
         Builder::default()
     }
 
-    /// The address that it listens on: `127.0.0.1`, for which its certificate is valid,
-    /// as it is for `localhost`.
+    /// Returns the address that it listens on: `127.0.0.1`. Its certificate is valid for that and
+    /// for `localhost`.
     pub fn host(&self) -> &str {
         HOST
     }
@@ -70,8 +68,7 @@ impl Postgres {
         self.port
     }
 
-    /// Returns the folder with the Unix socket. It is the server's whole folder and goes away with
-    /// the server.
+    /// Returns the server's folder, with the Unix socket. It is deleted with the server.
     pub fn socket_dir(&self) -> &Path {
         &self.folder
     }
@@ -98,7 +95,7 @@ impl Postgres {
         Some(&self.authorities.as_ref()?.unrelated)
     }
 
-    /// The folder of the server's programs (`psql`, `pg_dump`, …).
+    /// Returns the folder of the server's programs (`psql`, `pg_dump`, …).
     pub fn programs(&self) -> &Path {
         &self.programs
     }
@@ -108,8 +105,8 @@ impl Postgres {
         &self.log
     }
 
-    /// What the server found in the tokens with which clients came, and the ways to make it
-    /// reject them. Each of its methods fails for a server without [`Builder::tokens`].
+    /// Returns the server's checks of tokens, and the means to make it reject tokens. Each method
+    /// fails for a server without [`Builder::tokens`].
     pub fn token_checks(&self) -> &TokenChecks {
         &self.token_checks
     }

@@ -1,4 +1,4 @@
-//! Where the programs of a server lie on this machine.
+//! Finds the programs of servers on this machine.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -19,7 +19,7 @@ use crate::prometheus;
 use crate::server::Server;
 use crate::tools;
 
-/// The folder that holds `postgres` and `initdb`, if this machine has them: short for
+/// Returns the folder with `postgres` and `initdb`, if installed: short for
 /// `Server::PostgreSql.find()`.
 pub fn find_postgres() -> Option<PathBuf> {
     Server::PostgreSql.find()
@@ -27,8 +27,8 @@ pub fn find_postgres() -> Option<PathBuf> {
 
 /// The places in which programs are looked for.
 ///
-/// They are a value, not the process's environment, so that a test can say what a machine
-/// without any server does.
+/// They are a value, not the process's environment, so that tests can check machines without
+/// servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Programs {
     chosen: BTreeMap<Server, PathBuf>,
@@ -39,18 +39,19 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Where a user would expect it: what [`Server::variable`] names, and if that is unset
-    /// or empty:
+    /// Returns the place that [`Server::variable`] names, and if it is unset or empty:
     ///
-    /// - the PATH, and for PostgreSQL then what `pg_config --bindir` answers, then the newest
-    ///   version below `/usr/lib/postgresql`;
-    /// - for MariaDB then the folders of daemons, as `/usr/sbin`; its plugins are looked for
-    ///   beside it, then in what [`install`](crate::install) has made beside what cargo builds;
-    /// - for moto what [`install`](crate::install) has made beside what cargo builds, then
-    ///   each `python3` in the PATH; for OpenBao likewise, then `bao` in the PATH, and for Jaeger
-    ///   likewise, then `jaeger-all-in-one`.
-    /// - for PgBouncer the PATH, the folders of daemons, then what [`install`](crate::install) has
-    ///   made there; for Prometheus the PATH, then what [`install`](crate::install) has made there.
+    /// - PostgreSQL: the PATH, the folder from `pg_config --bindir`, then the newest version below
+    /// `/usr/lib/postgresql`;
+    /// - MariaDB: the PATH, then the folders of daemons, as `/usr/sbin`; its plugins beside it,
+    /// then in the tools folder;
+    /// - moto: the tools folder, then each `python3` in the PATH;
+    /// - OpenBao: the tools folder, then `bao` in the PATH;
+    /// - Jaeger: the tools folder, then `jaeger-all-in-one` in the PATH;
+    /// - PgBouncer: the PATH, the folders of daemons, then the tools folder;
+    /// - Prometheus: the PATH, then the tools folder.
+    ///
+    /// The tools folder is where [`install`](crate::install) puts programs, beside cargo's output.
     pub fn from_environment() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let chosen = |&server: &Server| {
@@ -59,8 +60,7 @@ impl Programs {
         };
         Self {
             chosen: Server::ALL.iter().filter_map(chosen).collect(),
-            // An empty entry means the working directory to a shell; nobody wants the
-            // server from there.
+            // An empty entry means the working directory to a shell, which is never meant here.
             path: env::split_paths(&path)
                 .filter(|folder| !folder.as_os_str().is_empty())
                 .collect(),
@@ -72,14 +72,13 @@ impl Programs {
         }
     }
 
-    /// No place at all: nothing is found.
+    /// Returns places in which nothing is found.
     pub fn nowhere() -> Self {
         Self::default()
     }
 
-    /// Looks for this server here and nowhere else, as if [`Server::variable`] named the
-    /// place: who names one does not want the server of another when there is a slip in
-    /// the name.
+    /// Looks for this server in this place only, as if [`Server::variable`] named it. A mistyped
+    /// place is an error, and no other server is taken.
     #[must_use]
     pub fn chosen(mut self, server: Server, place: impl Into<PathBuf>) -> Self {
         self.chosen.insert(server, place.into());
@@ -100,18 +99,18 @@ impl Programs {
         self
     }
 
-    /// Looks in this folder for what [`install`](crate::install) makes.
+    /// Looks in this folder for what [`install`](crate::install) creates.
     #[must_use]
     pub fn tools(mut self, folder: impl Into<PathBuf>) -> Self {
         self.tools = Some(folder.into());
         self
     }
 
-    /// The folder that holds the server's programs, absolute and without symbolic links;
-    /// for moto, the Python program that has its packages; for OpenBao and Jaeger, the program.
+    /// Returns the folder of the server's programs, absolute and without symbolic links. For moto
+    /// it is the Python program with its packages; for OpenBao and Jaeger, the program.
     ///
     /// # Errors
-    /// [`NotInstalled`], which says how to install it, when no place holds all of it.
+    /// [`NotInstalled`], with the command that installs it, if no place contains all of it.
     pub fn find(&self, server: Server) -> Result<PathBuf, NotInstalled> {
         let found = match (server, self.chosen.get(&server)) {
             (Server::Moto, Some(program)) => python::with_packages(program),
@@ -132,8 +131,8 @@ impl Programs {
                         .find_map(|name| self.each_in_path(name).next())
                 })
             }
-            // A `vault` in the PATH is taken only where it is named: the two differ in their
-            // texts, and the tests were written with the other.
+            // A `vault` in the PATH is taken only if it is named, because its messages differ from
+            // those in the tests.
             (Server::OpenBao, None) => self
                 .tools
                 .as_deref()
@@ -169,7 +168,7 @@ impl Programs {
         found.ok_or_else(|| self.not_installed(server))
     }
 
-    /// The MariaDB that [`find`](Self::find) answers the folder of.
+    /// Returns the MariaDB installation in the folder of [`find`](Self::find).
     pub(crate) fn mariadb(&self) -> Result<Installation, NotInstalled> {
         let plugins = self.tools.as_deref().map(plugins::in_tools);
         let found = self
@@ -179,7 +178,7 @@ impl Programs {
         found.ok_or_else(|| self.not_installed(Server::MariaDb))
     }
 
-    /// Returns whether there is a MariaDB that may lack its plugins.
+    /// Returns whether there is a MariaDB, with or without its plugins.
     pub(crate) fn has_bare_mariadb(&self) -> bool {
         self.folders_of_mariadb()
             .iter()
@@ -190,19 +189,19 @@ impl Programs {
         if let Some(folder) = self.chosen.get(&Server::MariaDb) {
             return fs::canonicalize(folder).into_iter().collect();
         }
-        // The server itself is not for users, whose PATH may lack its folder.
+        // The server is not a user's program, so the PATH may lack its folder.
         let programs = self.each_in_path(installation::SERVER).chain(
             self.daemons
                 .iter()
                 .map(|folder| folder.join(installation::SERVER)),
         );
-        // A link leads to the folder beside which the rest lies.
+        // A link is resolved, because the other parts are beside its target.
         programs
             .filter_map(|program| Some(fs::canonicalize(program).ok()?.parent()?.to_owned()))
             .collect()
     }
 
-    /// That it is in none of the places.
+    /// Returns the error that the server is in none of the places.
     pub(crate) fn not_installed(&self, server: Server) -> NotInstalled {
         NotInstalled {
             server,
@@ -210,7 +209,7 @@ impl Programs {
         }
     }
 
-    /// Every program of this name in the PATH.
+    /// Returns every program of this name in the PATH.
     pub(crate) fn each_in_path(&self, name: &str) -> impl Iterator<Item = PathBuf> {
         self.path
             .iter()
@@ -221,7 +220,8 @@ impl Programs {
     fn in_path(&self, server: Server) -> Option<PathBuf> {
         let first = server.programs().first()?;
         self.path.iter().find_map(|folder| {
-            // A link in /usr/local/bin leads to the folder in which the rest lies.
+            // A link in /usr/local/bin is resolved, because the other programs are beside its
+            // target.
             let program = fs::canonicalize(folder.join(first)).ok()?;
             whole(program.parent()?, server).or_else(|| whole(folder, server))
         })
@@ -266,7 +266,7 @@ impl NotInstalled {
         self.server
     }
 
-    /// Returns whether the user has said where it is, and it is not there.
+    /// Returns whether the user has chosen a place.
     pub(crate) fn is_chosen(&self) -> bool {
         self.chosen.is_some()
     }
@@ -295,7 +295,7 @@ impl fmt::Display for NotInstalled {
 
 impl Error for NotInstalled {}
 
-/// The program at a place that the user has chosen: the program itself, or its folder.
+/// Returns the program at a place that the user has chosen: the program itself, or its folder.
 fn chosen_program(place: &Path, names: &[&str]) -> Option<PathBuf> {
     let found = if is_program(place) {
         Some(place.to_owned())
@@ -308,7 +308,7 @@ fn chosen_program(place: &Path, names: &[&str]) -> Option<PathBuf> {
     found.and_then(|program| fs::canonicalize(program).ok())
 }
 
-/// The folder itself, if all of the server's programs are in it.
+/// Returns the folder if all of the server's programs are in it.
 fn whole(folder: &Path, server: Server) -> Option<PathBuf> {
     server
         .programs()
@@ -322,7 +322,7 @@ pub(crate) fn is_program(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-/// `9.6` is older than `15`, which an order of strings gets wrong.
+/// Parses a version, because `9.6` is older than `15` only as numbers.
 fn version(name: &str) -> Option<Vec<u32>> {
     name.split('.').map(|part| part.parse().ok()).collect()
 }

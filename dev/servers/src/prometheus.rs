@@ -1,4 +1,4 @@
-//! A Prometheus of one's own.
+//! Starts and stops a Prometheus.
 
 pub(crate) mod program;
 
@@ -18,11 +18,11 @@ use crate::programs::Programs;
 use crate::server::Server;
 use crate::text_log::TextLog;
 
-/// Returns how often the targets are scraped and the rules evaluated, and how long a scrape may take.
+/// Interval of scrapes and of the evaluation of rules, and timeout of a scrape.
 const INTERVAL: &str = "500ms";
 
-/// A running [Prometheus](https://prometheus.io): it scrapes `/metrics` of its targets twice a
-/// second, evaluates its rules as often, and notifies nobody.
+/// A running [Prometheus](https://prometheus.io). It scrapes `/metrics` of its targets and
+/// evaluates its rules twice a second. It sends no notifications.
 ///
 /// ```
 /// use claviger_servers::Prometheus;
@@ -35,10 +35,10 @@ const INTERVAL: &str = "500ms";
 /// }
 /// ```
 ///
-/// Its answers are the JSON of its [HTTP
-/// API](https://prometheus.io/docs/prometheus/latest/querying/api/). `promtool` lies beside its
-/// program, in the folder that [`Server::find`] answers. Dropping it kills the server and waits
-/// until nothing is left of it. Every method takes `&self`.
+/// Its responses are the JSON of its [HTTP
+/// API](https://prometheus.io/docs/prometheus/latest/querying/api/). `promtool` is beside its
+/// program, in the folder of [`Server::find`]. Dropping it kills the server and removes its files.
+/// Every method takes `&self`.
 #[derive(Debug)]
 pub struct Prometheus {
     guardian: Mutex<Guardian>,
@@ -46,18 +46,18 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a server that scrapes these targets, each a host and a port, and evaluates the rules
-    /// in this file: about 0.2 s.
+    /// Starts a server that scrapes these targets, each `host:port`, and evaluates the rules in
+    /// this file: about 0.2 s.
     ///
     /// # Errors
-    /// [`StartError::NotInstalled`] when there is no Prometheus on this machine. A server that ends
-    /// at once, as with rules that it cannot read, or that does not come up within 30 s is an error
-    /// with the end of its log. Whatever fails, nothing is left behind.
+    /// [`StartError::NotInstalled`] without Prometheus on this machine. A server that ends, as with
+    /// invalid rules, or is not ready within 30 s, is an error with the end of its log. Nothing is
+    /// left behind.
     pub fn start(targets: &[&str], rules: Option<&Path>) -> Result<Self, StartError> {
         Self::start_from(&Programs::from_environment(), targets, rules)
     }
 
-    /// Like [`start`](Self::start), with the program that is found in these places.
+    /// Like [`start`](Self::start), with a program from these places.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -67,7 +67,8 @@ impl Prometheus {
         rules: Option<&Path>,
     ) -> Result<Self, StartError> {
         let program = programs.find(Server::Prometheus)?.join("prometheus");
-        // As whoever runs the test: others may not be allowed where the program or the rules lie.
+        // Runs as the user of the test, because others may not have access to the program or the
+        // rules.
         let mut guardian = Guardian::start(None, Signal::Kill)
             .map_err(io("start the server's guardian process"))?;
         let folder = guardian.folder().to_owned();
@@ -87,27 +88,27 @@ impl Prometheus {
         })
     }
 
-    /// Where its API and its pages are, as `http://127.0.0.1:20123`.
+    /// Returns the address of its API and pages, as `http://127.0.0.1:20123`.
     pub fn address(&self) -> String {
         format!("http://{HOST}:{}", self.port)
     }
 
-    /// Returns the server's process id, `None` once it has died.
+    /// Returns the server's process id, `None` after it has ended.
     pub fn pid(&self) -> Option<u32> {
         self.guardian().server()
     }
 
-    /// What an expression is worth now, in JSON:
+    /// Returns the present value of an expression, in JSON:
     /// `{"status":"success","data":{"resultType":"vector","result":[…]}}`.
     ///
     /// # Errors
-    /// When it does not answer, or not with 200, as to an expression that it cannot parse; the
-    /// error has its answer.
+    /// No response, or another status than 200, as for an invalid expression; the error contains
+    /// the response.
     pub fn query(&self, expression: &str) -> io::Result<String> {
         self.get(&format!("/api/v1/query?query={}", encoded(expression)))
     }
 
-    /// The alerts that are pending or firing, in JSON:
+    /// Returns the alerts that are pending or firing, in JSON:
     /// `{"status":"success","data":{"alerts":[…]}}`.
     ///
     /// # Errors
@@ -116,7 +117,7 @@ impl Prometheus {
         self.get("/api/v1/alerts")
     }
 
-    /// What it answers to a `GET` of a path with its query string.
+    /// Returns the response to a GET of a path with its query string.
     ///
     /// # Errors
     /// As [`query`](Self::query).
@@ -130,7 +131,7 @@ impl Prometheus {
     }
 }
 
-/// Starts the server on this port and waits until it answers.
+/// Starts the server on this port and waits until it responds.
 fn launch(
     guardian: &mut Guardian,
     program: &Path,
@@ -148,7 +149,7 @@ fn launch(
         argument.push(value);
         command.push(argument);
     }
-    // The log tells our server from another that has the port, the answer that it is more than a
+    // The log distinguishes our server from another on that port; a response proves more than a
     // socket.
     let is_ready = |_, log: &TextLog| {
         log.count("Server is ready to receive web requests")
@@ -177,7 +178,7 @@ fn settings(targets: &[&str], rules: Option<&Path>) -> String {
     text
 }
 
-/// Percent-encoded, as the value in a query string.
+/// Percent-encodes a value of a query string.
 fn encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {

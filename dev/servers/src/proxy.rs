@@ -1,4 +1,4 @@
-//! A reverse proxy that counts what goes through it, and fails on command.
+//! A reverse proxy that counts requests and injects faults.
 
 mod serve;
 mod state;
@@ -17,17 +17,16 @@ use state::State;
 /// An HTTP/1.1 proxy in front of an AWS endpoint, as that of a [`Moto`](crate::Moto), or of an
 /// [`OpenBao`](crate::OpenBao).
 ///
-/// Clients take its [`endpoint`](Self::endpoint) for the service's. It notes each request,
-/// and behaves as the [`InjectedFault`] says that a test has put on all operations or on one.
-/// Without a fault it passes everything on.
+/// Clients use its [`endpoint`](Self::endpoint) instead of the service's. It records each request
+/// and applies the [`InjectedFault`] of its operation, else that of all operations. Without a fault
+/// it forwards the request.
 ///
-/// Connections to it stay open from one request to the next, as those to AWS do, also where
-/// the service behind it closes its own after each. A fault takes effect on them at once.
-/// When the service cannot be reached, or ends before its answer does, the client's
-/// connection is closed without an answer.
+/// Its connections are persistent, as those to AWS are, even if the service closes its own after
+/// each request. A fault applies to open connections at once. If the service cannot be reached, or
+/// ends before its response does, the client's connection is closed without a response.
 ///
-/// Dropping it closes every connection and waits for its threads, which takes a
-/// millisecond. Every method takes `&self`, so a test can share it with its tasks.
+/// Dropping it closes every connection and waits for its threads, about a millisecond. Every method
+/// takes `&self`, so a test can share it with its tasks.
 ///
 /// ```
 /// use claviger_servers::{InjectedFault, Moto, Proxy};
@@ -50,33 +49,32 @@ pub struct Proxy {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a [`Proxy`] does in place of passing a request on.
+/// What a [`Proxy`] does instead of forwarding a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InjectedFault {
-    /// Nobody is there: on all operations, each new connection is closed at once and each
-    /// open one, too; on one operation, its connection is closed in place of an answer.
+    /// On all operations, closes open connections and each new one at once. On one operation,
+    /// closes its connection instead of responding.
     Refuse,
-    /// A service that hangs, or a network that swallows packets: the request is taken and
-    /// never answered. Its connection is closed when the proxy is healed.
+    /// Accepts the request and never responds, as if the service hung or the network dropped
+    /// packets. The connection is closed when the proxy is healed.
     Stall,
-    /// The service does as asked, and the connection breaks off when half of the answer's
-    /// body is through.
+    /// Forwards the request, and breaks the connection in the middle of the response's body.
     Cut,
-    /// Answered by the proxy; the service does not learn of the request.
+    /// Responds itself; the service does not receive the request.
     Reply {
         /// The HTTP status.
         status: u16,
         /// The JSON text.
         body: String,
     },
-    /// Passed on after this time.
+    /// Forwards the request after this time.
     Delay(Duration),
 }
 
 impl InjectedFault {
-    /// A [`InjectedFault::Reply`]. AWS names an error in its body, as
-    /// `{"__type": "ThrottlingException", "message": "Rate exceeded"}`.
+    /// Returns an [`InjectedFault::Reply`]. AWS names an error in the body, as `{"__type":
+    /// "ThrottlingException", "message": "Rate exceeded"}`.
     pub fn reply(status: u16, body: impl Into<String>) -> Self {
         Self::Reply {
             status,
@@ -85,17 +83,16 @@ impl InjectedFault {
     }
 }
 
-/// A request as the proxy got it. The `Debug` form leaves the body out: that of an operation
-/// that writes a secret contains it.
+/// A request as the proxy received it. The `Debug` form omits the body, which may contain a secret.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Request {
-    /// The operation's name, as `GetSecretValue`: of the header `X-Amz-Target` what stands
-    /// behind the last dot, else of a form the field `Action`, else the request's path.
+    /// Name of the operation, as `GetSecretValue`: what follows the last dot of the header
+    /// `X-Amz-Target`, else the form field `Action`, else the path.
     pub operation: String,
-    /// When it had come as a whole.
+    /// When the request was received completely.
     pub received_at: Instant,
-    /// What came with it, as JSON text.
+    /// Its body, as JSON text.
     pub body: String,
 }
 
@@ -110,11 +107,11 @@ impl fmt::Debug for Request {
 
 impl Proxy {
     /// Starts a proxy on a free port of 127.0.0.1, in front of an endpoint as
-    /// `http://127.0.0.1:20123`. Nobody needs to listen there yet.
+    /// `http://127.0.0.1:20123`. The endpoint need not listen yet.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for an endpoint that is not `http://`, host and port,
-    /// or whose host is not known; any other when no port can be had.
+    /// [`io::ErrorKind::InvalidInput`] for an endpoint other than `http://`, host and port, or with
+    /// an unknown host; any other kind if there is no free port.
     pub fn start(upstream: &str) -> io::Result<Self> {
         let upstream = address(upstream)?;
         let listener = TcpListener::bind((HOST, 0))?;
@@ -123,7 +120,7 @@ impl Proxy {
         let shared = Arc::clone(&state);
         let thread = thread::Builder::new()
             .name("claviger-proxy".to_owned())
-            .spawn(move || serve::all(&listener, upstream, &shared))?;
+            .spawn(move || serve::accept_connections(&listener, upstream, &shared))?;
         Ok(Self {
             address,
             state,
@@ -131,13 +128,14 @@ impl Proxy {
         })
     }
 
-    /// Returns the address for clients, as `http://127.0.0.1:40123`.
+    /// Returns the endpoint for clients, as `http://127.0.0.1:40123`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Returns how many requests for this operation have come so far, whatever became of them. Those
-    /// whose connection [`InjectedFault::Refuse`] closed before they were read are not among them.
+    /// Returns how many requests for this operation were received, with or without a fault.
+    /// Requests on connections that [`InjectedFault::Refuse`] closed before they were read are not
+    /// included.
     pub fn requests(&self, operation: &str) -> usize {
         self.state
             .lock()
@@ -147,28 +145,28 @@ impl Proxy {
             .count()
     }
 
-    /// Returns how many connections have come so far, refused ones included.
+    /// Returns how many connections were accepted, closed ones included.
     pub fn connections(&self) -> usize {
         self.state.lock().connections
     }
 
-    /// Every request that has come so far, in order.
+    /// Returns every request so far, in order.
     pub fn log(&self) -> Vec<Request> {
         self.state.lock().log.clone()
     }
 
-    /// The body of every answer that the service has given so far, whether or not it reached
-    /// the client. There may be secrets in it.
+    /// Returns the body of every response of the service so far, whether or not it reached the
+    /// client. Bodies may contain secrets.
     pub fn responses(&self) -> Vec<String> {
         self.state.lock().answers.clone()
     }
 
-    /// Lets every operation fail from now on that has no fault of its own.
+    /// Applies a fault to every operation without a fault of its own.
     pub fn fault(&self, fault: InjectedFault) {
         self.state.set_general(fault);
     }
 
-    /// Lets one operation fail from now on.
+    /// Applies a fault to one operation.
     pub fn fault_on(&self, operation: &str, fault: InjectedFault) {
         self.state
             .lock()
@@ -176,7 +174,7 @@ impl Proxy {
             .insert(operation.to_owned(), fault);
     }
 
-    /// Takes every fault away.
+    /// Removes every fault.
     pub fn heal(&self) {
         self.state.heal();
     }
@@ -193,7 +191,7 @@ impl fmt::Debug for Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.state.end();
-        // Wakes the thread that waits for a connection. If it is gone already, so be it.
+        // Wakes the thread that accepts connections. An error means that it has ended.
         drop(TcpStream::connect(self.address));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -201,7 +199,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Where an endpoint is.
+/// Resolves an endpoint.
 fn address(endpoint: &str) -> io::Result<SocketAddr> {
     let wrong = |reason: &str| {
         io::Error::new(

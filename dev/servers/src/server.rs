@@ -1,4 +1,4 @@
-//! Which servers there are.
+//! The servers that tests can need.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use crate::programs::Programs;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Server {
-    /// PostgreSQL 14 or newer: older ones do not log who was let in.
+    /// PostgreSQL 14 or newer; older ones do not log accepted logins.
     PostgreSql,
-    /// MariaDB 10.6 or newer, its client, and its plugins for the audit of logins, the log of
+    /// MariaDB 10.6 or newer, its client, and the plugins for the audit of logins, the log of
     /// errors and PAM.
     MariaDb,
-    /// What a database needs to check tokens: a C compiler for the PAM module. libpam itself
-    /// comes with the database.
+    /// A C compiler for the PAM module, with which databases verify tokens. The database's package
+    /// includes libpam.
     Pam,
-    /// moto, which answers as AWS does, and boto3, AWS's own client: two Python packages.
+    /// moto, which emulates AWS, and boto3, AWS's client: two Python packages.
     Moto,
     /// OpenBao, or a HashiCorp Vault that the user names.
     OpenBao,
@@ -33,7 +33,7 @@ pub enum Server {
 }
 
 impl Server {
-    /// Every server that this crate knows.
+    /// All servers of this crate.
     pub const ALL: &'static [Self] = &[
         Self::PostgreSql,
         Self::MariaDb,
@@ -45,7 +45,7 @@ impl Server {
         Self::Jaeger,
     ];
 
-    /// The name as its makers write it.
+    /// Returns the project's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::PostgreSql => "PostgreSQL",
@@ -59,7 +59,7 @@ impl Server {
         }
     }
 
-    /// The word by which a test file asks for it: a first line `//! needs: postgresql`.
+    /// Returns the tag in a test file's first line, `//! needs: postgresql`.
     pub fn tag(self) -> &'static str {
         match self {
             Self::PostgreSql => "postgresql",
@@ -73,29 +73,29 @@ impl Server {
         }
     }
 
-    /// The packages that hold it on Debian and Ubuntu, or what it is installed by.
+    /// Returns its Debian and Ubuntu packages, or those that its installation needs.
     pub fn debian_packages(self) -> &'static [&'static str] {
         match self {
             Self::PostgreSql => &["postgresql"],
-            // Those that bring no service along.
+            // These packages contain no service.
             Self::MariaDb => &["mariadb-server-core", "mariadb-client-core"],
             Self::Pam => &["gcc", "libc6-dev", "libpam0g"],
-            // For Jaeger where there is no Go, which then comes as a Python package.
+            // For Jaeger without Go, which then comes as a Python package.
             Self::Moto | Self::OpenBao | Self::Jaeger => &["python3-venv"],
             Self::PgBouncer => &["pgbouncer"],
             Self::Prometheus => &["prometheus"],
         }
     }
 
-    /// The one command that installs it on Debian and Ubuntu.
+    /// Returns the command that installs it on Debian and Ubuntu.
     pub fn install_command(self) -> String {
         match self {
             Self::PostgreSql | Self::Pam => format!(
                 "sudo apt-get install -y {}",
                 self.debian_packages().join(" ")
             ),
-            // The rest is in a folder beside what cargo builds: Python's packages, and of a
-            // Debian package that would start a service nothing but the plugins.
+            // The rest goes to the tools folder: Python packages, and the plugins from a Debian
+            // package that would start a service.
             Self::MariaDb | Self::Moto | Self::OpenBao | Self::Jaeger => {
                 format!(
                     "sudo apt-get install -y {} && cargo xtask install {}",
@@ -103,15 +103,15 @@ impl Server {
                     self.tag()
                 )
             }
-            // Debian's package would start it; what is needed is taken out without any rights.
+            // Debian's package would start a service; its programs are extracted, which needs no
+            // privileges.
             Self::PgBouncer | Self::Prometheus => format!("cargo xtask install {}", self.tag()),
         }
     }
 
-    /// The environment variable that names the folder of its programs; for moto, the Python
-    /// program that has the packages `moto[server]` and `boto3`; for OpenBao, the program
-    /// `bao` or `vault`, or its folder; for Jaeger, the program `jaeger-all-in-one`, or its
-    /// folder.
+    /// Returns the environment variable that names the folder of its programs. For moto it names a
+    /// Python program with the packages `moto[server]` and `boto3`; for OpenBao the program `bao`
+    /// or `vault`, for Jaeger `jaeger-all-in-one`, or its folder.
     pub fn variable(self) -> &'static str {
         match self {
             Self::PostgreSql => "CLAVIGER_POSTGRES_BIN",
@@ -125,12 +125,12 @@ impl Server {
         }
     }
 
-    /// What [`Programs::find`] answers, looked for as [`Programs::from_environment`] says.
+    /// Returns the result of [`Programs::find`] in the places of [`Programs::from_environment`].
     pub fn find(self) -> Option<PathBuf> {
         Programs::from_environment().find(self).ok()
     }
 
-    /// What has to be at a place that the user has chosen.
+    /// Describes what must be at a place that the user has chosen.
     pub(crate) fn requirement(self) -> String {
         match self {
             Self::PostgreSql | Self::Pam | Self::PgBouncer | Self::Prometheus => {
@@ -152,7 +152,7 @@ impl Server {
         }
     }
 
-    /// The programs that have to lie side by side, the one to look for first.
+    /// Returns the programs that must be in one folder, beginning with the one to look for.
     pub(crate) fn programs(self) -> &'static [&'static str] {
         match self {
             Self::PostgreSql => &["postgres", "initdb"],

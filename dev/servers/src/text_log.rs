@@ -1,11 +1,10 @@
-//! A file that a server adds lines to, and that a test reads meanwhile.
+//! A file to which a server appends lines while a test reads it.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The lines of such a file from some point on, read anew by each method. A line that is
-/// only half written is not there yet.
+/// The lines of a log from some point on, read again by each method. Incomplete lines are ignored.
 #[derive(Clone, Debug)]
 pub(crate) struct TextLog {
     file: PathBuf,
@@ -17,7 +16,7 @@ impl TextLog {
         Self { file, skip: 0 }
     }
 
-    /// The same without what is in it already.
+    /// Returns the same log without its present content.
     pub(crate) fn since_now(&self) -> io::Result<Self> {
         Ok(Self {
             file: self.file.clone(),
@@ -32,7 +31,7 @@ impl TextLog {
     pub(crate) fn text(&self) -> io::Result<String> {
         let bytes = self.whole_lines()?;
         let new = bytes.get(self.skip..).unwrap_or_default();
-        // Servers log the bytes of names as they came.
+        // Servers log names as they receive them, which need not be UTF-8.
         Ok(String::from_utf8_lossy(new).into_owned())
     }
 
@@ -45,19 +44,18 @@ impl TextLog {
             .count())
     }
 
-    /// The last lines, for the message of an error. What hinders reading them becomes the
-    /// text.
+    /// Returns the last lines, for the message of an error. An error of reading becomes the text.
     pub(crate) fn tail(&self, lines: usize) -> String {
         match self.text() {
             Ok(text) => {
-                let all: Vec<&str> = text.lines().collect();
-                all[all.len().saturating_sub(lines)..].join("\n")
+                let lines_so_far: Vec<&str> = text.lines().collect();
+                lines_so_far[lines_so_far.len().saturating_sub(lines)..].join("\n")
             }
             Err(error) => format!("{}: {error}", self.file.display()),
         }
     }
 
-    /// What has been written, up to the last line break.
+    /// Returns the content up to the last line break.
     fn whole_lines(&self) -> io::Result<Vec<u8>> {
         let mut bytes = fs::read(&self.file)?;
         let end = bytes
@@ -86,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_counts_once_it_is_whole() {
+    fn an_incomplete_line_is_not_counted() {
         let (_folder, mut file, log) = log();
         write!(file, "o").unwrap();
         assert_eq!(log.count("o").unwrap(), 0);
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_at_most_what_there_is() {
+    fn the_tail_of_a_short_log_is_the_log() {
         let (_folder, mut file, log) = log();
         write!(file, "one\ntwo\nthree\nfou").unwrap();
         assert_eq!(log.tail(2), "two\nthree");
@@ -106,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_gone_is_an_error_and_not_a_zero() {
+    fn a_missing_log_is_an_error() {
         let (folder, mut file, log) = log();
         writeln!(file, "one").unwrap();
         let since = log.since_now().unwrap();

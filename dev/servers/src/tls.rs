@@ -1,4 +1,4 @@
-//! What a server needs to speak TLS.
+//! TLS of a server.
 
 #[cfg(feature = "tls")]
 mod certificates;
@@ -19,7 +19,7 @@ pub(crate) struct Authorities {
     pub(crate) unrelated: PathBuf,
 }
 
-/// Makes authorities and the server's certificate, if they are wanted.
+/// Creates authorities and the server's certificate, if `wanted`.
 #[cfg(feature = "tls")]
 pub(crate) fn authorities(
     wanted: bool,
@@ -33,7 +33,7 @@ pub(crate) fn authorities(
     }
 }
 
-/// Nobody can want them.
+/// Without the feature `tls` nothing is wanted.
 #[cfg(not(feature = "tls"))]
 pub(crate) fn authorities(
     _wanted: bool,

@@ -1,4 +1,4 @@
-//! As much of a Kubernetes cluster as says whose a service account's token is.
+//! The TokenReview API of a Kubernetes cluster.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,13 +11,13 @@ use std::time::Duration;
 use crate::http::Message;
 use crate::ports::HOST;
 
-/// How long somebody who has connected may take to ask.
+/// Timeout of a request, after the connection.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The TokenReview API of a cluster: a server of secrets asks it whose a token is, when a pod
-/// logs in with its service account's.
+/// The TokenReview API of a cluster. When a pod logs in with its service account's token, a server
+/// of secrets verifies the token with it.
 ///
-/// It knows the tokens that were [admitted](Self::admit) and no others. Dropping it ends it.
+/// It accepts the tokens that were [added](Self::add_token). Dropping it stops it.
 pub struct TokenReviews {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -27,17 +27,17 @@ pub struct TokenReviews {
 
 #[derive(Default)]
 struct State {
-    /// Whose a token is: namespace and name.
+    /// Namespace and name of each token's service account.
     accounts: BTreeMap<String, (String, String)>,
     reviews: usize,
     ended: bool,
 }
 
 impl TokenReviews {
-    /// Starts it on a free port of 127.0.0.1; it knows no token yet.
+    /// Starts it on a free port of 127.0.0.1, without tokens.
     ///
     /// # Errors
-    /// When no port or no thread can be had.
+    /// There is no free port, or no thread.
     pub fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((HOST, 0))?;
         let address = listener.local_addr()?;
@@ -53,29 +53,29 @@ impl TokenReviews {
         })
     }
 
-    /// What a server of secrets takes for the cluster's address.
+    /// Returns the cluster's address, for the configuration of a server of secrets.
     pub fn host(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Takes this token for that of a service account from now on.
+    /// Accepts this token for a service account.
     pub fn add_token(&self, token: &str, namespace: &str, name: &str) {
         lock(&self.state)
             .accounts
             .insert(token.to_owned(), (namespace.to_owned(), name.to_owned()));
     }
 
-    /// Does not know this token any more: it has expired, or its pod is gone.
+    /// Rejects this token from now on, as after its expiry or the end of its pod.
     pub fn remove_token(&self, token: &str) {
         lock(&self.state).accounts.remove(token);
     }
 
-    /// Returns how often it was asked so far.
+    /// Returns how many tokens were reviewed.
     pub fn reviews(&self) -> usize {
         lock(&self.state).reviews
     }
 
-    /// The id that a service account has here; its token has to say the same.
+    /// Returns the id of a service account; its token must contain the same id.
     pub fn uid(namespace: &str, name: &str) -> String {
         format!("uid-of-{namespace}-{name}")
     }
@@ -92,7 +92,7 @@ impl fmt::Debug for TokenReviews {
 impl Drop for TokenReviews {
     fn drop(&mut self) {
         lock(&self.state).ended = true;
-        // Wakes the thread that waits for a connection. If it is gone already, so be it.
+        // Wakes the thread that accepts connections. An error means that it has ended.
         drop(TcpStream::connect(self.address));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -104,7 +104,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One connection after the other: a server of secrets asks rarely.
+/// Serves one connection after the other, because requests are rare.
 fn serve(listener: &TcpListener, state: &Mutex<State>) {
     loop {
         let accepted = listener.accept();
@@ -112,7 +112,7 @@ fn serve(listener: &TcpListener, state: &Mutex<State>) {
             return;
         }
         if let Ok((client, _)) = accepted {
-            // Who breaks off has no answer to get.
+            // A client that disconnects gets no response.
             let _ = answer(client, state);
         }
     }
@@ -132,13 +132,13 @@ fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     )
 }
 
-fn review(asked: &str, state: &Mutex<State>) -> String {
+fn review(request: &str, state: &Mutex<State>) -> String {
     let mut state = lock(state);
     state.reviews += 1;
-    let status = match token_in(asked).and_then(|token| state.accounts.get(token)) {
+    let status = match token_in(request).and_then(|token| state.accounts.get(token)) {
         Some((namespace, name)) => format!(
             r#"{{"authenticated": true, "audiences": {}, "user": {{"username": "system:serviceaccount:{namespace}:{name}", "uid": "{}", "groups": ["system:serviceaccounts"]}}}}"#,
-            audiences_in(asked),
+            audiences_in(request),
             TokenReviews::uid(namespace, name)
         ),
         None => r#"{"authenticated": false, "error": "[invalid bearer token]"}"#.to_owned(),
@@ -148,18 +148,18 @@ fn review(asked: &str, state: &Mutex<State>) -> String {
     )
 }
 
-/// The token in what is asked; there is nothing in one that JSON would write otherwise.
-fn token_in(asked: &str) -> Option<&str> {
-    let (_, rest) = asked.split_once("\"token\"")?;
+/// Returns the token in a request. Tokens need no JSON escapes.
+fn token_in(request: &str) -> Option<&str> {
+    let (_, rest) = request.split_once("\"token\"")?;
     rest.trim_start_matches([':', ' '])
         .strip_prefix('"')?
         .split('"')
         .next()
 }
 
-/// For whom the token is to be valid, as it is asked: it is for all of them.
-fn audiences_in(asked: &str) -> String {
-    let list = asked.split_once("\"audiences\"").and_then(|(_, rest)| {
+/// Returns the requested audiences; the token is valid for all of them.
+fn audiences_in(request: &str) -> String {
+    let list = request.split_once("\"audiences\"").and_then(|(_, rest)| {
         rest.trim_start_matches([':', ' '])
             .strip_prefix('[')?
             .split_once(']')
@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    fn ask(cluster: &TokenReviews, token: &str) -> String {
+    fn send_review(cluster: &TokenReviews, token: &str) -> String {
         let mut stream = TcpStream::connect(cluster.address).unwrap();
         let body = format!(r#"{{"spec":{{"token":"{token}","audiences":["x"]}}}}"#);
         write!(stream, "POST /apis/authentication.k8s.io/v1/tokenreviews HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -186,26 +186,26 @@ mod tests {
     }
 
     #[test]
-    fn it_knows_who_was_admitted_and_nobody_else() {
+    fn only_added_tokens_are_authenticated() {
         let cluster = TokenReviews::start().unwrap();
-        assert!(ask(&cluster, "a.b.c").contains("\"authenticated\": false"));
+        assert!(send_review(&cluster, "a.b.c").contains("\"authenticated\": false"));
         cluster.add_token("a.b.c", "shop", "orders");
-        let known = ask(&cluster, "a.b.c");
+        let known = send_review(&cluster, "a.b.c");
         assert!(
             known.contains("system:serviceaccount:shop:orders")
                 && known.contains(r#""audiences": ["x"]"#),
             "{known}"
         );
-        assert!(ask(&cluster, "a.b").contains("\"authenticated\": false"));
+        assert!(send_review(&cluster, "a.b").contains("\"authenticated\": false"));
         cluster.remove_token("a.b.c");
-        assert!(ask(&cluster, "a.b.c").contains("\"authenticated\": false"));
+        assert!(send_review(&cluster, "a.b.c").contains("\"authenticated\": false"));
         assert_eq!(cluster.reviews(), 4);
     }
 
     #[test]
-    fn who_breaks_off_keeps_nobody_waiting() {
+    fn a_client_that_disconnects_does_not_block_others() {
         let cluster = TokenReviews::start().unwrap();
         drop(TcpStream::connect(cluster.address).unwrap());
-        assert!(ask(&cluster, "t").starts_with("HTTP/1.1 201"));
+        assert!(send_review(&cluster, "t").starts_with("HTTP/1.1 201"));
     }
 }

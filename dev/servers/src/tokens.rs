@@ -1,4 +1,4 @@
-//! Tokens that a server checks as RDS does, and the oracle that tells what it found.
+//! Tokens that a server verifies as RDS does, and the results.
 
 mod module;
 
@@ -13,57 +13,59 @@ use crate::text_log::TextLog;
 
 pub(crate) use module::{Module, SERVICE};
 
-/// The role by which PostgreSQL knows who logs in with a token, as on RDS.
+/// The role of PostgreSQL users that log in with a token, as on RDS.
 pub(crate) const ROLE: &str = "rds_iam";
 
 const CHECKS: &str = "checks";
 const REJECT_EVERYTHING: &str = "reject-everything";
 const EXPIRED_SESSIONS: &str = "expired-sessions";
 
-/// The checks of tokens by one server, and the ways to make them fail.
+/// The checks of tokens by one server, and the means to make them fail.
 ///
-/// A token is let in when it has the shape `host:port/?…`, when `Action` is `connect` and
-/// `DBUser` the user who logs in, when the access key's scope is `rds-db` on the day of
-/// `X-Amz-Date`, when there is a signature (its value is **not** checked: the server has no
-/// secret key), and from five minutes before `X-Amz-Date` until `X-Amz-Expires` (900 s at
-/// most) after it.
+/// A token is accepted if all of these hold:
 ///
-/// The server writes the line about a check before it answers the client. So a count is
-/// exact as soon as the client has its answer.
+/// - its shape is `host:port/?…`, `Action` is `connect` and `DBUser` is the user;
+/// - the access key's scope is `rds-db` on the day of `X-Amz-Date`;
+/// - there is a signature; its value is **not** verified, because the server has no secret key;
+/// - the time is between five minutes before `X-Amz-Date` and `X-Amz-Expires` (at most 900 s) after
+/// it.
 ///
-/// Each method fails when the server was started without `tokens`, or when it is gone: a
-/// count of zero always means none.
+/// The server logs a check before it responds to the client. A count is therefore exact as soon as
+/// the client has the response.
+///
+/// Each method fails without `Builder::tokens`, or after the server was dropped: a count of zero
+/// always means none.
 #[derive(Clone, Debug)]
 pub struct TokenChecks {
     folder: PathBuf,
     log: TextLog,
 }
 
-/// One check of a token. It never holds the token itself.
+/// One check of a token. It does not contain the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenCheck {
-    /// When it happened, to the millisecond.
+    /// Time of the check, in milliseconds.
     pub checked_at: SystemTime,
-    /// Returns whether the token let the user in.
+    /// Whether the token was accepted.
     pub accepted: bool,
-    /// Why not, as `the token has expired`; empty for an accepted token.
+    /// Why it was rejected, as `the token has expired`; empty for an accepted token.
     pub reason: String,
-    /// Who wanted to log in.
+    /// The user that logged in.
     pub user: String,
-    /// How long ago the token was signed, to the millisecond; zero for one from the future
-    /// and where the token does not say, which is never accepted.
+    /// Age of the token, in milliseconds; zero for a token from the future or without a date, which
+    /// is never accepted.
     pub age: Duration,
-    /// The length of the token in bytes.
+    /// Length of the token in bytes.
     pub length: usize,
-    /// The id of the access key that signed it; empty where the token does not say.
+    /// Id of the access key that signed it; empty if the token has none.
     pub access_key: String,
-    /// How long the token said that it would live, in whole seconds; zero where it did not say.
+    /// Lifetime in the token, in whole seconds; zero if the token has none.
     pub expires: Duration,
 }
 
 impl TokenChecks {
-    /// Those of the server with this folder.
+    /// Returns the checks of the server with this folder.
     pub(crate) fn new(folder: &Path) -> Self {
         let folder = folder.join(module::FOLDER);
         Self {
@@ -72,12 +74,12 @@ impl TokenChecks {
         }
     }
 
-    /// The checks so far, in their order.
+    /// Returns the checks so far, in order.
     ///
     /// # Errors
-    /// When the server checks no tokens, or its folder cannot be read.
+    /// The server verifies no tokens, or its folder cannot be read.
     pub fn entries(&self) -> io::Result<Vec<TokenCheck>> {
-        let text = self.log.text().map_err(none_checked)?;
+        let text = self.log.text().map_err(no_token_checks)?;
         text.lines()
             .map(|line| {
                 check(line).ok_or_else(|| {
@@ -90,19 +92,18 @@ impl TokenChecks {
             .collect()
     }
 
-    /// The same oracle without the checks so far, to count what one step of a test brings
-    /// about.
+    /// Returns the same checks without those so far, to count the effect of one step.
     ///
     /// # Errors
     /// As [`entries`](Self::entries).
     pub fn from_now(&self) -> io::Result<Self> {
         Ok(Self {
             folder: self.folder.clone(),
-            log: self.log.since_now().map_err(none_checked)?,
+            log: self.log.since_now().map_err(no_token_checks)?,
         })
     }
 
-    /// Returns how many tokens were let in.
+    /// Returns how many tokens were accepted.
     ///
     /// # Errors
     /// As [`entries`](Self::entries).
@@ -126,8 +127,7 @@ impl TokenChecks {
             .count())
     }
 
-    /// Rejects every token from now on, as IAM does when it is asked too often, or stops
-    /// doing so.
+    /// Rejects every token from now on, as IAM does when it throttles, or stops doing so.
     ///
     /// # Errors
     /// As [`entries`](Self::entries).
@@ -140,11 +140,11 @@ impl TokenChecks {
         }
     }
 
-    /// Lets the session of an access key die at that moment: whatever it has signed is
-    /// rejected from then on, however long it was to live. A second call replaces the first.
+    /// Expires the session of an access key at this time: tokens signed by it are rejected from
+    /// then on. A second call replaces the first.
     ///
     /// # Errors
-    /// As [`entries`](Self::entries), and for a text that cannot be an access key's id.
+    /// As [`entries`](Self::entries), and a text that is not an access key's id.
     pub fn expire_session(&self, access_key: &str, at: SystemTime) -> io::Result<()> {
         let at = at
             .duration_since(UNIX_EPOCH)
@@ -152,7 +152,7 @@ impl TokenChecks {
         self.put(&self.session_file(access_key)?, &at.as_millis().to_string())
     }
 
-    /// Lets the session of an access key live again.
+    /// Revokes [`expire_session`](Self::expire_session).
     ///
     /// # Errors
     /// As [`expire_session`](Self::expire_session).
@@ -174,7 +174,7 @@ impl TokenChecks {
         Ok(self.folder.join(EXPIRED_SESSIONS).join(access_key))
     }
 
-    /// By way of a second file: the server must never read half of it.
+    /// Writes a second file and renames it, so that the server never reads half of it.
     fn put(&self, file: &Path, text: &str) -> io::Result<()> {
         let draft = self.folder.join(format!("draft-{}", nonce()));
         // Readable by the server, whatever the umask.
@@ -182,11 +182,11 @@ impl TokenChecks {
         fs::write(&draft, text)
             .and_then(|()| readable())
             .and_then(|()| fs::rename(&draft, file))
-            .map_err(none_checked)
+            .map_err(no_token_checks)
     }
 
     fn remove(&self, file: &Path) -> io::Result<()> {
-        self.log.text().map_err(none_checked)?;
+        self.log.text().map_err(no_token_checks)?;
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -194,7 +194,7 @@ impl TokenChecks {
     }
 }
 
-fn none_checked(error: io::Error) -> io::Error {
+fn no_token_checks(error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::NotFound {
         return error;
     }
@@ -208,7 +208,7 @@ fn invalid(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-/// A line as `pam.c` writes it: `at verdict user age length key expires reason`.
+/// Parses a line of `pam.c`: `time verdict user age length key expires reason`.
 fn check(line: &str) -> Option<TokenCheck> {
     let mut fields = line.splitn(8, ' ');
     let checked_at = UNIX_EPOCH + Duration::from_millis(fields.next()?.parse().ok()?);
@@ -238,7 +238,7 @@ fn check(line: &str) -> Option<TokenCheck> {
     })
 }
 
-/// Undoes what keeps white space out of a name.
+/// Decodes the percent-encoded white space in a name.
 fn name(field: &str) -> Option<String> {
     let mut parts = field.split('%');
     let mut name = parts.next()?.to_owned();
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_read_as_it_was_meant() {
+    fn every_field_of_a_line_is_parsed() {
         assert_eq!(
             check("1767323045006 rejected a%20b%25é -2000 1650 ASIA1 900 the token has expired"),
             Some(TokenCheck {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_is_no_check() {
+    fn an_incomplete_line_is_not_parsed() {
         for line in [
             "",
             "0 accepted app 1 2 K 3",

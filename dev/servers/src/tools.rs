@@ -1,5 +1,5 @@
-//! What is made once for all tests of a checkout: the tools folder beside what cargo
-//! builds, which goes away with it.
+//! The tools folder in cargo's target folder: created once for all tests of a checkout, and deleted
+//! with it.
 
 use std::env;
 use std::fs::{self, File};
@@ -11,12 +11,12 @@ use crate::nonce::nonce;
 /// The folder's name in cargo's target folder.
 const NAME: &str = "claviger-tools";
 
-/// By one of these cargo's target folder is known: the first is not there when somebody else made
-/// the folder, the second is what cargo remembers of the compiler.
+/// The files that identify cargo's target folder: the first is missing if another program created
+/// the folder, the second stores the compiler's version.
 const MARKS: [&str; 2] = ["CACHEDIR.TAG", ".rustc_info.json"];
 
-/// The tools folder: in cargo's target folder, which is the first above this program that
-/// cargo has marked, else the one in `CARGO_TARGET_DIR`. It need not exist yet.
+/// Returns the tools folder, which need not exist: in the first folder above this program with
+/// cargo's marks, else in `CARGO_TARGET_DIR`.
 pub(crate) fn folder() -> Option<PathBuf> {
     let program = env::current_exe().ok();
     let above = program.as_deref().and_then(target_folder_above);
@@ -37,11 +37,11 @@ fn target_folder_above(program: &Path) -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
-/// Answers the tool of this name, and makes it first if it is not there: a file or folder
-/// that appears as a whole or not at all. While one process makes it, all others wait.
+/// Returns the tool of this name, and creates it first if it is missing. The file or folder appears
+/// complete or not at all. Other processes wait meanwhile.
 ///
-/// `made` says whether what lies at a path is the whole tool; `make` is given a path at
-/// which nothing lies.
+/// `made` returns whether a path contains the complete tool; `make` gets a path at which nothing
+/// exists.
 pub(crate) fn make_once<E: From<io::Error>>(
     tools: &Path,
     name: &str,
@@ -50,18 +50,17 @@ pub(crate) fn make_once<E: From<io::Error>>(
 ) -> Result<PathBuf, E> {
     let tool = tools.join(name);
     fs::create_dir_all(tools)?;
-    // Given back when the file is closed, also by the death of the process.
+    // Released when the file is closed, also by the end of the process.
     let lock = File::create(tools.join(format!("{name}.lock")))?;
     lock.lock()?;
     if made(&tool) {
         return Ok(tool);
     }
     remove_leftovers(tools, name)?;
-    // Never where somebody else has begun: programs of a maker that was killed may still be
-    // writing there.
+    // A new path each time, because programs of a killed process may still write to the old one.
     let scratch = tools.join(format!("{name}.{}", nonce()));
     make(&scratch).inspect_err(|_| {
-        // The error of the making counts more than that of tidying up after it.
+        // An error of `make` is more important than one of the clean-up.
         let _ = remove(&scratch);
     })?;
     remove(&tool)?;
@@ -69,8 +68,8 @@ pub(crate) fn make_once<E: From<io::Error>>(
     Ok(tool)
 }
 
-/// Removes what makers left that were killed. What cannot be removed, because their programs
-/// are still writing, waits for the next time.
+/// Removes the leftovers of killed processes. What cannot be removed yet, because programs still
+/// write to it, is removed the next time.
 fn remove_leftovers(tools: &Path, name: &str) -> io::Result<()> {
     for entry in fs::read_dir(tools)? {
         let entry = entry?;
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_once_however_many_ask_at_once() {
+    fn concurrent_calls_create_the_tool_once() {
         let root = tempfile::tempdir().unwrap();
         let tools = root.path().join("not/there/yet");
         let made = AtomicUsize::new(0);
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_half_made_or_of_another_maker_is_never_used() {
+    fn incomplete_tools_and_leftovers_are_never_used() {
         let root = tempfile::tempdir().unwrap();
         let tools = root.path();
         for leftover in [TOOL.to_owned(), format!("{TOOL}.0123")] {
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_folder_is_the_nearest_that_is_marked() {
+    fn the_target_folder_is_the_nearest_marked_one() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("target");
         fs::create_dir_all(target.join("debug/deps")).unwrap();
@@ -194,7 +193,7 @@ mod tests {
             );
             fs::remove_file(target.join(mark)).unwrap();
         }
-        // This program lies in one.
+        // This program is in one.
         assert!(folder().is_some_and(|folder| folder.ends_with(NAME)));
     }
 }

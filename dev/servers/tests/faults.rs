@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Stalling, stopping, starting again, ending connections.
+//! Stalling, stopping, starting again, terminating connections.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/client.rs"]
@@ -17,7 +17,7 @@ use claviger_servers::Postgres;
 use client::{answer, client, log_in};
 use processes::{children_of, is_gone, kill, parent_and_state};
 
-/// A client that is in and stays in.
+/// Starts a client and waits until it is connected.
 fn connection(server: &Postgres, user: &str) -> Child {
     let mut psql = client(server)
         .args([
@@ -49,15 +49,15 @@ fn connection(server: &Postgres, user: &str) -> Child {
     psql
 }
 
-/// The server's answer to a client that asks for TLS, if there is one soon.
-fn answers_at_all(server: &Postgres) -> bool {
+/// Returns the server's response to a request for TLS, if there is one soon.
+fn responds(server: &Postgres) -> bool {
     let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
     stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
     let silence = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
-    // Goes on when a signal comes, as of a child that ended.
+    // Retries when a signal arrives, as of a child that ended.
     match stream.read_exact(&mut [0]) {
         Err(error) if silence.contains(&error.kind()) => false,
         answer => answer.map(|()| true).unwrap(),
@@ -65,24 +65,24 @@ fn answers_at_all(server: &Postgres) -> bool {
 }
 
 #[test]
-fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
+fn a_stalled_server_accepts_connections_and_does_not_respond_until_it_resumes() {
     let server = Postgres::start().unwrap();
     server.create_role("app", "right").unwrap();
     server.create_role("other", "right").unwrap();
     let mut client = connection(&server, "app");
-    assert!(answers_at_all(&server));
+    assert!(responds(&server));
 
     server.stall().unwrap();
     let pid = server.pid().unwrap();
     for process in [children_of(pid), vec![pid]].concat() {
         let (_, state) = parent_and_state(process).unwrap();
-        // A connection that ended just before waits for its parent, which stands still.
+        // A connection that ended just before waits for its parent, which is stopped.
         assert!(matches!(state, 'T' | 'Z'), "{process}: {state}");
     }
-    assert!(!answers_at_all(&server));
+    assert!(!responds(&server));
 
     server.resume().unwrap();
-    assert!(answers_at_all(&server));
+    assert!(responds(&server));
     assert_eq!(
         answer(&log_in(&server, "other", "right", "")),
         Ok("other".to_owned())
@@ -94,7 +94,7 @@ fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
 }
 
 #[test]
-fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
+fn a_stopped_server_refuses_connections_and_keeps_its_port_and_data() {
     let server = Postgres::start().unwrap();
     server.create_role("app", "right").unwrap();
     let (port, first) = (server.port(), server.pid().unwrap());
@@ -123,7 +123,7 @@ fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
 }
 
 #[test]
-fn a_stalled_server_can_be_stopped_and_a_crashed_one_started_again() {
+fn a_stalled_or_crashed_server_can_be_started_again() {
     let server = Postgres::start().unwrap();
     server.stall().unwrap();
     server.stop().unwrap();
@@ -134,13 +134,13 @@ fn a_stalled_server_can_be_stopped_and_a_crashed_one_started_again() {
     server.start_again().unwrap();
     assert_eq!(server.sql("SELECT 1").unwrap(), "1");
 
-    // One that runs is no obstacle either.
+    // Starting a running server restarts it.
     server.start_again().unwrap();
     assert_eq!(server.sql("SELECT 1").unwrap(), "1");
 }
 
 #[test]
-fn only_the_connections_of_one_role_are_ended_and_counted() {
+fn only_the_connections_of_one_role_are_terminated_and_counted() {
     let server = Postgres::start().unwrap();
     for user in ["app", "other"] {
         server.create_role(user, "right").unwrap();
@@ -161,7 +161,7 @@ fn only_the_connections_of_one_role_are_ended_and_counted() {
 }
 
 #[test]
-fn servers_side_by_side_do_not_know_each_other() {
+fn servers_on_one_machine_are_independent() {
     let (one, two) = (Postgres::start().unwrap(), Postgres::start().unwrap());
     assert_ne!(one.port(), two.port());
     assert_ne!(one.socket_dir(), two.socket_dir());

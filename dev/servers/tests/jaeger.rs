@@ -1,6 +1,6 @@
 //! needs: jaeger
 //!
-//! A Jaeger that keeps what it is sent, tells it, and leaves nothing behind.
+//! A Jaeger stores spans, returns them, and leaves nothing behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/processes.rs"]
@@ -38,13 +38,13 @@ fn send(jaeger: &Jaeger) -> String {
 }
 
 #[test]
-fn it_tells_what_it_was_sent() {
+fn spans_are_returned() {
     let jaeger = Jaeger::start().unwrap();
     assert!(!jaeger.get("/api/services").unwrap().contains("orders"));
     let status = send(&jaeger);
     assert!(status.contains("200"), "{status}");
     let path = "/api/traces/5b8efff798038103d269b633813fc60c";
-    // It takes a span in before it can tell it.
+    // Spans appear with a delay.
     let told = (0..250).any(|_| {
         jaeger
             .get(path)
@@ -58,12 +58,12 @@ fn it_tells_what_it_was_sent() {
     assert!(jaeger.get("/api/services").unwrap().contains("orders"));
     assert!(
         jaeger.get("/api/traces/0").is_err(),
-        "what it does not know is an error"
+        "an unknown path is an error"
     );
 }
 
 #[test]
-fn nothing_is_left_of_it() {
+fn nothing_is_left_behind() {
     let jaeger = Jaeger::start().unwrap();
     let server = jaeger.pid().unwrap();
     let (guardian, _) = parent_and_state(server).unwrap();
@@ -81,7 +81,7 @@ fn nothing_is_left_of_it() {
 }
 
 #[test]
-fn a_missing_one_is_an_error_that_says_what_to_do() {
+fn a_missing_jaeger_is_an_error_with_the_command_that_installs_it() {
     let error = Jaeger::start_from(&Programs::nowhere()).unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
     assert!(

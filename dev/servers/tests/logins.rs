@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Roles, passwords, and the count of who was let in.
+//! Roles, passwords, and the counts of accepted and rejected logins.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/client.rs"]
@@ -10,7 +10,7 @@ use claviger_servers::{Postgres, SqlError, postgres::quote_literal};
 use client::{answer, log_in};
 
 #[test]
-fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
+fn accepted_and_rejected_logins_are_counted() {
     let server = Postgres::start().unwrap();
     let log = server.log();
     server.create_role("app", "right").unwrap();
@@ -50,7 +50,7 @@ fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
 }
 
 #[test]
-fn a_changed_password_is_the_only_one_that_counts_from_then_on() {
+fn only_a_changed_password_is_accepted() {
     let server = Postgres::start().unwrap();
     server.create_role("app", "first").unwrap();
     answer(&log_in(&server, "app", "first", "")).unwrap();
@@ -65,7 +65,7 @@ fn a_changed_password_is_the_only_one_that_counts_from_then_on() {
 }
 
 #[test]
-fn odd_names_and_passwords_are_taken_as_they_are() {
+fn names_and_passwords_may_contain_any_characters() {
     let server = Postgres::start().unwrap();
     for name in [
         "Robert'); DROP ROLE x; --",
@@ -100,13 +100,14 @@ fn odd_names_and_passwords_are_taken_as_they_are() {
                 .unwrap(),
             name
         );
-        // The name fits the column: a connection that its client has just closed may be there.
+        // Names are unique per column: a connection that its client has just closed may still be
+        // counted.
         assert!(server.connection_count(name).unwrap() < 2);
     }
 }
 
 #[test]
-fn a_failing_statement_stops_the_rest_and_says_why() {
+fn a_failing_statement_is_an_error_and_later_ones_do_not_run() {
     let server = Postgres::start().unwrap();
     let error = server.sql("SELECT 1/0; CREATE TABLE never ()").unwrap_err();
     assert!(matches!(&error, SqlError::Failed(message) if message.contains("division by zero")));
@@ -120,7 +121,7 @@ fn a_failing_statement_stops_the_rest_and_says_why() {
 }
 
 #[test]
-fn own_settings_and_access_lines_win_over_the_defaults() {
+fn settings_and_access_lines_override_the_defaults() {
     let server = Postgres::builder()
         .setting("max_connections", "17")
         .setting("cluster_name", r"it's a \ backslash")
@@ -139,7 +140,7 @@ fn own_settings_and_access_lines_win_over_the_defaults() {
 }
 
 #[test]
-fn a_server_that_does_not_come_up_shows_its_log() {
+fn a_failed_start_is_an_error_with_the_log() {
     let error = Postgres::builder()
         .setting("no_such_setting", "1")
         .start()

@@ -1,6 +1,6 @@
 //! needs: mariadb
 //!
-//! Stalling, stopping, starting again, ending connections, on MariaDB.
+//! Stalling, stopping, starting again, terminating connections, on MariaDB.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/mariadb_client.rs"]
@@ -23,7 +23,7 @@ fn server() -> MariaDb {
     server
 }
 
-/// A client that is in and stays in until its stdin is closed.
+/// Starts a client and waits until it is connected; it remains until its stdin is closed.
 fn connection(server: &MariaDb, user: &str, password: &str) -> Child {
     let mut client = client(server, user, password)
         .stdin(Stdio::piped())
@@ -52,7 +52,7 @@ fn greets(server: &MariaDb) -> bool {
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
     let silence = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
-    // Goes on when a signal comes, as of a child that ended.
+    // Retries when a signal arrives, as of a child that ended.
     match stream.read_exact(&mut [0]) {
         Err(error) if silence.contains(&error.kind()) => false,
         answer => answer.map(|()| true).unwrap(),
@@ -60,7 +60,7 @@ fn greets(server: &MariaDb) -> bool {
 }
 
 #[test]
-fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
+fn a_stalled_server_accepts_connections_and_does_not_respond_until_it_resumes() {
     let server = server();
     server.create_role("other", "right").unwrap();
     let mut client = connection(&server, "app", "right");
@@ -85,7 +85,7 @@ fn a_stalled_server_is_connected_to_and_says_nothing_until_it_resumes() {
 }
 
 #[test]
-fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
+fn a_stopped_server_refuses_connections_and_keeps_its_port_and_data() {
     let server = server();
     server.create_database("orders", "app").unwrap();
     server
@@ -123,7 +123,7 @@ fn a_stopped_server_refuses_and_comes_back_on_its_port_with_its_data() {
 }
 
 #[test]
-fn a_stalled_server_can_be_stopped_and_a_crashed_one_started_again() {
+fn a_stalled_or_crashed_server_can_be_started_again() {
     let server = server();
     server.stall().unwrap();
     server.stop().unwrap();
@@ -136,13 +136,13 @@ fn a_stalled_server_can_be_stopped_and_a_crashed_one_started_again() {
     server.start_again().unwrap();
     assert_eq!(server.sql("SELECT 1").unwrap(), "1");
 
-    // One that runs is no obstacle either.
+    // Starting a running server restarts it.
     server.start_again().unwrap();
     assert_eq!(server.sql("SELECT 1").unwrap(), "1");
 }
 
 #[test]
-fn only_the_connections_of_one_user_are_ended_and_counted() {
+fn only_the_connections_of_one_user_are_terminated_and_counted() {
     let server = server();
     for user in ["other", "App"] {
         server.create_role(user, "right").unwrap();
@@ -177,7 +177,7 @@ fn only_the_connections_of_one_user_are_ended_and_counted() {
 }
 
 #[test]
-fn servers_side_by_side_do_not_know_each_other() {
+fn servers_on_one_machine_are_independent() {
     let (one, two) = (server(), MariaDb::start().unwrap());
     assert_ne!(one.port(), two.port());
     answer(&log_in(&one, "app", "right", &[])).unwrap();

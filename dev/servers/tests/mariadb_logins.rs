@@ -1,6 +1,6 @@
 //! needs: mariadb
 //!
-//! Users, passwords, and the count of who was let in, on MariaDB.
+//! Users, passwords, and the counts of accepted and rejected logins, on MariaDB.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/mariadb_client.rs"]
@@ -11,7 +11,7 @@ use claviger_servers::{MariaDb, SqlError};
 use client::{answer, log_in};
 
 #[test]
-fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
+fn accepted_and_rejected_logins_are_counted() {
     let server = MariaDb::start().unwrap();
     let log = server.log();
     server.create_role("app", "right").unwrap();
@@ -51,7 +51,7 @@ fn a_password_lets_in_and_another_does_not_and_both_are_counted() {
 }
 
 #[test]
-fn there_are_no_anonymous_users_and_the_superuser_comes_over_the_socket_alone() {
+fn there_are_no_anonymous_users_and_the_superuser_needs_the_socket() {
     let server = MariaDb::start().unwrap();
     assert_eq!(
         server
@@ -70,7 +70,7 @@ fn there_are_no_anonymous_users_and_the_superuser_comes_over_the_socket_alone() 
 }
 
 #[test]
-fn a_changed_password_is_the_only_one_that_counts_from_then_on() {
+fn only_a_changed_password_is_accepted() {
     let server = MariaDb::start().unwrap();
     server.create_role("app", "first").unwrap();
     answer(&log_in(&server, "app", "first", &[])).unwrap();
@@ -85,7 +85,7 @@ fn a_changed_password_is_the_only_one_that_counts_from_then_on() {
 }
 
 #[test]
-fn a_locked_user_is_rejected_and_one_whose_password_expired_is_let_in() {
+fn a_locked_user_is_rejected_and_an_expired_password_is_accepted() {
     let server = MariaDb::start().unwrap();
     let log = server.log();
     server.create_role("app", "right").unwrap();
@@ -117,7 +117,7 @@ fn a_locked_user_is_rejected_and_one_whose_password_expired_is_let_in() {
 }
 
 #[test]
-fn odd_names_and_passwords_are_taken_as_they_are() {
+fn names_and_passwords_may_contain_any_characters() {
     let server = MariaDb::start().unwrap();
     for name in [
         "Robert'); DROP USER x; --",
@@ -157,13 +157,13 @@ fn odd_names_and_passwords_are_taken_as_they_are() {
                 .unwrap(),
             name
         );
-        // A connection that its client has just closed may be there.
+        // A connection that its client has just closed may still be counted.
         assert!(server.connection_count(name).unwrap() < 2);
     }
 }
 
 #[test]
-fn a_database_is_its_owners_and_no_pattern() {
+fn a_database_name_is_no_pattern_in_its_grant() {
     let server = MariaDb::start().unwrap();
     server.create_role("app", "right").unwrap();
     server.create_database("my_db", "app").unwrap();
@@ -178,7 +178,7 @@ fn a_database_is_its_owners_and_no_pattern() {
 }
 
 #[test]
-fn a_failing_statement_stops_the_rest_and_says_why_without_repeating_it() {
+fn a_failing_statement_is_an_error_that_does_not_contain_it() {
     let server = MariaDb::start().unwrap();
     let error = server
         .sql("SELECT * FROM no_such_table WHERE a = 'secret'; CREATE TABLE never (a int)")
@@ -195,7 +195,7 @@ fn a_failing_statement_stops_the_rest_and_says_why_without_repeating_it() {
 }
 
 #[test]
-fn own_settings_win_over_the_defaults() {
+fn settings_override_the_defaults() {
     let server = MariaDb::builder()
         .setting("max-connections", "17")
         .setting("init-connect", "SET @a = 'it''s \\ 1'")
@@ -209,7 +209,7 @@ fn own_settings_win_over_the_defaults() {
 }
 
 #[test]
-fn a_server_that_does_not_come_up_shows_its_log() {
+fn a_failed_start_is_an_error_with_the_log() {
     let error = MariaDb::builder()
         .setting("no-such-setting", "1")
         .start()

@@ -45,7 +45,7 @@ fn after_the_test_process_is_killed_while_its_server_checks_tokens() {
     let mut child_test =
         ChildTest::start("after_the_test_process_is_killed_while_its_server_checks_tokens");
     let processes = family(child_test.wait_for_report());
-    // What the compiler and libpam put into the folder for temporary files would be seen.
+    // The compiler and libpam may have created files in the folder for temporary files.
     assert!(
         processes.len() == 2 && child_test.content().len() == 1,
         "{:?}",

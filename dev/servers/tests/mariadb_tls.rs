@@ -1,6 +1,6 @@
 //! needs: mariadb, pam
 //!
-//! Verified connections, those that must fail, and tokens, on MariaDB.
+//! Connections with a verified certificate, those that must fail, and tokens, on MariaDB.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/mariadb_client.rs"]
@@ -15,7 +15,7 @@ use claviger_servers::MariaDb;
 use client::{answer, log_in};
 use token::{Token, ago, now};
 
-/// The options by which the client trusts this authority and looks at the host.
+/// Returns the client's options to verify this authority and the host.
 fn verify(ca: &Path) -> [String; 3] {
     [
         "--ssl".to_owned(),
@@ -34,7 +34,7 @@ fn sign_in(server: &MariaDb, user: &str, password: &str, ca: &Path) -> Result<St
 }
 
 #[test]
-fn the_own_authority_verifies_the_server_and_the_other_does_not() {
+fn only_the_servers_own_authority_verifies_it() {
     let server = MariaDb::builder().tls().start().unwrap();
     server.create_role("app", "right").unwrap();
     server.sql("ALTER USER 'app'@'%' REQUIRE SSL").unwrap();
@@ -49,7 +49,7 @@ fn the_own_authority_verifies_the_server_and_the_other_does_not() {
         "{rejection}"
     );
     assert_eq!(server.log().authenticated_logins().unwrap(), 1);
-    // What the account demands.
+    // The account requires TLS.
     answer(&log_in(&server, "app", "right", &["--skip-ssl"])).unwrap_err();
     assert_eq!(server.log().rejected_logins_of("app").unwrap(), 1);
 
@@ -125,7 +125,7 @@ fn tokens_are_checked_as_on_postgresql() {
 }
 
 #[test]
-fn a_token_works_over_tls_alone() {
+fn a_token_requires_tls() {
     let server = MariaDb::builder().tokens().start().unwrap();
     server.create_token_role("app").unwrap();
     let token = Token::new("app", now()).text();
@@ -136,7 +136,7 @@ fn a_token_works_over_tls_alone() {
 }
 
 #[test]
-fn a_server_without_tokens_has_no_checks_to_count() {
+fn a_server_without_tokens_has_no_checks() {
     let server = MariaDb::start().unwrap();
     let error = server.token_checks().accepted().unwrap_err();
     assert!(error.to_string().contains("builder().tokens()"), "{error}");

@@ -1,7 +1,6 @@
 //! needs: moto
 //!
-//! An AWS that is there at once, keeps what it is told, fails on command, and leaves
-//! nothing behind.
+//! A moto server stores secrets, fails on command, and leaves nothing behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/http.rs"]
@@ -49,7 +48,7 @@ fn a_secret_is_created_and_read_by_its_stage() {
         r#"{"SecretId": "other", "VersionStage": "AWSCURRENT"}"#,
     )
     .unwrap();
-    // AWS itself says 400.
+    // AWS itself returns 400.
     assert_eq!(absent.status, 404);
     assert!(
         absent.body.contains("ResourceNotFoundException"),
@@ -57,7 +56,7 @@ fn a_secret_is_created_and_read_by_its_stage() {
     );
 }
 
-/// What a script prints that is run with boto3 and a `client` of Secrets Manager.
+/// Returns the output of a script with boto3 and a `client` of Secrets Manager.
 fn boto3(aws: &Moto, endpoint: &str, script: &str) -> String {
     let begin = "
 import boto3, botocore, sys
@@ -85,7 +84,7 @@ print(client.get_secret_value(SecretId='db', VersionStage='AWSCURRENT')['SecretS
 }
 
 #[test]
-fn a_proxy_in_front_of_it_is_taken_for_aws() {
+fn clients_use_the_proxy_as_aws() {
     let aws = Moto::start().unwrap();
     let proxy = Proxy::start(&aws.endpoint()).unwrap();
     proxy.fault_on(
@@ -106,7 +105,7 @@ except botocore.exceptions.ClientError as error:
         boto3(&aws, &proxy.endpoint(), script),
         "db\nThrottlingException\n"
     );
-    // All on one connection, and with a second try.
+    // All on one connection, and with a retry.
     assert_eq!(
         (proxy.requests("GetSecretValue"), proxy.connections()),
         (2, 1)
@@ -121,7 +120,7 @@ except botocore.exceptions.ClientError as error:
 }
 
 #[test]
-fn a_stopped_one_refuses_and_comes_back_empty_on_its_port() {
+fn a_stopped_moto_refuses_connections_and_restarts_empty_on_its_port() {
     let aws = Moto::start().unwrap();
     let endpoint = aws.endpoint();
     let list = || secrets_manager(&aws, "ListSecrets", "{}").unwrap().body;
@@ -142,13 +141,13 @@ fn a_stopped_one_refuses_and_comes_back_empty_on_its_port() {
     aws.start_again().unwrap();
     assert_eq!(aws.endpoint(), endpoint);
     assert!(!list().contains("db"));
-    // One that runs is no obstacle.
+    // Starting a running server restarts it.
     aws.start_again().unwrap();
     assert!(!list().contains("db"));
 }
 
 #[test]
-fn a_stalled_one_takes_connections_and_answers_when_it_resumes() {
+fn a_stalled_moto_accepts_connections_and_responds_after_resuming() {
     let aws = Moto::start().unwrap();
     secrets_manager(
         &aws,
@@ -165,7 +164,7 @@ fn a_stalled_one_takes_connections_and_answers_when_it_resumes() {
 }
 
 #[test]
-fn two_side_by_side_do_not_know_each_other() {
+fn two_servers_are_independent() {
     let (one, two) = thread::scope(|scope| {
         let other = scope.spawn(Moto::start);
         (Moto::start().unwrap(), other.join().unwrap().unwrap())
@@ -186,7 +185,7 @@ fn two_side_by_side_do_not_know_each_other() {
 }
 
 #[test]
-fn however_it_is_dropped_nothing_is_left_of_it() {
+fn nothing_is_left_behind_in_any_state() {
     type Reach = fn(&Moto);
     let states: [(&str, Reach); 4] = [
         ("running", |_| {}),
@@ -211,7 +210,7 @@ fn however_it_is_dropped_nothing_is_left_of_it() {
 }
 
 #[test]
-fn a_missing_moto_is_an_error_that_says_what_to_do() {
+fn a_missing_moto_is_an_error_with_the_command_that_installs_it() {
     let error = Moto::start_from(&Programs::nowhere()).unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
     assert!(

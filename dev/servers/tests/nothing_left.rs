@@ -2,8 +2,8 @@
 //!
 //! However a test ends, no process and no folder of its server remains.
 //!
-//! Where a whole test process has to die, the test starts this program once more, as a
-//! child that runs the same test and plays the other part in it.
+//! Tests that need a killed test process start this program again, as a child that runs the same
+//! test.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,11 +25,11 @@ use child_test::{ChildTest, family, is_child, report_and_wait, wait_until};
 use claviger_servers::Postgres;
 use processes::{children_of, is_gone, kill};
 
-/// What there is of a server while it runs.
+/// The processes and resources of a running server.
 struct Traces {
     processes: Vec<u32>,
     folder: PathBuf,
-    /// The id of a System V memory segment.
+    /// Id of a System V memory segment.
     memory: String,
 }
 

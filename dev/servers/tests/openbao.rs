@@ -1,7 +1,6 @@
 //! needs: openbao
 //!
-//! A Vault that is there in seconds, keeps what is in it, can be sealed, and leaves nothing
-//! behind.
+//! A Vault keeps its storage, can be sealed, and leaves nothing behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/processes.rs"]
@@ -27,7 +26,7 @@ fn with_a_secret() -> OpenBao {
         )
         .unwrap();
     assert!(mounted.is_success(), "{mounted:?}");
-    // A store that has just been mounted says for a moment that it is upgrading.
+    // A KV engine reports for a moment that it is upgrading.
     let write = || {
         vault
             .request(
@@ -59,7 +58,7 @@ fn it_is_sealed_and_unsealed() {
     assert_eq!(status(&vault), 503);
     vault.unseal().unwrap();
     assert_eq!(status(&vault), 200);
-    // A token of nobody's.
+    // An unknown token.
     assert_eq!(
         vault
             .request_as("unknown", "GET", "kv/data/db", None)
@@ -70,7 +69,7 @@ fn it_is_sealed_and_unsealed() {
 }
 
 #[test]
-fn a_stopped_one_refuses_and_comes_back_with_all_that_was_in_it() {
+fn a_stopped_server_refuses_connections_and_keeps_its_storage() {
     let vault = with_a_secret();
     let address = vault.address();
     vault.stop().unwrap();
@@ -90,7 +89,7 @@ fn a_stopped_one_refuses_and_comes_back_with_all_that_was_in_it() {
 }
 
 #[test]
-fn a_stalled_one_answers_when_it_resumes() {
+fn a_stalled_server_responds_after_resuming() {
     let vault = with_a_secret();
     vault.stall().unwrap();
     std::thread::scope(|scope| {
@@ -104,7 +103,7 @@ fn a_stalled_one_answers_when_it_resumes() {
 }
 
 #[test]
-fn nothing_is_left_of_it() {
+fn nothing_is_left_behind() {
     let vault = with_a_secret();
     let server = vault.pid().unwrap();
     let (guardian, _) = parent_and_state(server).unwrap();
@@ -122,7 +121,7 @@ fn nothing_is_left_of_it() {
 }
 
 #[test]
-fn a_missing_one_is_an_error_that_says_what_to_do() {
+fn a_missing_openbao_is_an_error_with_the_command_that_installs_it() {
     let error = OpenBao::start_from(&Programs::nowhere()).unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
     assert!(
@@ -132,7 +131,7 @@ fn a_missing_one_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn a_vault_is_taken_where_the_user_names_it_and_nowhere_else() {
+fn a_vault_is_used_only_where_the_user_names_it() {
     let folder = tempfile::TempDir::new().unwrap();
     let root = fs::canonicalize(folder.path()).unwrap();
     let program = |name: &str| {

@@ -80,6 +80,6 @@ fn an_auth_query_reads_the_password_of_the_server() {
         pooler
             .console("SHOW CONFIG")
             .unwrap()
-            .contains("pool_mode|connection")
+            .contains("pool_mode|session")
     );
 }

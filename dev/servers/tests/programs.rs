@@ -1,4 +1,4 @@
-//! Looking for programs, on machines made of temporary folders. Needs no server.
+//! Finds programs on machines made of temporary folders. Needs no server.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::fs;
@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use claviger_servers::{MariaDb, NotInstalled, Postgres, Programs, Server, StartError};
 use tempfile::TempDir;
 
-/// A folder for one test at a time: a program that one of them still writes cannot be run
-/// while a process that another has started meanwhile holds its file open.
+/// Returns a folder, and a lock: a program that one test still writes cannot be run while a process
+/// of another test has inherited the open file.
 fn folder() -> ((TempDir, MutexGuard<'static, ()>), PathBuf) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,7 +36,7 @@ fn find(programs: &Programs) -> Result<PathBuf, NotInstalled> {
 }
 
 #[test]
-fn a_missing_server_is_an_error_with_the_line_that_installs_it() {
+fn a_missing_server_is_an_error_with_the_command_that_installs_it() {
     let error = Postgres::builder()
         .programs(Programs::nowhere())
         .start()
@@ -50,7 +50,7 @@ fn a_missing_server_is_an_error_with_the_line_that_installs_it() {
 }
 
 #[test]
-fn a_folder_without_the_programs_is_not_taken() {
+fn a_folder_without_the_programs_is_ignored() {
     let (_guard, root) = folder();
     program(
         &root.join("client/pg_config"),
@@ -76,7 +76,7 @@ fn a_link_in_the_path_leads_to_the_folder_of_the_programs() {
 }
 
 #[test]
-fn pg_config_is_asked_before_the_packages_are_looked_through() {
+fn pg_config_precedes_the_packaged_versions() {
     let (_guard, root) = folder();
     let real = server_in(&root.join("own"));
     server_in(&root.join("lib/99/bin"));
@@ -94,7 +94,7 @@ fn pg_config_is_asked_before_the_packages_are_looked_through() {
 }
 
 #[test]
-fn the_newest_packaged_version_wins_by_number() {
+fn the_newest_packaged_version_is_used() {
     let (_guard, root) = folder();
     for version in ["9.6", "15", "16", "8.4"] {
         server_in(&root.join(version).join("bin"));
@@ -106,7 +106,7 @@ fn the_newest_packaged_version_wins_by_number() {
 }
 
 #[test]
-fn a_chosen_folder_is_the_only_one() {
+fn only_a_chosen_folder_is_searched() {
     let (_guard, root) = folder();
     let chosen = server_in(&root.join("chosen"));
     let other = server_in(&root.join("other"));
@@ -124,7 +124,7 @@ fn a_chosen_folder_is_the_only_one() {
     assert!(error.to_string().contains("slip"), "{error}");
 }
 
-/// A Python that has the packages, or has not; whichever script it is asked by.
+/// Creates a Python with or without the packages; it ignores the script.
 fn python(file: &Path, has_them: bool) -> PathBuf {
     program(
         file,
@@ -138,7 +138,7 @@ fn python(file: &Path, has_them: bool) -> PathBuf {
 }
 
 #[test]
-fn a_python_without_moto_is_not_taken() {
+fn a_python_without_moto_is_ignored() {
     let (_guard, root) = folder();
     let bare = python(&root.join("one/python3"), false);
     let places = Programs::nowhere().path([root.join("one")]);
@@ -158,7 +158,7 @@ fn a_python_without_moto_is_not_taken() {
     let places = places.path([root.join("one"), root.join("two")]);
     assert_eq!(places.find(Server::Moto).as_ref(), Ok(&right));
 
-    // Not even where it is chosen, and no other is taken in its place.
+    // Not even if it is chosen, and no other is used instead.
     let error = places
         .clone()
         .chosen(Server::Moto, &bare)
@@ -176,7 +176,7 @@ fn a_python_without_moto_is_not_taken() {
 }
 
 #[test]
-fn a_link_to_a_python_is_left_as_it_is() {
+fn a_link_to_a_python_is_not_resolved() {
     let (_guard, root) = folder();
     let real = python(&root.join("lib/python3.99"), true);
     fs::create_dir(root.join("bin")).unwrap();
@@ -186,7 +186,7 @@ fn a_link_to_a_python_is_left_as_it_is() {
 }
 
 #[test]
-fn every_server_says_how_it_is_installed() {
+fn every_server_has_an_install_command() {
     for server in Server::ALL {
         assert!(!server.tag().contains(char::is_whitespace));
         for package in server.debian_packages() {
@@ -195,7 +195,7 @@ fn every_server_says_how_it_is_installed() {
     }
 }
 
-/// A MariaDB as packagers spread it, without its plugins.
+/// Creates a MariaDB as packagers spread it, without its plugins.
 fn bare_mariadb_in(root: &Path) -> PathBuf {
     program(&root.join("sbin/mariadbd"), "");
     program(&root.join("bin/mariadb"), "");
@@ -218,7 +218,7 @@ fn plugins_in(folder: &Path) {
 }
 
 #[test]
-fn mariadb_is_found_with_its_plugins_beside_it_or_among_the_tools() {
+fn mariadb_is_found_with_plugins_beside_it_or_in_the_tools_folder() {
     let (_guard, root) = folder();
     let server = bare_mariadb_in(&root.join("usr"));
     let tools = root.join("tools");
@@ -235,7 +235,7 @@ fn mariadb_is_found_with_its_plugins_beside_it_or_among_the_tools() {
 
     plugins_in(&root.join("usr/lib/mysql/plugin"));
     assert_eq!(programs.find(Server::MariaDb), Ok(server.clone()));
-    // A link leads to the folder beside which the rest lies.
+    // A link is resolved, because the other parts are beside its target.
     fs::create_dir(root.join("links")).unwrap();
     symlink(server.join("mariadbd"), root.join("links/mariadbd")).unwrap();
     assert_eq!(
@@ -256,7 +256,7 @@ fn mariadb_is_found_with_its_plugins_beside_it_or_among_the_tools() {
 }
 
 #[test]
-fn a_missing_mariadb_is_an_error_with_the_lines_that_install_it() {
+fn a_missing_mariadb_is_an_error_with_the_commands_that_install_it() {
     let error = MariaDb::builder()
         .programs(Programs::nowhere())
         .start()
@@ -275,7 +275,7 @@ fn a_missing_mariadb_is_an_error_with_the_lines_that_install_it() {
 }
 
 #[test]
-fn prometheus_is_taken_from_the_path_before_the_tools_and_never_without_promtool() {
+fn prometheus_is_used_from_the_path_first_and_never_without_promtool() {
     let (_guard, root) = folder();
     for folder in ["path", "tools/prometheus"] {
         program(&root.join(folder).join("prometheus"), "");

@@ -1,6 +1,6 @@
 //! needs: prometheus
 //!
-//! A Prometheus that scrapes at once, fires what its rules say, and leaves nothing behind.
+//! A Prometheus scrapes, fires alerts, and leaves nothing behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/processes.rs"]
@@ -26,7 +26,7 @@ groups:
         expr: stones > 40
 ";
 
-/// A service whose one metric is a number that the test sets.
+/// Starts a service with one metric that the test sets.
 fn service(stones: &Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -34,7 +34,7 @@ fn service(stones: &Arc<AtomicUsize>) -> String {
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             let mut client = client;
-            // What is asked for is known.
+            // The request is not needed.
             let _ = client.read(&mut [0; 4096]);
             let body = format!(
                 "# TYPE stones gauge\nstones {}\n",
@@ -58,7 +58,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn it_scrapes_its_targets_and_fires_what_its_rules_say() {
+fn targets_are_scraped_and_alerts_fire() {
     let folder = tempfile::TempDir::new().unwrap();
     let rules = folder.path().join("rules.yml");
     fs::write(&rules, RULES).unwrap();
@@ -88,7 +88,7 @@ fn it_scrapes_its_targets_and_fires_what_its_rules_say() {
 }
 
 #[test]
-fn rules_that_it_cannot_read_are_an_error_with_its_log() {
+fn invalid_rules_are_an_error_with_the_log() {
     let folder = tempfile::TempDir::new().unwrap();
     let rules = folder.path().join("rules.yml");
     fs::write(&rules, RULES.replace("stones > 40", "stones >")).unwrap();
@@ -98,7 +98,7 @@ fn rules_that_it_cannot_read_are_an_error_with_its_log() {
 }
 
 #[test]
-fn nothing_is_left_of_it() {
+fn nothing_is_left_behind() {
     type Reach = fn(&Prometheus);
     let states: [(&str, Reach); 2] = [
         ("running", |_| {}),
@@ -116,7 +116,7 @@ fn nothing_is_left_of_it() {
 }
 
 #[test]
-fn promtool_lies_beside_it() {
+fn promtool_is_in_the_same_folder() {
     let promtool = Server::Prometheus.find().unwrap().join("promtool");
     assert!(
         Command::new(promtool)
@@ -129,7 +129,7 @@ fn promtool_lies_beside_it() {
 }
 
 #[test]
-fn a_missing_one_is_an_error_that_says_what_to_do() {
+fn a_missing_prometheus_is_an_error_with_the_command_that_installs_it() {
     let error = Prometheus::start_from(&Programs::nowhere(), &[], None).unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)), "{error:?}");
     assert!(

@@ -1,5 +1,4 @@
-//! A proxy that counts, and fails on command. Needs no server: what is behind it is a
-//! service made of a few lines.
+//! A proxy counts requests and injects faults. Needs no server: the service is a few lines.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/http.rs"]
@@ -18,8 +17,8 @@ use http::Client;
 
 const SOON: Duration = Duration::from_millis(200);
 
-/// A service that answers each request with its body, one for each connection; nothing when
-/// the body is `hang`.
+/// A service that responds to each request with its body, once per connection; it does not respond
+/// to `hang`.
 struct Echo {
     endpoint: String,
     requests: Arc<AtomicUsize>,
@@ -81,15 +80,15 @@ fn start() -> (Echo, Proxy) {
     (echo, proxy)
 }
 
-/// A client whose connection is in use already.
+/// Returns a client whose connection has been used.
 fn client(proxy: &Proxy) -> Client {
     let mut client = Client::connect(&proxy.endpoint()).unwrap();
     assert_eq!(client.call("Begin", "{}").unwrap().status, 200);
     client
 }
 
-/// What is answered to a request until the connection ends.
-fn all_that_comes(proxy: &Proxy, request: &str) -> String {
+/// Returns everything that is received until the connection ends.
+fn read_to_end(proxy: &Proxy, request: &str) -> String {
     let mut stream = TcpStream::connect(proxy.endpoint().strip_prefix("http://").unwrap()).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
@@ -97,7 +96,7 @@ fn all_that_comes(proxy: &Proxy, request: &str) -> String {
     answer
 }
 
-/// That a connection has come to its end, by an end of the stream or by a reset.
+/// Asserts that a connection was closed or reset.
 fn assert_closed<T: std::fmt::Debug>(answer: std::io::Result<T>) {
     let error = answer.unwrap_err();
     let ends = [
@@ -109,7 +108,7 @@ fn assert_closed<T: std::fmt::Debug>(answer: std::io::Result<T>) {
 }
 
 #[test]
-fn requests_go_through_and_are_counted_by_operation() {
+fn requests_are_forwarded_and_counted_by_operation() {
     let (echo, proxy) = start();
     let mut client = Client::connect(&proxy.endpoint()).unwrap();
     let before = now();
@@ -124,7 +123,7 @@ fn requests_go_through_and_are_counted_by_operation() {
     assert_eq!(proxy.requests("GetSecretValue"), 2);
     assert_eq!(proxy.requests("DescribeSecret"), 1);
     assert_eq!(proxy.requests("PutSecretValue"), 0);
-    // The service closes each connection, the proxy keeps the client's.
+    // The service closes each connection, the proxy keeps the client's open.
     assert_eq!((proxy.connections(), echo.requests()), (1, 3));
 
     let log = proxy.log();
@@ -150,7 +149,7 @@ fn requests_go_through_and_are_counted_by_operation() {
 }
 
 #[test]
-fn an_operation_is_named_by_its_form_where_no_header_does() {
+fn the_form_names_the_operation_without_a_header() {
     let (_echo, proxy) = start();
     let body = "Version=2011-06-15&Action=AssumeRole";
     for request in [
@@ -160,7 +159,7 @@ fn an_operation_is_named_by_its_form_where_no_header_does() {
         ),
         "GET /moto-api/ HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(),
     ] {
-        let answer = all_that_comes(&proxy, &request);
+        let answer = read_to_end(&proxy, &request);
         assert!(
             answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("X-Kept: yes"),
             "{answer}"
@@ -174,7 +173,7 @@ fn an_operation_is_named_by_its_form_where_no_header_does() {
 }
 
 #[test]
-fn refusing_closes_connections_that_are_open_and_that_are_new() {
+fn refusing_closes_open_and_new_connections() {
     let (echo, proxy) = start();
     let (mut idle, mut waiting) = (client(&proxy), client(&proxy));
     waiting.send("GetSecretValue", "hang").unwrap();
@@ -197,7 +196,7 @@ fn refusing_closes_connections_that_are_open_and_that_are_new() {
 }
 
 #[test]
-fn a_fault_on_one_operation_spares_the_others_and_goes_before_the_general_one() {
+fn a_fault_of_one_operation_overrides_the_general_one() {
     let (echo, proxy) = start();
     let mut client = client(&proxy);
     proxy.fault_on("GetSecretValue", InjectedFault::Refuse);
@@ -216,7 +215,7 @@ fn a_fault_on_one_operation_spares_the_others_and_goes_before_the_general_one() 
 }
 
 #[test]
-fn a_stalled_request_is_never_answered_and_let_go_when_the_proxy_is_healed() {
+fn a_stalled_request_gets_no_response_and_is_closed_by_healing() {
     let (echo, proxy) = start();
     let mut open = client(&proxy);
     proxy.fault(InjectedFault::Stall);
@@ -234,12 +233,12 @@ fn a_stalled_request_is_never_answered_and_let_go_when_the_proxy_is_healed() {
 }
 
 #[test]
-fn a_cut_answer_ends_in_the_middle_of_its_body() {
+fn a_cut_response_ends_in_the_middle_of_its_body() {
     let (echo, proxy) = start();
     let mut client = client(&proxy);
     proxy.fault(InjectedFault::Cut);
     assert_closed(client.call("GetSecretValue", "{}"));
-    let sent = all_that_comes(
+    let sent = read_to_end(
         &proxy,
         "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n0123456789",
     );
@@ -252,7 +251,7 @@ fn a_cut_answer_ends_in_the_middle_of_its_body() {
 }
 
 #[test]
-fn a_reply_of_the_proxy_keeps_the_connection_and_the_service_out_of_it() {
+fn a_reply_of_the_proxy_keeps_the_connection_and_does_not_reach_the_service() {
     let (echo, proxy) = start();
     let mut client = client(&proxy);
     let throttled = r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#;
@@ -268,7 +267,7 @@ fn a_reply_of_the_proxy_keeps_the_connection_and_the_service_out_of_it() {
 }
 
 #[test]
-fn a_delayed_answer_comes_no_sooner() {
+fn a_delayed_request_is_forwarded_after_the_delay() {
     let (_echo, proxy) = start();
     let mut client = client(&proxy);
     proxy.fault(InjectedFault::Delay(SOON));
@@ -278,7 +277,7 @@ fn a_delayed_answer_comes_no_sooner() {
 }
 
 #[test]
-fn a_service_that_is_not_there_closes_the_clients_connection() {
+fn an_unreachable_service_closes_the_clients_connection() {
     let proxy = Proxy::start("http://127.0.0.1:1/").unwrap();
     let mut client = Client::connect(&proxy.endpoint()).unwrap();
     assert_closed(client.call("GetSecretValue", "{}"));
@@ -286,7 +285,7 @@ fn a_service_that_is_not_there_closes_the_clients_connection() {
 }
 
 #[test]
-fn dropping_it_ends_whatever_its_threads_are_at() {
+fn dropping_ends_all_threads() {
     let (echo, proxy) = start();
     let mut idle = client(&proxy);
     let mut hanging = client(&proxy);
@@ -306,7 +305,7 @@ fn dropping_it_ends_whatever_its_threads_are_at() {
     });
 
     let (done, is_done) = mpsc::channel();
-    // It waits for its threads: that it returns is all that there is to see of their end.
+    // Dropping waits for its threads; that it returns shows that they have ended.
     thread::spawn(move || {
         drop(proxy);
         done.send(()).unwrap();
@@ -318,7 +317,7 @@ fn dropping_it_ends_whatever_its_threads_are_at() {
 }
 
 #[test]
-fn an_endpoint_that_is_none_is_an_error_that_says_what_is_one() {
+fn an_invalid_endpoint_is_an_error_with_an_example() {
     for endpoint in [
         "",
         "127.0.0.1:80",
@@ -344,13 +343,13 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Waits until the condition holds, for thirty seconds at most.
+/// Waits up to 30 s until the condition holds.
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = now();
     while !condition() {
         assert!(
             begin.elapsed() < Duration::from_secs(30),
-            "waited in vain until {what}"
+            "timed out waiting until {what}"
         );
         thread::sleep(Duration::from_millis(5));
     }

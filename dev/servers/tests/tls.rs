@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Verified connections, and those that must fail.
+//! Connections with a verified certificate, and those that must fail.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/client.rs"]
@@ -21,7 +21,7 @@ fn verify(host_is: &str, ca: &Path) -> String {
 }
 
 #[test]
-fn the_own_authority_verifies_the_server_and_the_other_does_not() {
+fn only_the_servers_own_authority_verifies_it() {
     let server = Postgres::builder().tls().start().unwrap();
     server.create_role("app", "right").unwrap();
     let (ca, unrelated) = (
@@ -57,7 +57,7 @@ fn the_own_authority_verifies_the_server_and_the_other_does_not() {
     );
     assert_eq!(server.log().authenticated_logins().unwrap(), 2);
 
-    // As libpq takes it from the environment.
+    // As libpq reads it from the environment.
     let output = client(&server)
         .env("PGPASSWORD", "right")
         .env("PGSSLMODE", "verify-full")
@@ -79,7 +79,7 @@ fn the_own_authority_verifies_the_server_and_the_other_does_not() {
 }
 
 #[test]
-fn a_client_may_do_without() {
+fn tls_is_optional_for_clients() {
     let server = Postgres::builder().tls().start().unwrap();
     server.create_role("app", "right").unwrap();
     answer(&log_in(&server, "app", "right", "sslmode=disable")).unwrap();
@@ -93,7 +93,7 @@ fn a_client_may_do_without() {
 }
 
 #[test]
-fn the_key_is_for_the_server_alone() {
+fn only_the_server_can_read_the_key() {
     let server = Postgres::builder().tls().start().unwrap();
     let mode = |file: &str| {
         fs::metadata(server.socket_dir().join(file))

@@ -1,6 +1,6 @@
 //! needs: postgresql, pam
 //!
-//! Tokens that PostgreSQL checks as RDS does.
+//! Tokens, which PostgreSQL verifies as RDS does.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/client.rs"]
@@ -22,7 +22,7 @@ fn server() -> Postgres {
     server
 }
 
-/// Logs in over verified TLS.
+/// Logs in over TLS with a verified certificate.
 fn sign_in(server: &Postgres, user: &str, token: &str) -> Result<String, String> {
     let tls = format!(
         "sslmode=verify-full sslrootcert='{}'",
@@ -31,8 +31,8 @@ fn sign_in(server: &Postgres, user: &str, token: &str) -> Result<String, String>
     answer(&log_in(server, user, token, &tls))
 }
 
-/// The token for another endpoint.
-fn at(token: &Token, endpoint: &str) -> String {
+/// Returns the token for another endpoint.
+fn for_endpoint(token: &Token, endpoint: &str) -> String {
     Token {
         endpoint: endpoint.to_owned(),
         parameters: token.parameters.clone(),
@@ -40,7 +40,7 @@ fn at(token: &Token, endpoint: &str) -> String {
     .text()
 }
 
-/// The token without that parameter.
+/// Returns the token without that parameter.
 fn without(token: &Token, name: &str) -> String {
     let mut token = token.clone();
     token.parameters.retain(|(known, _)| *known != name);
@@ -48,7 +48,7 @@ fn without(token: &Token, name: &str) -> String {
 }
 
 #[test]
-fn a_good_token_lets_in_and_its_check_is_noted_without_it() {
+fn a_valid_token_is_accepted_and_not_logged() {
     let server = server();
     let before = now();
     let token = Token::new("app", ago(60)).text();
@@ -91,19 +91,19 @@ fn a_good_token_lets_in_and_its_check_is_noted_without_it() {
 }
 
 #[test]
-fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
+fn the_reason_is_logged_and_the_client_gets_28000() {
     let server = server();
     let signed = ago(60);
     let good = Token::new("app", signed);
     let day = date(signed);
     let cases = [
         ("not a token", "no-token-at-all".to_owned()),
-        ("a url", at(&good, "https://db:5432")),
-        ("no port", at(&good, "db")),
-        ("port 0", at(&good, "db:0")),
-        ("a large port", at(&good, "db:65536")),
-        ("no host", at(&good, ":5432")),
-        ("bare IPv6", at(&good, "::1:5432")),
+        ("a url", for_endpoint(&good, "https://db:5432")),
+        ("no port", for_endpoint(&good, "db")),
+        ("port 0", for_endpoint(&good, "db:0")),
+        ("a large port", for_endpoint(&good, "db:65536")),
+        ("no host", for_endpoint(&good, ":5432")),
+        ("bare IPv6", for_endpoint(&good, "::1:5432")),
         (
             "another action",
             good.clone().with("Action", "Connect").text(),
@@ -207,12 +207,12 @@ fn what_is_wrong_with_a_token_is_said_in_the_log_and_28000_to_the_client() {
 }
 
 #[test]
-fn what_is_unusual_and_right_is_let_in() {
+fn unusual_valid_tokens_are_accepted() {
     let server = server();
     let good = Token::new("app", ago(899 - 30));
     for (name, token) in [
-        ("ipv6", at(&good, "[::1]:5432")),
-        ("mixed case", at(&good, "DB.Example.COM:1")),
+        ("ipv6", for_endpoint(&good, "[::1]:5432")),
+        ("mixed case", for_endpoint(&good, "DB.Example.COM:1")),
         (
             "a clock ahead",
             Token::new("app", now() + Duration::from_secs(280)).text(),
@@ -261,7 +261,7 @@ fn what_is_unusual_and_right_is_let_in() {
         );
         assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
     }
-    // What a client signs that does not encode the name: a plus reads as a space.
+    // As from a client that does not encode the name: a plus is a space.
     let raw = Token::new("app", now())
         .with("DBUser", "first.last+x@corp")
         .text();
@@ -269,7 +269,7 @@ fn what_is_unusual_and_right_is_let_in() {
 }
 
 #[test]
-fn a_token_works_over_tls_alone_and_a_password_does_not_help() {
+fn a_token_requires_tls_and_passwords_are_rejected() {
     let server = server();
     let token = Token::new("app", now()).text();
     let rejection = answer(&log_in(&server, "app", &token, "sslmode=disable")).unwrap_err();
@@ -286,7 +286,7 @@ fn a_token_works_over_tls_alone_and_a_password_does_not_help() {
 }
 
 #[test]
-fn everything_is_refused_for_as_long_as_that_is_wanted() {
+fn all_tokens_are_rejected_while_configured() {
     let server = server();
     let checks = server.token_checks();
     let token = Token::new("app", now()).text();
@@ -304,7 +304,7 @@ fn everything_is_refused_for_as_long_as_that_is_wanted() {
 }
 
 #[test]
-fn a_session_that_died_takes_its_tokens_along_and_those_alone() {
+fn an_expired_session_rejects_its_tokens_only() {
     let server = server();
     let checks = server.token_checks();
     let signed = now();
@@ -336,7 +336,7 @@ fn a_session_that_died_takes_its_tokens_along_and_those_alone() {
 }
 
 #[test]
-fn the_checks_go_on_after_the_server_was_started_again() {
+fn checks_continue_after_a_restart() {
     let server = server();
     let token = Token::new("app", now()).text();
     server.stop().unwrap();
@@ -346,7 +346,7 @@ fn the_checks_go_on_after_the_server_was_started_again() {
 }
 
 #[test]
-fn a_server_without_tokens_has_no_checks_to_count() {
+fn a_server_without_tokens_has_no_checks() {
     let server = Postgres::start().unwrap();
     let checks = server.token_checks();
     for error in [
@@ -365,7 +365,7 @@ fn a_server_without_tokens_has_no_checks_to_count() {
 }
 
 #[test]
-fn a_missing_compiler_is_an_error_with_the_line_that_installs_it() {
+fn a_missing_compiler_is_an_error_with_the_command_that_installs_it() {
     let places = Programs::from_environment().chosen(Server::Pam, "/nonexistent");
     let error = Postgres::builder()
         .programs(places)

@@ -8,7 +8,7 @@ use claviger_servers::Server;
 
 use crate::{CANNOT_START, cargo, provide};
 
-/// A bench, by what follows `--with`.
+/// A benchmark, by the word after `--with`.
 #[derive(Debug, PartialEq, Eq)]
 struct Bench {
     package: &'static str,
@@ -33,7 +33,7 @@ const OTEL: Bench = Bench {
     needs: &[Server::PostgreSql, Server::Jaeger],
 };
 
-/// Becomes the benchmarks.
+/// Replaces this process with the benchmark.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     let (bench, rest) = choose(arguments)?;
     if !provide::provide(bench.needs.iter().copied()).is_empty() {
@@ -51,15 +51,15 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     match cargo::become_cargo(words.iter().chain(rest))? {}
 }
 
-/// The core's, or a backend's with `--with`; and what is left of the arguments.
+/// Returns the core's benchmark, or that of `--with`; and the remaining arguments.
 fn choose(arguments: &[OsString]) -> Result<(Bench, &[OsString]), String> {
     match arguments {
-        [with, issuer, rest @ ..] if with == "--with" && issuer == "secrets-manager" => {
+        [with, target, rest @ ..] if with == "--with" && target == "secrets-manager" => {
             Ok((SECRETS_MANAGER, rest))
         }
-        [with, issuer, rest @ ..] if with == "--with" && issuer == "otel" => Ok((OTEL, rest)),
+        [with, target, rest @ ..] if with == "--with" && target == "otel" => Ok((OTEL, rest)),
         [with, ..] if with == "--with" => {
-            Err("what follows --with has no benchmarks; secrets-manager and otel have".to_owned())
+            Err("--with has to be secrets-manager or otel".to_owned())
         }
         all => Ok((CORE, all)),
     }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_issuer_is_chosen_and_the_rest_is_the_benchs_own() {
+    fn the_benchmark_is_chosen_and_other_arguments_are_passed_on() {
         let words = |line: &str| {
             line.split_whitespace()
                 .map(OsString::from)

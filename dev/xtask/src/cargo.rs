@@ -1,4 +1,4 @@
-//! Running cargo, in the folder in which the user is.
+//! Runs cargo in the user's folder.
 
 use std::convert::Infallible;
 use std::env;
@@ -9,33 +9,32 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use crate::tally::{Reader, Tally};
 
-/// Becomes this cargo: its exit status is ours, a signal for us is one for it, and nothing
-/// of ours is there to end before it has cleaned up.
+/// Replaces this process with cargo, so that cargo gets the signals and its exit status is ours.
 ///
 /// # Errors
-/// The only way to return: cargo could not be started.
+/// Cargo could not be started. Otherwise it does not return.
 pub(crate) fn become_cargo(
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> io::Result<Infallible> {
     Err(cargo().args(arguments).exec())
 }
 
-/// Runs this cargo, prints what it prints as it comes, and sums its test results.
+/// Runs cargo, prints its output as it comes, and sums its test results.
 pub(crate) fn run_tests(
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> io::Result<(ExitStatus, Tally)> {
     let mut child = cargo().args(arguments).stdout(Stdio::piped()).spawn()?;
     let mut reader = Reader::default();
     if let Some(mut output) = child.stdout.take() {
-        let mut screen = io::stdout().lock();
+        let mut stdout = io::stdout().lock();
         let mut piece = [0; 8192];
         loop {
             match output.read(&mut piece) {
                 Ok(0) => break,
                 Ok(length) => {
                     reader.feed(&piece[..length]);
-                    screen.write_all(&piece[..length])?;
-                    screen.flush()?;
+                    stdout.write_all(&piece[..length])?;
+                    stdout.flush()?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -45,7 +44,7 @@ pub(crate) fn run_tests(
     Ok((child.wait()?, reader.finish()))
 }
 
-/// The cargo that runs us.
+/// Returns the cargo that runs this program.
 fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

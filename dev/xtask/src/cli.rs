@@ -8,7 +8,7 @@ use lexopt::Parser;
 
 use crate::need;
 
-/// What `--help` prints, and what follows an error in the command line.
+/// The text of `--help`, also printed after an error in the command line.
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask <command>
 
@@ -35,7 +35,7 @@ usage: cargo xtask <command>
 exit status: 0 all is well, 1 something failed, 2 it could not start
 ";
 
-/// A command line that can be followed.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Print [`USAGE`].
@@ -50,16 +50,16 @@ pub(crate) enum Command {
     Install(Vec<Server>),
 }
 
-/// What can be asked of `test`.
+/// Options of `test`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TestOptions {
-    /// To leave a test out is an error.
+    /// Whether a skipped test is an error.
     pub(crate) require_all: bool,
-    /// For the test programs: filters and libtest's own flags.
+    /// Filters and libtest's own flags, passed to the test programs.
     pub(crate) pass_on: Vec<OsString>,
 }
 
-/// Reads the arguments, the program's name not among them.
+/// Parses the arguments without the program's name.
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Command, lexopt::Error> {
@@ -86,8 +86,8 @@ pub(crate) fn parse(
     }
 }
 
-/// The arguments for another program, or nothing if ours is asked for help. A leading
-/// `--` says that all that follows is meant for the other.
+/// Returns the arguments for another program, or `None` for our own help. A leading `--` passes
+/// everything on.
 fn pass_on(mut arguments: Vec<OsString>) -> Option<Vec<OsString>> {
     if arguments.first().is_some_and(|first| first == "--") {
         arguments.remove(0);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_gets_all_arguments() {
+    fn all_arguments_are_passed_to_the_demo() {
         assert_eq!(parsed("demo"), Ok(Command::Demo(Vec::new())));
         assert_eq!(
             parsed("demo --seconds 10 --x"),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn help_is_ours_before_two_dashes_and_the_demos_after_them() {
+    fn help_after_two_dashes_is_passed_on() {
         for line in [
             "--help",
             "-h",
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn test_takes_its_flag_before_the_filters() {
+    fn filters_of_test_follow_its_flag() {
         let options = TestOptions {
             require_all: true,
             pass_on: strings("law_01 --nocapture"),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn install_takes_the_words_of_test_files_and_means_all_without_one() {
+    fn install_takes_tags_and_installs_all_without_one() {
         assert_eq!(
             parsed("install moto postgresql"),
             Ok(Command::Install(vec![Server::Moto, Server::PostgreSql]))
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_an_error() {
+    fn unknown_arguments_are_errors() {
         for line in [
             "",
             "dance",
@@ -226,7 +226,7 @@ mod tests {
             "install bread",
             "install --now",
         ] {
-            assert!(parsed(line).is_err(), "{line:?} went through");
+            assert!(parsed(line).is_err(), "{line:?} was accepted");
         }
     }
 }

@@ -9,10 +9,10 @@ use claviger_servers::Server;
 
 use crate::{CANNOT_START, cargo, provide};
 
-/// Becomes the demo, in the debug profile: the first build is what a visitor waits for.
-/// So it is built with what its arguments ask for, and no more.
+/// Replaces this process with the demo, in the debug profile and with only the features that its
+/// arguments need, because the first build takes time.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
-    let scenario = match Scenario::of(arguments) {
+    let scenario = match Scenario::parse(arguments) {
         Ok(scenario) => scenario,
         Err(problem) => {
             eprintln!("error: {problem}");
@@ -32,8 +32,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     match cargo::become_cargo(words.iter().chain(arguments))? {}
 }
 
-/// What the demo's arguments ask for. What decides on what is built is judged here, before anything
-/// is; the rest by the demo itself.
+/// The scenario in the demo's arguments. Only what determines the build is checked here; the demo
+/// checks the rest.
 #[derive(Debug, PartialEq, Eq)]
 struct Scenario {
     features: BTreeSet<&'static str>,
@@ -41,7 +41,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    fn of(arguments: &[OsString]) -> Result<Self, String> {
+    fn parse(arguments: &[OsString]) -> Result<Self, String> {
         let mut scenario = Self {
             features: BTreeSet::new(),
             servers: BTreeSet::new(),
@@ -51,7 +51,7 @@ impl Scenario {
             Some("mariadb") => scenario.add("mariadb", Server::MariaDb),
             Some(other) => {
                 return Err(format!(
-                    "--database {other}: there are postgresql and mariadb"
+                    "--database {other}: has to be postgresql or mariadb"
                 ));
             }
         }
@@ -62,11 +62,11 @@ impl Scenario {
             Some("vault") => scenario.add("vault", Server::OpenBao),
             Some(other) => {
                 return Err(format!(
-                    "--with {other}: there are file, rds-iam, secrets-manager and vault"
+                    "--with {other}: has to be file, rds-iam, secrets-manager or vault"
                 ));
             }
         }
-        // One of our own, or one that the user has.
+        // Our own collector, or the user's.
         if arguments.iter().any(|argument| argument == "--jaeger") {
             scenario.add("traces", Server::Jaeger);
         }
@@ -82,7 +82,7 @@ impl Scenario {
     }
 }
 
-/// The value behind `--name value` or `--name=value`.
+/// Returns the value of `--name value` or `--name=value`.
 fn value_of<'a>(name: &str, arguments: &'a [OsString]) -> Option<&'a str> {
     let mut words = arguments
         .iter()
@@ -100,8 +100,8 @@ mod tests {
 
     use super::*;
 
-    fn judged(line: &str) -> Result<Scenario, String> {
-        Scenario::of(
+    fn parsed(line: &str) -> Result<Scenario, String> {
+        Scenario::parse(
             &line
                 .split_whitespace()
                 .map(OsString::from)
@@ -110,11 +110,11 @@ mod tests {
     }
 
     fn scenario(line: &str) -> Scenario {
-        judged(line).expect("it can be right")
+        parsed(line).expect("the arguments are valid")
     }
 
     #[test]
-    fn the_plain_demo_builds_no_more_than_it_needs() {
+    fn the_plain_demo_needs_no_features() {
         let plain = Scenario {
             features: BTreeSet::new(),
             servers: BTreeSet::from([Server::PostgreSql]),
@@ -131,19 +131,19 @@ mod tests {
     }
 
     #[test]
-    fn a_scene_that_is_not_there_is_said_before_anything_is_built() {
+    fn an_unknown_scenario_is_an_error_before_the_build() {
         assert!(
-            judged("--with dance")
+            parsed("--with dance")
                 .is_err_and(|said| said.contains("dance") && said.contains("rds-iam"))
         );
         assert!(
-            judged("--database=oracle")
+            parsed("--database=oracle")
                 .is_err_and(|said| said.contains("oracle") && said.contains("mariadb"))
         );
     }
 
     #[test]
-    fn what_is_asked_for_is_built_and_started() {
+    fn arguments_determine_features_and_servers() {
         for line in [
             "--with rds-iam --database mariadb",
             "--seconds 9 --database=mariadb --with=rds-iam",

@@ -1,12 +1,10 @@
-//! `cargo xtask …`: the commands of this workspace, one for each thing that a
-//! contributor wants to see.
+//! `cargo xtask …`: the commands of this workspace for contributors.
 //!
-//! It depends on next to nothing, so that it is there at once; what a command needs is
-//! built by the `cargo` that the command runs.
+//! It has few dependencies, so that it builds at once. Commands build what they need with `cargo`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a command line program talks to its user"
+    reason = "a command line program prints to its user"
 )]
 
 mod bench;
@@ -28,7 +26,7 @@ use std::process::ExitCode;
 
 use cli::Command;
 
-/// The status of a command line that cannot be followed, or of a server that is missing.
+/// Exit status of an invalid command line, or of a missing server.
 const CANNOT_START: u8 = 2;
 
 fn main() -> ExitCode {
@@ -58,7 +56,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-/// An error and what led to it, on one line.
+/// Formats an error and its sources on one line.
 fn with_sources(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut next = error.source();

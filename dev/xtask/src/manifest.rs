@@ -1,27 +1,27 @@
-//! The two things that xtask reads from a `Cargo.toml`: a string and a list of strings.
+//! Reads strings and lists of strings from a `Cargo.toml`.
 //!
-//! This is no TOML parser. It knows tables in brackets, basic strings without escapes,
-//! and comments, which is how the manifests of this workspace are written. A value that
-//! it does not find is an error where it is needed, never an empty one.
+//! This is no TOML parser. It knows tables in brackets, basic strings without escapes, and
+//! comments, as in this workspace. A missing value is an error where it is needed, never an empty
+//! one.
 
-/// The string at `key` in `[table]`.
+/// Returns the string at `key` in `[table]`.
 pub(crate) fn string(manifest: &str, table: &str, key: &str) -> Option<String> {
     strings(&value(manifest, table, key)?).into_iter().next()
 }
 
-/// The strings in the list at `key` in `[table]`.
+/// Returns the strings in the list at `key` in `[table]`.
 pub(crate) fn list(manifest: &str, table: &str, key: &str) -> Option<Vec<String>> {
     let value = value(manifest, table, key)?;
     let inner = value.trim().strip_prefix('[')?.strip_suffix(']')?;
     Some(strings(inner))
 }
 
-/// Whether there is a `[table]`.
+/// Returns whether there is a `[table]`.
 pub(crate) fn has_table(manifest: &str, table: &str) -> bool {
     manifest.lines().any(|line| header(line) == Some(table))
 }
 
-/// What stands behind `key =`, over several lines if a list is open at the end of one.
+/// Returns the text after `key =`, over several lines if a list is open at the end of one.
 fn value(manifest: &str, table: &str, key: &str) -> Option<String> {
     let mut lines = manifest
         .lines()
@@ -44,7 +44,7 @@ fn value(manifest: &str, table: &str, key: &str) -> Option<String> {
     Some(value)
 }
 
-/// `name` of a line `[name]`; `[[name]]` opens a list of tables and is none.
+/// Returns `name` of a line `[name]`; `[[name]]` is a list of tables and does not match.
 fn header(line: &str) -> Option<&str> {
     let name = without_comment(line)
         .trim()
@@ -63,7 +63,7 @@ fn without_comment(line: &str) -> &str {
     end.map_or(line, |end| &line[..end])
 }
 
-/// Every second piece between quotes.
+/// Returns every second piece between quotes.
 fn strings(text: &str) -> Vec<String> {
     text.split('"')
         .skip(1)
@@ -97,7 +97,7 @@ name = "tls"
 "#;
 
     #[test]
-    fn a_list_may_take_lines_and_comments() {
+    fn a_list_may_have_lines_and_comments() {
         let members = list(MANIFEST, "workspace", "members");
         assert_eq!(
             members,
@@ -116,7 +116,7 @@ name = "tls"
     }
 
     #[test]
-    fn a_string_is_looked_for_in_its_own_table() {
+    fn a_string_is_read_from_its_own_table() {
         assert_eq!(
             string(MANIFEST, "package", "name").as_deref(),
             Some("claviger")
@@ -130,14 +130,14 @@ name = "tls"
     }
 
     #[test]
-    fn tables_are_known_by_their_whole_name() {
+    fn tables_match_by_their_whole_name() {
         assert!(has_table(MANIFEST, "package"));
         assert!(!has_table(MANIFEST, "dependencies"));
         assert!(!has_table("[workspace.package]", "package"));
     }
 
     #[test]
-    fn a_list_that_never_ends_is_none() {
+    fn an_open_list_is_none() {
         assert_eq!(
             list("[workspace]\nmembers = [\"a\",\n", "workspace", "members"),
             None

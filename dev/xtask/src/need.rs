@@ -1,11 +1,11 @@
-//! The first line of a test file: `//! needs: postgresql, …`.
+//! Parses the first line of a test file: `//! needs: postgresql, …`.
 
 use claviger_servers::Server;
 
-/// The servers that a file asks for in its first line; none if it is another line.
+/// Returns the servers in the first line; none for any other line.
 ///
 /// # Errors
-/// A word that is no server's: a slip there would let a test run without its server.
+/// An unknown tag. Otherwise a typo would run a test without its server.
 pub(crate) fn servers(file: &str) -> Result<Vec<Server>, String> {
     let Some(tags) = file
         .lines()
@@ -19,10 +19,10 @@ pub(crate) fn servers(file: &str) -> Result<Vec<Server>, String> {
         .collect()
 }
 
-/// The server of this tag.
+/// Returns the server of this tag.
 ///
 /// # Errors
-/// A word that is no server's.
+/// An unknown tag.
 pub(crate) fn server(tag: &str) -> Result<Server, String> {
     Server::ALL
         .iter()
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_is_an_error_that_says_what_is_known() {
+    fn an_unknown_tag_is_an_error_with_the_known_tags() {
         for file in [
             "//! needs: postgersql",
             "//! needs:",

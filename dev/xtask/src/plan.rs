@@ -1,6 +1,6 @@
-//! Deciding, before anything runs, what runs and what is left out.
+//! Decides which tests run before any does.
 //!
-//! libtest cannot skip: a test that finds no server and returns counts as passed. So a
+//! libtest cannot skip: a test that finds no server and returns counts as passed. Therefore a
 //! target whose server is missing is not run at all.
 
 use std::collections::BTreeSet;
@@ -9,26 +9,26 @@ use claviger_servers::Server;
 
 use crate::test_file::TestFile;
 
-/// What will happen.
+/// The targets to run and to skip.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// The targets that this machine cannot show.
-    pub(crate) left_out: Vec<LeftOut>,
-    /// The arguments of each `cargo` to run, one after the other.
+    /// The targets that cannot run on this machine.
+    pub(crate) skipped: Vec<Skipped>,
+    /// The arguments of each call of `cargo`, in order.
     pub(crate) runs: Vec<Vec<String>>,
 }
 
-/// A target that will not run.
+/// A target that is skipped.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct LeftOut {
+pub(crate) struct Skipped {
     /// The target.
     pub(crate) file: TestFile,
-    /// The servers that it needs and that are not there.
+    /// The missing servers that it needs.
     pub(crate) missing: BTreeSet<Server>,
 }
 
-impl LeftOut {
-    /// The line that names it.
+impl Skipped {
+    /// Returns the line that reports it.
     pub(crate) fn line(&self) -> String {
         let names: Vec<_> = self.missing.iter().map(|server| server.name()).collect();
         let commands: Vec<_> = self
@@ -46,13 +46,13 @@ impl LeftOut {
     }
 }
 
-/// Leaves out every file that needs one of the missing servers.
+/// Skips every file that needs one of the missing servers.
 pub(crate) fn plan(files: Vec<TestFile>, missing: &BTreeSet<Server>) -> Plan {
-    let (left_out, kept): (Vec<_>, Vec<_>) = files
+    let (skipped, kept): (Vec<_>, Vec<_>) = files
         .into_iter()
         .partition(|file| file.needs.iter().any(|need| missing.contains(need)));
-    let runs = runs(&left_out, &kept);
-    let left_out = left_out.into_iter().map(|file| LeftOut {
+    let runs = runs(&skipped, &kept);
+    let skipped = skipped.into_iter().map(|file| Skipped {
         missing: file
             .needs
             .iter()
@@ -62,17 +62,17 @@ pub(crate) fn plan(files: Vec<TestFile>, missing: &BTreeSet<Server>) -> Plan {
         file,
     });
     Plan {
-        left_out: left_out.collect(),
+        skipped: skipped.collect(),
         runs,
     }
 }
 
-/// What the plain demo does not compile, and has tests.
+/// The package with a feature that its tests need and the plain demo does not build.
 const DEMO: &str = "claviger-demo";
-const ITS_FEATURE: &str = "traces";
+const DEMO_FEATURE: &str = "traces";
 
-fn runs(left_out: &[TestFile], kept: &[TestFile]) -> Vec<Vec<String>> {
-    let feature = format!("{DEMO}/{ITS_FEATURE}");
+fn runs(skipped: &[TestFile], kept: &[TestFile]) -> Vec<Vec<String>> {
+    let feature = format!("{DEMO}/{DEMO_FEATURE}");
     let whole = [
         "test",
         "--workspace",
@@ -80,17 +80,16 @@ fn runs(left_out: &[TestFile], kept: &[TestFile]) -> Vec<Vec<String>> {
         &feature,
         "--no-fail-fast",
     ];
-    if left_out.is_empty() {
+    if skipped.is_empty() {
         return vec![strings(&whole)];
     }
-    // cargo cannot leave a target out, only name those to run, and by a name that holds
-    // for all packages: a kept target whose name is also that of one left out gets a run
-    // of its own, in its package.
+    // cargo cannot exclude a target, and its `--test NAME` applies to all packages. A target with
+    // the same name as a skipped one therefore gets a call of its own, in its package.
     let mut all = strings(&whole);
     all.extend(strings(&["--lib", "--bins", "--examples"]));
     let mut alone = Vec::new();
     for file in kept {
-        if left_out.iter().any(|out| out.target == file.target) {
+        if skipped.iter().any(|out| out.target == file.target) {
             let mut one = strings(&[
                 "test",
                 "--no-fail-fast",
@@ -100,7 +99,7 @@ fn runs(left_out: &[TestFile], kept: &[TestFile]) -> Vec<Vec<String>> {
                 &file.target,
             ]);
             if file.package == DEMO {
-                one.extend(strings(&["--features", ITS_FEATURE]));
+                one.extend(strings(&["--features", DEMO_FEATURE]));
             }
             alone.push(one);
         } else {
@@ -146,9 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn with_every_server_there_one_plain_run_does_all() {
+    fn with_all_servers_one_call_runs_everything() {
         let plan = plan(files(), &BTreeSet::new());
-        assert_eq!(plan.left_out, []);
+        assert_eq!(plan.skipped, []);
         assert_eq!(
             lines(&plan),
             ["test --workspace --features claviger-demo/traces --no-fail-fast"]
@@ -156,9 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_server_what_needs_it_is_left_out_and_named() {
+    fn without_a_server_its_targets_are_skipped_and_reported() {
         let plan = plan(files(), &no_postgres());
-        let named: Vec<_> = plan.left_out.iter().map(LeftOut::line).collect();
+        let named: Vec<_> = plan.skipped.iter().map(Skipped::line).collect();
         assert_eq!(
             named,
             [format!(
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn one_missing_server_of_two_is_named_alone_and_two_together() {
+    fn only_missing_servers_are_reported() {
         let files = || {
             vec![
                 file("claviger", "rotation", &[Server::PostgreSql, Server::Moto]),
@@ -185,9 +184,9 @@ mod tests {
         };
         let named = |missing| {
             plan(files(), &BTreeSet::from_iter(missing))
-                .left_out
+                .skipped
                 .iter()
-                .map(LeftOut::line)
+                .map(Skipped::line)
                 .collect::<Vec<_>>()
         };
         let (postgres, moto) = (
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_another_package_leaves_out_runs_in_its_own_package() {
+    fn a_target_named_as_a_skipped_one_runs_in_its_package() {
         let files = vec![
             file("claviger", "tls", &[Server::PostgreSql]),
             file("servers", "tls", &[]),
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_server_that_nobody_needs_changes_nothing() {
+    fn a_missing_server_without_targets_changes_nothing() {
         let plan = plan(vec![file("claviger", "law_03", &[])], &no_postgres());
         assert_eq!(
             lines(&plan),

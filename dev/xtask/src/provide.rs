@@ -1,4 +1,4 @@
-//! Making sure that the programs of servers are on this machine.
+//! Finds or installs the programs of servers.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -7,8 +7,8 @@ use claviger_servers::{Server, install};
 
 use crate::{CANNOT_START, with_sources};
 
-/// Finds the programs of each server, else installs them where that is allowed. Says on
-/// stderr what could not be had and why, and answers which these are.
+/// Finds the programs of each server, or installs them where that is allowed. Reports failures on
+/// stderr and returns the missing servers.
 pub(crate) fn provide(servers: impl IntoIterator<Item = Server>) -> BTreeSet<Server> {
     let mut missing: BTreeSet<_> = servers.into_iter().collect();
     missing.retain(|&server| match install(server) {
@@ -21,7 +21,7 @@ pub(crate) fn provide(servers: impl IntoIterator<Item = Server>) -> BTreeSet<Ser
     missing
 }
 
-/// `cargo xtask install`: says of each server where it is.
+/// `cargo xtask install`: prints where each server is.
 pub(crate) fn run(servers: &[Server]) -> ExitCode {
     let missing = provide(servers.iter().copied());
     for server in servers {

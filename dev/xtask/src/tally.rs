@@ -1,18 +1,18 @@
-//! Summing what the test programs say about themselves.
+//! Sums the results of test programs.
 
-/// How many tests passed, failed and were skipped.
+/// Numbers of passed, failed and skipped tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Ran and were right.
+    /// Passed tests.
     pub(crate) passed: u64,
-    /// Ran and were wrong, and programs that ended without saying so.
+    /// Failed tests, and programs that failed without a failed test.
     pub(crate) failed: u64,
-    /// Did not run.
+    /// Tests that did not run.
     pub(crate) skipped: u64,
 }
 
 impl Tally {
-    /// Adds what a line `test result: …` of libtest says; other lines say nothing.
+    /// Adds a line `test result: …` of libtest; ignores other lines.
     pub(crate) fn add_line(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else {
             return;
@@ -47,7 +47,7 @@ impl Tally {
     }
 }
 
-/// Reads a stream in pieces, as they come, and sums the lines in it.
+/// Reads a stream in pieces and sums its lines.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     tally: Tally,
@@ -55,7 +55,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Takes the next piece, which may end anywhere.
+    /// Reads the next piece, which may end anywhere.
     pub(crate) fn feed(&mut self, piece: &[u8]) {
         for &byte in piece {
             if byte == b'\n' {
@@ -66,7 +66,7 @@ impl Reader {
         }
     }
 
-    /// The sum at the end of the stream.
+    /// Returns the sum at the end of the stream.
     pub(crate) fn finish(mut self) -> Tally {
         self.end_line();
         self.tally
@@ -109,7 +109,7 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn colours_do_no_harm() {
+    fn colours_are_ignored() {
         let mut tally = Tally::default();
         tally.add_line("test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
         assert_eq!(
@@ -122,14 +122,14 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn a_last_line_without_an_end_counts() {
+    fn a_last_line_without_a_line_break_counts() {
         let mut reader = Reader::default();
         reader.feed(b"test result: ok. 2 passed; 0 failed; 0 ignored");
         assert_eq!(reader.finish().passed, 2);
     }
 
     #[test]
-    fn other_lines_say_nothing() {
+    fn other_lines_are_ignored() {
         let mut tally = Tally::default();
         for line in [
             "3 passed; 4 failed",
@@ -143,7 +143,7 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn the_closing_line_has_the_three_sums() {
+    fn the_last_line_has_the_three_sums() {
         assert_eq!(
             Tally {
                 passed: 12,

@@ -9,17 +9,18 @@ use crate::plan::{Plan, plan};
 use crate::tally::Tally;
 use crate::{cargo, provide, workspace};
 
-/// Runs every test that this machine can show and closes with the sums, alone on a line.
+/// Runs every test that this machine can run and prints the sums on the last line.
 pub(crate) fn run(options: &TestOptions) -> Result<ExitCode, Box<dyn Error>> {
     let files = workspace::test_files(&workspace::root())?;
     let missing = provide::provide(files.iter().flat_map(|file| &file.needs).copied());
     let plan = plan(files, &missing);
-    for target in &plan.left_out {
+    for target in &plan.skipped {
         println!("{}", target.line());
     }
-    if options.require_all && !plan.left_out.is_empty() {
+    if options.require_all && !plan.skipped.is_empty() {
         return Err(
-            "nothing was run: --require-all, and the targets above would be left out".into(),
+            "nothing was run, because --require-all is set and the targets above would be skipped"
+                .into(),
         );
     }
     let (tally, well) = run_all(&plan, &options.pass_on)?;
@@ -31,11 +32,10 @@ pub(crate) fn run(options: &TestOptions) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// The sums of all runs, and whether all went well. A run that fails does not keep the
-/// next one from running.
+/// Returns the sums of all runs, and whether all succeeded. A failed run does not stop the others.
 fn run_all(plan: &Plan, pass_on: &[OsString]) -> Result<(Tally, bool), Box<dyn Error>> {
     let mut sum = Tally {
-        skipped: plan.left_out.iter().map(|target| target.file.tests).sum(),
+        skipped: plan.skipped.iter().map(|target| target.file.tests).sum(),
         ..Tally::default()
     };
     let mut well = true;
@@ -48,7 +48,7 @@ fn run_all(plan: &Plan, pass_on: &[OsString]) -> Result<(Tally, bool), Box<dyn E
         let (status, mut tally) = cargo::run_tests(&arguments)?;
         if !status.success() && tally.failed == 0 {
             eprintln!(
-                "error: cargo {} ended with {status} and named no failed test; this counts as one",
+                "error: cargo {} ended with {status} and reported no failed test; this counts as one",
                 run.join(" ")
             );
             tally.failed = 1;

@@ -1,24 +1,24 @@
-//! One integration test target and what it needs.
+//! One integration test target and its needs.
 
 use claviger_servers::Server;
 
 use crate::need;
 
-/// A file below `tests/` that cargo makes a test program of.
+/// A file below `tests/` from which cargo builds a test program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TestFile {
-    /// The package it belongs to.
+    /// The package of the target.
     pub(crate) package: String,
-    /// The name by which cargo knows it; another package may have one of the same name.
+    /// Its name, unique only within the package.
     pub(crate) target: String,
-    /// The servers without which it can show nothing.
+    /// The servers that it needs.
     pub(crate) needs: Vec<Server>,
-    /// How many tests are in it, as far as its text tells; at least 1.
+    /// Number of tests in its text, at least 1.
     pub(crate) tests: u64,
 }
 
 impl TestFile {
-    /// What the file's text says about it.
+    /// Parses the file's text.
     pub(crate) fn read(package: &str, target: &str, text: &str) -> Result<Self, String> {
         Ok(Self {
             package: package.to_owned(),
@@ -29,7 +29,7 @@ impl TestFile {
     }
 }
 
-/// The attributes that make a function a test: `#[test]`, `#[tokio::test(…)]`.
+/// Counts the attributes `#[test]` and `#[tokio::test(…)]`.
 fn tests(text: &str) -> u64 {
     let attributes = text
         .lines()

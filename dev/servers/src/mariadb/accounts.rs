@@ -1,4 +1,4 @@
-//! Users and their connections. Each user may come from any host: `'name'@'%'`.
+//! Users and their connections. Each user may connect from any host: `'name'@'%'`.
 
 use std::thread;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::client::SqlError;
 use crate::deadline::Deadline;
 use crate::tokens::SERVICE;
 
-/// How long connections that are ended may take until they are gone.
+/// Timeout until terminated connections are closed.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -52,8 +52,8 @@ impl MariaDb {
         .map(drop)
     }
 
-    /// Locks a user out: whoever logs in with the right password gets error 4151, and 1045
-    /// with a wrong one. Open connections continue.
+    /// Locks a user. Logins with the right password fail with error 4151, with a wrong one 1045.
+    /// Open connections continue.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -62,7 +62,7 @@ impl MariaDb {
             .map(drop)
     }
 
-    /// Lets a locked user in again.
+    /// Unlocks a user.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -71,8 +71,8 @@ impl MariaDb {
             .map(drop)
     }
 
-    /// Lets a user's password expire: logins go on to succeed, and each statement gets
-    /// error 1820, until [`set_password`](Self::set_password). Open connections continue.
+    /// Expires a user's password. Logins still succeed, and each statement fails with error 1820
+    /// until [`set_password`](Self::set_password). Open connections continue.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -81,7 +81,7 @@ impl MariaDb {
             .map(drop)
     }
 
-    /// Creates a database in which this user may do everything.
+    /// Creates a database on which this user has all privileges.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -101,11 +101,11 @@ impl MariaDb {
         .map(drop)
     }
 
-    /// Ends the open connections of a user (their clients see the connection break), waits
-    /// until they are gone (up to 5 s), and returns how many there were.
+    /// Terminates the open connections of a user, waits up to 5 s until they are closed, and
+    /// returns how many there were.
     ///
     /// # Errors
-    /// As [`sql`](Self::sql), and when they are not gone in time.
+    /// As [`sql`](Self::sql), and connections that are still open after that time.
     pub fn terminate_connections(&self, user: &str) -> Result<usize, SqlError> {
         let ended = self.count(&format!("KILL USER {}; SELECT ROW_COUNT()", account(user)))?;
         let deadline = Deadline::after(TIMEOUT);
@@ -116,7 +116,7 @@ impl MariaDb {
         {
             if deadline.has_passed() {
                 return Err(SqlError::Failed(format!(
-                    "connections that were ended are there after {} s",
+                    "terminated connections are still open after {} s",
                     TIMEOUT.as_secs()
                 )));
             }
@@ -125,9 +125,8 @@ impl MariaDb {
         Ok(ended)
     }
 
-    /// Returns how many connections of a user are open. One that its client has just closed is counted
-    /// until the server has noticed; those of a user who has been dropped since are counted,
-    /// too.
+    /// Returns how many connections of a user are open. A connection counts until the server
+    /// notices that its client closed it, and also if the user was dropped.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).

@@ -9,7 +9,7 @@ use super::config::{self, Config};
 use super::installation::{Installation, PLUGINS};
 use super::launch::launch;
 use super::{Log, MariaDb};
-use crate::account::{Account, give, write_for};
+use crate::account::{Account, change_owner, write_for};
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, Signal};
 use crate::launch::on_a_free_port;
@@ -17,10 +17,10 @@ use crate::programs::Programs;
 use crate::tls::authorities;
 use crate::tokens::{Module, TokenChecks};
 
-/// A MariaDB server to be started.
+/// A MariaDB server to start.
 ///
-/// By default it listens on 127.0.0.1, has room for 200 connections, notes each login, and
-/// does not wait for the disk.
+/// By default it listens on 127.0.0.1, accepts 200 connections, logs each login, and does not wait
+/// for the disk.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
@@ -31,50 +31,46 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Lets the server speak TLS, with a certificate for `localhost` and `127.0.0.1` by
-    /// an authority that is made for this server, see [`MariaDb::ca_file`]. Clients may
-    /// still connect without TLS.
+    /// Enables TLS, with a certificate for `localhost` and `127.0.0.1` by an authority of this
+    /// server, see [`MariaDb::ca_file`]. Connections without TLS remain possible.
     #[cfg(feature = "tls")]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// Lets users log in with IAM tokens, as RDS does: those that
-    /// [`MariaDb::create_token_role`] creates, over TLS alone, which this call turns on,
-    /// and with a token that PAM finds to be good, see [`MariaDb::token_checks`]. The token
-    /// comes in clear text inside TLS (`mysql_clear_password`). What is found bad is
-    /// rejected with 1045.
+    /// Enables logins with IAM tokens, as on RDS, for users of [`MariaDb::create_token_role`]. They
+    /// require TLS, which this call enables. The token is sent in clear text inside TLS
+    /// (`mysql_clear_password`); PAM verifies it, see [`MariaDb::token_checks`]. A rejected token
+    /// is error 1045.
     ///
-    /// The server needs a C compiler then ([`Server::Pam`](crate::Server::Pam)), and starts
-    /// some 0.2 s later.
+    /// The server then needs a C compiler ([`Server::Pam`](crate::Server::Pam)), and starts some
+    /// 0.2 s later.
     #[cfg(feature = "tls")]
     pub fn tokens(mut self) -> Self {
         self.tokens = true;
         self.tls()
     }
 
-    /// An option of the server, as `max-connections`, without a line break. It wins over
-    /// the default and over an earlier call; only the port cannot be set.
+    /// Sets an option of the server, as `max-connections`, without a line break. It overrides the
+    /// default and an earlier call; the port cannot be set.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Where to look for the server's programs, in place of
-    /// [`Programs::from_environment`].
+    /// Sets where to look for the server's programs. Default: [`Programs::from_environment`].
     pub fn programs(mut self, programs: Programs) -> Self {
         self.programs = Some(programs);
         self
     }
 
-    /// Creates the data folder, starts the server and waits until it takes connections:
-    /// about a second, most of it for the system's tables.
+    /// Creates the data folder, starts the server and waits until it accepts connections: about a
+    /// second, most of it for the system tables.
     ///
     /// # Errors
-    /// [`StartError::NotInstalled`] when there is no MariaDB on this machine. A server
-    /// that does not come up within 30 s, or ends at once, is an error with the end of its
-    /// log. Whatever fails, nothing is left behind.
+    /// [`StartError::NotInstalled`] without MariaDB on this machine. A server that ends, or is not
+    /// ready within 30 s, is an error with the end of its log. Nothing is left behind.
     pub fn start(self) -> Result<MariaDb, StartError> {
         let places = self
             .programs
@@ -120,7 +116,7 @@ impl Builder {
     }
 }
 
-/// To where the server's user can read them: a checkout may lie where only its owner can.
+/// Copies the plugins to where the server's user can read them, because a checkout may be private.
 fn copy_plugins(
     installation: &Installation,
     folder: &Path,
@@ -130,9 +126,9 @@ fn copy_plugins(
     for plugin in PLUGINS {
         let copy = folder.join(plugin);
         fs::copy(installation.plugins.join(plugin), &copy)?;
-        give(account, &copy)?;
+        change_owner(account, &copy)?;
     }
-    give(account, folder)
+    change_owner(account, folder)
 }
 
 /// Creates the data folder. The guardian does it, so that a test that is killed meanwhile
@@ -149,7 +145,7 @@ fn create(
     write_for(account, &statements, &text).map_err(failed())?;
     let data = folder.join("data");
     fs::create_dir(&data)
-        .and_then(|()| give(account, &data))
+        .and_then(|()| change_owner(account, &data))
         .map_err(failed())?;
     guardian
         .run(&config::create(installation, &folder, &statements))

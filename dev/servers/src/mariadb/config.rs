@@ -23,7 +23,7 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Where the caller's own settings win over the defaults.
+    /// `own` settings override the defaults.
     pub(super) fn new(
         folder: &Path,
         plugins: &Path,
@@ -50,7 +50,7 @@ impl Config {
             ("character-set-server", "utf8mb4"),
             ("collation-server", "utf8mb4_general_ci"),
             ("default-time-zone", "+00:00"),
-            // What the oracle in `Log` reads. Their files are never put aside.
+            // The logs that `Log` reads. They are never rotated.
             ("plugin-load-add", "sql_errlog"),
             ("sql-error-log-warnings", "OFF"),
             ("sql-error-log-size-limit", "9223372036854775807"),
@@ -123,7 +123,7 @@ pub(super) fn create(
     command
 }
 
-/// What server and creation of the data have in common.
+/// Options of both the server and the creation of its data.
 fn data_options(folder: &Path) -> Vec<OsString> {
     let mut options: Vec<OsString> = vec![
         "--no-defaults".into(),
@@ -135,11 +135,11 @@ fn data_options(folder: &Path) -> Vec<OsString> {
         ("innodb-log-file-size", "4M"),
         ("innodb-data-file-path", "ibdata1:1M:autoextend"),
         ("innodb-autoextend-increment", "1"),
-        // Nobody needs the data after a power failure. After a crash of the server alone it
-        // has to be there: each commit goes to the operating system, and no further.
+        // The data need not survive a power failure, but a crash of the server. Each commit is
+        // passed to the operating system, and no further.
         ("innodb-flush-method", "nosync"),
         ("innodb-flush-log-at-trx-commit", "2"),
-        // Some kernels give little of what that takes to a container.
+        // Some kernels limit it too much in containers.
         ("innodb-use-native-aio", "OFF"),
         ("performance-schema", "OFF"),
         ("skip-name-resolve", "ON"),
@@ -171,9 +171,9 @@ pub(super) fn statements(installation: &Installation) -> io::Result<String> {
     Ok(statements)
 }
 
-/// Of the accounts that a new server has, only the superuser's over the socket stays. Nobody
-/// can log in as the other: as long as no account at all is for a client's host, the server
-/// turns the client away (1130) before it asks who that is, and no server of anybody's is so.
+/// Keeps only the superuser's account over the socket. Without any account for a client's host the
+/// server would reject clients (1130) before it checks the user; therefore an account remains with
+/// which nobody can log in.
 const ACCOUNTS: &str = r#"
 DELETE FROM global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');
 DELETE FROM proxies_priv WHERE Host <> 'localhost';

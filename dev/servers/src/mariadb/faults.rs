@@ -1,4 +1,4 @@
-//! The ways in which a server fails, at a test's command.
+//! Faults of a server, on a test's command.
 
 use std::io;
 use std::time::Duration;
@@ -9,17 +9,16 @@ use crate::error::{StartError, io};
 use crate::guardian::Signal;
 use crate::launch::on_its_port;
 
-/// How long the server may take to stop before it is killed.
+/// Timeout of a stop, before SIGKILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl MariaDb {
-    /// Freezes the server (SIGSTOP). New connections are still taken by the operating
-    /// system, and then nothing comes any more: a machine that hangs, or a network that
-    /// swallows packets. When this returns, it stands still.
+    /// Freezes the server (SIGSTOP), as if the machine hung or the network dropped packets. The
+    /// operating system still accepts new connections. Returns when the server has stopped running.
     ///
     /// # Errors
-    /// When the server is stopped, or does not stand still within 5 s.
+    /// The server is stopped, or still runs after 5 s.
     pub fn stall(&self) -> io::Result<()> {
         self.guardian().stall()
     }
@@ -27,15 +26,14 @@ impl MariaDb {
     /// Resumes a stalled server (SIGCONT).
     ///
     /// # Errors
-    /// When the server is stopped.
+    /// The server is stopped.
     pub fn resume(&self) -> io::Result<()> {
         self.guardian().resume()
     }
 
-    /// Kills the server, stalled or not, the way a crash does: connections break off without
-    /// being finished, and clients are rejected from then on. What was committed is there
-    /// again after [`start_again`](Self::start_again). Does nothing when it is stopped
-    /// already.
+    /// Kills the server, stalled or not, as in a crash: connections break, and new ones are
+    /// refused. Committed data is there after [`start_again`](Self::start_again). Does nothing if
+    /// the server is stopped.
     ///
     /// # Errors
     /// The guardian process has ended.
@@ -43,8 +41,8 @@ impl MariaDb {
         self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
     }
 
-    /// Stops the server in order (SIGTERM): statements are interrupted, connections ended, and
-    /// the data is written out. Does nothing when it is stopped already.
+    /// Shuts the server down (SIGTERM): statements are interrupted, connections closed, and data is
+    /// written. Does nothing if the server is stopped.
     ///
     /// # Errors
     /// The guardian process has ended.
@@ -52,13 +50,13 @@ impl MariaDb {
         self.guardian().stop(Signal::Terminate, SHUTDOWN_TIMEOUT)
     }
 
-    /// Starts the server again with the same data on the same port, and waits until it
-    /// takes connections. One that still runs is stopped first, as by [`stop`](Self::stop):
-    /// nobody can tell a server that runs from one that is just dying.
+    /// Starts the server again with the same data on the same port, and waits until it accepts
+    /// connections. A running server is stopped first, as by [`stop`](Self::stop), because it may
+    /// be about to end.
     ///
     /// # Errors
-    /// As [`Builder::start`](super::Builder::start); [`StartError::PortTaken`] when
-    /// another process has listened on the port for 5 s.
+    /// As [`Builder::start`](super::Builder::start); [`StartError::PortTaken`] if another process
+    /// listens on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
         guardian

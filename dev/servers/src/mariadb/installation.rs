@@ -1,4 +1,4 @@
-//! Where the parts of a MariaDB lie: packagers spread them over several folders.
+//! The parts of a MariaDB installation, which packagers spread over several folders.
 
 use std::path::{Path, PathBuf};
 
@@ -7,18 +7,18 @@ use crate::programs::is_program;
 /// The server's program, by which an installation is known.
 pub(crate) const SERVER: &str = "mariadbd";
 
-/// Who was let in, who was not, and the check of tokens: plugins that come apart from the
-/// server in some distributions.
+/// Plugins for the audit of logins, the log of errors and PAM. Some distributions package them
+/// separately.
 pub(crate) const PLUGINS: [&str; 3] = ["server_audit.so", "sql_errlog.so", "auth_pam_v1.so"];
 
-/// The statements that make the system's tables, in their order.
+/// The statements that create the system tables, in their order.
 const TABLES: [&str; 3] = [
     "mysql_system_tables.sql",
     "mysql_performance_tables.sql",
     "mysql_system_tables_data.sql",
 ];
 
-/// A MariaDB of which all is there that this crate needs.
+/// A complete MariaDB installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Installation {
     /// The folder of the server's program.

@@ -1,4 +1,4 @@
-//! MariaDB's way of saying that it is ready.
+//! Starts MariaDB and waits until it is ready.
 
 use super::config::Config;
 use super::installation::Installation;
@@ -18,10 +18,10 @@ pub(super) fn launch(
 ) -> Result<(), StartError> {
     let command = config.serve(installation, port);
     let command = match tokens {
-        Some(tokens) => tokens.around(command),
+        Some(tokens) => tokens.wrap(command),
         None => command,
     };
-    // It listens from before it says so, and a trial connection would leave a trace.
+    // It listens before it is ready, and a trial connection would be logged.
     let is_ready = |_, log: &TextLog| {
         log.count("ready for connections")
             .is_ok_and(|lines| lines > 0)

@@ -1,4 +1,4 @@
-//! The server's logs as an oracle: who was let in, who was not.
+//! The server's logs: rejected and accepted logins.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 use super::config::{ERRORS, LOGINS};
 use crate::text_log::TextLog;
 
-/// How clients over TCP appear; the superuser over the socket is `localhost`.
+/// The address of clients over TCP; the superuser over the socket is `localhost`.
 const CLIENT: &str = "127.0.0.1";
 
-/// A wrong password or token, an unknown user, or a lack of TLS; a plugin that was given no
-/// password; a locked account.
+/// A wrong password or token, an unknown user, or missing TLS; a plugin without a password; a
+/// locked account.
 const REJECTED: [&str; 3] = ["1045", "1698", "4151"];
 
-/// What each line of the errors begins with.
+/// An example of the date at the start of each line of the errors.
 const DATE: &str = "2026-01-02 03:04:05 ";
 
-/// What the server has written to its logs, read anew by each method.
+/// The server's logs, read again by each method.
 ///
-/// The server notes a rejection before it answers the client: that count is exact as soon as
-/// the client has its answer. It notes a login after its answer, and before the connection's
-/// first statement: that count is exact as soon as each client has run a statement, which
-/// pools do when they connect. Lines that are only half written are not counted yet.
+/// The server logs a rejection before it responds to the client, so that count is exact as soon as
+/// the client has the response. It logs a login after its response and before the connection's
+/// first statement. That count is exact when each client has run a statement, as pools do when they
+/// connect. Incomplete lines are not counted.
 ///
-/// Each method fails when a log cannot be read: a count of zero always means none.
+/// Each method fails if a log cannot be read: a count of zero always means none.
 #[derive(Clone, Debug)]
 pub struct Log {
     own: TextLog,
@@ -40,11 +40,10 @@ impl Log {
         }
     }
 
-    /// The same logs without what is in them already, to count what one step of a test
-    /// brings about.
+    /// Returns the same logs without their present content, to count the effect of one step.
     ///
     /// # Errors
-    /// When a log cannot be read.
+    /// A log cannot be read.
     pub fn from_now(&self) -> io::Result<Self> {
         Ok(Self {
             own: self.own.since_now()?,
@@ -53,7 +52,7 @@ impl Log {
         })
     }
 
-    /// The file of the server's own log. It goes away with the server.
+    /// Returns the file of the server's own log. It is deleted with the server.
     pub fn file(&self) -> &Path {
         self.own.file()
     }
@@ -61,16 +60,16 @@ impl Log {
     /// Returns how many lines of the server's own log contain this text.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn count(&self, needle: &str) -> io::Result<usize> {
         self.own.count(needle)
     }
 
-    /// Returns how many logins over TCP were rejected for their password or token, for lack of TLS
-    /// or of such a user, or for a locked account (errors 1045, 1698 and 4151).
+    /// Returns how many logins over TCP were rejected: wrong password or token, missing TLS,
+    /// unknown user, or locked account (errors 1045, 1698 and 4151).
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn rejected_logins(&self) -> io::Result<usize> {
         let text = self.errors.text()?;
         Ok(REJECTED
@@ -85,12 +84,12 @@ impl Log {
     /// Returns how many logins of this user were rejected for one of these reasons.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn rejected_logins_of(&self, user: &str) -> io::Result<usize> {
         let text = self.errors.text()?;
         let rejected = |code| {
             let line = format!("[{user}] @  [{CLIENT}] ERROR {code}: ");
-            // Before the bracket stands, from the login on, who it is: then it was no login.
+            // A user before the bracket means that the connection had logged in already.
             text.match_indices(&line)
                 .filter(|&(at, _)| line_before(&text, at).len() == DATE.len())
                 .count()
@@ -98,37 +97,37 @@ impl Log {
         Ok(REJECTED.into_iter().map(rejected).sum())
     }
 
-    /// Returns how many logins over TCP were let in.
+    /// Returns how many logins over TCP were accepted.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn authenticated_logins(&self) -> io::Result<usize> {
         let text = self.logins.text()?;
         Ok(logins(&text, &format!(",{CLIENT},")).count())
     }
 
-    /// Returns how many logins of this user were let in. One whose password has expired is let in.
+    /// Returns how many logins of this user were accepted, those with an expired password included.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn authenticated_logins_of(&self, user: &str) -> io::Result<usize> {
         let text = self.logins.text()?;
         // Before the user stand the date and the server's host.
-        let of_user = |&at: &usize| line_before(&text, at).matches(',').count() == 1;
+        let of_user = |&position: &usize| line_before(&text, position).matches(',').count() == 1;
         Ok(logins(&text, &format!(",{user},{CLIENT},"))
             .filter(of_user)
             .count())
     }
 
-    /// The last lines of the server's own log, for the message of a test that fails. What
-    /// hinders reading them becomes the text.
+    /// Returns the last lines of the server's own log, for the message of a failing test. An error
+    /// of reading becomes the text.
     pub fn tail(&self, lines: usize) -> String {
         self.own.tail(lines)
     }
 }
 
-/// Where in the text these fields of a line stand that is about a login: behind them come
-/// the connection's number, that of the statement, and what happened.
+/// Returns the positions of these fields in lines about logins. After them come the connection's
+/// number, the statement's number, and the operation.
 fn logins(text: &str, fields: &str) -> impl Iterator<Item = usize> {
     let is_login = |rest: &str| {
         rest.trim_start_matches(|digit: char| digit.is_ascii_digit())
@@ -139,9 +138,9 @@ fn logins(text: &str, fields: &str) -> impl Iterator<Item = usize> {
         .map(|(at, _)| at)
 }
 
-/// The part of the line before that place.
-fn line_before(text: &str, at: usize) -> &str {
-    let before = &text[..at];
+/// Returns the part of the line before this position.
+fn line_before(text: &str, position: usize) -> &str {
+    let before = &text[..position];
     &before[before.rfind('\n').map_or(0, |end| end + 1)..]
 }
 

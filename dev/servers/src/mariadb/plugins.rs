@@ -1,4 +1,4 @@
-//! The plugins that Debian packages together with a service: fetched without it.
+//! The plugins that Debian packages together with a service, extracted without it.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +11,13 @@ use crate::server::Server;
 /// The folder's name among the tools.
 const NAME: &str = "mariadb-plugins";
 
-/// The folder of the plugins in the tools folder, made or not.
+/// Returns the folder of the plugins in the tools folder, whether it exists or not.
 pub(crate) fn in_tools(tools: &Path) -> PathBuf {
     tools.join(NAME)
 }
 
-/// Installs Debian's packages, unless a server is there already, and the plugins beside what
-/// cargo builds; answers the folder of the server.
+/// Installs Debian packages, unless a server is installed, and the plugins in the tools folder;
+/// returns the server's folder.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     if !programs.has_bare_mariadb() {
         debian(Server::MariaDb)?;

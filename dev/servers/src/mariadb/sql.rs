@@ -7,18 +7,15 @@ use super::{MariaDb, SUPERUSER};
 use crate::client::{SqlError, run};
 use crate::guardian::without_user_settings;
 
-/// How long the client waits for the server to let it in, so that a stalled server does not
-/// hang the test.
+/// Timeout of the client's connection, so that a stalled server does not hang the test.
 const CONNECT_SECONDS: u32 = 10;
 
 impl MariaDb {
-    /// Runs statements as the superuser in the database `mysql` and returns what they
-    /// return: a line for each row, columns separated by tabs, without surrounding white
-    /// space. Each statement is a transaction of its own.
+    /// Runs statements as superuser in the database `mysql` and returns the trimmed result: one
+    /// line for each row, columns separated by tabs. Each statement is its own transaction.
     ///
     /// # Errors
-    /// [`SqlError::Failed`] with the server's message; the statements after the failing one
-    /// are not run.
+    /// [`SqlError::Failed`] with the server's message; later statements are not run.
     pub fn sql(&self, sql: &str) -> Result<String, SqlError> {
         self.sql_in("mysql", sql)
     }
@@ -47,7 +44,7 @@ impl MariaDb {
             .arg(self.socket_dir().join(SOCKET))
             .arg(format!("--database={database}"));
         run(command, sql).map_err(|error| match error {
-            // Before its message the client repeats the statement, with what it may contain.
+            // The client repeats the statement, which may contain a secret, before its message.
             SqlError::Failed(text) => SqlError::Failed(
                 text.find("ERROR ")
                     .map_or(text.as_str(), |message| &text[message..])
@@ -57,12 +54,12 @@ impl MariaDb {
         })
     }
 
-    /// What a statement returns that returns a number.
+    /// Runs a statement that returns a number.
     pub(super) fn count(&self, sql: &str) -> Result<usize, SqlError> {
-        let answer = self.sql(sql)?;
-        answer
+        let result = self.sql(sql)?;
+        result
             .parse()
-            .map_err(|_| SqlError::Failed(format!("not a number: {answer:?}")))
+            .map_err(|_| SqlError::Failed(format!("not a number: {result:?}")))
     }
 }
 

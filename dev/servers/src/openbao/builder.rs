@@ -12,7 +12,7 @@ use crate::programs::Programs;
 use crate::server::Server;
 use crate::tls::{Authorities, authorities};
 
-/// An OpenBao server to be started.
+/// An OpenBao server to start.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
@@ -21,28 +21,25 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Lets the server listen on a second port, with TLS and a certificate for `localhost`
-    /// and `127.0.0.1` by an authority that is made for this server: see
-    /// [`OpenBao::tls_address`] and [`OpenBao::ca_file`].
+    /// Adds a second listener with TLS. Its certificate is for `localhost` and `127.0.0.1`, by an
+    /// authority of this server: see [`OpenBao::tls_address`] and [`OpenBao::ca_file`].
     #[cfg(feature = "tls")]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// Where to look for the program, in place of [`Programs::from_environment`].
+    /// Sets where to look for the program. Default: [`Programs::from_environment`].
     pub fn programs(mut self, programs: Programs) -> Self {
         self.programs = Some(programs);
         self
     }
 
-    /// Starts the server, initialises and unseals it, and waits until it is active: about
-    /// 3 s.
+    /// Starts the server, initialises and unseals it, and waits until it is active, about 3 s.
     ///
     /// # Errors
-    /// [`StartError::NotInstalled`] when there is no `bao` on this machine. A server that
-    /// does not come up within 30 s, or ends at once, is an error with the end of its log.
-    /// Whatever fails, nothing is left behind.
+    /// [`StartError::NotInstalled`] without `bao` on this machine. A server that ends, or is not
+    /// ready within 30 s, is an error with the end of its log. Nothing is left behind.
     pub fn start(self) -> Result<OpenBao, StartError> {
         let program = self
             .programs

@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::ports::HOST;
 use crate::tls::{CERTIFICATE_FILE, KEY_FILE};
 
-/// Raft is the one storage that both have and that keeps what is in it; `folder` holds a
-/// folder `data` for it. `tls_port` is that of a second listener.
+/// Returns the settings. Raft is the only persistent storage of both; `folder` contains a folder
+/// `data` for it. `tls_port` is that of a second listener.
 pub(super) fn text(folder: &Path, port: u16, tls_port: Option<u16>) -> String {
     let quoted = |path: &Path| format!("{:?}", path.to_string_lossy());
     let mut text = format!(

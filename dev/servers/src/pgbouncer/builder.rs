@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::{
     ADMIN, ADMIN_PASSWORD, PgBouncer, PoolMode, READER, USERS, Users, launch, write_users,
 };
-use crate::account::{Account, give};
+use crate::account::{Account, change_owner};
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, Signal};
 use crate::launch::on_a_free_port;
@@ -17,7 +17,7 @@ use crate::postgres::{Postgres, quote_identifier, quote_literal};
 use crate::programs::Programs;
 use crate::server::Server;
 
-/// A pooler to be started.
+/// A pooler to start.
 #[derive(Debug)]
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
@@ -51,10 +51,8 @@ impl Builder {
 
     /// Starts a pooler in front of this server, in a tenth of a second.
     ///
-    /// # Errors
-    /// [`StartError::NotInstalled`] when there is no PgBouncer on this machine. A pooler that does
-    /// not come up within 30 s, or ends at once, is an error with the end of its log. Whatever
-    /// fails, nothing is left behind.
+    /// [`StartError::NotInstalled`] without PgBouncer on this machine. A pooler that ends, or is
+    /// not ready within 30 s, is an error with the end of its log. Nothing is left behind.
     pub fn start(self, server: &Postgres) -> Result<PgBouncer, StartError> {
         let program = Programs::from_environment()
             .find(Server::PgBouncer)?
@@ -76,7 +74,7 @@ impl Builder {
                 self.config(server, &folder.join(USERS).to_string_lossy(), port),
             )
             .map_err(io("write the pooler's settings"))?;
-            give(account, &config).map_err(io("write the pooler's settings"))?;
+            change_owner(account, &config).map_err(io("write the pooler's settings"))?;
             launch(&mut guardian, &program, &folder, port)
         })?;
         let psql = server.programs().join("psql");

@@ -17,11 +17,10 @@ use crate::server::Server;
 use crate::tls::authorities;
 use crate::tokens::{Module, TokenChecks};
 
-/// A PostgreSQL server to be started.
+/// A PostgreSQL server to start.
 ///
-/// By default it listens on 127.0.0.1, asks for passwords with SCRAM-SHA-256, has room for
-/// 200 connections, writes a line to its log for each login and log-out, and does not
-/// wait for the disk.
+/// By default it listens on 127.0.0.1, requires passwords with SCRAM-SHA-256, accepts 200
+/// connections, logs each login and disconnection, and does not wait for the disk.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
@@ -33,56 +32,52 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Lets the server speak TLS, with a certificate for `localhost` and `127.0.0.1` by
-    /// an authority that is made for this server, see [`Postgres::ca_file`]. Clients may
-    /// still connect without TLS.
+    /// Enables TLS, with a certificate for `localhost` and `127.0.0.1` by an authority of this
+    /// server, see [`Postgres::ca_file`]. Connections without TLS remain possible.
     #[cfg(feature = "tls")]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// Lets roles log in with IAM tokens, as RDS does: those that
-    /// [`Postgres::create_token_role`] creates, over TLS alone, which this call turns on,
-    /// and with a token that PAM finds to be good, see [`Postgres::token_checks`]. What it
-    /// finds bad is rejected with 28000 `PAM authentication failed for user`.
+    /// Enables logins with IAM tokens, as on RDS, for roles of [`Postgres::create_token_role`].
+    /// They require TLS, which this call enables. PAM verifies the token, see
+    /// [`Postgres::token_checks`]. A rejected token is 28000 `PAM authentication failed for user`.
     ///
-    /// The server needs a C compiler then ([`Server::Pam`]), and starts some 0.2 s later.
+    /// The server then needs a C compiler ([`Server::Pam`]), and starts some 0.2 s later.
     #[cfg(feature = "tls")]
     pub fn tokens(mut self) -> Self {
         self.tokens = true;
         self.tls()
     }
 
-    /// A line of `postgresql.conf`: the name is taken as it is, the value is quoted. It wins
-    /// over the default and over an earlier call; only the port cannot be set.
+    /// Adds a line of `postgresql.conf`; the value is quoted, the name is not. It overrides the
+    /// default and an earlier call; the port cannot be set.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// A line of `pg_hba.conf`, as `hostssl all app 127.0.0.1/32 cert`. The lines stand in
-    /// the order of the calls behind the one that lets the superuser in over the socket,
-    /// and before the defaults: they win over these.
+    /// Adds a line of `pg_hba.conf`, as `hostssl all app 127.0.0.1/32 cert`. The lines keep the
+    /// order of the calls. They follow the superuser's line and precede the defaults, which they
+    /// override.
     pub fn hba(mut self, line: impl Into<String>) -> Self {
         self.access.push(line.into());
         self
     }
 
-    /// Where to look for the server's programs, in place of
-    /// [`Programs::from_environment`].
+    /// Sets where to look for the server's programs. Default: [`Programs::from_environment`].
     pub fn programs(mut self, programs: Programs) -> Self {
         self.programs = Some(programs);
         self
     }
 
-    /// Creates the data folder, starts the server and waits until it takes connections:
-    /// about a second, nearly all of it `initdb`.
+    /// Creates the data folder, starts the server and waits until it accepts connections: about a
+    /// second, nearly all of it `initdb`.
     ///
     /// # Errors
-    /// [`StartError::NotInstalled`] when there is no PostgreSQL on this machine. A server
-    /// that does not come up within 30 s, or ends at once, is an error with the end of its
-    /// log. Whatever fails, nothing is left behind.
+    /// [`StartError::NotInstalled`] without PostgreSQL on this machine. A server that ends, or is
+    /// not ready within 30 s, is an error with the end of its log. Nothing is left behind.
     pub fn start(self) -> Result<Postgres, StartError> {
         let places = self
             .programs
@@ -130,8 +125,7 @@ impl Builder {
     }
 }
 
-/// Creates the data folder. The guardian does it, so that a test that is killed meanwhile
-/// leaves nothing of it.
+/// Creates the data folder. The guardian does it, so that a killed test leaves nothing behind.
 fn init(guardian: &mut Guardian, programs: &Path, data: &Path) -> Result<(), StartError> {
     let mut command = vec![
         programs.join("initdb").into_os_string(),

@@ -6,9 +6,10 @@ use super::{HOST, SUPERUSER};
 use crate::tls::{CERTIFICATE_FILE, KEY_FILE};
 use crate::tokens::{ROLE, SERVICE};
 
-/// What is added to `initdb`'s `postgresql.conf`; of two lines the later one counts.
+/// Returns the lines added to `initdb`'s `postgresql.conf`; of two equal names the later line
+/// counts.
 pub(super) fn settings(folder: &Path, tls: bool, own: &[(String, String)]) -> String {
-    // A list of folders, hence its own quotes inside those of the value.
+    // The value is a list of folders, which needs quotes of its own.
     let socket = format!("\"{}\"", folder.to_string_lossy().replace('"', "\"\""));
     let mut lines = String::from("\n# claviger\n");
     for (name, value) in [
@@ -17,13 +18,13 @@ pub(super) fn settings(folder: &Path, tls: bool, own: &[(String, String)]) -> St
         ("max_connections", "200"),
         ("shared_buffers", "16MB"),
         ("password_encryption", "scram-sha-256"),
-        // Nobody needs the data after a power failure. After a crash of the server alone it
-        // has to be there: hence not `synchronous_commit`, which loses the last commits.
+        // The data need not survive a power failure, but a crash of the server. Therefore
+        // `synchronous_commit` stays on: without it the last commits are lost.
         ("fsync", "off"),
         ("full_page_writes", "off"),
-        // In the data folder: /dev/shm would keep the segments of a killed server.
+        // In the data folder, because /dev/shm would keep the segments of a killed server.
         ("dynamic_shared_memory_type", "mmap"),
-        // What the oracle in `Log` reads.
+        // The lines that `Log` reads.
         ("log_destination", "stderr"),
         ("logging_collector", "off"),
         ("log_connections", "on"),
@@ -58,7 +59,7 @@ fn setting(name: &str, value: &str) -> String {
     format!("{name} = '{value}'\n")
 }
 
-/// The whole of `pg_hba.conf`; of the lines that fit a client the first one counts.
+/// Returns `pg_hba.conf`; the first line that matches a client counts.
 pub(super) fn access(own: &[String], tls: bool, tokens: bool) -> String {
     let mut lines = format!("local all {SUPERUSER} trust\n");
     for line in own {
@@ -66,7 +67,7 @@ pub(super) fn access(own: &[String], tls: bool, tokens: bool) -> String {
         lines.push('\n');
     }
     if tokens {
-        // As on RDS: who may come with a token may not come without TLS, nor with a password.
+        // As on RDS: a role with tokens can log in neither without TLS nor with a password.
         lines.push_str(&format!(
             "hostssl all +{ROLE} {HOST}/32 pam pamservice={SERVICE}\n"
         ));

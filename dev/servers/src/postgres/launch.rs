@@ -1,4 +1,4 @@
-//! PostgreSQL's command line and its way of saying that it is ready.
+//! Starts PostgreSQL and waits until it is ready.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) fn launch(
     ];
     command.extend(["-p".into(), port.to_string().into()]);
     if let Some(tokens) = tokens {
-        command = tokens.around(command);
+        command = tokens.wrap(command);
     }
     let is_ready = |pid, _: &TextLog| is_ready(&data, pid);
     Launch {
@@ -35,8 +35,8 @@ pub(super) fn launch(
     .run(guardian)
 }
 
-/// What `pg_ctl --wait` looks at: the first line of `postmaster.pid` is the process id,
-/// the eighth becomes `ready`. Unlike a trial connection it leaves no trace in the log.
+/// Checks what `pg_ctl --wait` checks: the first line of `postmaster.pid` is the process id, the
+/// eighth becomes `ready`. Unlike a trial connection this is not logged.
 fn is_ready(data: &Path, pid: u32) -> bool {
     let Ok(status) = fs::read_to_string(data.join("postmaster.pid")) else {
         return false;

@@ -1,26 +1,25 @@
-//! The server's log as an oracle: who was let in, who was not.
+//! The server's log: rejected and accepted logins.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::text_log::TextLog;
 
-/// Of passwords, and of tokens, which PAM checks.
+/// Rejections of passwords, and of tokens, which PAM verifies.
 const REJECTED: [&str; 2] = [
     "FATAL:  password authentication failed for user ",
     "FATAL:  PAM authentication failed for user ",
 ];
-/// With the word `identity`: servers from version 16 on also write such a line for the
-/// superuser who comes in without authentication.
+/// Includes the word `identity`, because servers from version 16 on write a similar line for the
+/// superuser without authentication.
 const AUTHENTICATED: &str = "connection authenticated: identity=";
 
-/// What the server has written to its log, read anew by each method.
+/// The server's log, read again by each method.
 ///
-/// The server writes the line about a login before it answers the client. So a count is
-/// exact as soon as the client has its answer, and no waiting is needed. Lines that are
-/// only half written are not counted yet.
+/// The server logs a login before it responds to the client. A count is therefore exact as soon as
+/// the client has the response. Incomplete lines are not counted.
 ///
-/// Each method fails when the log cannot be read: a count of zero always means none.
+/// Each method fails if the log cannot be read: a count of zero always means none.
 #[derive(Clone, Debug)]
 pub struct Log(TextLog);
 
@@ -29,16 +28,15 @@ impl Log {
         Self(TextLog::new(file))
     }
 
-    /// The same log without what is in it already, to count what one step of a test
-    /// brings about.
+    /// Returns the same log without its present content, to count the effect of one step.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn from_now(&self) -> io::Result<Self> {
         self.0.since_now().map(Self)
     }
 
-    /// The file. It goes away with the server.
+    /// Returns the file. It is deleted with the server.
     pub fn file(&self) -> &Path {
         self.0.file()
     }
@@ -46,16 +44,15 @@ impl Log {
     /// Returns how many lines contain this text.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn count(&self, needle: &str) -> io::Result<usize> {
         self.0.count(needle)
     }
 
-    /// Returns how many logins were rejected for their password or token, or for lack of such a
-    /// user.
+    /// Returns how many logins were rejected for their password or token, or for an unknown user.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn rejected_logins(&self) -> io::Result<usize> {
         let text = self.0.text()?;
         Ok(REJECTED
@@ -67,7 +64,7 @@ impl Log {
     /// Returns how many logins of this user were rejected for the password or token.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn rejected_logins_of(&self, user: &str) -> io::Result<usize> {
         let text = self.0.text()?;
         Ok(REJECTED
@@ -79,33 +76,33 @@ impl Log {
             .sum())
     }
 
-    /// Returns how many logins were let in after authentication. The superuser's own over the
-    /// socket are not among them.
+    /// Returns how many logins were accepted after authentication. Those of the superuser over the
+    /// socket are not included.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn authenticated_logins(&self) -> io::Result<usize> {
         self.count(AUTHENTICATED)
     }
 
-    /// Returns how many logins of this user were let in after authentication by password or
+    /// Returns how many logins of this user were accepted after authentication by password or
     /// token.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// The log cannot be read.
     pub fn authenticated_logins_of(&self, user: &str) -> io::Result<usize> {
         let start = format!("{AUTHENTICATED}\"{}\" method=", as_logged(user));
         Ok(self.0.text()?.matches(&start).count())
     }
 
-    /// The last lines, for the message of a test that fails. What hinders reading them
-    /// becomes the text.
+    /// Returns the last lines, for the message of a failing test. An error of reading becomes the
+    /// text.
     pub fn tail(&self, lines: usize) -> String {
         self.0.tail(lines)
     }
 }
 
-/// A name as it stands in the log: a line that goes on is indented by a tab.
+/// Returns a name as the log writes it: continued lines are indented by a tab.
 fn as_logged(name: &str) -> String {
     name.replace('\n', "\n\t")
 }

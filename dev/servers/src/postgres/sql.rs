@@ -1,4 +1,4 @@
-//! Statements by the superuser, and what tests do with them all the time.
+//! Statements by the superuser, and those that tests need most.
 
 use std::process::Command;
 
@@ -7,18 +7,15 @@ use crate::client::{SqlError, run};
 use crate::guardian::without_user_settings;
 use crate::tokens::ROLE;
 
-/// How long `psql` waits for the server to let it in, so that a stalled server does not
-/// hang the test.
+/// Timeout of the connection of `psql`, so that a stalled server does not hang the test.
 const CONNECT_SECONDS: &str = "10";
 
 impl Postgres {
-    /// Runs statements as the superuser in the database `postgres` and returns what they
-    /// return: a line for each row, columns separated by `|`, without surrounding white
-    /// space. Each statement is a transaction of its own.
+    /// Runs statements as superuser in the database `postgres` and returns the trimmed result: one
+    /// line for each row, columns separated by `|`. Each statement is its own transaction.
     ///
     /// # Errors
-    /// [`SqlError::Failed`] with the server's message; the statements after the failing one
-    /// are not run.
+    /// [`SqlError::Failed`] with the server's message; later statements are not run.
     pub fn sql(&self, sql: &str) -> Result<String, SqlError> {
         self.sql_in(SUPERUSER, sql)
     }
@@ -28,7 +25,7 @@ impl Postgres {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn sql_in(&self, database: &str, sql: &str) -> Result<String, SqlError> {
-        // C strings all the way; psql would silently cut the statement short.
+        // psql uses C strings and would cut the statement short.
         if sql.contains('\0') || database.contains('\0') {
             return Err(SqlError::Failed("a zero byte in the statement".to_owned()));
         }
@@ -65,8 +62,7 @@ impl Postgres {
         .map(drop)
     }
 
-    /// Creates a role that may log in with IAM tokens, and with nothing else: a member of
-    /// `rds_iam`, as on RDS.
+    /// Creates a role that can log in with IAM tokens only: a member of `rds_iam`, as on RDS.
     ///
     /// # Errors
     /// As [`sql`](Self::sql); always for a server without `Builder::tokens`, which has no
@@ -96,7 +92,7 @@ impl Postgres {
         .map(drop)
     }
 
-    /// Creates a database that belongs to this role.
+    /// Creates a database owned by this role.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -109,8 +105,8 @@ impl Postgres {
         .map(drop)
     }
 
-    /// Ends the open sessions of a role (57P01 to their clients), waits until they are gone
-    /// (up to 5 s each), and returns how many there were.
+    /// Terminates the open connections of a role (57P01), waits up to 5 s each until they are
+    /// closed, and returns how many there were.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -121,9 +117,8 @@ impl Postgres {
         ))
     }
 
-    /// Returns how many sessions of a role are open. One that its client has just closed is
-    /// counted until the server has noticed; those of a role that has been dropped since
-    /// belong to nobody and are not found.
+    /// Returns how many connections of a role are open. A connection counts until the server
+    /// notices that its client closed it. Connections of a dropped role are not counted.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -132,10 +127,10 @@ impl Postgres {
     }
 
     fn count(&self, sql: &str) -> Result<usize, SqlError> {
-        let answer = self.sql(sql)?;
-        answer
+        let result = self.sql(sql)?;
+        result
             .parse()
-            .map_err(|_| SqlError::Failed(format!("not a number: {answer:?}")))
+            .map_err(|_| SqlError::Failed(format!("not a number: {result:?}")))
     }
 }
 
@@ -147,13 +142,12 @@ fn connections_of(user: &str) -> String {
     )
 }
 
-/// A name between double quotes, whatever it contains.
+/// Quotes a name with double quotes.
 pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text between single quotes, whatever it contains and whether or not the server takes
-/// backslashes literally.
+/// Quotes a text with single quotes, whether or not the server treats backslashes as escapes.
 pub fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') {
@@ -163,8 +157,8 @@ pub fn quote_literal(text: &str) -> String {
     }
 }
 
-/// A value of a libpq connection string. Without it psql would take a database `a=b` for a
-/// connection string of its own.
+/// Quotes a value of a libpq connection string. Otherwise psql would read a database `a=b` as a
+/// connection string.
 fn conninfo_value(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }

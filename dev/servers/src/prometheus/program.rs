@@ -1,5 +1,4 @@
-//! The programs `prometheus` and `promtool`: getting them without the service that Debian packages
-//! them with.
+//! The programs `prometheus` and `promtool`, without the service of Debian's package.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +10,12 @@ use crate::server::Server;
 /// The folder's name among the tools.
 const NAME: &str = "prometheus";
 
-/// The folder of the programs in the tools folder, made or not.
+/// Returns the folder of the programs in the tools folder, whether it exists or not.
 pub(crate) fn in_tools(tools: &Path) -> PathBuf {
     tools.join(NAME)
 }
 
-/// Puts the programs into the tools folder, and returns the folder that holds them.
+/// Extracts the programs into the tools folder and returns their folder.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let names = Server::Prometheus.programs();
     let files: Vec<_> = names.iter().map(|name| format!("usr/bin/{name}")).collect();

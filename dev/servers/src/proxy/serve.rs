@@ -1,4 +1,4 @@
-//! The proxy's threads: one that takes connections, and one for each of these.
+//! The proxy's threads: one that accepts connections, and one for each connection.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,12 +10,12 @@ use super::state::State;
 use super::{InjectedFault, Request};
 use crate::http::{Message, Response};
 
-/// How long the service may take to accept a connection.
+/// Timeout of a connection to the service.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Takes connections until the proxy ends, and returns when the last of them is done.
-pub(super) fn all(listener: &TcpListener, upstream: SocketAddr, state: &Arc<State>) {
+/// Accepts connections until the proxy ends, and returns when the last of them has ended.
+pub(super) fn accept_connections(listener: &TcpListener, upstream: SocketAddr, state: &Arc<State>) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     loop {
         let accepted = listener.accept();
@@ -23,14 +23,13 @@ pub(super) fn all(listener: &TcpListener, upstream: SocketAddr, state: &Arc<Stat
             break;
         }
         let Ok((client, _)) = accepted else {
-            // One that has gone again, or too many open files: neither is for ever.
+            // A connection that was closed already, or too many open files: both are temporary.
             state.wait(PAUSE);
             continue;
         };
         threads.retain(|thread| !thread.is_finished());
         let state = Arc::clone(state);
-        // What ends a connection before its time is what the client sees, too: the end of
-        // the connection.
+        // The client sees an error as the end of its connection.
         let serve = move || drop(connection(client, upstream, &state));
         threads.extend(
             thread::Builder::new()
@@ -49,7 +48,7 @@ fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io:
     client.set_nodelay(true)?;
     let mut requests = BufReader::new(client.try_clone()?);
     while let Some(request) = Message::read(&mut requests)? {
-        let answer = match state.note(noted(&request)) {
+        let response = match state.record(record_of(&request)) {
             Some(InjectedFault::Refuse) => break,
             Some(InjectedFault::Stall) => {
                 state.wait_for_healing();
@@ -66,7 +65,7 @@ fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io:
             }
             None => pass_on(&request, upstream, state)?,
         };
-        client.write_all(&answer.to_bytes())?;
+        client.write_all(&response.to_bytes())?;
         if request
             .header("connection")
             .is_some_and(|value| value.eq_ignore_ascii_case("close"))
@@ -77,7 +76,7 @@ fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io:
     client.shutdown(Shutdown::Both)
 }
 
-fn noted(request: &Message) -> Request {
+fn record_of(request: &Message) -> Request {
     #[expect(
         clippy::disallowed_methods,
         reason = "what clients of a real server do happens by the real clock"
@@ -90,14 +89,14 @@ fn noted(request: &Message) -> Request {
     }
 }
 
-/// Asks the service on a connection of the request's own, and reads its answer to the end.
+/// Sends the request to the service on a new connection, and reads the whole response.
 fn pass_on(request: &Message, upstream: SocketAddr, state: &State) -> io::Result<Response> {
     let mut service = TcpStream::connect_timeout(&upstream, TIMEOUT)?;
     let _registered = state.connected(&service)?;
     service.write_all(&request.without_keep_alive())?;
-    let mut answer = Vec::new();
-    service.read_to_end(&mut answer)?;
-    let answer = Response::parse(&answer)?;
-    state.lock().answers.push(answer.text());
-    Ok(answer)
+    let mut response = Vec::new();
+    service.read_to_end(&mut response)?;
+    let response = Response::parse(&response)?;
+    state.lock().answers.push(response.text());
+    Ok(response)
 }

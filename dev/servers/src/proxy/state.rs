@@ -1,4 +1,4 @@
-//! What the proxy's threads share.
+//! The state that the proxy's threads share.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{InjectedFault, Request};
 
-/// The state, and the signal for those who wait for a change in it.
+/// The state, and a condition variable for its changes.
 #[derive(Debug, Default)]
 pub(super) struct State {
     facts: Mutex<Facts>,
@@ -24,7 +24,7 @@ pub(super) struct Facts {
     pub(super) connections: usize,
     /// Returns how often the proxy has been healed.
     healings: u64,
-    /// No thread may continue.
+    /// Whether all threads must end.
     ended: bool,
     streams: BTreeMap<u64, (Side, TcpStream)>,
     next_stream: u64,
@@ -37,7 +37,7 @@ pub(super) enum Side {
     Upstream,
 }
 
-/// A stream that [`State::end`] closes, as long as this lives.
+/// A stream that [`State::end`] closes while this value exists.
 #[derive(Debug)]
 pub(super) struct Registered<'a> {
     state: &'a State,
@@ -46,7 +46,7 @@ pub(super) struct Registered<'a> {
 
 impl State {
     pub(super) fn lock(&self) -> MutexGuard<'_, Facts> {
-        // No thread leaves it half changed.
+        // The state is consistent after a panic, because each change is a single assignment.
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,7 +71,7 @@ impl State {
         self.changed.notify_all();
     }
 
-    /// Closes every stream and keeps new ones from coming up.
+    /// Closes every stream and prevents new ones.
     pub(super) fn end(&self) {
         let mut facts = self.lock();
         facts.ended = true;
@@ -80,7 +80,7 @@ impl State {
         self.changed.notify_all();
     }
 
-    /// Counts a connection, and takes it in unless connections are refused.
+    /// Counts a connection and registers it, unless connections are refused.
     pub(super) fn accept(&self, client: &TcpStream) -> io::Result<Registered<'_>> {
         let mut facts = self.lock();
         facts.connections += 1;
@@ -90,7 +90,7 @@ impl State {
         self.register(facts, Side::Client, client)
     }
 
-    /// Takes in a connection to the service.
+    /// Registers a connection to the service.
     pub(super) fn connected(&self, upstream: &TcpStream) -> io::Result<Registered<'_>> {
         self.register(self.lock(), Side::Upstream, upstream)
     }
@@ -113,8 +113,8 @@ impl State {
         })
     }
 
-    /// Notes a request and returns what is to become of it.
-    pub(super) fn note(&self, request: Request) -> Option<InjectedFault> {
+    /// Records a request and returns the fault that applies.
+    pub(super) fn record(&self, request: Request) -> Option<InjectedFault> {
         let mut facts = self.lock();
         let fault = facts
             .particular
@@ -148,7 +148,7 @@ impl Facts {
     fn close(&mut self, which: impl Fn(Side) -> bool) {
         for (side, stream) in self.streams.values() {
             if which(*side) {
-                // One that the other side has closed already is no fault.
+                // The other side may have closed it already.
                 let _ = stream.shutdown(Shutdown::Both);
             }
         }

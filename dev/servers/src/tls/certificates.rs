@@ -1,4 +1,4 @@
-//! A certificate authority, the server's certificate, and an authority to distrust.
+//! A certificate authority, the server's certificate, and an unrelated authority.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use crate::account::{Account, write_for};
 use crate::error::{StartError, io};
 use crate::ports::HOST;
 
-/// Makes them all and writes them to the server's folder. The authorities' keys are not
-/// written anywhere: nobody else can sign by them.
+/// Creates them and writes them to the server's folder. The authorities' keys are discarded, so
+/// that nothing else can be signed.
 pub(super) fn write(folder: &Path, account: Option<Account>) -> Result<Authorities, StartError> {
     let (own, issuer) = authority("claviger test authority")?;
     let (unrelated, _) = authority("claviger unrelated authority")?;
@@ -29,7 +29,7 @@ pub(super) fn write(folder: &Path, account: Option<Account>) -> Result<Authoriti
         (&folder.join(CERTIFICATE_FILE), certificate),
         (&folder.join(KEY_FILE), key),
     ] {
-        // PostgreSQL takes no key that others may read.
+        // PostgreSQL rejects a key that others can read.
         write_for(account, file, &pem).map_err(io("write a certificate"))?;
     }
     Ok(files)

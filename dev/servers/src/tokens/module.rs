@@ -1,4 +1,4 @@
-//! The PAM module: building it, and the server's environment that makes it count.
+//! The PAM module: building it, and the server's environment that loads it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,16 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{CHECKS, EXPIRED_SESSIONS};
-use crate::account::{Account, give, write_for};
+use crate::account::{Account, change_owner, write_for};
 use crate::error::{StartError, io};
 use crate::guardian::Guardian;
 use crate::programs::Programs;
 use crate::server::Server;
 
-/// The PAM service that servers ask.
+/// The PAM service of the servers.
 pub(crate) const SERVICE: &str = "rds_iam";
 
-/// The folder of it all, in the server's own.
+/// The module's folder, in the server's.
 pub(super) const FOLDER: &str = "tokens";
 
 const SOURCE: &str = include_str!("pam.c");
@@ -30,8 +30,8 @@ pub(crate) struct Module {
 }
 
 impl Module {
-    /// Builds it with the system's C compiler, which takes a tenth of a second. The
-    /// guardian does it, so that a test that is killed meanwhile leaves nothing of it.
+    /// Builds the module with the system's C compiler, in a tenth of a second. The guardian does
+    /// it, so that a killed test leaves nothing behind.
     pub(crate) fn build(
         guardian: &mut Guardian,
         account: Option<Account>,
@@ -48,7 +48,7 @@ impl Module {
             .iter()
             .any(|byte| byte.is_ascii_whitespace() || *byte == b':')
         {
-            // LD_PRELOAD is a list, and knows no quotes.
+            // LD_PRELOAD is a list without quotes.
             let error = format!(
                 "{}: the path must be without white space and colons; set TMPDIR to such a folder",
                 folder.display()
@@ -57,7 +57,7 @@ impl Module {
         }
         for folder in [&folder, &folder.join(EXPIRED_SESSIONS)] {
             fs::create_dir(folder)
-                .and_then(|()| give(account, folder))
+                .and_then(|()| change_owner(account, folder))
                 .map_err(failed())?;
         }
         let service = format!(
@@ -71,21 +71,20 @@ impl Module {
         ] {
             write_for(account, name, text).map_err(failed())?;
         }
-        // Whatever a compiler that is killed leaves behind goes away with the folder.
+        // Temporary files of a killed compiler are deleted with the folder.
         let scratch = variable("TMPDIR", &folder);
         let mut command = vec![ENV.into(), scratch, compiler.into_os_string()];
         command.extend(["-shared", "-fPIC", "-O1", "-Wl,--no-undefined", "-o"].map(OsString::from));
         command.extend([library.clone().into_os_string(), source.into_os_string()]);
-        // By the name that is there without libpam's development package.
+        // The file name that exists without libpam's development package.
         command.push("-l:libpam.so.0".into());
         let built = guardian.run(&command);
         built.map_err(io("build the PAM module with `cc` (on Debian and Ubuntu it takes the packages gcc, libc6-dev and libpam0g)"))?;
         Ok(Self { folder, library })
     }
 
-    /// The command line by which a server runs with the module; the process id stays that of
-    /// the server.
-    pub(crate) fn around(&self, server: Vec<OsString>) -> Vec<OsString> {
+    /// Returns the command line of a server with the module; the process id stays the server's.
+    pub(crate) fn wrap(&self, server: Vec<OsString>) -> Vec<OsString> {
         let environment = [
             variable("LD_PRELOAD", &self.library),
             variable("CLAVIGER_TOKENS", &self.folder),

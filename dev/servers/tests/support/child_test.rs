@@ -1,5 +1,5 @@
-//! A test that dies: this program once more, as a child that runs the same test and plays
-//! the other part in it.
+//! A test in a process that is killed: this program is started again as a child that runs the same
+//! test and detects that it is the child.
 
 use std::env;
 use std::fs;
@@ -14,10 +14,10 @@ use tempfile::TempDir;
 
 use crate::processes::{children_of, is_gone, parent_and_state};
 
-/// Tells this program that it is the child.
+/// Marks the process as the child.
 const CHILD: &str = "CLAVIGER_TEST_CHILD";
 
-/// This program once more, with a folder for temporary files of its own.
+/// The child process, with a folder for its temporary files.
 pub(crate) struct ChildTest {
     pub(crate) child: Child,
     temporary: TempDir,
@@ -39,7 +39,7 @@ impl ChildTest {
         Self { child, temporary }
     }
 
-    /// What the child has said by [`report_and_wait`].
+    /// Returns the server's process id that the child sent by [`report_and_wait`].
     pub(crate) fn wait_for_report(&mut self) -> u32 {
         BufReader::new(self.child.stdout.as_mut().unwrap())
             .lines()
@@ -47,7 +47,7 @@ impl ChildTest {
             .unwrap()
     }
 
-    /// Kills the child the hard way, and waits until nothing of its server remains.
+    /// Kills the child with SIGKILL, and waits until nothing of its server remains.
     pub(crate) fn kill(&mut self, processes: &[u32]) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -76,7 +76,7 @@ pub(crate) fn family(server: u32) -> Vec<u32> {
     family
 }
 
-/// Waits until the condition holds, for thirty seconds at most.
+/// Waits up to 30 s until the condition holds.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     #[expect(
         clippy::disallowed_methods,
@@ -86,7 +86,7 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(
             begin.elapsed() < Duration::from_secs(30),
-            "waited in vain until {what}"
+            "timed out waiting until {what}"
         );
         thread::sleep(Duration::from_millis(5));
     }
@@ -96,7 +96,7 @@ pub(crate) fn is_child() -> bool {
     env::var_os(CHILD).is_some()
 }
 
-/// Tells the parent which server runs, and goes on when the parent is gone.
+/// Sends the server's process id to the parent, and waits until the parent has ended.
 pub(crate) fn report_and_wait(server: Option<u32>) {
     let mut out = io::stdout();
     writeln!(out, "server: {}", server.unwrap()).unwrap();

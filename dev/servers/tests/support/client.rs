@@ -4,8 +4,8 @@ use std::process::{Command, Output, Stdio};
 
 use claviger_servers::Postgres;
 
-/// Logs in over TCP and runs `SELECT current_user`; `extra` are further words of libpq's
-/// connection string.
+/// Logs in over TCP and runs `SELECT current_user`; `extra` is appended to libpq's connection
+/// string.
 pub(crate) fn log_in(server: &Postgres, user: &str, password: &str, extra: &str) -> Output {
     let user = user.replace('\\', r"\\").replace('\'', r"\'");
     client(server)
@@ -31,7 +31,7 @@ pub(crate) fn client(server: &Postgres) -> Command {
     psql
 }
 
-/// What the client was answered, if it was let in.
+/// Returns the result, or the error message of a rejected login.
 pub(crate) fn answer(output: &Output) -> Result<String, String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -1,13 +1,13 @@
-//! A client of an AWS that speaks in JSON, in HTTP by hand.
+//! A minimal client of AWS's JSON protocol.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// How long an answer may take.
+/// Timeout of a response.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection, which stays open over several calls if the server lets it.
+/// A connection, which stays open over several calls if the server allows it.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
@@ -28,8 +28,8 @@ impl Client {
         })
     }
 
-    /// Calls an operation of Secrets Manager. moto checks no signature, but reads from it
-    /// which service and region are meant.
+    /// Calls an operation of Secrets Manager. moto ignores the signature's value, but reads service
+    /// and region from it.
     pub(crate) fn call(&mut self, operation: &str, body: &str) -> io::Result<Answer> {
         self.send(operation, body)?;
         self.answer()
@@ -76,7 +76,7 @@ impl Client {
         })
     }
 
-    /// Returns whether nothing comes for so long.
+    /// Returns whether nothing is received for this long.
     pub(crate) fn is_silent_for(&mut self, time: Duration) -> io::Result<bool> {
         self.stream.get_ref().set_read_timeout(Some(time))?;
         let silent = loop {
@@ -87,8 +87,8 @@ impl Client {
                 {
                     break true;
                 }
-                // A signal came, as of a child that ended; what reads whole lines goes on by
-                // itself.
+                // A signal arrived, as of a child that ended; functions that read whole lines retry
+                // by themselves.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

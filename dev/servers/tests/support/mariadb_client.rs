@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use claviger_servers::MariaDb;
 
-/// Logs in over TCP and asks who it is; `extra` are further options.
+/// Logs in over TCP and selects the user; `extra` are further options.
 pub(crate) fn log_in(server: &MariaDb, user: &str, password: &str, extra: &[&str]) -> Output {
     // `USER()` without its host, where the name may contain an `@`.
     let who = "SELECT LEFT(USER(), CHAR_LENGTH(USER()) - LOCATE('@', REVERSE(USER())))";
@@ -40,7 +40,7 @@ pub(crate) fn client(server: &MariaDb, user: &str, password: &str) -> Command {
     client
 }
 
-/// What the client was answered, if it was let in.
+/// Returns the result, or the error message of a rejected login.
 pub(crate) fn answer(output: &Output) -> Result<String, String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

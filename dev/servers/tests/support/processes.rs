@@ -1,10 +1,9 @@
-//! What is left: processes by way of /proc.
+//! Remaining processes, from /proc.
 
 use std::fs;
 use std::process::Command;
 
-/// The processes that this one has started, those included that have ended and that
-/// nobody has waited for.
+/// Returns the children of a process, zombies included.
 pub(crate) fn children_of(pid: u32) -> Vec<u32> {
     fs::read_dir("/proc")
         .unwrap()
@@ -13,7 +12,7 @@ pub(crate) fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Kills a process the hard way.
+/// Kills a process with SIGKILL.
 pub(crate) fn kill(pid: u32) {
     let status = Command::new("sh")
         .args(["-c", "kill -KILL $0", &pid.to_string()])
@@ -22,17 +21,17 @@ pub(crate) fn kill(pid: u32) {
     assert!(status.success());
 }
 
-/// Returns whether no such process is there, not even as a zombie of this process.
+/// Returns whether a process does not exist, not even as a zombie of this process.
 pub(crate) fn is_gone(pid: u32) -> bool {
     match parent_and_state(pid) {
         None => true,
-        // An orphan, which whatever runs as process 1 has yet to collect.
+        // An orphan, which process 1 has yet to reap.
         Some((parent, 'Z')) => parent != std::process::id(),
         Some(_) => false,
     }
 }
 
-/// A process's parent and the letter of its state.
+/// Returns a process's parent and its state letter.
 pub(crate) fn parent_and_state(pid: u32) -> Option<(u32, char)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(") ")?;

@@ -1,18 +1,18 @@
-//! Tokens made by hand, of the shape in which AWS's SDKs make them.
+//! Tokens as AWS's SDKs create them.
 
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A token as it is before anything is wrong with it: 1,650 bytes or so.
+/// A valid token of some 1,650 bytes, to be altered.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
     pub(crate) endpoint: String,
-    /// As it stands in the token, percent-encoded.
+    /// The parameters, percent-encoded.
     pub(crate) parameters: Vec<(&'static str, String)>,
 }
 
 impl Token {
-    /// Signed at that moment, for 900 s, by the access key `ASIAEXAMPLE`.
+    /// Creates a token signed at this time, for 900 s, by the access key `ASIAEXAMPLE`.
     pub(crate) fn new(user: &str, signed: SystemTime) -> Self {
         let date = date(signed);
         let parameters = vec![
@@ -51,12 +51,12 @@ impl Token {
     }
 }
 
-/// `KEY/day/region/rds-db/aws4_request`, percent-encoded.
+/// Returns `KEY/day/region/rds-db/aws4_request`, percent-encoded.
 pub(crate) fn credential(key: &str, date: &str) -> String {
     format!("{key}%2F{}%2Feu-west-1%2Frds-db%2Faws4_request", &date[..8])
 }
 
-/// As `20260102T030405Z`, the fraction cut off.
+/// Formats a time as `20260102T030405Z`.
 pub(crate) fn date(moment: SystemTime) -> String {
     let seconds = moment.duration_since(UNIX_EPOCH).unwrap().as_secs();
     let output = Command::new("date")
@@ -79,7 +79,7 @@ pub(crate) fn encode(text: &str) -> String {
         .collect()
 }
 
-/// Now, for what a server checks by its own clock.
+/// Returns the real time, by which servers verify tokens.
 pub(crate) fn now() -> SystemTime {
     #[expect(
         clippy::disallowed_methods,
