@@ -11,17 +11,17 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The scenery: a server of our own, and the file in which its secret is mounted.
+    // The setting: a server, and the file in which its secret is mounted.
     let server = claviger_servers::Postgres::start()?;
     server.create_role("app", "first")?;
     server.create_database("orders", "app")?;
     let secret = tempfile::NamedTempFile::new()?;
     std::fs::write(&secret, r#"{"username": "app", "password": "first"}"#)?;
 
-    // What a service writes.
+    // The code of a service.
     let supervisor = Supervisor::start();
-    let login = supervisor
-        .add_provider("orders-login", FileProvider::json(secret.path())?)
+    let credentials = supervisor
+        .add_provider("orders-credentials", FileProvider::json(secret.path())?)
         .await?;
     let options = PgConnectOptions::new()
         .host(server.host())
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let db = supervisor
         .add_pool(
             "orders",
-            &login,
+            &credentials,
             PgPools::new(options, PgPoolOptions::new()),
         )
         .await?;
@@ -39,12 +39,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     println!("generation {}: logged in as {user}", db.generation());
 
-    // What happens to it.
+    // A rotation.
     let changed = db.changed();
     server.set_password("app", "second")?;
     std::fs::write(&secret, r#"{"username": "app", "password": "second"}"#)?;
     println!(
-        "the password changed; generation {} is served",
+        "the password changed; generation {} is current",
         changed.await
     );
     sqlx::query("SELECT 1").execute(&db).await?;

@@ -244,7 +244,7 @@ impl Provider for ScriptedProvider {
         match step {
             Some(Step::Fail(error)) => Err(error),
             Some(Step::Panic) => panic!("scripted panic"),
-            Some(Step::Return(lease)) => Ok(lease),
+            Some(Step::Return(fetched)) => Ok(fetched),
             None => {
                 let mut state = self.lock();
                 if state.with_mint_each && request.held.is_some() {

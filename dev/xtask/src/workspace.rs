@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn the_members_of_this_workspace_are_found() {
         let folders = member_folders(&root()).unwrap_or_default();
-        for expected in [root(), root().join("xtask"), root().join("servers")] {
+        for expected in [root(), root().join("dev/xtask"), root().join("dev/servers")] {
             assert!(
                 folders.contains(&expected),
                 "{} is not among {folders:?}",

@@ -1,11 +1,11 @@
-//! A web service as it runs in a cluster, in three parts that are worth copying:
+//! A web service for a cluster, in three parts to copy:
 //!
-//! - `routes`: the state that handlers take, and Kubernetes' probes beside them;
-//! - `metrics`: what Claviger counts, as a Prometheus scrapes it;
-//! - `serve`: from the first request to an end in which every request is answered and every
-//!   credential given back.
+//! - `routes`: the state of handlers, and Kubernetes probes beside them;
+//! - `metrics`: Claviger's metrics for Prometheus;
+//! - `serve`: from the first request to a shutdown that completes every request and releases every
+//! credential.
 //!
-//! `main.rs` puts them together.
+//! `main.rs` combines them.
 
 mod metrics;
 mod routes;
@@ -15,5 +15,5 @@ pub use metrics::Metrics;
 pub use routes::Service;
 pub use serve::{Bounds, serve};
 
-/// What a program ends with that cannot go on.
+/// The error with which a program ends.
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;

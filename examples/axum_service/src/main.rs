@@ -4,12 +4,12 @@
 //! cargo run -p axum_service -- 127.0.0.1:8080 127.0.0.1:8081 postgres://127.0.0.1/orders /etc/orders-db
 //! ```
 //!
-//! that is: where customers come, where operators come, the database without a user, and a folder
-//! with the files `username` and `password`, as Kubernetes mounts a secret. Change the files, and
-//! the pool is handed over; `kill` it, and every request that is under way is answered.
+//! that is: the address for customers, the address for operators, the database without a user, and
+//! a folder with the files `username` and `password`, as Kubernetes mounts a secret. Change the
+//! files, and the pool is handed over. Send SIGTERM, and every request in progress is completed.
 //!
-//! It listens at once and is unready (`/readyz`) until the first login: a pod that starts while the
-//! database is down, or inside a rotation's window, becomes ready by itself.
+//! It listens at once and is not ready (`/readyz`) until the first login. A pod that starts while
+//! the database is down, or during a rotation, becomes ready by itself.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-const USAGE: &str = "usage: axum_service LISTEN OPERATORS DATABASE_URL LOGIN_FOLDER";
+const USAGE: &str = "usage: axum_service LISTEN OPERATORS DATABASE_URL CREDENTIALS_FOLDER";
 
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Problem> {
     let [listen, operators, database, folder] = arguments.as_slice() else {
         return Err(USAGE.into());
     };
-    // ractor's spans are as long as an actor's life.
+    // ractor opens a span for the lifetime of each actor.
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,ractor=off"));
     tracing_subscriber::fmt()
@@ -40,7 +40,7 @@ async fn main() -> Result<(), Problem> {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .init();
-    // Before anything else: who is told to stop while it starts stops in order, too.
+    // First, so that a signal during the start also leads to an orderly shutdown.
     let (mut terminated, mut interrupted) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -48,13 +48,17 @@ async fn main() -> Result<(), Problem> {
 
     let metrics = Metrics::new("orders")?;
     let supervisor = Supervisor::builder().with_meter(metrics.meter()).start()?;
-    let login =
-        supervisor.add_provider_in_background("orders-login", FileProvider::directory(folder)?)?;
+    let credentials = supervisor
+        .add_provider_in_background("orders-credentials", FileProvider::directory(folder)?)?;
     let connect: PgConnectOptions = database.parse()?;
     let options = PgPoolOptions::new()
         .max_connections(10)
         .acquire_timeout(Duration::from_secs(5));
-    let db = supervisor.add_pool_in_background("orders", &login, PgPools::new(connect, options))?;
+    let db = supervisor.add_pool_in_background(
+        "orders",
+        &credentials,
+        PgPools::new(connect, options),
+    )?;
 
     let (customers, operators) = (
         TcpListener::bind(listen).await?,
@@ -76,10 +80,10 @@ async fn main() -> Result<(), Problem> {
         Bounds::default(),
     )
     .await?;
-    println!("shut down, nothing left behind: {}", report.clean);
+    println!("shut down, nothing remains: {}", report.clean);
     if report.clean {
         Ok(())
     } else {
-        Err(format!("left behind at the end: {report:?}").into())
+        Err(format!("shutdown was incomplete: {report:?}").into())
     }
 }

@@ -1,4 +1,4 @@
-//! Claviger's metrics as a Prometheus scrapes them.
+//! Claviger's metrics for Prometheus.
 
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
@@ -7,7 +7,7 @@ use prometheus::{Registry, TextEncoder};
 
 use crate::Problem;
 
-/// The service's own registry: nothing global is set. Clones are the same.
+/// The service's own registry; nothing global is set. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -15,14 +15,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Begins to count.
+    /// Creates a registry and registers the exporter.
     ///
     /// # Errors
-    /// When the exporter does not take to the registry, which it does.
+    /// The exporter cannot be registered.
     pub fn new(service: &'static str) -> Result<Self, Problem> {
         let registry = Registry::new();
-        // Which library a metric is of tells nobody anything here, and would be two more labels of
-        // each series.
+        // The scope would add two labels to each series without any use.
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .scope_info_enabled(false)
@@ -35,20 +34,21 @@ impl Metrics {
         Ok(Self { registry, provider })
     }
 
-    /// What [`SupervisorBuilder::with_meter`](claviger::SupervisorBuilder::with_meter) takes.
+    /// Returns the meter for
+    /// [`SupervisorBuilder::with_meter`](claviger::SupervisorBuilder::with_meter).
     pub fn meter(&self) -> Meter {
         self.provider.meter("claviger")
     }
 
-    /// What stands at `/metrics`: the text format 0.0.4, which [`CONTENT_TYPE`](Self::CONTENT_TYPE)
-    /// names.
+    /// Returns the metrics in the text format 0.0.4, whose type is
+    /// [`CONTENT_TYPE`](Self::CONTENT_TYPE).
     ///
     /// # Errors
-    /// When a metric cannot be written as text.
+    /// A metric cannot be written as text.
     pub fn text(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// The type of that text.
+    /// Content type of that text.
     pub const CONTENT_TYPE: &'static str = prometheus::TEXT_FORMAT;
 }

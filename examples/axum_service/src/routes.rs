@@ -1,4 +1,4 @@
-//! What the service answers, and to whom.
+//! The routes for customers and for operators.
 
 use axum::Router;
 use axum::extract::{FromRef, Path, State};
@@ -9,7 +9,7 @@ use claviger::{Handle, PgPools, Supervisor};
 
 use crate::Metrics;
 
-/// What handlers take. Clones are the same service.
+/// The state of the handlers. Clones are the same service.
 #[derive(Clone, Debug)]
 pub struct Service {
     pub(crate) supervisor: Supervisor,
@@ -17,16 +17,16 @@ pub struct Service {
     metrics: Metrics,
 }
 
-/// A handler that needs nothing but the database takes `State<Handle<PgPools>>`.
-impl FromRef<Service> for Handle<PgPools> {
+/// Lets a handler that needs only the database take `State<Handle<PgPool>>`.
+impl FromRef<Service> for Handle<PgPool> {
     fn from_ref(service: &Service) -> Self {
         service.db.clone()
     }
 }
 
 impl Service {
-    /// A service on this database.
-    pub fn new(supervisor: Supervisor, db: Handle<PgPools>, metrics: Metrics) -> Self {
+    /// Creates the service.
+    pub fn new(supervisor: Supervisor, db: Handle<PgPool>, metrics: Metrics) -> Self {
         Self {
             supervisor,
             db,
@@ -34,8 +34,8 @@ impl Service {
         }
     }
 
-    /// For customers, Kubernetes and Prometheus: `/orders`, `/report/{seconds}`, `/livez`,
-    /// `/readyz`, `/metrics`.
+    /// Returns the routes for customers, Kubernetes and Prometheus: `/orders`, `/report/{seconds}`,
+    /// `/livez`, `/readyz`, `/metrics`.
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/orders", get(orders))
@@ -45,7 +45,7 @@ impl Service {
             .merge(claviger_axum::probes(&self.supervisor))
     }
 
-    /// For operators alone: `/status`.
+    /// Returns the route for operators: `/status`.
     pub fn operators(&self) -> Router {
         claviger_axum::status(&self.supervisor)
     }
@@ -58,8 +58,8 @@ async fn orders(State(db): State<Handle<PgPools>>) -> Result<String, Failure> {
     Ok(format!("{orders} orders\n"))
 }
 
-/// Something that takes its time, and then asks again: a service that ends has to leave it the
-/// pool, not only the connection.
+/// Runs a slow query and then another one: shutdown has to leave such a request the pool, not only
+/// its connection.
 async fn report(
     State(db): State<Handle<PgPools>>,
     Path(seconds): Path<f64>,
@@ -84,7 +84,7 @@ async fn metrics(State(service): State<Service>) -> Response {
     }
 }
 
-/// A query that failed: the operator reads why, the customer does not.
+/// A failed query. The operator gets the cause in the log, the customer does not.
 struct Failure(sqlx::Error);
 
 impl From<sqlx::Error> for Failure {
@@ -98,7 +98,7 @@ impl IntoResponse for Failure {
         tracing::warn!(error = %self.0, "a query failed");
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the database does not answer\n",
+            "the database is not available\n",
         )
             .into_response()
     }

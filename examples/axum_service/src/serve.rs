@@ -1,4 +1,4 @@
-//! From the first request to the last.
+//! Serving and shutdown.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use tokio::task::JoinHandle;
 
 use crate::{Problem, Service};
 
-/// How long the steps of the end may take: 23 s in all, within the 30 s after which Kubernetes
-/// kills.
+/// Time limits of the shutdown: 23 s in all, within the 30 s after which Kubernetes sends SIGKILL.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How long everything is served as before while `/readyz` says 503: who sends requests here
-    /// takes a moment to hear of it. 3 s.
-    pub farewell: Duration,
-    /// How long requests that are under way may then take. 10 s.
+    /// Time in which requests are still accepted while `/readyz` returns 503, because load
+    /// balancers notice that with a delay. Default 3 s.
+    pub not_ready: Duration,
+    /// Time for requests in progress. Default 10 s.
     pub requests: Duration,
-    /// How long the pools may take to drain and leases to be released. 10 s.
+    /// Time for pools to drain and leases to be released. Default 10 s.
     pub pools: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            farewell: Duration::from_secs(3),
+            not_ready: Duration::from_secs(3),
             requests: Duration::from_secs(10),
             pools: Duration::from_secs(10),
         }
     }
 }
 
-/// Serves customers and operators until `stop`, then ends in this order: `/readyz` says 503 → no
-/// new connection is accepted and requests that are under way end → pools drain → leases are
-/// released. Operators can look at `/status` to the last.
+/// Serves customers and operators until `stop`, then shuts down in this order: `/readyz` returns
+/// 503 → no new connection is accepted and requests in progress end → pools drain → leases are
+/// released. `/status` is served until the end.
 ///
 /// # Errors
-/// When a listener fails. A request that does not end within its bound is cut with the program's
+/// A listener failed. Requests that exceed their time limit are cut when the program ends; the
+/// report contains their pools.
 /// end, and is no error here: the report tells of it.
 pub async fn serve(
     service: Service,
@@ -52,31 +52,31 @@ pub async fn serve(
         let _ = closed.await;
     });
     let mut server = Task(tokio::spawn(async move { server.await }));
-    let mut aside = Task(tokio::spawn({
+    let mut operators_server = Task(tokio::spawn({
         let routes = service.operators();
         async move { axum::serve(operators, routes).await }
     }));
     tokio::select! {
         ended = &mut server.0 => ended??,
-        ended = &mut aside.0 => ended??,
+        ended = &mut operators_server.0 => ended??,
         () = stop => {}
     }
 
-    tracing::info!("asked to stop: unready from now on");
+    tracing::info!("shutdown requested: not ready from now on");
     service.supervisor.announce_shutdown();
-    tokio::time::sleep(bounds.farewell).await;
-    // Its receiver is gone when the server is.
+    tokio::time::sleep(bounds.not_ready).await;
+    // The receiver is dropped when the server has ended.
     let _ = close.send(());
     match tokio::time::timeout(bounds.requests, &mut server.0).await {
         Ok(ended) => ended??,
         Err(_) => {
-            tracing::warn!(bound = ?bounds.requests, "requests are still under way; they will be cut")
+            tracing::warn!(bound = ?bounds.requests, "requests are still in progress; they will be cut")
         }
     }
     Ok(service.supervisor.shutdown(bounds.pools).await)
 }
 
-/// A server that ends with whoever waits for it.
+/// A server task that is aborted on drop.
 struct Task(JoinHandle<std::io::Result<()>>);
 
 impl Drop for Task {

@@ -1,7 +1,7 @@
 //! needs: postgresql, prometheus
 //!
-//! Each alert, fired in a real Prometheus by a real fault, and each query of the dashboard, asked
-//! there afterwards.
+//! Fires each alert in a real Prometheus by a real failure, and runs each query of the dashboard
+//! afterwards.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -30,23 +30,23 @@ use prometheus::values;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-/// For whatever an alert takes, on a machine that has other things to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of an alert, also on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The rules as they are shipped, but for their times: a test cannot wait for minutes.
-fn hastened_rules(folder: &Path) -> std::path::PathBuf {
+/// Writes the shipped rules with shorter times, because a test cannot wait for minutes.
+fn faster_rules(folder: &Path) -> std::path::PathBuf {
     let mut rules =
         fs::read_to_string(repository("ops/prometheus/claviger.rules.yml")).expect("it is there");
-    for (time, hastened) in [
+    for (time, faster) in [
         ("for: 1m\n", "for: 1s\n"),
         ("for: 3m\n", "for: 1s\n"),
         ("for: 45s\n", "for: 1s\n"),
         ("[3m]", "[15s]"),
     ] {
         assert!(rules.contains(time), "{time:?} is in the rules no more");
-        rules = rules.replace(time, hastened);
+        rules = rules.replace(time, faster);
     }
-    let file = folder.join("hastened.rules.yml");
+    let file = folder.join("faster.rules.yml");
     fs::write(&file, rules).expect("it is written");
     file
 }
@@ -57,8 +57,8 @@ fn repository(path: &str) -> std::path::PathBuf {
         .join(path)
 }
 
-/// A drain that takes longer than a second is abandoned.
-async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPools>) {
+/// Creates a fixture whose drains are abandoned after one second.
+async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPool>) {
     let server = tokio::task::spawn_blocking(Postgres::start_with_app)
         .await
         .expect("the server's thread ends");
@@ -87,14 +87,14 @@ async fn free_listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-async fn ask(address: SocketAddr, path: &'static str) -> (u16, String) {
+async fn get_from(address: SocketAddr, path: &'static str) -> (u16, String) {
     tokio::task::spawn_blocking(move || get(address, path))
         .await
         .expect("the thread ends")
         .expect("it answers")
 }
 
-/// The names of the alerts that are firing.
+/// Returns the names of the firing alerts.
 fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
     let answer: Value =
         serde_json::from_str(&prometheus.alerts().expect("it answers")).expect("JSON");
@@ -111,11 +111,11 @@ fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
 }
 
 async fn until_fires(prometheus: &Prometheus, alert: &str) {
-    eventually_within(PATIENCE, alert, || firing(prometheus).contains(alert)).await;
+    eventually_within(TIMEOUT, alert, || firing(prometheus).contains(alert)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_something() {
+async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
     let folder = tempfile::tempdir().expect("a folder");
     let metrics = Metrics::new("orders").expect("it counts");
     let (fixture, db) = fixture(&metrics).await;
@@ -123,21 +123,18 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     let ((customers, address), (operators, _)) = (free_listener().await, free_listener().await);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let bounds = Bounds {
-        farewell: Duration::ZERO,
+        not_ready: Duration::ZERO,
         ..Bounds::default()
     };
     let stopped = async {
         let _ = stopped.await;
     };
     let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
-    let prometheus = Prometheus::start(
-        &[&address.to_string()],
-        Some(&hastened_rules(folder.path())),
-    )
-    .expect("it starts");
+    let prometheus = Prometheus::start(&[&address.to_string()], Some(&faster_rules(folder.path())))
+        .expect("it starts");
 
-    // In good health nothing fires, and what is counted is there before it happens.
-    eventually_within(PATIENCE, "the service is scraped", || {
+    // A healthy service fires nothing, and its counters exist with value 0.
+    eventually_within(TIMEOUT, "the service is scraped", || {
         values(&prometheus, "count_over_time(supervisor_ready[1m]) > 4") != Vec::<String>::new()
     })
     .await;
@@ -163,73 +160,73 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
     assert_eq!(
         firing(&prometheus).len(),
         1,
-        "and nothing else is told: {:?}",
+        "no other alert fires: {:?}",
         firing(&prometheus)
     );
 
-    // A transaction outlives the rotation by more than the drain deadline.
-    eventually_within(PATIENCE, "the rotation is over", || db.generation() == 2).await;
+    // A transaction continues beyond the drain deadline.
+    eventually_within(TIMEOUT, "the rotation is over", || db.generation() == 2).await;
     let transaction = db.begin().await.expect("a connection");
     fixture.rotate_announced().await;
     until_fires(&prometheus, "ClavigerDrainAbandoned").await;
     transaction.commit().await.expect("it was not cut");
 
-    // Every connection is taken: no fault of a credential's, and no alert.
-    eventually_within(PATIENCE, "the rotation is over", || db.generation() == 3).await;
+    // Every connection is in use, which fires no alert.
+    eventually_within(TIMEOUT, "the rotation is over", || db.generation() == 3).await;
     let mut taken = Vec::new();
     for _ in 0..4 {
         taken.push(db.acquire().await.expect("a connection"));
     }
-    assert_eq!(ask(address, "/orders").await.0, 503);
+    assert_eq!(get_from(address, "/orders").await.0, 503);
     drop(taken);
-    eventually_within(PATIENCE, "it is counted", || {
+    eventually_within(TIMEOUT, "it is counted", || {
         values(&prometheus, "db_client_connection_timeouts_total") == ["1"]
     })
     .await;
 
-    // A rotation is done halfway: the store has the new password, and the database has not.
-    // Customers notice nothing.
+    // A rotation is incomplete: the backend has the new password, the database does not. Customers
+    // do not notice.
     let password = fixture.provider.rotate();
     fixture.provider.hint();
     until_fires(&prometheus, "ClavigerHandoverFailing").await;
     assert_eq!(
         (
-            ask(address, "/readyz").await.0,
-            ask(address, "/orders").await.0,
+            get_from(address, "/readyz").await.0,
+            get_from(address, "/orders").await.0,
             db.generation()
         ),
         (200, 200, 3)
     );
     fixture.set_password(&password).await;
     assert!(fixture.terminate_connections().await > 0);
-    eventually_within(PATIENCE, "the other half is done", || {
+    eventually_within(TIMEOUT, "the rotation is complete", || {
         let _ = get(address, "/orders");
         db.generation() == 4
     })
     .await;
 
-    // Somebody changes the password, and the store does not know.
+    // The password is changed in the database only.
     assert!(!firing(&prometheus).contains("ClavigerNotReady"));
-    assert_eq!(ask(address, "/orders").await.0, 200);
-    fixture.set_password("known to nobody").await;
+    assert_eq!(get_from(address, "/orders").await.0, 200);
+    fixture.set_password("an unknown password").await;
     assert!(fixture.terminate_connections().await > 0);
-    let (status, body) = ask(address, "/orders").await;
+    let (status, body) = get_from(address, "/orders").await;
     assert_eq!(
         (status, body.as_str()),
-        (503, "the database does not answer\n")
+        (503, "the database is not available\n")
     );
     assert!(fixture.rejected_logins() > 0);
     until_fires(&prometheus, "ClavigerNotReady").await;
-    assert_eq!(ask(address, "/readyz").await.0, 503);
-    assert_eq!(ask(address, "/livez").await.0, 200);
+    assert_eq!(get_from(address, "/readyz").await.0, 503);
+    assert_eq!(get_from(address, "/livez").await.0, 200);
     fixture.rotate_announced().await;
-    eventually_within(PATIENCE, "it is told that all is well", || {
+    eventually_within(TIMEOUT, "no alert fires", || {
         !firing(&prometheus).contains("ClavigerNotReady")
     })
     .await;
-    assert_eq!(ask(address, "/orders").await.0, 200);
+    assert_eq!(get_from(address, "/orders").await.0, 200);
 
-    // A credential of twenty seconds, and a store that is down when it should be replaced.
+    // A credential of twenty seconds, and a backend that is down when it is due for a refresh.
     assert!(
         !firing(&prometheus).contains("ClavigerRefreshFailing")
             && !firing(&prometheus).contains("ClavigerCredentialExpiresSoon")
@@ -251,12 +248,12 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
         .expect("it is adopted");
     fixture.provider.fail_next(
         1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
     until_fires(&prometheus, "ClavigerRefreshFailing").await;
     until_fires(&prometheus, "ClavigerCredentialExpiresSoon").await;
 
-    every_query_of_the_dashboard_finds_something(&prometheus).await;
+    assert_dashboard_queries_return_data(&prometheus).await;
 
     fixture.provider.recover();
     stop.send(()).expect("it runs");
@@ -266,7 +263,7 @@ async fn each_alert_fires_by_its_fault_and_each_query_of_the_dashboard_finds_som
         .expect("it served to its end");
 }
 
-async fn every_query_of_the_dashboard_finds_something(prometheus: &Prometheus) {
+async fn assert_dashboard_queries_return_data(prometheus: &Prometheus) {
     let dashboard =
         fs::read_to_string(repository("ops/grafana/claviger.json")).expect("it is there");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
@@ -277,15 +274,15 @@ async fn every_query_of_the_dashboard_finds_something(prometheus: &Prometheus) {
         .collect();
     assert!(panels.len() > 8 && queries.len() > panels.len());
     for query in queries {
-        // As Grafana fills in what a user has not chosen.
+        // The variables as Grafana substitutes them without a selection.
         let query = query["expr"].as_str().expect("an expression");
-        let asked = query
+        let expression = query
             .replace("$job", ".*")
             .replace("$instance", ".*")
             .replace("$__rate_interval", "5m");
-        assert!(!asked.contains('$'), "{query}");
+        assert!(!expression.contains('$'), "{query}");
         eventually_within(Duration::from_secs(5), query, || {
-            !values(prometheus, &asked).is_empty()
+            !values(prometheus, &expression).is_empty()
         })
         .await;
     }

@@ -1,17 +1,16 @@
 //! needs: postgresql
 //!
-//! What can go wrong, one fault after the other, while probes and an operator look ten times a
-//! second and every trace is collected: who looks is never misled, and what is told agrees with
-//! what happened.
+//! One failure after another, while probes and an operator read ten times a second and every trace
+//! is collected. No probe misleads, and spans, events and metrics agree.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "support/http.rs"]
 mod http;
-#[path = "support/looks.rs"]
-mod looks;
-#[path = "support/told.rs"]
-mod told;
+#[path = "support/probes.rs"]
+mod probes;
+#[path = "support/telemetry.rs"]
+mod telemetry;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,8 +26,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{Instrument, info_span};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A password that the store never has.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// A password that the provider never has.
 const UNKNOWN: &str = "password-known-to-nobody";
 
 /// A fixture whose drains are abandoned after two seconds.
@@ -53,8 +52,8 @@ async fn fixture(metrics: &Metrics) -> Fixture {
     }
 }
 
-/// Until both pools serve what the store has.
-async fn calm(fixture: &Fixture, after: &str) {
+/// Waits until both pools use the provider's current password.
+async fn wait_until_adopted(fixture: &Fixture, after: &str) {
     let serve = || {
         let status = fixture.supervisor.status();
         let serves = |pool: &claviger::PoolStatus| {
@@ -62,21 +61,21 @@ async fn calm(fixture: &Fixture, after: &str) {
         };
         fixture.supervisor.readiness().ready && status.pools.iter().all(serves)
     };
-    eventually_within(PATIENCE, after, serve).await;
+    eventually_within(TIMEOUT, after, serve).await;
 }
 
-async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
+async fn run_failures(fixture: &Fixture, db: &Handle<PgPool>) {
     fixture.provider.panic_next();
     fixture.rotate_announced().await;
-    calm(fixture, "a rotation, and a provider that panics").await;
+    wait_until_adopted(fixture, "a rotation, and a provider that panics").await;
 
     fixture.set_password(UNKNOWN).await;
     assert!(fixture.terminate_connections().await > 0);
     sleep(Duration::from_secs(1)).await;
     fixture.rotate_announced().await;
-    calm(
+    wait_until_adopted(
         fixture,
-        "a password that was changed before the store had it",
+        "a password that was changed before the provider had it",
     )
     .await;
 
@@ -86,9 +85,9 @@ async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
         db.status()
             .is_some_and(|status| status.draining.iter().any(|drain| drain.abandoned))
     };
-    eventually_within(PATIENCE, "its drain is abandoned", is_abandoned).await;
+    eventually_within(TIMEOUT, "the drain is abandoned", is_abandoned).await;
     transaction.commit().await.expect("it was not cut");
-    calm(fixture, "a transaction that outlives its rotation").await;
+    wait_until_adopted(fixture, "a transaction that outlives its rotation").await;
 
     let failpoints = [
         ("orders", "pool.turn"),
@@ -100,7 +99,7 @@ async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
         fixture.failpoints.set(actor, step, 1);
     }
     fixture.rotate_announced().await;
-    calm(fixture, "crashes").await;
+    wait_until_adopted(fixture, "crashes").await;
     assert!(
         failpoints
             .iter()
@@ -118,7 +117,7 @@ async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
         .on_the_server(|server| server.start_again().expect("it starts"))
         .await;
     fixture.rotate_announced().await;
-    calm(
+    wait_until_adopted(
         fixture,
         "a database that is down during a rotation, and then another one",
     )
@@ -126,7 +125,7 @@ async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
 
     fixture.provider.fail_next(
         1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
     fixture.set_password(UNKNOWN).await;
     assert!(fixture.terminate_connections().await > 0);
@@ -134,7 +133,11 @@ async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
     assert!(fixture.supervisor.rotate_now("login").await.is_err());
     fixture.provider.recover();
     fixture.rotate_announced().await;
-    calm(fixture, "a store that is down when the password is changed").await;
+    wait_until_adopted(
+        fixture,
+        "a backend that is down when the password is changed",
+    )
+    .await;
 
     let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
@@ -145,13 +148,13 @@ async fn play(fixture: &Fixture, db: &Handle<PgPools>) {
         .instrument(request)
         .await
         .expect("it rotates");
-    calm(fixture, "a rotation on demand").await;
+    wait_until_adopted(fixture, "a rotation on demand").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_happens_who_looks_is_not_misled() {
+async fn probes_spans_events_and_metrics_agree_during_failures() {
     let log = Capture::default();
-    let (exporter, provider) = told::collect(log.clone());
+    let (exporter, provider) = telemetry::collect(log.clone());
     let metrics = Metrics::new("orders").expect("it counts");
     let fixture = fixture(&metrics).await;
     let mut events = fixture.supervisor.events();
@@ -187,15 +190,15 @@ async fn whatever_happens_who_looks_is_not_misled() {
         let _ = stopped.await;
     };
     let bounds = Bounds {
-        farewell: Duration::ZERO,
+        not_ready: Duration::ZERO,
         ..Bounds::default()
     };
     let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
 
     let over = Arc::new(AtomicBool::new(false));
-    let looking = spawn_blocking({
+    let probing = spawn_blocking({
         let over = Arc::clone(&over);
-        move || looks::look(address, aside, &over)
+        move || probes::probe(address, aside, &over)
     });
     let load: Vec<_> = [db.clone(), db.clone(), db.clone(), reports]
         .into_iter()
@@ -212,9 +215,9 @@ async fn whatever_happens_who_looks_is_not_misled() {
             })
         })
         .collect();
-    play(&fixture, &db).await;
+    run_failures(&fixture, &db).await;
     over.store(true, Ordering::Release);
-    let seen = looking.await.expect("every look was answered");
+    let seen = probing.await.expect("every probe got a response");
     for one in load {
         one.await.expect("no panic");
     }
@@ -224,7 +227,7 @@ async fn whatever_happens_who_looks_is_not_misled() {
         .expect("no panic")
         .expect("it served to its end");
     assert!(report.clean, "{report:?}");
-    let events = tokio::time::timeout(PATIENCE, listener)
+    let events = tokio::time::timeout(TIMEOUT, listener)
         .await
         .expect("events end")
         .expect("no panic");
@@ -234,7 +237,7 @@ async fn whatever_happens_who_looks_is_not_misled() {
     // The hazards occurred.
     assert!(
         seen.ready > 0 && seen.unready > 0,
-        "{} looks at a ready service, {} at another",
+        "{} probes at a ready service, {} at another",
         seen.ready,
         seen.unready
     );
@@ -251,25 +254,26 @@ async fn whatever_happens_who_looks_is_not_misled() {
         "rejected",
         "drain_abandoned",
     ] {
-        let has = |span: &&_| told::attribute(span, "error.type").is_some_and(|said| said == word);
+        let has =
+            |span: &&_| telemetry::attribute(span, "error.type").is_some_and(|said| said == word);
         assert!(spans.iter().any(|span| has(&span)), "{word}");
     }
     assert!(
         spans
             .iter()
             .any(|span| span.name == "GET /orders" && !span.links.is_empty()),
-        "somebody waited for a rotation"
+        "a request waited for a rotation"
     );
 
-    let faults = told::faults(&spans);
+    let inconsistencies = telemetry::inconsistencies(&spans);
     assert!(
-        faults.is_empty(),
-        "{} faults in {} spans:\n{}",
-        faults.len(),
+        inconsistencies.is_empty(),
+        "{} inconsistencies in {} spans:\n{}",
+        inconsistencies.len(),
         spans.len(),
-        faults.join("\n")
+        inconsistencies.join("\n")
     );
-    for (what, by_spans, by_events) in told::counts(&spans, &events) {
+    for (what, by_spans, by_events) in telemetry::counts(&spans, &events) {
         assert_eq!(by_spans, by_events, "{what}");
     }
     let fetches = spans
@@ -278,13 +282,13 @@ async fn whatever_happens_who_looks_is_not_misled() {
         .count();
     assert_eq!(fetches, fixture.provider.calls().len());
     let counted = metrics.text().expect("text");
-    let shown = [
+    let outputs = [
         ("a span", format!("{spans:?}")),
         ("the log", log.text()),
         ("a metric", counted),
         ("a page", seen.bodies.join("\n")),
     ];
-    for (what, text) in shown {
+    for (what, text) in outputs {
         assert!(
             !text.is_empty() && !text.contains("password-"),
             "{what} shows a password"

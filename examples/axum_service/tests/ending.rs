@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! The service's end: unready first, then closed, every request answered, every credential given
-//! back.
+//! Shutdown: first not ready, then closed; every request is completed and every credential
+//! released.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
+async fn requests_complete_then_pools_drain_then_leases_are_released() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
     let service = Service::new(
@@ -34,22 +34,22 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     );
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let bounds = Bounds {
-        farewell: Duration::from_secs(1),
+        not_ready: Duration::from_secs(1),
         ..Bounds::default()
     };
     let stopped = async {
         let _ = stopped.await;
     };
     let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
-    let ask = move |path: &'static str| async move {
+    let get_from = move |path: &'static str| async move {
         spawn_blocking(move || get(address, path))
             .await
             .expect("the thread ends")
     };
 
-    assert_eq!(ask("/readyz").await.expect("it answers").0, 200);
+    assert_eq!(get_from("/readyz").await.expect("it answers").0, 200);
     assert_eq!(
-        ask("/status").await.expect("it answers").0,
+        get_from("/status").await.expect("it answers").0,
         404,
         "not for customers"
     );
@@ -62,8 +62,8 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
         "{status:?}"
     );
 
-    // A query that takes longer than the farewell.
-    let report = tokio::spawn(ask("/report/6"));
+    // A query that takes longer than the time of not being ready.
+    let report = tokio::spawn(get_from("/report/6"));
     eventually("the query runs", || {
         fixture
             .server
@@ -74,28 +74,28 @@ async fn requests_are_answered_then_pools_drain_then_leases_are_released() {
     .await;
     stop.send(()).expect("it runs");
     loop {
-        let (status, body) = ask("/readyz").await.expect("it still answers");
+        let (status, body) = get_from("/readyz").await.expect("it still answers");
         if status == 503 {
-            let said: serde_json::Value =
+            let body_json: serde_json::Value =
                 serde_json::from_str(&body).expect("it is JSON, as when it is ready");
             assert_eq!(
-                said,
+                body_json,
                 serde_json::json!({"ready": false, "reasons": ["this instance is about to shut down"]})
             );
             break;
         }
         tokio::task::yield_now().await;
     }
-    // Who has not heard of it is served as before.
-    assert_eq!(ask("/orders").await.expect("it still answers").0, 200);
-    // Who comes at the very moment of closing may be cut off; who comes later is rejected.
-    while !ask("/livez")
+    // Requests from clients that have not noticed it are still served.
+    assert_eq!(get_from("/orders").await.expect("it still answers").0, 200);
+    // A request at the moment of closing may be cut off; later connections are refused.
+    while !get_from("/livez")
         .await
         .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     {}
     assert!(
         !report.is_finished(),
-        "it is under way when nobody else is let in"
+        "it is in progress when new connections are refused"
     );
     assert!(
         fixture.provider.released().is_empty(),

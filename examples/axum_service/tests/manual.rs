@@ -1,5 +1,4 @@
-//! The operators' manual knows every word that they can meet: kinds of errors, events, reasons, log
-//! lines. Needs no server.
+//! The operators' manual contains every kind of error, event, reason and log line. Needs no server.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,7 +19,7 @@ fn manual() -> String {
     read("docs/operating.md")
 }
 
-/// All sources below a folder.
+/// Reads all sources below a folder.
 fn sources(folder: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("it can be read").path();
@@ -32,18 +31,18 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// The texts in quotes.
+/// Returns the texts in quotes.
 fn quoted(source: &str) -> impl Iterator<Item = &str> {
     source.split('"').skip(1).step_by(2)
 }
 
 #[test]
-fn every_kind_of_error_is_in_it() {
+fn every_kind_of_error_is_documented() {
     let manual = manual();
     let sources = [
         "src/error/mod.rs",
         "src/error/provider.rs",
-        "src/error/fault.rs",
+        "src/error/connect.rs",
     ]
     .map(read);
     let words: Vec<_> = sources
@@ -64,7 +63,7 @@ fn every_kind_of_error_is_in_it() {
 }
 
 #[test]
-fn every_event_is_in_it() {
+fn every_event_is_documented() {
     let (manual, source) = (manual(), read("src/supervisor/events.rs"));
     let (_, events) = source
         .split_once("pub enum Event {\n")
@@ -87,7 +86,7 @@ fn every_event_is_in_it() {
 }
 
 #[test]
-fn every_reason_for_not_being_ready_is_in_it() {
+fn every_reason_for_not_being_ready_is_documented() {
     let (manual, source) = (manual(), read("src/supervisor/readiness.rs"));
     let reasons: Vec<_> = source
         .split("reasons.push(")
@@ -96,7 +95,7 @@ fn every_reason_for_not_being_ready_is_in_it() {
         .collect();
     assert!(reasons.len() >= 8, "{reasons:?}");
     for reason in reasons {
-        // With the margin that is the default.
+        // With the default margin.
         let written = reason.replace("{:?}", "\"…\"").replace("{}", "5s");
         assert!(
             manual.contains(&format!("`{written}`")),
@@ -106,7 +105,7 @@ fn every_reason_for_not_being_ready_is_in_it() {
 }
 
 #[test]
-fn every_line_of_the_log_from_info_on_is_in_it() {
+fn every_log_line_from_info_on_is_documented() {
     let manual = manual();
     let mut all = Vec::new();
     for folder in [
@@ -118,14 +117,14 @@ fn every_line_of_the_log_from_info_on_is_in_it() {
     ] {
         sources(&repository(folder), &mut all);
     }
-    all.push(read("telemetry/src/exports.rs"));
+    all.push(read("integrations/otel/src/exports.rs"));
     let mut lines = 0;
     for source in &all {
         for level in ["tracing::info!(", "tracing::warn!(", "tracing::error!("] {
             for call in source.split(level).skip(1) {
                 let (call, _) = call.split_once(");").expect("it ends");
                 let message = quoted(call).last().expect("it has a message");
-                // What is filled in is told apart.
+                // The first part, before a placeholder.
                 let fixed = message.split('{').next().expect("there is a first part");
                 assert!(
                     manual.contains(fixed),
@@ -150,7 +149,7 @@ fn every_line_of_the_log_from_info_on_is_in_it() {
 }
 
 #[test]
-fn its_links_lead_somewhere() {
+fn its_links_are_valid() {
     let manual = manual();
     let slug = |heading: &str| -> String {
         let kept = heading.trim_start_matches('#').trim().to_lowercase();

@@ -1,6 +1,6 @@
 //! needs: prometheus
 //!
-//! The rules as `promtool` reads and tests them, and where they send an operator.
+//! `promtool` checks and tests the rules, and each alert has a section in the manual.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -37,15 +37,15 @@ fn promtool(arguments: &[&str]) -> (bool, String) {
 }
 
 #[test]
-fn promtool_finds_no_fault_in_them_and_their_tests_pass() {
-    let (well, said) = promtool(&["check", "rules", "claviger.rules.yml"]);
-    assert!(well && said.contains("6 rules found"), "{said}");
-    let (well, said) = promtool(&["test", "rules", "claviger.test.yml"]);
-    assert!(well && said.contains("SUCCESS"), "{said}");
+fn promtool_accepts_the_rules_and_their_tests() {
+    let (succeeded, output) = promtool(&["check", "rules", "claviger.rules.yml"]);
+    assert!(succeeded && output.contains("6 rules found"), "{output}");
+    let (succeeded, output) = promtool(&["test", "rules", "claviger.test.yml"]);
+    assert!(succeeded && output.contains("SUCCESS"), "{output}");
 }
 
 #[test]
-fn every_alert_is_tested_and_leads_to_its_own_part_of_the_manual() {
+fn every_alert_is_tested_and_links_to_its_section_of_the_manual() {
     let [rules, tests, manual] = [
         "ops/prometheus/claviger.rules.yml",
         "ops/prometheus/claviger.test.yml",
@@ -64,10 +64,7 @@ fn every_alert_is_tested_and_leads_to_its_own_part_of_the_manual() {
         let fires = tests
             .split("alertname: ")
             .any(|test| test.starts_with(&format!("{alert}\n")) && test.contains("exp_labels"));
-        assert!(
-            fires,
-            "{alert} is never seen to fire in the tests of the rules"
-        );
+        assert!(fires, "{alert} never fires in the tests of the rules");
         assert!(
             runbook.ends_with(&format!("docs/operating.md#{}", alert.to_lowercase())),
             "{runbook}"

@@ -1,6 +1,6 @@
 //! needs: postgresql, prometheus
 //!
-//! The program as it is: scraped by a Prometheus, told to end under load, and started while its
+//! The program as it is: scraped by a Prometheus, stopped under load, and started while its
 //! database is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -24,9 +24,9 @@ use claviger_servers::{Postgres, Prometheus};
 use http::get;
 use prometheus::values;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// It ends with the test, whatever becomes of that.
+/// The program, killed at the end of the test.
 struct Program {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -56,7 +56,10 @@ impl Program {
             .spawn()
             .expect("it starts");
         let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
-        let line = lines.next().expect("it says where it is").expect("text");
+        let line = lines
+            .next()
+            .expect("the first line has the address")
+            .expect("text");
         let customers = line
             .strip_prefix("customers at http://")
             .and_then(|rest| rest.split(',').next())
@@ -83,26 +86,26 @@ impl Program {
         get(self.customers, "/readyz").is_ok_and(|(status, _)| status == 200)
     }
 
-    fn ends_well(&mut self) {
+    fn assert_clean_exit(&mut self) {
         assert_eq!(
             self.lines
                 .next()
-                .expect("it says how it ended")
+                .expect("the last line has the outcome")
                 .expect("text"),
-            "shut down, nothing left behind: true"
+            "shut down, nothing remains: true"
         );
         assert_eq!(self.process.wait().expect("it ends").code(), Some(0));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
+async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
     let server = Postgres::start_with_app();
     let folder = tempfile::tempdir().expect("a folder");
     let mut program = Program::start(&server, folder.path());
-    eventually_within(PATIENCE, "it is ready", || program.is_ready()).await;
+    eventually_within(TIMEOUT, "it is ready", || program.is_ready()).await;
     let prometheus = Prometheus::start(&[&program.customers.to_string()], None).expect("it starts");
-    eventually_within(PATIENCE, "it is scraped", || {
+    eventually_within(TIMEOUT, "it is scraped", || {
         values(&prometheus, "supervisor_ready") == ["1"]
     })
     .await;
@@ -111,10 +114,10 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
         ["1"]
     );
 
-    // A rotation: the files change, and the metrics tell of it.
+    // A rotation: the files change, and the metrics show it.
     server.set_password("app", "password-2").expect("it is set");
     fs::write(folder.path().join("password"), "password-2").expect("it is written");
-    eventually_within(PATIENCE, "it is rotated", || {
+    eventually_within(TIMEOUT, "it is rotated", || {
         values(&prometheus, "credential_generation{pool=\"orders\"}") == ["2"]
     })
     .await;
@@ -126,7 +129,7 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
     );
 
     let customers = program.customers;
-    let (leaving, answered, after) = (
+    let (not_ready, succeeded, after) = (
         AtomicBool::new(false),
         AtomicUsize::new(0),
         AtomicUsize::new(0),
@@ -135,26 +138,26 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
         let load: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    // Until whoever sends them here has heard that they should go elsewhere.
-                    while !leaving.load(Ordering::Acquire) {
-                        let answer = get(customers, "/orders").expect("it is answered");
+                    // Until the load balancer has stopped sending requests.
+                    while !not_ready.load(Ordering::Acquire) {
+                        let answer = get(customers, "/orders").expect("it is succeeded");
                         assert_eq!(answer, (200, "0 orders\n".to_owned()));
-                        answered.fetch_add(1, Ordering::Relaxed);
+                        succeeded.fetch_add(1, Ordering::Relaxed);
                     }
                 })
             })
             .collect();
         // A load balancer.
         let balancer = scope.spawn(|| {
-            while get(customers, "/readyz").expect("it is answered").0 == 200 {
-                after.store(answered.load(Ordering::Relaxed), Ordering::Relaxed);
+            while get(customers, "/readyz").expect("it is succeeded").0 == 200 {
+                after.store(succeeded.load(Ordering::Relaxed), Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(10));
             }
-            // It takes a moment for that to get about.
+            // It stops sending requests with a delay.
             thread::sleep(Duration::from_millis(300));
-            leaving.store(true, Ordering::Release);
+            not_ready.store(true, Ordering::Release);
         });
-        while answered.load(Ordering::Relaxed) < 50 {
+        while succeeded.load(Ordering::Relaxed) < 50 {
             thread::yield_now();
         }
         let report = scope.spawn(move || get(customers, "/report/6"));
@@ -166,24 +169,24 @@ async fn it_is_scraped_and_told_to_end_under_load_it_answers_everything() {
             thread::yield_now();
         }
         program.terminate();
-        balancer.join().expect("it saw the end come");
+        balancer.join().expect("it noticed the shutdown");
         for customer in load {
-            customer.join().expect("every request was answered");
+            customer.join().expect("every request got a response");
         }
         assert!(
-            answered.load(Ordering::Relaxed) > after.load(Ordering::Relaxed),
-            "requests came while it was leaving"
+            succeeded.load(Ordering::Relaxed) > after.load(Ordering::Relaxed),
+            "requests came while it was not ready"
         );
-        assert!(!report.is_finished(), "the slow query is under way");
-        let report = report.join().expect("no panic").expect("it is answered");
+        assert!(!report.is_finished(), "the slow query is in progress");
+        let report = report.join().expect("no panic").expect("it is succeeded");
         assert_eq!(report, (200, "0 orders, counted in 6 s\n".to_owned()));
     });
-    program.ends_well();
+    program.assert_clean_exit();
     assert_eq!(server.connection_count("app").expect("it answers"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_starts_while_the_database_is_down_and_becomes_ready_by_itself() {
+async fn it_becomes_ready_after_a_start_without_the_database() {
     let server = Postgres::start_with_app();
     server.stop().expect("it stops");
     let folder = tempfile::tempdir().expect("a folder");
@@ -195,11 +198,11 @@ async fn it_starts_while_the_database_is_down_and_becomes_ready_by_itself() {
     );
     assert_eq!(get(program.customers, "/livez").expect("it answers").0, 200);
     server.start_again().expect("it starts");
-    eventually_within(PATIENCE, "it is ready", || program.is_ready()).await;
+    eventually_within(TIMEOUT, "it is ready", || program.is_ready()).await;
     assert_eq!(
         get(program.customers, "/orders").expect("it answers").0,
         200
     );
     program.terminate();
-    program.ends_well();
+    program.assert_clean_exit();
 }

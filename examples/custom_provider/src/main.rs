@@ -1,8 +1,8 @@
-//! A provider of one's own. Run it with `cargo run -p custom_provider`.
+//! A custom provider. Run it with `cargo run -p custom_provider`.
 //!
-//! The secret service mints a database user for each `POST /leases`, which lives for a minute, and
-//! drops it on `DELETE /leases/{id}`. The provider asks for a user, asks for the next one long
-//! before that minute is over, and gives the old one back when its last connection has gone.
+//! The secret service creates a database user with a ttl of one minute for each `POST /leases`, and
+//! drops it on `DELETE /leases/{id}`. The provider obtains a user, obtains the next one long before
+//! the minute is over, and releases the old one when its last connection has closed.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -29,13 +29,13 @@ async fn main() -> Result<(), Problem> {
     let address = service::start(server).await?;
 
     let supervisor = Supervisor::start();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("minted", HttpSecrets::new(format!("http://{address}"))?)
         .await?;
     let db = supervisor
         .add_pool(
             "orders",
-            &login,
+            &credentials,
             PgPools::new(options, PgPoolOptions::new().max_connections(4)),
         )
         .await?;
@@ -52,6 +52,6 @@ async fn main() -> Result<(), Problem> {
         );
     }
     let report = supervisor.shutdown(Duration::from_secs(10)).await;
-    println!("shut down, nothing left behind: {}", report.clean);
+    println!("shut down, nothing remains: {}", report.clean);
     Ok(())
 }

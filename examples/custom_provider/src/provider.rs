@@ -1,4 +1,4 @@
-//! The provider: this is all that one has to write.
+//! The provider: all that has to be written.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use claviger::{
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 
-/// Asks the secret service. Its Debug shows the address and nothing secret.
+/// A client of the secret service. Its `Debug` form shows the address and no secret.
 #[derive(Debug)]
 pub(crate) struct HttpSecrets {
     address: String,
     http: Client,
 }
 
-/// What the service answers. No Debug: it carries the password.
+/// A response of the service. It has no `Debug`, because it contains the password.
 #[derive(Deserialize)]
 struct Minted {
     id: String,
@@ -33,7 +33,7 @@ impl HttpSecrets {
             .map_err(|error| {
                 ProviderError::new(
                     ProviderErrorKind::Misconfigured,
-                    "the HTTP client cannot be made",
+                    "the HTTP client cannot be created",
                 )
                 .with_source(error)
             })?;
@@ -41,7 +41,7 @@ impl HttpSecrets {
     }
 }
 
-/// What a caller should know of an HTTP failure: whether it passes.
+/// Converts an HTTP error to a provider error, transient or permanent.
 fn failed(error: reqwest::Error) -> ProviderError {
     let kind = match error.status() {
         Some(StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => ProviderErrorKind::Denied,
@@ -49,8 +49,8 @@ fn failed(error: reqwest::Error) -> ProviderError {
         Some(StatusCode::TOO_MANY_REQUESTS) => ProviderErrorKind::Throttled,
         _ => ProviderErrorKind::Unavailable,
     };
-    // Without the URL, which might carry a token.
-    ProviderError::new(kind, "the secret service did not answer as it should")
+    // Without the URL, which might contain a token.
+    ProviderError::new(kind, "the secret service returned no lease")
         .with_source(error.without_url())
 }
 
@@ -70,13 +70,13 @@ impl Provider for HttpSecrets {
         {
             return Ok(Fetched::Unchanged);
         }
-        let answer = self
+        let response = self
             .http
             .post(format!("{}/leases", self.address))
             .send()
             .await
             .map_err(failed)?;
-        let minted: Minted = answer
+        let minted: Minted = response
             .error_for_status()
             .map_err(failed)?
             .json()

@@ -1,4 +1,4 @@
-//! The secret service: mints database users, and drops them.
+//! The secret service: creates database users and drops them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ async fn mint(State(service): State<Arc<Service>>) -> Result<Json<Minted>, Statu
         format!("secret of minted_{number}"),
     );
     let (role, its_password) = (user.clone(), password.clone());
-    on_the_server(service, move |server| {
+    run_on_server(service, move |server| {
         server.create_role(&role, &its_password).is_ok()
     })
     .await?;
@@ -66,14 +66,14 @@ async fn revoke(
     State(service): State<Arc<Service>>,
     Path(id): Path<u64>,
 ) -> Result<StatusCode, StatusCode> {
-    on_the_server(service, move |server| {
+    run_on_server(service, move |server| {
         server.sql(&format!("DROP ROLE minted_{id}")).is_ok()
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn on_the_server(
+async fn run_on_server(
     service: Arc<Service>,
     work: impl FnOnce(&Postgres) -> bool + Send + 'static,
 ) -> Result<(), StatusCode> {

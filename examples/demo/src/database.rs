@@ -1,4 +1,4 @@
-//! The database servers that the demo can run on.
+//! Database servers of the demo.
 
 #[cfg(feature = "mariadb")]
 mod mariadb;
@@ -10,15 +10,15 @@ use claviger::{Credentials, Handle, PoolFactory};
 
 use sqlx::pool::PoolOptions;
 
-use crate::{CONNECTION_LIFE, Problem};
+use crate::{CONNECTION_LIFETIME, Problem};
 
-/// A server with the role `app` and its database `orders`, in which there are a thousand orders.
+/// A server with the role `app` and its database `orders`, which has a table of a thousand orders.
 pub(crate) trait Database: Send + Sync + Sized + 'static {
     type Pools: Orders + PoolFactory<Secret = Credentials>;
 
-    /// Its name as its makers write it.
+    /// The project's name.
     const NAME: &'static str;
-    /// The same as AWS writes it into a secret.
+    /// The engine's name in AWS's secrets.
     #[cfg(feature = "secrets-manager")]
     const ENGINE: &'static str;
 
@@ -26,46 +26,49 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     #[cfg(feature = "rds-iam")]
     fn host(&self) -> &str;
     fn port(&self) -> u16;
-    /// Pools of short-lived connections: logins are needed all the time.
+    /// Returns pools of short-lived connections, so that logins are frequent.
     fn pools(&self) -> Self::Pools;
-    /// Another role that may read the orders, with this password.
+    /// Creates another role with this password that may read the orders.
     #[cfg(feature = "secrets-manager")]
-    fn admit(&self, role: &str, password: &str) -> Result<(), Problem>;
-    /// The password of a role from now on; open connections go on.
+    fn create_reader(&self, role: &str, password: &str) -> Result<(), Problem>;
+    /// Sets a role's password; open connections continue.
     fn change_password(&self, role: &str, password: &str) -> Result<(), Problem>;
 
-    /// Which one it is to a database engine of Vault's.
+    /// The plugin of Vault's database engine.
     #[cfg(feature = "vault")]
     const KIND: claviger_vault_fixtures::Kind;
-    /// The user by which a database engine of Vault's makes others.
+    /// Creates the user with which Vault's database engine creates others.
     #[cfg(feature = "vault")]
     fn create_engine_user(&self, user: &str, password: &str) -> Result<(), Problem>;
-    /// How many users there are that Vault made.
+    /// Returns how many users created by Vault exist.
     #[cfg(feature = "vault")]
     fn made_users(&self) -> Result<usize, Problem>;
 
-    /// A pool of short-lived connections that nobody supervises: it has this login for ever.
+    /// Returns a pool of short-lived connections without a supervisor, which keeps its credentials.
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Credentials) -> Handle<Self::Pools>;
-    /// How the server found the tokens of a role.
+    fn plain_pool(&self, login: &Credentials) -> Handle<Self::Pool>;
+    /// Returns the server's checks of a role's tokens.
     #[cfg(feature = "rds-iam")]
     fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem>;
 }
 
-/// How a server found the tokens of a role.
+/// The server's checks of a role's tokens.
 #[cfg(feature = "rds-iam")]
 #[derive(Debug, Default)]
 pub(crate) struct TokenChecks {
     pub(crate) taken: usize,
     pub(crate) rejected: usize,
-    /// The age of the oldest token that was taken.
+    /// Age of the oldest accepted token.
     pub(crate) oldest: std::time::Duration,
 }
 
 #[cfg(feature = "rds-iam")]
 impl TokenChecks {
-    /// Counts those of one role.
-    pub(crate) fn of(checks: &claviger_servers::TokenChecks, role: &str) -> Result<Self, Problem> {
+    /// Counts the checks of one role.
+    pub(crate) fn count(
+        checks: &claviger_servers::TokenChecks,
+        role: &str,
+    ) -> Result<Self, Problem> {
         let mut found = Self::default();
         for check in checks
             .entries()?
@@ -83,30 +86,30 @@ impl TokenChecks {
     }
 }
 
-/// How the role `app` is let in.
+/// How the role `app` authenticates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// By the password `password-0`.
+    /// With the password `password-0`.
     Password,
-    /// By tokens as RDS takes them, over TLS; and a role `plain` likewise.
+    /// With tokens as on RDS, over TLS; a role `plain` likewise.
     #[cfg(feature = "rds-iam")]
     Tokens,
 }
 
-/// Connections are closed when they return older than [`CONNECTION_LIFE`].
+/// Closes returned connections that are older than [`CONNECTION_LIFETIME`].
 ///
-/// Not by `max_lifetime`: sqlx 0.8.6 looks after its idle connections as often as that says, and
-/// when it comes upon its count of them while that is below zero, it spins for ever. With a
-/// lifetime of minutes that is not seen.
+/// `max_lifetime` is not used: with it, sqlx 0.8.6 checks idle connections at that interval, and
+/// spins for ever when it reads a negative idle count. With a lifetime of minutes that does not
+/// occur.
 fn short_lived<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
     let options = options.max_lifetime(None).idle_timeout(None);
     options.after_release(|_, connection| {
-        Box::pin(async move { Ok(connection.age < CONNECTION_LIFE) })
+        Box::pin(async move { Ok(connection.age < CONNECTION_LIFETIME) })
     })
 }
 
 /// A pool that the service queries through a handle.
-pub(crate) trait Orders: PoolFactory + Sized {
-    /// How many orders there are.
+pub(crate) trait Orders: Clone + Send + Sync + 'static {
+    /// Returns the number of orders.
     fn count(db: &Handle<Self>) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
 }

@@ -15,23 +15,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use database::Database;
-use options::{Issuer, Kind, Options};
+use options::{Backend, Kind, Options};
 use screen::Screen;
 
-/// What went wrong outside of the service.
+/// An error outside of the service.
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// How many connections a pool may have.
+/// Maximum number of connections of a pool.
 const CONNECTIONS: u32 = 10;
 
-/// Shorter than the half second by which the file lags behind an unannounced change: new logins are
-/// needed all the time, and in every such gap.
-const CONNECTION_LIFE: Duration = Duration::from_millis(400);
+/// Shorter than the 500 ms by which the file is late after an unannounced change, so that
+/// connections are opened during that time.
+const CONNECTION_LIFETIME: Duration = Duration::from_millis(400);
 
-/// How long a query waits for a connection.
+/// Acquire timeout of the pools.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A query that waited longer than this counts as not answered.
+/// A query that waited longer counts as failed.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 #[tokio::main]
@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match watched(&screen, &options).await {
+    match run_with_traces(&screen, &options).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
@@ -58,26 +58,27 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The whole of it, and the trace of its last rotation if that is wanted; whether all went well.
-async fn watched(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+/// Runs the demo, and draws the trace of its last rotation if requested; returns whether it
+/// succeeded.
+async fn run_with_traces(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     #[cfg(feature = "traces")]
     let watch = traces::Watch::start(screen, &options.traces).await?;
-    let well = on_its_server(screen, options).await?;
+    let well = run_on_database(screen, options).await?;
     #[cfg(feature = "traces")]
-    let told = match watch {
+    let shown = match watch {
         Some(watch) => watch.show(screen).await,
         None => Ok(()),
     };
     #[cfg(not(feature = "traces"))]
-    let told: Result<(), Problem> = Ok(());
-    if let Err(problem) = &told {
+    let shown: Result<(), Problem> = Ok(());
+    if let Err(problem) = &shown {
         screen.problem(&with_causes(&**problem));
     }
-    screen.account();
-    Ok(well && told.is_ok())
+    screen.result_line();
+    Ok(well && shown.is_ok())
 }
 
-/// An error and what led to it, on one line.
+/// Formats an error and its sources on one line.
 fn with_causes(problem: &(dyn std::error::Error + 'static)) -> String {
     std::iter::successors(Some(problem), |problem| problem.source())
         .map(ToString::to_string)
@@ -85,7 +86,7 @@ fn with_causes(problem: &(dyn std::error::Error + 'static)) -> String {
         .join(": ")
 }
 
-async fn on_its_server(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+async fn run_on_database(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     match options.database {
         Kind::PostgreSql => run::<claviger_servers::Postgres>(screen, options).await,
         #[cfg(feature = "mariadb")]
@@ -94,13 +95,13 @@ async fn on_its_server(screen: &Arc<Screen>, options: &Options) -> Result<bool, 
 }
 
 async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
-    match options.issuer {
-        Issuer::File => script::file::run::<D>(screen, options).await,
+    match options.backend {
+        Backend::File => script::file::run::<D>(screen, options).await,
         #[cfg(feature = "rds-iam")]
-        Issuer::RdsIam => script::rds_iam::run::<D>(screen, options).await,
+        Backend::RdsIam => script::rds_iam::run::<D>(screen, options).await,
         #[cfg(feature = "secrets-manager")]
-        Issuer::SecretsManager => script::secrets_manager::run::<D>(screen, options).await,
+        Backend::SecretsManager => script::secrets_manager::run::<D>(screen, options).await,
         #[cfg(feature = "vault")]
-        Issuer::Vault => script::vault::run::<D>(screen, options).await,
+        Backend::Vault => script::vault::run::<D>(screen, options).await,
     }
 }

@@ -5,36 +5,36 @@ use std::time::Duration;
 use lexopt::ValueExt;
 
 pub(crate) const USAGE: &str = "\
-usage: demo [--seconds N] [--database NAME] [--with ISSUER] [--window SECONDS] [--jaeger | --otlp URL]
+usage: demo [--seconds N] [--database NAME] [--with BACKEND] [--window SECONDS] [--jaeger | --otlp URL]
 
   --seconds N       how long the service runs, 5 to 86400 (default 30);
-                    with rds-iam at least 8, for a token is to die meanwhile
+                    with rds-iam at least 8, so that a token expires
   --database NAME   postgresql (default) or mariadb
-  --with ISSUER     who issues the credentials:
+  --with BACKEND     where the credentials come from:
                       file             a file that is rewritten (default)
-                      rds-iam          tokens as RDS takes them, which live 6 seconds
+                      rds-iam          tokens as on RDS, with a lifetime of 6 s
                       secrets-manager  AWS's four rotation steps, by moto
-                      vault            users that live 10 s, at most 30, by OpenBao
+                      vault            dynamic users (ttl 10 s, max_ttl 30 s), by OpenBao
   --window SECONDS  with secrets-manager: from setSecret to finishSecret, 0.1 to 60
                     (default 10)
-  --jaeger          starts a Jaeger beside it, reads the last rotation's trace back and draws it
+  --jaeger          starts a Jaeger, and draws the trace of the last rotation
   --otlp URL        sends the traces to your own Jaeger (OTLP over HTTP, as
                     http://localhost:4318), and draws the last one if its API answers on
-                    port 16686 of the same host; a collector that does not take them is
-                    told at the start and at the end, and is no failure of the demo
+                    port 16686 of the same host; a collector that is not available is
+                    reported at the start and the end, and does not fail the demo
 ";
 
-/// Two changes of each kind fit into the shortest run.
+/// The shortest run has two changes of each kind.
 const SHORTEST: u64 = 5;
 const LONGEST: u64 = 86_400;
 
 pub(crate) struct Options {
     pub(crate) duration: Duration,
     pub(crate) database: Kind,
-    pub(crate) issuer: Issuer,
+    pub(crate) backend: Backend,
     #[cfg_attr(
         not(feature = "secrets-manager"),
-        expect(dead_code, reason = "read by that script alone")
+        expect(dead_code, reason = "read by that script only")
     )]
     pub(crate) window: Duration,
     #[cfg_attr(
@@ -44,7 +44,7 @@ pub(crate) struct Options {
     pub(crate) traces: Traces,
 }
 
-/// Where the traces go.
+/// Where the traces are sent.
 #[derive(Debug)]
 pub(crate) enum Traces {
     Nowhere,
@@ -62,7 +62,7 @@ pub(crate) enum Kind {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum Issuer {
+pub(crate) enum Backend {
     File,
     #[cfg(feature = "rds-iam")]
     RdsIam,
@@ -72,12 +72,12 @@ pub(crate) enum Issuer {
     Vault,
 }
 
-impl Issuer {
-    /// How many seconds its scenario takes at least.
+impl Backend {
+    /// Returns the minimum duration of its scenario, in seconds.
     const fn shortest(self) -> u64 {
         match self {
             Self::File => SHORTEST,
-            // A token's life of six, and a while in which the plain pool fails.
+            // The lifetime of a token, and some seconds in which the plain pool fails.
             #[cfg(feature = "rds-iam")]
             Self::RdsIam => 8,
             #[cfg(feature = "secrets-manager")]
@@ -89,11 +89,11 @@ impl Issuer {
 }
 
 impl Options {
-    /// Nothing when help was asked for.
+    /// Returns `None` if help was requested.
     pub(crate) fn from_arguments() -> Result<Option<Self>, lexopt::Error> {
         use lexopt::Arg::{Long, Short};
         let (mut seconds, mut window) = (30, 10.0);
-        let (mut database, mut issuer) = (Kind::PostgreSql, Issuer::File);
+        let (mut database, mut backend) = (Kind::PostgreSql, Backend::File);
         let mut traces = Traces::Nowhere;
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
@@ -101,26 +101,26 @@ impl Options {
                 Long("seconds") => seconds = parser.value()?.parse()?,
                 Long("window") => window = parser.value()?.parse()?,
                 Long("database") => database = parser.value()?.parse_with(kind)?,
-                Long("with") => issuer = parser.value()?.parse_with(issuer_of)?,
+                Long("with") => backend = parser.value()?.parse_with(parse_backend)?,
                 Long("jaeger") => traces = own_jaeger()?,
                 Long("otlp") => traces = parser.value()?.parse_with(collector)?,
                 Short('h') | Long("help") => return Ok(None),
                 argument => return Err(argument.unexpected()),
             }
         }
-        let shortest = issuer.shortest();
+        let shortest = backend.shortest();
         if !(shortest..=LONGEST).contains(&seconds) {
             return Err(
-                format!("--seconds {seconds}: give between {shortest} and {LONGEST}").into(),
+                format!("--seconds {seconds}: has to be between {shortest} and {LONGEST}").into(),
             );
         }
         if !(0.1..=60.0).contains(&window) {
-            return Err(format!("--window {window}: give between 0.1 and 60").into());
+            return Err(format!("--window {window}: has to be between 0.1 and 60").into());
         }
         Ok(Some(Self {
             duration: Duration::from_secs(seconds),
             database,
-            issuer,
+            backend,
             window: Duration::from_secs_f64(window),
             traces,
         }))
@@ -144,7 +144,7 @@ fn collector(url: &str) -> Result<Traces, String> {
     if is_url {
         Ok(Traces::Collector(url.to_owned()))
     } else {
-        Err("give an address as http://localhost:4318".to_owned())
+        Err("has to be an address as http://localhost:4318".to_owned())
     }
 }
 
@@ -160,30 +160,30 @@ fn kind(word: &str) -> Result<Kind, String> {
         "mariadb" => Ok(Kind::MariaDb),
         #[cfg(not(feature = "mariadb"))]
         "mariadb" => Err(not_built("mariadb")),
-        _ => Err("there are postgresql and mariadb".to_owned()),
+        _ => Err("has to be postgresql or mariadb".to_owned()),
     }
 }
 
-fn issuer_of(word: &str) -> Result<Issuer, String> {
+fn parse_backend(word: &str) -> Result<Backend, String> {
     match word {
-        "file" => Ok(Issuer::File),
+        "file" => Ok(Backend::File),
         #[cfg(feature = "rds-iam")]
-        "rds-iam" => Ok(Issuer::RdsIam),
+        "rds-iam" => Ok(Backend::RdsIam),
         #[cfg(not(feature = "rds-iam"))]
         "rds-iam" => Err(not_built("rds-iam")),
         #[cfg(feature = "secrets-manager")]
-        "secrets-manager" => Ok(Issuer::SecretsManager),
+        "secrets-manager" => Ok(Backend::SecretsManager),
         #[cfg(not(feature = "secrets-manager"))]
         "secrets-manager" => Err(not_built("secrets-manager")),
         #[cfg(feature = "vault")]
-        "vault" => Ok(Issuer::Vault),
+        "vault" => Ok(Backend::Vault),
         #[cfg(not(feature = "vault"))]
         "vault" => Err(not_built("vault")),
-        _ => Err("there are file, rds-iam, secrets-manager and vault".to_owned()),
+        _ => Err("has to be file, rds-iam, secrets-manager or vault".to_owned()),
     }
 }
 
-/// `cargo xtask demo` builds what its arguments need; who builds by hand has to name it.
+/// `cargo xtask demo` enables the features for its arguments; otherwise they have to be named.
 #[cfg(not(all(
     feature = "mariadb",
     feature = "rds-iam",
@@ -193,6 +193,6 @@ fn issuer_of(word: &str) -> Result<Issuer, String> {
 )))]
 fn not_built(feature: &str) -> String {
     format!(
-        "this demo was built without it; build it with --features {feature}, or run it by cargo xtask demo"
+        "this demo was built without it; build it with --features {feature}, or run cargo xtask demo"
     )
 }

@@ -1,9 +1,9 @@
-//! What a person sees, on a terminal or in a pipe: plain lines, one fact each.
+//! The demo's output on a terminal or in a pipe: one fact per line.
 
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "this is the demo's face"
+    reason = "the demo prints to its user"
 )]
 
 use std::io::IsTerminal;
@@ -20,7 +20,7 @@ pub(crate) struct Screen {
     began: Instant,
     colours: bool,
     queries: AtomicU64,
-    account: Mutex<Option<String>>,
+    result_line: Mutex<Option<String>>,
 }
 
 impl Screen {
@@ -30,7 +30,7 @@ impl Screen {
             began: Instant::now(),
             colours,
             queries: AtomicU64::new(0),
-            account: Mutex::default(),
+            result_line: Mutex::default(),
         }
     }
 
@@ -38,14 +38,17 @@ impl Screen {
         println!("{text}");
     }
 
-    /// The line for machines, which comes last.
-    pub(crate) fn set_account(&self, line: String) {
-        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+    /// Sets the last line, which is machine-readable.
+    pub(crate) fn set_result_line(&self, line: String) {
+        *self
+            .result_line
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(line);
     }
 
-    pub(crate) fn account(&self) {
+    pub(crate) fn result_line(&self) {
         if let Some(line) = self
-            .account
+            .result_line
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
@@ -67,13 +70,13 @@ impl Screen {
         }
     }
 
-    /// A credential is about to change under the service.
+    /// Prints that a credential is about to change.
     pub(crate) fn change(&self, what: &str) {
         self.stamped("1", what);
     }
 
-    /// Once a second: what is served, and how fast.
-    pub(crate) fn standing<P: PoolFactory>(&self, pools: &[Handle<P>], service: &Service) {
+    /// Prints the state, once a second: generations, rate, connections, failures.
+    pub(crate) fn progress<P: Clone>(&self, pools: &[Handle<P>], service: &Service) {
         let queries = service.queries();
         let rate = queries - self.queries.swap(queries, Ordering::Relaxed);
         let connections: u32 = pools
@@ -115,7 +118,7 @@ impl Screen {
                 self.stamped(
                     "33",
                     &format!(
-                        "  {pool}: not verified: {} (what is served goes on)",
+                        "  {pool}: not verified: {} (the current generation stays in service)",
                         connect_error.message()
                     ),
                 );
@@ -130,7 +133,7 @@ impl Screen {
                     "replaced"
                 };
                 let text = format!(
-                    "  {}: generation {} is served, {how}: verify {} + open {} + warm {} = {} ms",
+                    "  {}: generation {} is current, {how}: verify {} + open {} + warm {} = {} ms",
                     report.pool,
                     report.generation,
                     ms(report.verify),
@@ -170,7 +173,7 @@ impl Screen {
                 generation,
                 connections,
             } => {
-                self.stamped("33", &format!("  {pool}: generation {generation} still has {connections} connections; they are not cut"));
+                self.stamped("33", &format!("  {pool}: generation {generation} still has {connections} connections; they stay open"));
             }
             Event::Restarted { actor } => {
                 self.stamped("31", &format!("  the actor of {actor} was restarted"))

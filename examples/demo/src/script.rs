@@ -1,4 +1,4 @@
-//! What happens to the credentials while the service runs.
+//! Changes of the credentials while the service runs.
 
 #[cfg(any(feature = "rds-iam", feature = "secrets-manager"))]
 mod aws;
@@ -24,21 +24,21 @@ use crate::Problem;
 use crate::database::Orders;
 use crate::screen::Screen;
 
-/// How long a change may take to be adopted.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Time until a change is adopted.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a script did, and what came of it.
+/// The changes of a script and their outcome.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) changes: u32,
     pub(crate) adopted: u32,
-    /// What there is to say about it.
+    /// Lines for the end of the demo.
     pub(crate) summary: Vec<String>,
     pub(crate) problems: Vec<String>,
 }
 
 impl Tally {
-    /// Both together.
+    /// Adds the other tally.
     #[cfg(feature = "secrets-manager")]
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.changes += other.changes;
@@ -53,16 +53,16 @@ impl Tally {
     }
 }
 
-/// How long a script goes on, and where it says what it does.
+/// When a script ends, and where it prints.
 #[derive(Clone)]
-pub(crate) struct Cue {
+pub(crate) struct ScriptContext {
     pub(crate) screen: Arc<Screen>,
     pub(crate) end: Instant,
     stop: watch::Receiver<bool>,
 }
 
-impl Cue {
-    /// Waits; false when the change before was the last one.
+impl ScriptContext {
+    /// Waits; returns false if the last change was made.
     pub(crate) async fn pause(&mut self, pause: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(pause) => true,
@@ -70,14 +70,14 @@ impl Cue {
         }
     }
 
-    /// Waits for the end, or for somebody who does not want to.
+    /// Waits for the end of the time, or for [`Script::stop`].
     pub(crate) async fn rest(&mut self) {
         self.pause(self.end.saturating_duration_since(Instant::now()))
             .await;
     }
 }
 
-/// A script that runs.
+/// A running script.
 pub(crate) struct Script {
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<Tally>>>,
@@ -87,29 +87,29 @@ impl Script {
     pub(crate) fn start<F>(
         screen: &Arc<Screen>,
         duration: Duration,
-        script: impl FnOnce(Cue) -> F,
+        script: impl FnOnce(ScriptContext) -> F,
     ) -> Self
     where
         F: Future<Output = Tally> + Send + 'static,
     {
         let stop = watch::Sender::new(false);
-        let cue = Cue {
+        let context = ScriptContext {
             screen: Arc::clone(screen),
             end: Instant::now() + duration,
             stop: stop.subscribe(),
         };
         Self {
             stop,
-            task: Mutex::new(Some(tokio::spawn(script(cue)))),
+            task: Mutex::new(Some(tokio::spawn(script(context)))),
         }
     }
 
-    /// The change under way is the last one.
+    /// Makes the present change the last one.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// What was changed and adopted, when the time is over.
+    /// Waits for the end and returns the tally.
     pub(crate) async fn finished(&self) -> Tally {
         let task = self.task.lock().await.take();
         let tally = match task {
@@ -123,7 +123,7 @@ impl Script {
     }
 }
 
-/// Makes a change and waits until the pool serves another credential than before.
+/// Makes a change and waits until the pool uses another credential.
 pub(crate) async fn adopted<P: Orders>(
     db: &Handle<P>,
     change: impl Future<Output = Result<(), Problem>>,
@@ -139,28 +139,28 @@ pub(crate) async fn adopted<P: Orders>(
             changed.await;
         }
     };
-    timeout(PATIENCE, adopted)
+    timeout(TIMEOUT, adopted)
         .await
-        .map_err(|_| format!("not adopted within {PATIENCE:?}").into())
+        .map_err(|_| format!("not adopted within {TIMEOUT:?}").into())
 }
 
-/// What is served, by its digest.
-fn revision<P: PoolFactory>(db: &Handle<P>) -> Option<String> {
+/// Returns the digest of the current revision.
+fn revision<P: Clone>(db: &Handle<P>) -> Option<String> {
     db.status().and_then(|status| status.revision)
 }
 
-/// Does something that blocks, off the async threads.
+/// Runs blocking work off the async threads.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work).await?
 }
 
-/// Starts something that has to be stopped in order, off the async threads. An interrupt meanwhile
-/// leaves nothing behind.
+/// Starts something off the async threads that needs an orderly stop. A signal meanwhile leaves
+/// nothing behind.
 ///
 /// # Errors
-/// When it does not start, or a signal interrupts it.
+/// It does not start, or a signal arrives.
 pub(crate) async fn start_interruptible<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {

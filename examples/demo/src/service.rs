@@ -1,4 +1,4 @@
-//! The service: 16 tasks that query through the handle, and have no retry of their own.
+//! The service: 16 tasks that query through the handle, without retries of their own.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::database::Orders;
 
 const TASKS: usize = 16;
-/// What each task does beside querying.
+/// Pause of each task between two queries.
 const OTHER_WORK: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub(crate) struct Service {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// What the service has counted.
+/// The service's counts.
 pub(crate) struct Count {
     pub(crate) queries: u64,
     pub(crate) failures: Vec<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Count {
 }
 
 impl Service {
-    /// The tasks share the pools evenly.
+    /// Starts the tasks, evenly distributed over the pools.
     pub(crate) fn start<P: Orders>(pools: &[Handle<P>]) -> Self {
         let counters = Arc::new(Counters::default());
         let tasks = pools
@@ -86,10 +86,10 @@ impl Service {
 async fn work<P: Orders>(db: Handle<P>, counters: Arc<Counters>) {
     while !counters.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let answer = P::count(&db).await;
+        let result = P::count(&db).await;
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         counters.longest_us.fetch_max(took, Ordering::Relaxed);
-        match answer {
+        match result {
             Ok(_) => {
                 counters.queries.fetch_add(1, Ordering::Relaxed);
             }

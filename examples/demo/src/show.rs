@@ -1,4 +1,4 @@
-//! The service runs, the script runs, a person looks on; then the account of it.
+//! Runs the service and the script, and prints what happens.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::script::Script;
 use crate::service::Service;
 use crate::{LONGEST_WAIT, Problem};
 
-/// Serves through the handles until the script has ended; whether all went well.
+/// Queries through the handles until the script has ended; returns whether it succeeded.
 pub(crate) async fn show<P: Orders>(
     screen: &Screen,
     supervisor: &Supervisor,
@@ -33,7 +33,7 @@ pub(crate) async fn show<P: Orders>(
             tokio::select! {
                 tally = &mut ended => break tally,
                 Some(event) = events.next() => screen.event(&event),
-                _ = second.tick() => screen.standing(pools, &service),
+                _ = second.tick() => screen.progress(pools, &service),
                 _ = tokio::signal::ctrl_c() => script.stop(),
                 _ = terminate.recv() => script.stop(),
                 _ = hangup.recv() => script.stop(),
@@ -46,7 +46,7 @@ pub(crate) async fn show<P: Orders>(
         screen.event(&event);
     }
     if !report.clean {
-        screen.line(&format!("the shutdown left something behind: {report:?}"));
+        screen.line(&format!("the shutdown was incomplete: {report:?}"));
     }
     for failure in count.failures.iter().take(5) {
         screen.line(&format!("failed: {failure}"));
@@ -57,7 +57,7 @@ pub(crate) async fn show<P: Orders>(
     for line in &tally.summary {
         screen.line(line);
     }
-    screen.set_account(format!(
+    screen.set_result_line(format!(
         "demo: {} queries, {} rotations, {} failed, longest wait {} ms",
         count.queries,
         tally.adopted,

@@ -1,4 +1,4 @@
-//! The rotations as traces: sent to a Jaeger, and the last one read back from it and drawn.
+//! The rotations as traces: sent to a Jaeger, and the last one drawn.
 
 mod collector;
 mod jaeger;
@@ -19,52 +19,52 @@ use crate::screen::Screen;
 use crate::script::{blocking, start_interruptible};
 use crate::{Problem, with_causes};
 
-/// The name under which the service is found.
+/// The service name of the traces.
 const SERVICE: &str = "claviger-demo";
-/// How long Jaeger may take to tell what it was sent.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time until Jaeger returns what it received.
+const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
-/// The traces are on their way to a Jaeger.
+/// The export of traces.
 pub(crate) struct Watch {
     telemetry: Telemetry,
     began: SystemTime,
-    at: At,
+    destination: Destination,
 }
 
-enum At {
-    /// One of our own, which has no pages.
+enum Destination {
+    /// Our own Jaeger, without web pages.
     Own(Jaeger),
-    /// The user's, where its spans go.
-    Theirs(String),
+    /// The user's collector.
+    Users(String),
 }
 
 impl Watch {
-    /// Nothing if no traces are wanted.
+    /// Starts the export; returns `None` if no traces are requested.
     pub(crate) async fn start(
         screen: &Arc<Screen>,
         wanted: &Traces,
     ) -> Result<Option<Self>, Problem> {
-        let (collector, at) = match wanted {
+        let (collector, destination) = match wanted {
             Traces::Nowhere => return Ok(None),
             Traces::OwnJaeger => {
                 let jaeger = start_interruptible(|| Ok(Jaeger::start()?)).await?;
                 screen.line(&format!(
-                    "a Jaeger of our own takes the traces; its API is at {}",
+                    "a Jaeger receives the traces; its API is destination {}",
                     jaeger.query_address()
                 ));
-                (jaeger.otlp_endpoint(), At::Own(jaeger))
+                (jaeger.otlp_endpoint(), Destination::Own(jaeger))
             }
             Traces::Collector(url) => {
                 let collector = collector::endpoint(url);
                 screen.line(&format!(
-                    "the traces go to {collector}, as service {SERVICE}"
+                    "the traces are sent to {collector}, as service {SERVICE}"
                 ));
                 if let Err(problem) = collector::try_it(&collector).await {
                     screen.problem(&format!(
-                        "{problem}; the demo goes on, and its traces are lost while that stays so"
+                        "{problem}; the demo continues without traces until it is available"
                     ));
                 }
-                (collector.clone(), At::Theirs(collector))
+                (collector.clone(), Destination::Users(collector))
             }
         };
         let telemetry = Telemetry::traces_to(SERVICE, &collector)?;
@@ -74,20 +74,20 @@ impl Watch {
         Ok(Some(Self {
             telemetry,
             began: Timestamp::now().wall(),
-            at,
+            destination,
         }))
     }
 
-    /// Draws the last rotation. What the user's own collector or Jaeger does not do is told, and is
-    /// no failure of the demo.
+    /// Draws the last rotation. Errors of the user's collector are printed and do not fail the
+    /// demo.
     ///
     /// # Errors
-    /// When a Jaeger of our own does not tell it.
+    /// Our own Jaeger does not return it.
     pub(crate) async fn show(self, screen: &Screen) -> Result<(), Problem> {
         let Self {
             telemetry,
             began,
-            at,
+            destination,
         } = self;
         let sent = blocking(move || {
             let sent = telemetry.flush();
@@ -95,23 +95,24 @@ impl Watch {
             Ok(sent?)
         })
         .await;
-        match at {
-            At::Own(jaeger) => {
+        match destination {
+            Destination::Own(jaeger) => {
                 sent?;
                 let rotation = last_rotation(&jaeger.query_address(), began).await?;
                 screen.line(&format!(
-                    "\nthe last rotation, as Jaeger tells it (trace {}):\n",
+                    "\nthe last rotation, from Jaeger (trace {}):\n",
                     rotation.trace
                 ));
-                screen.line(&waterfall::of(&rotation));
+                screen.line(&waterfall::draw(&rotation));
             }
-            At::Theirs(collector) => {
+            Destination::Users(collector) => {
                 if let Err(problem) = sent {
                     screen.problem(&format!(
                         "the traces could not be sent to {collector}: {}",
                         with_causes(&*problem)
                     ));
-                } else if let Err(problem) = show_theirs(screen, &collector, began).await {
+                } else if let Err(problem) = show_from_users_jaeger(screen, &collector, began).await
+                {
                     screen.line(&format!(
                         "\nthe traces were sent to {collector}; look for service {SERVICE} where you read them ({problem})"
                     ));
@@ -122,29 +123,32 @@ impl Watch {
     }
 }
 
-/// From a Jaeger on the collector's host, if there is one.
-async fn show_theirs(screen: &Screen, collector: &str, began: SystemTime) -> Result<(), Problem> {
+/// Draws it from a Jaeger on the collector's host, if there is one.
+async fn show_from_users_jaeger(
+    screen: &Screen,
+    collector: &str,
+    began: SystemTime,
+) -> Result<(), Problem> {
     let query = collector::query_address(collector).ok_or("the address has no host")?;
     let rotation = last_rotation(&query, began).await?;
     screen.line(&format!(
-        "\nthe last rotation, as your Jaeger tells it (trace {}):\n",
+        "\nthe last rotation, from your Jaeger (trace {}):\n",
         rotation.trace
     ));
-    screen.line(&waterfall::of(&rotation));
+    screen.line(&waterfall::draw(&rotation));
     let page = format!("{query}/trace/{}", rotation.trace);
     let there = jaeger::has_page(&page).await;
     screen.line(&if there {
-        format!("see it at {page}")
+        format!("see it destination {page}")
     } else {
-        format!("(no page of a Jaeger answers at {query})")
+        format!("(there is no Jaeger page destination {query})")
     });
     Ok(())
 }
 
-/// The last rotation that was adopted, once Jaeger tells it with its handover and the drain that
-/// follows.
+/// Returns the last adopted rotation, once Jaeger has its handover and its drain.
 async fn last_rotation(query: &str, since: SystemTime) -> Result<jaeger::Rotation, Problem> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         let found = jaeger::last_rotation(query, SERVICE, since).await;
         match found {
@@ -152,7 +156,7 @@ async fn last_rotation(query: &str, since: SystemTime) -> Result<jaeger::Rotatio
                 return Ok(rotation);
             }
             Ok(None) if Instant::now() >= end => {
-                return Err(format!("{query} has no rotation of ours").into());
+                return Err(format!("{query} has no rotation of the demo").into());
             }
             Err(problem) if Instant::now() >= end => return Err(problem),
             _ => sleep(PAUSE).await,

@@ -1,7 +1,7 @@
 //! needs: postgresql, jaeger
 //!
-//! The demo's own run, read back from a real Jaeger: every rotation that it tells of is a trace
-//! that adds up, and none shows a password.
+//! The demo's own run, read from a real Jaeger: every rotation is a consistent trace, and none
+//! contains a password.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use claviger_servers::Jaeger;
 use claviger_traces::{Span, handovers_add_up, in_order, linked_to, spans, tree};
 
-/// A rotation, once the attempts that failed and were tried again are taken out.
+/// The spans of a rotation, without failed attempts.
 const ADOPTED: [(usize, &str); 6] = [
     (0, "credential.rotation"),
     (1, "credential.fetch"),
@@ -28,26 +28,26 @@ fn every_rotation_of_the_demo_is_a_trace() {
         .args(["--seconds", "6", "--otlp", &jaeger.otlp_endpoint()])
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&demo.stdout);
+    let output = String::from_utf8_lossy(&demo.stdout);
     assert!(
         demo.status.success(),
-        "{said}\n{}",
+        "{output}\n{}",
         String::from_utf8_lossy(&demo.stderr)
     );
-    let account = said.lines().last().expect("it says something");
-    let adopted: usize = account
+    let result_line = output.lines().last().expect("there is output");
+    let adopted: usize = result_line
         .split(", ")
         .find_map(|part| part.strip_suffix(" rotations")?.parse().ok())
         .expect("it counts them");
     assert!(
         adopted >= 2,
-        "one that was announced and one that was not: {account}"
+        "one that was announced and one that was not: {result_line}"
     );
 
-    let (answer, all) = told_by(&jaeger, adopted);
+    let (response, all) = traces_in(&jaeger, adopted);
     assert!(
-        answer.contains("credential.rotation") && !answer.contains("password-"),
-        "a trace shows a password"
+        response.contains("credential.rotation") && !response.contains("password-"),
+        "a trace contains a password"
     );
     let handovers = handovers_add_up(&all).expect("the traces add up");
     assert_eq!(handovers, adopted + 1, "one pool, and its first handover");
@@ -66,8 +66,8 @@ fn every_rotation_of_the_demo_is_a_trace() {
         !changed.is_empty() && !rejected.is_empty(),
         "both kinds of change happened"
     );
-    // The file may be seen by the look that a rejection asked for, and the other way round: what
-    // the watch brings then is nothing new.
+    // A reconcile after a rejection may read the changed file first. The watch then finds nothing
+    // new.
     let brought: Vec<_> = [changed, rejected]
         .concat()
         .into_iter()
@@ -84,7 +84,7 @@ fn every_rotation_of_the_demo_is_a_trace() {
             .map(|(depth, span)| (*depth, span.name.as_str()))
             .filter(|(_, name)| *name != "pool.warm")
             .collect();
-        // A secret that lags behind is fetched more than once.
+        // A secret that is late is fetched more than once.
         let first_fetches = shape
             .iter()
             .filter(|(_, name)| *name == "credential.fetch")
@@ -117,17 +117,17 @@ fn every_rotation_of_the_demo_is_a_trace() {
     }
 }
 
-/// What Jaeger has of the demo, once it has all rotations and drains, that at the start and that at
-/// the end among them: its answer, and the spans in it.
-fn told_by(jaeger: &Jaeger, adopted: usize) -> (String, Vec<Span>) {
-    let ask = || {
+/// Returns the demo's traces from Jaeger, once it has all rotations and drains, those of start and
+/// end included: the response, and its spans.
+fn traces_in(jaeger: &Jaeger, adopted: usize) -> (String, Vec<Span>) {
+    let query = || {
         jaeger
             .get("/api/traces?service=claviger-demo&limit=1000")
             .expect("it answers")
     };
     (0..250)
-        .map(|_| ask())
-        .map(|answer| (spans(&answer).expect("it is JSON"), answer))
+        .map(|_| query())
+        .map(|response| (spans(&response).expect("it is JSON"), response))
         .find(|(spans, _)| {
             let count = |name: &str| {
                 spans
@@ -146,6 +146,6 @@ fn told_by(jaeger: &Jaeger, adopted: usize) -> (String, Vec<Span>) {
             }
             all_there
         })
-        .map(|(spans, answer)| (answer, spans))
-        .expect("all was told within five seconds")
+        .map(|(spans, response)| (response, spans))
+        .expect("all spans arrive within five seconds")
 }

@@ -5,8 +5,8 @@
 //! $ OTEL_METRICS_EXPORTER=none PGHOST=localhost PGDATABASE=orders cargo run -p jaeger -- /etc/orders/secret.json
 //! ```
 //!
-//! Rewrite the file and change the password, and there is a trace `credential.rotation` of the
-//! service `orders`. Jaeger takes no metrics; a collector that does takes those, too.
+//! Rewrite the file and change the password: the service `orders` then has a trace
+//! `credential.rotation`. Jaeger accepts no metrics; other collectors do.
 
 use std::time::Duration;
 
@@ -23,25 +23,24 @@ async fn main() -> Result<(), Problem> {
     let file = std::env::args()
         .nth(1)
         .ok_or("give the path of the secret: {\"username\": …, \"password\": …}")?;
-    // From the first moment on: who is told to end while it starts is not to be killed by it.
+    // First, so that a signal during the start also leads to an orderly shutdown.
     let (mut interrupted, mut terminated) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
     );
     let telemetry = claviger_otel::init("orders")?; // before the supervisor
     let supervisor = Supervisor::start();
-    let login = supervisor
-        .add_provider("orders-login", FileProvider::json(file)?)
+    let credentials = supervisor
+        .add_provider("orders-credentials", FileProvider::json(file)?)
         .await?;
     let pools = PgPools::new(
         PgConnectOptions::new_without_pgpass(),
         PgPoolOptions::new().max_connections(4),
     );
-    let db = supervisor.add_pool("orders", &login, pools).await?;
+    let db = supervisor.add_pool("orders", &credentials, pools).await?;
 
     loop {
-        // A request, with a span of its own: if it has to wait for a credential, that is told in
-        // it.
+        // A request with its own span, which records a wait for a credential.
         let request = async {
             sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_database")
                 .fetch_one(&db)
@@ -51,8 +50,8 @@ async fn main() -> Result<(), Problem> {
             .instrument(tracing::info_span!("GET /databases", otel.kind = "server"))
             .await
         {
-            Ok(databases) => tracing::debug!(databases, "answered"),
-            Err(error) => tracing::warn!(%error, "not answered"),
+            Ok(databases) => tracing::debug!(databases, "query succeeded"),
+            Err(error) => tracing::warn!(%error, "query failed"),
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
@@ -61,6 +60,6 @@ async fn main() -> Result<(), Problem> {
         }
     }
     supervisor.shutdown(Duration::from_secs(10)).await;
-    telemetry.shutdown(); // what is still on its way is sent
+    telemetry.shutdown(); // sends what is still buffered
     Ok(())
 }

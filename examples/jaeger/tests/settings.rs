@@ -1,10 +1,10 @@
-//! What the standard variables get wrong is said at the start, by name.
+//! Invalid standard variables are errors at the start that name the variable.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 
-fn said_of(variable: &str, value: &str) -> String {
+fn error_with(variable: &str, value: &str) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_jaeger"))
         .arg("/nonexistent/secret.json")
         .env(variable, value)
@@ -15,7 +15,7 @@ fn said_of(variable: &str, value: &str) -> String {
 }
 
 #[test]
-fn a_variable_that_cannot_be_right_is_named_with_what_would_be() {
+fn an_invalid_variable_is_an_error_with_the_valid_values() {
     for (variable, value, right) in [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "otlp or none"),
@@ -26,7 +26,7 @@ fn a_variable_that_cannot_be_right_is_named_with_what_would_be() {
             "OTEL_EXPORTER_OTLP_",
         ),
     ] {
-        let said = said_of(variable, value);
+        let said = error_with(variable, value);
         assert!(
             said.contains(variable) || said.contains("OTEL_EXPORTER_OTLP_"),
             "{said}"
@@ -36,14 +36,14 @@ fn a_variable_that_cannot_be_right_is_named_with_what_would_be() {
 }
 
 #[test]
-fn what_is_switched_off_is_no_error() {
-    // The secret that is not there is what it ends of, then.
+fn a_disabled_exporter_needs_no_valid_settings() {
+    // The missing secret ends the program then.
     for (variable, value) in [
         ("OTEL_SDK_DISABLED", "true"),
         ("OTEL_TRACES_EXPORTER", "none"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", ""),
     ] {
-        let said = said_of(variable, value);
+        let said = error_with(variable, value);
         assert!(said.contains("secret.json"), "{variable}: {said}");
     }
 }

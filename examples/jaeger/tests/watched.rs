@@ -1,7 +1,7 @@
 //! needs: postgresql, jaeger
 //!
-//! The example as a user runs it: told by the standard variables, rotated by its file, ended by
-//! Ctrl-C; its traces are in Jaeger.
+//! The example as a user runs it: configured by the standard variables, rotated by its file,
+//! stopped by Ctrl-C. Its traces are in Jaeger.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -43,7 +43,7 @@ impl Service {
         Self(child)
     }
 
-    /// By Ctrl-C, in peace.
+    /// Stops it with SIGINT and checks its exit.
     fn end(&mut self) {
         let interrupted = Command::new("kill")
             .args(["-INT", &self.0.id().to_string()])
@@ -77,7 +77,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[test]
-fn its_traces_are_in_jaeger() {
+fn traces_of_a_rotation_are_in_jaeger() {
     let (server, jaeger) = (
         Postgres::start().expect("a server starts"),
         Jaeger::start().expect("Jaeger starts"),
@@ -112,17 +112,17 @@ fn its_traces_are_in_jaeger() {
         logins() >= before + 2
     });
 
-    // Whatever is on its way is sent at the end: the SDK itself sends every five seconds.
+    // Buffered spans are sent at the end; the SDK itself exports every five seconds.
     service.end();
 
-    let answer = jaeger
+    let response = jaeger
         .get("/api/traces?service=named-by-the-variable&limit=1000")
-        .expect("it tells");
+        .expect("the API responds");
     for password in ["password-0", "password-1"] {
-        assert!(!answer.contains(password));
+        assert!(!response.contains(password));
     }
-    let answer: Value = serde_json::from_str(&answer).expect("it is JSON");
-    let spans: Vec<_> = answer["data"]
+    let response: Value = serde_json::from_str(&response).expect("it is JSON");
+    let spans: Vec<_> = response["data"]
         .as_array()
         .into_iter()
         .flatten()
@@ -147,7 +147,7 @@ fn its_traces_are_in_jaeger() {
         expected.iter().all(|name| names.contains(name)),
         "{names:?}"
     );
-    // Neither an actor's span as long as its life, nor one of what sends the spans.
+    // Neither the lifetime span of an actor, nor a span of the exporter.
     assert!(
         names
             .iter()
@@ -170,9 +170,9 @@ fn its_traces_are_in_jaeger() {
     assert!(adopted >= 2, "the start, and the change");
 }
 
-/// Connections are taken, by the operating system, and nothing is ever answered.
+/// The operating system accepts connections, and the collector never responds.
 #[test]
-fn a_collector_that_hangs_harms_nobody() {
+fn a_collector_that_hangs_does_not_affect_the_service() {
     let server = Postgres::start().expect("a server starts");
     server
         .create_role("app", "password-0")
@@ -198,5 +198,5 @@ fn a_collector_that_hangs_harms_nobody() {
     eventually("it has logged in", || logins() >= 2);
     service.end();
     collector.set_nonblocking(true).expect("it can be asked");
-    assert!(collector.accept().is_ok(), "it was spoken to");
+    assert!(collector.accept().is_ok(), "it got a connection");
 }

@@ -6,11 +6,11 @@
 //!
 //! as in `orders.c1a2b3.eu-west-1.rds.amazonaws.com 5432 orders_app orders global-bundle.pem`, with
 //! AWS credentials from wherever `aws-config` finds them: the environment, a profile, SSO, web
-//! identity, ECS, EC2. It asks the database who it is once a second, until Ctrl-C. A token lives 15
-//! minutes, and after two hours the service still answers.
+//! identity, ECS, EC2. It queries its user once a second, until Ctrl-C. A token expires after 15
+//! minutes, and the service continues.
 //!
-//! The README of `claviger-rds-iam` says what the database and the role need, and where the file
-//! with RDS's authorities comes from.
+//! The README of `claviger-rds-iam` describes the setup of the database and the role, and the
+//! source of the file with RDS's certificate authorities.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -33,11 +33,14 @@ async fn main() -> Result<(), Problem> {
     };
     let port = port.parse().map_err(|_| USAGE)?;
 
-    // Who we are to AWS is its SDK's business: nothing of it is configured here.
+    // AWS's SDK determines the identity, so nothing about it is configured here.
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let supervisor = Supervisor::start();
-    let login = supervisor
-        .add_provider("orders-login", RdsIam::new(&aws, endpoint, port, user)?)
+    let credentials = supervisor
+        .add_provider(
+            "orders-credentials",
+            RdsIam::new(&aws, endpoint, port, user)?,
+        )
         .await?;
 
     let connect = PgConnectOptions::new_without_pgpass()
@@ -51,7 +54,7 @@ async fn main() -> Result<(), Problem> {
         .max_lifetime(Duration::from_secs(14 * 60))
         .idle_timeout(Duration::from_secs(10 * 60));
     let db = supervisor
-        .add_pool("orders", &login, PgPools::new(connect, pool))
+        .add_pool("orders", &credentials, PgPools::new(connect, pool))
         .await?;
 
     let outcome = tokio::select! {
@@ -59,12 +62,12 @@ async fn main() -> Result<(), Problem> {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Problem::from),
     };
     let report = supervisor.shutdown(Duration::from_secs(10)).await;
-    println!("shut down, nothing left behind: {}", report.clean);
+    println!("shut down, nothing remains: {}", report.clean);
     outcome
 }
 
-/// What a service would do: here one question a second.
-async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
+/// The work of a service: here one query a second.
+async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;

@@ -1,6 +1,6 @@
 //! needs: postgresql, pam
 //!
-//! The example as it is, on a PostgreSQL that checks tokens as RDS does.
+//! The example as it is, on a PostgreSQL that verifies tokens as RDS does.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use claviger_servers::Postgres;
 
-/// It ends with the test, whatever becomes of that.
+/// The program, killed at the end of the test.
 struct Example(Child);
 
 impl Drop for Example {
@@ -30,7 +30,7 @@ fn example(server: &Postgres, region: Option<&str>) -> Example {
             "postgres",
         ])
         .arg(authority);
-    // Nothing but what is given here: no profile of whoever runs the test, no metadata service.
+    // Without any other environment variable: no profile of the user, no metadata service.
     command
         .env_clear()
         .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
@@ -75,10 +75,13 @@ fn it_logs_in_with_a_token_and_shuts_down() {
     assert!(interrupted.success());
     assert_eq!(
         lines.last().as_deref(),
-        Some("shut down, nothing left behind: true")
+        Some("shut down, nothing remains: true")
     );
     assert!(example.0.wait().expect("it ends").success());
-    let checks = server.token_checks().entries().expect("it keeps them");
+    let checks = server
+        .token_checks()
+        .entries()
+        .expect("the checks can be read");
     assert!(
         !checks.is_empty()
             && checks
@@ -89,20 +92,20 @@ fn it_logs_in_with_a_token_and_shuts_down() {
 }
 
 #[test]
-fn without_a_region_it_says_so() {
+fn a_missing_region_is_an_error_that_names_it() {
     let server = Postgres::builder()
         .tokens()
         .start()
         .expect("a server starts");
     let mut example = example(&server, None);
-    let mut said = String::new();
+    let mut output = String::new();
     example
         .0
         .stderr
         .take()
         .expect("it is piped")
-        .read_to_string(&mut said)
+        .read_to_string(&mut output)
         .expect("it is text");
     assert!(!example.0.wait().expect("it ends").success());
-    assert!(said.contains("`region` is missing"), "{said}");
+    assert!(output.contains("`region` is missing"), "{output}");
 }

@@ -1,15 +1,15 @@
-//! A service whose PostgreSQL login is in AWS Secrets Manager. Run it with
+//! A service whose PostgreSQL credentials are in AWS Secrets Manager. Run it with
 //!
 //! ```text
 //! cargo run -p secrets_manager -- SECRET CA_FILE
 //! ```
 //!
 //! as in `prod/orders-db global-bundle.pem`, with AWS credentials from wherever `aws-config` finds
-//! them: the environment, a profile, SSO, web identity, ECS, EC2. The secret has the shape that AWS
-//! gives it, and says where the database is. The service asks the database who it is once a second,
-//! until Ctrl-C; rotate the secret meanwhile.
+//! them: the environment, a profile, SSO, web identity, ECS, EC2. The secret has AWS's JSON fields,
+//! the database's address included. The service queries its user once a second, until Ctrl-C;
+//! rotate the secret meanwhile.
 //!
-//! The README of `claviger-secrets-manager` says which permissions it needs.
+//! The README of `claviger-secrets-manager` lists the permissions that it needs.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -31,12 +31,12 @@ async fn main() -> Result<(), Problem> {
         return Err(USAGE.into());
     };
 
-    // Who we are to AWS is its SDK's business: nothing of it is configured here.
+    // AWS's SDK determines the identity, so nothing about it is configured here.
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let supervisor = Supervisor::start();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider(
-            "orders-login",
+            "orders-credentials",
             SecretsManager::new(&aws, secret)?.endpoint_from_secret(),
         )
         .await?;
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Problem> {
         .ssl_root_cert(authorities);
     let pool = PgPoolOptions::new().max_connections(10);
     let db = supervisor
-        .add_pool("orders", &login, PgPools::new(connect, pool))
+        .add_pool("orders", &credentials, PgPools::new(connect, pool))
         .await?;
 
     let outcome = tokio::select! {
@@ -55,12 +55,12 @@ async fn main() -> Result<(), Problem> {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Problem::from),
     };
     let report = supervisor.shutdown(Duration::from_secs(10)).await;
-    println!("shut down, nothing left behind: {}", report.clean);
+    println!("shut down, nothing remains: {}", report.clean);
     outcome
 }
 
-/// What a service would do: here one question a second.
-async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
+/// The work of a service: here one query a second.
+async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;

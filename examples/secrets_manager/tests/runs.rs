@@ -19,7 +19,7 @@ use serde_json::json;
 const KEY: &str = "AKIAEXAMPLE";
 const SECRET_KEY: &str = "wJalrXUtnFEMI/EXAMPLEKEY";
 
-/// It ends with the test, whatever becomes of that.
+/// The program, killed at the end of the test.
 struct Example(Child);
 
 impl Drop for Example {
@@ -41,7 +41,7 @@ fn aws(moto: &Moto) -> SdkConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_goes_on_through_a_rotation_and_shuts_down() {
+async fn it_continues_through_a_rotation_and_shuts_down() {
     let server = Arc::new(Postgres::builder().tls().start().expect("a server starts"));
     let moto = Moto::start().expect("moto starts");
     server
@@ -51,7 +51,7 @@ async fn it_goes_on_through_a_rotation_and_shuts_down() {
         "engine": "postgres", "host": server.host(), "port": server.port(),
         "username": "orders", "password": "password-1", "dbname": "postgres",
     });
-    let give = {
+    let set_password = {
         let server = Arc::clone(&server);
         move |user: &str, password: &str| Ok(server.set_password(user, password)?)
     };
@@ -60,7 +60,7 @@ async fn it_goes_on_through_a_rotation_and_shuts_down() {
         "orders-db",
         Users::Single,
         &first,
-        give,
+        set_password,
     )
     .await
     .expect("a secret");
@@ -69,7 +69,7 @@ async fn it_goes_on_through_a_rotation_and_shuts_down() {
     command
         .arg("orders-db")
         .arg(server.ca_file().expect("it speaks TLS"));
-    // Nothing but what is given here: no profile of whoever runs the test, no metadata service.
+    // Without any other environment variable: no profile of the user, no metadata service.
     command
         .env_clear()
         .env("AWS_ACCESS_KEY_ID", KEY)
@@ -90,15 +90,15 @@ async fn it_goes_on_through_a_rotation_and_shuts_down() {
         Some("generation 1: logged in as orders")
     );
 
-    // Its connection goes on with the old password; a new one needs the new password.
+    // The connection continues with the old password; a new one needs the new password.
     let pending = rotator.create_secret("password-2").await.expect("step 1");
     rotator.set_secret(&pending).await.expect("step 2");
     server
         .terminate_connections("orders")
-        .expect("its connection is ended");
+        .expect("its connection is terminated");
     assert!(
         lines.any(|line| line == "generation 2: logged in as orders"),
-        "it goes on, or has ended"
+        "it continues"
     );
     rotator.finish_secret(&pending).await.expect("step 4");
 
@@ -109,7 +109,7 @@ async fn it_goes_on_through_a_rotation_and_shuts_down() {
     assert!(interrupted.success());
     assert_eq!(
         lines.last().as_deref(),
-        Some("shut down, nothing left behind: true")
+        Some("shut down, nothing remains: true")
     );
     assert!(example.0.wait().expect("it ends").success());
 }

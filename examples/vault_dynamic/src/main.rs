@@ -1,4 +1,4 @@
-//! A service whose PostgreSQL users Vault or OpenBao makes and drops. Run it with
+//! A service whose PostgreSQL users Vault or OpenBao creates and drops. Run it with
 //!
 //! ```text
 //! cargo run -p vault_dynamic -- VAULT ROLE_ID SECRET_ID_FILE DB_HOST DB_PORT DATABASE CA_FILE
@@ -6,11 +6,10 @@
 //!
 //! as in `https://vault.internal:8200 2f7c… /run/secrets/secret-id db.internal 5432 orders
 //! db-ca.pem`. The database engine is mounted at `database`, and its role is `orders`. The service
-//! asks the database who it is once a second, until Ctrl-C: the user changes, and the service still
-//! answers.
+//! queries its user once a second, until Ctrl-C: the user changes, and no query fails.
 //!
-//! The README of `claviger-vault` says which policy it needs, and how the role should end a user's
-//! sessions.
+//! The README of `claviger-vault` describes the policy that it needs, and how the role should
+//! terminate a user's connections.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -34,12 +33,12 @@ async fn main() -> Result<(), Problem> {
     };
     let port = port.parse().map_err(|_| USAGE)?;
 
-    // One login and one token for all that comes from this Vault.
+    // One login and one token for all providers of this Vault.
     let session = VaultSession::new(vault, Auth::app_role(role_id, SecretId::file(secret_id)))?;
     let supervisor = Supervisor::start();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider(
-            "orders-login",
+            "orders-credentials",
             VaultDynamic::new(&session, "database", "orders")?,
         )
         .await?;
@@ -52,7 +51,7 @@ async fn main() -> Result<(), Problem> {
         .ssl_root_cert(authorities);
     let pool = PgPoolOptions::new().max_connections(10);
     let db = supervisor
-        .add_pool("orders", &login, PgPools::new(connect, pool))
+        .add_pool("orders", &credentials, PgPools::new(connect, pool))
         .await?;
 
     let outcome = tokio::select! {
@@ -61,12 +60,12 @@ async fn main() -> Result<(), Problem> {
     };
     // The last user is dropped, and the token revoked.
     let report = supervisor.shutdown(Duration::from_secs(10)).await;
-    println!("shut down, nothing left behind: {}", report.clean);
+    println!("shut down, nothing remains: {}", report.clean);
     outcome
 }
 
-/// What a service would do: here one question a second.
-async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
+/// The work of a service: here one query a second.
+async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;

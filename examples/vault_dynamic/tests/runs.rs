@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! The example as it is, through users that come and go.
+//! The example as it is, while users are created and dropped.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use claviger_servers::Postgres;
 use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind, Revocation};
 use serde_json::json;
 
-/// It ends with the test, whatever becomes of that.
+/// The program, killed at the end of the test.
 struct Example(Child);
 
 impl Drop for Example {
@@ -22,7 +22,7 @@ impl Drop for Example {
 }
 
 #[test]
-fn it_goes_on_while_users_come_and_go_and_leaves_none() {
+fn it_continues_while_users_change_and_leaves_none() {
     let server = Postgres::builder().tls().start().expect("a server starts");
     server
         .create_role("app", "password-1")
@@ -34,7 +34,7 @@ fn it_goes_on_while_users_come_and_go_and_leaves_none() {
         .sql(&format!(
             "CREATE ROLE {ENGINE_USER} LOGIN SUPERUSER PASSWORD '{ENGINE_PASSWORD}'"
         ))
-        .expect("the engine's user is made");
+        .expect("the engine's user is created");
     let admin = Admin::start().expect("a Vault starts");
     admin
         .connect(Kind::PostgreSql, server.port())
@@ -61,7 +61,7 @@ fn it_goes_on_while_users_come_and_go_and_leaves_none() {
         .arg(server.port().to_string())
         .arg("orders")
         .arg(server.ca_file().expect("it speaks TLS"));
-    // Nothing but what is given here.
+    // Without any other environment variable.
     let mut example = Example(
         command
             .env_clear()
@@ -72,7 +72,7 @@ fn it_goes_on_while_users_come_and_go_and_leaves_none() {
     let mut lines = BufReader::new(example.0.stdout.take().expect("it is piped"))
         .lines()
         .map_while(Result::ok);
-    let first = lines.next().expect("it is answered");
+    let first = lines.next().expect("a first line");
     assert!(
         first.starts_with("generation 1: logged in as v-approle-orders-"),
         "{first}"
@@ -80,7 +80,7 @@ fn it_goes_on_while_users_come_and_go_and_leaves_none() {
     let user = first.rsplit(' ').next().expect("a user").to_owned();
     let second = lines
         .find(|line| line.starts_with("generation 2: "))
-        .expect("it goes on, or has ended");
+        .expect("it continues");
     assert!(!second.contains(&user), "another user: {second}");
 
     let interrupted = Command::new("kill")
@@ -90,7 +90,7 @@ fn it_goes_on_while_users_come_and_go_and_leaves_none() {
     assert!(interrupted.success());
     assert_eq!(
         lines.last().as_deref(),
-        Some("shut down, nothing left behind: true")
+        Some("shut down, nothing remains: true")
     );
     assert!(example.0.wait().expect("it ends").success());
     assert_eq!(

@@ -5,11 +5,10 @@
 //! ```
 //!
 //! as in `https://vault.internal:8200 /run/vault/token orders db.internal 5432 orders db-ca.pem`,
-//! with the token that an agent keeps in its sink. The database engine is mounted at `database`.
-//! The service asks the database who it is once a second, until Ctrl-C; rotate the role's password
-//! meanwhile.
+//! with the token file of a Vault agent's sink. The database engine is mounted at `database`. The
+//! service queries its user once a second, until Ctrl-C; rotate the role's password meanwhile.
 //!
-//! The README of `claviger-vault` says which policy it needs.
+//! The README of `claviger-vault` describes the policy that it needs.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -31,12 +30,12 @@ async fn main() -> Result<(), Problem> {
     };
     let port = port.parse().map_err(|_| USAGE)?;
 
-    // The agent renews the token; the file is read again when there is another one in it.
+    // The agent renews the token; the file is read again when its token changes.
     let session = VaultSession::new(vault, Auth::token_file(token))?;
     let supervisor = Supervisor::start();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider(
-            "orders-login",
+            "orders-credentials",
             VaultStatic::new(&session, "database", role)?,
         )
         .await?;
@@ -49,7 +48,7 @@ async fn main() -> Result<(), Problem> {
         .ssl_root_cert(authorities);
     let pool = PgPoolOptions::new().max_connections(10);
     let db = supervisor
-        .add_pool("orders", &login, PgPools::new(connect, pool))
+        .add_pool("orders", &credentials, PgPools::new(connect, pool))
         .await?;
 
     let outcome = tokio::select! {
@@ -57,12 +56,12 @@ async fn main() -> Result<(), Problem> {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Problem::from),
     };
     let report = supervisor.shutdown(Duration::from_secs(10)).await;
-    println!("shut down, nothing left behind: {}", report.clean);
+    println!("shut down, nothing remains: {}", report.clean);
     outcome
 }
 
-/// What a service would do: here one question a second.
-async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
+/// The work of a service: here one query a second.
+async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;

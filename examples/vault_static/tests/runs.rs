@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! The example as it is, through a rotation by hand.
+//! The example as it is, through a manual rotation.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use claviger_servers::Postgres;
 use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind};
 use serde_json::json;
 
-/// It ends with the test, whatever becomes of that.
+/// The program, killed at the end of the test.
 struct Example(Child);
 
 impl Drop for Example {
@@ -22,7 +22,7 @@ impl Drop for Example {
 }
 
 #[test]
-fn it_goes_on_through_a_rotation_by_hand() {
+fn it_continues_through_a_manual_rotation() {
     let server = Postgres::builder().tls().start().expect("a server starts");
     server
         .create_role("orders", "password-1")
@@ -34,7 +34,7 @@ fn it_goes_on_through_a_rotation_by_hand() {
         .sql(&format!(
             "CREATE ROLE {ENGINE_USER} LOGIN SUPERUSER PASSWORD '{ENGINE_PASSWORD}'"
         ))
-        .expect("the engine's user is made");
+        .expect("the engine's user is created");
     let admin = Admin::start().expect("a Vault starts");
     admin
         .connect(Kind::PostgreSql, server.port())
@@ -58,7 +58,7 @@ fn it_goes_on_through_a_rotation_by_hand() {
         .arg(server.port().to_string())
         .arg("orders")
         .arg(server.ca_file().expect("it speaks TLS"));
-    // Nothing but what is given here.
+    // Without any other environment variable.
     let mut example = Example(
         command
             .env_clear()
@@ -74,14 +74,14 @@ fn it_goes_on_through_a_rotation_by_hand() {
         Some("generation 1: logged in as orders")
     );
 
-    // Its session goes on with the old password; a new one needs the new password.
+    // The connection continues with the old password; a new one needs the new password.
     admin.rotate_role("orders").expect("it is rotated");
     server
         .terminate_connections("orders")
-        .expect("its session is ended");
+        .expect("its connection is terminated");
     assert!(
         lines.any(|line| line == "generation 2: logged in as orders"),
-        "it goes on, or has ended"
+        "it continues"
     );
 
     let interrupted = Command::new("kill")
@@ -91,7 +91,7 @@ fn it_goes_on_through_a_rotation_by_hand() {
     assert!(interrupted.success());
     assert_eq!(
         lines.last().as_deref(),
-        Some("shut down, nothing left behind: true")
+        Some("shut down, nothing remains: true")
     );
     assert!(example.0.wait().expect("it ends").success());
 }

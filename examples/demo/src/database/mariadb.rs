@@ -1,4 +1,4 @@
-//! MariaDB.
+//! The demo's MariaDB.
 
 #[cfg(feature = "rds-iam")]
 use claviger::Credentials;
@@ -63,7 +63,7 @@ impl Database for MariaDb {
     }
 
     #[cfg(feature = "secrets-manager")]
-    fn admit(&self, role: &str, password: &str) -> Result<(), Problem> {
+    fn create_reader(&self, role: &str, password: &str) -> Result<(), Problem> {
         self.create_role(role, password)?;
         self.sql(&format!("GRANT SELECT ON orders.* TO {role}@'%'"))?;
         Ok(())
@@ -104,7 +104,7 @@ impl Database for MariaDb {
 
     #[cfg(feature = "rds-iam")]
     fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem> {
-        TokenChecks::of(self.token_checks(), role)
+        TokenChecks::count(self.token_checks(), role)
     }
 }
 

@@ -1,4 +1,4 @@
-//! PostgreSQL.
+//! The demo's PostgreSQL.
 
 #[cfg(feature = "rds-iam")]
 use claviger::Credentials;
@@ -59,7 +59,7 @@ impl Database for Postgres {
     }
 
     #[cfg(feature = "secrets-manager")]
-    fn admit(&self, role: &str, password: &str) -> Result<(), Problem> {
+    fn create_reader(&self, role: &str, password: &str) -> Result<(), Problem> {
         Ok(self.create_role(role, password)?)
     }
 
@@ -98,7 +98,7 @@ impl Database for Postgres {
 
     #[cfg(feature = "rds-iam")]
     fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem> {
-        TokenChecks::of(self.token_checks(), role)
+        TokenChecks::count(self.token_checks(), role)
     }
 }
 

@@ -1,10 +1,10 @@
-//! What `aws_config::load_defaults` gives on AWS: a region, and an identity that signs.
+//! The result of `aws_config::load_defaults` on AWS: a region and an identity.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 
-/// With an endpoint in place of AWS's own.
+/// Returns a configuration with an endpoint other than AWS's.
 pub(crate) fn config(endpoint: Option<String>) -> SdkConfig {
     let identity = AwsCredentials::new(
         "AKIDEXAMPLE",

@@ -1,4 +1,4 @@
-//! The secret is in a file; the password changes again and again, in turn announced and
+//! The secret is in a file. The password changes again and again, alternately announced and
 //! unannounced.
 
 use std::io::{self, Write};
@@ -11,23 +11,23 @@ use claviger_file::FileProvider;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::{Cue, Script, Tally, adopted, blocking, start_interruptible};
+use super::{Script, ScriptContext, Tally, adopted, blocking, start_interruptible};
 use crate::database::{Access, Database};
 use crate::options::Options;
 use crate::screen::Screen;
 use crate::{Problem, show};
 
-/// From one change's adoption to the next change.
+/// Pause between the adoption of a change and the next change.
 const PAUSE: Duration = Duration::from_millis(1_200);
-/// How long the file lags behind the database when nobody announced the change.
+/// Delay of the file after an unannounced change of the password.
 const LAG: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {
-    screen.line(&format!("starting a {} of our own …", D::NAME));
-    let scenario = Arc::new(start_interruptible(Scenario::<D>::set).await?);
+    screen.line(&format!("starting a {} …", D::NAME));
+    let scenario = Arc::new(start_interruptible(Scenario::<D>::start).await?);
     screen.line(&format!(
         "{} listens on port {}; the secret is in a file that the service reads",
         D::NAME,
@@ -42,21 +42,21 @@ pub(crate) async fn run<D: Database>(
     let db = supervisor
         .add_pool("orders", &login, scenario.server.pools())
         .await?;
-    // The server outlives the service, not only the script.
-    let script = Script::start(screen, options.duration, |cue| {
-        rotate(Arc::clone(&scenario), db.clone(), cue)
+    // The server continues until the service has ended.
+    let script = Script::start(screen, options.duration, |context| {
+        rotate(Arc::clone(&scenario), db.clone(), context)
     });
     show::show(screen, &supervisor, events, &[db], script).await
 }
 
-/// The server, and the file in which its secret is mounted.
+/// The server and the file with its secret.
 struct Scenario<D> {
     server: D,
     folder: TempDir,
 }
 
 impl<D: Database> Scenario<D> {
-    fn set() -> Result<Self, Problem> {
+    fn start() -> Result<Self, Problem> {
         let folder = tempfile::Builder::new()
             .prefix("claviger-demo-")
             .tempdir()?;
@@ -72,7 +72,7 @@ impl<D: Database> Scenario<D> {
         self.folder.path().join("secret.json")
     }
 
-    /// Rewrites the file as Kubernetes and Vault Agent do: whole, by a rename.
+    /// Replaces the file by a rename, as Kubernetes and Vault Agent do.
     fn write_secret(&self, password: &str) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(self.folder.path())?;
         writeln!(file, r#"{{"username": "app", "password": "{password}"}}"#)?;
@@ -83,15 +83,15 @@ impl<D: Database> Scenario<D> {
 
 async fn rotate<D: Database>(
     scenario: Arc<Scenario<D>>,
-    db: Handle<D::Pools>,
-    mut cue: Cue,
+    db: Handle<D::Pool>,
+    mut context: ScriptContext,
 ) -> Tally {
     let mut tally = Tally::default();
     let (mut announced, mut unannounced) = (0, 0);
-    while cue.pause(PAUSE).await {
-        // A change that could not be adopted before the end is not begun; both kinds happen at
-        // least once.
-        if Instant::now() + LAG >= cue.end && unannounced > 0 {
+    while context.pause(PAUSE).await {
+        // A change that cannot be adopted before the end is not made; both kinds happen at least
+        // once.
+        if Instant::now() + LAG >= context.end && unannounced > 0 {
             break;
         }
         tally.changes += 1;
@@ -104,7 +104,7 @@ async fn rotate<D: Database>(
             unannounced += 1;
             "unannounced: the password changes, the file half a second later"
         };
-        cue.screen.change(&format!("change {number}, {what}"));
+        context.screen.change(&format!("change {number}, {what}"));
         match adopted(
             &db,
             change(&scenario, is_announced, format!("password-{number}")),
@@ -118,7 +118,7 @@ async fn rotate<D: Database>(
             }
         }
     }
-    cue.rest().await;
+    context.rest().await;
     tally.summary.push(format!(
         "{announced} announced and {unannounced} unannounced changes, {} adopted; each new login was verified before it served",
         tally.adopted

@@ -1,5 +1,5 @@
-//! Tokens as RDS takes them, which live six seconds: a plain pool that keeps its first one for
-//! ever, and the supervised one.
+//! Tokens as on RDS with a lifetime of six seconds. A plain pool keeps its first token, and fails
+//! beside the supervised one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,28 +9,28 @@ use claviger_rds_iam::RdsIam;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Cue, Script, Tally, blocking, start_interruptible};
+use super::{Script, ScriptContext, Tally, blocking, start_interruptible};
 use crate::database::{Access, Database, Orders};
 use crate::options::Options;
 use crate::screen::Screen;
 use crate::{Problem, show};
 
-/// In place of RDS's fifteen minutes.
+/// Instead of RDS's 15 minutes.
 const LIFETIME: Duration = Duration::from_secs(6);
-/// From one query on the plain pool to the next.
-const NOW_AND_THEN: Duration = Duration::from_millis(250);
+/// Pause between two queries on the plain pool.
+const QUERY_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {
     screen.line(&format!(
-        "starting a {} of our own, which checks tokens as RDS does …",
+        "starting a {} that verifies tokens as RDS does …",
         D::NAME
     ));
     let server = Arc::new(start_interruptible(|| D::start(Access::Tokens)).await?);
     screen.line(&format!(
-        "{} listens on port {}; tokens live {} s",
+        "{} listens on port {}; tokens expire after {} s",
         D::NAME,
         server.port(),
         LIFETIME.as_secs()
@@ -50,47 +50,44 @@ pub(crate) async fn run<D: Database>(
     let db = supervisor
         .add_pool("orders", &login, server.pools())
         .await?;
-    // Its first token is its last one.
-    let first = token_for("plain")?
-        .fetch(FetchRequest::first())
-        .await?
-        .into_lease(None)?;
-    let script = Script::start(screen, options.duration, |cue| {
-        let plain = tokio::spawn(keep_for_ever(
+    // The plain pool keeps its first token.
+    let first = token_for("plain")?.fetch(FetchRequest::first()).await?;
+    let script = Script::start(screen, options.duration, |context| {
+        let plain = tokio::spawn(query_with_one_token(
             server.plain_pool(first.secret()),
-            cue.clone(),
+            context.clone(),
         ));
-        watch(Arc::clone(&server), db.clone(), plain, cue)
+        watch(Arc::clone(&server), db.clone(), plain, context)
     });
     show::show(screen, &supervisor, events, &[db], script).await
 }
 
-/// What became of the plain pool's queries.
+/// The outcome of the plain pool's queries.
 #[derive(Default)]
 struct Plain {
-    answered: u32,
+    succeeded: u32,
     failed: u32,
-    words: Option<String>,
+    error: Option<String>,
 }
 
-/// The fault: a pool keeps its token for ever, and opens a connection late.
-async fn keep_for_ever<P: Orders>(pool: Handle<P>, mut cue: Cue) -> Plain {
+/// Queries through a pool that keeps its first token and opens connections later.
+async fn query_with_one_token<P: Orders>(pool: Handle<P>, mut context: ScriptContext) -> Plain {
     let mut plain = Plain::default();
     let began = Instant::now();
-    while Instant::now() < cue.end && cue.pause(NOW_AND_THEN).await {
+    while Instant::now() < context.end && context.pause(QUERY_INTERVAL).await {
         match P::count(&pool).await {
-            Ok(_) => plain.answered += 1,
+            Ok(_) => plain.succeeded += 1,
             Err(problem) => {
                 plain.failed += 1;
-                if plain.words.is_none() {
-                    let words = problem
+                if plain.error.is_none() {
+                    let error = problem
                         .as_database_error()
                         .map_or_else(|| problem.to_string(), |answer| answer.message().to_owned());
-                    cue.screen.change(&format!(
-                        "after {:.1} s the plain pool beside it fails: {words}",
+                    context.screen.change(&format!(
+                        "after {:.1} s the plain pool beside it fails: {error}",
                         began.elapsed().as_secs_f64()
                     ));
-                    plain.words = Some(words);
+                    plain.error = Some(error);
                 }
             }
         }
@@ -102,40 +99,42 @@ async fn watch<D: Database>(
     server: Arc<D>,
     db: Handle<D::Pools>,
     plain: JoinHandle<Plain>,
-    mut cue: Cue,
+    mut context: ScriptContext,
 ) -> Tally {
     let mut tally = Tally::default();
-    let mut served = db.generation();
+    let mut current = db.generation();
     loop {
         let changed = db.changed();
         let now = db.generation();
-        let renewed = u32::try_from(now - served).unwrap_or(u32::MAX);
-        (tally.changes, tally.adopted, served) =
+        let renewed = u32::try_from(now - current).unwrap_or(u32::MAX);
+        (tally.changes, tally.adopted, current) =
             (tally.changes + renewed, tally.adopted + renewed, now);
         tokio::select! {
             _ = changed => {}
-            () = cue.rest() => break,
+            () = context.rest() => break,
         }
     }
     let plain = plain.await.unwrap_or_default();
-    let Some(words) = plain.words else {
-        tally.problem("stopped before the plain pool's token had died");
+    let Some(error) = plain.error else {
+        tally.problem("stopped before the plain pool's token had expired");
         return tally;
     };
     tally.summary.push(format!(
-        "the plain pool beside it: {} queries answered, then {} failed: {words}",
-        plain.answered, plain.failed
+        "the plain pool beside it: {} queries succeeded, then {} failed: {error}",
+        plain.succeeded, plain.failed
     ));
     match blocking(move || D::token_checks(&server, "app")).await {
         Ok(checks) => {
             tally.summary.push(format!(
-                "the supervised pool: {} logins taken, {} rejected; its oldest token was {:.1} s old",
+                "the supervised pool: {} logins accepted, {} rejected; its oldest token was {:.1} s old",
                 checks.taken,
                 checks.rejected,
                 checks.oldest.as_secs_f64()
             ));
             if checks.rejected > 0 || checks.taken == 0 {
-                tally.problem("the server rejected a token of the supervised pool, or saw none");
+                tally.problem(
+                    "the server rejected a token of the supervised pool, or received none",
+                );
             }
         }
         Err(problem) => tally.problem(problem.to_string()),

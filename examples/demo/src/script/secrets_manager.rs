@@ -1,5 +1,5 @@
-//! Two secrets in moto are rotated by AWS's four steps: one user whose password changes, and two
-//! users in turn.
+//! Two secrets in moto are rotated in AWS's four steps: one with a single user, one with
+//! alternating users.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,28 +13,28 @@ use claviger_servers::Moto;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Cue, Script, Tally, adopted, aws, blocking, start_interruptible};
+use super::{Script, ScriptContext, Tally, adopted, aws, blocking, start_interruptible};
 use crate::database::{Access, Database};
 use crate::options::Options;
 use crate::screen::Screen;
 use crate::{Problem, show};
 
-/// In place of the five minutes of services: a version that the database does not force upon
-/// anybody is found so.
+/// Instead of a service's five minutes. The poll finds versions when the old credential remains
+/// valid.
 const POLL: Duration = Duration::from_secs(3);
-/// From one rotation's end to the next.
+/// Pause between two rotations.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {
-    screen.line(&format!("starting a {} and a moto of our own …", D::NAME));
+    screen.line(&format!("starting a {} and a moto …", D::NAME));
     let server = Arc::new(start_interruptible(|| D::start(Access::Password)).await?);
     let moto = start_interruptible(|| Ok(Moto::start()?)).await?;
     let window = options.window;
     screen.line(&format!(
-        "{} listens on port {}; moto plays Secrets Manager at {}; {} s from setSecret to finishSecret",
+        "{} listens on port {}; moto emulates Secrets Manager at {}; {} s from setSecret to finishSecret",
         D::NAME,
         server.port(),
         moto.endpoint(),
@@ -63,17 +63,17 @@ pub(crate) async fn run<D: Database>(
         .await?;
 
     let pools = [first.clone(), second.clone()];
-    let script = Script::start(screen, options.duration, |cue| async move {
+    let script = Script::start(screen, options.duration, |context| async move {
         let (one, two) = tokio::join!(
-            rotate("one-user", one, first, window, cue.clone()),
-            rotate("two-users", two, second, window, cue)
+            rotate("one-user", one, first, window, context.clone()),
+            rotate("two-users", two, second, window, context)
         );
         one.and(two)
     });
     show::show(screen, &supervisor, events, &pools, script).await
 }
 
-/// A secret as RDS lays it out, and the users in the database that it needs.
+/// Creates a secret with RDS's JSON fields, and its users in the database.
 async fn secret<D: Database>(
     server: &Arc<D>,
     config: &SdkConfig,
@@ -89,8 +89,8 @@ async fn secret<D: Database>(
         let server = Arc::clone(server);
         blocking(move || {
             server
-                .admit("turn", "password-0")
-                .and_then(|()| server.admit("turn_clone", "not used yet"))
+                .create_reader("turn", "password-0")
+                .and_then(|()| server.create_reader("turn_clone", "not used yet"))
         })
         .await?;
     }
@@ -111,15 +111,15 @@ async fn rotate<P: crate::database::Orders>(
     rotator: Rotator,
     db: Handle<P>,
     window: Duration,
-    mut cue: Cue,
+    mut context: ScriptContext,
 ) -> Tally {
     let mut tally = Tally::default();
-    while cue.pause(PAUSE).await {
-        if Instant::now() + window >= cue.end && tally.changes > 0 {
+    while context.pause(PAUSE).await {
+        if Instant::now() + window >= context.end && tally.changes > 0 {
             break;
         }
         tally.changes += 1;
-        match adopted(&db, steps(name, &rotator, tally.changes, window, &cue)).await {
+        match adopted(&db, steps(name, &rotator, tally.changes, window, &context)).await {
             Ok(()) => tally.adopted += 1,
             Err(problem) => {
                 tally.problem(format!("{name}, rotation {}: {problem}", tally.changes));
@@ -127,7 +127,7 @@ async fn rotate<P: crate::database::Orders>(
             }
         }
     }
-    cue.rest().await;
+    context.rest().await;
     tally.summary.push(format!(
         "{name}: {} rotations of four steps, {} adopted",
         tally.changes, tally.adopted
@@ -140,20 +140,21 @@ async fn steps(
     rotator: &Rotator,
     number: u32,
     window: Duration,
-    cue: &Cue,
+    context: &ScriptContext,
 ) -> Result<(), Problem> {
-    let say = |step: &str| {
-        cue.screen
+    let announce = |step: &str| {
+        context
+            .screen
             .change(&format!("{name}, rotation {number}: {step}"))
     };
     let pending = rotator.create_secret(&format!("password-{number}")).await?;
-    say("createSecret: a new password is at AWSPENDING");
+    announce("createSecret: a new password is at AWSPENDING");
     rotator.set_secret(&pending).await?;
-    say("setSecret: the database takes it; AWSCURRENT is still the old one");
+    announce("setSecret: the database accepts it; AWSCURRENT is still the old one");
     rotator.test_secret(&pending).await?;
-    // Who does not want to wait gets the end of this rotation at once.
-    cue.clone().pause(window).await;
+    // A stop ends the waiting, and this rotation completes at once.
+    context.clone().pause(window).await;
     rotator.finish_secret(&pending).await?;
-    say("finishSecret: AWSCURRENT is the new one");
+    announce("finishSecret: AWSCURRENT is the new one");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Users that a Vault makes: they live ten seconds, thirty at most, and the server ends their
-//! connections when they die.
+//! Dynamic users of Vault (ttl 10 s, max_ttl 30 s). Their connections are terminated when they are
+//! revoked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,34 +10,31 @@ use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, MOUNT, Revoca
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{Cue, Script, Tally, blocking, start_interruptible};
+use super::{Script, ScriptContext, Tally, blocking, start_interruptible};
 use crate::database::{Access, Database, Orders};
 use crate::options::Options;
 use crate::screen::Screen;
 use crate::{Problem, show};
 
 const ROLE: &str = "orders";
-/// The life of a user in seconds, and the longest that renewals may make of it.
-const LIFE: u64 = 10;
-const LONGEST_LIFE: u64 = 30;
-/// When a new user is asked for by hand, once; all others come by themselves.
-const BY_HAND: Duration = Duration::from_secs(3);
-/// How long the last user but one may take to be given back.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Lifetime of a user in seconds, and its maximum with renewals.
+const TTL: u64 = 10;
+const MAX_TTL: u64 = 30;
+/// Time of one manual rotation; all others are scheduled.
+const MANUAL_ROTATION_AT: Duration = Duration::from_secs(3);
+/// Timeout for the release of the previous user.
+const TIMEOUT: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {
-    screen.line(&format!(
-        "starting a {} and an OpenBao of our own …",
-        D::NAME
-    ));
-    let (server, admin) = start_interruptible(set::<D>).await?;
+    screen.line(&format!("starting a {} and an OpenBao …", D::NAME));
+    let (server, admin) = start_interruptible(start_servers::<D>).await?;
     let (server, admin) = (Arc::new(server), Arc::new(admin));
     screen.line(&format!(
-        "{} listens on port {}; its users come from {}, live {LIFE} s and {LONGEST_LIFE} s at most",
+        "{} listens on port {}; its users come from {}, ttl {TTL} s, max_ttl {MAX_TTL} s",
         D::NAME,
         server.port(),
         admin.vault.address()
@@ -63,37 +60,37 @@ pub(crate) async fn run<D: Database>(
     let db = supervisor
         .add_pool("orders", &login, server.pools())
         .await?;
-    let script = Script::start(screen, options.duration, |cue| {
+    let script = Script::start(screen, options.duration, |context| {
         watch(
             Arc::clone(&server),
             Arc::clone(&admin),
             supervisor.clone(),
             db.clone(),
-            cue,
+            context,
         )
     });
     let well = show::show(screen, &supervisor, events, &[db], script).await?;
-    let (leases, users) = blocking(move || left(&*server, &admin)).await?;
+    let (leases, users) = blocking(move || remaining(&*server, &admin)).await?;
     if leases + users > 0 {
         screen.problem(&format!(
-            "after the service has ended {leases} leases and {users} users are left"
+            "after the service has ended {leases} leases and {users} users remain"
         ));
     }
     Ok(well && leases + users == 0)
 }
 
-fn set<D: Database>() -> Result<(D, Admin), Problem> {
+fn start_servers<D: Database>() -> Result<(D, Admin), Problem> {
     let server = D::start(Access::Password)?;
     server.create_engine_user(ENGINE_USER, ENGINE_PASSWORD)?;
     let admin = Admin::start()?;
     admin.connect(D::KIND, server.port())?;
     admin.policy()?;
-    admin.role(D::KIND, ROLE, LIFE, LONGEST_LIFE, Revocation::Terminating)?;
+    admin.role(D::KIND, ROLE, TTL, MAX_TTL, Revocation::Terminating)?;
     Ok((server, admin))
 }
 
-/// Leases on the server, and users in the database.
-fn left<D: Database>(server: &D, admin: &Admin) -> Result<(usize, usize), Problem> {
+/// Returns the number of leases on the server and of users in the database.
+fn remaining<D: Database>(server: &D, admin: &Admin) -> Result<(usize, usize), Problem> {
     Ok((admin.leases(ROLE)?.len(), server.made_users()?))
 }
 
@@ -101,25 +98,25 @@ async fn watch<D: Database>(
     server: Arc<D>,
     admin: Arc<Admin>,
     supervisor: Supervisor,
-    db: Handle<D::Pools>,
-    mut cue: Cue,
+    db: Handle<D::Pool>,
+    mut context: ScriptContext,
 ) -> Tally
 where
     D::Pools: Orders,
 {
     let mut tally = Tally::default();
     let first = db.generation();
-    if cue.pause(BY_HAND).await {
-        cue.screen.change("a new user is asked for by hand");
+    if context.pause(MANUAL_ROTATION_AT).await {
+        context.screen.change("manual rotation");
         if let Err(problem) = supervisor.rotate_now("orders-login").await {
             tally.problem(problem.to_string());
         }
     }
-    cue.rest().await;
-    let deadline = Instant::now() + PATIENCE;
+    context.rest().await;
+    let deadline = Instant::now() + TIMEOUT;
     let found = loop {
         let (server, admin) = (Arc::clone(&server), Arc::clone(&admin));
-        let found = blocking(move || left(&*server, &admin)).await;
+        let found = blocking(move || remaining(&*server, &admin)).await;
         if matches!(found, Ok((1, 1))) || Instant::now() >= deadline {
             break found;
         }
@@ -128,10 +125,12 @@ where
     let users = u32::try_from(db.generation() - first).unwrap_or(u32::MAX);
     (tally.changes, tally.adopted) = (users, users);
     match found {
-        Ok((1, 1)) => {
-            tally.summary.push(format!("{users} users in the first one's place; no lease and no user is left but the live one's"))
-        }
-        Ok((leases, users)) => tally.problem(format!("{leases} leases and {users} users are there, where one is alive")),
+        Ok((1, 1)) => tally.summary.push(format!(
+            "{users} users after the first; only the current lease and user remain"
+        )),
+        Ok((leases, users)) => tally.problem(format!(
+            "{leases} leases and {users} users remain instead of one"
+        )),
         Err(problem) => tally.problem(problem.to_string()),
     }
     tally

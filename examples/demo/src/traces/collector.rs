@@ -1,17 +1,17 @@
-//! The user's own collector, by the address that was given.
+//! The user's own collector.
 
 use crate::{Problem, with_causes};
 
 use super::jaeger;
 
-/// Where a collector takes spans, by the specification of OTLP.
+/// Path for spans in the specification of OTLP.
 const TRACES: &str = "/v1/traces";
-/// Where collectors take OTLP over gRPC.
+/// Default port of OTLP over gRPC.
 const GRPC_PORT: u16 = 4_317;
-/// Where a Jaeger has its API and its pages.
+/// Default port of Jaeger's API and pages.
 const QUERY_PORT: u16 = 16_686;
 
-/// Where the spans go. The address is that of the collector, or the whole of it.
+/// Returns the URL for spans. The address is that of the collector, or the complete URL.
 pub(super) fn endpoint(address: &str) -> String {
     let address = address.trim_end_matches('/');
     if address.ends_with(TRACES) {
@@ -21,33 +21,33 @@ pub(super) fn endpoint(address: &str) -> String {
     }
 }
 
-/// Sends no spans, once: whether anybody is there that would take some.
+/// Sends an empty request to check that a collector accepts spans.
 pub(super) async fn try_it(endpoint: &str) -> Result<(), Problem> {
     let request = jaeger::client()?
         .post(endpoint)
         .header("content-type", "application/x-protobuf");
-    let answer = match request.send().await {
-        Ok(answer) => answer,
+    let response = match request.send().await {
+        Ok(response) => response,
         Err(error) => {
             return Err(format!(
-                "no collector answers: {}{}",
+                "no collector responds: {}{}",
                 with_causes(&error),
                 hint(endpoint)
             )
             .into());
         }
     };
-    let status = answer.status();
-    // A Jaeger's pages answer to everything.
-    let is_page = answer
+    let status = response.status();
+    // Jaeger's pages respond to every request.
+    let is_page = response
         .headers()
         .get("content-type")
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    // Whoever wants to know us first, or has much to do, is a collector all the same.
+    // A collector that requires authentication or is overloaded is a collector.
     if status.is_success() && !is_page || matches!(status.as_u16(), 401 | 403 | 429 | 500..) {
         return Ok(());
     }
-    Err(format!("{endpoint} takes no traces ({status}); give the address of a collector's OTLP over HTTP, as http://localhost:4318").into())
+    Err(format!("{endpoint} accepts no traces ({status}); it has to be the address of a collector's OTLP over HTTP, as http://localhost:4318").into())
 }
 
 /// Returns a hint on a wrong port, or nothing.
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_a_collector_may_be_the_whole_of_it() {
+    fn an_address_may_be_complete() {
         for address in [
             "http://host:4318",
             "http://host:4318/",
@@ -94,18 +94,18 @@ mod tests {
         assert_eq!(endpoint("https://host/otlp"), "https://host/otlp/v1/traces");
     }
 
-    /// Answers one request so.
-    async fn answering(status: &'static str) -> String {
+    /// Responds to one request with this status.
+    async fn respond_once(status: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("it is asked");
             let read = stream.read(&mut [0; 4_096]).await.expect("a request");
             assert!(read > 0);
-            let answer =
+            let response =
                 format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             stream
-                .write_all(answer.as_bytes())
+                .write_all(response.as_bytes())
                 .await
                 .expect("it is read");
         });
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_address_is_told_and_what_would_be_right() {
+    async fn a_wrong_address_is_an_error_with_an_example() {
         let nobody = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a free port")
@@ -124,28 +124,28 @@ mod tests {
             .expect_err("nobody listens")
             .to_string();
         assert!(
-            problem.contains("no collector answers") && problem.contains(&nobody.to_string()),
+            problem.contains("no collector responds") && problem.contains(&nobody.to_string()),
             "{problem}"
         );
         assert!(
             hint("http://localhost:4317/v1/traces").contains("4318")
                 && hint("http://localhost:4318/v1/traces").is_empty()
         );
-        let problem = try_it(&answering("404 Not Found").await)
+        let problem = try_it(&respond_once("404 Not Found").await)
             .await
             .expect_err("it is none")
             .to_string();
         assert!(
-            problem.contains("/v1/traces takes no traces (404 Not Found)")
+            problem.contains("/v1/traces accepts no traces (404 Not Found)")
                 && problem.contains("http://localhost:4318"),
             "{problem}"
         );
         let page =
-            try_it(&answering("200 OK\r\ncontent-type: text/html; charset=utf-8").await).await;
-        assert!(page.is_err_and(|problem| problem.to_string().contains("takes no traces")));
+            try_it(&respond_once("200 OK\r\ncontent-type: text/html; charset=utf-8").await).await;
+        assert!(page.is_err_and(|problem| problem.to_string().contains("accepts no traces")));
         for status in ["200 OK", "401 Unauthorized", "503 Service Unavailable"] {
-            let answer = try_it(&answering(status).await).await;
-            assert!(answer.is_ok(), "{status}");
+            let response = try_it(&respond_once(status).await).await;
+            assert!(response.is_ok(), "{status}");
         }
     }
 }

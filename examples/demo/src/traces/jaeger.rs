@@ -1,4 +1,4 @@
-//! What Jaeger's API tells.
+//! Rotations from Jaeger's API.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,11 +8,10 @@ use crate::Problem;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A Jaeger that was built without its pages answers so wherever they would be.
+/// The response of a Jaeger that was built without its pages.
 const PLACEHOLDER: &str = "This is not the Jaeger UI";
 
-/// A rotation's spans in the order in which they are drawn, each with its depth; then what is
-/// linked to them.
+/// A rotation's spans in drawing order, each with its depth; then the spans linked to them.
 #[derive(Debug)]
 pub(super) struct Rotation {
     pub(super) trace: String,
@@ -30,7 +29,7 @@ impl Rotation {
     }
 }
 
-/// The last rotation that was adopted since then, if it tells one.
+/// Returns the last rotation that was adopted since then, if there is one.
 pub(super) async fn last_rotation(
     query: &str,
     service: &str,
@@ -40,11 +39,11 @@ pub(super) async fn last_rotation(
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_micros();
-    let answer = get(&format!(
+    let response = get(&format!(
         "{query}/api/traces?service={service}&limit=2000&start={since}"
     ))
     .await?;
-    Ok(rotation_in(&claviger_traces::spans(&answer)?))
+    Ok(rotation_in(&claviger_traces::spans(&response)?))
 }
 
 fn rotation_in(spans: &[Span]) -> Option<Rotation> {
@@ -69,14 +68,14 @@ fn rotation_in(spans: &[Span]) -> Option<Rotation> {
     })
 }
 
-/// Whether there is a page of Jaeger's at this address.
+/// Returns whether there is a Jaeger page at this address.
 pub(super) async fn has_page(address: &str) -> bool {
     get(address)
         .await
         .is_ok_and(|page| page.contains("<html") && !page.contains(PLACEHOLDER))
 }
 
-/// It does not wait for long.
+/// Returns a client with a short timeout.
 pub(super) fn client() -> Result<reqwest::Client, Problem> {
     Ok(reqwest::Client::builder().timeout(TIMEOUT).build()?)
 }
@@ -118,12 +117,12 @@ mod tests {
         ]})
     }
 
-    fn found_in(answer: &Value) -> Option<Rotation> {
-        rotation_in(&claviger_traces::spans(&answer.to_string()).ok()?)
+    fn found_in(response: &Value) -> Option<Rotation> {
+        rotation_in(&claviger_traces::spans(&response.to_string()).ok()?)
     }
 
     #[test]
-    fn the_last_adopted_one_is_found_with_what_is_linked_to_it() {
+    fn the_last_adopted_rotation_is_found_with_its_linked_spans() {
         let link = json!([{"refType": "FOLLOWS_FROM", "spanID": "b"}]);
         let drain = json!({"spans": [span("d", "d", "pool.drain", 150, &link, &json!([]))]});
         let found = found_in(

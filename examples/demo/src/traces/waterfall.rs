@@ -1,4 +1,4 @@
-//! A trace on the terminal: one line a span, its bar where it was in time.
+//! A trace on the terminal: one line per span, with a bar at its time.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use claviger_traces::Span;
 
 use super::jaeger::Rotation;
 
-/// How many columns the whole rotation has.
+/// Width of the whole rotation in columns.
 const WIDTH: usize = 44;
 const NAMES: usize = 24;
 
-/// The picture. The scale goes from the trigger to the end of the last span.
-pub(super) fn of(rotation: &Rotation) -> String {
+/// Draws a rotation. The scale goes from the trigger to the end of the last span.
+pub(super) fn draw(rotation: &Rotation) -> String {
     let Some(root) = rotation.root() else {
         return String::new();
     };
@@ -67,7 +67,7 @@ impl Scale {
         let _ = writeln!(picture, "{}", line.trim_end());
     }
 
-    /// From 0 to the width.
+    /// Returns the column of a time, from 0 to the width.
     fn column(&self, at: Duration) -> usize {
         let whole = self
             .end
@@ -79,9 +79,9 @@ impl Scale {
     }
 }
 
-/// What a newcomer wants to know of a span: its attributes, and what is done there in plain words.
+/// Returns the attributes of a span and a short explanation.
 fn notes(span: &Span, in_place: bool) -> String {
-    let told = [
+    let shown_attributes = [
         "trigger",
         "outcome",
         "pool",
@@ -91,38 +91,38 @@ fn notes(span: &Span, in_place: bool) -> String {
         "abandoned",
         "error.type",
     ];
-    let words = in_words(span, in_place);
-    // The fetch has its rotation's trigger, the publication its handover's generation.
+    let text = explanation(span, in_place);
+    // The fetch repeats its rotation's trigger, the publication its handover's generation.
     let repeats = matches!(span.name.as_str(), "credential.fetch" | "pool.publish");
-    let notes: Vec<_> = told
+    let notes: Vec<_> = shown_attributes
         .iter()
         .filter_map(|name| Some(format!("{name}={}", span.tag(name)?)))
         .collect();
     match (
-        words,
+        text,
         notes.is_empty() || (repeats && span.tag("error.type").is_none()),
     ) {
         (None, _) => notes.join(" "),
-        (Some(words), true) => words.to_owned(),
-        (Some(words), false) => format!("{words} ({})", notes.join(" ")),
+        (Some(text), true) => text.to_owned(),
+        (Some(text), false) => format!("{text} ({})", notes.join(" ")),
     }
 }
 
-fn in_words(span: &Span, in_place: bool) -> Option<&'static str> {
+fn explanation(span: &Span, in_place: bool) -> Option<&'static str> {
     if span.tag("error.type").is_some() {
-        return Some("failed, and is tried again");
+        return Some("failed and is retried");
     }
     Some(match span.name.as_str() {
         "credential.rotation" => "from the trigger to the last pool",
-        "credential.fetch" => "the backend is asked for the credential",
+        "credential.fetch" => "the provider fetches the credential",
         "pool.handover" => "one pool takes the new credential",
-        "pool.verify" => "a login with it works",
-        "pool.open" if in_place => "the pool gets it for the connections to come",
-        "pool.open" => "the new pool is made",
+        "pool.verify" => "a login with it succeeds",
+        "pool.open" if in_place => "the pool uses it for new connections",
+        "pool.open" => "the new pool is created",
         "pool.warm" => "connections are opened ahead of demand",
         "pool.publish" if in_place => "a new generation of the same pool",
-        "pool.publish" => "from now on queries go to the new pool",
-        "pool.drain" => "connections of the old pool end as they come back",
+        "pool.publish" => "queries use the new pool from now on",
+        "pool.drain" => "connections of the old pool close when they are returned",
         _ => return None,
     })
 }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bar_is_where_its_span_was_in_time_and_says_what_was_done() {
+    fn each_bar_is_at_its_spans_time_and_has_an_explanation() {
         let rotation = Rotation {
             trace: "a".to_owned(),
             spans: vec![
@@ -197,22 +197,22 @@ mod tests {
                 bar(0, 2 * quarter)
             ),
             format!(
-                "{:<NAMES$}  {}       0.0      25.0  failed, and is tried again (trigger=rejected error.type=unavailable)",
+                "{:<NAMES$}  {}       0.0      25.0  failed and is retried (trigger=rejected error.type=unavailable)",
                 "  credential.fetch",
                 bar(0, 6)
             ),
             format!(
-                "{:<NAMES$}  {}      50.0      50.0  the backend is asked for the credential",
+                "{:<NAMES$}  {}      50.0      50.0  the provider fetches the credential",
                 "  credential.fetch",
                 bar(quarter, 2 * quarter)
             ),
             format!(
-                "{:<NAMES$}  {}     100.0     100.0  linked to the rotation; connections of the old pool end as they come back (generation=1)",
+                "{:<NAMES$}  {}     100.0     100.0  linked to the rotation; connections of the old pool close when they are returned (generation=1)",
                 "pool.drain",
                 bar(2 * quarter, WIDTH)
             ),
         ];
-        let picture = of(&rotation);
+        let picture = draw(&rotation);
         assert_eq!(picture.lines().skip(1).collect::<Vec<_>>(), expected);
     }
 }

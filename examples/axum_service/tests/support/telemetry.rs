@@ -1,4 +1,4 @@
-//! What was exported, and whether it agrees with itself and with the events.
+//! Exported spans, and whether they agree with each other and with the events.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Every word that `error.type` may be on a span.
-const WORDS: [&str; 16] = [
+/// Every value that `error.type` may have on a span.
+const ERROR_TYPES: [&str; 16] = [
     ProviderErrorKind::Unavailable.as_str(),
     ProviderErrorKind::TimedOut.as_str(),
     ProviderErrorKind::Throttled.as_str(),
@@ -31,7 +31,7 @@ const WORDS: [&str; 16] = [
     "drain_abandoned",
 ];
 
-/// Collects the spans of this process from now on, and gives its log lines to the writer.
+/// Collects the spans of this process from now on, and passes its log lines to the writer.
 pub(crate) fn collect<W>(log: W) -> (InMemorySpanExporter, SdkTracerProvider)
 where
     W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
@@ -70,23 +70,23 @@ fn has_failed(span: &SpanData) -> bool {
     matches!(span.status, Status::Error { .. })
 }
 
-/// Everything that is wrong with the spans by themselves.
-pub(crate) fn faults(spans: &[SpanData]) -> Vec<String> {
+/// Returns every inconsistency within the spans.
+pub(crate) fn inconsistencies(spans: &[SpanData]) -> Vec<String> {
     let known: HashMap<SpanId, &SpanData> = spans
         .iter()
         .map(|span| (span.span_context.span_id(), span))
         .collect();
-    let mut faults = Vec::new();
+    let mut inconsistencies = Vec::new();
     let mut find = |is_wrong: bool, what: &str, span: &SpanData| {
         if is_wrong {
-            faults.push(format!("{what}: {span:?}"));
+            inconsistencies.push(format!("{what}: {span:?}"));
         }
     };
     for span in spans {
         let context = &span.span_context;
         find(
             known[&context.span_id()].start_time != span.start_time || known.len() != spans.len(),
-            "exported twice, maybe this one",
+            "possibly exported twice",
             span,
         );
         if span.parent_span_id != SpanId::INVALID {
@@ -107,14 +107,14 @@ pub(crate) fn faults(spans: &[SpanData]) -> Vec<String> {
                 known
                     .get(&link.span_context.span_id())
                     .is_none_or(|to| to.span_context != link.span_context),
-                "a link to nowhere",
+                "a link to an unknown span",
                 span,
             );
         }
         let word = attribute(span, "error.type");
         find(
             word.as_ref()
-                .is_some_and(|word| !WORDS.contains(&word.as_str())),
+                .is_some_and(|word| !ERROR_TYPES.contains(&word.as_str())),
             "no such error.type",
             span,
         );
@@ -135,10 +135,10 @@ pub(crate) fn faults(spans: &[SpanData]) -> Vec<String> {
             span,
         );
     }
-    faults
+    inconsistencies
 }
 
-/// How often each thing happened: by the spans, and by the events.
+/// Returns how often each thing happened, by the spans and by the events.
 pub(crate) fn counts(spans: &[SpanData], events: &[Event]) -> [(&'static str, usize, usize); 6] {
     let named = |name: &str, failed: &[bool]| {
         spans
@@ -146,37 +146,37 @@ pub(crate) fn counts(spans: &[SpanData], events: &[Event]) -> [(&'static str, us
             .filter(|span| span.name == name && failed.contains(&has_failed(span)))
             .count()
     };
-    let told = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
+    let event_count = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
     [
         (
             "fetches that failed",
             named("credential.fetch", &[true]),
-            told(|event| matches!(event, Event::FetchFailed { .. })),
+            event_count(|event| matches!(event, Event::FetchFailed { .. })),
         ),
         (
             "attempts that failed",
             named("pool.handover", &[true]),
-            told(|event| matches!(event, Event::VerificationFailed { .. })),
+            event_count(|event| matches!(event, Event::VerificationFailed { .. })),
         ),
         (
             "handovers",
             named("pool.handover", &[false]),
-            told(|event| matches!(event, Event::HandedOver(_))),
+            event_count(|event| matches!(event, Event::HandedOver(_))),
         ),
         (
             "drains",
             named("pool.drain", &[false, true]),
-            told(|event| matches!(event, Event::Drained { .. })),
+            event_count(|event| matches!(event, Event::Drained { .. })),
         ),
         (
             "drains abandoned",
             named("pool.drain", &[true]),
-            told(|event| matches!(event, Event::DrainAbandoned { .. })),
+            event_count(|event| matches!(event, Event::DrainAbandoned { .. })),
         ),
         (
             "events missed",
             0,
-            told(|event| matches!(event, Event::Missed(_))),
+            event_count(|event| matches!(event, Event::Missed(_))),
         ),
     ]
 }

@@ -9,28 +9,28 @@ use serde_json::Value;
 
 use crate::http::get;
 
-/// With what the answers take, ten times a second.
-const BETWEEN: Duration = Duration::from_millis(90);
+/// With the time of the responses, ten times a second.
+const PAUSE: Duration = Duration::from_millis(90);
 
-/// What was seen.
+/// What the probes observed.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Observed {
     pub(crate) ready: usize,
     pub(crate) unready: usize,
-    /// Every answer.
+    /// The body of every response.
     pub(crate) bodies: Vec<String>,
 }
 
-/// Looks until it is over: `/livez` is always 200, and `/readyz` is 503 exactly while `/status`
-/// says so.
-pub(crate) fn look(customers: SocketAddr, operators: SocketAddr, over: &AtomicBool) -> Seen {
-    let mut seen = Seen::default();
+/// Probes until `over`: `/livez` is always 200, and `/readyz` is 503 exactly while `/status` has
+/// the same reason.
+pub(crate) fn probe(customers: SocketAddr, operators: SocketAddr, over: &AtomicBool) -> Observed {
+    let mut observed = Observed::default();
     while !over.load(Ordering::Acquire) {
-        let (code, alive) = ask(customers, "/livez", &mut seen);
+        let (code, alive) = get_from(customers, "/livez", &mut observed);
         assert!(code == 200 && alive["alive"] == true, "{code} {alive}");
-        let (_, before) = ask(operators, "/status", &mut seen);
-        let (code, ready) = ask(customers, "/readyz", &mut seen);
-        let (_, after) = ask(operators, "/status", &mut seen);
+        let (_, before) = get_from(operators, "/status", &mut observed);
+        let (code, ready) = get_from(customers, "/readyz", &mut observed);
+        let (_, after) = get_from(operators, "/status", &mut observed);
         assert_eq!(
             code,
             if ready["ready"] == true { 200 } else { 503 },
@@ -41,24 +41,24 @@ pub(crate) fn look(customers: SocketAddr, operators: SocketAddr, over: &AtomicBo
             ready["reasons"].as_array().expect("a list").is_empty(),
             "{ready}"
         );
-        // What changes while it is looked at tells nothing.
+        // A status that changes in between proves nothing.
         if is_good(&before) == is_good(&after) && generations(&before) == generations(&after) {
             assert_eq!(code == 200, is_good(&before), "{ready} {before}");
         }
         *if code == 200 {
-            &mut seen.ready
+            &mut observed.ready
         } else {
-            &mut seen.unready
+            &mut observed.unready
         } += 1;
-        thread::sleep(BETWEEN);
+        thread::sleep(PAUSE);
     }
-    seen
+    observed
 }
 
-fn ask(address: SocketAddr, path: &str, seen: &mut Seen) -> (u16, Value) {
+fn get_from(address: SocketAddr, path: &str, observed: &mut Observed) -> (u16, Value) {
     let (code, body) = get(address, path).expect("it answers");
     let value = serde_json::from_str(&body).expect("JSON");
-    seen.bodies.push(body);
+    observed.bodies.push(body);
     (code, value)
 }
 
@@ -73,24 +73,24 @@ fn generations(status: &Value) -> Vec<&Value> {
         .collect()
 }
 
-/// Whether a status says that traffic should come here.
+/// Returns whether traffic is welcome according to a status.
 fn is_good(status: &Value) -> bool {
-    let lives = |one: &Value| {
+    let is_unexpired = |one: &Value| {
         one["remaining_seconds"]
             .as_f64()
             .is_none_or(|left| left >= 5.0)
     };
-    let holds = |provider: &Value| !provider["revision"].is_null() && lives(provider);
-    let serves = |pool: &Value| {
+    let has_lease = |provider: &Value| !provider["revision"].is_null() && is_unexpired(provider);
+    let is_verified = |pool: &Value| {
         pool["generation"] != 0
             && pool["serving"] == true
             && pool["rejected"] == false
-            && lives(pool)
+            && is_unexpired(pool)
     };
     status["providers"]
         .as_array()
         .expect("a list")
         .iter()
-        .all(holds)
-        && pools(status).iter().all(serves)
+        .all(has_lease)
+        && pools(status).iter().all(is_verified)
 }
