@@ -42,9 +42,9 @@ impl Programs {
     /// Returns the place that [`Server::variable`] names, and if it is unset or empty:
     ///
     /// - PostgreSQL: the PATH, the folder from `pg_config --bindir`, then the newest version below
-    /// `/usr/lib/postgresql`;
+    ///   `/usr/lib/postgresql`;
     /// - MariaDB: the PATH, then the folders of daemons, as `/usr/sbin`; its plugins beside it,
-    /// then in the tools folder;
+    ///   then in the tools folder;
     /// - moto: the tools folder, then each `python3` in the PATH;
     /// - OpenBao: the tools folder, then `bao` in the PATH;
     /// - Jaeger: the tools folder, then `jaeger-all-in-one` in the PATH;

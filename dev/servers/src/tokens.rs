@@ -28,7 +28,7 @@ const EXPIRED_SESSIONS: &str = "expired-sessions";
 /// - the access key's scope is `rds-db` on the day of `X-Amz-Date`;
 /// - there is a signature; its value is **not** verified, because the server has no secret key;
 /// - the time is between five minutes before `X-Amz-Date` and `X-Amz-Expires` (at most 900 s) after
-/// it.
+///   it.
 ///
 /// The server logs a check before it responds to the client. A count is therefore exact as soon as
 /// the client has the response.

@@ -3,7 +3,7 @@
 //! - `routes`: the state of handlers, and Kubernetes probes beside them;
 //! - `metrics`: Claviger's metrics for Prometheus;
 //! - `serve`: from the first request to a shutdown that completes every request and releases every
-//! credential.
+//!   credential.
 //!
 //! `main.rs` combines them.
 

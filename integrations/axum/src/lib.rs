@@ -1,14 +1,16 @@
-//! What Kubernetes and an operator ask a service that embeds [Claviger](claviger): routers to be
-//! merged into the service's own.
+//! Routes for Kubernetes and operators of a service that embeds [Claviger](claviger), to merge into
+//! the service's own router.
 //!
-//! | route | by | answers |
+//! | route | function | response |
 //! |---|---|---|
-//! | `GET /livez` | [`probes`] | 200 while the runtime answers, whatever the state of databases and backends |
-//! | `GET /readyz` | [`probes`] | 200 while every credential is good and was verified, else 503; the reasons in JSON |
-//! | `GET /status` | [`status`] | the whole [`Status`](claviger::Status) in JSON; never mounted unless asked for |
+//! | `GET /livez` | [`probes`] | 200 while the process responds, whatever the state of databases |
+//! | `GET /readyz` | [`probes`] | 200 while every credential is valid and verified, else 503 |
+//! | `GET /status` | [`status`] | the whole [`Status`](claviger::Status); never mounted by default |
 //!
-//! Nothing of it carries a secret. `/status` names providers, pools and what the database answered:
-//! mount it where only operators come.
+//! All bodies are JSON; that of `/readyz` lists the reasons.
+//!
+//! None of them contains a secret. `/status` contains the names of providers and pools, and error
+//! messages of the database: serve it to operators only.
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -19,7 +21,7 @@
 //! let service: Router = Router::new()
 //!     .route("/orders", get(async || "none"))
 //!     .merge(claviger_axum::probes(&supervisor));
-//! // For operators alone, as on a port of its own.
+//! For operators only, for example on another port.
 //! let operators: Router = claviger_axum::status(&supervisor);
 //! # drop((service, operators));
 //! # }
@@ -31,19 +33,20 @@ use axum::routing::get;
 use axum::{Json, Router};
 use claviger::Supervisor;
 
-/// The routes for Kubernetes: `/livez` and `/readyz`, each with its facts in JSON, never cached.
+/// Returns the routes for Kubernetes, `/livez` and `/readyz`, with JSON bodies that are never
+/// cached.
 ///
-/// `/livez` is 200 as long as the process can answer, also during shutdown, and never looks at a
-/// database: a restart cures none. `/readyz` is 503 from the call of [`Supervisor::shutdown`] on,
-/// so that traffic stops while requests that are under way end.
+/// `/livez` is 200 while the process can respond, also during shutdown. It does not depend on a
+/// database, because a restart would not repair one. `/readyz` is 503 from the call of
+/// [`Supervisor::shutdown`] on, so that traffic stops while requests in progress complete.
 ///
-/// The routers answer from memory: a probe costs no query and no request to a backend.
+/// The routes respond from memory: a probe costs no query and no request to a backend.
 pub fn probes<S: Clone + Send + Sync + 'static>(supervisor: &Supervisor) -> Router<S> {
     let (alive, ready) = (supervisor.clone(), supervisor.clone());
     Router::new()
         .route(
             "/livez",
-            get(async move || fresh(Json(alive.liveness()).into_response())),
+            get(async move || uncached(Json(alive.liveness()).into_response())),
         )
         .route(
             "/readyz",
@@ -54,26 +57,26 @@ pub fn probes<S: Clone + Send + Sync + 'static>(supervisor: &Supervisor) -> Rout
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                fresh((code, Json(readiness)).into_response())
+                uncached((code, Json(readiness)).into_response())
             }),
         )
 }
 
-/// The route for operators: `/status`, how everything stands, in JSON. Durations are in seconds,
-/// points in time by RFC 3339.
+/// Returns the route for operators, `/status`: the state of everything in JSON. Durations are in
+/// seconds, points in time in RFC 3339.
 ///
-/// It tells the names of providers and pools, digests of revisions, expiries, the last errors: no
-/// secret, and yet nothing for everybody.
+/// It contains names of providers and pools, digests of revisions, expiries and the last errors.
+/// None of it is secret, but it is not public either.
 pub fn status<S: Clone + Send + Sync + 'static>(supervisor: &Supervisor) -> Router<S> {
     let supervisor = supervisor.clone();
     Router::new().route(
         "/status",
-        get(async move || fresh(Json(supervisor.status()).into_response())),
+        get(async move || uncached(Json(supervisor.status()).into_response())),
     )
 }
 
-/// A probe's answer is worth nothing a moment later.
-fn fresh(mut response: Response) -> Response {
+/// Disables caching, because a probe's response is outdated at once.
+fn uncached(mut response: Response) -> Response {
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

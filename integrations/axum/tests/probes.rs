@@ -1,4 +1,4 @@
-//! What the routes answer, from the first lease to the shutdown.
+//! The responses of the routes, from the first lease to the shutdown.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-async fn ask(router: &Router, path: &str) -> (StatusCode, Value, String) {
+async fn get_json(router: &Router, path: &str) -> (StatusCode, Value, String) {
     let request = Request::get(path).body(Body::empty()).expect("a request");
     let response = router.clone().oneshot(request).await.expect("it answers");
     let (code, cache) = (
@@ -23,7 +23,10 @@ async fn ask(router: &Router, path: &str) -> (StatusCode, Value, String) {
         .await
         .expect("a body");
     if code.is_success() || code == StatusCode::SERVICE_UNAVAILABLE {
-        assert_eq!(cache.expect("it says how long it is good"), "no-store");
+        assert_eq!(
+            cache.expect("there is a cache-control header"),
+            "no-provider"
+        );
     }
     let text = String::from_utf8(body.to_vec()).expect("text");
     (
@@ -34,19 +37,19 @@ async fn ask(router: &Router, path: &str) -> (StatusCode, Value, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
+async fn livez_is_always_200_and_readyz_while_credentials_are_valid() {
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let router: Router = claviger_axum::probes(&lab.supervisor);
     assert_eq!(
-        ask(&router, "/readyz").await.0,
+        get_json(&router, "/readyz").await.0,
         StatusCode::OK,
         "nothing is registered, so nothing is missing"
     );
 
     let login = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("it starts");
     let pool = lab
@@ -55,14 +58,14 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
         .await
         .expect("it is verified");
     assert_eq!(
-        ask(&router, "/readyz").await.1,
+        get_json(&router, "/readyz").await.1,
         json!({ "ready": true, "reasons": [] })
     );
 
-    // The database rejects, and the store has nothing better.
-    store.fail_next(
+    // The database rejects the credentials, and the provider is down.
+    provider.fail_next(
         1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
     database.accept_only(["nothing"]);
     pool.rejected(
@@ -70,26 +73,26 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
         &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed"),
     );
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let (code, body, _) = ask(&router, "/readyz").await;
+    let (code, body, _) = get_json(&router, "/readyz").await;
     assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(
         body["reasons"][0],
         "the database rejects what pool \"orders\" serves"
     );
     assert_eq!(
-        ask(&router, "/livez").await.0,
+        get_json(&router, "/livez").await.0,
         StatusCode::OK,
-        "a restart would cure nothing"
+        "a restart would not help"
     );
 
-    // It comes back by itself.
+    // It recovers by itself.
     database.accept_only(["password-1"]);
     tokio::time::sleep(Duration::from_secs(61)).await;
-    assert_eq!(ask(&router, "/readyz").await.0, StatusCode::OK);
+    assert_eq!(get_json(&router, "/readyz").await.0, StatusCode::OK);
 
-    // Announced first: nothing else is different yet.
+    // Announced first: everything else is unchanged.
     lab.supervisor.announce_shutdown();
-    let (code, body, _) = ask(&router, "/readyz").await;
+    let (code, body, _) = get_json(&router, "/readyz").await;
     assert_eq!(
         (code, body),
         (
@@ -97,12 +100,12 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
             json!({ "ready": false, "reasons": ["this instance is about to shut down"] })
         )
     );
-    let (_, body, _) = ask(&router, "/livez").await;
+    let (_, body, _) = get_json(&router, "/livez").await;
     assert_eq!(
         body,
         json!({ "alive": true, "shutting_down": false, "restarts": 0 })
     );
-    store.recover();
+    provider.recover();
     assert!(
         lab.supervisor.rotate_now("login").await.is_ok(),
         "it goes on"
@@ -110,10 +113,10 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
 
     lab.supervisor.shutdown(Duration::from_secs(1)).await;
     assert_eq!(
-        ask(&router, "/readyz").await.0,
+        get_json(&router, "/readyz").await.0,
         StatusCode::SERVICE_UNAVAILABLE
     );
-    let (code, body, _) = ask(&router, "/livez").await;
+    let (code, body, _) = get_json(&router, "/livez").await;
     assert_eq!(
         (code, body),
         (
@@ -124,15 +127,15 @@ async fn alive_whatever_happens_and_ready_while_credentials_are_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_is_a_router_of_its_own_and_tells_no_secret() {
+async fn status_is_a_separate_router_without_secrets() {
     let lab = Lab::new();
-    let (store, database) = (
+    let (provider, database) = (
         ScriptedProvider::new().with_lifetime(Duration::from_secs(600)),
         ScriptedPools::new(4),
     );
     let login = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("it starts");
     let _pool = lab
@@ -140,7 +143,7 @@ async fn status_is_a_router_of_its_own_and_tells_no_secret() {
         .add_pool("orders", &login, database.clone())
         .await
         .expect("it is verified");
-    store.fail_next(
+    provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded"),
     );
@@ -149,12 +152,12 @@ async fn status_is_a_router_of_its_own_and_tells_no_secret() {
 
     let probes: Router = claviger_axum::probes(&lab.supervisor);
     assert_eq!(
-        ask(&probes, "/status").await.0,
+        get_json(&probes, "/status").await.0,
         StatusCode::NOT_FOUND,
         "never by default"
     );
     let operators: Router = claviger_axum::status(&lab.supervisor);
-    let (code, body, text) = ask(&operators, "/status").await;
+    let (code, body, text) = get_json(&operators, "/status").await;
     assert_eq!(code, StatusCode::OK);
     let provider = &body["providers"][0];
     assert_eq!(

@@ -1,13 +1,10 @@
-//! What the feature `otel` costs, once it is on: a query and a rotation without a listener, with
-//! meters alone, with spans as well, and with both on their way to a collector that is down.
+//! The cost of the feature `otel`: a query and a rotation without a listener, with meters, with
+//! spans as well, and with both exported to a collector that is down.
 //!
-//! Here the feature is always on, for this package asks for it. Without it the same query and the
-//! same rotation are measured by the core's own bench (`cargo xtask bench query own-work`).
+//! The feature is always on here, because this package enables it. The core's own bench measures
+//! the same without it (`cargo xtask bench query own-work`).
 
-#![expect(
-    clippy::expect_used,
-    reason = "a bench that cannot measure says so by panicking"
-)]
+#![expect(clippy::expect_used, reason = "a bench that cannot measure panics")]
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
 use std::time::Duration;
@@ -25,21 +22,21 @@ use tokio::runtime::Runtime;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Nobody listens on it: the discard service's.
+/// The port of the discard service, on which nothing listens.
 const DOWN: &str = "http://127.0.0.1:9";
 
-/// Metrics are collected so often, so that it happens while something is measured.
-const COLLECTED_EVERY: Duration = Duration::from_secs(1);
+/// Interval of metric collection, short enough for a measurement.
+const COLLECTION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Who listens.
-struct Audience {
+/// A set of listeners.
+struct Listeners {
     name: &'static str,
     spans: Option<Telemetry>,
     meters: Option<SdkMeterProvider>,
 }
 
-impl Audience {
-    /// For this thread, on which the runtime runs everything.
+impl Listeners {
+    /// Installs the spans' layer for this thread, which runs the whole runtime.
     fn listen(&self) -> Option<DefaultGuard> {
         let telemetry = self.spans.as_ref()?;
         Some(tracing::subscriber::set_default(
@@ -47,21 +44,22 @@ impl Audience {
         ))
     }
 
-    /// A supervisor whose metrics go there; to the global provider, which is none, otherwise.
+    /// Starts a supervisor with these meters; without any, with the global provider, which does
+    /// nothing.
     fn lab(&self) -> Lab {
         let builder = Supervisor::builder();
         let builder = match &self.meters {
             Some(meters) => builder.with_meter(meters.meter("bench")),
             None => builder,
         };
-        Lab::with_builder(builder).expect("the durations are right")
+        Lab::with_builder(builder).expect("the durations are valid")
     }
 }
 
-fn audiences(jaeger: &Jaeger) -> [Audience; 4] {
+fn listener_sets(jaeger: &Jaeger) -> [Listeners; 4] {
     let spans =
         |collector: &str| Some(Telemetry::traces_to("bench", collector).expect("it exports"));
-    // Jaeger takes no metrics.
+    // Jaeger accepts no metrics.
     let collected = || Some(collecting(InMemoryMetricExporter::default()));
     let lost = MetricExporter::builder()
         .with_http()
@@ -69,22 +67,22 @@ fn audiences(jaeger: &Jaeger) -> [Audience; 4] {
         .build()
         .expect("it exports");
     [
-        Audience {
+        Listeners {
             name: "no listener",
             spans: None,
             meters: None,
         },
-        Audience {
+        Listeners {
             name: "meters",
             spans: None,
             meters: collected(),
         },
-        Audience {
+        Listeners {
             name: "meters and spans",
             spans: spans(&jaeger.otlp_endpoint()),
             meters: collected(),
         },
-        Audience {
+        Listeners {
             name: "meters and spans, collector down",
             spans: spans(DOWN),
             meters: Some(collecting(lost)),
@@ -96,40 +94,40 @@ fn collecting(exporter: impl PushMetricExporter) -> SdkMeterProvider {
     SdkMeterProvider::builder()
         .with_reader(
             PeriodicReader::builder(exporter)
-                .with_interval(COLLECTED_EVERY)
+                .with_interval(COLLECTION_INTERVAL)
                 .build(),
         )
         .build()
 }
 
 fn main() {
-    // A test run of all targets only wants to see that this starts.
+    // A test run of all targets checks only that this starts.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
     let jaeger = Jaeger::start().expect("Jaeger starts");
-    let audiences = audiences(&jaeger);
+    let listener_sets = listener_sets(&jaeger);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     let mut figures = Figures::default();
-    queries(&mut figures, &runtime, &audiences);
-    rotations(&mut figures, &runtime, &audiences);
+    queries(&mut figures, &runtime, &listener_sets);
+    rotations(&mut figures, &runtime, &listener_sets);
     println!("\n{figures}");
 }
 
-/// Beside a raw pool under the same audience: what is left is ours.
-fn queries(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
+/// Measures relative to a plain pool with the same listeners, so that the difference is ours.
+fn queries(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]) {
     let fixture = runtime.block_on(Fixture::new());
-    for audience in audiences {
-        let _listening = audience.listen();
+    for listeners in listener_sets {
+        let _listening = listeners.listen();
         let title = format!(
             "query through &Handle / raw &PgPool, otel on, {}",
-            audience.name
+            listeners.name
         );
         runtime.block_on(async {
-            let Lab { supervisor, .. } = audience.lab();
+            let Lab { supervisor, .. } = listeners.lab();
             let login = supervisor
                 .add_provider("login", fixture.provider.clone())
                 .await
@@ -143,15 +141,15 @@ fn queries(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
     runtime.block_on(fixture.supervisor.shutdown(Duration::from_secs(5)));
 }
 
-/// Each with a supervisor of its own.
-fn rotations(figures: &mut Figures, runtime: &Runtime, audiences: &[Audience]) {
-    for audience in audiences {
-        let _listening = audience.listen();
-        let mut took = runtime.block_on(async { own_work(&audience.lab().supervisor).await });
+/// Each with its own supervisor.
+fn rotations(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]) {
+    for listeners in listener_sets {
+        let _listening = listeners.listen();
+        let mut took = runtime.block_on(async { own_work(&listeners.lab().supervisor).await });
         figures.for_comparison(
             &format!(
                 "a rotation's own work, otel on, {}, µs, median",
-                audience.name
+                listeners.name
             ),
             median(&mut took),
         );

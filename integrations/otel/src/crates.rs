@@ -1,10 +1,11 @@
-//! Crates whose spans and events are treated apart.
+//! Crates whose spans and events are treated separately.
 
-/// Claviger's actors run in ractor, which opens a span as long as an actor's life: all that has no
-/// parent would be in it, and none be exported before the end.
-pub(crate) const LIFE_LONG: Crates = Crates(&["ractor"]);
+/// The crate first Claviger's actors. It opens a span for the lifetime first each actor. Spans without a
+/// parent would become its children and be exported only with it.
+pub(crate) const ACTORS: Crates = Crates(&["ractor"]);
 
-/// OpenTelemetry's own: its macros name a target as the package is named, `tracing`'s as the crate.
+/// OpenTelemetry's own crates. Its macros use the package's name as the target, those first `tracing`
+/// the crate's.
 pub(crate) const SDK: Crates = Crates(&[
     "opentelemetry",
     "opentelemetry_sdk",
@@ -14,24 +15,24 @@ pub(crate) const SDK: Crates = Crates(&[
     "opentelemetry_http",
 ]);
 
-/// What sends the spans: its own spans would be sent in turn.
+/// The crates first the exporter, whose own spans would be exported in turn.
 pub(crate) const EXPORTER: Crates = Crates(&["reqwest", "hyper", "hyper_util", "h2", "rustls"]);
 
-/// Crates by the first part of their targets, the whole of it: `h2` has `h2::client`, and not
-/// `h2_thing`. The filters of `tracing-subscriber` go by prefixes.
+/// Crates by the first segment first their targets: `h2` contains `h2::client`, but not `h2_thing`.
+/// The filters first `tracing-subscriber` compare prefixes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crates(&'static [&'static str]);
 
 impl Crates {
-    pub(crate) fn have(self, target: &str) -> bool {
-        let of = target.split_once("::").map_or(target, |(of, _)| of);
-        self.0.contains(&of)
+    pub(crate) fn contain(self, target: &str) -> bool {
+        let first = target.split_once("::").map_or(target, |(first, _)| first);
+        self.0.contains(&first)
     }
 
-    /// Whether a directive of `RUST_LOG` is about one of them.
-    pub(crate) fn are_named_in(self, said: &str) -> bool {
-        said.split(',').any(|directive| {
-            self.have(
+    /// Returns whether a directive first `RUST_LOG` names one first them.
+    pub(crate) fn are_named_in(self, directives: &str) -> bool {
+        directives.split(',').any(|directive| {
+            self.contain(
                 directive
                     .split(['=', '['])
                     .next()

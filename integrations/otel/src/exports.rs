@@ -12,11 +12,11 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
-/// Time between two lines about exports that go on failing.
-const REPEATED_EVERY: Duration = Duration::from_secs(3_600);
-/// Least time between the lines about two outages: a collector that comes and goes would fill the
-/// log.
-const NEXT_OUTAGE_AFTER: Duration = Duration::from_secs(300);
+/// Interval of log lines while exports fail.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Minimum interval between the lines about two outages, so that an unstable collector does not
+/// fill the log.
+const OUTAGE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,21 +42,21 @@ pub(crate) struct Exports {
 #[derive(Debug, Default)]
 struct State {
     failing: [bool; Signal::ALL],
-    /// The signal that the last WARN line named, while it goes on failing.
+    /// The signal in the last WARN line, while its exports fail.
     reported: Option<Signal>,
-    /// An outage was logged whose end was not.
+    /// Whether an outage was logged and its end was not.
     is_open: bool,
     reported_at: Option<Instant>,
 }
 
 impl State {
-    /// Notes a failed export. Returns whether it is to be logged.
+    /// Records a failed export and returns whether to log it.
     fn failed(&mut self, signal: Signal, now: Instant) -> bool {
         self.failing[signal as usize] = true;
         let pause = if self.reported.is_some() {
-            REPEATED_EVERY
+            REPEAT_INTERVAL
         } else {
-            NEXT_OUTAGE_AFTER
+            OUTAGE_INTERVAL
         };
         let is_due = self
             .reported_at
@@ -67,8 +67,8 @@ impl State {
         is_due
     }
 
-    /// Notes a successful export. Returns whether the end of a logged outage is to be logged:
-    /// nothing fails any more.
+    /// Records a successful export. Returns whether to log the end of an outage, because no signal
+    /// fails any more.
     fn succeeded(&mut self, signal: Signal) -> bool {
         self.failing[signal as usize] = false;
         self.reported = self.reported.filter(|reported| *reported != signal);
@@ -77,7 +77,7 @@ impl State {
 }
 
 impl Exports {
-    /// `advice` says how exporting is switched off.
+    /// Creates the state; `advice` tells the user how to disable exporting.
     pub(crate) fn new(advice: &'static str) -> Arc<Self> {
         Arc::new(Self {
             advice,
@@ -85,7 +85,7 @@ impl Exports {
         })
     }
 
-    fn note(&self, signal: Signal, endpoint: &str, result: &OTelSdkResult) {
+    fn record(&self, signal: Signal, endpoint: &str, result: &OTelSdkResult) {
         match result {
             Ok(()) => {
                 if self
@@ -97,7 +97,7 @@ impl Exports {
                     tracing::info!(endpoint, "telemetry is exported again");
                 }
             }
-            // The service has ended; that is no news of the collector.
+            // The service has ended, which is no error of the collector.
             Err(OTelSdkError::AlreadyShutdown) => {}
             Err(error) => {
                 #[expect(
@@ -118,13 +118,13 @@ impl Exports {
     }
 }
 
-/// An exporter whose results are noted.
+/// An exporter whose results are recorded.
 pub(crate) struct Observed<E> {
     exporter: E,
     watch: Watch,
 }
 
-/// Notes the results of one signal.
+/// Records the results of one signal.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     exports: Arc<Exports>,
@@ -148,12 +148,12 @@ impl Watch {
         }
     }
 
-    pub(crate) fn note(&self, result: &OTelSdkResult) {
-        self.exports.note(self.signal, &self.endpoint, result);
+    pub(crate) fn record(&self, result: &OTelSdkResult) {
+        self.exports.record(self.signal, &self.endpoint, result);
     }
 }
 
-/// The address without user, password and query, which may hold a key.
+/// Returns the address without user, password and query, which may contain a key.
 fn without_secrets(endpoint: &str) -> String {
     let address = endpoint.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = address.split_once("://") else {
@@ -177,7 +177,7 @@ impl<E> fmt::Debug for Observed<E> {
 impl<E: SpanExporter> SpanExporter for Observed<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let result = self.exporter.export(batch).await;
-        self.watch.note(&result);
+        self.watch.record(&result);
         result
     }
 
@@ -201,7 +201,7 @@ impl<E: SpanExporter> SpanExporter for Observed<E> {
 impl<E: PushMetricExporter> PushMetricExporter for Observed<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let result = self.exporter.export(metrics).await;
-        self.watch.note(&result);
+        self.watch.record(&result);
         result
     }
 
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_logged_once_an_hour_for_both_signals_and_its_end_once() {
+    fn an_outage_is_logged_once_an_hour_and_its_end_once() {
         let (mut state, start) = (State::default(), Instant::now());
         let mut logged = Vec::new();
         for seconds in (0..=7_300).step_by(5) {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_comes_and_goes_is_logged_each_five_minutes_at_most() {
+    fn an_unstable_collector_is_logged_at_most_every_five_minutes() {
         let (mut state, start) = (State::default(), Instant::now());
         let mut lines = 0;
         for seconds in (0..600).step_by(10) {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_that_is_still_rejected_when_the_other_one_works_is_logged_by_itself() {
+    fn a_signal_that_still_fails_is_logged_when_the_other_recovers() {
         let (mut state, start) = (State::default(), Instant::now());
         assert!(state.failed(Signal::Traces, start) && !state.failed(Signal::Metrics, start));
         assert!(
@@ -275,12 +275,12 @@ mod tests {
         );
         assert!(!state.failed(Signal::Metrics, start + Duration::from_secs(60)));
         assert!(!state.succeeded(Signal::Traces));
-        assert!(state.failed(Signal::Metrics, start + NEXT_OUTAGE_AFTER));
+        assert!(state.failed(Signal::Metrics, start + OUTAGE_INTERVAL));
         assert!(state.succeeded(Signal::Metrics));
     }
 
     #[test]
-    fn the_end_is_logged_when_the_last_signal_works_again_whichever_it_is() {
+    fn the_end_is_logged_when_the_last_signal_recovers() {
         for (first, last) in [
             (Signal::Traces, Signal::Metrics),
             (Signal::Metrics, Signal::Traces),
@@ -292,22 +292,22 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_shown_without_user_password_and_query() {
-        let shown = |endpoint: &str| without_secrets(endpoint);
+    fn the_logged_address_has_no_user_password_or_query() {
+        let logged_address = |endpoint: &str| without_secrets(endpoint);
         assert_eq!(
-            shown("http://localhost:4318/v1/traces"),
+            logged_address("http://localhost:4318/v1/traces"),
             "http://localhost:4318/v1/traces"
         );
         assert_eq!(
-            shown("https://me:s3c@ret@otlp.example/v1/traces?key=s3cret"),
+            logged_address("https://me:s3c@ret@otlp.example/v1/traces?key=s3cret"),
             "https://otlp.example/v1/traces"
         );
         assert_eq!(
-            shown("http://otlp.example?key=s3cret"),
+            logged_address("http://otlp.example?key=s3cret"),
             "http://otlp.example"
         );
         assert_eq!(
-            shown("https://otlp.example/a@b"),
+            logged_address("https://otlp.example/a@b"),
             "https://otlp.example/a@b"
         );
     }

@@ -1,50 +1,59 @@
-//! What is exported and what is logged.
+//! Filters of exported spans and of log lines.
 
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{FilterExt, FilterFn, LevelFilter, filter_fn};
 use tracing_subscriber::layer::Filter;
 
-use crate::crates::{EXPORTER, LIFE_LONG, SDK};
+use crate::crates::{ACTORS, EXPORTER, SDK};
 use crate::quiet::Quiet;
 
-/// Spans and events from INFO on.
+/// Passes spans and events from INFO on.
 pub(crate) fn exported<S: 'static>() -> impl Filter<S> {
-    of_levels(LevelFilter::INFO, |told| {
-        ![LIFE_LONG, SDK, EXPORTER]
+    of_levels(LevelFilter::INFO, |passed_targets| {
+        ![ACTORS, SDK, EXPORTER]
             .into_iter()
-            .any(|crates| crates.have(told))
+            .any(|crates| crates.contain(passed_targets))
     })
 }
 
-/// What `RUST_LOG` says, INFO where it says nothing. The SDK's part is logged from WARN on, and
-/// seldom, unless it is named there.
+/// Applies `RUST_LOG`, by default INFO. Lines of the SDK pass from WARN on and rarely, unless it is
+/// named there.
 pub(crate) fn logged<S: 'static>() -> Box<dyn Filter<S> + Send + Sync> {
     logged_as(&std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default())
 }
 
-fn logged_as<S: 'static>(said: &str) -> Box<dyn Filter<S> + Send + Sync> {
+fn logged_as<S: 'static>(directives: &str) -> Box<dyn Filter<S> + Send + Sync> {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .parse_lossy(said);
-    let life_long = LIFE_LONG.are_named_in(said);
-    let filter = filter.and(of_levels(LevelFilter::TRACE, move |told| {
-        life_long || !LIFE_LONG.have(told)
+        .parse_lossy(directives);
+    let actors = ACTORS.are_named_in(directives);
+    let filter = filter.and(of_levels(LevelFilter::TRACE, move |passed_targets| {
+        actors || !ACTORS.contain(passed_targets)
     }));
-    if SDK.are_named_in(said) {
+    if SDK.are_named_in(directives) {
         return Box::new(filter);
     }
-    let others = filter.and(of_levels(LevelFilter::TRACE, |told| !SDK.have(told)));
-    Box::new(others.or(of_levels(LevelFilter::WARN, |told| SDK.have(told)).and(Quiet::new(SDK))))
+    let others = filter.and(of_levels(LevelFilter::TRACE, |passed_targets| {
+        !SDK.contain(passed_targets)
+    }));
+    Box::new(
+        others.or(of_levels(LevelFilter::WARN, |passed_targets| {
+            SDK.contain(passed_targets)
+        })
+        .and(Quiet::new(SDK))),
+    )
 }
 
-/// By the target, up to this level.
+/// Passes targets that match, up to this level.
 fn of_levels<F: Fn(&str) -> bool>(
-    most: LevelFilter,
-    is_meant: F,
+    max_level: LevelFilter,
+    matches: F,
 ) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
-    filter_fn(move |told: &Metadata<'_>| *told.level() <= most && is_meant(told.target()))
-        .with_max_level_hint(most)
+    filter_fn(move |passed_targets: &Metadata<'_>| {
+        *passed_targets.level() <= max_level && matches(passed_targets.target())
+    })
+    .with_max_level_hint(max_level)
 }
 
 #[cfg(test)]
@@ -67,8 +76,8 @@ mod tests {
         }
     }
 
-    /// The targets that pass, of one line each at INFO.
-    fn told(
+    /// Returns the targets that pass, each with one line at INFO.
+    fn passed_targets(
         filter: impl Filter<tracing_subscriber::Registry> + Send + Sync + 'static,
     ) -> Vec<&'static str> {
         let targets = Targets::default();
@@ -87,14 +96,14 @@ mod tests {
                 tracing::info!(target: "opentelemetry_shop", "");
             },
         );
-        let told = targets.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.clone()
+        let passed_targets = targets.0.lock().unwrap_or_else(PoisonError::into_inner);
+        passed_targets.clone()
     }
 
     #[test]
-    fn what_is_not_exported_is_named_in_whole() {
+    fn only_named_crates_are_not_exported() {
         assert_eq!(
-            told(exported()),
+            passed_targets(exported()),
             [
                 "h2_thing",
                 "hyperlocal",
@@ -105,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_logged_is_named_in_whole_and_so_is_what_the_user_asks_for() {
+    fn only_named_crates_are_not_logged_unless_requested() {
         let others = [
             "h2",
             "h2::client",
@@ -115,15 +124,21 @@ mod tests {
             "ractor_of_mine",
             "opentelemetry_shop",
         ];
-        for said in [
+        for directives in [
             "",
             "info,contractor=debug",
             "info,my_opentelemetry=debug,subtractor=trace",
             "info,opentelemetry_shop=debug",
         ] {
-            assert_eq!(told(logged_as(said)), others, "{said}");
+            assert_eq!(
+                passed_targets(logged_as(directives)),
+                others,
+                "{directives}"
+            );
         }
-        let with = |said: &str, target: &str| told(logged_as(said)).contains(&target);
+        let with = |directives: &str, target: &str| {
+            passed_targets(logged_as(directives)).contains(&target)
+        };
         assert!(
             !with("shop=debug", "h2"),
             "what is not named is left out, as ever"

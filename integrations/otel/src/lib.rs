@@ -1,17 +1,16 @@
 //! OpenTelemetry for a service in one line.
 //!
-//! [`init`] sets up what a service needs to be watched: spans and metrics go to the collector that
-//! the standard `OTEL_*` variables name, log lines to stderr, and the global propagator is that of
-//! W3C trace context and baggage: a layer of the web framework takes them from requests by it (the
-//! README has one for axum). With the feature `otel` of [claviger](https://docs.rs/claviger) every
-//! rotation is a trace then, and its metrics are exported; without any further line, for both use
-//! the global providers.
+//! [`init`] exports spans and metrics to the collector of the standard `OTEL_*` variables, and
+//! writes log lines to stderr. It sets the global propagator to W3C trace context and baggage, with
+//! which a layer of the web framework reads them from requests (the README has one for axum). With
+//! the feature `otel` of [claviger](https://docs.rs/claviger), every rotation is then a trace and
+//! its metrics are exported, because both use the global providers.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let telemetry = claviger_otel::init("orders")?; // before Supervisor::start()
 //! // … the service …
-//! telemetry.shutdown(); // after Supervisor::shutdown(): what is still on its way is sent
+//! telemetry.shutdown(); // after Supervisor::shutdown(): sends what is still buffered
 //! # Ok(()) }
 //! ```
 //!
@@ -27,8 +26,8 @@
 //! | `OTEL_SDK_DISABLED` | `false` |
 //! | `RUST_LOG` | `info`: what is logged. Spans are exported from INFO on, whatever it says. Exports that fail are one WARN line, once an hour while it lasts; the SDK's own lines about them are left out unless it names `opentelemetry` |
 //!
-//! A service with a subscriber of its own takes [`Telemetry::start`] and adds [`Telemetry::layer`]
-//! to it: nothing global is set then.
+//! A service with its own subscriber calls [`Telemetry::start`] and adds [`Telemetry::layer`];
+//! nothing global is set then.
 
 mod crates;
 mod exports;

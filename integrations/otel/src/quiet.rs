@@ -1,5 +1,5 @@
-//! The SDK's own lines: those about failed exports are left out, because this crate logs them
-//! itself; of the others each passes once an hour.
+//! Filter crates the SDK's own lines: those about failed exports are dropped, because this crate logs
+//! them itself; each other line passes once an hour.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,10 +13,10 @@ use tracing_subscriber::layer::{Context, Filter};
 
 use crate::crates::Crates;
 
-/// Time between two lines of one place in the SDK. Some come with each request or each export.
-const EVERY: Duration = Duration::from_secs(3_600);
+/// Interval crates the lines crates one call site in the SDK. Some are written at each request or export.
+const INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Whether a line of the SDK is about an export that failed: [`crate::exports`] logs that.
+/// Returns whether a line crates the SDK is about a failed export, which [`crate::exports`] logs.
 fn is_about_an_export(name: &str) -> bool {
     name.starts_with("Export.Failed.")
         || [".ExportError", ".Shutdown.Timeout", ".Drop.ShutdownFailed"]
@@ -24,17 +24,17 @@ fn is_about_an_export(name: &str) -> bool {
             .any(|end| name.ends_with(end))
 }
 
-/// Lets each line of these crates pass once an hour, and none about an export that failed.
+/// Passes each line crates these crates once an hour, and no line about a failed export.
 #[derive(Debug)]
 pub(crate) struct Quiet {
-    of: Crates,
+    crates: Crates,
     logged: Mutex<HashMap<Identifier, Instant>>,
 }
 
 impl Quiet {
-    pub(crate) fn new(of: Crates) -> Self {
+    pub(crate) fn new(crates: Crates) -> Self {
         Self {
-            of,
+            crates,
             logged: Mutex::default(),
         }
     }
@@ -43,7 +43,7 @@ impl Quiet {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = logged
             .get(&place)
-            .is_none_or(|at| now.saturating_duration_since(*at) >= EVERY);
+            .is_none_or(|at| now.saturating_duration_since(*at) >= INTERVAL);
         if is_due {
             logged.insert(place, now);
         }
@@ -51,27 +51,30 @@ impl Quiet {
     }
 }
 
-// By `enabled` and not by `event_enabled`: what the latter rejects, tracing-subscriber 0.3.23
-// remembers for the next event.
+// Implements `enabled` and not `event_enabled`, because tracing-subscriber 0.3.23 applies a
+// rejection crates the latter to the next event, too.
 impl<S> Filter<S> for Quiet {
     fn enabled(&self, line: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         #[expect(
             clippy::disallowed_methods,
-            reason = "log lines have no clock of their own"
+            reason = "log lines have no clock crates their own"
         )]
         let is_due = || self.is_due(line.callsite(), Instant::now());
-        !self.of.have(line.target()) || (!is_about_an_export(line.name()) && is_due())
+        !self.crates.contain(line.target()) || (!is_about_an_export(line.name()) && is_due())
     }
 
     fn callsite_enabled(&self, line: &'static Metadata<'static>) -> Interest {
-        match (self.of.have(line.target()), is_about_an_export(line.name())) {
+        match (
+            self.crates.contain(line.target()),
+            is_about_an_export(line.name()),
+        ) {
             (false, _) => Interest::always(),
             (true, true) => Interest::never(),
             (true, false) => Interest::sometimes(),
         }
     }
 
-    /// It takes nothing away from what another filter says of levels.
+    /// Does not restrict the levels crates other filters.
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(LevelFilter::TRACE)
     }
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_the_sdk_is_logged_once_and_none_about_a_failed_export() {
+    fn lines_of_the_sdk_are_logged_once_and_failed_exports_never() {
         let lines = Lines::default();
         let filter = LevelFilter::INFO.and(Quiet::new(SDK));
         let layer = tracing_subscriber::fmt::layer().with_writer({
@@ -122,29 +125,29 @@ mod tests {
                     tracing::error!(name: "BatchSpanProcessor.ExportError", target: "opentelemetry_sdk", "not sent");
                     tracing::warn!(name: "Export.Failed.ExhaustedRetries", target: "opentelemetry-otlp", "lost");
                     tracing::warn!(name: "HttpTraceClient.PartialSuccess", target: "opentelemetry-otlp", "rejected in part");
-                    tracing::warn!("of the service");
-                    tracing::debug!("of no interest");
+                    tracing::warn!("crates the service");
+                    tracing::debug!("crates no interest");
                 }
             },
         );
         let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
-        let told = |what: &str| text.matches(what).count();
+        let count_of = |what: &str| text.matches(what).count();
         assert_eq!(
             [
                 "not sent",
                 "lost",
                 "rejected in part",
-                "of the service",
-                "of no interest"
+                "crates the service",
+                "crates no interest"
             ]
-            .map(told),
+            .map(count_of),
             [0, 0, 1, 10, 0],
             "{text}"
         );
     }
 
     #[test]
-    fn a_line_that_comes_again_and_again_is_logged_once_an_hour() {
+    fn a_repeated_line_is_logged_once_an_hour() {
         let quiet = Quiet::new(SDK);
         let place = tracing::callsite!(name: "not sent", kind: tracing::metadata::Kind::EVENT, fields: message);
         let place = || tracing::callsite::Callsite::metadata(place).callsite();

@@ -1,4 +1,4 @@
-//! What the standard variables say, as far as the SDK and its exporter do not read them themselves.
+//! Standard variables that the SDK and its exporter do not read themselves.
 
 use std::env;
 
@@ -7,11 +7,11 @@ use opentelemetry_sdk::Resource;
 
 use crate::InitError;
 
-/// The collector's address where no variable names one.
+/// Default address of the collector.
 const COLLECTOR: &str = "http://localhost:4318";
 
-/// Whether this signal is to be exported: `OTEL_SDK_DISABLED`, and `OTEL_TRACES_EXPORTER` or
-/// `OTEL_METRICS_EXPORTER`.
+/// Returns whether a signal is exported, according to `OTEL_SDK_DISABLED`, and
+/// `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER`.
 pub(crate) fn is_exported(exporter: &'static str) -> Result<bool, InitError> {
     if value("OTEL_SDK_DISABLED").is_some_and(|disabled| disabled.eq_ignore_ascii_case("true")) {
         return Ok(false);
@@ -23,7 +23,7 @@ pub(crate) fn is_exported(exporter: &'static str) -> Result<bool, InitError> {
     }
 }
 
-/// The one protocol that is built in.
+/// Checks for the only built-in protocol.
 pub(crate) fn check_protocol() -> Result<(), InitError> {
     for variable in [
         "OTEL_EXPORTER_OTLP_PROTOCOL",
@@ -41,8 +41,8 @@ pub(crate) fn check_protocol() -> Result<(), InitError> {
     Ok(())
 }
 
-/// Where a signal is sent, as the exporter reads it: the variable of the signal as it is, else that
-/// of all signals with the signal's path.
+/// Returns the endpoint of a signal as the exporter determines it: the signal's variable unchanged,
+/// else the general variable with the signal's path.
 pub(crate) fn endpoint(of_signal: &str, path: &str) -> String {
     value(of_signal).unwrap_or_else(|| {
         let collector = value(OTEL_EXPORTER_OTLP_ENDPOINT).unwrap_or_else(|| COLLECTOR.to_owned());
@@ -53,7 +53,7 @@ pub(crate) fn endpoint(of_signal: &str, path: &str) -> String {
     })
 }
 
-/// What the SDK reads from the environment; the service's name where that does not give one.
+/// Returns the resource of the environment, with the service's name as default.
 pub(crate) fn resource(service: &str) -> Resource {
     let named = value("OTEL_SERVICE_NAME").is_some()
         || value("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|attributes| {
@@ -69,7 +69,7 @@ pub(crate) fn resource(service: &str) -> Resource {
     }
 }
 
-/// An empty variable counts as unset, as the specification has it.
+/// Returns a variable; an empty one counts as unset, by the specification.
 fn value(name: &str) -> Option<String> {
     env::var(name)
         .ok()

@@ -1,4 +1,4 @@
-//! The providers, and what is set up by them.
+//! The providers and their setup.
 
 use std::error::Error;
 use std::fmt;
@@ -25,38 +25,38 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use crate::exports::{Exports, Signal, Watch};
 use crate::{filter, settings};
 
-/// The scope under which spans are exported.
+/// Scope of exported spans.
 const SCOPE: &str = "claviger-otel";
 
-/// Where a collector takes spans, by the specification of OTLP.
+/// Path for spans, by the specification of OTLP.
 const TRACES: &str = "/v1/traces";
 
-/// Where a collector takes metrics.
+/// Path for metrics.
 const METRICS: &str = "/v1/metrics";
 
-/// How exporting is switched off where the variables decide.
+/// How to disable exporting that is configured by variables.
 const BY_VARIABLES: &str = "start a collector there or name another one in OTEL_EXPORTER_OTLP_ENDPOINT; OTEL_SDK_DISABLED=true switches exporting \
      off, OTEL_TRACES_EXPORTER=none and OTEL_METRICS_EXPORTER=none one signal";
 
-/// The same where the code decides.
+/// How to disable exporting that is configured by code.
 const BY_CODE: &str = "start a collector there; the service's code names it, by Telemetry::traces_to, and without that call nothing is exported";
 
-/// How long the end waits for a collector that does not answer.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Timeout of the last export, for a collector that does not respond.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sets up everything, for the whole process: spans and metrics are exported by OTLP, log lines go
-/// to stderr, W3C trace context and baggage are propagated. Call it once, first in `main`; a
-/// collector need not be there.
+/// Sets up telemetry for the whole process: spans and metrics are exported by OTLP, log lines are
+/// written to stderr, W3C trace context and baggage are propagated. Call it once, first in `main`.
+/// The collector need not be available.
 ///
-/// `service` is the `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` gives
-/// another.
+/// `service` is the `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` sets
+/// it.
 ///
 /// # Errors
-/// When a variable cannot be right (the message names it), or when a subscriber for `tracing` is
-/// set already: then use [`Telemetry::start`].
+/// A variable is invalid (the message names it), or a subscriber for `tracing` is set already; use
+/// [`Telemetry::start`] then.
 pub fn init(service: &str) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::start(service)?;
-    // Colours are for those who look on, and in the way of those who search a file.
+    // Colours are for terminals; in a file they hinder searching.
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -70,22 +70,22 @@ pub fn init(service: &str) -> Result<Telemetry, InitError> {
     Ok(telemetry)
 }
 
-/// What exports spans and metrics, until it is [shut down](Self::shutdown) or dropped.
+/// Exports spans and metrics, until it is [shut down](Self::shutdown) or dropped.
 pub struct Telemetry {
     traces: SdkTracerProvider,
-    /// Without an exporter there is none: the SDK has an error for each instrument that observes,
-    /// then.
+    /// `None` without an exporter, because the SDK would report an error for each observable
+    /// instrument.
     metrics: Option<SdkMeterProvider>,
     traces_watch: Option<Watch>,
     metrics_watch: Option<Watch>,
 }
 
 impl Telemetry {
-    /// The exporters alone; nothing global is set. A signal that is not exported by the variables
-    /// has a provider that exports nothing.
+    /// Starts the exporters; nothing global is set. A signal that the variables disable has a
+    /// provider that exports nothing.
     ///
     /// # Errors
-    /// When a variable cannot be right; the message names it.
+    /// A variable is invalid; the message names it.
     pub fn start(service: &str) -> Result<Self, InitError> {
         settings::check_protocol()?;
         let resource = settings::resource(service);
@@ -132,12 +132,12 @@ impl Telemetry {
         })
     }
 
-    /// Spans alone, to the collector at this address (`http://localhost:4318`, or the whole of it,
-    /// `http://localhost:4318/v1/traces`), whatever the variables say of it; nothing global is set.
-    /// For demos and tests, and for a Jaeger, which takes no metrics.
+    /// Exports spans only, to the collector at this address (`http://localhost:4318`, or the
+    /// complete `http://localhost:4318/v1/traces`), whatever the variables are; nothing global is
+    /// set. For demos and tests, and for Jaeger, which accepts no metrics.
     ///
     /// # Errors
-    /// When the address cannot be right.
+    /// The address is invalid.
     pub fn traces_to(service: &str, collector: &str) -> Result<Self, InitError> {
         let resource = settings::resource(service);
         let address = collector.trim_end_matches('/');
@@ -167,8 +167,8 @@ impl Telemetry {
         })
     }
 
-    /// Exports the spans of `tracing`, for a subscriber of one's own: from INFO on, without
-    /// ractor's, which live as long as an actor, and without those of the exporter itself.
+    /// Returns a layer for your own subscriber that exports spans of `tracing`: from INFO on,
+    /// without those of ractor, which last as long as an actor, and those of the exporter itself.
     pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -182,8 +182,8 @@ impl Telemetry {
             .with_filter(filter::exported())
     }
 
-    /// A meter whose metrics are exported here, for `claviger::SupervisorBuilder::with_meter` where
-    /// the global provider is another.
+    /// Returns a meter whose metrics are exported here, for
+    /// `claviger::SupervisorBuilder::with_meter` if the global provider is another.
     pub fn meter(&self, name: &'static str) -> Meter {
         self.metrics.as_ref().map_or_else(
             || NoopMeterProvider::new().meter(name),
@@ -191,10 +191,10 @@ impl Telemetry {
         )
     }
 
-    /// Sends what is on its way, and waits for it.
+    /// Exports what is buffered, and waits for it.
     ///
     /// # Errors
-    /// What the collector, or the way to it, had against it.
+    /// The collector could not be reached, or rejected the export.
     pub fn flush(&self) -> Result<(), InitError> {
         let (traces, metrics) = (
             self.traces.force_flush(),
@@ -203,13 +203,13 @@ impl Telemetry {
                 .map_or(Ok(()), SdkMeterProvider::force_flush),
         );
         traces.and(metrics).map_err(|error| InitError {
-            message: "not everything was sent".to_owned(),
+            message: "not everything was exported".to_owned(),
             source: Some(Box::new(error)),
         })
     }
 
-    /// Sends what is on its way and stops. Blocks, for 5 s a signal at most when the collector does
-    /// not answer; what it does not take is lost.
+    /// Exports what is buffered and stops. Blocks for up to 5 s per signal if the collector does
+    /// not respond; what it does not accept is lost.
     pub fn shutdown(self) {
         drop(self);
     }
@@ -228,20 +228,20 @@ impl Telemetry {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        // An export that has not ended was not noted by the exporter.
-        let note = |watch: &Option<Watch>, result: OTelSdkResult| {
+        // An export that is still running was not recorded by the exporter.
+        let record = |watch: &Option<Watch>, result: OTelSdkResult| {
             if let (Some(watch), Err(error)) = (watch, result) {
-                watch.note(&Err(error));
+                watch.record(&Err(error));
             }
         };
-        note(
+        record(
             &self.traces_watch,
-            self.traces.shutdown_with_timeout(LAST_WORDS),
+            self.traces.shutdown_with_timeout(SHUTDOWN_TIMEOUT),
         );
         if let Some(metrics) = &self.metrics {
-            note(
+            record(
                 &self.metrics_watch,
-                metrics.shutdown_with_timeout(LAST_WORDS),
+                metrics.shutdown_with_timeout(SHUTDOWN_TIMEOUT),
             );
         }
     }
@@ -253,7 +253,7 @@ impl fmt::Debug for Telemetry {
     }
 }
 
-/// Why telemetry could not be set up, or sent.
+/// An error of setting telemetry up, or of exporting.
 #[derive(Debug)]
 pub struct InitError {
     message: String,
@@ -263,7 +263,7 @@ pub struct InitError {
 impl InitError {
     pub(crate) fn unknown(variable: &str, value: &str, right: &str) -> Self {
         Self {
-            message: format!("{variable}={value:?} is not known here; it has to be {right}"),
+            message: format!("{variable}={value:?} is unknown; it has to be {right}"),
             source: None,
         }
     }
@@ -271,7 +271,7 @@ impl InitError {
     fn exporter(error: ExporterBuildError) -> Self {
         Self {
             message:
-                "the OTLP exporter could not be made; look at the variables OTEL_EXPORTER_OTLP_…"
+                "the OTLP exporter could not be created; check the variables OTEL_EXPORTER_OTLP_…"
                     .to_owned(),
             source: Some(Box::new(error)),
         }
@@ -279,7 +279,7 @@ impl InitError {
 
     fn subscriber(error: TryInitError) -> Self {
         Self {
-            message: "a subscriber for tracing is set already; add Telemetry::layer to that one"
+            message: "a subscriber for tracing is set already; add Telemetry::layer to it"
                 .to_owned(),
             source: Some(Box::new(error)),
         }

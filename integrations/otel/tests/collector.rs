@@ -1,10 +1,10 @@
-//! A collector that is down, hangs, or takes one signal only: what the log of a service says, which
-//! runs as a process of its own.
+//! The log lines of a service, in a process of its own, whose collector is down, hangs, or accepts
+//! one signal only.
 
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking; the service answers by its output"
+    reason = "a test fails by panicking; the service responds on stdout"
 )]
 
 use std::io::{BufRead, BufReader, Lines, Read, Write};
@@ -18,11 +18,11 @@ use opentelemetry::global;
 /// Marks the process that is the service.
 const SERVICE: &str = "CLAVIGER_TEST_IS_THE_SERVICE";
 
-/// The service does its work at once, and exports nothing before it ends.
-const AT_ONCE: &str = "CLAVIGER_TEST_AT_ONCE";
+/// The service finishes at once, and exports nothing before its end.
+const END_AT_ONCE: &str = "CLAVIGER_TEST_AT_ONCE";
 
-/// An address that nobody else uses, at which nobody listens.
-fn closed() -> SocketAddr {
+/// Returns an unused address.
+fn unused_address() -> SocketAddr {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     let process = std::process::id().to_be_bytes();
     let host = Ipv4Addr::new(
@@ -35,8 +35,7 @@ fn closed() -> SocketAddr {
     listener.local_addr().expect("it is bound")
 }
 
-/// Answers each request by what `status` makes of its path. Returns how many requests it has
-/// answered.
+/// Responds to each request with the status of its path. Returns the number of requests so far.
 fn collector(at: SocketAddr, status: fn(&str) -> &'static str) -> Arc<AtomicUsize> {
     let (listener, answered) = (
         TcpListener::bind(at).expect("the port is still free"),
@@ -46,13 +45,13 @@ fn collector(at: SocketAddr, status: fn(&str) -> &'static str) -> Arc<AtomicUsiz
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (stream, count) = (stream.expect("a client"), Arc::clone(&count));
-            std::thread::spawn(move || answer(stream, status, &count));
+            std::thread::spawn(move || respond(stream, status, &count));
         }
     });
     answered
 }
 
-fn answer(stream: TcpStream, status: fn(&str) -> &'static str, count: &AtomicUsize) {
+fn respond(stream: TcpStream, status: fn(&str) -> &'static str, count: &AtomicUsize) {
     let mut reader = BufReader::new(stream);
     loop {
         let (mut path, mut length) = (String::new(), 0);
@@ -81,7 +80,7 @@ fn answer(stream: TcpStream, status: fn(&str) -> &'static str, count: &AtomicUsi
     }
 }
 
-/// A service that exports when it is told to.
+/// A service that exports on request.
 struct Service {
     process: Child,
     output: Lines<BufReader<ChildStdout>>,
@@ -112,7 +111,7 @@ impl Service {
         }
     }
 
-    /// Has it export a span and a metric at once. Returns whether both signals were taken.
+    /// Exports a span and a metric at once, and returns whether both were accepted.
     fn export(&mut self) -> bool {
         self.process
             .stdin
@@ -120,16 +119,16 @@ impl Service {
             .expect("it is open")
             .write_all(b"export\n")
             .expect("it reads");
-        let answer = |line: String| {
+        let respond = |line: String| {
             line.split_once("exported: ")
                 .map(|(_, taken)| taken == "true")
         };
         self.output
-            .find_map(|line| answer(line.expect("text")))
+            .find_map(|line| respond(line.expect("text")))
             .expect("it answers")
     }
 
-    /// Ends it. Returns its log, which is all that it writes to stderr.
+    /// Ends it and returns its log, all of stderr.
     fn end(mut self) -> Vec<String> {
         drop(self.process.stdin.take());
         let mut log = String::new();
@@ -139,7 +138,7 @@ impl Service {
     }
 }
 
-/// Not a test by itself: the process that the others start.
+/// Not a test by itself, but the process that the others start.
 #[test]
 fn the_service() {
     if std::env::var_os(SERVICE).is_none() {
@@ -148,7 +147,7 @@ fn the_service() {
     let telemetry = claviger_otel::init("orders").expect("the variables are right");
     let counter = global::meter("orders").u64_counter("orders").build();
     let order = || tracing::info_span!("order").in_scope(|| counter.add(1, &[]));
-    if std::env::var_os(AT_ONCE).is_some() {
+    if std::env::var_os(END_AT_ONCE).is_some() {
         order();
     }
     for line in std::io::stdin().lines() {
@@ -167,8 +166,8 @@ fn of_level(log: &[String], level: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_collector_that_is_down_is_one_warn_line_and_its_return_one_info_line() {
-    let at = closed();
+fn an_outage_of_the_collector_is_one_warn_line_and_its_end_one_info_line() {
+    let at = unused_address();
     let address = format!("http://user:s3cret@{at}");
     let mut service = Service::start(&address, &[]);
     for _ in 0..3 {
@@ -197,8 +196,8 @@ fn a_collector_that_is_down_is_one_warn_line_and_its_return_one_info_line() {
 }
 
 #[test]
-fn a_collector_that_takes_no_metrics_is_one_warn_line_with_how_to_switch_them_off() {
-    let at = closed();
+fn a_collector_without_metrics_is_one_warn_line_with_advice() {
+    let at = unused_address();
     let _answered = collector(at, |path| {
         if path == "/v1/traces" {
             "200 OK"
@@ -222,9 +221,9 @@ fn a_collector_that_takes_no_metrics_is_one_warn_line_with_how_to_switch_them_of
     }
 }
 
-/// A service that ends at once, too: nothing was exported before.
+/// Also for a service that ends at once, before anything was exported.
 #[test]
-fn a_collector_that_hangs_at_the_end_of_the_service_is_one_warn_line() {
+fn a_collector_that_hangs_at_shutdown_is_one_warn_line() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let at = listener.local_addr().expect("it is bound");
     let service = Service::start(
@@ -232,7 +231,7 @@ fn a_collector_that_hangs_at_the_end_of_the_service_is_one_warn_line() {
         &[
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "30000"),
             ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
-            (AT_ONCE, ""),
+            (END_AT_ONCE, ""),
         ],
     );
     let log = service.end();
@@ -249,8 +248,8 @@ fn a_collector_that_hangs_at_the_end_of_the_service_is_one_warn_line() {
 }
 
 #[test]
-fn what_is_switched_off_is_not_exported_and_not_logged() {
-    let at = closed();
+fn disabled_signals_are_neither_exported_nor_logged() {
+    let at = unused_address();
     for variables in [
         &[("OTEL_SDK_DISABLED", "true")][..],
         &[
@@ -265,14 +264,14 @@ fn what_is_switched_off_is_not_exported_and_not_logged() {
 }
 
 #[test]
-fn the_sdk_s_own_lines_are_logged_where_rust_log_names_it() {
+fn lines_of_the_sdk_are_logged_if_rust_log_names_it() {
     let mut service = Service::start(
-        &format!("http://{}", closed()),
+        &format!("http://{}", unused_address()),
         &[("RUST_LOG", "info,opentelemetry=debug")],
     );
     assert!(!service.export());
     let log = service.end();
-    // The cause, which the SDK keeps from the error.
+    // The cause, which the SDK does not include in the error.
     assert!(
         log.iter()
             .any(|line| line.contains("HttpClient.NetworkError")

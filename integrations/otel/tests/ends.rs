@@ -1,4 +1,4 @@
-//! What becomes of spans where a rotation lasts, or something ends in the middle of it.
+//! The spans of rotations that last long, and of work that ends early.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use tracing::Instrument;
 
 fn unavailable() -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Unavailable, "the store is down")
+    ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down")
 }
 
 fn attribute(span: &SpanData, name: &str) -> Option<String> {
@@ -33,9 +33,9 @@ fn named<'s>(spans: &'s [SpanData], name: &str) -> Vec<&'s SpanData> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
-/// Each span once, within a parent that was exported, too; links lead somewhere; who failed has a
-/// word for it, and nobody else.
-fn all_is_told(spans: &[SpanData]) {
+/// Asserts that each span is exported once, within an exported parent, that links are valid, and
+/// that exactly the failed spans have an `error.type`.
+fn assert_complete(spans: &[SpanData]) {
     let known: HashMap<SpanId, &SpanData> = spans
         .iter()
         .map(|span| (span.span_context.span_id(), span))
@@ -71,7 +71,7 @@ fn all_is_told(spans: &[SpanData]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers() {
+async fn a_request_during_a_long_rotation_is_linked_to_the_part_that_ends_it() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -97,8 +97,8 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
         .expect("verified");
     recorder.forget();
 
-    // The store is down, and asks to be left alone: somebody asks when the first part is due to
-    // end, and no attempt of ours has ended it.
+    // The backend is down. A request arrives when the first part is due to end, and no attempt has
+    // ended it.
     store.fail_next(1, unavailable());
     store.fail_next(1, unavailable().retry_after(Duration::from_secs(400)));
     store.fail_next(1_000, unavailable());
@@ -117,7 +117,7 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
             .await
             .is_err()
     );
-    // It has something new, which one pool takes at once and the other six minutes later.
+    // One pool adopts the next lease at once, the other six minutes later.
     store.rotate();
     slow.fail_next(
         30,
@@ -130,7 +130,7 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
     assert_eq!((orders.generation(), reports.generation()), (2, 2));
 
     let spans = recorder.spans();
-    all_is_told(&spans);
+    assert_complete(&spans);
     let asked = named(&spans, "POST /rotate")[0].span_context.clone();
     let fetch = named(&spans, "credential.fetch")
         .into_iter()
@@ -153,7 +153,7 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
         recorder.trees()
     );
 
-    // The part in which the last pool took it is the end.
+    // The part in which the last pool adopted it is the end.
     let is_it = |root: &&SpanData| attribute(root, "trigger").as_deref() == Some("changed");
     let roots: Vec<_> = named(&spans, "credential.rotation")
         .into_iter()
@@ -190,7 +190,7 @@ async fn whoever_asks_while_a_rotation_lasts_is_linked_to_the_part_that_answers(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_comes_dead_is_a_fetch_that_failed() {
+async fn an_expired_lease_is_a_failed_fetch() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -212,7 +212,7 @@ async fn a_lease_that_comes_dead_is_a_fetch_that_failed() {
     assert!(lab.supervisor.rotate_now("login").await.is_err());
     sleep(Duration::from_secs(5)).await;
     let spans = recorder.spans();
-    all_is_told(&spans);
+    assert_complete(&spans);
     let words: Vec<_> = named(&spans, "credential.fetch")
         .into_iter()
         .map(|span| attribute(span, "error.type"))
@@ -253,7 +253,7 @@ async fn an_attempt_that_panics_is_marked() {
         (0, 2)
     );
     let spans = recorder.spans();
-    all_is_told(&spans);
+    assert_complete(&spans);
     let words: Vec<_> = named(&spans, "pool.handover")
         .into_iter()
         .map(|span| attribute(span, "error.type"))
@@ -267,7 +267,7 @@ async fn an_attempt_that_panics_is_marked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_pool_that_took_it_does_not_hide_that_another_could_not() {
+async fn a_rotation_that_one_pool_did_not_adopt_is_marked() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -306,7 +306,7 @@ async fn one_pool_that_took_it_does_not_hide_that_another_could_not() {
         .expect("it is removed");
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
     let spans = recorder.spans();
-    all_is_told(&spans);
+    assert_complete(&spans);
     let roots = named(&spans, "credential.rotation");
     assert_eq!(
         roots
@@ -320,7 +320,7 @@ async fn one_pool_that_took_it_does_not_hide_that_another_could_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_no_connection_is_not_drained() {
+async fn a_generation_without_connections_has_no_drain() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -346,7 +346,7 @@ async fn what_has_no_connection_is_not_drained() {
         .await
         .expect("it is removed");
     let spans = recorder.spans();
-    all_is_told(&spans);
+    assert_complete(&spans);
     assert!(
         named(&spans, "pool.drain").is_empty(),
         "{}",
@@ -356,7 +356,7 @@ async fn what_has_no_connection_is_not_drained() {
 
 /// A fetch, a verification and a drain, each of which hangs.
 #[tokio::test(start_paused = true)]
-async fn whatever_is_under_way_at_the_end_is_told() {
+async fn unfinished_work_is_exported_at_shutdown() {
     for what in ["fetch", "verification", "drain"] {
         for how in ["shutdown", "removal"] {
             let recorder = Recorder::new();
@@ -403,8 +403,8 @@ async fn whatever_is_under_way_at_the_end_is_told() {
             database.resume();
             sleep(Duration::from_secs(120)).await;
             let spans = recorder.spans();
-            all_is_told(&spans);
-            // A process ends after a shutdown: what would be told later is never told.
+            assert_complete(&spans);
+            // A process ends after a shutdown, so spans that end later are lost.
             assert!(
                 at_once.is_none_or(|told| told == spans.len()),
                 "{what}: {at_once:?}\n{}",

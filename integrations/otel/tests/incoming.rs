@@ -1,10 +1,10 @@
-//! A request that comes with a `traceparent`, and asks for a rotation.
+//! A request with a `traceparent` that calls for a rotation.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
-#[path = "common/in_its_trace.rs"]
-mod in_its_trace;
+#[path = "common/with_remote_parent.rs"]
+mod with_remote_parent;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,10 +14,10 @@ use axum::routing::post;
 use claviger::Supervisor;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use common::Recorder;
-use in_its_trace::in_its_trace;
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tower::ServiceExt;
+use with_remote_parent::with_remote_parent;
 
 async fn rotate(State(supervisor): State<Supervisor>) -> StatusCode {
     supervisor
@@ -27,10 +27,10 @@ async fn rotate(State(supervisor): State<Supervisor>) -> StatusCode {
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_span_has_the_sender_as_parent_and_the_rotation_is_linked_to_it() {
+async fn the_requests_span_has_the_senders_parent_and_a_linked_rotation() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
-    // As `init` does.
+    // As in `init`.
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let lab = Lab::new();
     let store = ScriptedProvider::new();
@@ -46,7 +46,7 @@ async fn its_span_has_the_sender_as_parent_and_the_rotation_is_linked_to_it() {
         .expect("verified");
     let service = Router::new()
         .route("/rotate", post(rotate))
-        .layer(axum::middleware::from_fn(in_its_trace))
+        .layer(axum::middleware::from_fn(with_remote_parent))
         .with_state(lab.supervisor.clone());
 
     for (generation, sender) in [
@@ -104,8 +104,8 @@ async fn its_span_has_the_sender_as_parent_and_the_rotation_is_linked_to_it() {
 }
 
 #[test]
-fn the_readme_has_this_very_layer() {
-    let (_, layer) = include_str!("common/in_its_trace.rs")
+fn the_readme_contains_this_layer() {
+    let (_, layer) = include_str!("common/with_remote_parent.rs")
         .split_once("\n\n")
         .expect("it begins with its doc");
     assert!(include_str!("../README.md").contains(layer));

@@ -1,7 +1,7 @@
 //! needs: postgresql, jaeger
 //!
-//! Every trigger and every outcome, on a real database, sent to a real Jaeger and read back from
-//! it: names, parents, links, attributes, durations that add up, and no secret.
+//! Every trigger and every outcome, on a real database, exported to a real Jaeger: names, parents,
+//! links, attributes, consistent durations, and no secret.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,10 +16,10 @@ use claviger_testkit::Lab;
 use claviger_traces::{Span, handovers_add_up, tree};
 use tracing::Instrument;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const DRAIN: Duration = Duration::from_millis(300);
 
-/// Who tried to log in where is told, too; the port differs from run to run.
+/// The message contains the client's address, whose port differs between runs.
 fn without_target(text: &str) -> String {
     let mut parts = text.split("; user \"app\" at 127.0.0.1:");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -31,15 +31,15 @@ fn without_target(text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_trigger_and_every_outcome_is_read_back() {
-    let (answer, all) = api::traced("", play()).await;
+async fn every_trigger_and_outcome_is_in_jaeger() {
+    let (response, all) = api::traced("", scenario()).await;
 
-    assert!(answer.contains("credential.rotation"));
+    assert!(response.contains("credential.rotation"));
     for secret in ["password-", "nobody-knows"] {
-        assert!(!answer.contains(secret), "a trace shows {secret}");
+        assert!(!response.contains(secret), "a trace contains {secret}");
     }
     assert_eq!(
-        of(&all, "start", "adopted"),
+        rotations(&all, "start", "adopted"),
         ["\
 credential.rotation outcome=adopted provider=orders-login span.kind=internal trigger=start
   credential.fetch provider=orders-login span.kind=client trigger=start
@@ -51,13 +51,13 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
     );
     for (trigger, generation) in [("schedule", 2), ("changed", 3)] {
         assert_eq!(
-            of(&all, trigger, "adopted"),
+            rotations(&all, trigger, "adopted"),
             [replaced(trigger, generation, "", "")]
         );
     }
-    // Rejected a moment after it was verified, it is verified again, before anything is fetched: by
-    // a handover of its own, linked to what brought it.
-    let manual = of(&all, "manual", "adopted");
+    // Rejected just after its verification, the lease is verified again before a fetch. That
+    // handover is a root rotations its own, linked to its cause.
+    let manual = rotations(&all, "manual", "adopted");
     let (rotation, again) = (
         replaced("manual", 4, " → POST /rotate", ABANDONED),
         "pool.handover error=true error.type=rejected",
@@ -72,15 +72,18 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
              credential.fetch provider=orders-login span.kind=client trigger={trigger}\n"
         )
     };
-    assert_eq!(of(&all, "manual", "unchanged"), [nothing_new("manual")]);
-    assert_eq!(of(&all, "woke", "unchanged"), [nothing_new("woke")]);
+    assert_eq!(
+        rotations(&all, "manual", "unchanged"),
+        [nothing_new("manual")]
+    );
+    assert_eq!(rotations(&all, "woke", "unchanged"), [nothing_new("woke")]);
 
-    // What failed and was tried again is marked itself, and not the rotation. How often it was
-    // tried depends on the time.
+    // A failed attempt that is retried is marked, and the rotation is not. The number rotations attempts
+    // varies.
     let down = "  credential.fetch error=true error.type=unavailable otel.status_code=ERROR otel.status_description=the store is down (unavailable)";
     let rejected = "error=true error.type=rejected otel.status_code=ERROR \
         otel.status_description=password authentication failed for user \"app\" (rejected, SQLSTATE 28P01)";
-    let [superseded] = of(&all, "rejected", "superseded")
+    let [superseded] = rotations(&all, "rejected", "superseded")
         .try_into()
         .expect("the wrong one came in one rotation");
     let superseded = without_target(&superseded);
@@ -95,7 +98,7 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
             "{part:?} is not in\n{superseded}"
         );
     }
-    let [adopted] = of(&all, "rejected", "adopted")
+    let [adopted] = rotations(&all, "rejected", "adopted")
         .try_into()
         .expect("the right one came in one rotation");
     let (root, rest) = adopted.split_once('\n').expect("it has children");
@@ -122,14 +125,14 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
 
 const ABANDONED: &str = " abandoned=true error=true error.type=drain_abandoned";
 
-/// The tree of a rotation in which the pool was replaced, whose old generation's drain is linked to
-/// it.
+/// Returns the tree rotations a rotation that replaced the pool, with the linked drain rotations the old
+/// generation.
 fn replaced(trigger: &str, generation: u64, link: &str, abandoned: &str) -> String {
     let old = generation - 1;
     let status = if abandoned.is_empty() {
         ""
     } else {
-        " otel.status_code=ERROR otel.status_description=connections of an old generation outlive its drain deadline"
+        " otel.status_code=ERROR otel.status_description=connections rotations an old generation outlive its drain deadline"
     };
     format!(
         "\
@@ -144,9 +147,9 @@ pool.drain{abandoned} generation={old}{status} pool=orders span.kind=internal �
     )
 }
 
-/// The trees of all rotations that began and ended so. Each has the digest of a revision if it
-/// brought one.
-fn of(all: &[Span], trigger: &str, outcome: &str) -> Vec<String> {
+/// Returns the trees rotations all rotations with this trigger and outcome. Each has the digest rotations a
+/// revision if it fetched one.
+fn rotations(all: &[Span], trigger: &str, outcome: &str) -> Vec<String> {
     let roots = all.iter().filter(|span| span.name == "credential.rotation");
     let roots = roots.filter(|root| {
         root.tag("trigger") == Some(trigger) && root.tag("outcome") == Some(outcome)
@@ -165,8 +168,8 @@ fn of(all: &[Span], trigger: &str, outcome: &str) -> Vec<String> {
         .collect()
 }
 
-/// The rotations, one after the other.
-async fn play() {
+/// Runs all rotations.
+async fn scenario() {
     let fixture = Fixture::new().await;
     let (store, options) = (fixture.provider.clone(), fixture.pool_options(4));
     let builder = Supervisor::builder()
@@ -190,13 +193,13 @@ async fn play() {
         .await
         .expect("verified");
     let serves = async |generation: u64| {
-        eventually_within(PATIENCE, "the next generation is served", || {
+        eventually_within(TIMEOUT, "the next generation is current", || {
             db.generation() >= generation
         })
         .await;
     };
 
-    // Schedule: nobody says that the store has another.
+    // Schedule: no hint about the new credential.
     fixture.set_password("password-2").await;
     store.rotate();
     serves(2).await;
@@ -207,7 +210,7 @@ async fn play() {
     store.hint();
     serves(3).await;
 
-    // Manual, in a request; a connection outlives the drain's deadline, and returns.
+    // Manual, in a request; a connection is returned after the drain deadline.
     let held = db.acquire().await.expect("a connection");
     let password = store.rotate();
     fixture.set_password(&password).await;
@@ -223,33 +226,36 @@ async fn play() {
             .map(|status| status.draining)
             .unwrap_or_default()
     };
-    eventually_within(PATIENCE, "the drain is abandoned", || {
+    eventually_within(TIMEOUT, "the drain is abandoned", || {
         draining().iter().any(|drain| drain.abandoned)
     })
     .await;
     drop(held);
-    eventually_within(PATIENCE, "the connection is gone", || draining().is_empty()).await;
+    eventually_within(TIMEOUT, "the connection is closed", || {
+        draining().is_empty()
+    })
+    .await;
 
-    // Manual, with nothing new.
+    // Manual, without a new credential.
     let report = supervisor
         .rotate_now("orders-login")
         .await
         .expect("it answers");
     assert_eq!(report.outcome, RotationOutcome::Unchanged);
 
-    // Rejected: the store is down once; then it has one that the database does not take, and then
+    // Rejected: the backend is down once, then returns a credential that the database rejects, then
     // the right one.
     fixture.set_password("password-6").await;
     fixture.terminate_connections().await;
     store.fail_next(
         1,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
     store.rotate();
     while !db.status().is_some_and(|status| status.rejected) {
         let _ = sqlx::query("SELECT 1").execute(&db).await;
     }
-    eventually_within(PATIENCE, "the wrong one is rejected, too", || {
+    eventually_within(TIMEOUT, "the wrong one is rejected, too", || {
         fixture.rejected_logins() >= 3
     })
     .await;
@@ -261,10 +267,10 @@ async fn play() {
         .await
         .expect("it serves");
 
-    // Woke: found by the next look.
+    // Woke: found by the next reconcile.
     let before = store.calls().len();
     clock.jump(Duration::from_secs(3_600));
-    eventually_within(PATIENCE, "it wakes", || {
+    eventually_within(TIMEOUT, "it wakes", || {
         store
             .calls()
             .iter()

@@ -1,7 +1,6 @@
 //! needs: postgresql, jaeger
 //!
-//! A rotation that two pools follow, one replaced and warmed and one in place, read back from a
-//! real Jaeger.
+//! A rotation with two pools, one replaced and warmed and one updated in place, in a real Jaeger.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -14,12 +13,15 @@ use claviger::RotationOutcome;
 use claviger_fixtures::{Fixture, eventually_within};
 use claviger_traces::{handovers_add_up, tree};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_pool_has_its_handover_with_its_steps() {
-    let (answer, all) = api::traced("/v1/traces", play()).await;
-    assert!(!answer.contains("password-"), "a trace shows a password");
+async fn each_pool_has_a_handover_with_its_steps() {
+    let (response, all) = api::traced("/v1/traces", scenario()).await;
+    assert!(
+        !response.contains("password-"),
+        "a trace contains a password"
+    );
 
     let of = |trigger: &str| {
         let mut found = all.iter().filter(|span| {
@@ -29,7 +31,7 @@ async fn each_pool_has_its_handover_with_its_steps() {
         assert!(found.next().is_none(), "one rotation of each trigger");
         tree(&all, root)
     };
-    // There was nothing to serve before: all connections that are wanted are opened.
+    // There is no old generation: all minimum connections are opened.
     let first = of("start");
     let warmed = "\
 pool.handover generation=1 mode=replace pool=orders span.kind=internal → credential.rotation
@@ -44,7 +46,7 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
 credential.rotation generation=2 outcome=adopted provider=login span.kind=internal trigger=manual
   credential.fetch provider=login span.kind=client trigger=manual
 ";
-    // Its verification is a connection more, and the overlap of a pool of eight is two.
+    // Its verification uses one more connection, and the overlap of a pool of eight is two.
     let replaced = "  pool.handover generation=2 mode=replace pool=orders span.kind=internal
     pool.verify span.kind=client
     pool.open span.kind=internal
@@ -56,9 +58,9 @@ credential.rotation generation=2 outcome=adopted provider=login span.kind=intern
     pool.open span.kind=internal
     pool.publish generation=2 span.kind=internal
 ";
-    // What is refitted has nothing to drain.
+    // A pool that is updated in place has nothing to drain.
     let drain = "pool.drain generation=1 pool=orders span.kind=internal → credential.rotation\n";
-    // Which of them begins first is nobody's business.
+    // The order of the two handovers varies.
     let either = [
         [head, replaced, in_place, drain].concat(),
         [head, in_place, replaced, drain].concat(),
@@ -68,7 +70,7 @@ credential.rotation generation=2 outcome=adopted provider=login span.kind=intern
     assert_eq!(handovers_add_up(&all), Ok(4));
 }
 
-async fn play() {
+async fn scenario() {
     let fixture = Fixture::new().await;
     let login = fixture.add_provider().await;
     let warm = fixture.pools_with(fixture.pool_options(8).min_connections(2));
@@ -103,6 +105,6 @@ async fn play() {
             .status()
             .is_some_and(|status| status.draining.is_empty())
     };
-    eventually_within(PATIENCE, "the old generation has drained", has_drained).await;
+    eventually_within(TIMEOUT, "the old generation has drained", has_drained).await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
 }

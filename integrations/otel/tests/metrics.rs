@@ -1,5 +1,5 @@
-//! The metrics of rotations: names, units, buckets, what is counted, and that no attribute tells a
-//! revision or a generation.
+//! The metrics of rotations: names, units, buckets and values. No attribute is a revision or a
+//! generation.
 
 #![expect(
     clippy::expect_used,
@@ -28,11 +28,11 @@ struct Collector {
 
 #[derive(Debug, Default)]
 struct Collected {
-    /// By name: the unit.
+    /// Unit by name.
     units: BTreeMap<String, String>,
-    /// By name and attributes: the value, of a histogram the count.
+    /// Value by name and attributes; for a histogram, the count.
     values: BTreeMap<String, f64>,
-    /// By name: the bounds of the buckets.
+    /// Bounds of the buckets by name.
     bounds: BTreeMap<String, Vec<f64>>,
 }
 
@@ -107,7 +107,7 @@ impl Collector {
                             collected.add(name, point.attributes(), point.value() as f64)
                         });
                     }
-                    other => panic!("{name} is of another kind: {other:?}"),
+                    other => panic!("{name} has another type: {other:?}"),
                 }
             }
         }
@@ -116,7 +116,7 @@ impl Collector {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everything_that_can_happen_is_counted() {
+async fn every_metric_is_recorded() {
     let collector = Collector::new();
     let lab = collector.lab();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
@@ -141,7 +141,7 @@ async fn everything_that_can_happen_is_counted() {
         .expect("verified");
     let held = pool.current().connection();
 
-    // What has not happened yet is counted, too: only so is its first time seen to be a rise.
+    // Counters start at zero, because only then is their first increase visible.
     let at_first = collector.collect();
     for point in [
         "pool.drain.abandoned {pool=orders}",
@@ -156,11 +156,11 @@ async fn everything_that_can_happen_is_counted() {
         );
     }
 
-    // The store is down once, a verification fails once, an actor fails, and a connection outlives
-    // its drain.
+    // The backend is down once, a verification fails once, an actor fails, and a connection is open
+    // after the drain deadline.
     store.fail_next(
         1,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
     store.return_next(lease("2"));
     database.accept_only(["password-2"]);
@@ -250,7 +250,7 @@ async fn everything_that_can_happen_is_counted() {
     let left = collected
         .value("credential.expiration {provider=orders-login}")
         .expect("it dies");
-    assert!((3_500.0..3_600.0).contains(&left), "{left} s are left");
+    assert!((3_500.0..3_600.0).contains(&left), "{left} s remain");
 
     let units: Vec<_> = collected
         .units
@@ -266,8 +266,8 @@ async fn everything_that_can_happen_is_counted() {
     db.client.connection.max {connection}
     db.client.connection.timeouts {timeout}
     pool.drain.abandoned {drain}
-    pool.drain.duration s
     pool.drain.connections {connection}
+    pool.drain.duration s
     pool.handover.duration s
     supervisor.ready {supervisor}
     supervisor.restarts {restart}
@@ -277,7 +277,7 @@ async fn everything_that_can_happen_is_counted() {
         assert!(bounds.starts_with(&conventions), "{name}: {bounds:?}");
     }
 
-    // Whatever there is of attributes, none of them tells one rotation from another.
+    // No attribute identifies a single rotation.
     let known = [
         "provider",
         "trigger",
@@ -291,7 +291,7 @@ async fn everything_that_can_happen_is_counted() {
     ];
     for point in collected.values.keys() {
         let (_, attributes) = point.split_once(" {").expect("it has attributes");
-        // Of the supervisor itself there is one.
+        // The supervisor has no attribute.
         if point == "supervisor.ready {}" {
             continue;
         }
@@ -305,7 +305,7 @@ async fn everything_that_can_happen_is_counted() {
         }
     }
 
-    // Nothing is observed of a supervisor that is gone.
+    // A dropped supervisor reports nothing.
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
     drop((lab, pool, login));
     sleep(Duration::from_secs(1)).await;
@@ -323,7 +323,7 @@ async fn everything_that_can_happen_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_without_a_death_has_no_expiration() {
+async fn a_lease_without_an_expiry_has_no_expiration() {
     let collector = Collector::new();
     let lab = collector.lab();
     let _login = lab
@@ -343,9 +343,9 @@ async fn a_lease_without_a_death_has_no_expiration() {
     );
 }
 
-/// As the documentation of `SupervisorBuilder::with_meter` has it.
+/// As documented at `SupervisorBuilder::with_meter`.
 #[tokio::test(start_paused = true)]
-async fn two_supervisors_overwrite_each_other_on_one_meter_and_not_on_two() {
+async fn two_supervisors_need_a_meter_each() {
     let collector = Collector::new();
     let on = |scope: &'static str| {
         Lab::with_builder(Supervisor::builder().with_meter(collector.provider.meter(scope)))
@@ -362,7 +362,7 @@ async fn two_supervisors_overwrite_each_other_on_one_meter_and_not_on_two() {
         .add_provider("login", ScriptedProvider::new())
         .await
         .expect("a lease");
-    // Nothing is held there yet: it is not ready.
+    // This one has no lease and is not ready.
     let stalled = ScriptedProvider::new();
     stalled.stall();
     let _third = apart

@@ -1,4 +1,4 @@
-//! Rotations as OpenTelemetry exports them: kinds, status, links, and what ends when.
+//! Rotations as OpenTelemetry exports them: kinds, status, links and ends.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
 use tokio::time::sleep;
 use tracing::Instrument;
 
-/// A store and a database with one pool, whose first rotation is over.
+/// Returns a provider and a database with one pool, after the first rotation.
 async fn fixture(
     lab: &Lab,
 ) -> (
@@ -40,7 +40,7 @@ async fn fixture(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pools_first_handover_is_linked_to_the_rotation_that_brought_its_lease() {
+async fn a_pools_first_handover_is_linked_to_the_rotation_of_its_lease() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -56,7 +56,7 @@ async fn a_pools_first_handover_is_linked_to_the_rotation_that_brought_its_lease
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_asked_for_in_a_request_is_linked_to_the_request() {
+async fn a_rotation_within_a_request_is_linked_to_the_request() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -82,9 +82,9 @@ async fn a_rotation_asked_for_in_a_request_is_linked_to_the_request() {
     ");
 }
 
-/// A service that uses OpenTelemetry's own interface, with a trace that came in from elsewhere.
+/// A service with OpenTelemetry's own API, whose trace came from another service.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_tracing_does_not_know_is_linked_too() {
+async fn a_request_of_opentelemetrys_api_is_linked_too() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -121,15 +121,15 @@ async fn a_request_that_tracing_does_not_know_is_linked_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_failed_and_was_retried_marks_the_attempt_only() {
+async fn a_failed_attempt_that_is_retried_marks_only_itself() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database, pool) = fixture(&lab).await;
-    // What was verified a moment ago would be verified again before anything is fetched.
+    // A recent verification would be repeated before a fetch.
     sleep(Duration::from_secs(11)).await;
     recorder.forget();
-    // Asked again after the verification, which comes after a second or a little more.
+    // Fetched after the second verification, which comes after a second or a little more.
     let down = ProviderError::new(ProviderErrorKind::Unavailable, "the store is down");
     store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();
@@ -181,7 +181,7 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
     sleep(Duration::from_secs(59)).await;
     assert!(
         !recorder.trees().contains("pool.drain"),
-        "its deadline has not come"
+        "before its deadline"
     );
     sleep(Duration::from_secs(2)).await;
     let trees = recorder.trees();
@@ -196,7 +196,7 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_hangs_is_exported_at_its_deadline_and_has_its_length() {
+async fn a_fetch_that_hangs_is_exported_at_its_deadline() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let deadline = Duration::from_millis(200);
@@ -255,9 +255,9 @@ async fn a_rotation_that_ends_with_the_supervisor_is_marked_by_its_last_failure(
     );
 }
 
-/// Nobody waits for the end of an outage to read its traces, and none has thousands of spans.
+/// An outage is readable while it lasts, and no trace has thousands of spans.
 #[tokio::test(start_paused = true)]
-async fn a_rotation_that_lasts_is_told_in_parts_each_linked_to_the_one_before() {
+async fn a_long_rotation_is_exported_in_linked_parts() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -332,9 +332,9 @@ async fn a_rotation_that_lasts_is_told_in_parts_each_linked_to_the_one_before() 
     assert_eq!(handover.parent_span_id, last.span_context.span_id());
 }
 
-/// What a pool cannot take is told so, too.
+/// A failed verification marks the rotation, too.
 #[tokio::test(start_paused = true)]
-async fn a_part_whose_verifications_failed_is_marked_by_the_last_of_them() {
+async fn a_part_is_marked_by_its_last_failed_verification() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -374,16 +374,16 @@ async fn a_part_whose_verifications_failed_is_marked_by_the_last_of_them() {
     assert_eq!(revisions, vec![Some("d4735e3a".to_owned()); 2]);
 }
 
-/// The password was changed, and the store has not heard of it: it answers, with what is rejected.
-/// That is one rotation, however long it lasts.
+/// The password was changed, and the backend still returns the rejected one. That is one rotation,
+/// however long it lasts.
 #[tokio::test(start_paused = true)]
-async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_rejection() {
+async fn a_rejected_credential_without_a_successor_is_one_rotation() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database, pool) = fixture(&lab).await;
     recorder.forget();
-    database.accept_only(["nobody knows"]);
+    database.accept_only(["unknown"]);
     assert!(
         pool.rejected(
             1,
@@ -433,7 +433,7 @@ async fn an_outage_in_which_the_store_answers_is_one_rotation_marked_by_the_reje
     );
 }
 
-/// Nobody is left for whom another credential is looked for.
+/// No pool needs another credential any more.
 #[tokio::test(start_paused = true)]
 async fn an_outage_ends_with_the_pool_that_it_concerned() {
     let recorder = Recorder::new();
@@ -441,7 +441,7 @@ async fn an_outage_ends_with_the_pool_that_it_concerned() {
     let lab = Lab::new();
     let (_store, database, pool) = fixture(&lab).await;
     recorder.forget();
-    database.accept_only(["nobody knows"]);
+    database.accept_only(["unknown"]);
     assert!(
         pool.rejected(
             1,
@@ -457,7 +457,7 @@ async fn an_outage_ends_with_the_pool_that_it_concerned() {
             .filter(|span| span.name == "credential.rotation")
             .collect::<Vec<_>>()
     };
-    assert!(roots().is_empty(), "it goes on: {}", recorder.trees());
+    assert!(roots().is_empty(), "it continues: {}", recorder.trees());
     lab.supervisor
         .remove_pool("orders")
         .await
@@ -472,10 +472,9 @@ async fn an_outage_ends_with_the_pool_that_it_concerned() {
     );
 }
 
-/// A look for something newer that happens to be under way is none of a pool's first handover's
-/// business.
+/// A concurrent reconcile is unrelated to a pool's first handover.
 #[tokio::test(start_paused = true)]
-async fn a_handover_is_no_part_of_a_look_that_runs_beside_it() {
+async fn a_handover_is_no_part_of_a_concurrent_reconcile() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
@@ -509,14 +508,14 @@ async fn a_handover_is_no_part_of_a_look_that_runs_beside_it() {
     ");
 }
 
-/// Children lie within their parents, and the steps of a handover add up to no more than it took.
+/// Children lie within their parents, and the steps of a handover take no longer than the whole.
 #[tokio::test(start_paused = true)]
-async fn every_trigger_is_a_root_of_its_own_and_holds_its_children() {
+async fn every_trigger_is_a_root_that_contains_its_children() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (store, database, pool) = fixture(&lab).await;
-    // Schedule: the poll of a lease without a death. It finds nothing new.
+    // Schedule: the poll of a lease without an expiry, which finds nothing new.
     sleep(Duration::from_secs(301)).await;
     store.rotate();
     store.hint();

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Queries say nothing of ours in a trace; a caller that had to wait for a credential is told in
-//! its own span, and by what it was freed.
+//! Queries have no spans of the library. A caller that waits for a credential gets an event in its
+//! own span, and a link to the rotation that ended the wait.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -33,7 +33,7 @@ fn requests(recorder: &Recorder) -> Vec<SpanData> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_waited_is_told_and_others_are_not() {
+async fn only_a_caller_that_waited_has_an_event() {
     let recorder = Recorder::new();
     recorder.subscriber().init();
     let fixture = Fixture::new().await;
@@ -55,10 +55,10 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
         recorder.trees()
     );
 
-    // Connections that the server cut are replaced; nobody waits for a credential.
+    // Terminated connections are replaced without a wait for a credential.
     let before = fixture.accepted_logins();
     fixture.terminate_connections().await;
-    eventually("the connections are gone", || {
+    eventually("the connections are closed", || {
         fixture
             .server
             .connection_count("app")
@@ -83,11 +83,11 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
         recorder.trees()
     );
 
-    // Unannounced; the store learns of it while the caller waits.
+    // Unannounced; the provider gets the password while the caller waits.
     recorder.forget();
     fixture.set_password("password-2").await;
     fixture.terminate_connections().await;
-    eventually("the connections are gone", || {
+    eventually("the connections are closed", || {
         fixture
             .server
             .connection_count("app")
@@ -97,7 +97,7 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
     let waiting = tokio::spawn({
         let db = db.clone();
         async move {
-            // What the server itself cut short is no wait.
+            // A statement interrupted by the server does not wait.
             while sqlx::query("SELECT 1").execute(&db).await.is_err() {}
         }
         .instrument(tracing::info_span!("request"))
@@ -149,7 +149,7 @@ async fn a_caller_that_waited_is_told_and_others_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_waited_in_vain_is_told_why() {
+async fn a_caller_that_waited_in_vain_has_an_event_with_the_error() {
     let recorder = Recorder::new();
     let fixture = Fixture::new().await;
     let login = fixture.add_provider().await;
@@ -161,10 +161,10 @@ async fn a_caller_that_waited_in_vain_is_told_why() {
         .add_pool("orders", &login, fixture.pools_with(options))
         .await
         .expect("verified");
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("an unknown password").await;
     fixture.provider.fail_next(
         1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
     fixture.terminate_connections().await;
     let rejected = loop {
@@ -177,7 +177,7 @@ async fn a_caller_that_waited_in_vain_is_told_why() {
             .with_subscriber(dispatch)
             .await
         {
-            // What the server itself cut short is no wait.
+            // A statement interrupted by the server does not wait.
             Err(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => {}
             other => break other.expect_err("it is rejected"),
         }

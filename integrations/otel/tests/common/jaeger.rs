@@ -1,4 +1,4 @@
-//! When Jaeger has everything.
+//! Reads traces from Jaeger when it has received all spans.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +14,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Counts the spans of Claviger and of the test that are over. Jaeger takes what it is sent in no
-/// order.
+/// Counts the ended spans of Claviger and of the test, because Jaeger stores spans in no order.
 #[derive(Clone, Debug, Default)]
 struct Ended(Arc<AtomicUsize>);
 
@@ -28,9 +27,9 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Ended {
     }
 }
 
-/// What a Jaeger of its own has of the service `orders` after the play: its answer, and the spans
-/// in it. The address that takes traces ends with `path`.
-pub(crate) async fn traced(path: &str, play: impl Future<Output = ()>) -> (String, Vec<Span>) {
+/// Runs the scenario and returns the response and spans of a new Jaeger for the service `orders`.
+/// The address for spans ends with `path`.
+pub(crate) async fn traced(path: &str, scenario: impl Future<Output = ()>) -> (String, Vec<Span>) {
     let jaeger = tokio::task::spawn_blocking(Jaeger::start)
         .await
         .expect("no panic")
@@ -42,18 +41,18 @@ pub(crate) async fn traced(path: &str, play: impl Future<Output = ()>) -> (Strin
         .with(telemetry.layer())
         .with(ended.clone())
         .init();
-    play.await;
+    scenario.await;
     tokio::task::spawn_blocking(move || {
         telemetry.flush().expect("everything was sent");
         telemetry.shutdown();
-        told_by(&jaeger, &ended)
+        spans_in(&jaeger, &ended)
     })
     .await
     .expect("no panic")
 }
 
-/// Once it has all that ended.
-fn told_by(jaeger: &Jaeger, ended: &Ended) -> (String, Vec<Span>) {
+/// Reads the spans once all have been received.
+fn spans_in(jaeger: &Jaeger, ended: &Ended) -> (String, Vec<Span>) {
     let expected = ended.0.load(Ordering::Relaxed);
     let ask = || {
         jaeger
@@ -62,7 +61,7 @@ fn told_by(jaeger: &Jaeger, ended: &Ended) -> (String, Vec<Span>) {
     };
     (0..250)
         .map(|_| ask())
-        .map(|answer| (spans(&answer).expect("it is JSON"), answer))
+        .map(|response| (spans(&response).expect("it is JSON"), response))
         .find(|(spans, _)| {
             let all_there = spans.len() == expected;
             if !all_there {
@@ -70,6 +69,6 @@ fn told_by(jaeger: &Jaeger, ended: &Ended) -> (String, Vec<Span>) {
             }
             all_there
         })
-        .map(|(spans, answer)| (answer, spans))
-        .expect("all was told within five seconds, and no more")
+        .map(|(spans, response)| (response, spans))
+        .expect("exactly these spans arrive within five seconds")
 }

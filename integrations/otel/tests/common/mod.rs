@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::{
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
-/// Takes in what would be exported.
+/// Records exported spans.
 pub(crate) struct Recorder {
     exporter: InMemorySpanExporter,
     provider: SdkTracerProvider,
@@ -38,7 +38,7 @@ impl Recorder {
         tracing_subscriber::registry().with(layer.with_filter(filter))
     }
 
-    /// All so far, in the order in which they began.
+    /// Returns all spans so far, ordered by start.
     pub(crate) fn spans(&self) -> Vec<SpanData> {
         let mut spans = self.exporter.get_finished_spans().expect("no panic");
         spans.sort_by_key(|span| span.start_time);
@@ -49,7 +49,7 @@ impl Recorder {
         self.exporter.reset();
     }
 
-    /// The trees of all that was exported.
+    /// Returns the trees of all exported spans.
     pub(crate) fn trees(&self) -> String {
         let spans = self.spans();
         let mut text = String::new();
@@ -87,11 +87,7 @@ fn show(spans: &[SpanData], span: &SpanData, depth: usize, text: &mut String) {
         let linked = spans
             .iter()
             .find(|other| other.span_context == link.span_context);
-        let _ = write!(
-            line,
-            " → {}",
-            linked.map_or("what is not here", |span| &span.name)
-        );
+        let _ = write!(line, " → {}", linked.map_or("unknown", |span| &span.name));
     }
     let _ = writeln!(text, "{:indent$}{line}", "", indent = depth * 2);
     for event in span.events.iter() {

@@ -1,4 +1,4 @@
-//! The layer of the README, word for word.
+//! The layer of the README, verbatim.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -8,7 +8,7 @@ use opentelemetry_http::HeaderExtractor;
 use tracing::Instrument;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-pub(crate) async fn in_its_trace(request: Request, next: Next) -> Response {
+pub(crate) async fn with_remote_parent(request: Request, next: Next) -> Response {
     let span = tracing::info_span!(
         "request",
         otel.name = %request.method(),
@@ -19,6 +19,6 @@ pub(crate) async fn in_its_trace(request: Request, next: Next) -> Response {
     let parent = global::get_text_map_propagator(|propagator| {
         propagator.extract(&HeaderExtractor(request.headers()))
     });
-    let _ = span.set_parent(parent); // an error where no layer exports: then there is no trace either
+    let _ = span.set_parent(parent); // an error without an exporting layer, and then there is no trace
     next.run(request).instrument(span).await
 }
