@@ -47,14 +47,14 @@ async fn livez_is_always_200_and_readyz_while_credentials_are_valid() {
         "nothing is registered, so nothing is missing"
     );
 
-    let login = lab
+    let credentials = lab
         .supervisor
         .add_provider("login", provider.clone())
         .await
         .expect("it starts");
     let pool = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("it is verified");
     assert_eq!(
@@ -62,7 +62,7 @@ async fn livez_is_always_200_and_readyz_while_credentials_are_valid() {
         json!({ "ready": true, "reasons": [] })
     );
 
-    // The database rejects the credentials, and the provider is down.
+    // The database rejects the credentials, and the backend is down.
     provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
@@ -133,14 +133,14 @@ async fn status_is_a_separate_router_without_secrets() {
         ScriptedProvider::new().with_lifetime(Duration::from_secs(600)),
         ScriptedPools::new(4),
     );
-    let login = lab
+    let credentials = lab
         .supervisor
         .add_provider("login", provider.clone())
         .await
         .expect("it starts");
     let _pool = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("it is verified");
     provider.fail_next(

@@ -75,34 +75,34 @@ async fn a_request_during_a_long_rotation_is_linked_to_the_part_that_ends_it() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, quick, slow) = (
+    let (provider, quick, slow) = (
         ScriptedProvider::new(),
         ScriptedPools::new(4),
         ScriptedPools::new(4),
     );
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     let orders = lab
         .supervisor
-        .add_pool("orders", &login, quick.clone())
+        .add_pool("orders", &credentials, quick.clone())
         .await
         .expect("verified");
     let reports = lab
         .supervisor
-        .add_pool("reports", &login, slow.clone())
+        .add_pool("reports", &credentials, slow.clone())
         .await
         .expect("verified");
     recorder.forget();
 
     // The backend is down. A request arrives when the first part is due to end, and no attempt has
     // ended it.
-    store.fail_next(1, unavailable());
-    store.fail_next(1, unavailable().retry_after(Duration::from_secs(400)));
-    store.fail_next(1_000, unavailable());
-    store.hint();
+    provider.fail_next(1, unavailable());
+    provider.fail_next(1, unavailable().retry_after(Duration::from_secs(400)));
+    provider.fail_next(1_000, unavailable());
+    provider.hint();
     sleep(Duration::from_secs(310)).await;
     assert_eq!(
         named(&recorder.spans(), "credential.rotation").len(),
@@ -118,12 +118,12 @@ async fn a_request_during_a_long_rotation_is_linked_to_the_part_that_ends_it() {
             .is_err()
     );
     // One pool adopts the next lease at once, the other six minutes later.
-    store.rotate();
+    provider.rotate();
     slow.fail_next(
         30,
         ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
     );
-    store.recover();
+    provider.recover();
     sleep(Duration::from_secs(20)).await;
     assert_eq!((orders.generation(), reports.generation()), (2, 1));
     sleep(Duration::from_secs(700)).await;
@@ -194,15 +194,15 @@ async fn an_expired_lease_is_a_failed_fetch() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let store = ScriptedProvider::new();
-    let login = lab
+    let provider = ScriptedProvider::new();
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     recorder.forget();
     let past = Expiry::after(Timestamp::now(), Duration::ZERO);
-    store.return_next(
+    provider.return_next(
         Lease::new(
             Credentials::new("app", "dead"),
             Revision::new("dead".to_owned()),
@@ -218,7 +218,7 @@ async fn an_expired_lease_is_a_failed_fetch() {
         .map(|span| attribute(span, "error.type"))
         .collect();
     assert_eq!(words, [Some("dead_lease".to_owned()), None]);
-    drop(login);
+    drop(credentials);
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,20 +226,20 @@ async fn an_attempt_that_panics_is_marked() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     let pool = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
     recorder.forget();
     lab.failpoints.set("orders", "pool.verified", 1);
-    store.rotate();
+    provider.rotate();
     lab.supervisor
         .rotate_now("login")
         .await
@@ -271,31 +271,31 @@ async fn a_rotation_that_one_pool_did_not_adopt_is_marked() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, quick, never) = (
+    let (provider, quick, never) = (
         ScriptedProvider::new(),
         ScriptedPools::new(4),
         ScriptedPools::new(4),
     );
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     let _orders = lab
         .supervisor
-        .add_pool("orders", &login, quick.clone())
+        .add_pool("orders", &credentials, quick.clone())
         .await
         .expect("verified");
     let _reports = lab
         .supervisor
-        .add_pool("reports", &login, never.clone())
+        .add_pool("reports", &credentials, never.clone())
         .await
         .expect("verified");
     recorder.forget();
     never.accept_only(["password-1"]);
     quick.stall();
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     sleep(Duration::from_millis(1_500)).await;
     assert!(never.rejected() > 0, "one could not");
     quick.resume();
@@ -324,16 +324,16 @@ async fn a_generation_without_connections_has_no_drain() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     database.accept_only(["nothing"]);
     let _pool = lab
         .supervisor
-        .add_pool_in_background("orders", &login, database.clone())
+        .add_pool_in_background("orders", &credentials, database.clone())
         .expect("it is registered");
     sleep(Duration::from_secs(2)).await;
     assert!(database.rejected() > 0);
@@ -362,26 +362,26 @@ async fn unfinished_work_is_exported_at_shutdown() {
             let recorder = Recorder::new();
             let _guard = tracing::subscriber::set_default(recorder.subscriber());
             let lab = Lab::new();
-            let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-            let login = lab
+            let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+            let credentials = lab
                 .supervisor
-                .add_provider("login", store.clone())
+                .add_provider("login", provider.clone())
                 .await
                 .expect("a lease");
             let _pool = lab
                 .supervisor
-                .add_pool("orders", &login, database.clone())
+                .add_pool("orders", &credentials, database.clone())
                 .await
                 .expect("verified");
             let mut at_once = None;
             let held = (what == "drain").then(|| database.opened()[0].connection());
             match what {
-                "fetch" => store.stall(),
+                "fetch" => provider.stall(),
                 "verification" => database.stall(),
                 _ => database.disable_in_place(),
             }
-            store.rotate();
-            store.hint();
+            provider.rotate();
+            provider.hint();
             sleep(Duration::from_secs(2)).await;
             if how == "shutdown" {
                 let report = lab.supervisor.shutdown(Duration::from_secs(2)).await;
@@ -399,14 +399,14 @@ async fn unfinished_work_is_exported_at_shutdown() {
                     .await
                     .expect("it is removed");
             }
-            store.resume();
+            provider.resume();
             database.resume();
             sleep(Duration::from_secs(120)).await;
             let spans = recorder.spans();
             assert_complete(&spans);
             // A process ends after a shutdown, so spans that end later are lost.
             assert!(
-                at_once.is_none_or(|told| told == spans.len()),
+                at_once.is_none_or(|shown| shown == spans.len()),
                 "{what}: {at_once:?}\n{}",
                 recorder.trees()
             );

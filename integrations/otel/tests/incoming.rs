@@ -33,15 +33,15 @@ async fn the_requests_span_has_the_senders_parent_and_a_linked_rotation() {
     // As in `init`.
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let lab = Lab::new();
-    let store = ScriptedProvider::new();
-    let login = lab
+    let provider = ScriptedProvider::new();
+    let credentials = lab
         .supervisor
-        .add_provider("orders-login", store.clone())
+        .add_provider("orders-login", provider.clone())
         .await
         .expect("a lease");
     let pool = lab
         .supervisor
-        .add_pool("orders", &login, ScriptedPools::new(10))
+        .add_pool("orders", &credentials, ScriptedPools::new(10))
         .await
         .expect("verified");
     let service = Router::new()
@@ -57,7 +57,7 @@ async fn the_requests_span_has_the_senders_parent_and_a_linked_rotation() {
         (3, None),
     ] {
         recorder.forget();
-        store.rotate();
+        provider.rotate();
         let mut request = Request::post("/rotate");
         if let Some(sender) = sender {
             request = request.header("traceparent", sender);

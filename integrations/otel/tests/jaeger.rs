@@ -80,7 +80,7 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
 
     // A failed attempt that is retried is marked, and the rotation is not. The number rotations attempts
     // varies.
-    let down = "  credential.fetch error=true error.type=unavailable otel.status_code=ERROR otel.status_description=the store is down (unavailable)";
+    let down = "  credential.fetch error=true error.type=unavailable otel.status_code=ERROR otel.status_description=the backend is down (unavailable)";
     let rejected = "error=true error.type=rejected otel.status_code=ERROR \
         otel.status_description=password authentication failed for user \"app\" (rejected, SQLSTATE 28P01)";
     let [superseded] = rotations(&all, "rejected", "superseded")
@@ -171,7 +171,7 @@ fn rotations(all: &[Span], trigger: &str, outcome: &str) -> Vec<String> {
 /// Runs all rotations.
 async fn scenario() {
     let fixture = Fixture::new().await;
-    let (store, options) = (fixture.provider.clone(), fixture.pool_options(4));
+    let (provider, options) = (fixture.provider.clone(), fixture.pool_options(4));
     let builder = Supervisor::builder()
         .with_drain_deadline(DRAIN)
         .with_poll_interval(Duration::from_secs(2));
@@ -180,14 +180,14 @@ async fn scenario() {
     } = Lab::with_builder(builder).expect("the durations are right");
 
     // Start, adopted.
-    let login = supervisor
-        .add_provider("orders-login", store.clone())
+    let credentials = supervisor
+        .add_provider("orders-login", provider.clone())
         .await
         .expect("a lease");
     let db = supervisor
         .add_pool(
             "orders",
-            &login,
+            &credentials,
             PgPools::new(fixture.connect_options(), options),
         )
         .await
@@ -201,18 +201,18 @@ async fn scenario() {
 
     // Schedule: no hint about the new credential.
     fixture.set_password("password-2").await;
-    store.rotate();
+    provider.rotate();
     serves(2).await;
 
     // Changed.
     fixture.set_password("password-3").await;
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     serves(3).await;
 
     // Manual, in a request; a connection is returned after the drain deadline.
     let held = db.acquire().await.expect("a connection");
-    let password = store.rotate();
+    let password = provider.rotate();
     fixture.set_password(&password).await;
     let request = tracing::info_span!("POST /rotate", otel.kind = "server");
     let report = supervisor
@@ -247,11 +247,11 @@ async fn scenario() {
     // the right one.
     fixture.set_password("password-6").await;
     fixture.terminate_connections().await;
-    store.fail_next(
+    provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
-    store.rotate();
+    provider.rotate();
     while !db.status().is_some_and(|status| status.rejected) {
         let _ = sqlx::query("SELECT 1").execute(&db).await;
     }
@@ -259,8 +259,8 @@ async fn scenario() {
         fixture.rejected_logins() >= 3
     })
     .await;
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     serves(5).await;
     sqlx::query("SELECT 1")
         .execute(&db)
@@ -268,10 +268,10 @@ async fn scenario() {
         .expect("it serves");
 
     // Woke: found by the next reconcile.
-    let before = store.calls().len();
+    let before = provider.calls().len();
     clock.jump(Duration::from_secs(3_600));
     eventually_within(TIMEOUT, "it wakes", || {
-        store
+        provider
             .calls()
             .iter()
             .skip(before)

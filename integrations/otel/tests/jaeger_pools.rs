@@ -27,7 +27,7 @@ async fn each_pool_has_a_handover_with_its_steps() {
         let mut found = all.iter().filter(|span| {
             span.name == "credential.rotation" && span.tag("trigger") == Some(trigger)
         });
-        let root = found.next().expect("it was told");
+        let root = found.next().expect("it was shown");
         assert!(found.next().is_none(), "one rotation of each trigger");
         tree(&all, root)
     };
@@ -43,8 +43,8 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
     assert!(first.contains(warmed), "{first}");
 
     let head = "\
-credential.rotation generation=2 outcome=adopted provider=login span.kind=internal trigger=manual
-  credential.fetch provider=login span.kind=client trigger=manual
+credential.rotation generation=2 outcome=adopted provider=credentials span.kind=internal trigger=manual
+  credential.fetch provider=credentials span.kind=client trigger=manual
 ";
     // Its verification uses one more connection, and the overlap of a pool of eight is two.
     let replaced = "  pool.handover generation=2 mode=replace pool=orders span.kind=internal
@@ -65,23 +65,23 @@ credential.rotation generation=2 outcome=adopted provider=login span.kind=intern
         [head, replaced, in_place, drain].concat(),
         [head, in_place, replaced, drain].concat(),
     ];
-    let told = of("manual");
-    assert!(either.contains(&told), "{told}");
+    let shown = of("manual");
+    assert!(either.contains(&shown), "{shown}");
     assert_eq!(handovers_add_up(&all), Ok(4));
 }
 
 async fn scenario() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let warm = fixture.pools_with(fixture.pool_options(8).min_connections(2));
     let orders = fixture
         .supervisor
-        .add_pool("orders", &login, warm)
+        .add_pool("orders", &credentials, warm)
         .await
         .expect("verified");
     let reports = fixture
         .supervisor
-        .add_pool("reports", &login, fixture.pools(2).always_in_place())
+        .add_pool("reports", &credentials, fixture.pools(2).always_in_place())
         .await
         .expect("verified");
     sqlx::query("SELECT 1")

@@ -119,7 +119,7 @@ impl Collector {
 async fn every_metric_is_recorded() {
     let collector = Collector::new();
     let lab = collector.lab();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
     let lease = |number: &str| {
         Lease::new(
             Credentials::new("app", format!("password-{number}")),
@@ -128,15 +128,15 @@ async fn every_metric_is_recorded() {
         .with_old_connections(OldConnections::Drain)
         .with_expiry(Expiry::after(Timestamp::now(), Duration::from_secs(3_600)))
     };
-    store.return_next(lease("1"));
-    let login = lab
+    provider.return_next(lease("1"));
+    let credentials = lab
         .supervisor
-        .add_provider("orders-login", store.clone())
+        .add_provider("orders-login", provider.clone())
         .await
         .expect("a lease");
     let pool = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
     let held = pool.current().connection();
@@ -158,11 +158,11 @@ async fn every_metric_is_recorded() {
 
     // The backend is down once, a verification fails once, an actor fails, and a connection is open
     // after the drain deadline.
-    store.fail_next(
+    provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
-    store.return_next(lease("2"));
+    provider.return_next(lease("2"));
     database.accept_only(["password-2"]);
     database.fail_next(
         1,
@@ -307,7 +307,7 @@ async fn every_metric_is_recorded() {
 
     // A dropped supervisor reports nothing.
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
-    drop((lab, pool, login));
+    drop((lab, pool, credentials));
     sleep(Duration::from_secs(1)).await;
     let gone = collector.collect();
     assert_eq!(gone.value("supervisor.ready {}"), None);
@@ -326,7 +326,7 @@ async fn every_metric_is_recorded() {
 async fn a_lease_without_an_expiry_has_no_expiration() {
     let collector = Collector::new();
     let lab = collector.lab();
-    let _login = lab
+    let _credentials = lab
         .supervisor
         .add_provider("orders-login", ScriptedProvider::new())
         .await

@@ -25,18 +25,18 @@ async fn fixture(
     ScriptedPools,
     claviger::Handle<claviger_testkit::ScriptedPools>,
 ) {
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+    let credentials = lab
         .supervisor
-        .add_provider("orders-login", store.clone())
+        .add_provider("orders-login", provider.clone())
         .await
         .expect("a lease");
     let pool = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
-    (store, database, pool)
+    (provider, database, pool)
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,9 +60,9 @@ async fn a_rotation_within_a_request_is_linked_to_the_request() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, _, _) = fixture(&lab).await;
+    let (provider, _, _) = fixture(&lab).await;
     recorder.forget();
-    store.rotate();
+    provider.rotate();
     lab.supervisor
         .rotate_now("orders-login")
         .instrument(tracing::info_span!("POST /rotate", otel.kind = "server"))
@@ -88,9 +88,9 @@ async fn a_request_of_opentelemetrys_api_is_linked_too() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, _, _) = fixture(&lab).await;
+    let (provider, _, _) = fixture(&lab).await;
     recorder.forget();
-    store.rotate();
+    provider.rotate();
     let span = SdkTracerProvider::builder()
         .build()
         .tracer("service")
@@ -125,14 +125,14 @@ async fn a_failed_attempt_that_is_retried_marks_only_itself() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, database, pool) = fixture(&lab).await;
+    let (provider, database, pool) = fixture(&lab).await;
     // A recent verification would be repeated before a fetch.
     sleep(Duration::from_secs(11)).await;
     recorder.forget();
     // Fetched after the second verification, which comes after a second or a little more.
-    let down = ProviderError::new(ProviderErrorKind::Unavailable, "the store is down");
-    store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
-    store.rotate();
+    let down = ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down");
+    provider.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
+    provider.rotate();
     database.accept_only(["password-2"]);
     database.fail_next(
         1,
@@ -148,7 +148,7 @@ async fn a_failed_attempt_that_is_retried_marks_only_itself() {
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(recorder.trees(), @r#"
     credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=rejected
-      credential.fetch (client) error.type=unavailable provider=orders-login trigger=rejected ERROR "the store is down (unavailable)"
+      credential.fetch (client) error.type=unavailable provider=orders-login trigger=rejected ERROR "the backend is down (unavailable)"
       pool.handover error.type=unreachable pool=orders revision=6b86b273 ERROR "connection refused (unreachable)"
         pool.verify (client) error.type=unreachable ERROR "connection refused (unreachable)"
       credential.fetch (client) provider=orders-login trigger=rejected
@@ -166,14 +166,14 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, database, _) = fixture(&lab).await;
+    let (provider, database, _) = fixture(&lab).await;
     let held = database
         .opened()
         .first()
         .expect("one was opened")
         .connection();
     recorder.forget();
-    store.rotate();
+    provider.rotate();
     lab.supervisor
         .rotate_now("orders-login")
         .await
@@ -204,10 +204,10 @@ async fn a_fetch_that_hangs_is_exported_at_its_deadline() {
         .with_fetch_deadline(deadline)
         .start()
         .expect("it starts");
-    let store = ScriptedProvider::new();
-    store.stall();
-    let _login = supervisor
-        .add_provider_in_background("orders-login", store.clone())
+    let provider = ScriptedProvider::new();
+    provider.stall();
+    let _credentials = supervisor
+        .add_provider_in_background("orders-login", provider.clone())
         .expect("it is registered");
     eventually("the first attempt was exported", || {
         recorder
@@ -223,7 +223,7 @@ async fn a_fetch_that_hangs_is_exported_at_its_deadline() {
         .expect("it was exported");
     assert!(attribute(&fetch, "error.type").is_some_and(|kind| kind == "timed_out"));
     assert!(length(&fetch) >= deadline, "{:?}", length(&fetch));
-    store.resume();
+    provider.resume();
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,11 +231,11 @@ async fn a_rotation_that_ends_with_the_supervisor_is_marked_by_its_last_failure(
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, _, _) = fixture(&lab).await;
+    let (provider, _, _) = fixture(&lab).await;
     recorder.forget();
-    store.fail_next(
+    provider.fail_next(
         1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
     assert!(lab.supervisor.rotate_now("orders-login").await.is_err());
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
@@ -251,7 +251,7 @@ async fn a_rotation_that_ends_with_the_supervisor_is_marked_by_its_last_failure(
     );
     assert_eq!(
         root.status,
-        opentelemetry::trace::Status::error("the store is down (unavailable)")
+        opentelemetry::trace::Status::error("the backend is down (unavailable)")
     );
 }
 
@@ -261,13 +261,13 @@ async fn a_long_rotation_is_exported_in_linked_parts() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, _, _) = fixture(&lab).await;
+    let (provider, _, _) = fixture(&lab).await;
     recorder.forget();
-    store.fail_next(
+    provider.fail_next(
         1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
-    store.rotate();
+    provider.rotate();
     assert!(lab.supervisor.rotate_now("orders-login").await.is_err());
     sleep(Duration::from_secs(1_000)).await;
     let roots = || {
@@ -283,7 +283,7 @@ async fn a_long_rotation_is_exported_in_linked_parts() {
         4,
         "after one minute, two, four and five: {during:?}"
     );
-    store.recover();
+    provider.recover();
     sleep(Duration::from_secs(60)).await;
 
     let (spans, roots) = (recorder.spans(), roots());
@@ -291,7 +291,7 @@ async fn a_long_rotation_is_exported_in_linked_parts() {
     for (before, part) in roots.iter().zip(&roots[1..]) {
         assert_eq!(
             before.status,
-            opentelemetry::trace::Status::error("the store is down (unavailable)")
+            opentelemetry::trace::Status::error("the backend is down (unavailable)")
         );
         assert_eq!(attribute(before, "outcome").as_deref(), Some("unfinished"));
         assert_eq!(
@@ -338,14 +338,14 @@ async fn a_part_is_marked_by_its_last_failed_verification() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, database, _) = fixture(&lab).await;
+    let (provider, database, _) = fixture(&lab).await;
     recorder.forget();
     database.fail_next(
         1_000,
         ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
     );
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     sleep(Duration::from_secs(100)).await;
     let root = recorder
         .spans()
@@ -381,7 +381,7 @@ async fn a_rejected_credential_without_a_successor_is_one_rotation() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, database, pool) = fixture(&lab).await;
+    let (provider, database, pool) = fixture(&lab).await;
     recorder.forget();
     database.accept_only(["unknown"]);
     assert!(
@@ -402,8 +402,8 @@ async fn a_rejected_credential_without_a_successor_is_one_rotation() {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(rejected(), Some(true), "after {second} s");
     }
-    database.accept_only([store.rotate()]);
-    store.hint();
+    database.accept_only([provider.rotate()]);
+    provider.hint();
     sleep(Duration::from_secs(70)).await;
     assert_eq!(rejected(), Some(false));
 
@@ -439,7 +439,7 @@ async fn an_outage_ends_with_the_pool_that_it_concerned() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (_store, database, pool) = fixture(&lab).await;
+    let (_provider, database, pool) = fixture(&lab).await;
     recorder.forget();
     database.accept_only(["unknown"]);
     assert!(
@@ -462,12 +462,12 @@ async fn an_outage_ends_with_the_pool_that_it_concerned() {
         .remove_pool("orders")
         .await
         .expect("it is there");
-    let told: Vec<_> = roots()
+    let shown: Vec<_> = roots()
         .iter()
         .map(|root| (attribute(root, "trigger"), attribute(root, "outcome")))
         .collect();
     assert_eq!(
-        told,
+        shown,
         [(Some("rejected".to_owned()), Some("unchanged".to_owned()))]
     );
 }
@@ -478,23 +478,23 @@ async fn a_handover_is_no_part_of_a_concurrent_reconcile() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+    let credentials = lab
         .supervisor
-        .add_provider("orders-login", store.clone())
+        .add_provider("orders-login", provider.clone())
         .await
         .expect("a lease");
-    store.stall();
-    store.hint();
-    while store.calls().len() < 2 {
+    provider.stall();
+    provider.hint();
+    while provider.calls().len() < 2 {
         sleep(Duration::from_millis(100)).await;
     }
     let _pool = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
-    store.resume();
+    provider.resume();
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(recorder.trees(), @r"
     credential.rotation outcome=adopted provider=orders-login revision=6b86b273 trigger=start
@@ -514,13 +514,13 @@ async fn every_trigger_is_a_root_that_contains_its_children() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (store, database, pool) = fixture(&lab).await;
+    let (provider, database, pool) = fixture(&lab).await;
     // Schedule: the poll of a lease without an expiry, which finds nothing new.
     sleep(Duration::from_secs(301)).await;
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     sleep(Duration::from_secs(2)).await;
-    database.accept_only([store.rotate()]);
+    database.accept_only([provider.rotate()]);
     assert!(
         pool.rejected(
             2,

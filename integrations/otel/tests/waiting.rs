@@ -126,13 +126,13 @@ async fn only_a_caller_that_waited_has_an_event() {
         .events
         .iter()
         .find(|event| event.name == "pool.rejected.wait")
-        .expect("it is told that it waited");
-    let told: Vec<_> = event
+        .expect("it is shown that it waited");
+    let shown: Vec<_> = event
         .attributes
         .iter()
         .map(|one| one.key.as_str())
         .collect();
-    assert_eq!(told, ["pool", "waited_s"]);
+    assert_eq!(shown, ["pool", "waited_s"]);
     let adopted = recorder
         .spans()
         .into_iter()
@@ -152,13 +152,13 @@ async fn only_a_caller_that_waited_has_an_event() {
 async fn a_caller_that_waited_in_vain_has_an_event_with_the_error() {
     let recorder = Recorder::new();
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let options = fixture
         .pool_options(4)
         .acquire_timeout(Duration::from_millis(800));
     let db = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
+        .add_pool("orders", &credentials, fixture.pools_with(options))
         .await
         .expect("verified");
     fixture.set_password("an unknown password").await;
@@ -195,7 +195,7 @@ async fn a_caller_that_waited_in_vain_has_an_event_with_the_error() {
         .events
         .iter()
         .find(|event| event.name == "pool.rejected.wait")
-        .expect("it is told that it waited");
+        .expect("it is shown that it waited");
     assert!(
         event
             .attributes
