@@ -190,7 +190,7 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
         .expect("it was exported while its connection is held")..];
     insta::assert_snapshot!(drain, @r#"
     pool.drain abandoned=true error.type=drain_abandoned generation=1 pool=orders ERROR "connections of an old generation outlive its drain deadline" → credential.rotation
-      ! connections of an old generation outlive its drain deadline; they are not cut, and still counted {generation, level, pool, connections, target}
+      ! connections of an old generation outlive its drain deadline; they are not cut, and still counted {connections, generation, level, pool, target}
     "#);
     drop(held);
 }
