@@ -26,7 +26,7 @@ pub struct Call {
 enum Step {
     Fail(ProviderError),
     Panic,
-    Return(Lease<Credentials>),
+    Return(Fetched<Credentials>),
 }
 
 struct State {
@@ -158,8 +158,8 @@ impl ScriptedProvider {
     }
 
     /// Makes the next fetch return this lease.
-    pub fn return_next(&self, lease: Lease<Credentials>) {
-        self.lock().script.push_back(Step::Return(lease));
+    pub fn return_next(&self, fetched: impl Into<Fetched<Credentials>>) {
+        self.lock().script.push_back(Step::Return(fetched.into()));
     }
 
     /// Makes fetches hang until [`resume`](Self::resume).

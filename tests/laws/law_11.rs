@@ -13,7 +13,7 @@ use super::{Fixture, Pools};
 
 /// A pool of four short-lived connections, and callers who wait no longer than a moment and come
 /// again and again.
-async fn restless(fixture: &Fixture) -> (Handle<Pool>, Callers) {
+async fn restless(fixture: &Fixture) -> (Handle<Pools>, Callers) {
     let login = fixture.add_provider().await;
     let options = short_lived(
         fixture

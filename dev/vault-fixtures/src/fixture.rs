@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{Credentials, Handle, PoolFactory, Provider, Supervisor, SupervisorBuilder};
-use claviger_fixtures::{Server, eventually_within};
+use claviger_fixtures::{HandleOf, Server, eventually_within};
 use claviger_servers::{MariaDb, Postgres, Proxy};
 use serde_json::{Value, json};
 use sqlx::pool::PoolOptions;
@@ -241,7 +241,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
 }
 
 /// Waits until another generation than `before` is current, and returns its number.
-pub async fn next_generation<P: Clone + Send + Sync + 'static>(db: &Handle<P>, before: u64) -> u64 {
+pub async fn next_generation<P: PoolFactory>(db: &Handle<P>, before: u64) -> u64 {
     eventually_within(
         Duration::from_secs(60),
         "another generation is current",

@@ -17,8 +17,8 @@ pub struct Service {
     metrics: Metrics,
 }
 
-/// Lets a handler that needs only the database take `State<Handle<PgPool>>`.
-impl FromRef<Service> for Handle<PgPool> {
+/// Lets a handler that needs only the database take `State<Handle<PgPools>>`.
+impl FromRef<Service> for Handle<PgPools> {
     fn from_ref(service: &Service) -> Self {
         service.db.clone()
     }
@@ -26,7 +26,7 @@ impl FromRef<Service> for Handle<PgPool> {
 
 impl Service {
     /// Creates the service.
-    pub fn new(supervisor: Supervisor, db: Handle<PgPool>, metrics: Metrics) -> Self {
+    pub fn new(supervisor: Supervisor, db: Handle<PgPools>, metrics: Metrics) -> Self {
         Self {
             supervisor,
             db,

@@ -58,7 +58,7 @@ fn repository(path: &str) -> std::path::PathBuf {
 }
 
 /// Creates a fixture whose drains are abandoned after one second.
-async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPool>) {
+async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPools>) {
     let server = tokio::task::spawn_blocking(Postgres::start_with_app)
         .await
         .expect("the server's thread ends");

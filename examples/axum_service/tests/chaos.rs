@@ -64,7 +64,7 @@ async fn wait_until_adopted(fixture: &Fixture, after: &str) {
     eventually_within(TIMEOUT, after, serve).await;
 }
 
-async fn run_failures(fixture: &Fixture, db: &Handle<PgPool>) {
+async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
     fixture.provider.panic_next();
     fixture.rotate_announced().await;
     wait_until_adopted(fixture, "a rotation, and a provider that panics").await;

@@ -46,7 +46,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
 
     /// Returns a pool of short-lived connections without a supervisor, which keeps its credentials.
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Credentials) -> Handle<Self::Pool>;
+    fn plain_pool(&self, login: &Credentials) -> Handle<Self::Pools>;
     /// Returns the server's checks of a role's tokens.
     #[cfg(feature = "rds-iam")]
     fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem>;
@@ -109,7 +109,7 @@ fn short_lived<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> 
 }
 
 /// A pool that the service queries through a handle.
-pub(crate) trait Orders: Clone + Send + Sync + 'static {
+pub(crate) trait Orders: PoolFactory + Sized {
     /// Returns the number of orders.
     fn count(db: &Handle<Self>) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
 }

@@ -76,7 +76,7 @@ impl Screen {
     }
 
     /// Prints the state, once a second: generations, rate, connections, failures.
-    pub(crate) fn progress<P: Clone>(&self, pools: &[Handle<P>], service: &Service) {
+    pub(crate) fn progress<P: PoolFactory>(&self, pools: &[Handle<P>], service: &Service) {
         let queries = service.queries();
         let rate = queries - self.queries.swap(queries, Ordering::Relaxed);
         let connections: u32 = pools

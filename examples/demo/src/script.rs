@@ -145,7 +145,7 @@ pub(crate) async fn adopted<P: Orders>(
 }
 
 /// Returns the digest of the current revision.
-fn revision<P: Clone>(db: &Handle<P>) -> Option<String> {
+fn revision<P: PoolFactory>(db: &Handle<P>) -> Option<String> {
     db.status().and_then(|status| status.revision)
 }
 

@@ -60,7 +60,7 @@ async fn main() -> Result<(), Problem> {
 }
 
 /// The work of a service: here one query a second.
-async fn serve(db: &Handle<PgPool>) -> Result<(), Problem> {
+async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;

@@ -9,7 +9,7 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use claviger::{Credentials, FetchRequest, Provider, RotationTrigger};
+use claviger::{Credentials, FetchRequest, RotationTrigger};
 use claviger_fixtures::LogRecorder;
 use claviger_secrets_fixtures::{SECRET_ACCESS_KEY, SESSION_TOKEN, Secret, aws, login, moto};
 use claviger_secrets_manager::SecretsManager;

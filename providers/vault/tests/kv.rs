@@ -222,7 +222,11 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
         // By the metadata, without a look at the data; and at a start, when there is only the
         // latter.
         let before = fixture.requests_to();
-        let error = fixture.kv.fetch(look(&held)).await.expect_err("it is gone");
+        let error = fixture
+            .kv
+            .fetch_lease(look(&held))
+            .await
+            .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
         assert!(
             error.to_string().contains(says) && error.to_string().contains("goes on serving"),

@@ -5,8 +5,9 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::{FetchRequest, Provider};
+use claviger::FetchRequest;
 use claviger_fixtures::LogRecorder;
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_fixtures::{AsyncAdmin, text};
 use serde_json::json;

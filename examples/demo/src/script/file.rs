@@ -83,7 +83,7 @@ impl<D: Database> Scenario<D> {
 
 async fn rotate<D: Database>(
     scenario: Arc<Scenario<D>>,
-    db: Handle<D::Pool>,
+    db: Handle<D::Pools>,
     mut context: ScriptContext,
 ) -> Tally {
     let mut tally = Tally::default();

@@ -51,7 +51,10 @@ pub(crate) async fn run<D: Database>(
         .add_pool("orders", &login, server.pools())
         .await?;
     // The plain pool keeps its first token.
-    let first = token_for("plain")?.fetch(FetchRequest::first()).await?;
+    let first = token_for("plain")?
+        .fetch(FetchRequest::first())
+        .await?
+        .into_lease(None)?;
     let script = Script::start(screen, options.duration, |context| {
         let plain = tokio::spawn(query_with_one_token(
             server.plain_pool(first.secret()),

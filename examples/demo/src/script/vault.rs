@@ -98,7 +98,7 @@ async fn watch<D: Database>(
     server: Arc<D>,
     admin: Arc<Admin>,
     supervisor: Supervisor,
-    db: Handle<D::Pool>,
+    db: Handle<D::Pools>,
     mut context: ScriptContext,
 ) -> Tally
 where
