@@ -18,8 +18,9 @@ enum Step {
     Wake,
     Hint,
     Manual,
-    Verified(usize),
-    Rejected(usize),
+    /// This revision, or the current one.
+    Verified(Option<usize>),
+    Rejected(Option<usize>),
     RejectionMoot(usize),
     Take,
     Return(usize),
@@ -68,14 +69,17 @@ fn endings() -> impl Strategy<Value = Ending> {
 
 fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0u64..2_000).prop_map(Step::Pass),
-        3 => (2_000u64..700_000).prop_map(Step::Pass),
+        6 => (0u64..2_000).prop_map(Step::Pass),
+        2 => (2_000u64..15_000).prop_map(Step::Pass),
+        1 => (15_000u64..700_000).prop_map(Step::Pass),
         1 => Just(Step::Jump),
         12 => Just(Step::Wake),
         2 => Just(Step::Hint),
         1 => Just(Step::Manual),
-        3 => revisions().prop_map(Step::Verified),
-        4 => revisions().prop_map(Step::Rejected),
+        1 => revisions().prop_map(|revision| Step::Verified(Some(revision))),
+        3 => Just(Step::Verified(None)),
+        2 => revisions().prop_map(|revision| Step::Rejected(Some(revision))),
+        6 => Just(Step::Rejected(None)),
         1 => revisions().prop_map(Step::RejectionMoot),
         3 => Just(Step::Take),
         3 => (0usize..9).prop_map(Step::Return),
@@ -130,7 +134,8 @@ struct World {
     last_asked: Option<Instant>,
     /// The revisions that were rejected and did not work since, and when.
     rejected: BTreeMap<Revision, Instant>,
-    verified: BTreeSet<Revision>,
+    /// The revisions that worked while they were current, and when they last were.
+    verified: BTreeMap<Revision, Instant>,
     open: BTreeSet<RotationId>,
     waiting: BTreeSet<RequestId>,
     requests: u64,
@@ -164,7 +169,7 @@ impl World {
             jumped: false,
             last_asked: None,
             rejected: BTreeMap::new(),
-            verified: BTreeSet::new(),
+            verified: BTreeMap::new(),
             open: BTreeSet::new(),
             waiting: BTreeSet::new(),
             requests: 0,
@@ -177,6 +182,12 @@ impl World {
         Some((lease, facts.clone()))
     }
 
+    fn revision(&self, number: Option<usize>) -> Option<Revision> {
+        number
+            .map(revision)
+            .or_else(|| self.current().map(|(_, facts)| facts.revision))
+    }
+
     fn is_current(&self, revision: &Revision) -> bool {
         self.current()
             .is_some_and(|(_, facts)| facts.revision == *revision)
@@ -184,6 +195,10 @@ impl World {
 
     fn step(&mut self, step: Step) {
         let now = self.provider.now;
+        let current = self.current().map(|(_, facts)| facts.revision);
+        if let Some(at) = current.and_then(|current| self.verified.get_mut(&current)) {
+            *at = now.mono();
+        }
         match step {
             Step::Pass(millis) => self.provider.pass(Duration::from_millis(millis)),
             Step::Jump => {
@@ -202,17 +217,23 @@ impl World {
                 self.feed(Input::Manual(RequestId(self.requests)));
             }
             Step::Verified(number) => {
-                let revision = revision(number);
+                let Some(revision) = self.revision(number) else {
+                    return;
+                };
                 self.rejected.remove(&revision);
-                if self.is_current(&revision) {
-                    // At most: a revision of which it knows nothing any more counts as new.
+                // One that was verified before is new again once it is forgotten.
+                let last = self.verified.get(&revision);
+                let is_new = last.is_none_or(|at| now.mono() >= *at + Duration::from_secs(3_600));
+                if self.is_current(&revision) && is_new {
                     self.allowance.refill = Some(now.mono() + Duration::from_millis(250));
-                    self.verified.insert(revision.clone());
+                    self.verified.insert(revision.clone(), now.mono());
                 }
                 self.feed(Input::Verified(revision));
             }
             Step::Rejected(number) => {
-                let revision = revision(number);
+                let Some(revision) = self.revision(number) else {
+                    return;
+                };
                 self.rejected.insert(revision.clone(), now.mono());
                 if self.is_current(&revision) {
                     self.allowance.refill.take_if(|at| *at > now.mono());
@@ -368,7 +389,7 @@ impl World {
                 self.provider.effects.push(effect);
             }
         }
-        assert!(self.hanging.len() <= HANGING_MOST);
+        assert!(self.hanging.len() <= 3);
         count
     }
 
@@ -384,7 +405,7 @@ impl World {
                 rejected,
                 ..
             } => {
-                assert!(self.running.is_none() && self.hanging.len() < HANGING_MOST);
+                assert!(self.running.is_none() && self.hanging.len() < 3);
                 assert!(!self.closed && self.open.contains(rotation));
                 self.check_price(*trigger);
                 for revision in rejected.iter() {
