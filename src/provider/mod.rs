@@ -9,6 +9,7 @@ pub(crate) mod machine;
 pub(crate) mod schedule;
 mod simple;
 mod slot;
+mod supervised;
 mod watch;
 
 use std::fmt::Debug;

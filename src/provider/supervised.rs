@@ -1,0 +1,97 @@
+//! What the supervisor does with a provider: start, requests, status, end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::driver::ManualRequest;
+use super::machine::Input;
+use super::schedule;
+use super::slot::ProviderSlot;
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::supervisor::ProviderStatus;
+
+impl<S: Send + Sync + 'static> ProviderSlot<S> {
+    pub(crate) fn request(self: &Arc<Self>, request: ManualRequest) {
+        let id = self.lock().add_request(request);
+        self.feed(Input::Manual(id));
+    }
+
+    /// Waits for the first lease.
+    ///
+    /// # Errors
+    /// A permanent error of a fetch; a lifetime too short to hand over in; the end of the provider.
+    pub(crate) async fn first_lease(&self) -> Result<(), ProviderError> {
+        let poll = self.context().settings.poll;
+        self.until(|machine| {
+            if let Some((_, current)) = machine.current() {
+                let problem = schedule::too_short(current, self.clock().now(), poll);
+                return Some(problem.map_or(Ok(()), |problem| {
+                    Err(ProviderError::new(
+                        ProviderErrorKind::Misconfigured,
+                        problem,
+                    ))
+                }));
+            }
+            let permanent = machine.last_error().filter(|error| !error.is_transient());
+            let ended = || {
+                ProviderError::new(
+                    ProviderErrorKind::Other,
+                    "removed or shut down while it started",
+                )
+            };
+            permanent
+                .cloned()
+                .or_else(|| machine.is_stopped().then(ended))
+                .map(Err)
+        })
+        .await
+    }
+
+    /// Nothing new starts; manual requests are dropped, which their callers see.
+    pub(crate) fn stop_fetching(self: &Arc<Self>) {
+        self.feed(Input::Stop);
+    }
+
+    /// Resolves when no fetch runs.
+    pub(crate) async fn idle(&self) {
+        self.until(|machine| (!machine.is_fetching()).then_some(()))
+            .await;
+    }
+
+    /// Releases everything. Returns how many leases could not be released by the deadline.
+    pub(crate) async fn close(self: &Arc<Self>, deadline: Instant) -> usize {
+        self.feed(Input::Close);
+        let released = self.until(|machine| (!machine.is_releasing()).then_some(()));
+        let _ = tokio::time::timeout_at(deadline.into(), released).await;
+        self.lock().machine.unreleased()
+    }
+
+    /// Describes the provider. `restarts` are those of its actor.
+    pub(crate) fn status(&self, restarts: u64) -> ProviderStatus {
+        let pools = self.subscribers();
+        let now = self.clock().now();
+        let driver = self.lock();
+        let machine = &driver.machine;
+        let current = machine.current().map(|(_, current)| current);
+        ProviderStatus {
+            name: Arc::clone(self.name()),
+            revision: current.map(|current| current.revision.digest()),
+            expires: current.and_then(|current| current.expiry.wall()),
+            remaining: current.and_then(|current| current.expiry.remaining(now)),
+            rejected: machine.is_rejected(now.mono()),
+            fetching: machine.is_fetching(),
+            next_fetch: machine
+                .next_fetch()
+                .map(|at| at.saturating_duration_since(now.mono())),
+            fetches: machine.fetches(),
+            hanging: machine.hanging().len(),
+            hanging_since: machine.hanging().map(|began| began.wall()).min(),
+            lifetime: machine.lifetime(),
+            last_error: machine.last_error().cloned(),
+            last_rotation: driver.last_rotation.clone(),
+            unreleased: machine.unreleased(),
+            pools: pools.iter().map(|pool| Arc::clone(pool.name())).collect(),
+            restarts,
+        }
+    }
+}
