@@ -123,7 +123,7 @@ impl Machine {
         Err(ProviderError::new(
             ProviderErrorKind::DeadLease,
             format!(
-                "the lease {} that came had already expired at {expired}; issue one that lives, or check this machine's clock",
+                "the lease {} that came had already expired at {expired}; return one that has not, or check this machine's clock",
                 facts.revision
             ),
         ))
