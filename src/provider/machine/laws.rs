@@ -420,6 +420,8 @@ impl World {
             }
             Effect::Keep(lease) => {
                 self.kept.insert(*lease);
+                // Once it was current again, its next release is a first attempt.
+                self.retried.remove(lease);
                 self.ever_kept.insert(*lease);
             }
             Effect::Extend(lease, _) | Effect::HandOver { lease, .. } => {
