@@ -470,7 +470,8 @@ async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
         asks.rejects_in.store(nth, Ordering::Release);
         store.rotate();
         store.hint();
-        sleep(Duration::from_secs(60)).await;
+        // A wake calls `account` once, and there are ten by the heartbeat alone.
+        sleep(Duration::from_secs(150)).await;
         assert!(
             asks.rejects_in.load(Ordering::Acquire) <= 0,
             "the hazard: it was reported"
