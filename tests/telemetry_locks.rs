@@ -430,6 +430,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
         1,
         "the hazard: an old generation is counted"
     );
+    drop(db.get().await.expect("a connection"));
     assert!(db.rejected(
         db.generation(),
         &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
@@ -442,7 +443,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
     assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new());
     let asked = asks.asked.lock().expect("no panic").clone();
     for wanted in [
-        "terms",
+        "settings",
         "check",
         "vacant",
         "verify",
@@ -454,6 +455,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
         "connections",
         "idle",
         "fault",
+        "get",
     ] {
         assert!(
             asked.contains_key(&format!("factory {wanted}")),
