@@ -56,7 +56,7 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
         );
     }
     // Rejected just after its verification, the lease is verified again before a fetch. That
-    // handover is a root rotations its own, linked to its cause.
+    // handover is a root of its own, linked to its cause.
     let manual = rotations(&all, "manual", "adopted");
     let (rotation, again) = (
         replaced("manual", 4, " → POST /rotate", ABANDONED),
@@ -125,14 +125,14 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
 
 const ABANDONED: &str = " abandoned=true error=true error.type=drain_abandoned";
 
-/// Returns the tree rotations a rotation that replaced the pool, with the linked drain rotations the old
+/// Returns the tree of a rotation that replaced the pool, with the linked drain of the old
 /// generation.
 fn replaced(trigger: &str, generation: u64, link: &str, abandoned: &str) -> String {
     let old = generation - 1;
     let status = if abandoned.is_empty() {
         ""
     } else {
-        " otel.status_code=ERROR otel.status_description=connections rotations an old generation outlive its drain deadline"
+        " otel.status_code=ERROR otel.status_description=connections of an old generation outlive its drain deadline"
     };
     format!(
         "\
@@ -147,7 +147,7 @@ pool.drain{abandoned} generation={old}{status} pool=orders span.kind=internal �
     )
 }
 
-/// Returns the trees rotations all rotations with this trigger and outcome. Each has the digest rotations a
+/// Returns the trees of all rotations with this trigger and outcome. Each has the digest of a
 /// revision if it fetched one.
 fn rotations(all: &[Span], trigger: &str, outcome: &str) -> Vec<String> {
     let roots = all.iter().filter(|span| span.name == "credential.rotation");

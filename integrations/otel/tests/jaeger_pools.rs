@@ -43,8 +43,8 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
     assert!(first.contains(warmed), "{first}");
 
     let head = "\
-credential.rotation generation=2 outcome=adopted provider=credentials span.kind=internal trigger=manual
-  credential.fetch provider=credentials span.kind=client trigger=manual
+credential.rotation generation=2 outcome=adopted provider=login span.kind=internal trigger=manual
+  credential.fetch provider=login span.kind=client trigger=manual
 ";
     // Its verification uses one more connection, and the overlap of a pool of eight is two.
     let replaced = "  pool.handover generation=2 mode=replace pool=orders span.kind=internal
