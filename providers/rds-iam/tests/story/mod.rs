@@ -181,7 +181,7 @@ pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>() {
         .expect("it keeps them")
         .pop()
         .expect("there is one");
-    assert_eq!(last.reason, "the session that signed it has died");
+    assert_eq!(last.reason, "the signing session has expired");
 }
 
 /// PAM rejects everything for five seconds, as when IAM throttles.
