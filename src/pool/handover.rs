@@ -254,7 +254,7 @@ fn publish<F: PoolFactory>(
     let current = slot.shared().current();
     let opened = Input::Opened {
         attempt,
-        mode: mode,
+        mode,
         lifetime: loan.life,
     };
     let effects = inner.machine.handle(opened, now);
