@@ -30,7 +30,7 @@ pub enum ErrorKind {
     NoRuntime,
     /// The provider gave no usable lease; [`Error::provider_error`] has the cause.
     Provider,
-    /// The lease could not be verified by a login; [`Error::fault`] has the cause, SQLSTATE
+    /// The lease could not be verified by a login; [`Error::connect_error`] has the cause, SQLSTATE
     /// included.
     Pool,
 }

@@ -18,12 +18,12 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 ///
 /// | | default | worked |
 /// |---|---|---|
-/// | [`fetch_deadline`](Self::fetch_deadline) | 30 s | a store that hangs from 0:00 counts as failed at 0:30, and is asked again at 0:31 |
-/// | [`start_deadline`](Self::start_deadline) | 30 s | a pod whose database is down fails its start after 30 s, with the cause |
-/// | [`verify_deadline`](Self::verify_deadline) | 5 s | a frozen database costs a handover 5 s, and the old generation goes on serving |
-/// | [`drain_deadline`](Self::drain_deadline) | 60 s | a 3-minute report on a rotated password is reported as abandoned after 1 min, and ends in peace |
-/// | [`poll`](Self::poll) | 5 min | a secret without a death is looked at every 4:30 to 5:00, 9,000 times a month |
-/// | [`ready_margin`](Self::ready_margin) | 5 s | a token that dies in 4 s makes the service unready |
+/// | [`with_fetch_deadline`](Self::with_fetch_deadline) | 30 s | a store that hangs from 0:00 counts as failed at 0:30, and is asked again at 0:31 |
+/// | [`with_start_deadline`](Self::with_start_deadline) | 30 s | a pod whose database is down fails its start after 30 s, with the cause |
+/// | [`with_verify_deadline`](Self::with_verify_deadline) | 5 s | a frozen database costs a handover 5 s, and the old generation goes on serving |
+/// | [`with_drain_deadline`](Self::with_drain_deadline) | 60 s | a 3-minute report on a rotated password is reported as abandoned after 1 min, and ends in peace |
+/// | [`with_poll_interval`](Self::with_poll_interval) | 5 min | a secret without a death is looked at every 4:30 to 5:00, 9,000 times a month |
+/// | [`with_ready_margin`](Self::with_ready_margin) | 5 s | a token that dies in 4 s makes the service unready |
 #[derive(Clone, Default)]
 pub struct SupervisorBuilder {
     settings: Settings,

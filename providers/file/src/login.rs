@@ -31,7 +31,7 @@ const PATIENCE: [Duration; 5] = [
 
 /// A database login in mounted files, taken anew when they change.
 ///
-/// The files are watched, and looked at every [`poll`](Self::poll) besides. A lease has no death;
+/// The files are watched, and looked at every [poll interval](Self::with_poll_interval) besides. A lease has no death;
 /// its revision is a digest of the content under a random key of the process, so the same content
 /// is the same credential. A relative path is taken from the working directory at construction.
 ///

@@ -22,7 +22,7 @@ use crate::session::{self, Member, Token, Trouble, VaultSession};
 ///
 /// The revision is the lease's id. Its death is the earlier of the lease's own and that of the
 /// token it was issued by; the server drops the user then, so sessions [end with the
-/// lease](Sessions::EndWithLease).
+/// lease](OldConnections::EndWithLease).
 ///
 /// - At 50 to 60 % of its life a lease is renewed, as long as that brings at least 90 % of its
 ///   first life. When it brings less, the lease has met its maximum: a new user is fetched, and the

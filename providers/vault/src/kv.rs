@@ -25,7 +25,7 @@ const API_PATH_ADVICE: &str = "give mount and path as `vault kv get` takes them,
 /// A login in a KV store of version 2.
 ///
 /// The revision is the version, with the time at which it was written; a lease has no death, and
-/// open sessions are [drained](Sessions::Drain) when a newer version is served. The store is polled
+/// open sessions are [drained](OldConnections::Drain) when a newer version is served. The store is polled
 /// by the secret's metadata every 5 minutes (`Supervisor::builder().with_poll_interval(…)`); its
 /// data are read when the version is another one, and at each poll only where the policy does not
 /// let the metadata be read, which is tried again each hour.

@@ -30,7 +30,7 @@ const ECHO: Duration = Duration::from_millis(50);
 /// A static role of the database engine: one user whose password is rotated.
 ///
 /// The revision is the time of the last rotation; a lease has no death, and open sessions are
-/// [drained](Sessions::Drain) after a rotation. It is looked at one second after the next one is
+/// [drained](OldConnections::Drain) after a rotation. It is looked at one second after the next one is
 /// due, and then every 1, 2, 4, 8 and 10 s until it has come: while the database is down, Vault
 /// goes on answering the old password, which goes on serving. A role with a schedule reports the
 /// time of its next rotation before the last one has happened. The due one is polled for all the

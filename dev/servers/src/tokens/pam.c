@@ -135,7 +135,7 @@ static const char *fault(char *token, const char *user, const char *folder, stru
 
     char path[4096];
     snprintf(path, sizeof path, "%s/reject-everything", folder);
-    if (!access(path, F_OK)) return "everything is rejected";
+    if (!access(path, F_OK)) return "all tokens are rejected";
     if (!is_endpoint(token)) return "not exactly host:port/? before the parameters";
     if (!value[ACTION] || strcmp(value[ACTION], "connect")) return "Action is not connect";
     if (!value[DBUSER] || strcmp(value[DBUSER], user)) return "DBUser is another user";
