@@ -137,9 +137,9 @@ fn every_log_line_from_info_on_is_documented() {
     assert!(lines >= 18, "{lines}");
     for message in [
         "rotated",
-        "looked again",
-        "overtaken by",
-        "ended before every pool",
+        "unchanged credentials verified again",
+        "superseded by a newer rotation",
+        "ended before every pool had a new credential",
     ] {
         assert!(
             manual.contains(&format!("`{message}")) || manual.contains(&format!("INFO {message}")),
