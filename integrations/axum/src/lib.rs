@@ -21,7 +21,7 @@
 //! let service: Router = Router::new()
 //!     .route("/orders", get(async || "none"))
 //!     .merge(claviger_axum::probes(&supervisor));
-//! For operators only, for example on another port.
+//! // For operators only, for example on another port.
 //! let operators: Router = claviger_axum::status(&supervisor);
 //! # drop((service, operators));
 //! # }
