@@ -1,0 +1,294 @@
+//! What the framework does with pools of sqlx's.
+
+use std::error::Error as StdError;
+use std::task::Poll;
+
+use sqlx::pool::{PoolConnection, PoolOptions};
+use sqlx::{Connection, Pool};
+use tokio::time::timeout;
+
+use super::super::check::{self, wrong};
+use super::super::classify;
+use super::super::dialect::Dialect;
+use super::super::shared_error::SharedError;
+use super::super::verifier::PANICKED;
+use super::explain::{kind, login_error, never_ready, probe_error};
+use super::{STILL_BUSY, SqlPools, TRY_OUT_TIMEOUT};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::lease::{Lease, OldConnections};
+use crate::login::Credentials;
+use crate::pool::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings, RETURN_TIMEOUT};
+
+impl<DB: Dialect> PoolFactory for SqlPools<DB> {
+    type Secret = Credentials;
+    type Pool = Pool<DB>;
+    type Connection = PoolConnection<DB>;
+    type Error = sqlx::Error;
+
+    fn settings(&self) -> PoolSettings {
+        self.settings.clone()
+    }
+
+    fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
+        let login = lease.secret();
+        check::login(login, DB::NAME)?;
+        check::address(&DB::address(&self.connect), login, DB::DEFAULT_PORT)?;
+        for (field, life) in [
+            ("max_lifetime", self.options.get_max_lifetime()),
+            ("idle_timeout", self.options.get_idle_timeout()),
+        ] {
+            if life.is_some_and(|life| life.is_zero()) {
+                // sqlx would look after its connections without a pause.
+                return Err(wrong(field, "is 0s; give at least a second, or None"));
+            }
+        }
+        if login.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
+            let advice = format!(
+                "a token is sent in clear to whoever answers; set {} in the connect options",
+                DB::VERIFIED_TLS
+            );
+            return Err(wrong("ssl_mode", advice));
+        }
+        if self.settings.policy == HandoverPolicy::AlwaysInPlace
+            && lease.old_connections() == OldConnections::EndWithLease
+        {
+            return Err(wrong(
+                "policy",
+                "always_in_place cannot be kept with a lease that ends its connections; leave it out",
+            ));
+        }
+        Ok(())
+    }
+
+    fn vacant(&self) -> Pool<DB> {
+        let options = PoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None);
+        let pool: Pool<DB> = options.connect_lazy_with(self.connect.clone());
+        // Marked as closed by the call; there is nothing to wait for.
+        drop(pool.close());
+        pool
+    }
+
+    async fn verify(&self, login: &Credentials) -> Result<(), ConnectError> {
+        // A hostile server can make the driver compute without end (SCRAM iteration count), so this
+        // needs a thread of its own.
+        let (pools, own) = (self.clone(), login.clone());
+        let form = Self::prepared(login).map(|_| self.forms.of(login));
+        let verified = self
+            .verifier
+            .run(async move {
+                pools
+                    .log_in_and_probe(&own)
+                    .await
+                    .map_err(DB::verification_fault)
+            })
+            .await;
+        match (form, &verified) {
+            (Some(form), Ok(())) => self.forms.worked(login, form),
+            (Some(form), Err(error)) if error.kind() == ConnectErrorKind::Rejected => {
+                self.forms.rejected(login, form)
+            }
+            _ => {}
+        }
+        verified.map_err(|error| {
+            if error.message() == PANICKED && DB::may_panic_with(login.user()) {
+                let problem =
+                    format!("sqlx cannot log in as {:?} by SCRAM, for SASLprep prohibits the name; give the role another", login.user());
+                return wrong("user", problem);
+            }
+            error
+        })
+    }
+
+    /// Does nothing with a hook of `with_after_connect`, which the verification has called. A hook
+    /// of the options is called by sqlx alone, which retries it and logs its error.
+    async fn try_out(&self, login: &Credentials) -> Result<(), ConnectError> {
+        if self.hooks.after_connect.is_some() {
+            return Ok(());
+        }
+        let options = self
+            .options
+            .clone()
+            .max_connections(1)
+            .acquire_timeout(TRY_OUT_TIMEOUT);
+        let pool = self
+            .hooks
+            .apply(options)
+            .connect_lazy_with(self.options_for(login));
+        let opened = pool.acquire().await;
+        let tried = match opened {
+            Ok(connection) => {
+                // It is closed either way.
+                let _ = connection.close().await;
+                Ok(())
+            }
+            Err(sqlx::Error::PoolTimedOut) => Err(never_ready()),
+            Err(error) => Err(self.login_fault(login, error)),
+        };
+        pool.close().await;
+        tried
+    }
+
+    fn account(&self, login: &Credentials) -> String {
+        format!("{}@{}", login.user(), self.server(login))
+    }
+
+    fn server(&self, login: &Credentials) -> String {
+        let (host, port) = self.host_and_port(login);
+        format!("{host}:{port}")
+    }
+
+    fn explain(&self, login: &Credentials, error: ConnectError) -> ConnectError {
+        self.explained(login, error)
+    }
+
+    /// At most one connection is closed in 15 s, because others may take the room that it makes.
+    async fn make_room(&self, pool: &Pool<DB>) -> bool {
+        if pool.num_idle() == 0 || !self.room.may_be_made() {
+            return false;
+        }
+        let Some(connection) = pool.try_acquire() else {
+            return false;
+        };
+        let _ = connection.close().await;
+        true
+    }
+
+    fn open(&self, login: &Credentials) -> Result<Pool<DB>, ConnectError> {
+        Ok(self
+            .hooks
+            .apply(self.options.clone())
+            .connect_lazy_with(self.options_for(login)))
+    }
+
+    async fn warm(&self, pool: &Pool<DB>, connections: u32) -> Result<u32, ConnectError> {
+        // Idle connections are held until each acquire has begun to connect; otherwise it would
+        // take one of them. Callers can use them again before the first login completes.
+        let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire())
+            .take(connections as usize)
+            .collect();
+        let missing = connections.saturating_sub(pool.size());
+        let mut opening: Vec<_> = (0..missing).map(|_| Box::pin(pool.acquire())).collect();
+        let mut opened = Vec::new();
+        for acquiring in &mut opening {
+            opened.push(futures_util::poll!(acquiring.as_mut()));
+        }
+        drop(idle);
+        // Concurrently: one after the other takes 2 to 8 times as long.
+        let rest = opening
+            .into_iter()
+            .zip(opened)
+            .map(|(acquiring, polled)| async move {
+                match polled {
+                    Poll::Ready(got) => got,
+                    Poll::Pending => acquiring.await,
+                }
+            });
+        match timeout(TRY_OUT_TIMEOUT, futures_util::future::try_join_all(rest)).await {
+            Ok(Ok(connections)) => {
+                // Returned here: a dropped connection is idle some time later, and a caller that
+                // comes first would log in.
+                let returns = connections
+                    .into_iter()
+                    .map(|mut connection| async move { connection.return_to_pool().await });
+                let _ = timeout(RETURN_TIMEOUT, futures_util::future::join_all(returns)).await;
+                Ok(pool.size())
+            }
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(never_ready()),
+            Ok(Err(error)) => Err(login_error::<DB>(error)),
+        }
+    }
+
+    fn refit(&self, pool: &Pool<DB>, old: &Credentials, new: &Credentials) -> bool {
+        let same_place = old.location() == new.location();
+        if same_place {
+            pool.set_connect_options(self.options_for(new));
+        }
+        same_place
+    }
+
+    /// sqlx 0.8.6's `close` is not enough: for each idle connection that it closes it gives a
+    /// permit back that nobody had taken, so that it may return while as many others are busy; and
+    /// one that comes back in its last round it overlooks.
+    async fn drain(&self, pool: Pool<DB>) {
+        loop {
+            pool.close().await;
+            if pool.size() == 0 {
+                return;
+            }
+            tokio::time::sleep(STILL_BUSY).await;
+        }
+    }
+
+    fn connections(&self, pool: &Pool<DB>) -> u32 {
+        pool.size()
+    }
+
+    /// sqlx counts after the fact, and for a moment below zero.
+    fn idle(&self, pool: &Pool<DB>) -> u32 {
+        u32::try_from(pool.num_idle()).unwrap_or(0).min(pool.size())
+    }
+
+    async fn probe(&self, pool: &Pool<DB>) -> Option<Result<(), ConnectError>> {
+        let mut connection = pool.try_acquire()?;
+        let answer = DB::execute(&mut connection, &self.probe).await;
+        Some(answer.map(drop).map_err(|error| {
+            drop(connection.detach());
+            probe_error::<DB>(error)
+        }))
+    }
+
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        classify::find(error).map_or_else(
+            || ConnectError::new(ConnectErrorKind::Other, error.to_string()),
+            |error| classify::of(kind::<DB>(error), error),
+        )
+    }
+
+    fn try_get(&self, pool: &Pool<DB>) -> Option<PoolConnection<DB>> {
+        pool.try_acquire()
+    }
+
+    async fn get(&self, pool: &Pool<DB>) -> Result<PoolConnection<DB>, sqlx::Error> {
+        pool.acquire().await
+    }
+
+    async fn check_connection(
+        &self,
+        connection: &mut PoolConnection<DB>,
+        check: Check,
+    ) -> Result<(), sqlx::Error> {
+        match (check, DB::PING) {
+            (Check::Probe, _) => DB::execute(connection, &self.probe).await,
+            (Check::Ping, Some(sql)) => DB::execute(connection, sql).await,
+            (Check::Ping, None) => connection.ping().await,
+        }
+    }
+
+    fn discard(&self, connection: PoolConnection<DB>) {
+        drop(connection.detach());
+    }
+
+    /// sqlx pings the connection, without a time-out.
+    async fn give_back(&self, mut connection: PoolConnection<DB>) {
+        connection.return_to_pool().await;
+    }
+
+    fn is_timeout(&self, error: &sqlx::Error) -> bool {
+        matches!(error, sqlx::Error::PoolTimedOut)
+    }
+
+    fn is_closed(&self, error: &sqlx::Error) -> bool {
+        matches!(error, sqlx::Error::PoolClosed)
+    }
+
+    fn error(&self, error: AcquireError<'_>) -> sqlx::Error {
+        match error {
+            AcquireError::TimedOut => sqlx::Error::PoolTimedOut,
+            AcquireError::Closed => sqlx::Error::PoolClosed,
+            AcquireError::Connect(error) => SharedError::of(error),
+        }
+    }
+}
