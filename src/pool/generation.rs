@@ -235,7 +235,8 @@ impl<F: PoolFactory> Shared<F> {
             changed: watch::Sender::new(first.number),
             current: ArcSwap::from_pointee(first),
             news: Notify::new(),
-            outlook: Mutex::new(Outlook::Never),
+            // The actor has not decided yet: callers wait for that.
+            outlook: Mutex::new(Outlook::Running),
             keeper: OnceLock::new(),
             moved: AtomicU64::new(0),
         })
