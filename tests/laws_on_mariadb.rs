@@ -14,8 +14,15 @@ mod law_09;
 mod law_10;
 #[path = "laws/law_11.rs"]
 mod law_11;
+#[path = "laws/law_15.rs"]
+mod law_15;
 
 use claviger::MySqlPools as Pools;
 use claviger_servers::MariaDb;
 
 type Fixture = claviger_fixtures::FixtureOn<MariaDb>;
+
+/// Returns its parameter.
+const ECHO: &str = "SELECT CAST(? AS SIGNED)";
+/// Whether this connection is in a transaction.
+const IN_TRANSACTION: &str = "SELECT CAST(@@in_transaction AS SIGNED)";

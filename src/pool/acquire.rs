@@ -8,12 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::futures::Notified;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::connect::{Got, connect};
 use super::generation::{Generation, Keeper, Phase, Shared};
 use super::queue::{Place, queue, share};
-use super::{AcquireError, Check, PoolFactory};
+use super::{AcquireError, Check, PoolFactory, lent};
 use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::OldConnections;
@@ -225,9 +225,9 @@ pub(super) fn moved<F: PoolFactory>(shared: &Shared<F>) -> Step<F> {
 /// cost the connection. `opened`: for this call; if it fails, another login would fail in the same
 /// way.
 pub(super) async fn checked<F: PoolFactory>(
-    shared: &Shared<F>,
+    shared: &Arc<Shared<F>>,
     generation: &Generation<F::Pool>,
-    mut connection: F::Connection,
+    connection: F::Connection,
     call: &mut Call<F>,
     check: Check,
     opened: bool,
@@ -237,17 +237,10 @@ pub(super) async fn checked<F: PoolFactory>(
         return Step::Got(connection);
     }
     // A frozen server takes no longer than the call may.
-    let alive = timeout_at(
-        call.deadline,
-        shared.factory.check_connection(&mut connection, check),
-    );
-    let failed = match alive.await {
-        Ok(Ok(())) => return Step::Got(connection),
-        Ok(Err(error)) => Some(error),
-        Err(_) => None,
+    let failed = match lent::check(shared, connection, check, call.deadline).await {
+        Ok(connection) => return Step::Got(connection),
+        Err(error) => error,
     };
-    let before = shared.factory.connections(&generation.pool);
-    shared.factory.discard(connection);
     let Some(error) = failed else {
         return Step::Again;
     };
@@ -275,7 +268,9 @@ pub(super) async fn checked<F: PoolFactory>(
     }
     // An idle connection may have broken meanwhile. When all of those are used up, another login
     // does not help.
-    let maybe_broken = call.maybe_broken.get_or_insert(before);
+    let maybe_broken = call
+        .maybe_broken
+        .get_or_insert_with(|| shared.factory.connections(&generation.pool) + 1);
     if (opened || *maybe_broken == 0) && !is_probe {
         return Step::Failed(error);
     }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::acquire::note_login_error;
 use super::gate::{LEAD, Pass};
 use super::generation::{Generation, Shared};
+use super::lent::give_back;
 use super::queue::Pace;
 use super::{AcquireError, PoolFactory};
 
@@ -293,16 +294,4 @@ pub(super) async fn open<F: PoolFactory>(
         }
         () = sleep_until(limit) => None,
     }
-}
-
-/// Time-out for the return of a connection whose call was cancelled. One that the network dropped
-/// would keep its place in the pool for ever.
-pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Returns a connection to its pool, or closes it when that takes too long, and wakes the first in
-/// the queue.
-pub(crate) async fn give_back<F: PoolFactory>(shared: &Shared<F>, connection: F::Connection) {
-    // Beyond the time it is closed, and its place is free.
-    let _ = timeout(RETURN_TIMEOUT, shared.factory.give_back(connection)).await;
-    shared.gate.look();
 }

@@ -8,6 +8,7 @@ mod driver;
 mod gate;
 mod generation;
 mod handover;
+mod lent;
 mod machine;
 mod openings;
 mod probe;
@@ -25,10 +26,12 @@ use std::time::Duration;
 pub(crate) use acquire::Acquired;
 pub(crate) use acquire::{acquire, are_expired};
 #[cfg(feature = "sql")]
-pub(crate) use connect::{RETURN_TIMEOUT, WITHOUT_CALLER, give_back};
+pub(crate) use connect::WITHOUT_CALLER;
 #[cfg(feature = "sql")]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
+#[cfg(feature = "sql")]
+pub(crate) use lent::{Lent, RETURN_TIMEOUT, Use};
 pub(crate) use slot::PoolSlot;
 
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -75,6 +78,9 @@ pub struct PoolSettings {
     /// Whether a login that has begun completes without its caller, because the server counts
     /// aborted logins. Default: false.
     pub finishes_logins: bool,
+    /// Whether a connection can be used again after a call on it was cancelled while it ran. If
+    /// not, it is closed. Default: true.
+    pub reuses_cancelled: bool,
 }
 
 impl PoolSettings {
@@ -90,6 +96,7 @@ impl PoolSettings {
             test_before_acquire: false,
             probe_tells: true,
             finishes_logins: false,
+            reuses_cancelled: true,
         }
     }
 }
@@ -227,20 +234,15 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         0
     }
 
-    /// Asks one idle connection whether its role still exists; `None` when no connection is idle.
-    /// Used for leases that end their connections.
-    fn probe(
-        &self,
-        pool: &Self::Pool,
-    ) -> impl Future<Output = Option<Result<(), ConnectError>>> + Send {
-        let _ = pool;
-        async { None }
-    }
-
     /// Returns what an error says, of the credentials above all. Its message and SQLSTATE are what
     /// other callers get.
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         ConnectError::new(ConnectErrorKind::Other, error.to_string())
+    }
+
+    /// Classifies the error of a [`Check::Probe`]. Default: as any other.
+    fn classify_probe(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        self.classify(error)
     }
 
     /// Returns an idle connection, without waiting; `None` when there is none.
@@ -265,7 +267,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Those of the connection, which is discarded then.
     ///
     /// # Cancel safety
-    /// Dropped at the caller's deadline; the connection is discarded then.
+    /// Dropped at the caller's deadline; the connection is discarded then. Dropped with the call,
+    /// too: [`PoolSettings::reuses_cancelled`] says what becomes of the connection.
     fn check_connection(
         &self,
         connection: &mut Self::Connection,

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::Span;
 
 use super::machine::{Input, ProbeResult};
 use super::task::in_a_task;
-use super::{PoolFactory, PoolSlot};
+use super::{Check, PoolFactory, PoolSlot, lent};
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Probes one idle connection, or logs in where none is idle.
@@ -27,9 +28,9 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
     };
     tokio::spawn(async move {
         let work = {
-            let (slot, pool) = (Arc::clone(&slot), generation.pool.clone());
+            let slot = Arc::clone(&slot);
             async move {
-                let probed = match slot.factory().probe(&pool).await {
+                let probed = match probe_idle(&slot, &generation.pool).await {
                     Some(result) => result,
                     // While old connections are open there may be no room for one more.
                     None if !slot.shared().gate.is_open() => return Ok(ProbeResult::Unknown),
@@ -49,4 +50,21 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
             }
         }
     });
+}
+
+/// Probes an idle connection; `None` when there is none.
+async fn probe_idle<F: PoolFactory>(
+    slot: &PoolSlot<F>,
+    pool: &F::Pool,
+) -> Option<Result<(), ConnectError>> {
+    let connection = slot.factory().try_get(pool)?;
+    let deadline = Instant::now() + slot.context().settings.verify_deadline;
+    match lent::check(slot.shared(), connection, Check::Probe, deadline).await {
+        Ok(_) => Some(Ok(())),
+        Err(error) => {
+            let error = error?;
+            let known = slot.factory().classify_probe(&error);
+            Some(Err(known.with_source(error)))
+        }
+    }
 }

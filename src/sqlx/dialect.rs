@@ -34,6 +34,9 @@ pub trait Sealed: Database {
     const PING: Option<&'static str>;
     /// Whether the server counts aborted logins, and blocks a host for them.
     const COUNTS_ABORTED_LOGINS: bool;
+    /// Whether the driver still knows which responses are due after a statement was cancelled while
+    /// it ran.
+    const REUSES_CANCELLED: bool;
     /// How TLS is to be for a token, in the words of the connect options.
     const VERIFIED_TLS: &'static str;
 

@@ -7,15 +7,16 @@ use futures_core::stream::BoxStream;
 use futures_util::TryStreamExt;
 use sqlx::pool::{MaybePoolConnection, PoolConnection};
 use sqlx::{Database, Describe, Either, Error, Execute, Executor, Transaction};
+use tokio::runtime::Handle as Runtime;
+use tokio::time::timeout;
 
-use super::borrowed::Borrowed;
 use super::classify;
 use super::dialect::Dialect;
 use super::pools::SqlPools;
 use crate::error::ConnectErrorKind;
 use crate::handle::Handle;
 use crate::lease::OldConnections;
-use crate::pool::{Acquired, Shared, acquire};
+use crate::pool::{Acquired, Lent, RETURN_TIMEOUT, Shared, Use, acquire};
 
 /// A statement failed: would a dropped role explain it, or a password that has expired?
 fn observe<DB: Dialect>(
@@ -78,11 +79,15 @@ where
             .map(|acquired| acquired.connection)
     }
 
-    /// A transaction on the generation that is served now. It keeps its connection through a
-    /// handover, until the drain deadline and beyond.
+    /// Begins a transaction on a connection of the current generation. It keeps the connection
+    /// through a handover, until the drain deadline and beyond.
     ///
     /// # Errors
     /// Those of [`acquire`](Self::acquire), and of `BEGIN`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped after `BEGIN` was sent, a task waits for the response, for ten
+    /// seconds at most, and rolls back. sqlx's own `begin` leaves the connection in a transaction.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
         begin(self.shared()).await
     }
@@ -104,9 +109,74 @@ where
         generation,
         old_connections,
     } = acquire(shared).await?;
-    Transaction::begin(MaybePoolConnection::PoolConnection(connection), None)
+    let connection = MaybePoolConnection::PoolConnection(connection);
+    Begin(Some(Box::pin(Transaction::begin(connection, None))))
+        .completed()
         .await
         .inspect_err(|error| observe(shared, generation, old_connections, error))
+}
+
+/// A statement on a connection of the current generation.
+struct Statement<'s, DB: Dialect> {
+    lent: Lent<'s, SqlPools<DB>>,
+    shared: &'s Shared<SqlPools<DB>>,
+    generation: u64,
+    old_connections: OldConnections,
+}
+
+impl<'s, DB: Dialect> Statement<'s, DB> {
+    async fn start(shared: &'s Arc<Shared<SqlPools<DB>>>) -> Result<Self, Error> {
+        let acquired = acquire(shared).await?;
+        Ok(Self {
+            lent: Lent::new(shared, acquired.connection),
+            shared,
+            generation: acquired.generation,
+            old_connections: acquired.old_connections,
+        })
+    }
+
+    fn connection(&mut self) -> Result<&mut DB::Connection, Error> {
+        let parts = self.lent.parts().ok_or(Error::PoolClosed)?;
+        Ok(&mut *parts.0)
+    }
+
+    fn end<T>(self, result: Result<T, Error>) -> Result<T, Error> {
+        self.lent.end();
+        result.inspect_err(|error| {
+            observe(self.shared, self.generation, self.old_connections, error);
+        })
+    }
+}
+
+/// A `BEGIN`. One that was sent completes in a task when its caller drops it: sqlx rolls back only
+/// the transactions whose `BEGIN` has returned. A call that completes costs one allocation.
+struct Begin<DB: Database>(Option<BoxFuture<'static, Result<Transaction<'static, DB>, Error>>>);
+
+impl<DB: Database> Begin<DB> {
+    async fn completed(mut self) -> Result<Transaction<'static, DB>, Error> {
+        let Some(begin) = &mut self.0 else {
+            return Err(Error::BeginFailed);
+        };
+        let result = begin.await;
+        self.0 = None;
+        result
+    }
+}
+
+impl<DB: Database> Drop for Begin<DB> {
+    fn drop(&mut self) {
+        let Some(begin) = self.0.take() else {
+            return;
+        };
+        // With its runtime gone, the connection is gone, too.
+        if let Ok(runtime) = Runtime::try_current() {
+            runtime.spawn(async move {
+                let rolled_back = async { begin.await?.rollback().await };
+                // On an error or beyond the time, the connection is closed or goes back by its drop.
+                let _ = timeout(RETURN_TIMEOUT, rolled_back).await;
+            });
+        }
+    }
 }
 
 impl<'h, DB: Dialect> sqlx::Acquire<'h> for &'_ Handle<SqlPools<DB>>
@@ -143,15 +213,25 @@ where
     {
         let shared = Arc::clone(self.shared());
         Box::pin(async_stream::try_stream! {
-            let Acquired { connection, generation, old_connections } = acquire(&shared).await?;
-            let mut borrowed = Borrowed::new(&shared, connection);
-            if let Some(connection) = borrowed.connection() {
+            let mut statement = Statement::start(&shared).await?;
+            let mut result = Ok(());
+            if let Some((connection, used)) = statement.lent.parts() {
                 let mut rows = connection.fetch_many(query);
-                while let Some(row) = rows.try_next().await.inspect_err(|error| observe(&shared, generation, old_connections, error))? {
-                    yield row;
+                loop {
+                    *used = Use::Running;
+                    let row = rows.try_next().await;
+                    *used = Use::Paused;
+                    match row {
+                        Ok(Some(row)) => yield row,
+                        Ok(None) => break,
+                        Err(error) => {
+                            result = Err(error);
+                            break;
+                        }
+                    }
                 }
             }
-            borrowed.done();
+            statement.end(result)?;
         })
     }
 
@@ -165,18 +245,9 @@ where
     {
         let shared = Arc::clone(self.shared());
         Box::pin(async move {
-            let Acquired {
-                connection,
-                generation,
-                old_connections,
-            } = acquire(&shared).await?;
-            let mut borrowed = Borrowed::new(&shared, connection);
-            let Some(connection) = borrowed.connection() else {
-                return Ok(None);
-            };
-            let row = connection.fetch_optional(query).await;
-            borrowed.done();
-            row.inspect_err(|error| observe(&shared, generation, old_connections, error))
+            let mut statement = Statement::start(&shared).await?;
+            let result = statement.connection()?.fetch_optional(query).await;
+            statement.end(result)
         })
     }
 
@@ -190,11 +261,9 @@ where
     {
         let shared = Arc::clone(self.shared());
         Box::pin(async move {
-            acquire(&shared)
-                .await?
-                .connection
-                .prepare_with(sql, parameters)
-                .await
+            let mut statement = Statement::start(&shared).await?;
+            let result = statement.connection()?.prepare_with(sql, parameters).await;
+            statement.end(result)
         })
     }
 
@@ -203,6 +272,10 @@ where
         'h: 'e,
     {
         let shared = Arc::clone(self.shared());
-        Box::pin(async move { acquire(&shared).await?.connection.describe(sql).await })
+        Box::pin(async move {
+            let mut statement = Statement::start(&shared).await?;
+            let result = statement.connection()?.describe(sql).await;
+            statement.end(result)
+        })
     }
 }

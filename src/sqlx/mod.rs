@@ -1,6 +1,5 @@
 //! Everything that names a type of sqlx's: its version is part of our API here and nowhere else.
 
-mod borrowed;
 mod check;
 mod classify;
 mod dialect;

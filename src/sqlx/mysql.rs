@@ -51,6 +51,9 @@ impl Sealed for MySql {
     const PROBE_TELLS: bool = false;
     const PING: Option<&'static str> = Some("DO 0");
     const COUNTS_ABORTED_LOGINS: bool = true;
+    // sqlx 0.8.6 and 0.9.0 lose count of the responses to a cancelled `prepare` or ping: the next
+    // statement reads them as its own.
+    const REUSES_CANCELLED: bool = false;
     const VERIFIED_TLS: &'static str = "MySqlSslMode::VerifyIdentity and ssl_ca";
 
     fn execute<'c>(

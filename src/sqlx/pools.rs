@@ -72,6 +72,7 @@ impl<DB: Dialect> SqlPools<DB> {
         settings.test_before_acquire = options.get_test_before_acquire();
         settings.probe_tells = DB::PROBE_TELLS;
         settings.finishes_logins = DB::COUNTS_ABORTED_LOGINS;
+        settings.reuses_cancelled = DB::REUSES_CANCELLED;
         // The handle has a deadline of its own; at sqlx's, a login would be aborted.
         let within = if DB::COUNTS_ABORTED_LOGINS {
             options.get_acquire_timeout().saturating_add(WITHOUT_CALLER)

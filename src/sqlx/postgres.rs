@@ -58,6 +58,7 @@ impl Sealed for Postgres {
     const PROBE_TELLS: bool = true;
     const PING: Option<&'static str> = None;
     const COUNTS_ABORTED_LOGINS: bool = false;
+    const REUSES_CANCELLED: bool = true;
     const VERIFIED_TLS: &'static str = "PgSslMode::VerifyFull and ssl_root_cert";
 
     fn execute<'c>(

@@ -125,13 +125,3 @@ pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
 pub(super) fn login_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
     classify::of(kind::<DB>(&error), &error).with_source(error)
 }
-
-/// What the answer to the probe says: a role that was dropped is a rejected credential.
-pub(super) fn probe_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
-    let kind = if classify::is_suspect(&error) {
-        ConnectErrorKind::Rejected
-    } else {
-        kind::<DB>(&error)
-    };
-    classify::of(kind, &error).with_source(error)
-}

@@ -12,7 +12,7 @@ use super::super::classify;
 use super::super::dialect::Dialect;
 use super::super::shared_error::SharedError;
 use super::super::verifier::PANICKED;
-use super::explain::{kind, login_error, never_ready, probe_error};
+use super::explain::{kind, login_error, never_ready};
 use super::{STILL_BUSY, SqlPools, TRY_OUT_TIMEOUT};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
@@ -231,20 +231,21 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         u32::try_from(pool.num_idle()).unwrap_or(0).min(pool.size())
     }
 
-    async fn probe(&self, pool: &Pool<DB>) -> Option<Result<(), ConnectError>> {
-        let mut connection = pool.try_acquire()?;
-        let answer = DB::execute(&mut connection, &self.probe).await;
-        Some(answer.map(drop).map_err(|error| {
-            drop(connection.detach());
-            probe_error::<DB>(error)
-        }))
-    }
-
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         classify::find(error).map_or_else(
             || ConnectError::new(ConnectErrorKind::Other, error.to_string()),
             |error| classify::of(kind::<DB>(error), error),
         )
+    }
+
+    fn classify_probe(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        match classify::find(error) {
+            // The role was dropped.
+            Some(error) if classify::is_suspect(error) => {
+                classify::of(ConnectErrorKind::Rejected, error)
+            }
+            _ => self.classify(error),
+        }
     }
 
     fn try_get(&self, pool: &Pool<DB>) -> Option<PoolConnection<DB>> {

@@ -1,0 +1,103 @@
+//! A connection that a call on a handle uses, and its return when the call is cancelled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle as Runtime;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::generation::Shared;
+use super::{Check, PoolFactory};
+
+/// Time-out for the return of a connection whose call was cancelled. One that the network dropped
+/// would keep its place in the pool for ever.
+pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a call does with its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// A request is being sent or its response read.
+    Running,
+    /// The rest of the response is read on return.
+    Paused,
+    Ended,
+}
+
+/// A connection that goes back to its pool on drop. If the call was cancelled while it ran, it goes
+/// back after its response was read, or it is closed: see
+/// [`reuses_cancelled`](super::PoolSettings::reuses_cancelled).
+pub(crate) struct Lent<'s, F: PoolFactory> {
+    shared: &'s Arc<Shared<F>>,
+    connection: Option<F::Connection>,
+    used: Use,
+}
+
+impl<'s, F: PoolFactory> Lent<'s, F> {
+    pub(crate) fn new(shared: &'s Arc<Shared<F>>, connection: F::Connection) -> Self {
+        Self {
+            shared,
+            connection: Some(connection),
+            used: Use::Running,
+        }
+    }
+
+    /// Returns the connection, which is there until the drop, and what the call does with it.
+    pub(crate) fn parts(&mut self) -> Option<(&mut F::Connection, &mut Use)> {
+        Some((self.connection.as_mut()?, &mut self.used))
+    }
+
+    /// The call has ended.
+    pub(crate) fn end(mut self) {
+        self.used = Use::Ended;
+    }
+}
+
+/// Checks a connection until the deadline at most. One that fails is discarded; its error is
+/// returned if there is one.
+pub(super) async fn check<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    connection: F::Connection,
+    check: Check,
+    deadline: Instant,
+) -> Result<F::Connection, Option<F::Error>> {
+    let mut lent = Lent::new(shared, connection);
+    let (connection, _) = lent.parts().ok_or(None)?;
+    let checking = shared.factory.check_connection(connection, check);
+    let result = timeout_at(deadline, checking).await;
+    let connection = lent.connection.take().ok_or(None)?;
+    let error = match result {
+        Ok(Ok(())) => return Ok(connection),
+        Ok(Err(error)) => Some(error),
+        Err(_) => None,
+    };
+    shared.factory.discard(connection);
+    Err(error)
+}
+
+impl<F: PoolFactory> Drop for Lent<'_, F> {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        let runtime = match self.used {
+            // The usual case: its drop returns it to the pool.
+            Use::Ended if !self.shared.gate.has_queue() => return drop(connection),
+            Use::Running if !self.shared.settings.reuses_cancelled => None,
+            _ => Runtime::try_current().ok(),
+        };
+        let Some(runtime) = runtime else {
+            self.shared.factory.discard(connection);
+            return self.shared.gate.look();
+        };
+        let shared = Arc::clone(self.shared);
+        runtime.spawn(async move { give_back(&shared, connection).await });
+    }
+}
+
+/// Returns a connection to its pool, or closes it when that takes too long, and wakes the first in
+/// the queue.
+pub(crate) async fn give_back<F: PoolFactory>(shared: &Shared<F>, connection: F::Connection) {
+    // Beyond the time it is closed, and its place is free.
+    let _ = timeout(RETURN_TIMEOUT, shared.factory.give_back(connection)).await;
+    shared.gate.look();
+}

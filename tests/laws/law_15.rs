@@ -1,0 +1,226 @@
+//! Law 15: a call that is cancelled at any await point costs at most its own connection.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Once};
+use std::task::Poll;
+use std::time::Duration;
+
+use claviger::{Handle, OldConnections};
+use claviger_fixtures::eventually_within;
+use claviger_testkit::ScriptedProvider;
+use futures_util::{StreamExt, future::poll_fn};
+use tokio::time::{Instant, sleep};
+
+use super::{ECHO, Fixture, IN_TRANSACTION, Pools};
+
+const CONNECTIONS: u32 = 8;
+const CALLERS: u64 = 16;
+/// Cancelled calls of one storm.
+const CANCELLED: u64 = 10_000;
+/// Longest time within which a connection of a cancelled call is returned or closed.
+const SETTLED: Duration = Duration::from_secs(15);
+
+#[derive(Default)]
+struct Counts {
+    cancelled: [AtomicU64; 4],
+    completed: [AtomicU64; 4],
+    wrong: AtomicU64,
+    enough: AtomicBool,
+}
+
+impl Counts {
+    fn all(counters: &[AtomicU64; 4]) -> u64 {
+        counters
+            .iter()
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+/// Polls a call until it is pending for the `polls`-th time, waits for `pause` without polling it,
+/// and drops it. Returns its output if it ended before.
+async fn cancelled_after<T>(
+    polls: u32,
+    pause: Duration,
+    call: impl Future<Output = T>,
+) -> Option<T> {
+    let mut call = pin!(call);
+    let mut polled = 0;
+    let output = poll_fn(|context| {
+        if let Poll::Ready(output) = call.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        polled += 1;
+        if polled == polls {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    if output.is_none() {
+        // Timers have a resolution of a millisecond.
+        let began = Instant::now();
+        while began.elapsed() < pause {
+            tokio::task::yield_now().await;
+        }
+    }
+    output
+}
+
+/// Counts the panics of tasks from now on: a driver that lost track of its responses panics where
+/// nobody waits for it.
+fn count_panics() -> &'static AtomicU64 {
+    static PANICS: AtomicU64 = AtomicU64::new(0);
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            print(panic);
+        }));
+    });
+    &PANICS
+}
+
+/// Makes calls of all kinds and cancels each at a random moment.
+async fn call_and_cancel(db: Handle<Pools>, counts: Arc<Counts>, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    while !counts.enough.load(Ordering::Relaxed) {
+        let kind = random.usize(0..4);
+        let nonce = random.i64(1..1_000_000_000);
+        let polls = random.u32(1..6);
+        let pause = Duration::from_micros(random.u64(0..900));
+        let call = async {
+            match kind {
+                0 => {
+                    let transaction = db.begin().await?;
+                    transaction.rollback().await?;
+                    Ok(true)
+                }
+                1 => db.acquire().await.map(|_connection| true),
+                2 => {
+                    let echo = sqlx::query_scalar::<_, i64>(ECHO)
+                        .bind(nonce)
+                        .persistent(nonce % 2 == 0);
+                    echo.fetch_one(&db).await.map(|echoed| echoed == nonce)
+                }
+                _ => {
+                    let echo = sqlx::query_scalar::<_, i64>(ECHO)
+                        .bind(nonce)
+                        .persistent(nonce % 2 == 0);
+                    let mut rows = echo.fetch(&db);
+                    match rows.next().await {
+                        Some(echoed) => echoed.map(|echoed| echoed == nonce),
+                        None => Ok(false),
+                    }
+                }
+            }
+        };
+        let result: Option<Result<bool, sqlx::Error>> = cancelled_after(polls, pause, call).await;
+        let counters = match result {
+            None => &counts.cancelled,
+            Some(Ok(true)) => &counts.completed,
+            Some(Ok(false)) => {
+                counts.wrong.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            Some(Err(error)) => panic!("a call of kind {kind} failed: {error}"),
+        };
+        counters[kind].fetch_add(1, Ordering::Relaxed);
+        counts.enough.fetch_or(
+            Counts::all(&counts.cancelled) >= CANCELLED,
+            Ordering::Relaxed,
+        );
+    }
+}
+
+async fn storm(fixture: &Fixture, rotates: bool) {
+    let panics = count_panics();
+    let db = fixture.pool(CONNECTIONS).await;
+    let counts = Arc::<Counts>::default();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|seed| tokio::spawn(call_and_cancel(db.clone(), Arc::clone(&counts), seed)))
+        .collect();
+    while rotates
+        && !counts.enough.load(Ordering::Relaxed)
+        && callers.iter().any(|caller| !caller.is_finished())
+    {
+        fixture.rotate_announced().await;
+        sleep(Duration::from_millis(300)).await;
+    }
+    for caller in callers {
+        caller.await.expect("no call fails");
+    }
+    let (cancelled, completed) = (&counts.cancelled, &counts.completed);
+    for counter in cancelled.iter().chain(completed) {
+        let calls = counter.load(Ordering::Relaxed);
+        assert!(
+            calls > 100,
+            "the hazard: calls of each kind are cancelled, and others complete"
+        );
+    }
+    assert!(
+        !rotates || db.generation() > 2,
+        "the hazard: there are rotations"
+    );
+    assert_eq!(
+        counts.wrong.load(Ordering::Relaxed),
+        0,
+        "results of other calls"
+    );
+    assert_eq!(panics.load(Ordering::Relaxed), 0, "panics");
+    eventually_within(SETTLED, "the old generations drain", || {
+        db.status().is_some_and(|status| status.draining.is_empty())
+    })
+    .await;
+    // All are taken at once: none has leaked, and none is in a transaction of a cancelled call.
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        held.push(
+            tokio::time::timeout(SETTLED, db.acquire())
+                .await
+                .expect("the pool has its full size")
+                .expect("a connection"),
+        );
+    }
+    for connection in &mut held {
+        let open: i64 = sqlx::query_scalar(IN_TRANSACTION)
+            .fetch_one(&mut **connection)
+            .await
+            .expect("an answer");
+        assert_eq!(open, 0, "connections in a transaction that nobody has");
+    }
+    drop(held);
+    eventually_within(SETTLED, "all connections are idle", || {
+        db.current().num_idle() == CONNECTIONS as usize
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_15_cancelled_calls() {
+    let fixture = Fixture::new().await;
+    storm(&fixture, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_15_cancelled_calls_while_pools_are_replaced() {
+    let fixture = Fixture::new().await;
+    storm(&fixture, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_15_cancelled_calls_while_pools_are_updated_in_place() {
+    let provider = ScriptedProvider::new().with_old_connections(OldConnections::Keep);
+    let fixture = Fixture::with(provider).await;
+    storm(&fixture, true).await;
+}
