@@ -63,6 +63,9 @@ impl<F: PoolFactory> Handle<F> {
             return false;
         };
         let connect_error = keeper.classify(error);
+        if connect_error.kind() == ConnectErrorKind::Unreachable {
+            self.shared.checks.found_broken(self.shared.clock.mono());
+        }
         if self.shared.current().number != generation
             || connect_error.kind() != ConnectErrorKind::Rejected
         {
@@ -107,7 +110,8 @@ impl<F: PoolFactory> Handle<F> {
         if are_expired(&self.shared, &generation) {
             return None;
         }
-        self.shared.factory.try_get(&generation.pool)
+        let taken = self.shared.factory.try_get(&generation.pool)?;
+        Some(taken.connection)
     }
 
     /// The pool that is served now, for libraries that want one. It is closed when the pool is

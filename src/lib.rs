@@ -67,7 +67,9 @@ pub use expiry::Expiry;
 pub use handle::Handle;
 pub use lease::{Lease, OldConnections, Revision};
 pub use login::{Credentials, Endpoint};
-pub use pool::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings};
+pub use pool::{
+    AcquireError, Check, CheckPolicy, HandoverPolicy, PoolFactory, PoolSettings, Taken,
+};
 pub use provider::{
     FetchRequest, Fetched, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
 };

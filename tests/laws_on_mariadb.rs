@@ -2,6 +2,8 @@
 //!
 //! The laws in which a database server has a part, on MariaDB.
 
+#[path = "laws/checks_after_idle.rs"]
+mod checks_after_idle;
 #[path = "laws/law_01.rs"]
 mod law_01;
 #[path = "laws/law_02.rs"]
@@ -17,7 +19,7 @@ mod law_11;
 #[path = "laws/law_15.rs"]
 mod law_15;
 
-use claviger::MySqlPools as Pools;
+use claviger::{Handle, MySqlPools as Pools};
 use claviger_servers::MariaDb;
 
 type Fixture = claviger_fixtures::FixtureOn<MariaDb>;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use claviger::{
     AcquireError, Check, ConnectError, Credentials, Event, OldConnections, PoolFactory,
-    PoolSettings, ProviderError, ProviderErrorKind,
+    PoolSettings, ProviderError, ProviderErrorKind, Taken,
 };
 use claviger_testkit::{Lab, ScriptedConnection, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep, timeout};
@@ -130,11 +130,11 @@ impl PoolFactory for SlowToClose {
         self.0.classify(error)
     }
 
-    fn try_get(&self, pool: &ScriptedPool) -> Option<ScriptedConnection> {
+    fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
         self.0.try_get(pool)
     }
 
-    async fn get(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
+    async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
         self.0.get(pool).await
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use claviger::{
     AcquireError, Check, ConnectError, ConnectErrorKind, Credentials, Handle, Lease, PoolFactory,
-    PoolSettings, ProviderError, ProviderErrorKind, Supervisor,
+    PoolSettings, ProviderError, ProviderErrorKind, Supervisor, Taken,
 };
 use claviger_testkit::{Lab, ScriptedConnection, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
@@ -353,12 +353,12 @@ impl PoolFactory for AskingPools {
         self.pools.classify(error)
     }
 
-    fn try_get(&self, pool: &ScriptedPool) -> Option<ScriptedConnection> {
+    fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
         self.asks.ask("factory", "try_get");
         self.pools.try_get(pool)
     }
 
-    async fn get(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
+    async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
         self.asks.ask("factory", "get");
         self.pools.get(pool).await
     }

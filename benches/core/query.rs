@@ -25,6 +25,15 @@ pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
         &fixture.supervisor,
         &login,
     ));
+    let idle = Duration::from_secs(60);
+    let unchecked = runtime.block_on(fixture.median_ratio(&fixture.supervisor, &login, |pools| {
+        pools.with_check_after_idle(idle)
+    }));
+    figures.at_most(
+        "query through &Handle, checks after 60 s of idleness / raw &PgPool",
+        unchecked,
+        0.85,
+    );
 
     let db = runtime.block_on(async {
         fixture

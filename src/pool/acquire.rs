@@ -4,8 +4,10 @@
 //! waits for the generation's end, and then moves to the next one at once. Only the acquire is
 //! repeated, never a statement. One deadline holds for the call, however many generations pass.
 
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
@@ -13,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connect::{Got, connect};
 use super::generation::{Generation, Keeper, Phase, Shared};
 use super::queue::{Place, queue, share};
-use super::{AcquireError, Check, PoolFactory, lent};
+use super::{AcquireError, Check, PoolFactory, Taken, lent};
 use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::OldConnections;
@@ -145,11 +147,17 @@ async fn serve<F: PoolFactory>(
     // With an idle connection, no login is expected.
     let is_idle = shared.factory.idle(&generation.pool) > 0;
     let got = if is_idle && !shared.settings.finishes_logins {
-        let result = tokio::select! {
-            biased;
-            () = over.as_mut() => return moved(shared),
-            got = shared.factory.get(&generation.pool) => got,
-            () = sleep_until(limit) => return Step::Again,
+        let mut acquiring = std::pin::pin!(shared.factory.get(&generation.pool));
+        // An idle connection is returned at once: no timer, no waiter.
+        let first = poll_fn(|context| Poll::Ready(acquiring.as_mut().poll(context))).await;
+        let result = match first {
+            Poll::Ready(result) => result,
+            Poll::Pending => tokio::select! {
+                biased;
+                () = over.as_mut() => return moved(shared),
+                result = acquiring => result,
+                () = sleep_until(limit) => return Step::Again,
+            },
         };
         let result = result.map_err(|error| note_login_error(shared, generation.number, error));
         Got {
@@ -227,13 +235,17 @@ pub(super) fn moved<F: PoolFactory>(shared: &Shared<F>) -> Step<F> {
 pub(super) async fn checked<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Generation<F::Pool>,
-    connection: F::Connection,
+    taken: Taken<F::Connection>,
     call: &mut Call<F>,
     check: Check,
     opened: bool,
 ) -> Step<F> {
     let is_probe = check == Check::Probe;
-    if !shared.settings.test_before_acquire && !is_probe {
+    let Taken {
+        connection,
+        idle_for,
+    } = taken;
+    if !is_probe && !shared.checks.is_due(idle_for, || shared.clock.mono()) {
         return Step::Got(connection);
     }
     // A frozen server takes no longer than the call may.
@@ -241,6 +253,7 @@ pub(super) async fn checked<F: PoolFactory>(
         Ok(connection) => return Step::Got(connection),
         Err(error) => error,
     };
+    shared.checks.found_broken(shared.clock.mono());
     let Some(error) = failed else {
         return Step::Again;
     };

@@ -19,7 +19,7 @@ use super::gate::{LEAD, Pass};
 use super::generation::{Generation, Shared};
 use super::lent::give_back;
 use super::queue::Pace;
-use super::{AcquireError, PoolFactory};
+use super::{AcquireError, PoolFactory, Taken};
 
 /// Longest time for which a login goes on without its caller. A server that takes longer to reject
 /// one is noticed by the next verification.
@@ -27,14 +27,14 @@ pub(crate) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
 
 /// What the pool returned, and whether it was opened for this call.
 pub(super) struct Got<F: PoolFactory> {
-    pub(super) result: Result<F::Connection, F::Error>,
+    pub(super) result: Result<Taken<F::Connection>, F::Error>,
     pub(super) opened: bool,
 }
 
 type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
 type AcquiredWith<F> = (
-    Result<<F as PoolFactory>::Connection, <F as PoolFactory>::Error>,
+    Result<Taken<<F as PoolFactory>::Connection>, <F as PoolFactory>::Error>,
     Option<Permits>,
 );
 
@@ -146,7 +146,7 @@ async fn permits<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::
 async fn take_returned<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
-) -> Result<F::Connection, F::Error> {
+) -> Result<Taken<F::Connection>, F::Error> {
     loop {
         returned(shared, &generation.pool).await;
         if !shared.settings.finishes_logins {
@@ -211,12 +211,12 @@ impl<F: PoolFactory> Drop for Attempt<'_, F> {
                 Ok(got) => got,
                 Err(_) => (Err(shared.factory.error(AcquireError::TimedOut)), None),
             };
-            let connection = match result {
-                Ok(connection) => {
+            let taken = match result {
+                Ok(taken) => {
                     if opened {
                         worked(&shared, &generation);
                     }
-                    Some(connection)
+                    Some(taken)
                 }
                 Err(error) => {
                     note_login_error(&shared, generation.number, error);
@@ -225,8 +225,8 @@ impl<F: PoolFactory> Drop for Attempt<'_, F> {
             };
             // Before the connection is returned, which may take as long as the network likes.
             drop(permits);
-            if let Some(connection) = connection {
-                give_back(&shared, connection).await;
+            if let Some(taken) = taken {
+                give_back(&shared, taken.connection).await;
             }
         });
     }
@@ -264,11 +264,10 @@ pub(super) async fn open<F: PoolFactory>(
             }
             drop(permit);
             if let Err(Got {
-                result: Ok(connection),
-                ..
+                result: Ok(taken), ..
             }) = reply.send(Got { result, opened })
             {
-                give_back(&shared, connection).await;
+                give_back(&shared, taken.connection).await;
             }
         }
     };

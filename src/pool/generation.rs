@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
+use super::checks::Checks;
 use super::gate::Gate;
 use super::openings::Openings;
 use super::{PoolFactory, PoolSettings};
@@ -204,6 +205,7 @@ pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) clock: Clock,
     pub(crate) meters: Meters,
     pub(crate) gate: Arc<Gate<F::Pool>>,
+    pub(crate) checks: Checks,
     current: ArcSwap<Generation<F::Pool>>,
     changed: watch::Sender<u64>,
     /// Notifies waiting callers of a new generation or outlook.
@@ -229,6 +231,7 @@ impl<F: PoolFactory> Shared<F> {
             name,
             factory,
             gate: Gate::new(settings.max_connections, settings.overlap, connections),
+            checks: Checks::new(settings.checks, clock.mono()),
             settings,
             clock,
             meters,

@@ -2,6 +2,7 @@
 
 mod acquire;
 mod attempt;
+mod checks;
 mod connect;
 mod drain;
 mod driver;
@@ -21,6 +22,8 @@ use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
+
+pub use checks::{CheckPolicy, Taken};
 
 #[cfg(feature = "sql")]
 pub(crate) use acquire::Acquired;
@@ -70,8 +73,8 @@ pub struct PoolSettings {
     pub acquire_timeout: Duration,
     /// How a pool goes from one lease to the next.
     pub policy: HandoverPolicy,
-    /// Whether a handle checks a connection before it hands it out. Default: false.
-    pub test_before_acquire: bool,
+    /// When a handle checks a connection before it hands it out. Default: never.
+    pub checks: CheckPolicy,
     /// Whether it can show that: where it cannot, no connection is handed out after the death of a
     /// lease that ends its connections.
     pub probe_tells: bool,
@@ -93,7 +96,7 @@ impl PoolSettings {
             overlap: (max_connections / 4).max(1),
             acquire_timeout: Duration::from_secs(30),
             policy: HandoverPolicy::AsLeased,
-            test_before_acquire: false,
+            checks: CheckPolicy::Never,
             probe_tells: true,
             finishes_logins: false,
             reuses_cancelled: true,
@@ -246,7 +249,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     }
 
     /// Returns an idle connection, without waiting; `None` when there is none.
-    fn try_get(&self, pool: &Self::Pool) -> Option<Self::Connection>;
+    fn try_get(&self, pool: &Self::Pool) -> Option<Taken<Self::Connection>>;
 
     /// Returns a connection: an idle one, or one that is opened where the pool has room. Waits for
     /// one that is returned where it has none.
@@ -259,7 +262,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     fn get(
         &self,
         pool: &Self::Pool,
-    ) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Taken<Self::Connection>, Self::Error>> + Send;
 
     /// Verifies that an open connection works.
     ///

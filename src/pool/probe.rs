@@ -57,7 +57,7 @@ async fn probe_idle<F: PoolFactory>(
     slot: &PoolSlot<F>,
     pool: &F::Pool,
 ) -> Option<Result<(), ConnectError>> {
-    let connection = slot.factory().try_get(pool)?;
+    let connection = slot.factory().try_get(pool)?.connection;
     let deadline = Instant::now() + slot.context().settings.verify_deadline;
     match lent::check(slot.shared(), connection, Check::Probe, deadline).await {
         Ok(_) => Some(Ok(())),

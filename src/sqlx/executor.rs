@@ -18,17 +18,23 @@ use crate::handle::Handle;
 use crate::lease::OldConnections;
 use crate::pool::{Acquired, Lent, RETURN_TIMEOUT, Shared, Use, acquire};
 
-/// A statement failed: would a dropped role explain it, or a password that has expired?
+/// Reports what the error of a statement shows: a broken connection, maybe a dropped role, or a
+/// password that has expired.
 fn observe<DB: Dialect>(
     shared: &Shared<SqlPools<DB>>,
     generation: u64,
     old_connections: OldConnections,
     error: &Error,
 ) {
-    let Some(code) = error.as_database_error().and_then(|error| error.code()) else {
+    let Some(keeper) = shared.keeper() else {
         return;
     };
-    let Some(keeper) = shared.keeper() else {
+    let known = keeper.classify(error);
+    if known.kind() == ConnectErrorKind::Unreachable || matches!(error, Error::Protocol(_)) {
+        // Others of the pool may be, too.
+        shared.checks.found_broken(shared.clock.mono());
+    }
+    let Some(code) = known.code() else {
         return;
     };
     if old_connections == OldConnections::EndWithLease
@@ -37,11 +43,8 @@ fn observe<DB: Dialect>(
         keeper.suspect(generation);
     }
     // Class 28 within a statement is about another server, which a foreign table leads to.
-    if !code.starts_with("28") {
-        let connect_error = keeper.classify(error);
-        if connect_error.kind() == ConnectErrorKind::Rejected {
-            keeper.rejected(generation, connect_error);
-        }
+    if known.kind() == ConnectErrorKind::Rejected && !code.starts_with("28") {
+        keeper.rejected(generation, known);
     }
 }
 

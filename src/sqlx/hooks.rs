@@ -1,5 +1,7 @@
 //! Users' hooks on connections. sqlx's options do not return the hooks that are set on them.
 
+use std::cell::Cell;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use futures_core::future::BoxFuture;
 use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use sqlx::{Connection, Database, Error};
 use tokio::time::timeout;
+
+use crate::pool::Taken;
 
 type AfterConnect<DB> = dyn for<'c> Fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, Result<(), Error>>
     + Send
@@ -25,6 +29,25 @@ pub(super) struct Hooks<DB: Database> {
     pub(super) after_release: Option<Arc<Predicate<DB>>>,
     /// Time-out of the ping when a connection is returned.
     pub(super) return_timeout: Option<Duration>,
+    /// Whether [`taken`] finds out how long a connection was idle.
+    pub(super) reports_idle_time: bool,
+}
+
+tokio::task_local! {
+    /// The idle time of the connection that an acquire of this task is about to return.
+    static IDLE_FOR: Cell<Duration>;
+}
+
+/// Returns the connection of an acquire with its idle time. One that `before_acquire` was not
+/// called for was just opened.
+pub(super) async fn taken<C, E>(
+    acquiring: impl Future<Output = Result<C, E>>,
+) -> Result<Taken<C>, E> {
+    let taken = async {
+        let connection = acquiring.await?;
+        Ok(Taken::new(connection, IDLE_FOR.with(Cell::get)))
+    };
+    IDLE_FOR.scope(Cell::default(), taken).await
 }
 
 impl<DB: Database> Default for Hooks<DB> {
@@ -34,6 +57,7 @@ impl<DB: Database> Default for Hooks<DB> {
             before_acquire: None,
             after_release: None,
             return_timeout: None,
+            reports_idle_time: false,
         }
     }
 }
@@ -45,6 +69,7 @@ impl<DB: Database> Clone for Hooks<DB> {
             before_acquire: self.before_acquire.clone(),
             after_release: self.after_release.clone(),
             return_timeout: self.return_timeout,
+            reports_idle_time: self.reports_idle_time,
         }
     }
 }
@@ -56,8 +81,15 @@ impl<DB: Database> Hooks<DB> {
         if let Some(hook) = self.after_connect.clone() {
             options = options.after_connect(move |connection, _| hook(connection));
         }
-        if let Some(hook) = self.before_acquire.clone() {
-            options = options.before_acquire(move |connection, about| hook(connection, about));
+        let hook = self.before_acquire.clone();
+        if hook.is_some() || self.reports_idle_time {
+            options = options.before_acquire(move |connection, about| {
+                let _ = IDLE_FOR.try_with(|idle_for| idle_for.set(about.idle_for));
+                match &hook {
+                    Some(hook) => hook(connection, about),
+                    None => Box::pin(ready(Ok(true))),
+                }
+            });
         }
         if self.after_release.is_none() && self.return_timeout.is_none() {
             return options;

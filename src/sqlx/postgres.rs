@@ -140,8 +140,8 @@ impl Sealed for Postgres {
             Some("28P01" | "28000") => ConnectErrorKind::Rejected,
             // No room; the role's own limit is 53300, too.
             Some("53300") => ConnectErrorKind::Overloaded,
-            // Starting up, shutting down, terminated.
-            Some("57P01" | "57P02" | "57P03") => ConnectErrorKind::Unreachable,
+            // Starting up, shutting down, terminated, or idle for too long.
+            Some("57P01" | "57P02" | "57P03" | "57P05") => ConnectErrorKind::Unreachable,
             // No such database; no right to connect to it.
             Some("3D000" | "42501") => ConnectErrorKind::Misconfigured,
             // Protocol violation: poolers report everything with it, so the text decides.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use claviger::{
     AcquireError, Check, ConnectError, ConnectErrorKind, Credentials, PoolFactory, PoolSettings,
+    Taken,
 };
 use tokio::sync::{Notify, watch};
 
@@ -315,25 +316,25 @@ impl PoolFactory for ScriptedPools {
             .unwrap_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()))
     }
 
-    fn try_get(&self, pool: &ScriptedPool) -> Option<ScriptedConnection> {
+    fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
         if pool.is_closed() {
             None
         } else {
-            pool.take_idle()
+            pool.take_idle().map(Taken::from)
         }
     }
 
-    async fn get(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
+    async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
         loop {
             let returned = pool.inner.returned.notified();
             if pool.is_closed() {
                 return Err(closed());
             }
             if let Some(connection) = pool.take_idle() {
-                return Ok(connection);
+                return Ok(connection.into());
             }
             if pool.size() < pool.inner.max {
-                return self.log_in(pool);
+                return self.log_in(pool).map(Taken::from);
             }
             returned.await;
         }

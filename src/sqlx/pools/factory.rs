@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::super::check::{self, wrong};
 use super::super::classify;
 use super::super::dialect::Dialect;
+use super::super::hooks;
 use super::super::shared_error::SharedError;
 use super::super::verifier::PANICKED;
 use super::explain::{kind, login_error, never_ready};
@@ -17,7 +18,9 @@ use super::{STILL_BUSY, SqlPools, TRY_OUT_TIMEOUT};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
 use crate::login::Credentials;
-use crate::pool::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings, RETURN_TIMEOUT};
+use crate::pool::{
+    AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings, RETURN_TIMEOUT, Taken,
+};
 
 impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     type Secret = Credentials;
@@ -248,12 +251,17 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         }
     }
 
-    fn try_get(&self, pool: &Pool<DB>) -> Option<PoolConnection<DB>> {
-        pool.try_acquire()
+    fn try_get(&self, pool: &Pool<DB>) -> Option<Taken<PoolConnection<DB>>> {
+        pool.try_acquire().map(Taken::from)
     }
 
-    async fn get(&self, pool: &Pool<DB>) -> Result<PoolConnection<DB>, sqlx::Error> {
-        pool.acquire().await
+    async fn get(&self, pool: &Pool<DB>) -> Result<Taken<PoolConnection<DB>>, sqlx::Error> {
+        let acquiring = pool.acquire();
+        if self.hooks.reports_idle_time {
+            hooks::taken(acquiring).await
+        } else {
+            acquiring.await.map(Taken::from)
+        }
     }
 
     async fn check_connection(
