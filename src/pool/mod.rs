@@ -20,7 +20,7 @@ mod task;
 
 use std::error::Error as StdError;
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::time::Duration;
 
 pub use checks::{CheckPolicy, Taken};
@@ -203,15 +203,19 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// When the secret cannot be used at all.
     fn open(&self, secret: &Self::Secret) -> Result<Self::Pool, ConnectError>;
 
-    /// Opens connections until the pool has `connections` of them; answers how many it has.
+    /// Opens connections until the pool has `connections` of them. Returns how many it has. Default:
+    /// opens none.
     ///
     /// # Errors
-    /// The database's answer to the first connection that could not be opened.
+    /// That of the first connection that could not be opened.
     fn warm(
         &self,
         pool: &Self::Pool,
         connections: u32,
-    ) -> impl Future<Output = Result<u32, ConnectError>> + Send;
+    ) -> impl Future<Output = Result<u32, ConnectError>> + Send {
+        let _ = connections;
+        ready(Ok(self.connections(pool)))
+    }
 
     /// Lets the pool log in with `new` from now on; connections stay. `false` when it must be
     /// replaced (another host, port or database), and nothing was changed then. Default: always
@@ -264,7 +268,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         pool: &Self::Pool,
     ) -> impl Future<Output = Result<Taken<Self::Connection>, Self::Error>> + Send;
 
-    /// Verifies that an open connection works.
+    /// Verifies that an open connection works. Default: assumes that it does.
     ///
     /// # Errors
     /// Those of the connection, which is discarded then.
@@ -276,10 +280,16 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         &self,
         connection: &mut Self::Connection,
         check: Check,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = (connection, check);
+        ready(Ok(()))
+    }
 
-    /// Closes a connection instead of returning it to its pool; its place is free.
-    fn discard(&self, connection: Self::Connection);
+    /// Closes a connection instead of returning it to its pool; its place is free. Default: by its
+    /// drop.
+    fn discard(&self, connection: Self::Connection) {
+        drop(connection);
+    }
 
     /// Returns a connection to its pool. Resolves when it can be had again. Default: by its drop.
     ///
@@ -290,11 +300,18 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async {}
     }
 
-    /// Returns whether this is the pool's own time-out while it waited for a connection.
-    fn is_timeout(&self, error: &Self::Error) -> bool;
+    /// Returns whether this is the pool's own time-out while it waited for a connection. Default: it
+    /// has none.
+    fn is_timeout(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
 
-    /// Returns whether the pool was closed.
-    fn is_closed(&self, error: &Self::Error) -> bool;
+    /// Returns whether this is the error of a pool that was closed. Default: it has none.
+    fn is_closed(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
 
     /// Returns an error of the framework's as one of the pool's.
     fn error(&self, error: AcquireError<'_>) -> Self::Error;

@@ -1,0 +1,35 @@
+//! What the application calls.
+
+use claviger::Handle;
+
+use crate::client::{ApiClients, ApiError};
+
+/// Calls of one request at most. The second uses the token that replaced a rejected one.
+const ATTEMPTS: usize = 3;
+
+/// The orders API with the current token.
+#[derive(Clone)]
+pub(crate) struct Api(Handle<ApiClients>);
+
+impl Api {
+    pub(crate) fn new(handle: Handle<ApiClients>) -> Self {
+        Self(handle)
+    }
+
+    pub(crate) async fn orders(&self) -> Result<u64, ApiError> {
+        let mut attempt = 1;
+        loop {
+            // Read before the client is taken: a newer generation is not blamed for this one.
+            let generation = self.0.generation();
+            let client = self.0.get().await?;
+            match client.orders().await {
+                // The API has done nothing, so the request may be repeated.
+                Err(ApiError::Rejected) if attempt < ATTEMPTS => {
+                    self.0.rejected(generation, &ApiError::Rejected);
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Calls go on while tokens rotate, and while they are revoked.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use claviger::Supervisor;
+
+use crate::api::Api;
+use crate::client::ApiClients;
+use crate::service::{self, Service};
+use crate::token::Tokens;
+
+const CALLERS: usize = 16;
+
+async fn supervised() -> (Service, Supervisor, Api) {
+    let service = service::start().await.expect("a free port");
+    let http = reqwest::Client::new();
+    let supervisor = Supervisor::start();
+    let tokens = Tokens::new(service.address(), http.clone());
+    let token = supervisor
+        .add_provider("api-token", tokens)
+        .await
+        .expect("a token");
+    let clients = ApiClients::new(service.address(), http);
+    let handle = supervisor.add_pool("orders-api", &token, clients);
+    let api = Api::new(handle.await.expect("verified"));
+    (service, supervisor, api)
+}
+
+/// Starts callers of which each makes this many calls; none may fail.
+fn call(api: &Api, calls: usize) -> Vec<tokio::task::JoinHandle<()>> {
+    let caller = |_| {
+        let api = api.clone();
+        tokio::spawn(async move {
+            for _ in 0..calls {
+                assert_eq!(api.orders().await.expect("orders"), 42);
+            }
+        })
+    };
+    (0..CALLERS).map(caller).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_fails_while_tokens_rotate() {
+    let (service, supervisor, api) = supervised().await;
+    let callers = call(&api, 200);
+    for _ in 0..3 {
+        supervisor.rotate_now("api-token").await.expect("rotated");
+    }
+    for caller in callers {
+        caller.await.expect("no call fails");
+    }
+    assert_eq!(service.token_requests(), 4);
+    assert_eq!(service.rejected_calls(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_replaces_a_revoked_token_however_many_calls_are_rejected() {
+    let (service, supervisor, api) = supervised().await;
+    for caller in call(&api, 1) {
+        caller.await.expect("no call fails");
+    }
+    service.revoke_tokens();
+    for caller in call(&api, 20) {
+        caller.await.expect("no call fails");
+    }
+    assert!(
+        service.rejected_calls() > 0,
+        "the hazard: calls are rejected"
+    );
+    assert_eq!(service.token_requests(), 2);
+    let report = supervisor.shutdown(Duration::from_secs(5)).await;
+    assert!(report.clean, "{report:?}");
+}

@@ -1,0 +1,64 @@
+//! The provider: obtains tokens.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use claviger::{
+    Expiry, FetchRequest, Fetched, Lease, Provider, ProviderError, ProviderErrorKind, Revision,
+};
+use reqwest::Client;
+use serde::Deserialize;
+
+/// A bearer token. It has no `Debug`.
+pub(crate) struct Token(pub(crate) String);
+
+/// A client of the token endpoint.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    url: String,
+    http: Client,
+}
+
+#[derive(Deserialize)]
+struct Issued {
+    id: u64,
+    access_token: String,
+    expires_in: u64,
+}
+
+impl Tokens {
+    pub(crate) fn new(address: SocketAddr, http: Client) -> Self {
+        let url = format!("http://{address}/token");
+        Self { url, http }
+    }
+}
+
+impl Provider for Tokens {
+    type Secret = Token;
+
+    async fn fetch(&self, request: FetchRequest<Token>) -> Result<Fetched<Token>, ProviderError> {
+        let unavailable = |error: reqwest::Error| {
+            ProviderError::new(
+                ProviderErrorKind::Unavailable,
+                "the token endpoint issued no token",
+            )
+            .with_source(error.without_url())
+        };
+        let response = self
+            .http
+            .post(&self.url)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let response = response.error_for_status().map_err(unavailable)?;
+        let issued: Issued = response.json().await.map_err(unavailable)?;
+        let lifetime = Duration::from_secs(issued.expires_in);
+        let lease = Lease::new(
+            Token(issued.access_token),
+            Revision::new(issued.id.to_string()),
+        );
+        Ok(lease
+            .with_expiry(Expiry::after(request.started, lifetime))
+            .into())
+    }
+}
