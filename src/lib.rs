@@ -6,7 +6,7 @@
 //! go on through a [`Handle`].
 //!
 //! ```
-//! # #[cfg(feature = "postgres")] mod service {
+//! # #[cfg(all(feature = "postgres", feature = "sqlx-09"))] mod service {
 //! use std::time::Duration;
 //! use claviger::{Credentials, PgPools, Supervisor, fixed};
 //! use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -30,7 +30,7 @@
 //! next; a *rotation* is the whole event, from its *trigger* to the release of the old lease.
 
 #![cfg_attr(
-    not(feature = "sql"),
+    not(any(feature = "sqlx-08", feature = "sqlx-09")),
     expect(dead_code, reason = "some parts serve sqlx's pools alone")
 )]
 
@@ -46,9 +46,12 @@ mod pool;
 mod provider;
 pub mod quiet;
 mod rotation;
-#[cfg(feature = "sql")]
-#[path = "sqlx/mod.rs"]
+#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 mod sql;
+#[cfg(feature = "sqlx-08")]
+pub mod sqlx_08;
+#[cfg(feature = "sqlx-09")]
+pub mod sqlx_09;
 mod supervisor;
 mod telemetry;
 #[doc(hidden)]
@@ -74,12 +77,12 @@ pub use provider::{
     FetchRequest, Fetched, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
 };
 pub use rotation::{HandoverMode, HandoverReport, RotationOutcome, RotationReport};
-#[cfg(feature = "mysql")]
-pub use sql::MySqlPools;
-#[cfg(feature = "postgres")]
-pub use sql::PgPools;
-#[cfg(feature = "sql")]
-pub use sql::{SharedError, SqlPools};
+#[cfg(all(feature = "sqlx-09", feature = "mysql"))]
+pub use sqlx_09::MySqlPools;
+#[cfg(all(feature = "sqlx-09", feature = "postgres"))]
+pub use sqlx_09::PgPools;
+#[cfg(feature = "sqlx-09")]
+pub use sqlx_09::{SharedError, SqlPools};
 pub use supervisor::{
     Abandoned, DrainStatus, Event, Events, Liveness, PoolStatus, ProviderRef, ProviderStatus,
     Readiness, ShutdownReport, Status, Supervisor, SupervisorBuilder,
@@ -87,6 +90,6 @@ pub use supervisor::{
 pub use trigger::RotationTrigger;
 
 /// The README's code compiles and runs.
-#[cfg(all(doctest, feature = "postgres"))]
+#[cfg(all(doctest, feature = "postgres", feature = "sqlx-09"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -11,7 +11,7 @@ use claviger::{Credentials, Handle, PgPools, Supervisor, fixed};
 use claviger_fixtures::{Fixture, eventually};
 use futures_util::TryStreamExt;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Acquire, Executor, PgExecutor, Row};
+use sqlx::{Acquire, Executor, PgExecutor, Row, SqlStr};
 
 async fn count(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("SELECT count(*) FROM orders")
@@ -65,9 +65,15 @@ async fn everything(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
             .await?
             .is_none()
     );
-    let statement = db.prepare("SELECT $1::int").await?;
+    let statement = db.prepare(SqlStr::from_static("SELECT $1::int")).await?;
     assert_eq!(sqlx::Statement::columns(&statement).len(), 1);
-    assert_eq!(db.describe("SELECT 1 AS n").await?.columns().len(), 1);
+    assert_eq!(
+        db.describe(SqlStr::from_static("SELECT 1 AS n"))
+            .await?
+            .columns()
+            .len(),
+        1
+    );
     let mut connection = db.acquire().await?;
     connection.execute("SELECT 1").await?;
     drop(connection);
@@ -84,7 +90,7 @@ async fn everything(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
             1,
             "more".into(),
             MigrationType::Simple,
-            "CREATE TABLE more (n int)".into(),
+            SqlStr::from_static("CREATE TABLE more (n int)"),
             false,
         )]
         .into(),

@@ -25,15 +25,15 @@ use std::time::Duration;
 
 pub use checks::{CheckPolicy, Taken};
 
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use acquire::Acquired;
 pub(crate) use acquire::{acquire, are_expired};
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use connect::WITHOUT_CALLER;
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Keeper, Phase, Shared};
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use lent::{Lent, RETURN_TIMEOUT, Use};
 pub(crate) use slot::PoolSlot;
 

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use super::sqlx;
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// A fault of this kind with the database's own words and SQLSTATE.
@@ -45,6 +46,21 @@ pub(super) fn common_kind(error: &sqlx::Error) -> ConnectErrorKind {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => ConnectErrorKind::Unreachable,
         _ => ConnectErrorKind::Other,
     }
+}
+
+/// Returns the field that SASLprep prohibits, where the driver reports that in its own words. They
+/// quote a character of the password.
+pub(super) fn prohibited(error: &sqlx::Error) -> Option<&'static str> {
+    let sqlx::Error::Configuration(inner) = error else {
+        return None;
+    };
+    let words = inner.to_string();
+    [
+        ("Failed to saslprep password", "password"),
+        ("Failed to saslprep username", "user"),
+    ]
+    .into_iter()
+    .find_map(|(begin, field)| words.starts_with(begin).then_some(field))
 }
 
 /// What a statement answers when the role of its connection was dropped: 42501 no right any more,

@@ -1,26 +1,21 @@
 //! What differs between the databases that sqlx speaks to.
 
+use std::sync::Arc;
+
 use futures_core::future::BoxFuture;
-use sqlx::error::DatabaseError;
-use sqlx::{Connection, Database};
+
+use super::sqlx::error::DatabaseError;
+use super::sqlx::{self, Connection, Database};
 
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::login::Credentials;
+use crate::sql::check::Address;
 
 /// The connect options of a database.
 pub(super) type ConnectOptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
 
 /// A database that [`SqlPools`](super::SqlPools) knows. Sealed: PostgreSQL, and MySQL with MariaDB.
 pub trait Dialect: Database + Sealed {}
-
-/// Where connect options lead.
-pub(crate) struct Address<'o> {
-    pub(crate) host: &'o str,
-    pub(crate) port: u16,
-    pub(crate) database: Option<&'o str>,
-    /// A Unix socket, which takes precedence over the host.
-    pub(crate) socket: bool,
-}
 
 /// The inside of [`Dialect`].
 pub trait Sealed: Database {
@@ -43,7 +38,7 @@ pub trait Sealed: Database {
     /// Executes a statement that returns no rows, or none of interest.
     fn execute<'c>(
         connection: &'c mut Self::Connection,
-        sql: &'c str,
+        sql: &'c Arc<str>,
     ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
     /// The options by which this login connects, with its password in one of its forms.
     fn options_for(

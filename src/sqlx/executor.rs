@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::sqlx::pool::{MaybePoolConnection, PoolConnection};
+use super::sqlx::{self, Either, Error, Execute, Executor, Transaction};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::TryStreamExt;
-use sqlx::pool::{MaybePoolConnection, PoolConnection};
-use sqlx::{Database, Describe, Either, Error, Execute, Executor, Transaction};
 use tokio::runtime::Handle as Runtime;
 use tokio::time::timeout;
 
@@ -153,9 +153,9 @@ impl<'s, DB: Dialect> Statement<'s, DB> {
 
 /// A `BEGIN`. One that was sent completes in a task when its caller drops it: sqlx rolls back only
 /// the transactions whose `BEGIN` has returned. A call that completes costs one allocation.
-struct Begin<DB: Database>(Option<BoxFuture<'static, Result<Transaction<'static, DB>, Error>>>);
+struct Begin<DB: Dialect>(Option<BoxFuture<'static, Result<Transaction<'static, DB>, Error>>>);
 
-impl<DB: Database> Begin<DB> {
+impl<DB: Dialect> Begin<DB> {
     async fn completed(mut self) -> Result<Transaction<'static, DB>, Error> {
         let Some(begin) = &mut self.0 else {
             return Err(Error::BeginFailed);
@@ -166,7 +166,7 @@ impl<DB: Database> Begin<DB> {
     }
 }
 
-impl<DB: Database> Drop for Begin<DB> {
+impl<DB: Dialect> Drop for Begin<DB> {
     fn drop(&mut self) {
         let Some(begin) = self.0.take() else {
             return;
@@ -254,31 +254,5 @@ where
         })
     }
 
-    fn prepare_with<'e, 'q: 'e>(
-        self,
-        sql: &'q str,
-        parameters: &'e [DB::TypeInfo],
-    ) -> BoxFuture<'e, Result<<DB as Database>::Statement<'q>, Error>>
-    where
-        'h: 'e,
-    {
-        let shared = Arc::clone(self.shared());
-        Box::pin(async move {
-            let mut statement = Statement::start(&shared).await?;
-            let result = statement.connection()?.prepare_with(sql, parameters).await;
-            statement.end(result)
-        })
-    }
-
-    fn describe<'e, 'q: 'e>(self, sql: &'q str) -> BoxFuture<'e, Result<Describe<DB>, Error>>
-    where
-        'h: 'e,
-    {
-        let shared = Arc::clone(self.shared());
-        Box::pin(async move {
-            let mut statement = Statement::start(&shared).await?;
-            let result = statement.connection()?.describe(sql).await;
-            statement.end(result)
-        })
-    }
+    prepare_and_describe!();
 }

@@ -5,9 +5,9 @@ use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::sqlx::pool::{PoolConnectionMetadata, PoolOptions};
+use super::sqlx::{Connection, Database, Error};
 use futures_core::future::BoxFuture;
-use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
-use sqlx::{Connection, Database, Error};
 use tokio::time::timeout;
 
 use crate::pool::Taken;

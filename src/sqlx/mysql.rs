@@ -1,14 +1,20 @@
 //! MySQL and MariaDB.
 
+use std::sync::Arc;
+
 use futures_core::future::BoxFuture;
-use sqlx::error::DatabaseError;
-use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode};
-use sqlx::{Executor, MySql};
+
+use super::shim;
+use super::sqlx::error::DatabaseError;
+use super::sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode};
+use super::sqlx::{self, Executor, MySql};
 
 use super::SqlPools;
-use super::dialect::{Address, Dialect, Sealed};
+use super::dialect::{Dialect, Sealed};
 use crate::error::ConnectErrorKind;
 use crate::login::Credentials;
+use crate::sql::check::Address;
+use crate::sql::mysql;
 
 /// Makes MySQL and MariaDB pools of [`Credentials`]s: [`SqlPools`] with sqlx's
 /// `MySqlConnectOptions` and `MySqlPoolOptions`.
@@ -58,9 +64,9 @@ impl Sealed for MySql {
 
     fn execute<'c>(
         connection: &'c mut Self::Connection,
-        sql: &'c str,
+        sql: &'c Arc<str>,
     ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
-        Box::pin(async move { connection.execute(sql).await.map(drop) })
+        Box::pin(async move { connection.execute(shim::sql(sql)).await.map(drop) })
     }
 
     fn options_for(
@@ -106,30 +112,12 @@ impl Sealed for MySql {
         )
     }
 
-    /// The numbers are those of the server error references of MySQL 8.4 and MariaDB 10.11.
     fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind {
-        let Some(error) = answer.try_downcast_ref::<MySqlDatabaseError>() else {
-            return ConnectErrorKind::Other;
-        };
-        match error.number() {
-            // Wrong password, token or user; without a password (also: not allowed by way of this
-            // plugin, such as a socket's).
-            1045 | 1698 => ConnectErrorKind::Rejected,
-            // Locked; blocked after failed logins. Each in MySQL and in MariaDB.
-            3118 | 4151 | 3955 | 4150 => ConnectErrorKind::Rejected,
-            // An expired password: at the login, or at the first statement after it.
-            1862 | 1820 => ConnectErrorKind::Rejected,
-            // No room: for anybody, for this user, for this user within the hour.
-            1040 | 1203 | 1226 => ConnectErrorKind::Overloaded,
-            // The host is blocked after too many aborted logins, until FLUSH HOSTS.
-            1129 => ConnectErrorKind::Misconfigured,
-            // Shutting down, killed, given up by the server.
-            1053 | 1152 | 1159 | 1161 | 1927 => ConnectErrorKind::Unreachable,
-            // No right on the database, no such database, not from this host, a plugin or TLS that
-            // one side lacks.
-            1044 | 1049 | 1130 | 1251 | 1524 | 3159 => ConnectErrorKind::Misconfigured,
-            _ => ConnectErrorKind::Other,
-        }
+        answer
+            .try_downcast_ref::<MySqlDatabaseError>()
+            .map_or(ConnectErrorKind::Other, |error| {
+                mysql::kind_of(error.number())
+            })
     }
 }
 

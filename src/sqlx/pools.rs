@@ -7,19 +7,19 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::sqlx::pool::{PoolConnectionMetadata, PoolOptions};
+use super::sqlx::{self, ConnectOptions, Connection};
 use futures_core::future::BoxFuture;
-use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
-use sqlx::{ConnectOptions, Connection};
 use tokio::time::Instant;
 
-use super::check::wrong;
 use super::dialect::{ConnectOptionsOf, Dialect};
-use super::forms::{Form, Forms};
 use super::hooks::Hooks;
-use super::verifier::Verifier;
 use crate::error::ConnectError;
 use crate::login::{Credentials, shown_host};
 use crate::pool::{CheckPolicy, HandoverPolicy, PoolSettings, WITHOUT_CALLER};
+use crate::sql::check::wrong;
+use crate::sql::forms::{Form, Forms};
+use crate::sql::verifier::Verifier;
 
 /// How often a pool that drains is looked at while connections of it are busy.
 const STILL_BUSY: Duration = Duration::from_millis(10);
@@ -55,6 +55,8 @@ pub struct SqlPools<DB: Dialect> {
     settings: PoolSettings,
     /// The statement by which an open connection shows that its role still exists.
     probe: Arc<str>,
+    /// The statement by which a connection is pinged; without one, by the protocol's own ping.
+    ping: Option<Arc<str>>,
     hooks: Hooks<DB>,
     /// PostgreSQL's alone.
     pub(super) tokens_in_clear: bool,
@@ -90,6 +92,7 @@ impl<DB: Dialect> SqlPools<DB> {
                 .acquire_timeout(within),
             settings,
             probe: Arc::from(DB::PROBE),
+            ping: DB::PING.map(Arc::from),
             hooks: Hooks::default(),
             tokens_in_clear: false,
             verifier: Verifier::default(),
@@ -268,6 +271,7 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
             options: self.options.clone(),
             settings: self.settings.clone(),
             probe: Arc::clone(&self.probe),
+            ping: self.ping.clone(),
             hooks: self.hooks.clone(),
             tokens_in_clear: self.tokens_in_clear,
             verifier: self.verifier.clone(),

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::{fmt, io};
 
-use sqlx::error::{DatabaseError, ErrorKind};
+use super::sqlx;
+use super::sqlx::error::{DatabaseError, ErrorKind};
 
 use super::classify;
 use crate::error::{ConnectError, ConnectErrorKind};

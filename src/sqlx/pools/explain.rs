@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 
 use super::super::classify;
 use super::super::dialect::Dialect;
-use super::super::forms::Form;
+use super::super::sqlx;
 use super::{SqlPools, TRY_OUT_TIMEOUT, wrong};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::login::{Credentials, Endpoint, shown_host, shown_name};
+use crate::sql::forms::Form;
 
 /// Added to the rejection of a token, which the server explains by the user alone.
 const TOKEN_ADVICE: &str =
@@ -114,6 +115,12 @@ pub(super) fn never_ready() -> ConnectError {
     )
 }
 
+/// The error for a user or a password with which the driver cannot log in by SCRAM.
+pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
+    let problem = "SASLprep prohibits a character of it, and sqlx cannot log in with it by SCRAM; choose another";
+    wrong(field, problem)
+}
+
 /// What the answer to a login says.
 pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
@@ -123,5 +130,8 @@ pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
 }
 
 pub(super) fn login_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
+    if let Some(field) = classify::prohibited(&error) {
+        return unfit_for_scram(field);
+    }
     classify::of(kind::<DB>(&error), &error).with_source(error)
 }

@@ -3,17 +3,16 @@
 use std::error::Error as StdError;
 use std::task::Poll;
 
-use sqlx::pool::{PoolConnection, PoolOptions};
-use sqlx::{Connection, Pool};
 use tokio::time::timeout;
 
-use super::super::check::{self, wrong};
 use super::super::classify;
 use super::super::dialect::Dialect;
 use super::super::hooks;
 use super::super::shared_error::SharedError;
-use super::super::verifier::PANICKED;
-use super::explain::{kind, login_error, never_ready};
+use super::super::shim;
+use super::super::sqlx::pool::{PoolConnection, PoolOptions};
+use super::super::sqlx::{self, Connection, Pool};
+use super::explain::{kind, login_error, never_ready, unfit_for_scram};
 use super::{STILL_BUSY, SqlPools, TRY_OUT_TIMEOUT};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
@@ -21,6 +20,8 @@ use crate::login::Credentials;
 use crate::pool::{
     AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings, RETURN_TIMEOUT, Taken,
 };
+use crate::sql::check::{self, wrong};
+use crate::sql::verifier::PANICKED;
 
 impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     type Secret = Credentials;
@@ -97,9 +98,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         }
         verified.map_err(|error| {
             if error.message() == PANICKED && DB::may_panic_with(login.user()) {
-                let problem =
-                    format!("sqlx cannot log in as {:?} by SCRAM, for SASLprep prohibits the name; give the role another", login.user());
-                return wrong("user", problem);
+                return unfit_for_scram("user");
             }
             error
         })
@@ -212,12 +211,9 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         same_place
     }
 
-    /// sqlx 0.8.6's `close` is not enough: for each idle connection that it closes it gives a
-    /// permit back that nobody had taken, so that it may return while as many others are busy; and
-    /// one that comes back in its last round it overlooks.
     async fn drain(&self, pool: Pool<DB>) {
         loop {
-            pool.close().await;
+            shim::close(&pool).await;
             if pool.size() == 0 {
                 return;
             }
@@ -269,7 +265,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         connection: &mut PoolConnection<DB>,
         check: Check,
     ) -> Result<(), sqlx::Error> {
-        match (check, DB::PING) {
+        match (check, &self.ping) {
             (Check::Probe, _) => DB::execute(connection, &self.probe).await,
             (Check::Ping, Some(sql)) => DB::execute(connection, sql).await,
             (Check::Ping, None) => connection.ping().await,

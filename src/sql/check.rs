@@ -2,19 +2,27 @@
 
 use std::fmt;
 
-use super::dialect::Address;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::login::{Credentials, host_problem};
 
+/// Where connect options lead.
+pub(crate) struct Address<'o> {
+    pub(crate) host: &'o str,
+    pub(crate) port: u16,
+    pub(crate) database: Option<&'o str>,
+    /// A Unix socket, which takes precedence over the host.
+    pub(crate) socket: bool,
+}
+
 /// Names the field, and what would be right.
-pub(super) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
+pub(crate) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Misconfigured,
         format!("{field}: {problem}"),
     )
 }
 
-pub(super) fn login(login: &Credentials, database: &str) -> Result<(), ConnectError> {
+pub(crate) fn login(login: &Credentials, database: &str) -> Result<(), ConnectError> {
     if login.user().is_empty() {
         return Err(wrong(
             "user",
@@ -34,7 +42,7 @@ pub(super) fn login(login: &Credentials, database: &str) -> Result<(), ConnectEr
 }
 
 /// Where the login leads, and the connect options where it leaves that to them.
-pub(super) fn address(
+pub(crate) fn address(
     options: &Address<'_>,
     login: &Credentials,
     default_port: u16,

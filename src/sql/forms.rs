@@ -16,7 +16,7 @@ const REMEMBERED: usize = 16;
 
 /// A form of a password.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     #[default]
     Prepared,
     AsItIs,
@@ -33,7 +33,7 @@ impl Form {
 
 /// The forms of passwords that were verified lately. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Forms(Arc<Mutex<Known>>);
+pub(crate) struct Forms(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -45,7 +45,7 @@ struct Known {
 
 impl Forms {
     /// The form of which the next login is.
-    pub(super) fn of(&self, login: &Credentials) -> Form {
+    pub(crate) fn of(&self, login: &Credentials) -> Form {
         let (digest, known) = (digest(login), self.lock());
         known
             .next
@@ -55,14 +55,14 @@ impl Forms {
     }
 
     /// A login with this form worked.
-    pub(super) fn worked(&self, login: &Credentials, form: Form) {
+    pub(crate) fn worked(&self, login: &Credentials, form: Form) {
         let mut known = self.lock();
         known.worked = form;
         known.remember(login, form);
     }
 
     /// A login with this form was rejected.
-    pub(super) fn rejected(&self, login: &Credentials, form: Form) {
+    pub(crate) fn rejected(&self, login: &Credentials, form: Form) {
         self.lock().remember(login, form.other());
     }
 

@@ -8,7 +8,7 @@ use unicode_normalization::UnicodeNormalization;
 /// PostgreSQL looks for prohibited and unassigned characters before it normalises (`pg_saslprep` in
 /// `src/common/saslprep.c`), and takes a password with one of them as it is. That is why
 /// `stringprep::saslprep`, which looks afterwards, would be wrong for some.
-pub(super) fn prepared(password: &str) -> Option<String> {
+pub(crate) fn prepared(password: &str) -> Option<String> {
     if password.is_ascii() {
         return None;
     }
@@ -32,7 +32,7 @@ pub(super) fn prepared(password: &str) -> Option<String> {
 
 /// Whether sqlx 0.8.6 panics in SCRAM with this user ("Failed to saslprep username"): it prepares
 /// the name together with the Latin `n=` before it.
-pub(super) fn is_unfit_user(user: &str) -> bool {
+pub(crate) fn is_unfit_user(user: &str) -> bool {
     stringprep::saslprep(&format!("n={user}")).is_err()
 }
 

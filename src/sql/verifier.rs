@@ -16,7 +16,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 const MAX_ABANDONED: isize = 2;
 
 /// The message of a fault after a panic.
-pub(super) const PANICKED: &str = "the verification panicked; see its own output";
+pub(crate) const PANICKED: &str = "the verification panicked; see its own output";
 
 const RUNNING: u8 = 0;
 const ABANDONED: u8 = 1;
@@ -24,7 +24,7 @@ const ENDED: u8 = 2;
 
 /// Runs a pool's verifications. Clones share the count of abandoned ones.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Verifier {
+pub(crate) struct Verifier {
     abandoned: Arc<AtomicIsize>,
 }
 
@@ -70,7 +70,7 @@ impl Verifier {
     /// # Cancel safety
     /// The work is dropped when it next waits. If it computes instead, its thread goes on until it
     /// is done, and the process may end meanwhile.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         work: impl Future<Output = Result<(), ConnectError>> + Send + 'static,
     ) -> Result<(), ConnectError> {

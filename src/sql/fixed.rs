@@ -1,0 +1,40 @@
+//! A handle without a supervisor.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::expiry::Expiry;
+use crate::handle::Handle;
+use crate::lease::OldConnections;
+use crate::pool::{Generation, PoolFactory, Shared};
+use crate::telemetry::Meters;
+
+/// A pool that a handle can lead to without a supervisor. Sealed: those of sqlx, of either major.
+pub trait FixedPool: Clone + Send + Sync + 'static {
+    /// What knows this kind of pool.
+    type Factory: PoolFactory<Pool = Self>;
+    /// Returns a factory with the options of this pool.
+    fn factory(&self) -> Self::Factory;
+}
+
+impl<F: PoolFactory> Handle<F> {
+    /// Returns a handle to a pool that nobody supervises, for `#[sqlx::test]` and local runs:
+    /// development and production differ by one line.
+    pub fn fixed<P: FixedPool<Factory = F>>(pool: P) -> Self
+    where
+        F: PoolFactory<Pool = P>,
+    {
+        let factory = Arc::new(pool.factory());
+        let settings = factory.settings();
+        let max = settings.max_connections;
+        let first = Generation::serving(1, pool, Expiry::never(), OldConnections::Keep, max);
+        Self::supervised(Shared::new(
+            Arc::from("fixed"),
+            factory,
+            settings,
+            Clock::default(),
+            Meters::default(),
+            first,
+        ))
+    }
+}

@@ -1,0 +1,12 @@
+//! What pools of SQL databases need, whichever driver opens their connections.
+
+pub(crate) mod check;
+pub(crate) mod fixed;
+pub(crate) mod forms;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(feature = "postgres")]
+pub(crate) mod saslprep;
+pub(crate) mod verifier;

@@ -1,0 +1,27 @@
+//! What the answers of MySQL and MariaDB say to a login.
+
+use crate::error::ConnectErrorKind;
+
+/// Returns the kind of an error by its number, as in the server error references of MySQL 8.4 and
+/// MariaDB 10.11.
+pub(crate) fn kind_of(number: u16) -> ConnectErrorKind {
+    match number {
+        // Wrong password, token or user; without a password (also: not allowed by way of this
+        // plugin, such as a socket's).
+        1045 | 1698 => ConnectErrorKind::Rejected,
+        // Locked; blocked after failed logins. Each in MySQL and in MariaDB.
+        3118 | 4151 | 3955 | 4150 => ConnectErrorKind::Rejected,
+        // An expired password: at the login, or at the first statement after it.
+        1862 | 1820 => ConnectErrorKind::Rejected,
+        // No room: for anybody, for this user, for this user within the hour.
+        1040 | 1203 | 1226 => ConnectErrorKind::Overloaded,
+        // The host is blocked after too many aborted logins, until FLUSH HOSTS.
+        1129 => ConnectErrorKind::Misconfigured,
+        // Shutting down, killed, given up by the server.
+        1053 | 1152 | 1159 | 1161 | 1927 => ConnectErrorKind::Unreachable,
+        // No right on the database, no such database, not from this host, a plugin or TLS that
+        // one side lacks.
+        1044 | 1049 | 1130 | 1251 | 1524 | 3159 => ConnectErrorKind::Misconfigured,
+        _ => ConnectErrorKind::Other,
+    }
+}

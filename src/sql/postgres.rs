@@ -1,0 +1,168 @@
+//! What the answers of PostgreSQL, and of poolers before it, say to a login.
+
+use crate::error::{ConnectError, ConnectErrorKind};
+
+/// Returns the kind of an error by its code, the server's routine and the message. The codes are
+/// PostgreSQL's, appendix A of its manual.
+pub(crate) fn kind_of(
+    code: Option<&str>,
+    routine: Option<&str>,
+    message: &str,
+) -> ConnectErrorKind {
+    match code {
+        // No line of pg_hba.conf lets us in, whatever the password.
+        Some("28000") if routine == Some("ClientAuthentication") => ConnectErrorKind::Misconfigured,
+        // Wrong or expired password; PAM rejected, no such role, or it may not log in.
+        Some("28P01" | "28000") => ConnectErrorKind::Rejected,
+        // No room; the role's own limit is 53300, too.
+        Some("53300") => ConnectErrorKind::Overloaded,
+        // Starting up, shutting down, terminated, or idle for too long.
+        Some("57P01" | "57P02" | "57P03" | "57P05") => ConnectErrorKind::Unreachable,
+        // No such database; no right to connect to it.
+        Some("3D000" | "42501") => ConnectErrorKind::Misconfigured,
+        // Protocol violation: poolers report everything with it, so the text decides.
+        Some("08P01") => pooler_kind(message),
+        _ => ConnectErrorKind::Other,
+    }
+}
+
+/// Treats a pooler's error without a cause as an unreachable server. No password reaches the
+/// server. Counted as a rejection, it would be verified again as late as a minute after the server
+/// is back.
+pub(crate) fn verification_fault(error: ConnectError) -> ConnectError {
+    if !error.message().contains(FAILING_WITHOUT_CAUSE) {
+        return error;
+    }
+    let ambiguous = ConnectError::new(ConnectErrorKind::Unreachable, error.message());
+    match error.code() {
+        Some(code) => ambiguous.with_code(code),
+        None => ambiguous,
+    }
+}
+
+/// PgBouncer's text for a server that rejects it, and up to version 1.18 for one that is down.
+const FAILING: &str = "server login has been failing";
+const FAILING_WITHOUT_CAUSE: &str = "server login has been failing, try again later";
+
+/// Classifies an error of PgBouncer, or of a pooler derived from it (as in Cloud SQL). They know no
+/// other code than 08P01.
+fn pooler_kind(message: &str) -> ConnectErrorKind {
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    // Newer versions append the cause ("cached error: connect failed"), so causes are matched
+    // first. One may be a rejection.
+    if says(&[
+        "connect failed",
+        "cannot connect to server",
+        "DNS lookup failed",
+        "query_wait_timeout",
+        "pgbouncer is shutting down",
+        // PostgreSQL's own, while it starts, stops or recovers.
+        "the database system is",
+        "server closed",
+        "client_login_timeout",
+        "terminating connection",
+    ]) {
+        ConnectErrorKind::Unreachable
+    } else if says(&[
+        "no more connections allowed",
+        "too many clients",
+        "too many connections",
+        "remaining connection slots",
+    ]) {
+        ConnectErrorKind::Overloaded
+    } else if says(&["no pg_hba.conf entry"])
+        || (says(&["no such database", "does not exist"]) && !message.contains("role "))
+    {
+        ConnectErrorKind::Misconfigured
+    } else if says(&[
+        "SASL authentication failed",
+        "password authentication failed",
+        "no such user",
+        FAILING,
+        "server login failed",
+        "auth failed",
+    ]) {
+        ConnectErrorKind::Rejected
+    } else {
+        ConnectErrorKind::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_a_pooler_are_classified_by_their_text() {
+        for (text, kind) in [
+            ("SASL authentication failed", ConnectErrorKind::Rejected),
+            (
+                "password authentication failed for user \"app\"",
+                ConnectErrorKind::Rejected,
+            ),
+            ("no such user: app", ConnectErrorKind::Rejected),
+            ("no such user", ConnectErrorKind::Rejected),
+            (
+                "server login has been failing, try again later (server_login_retry)",
+                ConnectErrorKind::Rejected,
+            ),
+            (
+                "server login has been failing, cached error: password authentication failed for user \"app\" (server_login_retry)",
+                ConnectErrorKind::Rejected,
+            ),
+            (
+                "server login has been failing, cached error: role \"app\" does not exist (server_login_retry)",
+                ConnectErrorKind::Rejected,
+            ),
+            (
+                "server login has been failing, cached error: connect failed (server_login_retry)",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "server login has been failing, cached error: server DNS lookup failed (server_login_retry)",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "server login has been failing, cached error: sorry, too many clients already (server_login_retry)",
+                ConnectErrorKind::Overloaded,
+            ),
+            ("query_wait_timeout", ConnectErrorKind::Unreachable),
+            (
+                "server login has been failing, cached error: FATAL: the database system is starting up (server_login_retry)",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "server login failed: FATAL the database system is shutting down",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "the database system is in recovery mode",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "server login has been failing, cached error: server closed the connection unexpectedly",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "client_login_timeout (server down)",
+                ConnectErrorKind::Unreachable,
+            ),
+            (
+                "server login has been failing, cached error: FATAL: no pg_hba.conf entry for host \"10.0.0.1\", user \"app\"",
+                ConnectErrorKind::Misconfigured,
+            ),
+            (
+                "no more connections allowed (max_client_conn)",
+                ConnectErrorKind::Overloaded,
+            ),
+            ("no such database: orders", ConnectErrorKind::Misconfigured),
+            (
+                "unsupported startup parameter: extra_float_digits",
+                ConnectErrorKind::Other,
+            ),
+            ("invalid message format", ConnectErrorKind::Other),
+        ] {
+            assert_eq!(pooler_kind(text), kind, "{text}");
+        }
+    }
+}
