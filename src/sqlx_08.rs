@@ -38,6 +38,10 @@ macro_rules! prepare_and_describe {
     };
 }
 
+#[cfg_attr(
+    all(feature = "sqlx-08", feature = "sqlx-09"),
+    expect(clippy::duplicate_mod, reason = "one body, once for each major")
+)]
 #[path = "sqlx/mod.rs"]
 mod body;
 
