@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use claviger::{Handle, OldConnections};
-use claviger_fixtures::eventually_within;
+use claviger_fixtures::{eventually, eventually_within};
 use claviger_testkit::ScriptedProvider;
 use futures_util::{StreamExt, future::poll_fn};
 use tokio::time::{Instant, sleep};
@@ -24,7 +24,9 @@ use super::{ECHO, Fixture, IN_TRANSACTION, Pools};
 const CONNECTIONS: u32 = 8;
 const CALLERS: u64 = 16;
 /// Cancelled calls of one storm.
-const CANCELLED: u64 = 10_000;
+const CANCELLED: u64 = 4_000;
+/// Hints are coalesced to one a second.
+const BETWEEN_ROTATIONS: Duration = Duration::from_millis(1_100);
 /// Longest time within which a connection of a cancelled call is returned or closed.
 const SETTLED: Duration = Duration::from_secs(15);
 
@@ -150,12 +152,11 @@ async fn storm(fixture: &Fixture, rotates: bool) {
     let callers: Vec<_> = (0..CALLERS)
         .map(|seed| tokio::spawn(call_and_cancel(db.clone(), Arc::clone(&counts), seed)))
         .collect();
-    while rotates
-        && !counts.enough.load(Ordering::Relaxed)
-        && callers.iter().any(|caller| !caller.is_finished())
-    {
+    while rotates && !counts.enough.load(Ordering::Relaxed) {
+        let before = db.generation();
         fixture.rotate_announced().await;
-        sleep(Duration::from_millis(300)).await;
+        eventually("the next generation is served", || db.generation() > before).await;
+        sleep(BETWEEN_ROTATIONS).await;
     }
     for caller in callers {
         caller.await.expect("no call fails");
