@@ -53,12 +53,11 @@ pub use body::{SharedError, SqlPools};
 
 /// What the body asks and is not the same in both majors.
 mod shim {
-    use std::sync::Arc;
-
     use super::sqlx::{Database, Pool};
 
     /// A statement that the user chose.
-    pub(super) fn sql(text: &Arc<str>) -> &str {
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(super) fn sql(text: &std::sync::Arc<str>) -> &str {
         text
     }
 

@@ -51,14 +51,14 @@ pub use body::{SharedError, SqlPools};
 
 /// What the body asks and is not the same in both majors.
 mod shim {
-    use std::sync::Arc;
     use std::time::Duration;
 
-    use super::sqlx::{AssertSqlSafe, Database, Pool};
+    use super::sqlx::{Database, Pool};
 
     /// A statement that the user chose.
-    pub(super) fn sql(text: &Arc<str>) -> AssertSqlSafe<Arc<str>> {
-        AssertSqlSafe(Arc::clone(text))
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(super) fn sql(text: &std::sync::Arc<str>) -> impl super::sqlx::SqlSafeStr + use<> {
+        super::sqlx::AssertSqlSafe(std::sync::Arc::clone(text))
     }
 
     /// Whether the driver prepares a password for SCRAM itself.
