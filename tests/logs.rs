@@ -110,10 +110,10 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
         "the hazard: {} calls",
         store.calls().len()
     );
-    insta::assert_snapshot!("three_hours_without_a_store", lines.take());
+    insta::assert_snapshot!("three_hours_without_a_backend", lines.take());
     store.recover();
     sleep(Duration::from_secs(600)).await;
-    insta::assert_snapshot!("the_store_is_back", lines.take());
+    insta::assert_snapshot!("the_backend_is_back", lines.take());
 
     // The database rejects for two hours, and the store has nothing else.
     database.accept_only(["nothing"]);
@@ -128,10 +128,10 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
         "the hazard: {} rejections",
         database.rejected()
     );
-    insta::assert_snapshot!("two_hours_refused", lines.take());
+    insta::assert_snapshot!("two_hours_rejected", lines.take());
     database.accept_only(["password-2"]);
     sleep(Duration::from_secs(120)).await;
-    insta::assert_snapshot!("it_lets_us_in_again", lines.take());
+    insta::assert_snapshot!("accepted_again", lines.take());
 }
 
 /// The file is rewritten, then the password changes: a rotation that needs no alert.
