@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use claviger::{Credentials, Handle, PgPools, Supervisor, fixed};
-use claviger_fixtures::{Fixture, eventually};
+use claviger_fixtures::{Fixture, eventually, sqlstate, until_generation};
 use futures_util::TryStreamExt;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Acquire, Executor, PgExecutor, Row, SqlStr};
@@ -107,13 +107,7 @@ async fn everything(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
         .execute(db)
         .await
         .expect_err("no such column");
-    assert_eq!(
-        error
-            .as_database_error()
-            .and_then(|error| error.code())
-            .as_deref(),
-        Some("42703")
-    );
+    assert_eq!(sqlstate(&error).as_deref(), Some("42703"));
     Ok(())
 }
 
@@ -134,13 +128,7 @@ async fn a_fixed_handle() {
     assert!(matches!(count(&db).await, Err(sqlx::Error::PoolClosed)));
     let wrong = Handle::fixed(fixture.plain_pool("wrong", fixture.pool_options(1)));
     let error = count(&wrong).await.expect_err("rejected");
-    assert_eq!(
-        error
-            .as_database_error()
-            .and_then(|error| error.code())
-            .as_deref(),
-        Some("28P01")
-    );
+    assert_eq!(sqlstate(&error).as_deref(), Some("28P01"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +140,7 @@ async fn a_stream_outlives_a_rotation() {
             .fetch(&db);
     assert_eq!(rows.try_next().await.expect("a row"), Some(1));
     fixture.rotate_announced().await;
-    eventually("the next generation is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     assert_eq!(
         db.status().expect("supervised").draining[0].connections,
         1,
@@ -196,7 +184,7 @@ async fn a_rejection_met_elsewhere_is_reported() {
     assert!(!db.rejected(generation, &other), "no rejection");
     assert!(!db.rejected(generation + 1, &error), "another generation");
     assert!(db.rejected(generation, &error));
-    eventually("it was replaced", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     assert!(!db.rejected(generation, &error), "a stale generation");
     assert_eq!(fixture.provider.calls().len(), 2);
 }
@@ -207,13 +195,13 @@ async fn a_service_starts_while_its_database_is_down() {
     fixture
         .on_the_server(|server| server.stop().expect("it stops"))
         .await;
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider_in_background("login", fixture.provider.clone())
         .expect("a good name");
     let db = fixture
         .supervisor
-        .add_pool_in_background("orders", &login, fixture.pools(4))
+        .add_pool_in_background("orders", &credentials, fixture.pools(4))
         .expect("a good name");
     assert_eq!(
         (db.generation(), fixture.supervisor.readiness().ready),
@@ -250,13 +238,13 @@ async fn before_the_first_lease_callers_are_told_why() {
         1_000,
         ProviderError::new(ProviderErrorKind::Denied, "grant read on the secret"),
     );
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider_in_background("login", fixture.provider.clone())
         .expect("a good name");
     let db = fixture
         .supervisor
-        .add_pool_in_background("orders", &login, fixture.pools(4))
+        .add_pool_in_background("orders", &credentials, fixture.pools(4))
         .expect("a good name");
     eventually("it was denied", || {
         fixture.supervisor.status().providers[0]
@@ -289,12 +277,7 @@ async fn a_change_of_place_always_replaces() {
                 .expect("it is made")
         })
         .await;
-    let login = fixture.add_provider().await;
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools(2).always_in_place())
-        .await
-        .expect("verified");
+    let db = fixture.pool_from(fixture.pools(2).always_in_place()).await;
     let (first, port) = (db.current(), fixture.server.port());
     fixture.provider.return_next(Lease::new(
         Credentials::new("app", "password-1").endpoint(Endpoint::new(
@@ -339,13 +322,13 @@ async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
         ),
     ] {
         let supervisor = Supervisor::start();
-        let login = Credentials::new("app", "password-1").endpoint(endpoint);
-        let login = supervisor
-            .add_provider("login", fixed(login))
+        let credentials = Credentials::new("app", "password-1").endpoint(endpoint);
+        let credentials = supervisor
+            .add_provider("login", fixed(credentials))
             .await
             .expect("a login");
         let db = supervisor
-            .add_pool("orders", &login, fixture.pools(2))
+            .add_pool("orders", &credentials, fixture.pools(2))
             .await
             .expect("it is verified");
         let database: String = sqlx::query_scalar("SELECT current_database()")
@@ -376,7 +359,7 @@ async fn the_rejection_of_a_token_names_the_clock() {
         .database("orders")
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert(server.ca_file().expect("a CA"));
-    for (login, names_clock) in [
+    for (credentials, names_clock) in [
         (Credentials::new("app", "wrong").token(), true),
         (Credentials::new("app", "wrong"), false),
     ] {
@@ -385,7 +368,7 @@ async fn the_rejection_of_a_token_names_the_clock() {
             .start()
             .expect("the settings are right");
         let provider = supervisor
-            .add_provider("login", fixed(login))
+            .add_provider("login", fixed(credentials))
             .await
             .expect("a login");
         let pools = PgPools::new(options.clone(), PgPoolOptions::new());
@@ -406,9 +389,16 @@ async fn the_rejection_of_a_token_names_the_clock() {
     for (as_token, names_clock) in [(true, true), (false, false)] {
         server.set_password("app", "password-1").expect("it is set");
         let supervisor = Supervisor::start();
-        let login = Credentials::new("app", "password-1");
+        let credentials = Credentials::new("app", "password-1");
         let provider = supervisor
-            .add_provider("login", fixed(if as_token { login.token() } else { login }))
+            .add_provider(
+                "login",
+                fixed(if as_token {
+                    credentials.token()
+                } else {
+                    credentials
+                }),
+            )
             .await
             .expect("a login");
         let pools = PgPools::new(
@@ -454,7 +444,7 @@ async fn verified_tls_is_what_it_says() {
     .await
     .expect("no panic");
     let supervisor = Supervisor::start();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider(
             "login",
             fixed(Credentials::new("app", "password-1").token()),
@@ -474,7 +464,7 @@ async fn verified_tls_is_what_it_says() {
         PgPoolOptions::new(),
     );
     let db = supervisor
-        .add_pool("good", &login, good)
+        .add_pool("good", &credentials, good)
         .await
         .expect("the server is who it says");
     let encrypted: bool =
@@ -488,7 +478,7 @@ async fn verified_tls_is_what_it_says() {
         PgPoolOptions::new(),
     );
     let error = supervisor
-        .add_pool("bad", &login, bad)
+        .add_pool("bad", &credentials, bad)
         .await
         .expect_err("nobody vouches for it");
     assert_eq!(

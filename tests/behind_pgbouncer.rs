@@ -40,13 +40,8 @@ async fn pooled(
         .connect_options()
         .host(pooler.host())
         .port(pooler.port());
-    let login = fixture.add_provider().await;
     let pools = PgPools::new(connect, options(fixture.pool_options(MAX)));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, pools)
-        .await
-        .expect("the first lease is verified through the pooler");
+    let db = fixture.pool_from(pools).await;
     (fixture, Arc::new(pooler), db)
 }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use claviger::{Revision, Supervisor};
-use claviger_fixtures::{Fixture, eventually};
+use claviger_fixtures::{Fixture, eventually, query};
 use claviger_testkit::Lab;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,10 +50,7 @@ async fn a_leaked_connection_keeps_its_lease_until_the_end() {
     })
     .await;
     drop(leaked);
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("the next generation serves");
+    query(&db).await.expect("the next generation serves");
     assert_eq!(
         fixture.provider.released(),
         [],

@@ -7,29 +7,20 @@
 
 use std::time::Duration;
 
-use claviger::{OldConnections, PgPools, ProviderError, ProviderErrorKind, SharedError};
-use claviger_fixtures::{Fixture, eventually};
+use claviger::{OldConnections, ProviderError, ProviderErrorKind, SharedError};
+use claviger_fixtures::{Fixture, query, until_serving};
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_logs_in_with_a_dead_credential() {
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::Keep)
         .with_lifetime(Duration::from_secs(3_600));
-    let fixture = Fixture::with(store).await;
-    let login = fixture.add_provider().await;
+    let fixture = Fixture::with(provider).await;
     let options = fixture
         .pool_options(2)
         .acquire_timeout(Duration::from_secs(10));
-    let db = fixture
-        .supervisor
-        .add_pool(
-            "orders",
-            &login,
-            PgPools::new(fixture.connect_options(), options),
-        )
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let connection = db.acquire().await.expect("a connection");
     fixture.provider.fail_next(
         1_000,
@@ -41,7 +32,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
     // The one connection is busy: whoever comes waits for it, and does not log in.
     let waiting = tokio::spawn({
         let db = db.clone();
-        async move { sqlx::query("SELECT 1").execute(&db).await }
+        async move { query(&db).await }
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(connection);
@@ -52,13 +43,13 @@ async fn nobody_logs_in_with_a_dead_credential() {
 
     // Without a live connection the error says what happened.
     fixture.terminate_connections().await;
-    let mut answer = sqlx::query("SELECT 1").execute(&db).await;
+    let mut answer = query(&db).await;
     // The error of a closed connection is sqlx's own.
     while answer
         .as_ref()
         .is_err_and(|error| SharedError::connect_error(error).is_none())
     {
-        answer = sqlx::query("SELECT 1").execute(&db).await;
+        answer = query(&db).await;
     }
     let error = answer.expect_err("nobody logs in");
     assert!(
@@ -84,12 +75,6 @@ async fn nobody_logs_in_with_a_dead_credential() {
             .await
             .expect("a new lease"),
     );
-    eventually("it serves", || {
-        db.status().is_some_and(|status| status.serving)
-    })
-    .await;
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("it serves");
+    until_serving(&db).await;
+    query(&db).await.expect("it serves");
 }

@@ -143,13 +143,8 @@ async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
         .host("127.0.0.1")
         .port(pooler.port)
         .ssl_mode(PgSslMode::Disable);
-    let login = fixture.add_provider().await;
     let options = fixture.pool_options(4).acquire_timeout(WATCHED);
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, PgPools::new(connect, options))
-        .await
-        .expect("verified through the pooler");
+    let db = fixture.pool_from(PgPools::new(connect, options)).await;
     let mut connections = Vec::new();
     for _ in 0..open {
         connections.push(db.acquire().await.expect("it lets in"));

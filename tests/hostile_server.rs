@@ -64,7 +64,7 @@ async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
         claviger::Supervisor::builder().with_verify_deadline(Duration::from_secs(1)),
     )
     .expect("the durations are right");
-    let login = lab
+    let credentials = lab
         .supervisor
         .add_provider("login", ScriptedProvider::new())
         .await
@@ -76,12 +76,12 @@ async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
         .database("orders")
         .ssl_mode(PgSslMode::Disable);
     let pool = {
-        let (supervisor, login) = (lab.supervisor.clone(), login.clone());
+        let (supervisor, credentials) = (lab.supervisor.clone(), credentials.clone());
         tokio::spawn(async move {
             supervisor
                 .add_pool(
                     "orders",
-                    &login,
+                    &credentials,
                     PgPools::new(connect, PgPoolOptions::new()),
                 )
                 .await

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use claviger::{ProviderError, ProviderErrorKind};
-use claviger_fixtures::{Callers, Fixture, eventually_within};
+use claviger_fixtures::{Callers, Fixture, backend_down, eventually_within};
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,17 +15,12 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     // It asks to be looked at every second, and from then on every answer is an error.
     let fixture =
         Fixture::with(ScriptedProvider::new().with_refresh_after(Duration::from_secs(1))).await;
-    let login = fixture.add_provider().await;
     // New logins are needed all the time.
     let pools = claviger::PgPools::new(
         fixture.connect_options(),
         claviger_fixtures::short_lived(fixture.pool_options(4), Duration::from_millis(50)),
     );
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, pools)
-        .await
-        .expect("the first lease is verified");
+    let db = fixture.pool_from(pools).await;
     let logins = fixture.accepted_logins();
     fixture.provider.fail_next(
         1_000,
@@ -37,10 +32,7 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     })
     .await;
     fixture.provider.recover();
-    fixture.provider.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    fixture.provider.fail_next(1_000, backend_down());
     for _ in 0..2 {
         let calls = fixture.provider.calls().len();
         assert!(

@@ -12,15 +12,15 @@
 use std::time::Duration;
 
 use claviger::{Event, RotationOutcome};
-use claviger_fixtures::{Callers, Fixture, eventually, eventually_within};
+use claviger_fixtures::{Callers, Fixture, eventually, eventually_within, query, until_rejected};
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_lifetime(Duration::from_secs(600))
         .with_refresh_after(Duration::from_secs(1));
-    let fixture = Fixture::with(store).await;
+    let fixture = Fixture::with(provider).await;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(4).await;
     let first = db.status().expect("supervised").expires.expect("it dies");
@@ -73,7 +73,7 @@ async fn law_04_a_passing_rejection_clears_itself() {
         let db = db.clone();
         async move {
             loop {
-                match sqlx::query("SELECT 1").execute(&db).await {
+                match query(&db).await {
                     Ok(_) => break,
                     Err(sqlx::Error::Io(_)) => {}
                     Err(error) => panic!("{error}"),
@@ -81,10 +81,7 @@ async fn law_04_a_passing_rejection_clears_itself() {
             }
         }
     });
-    eventually("it is rejected", || {
-        db.status().is_some_and(|status| status.rejected)
-    })
-    .await;
+    until_rejected(&db).await;
     assert!(!fixture.supervisor.readiness().ready);
     fixture.set_password("password-1").await;
     tokio::time::timeout(Duration::from_secs(5), waiting)

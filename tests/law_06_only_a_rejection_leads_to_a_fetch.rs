@@ -11,43 +11,29 @@ use claviger::{
     ConnectErrorKind, Credentials, ErrorKind, OldConnections, PgPools, RotationTrigger, Supervisor,
     fixed,
 };
-use claviger_fixtures::{Fixture, eventually, eventually_within, short_lived};
+use claviger_fixtures::{
+    Fixture, eventually, eventually_within, fetches, query, short_lived, sqlstate, until_serving,
+};
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
 use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 
-fn code(error: &sqlx::Error) -> Option<String> {
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .map(Into::into)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = short_lived(
         fixture
             .pool_options(4)
             .acquire_timeout(Duration::from_millis(700)),
         Duration::from_millis(1),
     );
-    let db = fixture
-        .supervisor
-        .add_pool(
-            "orders",
-            &login,
-            PgPools::new(fixture.connect_options(), options),
-        )
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let mut failures = 0;
 
     // 53300: no room for the role. sqlx retries it until its time-out.
     fixture.sql("ALTER ROLE app CONNECTION LIMIT 0").await;
-    failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
+    failures += usize::from(query(&db).await.is_err());
     assert!(
         fixture
             .server
@@ -66,20 +52,14 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
                 .expect("it is renamed")
         })
         .await;
-    let mut error = sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect_err("it is gone");
+    let mut error = query(&db).await.expect_err("it is gone");
     for _ in 0..20 {
         // The time-out is short: the server may not have responded by then.
         if matches!(error, sqlx::Error::PoolTimedOut) {
-            error = sqlx::query("SELECT 1")
-                .execute(&db)
-                .await
-                .expect_err("it is gone");
+            error = query(&db).await.expect_err("it is gone");
         }
     }
-    assert_eq!(code(&error).as_deref(), Some("3D000"));
+    assert_eq!(sqlstate(&error).as_deref(), Some("3D000"));
     failures += 1;
     fixture
         .on_the_server(|server| {
@@ -93,7 +73,7 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     fixture
         .on_the_server(|server| server.stall().expect("it stalls"))
         .await;
-    failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
+    failures += usize::from(query(&db).await.is_err());
     fixture
         .on_the_server(|server| server.resume().expect("it resumes"))
         .await;
@@ -102,18 +82,15 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     fixture
         .on_the_server(|server| server.stop().expect("it stops"))
         .await;
-    failures += usize::from(sqlx::query("SELECT 1").execute(&db).await.is_err());
+    failures += usize::from(query(&db).await.is_err());
     fixture
         .on_the_server(|server| server.start_again().expect("it starts"))
         .await;
-    eventually("it serves again", || {
-        db.status().is_some_and(|status| status.serving)
-    })
-    .await;
-    let mut served = sqlx::query("SELECT 1").execute(&db).await;
+    until_serving(&db).await;
+    let mut served = query(&db).await;
     for _ in 0..20 {
         if served.is_err() {
-            served = sqlx::query("SELECT 1").execute(&db).await;
+            served = query(&db).await;
         }
     }
     served.expect("it serves without a restart");
@@ -129,23 +106,11 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(4)
         .acquire_timeout(Duration::from_millis(700));
-    let db = fixture
-        .supervisor
-        .add_pool(
-            "orders",
-            &login,
-            PgPools::new(fixture.connect_options(), options),
-        )
-        .await
-        .expect("verified");
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("it serves");
+    let db = fixture.pool_with(options).await;
+    query(&db).await.expect("it serves");
     eventually("a connection is idle", || db.current().num_idle() == 1).await;
     fixture
         .on_the_server(|server| server.stall().expect("it stalls"))
@@ -165,19 +130,16 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
     fixture
         .on_the_server(|server| server.resume().expect("it resumes"))
         .await;
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("it serves again");
+    query(&db).await.expect("it serves again");
     assert_eq!(fixture.provider.calls().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches() {
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
-    let fixture = Fixture::with(store).await;
+    let fixture = Fixture::with(provider).await;
     let db = fixture.pool(4).await;
     fixture.sql("CREATE TABLE secret (n int)").await;
     for _ in 0..20 {
@@ -185,12 +147,9 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
             .execute(&db)
             .await
             .expect_err("it may not");
-        assert_eq!(code(&error).as_deref(), Some("42501"));
+        assert_eq!(sqlstate(&error).as_deref(), Some("42501"));
     }
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("it serves");
+    query(&db).await.expect("it serves");
     assert_eq!(
         fixture.provider.calls().len(),
         1,
@@ -221,44 +180,24 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
         },
     )
     .await;
-    assert_eq!(
-        fixture
-            .provider
-            .calls()
-            .iter()
-            .filter(|call| call.trigger == RotationTrigger::Rejected)
-            .count(),
-        1
-    );
+    assert_eq!(fetches(&fixture.provider, RotationTrigger::Rejected), 1);
 }
 
 /// Who acts in another role is still who logged in.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
-    let fixture = Fixture::with(store).await;
+    let fixture = Fixture::with(provider).await;
     fixture
         .sql("CREATE ROLE admin; GRANT admin TO app; CREATE TABLE secret (n int)")
         .await;
-    let login = fixture.add_provider().await;
     let options = fixture.pool_options(2).after_connect(|connection, _| {
         Box::pin(async { connection.execute("SET ROLE admin").await.map(drop) })
     });
-    let db = fixture
-        .supervisor
-        .add_pool(
-            "orders",
-            &login,
-            PgPools::new(fixture.connect_options(), options),
-        )
-        .await
-        .expect("verified");
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("it serves");
+    let db = fixture.pool_with(options).await;
+    query(&db).await.expect("it serves");
     let (idle, next) = (
         db.acquire().await.expect("a connection"),
         fixture.provider.rotate(),
@@ -282,35 +221,27 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
         .execute(&db)
         .await
         .expect_err("it may not");
-    assert_eq!(code(&error).as_deref(), Some("42501"));
+    assert_eq!(sqlstate(&error).as_deref(), Some("42501"));
     eventually_within(
         Duration::from_secs(20),
         "the rejected probe led to a fetch",
         || db.generation() == 2,
     )
     .await;
-    assert_eq!(
-        fixture
-            .provider
-            .calls()
-            .iter()
-            .filter(|call| call.trigger == RotationTrigger::Rejected)
-            .count(),
-        1
-    );
+    assert_eq!(fetches(&fixture.provider, RotationTrigger::Rejected), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_what_stays_wrong_is_said_at_registration() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let elsewhere = PgPools::new(
         fixture.connect_options().database("nowhere"),
         fixture.pool_options(2),
     );
     let error = fixture
         .supervisor
-        .add_pool("a", &login, elsewhere)
+        .add_pool("a", &credentials, elsewhere)
         .await
         .expect_err("there is no such database");
     let connect_error = error.connect_error().expect("the database's answer");
@@ -326,7 +257,7 @@ async fn law_06_what_stays_wrong_is_said_at_registration() {
     fixture.sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC; REVOKE ALL ON DATABASE orders FROM app; ALTER DATABASE orders OWNER TO CURRENT_USER").await;
     let error = fixture
         .supervisor
-        .add_pool("b", &login, fixture.pools(2))
+        .add_pool("b", &credentials, fixture.pools(2))
         .await
         .expect_err("it may not connect");
     let connect_error = error.connect_error().expect("the database's answer");
@@ -366,14 +297,14 @@ async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down
         .with_start_deadline(Duration::from_secs(3))
         .start()
         .expect("a good length");
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("login", fixed(Credentials::new("app", "password-1")))
         .await
         .expect("a login");
     let error = supervisor
         .add_pool(
             "no file",
-            &login,
+            &credentials,
             PgPools::new(verified, PgPoolOptions::new()),
         )
         .await
@@ -391,7 +322,11 @@ async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down
 
     server.stop().expect("it stops");
     let error = supervisor
-        .add_pool("down", &login, PgPools::new(options, PgPoolOptions::new()))
+        .add_pool(
+            "down",
+            &credentials,
+            PgPools::new(options, PgPoolOptions::new()),
+        )
         .await
         .expect_err("it is down");
     assert_eq!(

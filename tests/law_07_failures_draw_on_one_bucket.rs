@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use claviger::{Event, ProviderError, ProviderErrorKind, RotationTrigger};
+use claviger_fixtures::{Scripted, backend_down, fetches, rejection};
 use claviger_testkit::{Call, Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 
 fn down() -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Unavailable, "the store is down")
+    backend_down()
 }
 
 /// No span of time has more calls than the bucket grants.
@@ -30,21 +31,11 @@ fn assert_within_the_bucket(calls: &[Call]) {
 
 #[tokio::test(start_paused = true)]
 async fn law_07_a_store_that_is_down_for_an_hour() {
-    let lab = Lab::new();
-    let store = ScriptedProvider::new().with_refresh_after(Duration::from_secs(60));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let _pool = lab
-        .supervisor
-        .add_pool("pool", &login, ScriptedPools::new(4))
-        .await
-        .expect("it is verified");
-    store.fail_next(10_000, down());
+    let Scripted { lab, provider, .. } =
+        Scripted::with(ScriptedProvider::new().with_refresh_after(Duration::from_secs(60))).await;
+    provider.fail_next(10_000, down());
     sleep(Duration::from_secs(3_600)).await;
-    let calls = store.calls();
+    let calls = provider.calls();
     assert!(
         calls.len() > 100,
         "the hazard: {} attempts failed",
@@ -59,7 +50,7 @@ async fn law_07_a_store_that_is_down_for_an_hour() {
     );
 
     // The bucket survives a restart of the actor.
-    let before = store.calls().len();
+    let before = provider.calls().len();
     for _ in 0..3 {
         lab.failpoints.set("login", "provider.turn", 1);
         sleep(Duration::from_secs(20)).await;
@@ -69,36 +60,26 @@ async fn law_07_a_store_that_is_down_for_an_hour() {
             "it crashed"
         );
     }
-    assert_within_the_bucket(&store.calls()[2..]);
-    assert!(store.calls().len() > before, "attempts go on");
+    assert_within_the_bucket(&provider.calls()[2..]);
+    assert!(provider.calls().len() > before, "attempts go on");
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_07_a_rejected_credential_that_the_store_cannot_replace() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("it is verified");
+    let Scripted {
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
     database.accept_only(["something else"]);
-    let rejection = claviger::ConnectError::new(
-        claviger::ConnectErrorKind::Rejected,
-        "password authentication failed",
-    )
-    .with_code("28P01");
+    let rejection = rejection();
     assert!(pool.rejected(pool.generation(), &rejection));
     for _ in 0..600 {
         pool.rejected(pool.generation(), &rejection);
         sleep(Duration::from_secs(1)).await;
     }
-    let calls = &store.calls()[1..];
+    let calls = &provider.calls()[1..];
     let rejected: Vec<_> = calls
         .iter()
         .filter(|call| call.trigger == RotationTrigger::Rejected)
@@ -119,26 +100,22 @@ async fn law_07_a_rejected_credential_that_the_store_cannot_replace() {
 #[tokio::test(start_paused = true)]
 async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new();
+    let provider = ScriptedProvider::new();
     lab.supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("it starts");
-    store.fail_next(2, down());
+    provider.fail_next(2, down());
     for _ in 0..1_000 {
-        store.hint();
+        provider.hint();
         sleep(Duration::from_millis(10)).await;
     }
-    let changed = store
-        .calls()
-        .iter()
-        .filter(|call| call.trigger == RotationTrigger::Changed)
-        .count();
+    let changed = fetches(&provider, RotationTrigger::Changed);
     assert!(
         (9..=12).contains(&changed),
         "{changed} fetches in ten seconds of hints"
     );
-    let before = store.calls().len();
+    let before = provider.calls().len();
     let requests: Vec<_> = (0..100)
         .map(|_| {
             let supervisor = lab.supervisor.clone();
@@ -149,74 +126,60 @@ async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second
         request.await.expect("no panic").expect("it answers");
     }
     assert!(
-        store.calls().len() - before <= 2,
+        provider.calls().len() - before <= 2,
         "a hundred requests at once are one fetch"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
-    let lab = Lab::new();
-    let (store, database) = (
-        ScriptedProvider::new().with_mint_each(),
-        ScriptedPools::new(4),
-    );
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("it is verified");
+    let Scripted {
+        lab,
+        provider,
+        credentials,
+        database,
+        pool,
+    } = Scripted::with(ScriptedProvider::new().with_mint_each()).await;
     database.accept_only(["nothing that is minted"]);
-    pool.rejected(
-        1,
-        &claviger::ConnectError::new(
-            claviger::ConnectErrorKind::Rejected,
-            "password authentication failed",
-        ),
-    );
+    pool.rejected(1, &rejection());
     sleep(Duration::from_secs(120)).await;
-    let calls = store.calls();
+    let calls = provider.calls();
     assert!(calls.len() > 10, "the hazard: {} were minted", calls.len());
     assert_within_the_bucket(&calls[1..]);
     // A start, too.
     let error = lab
         .supervisor
-        .add_pool("other", &login, database.clone())
+        .add_pool("other", &credentials, database.clone())
         .await
         .expect_err("nothing is accepted");
     assert_eq!(
         error.connect_error().and_then(claviger::ConnectError::code),
         Some("28P01")
     );
-    assert_within_the_bucket(&store.calls()[1..]);
+    assert_within_the_bucket(&provider.calls()[1..]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
     let lab = Lab::new();
     let mut events = lab.supervisor.events();
-    let store = ScriptedProvider::new();
-    let login = lab
+    let provider = ScriptedProvider::new();
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("it starts");
     let _pool = lab
         .supervisor
-        .add_pool("pool", &login, ScriptedPools::new(4))
+        .add_pool("pool", &credentials, ScriptedPools::new(4))
         .await
         .expect("it is verified");
     for _ in 0..5 {
         // Two failures, then a new revision: were the bucket not filled, the third round would
         // wait.
-        store.fail_next(3, down());
-        store.rotate();
-        store.hint();
+        provider.fail_next(3, down());
+        provider.rotate();
+        provider.hint();
         loop {
             match events.next().await.expect("it goes on") {
                 Event::Rotated(report)
@@ -230,27 +193,22 @@ async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
         }
         sleep(Duration::from_secs(2)).await;
     }
-    assert_eq!(store.calls().len(), 1 + 5 * 4);
+    assert_eq!(provider.calls().len(), 1 + 5 * 4);
 }
 
 /// Ten leases are to be taken back; then the one that serves is rejected. Answers how long its
 /// successor took.
 async fn rejected_after_ten_releases(error: ProviderError) -> (ScriptedProvider, Lab, Duration) {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("it is verified");
-    store.fail_releases(1_000, error);
+    let Scripted {
+        lab,
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
+    provider.fail_releases(1_000, error);
     for _ in 0..10 {
-        store.rotate();
+        provider.rotate();
         lab.supervisor
             .rotate_now("login")
             .await
@@ -258,48 +216,42 @@ async fn rejected_after_ten_releases(error: ProviderError) -> (ScriptedProvider,
     }
     sleep(Duration::from_secs(60)).await;
     assert!(
-        store.release_attempts() >= 10 && store.released().is_empty(),
+        provider.release_attempts() >= 10 && provider.released().is_empty(),
         "the hazard: {} releases",
-        store.release_attempts()
+        provider.release_attempts()
     );
     let served = pool.generation();
     let began = tokio::time::Instant::now();
-    let next = store.rotate();
+    let next = provider.rotate();
     database.accept_only([next.as_str()]);
-    assert!(pool.rejected(
-        served,
-        &claviger::ConnectError::new(
-            claviger::ConnectErrorKind::Rejected,
-            "password authentication failed"
-        )
-    ));
+    assert!(pool.rejected(served, &rejection()));
     while pool.generation() == served {
         sleep(Duration::from_millis(10)).await;
     }
-    (store, lab, began.elapsed())
+    (provider, lab, began.elapsed())
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_07_releases_that_fail_keep_no_fetch_waiting() {
-    let (store, _lab, took) = rejected_after_ten_releases(down()).await;
+    let (provider, _lab, took) = rejected_after_ten_releases(down()).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
-    let tried = store.release_attempts();
+    let tried = provider.release_attempts();
     assert!(tried > 12, "they are tried again: {tried}");
     sleep(Duration::from_secs(600)).await;
     assert!(
-        store.release_attempts() - tried <= 60 + 3,
+        provider.release_attempts() - tried <= 60 + 3,
         "within the bucket: {}",
-        store.release_attempts() - tried
+        provider.release_attempts() - tried
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_07_a_release_that_is_forbidden_is_not_tried_again() {
     let error = ProviderError::new(ProviderErrorKind::Denied, "not allowed");
-    let (store, lab, took) = rejected_after_ten_releases(error).await;
+    let (provider, lab, took) = rejected_after_ten_releases(error).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     sleep(Duration::from_secs(600)).await;
-    assert_eq!(store.release_attempts(), 11, "each lease once");
+    assert_eq!(provider.release_attempts(), 11, "each lease once");
     assert_eq!(lab.supervisor.status().providers[0].unreleased, 0);
     // What is forbidden at the end is told.
     let report = lab.supervisor.shutdown(Duration::from_secs(5)).await;

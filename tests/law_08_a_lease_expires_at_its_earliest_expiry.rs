@@ -5,60 +5,47 @@
 
 use std::time::Duration;
 
-use claviger::{ProviderError, ProviderErrorKind, RotationTrigger};
-use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use claviger::RotationTrigger;
+use claviger_fixtures::{Scripted, backend_down};
+use claviger_testkit::ScriptedProvider;
 use tokio::time::{Instant, sleep};
 
 const TOKEN: Duration = Duration::from_secs(900);
 
 #[tokio::test(start_paused = true)]
 async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
-    let lab = Lab::new();
-    let store = ScriptedProvider::new()
-        .with_lifetime(TOKEN)
-        .with_refresh_after(Duration::from_secs(840))
-        .with_mint_each();
     let began = Instant::now();
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, ScriptedPools::new(4))
-        .await
-        .expect("it is verified");
+    let Scripted { provider, pool, .. } = Scripted::with(
+        ScriptedProvider::new()
+            .with_lifetime(TOKEN)
+            .with_refresh_after(Duration::from_secs(840))
+            .with_mint_each(),
+    )
+    .await;
     sleep(Duration::from_secs(839)).await;
-    assert_eq!(store.calls().len(), 1);
+    assert_eq!(provider.calls().len(), 1);
     sleep(Duration::from_secs(2)).await;
-    let at = store.calls()[1].at - began;
+    let at = provider.calls()[1].at - began;
     assert!((840..=841).contains(&at.as_secs()), "renewed after {at:?}");
     assert_eq!(pool.generation(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
-    let lab = Lab::new();
-    let store = ScriptedProvider::new()
-        .with_lifetime(TOKEN)
-        .with_refresh_after(Duration::from_secs(840));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, ScriptedPools::new(4))
-        .await
-        .expect("it is verified");
-    store.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    let Scripted {
+        lab,
+        provider,
+        pool,
+        ..
+    } = Scripted::with(
+        ScriptedProvider::new()
+            .with_lifetime(TOKEN)
+            .with_refresh_after(Duration::from_secs(840)),
+    )
+    .await;
+    provider.fail_next(1_000, backend_down());
     sleep(Duration::from_secs(899)).await;
-    assert!(store.calls().len() > 3, "the hazard: renewals failed");
+    assert!(provider.calls().len() > 3, "the hazard: renewals failed");
     assert!(
         pool.status().expect("supervised").serving,
         "it lives for one more second"
@@ -74,8 +61,8 @@ async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
                 .any(|reason| reason.contains("expired")),
         "{readiness:?}"
     );
-    store.recover();
-    store.rotate();
+    provider.recover();
+    provider.rotate();
     sleep(Duration::from_secs(12)).await;
     assert!(pool.status().expect("supervised").serving);
     assert_eq!(pool.current().password(), "password-2");
@@ -83,25 +70,19 @@ async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn law_08_a_machine_that_slept_looks_at_everything() {
-    let lab = Lab::new();
-    let (store, database) = (
+    let Scripted {
+        lab,
+        provider,
+        pool,
+        ..
+    } = Scripted::with(
         ScriptedProvider::new()
             .with_lifetime(TOKEN)
             .with_mint_each(),
-        ScriptedPools::new(4),
-    );
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("it is verified");
+    )
+    .await;
     sleep(Duration::from_secs(60)).await;
-    assert_eq!(store.calls().len(), 1);
+    assert_eq!(provider.calls().len(), 1);
     // An hour passes on the wall clock, none on the monotonic one.
     lab.clock.jump(Duration::from_secs(3_600));
     assert!(
@@ -110,35 +91,30 @@ async fn law_08_a_machine_that_slept_looks_at_everything() {
     );
     // A heartbeat later.
     sleep(Duration::from_secs(16)).await;
-    assert_eq!(store.calls()[1].trigger, RotationTrigger::Woke);
+    assert_eq!(provider.calls()[1].trigger, RotationTrigger::Woke);
     assert!(pool.status().expect("supervised").serving);
     assert_eq!(pool.generation(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_08_a_short_jump_wakes_nobody_and_a_long_one_verifies_what_is_served_again() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("it is verified");
+    let Scripted {
+        lab,
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
     lab.clock.jump(Duration::from_secs(50));
     sleep(Duration::from_secs(40)).await;
     assert_eq!(
-        (store.calls().len(), database.verifications().len()),
+        (provider.calls().len(), database.verifications().len()),
         (1, 1)
     );
     lab.clock.jump(Duration::from_secs(61));
     sleep(Duration::from_secs(40)).await;
     assert_eq!(
-        (store.calls().len(), database.verifications().len()),
+        (provider.calls().len(), database.verifications().len()),
         (2, 2)
     );
     assert_eq!(pool.generation(), 1, "it was good");

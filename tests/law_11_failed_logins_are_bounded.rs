@@ -11,31 +11,16 @@ mod on_postgresql;
 use std::time::Duration;
 
 use claviger::PgPools as Pools;
-use claviger::{ConnectError, ConnectErrorKind, Revision};
-use claviger_fixtures::Fixture;
-use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use claviger::Revision;
+use claviger_fixtures::{Fixture, Scripted, rejection};
 use tokio::time::{Instant, sleep};
 
 #[tokio::test(start_paused = true)]
 async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("it is verified");
+    let Scripted { database, pool, .. } = Scripted::new().await;
     database.accept_only(["something else"]);
     let began = Instant::now();
-    assert!(pool.rejected(
-        1,
-        &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
-    ));
+    assert!(pool.rejected(1, &rejection()));
     let mut seen = Vec::new();
     while began.elapsed() < Duration::from_secs(3_600) {
         sleep(Duration::from_millis(100)).await;
@@ -73,19 +58,13 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
 
 #[tokio::test(start_paused = true)]
 async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("it is verified");
-    let rejection = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
+    let Scripted {
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
+    let rejection = rejection();
     let became = async |password: &str| {
         let began = Instant::now();
         while pool.current().password() != password {
@@ -94,16 +73,16 @@ async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once(
         }
     };
     // The database is changed, and a moment later changed back.
-    store.rotate();
+    provider.rotate();
     database.accept_only(["password-2"]);
     pool.rejected(1, &rejection);
     became("password-2").await;
     sleep(Duration::from_millis(300)).await;
-    store.roll_back_to(1);
+    provider.roll_back_to(1);
     database.accept_only(["password-1"]);
     pool.rejected(2, &rejection);
     became("password-1").await;
-    let rejected: Vec<_> = store
+    let rejected: Vec<_> = provider
         .calls()
         .iter()
         .map(|call| call.rejected.clone())

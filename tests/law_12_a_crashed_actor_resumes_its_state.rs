@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use claviger::{ConnectError, ConnectErrorKind, Event, Revision};
+use claviger::{Event, Revision};
+use claviger_fixtures::{Scripted, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 
@@ -14,32 +15,26 @@ const HEARTBEAT: Duration = Duration::from_secs(16);
 
 #[tokio::test(start_paused = true)]
 async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database)
-        .await
-        .expect("it is verified");
-    store.stall();
-    store.rotate();
-    store.hint();
+    let Scripted {
+        lab,
+        provider,
+        pool,
+        ..
+    } = Scripted::new().await;
+    provider.stall();
+    provider.rotate();
+    provider.hint();
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(store.calls().len(), 2, "a fetch is in flight");
+    assert_eq!(provider.calls().len(), 2, "a fetch is in flight");
     lab.failpoints.set("login", "provider.turn", 1);
-    store.hint();
+    provider.hint();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(
         lab.failpoints.left("login", "provider.turn"),
         0,
         "the actor crashed"
     );
-    store.resume();
+    provider.resume();
     sleep(HEARTBEAT).await;
     assert_eq!(
         pool.current().password(),
@@ -47,7 +42,7 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
         "what was fetched was not lost"
     );
     assert_eq!(
-        store.released(),
+        provider.released(),
         [Revision::new("1")],
         "and the old lease is released once"
     );
@@ -64,22 +59,16 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
         ("pool", "pool.verified"),
         ("pool", "pool.published"),
     ] {
-        let lab = Lab::new();
-        let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-        let login = lab
-            .supervisor
-            .add_provider("login", store.clone())
-            .await
-            .expect("it starts");
-        let pool = lab
-            .supervisor
-            .add_pool("pool", &login, database)
-            .await
-            .expect("it is verified");
+        let Scripted {
+            lab,
+            provider,
+            pool,
+            ..
+        } = Scripted::new().await;
         let connection = pool.current().connection();
         lab.failpoints.set(actor, step, 1);
-        store.rotate();
-        store.hint();
+        provider.rotate();
+        provider.hint();
         sleep(2 * HEARTBEAT).await;
         assert_eq!(lab.failpoints.left(actor, step), 0, "{step}: it crashed");
         assert_eq!(
@@ -88,14 +77,14 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
             "{step}: the rotation went through"
         );
         assert_eq!(
-            store.released(),
+            provider.released(),
             [],
             "{step}: a connection of the old lease is open"
         );
         drop(connection);
         sleep(2 * HEARTBEAT).await;
         assert_eq!(
-            store.released(),
+            provider.released(),
             [Revision::new("1")],
             "{step}: the drain list was resumed"
         );
@@ -110,20 +99,20 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
 async fn law_12_user_code_that_panics_is_one_failed_attempt() {
     let lab = Lab::new();
     let mut events = lab.supervisor.events();
-    let store = ScriptedProvider::new();
-    let login = lab
+    let provider = ScriptedProvider::new();
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("it starts");
     let pool = lab
         .supervisor
-        .add_pool("pool", &login, ScriptedPools::new(4))
+        .add_pool("pool", &credentials, ScriptedPools::new(4))
         .await
         .expect("it is verified");
-    store.panic_next();
-    store.rotate();
-    store.hint();
+    provider.panic_next();
+    provider.rotate();
+    provider.hint();
     sleep(Duration::from_secs(10)).await;
     assert_eq!(pool.current().password(), "password-2");
     let status = lab.supervisor.status();
@@ -145,20 +134,14 @@ async fn law_12_user_code_that_panics_is_one_failed_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn law_12_restarts_are_bounded_and_said() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("it is verified");
+    let Scripted {
+        lab,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
     lab.failpoints.set("pool", "pool.turn", u32::MAX);
-    let rejection = ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed");
+    let rejection = rejection();
     pool.rejected(1, &rejection);
     sleep(Duration::from_secs(30)).await;
     let crashes = u32::MAX - lab.failpoints.left("pool", "pool.turn");
@@ -186,18 +169,12 @@ async fn law_12_restarts_are_bounded_and_said() {
 
 #[tokio::test(start_paused = true)]
 async fn law_12_restarts_are_counted_where_the_handle_s_status_shows_them() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database)
-        .await
-        .expect("it is verified");
+    let Scripted {
+        lab,
+        provider,
+        pool,
+        ..
+    } = Scripted::new().await;
     let restarts = || {
         let status = lab.supervisor.status();
         let of_pool = pool.status().expect("supervised").restarts;
@@ -215,8 +192,8 @@ async fn law_12_restarts_are_counted_where_the_handle_s_status_shows_them() {
         ("login", "provider.turn", 1, [3, 3, 1, 4]),
     ] {
         lab.failpoints.set(actor, step, times);
-        store.rotate();
-        store.hint();
+        provider.rotate();
+        provider.hint();
         sleep(HEARTBEAT).await;
         assert_eq!(lab.failpoints.left(actor, step), 0, "the actor crashed");
         assert_eq!(restarts(), expected, "after {times} more of {actor}");

@@ -9,10 +9,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use claviger::{
-    Credentials, Endpoint, Event, Lease, PgPools, ProviderError, ProviderErrorKind, Revision,
-    provider_fn,
+    Credentials, Endpoint, Event, Lease, PgPools, ProviderError, Revision, provider_fn,
 };
-use claviger_fixtures::{Callers, Capture, Fixture, eventually};
+use claviger_fixtures::{
+    Callers, Capture, Fixture, backend_down, eventually, until_rejected, until_serving,
+};
 
 const SECRETS: [&str; 3] = ["password-1", "password-2", "kestrel-hidden-in-the-options"];
 
@@ -31,7 +32,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     let capture = Capture::everything();
     let fixture = Fixture::new().await;
     let mut events = fixture.supervisor.events();
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let pools = PgPools::new(
         fixture
             .connect_options()
@@ -41,7 +42,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     assert_clean("the factory's Debug", &shown(&pools));
     let db = fixture
         .supervisor
-        .add_pool("orders", &login, pools)
+        .add_pool("orders", &credentials, pools)
         .await
         .expect("verified");
     let callers = Callers::start(&db, 8);
@@ -50,27 +51,18 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     // A rejection, a failing store, a failing verification, a rotation, a shutdown.
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
-    fixture.provider.fail_next(
-        1,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
-    eventually("it is rejected", || {
-        db.status().is_some_and(|status| status.rejected)
-    })
-    .await;
+    fixture.provider.fail_next(1, backend_down());
+    until_rejected(&db).await;
     fixture.provider.rotate();
     fixture.provider.hint();
     eventually("the next one was tried", || fixture.rejected_logins() >= 2).await;
     fixture.set_password("password-2").await;
-    eventually("it is served", || {
-        db.status().is_some_and(|status| status.serving)
-    })
-    .await;
+    until_serving(&db).await;
     for value in [
         shown(&fixture.supervisor.status()),
         shown(&fixture.supervisor),
         shown(&db),
-        shown(&login),
+        shown(&credentials),
         shown(&fixture.supervisor.readiness()),
     ] {
         assert_clean("a Debug", &value);

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use claviger::{ErrorKind, Revision};
-use claviger_fixtures::{Callers, Fixture, eventually};
+use claviger_fixtures::{Callers, Fixture, eventually, query};
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,10 +59,10 @@ async fn law_14_bounded_whatever_hangs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_14_in_order_and_for_good() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let db = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(4))
+        .add_pool("orders", &credentials, fixture.pools(4))
         .await
         .expect("verified");
     let held = db.begin().await.expect("a transaction");
@@ -71,10 +71,7 @@ async fn law_14_in_order_and_for_good() {
         async move { supervisor.shutdown(Duration::from_secs(10)).await }
     });
     eventually("callers are turned away", || db.is_closed()).await;
-    assert!(matches!(
-        sqlx::query("SELECT 1").execute(&db).await,
-        Err(sqlx::Error::PoolClosed)
-    ));
+    assert!(matches!(query(&db).await, Err(sqlx::Error::PoolClosed)));
     assert_eq!(
         fixture.provider.released(),
         [],
@@ -104,7 +101,7 @@ async fn law_14_in_order_and_for_good() {
     assert_eq!(
         fixture
             .supervisor
-            .add_pool("x", &login, fixture.pools(1))
+            .add_pool("x", &credentials, fixture.pools(1))
             .await
             .expect_err("over")
             .kind(),
@@ -135,15 +132,15 @@ async fn law_14_in_order_and_for_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_14_dropping_handles_and_supervisors_does_nothing() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     // As sea-orm and connection stores do: the handle is gone at once.
     let plain = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(2).always_in_place())
+        .add_pool("orders", &credentials, fixture.pools(2).always_in_place())
         .await
         .expect("verified")
         .current();
-    drop(login);
+    drop(credentials);
     let other = fixture.supervisor.clone();
     drop(other);
     fixture.rotate_announced().await;
@@ -169,15 +166,15 @@ async fn law_14_a_bound_beyond_all_clocks_is_a_bound() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_14_removal_at_run_time() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let first = fixture
         .supervisor
-        .add_pool("first", &login, fixture.pools(2))
+        .add_pool("first", &credentials, fixture.pools(2))
         .await
         .expect("verified");
     let second = fixture
         .supervisor
-        .add_pool("second", &login, fixture.pools(2))
+        .add_pool("second", &credentials, fixture.pools(2))
         .await
         .expect("verified");
     let error = fixture
@@ -198,10 +195,7 @@ async fn law_14_removal_at_run_time() {
         .await
         .expect("it goes");
     assert!(first.is_closed());
-    assert!(matches!(
-        sqlx::query("SELECT 1").execute(&first).await,
-        Err(sqlx::Error::PoolClosed)
-    ));
+    assert!(matches!(query(&first).await, Err(sqlx::Error::PoolClosed)));
     assert_eq!(
         fixture
             .supervisor
@@ -229,14 +223,11 @@ async fn law_14_removal_at_run_time() {
         (vec![Revision::new("1")], 1)
     );
     // The names are free again.
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let again = fixture
         .supervisor
-        .add_pool("first", &login, fixture.pools(2))
+        .add_pool("first", &credentials, fixture.pools(2))
         .await
         .expect("verified");
-    sqlx::query("SELECT 1")
-        .execute(&again)
-        .await
-        .expect("it serves");
+    query(&again).await.expect("it serves");
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
+use claviger_fixtures::{Scripted, backend_down, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
@@ -79,18 +79,12 @@ impl Lines {
 #[tokio::test(start_paused = true)]
 async fn one_line_a_rotation_and_few_for_what_lasts() {
     let (lines, _guard) = Lines::read();
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("orders", &login, database.clone())
-        .await
-        .expect("it is verified");
+    let Scripted {
+        provider: store,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
     sleep(Duration::from_millis(100)).await;
     lines.take();
 
@@ -100,10 +94,7 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     insta::assert_snapshot!("one_rotation", lines.take());
 
     // Three hours without a store: polled every five minutes at most.
-    store.fail_next(
-        10_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    store.fail_next(10_000, backend_down());
     sleep(Duration::from_secs(3 * 3_600)).await;
     assert!(
         store.calls().len() > 30,
@@ -117,11 +108,7 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
 
     // The database rejects for two hours, and the store has nothing else.
     database.accept_only(["nothing"]);
-    pool.rejected(
-        pool.generation(),
-        &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
-            .with_code("28P01"),
-    );
+    pool.rejected(pool.generation(), &rejection());
     sleep(Duration::from_secs(2 * 3_600)).await;
     assert!(
         database.rejected() > 60,
@@ -138,18 +125,12 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
 #[tokio::test(start_paused = true)]
 async fn a_first_login_that_comes_too_early_is_no_warning() {
     let (lines, _guard) = Lines::read();
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("orders", &login, database.clone())
-        .await
-        .expect("it is verified");
+    let Scripted {
+        provider: store,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
     for round in 1..=2_u64 {
         lines.take();
         database.accept_only([format!("password-{round}")]);
@@ -189,13 +170,10 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
     let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    store.fail_next(
-        1,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    store.fail_next(1, backend_down());
     let login = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("credentials", store.clone())
         .await
         .expect("it starts");
     assert!(
@@ -216,7 +194,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
         .connection();
     store.rotate();
     lab.supervisor
-        .rotate_now("login")
+        .rotate_now("credentials")
         .await
         .expect("it rotates");
     sleep(Duration::from_secs(70)).await;
@@ -243,9 +221,9 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
         tokio::spawn(async move { supervisor.add_provider(name, store).await })
     };
     store.stall();
-    let starting = patient("login", &store);
+    let starting = patient("credentials", &store);
     sleep(Duration::from_secs(1)).await;
-    let line = "WARN start still waits for a verified lease provider=login fails_in=29s reason=the provider has not returned its first lease\n";
+    let line = "WARN start still waits for a verified lease provider=credentials fails_in=29s reason=the provider has not returned its first lease\n";
     assert_eq!(lines.take(), line);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(lines.take(), "", "once");
@@ -262,11 +240,13 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     sleep(Duration::from_secs(1)).await;
     let logged = lines.take();
     assert!(
-        logged.contains("WARN start still waits for a verified lease pool=orders provider=login"),
+        logged.contains(
+            "WARN start still waits for a verified lease pool=orders provider=credentials"
+        ),
         "{logged}"
     );
     assert!(
-        logged.contains("reason=the database has not responded to the first login"),
+        logged.contains("reason=the database has not responded to the first credentials"),
         "{logged}"
     );
     database.resume();
@@ -274,10 +254,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
 
     // A provider that was registered without waiting, whose failures were logged long ago.
     let failing = ScriptedProvider::new();
-    failing.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    failing.fail_next(1_000, backend_down());
     let late = lab
         .supervisor
         .add_provider_in_background("late", failing)
@@ -294,10 +271,13 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     });
     sleep(Duration::from_secs(1)).await;
     let logged = lines.take();
-    assert!(logged.contains("pool=reports provider=late fails_in=29s reason=the provider has no lease: the store is down"), "{logged}");
+    assert!(logged.contains("pool=reports provider=late fails_in=29s reason=the provider has no lease: the provider is down"), "{logged}");
     let error = starting
         .await
         .expect("no panic")
         .expect_err("it fails in the end");
-    assert!(error.to_string().contains("the store is down"), "{error}");
+    assert!(
+        error.to_string().contains("the provider is down"),
+        "{error}"
+    );
 }

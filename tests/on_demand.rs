@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use claviger::{Handle, RotationOutcome, RotationTrigger};
+use claviger_fixtures::Scripted;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,29 +24,27 @@ async fn during_a_handover(
     Handle<ScriptedPools>,
     String,
 ) {
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     let pool = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
     database.accept_only(["password-1"]);
-    let password = store.rotate();
-    store.hint();
+    let password = provider.rotate();
+    provider.hint();
     sleep(Duration::from_secs(5)).await;
-    let status = lab.supervisor.status();
-    let provider = status.providers.first().expect("it is registered");
     assert_ne!(
-        provider.revision,
+        lab.supervisor.status().providers[0].revision,
         pool.status().and_then(|pool| pool.revision),
-        "it is current, and not served"
+        "the hazard: the pool has not adopted the current lease"
     );
-    (store, database, pool, password)
+    (provider, database, pool, password)
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,27 +100,22 @@ enum During {
 /// A rotation runs, and another is requested after so many steps of the scheduler, before or after
 /// what runs may go on.
 async fn requested(during: During, before: bool, steps: usize) {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("orders", &login, database.clone())
-        .await
-        .expect("verified");
+    let Scripted {
+        lab,
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
     match during {
-        During::Fetch => store.stall(),
+        During::Fetch => provider.stall(),
         During::Verification => database.stall(),
     }
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     sleep(Duration::from_millis(10)).await;
     let go_on = || {
-        store.resume();
+        provider.resume();
         database.resume();
     };
     if !before {
@@ -130,7 +124,7 @@ async fn requested(during: During, before: bool, steps: usize) {
     for _ in 0..steps {
         yield_now().await;
     }
-    let newest = store.rotate();
+    let newest = provider.rotate();
     let began = Instant::now();
     let answer = tokio::spawn({
         let supervisor = lab.supervisor.clone();
@@ -180,20 +174,9 @@ async fn requests_from_other_threads_return_promptly() {
     let requests: Vec<_> = (0_usize..256)
         .map(|steps| {
             tokio::spawn(async move {
-                let lab = Lab::new();
-                let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-                let login = lab
-                    .supervisor
-                    .add_provider("login", store.clone())
-                    .await
-                    .expect("a lease");
-                let _pool = lab
-                    .supervisor
-                    .add_pool("orders", &login, database)
-                    .await
-                    .expect("verified");
-                store.rotate();
-                store.hint();
+                let Scripted { lab, provider, .. } = Scripted::new().await;
+                provider.rotate();
+                provider.hint();
                 for _ in 0..steps % 64 {
                     std::hint::spin_loop();
                     yield_now().await;

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use claviger::{ConnectError, ConnectErrorKind, Credentials, Handle, ProviderRef, RotationOutcome};
+use claviger::{Credentials, Handle, ProviderRef, RotationOutcome};
+use claviger_fixtures::{Scripted, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep};
 
@@ -16,26 +17,26 @@ const POLLS: usize = 14;
 struct Fixture {
     lab: Lab,
     provider: ScriptedProvider,
-    login: ProviderRef<Credentials>,
+    credentials: ProviderRef<Credentials>,
 }
 
 impl Fixture {
     /// Starts with one pool whose database accepts everything.
     async fn new() -> Self {
         let (lab, provider) = (Lab::new(), ScriptedProvider::new());
-        let login = lab
+        let credentials = lab
             .supervisor
             .add_provider("login", provider.clone())
             .await
             .expect("a lease");
         lab.supervisor
-            .add_pool("well", &login, ScriptedPools::new(4))
+            .add_pool("well", &credentials, ScriptedPools::new(4))
             .await
             .expect("verified");
         Self {
             lab,
             provider,
-            login,
+            credentials,
         }
     }
 
@@ -45,17 +46,11 @@ impl Fixture {
         let pool = self
             .lab
             .supervisor
-            .add_pool(name, &self.login, database.clone())
+            .add_pool(name, &self.credentials, database.clone())
             .await
             .expect("verified");
         database.accept_only(["another"]);
-        assert!(
-            pool.rejected(
-                1,
-                &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
-                    .with_code("28P01")
-            )
-        );
+        assert!(pool.rejected(1, &rejection()));
         sleep(Duration::from_secs(100)).await;
         assert!(self.is_rejected() && database.rejected() > 3, "the hazard");
         (pool, database)
@@ -95,7 +90,7 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
         fixture
             .lab
             .supervisor
-            .add_pool("rejected", &fixture.login, database.clone())
+            .add_pool("rejected", &fixture.credentials, database.clone())
             .await
             .is_err()
     );
@@ -231,24 +226,24 @@ async fn two_candidates_in_turn_do_not_slow_down_fetches() {
 #[tokio::test(start_paused = true)]
 async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
     let lab = Lab::new();
-    let (store, large, small) = (
+    let (provider, large, small) = (
         ScriptedProvider::new(),
         ScriptedPools::new(20),
         ScriptedPools::new(3),
     );
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     let one = lab
         .supervisor
-        .add_pool("one", &login, large.clone())
+        .add_pool("one", &credentials, large.clone())
         .await
         .expect("verified");
     let two = lab
         .supervisor
-        .add_pool("two", &login, small.clone())
+        .add_pool("two", &credentials, small.clone())
         .await
         .expect("verified");
     let accept = |password: &str| {
@@ -257,8 +252,8 @@ async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
             .for_each(|database| database.accept_only([password.to_owned()]))
     };
     accept("password-1");
-    let next = store.rotate();
-    store.hint();
+    let next = provider.rotate();
+    provider.hint();
     sleep(Duration::from_secs(8)).await;
     accept(&next);
     let served = |pool: Handle<_>| async move {
@@ -277,28 +272,23 @@ async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("orders", &login, database.clone())
-        .await
-        .expect("verified");
+    let Scripted {
+        lab,
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::with_database(ScriptedProvider::new(), ScriptedPools::new(10)).await;
     database.accept_only(["password-1"]);
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     sleep(Duration::from_secs(5)).await;
     let last_error = || pool.status().expect("supervised").last_error;
     assert!(
         last_error().is_some(),
         "the hazard: the new one is rejected"
     );
-    store.roll_back_to(1);
+    provider.roll_back_to(1);
     lab.supervisor
         .rotate_now("login")
         .await
@@ -309,25 +299,17 @@ async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_reports_the_handover_of_each_pool_that_took_its_lease() {
     for _ in 0..50 {
-        let lab = Lab::new();
-        let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-        let login = lab
-            .supervisor
-            .add_provider("login", store.clone())
-            .await
-            .expect("a lease");
-        let pool = lab
-            .supervisor
-            .add_pool("orders", &login, database.clone())
-            .await
-            .expect("verified");
+        let Scripted {
+            lab,
+            provider,
+            database,
+            pool,
+            ..
+        } = Scripted::new().await;
         let mut events = lab.supervisor.events();
-        let next = store.rotate();
+        let next = provider.rotate();
         database.accept_only([next]);
-        assert!(pool.rejected(
-            1,
-            &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
-        ));
+        assert!(pool.rejected(1, &rejection()));
         let report = loop {
             if let Some(claviger::Event::Rotated(report)) = events.next().await
                 && report.outcome == RotationOutcome::Adopted

@@ -26,13 +26,8 @@ async fn after_a_failover(
     options: impl FnOnce(PgPoolOptions) -> PgPoolOptions,
 ) -> (Fixture, Handle<PgPools>) {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let pools = fixture.pools_with(options(fixture.pool_options(1)));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, pools)
-        .await
-        .expect("the first lease is verified");
+    let db = fixture.pool_from(pools).await;
     insert(&db).await.expect("a primary takes it");
     read_only(&fixture, true).await;
     assert_eq!(

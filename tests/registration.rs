@@ -9,6 +9,7 @@ use claviger::{
     Credentials, Endpoint, Error, ErrorKind, Expiry, FetchRequest, Lease, OldConnections, PgPools,
     ProviderError, ProviderErrorKind, Revision, Supervisor, fixed, provider_fn,
 };
+use claviger_fixtures::{Scripted, backend_down, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use tokio::time::Instant;
@@ -21,10 +22,10 @@ fn options() -> PgConnectOptions {
 }
 
 /// What a pool with these options says to this login; nothing is to be registered then.
-async fn said(login: Credentials, pools: PgPools) -> Error {
+async fn said(credentials: Credentials, pools: PgPools) -> Error {
     let supervisor = Supervisor::start();
     let provider = supervisor
-        .add_provider("login", fixed(login))
+        .add_provider("login", fixed(credentials))
         .await
         .expect("a login");
     let error = supervisor
@@ -45,24 +46,24 @@ fn pools() -> PgPools {
 #[tokio::test]
 async fn names() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new();
+    let provider = ScriptedProvider::new();
     for bad in ["", "  ", "a\nb"] {
         let error = lab
             .supervisor
-            .add_provider(bad, store.clone())
+            .add_provider(bad, provider.clone())
             .await
             .expect_err("a bad name");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with("provider name: "), "{error}");
     }
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a good name");
     let error = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect_err("taken");
     assert_eq!(
@@ -70,12 +71,12 @@ async fn names() {
         (ErrorKind::AlreadyRegistered, true)
     );
     lab.supervisor
-        .add_pool("pool", &login, ScriptedPools::new(1))
+        .add_pool("pool", &credentials, ScriptedPools::new(1))
         .await
         .expect("a good name");
     assert_eq!(
         lab.supervisor
-            .add_pool("pool", &login, ScriptedPools::new(1))
+            .add_pool("pool", &credentials, ScriptedPools::new(1))
             .await
             .expect_err("taken")
             .kind(),
@@ -83,7 +84,7 @@ async fn names() {
     );
     assert_eq!(
         lab.supervisor
-            .add_pool("", &login, ScriptedPools::new(1))
+            .add_pool("", &credentials, ScriptedPools::new(1))
             .await
             .expect_err("empty")
             .kind(),
@@ -100,11 +101,11 @@ async fn names() {
     );
     let other = Supervisor::start();
     let error = other
-        .add_pool("pool", &login, ScriptedPools::new(1))
+        .add_pool("pool", &credentials, ScriptedPools::new(1))
         .await
         .expect_err("of another supervisor");
     assert!(error.to_string().starts_with("provider: "), "{error}");
-    assert_eq!(store.calls().len(), 1);
+    assert_eq!(provider.calls().len(), 1);
 }
 
 #[tokio::test]
@@ -179,7 +180,7 @@ async fn logins() {
         options().host("postgres://u:s3cret@h/db"),
         options().host("db:5432"),
     );
-    for (expected, login, pools) in [
+    for (expected, credentials, pools) in [
         ("user: ", Credentials::new("", "s3cret"), pools()),
         ("password: ", Credentials::new("app", ""), pools()),
         ("login: ", Credentials::new("app", "s3\0cret"), pools()),
@@ -253,8 +254,8 @@ async fn logins() {
             ),
         ),
     ] {
-        assert!(!format!("{pools:?}{login:?}").contains("s3cret"));
-        let error = said(login, pools).await;
+        assert!(!format!("{pools:?}{credentials:?}").contains("s3cret"));
+        let error = said(credentials, pools).await;
         assert_eq!(error.kind(), ErrorKind::Pool);
         assert!(
             error.to_string().contains(&format!(": {expected}")),
@@ -276,9 +277,9 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
         ("app@db.internal", "URL"),
         (" ", "empty"),
     ] {
-        let login = || Credentials::new("app", "s3cret");
+        let credentials = || Credentials::new("app", "s3cret");
         let error = said(
-            login(),
+            credentials(),
             PgPools::new(options().host(host), PgPoolOptions::new()),
         )
         .await;
@@ -290,7 +291,7 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
             "{host:?}: {error}"
         );
         // Where the login says where the database is, the options' host is not used.
-        let elsewhere = login().endpoint(Endpoint::new("127.0.0.1", 5432, ""));
+        let elsewhere = credentials().endpoint(Endpoint::new("127.0.0.1", 5432, ""));
         let error = said(
             elsewhere,
             PgPools::new(options().host(host), PgPoolOptions::new()),
@@ -306,17 +307,17 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
 #[tokio::test]
 async fn always_in_place_with_a_lease_that_ends_its_connections() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("login", store)
+        .add_provider("login", provider)
         .await
         .expect("a lease");
     let error = lab
         .supervisor
-        .add_pool("orders", &login, pools().always_in_place())
+        .add_pool("orders", &credentials, pools().always_in_place())
         .await
         .expect_err("it cannot be kept");
     assert!(error.to_string().contains("always_in_place"), "{error}");
@@ -387,10 +388,7 @@ async fn providers_that_do_not_answer() {
     );
 
     let down = ScriptedProvider::new();
-    down.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    down.fail_next(1_000, backend_down());
     let error = lab
         .supervisor
         .add_provider("down", down.clone())
@@ -422,23 +420,18 @@ async fn providers_that_do_not_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("verified");
-    store.rotate();
+    let Scripted {
+        lab,
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
+    provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a new one");
     assert_eq!(pool.current().password(), "password-2");
     // A stale replica answers.
-    store.roll_back_to(1);
+    provider.roll_back_to(1);
     lab.supervisor
         .rotate_now("login")
         .await
@@ -450,37 +443,25 @@ async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected(
     );
     // A rotation that is rolled back: the current one is rejected.
     database.accept_only(["password-1"]);
-    pool.rejected(
-        2,
-        &claviger::ConnectError::new(
-            claviger::ConnectErrorKind::Rejected,
-            "password authentication failed",
-        ),
-    );
+    pool.rejected(2, &rejection());
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(pool.current().password(), "password-1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_comes_too_late_is_released() {
-    let lab = Lab::new();
-    let store = ScriptedProvider::new();
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, ScriptedPools::new(4))
-        .await
-        .expect("verified");
-    store.stall();
-    store.return_next(Lease::new(
+    let Scripted {
+        lab,
+        provider,
+        pool,
+        ..
+    } = Scripted::new().await;
+    provider.stall();
+    provider.return_next(Lease::new(
         Credentials::new("app", "late"),
         Revision::new("late"),
     ));
-    store.hint();
+    provider.hint();
     // The fetch counts as failed after thirty seconds; its answer comes after that, beside the next
     // one's.
     tokio::time::sleep(Duration::from_secs(35)).await;
@@ -491,10 +472,10 @@ async fn a_lease_that_comes_too_late_is_released() {
             .map(ProviderError::kind),
         Some(ProviderErrorKind::TimedOut)
     );
-    store.resume();
+    provider.resume();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(
-        store.released(),
+        provider.released(),
         [Revision::new("late")],
         "and what is in use is not"
     );
@@ -504,11 +485,11 @@ async fn a_lease_that_comes_too_late_is_released() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_comes_after_its_provider_is_gone_is_released() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new();
-    store.stall();
+    let provider = ScriptedProvider::new();
+    provider.stall();
     let began = tokio::time::Instant::now();
     lab.supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect_err("it hangs");
     assert!(
@@ -517,48 +498,51 @@ async fn a_lease_that_comes_after_its_provider_is_gone_is_released() {
         began.elapsed()
     );
     tokio::time::sleep(Duration::from_secs(60)).await;
-    store.resume();
+    provider.resume();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(
-        store.released().contains(&Revision::new("1")),
+        provider.released().contains(&Revision::new("1")),
         "{:?}",
-        store.released()
+        provider.released()
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn durations_that_mean_for_ever() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new().with_refresh_after(Duration::MAX);
-    store.fail_next(
+    let provider = ScriptedProvider::new().with_refresh_after(Duration::MAX);
+    provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Throttled, "later")
             .retry_after(Duration::from_secs(5)),
     );
     lab.supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
-    store.fail_next(
+    provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Throttled, "never").retry_after(Duration::MAX),
     );
-    store.hint();
+    provider.hint();
     tokio::time::sleep(Duration::from_secs(86_400)).await;
-    assert_eq!(store.calls().len(), 3);
+    assert_eq!(provider.calls().len(), 3);
 }
 
 #[tokio::test]
 async fn a_registration_given_up_takes_nobody_elses_back() {
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(1));
-    let login = lab
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(1));
+    let credentials = lab
         .supervisor
-        .add_provider("login", store)
+        .add_provider("login", provider)
         .await
         .expect("a lease");
     database.stall();
-    let mut first = Box::pin(lab.supervisor.add_pool("pool", &login, database.clone()));
+    let mut first = Box::pin(
+        lab.supervisor
+            .add_pool("pool", &credentials, database.clone()),
+    );
     assert!(
         tokio::time::timeout(Duration::from_millis(20), &mut first)
             .await
@@ -572,7 +556,7 @@ async fn a_registration_given_up_takes_nobody_elses_back() {
         .expect("it is there");
     let second = lab
         .supervisor
-        .add_pool("pool", &login, ScriptedPools::new(1))
+        .add_pool("pool", &credentials, ScriptedPools::new(1))
         .await
         .expect("the name is free");
     drop(first);
@@ -636,18 +620,18 @@ fn a_shutdown_outlives_the_runtime_that_asked_for_it() {
 #[tokio::test]
 async fn a_dropped_registration_is_taken_back() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new();
-    store.stall();
+    let provider = ScriptedProvider::new();
+    provider.stall();
     let given_up = tokio::time::timeout(
         Duration::from_millis(20),
-        lab.supervisor.add_provider("login", store.clone()),
+        lab.supervisor.add_provider("login", provider.clone()),
     )
     .await;
     assert!(given_up.is_err());
     assert!(lab.supervisor.status().providers.is_empty());
-    store.resume();
+    provider.resume();
     lab.supervisor
-        .add_provider("login", store)
+        .add_provider("login", provider)
         .await
         .expect("the name is free");
 }

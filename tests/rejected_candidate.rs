@@ -31,8 +31,8 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
                 .map(|_| Fetched::Renewed(expiry))
                 .unwrap_or_else(|| {
                     let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
-                    let login = Credentials::new(user.clone(), format!("password-of-{user}"));
-                    Lease::new(login, Revision::new(user))
+                    let credentials = Credentials::new(user.clone(), format!("password-of-{user}"));
+                    Lease::new(credentials, Revision::new(user))
                         .with_expiry(expiry)
                         .with_old_connections(OldConnections::EndWithLease)
                         .into()
@@ -40,14 +40,14 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
             async move { Ok::<_, ProviderError>(fetched) }
         }
     });
-    let login = lab
+    let credentials = lab
         .supervisor
         .add_provider("login", issuer)
         .await
         .expect("it starts");
     let pool = lab
         .supervisor
-        .add_pool("pool", &login, database.clone())
+        .add_pool("pool", &credentials, database.clone())
         .await
         .expect("it is verified");
     // The second user is dropped before its first login.

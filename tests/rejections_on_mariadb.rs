@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use claviger::{
     ConnectErrorKind, Credentials, ErrorKind, MySqlPools, OldConnections, PoolFactory,
-    ProviderError, ProviderErrorKind, RotationTrigger, fixed,
+    RotationTrigger, fixed,
 };
-use claviger_fixtures::{Callers, FixtureOn, eventually, short_lived};
+use claviger_fixtures::{
+    Callers, FixtureOn, backend_down, eventually, fetches, query, short_lived, until_drained,
+    until_generation, until_serving,
+};
 use claviger_servers::MariaDb;
 use claviger_testkit::{Lab, ScriptedProvider};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
@@ -22,9 +25,9 @@ type Fixture = FixtureOn<MariaDb>;
 /// What the verification of this login answers.
 async fn verification(
     fixture: &Fixture,
-    login: Credentials,
+    credentials: Credentials,
 ) -> Result<(), (ConnectErrorKind, Option<String>)> {
-    let verified = fixture.pools(1).verify(&login).await;
+    let verified = fixture.pools(1).verify(&credentials).await;
     verified.map_err(|error| (error.kind(), error.code().map(str::to_owned)))
 }
 
@@ -78,7 +81,7 @@ async fn failed_logins(fixture: &Fixture) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_rejection_leads_to_no_fetch() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let options = fixture.connect_options();
     fixture.sql("GRANT ALL ON nowhere.* TO app@'%'").await;
     for (database, code) in [("nowhere", "42000"), ("mysql", "42000")] {
@@ -86,7 +89,7 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
         let pools = MySqlPools::new(options.clone().database(database), fixture.pool_options(2));
         let error = fixture
             .supervisor
-            .add_pool(database, &login, pools)
+            .add_pool(database, &credentials, pools)
             .await
             .expect_err("it cannot be used");
         let connect_error = error.connect_error().expect("the database's answer");
@@ -99,7 +102,7 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
     // 1226: no room for the user. The caller waits until there is.
     let db = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(4))
+        .add_pool("orders", &credentials, fixture.pools(4))
         .await
         .expect("verified");
     // Connections from before a limit do not count.
@@ -113,7 +116,7 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
         .expect("the one connection that there may be");
     let waiting = tokio::spawn({
         let db = db.clone();
-        async move { sqlx::query("SELECT 1").execute(&db).await }
+        async move { query(&db).await }
     });
     let before = failed_logins(&fixture).await;
     while failed_logins(&fixture).await < before + 2 {
@@ -134,13 +137,8 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(50));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let callers = Callers::start(&db, 8);
     callers.wait_for_more(200).await;
     fixture.provider.rotate();
@@ -149,15 +147,10 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
         .await;
     eventually("it was rejected", || fixture.provider.calls().len() >= 2).await;
     fixture.set_password("password-2").await;
-    eventually("the next one is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     callers.wait_for_more(200).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    let fetches = fixture
-        .provider
-        .calls()
-        .iter()
-        .filter(|call| call.trigger == RotationTrigger::Rejected)
-        .count();
+    let fetches = fetches(&fixture.provider, RotationTrigger::Rejected);
     assert!(
         (1..=3).contains(&fetches),
         "{fetches} fetches; the next password may have been rejected before it was set"
@@ -168,10 +161,10 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
 /// their generation, not by a probe.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
-    let fixture = Fixture::with(store).await;
+    let fixture = Fixture::with(provider).await;
     let db = fixture.pool(4).await;
     let mut zombie = db.acquire().await.expect("a connection");
     let next = fixture.provider.rotate();
@@ -191,10 +184,7 @@ async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
         .rotate_now("login")
         .await
         .expect("it rotates");
-    eventually("the zombies are gone", || {
-        db.status().is_some_and(|status| status.draining.is_empty())
-    })
-    .await;
+    until_drained(&db).await;
     let since: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()")
         .fetch_one(&db)
         .await
@@ -206,39 +196,24 @@ async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
 /// to be had.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
-    let fixture = Fixture::with(store).await;
-    let login = fixture.add_provider().await;
+    let fixture = Fixture::with(provider).await;
     let options = fixture
         .pool_options(2)
         .acquire_timeout(Duration::from_millis(500));
-    let db = fixture
-        .supervisor
-        .add_pool(
-            "orders",
-            &login,
-            MySqlPools::new(fixture.connect_options(), options),
-        )
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let (idle, busy) = (
         db.acquire().await.expect("a connection"),
         db.acquire().await.expect("a connection"),
     );
     drop(idle);
-    fixture.provider.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    fixture.provider.fail_next(1_000, backend_down());
     fixture.sql("DROP USER app@'%'").await;
     fixture.clock.jump(Duration::from_secs(4_000));
 
-    let error = sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect_err("not served");
+    let error = query(&db).await.expect_err("not served");
     assert!(error.to_string().contains("expired at 2"), "{error}");
     assert!(db.try_acquire().is_none());
     drop(busy);
@@ -261,14 +236,8 @@ async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
             .await
             .expect("a new lease"),
     );
-    eventually("it serves", || {
-        db.status().is_some_and(|status| status.serving)
-    })
-    .await;
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("it serves");
+    until_serving(&db).await;
+    query(&db).await.expect("it serves");
 }
 
 /// A server that checks tokens, and a factory of pools with this kind of TLS.
@@ -309,7 +278,7 @@ fn token() -> Credentials {
 async fn a_token_goes_over_verified_tls_alone() {
     let server = token_server().await;
     let lab = Lab::new();
-    let login = lab
+    let credentials = lab
         .supervisor
         .add_provider("login", fixed(token()))
         .await
@@ -321,7 +290,7 @@ async fn a_token_goes_over_verified_tls_alone() {
     ] {
         let error = lab
             .supervisor
-            .add_pool("orders", &login, pools(&server, mode))
+            .add_pool("orders", &credentials, pools(&server, mode))
             .await
             .expect_err("it is not verified");
         assert_eq!(error.kind(), ErrorKind::Pool);

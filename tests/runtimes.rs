@@ -59,28 +59,28 @@ fn without_a_runtime<T>(future: impl Future<Output = T>) -> T {
 
 struct Service {
     supervisor: Supervisor,
-    store: ScriptedProvider,
+    provider: ScriptedProvider,
     database: ScriptedPools,
 }
 
 /// Starts a provider `login` and a pool `orders` on this runtime.
 fn service_on(runtime: &Runtime) -> Service {
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let supervisor = runtime.block_on(async {
         let supervisor = Supervisor::start();
-        let login = supervisor
-            .add_provider("login", store.clone())
+        let credentials = supervisor
+            .add_provider("login", provider.clone())
             .await
             .expect("a lease");
         supervisor
-            .add_pool("orders", &login, database.clone())
+            .add_pool("orders", &credentials, database.clone())
             .await
             .expect("verified");
         supervisor
     });
     Service {
         supervisor,
-        store,
+        provider,
         database,
     }
 }
@@ -100,7 +100,7 @@ fn a_shutdown_after_the_runtime_has_gone_releases_the_leases() {
     drop(own);
     let other = runtime();
     let report = shut_down_on(&other, &service.supervisor);
-    assert_eq!(service.store.released(), [Revision::new("1")]);
+    assert_eq!(service.provider.released(), [Revision::new("1")]);
     assert!(report.unreleased.is_empty(), "{report:?}");
     assert_eq!(
         shut_down_on(&other, &service.supervisor),
@@ -154,7 +154,7 @@ fn a_shutdown_returns_when_its_runtime_is_not_driven() {
     assert_eq!(report.unreleased, [(Arc::from("login"), 1)]);
     // Driven again, it completes the shutdown.
     own.block_on(eventually("the lease is released", || {
-        service.store.released().len() == 1
+        service.provider.released().len() == 1
     }));
 }
 
@@ -216,7 +216,7 @@ fn a_removal_outlives_the_runtime_of_its_caller() {
     }));
     passing.shutdown_background();
     own.block_on(eventually("the lease is released", || {
-        service.store.released() == [Revision::new("1")]
+        service.provider.released() == [Revision::new("1")]
     }));
 }
 
@@ -243,26 +243,26 @@ fn a_removal_after_the_runtime_has_gone_runs_on_that_of_the_caller() {
         })
     });
     removed.expect("both go");
-    assert_eq!(service.store.released(), [Revision::new("1")]);
+    assert_eq!(service.provider.released(), [Revision::new("1")]);
 }
 
 #[test]
 fn a_provider_stays_watched_after_the_runtime_of_its_registration() {
     let own = runtime();
     let supervisor = own.block_on(async { Supervisor::start() });
-    let store = ScriptedProvider::new();
+    let provider = ScriptedProvider::new();
     let passing = runtime();
-    let login = passing
-        .block_on(supervisor.add_provider("login", store.clone()))
+    let credentials = passing
+        .block_on(supervisor.add_provider("login", provider.clone()))
         .expect("a lease");
     passing.shutdown_background();
-    let fetched = store.calls().len();
-    store.rotate();
-    store.hint();
+    let fetched = provider.calls().len();
+    provider.rotate();
+    provider.hint();
     own.block_on(eventually("the hint is followed", || {
-        store.calls().len() > fetched
+        provider.calls().len() > fetched
     }));
-    drop(login);
+    drop(credentials);
 }
 
 #[test]
@@ -342,31 +342,31 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
             .enable_all()
             .build()
             .expect("a runtime");
-        let store = ScriptedProvider::new();
+        let provider = ScriptedProvider::new();
         let (lab, connection, database) = first.block_on(async {
             let builder = Supervisor::builder()
                 .with_drain_deadline(Duration::from_secs(2))
                 .with_fetch_deadline(Duration::from_secs(2));
             let lab = Lab::with_builder(builder).expect("the durations are right");
             let database = ScriptedPools::new(4);
-            let login = lab
+            let credentials = lab
                 .supervisor
-                .add_provider("login", store.clone())
+                .add_provider("login", provider.clone())
                 .await
                 .expect("a lease");
             let pool = lab
                 .supervisor
-                .add_pool("orders", &login, database.clone())
+                .add_pool("orders", &credentials, database.clone())
                 .await
                 .expect("verified");
             let connection = database.opened().first().expect("a pool").connection();
             match stuck_in {
                 "a verification" => database.stall(),
-                "a fetch" => store.stall(),
+                "a fetch" => provider.stall(),
                 _ => {}
             }
-            store.rotate();
-            store.hint();
+            provider.rotate();
+            provider.hint();
             let is_stuck = || match stuck_in {
                 "a drain" => pool
                     .status()
@@ -377,7 +377,7 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
                     .providers
                     .iter()
                     .any(|provider| provider.fetching),
-                _ => store.calls().len() > 1,
+                _ => provider.calls().len() > 1,
             };
             eventually("it is stuck", is_stuck).await;
             (lab, connection, database)
@@ -395,7 +395,7 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
                 .await
                 .expect(stuck_in);
             assert!(
-                !store.released().is_empty(),
+                !provider.released().is_empty(),
                 "{stuck_in}: leases are released"
             );
         });

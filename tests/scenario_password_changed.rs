@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use claviger::{Event, Handle, PgPools};
-use claviger_fixtures::{Fixture, eventually};
+use claviger_fixtures::{Fixture, sqlstate, until_drained};
 
 const INSERTS: i64 = 100;
 /// An even pace.
@@ -48,13 +48,7 @@ async fn without_us_every_new_connection_fails() {
             .execute(&plain)
             .await;
         if let Err(error) = inserted {
-            lost.push((
-                number,
-                error
-                    .as_database_error()
-                    .and_then(|error| error.code())
-                    .map(String::from),
-            ));
+            lost.push((number, sqlstate(&error)));
         }
     }
     // Open connections went on; from the moment on that they were gone, nothing worked.
@@ -128,10 +122,7 @@ async fn with_us_no_insert_is_lost_and_none_doubled() {
         "{} failed logins",
         fixture.rejected_logins()
     );
-    eventually("the old connections are gone", || {
-        db.status().is_some_and(|status| status.draining.is_empty())
-    })
-    .await;
+    until_drained(&db).await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = 0;
     while let Some(event) = events.next().await {

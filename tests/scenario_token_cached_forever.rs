@@ -63,7 +63,7 @@ impl CachingStore {
 
 #[tokio::test(start_paused = true)]
 async fn without_us_a_connection_opened_late_fails() {
-    let (mut aws, mut store) = (Aws::new(), CachingStore::default());
+    let (mut aws, mut provider) = (Aws::new(), CachingStore::default());
     let mut seen = Vec::new();
     // The pool opens a connection now and then.
     for (minutes, seconds) in [
@@ -78,7 +78,7 @@ async fn without_us_a_connection_opened_late_fails() {
         (30, 1),
     ] {
         aws.at(minutes, seconds).await;
-        seen.push(store.connect(&mut aws).map(|age| age.as_secs() / 60));
+        seen.push(provider.connect(&mut aws).map(|age| age.as_secs() / 60));
     }
     // At 14:00 a connection is opened with a token of fourteen minutes; a minute later a caller
     // sees the error, and after each fifteen minutes again.
@@ -106,21 +106,21 @@ fn token(db: &Handle<ScriptedPools>) -> String {
 #[tokio::test(start_paused = true)]
 async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_lifetime(LIFE)
         .with_refresh_after(LIFE - BUFFER)
         .with_old_connections(OldConnections::Keep)
         .with_mint_each();
     let database = ScriptedPools::new(10);
     let clock = Aws::new();
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a token");
     let db = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
 
@@ -155,7 +155,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
             .trim_start_matches("password-")
             .parse()
             .expect("a number");
-        oldest = oldest.max(store.calls()[version - 1].at.elapsed());
+        oldest = oldest.max(provider.calls()[version - 1].at.elapsed());
     }
     assert!(
         oldest <= LIFE - BUFFER + Duration::from_secs(1),
@@ -165,7 +165,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
         oldest > Duration::from_secs(13 * 60),
         "the hazard: tokens grew old"
     );
-    assert_eq!(store.calls().len(), 5);
+    assert_eq!(provider.calls().len(), 5);
     assert!(
         database
             .verifications()
@@ -177,21 +177,25 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
 #[tokio::test(start_paused = true)]
 async fn with_us_a_hundred_callers_share_one_refresh() {
     let lab = Lab::new();
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_lifetime(LIFE)
         .with_refresh_after(LIFE - BUFFER)
         .with_old_connections(OldConnections::Keep)
         .with_mint_each();
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a token");
     let mut pools = Vec::new();
     for number in 0..10 {
         pools.push(
             lab.supervisor
-                .add_pool(&format!("pool-{number}"), &login, ScriptedPools::new(10))
+                .add_pool(
+                    &format!("pool-{number}"),
+                    &credentials,
+                    ScriptedPools::new(10),
+                )
                 .await
                 .expect("verified"),
         );
@@ -202,5 +206,5 @@ async fn with_us_a_hundred_callers_share_one_refresh() {
             .iter()
             .all(|pool| pool.generation() == 2 && token(pool) == "password-2")
     );
-    assert_eq!(store.calls().len(), 2, "ten pools, one refresh");
+    assert_eq!(provider.calls().len(), 2, "ten pools, one refresh");
 }

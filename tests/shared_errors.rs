@@ -13,7 +13,7 @@ use claviger::{
     ConnectErrorKind, Credentials, PgPools, ProviderError, ProviderErrorKind, SharedError,
     Supervisor, fixed,
 };
-use claviger_fixtures::{Fixture, eventually};
+use claviger_fixtures::{Fixture, backend_down, eventually};
 use claviger_testkit::ScriptedProvider;
 use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
@@ -29,19 +29,11 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
     // Short: no verification has failed when they give up. Long: some have.
     for patience in [Duration::from_millis(500), Duration::from_secs(2)] {
         let fixture = Fixture::new().await;
-        let login = fixture.add_provider().await;
         let options = fixture.pool_options(4).acquire_timeout(patience);
-        let db = fixture
-            .supervisor
-            .add_pool("orders", &login, fixture.pools_with(options))
-            .await
-            .expect("verified");
+        let db = fixture.pool_with(options).await;
         fixture.set_password("nobody knows this one").await;
         fixture.terminate_connections().await;
-        fixture.provider.fail_next(
-            1_000,
-            ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-        );
+        fixture.provider.fail_next(1_000, backend_down());
         let mut errors = errors_of(&db, 8).await;
         // On a busy machine the first login may take longer than they wait.
         while errors
@@ -99,7 +91,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_down_is_an_io_error() {
     let supervisor = Supervisor::start();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("login", fixed(Credentials::new("app", "s3cret")))
         .await
         .expect("a login");
@@ -112,7 +104,7 @@ async fn a_database_that_is_down_is_an_io_error() {
         PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)),
     );
     let db = supervisor
-        .add_pool_in_background("orders", &login, pools)
+        .add_pool_in_background("orders", &credentials, pools)
         .expect("registered");
     eventually("the first verification failed", || {
         db.status()
@@ -138,13 +130,13 @@ async fn a_database_that_is_down_is_an_io_error() {
 #[tokio::test]
 async fn a_provider_without_a_lease_is_an_io_error() {
     let supervisor = Supervisor::start();
-    let store = ScriptedProvider::new();
-    store.fail_next(
+    let provider = ScriptedProvider::new();
+    provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"),
     );
-    let login = supervisor
-        .add_provider_in_background("login", store)
+    let credentials = supervisor
+        .add_provider_in_background("login", provider)
         .expect("registered");
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
@@ -155,7 +147,7 @@ async fn a_provider_without_a_lease_is_an_io_error() {
         PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)),
     );
     let db = supervisor
-        .add_pool_in_background("orders", &login, pools)
+        .add_pool_in_background("orders", &credentials, pools)
         .expect("registered");
     eventually("the fetch failed", || {
         supervisor.status().providers[0].last_error.is_some()
@@ -176,7 +168,7 @@ async fn a_provider_without_a_lease_is_an_io_error() {
 #[tokio::test]
 async fn settings_that_cannot_be_right_are_a_configuration_error() {
     let supervisor = Supervisor::start();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("login", fixed(Credentials::new("app", "")))
         .await
         .expect("a login");
@@ -189,7 +181,7 @@ async fn settings_that_cannot_be_right_are_a_configuration_error() {
         PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)),
     );
     let db = supervisor
-        .add_pool_in_background("orders", &login, pools)
+        .add_pool_in_background("orders", &credentials, pools)
         .expect("registered");
     eventually("the first verification failed", || {
         db.status()

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use claviger::{
     AcquireError, Check, ConnectError, Credentials, Event, OldConnections, PoolFactory,
-    PoolSettings, ProviderError, ProviderErrorKind, Taken,
+    PoolSettings, Taken,
 };
+use claviger_fixtures::{Scripted, backend_down};
 use claviger_testkit::{Lab, ScriptedConnection, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -17,20 +18,12 @@ const LIFETIME: Duration = Duration::from_secs(8);
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_eight_seconds_does_not_end_readiness_while_it_is_renewed() {
     for lifetime in [2, 4, 8, 12, 30].map(Duration::from_secs) {
-        let lab = Lab::new();
-        let store = ScriptedProvider::new()
-            .with_lifetime(lifetime)
-            .with_mint_each();
-        let login = lab
-            .supervisor
-            .add_provider("login", store.clone())
-            .await
-            .expect("a lease");
-        let pool = lab
-            .supervisor
-            .add_pool("orders", &login, ScriptedPools::new(4))
-            .await
-            .expect("verified");
+        let Scripted { lab, pool, .. } = Scripted::with(
+            ScriptedProvider::new()
+                .with_lifetime(lifetime)
+                .with_mint_each(),
+        )
+        .await;
         let end = Instant::now() + 20 * lifetime;
         while Instant::now() < end {
             let readiness = lab.supervisor.readiness();
@@ -52,22 +45,13 @@ async fn a_lease_of_eight_seconds_does_not_end_readiness_while_it_is_renewed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_eight_seconds_that_is_not_renewed_ends_readiness_before_it_expires() {
-    let lab = Lab::new();
-    let store = ScriptedProvider::new().with_lifetime(LIFETIME);
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("orders", &login, ScriptedPools::new(4))
-        .await
-        .expect("verified");
-    store.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
-    );
+    let Scripted {
+        lab,
+        provider,
+        pool,
+        ..
+    } = Scripted::with(ScriptedProvider::new().with_lifetime(LIFETIME)).await;
+    provider.fail_next(1_000, backend_down());
     let began = Instant::now();
     while lab.supervisor.readiness().ready {
         sleep(Duration::from_millis(10)).await;
@@ -101,12 +85,12 @@ impl PoolFactory for SlowToClose {
         self.0.vacant()
     }
 
-    async fn verify(&self, login: &Credentials) -> Result<(), ConnectError> {
-        self.0.verify(login).await
+    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+        self.0.verify(credentials).await
     }
 
-    fn open(&self, login: &Credentials) -> Result<ScriptedPool, ConnectError> {
-        self.0.open(login)
+    fn open(&self, credentials: &Credentials) -> Result<ScriptedPool, ConnectError> {
+        self.0.open(credentials)
     }
 
     async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
@@ -170,27 +154,24 @@ async fn drained_after_an_outage(
     held_for: Option<Duration>,
 ) -> (Option<Duration>, Option<Duration>) {
     let lab = Lab::new();
-    let (store, database) = (
+    let (provider, database) = (
         ScriptedProvider::new()
             .with_lifetime(LIFETIME)
             .with_old_connections(OldConnections::EndWithLease),
         ScriptedPools::new(4),
     );
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     let pool = lab
         .supervisor
-        .add_pool("orders", &login, SlowToClose(database, close))
+        .add_pool("orders", &credentials, SlowToClose(database, close))
         .await
         .expect("verified");
     let connection = held_for.map(|_| pool.current().connection());
-    store.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
-    );
+    provider.fail_next(1_000, backend_down());
     sleep(3 * LIFETIME).await;
     assert!(
         !pool.status().expect("supervised").serving,
@@ -198,9 +179,9 @@ async fn drained_after_an_outage(
     );
     let mut events = lab.supervisor.events();
     let changed = pool.changed();
-    store.recover();
-    store.rotate();
-    store.hint();
+    provider.recover();
+    provider.rotate();
+    provider.hint();
     assert_eq!(changed.await, 2, "it is served again");
     let published = Instant::now();
     if let Some(held_for) = held_for {

@@ -4,12 +4,11 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger_fixtures::{Fixture, eventually};
+use claviger_fixtures::{Fixture, query, signal, until_generation};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Executor, Row};
@@ -32,14 +31,9 @@ fn slow(options: PgPoolOptions, millis: &Arc<AtomicU64>) -> PgPoolOptions {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = slow(fixture.pool_options(10), &Arc::new(AtomicU64::new(500)));
     let plain = fixture.plain_pool("password-1", options.clone());
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     // No login has worked lately: the first one goes ahead.
     sleep(Duration::from_millis(1_500)).await;
     let began = Instant::now();
@@ -56,7 +50,6 @@ async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_is_asked() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let (millis, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU32::new(0)));
     let options = slow(
         fixture
@@ -71,11 +64,7 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_
             Box::pin(async { Ok(true) })
         }
     });
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let first = db.acquire().await.expect("a connection");
     millis.store(4_500, ORDERING);
     asked.store(0, ORDERING);
@@ -110,7 +99,6 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let (on, stopped) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicI32::new(0)));
     let options = fixture
         .pool_options(4)
@@ -133,13 +121,9 @@ async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
                 })
             }
         });
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     on.store(1, ORDERING);
-    let call = sqlx::query("SELECT 1").execute(&db);
+    let call = query(&db);
     assert!(
         timeout(Duration::from_millis(100), call).await.is_err(),
         "the caller gives up"
@@ -147,19 +131,9 @@ async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
     sleep(Duration::from_secs(1)).await;
     let pid = stopped.load(ORDERING);
     assert_ne!(pid, 0, "the hazard: the connection hangs");
-    let answers = join_all((0..3).map(|_| sqlx::query("SELECT 1").execute(&db))).await;
+    let answers = join_all((0..3).map(|_| query(&db))).await;
     signal("-KILL", pid);
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-}
-
-fn signal(name: &str, pid: i32) {
-    assert!(
-        Command::new("kill")
-            .args([name, &pid.to_string()])
-            .status()
-            .expect("kill runs")
-            .success()
-    );
 }
 
 /// Counts the connections that were opened, each of which the server ends at once if told so.
@@ -195,7 +169,6 @@ impl Cut {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_returned() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let connect = fixture
         .connect_options()
         .username("app")
@@ -208,15 +181,11 @@ async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_
         on: Arc::default(),
     };
     let options = cut.options(fixture.pool_options(10), killer);
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     for calls in [1, 1, 1, 64] {
         cut.on.store(1, ORDERING);
         cut.opened.store(0, ORDERING);
-        let answers = join_all((0..calls).map(|_| sqlx::query("SELECT 1").execute(&db))).await;
+        let answers = join_all((0..calls).map(|_| query(&db))).await;
         let opened = cut.opened.load(ORDERING);
         assert!(opened <= calls + 1, "{opened} logins for {calls} calls");
         for error in answers.into_iter().filter_map(Result::err) {
@@ -232,7 +201,6 @@ async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_
 async fn a_returned_connection_serves_a_caller_whose_login_is_slow_while_an_old_connection_is_held()
 {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let millis = Arc::new(AtomicU64::new(0));
     let options = slow(
         fixture
@@ -240,14 +208,10 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_while_an_old_
             .acquire_timeout(Duration::from_secs(8)),
         &millis,
     );
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let old = db.acquire().await.expect("a connection");
     fixture.rotate_announced().await;
-    eventually("the next generation is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     let first = db.acquire().await.expect("a connection");
     millis.store(4_500, ORDERING);
     let caller = tokio::spawn({

@@ -7,8 +7,7 @@
 
 use std::time::Duration;
 
-use claviger::PgPools;
-use claviger_fixtures::{Callers, Fixture, eventually_within, short_lived};
+use claviger_fixtures::{Callers, Fixture, eventually_within, query_at_once, short_lived};
 use claviger_servers::Postgres;
 
 /// The server delays each rejection, and no login that it accepts, by this.
@@ -40,20 +39,11 @@ async fn delay_rejections(fixture: &Fixture) {
 async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same() {
     let fixture = Fixture::new().await;
     delay_rejections(&fixture).await;
-    let login = fixture.add_provider().await;
     let options = short_lived(
         fixture.pool_options(4).acquire_timeout(DELAY / 3),
         Duration::from_millis(10),
     );
-    let db = fixture
-        .supervisor
-        .add_pool(
-            "orders",
-            &login,
-            PgPools::new(fixture.connect_options(), options),
-        )
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let callers = Callers::start_with_pause(&db, 8, "SELECT 1", Duration::from_millis(5));
     callers.wait_for_more(100).await;
 
@@ -95,29 +85,17 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
 async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection() {
     let fixture = Fixture::new().await;
     delay_rejections(&fixture).await;
-    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(10)
         .acquire_timeout(Duration::from_secs(12));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let connections: Vec<_> = futures_util::future::join_all((0..10).map(|_| db.acquire())).await;
     assert!(connections.iter().all(Result::is_ok), "the pool is full");
     drop(connections);
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
-    let callers: Vec<_> = (0..300)
-        .map(|_| {
-            let db = db.clone();
-            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
-        })
-        .collect();
-    for caller in callers {
-        assert!(!caller.await.expect("no panic"), "nobody is let in");
-    }
+    let outcomes = query_at_once(&db, 300).await;
+    assert!(outcomes.iter().all(Result::is_err), "no login is accepted");
     let failed = fixture.rejected_logins();
     assert!((1..=13).contains(&failed), "{failed} failed logins");
 }

@@ -7,7 +7,8 @@ use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::{OldConnections, ProviderError, ProviderErrorKind};
+use claviger::OldConnections;
+use claviger_fixtures::{backend_down, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -142,7 +143,7 @@ async fn fixture(
     let database = ScriptedPools::new(10);
     let login = lab
         .supervisor
-        .add_provider("orders-login", store.clone())
+        .add_provider("orders-credentials", store.clone())
         .await
         .expect("a lease");
     let pool = lab
@@ -165,13 +166,13 @@ async fn a_replacement() {
     let (lab, store, _, _) = fixture(&tree, ScriptedProvider::new()).await;
     store.rotate();
     lab.supervisor
-        .rotate_now("orders-login")
+        .rotate_now("orders-credentials")
         .await
         .expect("it rotates");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
-      credential.fetch otel.kind=client provider=orders-login trigger=manual
+    credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=manual
+      credential.fetch otel.kind=client provider=orders-credentials trigger=manual
       pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
@@ -192,13 +193,13 @@ async fn a_refit_in_place() {
     .await;
     store.rotate();
     lab.supervisor
-        .rotate_now("orders-login")
+        .rotate_now("orders-credentials")
         .await
         .expect("it rotates");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
-      credential.fetch otel.kind=client provider=orders-login trigger=manual
+    credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=manual
+      credential.fetch otel.kind=client provider=orders-credentials trigger=manual
       pool.handover generation=2 mode=in_place pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
@@ -214,7 +215,7 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
     // A lease that was verified a moment ago would be verified again before a fetch.
     sleep(Duration::from_secs(11)).await;
     // Fetched again after the verification, which comes after a second or a little more.
-    let down = ProviderError::new(ProviderErrorKind::Unavailable, "the store is down");
+    let down = backend_down();
     store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();
     database.accept_only(["password-2"]);
@@ -225,19 +226,15 @@ async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
             "connection refused",
         ),
     );
-    let rejection = claviger::ConnectError::new(
-        claviger::ConnectErrorKind::Rejected,
-        "password authentication failed",
-    )
-    .with_code("28P01");
+    let rejection = rejection();
     assert!(pool.rejected(1, &rejection));
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=rejected
-      credential.fetch error.type=unavailable otel.kind=client provider=orders-login trigger=rejected
+    credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=rejected
+      credential.fetch error.type=unavailable otel.kind=client provider=orders-credentials trigger=rejected
       pool.handover error.type=unreachable pool=orders revision=6b86b273
         pool.verify error.type=unreachable otel.kind=client
-      credential.fetch otel.kind=client provider=orders-login trigger=rejected
+      credential.fetch otel.kind=client provider=orders-credentials trigger=rejected
       pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use claviger::{ConnectErrorKind, ErrorKind, Supervisor};
-use claviger_fixtures::{Fixture, eventually};
+use claviger_fixtures::{Fixture, eventually, query};
 use claviger_testkit::Lab;
 use tokio::time::Instant;
 
@@ -26,11 +26,11 @@ async fn rejected_until_the_deadline() {
     // After the third attempt, within a second and a half, and then each seventh of the window.
     let fixture = fixture(Duration::from_secs(6)).await;
     fixture.set_password("nobody knows this one").await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let began = Instant::now();
     let error = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(4))
+        .add_pool("orders", &credentials, fixture.pools(4))
         .await
         .expect_err("it is rejected");
     assert!(
@@ -85,10 +85,10 @@ async fn rejected_until_the_deadline() {
 async fn accepted_while_it_starts() {
     let fixture = fixture(Duration::from_secs(20)).await;
     fixture.set_password("password-2").await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let starting = tokio::spawn({
         let (supervisor, pools) = (fixture.supervisor.clone(), fixture.pools(4));
-        async move { supervisor.add_pool("orders", &login, pools).await }
+        async move { supervisor.add_pool("orders", &credentials, pools).await }
     });
     eventually("it was rejected", || fixture.rejected_logins() >= 1).await;
     // The store learns, and signals.
@@ -96,10 +96,7 @@ async fn accepted_while_it_starts() {
     fixture.provider.hint();
     let db = starting.await.expect("no panic").expect("it starts");
     assert_eq!(db.generation(), 1);
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("it serves");
+    query(&db).await.expect("it serves");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,10 +105,10 @@ async fn a_database_that_comes_up_while_it_starts() {
     fixture
         .on_the_server(|server| server.stop().expect("it stops"))
         .await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let starting = tokio::spawn({
         let (supervisor, pools) = (fixture.supervisor.clone(), fixture.pools(4));
-        async move { supervisor.add_pool("orders", &login, pools).await }
+        async move { supervisor.add_pool("orders", &credentials, pools).await }
     });
     eventually("a verification failed", || {
         fixture

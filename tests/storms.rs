@@ -4,14 +4,16 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::{Handle, OldConnections, PgPools};
-use claviger_fixtures::{Fixture, eventually, eventually_within};
-use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use claviger_fixtures::{
+    Fixture, Scripted, eventually, eventually_within, query, query_at_once, signal,
+    until_generation, until_rejected, until_serving,
+};
+use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use sqlx::Executor;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
@@ -27,34 +29,16 @@ async fn open(
     held
 }
 
-/// A statement of each of a thousand callers, whatever comes of it.
-async fn a_thousand_calls(db: &Handle<PgPools>) {
-    let callers: Vec<_> = (0..1_000)
-        .map(|_| {
-            let db = db.clone();
-            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.expect("no panic");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(10)
         .acquire_timeout(Duration::from_secs(2));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let held = open(&db, 1).await;
     fixture.rotate_announced().await;
-    eventually("the next generation is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     assert_eq!(
         db.status().expect("supervised").draining.len(),
         1,
@@ -64,11 +48,11 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
     drop(held);
     let held = open(&db, 1).await;
     fixture.rotate_announced().await;
-    eventually("the third generation is served", || db.generation() == 3).await;
+    until_generation(&db, 3).await;
 
     let before = fixture.rejected_logins();
     fixture.set_password("nobody knows this one").await;
-    a_thousand_calls(&db).await;
+    drop(query_at_once(&db, 1_000).await);
     let rejected = fixture.rejected_logins() - before;
     assert!(
         (1..=13).contains(&rejected),
@@ -80,20 +64,15 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of_callers() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(20)
         .acquire_timeout(Duration::from_millis(500));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let before = fixture.rejected_logins();
     // A login that has just worked speaks for the next ones: no caller goes ahead of the others.
     let held = open(&db, 1).await;
     fixture.set_password("nobody knows this one").await;
-    a_thousand_calls(&db).await;
+    drop(query_at_once(&db, 1_000).await);
     // Five of callers, and the verifications of the first seconds.
     let rejected = fixture.rejected_logins() - before;
     assert!(
@@ -113,17 +92,11 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
     fixture.set_password("nobody knows this one").await;
     let waiting = tokio::spawn({
         let db = db.clone();
-        async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() }
+        async move { query(&db).await.is_ok() }
     });
-    eventually("it is rejected", || {
-        db.status().is_some_and(|status| status.rejected)
-    })
-    .await;
+    until_rejected(&db).await;
     fixture.set_password("password-1").await;
-    eventually("it is served again", || {
-        db.status().is_some_and(|status| status.serving)
-    })
-    .await;
+    until_serving(&db).await;
     waiting.await.expect("no panic");
     let mut all = held;
     all.extend(open(&db, 1).await);
@@ -132,7 +105,7 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
     let callers: Vec<_> = (0..6)
         .map(|_| {
             let db = db.clone();
-            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.map(drop) })
+            tokio::spawn(async move { query(&db).await.map(drop) })
         })
         .collect();
     sleep(Duration::from_millis(50)).await;
@@ -148,22 +121,16 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
-    let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let login = lab
-        .supervisor
-        .add_provider("login", store.clone())
-        .await
-        .expect("it starts");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &login, database.clone())
-        .await
-        .expect("it is verified");
+    let Scripted {
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::with_database(ScriptedProvider::new(), ScriptedPools::new(10)).await;
     database.accept_only(["password-1"]);
     for _ in 0..30 {
-        store.rotate();
-        store.hint();
+        provider.rotate();
+        provider.hint();
         sleep(Duration::from_secs(1)).await;
     }
     let rejected = database.rejected();
@@ -172,9 +139,9 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
         "{rejected} failed logins in 30 s with a maximum of 10"
     );
     // The right one is not shut out.
-    let right = store.rotate();
+    let right = provider.rotate();
     database.accept_only([right.clone()]);
-    store.hint();
+    provider.hint();
     sleep(Duration::from_secs(11)).await;
     assert_eq!(pool.current().password(), right);
 }
@@ -204,17 +171,14 @@ async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
                 >= 1,
             "the hazard"
         );
-        sqlx::query("SELECT 1")
-            .execute(&db)
-            .await
-            .expect("it serves");
+        query(&db).await.expect("it serves");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_hangs_gives_its_place_back() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let options = fixture
         .pool_options(1)
         .acquire_timeout(Duration::from_secs(20));
@@ -222,13 +186,13 @@ async fn a_connection_that_hangs_gives_its_place_back() {
         .with_return_timeout(Duration::from_millis(300));
     let db = fixture
         .supervisor
-        .add_pool("orders", &login, pools)
+        .add_pool("orders", &credentials, pools)
         .await
         .expect("verified");
     let mut hangs = db.acquire().await.expect("a connection");
     let _first = Frozen::behind(&mut hangs).await;
     drop(hangs);
-    timeout(Duration::from_secs(5), sqlx::query("SELECT 1").execute(&db))
+    timeout(Duration::from_secs(5), query(&db))
         .await
         .expect("in time")
         .expect("another connection");
@@ -238,7 +202,7 @@ async fn a_connection_that_hangs_gives_its_place_back() {
         .supervisor
         .add_pool(
             "reports",
-            &login,
+            &credentials,
             fixture.pools_with(
                 fixture
                     .pool_options(1)
@@ -265,10 +229,7 @@ async fn a_connection_that_hangs_gives_its_place_back() {
         "the hazard: it hangs"
     );
     let began = Instant::now();
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("another connection");
+    query(&db).await.expect("another connection");
     assert!(began.elapsed() < Duration::from_secs(15));
     signal("-CONT", pid);
 }
@@ -294,21 +255,9 @@ impl Drop for Frozen {
     }
 }
 
-fn signal(signal: &str, pid: i32) {
-    assert!(
-        Command::new("kill")
-            .args([signal, &pid.to_string()])
-            .status()
-            .expect("kill runs")
-            .success(),
-        "{signal} {pid}"
-    );
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     // Each connection waits in its hook for a permit. The first generation needs one for its
     // verification and eight for its pool.
     let (permits, entered) = (Arc::new(Semaphore::new(9)), Arc::new(AtomicU32::new(0)));
@@ -325,17 +274,13 @@ async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
             Ok(())
         })
     });
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, pools)
-        .await
-        .expect("verified");
+    let db = fixture.pool_from(pools).await;
     let mut held = open(&db, 8).await;
     // The second one: its verification, and the connection that is opened before publication. Then
     // there is no room until an old connection goes.
     permits.add_permits(2);
     fixture.rotate_announced().await;
-    eventually("the next generation is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     for others in 1..=3 {
         eventually("all are idle", || db.current().num_idle() == others).await;
         drop(held.pop());
@@ -350,7 +295,7 @@ async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
             || db.current().num_idle() == others,
         )
         .await;
-        let query = timeout(Duration::from_secs(2), sqlx::query("SELECT 1").execute(&db)).await;
+        let query = timeout(Duration::from_secs(2), query(&db)).await;
         query
             .expect("nobody waits for the one that is being opened")
             .expect("it serves");
@@ -373,7 +318,7 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     fixture
         .sql("CREATE ROLE owner NOLOGIN; GRANT owner TO app")
         .await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let ours = PgPools::new(fixture.connect_options(), fixture.pool_options(2)).with_after_connect(
         |connection| Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) }),
     );
@@ -383,12 +328,12 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
     let pools = [
         fixture
             .supervisor
-            .add_pool("ours", &login, ours)
+            .add_pool("ours", &credentials, ours)
             .await
             .expect("verified"),
         fixture
             .supervisor
-            .add_pool("theirs", &login, fixture.pools_with(theirs))
+            .add_pool("theirs", &credentials, fixture.pools_with(theirs))
             .await
             .expect("verified"),
     ];

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::MySqlPools;
-use claviger_fixtures::{Callers, FixtureOn, eventually, eventually_within, short_lived};
+use claviger_fixtures::{
+    Callers, FixtureOn, eventually, eventually_within, query, query_at_once, short_lived,
+};
 use claviger_servers::MariaDb;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,15 +28,10 @@ async fn status(fixture: &Fixture, name: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_is_tried_by_one_caller_for_all() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(10)
         .acquire_timeout(Duration::from_secs(3));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     fixture
         .sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1")
         .await;
@@ -44,18 +41,9 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
         .await
         .expect("the one connection that there may be");
     let before = status(&fixture, "ABORTED_CONNECTS").await;
-    let callers: Vec<_> = (0..1_000)
-        .map(|_| {
-            let db = db.clone();
-            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await })
-        })
-        .collect();
     let mut full = 0;
-    for caller in callers {
-        let error = caller
-            .await
-            .expect("no panic")
-            .expect_err("there is no room");
+    for outcome in query_at_once(&db, 1_000).await {
+        let error = outcome.expect_err("the server is full");
         full += usize::from(
             error
                 .as_database_error()
@@ -70,10 +58,7 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
     assert!(full > 900, "{full} of 1,000 are told why");
     // With room again, everybody is served.
     held.close().await.expect("it closes");
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("there is room now");
+    query(&db).await.expect("there is room now");
     assert_eq!(
         fixture.provider.calls().len(),
         1,
@@ -84,13 +69,8 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_breaks_off_no_login() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = short_lived(fixture.pool_options(8), Duration::from_millis(5));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let callers = Callers::start(&db, 32);
     callers.wait_for_more(200).await;
     let (aborted, rejected) = (
@@ -106,13 +86,7 @@ async fn a_rejection_breaks_off_no_login() {
     }
     // Callers that give up in the middle of a login break nothing off either.
     for micros in (0..4_000).step_by(20) {
-        drop(
-            tokio::time::timeout(
-                Duration::from_micros(micros),
-                sqlx::query("SELECT 1").execute(&db),
-            )
-            .await,
-        );
+        drop(tokio::time::timeout(Duration::from_micros(micros), query(&db)).await);
     }
     drop(callers.stop().await);
     let rejected = u64::try_from(fixture.rejected_logins() - rejected).expect("a number");
@@ -160,7 +134,6 @@ async fn pass_on(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     // For the verification, and for the connection that is opened as the pool would.
     let permits = Arc::new(Semaphore::new(2));
     let port = serve_with(
@@ -172,11 +145,7 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
         .pool_options(8)
         .acquire_timeout(Duration::from_secs(20));
     let pools = MySqlPools::new(fixture.connect_options().port(port), options);
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, pools)
-        .await
-        .expect("verified");
+    let db = fixture.pool_from(pools).await;
     let (aborted, rejected) = (
         status(&fixture, "ABORTED_CONNECTS").await,
         fixture.rejected_logins(),
@@ -184,7 +153,7 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     let callers: Vec<_> = (0..2)
         .map(|_| {
             let db = db.clone();
-            tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await })
+            tokio::spawn(async move { query(&db).await })
         })
         .collect();
     eventually("both callers log in", || db.current().size() == 2).await;
@@ -243,7 +212,6 @@ where
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_before_each_acquire_lets_callers_run_beside_each_other() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture.pool_options(4).before_acquire(|_, _| {
         Box::pin(async {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -251,11 +219,7 @@ async fn a_hook_before_each_acquire_lets_callers_run_beside_each_other() {
         })
     });
     let plain = fixture.plain_pool("password-1", options.clone());
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let theirs = statements(&plain, |pool| async move {
         sqlx::query("DO 1").execute(&pool).await.is_ok()
     })

@@ -12,9 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use claviger::{
-    AcquireError, Check, ConnectError, ConnectErrorKind, Credentials, Handle, Lease, PoolFactory,
-    PoolSettings, ProviderError, ProviderErrorKind, Supervisor, Taken,
+    AcquireError, Check, ConnectError, Credentials, Handle, Lease, PoolFactory, PoolSettings,
+    Supervisor, Taken,
 };
+use claviger_fixtures::{backend_down, rejection};
 use claviger_testkit::{Lab, ScriptedConnection, ScriptedPool, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing::span::{Attributes, Id, Record};
@@ -50,9 +51,7 @@ impl CallHandle {
             } else {
                 u64::MAX
             };
-            let rejection = "password authentication failed";
-            let rejection = ConnectError::new(ConnectErrorKind::Rejected, rejection);
-            handle.rejected(generation, &rejection);
+            handle.rejected(generation, &rejection());
         }))
     }
 }
@@ -163,30 +162,27 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
         tracing::subscriber::set_default(tracing_subscriber::registry().with(asks.clone()));
     let Lab { supervisor, .. } = Lab::new();
     let _ = asks.supervisor.set(supervisor.clone());
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let second = || Duration::from_secs(1);
 
     // A start after a failure.
-    store.fail_next(
-        1,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
-    let login = supervisor
-        .add_provider("login", store.clone())
+    provider.fail_next(1, backend_down());
+    let credentials = supervisor
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     let db = supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
     let _ = asks.handle.set(CallHandle::new(&db));
     let reports = supervisor
-        .add_pool("reports", &login, database.clone())
+        .add_pool("reports", &credentials, database.clone())
         .await
         .expect("verified");
 
     // Rotations: in place, by replacing with a drain that is abandoned, overtaken by another one.
-    store.rotate();
+    provider.rotate();
     supervisor.rotate_now("login").await.expect("it rotates");
     database.disable_in_place();
     let held = database
@@ -194,16 +190,16 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
         .first()
         .expect("one was opened")
         .connection();
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     sleep(100 * second()).await;
     drop(held);
     database.accept_only(["nothing"]);
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     sleep(5 * second()).await;
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     sleep(5 * second()).await;
     database.accept_only(["password-5"]);
     sleep(60 * second()).await;
@@ -212,29 +208,17 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     // A rejection that lasts, so that the rotation's span is followed by others; the store fails
     // meanwhile.
     database.accept_only(["nothing"]);
-    assert!(
-        db.rejected(
-            4,
-            &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
-                .with_code("28P01")
-        )
-    );
-    store.fail_next(
-        5,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    assert!(db.rejected(4, &rejection()));
+    provider.fail_next(5, backend_down());
     sleep(900 * second()).await;
-    store.rotate();
+    provider.rotate();
     database.accept_only(["password-6"]);
     drop(supervisor.rotate_now("login").await);
     sleep(60 * second()).await;
     assert!(db.generation() > 4);
 
     // Removal and shutdown, with a connection that does not come back, and a release that fails.
-    store.fail_releases(
-        1,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    provider.fail_releases(1, backend_down());
     supervisor.remove_pool("reports").await.expect("it goes");
     drop(reports);
     let held = database
@@ -303,24 +287,24 @@ impl PoolFactory for AskingPools {
         self.pools.vacant()
     }
 
-    async fn verify(&self, login: &Credentials) -> Result<(), ConnectError> {
+    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
         self.asks.ask("factory", "verify");
-        self.pools.verify(login).await
+        self.pools.verify(credentials).await
     }
 
-    fn account(&self, login: &Credentials) -> String {
+    fn account(&self, credentials: &Credentials) -> String {
         self.asks.ask("factory", "account");
-        self.pools.account(login)
+        self.pools.account(credentials)
     }
 
-    fn server(&self, login: &Credentials) -> String {
+    fn server(&self, credentials: &Credentials) -> String {
         self.asks.ask("factory", "server");
-        self.pools.server(login)
+        self.pools.server(credentials)
     }
 
-    fn open(&self, login: &Credentials) -> Result<ScriptedPool, ConnectError> {
+    fn open(&self, credentials: &Credentials) -> Result<ScriptedPool, ConnectError> {
         self.asks.ask("factory", "open");
-        self.pools.open(login)
+        self.pools.open(credentials)
     }
 
     async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
@@ -389,38 +373,38 @@ impl PoolFactory for AskingPools {
 }
 
 async fn asking() -> (Lab, ScriptedProvider, AskingPools, Handle<AskingPools>) {
-    let (lab, store) = (Lab::new(), ScriptedProvider::new());
+    let (lab, provider) = (Lab::new(), ScriptedProvider::new());
     let pools = AskingPools {
         pools: ScriptedPools::new(4),
         asks: Asks::default(),
     };
     let _ = pools.asks.supervisor.set(lab.supervisor.clone());
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("login", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     let db = lab
         .supervisor
-        .add_pool("orders", &login, pools.clone())
+        .add_pool("orders", &credentials, pools.clone())
         .await
         .expect("verified");
     let _ = pools.asks.handle.set(CallHandle::new(&db));
-    (lab, store, pools, db)
+    (lab, provider, pools, db)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let (lab, store, AskingPools { pools, asks }, db) = asking().await;
-    store.rotate();
+    let (lab, provider, AskingPools { pools, asks }, db) = asking().await;
+    provider.rotate();
     lab.supervisor
         .rotate_now("login")
         .await
         .expect("it rotates");
     pools.disable_in_place();
     let held = pools.opened().last().expect("one was opened").connection();
-    store.rotate();
+    provider.rotate();
     lab.supervisor
         .rotate_now("login")
         .await
@@ -431,10 +415,7 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
         "the hazard: an old generation is counted"
     );
     drop(db.get().await.expect("a connection"));
-    assert!(db.rejected(
-        db.generation(),
-        &ConnectError::new(ConnectErrorKind::Rejected, "password authentication failed")
-    ));
+    assert!(db.rejected(db.generation(), &rejection()));
     sleep(Duration::from_secs(60)).await;
     drop((lab.supervisor.status(), lab.supervisor.readiness()));
     let report = lab.supervisor.shutdown(Duration::from_secs(2)).await;
@@ -468,10 +449,10 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
 async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
     let _alone = ONE_AT_A_TIME.lock().await;
     for nth in 1..=8 {
-        let (_lab, store, AskingPools { asks, .. }, db) = asking().await;
+        let (_lab, provider, AskingPools { asks, .. }, db) = asking().await;
         asks.rejects_in.store(nth, Ordering::Release);
-        store.rotate();
-        store.hint();
+        provider.rotate();
+        provider.hint();
         // A wake calls `account` once, and there are ten by the heartbeat alone.
         sleep(Duration::from_secs(150)).await;
         assert!(

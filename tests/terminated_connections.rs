@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use claviger::{Handle, OldConnections, PgPools};
-use claviger_fixtures::{Fixture, eventually_within};
+use claviger_fixtures::{Fixture, eventually_within, sqlstate};
 use claviger_testkit::ScriptedProvider;
 use sqlx::pool::PoolConnection;
 use tokio::time::{sleep, timeout};
@@ -25,13 +25,6 @@ const PROBE: &str = "CREATE SEQUENCE probes;
         BEGIN
             WHILE EXISTS (SELECT FROM held_up WHERE number = mine) LOOP PERFORM pg_sleep(0.01); END LOOP;
         END $$";
-
-fn code(error: &sqlx::Error) -> Option<String> {
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .map(Into::into)
-}
 
 async fn probes(fixture: &Fixture) -> i64 {
     fixture
@@ -50,14 +43,9 @@ async fn pooled(connections: OldConnections) -> (Fixture, Handle<PgPools>) {
     )
     .await;
     fixture.sql(PROBE).await;
-    let login = fixture.add_provider().await;
     let pools = PgPools::new(fixture.connect_options(), fixture.pool_options(MAX))
         .probe_sql("SELECT probe(), current_user, session_user");
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, pools)
-        .await
-        .expect("verified");
+    let db = fixture.pool_from(pools).await;
     (fixture, db)
 }
 
@@ -97,7 +85,7 @@ async fn a_statement_is_ended(
         .await
         .expect("no panic")
         .expect_err("the server ended it");
-    assert_eq!(code(&error).as_deref(), Some("57P01"));
+    assert_eq!(sqlstate(&error).as_deref(), Some("57P01"));
     number
 }
 

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger_fixtures::{Fixture, eventually_within};
+use claviger_fixtures::{Fixture, eventually_within, query};
 use sqlx::Executor;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_meets_it() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
-    sqlx::query("SELECT 1").execute(&db).await.expect("served");
+    query(&db).await.expect("served");
     fixture.sql("ALTER DATABASE orders OWNER TO postgres").await;
     fixture
         .sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC")
@@ -23,7 +23,7 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
     fixture.terminate_connections().await;
     let mut error = None;
     for _ in 0..100 {
-        error = sqlx::query("SELECT 1").execute(&db).await.err();
+        error = query(&db).await.err();
         if error
             .as_ref()
             .and_then(|error| error.as_database_error()?.code())
@@ -54,7 +54,7 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let fails = Arc::new(AtomicBool::new(false));
     let mut pools = Vec::new();
     for max in [4, 10] {
@@ -79,7 +79,7 @@ async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool
                 .supervisor
                 .add_pool(
                     &format!("orders-{max}"),
-                    &login,
+                    &credentials,
                     fixture.pools_with(options),
                 )
                 .await
@@ -115,7 +115,7 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
         })
     };
     let error = loop {
-        match sqlx::query("SELECT 1").execute(&db).await {
+        match query(&db).await {
             Err(error) if claviger::SharedError::connect_error(&error).is_some() => break error,
             _ => {}
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{Credentials, PgPools, Supervisor, fixed};
-use claviger_fixtures::{Fixture, FixtureOn, eventually_within};
+use claviger_fixtures::{Fixture, FixtureOn, eventually_within, query};
 use claviger_servers::pgbouncer::Users;
 use claviger_servers::{PgBouncer, Postgres};
 use claviger_testkit::{Lab, ScriptedProvider};
@@ -122,15 +122,19 @@ async fn claviger(
     options: PgConnectOptions,
     password: &str,
 ) -> Result<(), String> {
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider("login", fixed(Credentials::new("app", password)))
         .await
         .expect("it never changes");
     let pools = PgPools::new(options, fixture.pool_options(2));
-    let outcome = match fixture.supervisor.add_pool("orders", &login, pools).await {
+    let outcome = match fixture
+        .supervisor
+        .add_pool("orders", &credentials, pools)
+        .await
+    {
         Ok(db) => {
-            let outcome = sqlx::query("SELECT 1").execute(&db).await;
+            let outcome = query(&db).await;
             fixture
                 .supervisor
                 .remove_pool("orders")
@@ -211,26 +215,23 @@ async fn a_server_that_goes_over_from_md5_to_scram_is_followed() {
     let fixture = stage_with("md5").await;
     let password = "cafe\u{301}";
     set(&fixture, "md5", password);
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider("login", fixed(Credentials::new("app", password)))
         .await
         .expect("it never changes");
     let db = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(2))
+        .add_pool("orders", &credentials, fixture.pools(2))
         .await
         .expect("verified");
-    sqlx::query("SELECT 1")
-        .execute(&db)
-        .await
-        .expect("the password is sent as it is");
+    query(&db).await.expect("the password is sent as it is");
     // The same password, of which the server keeps the other form from now on.
     set(&fixture, "scram-sha-256", password);
     fixture.terminate_connections().await;
     let rejected = fixture.rejected_logins();
     assert!(
-        sqlx::query("SELECT 1").execute(&db).await.is_ok(),
+        query(&db).await.is_ok(),
         "the caller waits until the other form was verified"
     );
     assert!(
@@ -251,14 +252,14 @@ async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
         .start()
         .expect("it can be right");
     let before = fixture.rejected_logins();
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider("login", fixed(Credentials::new("app", "wrong\u{a0}one")))
         .await
         .expect("it never changes");
     let wrong = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(2))
+        .add_pool("orders", &credentials, fixture.pools(2))
         .await
         .expect_err("it is rejected")
         .to_string();
@@ -281,14 +282,14 @@ async fn a_user_whose_name_saslprep_prohibits_is_named() {
         .server
         .create_role(user, "password-1")
         .expect("PostgreSQL takes it");
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider("login", fixed(Credentials::new(user, "password-1")))
         .await
         .expect("it never changes");
     let error = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(2))
+        .add_pool("orders", &credentials, fixture.pools(2))
         .await
         .expect_err("sqlx panics");
     assert!(

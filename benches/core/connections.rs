@@ -1,6 +1,6 @@
 //! The most connections at once, with every connection held across a replacement.
 
-use claviger_fixtures::{Callers, Fixture, Peak, eventually};
+use claviger_fixtures::{Callers, Fixture, Peak, eventually, until_drained};
 
 use claviger_fixtures::Figures;
 
@@ -23,10 +23,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
         }
         callers.wait_for_more(100).await;
         assert!(callers.stop().await.failed.is_empty());
-        eventually("it has drained", || {
-            db.status().is_some_and(|status| status.draining.is_empty())
-        })
-        .await;
+        until_drained(&db).await;
     }
     let peak = peak.stop().await as f64;
     figures.at_most(

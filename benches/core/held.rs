@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger::{Handle, PgPools, ProviderError, ProviderErrorKind};
-use claviger_fixtures::{Figures, Fixture, eventually, median};
+use claviger::{Handle, PgPools};
+use claviger_fixtures::{Figures, Fixture, backend_down, median, until_generation, until_rejected};
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
@@ -90,25 +90,16 @@ fn processor_time() -> f64 {
 
 pub(crate) async fn measure(figures: &mut Figures) {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(MAX)
         .acquire_timeout(Duration::from_secs(30));
-    let db = fixture
-        .supervisor
-        .add_pool(
-            "orders",
-            &login,
-            PgPools::new(fixture.connect_options(), options),
-        )
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let mut held = Vec::new();
     for _ in 0..HELD {
         held.push(db.acquire().await.expect("a connection"));
     }
     let password = fixture.rotate_announced().await;
-    eventually("the next generation is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     let plain = fixture.plain_pool(&password, fixture.pool_options(MAX - HELD));
     compare!(
         figures,
@@ -160,24 +151,12 @@ pub(crate) async fn measure(figures: &mut Figures) {
 /// connection is held.
 async fn waiting(figures: &mut Figures) {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(MAX)
         .acquire_timeout(Duration::from_secs(25));
-    let db = fixture
-        .supervisor
-        .add_pool(
-            "orders",
-            &login,
-            PgPools::new(fixture.connect_options(), options),
-        )
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let held = db.acquire().await.expect("a connection");
-    fixture.provider.fail_next(
-        1_000_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    fixture.provider.fail_next(1_000_000, backend_down());
     fixture.set_password("nobody knows this one").await;
     let callers: Vec<_> = (0..WAITING)
         .map(|_| {
@@ -185,10 +164,7 @@ async fn waiting(figures: &mut Figures) {
             tokio::spawn(async move { sqlx::query("SELECT 1").execute(&db).await.is_ok() })
         })
         .collect();
-    eventually("it is rejected", || {
-        db.status().is_some_and(|status| status.rejected)
-    })
-    .await;
+    until_rejected(&db).await;
     sleep(Duration::from_secs(3)).await;
     let (began, before) = (Instant::now(), processor_time());
     sleep(Duration::from_secs(15)).await;

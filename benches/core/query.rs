@@ -14,21 +14,23 @@ fn allocations(runtime: &Runtime, query: &impl AsyncFn()) -> f64 {
 }
 
 pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
-    let (fixture, login) = runtime.block_on(async {
+    let (fixture, credentials) = runtime.block_on(async {
         let fixture = Fixture::new().await;
-        let login = fixture.add_provider().await;
-        (fixture, login)
+        let credentials = fixture.add_provider().await;
+        (fixture, credentials)
     });
     runtime.block_on(fixture.compare_with_plain_pool(
         figures,
         "query through &Handle / raw &PgPool",
         &fixture.supervisor,
-        &login,
+        &credentials,
     ));
     let idle = Duration::from_secs(60);
-    let unchecked = runtime.block_on(fixture.median_ratio(&fixture.supervisor, &login, |pools| {
-        pools.with_check_after_idle(idle)
-    }));
+    let unchecked = runtime.block_on(fixture.median_ratio(
+        &fixture.supervisor,
+        &credentials,
+        |pools| pools.with_check_after_idle(idle),
+    ));
     figures.at_most(
         "query through &Handle, checks after 60 s of idleness / raw &PgPool",
         unchecked,
@@ -38,7 +40,7 @@ pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
     let db = runtime.block_on(async {
         fixture
             .supervisor
-            .add_pool("orders", &login, fixture.pools(10))
+            .add_pool("orders", &credentials, fixture.pools(10))
             .await
             .expect("verified")
     });

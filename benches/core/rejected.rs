@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Handle, PgPools, ProviderError, ProviderErrorKind};
-use claviger_fixtures::{Fixture, eventually};
+use claviger::{Handle, PgPools};
+use claviger_fixtures::{Fixture, backend_down, eventually};
 use sqlx::PgPool;
 use tokio::sync::Barrier;
 
@@ -75,27 +75,17 @@ pub(crate) async fn measure(figures: &mut Figures) {
 
     // The store is down, three connections live; acquire time-out 3 s.
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture
         .pool_options(10)
         .acquire_timeout(Duration::from_secs(3));
     let db = fixture
-        .supervisor
-        .add_pool(
-            "orders",
-            &login,
-            PgPools::new(fixture.connect_options(), options.clone()),
-        )
-        .await
-        .expect("verified");
+        .pool_from(PgPools::new(fixture.connect_options(), options.clone()))
+        .await;
     let plain = fixture.plain_pool("password-1", options);
     live_connections(&db.current()).await;
     live_connections(&plain).await;
     fixture.set_password("nobody knows this one").await;
-    fixture.provider.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    fixture.provider.fail_next(1_000, backend_down());
     let handle = db.clone();
     let ours = served(move || through(handle.clone())).await;
     figures.at_least(

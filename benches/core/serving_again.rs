@@ -29,12 +29,12 @@ pub(crate) async fn measure(figures: &mut Figures) {
         let mut events = fixture.supervisor.events();
         let password = fixture.provider.rotate();
         fixture.set_password(&password).await;
-        let login = fixture
+        let credentials = fixture
             .connect_options()
             .username("app")
             .password(&password);
         // After ten idle seconds the first login is slower, whoever opens it.
-        verified_logins(&login).await;
+        verified_logins(&credentials).await;
         fixture.terminate_connections().await;
         eventually("the idle connections are gone", || {
             fixture
@@ -63,7 +63,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
         // What cannot be saved: the verification and the first connection. The store answers from
         // memory.
         let began = Instant::now();
-        verified_logins(&login).await;
+        verified_logins(&credentials).await;
         let floor = began.elapsed();
         ratios.push(took.as_secs_f64() / floor.as_secs_f64());
         ours.push(ms(took));
@@ -80,9 +80,9 @@ pub(crate) async fn measure(figures: &mut Figures) {
 }
 
 /// Logs in twice, with a statement each.
-async fn verified_logins(login: &PgConnectOptions) {
+async fn verified_logins(credentials: &PgConnectOptions) {
     for _ in 0..2 {
-        let mut connection = login.connect().await.expect("it is accepted");
+        let mut connection = credentials.connect().await.expect("it is accepted");
         connection
             .execute("SELECT current_user")
             .await

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::{Event, Handle, OldConnections};
-use claviger_fixtures::{Callers, eventually, short_lived};
+use claviger_fixtures::{Callers, eventually, query, short_lived, until_drained};
 use claviger_testkit::ScriptedProvider;
 
 use super::{Fixture, Pools};
@@ -54,10 +54,7 @@ async fn law_01_replacing_loses_no_query() {
         status.moved > 0,
         "no caller was moved off an ended generation"
     );
-    eventually("all old generations have drained", || {
-        db.status().is_some_and(|status| status.draining.is_empty())
-    })
-    .await;
+    until_drained(&db).await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut drained = 0;
     while let Some(event) = events.next().await {
@@ -70,15 +67,10 @@ async fn law_01_replacing_loses_no_query() {
 async fn law_01_refitting_in_place_loses_no_query() {
     let fixture =
         Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
-    let login = fixture.add_provider().await;
     // Connections are short-lived, so that logins happen all the time.
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(20));
     let pools = fixture.pools_with(options);
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, pools)
-        .await
-        .expect("the first lease is verified");
+    let db = fixture.pool_from(pools).await;
     let before = fixture.accepted_logins();
     rotate_under_load(&fixture, &db, 8).await;
     assert!(
@@ -105,7 +97,7 @@ async fn law_01_pool_closed_comes_after_shutdown_only() {
         .map(|number| {
             let (db, polled) = (db.clone(), Arc::clone(&polled));
             tokio::spawn(async move {
-                let mut query = std::pin::pin!(sqlx::query("SELECT 1").execute(&db));
+                let mut query = std::pin::pin!(query(&db));
                 // After its first poll it is in the queue.
                 std::future::poll_fn(|context| {
                     let answer = query.as_mut().poll(context);
@@ -132,8 +124,5 @@ async fn law_01_pool_closed_comes_after_shutdown_only() {
     );
     drop(held);
     assert!(shutdown.await.expect("no panic").clean);
-    assert!(matches!(
-        sqlx::query("SELECT 1").execute(&db).await,
-        Err(sqlx::Error::PoolClosed)
-    ));
+    assert!(matches!(query(&db).await, Err(sqlx::Error::PoolClosed)));
 }

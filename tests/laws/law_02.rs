@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use claviger::{ConnectError, ConnectErrorKind, Event};
-use claviger_fixtures::{Callers, eventually, eventually_within};
+use claviger_fixtures::{Callers, eventually, eventually_within, until_generation};
 
 use super::Fixture;
 
@@ -46,7 +46,7 @@ async fn law_02_an_unverified_lease_serves_nobody() {
     );
 
     fixture.set_password(&next).await;
-    eventually("the next generation is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
     assert_eq!(fixture.provider.calls().len(), 2);

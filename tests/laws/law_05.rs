@@ -3,12 +3,12 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{ProviderError, ProviderErrorKind, RotationTrigger};
-use claviger_fixtures::{eventually, eventually_within};
-use tokio::sync::Barrier;
+use claviger::RotationTrigger;
+use claviger_fixtures::{
+    backend_down, eventually, eventually_within, fetches, query, query_at_once, sqlstate,
+};
 use tokio::time::Instant;
 
 use super::{Fixture, Pools};
@@ -16,27 +16,11 @@ use super::{Fixture, Pools};
 /// Time-out of callers that are to be served. A busy machine takes long for a thousand.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// A thousand callers at once; answers how many were served, and the errors.
+/// Queries from a thousand tasks at once. Returns how many succeeded, and the errors.
 async fn thousand(db: &claviger::Handle<Pools>) -> (usize, Vec<sqlx::Error>) {
-    let barrier = Arc::new(Barrier::new(1_000));
-    let callers: Vec<_> = (0..1_000)
-        .map(|_| {
-            let (db, barrier) = (db.clone(), Arc::clone(&barrier));
-            tokio::spawn(async move {
-                barrier.wait().await;
-                sqlx::query("SELECT 1").execute(&db).await
-            })
-        })
-        .collect();
-    let mut served = 0;
-    let mut errors = Vec::new();
-    for caller in callers {
-        match caller.await.expect("no panic") {
-            Ok(_) => served += 1,
-            Err(error) => errors.push(error),
-        }
-    }
-    (served, errors)
+    let outcomes = query_at_once(db, 1_000).await;
+    let errors: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    (1_000 - errors.len(), errors)
 }
 
 /// `connections` idle connections that the handle may use.
@@ -52,13 +36,8 @@ async fn open_connections(db: &claviger::Handle<Pools>, connections: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     open_connections(&db, 3).await;
     // Unannounced, but the store has it by the time it is asked.
     let next = fixture.provider.rotate();
@@ -70,15 +49,7 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
         db.generation() == 2
     })
     .await;
-    assert_eq!(
-        fixture
-            .provider
-            .calls()
-            .iter()
-            .filter(|call| call.trigger == RotationTrigger::Rejected)
-            .count(),
-        1
-    );
+    assert_eq!(fetches(&fixture.provider, RotationTrigger::Rejected), 1);
     assert_eq!(fixture.provider.calls().len(), 2);
     let rejected = fixture.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
@@ -87,19 +58,11 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     open_connections(&db, 3).await;
     fixture.set_password("nobody knows this one").await;
-    fixture.provider.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    fixture.provider.fail_next(1_000, backend_down());
     let began = Instant::now();
     let (served, errors) = thousand(&db).await;
     assert!(served >= 950, "{served} of 1,000 were served, {errors:?}");
@@ -116,7 +79,7 @@ async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() 
 /// Somebody who asks again and again.
 async fn while_rejected(db: claviger::Handle<Pools>) {
     loop {
-        drop(sqlx::query("SELECT 1").execute(&db).await);
+        drop(query(&db).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -124,20 +87,12 @@ async fn while_rejected(db: claviger::Handle<Pools>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let patience = Duration::from_secs(2);
     let options = fixture.pool_options(4).acquire_timeout(patience);
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
-    fixture.provider.fail_next(
-        1_000,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    fixture.provider.fail_next(1_000, backend_down());
     // After the first attempts the next one comes later than these callers wait.
     let too_late = || {
         db.status()
@@ -162,13 +117,7 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
     assert_eq!(served, 0);
     let rejections = errors
         .iter()
-        .filter(|error| {
-            error
-                .as_database_error()
-                .and_then(|error| error.code())
-                .as_deref()
-                == Some(Fixture::REJECTED)
-        })
+        .filter(|error| sqlstate(&error).as_deref() == Some(Fixture::REJECTED))
         .count();
     let interrupted = errors
         .iter()
@@ -193,20 +142,12 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let options = fixture.pool_options(4).acquire_timeout(PATIENCE);
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     fixture.set_password("password-2").await;
     fixture.terminate_connections().await;
     // The first fetch fails; the second, a second later, returns the new password.
-    fixture.provider.fail_next(
-        1,
-        ProviderError::new(ProviderErrorKind::Unavailable, "the store is down"),
-    );
+    fixture.provider.fail_next(1, backend_down());
     fixture.provider.rotate();
     let (served, errors) = thousand(&db).await;
     let other = errors
@@ -222,13 +163,5 @@ async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
         fixture.rejected_logins()
     );
     assert!(served > 900);
-    assert_eq!(
-        fixture
-            .provider
-            .calls()
-            .iter()
-            .filter(|call| call.trigger == RotationTrigger::Rejected)
-            .count(),
-        2
-    );
+    assert_eq!(fetches(&fixture.provider, RotationTrigger::Rejected), 2);
 }

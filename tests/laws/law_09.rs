@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use claviger::{Event, Revision};
-use claviger_fixtures::eventually;
+use claviger_fixtures::{eventually, query, until_drained, until_generation};
 use claviger_testkit::{Lab, ScriptedProvider};
 
 use super::Fixture;
@@ -14,33 +14,25 @@ use super::Fixture;
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_released_when_the_last_of_two_pools_has_drained() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let reader = fixture
         .supervisor
-        .add_pool("reader", &login, fixture.pools(2))
+        .add_pool("reader", &credentials, fixture.pools(2))
         .await
         .expect("verified");
     let writer = fixture
         .supervisor
-        .add_pool("writer", &login, fixture.pools(2))
+        .add_pool("writer", &credentials, fixture.pools(2))
         .await
         .expect("verified");
     let held = writer.begin().await.expect("a transaction");
-    sqlx::query("SELECT 1")
-        .execute(&reader)
-        .await
-        .expect("it serves");
+    query(&reader).await.expect("it serves");
     fixture.rotate_announced().await;
     eventually("both pools serve the next lease", || {
         reader.generation() == 2 && writer.generation() == 2
     })
     .await;
-    eventually("the reader has drained", || {
-        reader
-            .status()
-            .is_some_and(|status| status.draining.is_empty())
-    })
-    .await;
+    until_drained(&reader).await;
     let draining = writer.status().expect("supervised").draining;
     assert_eq!(
         (draining[0].generation, draining[0].connections),
@@ -80,17 +72,14 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
     }
     eventually("the others are idle", || db.current().num_idle() == 3).await;
     fixture.rotate_announced().await;
-    eventually("the next generation is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     eventually("the idle ones are closed", || {
         db.status()
             .is_some_and(|status| status.draining.iter().all(|old| old.connections == 1))
     })
     .await;
     for _ in 0..100 {
-        sqlx::query("SELECT 1")
-            .execute(&db)
-            .await
-            .expect("it serves");
+        query(&db).await.expect("it serves");
     }
     let draining = db.status().expect("supervised").draining;
     assert_eq!(
@@ -186,11 +175,11 @@ async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
     use claviger::OldConnections;
-    let store = ScriptedProvider::new()
+    let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(20))
         .with_refresh_after(Duration::from_secs(1));
-    let fixture = Fixture::with(store).await;
+    let fixture = Fixture::with(provider).await;
     let db = fixture.pool(2).await;
     // Renewed as the machine's clock goes on: its first death has passed when it is replaced.
     for _ in 0..3 {
@@ -207,7 +196,7 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
     );
     let held = db.begin().await.expect("a transaction");
     fixture.rotate_announced().await;
-    eventually("the next generation is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     let draining = db.status().expect("supervised").draining;
     assert!(
         draining.len() == 1 && !draining[0].abandoned,

@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{Handle, OldConnections};
-use claviger_fixtures::{Callers, Peak, eventually};
+use claviger_fixtures::{Callers, Peak, eventually, until_drained, until_generation};
 use claviger_testkit::ScriptedProvider;
 
 use super::{Fixture, Pools};
@@ -26,13 +26,8 @@ async fn peak_over_rotations(fixture: &Fixture, db: &Handle<Pools>, rotations: u
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_replacing_under_load() {
     let fixture = Fixture::new().await;
-    let login = fixture.add_provider().await;
     let pools = fixture.pools_with(fixture.pool_options(10).min_connections(10));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, pools)
-        .await
-        .expect("verified");
+    let db = fixture.pool_from(pools).await;
     let peak = peak_over_rotations(&fixture, &db, 6).await;
     assert!(
         (10..=12).contains(&peak),
@@ -62,7 +57,7 @@ async fn law_10_with_every_connection_held_across_a_replacement() {
     }
     let peak = Peak::watch(&fixture).await;
     fixture.rotate_announced().await;
-    eventually("the next generation is served", || db.generation() == 2).await;
+    until_generation(&db, 2).await;
     // Ten old connections are busy: the callers share the overlap.
     let callers = Callers::start(&db, 16);
     callers.wait_for_more(300).await;
@@ -77,10 +72,7 @@ async fn law_10_with_every_connection_held_across_a_replacement() {
         transaction.commit().await.expect("it commits");
         callers.wait_for_more(20).await;
     }
-    eventually("the old generation has drained", || {
-        db.status().is_some_and(|status| status.draining.is_empty())
-    })
-    .await;
+    until_drained(&db).await;
     callers.wait_for_more(300).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     let peak = peak.stop().await;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use claviger::Handle;
-use claviger_fixtures::{Callers, eventually, eventually_within, short_lived};
+use claviger_fixtures::{Callers, eventually_within, short_lived, until_serving};
 use tokio::time::Instant;
 
 use super::{Fixture, Pools};
@@ -14,18 +14,13 @@ use super::{Fixture, Pools};
 /// A pool of four short-lived connections, and callers who wait no longer than a moment and come
 /// again and again.
 async fn restless(fixture: &Fixture) -> (Handle<Pools>, Callers) {
-    let login = fixture.add_provider().await;
     let options = short_lived(
         fixture
             .pool_options(4)
             .acquire_timeout(Duration::from_secs(1)),
         Duration::from_millis(10),
     );
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &login, fixture.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture.pool_with(options).await;
     let callers = Callers::start(&db, 16);
     callers.wait_for_more(100).await;
     (db, callers)
@@ -86,8 +81,5 @@ async fn law_11_a_database_that_changes_its_mind() {
         "{rejected} failed logins in {rounds} rounds with a maximum of 4"
     );
     drop(callers.stop().await);
-    eventually("it serves", || {
-        db.status().is_some_and(|status| status.serving)
-    })
-    .await;
+    until_serving(&db).await;
 }
