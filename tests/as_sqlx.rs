@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! `&Handle` where `&PgPool` stood: queries, streams, transactions, migrations, generic executors,
+//! `&Handle` in place of `&PgPool`: queries, streams, transactions, migrations, generic executors,
 //! shared state; and the fixed handle.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -78,7 +78,7 @@ async fn everything(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
     connection.execute("SELECT 1").await?;
     drop(connection);
 
-    // Within a spawned task, and from shared state.
+    // In a spawned task, from shared state.
     let state = AppState { db: db.clone() };
     let counted = tokio::spawn(async move { count(&state.db).await })
         .await
@@ -112,14 +112,14 @@ async fn everything(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_supervised_handle() {
+async fn a_supervised_handle_replaces_a_pool_reference() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
     everything(&db).await.expect("as with &PgPool");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fixed_handle() {
+async fn a_fixed_handle_replaces_a_pool_reference() {
     let fixture = Fixture::new().await;
     let db = Handle::fixed(fixture.plain_pool("password-1", fixture.pool_options(4)));
     everything(&db).await.expect("as with &PgPool");
@@ -147,14 +147,14 @@ async fn a_stream_outlives_a_rotation() {
         "the hazard: the stream's connection is of the old generation"
     );
     let mut last = 1;
-    while let Some(row) = rows.try_next().await.expect("nothing is cut") {
+    while let Some(row) = rows.try_next().await.expect("the stream continues") {
         last = row;
     }
     assert_eq!(last, 50_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_are_told() {
+async fn changed_returns_the_next_generation() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
     let changed = tokio::spawn({
@@ -165,18 +165,18 @@ async fn changes_are_told() {
     fixture.rotate_announced().await;
     let number = tokio::time::timeout(Duration::from_secs(10), changed)
         .await
-        .expect("in time")
+        .expect("within the timeout")
         .expect("no panic");
     assert_eq!(number, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejection_met_elsewhere_is_reported() {
+async fn a_rejection_that_the_caller_reports_rotates_the_credentials() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
     let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
-    // Met by somebody who opens connections of their own, with the generation read before.
+    // The caller opens connections of its own and is rejected; it read the generation before.
     let generation = db.generation();
     let plain = fixture.plain_pool("password-1", fixture.pool_options(1));
     let error = plain.acquire().await.expect_err("rejected");
@@ -193,7 +193,7 @@ async fn a_rejection_met_elsewhere_is_reported() {
 async fn a_service_starts_while_its_database_is_down() {
     let fixture = Fixture::new().await;
     fixture
-        .on_the_server(|server| server.stop().expect("it stops"))
+        .on_the_server(|server| server.stop().expect("the server stops"))
         .await;
     let credentials = fixture
         .supervisor
@@ -218,20 +218,20 @@ async fn a_service_starts_while_its_database_is_down() {
     .await;
     assert!(db.current().is_closed());
     fixture
-        .on_the_server(|server| server.start_again().expect("it starts"))
+        .on_the_server(|server| server.start_again().expect("the server starts"))
         .await;
     assert_eq!(
         waiting
             .await
             .expect("no panic")
-            .expect("whoever waits is served"),
+            .expect("the waiting query succeeds"),
         0
     );
     assert!(fixture.supervisor.readiness().ready);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_the_first_lease_callers_are_told_why() {
+async fn before_the_first_lease_callers_get_the_provider_s_error() {
     use claviger::{ProviderError, ProviderErrorKind};
     let fixture = Fixture::new().await;
     fixture.provider.fail_next(
@@ -246,7 +246,7 @@ async fn before_the_first_lease_callers_are_told_why() {
         .supervisor
         .add_pool_in_background("orders", &credentials, fixture.pools(4))
         .expect("a good name");
-    eventually("it was denied", || {
+    eventually("the fetch was denied", || {
         fixture.supervisor.status().providers[0]
             .last_error
             .is_some()
@@ -267,14 +267,14 @@ async fn before_the_first_lease_callers_are_told_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_place_always_replaces() {
+async fn a_changed_endpoint_always_replaces_the_pool() {
     use claviger::{Endpoint, Lease, Revision};
     let fixture = Fixture::new().await;
     fixture
         .on_the_server(|server| {
             server
                 .create_database("elsewhere", "app")
-                .expect("it is made")
+                .expect("the database is created")
         })
         .await;
     let db = fixture.pool_from(fixture.pools(2).always_in_place()).await;
@@ -291,23 +291,23 @@ async fn a_change_of_place_always_replaces() {
         .supervisor
         .rotate_now("login")
         .await
-        .expect("it rotates");
+        .expect("a report");
     let name: String = sqlx::query_scalar("SELECT current_database()")
         .fetch_one(&db)
         .await
-        .expect("it answers");
+        .expect("the query succeeds");
     assert_eq!((name.as_str(), first.is_closed()), ("elsewhere", true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
+async fn an_endpoint_without_port_or_database_uses_the_pool_s() {
     use claviger::Endpoint;
     let fixture = Fixture::new().await;
     fixture
         .on_the_server(|server| {
             server
                 .create_database("elsewhere", "app")
-                .expect("it is created")
+                .expect("the database is created")
         })
         .await;
     for (name, endpoint) in [
@@ -326,27 +326,27 @@ async fn port_and_database_that_an_endpoint_leaves_out_are_the_pools() {
         let credentials = supervisor
             .add_provider("login", fixed(credentials))
             .await
-            .expect("a login");
+            .expect("a lease");
         let db = supervisor
             .add_pool("orders", &credentials, fixture.pools(2))
             .await
-            .expect("it is verified");
+            .expect("verified");
         let database: String = sqlx::query_scalar("SELECT current_database()")
             .fetch_one(&db)
             .await
-            .expect("it returns a row");
+            .expect("a row");
         assert_eq!(database, name);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rejection_of_a_token_names_the_clock() {
+async fn a_rejected_token_names_the_clock() {
     use sqlx::postgres::{PgPoolOptions, PgSslMode};
     let server = tokio::task::spawn_blocking(|| {
         let server = claviger_servers::Postgres::builder()
             .tls()
             .start()
-            .expect("it starts");
+            .expect("the server starts");
         server.create_role("app", "password-1").expect("a role");
         server.create_database("orders", "app").expect("a database");
         server
@@ -370,7 +370,7 @@ async fn the_rejection_of_a_token_names_the_clock() {
         let provider = supervisor
             .add_provider("login", fixed(credentials))
             .await
-            .expect("a login");
+            .expect("a lease");
         let pools = PgPools::new(options.clone(), PgPoolOptions::new());
         let error = supervisor
             .add_pool("orders", &provider, pools)
@@ -385,9 +385,11 @@ async fn the_rejection_of_a_token_names_the_clock() {
         );
     }
 
-    // A caller's own login is rejected, as well.
+    // A caller's own login names the clock as well.
     for (as_token, names_clock) in [(true, true), (false, false)] {
-        server.set_password("app", "password-1").expect("it is set");
+        server
+            .set_password("app", "password-1")
+            .expect("the setting is changed");
         let supervisor = Supervisor::start();
         let credentials = Credentials::new("app", "password-1");
         let provider = supervisor
@@ -400,7 +402,7 @@ async fn the_rejection_of_a_token_names_the_clock() {
                 }),
             )
             .await
-            .expect("a login");
+            .expect("a fixed provider");
         let pools = PgPools::new(
             options.clone(),
             PgPoolOptions::new()
@@ -410,15 +412,17 @@ async fn the_rejection_of_a_token_names_the_clock() {
         let db = supervisor
             .add_pool("orders", &provider, pools)
             .await
-            .expect("it is verified");
-        server.set_password("app", "another").expect("it is set");
+            .expect("verified");
+        server
+            .set_password("app", "another")
+            .expect("the setting is changed");
         let error = db
             .acquire()
             .await
             .map(drop)
             .expect_err("the password is another");
         let connect_error = claviger::SharedError::connect_error(&error)
-            .expect("the database's response")
+            .expect("the database's error")
             .to_string();
         assert_eq!(
             connect_error.contains("check this machine's clock"),
@@ -430,13 +434,13 @@ async fn the_rejection_of_a_token_names_the_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verified_tls_is_what_it_says() {
+async fn verify_full_rejects_an_unrelated_ca() {
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
     let server = tokio::task::spawn_blocking(|| {
         let server = claviger_servers::Postgres::builder()
             .tls()
             .start()
-            .expect("it starts");
+            .expect("the server starts");
         server.create_role("app", "password-1").expect("a role");
         server.create_database("orders", "app").expect("a database");
         server
@@ -450,7 +454,7 @@ async fn verified_tls_is_what_it_says() {
             fixed(Credentials::new("app", "password-1").token()),
         )
         .await
-        .expect("a login");
+        .expect("a fixed provider");
     let options = |ca: &std::path::Path| {
         PgConnectOptions::new_without_pgpass()
             .host(server.host())
@@ -466,12 +470,12 @@ async fn verified_tls_is_what_it_says() {
     let db = supervisor
         .add_pool("good", &credentials, good)
         .await
-        .expect("the server is who it says");
+        .expect("the certificate is valid");
     let encrypted: bool =
         sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
             .fetch_one(&db)
             .await
-            .expect("it answers");
+            .expect("the query succeeds");
     assert!(encrypted);
     let bad = PgPools::new(
         options(server.unrelated_ca_file().expect("another CA")),
@@ -480,7 +484,7 @@ async fn verified_tls_is_what_it_says() {
     let error = supervisor
         .add_pool("bad", &credentials, bad)
         .await
-        .expect_err("nobody vouches for it");
+        .expect_err("the CA is unrelated");
     assert_eq!(
         error.connect_error().map(claviger::ConnectError::kind),
         Some(claviger::ConnectErrorKind::Misconfigured),

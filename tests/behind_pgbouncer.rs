@@ -16,14 +16,14 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep};
 
 const MAX: u32 = 4;
-/// Longer than any step here takes; a test that hangs fails after it.
+/// Longer than any step here takes; a hanging test fails after this time.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 fn file() -> Users {
     Users::File(vec![("app".to_owned(), "password-1".to_owned())])
 }
 
-/// Returns a fixture, a pooler in front of its server, and a pool that connects through it.
+/// Returns a fixture, a pooler in front of its server, and a pool that connects through the pooler.
 async fn pooled(
     mode: PoolMode,
     users: Users,
@@ -55,7 +55,7 @@ async fn on_the_pooler<T: Send + 'static>(
         .expect("the pooler's thread ends")
 }
 
-/// Gives the pooler this password, if it keeps passwords itself.
+/// Sets the pooler's password, if the pooler keeps passwords itself.
 async fn update_pooler(pooler: &Arc<PgBouncer>, users: &Users, password: &str) {
     if matches!(users, Users::File(_)) {
         let password = password.to_owned();
@@ -77,12 +77,12 @@ async fn cut(pooler: &Arc<PgBouncer>) {
 }
 
 async fn query(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
-    // A prepared statement belongs to one connection of the pooler's, which the next message may
-    // not reach.
+    // A prepared statement belongs to one connection of the pooler; the next message may reach
+    // another.
     sqlx::raw_sql("SELECT 1").execute(db).await.map(drop)
 }
 
-/// Queries until one succeeds; returns the messages of those that failed.
+/// Queries until one succeeds. Returns the messages of those that failed.
 async fn until_served(db: &Handle<PgPools>) -> Vec<String> {
     let (began, mut failed) = (Instant::now(), Vec::new());
     while let Err(error) = query(db).await {
@@ -102,8 +102,8 @@ fn rejections(pooler: &PgBouncer) -> usize {
 async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
     let (fixture, pooler, db) = pooled(mode, users.clone(), |options| options).await;
     let mut events = fixture.supervisor.events();
-    query(&db).await.expect("the pooler lets it in");
-    // Unannounced; the backend has it.
+    query(&db).await.expect("the query succeeds");
+    // An unannounced rotation; the backend has the new password.
     let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     update_pooler(&pooler, &users, &password).await;
@@ -158,15 +158,15 @@ async fn a_rotation_in_transaction_mode_with_an_auth_query_costs_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_auth_file_that_lags_behind_the_server_is_waited_for() {
+async fn callers_are_served_once_the_auth_file_is_updated() {
     let (fixture, pooler, db) = pooled(PoolMode::Transaction, file(), |options| options).await;
-    query(&db).await.expect("the pooler lets it in");
+    query(&db).await.expect("the query succeeds");
     let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     fixture.terminate_connections().await;
     cut(&pooler).await;
-    // The pooler accepts the old password of clients, and the server rejects the pooler.
-    let error = query(&db).await.expect_err("nobody is served");
+    // The pooler still accepts the old password of clients, but the server rejects the pooler.
+    let error = query(&db).await.expect_err("the server is down");
     assert!(!fixture.supervisor.readiness().ready, "{error}");
     update_pooler(&pooler, &file(), &password).await;
     until_served(&db).await;
@@ -176,15 +176,15 @@ async fn an_auth_file_that_lags_behind_the_server_is_waited_for() {
     assert!(failed <= 2 * (MAX as usize + 3), "{failed} failed logins");
 }
 
-async fn a_server_that_is_down_is_waited_for(users: Users) {
+async fn callers_are_served_after_an_outage(users: Users) {
     let (fixture, pooler, db) = pooled(PoolMode::Transaction, users, |options| options).await;
-    query(&db).await.expect("the pooler lets it in");
+    query(&db).await.expect("the query succeeds");
     fixture
         .on_the_server(|server| server.stop().expect("the server stops"))
         .await;
     let down = Instant::now();
     while down.elapsed() < Duration::from_secs(4) {
-        query(&db).await.expect_err("nobody is served");
+        query(&db).await.expect_err("the server is down");
         sleep(Duration::from_millis(20)).await;
     }
     let logins = on_the_pooler(&pooler, |pooler| pooler.log_count("login attempt"))
@@ -205,28 +205,28 @@ async fn a_server_that_is_down_is_waited_for(users: Users) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_down_behind_an_auth_file_is_waited_for() {
-    a_server_that_is_down_is_waited_for(file()).await;
+async fn callers_are_served_after_an_outage_behind_an_auth_file() {
+    callers_are_served_after_an_outage(file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_down_behind_an_auth_query_is_waited_for() {
-    a_server_that_is_down_is_waited_for(Users::Query).await;
+async fn callers_are_served_after_an_outage_behind_an_auth_query() {
+    callers_are_served_after_an_outage(Users::Query).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_error_that_every_login_meets_ends_readiness() {
+async fn an_unknown_error_of_every_login_ends_readiness() {
     let (fixture, pooler, db) = pooled(PoolMode::Session, file(), |options| {
         options.max_lifetime(Duration::from_millis(1))
     })
     .await;
-    query(&db).await.expect("the pooler lets it in");
+    query(&db).await.expect("the query succeeds");
     let set = |value: &'static str| {
         let pooler = Arc::clone(&pooler);
         async move {
             let command = format!("SET ignore_startup_parameters = '{value}'");
             on_the_pooler(&pooler, move |pooler| {
-                pooler.console(&command).expect("it is set")
+                pooler.console(&command).expect("the setting is changed")
             })
             .await
         }
@@ -234,7 +234,7 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
     set("application_name").await;
     let began = Instant::now();
     while fixture.supervisor.readiness().ready {
-        // A connection that was open may still work.
+        // An open connection may still work.
         let _ = query(&db).await;
         assert!(
             began.elapsed() < PATIENCE,
@@ -263,16 +263,16 @@ async fn an_unknown_error_that_every_login_meets_ends_readiness() {
         );
         sleep(Duration::from_millis(50)).await;
     }
-    query(&db).await.expect("it is served again");
+    query(&db).await.expect("the query succeeds again");
 }
 
-/// One caller while the server behind the pooler is down: each of its calls ends with the cause,
-/// and few logins are made for it.
-async fn one_caller_logs_in_seldom_while_the_server_is_down(mode: PoolMode, users: Users) {
+/// One caller queries while the server behind the pooler is down. Each call returns the cause, and
+/// few logins are made.
+async fn one_caller_causes_few_logins_during_an_outage(mode: PoolMode, users: Users) {
     const WATCHED: Duration = Duration::from_secs(5);
     let (fixture, pooler, db) =
         pooled(mode, users, |options| options.acquire_timeout(WATCHED)).await;
-    query(&db).await.expect("the pooler lets it in");
+    query(&db).await.expect("the query succeeds");
     fixture
         .on_the_server(|server| server.stop().expect("the server stops"))
         .await;
@@ -285,10 +285,14 @@ async fn one_caller_logs_in_seldom_while_the_server_is_down(mode: PoolMode, user
     };
     let (before, began) = (logins().await, Instant::now());
     let mut causes = Vec::new();
-    // The connections that were open are the first to fail; each call that returns is an error that
-    // its caller sees.
+    // The open connections fail first. Each call that returns is an error that its caller sees.
     while causes.len() <= MAX as usize && began.elapsed() < WATCHED {
-        causes.push(query(&db).await.expect_err("nobody is served").to_string());
+        causes.push(
+            query(&db)
+                .await
+                .expect_err("the server is down")
+                .to_string(),
+        );
     }
     sleep(WATCHED.saturating_sub(began.elapsed())).await;
     let made = logins().await - before;
@@ -308,11 +312,11 @@ async fn one_caller_logs_in_seldom_while_the_server_is_down(mode: PoolMode, user
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_caller_logs_in_seldom_while_the_server_is_down_in_connection_mode() {
-    one_caller_logs_in_seldom_while_the_server_is_down(PoolMode::Session, file()).await;
+async fn one_caller_causes_few_logins_during_an_outage_in_session_mode() {
+    one_caller_causes_few_logins_during_an_outage(PoolMode::Session, file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_caller_logs_in_seldom_while_the_server_is_down_in_transaction_mode() {
-    one_caller_logs_in_seldom_while_the_server_is_down(PoolMode::Transaction, file()).await;
+async fn one_caller_causes_few_logins_during_an_outage_in_transaction_mode() {
+    one_caller_causes_few_logins_during_an_outage(PoolMode::Transaction, file()).await;
 }

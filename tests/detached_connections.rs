@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! The lease of connections that are taken out of their pool, as documented at `Handle::acquire`.
+//! Leases of connections that are taken out of their pool, as documented at `Handle::acquire`.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,7 +27,7 @@ async fn a_detached_connection_does_not_keep_its_lease() {
     sqlx::query("SELECT 1")
         .execute(&mut detached)
         .await
-        .expect("the hazard: it is open");
+        .expect("the hazard: the connection is open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +35,7 @@ async fn a_leaked_connection_keeps_its_lease_until_the_end() {
     let mut fixture = Fixture::new().await;
     let builder = Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
     fixture.supervisor = Lab::with_builder(builder)
-        .expect("it can be right")
+        .expect("a valid duration")
         .supervisor;
     let db = fixture.pool(2).await;
     let leaked = db.acquire().await.expect("a connection").leak();

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Past its lease's death a generation behaves as rejected: live connections are shared, nobody
-//! logs in, and the error names the expiry.
+//! After its lease expired a generation behaves as rejected: live connections are shared, no login
+//! is made, and the error names the expiry.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use claviger_fixtures::{Fixture, query, until_serving};
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_logs_in_with_a_dead_credential() {
+async fn no_login_uses_expired_credentials() {
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::Keep)
         .with_lifetime(Duration::from_secs(3_600));
@@ -24,12 +24,12 @@ async fn nobody_logs_in_with_a_dead_credential() {
     let connection = db.acquire().await.expect("a connection");
     fixture.provider.fail_next(
         1_000,
-        ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"),
+        ProviderError::new(ProviderErrorKind::Denied, "the policy was revoked"),
     );
     let logins = fixture.accepted_logins();
     fixture.clock.jump(Duration::from_secs(4_000));
 
-    // The one connection is busy: whoever comes waits for it, and does not log in.
+    // The only connection is busy: a new caller waits for it and does not log in.
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { query(&db).await }
@@ -41,7 +41,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
         .expect("no panic")
         .expect("the live connection is shared");
 
-    // Without a live connection the error says what happened.
+    // Without a live connection the error names the expiry.
     fixture.terminate_connections().await;
     let mut answer = query(&db).await;
     // The error of a closed connection is sqlx's own.
@@ -51,7 +51,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
     {
         answer = query(&db).await;
     }
-    let error = answer.expect_err("nobody logs in");
+    let error = answer.expect_err("the lease has expired");
     assert!(
         matches!(error, sqlx::Error::Io(_)),
         "what retry layers recognise: {error:?}"
@@ -64,7 +64,7 @@ async fn nobody_logs_in_with_a_dead_credential() {
     );
     assert!(!fixture.supervisor.readiness().ready);
 
-    // A renewal brings it back to life.
+    // A new lease ends the rejection.
     fixture.provider.recover();
     fixture.provider.rotate();
     fixture.set_password("password-2").await;
@@ -76,5 +76,5 @@ async fn nobody_logs_in_with_a_dead_credential() {
             .expect("a new lease"),
     );
     until_serving(&db).await;
-    query(&db).await.expect("it serves");
+    query(&db).await.expect("the query succeeds");
 }

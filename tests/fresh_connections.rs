@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! A connection that was just opened and is dead: behind a pooler or a balancer whose server is
-//! down, which lets clients in nevertheless.
+//! New connections that are already dead: a pooler or load balancer accepts clients although its
+//! server is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,22 +18,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// What every login may cost in [`WATCHED`]: those of the caller, and those of the verifications in
-/// the background.
+/// Bound on logins within [`WATCHED`]: those of the caller and of the verifications in the
+/// background.
 const FEW: usize = 10;
 const WATCHED: Duration = Duration::from_secs(5);
 
-/// How a pooler ends a client's connection whose server is down: with this SQLSTATE and text, or
-/// without a word.
+/// How a pooler ends a client's connection when its server is down: with this SQLSTATE and text, or
+/// by closing it.
 #[derive(Clone, Copy, Debug)]
 enum Ends {
-    Saying(&'static str, &'static str),
+    WithError(&'static str, &'static str),
     Silently,
 }
 
 impl Ends {
     fn answer(self) -> Vec<u8> {
-        let Self::Saying(code, text) = self else {
+        let Self::WithError(code, text) = self else {
             return Vec::new();
         };
         let mut fields = Vec::new();
@@ -48,9 +48,9 @@ impl Ends {
     }
 }
 
-/// Stands in for a pooler: it lets clients in as the server does, ends what is open when the server
-/// goes down, and from then on each connection at its first statement. Newer versions of PgBouncer
-/// do so; Debian's does it at the login.
+/// A pooler that accepts clients as the server does. When the server goes down, it ends open
+/// connections, and from then on each connection at its first statement. Newer versions of
+/// PgBouncer do so; Debian's does it at the login.
 struct Pooler {
     port: u16,
     down: watch::Sender<Option<Ends>>,
@@ -62,7 +62,7 @@ impl Pooler {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
+        let port = listener.local_addr().expect("the port is bound").port();
         let (down, logins) = (watch::Sender::new(None), Arc::new(AtomicUsize::new(0)));
         tokio::spawn({
             let (down, logins) = (down.clone(), Arc::clone(&logins));
@@ -82,7 +82,7 @@ impl Pooler {
     }
 }
 
-/// One client. `None` when either side has ended.
+/// Serves one client. Returns `None` when either side has ended.
 async fn serve(
     mut client: TcpStream,
     server: (String, u16),
@@ -113,7 +113,7 @@ async fn serve(
     logins.fetch_add(1, Ordering::SeqCst);
     let is_fresh = down.borrow_and_update().is_some();
     if is_fresh {
-        // Its first statement.
+        // The client's first statement.
         client
             .read(&mut buffer)
             .await
@@ -133,8 +133,8 @@ async fn query(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT 1").execute(db).await.map(drop)
 }
 
-/// One call while the server is down, with so many connections that were open before. Returns its
-/// error.
+/// Makes one call while the server is down, with `open` connections that were open before. Returns
+/// the call's error.
 async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
     let fixture = Fixture::new().await;
     let direct = fixture.connect_options();
@@ -147,18 +147,18 @@ async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
     let db = fixture.pool_from(PgPools::new(connect, options)).await;
     let mut connections = Vec::new();
     for _ in 0..open {
-        connections.push(db.acquire().await.expect("it lets in"));
+        connections.push(db.acquire().await.expect("the pooler accepts the login"));
     }
     if connections.is_empty() {
         db.acquire()
             .await
-            .expect("it lets in")
+            .expect("the pooler accepts the login")
             .close()
             .await
-            .expect("it closes");
+            .expect("the connection closes");
     }
     drop(connections);
-    // Nothing is on its way when the pooler breaks off.
+    // All connections are idle when the pooler ends them.
     eventually("the others are idle", || {
         (db.current().size(), db.current().num_idle()) == (open, open as usize)
     })
@@ -168,7 +168,7 @@ async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
     let (before, began) = (pooler.logins(), Instant::now());
     let error = timeout(WATCHED + Duration::from_secs(2), query(&db))
         .await
-        .expect("in time")
+        .expect("within the timeout")
         .expect_err("the server is down");
     sleep_until(began + WATCHED).await;
     let made = pooler.logins() - before;
@@ -184,7 +184,7 @@ async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_says_why_is_passed_on_after_a_few_logins() {
+async fn the_pooler_s_error_is_returned_after_a_few_logins() {
     let texts = [
         (
             "08P01",
@@ -198,7 +198,7 @@ async fn a_pooler_that_says_why_is_passed_on_after_a_few_logins() {
     ];
     let calls = texts.into_iter().flat_map(|(code, text)| {
         [0, 3].map(|open| async move {
-            let error = one_call(Ends::Saying(code, text), open).await;
+            let error = one_call(Ends::WithError(code, text), open).await;
             assert!(
                 error.to_string().contains(text),
                 "{error:?} does not say {text:?}"
@@ -209,7 +209,7 @@ async fn a_pooler_that_says_why_is_passed_on_after_a_few_logins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_says_nothing_is_an_io_error_after_a_few_logins() {
+async fn a_connection_closed_by_the_pooler_is_an_io_error_after_a_few_logins() {
     for error in join_all([0, 3].map(|open| one_call(Ends::Silently, open))).await {
         assert!(matches!(error, sqlx::Error::Io(_)), "{error:?}");
     }

@@ -1,5 +1,4 @@
-//! A server that demands more SCRAM iterations than a machine can compute blocks the verification
-//! alone.
+//! A server that demands excessive SCRAM iterations blocks only the verification.
 
 #![expect(
     clippy::expect_used,
@@ -31,7 +30,7 @@ fn read_block(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Demands four billion iterations of a client that logs in.
+/// Demands four billion iterations from a client that logs in.
 fn demand(client: &mut TcpStream) -> io::Result<()> {
     read_block(client)?;
     client.write_all(&message(b"\0\0\0\x0aSCRAM-SHA-256\0\0"))?;
@@ -57,8 +56,8 @@ fn hostile() -> (u16, mpsc::Receiver<TcpStream>) {
     (port, clients)
 }
 
-/// One thread runs everything: 40 ticks of 50 ms pass after the server's demand, and the
-/// verification ends at its deadline.
+/// On one thread, 40 ticks of 50 ms pass after the server's demand, and the verification ends at
+/// its deadline.
 async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
     let lab = Lab::with_builder(
         claviger::Supervisor::builder().with_verify_deadline(Duration::from_secs(1)),
@@ -107,10 +106,10 @@ async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
 }
 
 #[test]
-fn the_runtime_goes_on_while_a_hostile_server_makes_a_verification_compute() {
+fn a_hostile_server_s_scram_iterations_do_not_block_the_runtime() {
     let (port, clients) = hostile();
     let (done, over) = mpsc::channel();
-    // A runtime that is frozen is never dropped.
+    // Dropping a blocked runtime would hang.
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Law 2: what cannot be verified leaves the old generation serving; the verification is retried
-//! without a fetch, and at once when the old one is rejected.
+//! Law 2: a lease that cannot be verified leaves the old generation in service. The verification is
+//! retried without a fetch, and at once when the old lease is rejected.
 
 #[path = "laws/law_02.rs"]
 mod on_postgresql;

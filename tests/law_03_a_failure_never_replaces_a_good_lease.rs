@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Law 3: the store may be down for hours; what is held goes on serving.
+//! Law 3: a valid lease goes on serving while the backend is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,11 +11,11 @@ use claviger_fixtures::{Callers, Fixture, backend_down, eventually_within};
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_03_queries_do_not_notice_a_store_that_is_down() {
-    // It asks to be looked at every second, and from then on every answer is an error.
+async fn law_03_queries_succeed_while_the_backend_is_down() {
+    // The provider is polled every second, and each fetch after the first fails.
     let fixture =
         Fixture::with(ScriptedProvider::new().with_refresh_after(Duration::from_secs(1))).await;
-    // New logins are needed all the time.
+    // Short-lived connections, so that logins are needed all the time.
     let pools = claviger::PgPools::new(
         fixture.connect_options(),
         claviger_fixtures::short_lived(fixture.pool_options(4), Duration::from_millis(50)),
@@ -24,10 +24,10 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     let logins = fixture.accepted_logins();
     fixture.provider.fail_next(
         1_000,
-        ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"),
+        ProviderError::new(ProviderErrorKind::Denied, "the policy was revoked"),
     );
     let callers = Callers::start(&db, 8);
-    eventually_within(Duration::from_secs(15), "the store failed", || {
+    eventually_within(Duration::from_secs(15), "fetches failed", || {
         fixture.provider.calls().len() >= 2
     })
     .await;
@@ -37,13 +37,13 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
         let calls = fixture.provider.calls().len();
         assert!(
             fixture.supervisor.rotate_now("login").await.is_err(),
-            "whoever asks is told"
+            "a manual rotation returns the error"
         );
         assert!(fixture.provider.calls().len() > calls);
     }
     eventually_within(
         Duration::from_secs(15),
-        "attempts go on by themselves",
+        "scheduled attempts continue",
         || fixture.provider.calls().len() >= 5,
     )
     .await;
@@ -53,20 +53,21 @@ async fn law_03_queries_do_not_notice_a_store_that_is_down() {
     assert_eq!((db.generation(), fixture.rejected_logins()), (1, 0));
     assert!(
         fixture.accepted_logins() > logins + 10,
-        "connections were opened with the lease that is held"
+        "connections were opened with the current lease"
     );
     let provider = &fixture.supervisor.status().providers[0];
     assert!(provider.revision.is_some() && provider.last_error.is_some());
-    assert!(
-        fixture.supervisor.readiness().ready,
-        "the credential is good"
-    );
+    assert!(fixture.supervisor.readiness().ready, "the lease is valid");
 
     fixture.provider.recover();
-    eventually_within(Duration::from_secs(15), "the store is asked again", || {
-        fixture.supervisor.status().providers[0]
-            .last_error
-            .is_none()
-    })
+    eventually_within(
+        Duration::from_secs(15),
+        "the backend is fetched from again",
+        || {
+            fixture.supervisor.status().providers[0]
+                .last_error
+                .is_none()
+        },
+    )
     .await;
 }

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Law 4: an equal revision is no handover and no event; a later expiry is adopted. Equal but
-//! rejected: verified again with back-off.
+//! Law 4: an equal revision causes no handover and no event; a later expiry is adopted. An equal
+//! but rejected revision is verified again with back-off.
 
 #![expect(
     clippy::expect_used,
@@ -16,17 +16,21 @@ use claviger_fixtures::{Callers, Fixture, eventually, eventually_within, query, 
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
+async fn law_04_a_renewal_changes_only_the_expiry() {
     let provider = ScriptedProvider::new()
         .with_lifetime(Duration::from_secs(600))
         .with_refresh_after(Duration::from_secs(1));
     let fixture = Fixture::with(provider).await;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(4).await;
-    let first = db.status().expect("supervised").expires.expect("it dies");
+    let first = db
+        .status()
+        .expect("supervised")
+        .expires
+        .expect("the lease expires");
     let verified = db.status().expect("supervised").verified;
     let callers = Callers::start(&db, 2);
-    eventually("it was renewed twice", || {
+    eventually("the lease was renewed twice", || {
         fixture.provider.calls().len() >= 3
     })
     .await;
@@ -34,12 +38,12 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
         .supervisor
         .rotate_now("login")
         .await
-        .expect("it answers");
+        .expect("a report");
     assert_eq!(
         (report.outcome, report.revision),
         (RotationOutcome::Unchanged, None)
     );
-    eventually("the later death is adopted", || {
+    eventually("the later expiry is adopted", || {
         db.status()
             .is_some_and(|status| status.expires > Some(first))
     })
@@ -63,10 +67,10 @@ async fn law_04_a_renewal_moves_the_expiry_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_04_a_passing_rejection_clears_itself() {
+async fn law_04_a_temporary_rejection_clears_itself() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
-    // The database rejects for a while what it takes again later, and the store has nothing else.
+    // The database rejects the password for a while, and the backend has no other.
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
     let waiting = tokio::spawn({
@@ -86,11 +90,13 @@ async fn law_04_a_passing_rejection_clears_itself() {
     fixture.set_password("password-1").await;
     tokio::time::timeout(Duration::from_secs(5), waiting)
         .await
-        .expect("it recovers without a restart")
+        .expect("the pool recovers without a restart")
         .expect("no panic");
-    eventually_within(Duration::from_secs(5), "it is served again", || {
-        db.status().is_some_and(|status| status.serving)
-    })
+    eventually_within(
+        Duration::from_secs(5),
+        "the pool serves callers again",
+        || db.status().is_some_and(|status| status.serving),
+    )
     .await;
     let status = db.status().expect("supervised");
     assert_eq!(

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Law 5: one refresh however many callers are rejected; they share the live connections, or get
-//! the original rejection at once.
+//! Law 5: one fetch however many callers are rejected. They share the live connections, or get the
+//! original rejection at once.
 
 #[path = "laws/law_05.rs"]
 mod on_postgresql;

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Law 6: what is not an authentication failure never leads to a fetch; a failed statement at most
-//! to a probe.
+//! Law 6: an error other than a rejection never causes a fetch; a failed statement causes a probe
+//! at most.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
+async fn law_06_a_full_a_stopped_and_a_frozen_database_cause_no_fetch() {
     let fixture = Fixture::new().await;
     let options = short_lived(
         fixture
@@ -31,7 +31,7 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
     let db = fixture.pool_with(options).await;
     let mut failures = 0;
 
-    // 53300: no room for the role. sqlx retries it until its time-out.
+    // 53300: the role's connection limit. sqlx retries until its timeout.
     fixture.sql("ALTER ROLE app CONNECTION LIMIT 0").await;
     failures += usize::from(query(&db).await.is_err());
     assert!(
@@ -49,14 +49,14 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
         .on_the_server(|server| {
             server
                 .sql_in("postgres", "ALTER DATABASE orders RENAME TO elsewhere")
-                .expect("it is renamed")
+                .expect("the database is renamed")
         })
         .await;
-    let mut error = query(&db).await.expect_err("it is gone");
+    let mut error = query(&db).await.expect_err("the database is gone");
     for _ in 0..20 {
-        // The time-out is short: the server may not have responded by then.
+        // The timeout is short: the server may not have responded by then.
         if matches!(error, sqlx::Error::PoolTimedOut) {
-            error = query(&db).await.expect_err("it is gone");
+            error = query(&db).await.expect_err("the database is gone");
         }
     }
     assert_eq!(sqlstate(&error).as_deref(), Some("3D000"));
@@ -65,26 +65,26 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
         .on_the_server(|server| {
             server
                 .sql_in("postgres", "ALTER DATABASE elsewhere RENAME TO orders")
-                .expect("it is renamed")
+                .expect("the database is renamed")
         })
         .await;
 
-    // Frozen: TCP connects, nothing answers.
+    // Frozen: TCP connects, but the server does not respond.
     fixture
-        .on_the_server(|server| server.stall().expect("it stalls"))
+        .on_the_server(|server| server.stall().expect("the server stalls"))
         .await;
     failures += usize::from(query(&db).await.is_err());
     fixture
-        .on_the_server(|server| server.resume().expect("it resumes"))
+        .on_the_server(|server| server.resume().expect("the server resumes"))
         .await;
 
-    // Stopped: nobody listens; then 57P03 while it starts.
+    // Stopped: the port is closed; then 57P03 while the server starts.
     fixture
-        .on_the_server(|server| server.stop().expect("it stops"))
+        .on_the_server(|server| server.stop().expect("the server stops"))
         .await;
     failures += usize::from(query(&db).await.is_err());
     fixture
-        .on_the_server(|server| server.start_again().expect("it starts"))
+        .on_the_server(|server| server.start_again().expect("the server starts"))
         .await;
     until_serving(&db).await;
     let mut served = query(&db).await;
@@ -93,7 +93,7 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
             served = query(&db).await;
         }
     }
-    served.expect("it serves without a restart");
+    served.expect("the query succeeds without a restart");
     assert_eq!(failures, 4, "each hazard occurred");
     assert_eq!(
         fixture.provider.calls().len(),
@@ -104,16 +104,16 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_are_no_rejections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
+async fn law_06_a_frozen_server_delays_a_caller_by_its_timeout_at_most() {
     let fixture = Fixture::new().await;
     let options = fixture
         .pool_options(4)
         .acquire_timeout(Duration::from_millis(700));
     let db = fixture.pool_with(options).await;
-    query(&db).await.expect("it serves");
+    query(&db).await.expect("the query succeeds");
     eventually("a connection is idle", || db.current().num_idle() == 1).await;
     fixture
-        .on_the_server(|server| server.stall().expect("it stalls"))
+        .on_the_server(|server| server.stall().expect("the server stalls"))
         .await;
     let began = tokio::time::Instant::now();
     let answer = db.acquire().await;
@@ -121,21 +121,21 @@ async fn law_06_a_frozen_server_costs_a_caller_no_more_than_its_time_out() {
         matches!(answer, Err(sqlx::Error::PoolTimedOut)),
         "{answer:?}"
     );
-    // Without a bound it would take as long as the server is frozen.
+    // Without a bound the call would last as long as the server is frozen.
     assert!(
         began.elapsed() < Duration::from_secs(20),
         "after {:?}",
         began.elapsed()
     );
     fixture
-        .on_the_server(|server| server.resume().expect("it resumes"))
+        .on_the_server(|server| server.resume().expect("the server resumes"))
         .await;
-    query(&db).await.expect("it serves again");
+    query(&db).await.expect("the query succeeds again");
     assert_eq!(fixture.provider.calls().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches() {
+async fn law_06_a_missing_privilege_causes_a_probe_and_only_its_rejection_a_fetch() {
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
@@ -146,17 +146,17 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
         let error = sqlx::query("SELECT * FROM secret")
             .execute(&db)
             .await
-            .expect_err("it may not");
+            .expect_err("permission denied");
         assert_eq!(sqlstate(&error).as_deref(), Some("42501"));
     }
-    query(&db).await.expect("it serves");
+    query(&db).await.expect("the query succeeds");
     assert_eq!(
         fixture.provider.calls().len(),
         1,
         "the role is there: no fetch"
     );
 
-    // The backend drops the role under open connections: they answer pings, and are worth nothing.
+    // The backend drops the role. Its open connections still respond to pings, but are useless.
     let (idle, next) = (
         db.acquire().await.expect("a connection"),
         fixture.provider.rotate(),
@@ -165,7 +165,7 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
     drop(idle);
     let role = format!("CREATE ROLE app LOGIN PASSWORD '{next}'");
     fixture.sql(&role).await;
-    // At most one probe per ten seconds: the one above may have been a moment ago.
+    // Probes are limited to one per ten seconds, and one may just have run.
     eventually_within(
         Duration::from_secs(20),
         "a rejected probe led to a fetch",
@@ -183,9 +183,9 @@ async fn law_06_a_missing_right_costs_a_probe_and_only_a_rejected_probe_fetches(
     assert_eq!(fetches(&fixture.provider, RotationTrigger::Rejected), 1);
 }
 
-/// Who acts in another role is still who logged in.
+/// After `SET ROLE` the probe still checks the user that logged in.
 #[tokio::test(flavor = "multi_thread")]
-async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
+async fn law_06_the_probe_finds_a_dropped_role_after_set_role() {
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
@@ -197,7 +197,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
         Box::pin(async { connection.execute("SET ROLE admin").await.map(drop) })
     });
     let db = fixture.pool_with(options).await;
-    query(&db).await.expect("it serves");
+    query(&db).await.expect("the query succeeds");
     let (idle, next) = (
         db.acquire().await.expect("a connection"),
         fixture.provider.rotate(),
@@ -212,7 +212,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
     let who: String = sqlx::query_scalar("SELECT current_user::text")
         .fetch_one(&db)
         .await
-        .expect("it answers");
+        .expect("the query succeeds");
     assert_eq!(
         who, "admin",
         "the hazard: the role that was dropped is not the current one"
@@ -220,7 +220,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
     let error = sqlx::query("SELECT * FROM secret")
         .execute(&db)
         .await
-        .expect_err("it may not");
+        .expect_err("permission denied");
     assert_eq!(sqlstate(&error).as_deref(), Some("42501"));
     eventually_within(
         Duration::from_secs(20),
@@ -232,7 +232,7 @@ async fn law_06_a_dropped_role_is_found_by_the_probe_also_after_set_role() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_06_what_stays_wrong_is_said_at_registration() {
+async fn law_06_registration_returns_permanent_errors() {
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
     let elsewhere = PgPools::new(
@@ -244,7 +244,7 @@ async fn law_06_what_stays_wrong_is_said_at_registration() {
         .add_pool("a", &credentials, elsewhere)
         .await
         .expect_err("there is no such database");
-    let connect_error = error.connect_error().expect("the database's answer");
+    let connect_error = error.connect_error().expect("the database's error");
     assert_eq!(
         (error.kind(), connect_error.kind(), connect_error.code()),
         (
@@ -259,8 +259,8 @@ async fn law_06_what_stays_wrong_is_said_at_registration() {
         .supervisor
         .add_pool("b", &credentials, fixture.pools(2))
         .await
-        .expect_err("it may not connect");
-    let connect_error = error.connect_error().expect("the database's answer");
+        .expect_err("no CONNECT privilege");
+    let connect_error = error.connect_error().expect("the database's error");
     assert_eq!(
         (connect_error.kind(), connect_error.code()),
         (ConnectErrorKind::Misconfigured, Some("42501"))
@@ -272,19 +272,19 @@ async fn law_06_what_stays_wrong_is_said_at_registration() {
     assert_eq!(fixture.provider.calls().len(), 1);
 }
 
-/// What the operating system says names neither the file nor the server.
+/// Errors of the operating system name neither the file nor the server; ours do.
 #[tokio::test(flavor = "multi_thread")]
-async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down_by_its_address() {
+async fn law_06_registration_names_a_missing_file_and_the_address_of_a_server_that_is_down() {
     let server =
         tokio::task::spawn_blocking(|| Postgres::builder().tls().start().expect("a server starts"))
             .await
             .expect("no panic");
     server
         .create_role("app", "password-1")
-        .expect("a role is made");
+        .expect("the role is created");
     server
         .create_database("orders", "app")
-        .expect("a database is made");
+        .expect("the database is created");
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(server.port())
@@ -296,11 +296,11 @@ async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down
     let supervisor = Supervisor::builder()
         .with_start_deadline(Duration::from_secs(3))
         .start()
-        .expect("a good length");
+        .expect("a valid duration");
     let credentials = supervisor
         .add_provider("login", fixed(Credentials::new("app", "password-1")))
         .await
-        .expect("a login");
+        .expect("a lease");
     let error = supervisor
         .add_pool(
             "no file",
@@ -309,7 +309,7 @@ async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down
         )
         .await
         .expect_err("there is no file");
-    let connect_error = error.connect_error().expect("a fault");
+    let connect_error = error.connect_error().expect("a connect error");
     assert_eq!(
         connect_error.kind(),
         ConnectErrorKind::Misconfigured,
@@ -320,7 +320,7 @@ async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down
         "{error}"
     );
 
-    server.stop().expect("it stops");
+    server.stop().expect("the server stops");
     let error = supervisor
         .add_pool(
             "down",
@@ -328,7 +328,7 @@ async fn law_06_a_missing_file_is_said_at_registration_and_a_server_that_is_down
             PgPools::new(options, PgPoolOptions::new()),
         )
         .await
-        .expect_err("it is down");
+        .expect_err("the server is down");
     assert_eq!(
         error.connect_error().map(claviger::ConnectError::kind),
         Some(ConnectErrorKind::Unreachable),

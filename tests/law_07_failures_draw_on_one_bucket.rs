@@ -1,4 +1,4 @@
-//! Law 7: every failure path draws on one bucket per provider: three at once, then one per ten
+//! Law 7: every failure path draws on one bucket per provider: three tokens, then one per ten
 //! seconds. Calls are counted, not outcomes.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -14,7 +14,7 @@ fn down() -> ProviderError {
     backend_down()
 }
 
-/// No span of time has more calls than the bucket grants.
+/// Asserts that no period has more calls than the bucket grants.
 fn assert_within_the_bucket(calls: &[Call]) {
     for (i, from) in calls.iter().enumerate() {
         for (j, to) in calls.iter().enumerate().skip(i) {
@@ -30,7 +30,7 @@ fn assert_within_the_bucket(calls: &[Call]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_store_that_is_down_for_an_hour() {
+async fn law_07_fetches_from_a_backend_that_is_down_draw_on_the_bucket() {
     let Scripted { lab, provider, .. } =
         Scripted::with(ScriptedProvider::new().with_refresh_after(Duration::from_secs(60))).await;
     provider.fail_next(10_000, down());
@@ -41,7 +41,7 @@ async fn law_07_a_store_that_is_down_for_an_hour() {
         "the hazard: {} attempts failed",
         calls.len() - 2
     );
-    // The start and the scheduled one are free; everything after them followed a failure.
+    // The start and the scheduled fetch are free; all later ones follow a failure.
     assert_within_the_bucket(&calls[2..]);
     assert!(
         calls[1..]
@@ -65,7 +65,7 @@ async fn law_07_a_store_that_is_down_for_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_rejected_credential_that_the_store_cannot_replace() {
+async fn law_07_fetches_for_a_rejected_credential_draw_on_the_bucket() {
     let Scripted {
         provider,
         database,
@@ -98,13 +98,13 @@ async fn law_07_a_rejected_credential_that_the_store_cannot_replace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second() {
+async fn law_07_hints_and_manual_rotations_are_free_and_coalesced_to_one_a_second() {
     let lab = Lab::new();
     let provider = ScriptedProvider::new();
     lab.supervisor
         .add_provider("login", provider.clone())
         .await
-        .expect("it starts");
+        .expect("a lease");
     provider.fail_next(2, down());
     for _ in 0..1_000 {
         provider.hint();
@@ -123,7 +123,7 @@ async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second
         })
         .collect();
     for request in requests {
-        request.await.expect("no panic").expect("it answers");
+        request.await.expect("no panic").expect("a report");
     }
     assert!(
         provider.calls().len() - before <= 2,
@@ -132,7 +132,7 @@ async fn law_07_hints_and_manual_requests_are_free_and_coalesced_to_one_a_second
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
+async fn law_07_a_backend_that_mints_each_lease_does_not_refill_its_bucket() {
     let Scripted {
         lab,
         provider,
@@ -146,7 +146,7 @@ async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
     let calls = provider.calls();
     assert!(calls.len() > 10, "the hazard: {} were minted", calls.len());
     assert_within_the_bucket(&calls[1..]);
-    // A start, too.
+    // Another registration draws on the bucket as well.
     let error = lab
         .supervisor
         .add_pool("other", &credentials, database.clone())
@@ -160,7 +160,7 @@ async fn law_07_an_issuer_that_mints_does_not_fill_its_own_bucket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
+async fn law_07_an_adopted_new_revision_refills_the_bucket() {
     let lab = Lab::new();
     let mut events = lab.supervisor.events();
     let provider = ScriptedProvider::new();
@@ -168,20 +168,19 @@ async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
         .supervisor
         .add_provider("login", provider.clone())
         .await
-        .expect("it starts");
+        .expect("a lease");
     let _pool = lab
         .supervisor
         .add_pool("pool", &credentials, ScriptedPools::new(4))
         .await
-        .expect("it is verified");
+        .expect("verified");
     for _ in 0..5 {
-        // Two failures, then a new revision: were the bucket not filled, the third round would
-        // wait.
+        // Two failures, then a new revision. Without the refill the third round would wait.
         provider.fail_next(3, down());
         provider.rotate();
         provider.hint();
         loop {
-            match events.next().await.expect("it goes on") {
+            match events.next().await.expect("an event") {
                 Event::Rotated(report)
                     if report.revision.is_some() && report.trigger == RotationTrigger::Changed =>
                 {
@@ -196,8 +195,7 @@ async fn law_07_a_new_revision_that_serves_fills_the_bucket() {
     assert_eq!(provider.calls().len(), 1 + 5 * 4);
 }
 
-/// Ten leases are to be taken back; then the one that serves is rejected. Answers how long its
-/// successor took.
+/// Ten releases fail; then the current lease is rejected. Returns the time to the next generation.
 async fn rejected_after_ten_releases(error: ProviderError) -> (ScriptedProvider, Lab, Duration) {
     let Scripted {
         lab,
@@ -232,7 +230,7 @@ async fn rejected_after_ten_releases(error: ProviderError) -> (ScriptedProvider,
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_releases_that_fail_keep_no_fetch_waiting() {
+async fn law_07_failing_releases_delay_no_fetch() {
     let (provider, _lab, took) = rejected_after_ten_releases(down()).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     let tried = provider.release_attempts();
@@ -246,14 +244,14 @@ async fn law_07_releases_that_fail_keep_no_fetch_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_release_that_is_forbidden_is_not_tried_again() {
+async fn law_07_a_denied_release_is_not_retried() {
     let error = ProviderError::new(ProviderErrorKind::Denied, "not allowed");
     let (provider, lab, took) = rejected_after_ten_releases(error).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     sleep(Duration::from_secs(600)).await;
     assert_eq!(provider.release_attempts(), 11, "each lease once");
     assert_eq!(lab.supervisor.status().providers[0].unreleased, 0);
-    // What is forbidden at the end is told.
+    // A release that is denied during shutdown is reported.
     let report = lab.supervisor.shutdown(Duration::from_secs(5)).await;
     assert_eq!(
         (report.clean, report.unreleased.len()),

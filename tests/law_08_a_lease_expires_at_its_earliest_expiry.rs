@@ -1,5 +1,5 @@
-//! Law 8: dead as soon as either clock says so; a jump of the clock is the trigger `woke`; used
-//! until its true end while its renewal fails.
+//! Law 8: a lease expires as soon as either clock says so. A clock jump is the trigger `woke`. A
+//! lease serves until its expiry while renewals fail.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 const TOKEN: Duration = Duration::from_secs(900);
 
 #[tokio::test(start_paused = true)]
-async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
+async fn law_08_a_token_is_renewed_at_fourteen_minutes_not_before() {
     let began = Instant::now();
     let Scripted { provider, pool, .. } = Scripted::with(
         ScriptedProvider::new()
@@ -31,7 +31,7 @@ async fn law_08_a_token_is_renewed_at_fourteen_minutes_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
+async fn law_08_a_lease_serves_until_its_expiry_while_renewals_fail() {
     let Scripted {
         lab,
         provider,
@@ -69,7 +69,7 @@ async fn law_08_used_until_its_true_end_while_its_renewal_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_08_a_machine_that_slept_looks_at_everything() {
+async fn law_08_a_machine_that_slept_fetches_and_verifies() {
     let Scripted {
         lab,
         provider,
@@ -89,7 +89,7 @@ async fn law_08_a_machine_that_slept_looks_at_everything() {
         !pool.status().expect("supervised").serving,
         "the wall clock says that it is dead"
     );
-    // A heartbeat later.
+    // After the next clock check.
     sleep(Duration::from_secs(16)).await;
     assert_eq!(provider.calls()[1].trigger, RotationTrigger::Woke);
     assert!(pool.status().expect("supervised").serving);
@@ -97,7 +97,7 @@ async fn law_08_a_machine_that_slept_looks_at_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_08_a_short_jump_wakes_nobody_and_a_long_one_verifies_what_is_served_again() {
+async fn law_08_only_a_clock_jump_over_a_minute_verifies_again() {
     let Scripted {
         lab,
         provider,

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Law 9: the old generation is gone before its lease is released; over all pools; an abandoned
-//! drain is still counted.
+//! Law 9: a lease is released once the last generation that uses it has drained, over all pools. An
+//! abandoned drain still counts.
 
 #[path = "laws/law_09.rs"]
 mod on_postgresql;

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Law 10: connections during a handover ≤ maximum + overlap, also with the maximum number of
-//! transactions held open across it.
+//! Law 10: connections during a handover ≤ maximum + overlap, even if the maximum number of
+//! transactions is open across it.
 
 #[path = "laws/law_10.rs"]
 mod on_postgresql;

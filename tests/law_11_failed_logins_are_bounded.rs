@@ -16,7 +16,7 @@ use claviger_fixtures::{Fixture, Scripted, rejection};
 use tokio::time::{Instant, sleep};
 
 #[tokio::test(start_paused = true)]
-async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
+async fn law_11_a_rejected_revision_is_verified_at_an_even_pace_for_an_hour() {
     let Scripted { database, pool, .. } = Scripted::new().await;
     database.accept_only(["something else"]);
     let began = Instant::now();
@@ -26,8 +26,8 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
         sleep(Duration::from_millis(100)).await;
         seen.resize(database.rejected(), began.elapsed());
     }
-    // At once, because it was verified a moment ago; after a second; then each seventh of the
-    // window of 30 s, later 60 s.
+    // At once, because the last verification was recent; after a second; then one per seventh of
+    // the window of 30 s, later 60 s.
     assert!(
         seen[0] < Duration::from_secs(1) && seen[1] < Duration::from_millis(1_500),
         "{seen:?}"
@@ -50,14 +50,14 @@ async fn law_11_over_an_hour_the_served_revision_is_verified_at_an_even_pace() {
         "{seen:?}"
     );
     assert!(seen.len() > 300, "{} verifications in an hour", seen.len());
-    // AwsCredentials that work again are served within such a pause.
+    // Credentials that work again are adopted within one such pause.
     database.accept_only(["password-1"]);
     sleep(Duration::from_secs(17)).await;
     assert!(pool.status().expect("supervised").serving);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once() {
+async fn law_11_a_rolled_back_rotation_is_adopted_at_once() {
     let Scripted {
         provider,
         database,
@@ -72,7 +72,7 @@ async fn law_11_a_rotation_rolled_back_within_the_cool_down_is_followed_at_once(
             sleep(Duration::from_millis(1)).await;
         }
     };
-    // The database is changed, and a moment later changed back.
+    // The database changes the password, and soon after changes it back.
     provider.rotate();
     database.accept_only(["password-2"]);
     pool.rejected(1, &rejection);

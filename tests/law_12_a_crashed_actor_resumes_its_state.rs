@@ -1,5 +1,5 @@
-//! Law 12: a crashed or panicking actor is restarted alone and resumes its slot, drain list and
-//! debts included.
+//! Law 12: a crashed or panicking actor is restarted alone and resumes its state, with its drain
+//! list and release queue.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use claviger_fixtures::{Scripted, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 
-/// Longer than a heartbeat: what a lost poke may cost.
+/// Longer than the interval between two clock checks, the most that a lost wake-up costs.
 const HEARTBEAT: Duration = Duration::from_secs(16);
 
 #[tokio::test(start_paused = true)]
@@ -55,9 +55,9 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
     for (actor, step) in [
         ("login", "provider.turn"),
         ("login", "provider.settled"),
-        ("pool", "pool.turn"),
-        ("pool", "pool.verified"),
-        ("pool", "pool.published"),
+        ("orders", "pool.turn"),
+        ("orders", "pool.verified"),
+        ("orders", "pool.published"),
     ] {
         let Scripted {
             lab,
@@ -104,12 +104,12 @@ async fn law_12_user_code_that_panics_is_one_failed_attempt() {
         .supervisor
         .add_provider("login", provider.clone())
         .await
-        .expect("it starts");
+        .expect("a lease");
     let pool = lab
         .supervisor
         .add_pool("pool", &credentials, ScriptedPools::new(4))
         .await
-        .expect("it is verified");
+        .expect("verified");
     provider.panic_next();
     provider.rotate();
     provider.hint();
@@ -133,32 +133,32 @@ async fn law_12_user_code_that_panics_is_one_failed_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_12_restarts_are_bounded_and_said() {
+async fn law_12_restarts_are_bounded_and_end_readiness() {
     let Scripted {
         lab,
         database,
         pool,
         ..
     } = Scripted::new().await;
-    lab.failpoints.set("pool", "pool.turn", u32::MAX);
+    lab.failpoints.set("orders", "pool.turn", u32::MAX);
     let rejection = rejection();
     pool.rejected(1, &rejection);
     sleep(Duration::from_secs(30)).await;
-    let crashes = u32::MAX - lab.failpoints.left("pool", "pool.turn");
+    let crashes = u32::MAX - lab.failpoints.left("orders", "pool.turn");
     assert_eq!(
         crashes, 6,
         "five restarts at once, the sixth waits for its minute"
     );
     assert!(!lab.supervisor.readiness().ready);
     sleep(Duration::from_secs(600)).await;
-    let crashes = u32::MAX - lab.failpoints.left("pool", "pool.turn");
+    let crashes = u32::MAX - lab.failpoints.left("orders", "pool.turn");
     assert!(
         (12..=17).contains(&crashes),
         "{crashes}: then one a minute, for ever"
     );
-    // What is served went on: the data plane needs no actor.
+    // The pool went on serving, because queries need no actor.
     assert_eq!(pool.current().password(), "password-1");
-    lab.failpoints.set("pool", "pool.turn", 0);
+    lab.failpoints.set("orders", "pool.turn", 0);
     database.accept_only(["password-1"]);
     sleep(Duration::from_secs(120)).await;
     assert!(
@@ -168,7 +168,7 @@ async fn law_12_restarts_are_bounded_and_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_12_restarts_are_counted_where_the_handle_s_status_shows_them() {
+async fn law_12_restarts_are_counted_in_the_handle_s_status() {
     let Scripted {
         lab,
         provider,
@@ -187,8 +187,8 @@ async fn law_12_restarts_are_counted_where_the_handle_s_status_shows_them() {
     };
     assert_eq!(restarts(), [0; 4]);
     for (actor, step, times, expected) in [
-        ("pool", "pool.turn", 1, [1, 1, 0, 1]),
-        ("pool", "pool.turn", 2, [3, 3, 0, 3]),
+        ("orders", "pool.turn", 1, [1, 1, 0, 1]),
+        ("orders", "pool.turn", 2, [3, 3, 0, 3]),
         ("login", "provider.turn", 1, [3, 3, 1, 4]),
     ] {
         lab.failpoints.set(actor, step, times);

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
 //! Law 13: no secret in any Debug, Display, log, span, metric, panic or error, at any level. A
-//! planted canary shows that the search finds what is there.
+//! planted canary shows that the search works.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ fn shown(value: &impl Debug) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_13_everything_that_is_said_in_a_rotation() {
+async fn law_13_a_rotation_shows_no_secret() {
     let capture = Capture::everything();
     let fixture = Fixture::new().await;
     let mut events = fixture.supervisor.events();
@@ -48,14 +48,17 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     let callers = Callers::start(&db, 8);
     callers.wait_for_more(50).await;
 
-    // A rejection, a failing store, a failing verification, a rotation, a shutdown.
+    // A rejection, a failing backend, a failing verification, a rotation, a shutdown.
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
     fixture.provider.fail_next(1, backend_down());
     until_rejected(&db).await;
     fixture.provider.rotate();
     fixture.provider.hint();
-    eventually("the next one was tried", || fixture.rejected_logins() >= 2).await;
+    eventually("the next lease was tried", || {
+        fixture.rejected_logins() >= 2
+    })
+    .await;
     fixture.set_password("password-2").await;
     until_serving(&db).await;
     for value in [
@@ -70,15 +73,15 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     let tally = callers.stop().await;
     assert_clean("a caller's error", &shown(&tally));
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
-    let mut heard = 0;
+    let mut received = 0;
     while let Some(event) = events.next().await {
         assert_clean("an event", &shown(&event));
-        heard += usize::from(matches!(
+        received += usize::from(matches!(
             event,
             Event::Rejected { .. } | Event::FetchFailed { .. } | Event::VerificationFailed { .. }
         ));
     }
-    assert!(heard >= 3, "the hazards occurred");
+    assert!(received >= 3, "the hazards occurred");
 
     // Values that carry the secret, and errors about them.
     let lease = Lease::new(
@@ -101,7 +104,7 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
             async move { Ok::<_, ProviderError>(lease) }
         }),
     );
-    let provider = given.await.expect("it has a lease");
+    let provider = given.await.expect("a lease");
     let wrong = PgPools::new(fixture.connect_options(), fixture.pool_options(1)).always_replace();
     let error = tokio::time::timeout(
         Duration::from_secs(1),
@@ -110,18 +113,18 @@ async fn law_13_everything_that_is_said_in_a_rotation() {
     .await;
     assert_clean("a start", &shown(&error.map(|outcome| outcome.map(drop))));
 
-    // The search would have found them.
+    // The canary shows that the search works.
     tracing::info!(secret = "password-1", "planted canary");
-    let said = capture.text();
+    let logged = capture.text();
     assert!(
-        said.contains("credential.rotation") && said.contains("pool.verify"),
+        logged.contains("credential.rotation") && logged.contains("pool.verify"),
         "the spans were captured"
     );
     assert_eq!(
-        said.matches("password-1").count(),
+        logged.matches("password-1").count(),
         1,
         "{:?}",
-        said.lines().find(|line| line.contains("password-1"))
+        logged.lines().find(|line| line.contains("password-1"))
     );
-    assert_clean("the log", &said.replace("secret=\"password-1\"", ""));
+    assert_clean("the log", &logged.replace("secret=\"password-1\"", ""));
 }

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Law 14: shutdown is bounded, idempotent and ordered; a pool lives until it is removed or shut
-//! down; removing a provider in use names its pools.
+//! Law 14: shutdown is bounded, idempotent and ordered. A pool exists until it is removed or shut
+//! down. Removing a provider in use names its pools.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,13 +12,13 @@ use claviger_fixtures::{Callers, Fixture, eventually, query};
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_14_bounded_whatever_hangs() {
+async fn law_14_shutdown_is_bounded_when_everything_hangs() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
-    // A fetch that never ends, a verification that never ends, a connection that is never returned.
+    // A fetch and a verification that never end, and a connection that is never returned.
     let held = db.begin().await.expect("a transaction");
     fixture
-        .on_the_server(|server| server.stall().expect("it stalls"))
+        .on_the_server(|server| server.stall().expect("the server stalls"))
         .await;
     fixture.provider.rotate();
     fixture.provider.hint();
@@ -37,7 +37,7 @@ async fn law_14_bounded_whatever_hangs() {
         fixture.supervisor.shutdown(Duration::from_secs(1)),
         fixture.supervisor.shutdown(Duration::from_secs(60))
     );
-    // Much shorter than the sixty seconds of the second call.
+    // Much less than the sixty seconds of the second call.
     assert!(
         began.elapsed() < Duration::from_secs(20),
         "took {:?}",
@@ -51,13 +51,13 @@ async fn law_14_bounded_whatever_hangs() {
     );
     assert!(rotation.await.expect("no panic").is_err());
     fixture
-        .on_the_server(|server| server.resume().expect("it resumes"))
+        .on_the_server(|server| server.resume().expect("the server resumes"))
         .await;
     drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_14_in_order_and_for_good() {
+async fn law_14_shutdown_is_ordered_and_final() {
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
     let db = fixture
@@ -70,14 +70,14 @@ async fn law_14_in_order_and_for_good() {
         let supervisor = fixture.supervisor.clone();
         async move { supervisor.shutdown(Duration::from_secs(10)).await }
     });
-    eventually("callers are turned away", || db.is_closed()).await;
+    eventually("the pool is closed to callers", || db.is_closed()).await;
     assert!(matches!(query(&db).await, Err(sqlx::Error::PoolClosed)));
     assert_eq!(
         fixture.provider.released(),
         [],
         "not before the last connection is back"
     );
-    held.commit().await.expect("what was begun may end");
+    held.commit().await.expect("an open transaction commits");
     let report = shutdown.await.expect("no panic");
     assert!(report.clean, "{report:?}");
     assert_eq!(
@@ -85,16 +85,16 @@ async fn law_14_in_order_and_for_good() {
         (vec![Revision::new("1")], 1)
     );
     let connections = fixture
-        .on_the_server(|server| server.connection_count("app").expect("it counts"))
+        .on_the_server(|server| server.connection_count("app").expect("the query succeeds"))
         .await;
     assert_eq!(connections, 0);
-    // Any call after shutdown.
+    // Calls after shutdown.
     assert_eq!(
         fixture
             .supervisor
             .add_provider("x", fixture.provider.clone())
             .await
-            .expect_err("over")
+            .expect_err("after shutdown")
             .kind(),
         ErrorKind::ShutDown
     );
@@ -103,7 +103,7 @@ async fn law_14_in_order_and_for_good() {
             .supervisor
             .add_pool("x", &credentials, fixture.pools(1))
             .await
-            .expect_err("over")
+            .expect_err("after shutdown")
             .kind(),
         ErrorKind::ShutDown
     );
@@ -112,7 +112,7 @@ async fn law_14_in_order_and_for_good() {
             .supervisor
             .rotate_now("login")
             .await
-            .expect_err("over")
+            .expect_err("after shutdown")
             .kind(),
         ErrorKind::ShutDown
     );
@@ -121,7 +121,7 @@ async fn law_14_in_order_and_for_good() {
             .supervisor
             .remove_pool("orders")
             .await
-            .expect_err("over")
+            .expect_err("after shutdown")
             .kind(),
         ErrorKind::ShutDown
     );
@@ -130,10 +130,10 @@ async fn law_14_in_order_and_for_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_14_dropping_handles_and_supervisors_does_nothing() {
+async fn law_14_dropping_handles_and_supervisors_stops_nothing() {
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
-    // As sea-orm and connection stores do: the handle is gone at once.
+    // As sea-orm and session stores do: only the plain pool is kept.
     let plain = fixture
         .supervisor
         .add_pool("orders", &credentials, fixture.pools(2).always_in_place())
@@ -144,7 +144,7 @@ async fn law_14_dropping_handles_and_supervisors_does_nothing() {
     let other = fixture.supervisor.clone();
     drop(other);
     fixture.rotate_announced().await;
-    eventually("it was rotated", || {
+    eventually("the credentials were rotated", || {
         fixture.supervisor.status().pools[0].generation == 2
     })
     .await;
@@ -157,14 +157,14 @@ async fn law_14_dropping_handles_and_supervisors_does_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_14_a_bound_beyond_all_clocks_is_a_bound() {
+async fn law_14_shutdown_accepts_the_longest_duration() {
     let fixture = Fixture::new().await;
     let _db = fixture.pool(2).await;
     assert!(fixture.supervisor.shutdown(Duration::MAX).await.clean);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_14_removal_at_run_time() {
+async fn law_14_pools_and_providers_can_be_removed() {
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
     let first = fixture
@@ -181,7 +181,7 @@ async fn law_14_removal_at_run_time() {
         .supervisor
         .remove_provider("login")
         .await
-        .expect_err("it has pools");
+        .expect_err("the provider has pools");
     assert_eq!(error.kind(), ErrorKind::InUse);
     assert!(
         error.to_string().contains("first") && error.to_string().contains("second"),
@@ -193,7 +193,7 @@ async fn law_14_removal_at_run_time() {
         .supervisor
         .remove_pool("first")
         .await
-        .expect("it goes");
+        .expect("the pool is removed");
     assert!(first.is_closed());
     assert!(matches!(query(&first).await, Err(sqlx::Error::PoolClosed)));
     assert_eq!(
@@ -201,7 +201,7 @@ async fn law_14_removal_at_run_time() {
             .supervisor
             .remove_pool("first")
             .await
-            .expect_err("it is gone")
+            .expect_err("the database is gone")
             .kind(),
         ErrorKind::NotRegistered
     );
@@ -212,12 +212,12 @@ async fn law_14_removal_at_run_time() {
         .supervisor
         .remove_pool("second")
         .await
-        .expect("it goes");
+        .expect("the pool is removed");
     fixture
         .supervisor
         .remove_provider("login")
         .await
-        .expect("it goes");
+        .expect("the provider is removed");
     assert_eq!(
         (fixture.provider.released(), fixture.provider.closed()),
         (vec![Revision::new("1")], 1)
@@ -229,5 +229,5 @@ async fn law_14_removal_at_run_time() {
         .add_pool("first", &credentials, fixture.pools(2))
         .await
         .expect("verified");
-    query(&again).await.expect("it serves");
+    query(&again).await.expect("the query succeeds");
 }

@@ -1,6 +1,6 @@
 //! needs: mariadb
 //!
-//! The laws in which a database server has a part, on MariaDB.
+//! The laws that involve a database server, on MariaDB.
 
 #[path = "laws/checks_after_idle.rs"]
 mod checks_after_idle;

@@ -1,5 +1,5 @@
-//! What an operator reads: one line per rotation, and of what lasts three lines, then one an hour,
-//! and one when it is over.
+//! What an operator reads: one line per rotation; for a lasting error three lines, then one an
+//! hour, and one at its end.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-/// The lines from INFO on, without their time.
+/// Log lines at INFO and above, without their time.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<String>>);
 
@@ -31,15 +31,15 @@ impl Visit for Line {
         let text = format!("{value:?}");
         match field.name() {
             "message" => self.message = text,
-            // What something took differs from run to run, and so does jitter.
+            // Durations and jitter differ from run to run.
             name @ ("took_ms" | "next_fetch_in") => {
-                write!(self.fields, " {name}=…").expect("a string takes all")
+                write!(self.fields, " {name}=…").expect("writing to a string succeeds")
             }
             "times" if text.parse::<u64>().is_ok_and(|times| times > 3) => {
                 self.fields.push_str(" times=…")
             }
             name => write!(self.fields, " {name}={}", text.trim_matches('"'))
-                .expect("a string takes all"),
+                .expect("writing to a string succeeds"),
         }
     }
 }
@@ -56,13 +56,13 @@ impl<S: Subscriber> Layer<S> for Lines {
                 line.message,
                 line.fields
             )
-            .expect("a string takes all");
+            .expect("writing to a string succeeds");
         }
     }
 }
 
 impl Lines {
-    /// Records what this thread logs while the guard is held.
+    /// Records what this thread logs until the guard is dropped.
     fn read() -> (Self, DefaultGuard) {
         let lines = Self::default();
         let guard =
@@ -70,14 +70,14 @@ impl Lines {
         (lines, guard)
     }
 
-    /// Since the last call.
+    /// Returns the lines since the last call.
     fn take(&self) -> String {
         std::mem::take(&mut self.0.lock().expect("no panic"))
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_line_a_rotation_and_few_for_what_lasts() {
+async fn a_rotation_logs_one_line_and_a_lasting_error_few() {
     let (lines, _guard) = Lines::read();
     let Scripted {
         provider: store,
@@ -93,7 +93,7 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     sleep(Duration::from_secs(2)).await;
     insta::assert_snapshot!("one_rotation", lines.take());
 
-    // Three hours without a store: polled every five minutes at most.
+    // Three hours without a backend, which is polled every five minutes at most.
     store.fail_next(10_000, backend_down());
     sleep(Duration::from_secs(3 * 3_600)).await;
     assert!(
@@ -106,7 +106,7 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     sleep(Duration::from_secs(600)).await;
     insta::assert_snapshot!("the_backend_is_back", lines.take());
 
-    // The database rejects for two hours, and the store has nothing else.
+    // The database rejects for two hours, and the backend has nothing else.
     database.accept_only(["nothing"]);
     pool.rejected(pool.generation(), &rejection());
     sleep(Duration::from_secs(2 * 3_600)).await;
@@ -121,9 +121,9 @@ async fn one_line_a_rotation_and_few_for_what_lasts() {
     insta::assert_snapshot!("accepted_again", lines.take());
 }
 
-/// The file is rewritten, then the password changes: a rotation that needs no alert.
+/// The file is rewritten before the password changes: a rotation that needs no alert.
 #[tokio::test(start_paused = true)]
-async fn a_first_login_that_comes_too_early_is_no_warning() {
+async fn a_lease_that_precedes_its_password_logs_no_warning() {
     let (lines, _guard) = Lines::read();
     let Scripted {
         provider: store,
@@ -175,7 +175,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
         .supervisor
         .add_provider("credentials", store.clone())
         .await
-        .expect("it starts");
+        .expect("a lease");
     assert!(
         lines
             .take()
@@ -186,7 +186,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
         .supervisor
         .add_pool("orders", &login, database.clone())
         .await
-        .expect("it is verified");
+        .expect("verified");
     let held = database
         .opened()
         .first()
@@ -196,7 +196,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     lab.supervisor
         .rotate_now("credentials")
         .await
-        .expect("it rotates");
+        .expect("a report");
     sleep(Duration::from_secs(70)).await;
     assert!(
         lines
@@ -252,7 +252,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     database.resume();
     starting.await.expect("no panic").expect("verified");
 
-    // A provider that was registered without waiting, whose failures were logged long ago.
+    // A provider that was registered in the background, whose failures were logged long ago.
     let failing = ScriptedProvider::new();
     failing.fail_next(1_000, backend_down());
     let late = lab
@@ -275,7 +275,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     let error = starting
         .await
         .expect("no panic")
-        .expect_err("it fails in the end");
+        .expect_err("the start fails at its deadline");
     assert!(
         error.to_string().contains("the provider is down"),
         "{error}"

@@ -1,4 +1,4 @@
-//! A rotation on demand while a new credential is being handed over.
+//! `rotate_now` while new credentials are being handed over.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,11 +10,11 @@ use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A request waits for what runs, and for a second since the last one: less than any poll, and less
-/// than the heartbeat of 15 s that a lost wake-up costs.
+/// Bound on `rotate_now`: it waits for work in progress, and at most a second since the last
+/// request. A lost wake-up would cost 15 s.
 const PROMPTLY: Duration = Duration::from_millis(1_500);
 
-/// The backend has the next password, and the database does not accept it yet: it is the current
+/// The backend has the next password, but the database does not accept it yet. It is the current
 /// lease, and the pool serves the previous one.
 async fn during_a_handover(
     lab: &Lab,
@@ -48,7 +48,7 @@ async fn during_a_handover(
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_waits_until_every_pool_serves_the_lease_that_is_being_handed_over() {
+async fn rotate_now_waits_until_every_pool_adopted_the_lease() {
     let lab = Lab::new();
     let (_store, database, pool, password) = during_a_handover(&lab).await;
     let rotating = tokio::spawn({
@@ -58,7 +58,10 @@ async fn it_waits_until_every_pool_serves_the_lease_that_is_being_handed_over() 
     sleep(Duration::from_secs(2)).await;
     assert!(!rotating.is_finished(), "the pool serves the old one");
     database.accept_only([password]);
-    let report = rotating.await.expect("no panic").expect("it rotates");
+    let report = rotating
+        .await
+        .expect("no panic")
+        .expect("the rotation succeeds");
     assert_eq!(
         (report.outcome, report.trigger),
         (RotationOutcome::Adopted, RotationTrigger::Changed),
@@ -68,14 +71,10 @@ async fn it_waits_until_every_pool_serves_the_lease_that_is_being_handed_over() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_names_the_pools_that_did_not_adopt_it() {
+async fn rotate_now_names_the_pools_that_did_not_adopt_the_lease() {
     let lab = Lab::new();
     let (_store, _database, pool, _) = during_a_handover(&lab).await;
-    let report = lab
-        .supervisor
-        .rotate_now("login")
-        .await
-        .expect("it returns a report");
+    let report = lab.supervisor.rotate_now("login").await.expect("a report");
     assert_eq!(report.outcome, RotationOutcome::Unfinished);
     assert_eq!(
         (
@@ -90,15 +89,15 @@ async fn it_names_the_pools_that_did_not_adopt_it() {
     );
 }
 
-/// What a rotation is at when it is requested again.
+/// Step of the rotation at which another one is requested.
 #[derive(Clone, Copy, Debug)]
 enum During {
     Fetch,
     Verification,
 }
 
-/// A rotation runs, and another is requested after so many steps of the scheduler, before or after
-/// what runs may go on.
+/// Requests a rotation during another one, after `steps` steps of the scheduler, before or after
+/// the running one may continue.
 async fn requested(during: During, before: bool, steps: usize) {
     let Scripted {
         lab,
@@ -136,13 +135,16 @@ async fn requested(during: During, before: bool, steps: usize) {
         }
         go_on();
     }
-    let report = answer.await.expect("no panic").expect("it rotates");
+    let report = answer
+        .await
+        .expect("no panic")
+        .expect("the rotation succeeds");
     let took = began.elapsed();
     assert!(
         took < PROMPTLY,
         "{during:?}, {before}, {steps} steps: returned after {took:?}"
     );
-    // The fetch that ran may have brought it already.
+    // The running fetch may already have returned it.
     assert!(
         matches!(
             report.outcome,
@@ -158,7 +160,7 @@ async fn requested(during: During, before: bool, steps: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_at_any_moment_of_a_rotation_returns_promptly() {
+async fn rotate_now_at_any_moment_of_a_rotation_returns_promptly() {
     for during in [During::Fetch, During::Verification] {
         for before in [true, false] {
             for steps in 0..50 {
@@ -168,9 +170,9 @@ async fn a_request_at_any_moment_of_a_rotation_returns_promptly() {
     }
 }
 
-/// The same with threads, which meet where one thread cannot.
+/// The same on several threads, whose interleavings one thread cannot produce.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn requests_from_other_threads_return_promptly() {
+async fn rotate_now_from_other_threads_returns_promptly() {
     let requests: Vec<_> = (0_usize..256)
         .map(|steps| {
             tokio::spawn(async move {
@@ -181,7 +183,7 @@ async fn requests_from_other_threads_return_promptly() {
                     std::hint::spin_loop();
                     yield_now().await;
                 }
-                // Less than a heartbeat, however loaded the machine.
+                // Less than the interval of clock checks, even on a loaded machine.
                 timeout(Duration::from_secs(12), lab.supervisor.rotate_now("login"))
                     .await
                     .is_ok_and(|report| report.is_ok())

@@ -21,7 +21,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// Starts with one pool whose database accepts everything.
+    /// Starts with one pool whose database accepts every password.
     async fn new() -> Self {
         let (lab, provider) = (Lab::new(), ScriptedProvider::new());
         let credentials = lab
@@ -40,7 +40,7 @@ impl Fixture {
         }
     }
 
-    /// Adds a pool whose database rejects everything from now on.
+    /// Adds a pool whose database rejects every password from now on.
     async fn rejected(&self, name: &str) -> (Handle<ScriptedPools>, ScriptedPools) {
         let database = ScriptedPools::new(4);
         let pool = self
@@ -62,20 +62,20 @@ impl Fixture {
             .status()
             .providers
             .first()
-            .expect("it is registered")
+            .expect("registered")
             .rejected
     }
 
-    async fn fetches_of_an_hour(&self) -> usize {
+    async fn fetches_within_an_hour(&self) -> usize {
         let before = self.provider.calls().len();
         sleep(HOUR).await;
         self.provider.calls().len() - before
     }
 
-    /// Asserts that nothing is rejected, and fetches follow the schedule alone.
+    /// Asserts that nothing is rejected, and that only the schedule causes fetches.
     async fn assert_well(&self) {
         assert!(!self.is_rejected());
-        let fetches = self.fetches_of_an_hour().await;
+        let fetches = self.fetches_within_an_hour().await;
         assert!(fetches <= POLLS, "{fetches}");
         assert!(!self.is_rejected());
     }
@@ -99,7 +99,7 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removed_pool_leaves_no_rejection_behind_though_a_connection_of_it_stays() {
+async fn a_removed_pool_leaves_no_rejection_even_while_a_connection_is_open() {
     let fixture = Fixture::new().await;
     let (_pool, database) = fixture.rejected("rejected").await;
     let _connection = database
@@ -112,7 +112,7 @@ async fn a_removed_pool_leaves_no_rejection_behind_though_a_connection_of_it_sta
         .supervisor
         .remove_pool("rejected")
         .await
-        .expect("it is there");
+        .expect("the pool is removed");
     fixture.assert_well().await;
 }
 
@@ -129,7 +129,7 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
     while pool.status().expect("it is there").next_verification != Some(Duration::ZERO) {
         sleep(Duration::from_millis(100)).await;
     }
-    // The verification runs by now, and has seconds left.
+    // The verification is running now, and has seconds left.
     sleep(Duration::from_secs(1)).await;
     let before = database.rejected();
     let resumed = async {
@@ -151,14 +151,14 @@ async fn removing_the_last_pool_ends_its_rejection() {
         .supervisor
         .remove_pool("well")
         .await
-        .expect("it is there");
+        .expect("the pool is removed");
     let (_pool, _database) = fixture.rejected("rejected").await;
     fixture
         .lab
         .supervisor
         .remove_pool("rejected")
         .await
-        .expect("it is there");
+        .expect("the pool is removed");
     fixture.assert_well().await;
 }
 
@@ -172,9 +172,9 @@ async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
         .supervisor
         .remove_pool("leaves")
         .await
-        .expect("it is there");
+        .expect("the pool is removed");
     assert!(fixture.is_rejected());
-    let fetches = fixture.fetches_of_an_hour().await;
+    let fetches = fixture.fetches_within_an_hour().await;
     assert!((300..=361).contains(&fetches), "{fetches}");
     assert!(fixture.is_rejected());
     database.accept_only([fixture.provider.rotate()]);
@@ -183,16 +183,16 @@ async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
     fixture.assert_well().await;
 }
 
-/// As a backend does that has two credentials, both of which the database rejects.
+/// As with a backend that alternates between two credentials, both of which the database rejects.
 #[tokio::test(start_paused = true)]
-async fn two_candidates_in_turn_do_not_slow_down_fetches() {
+async fn two_alternating_candidates_do_not_slow_down_fetches() {
     let fixture = Fixture::new().await;
     fixture
         .lab
         .supervisor
         .remove_pool("well")
         .await
-        .expect("it is there");
+        .expect("the pool is removed");
     let (pool, database) = fixture.rejected("rejected").await;
     let mut seen = fixture.provider.calls().len();
     let before = seen;
@@ -214,17 +214,17 @@ async fn two_candidates_in_turn_do_not_slow_down_fetches() {
         .status()
         .providers
         .first()
-        .expect("it is registered")
+        .expect("registered")
         .last_rotation
         .clone();
     assert_eq!(
-        rotation.expect("one is over").outcome,
+        rotation.expect("a rotation ended").outcome,
         RotationOutcome::Adopted
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
+async fn a_success_of_one_pool_makes_the_other_verify_within_a_second() {
     let lab = Lab::new();
     let (provider, large, small) = (
         ScriptedProvider::new(),
@@ -271,7 +271,7 @@ async fn a_success_of_one_pool_is_acted_on_by_the_other_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
+async fn a_corrected_secret_leaves_no_error_in_the_status() {
     let Scripted {
         lab,
         provider,
@@ -292,12 +292,12 @@ async fn a_wrong_secret_that_is_put_right_leaves_no_error_in_the_status() {
     lab.supervisor
         .rotate_now("login")
         .await
-        .expect("it fetches");
+        .expect("the fetch succeeds");
     assert!(last_error().is_none(), "{:?}", last_error());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_reports_the_handover_of_each_pool_that_took_its_lease() {
+async fn a_rotation_reports_the_handover_of_each_pool_that_adopted_its_lease() {
     for _ in 0..50 {
         let Scripted {
             lab,

@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! A failover leaves a server read-only behind open connections: without the recipe of
+//! A failover leaves open connections to a read-only server: without the recipe of
 //! `docs/recipes.md`, then with it.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -20,8 +20,8 @@ fn with_recipe(options: PgPoolOptions) -> PgPoolOptions {
     })
 }
 
-/// Returns a pool of one connection to a read-only server, as to a former primary; new connections
-/// may write.
+/// Returns a pool of one connection to a read-only server, a former primary. New connections are
+/// writable.
 async fn after_a_failover(
     options: impl FnOnce(PgPoolOptions) -> PgPoolOptions,
 ) -> (Fixture, Handle<PgPools>) {
@@ -39,7 +39,7 @@ async fn after_a_failover(
     sqlx::query("SET default_transaction_read_only = on")
         .execute(&db)
         .await
-        .expect("it is set");
+        .expect("the setting is changed");
     read_only(&fixture, false).await;
     (fixture, db)
 }
@@ -51,7 +51,7 @@ async fn read_only(fixture: &Fixture, on: bool) {
         ))
         .await;
     fixture.sql("SELECT pg_reload_conf()").await;
-    // A connection reads the settings anew when it is idle, a little later.
+    // A connection reloads the settings a little later, when it is idle.
     let state = if on { "on" } else { "off" };
     while fixture.sql("SHOW default_transaction_read_only").await != state {
         tokio::task::yield_now().await;
@@ -84,7 +84,7 @@ async fn without_the_hook_every_call_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_hook_the_next_call_has_a_connection_that_may_write() {
+async fn with_the_hook_the_next_call_gets_a_writable_connection() {
     let (fixture, db) = after_a_failover(with_recipe).await;
     for _ in 0..5 {
         insert(&db).await.expect("a connection that may write");

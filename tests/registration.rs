@@ -1,5 +1,5 @@
-//! Bad input: one clear error that names the field and what would be right; nothing started,
-//! nothing lost.
+//! Invalid input: one clear error that names the field and what would be right. Nothing is started
+//! and nothing is lost.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,17 +21,18 @@ fn options() -> PgConnectOptions {
         .database("orders")
 }
 
-/// What a pool with these options says to this login; nothing is to be registered then.
-async fn said(credentials: Credentials, pools: PgPools) -> Error {
+/// Returns the error of registering a pool with these credentials, and asserts that nothing stays
+/// registered.
+async fn registration_error(credentials: Credentials, pools: PgPools) -> Error {
     let supervisor = Supervisor::start();
     let provider = supervisor
         .add_provider("login", fixed(credentials))
         .await
-        .expect("a login");
+        .expect("a lease");
     let error = supervisor
         .add_pool("orders", &provider, pools)
         .await
-        .expect_err("it cannot be right");
+        .expect_err("out of range");
     assert!(
         supervisor.status().pools.is_empty(),
         "nothing stays registered"
@@ -44,7 +45,7 @@ fn pools() -> PgPools {
 }
 
 #[tokio::test]
-async fn names() {
+async fn invalid_names_are_errors() {
     let lab = Lab::new();
     let provider = ScriptedProvider::new();
     for bad in ["", "  ", "a\nb"] {
@@ -60,7 +61,7 @@ async fn names() {
         .supervisor
         .add_provider("login", provider.clone())
         .await
-        .expect("a good name");
+        .expect("a lease");
     let error = lab
         .supervisor
         .add_provider("login", provider.clone())
@@ -94,10 +95,10 @@ async fn names() {
         .supervisor
         .rotate_now("logni")
         .await
-        .expect_err("unknown");
+        .expect_err("not registered");
     assert!(
         error.to_string().contains("\"login\""),
-        "it names what there is: {error}"
+        "the registered providers are named: {error}"
     );
     let other = Supervisor::start();
     let error = other
@@ -109,7 +110,7 @@ async fn names() {
 }
 
 #[tokio::test]
-async fn durations_and_sizes() {
+async fn durations_and_sizes_out_of_range_are_errors() {
     type Set = fn(claviger::SupervisorBuilder, Duration) -> claviger::SupervisorBuilder;
     let fields: [(&str, Set); 5] = [
         (
@@ -134,7 +135,7 @@ async fn durations_and_sizes() {
         for bad in [Duration::ZERO, Duration::MAX] {
             let error = set(Supervisor::builder(), bad)
                 .start()
-                .expect_err("it cannot be right");
+                .expect_err("out of range");
             assert!(
                 error.to_string().starts_with(&format!("{field}: ")),
                 "{error}"
@@ -163,7 +164,7 @@ async fn durations_and_sizes() {
             ),
         ),
     ] {
-        let error = said(Credentials::new("app", "s3cret"), bad).await;
+        let error = registration_error(Credentials::new("app", "s3cret"), bad).await;
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with(field), "{error}");
         assert!(
@@ -174,7 +175,7 @@ async fn durations_and_sizes() {
 }
 
 #[tokio::test]
-async fn logins() {
+async fn invalid_credentials_are_errors() {
     let empty = PgConnectOptions::new_without_pgpass().host("127.0.0.1");
     let (url, with_port) = (
         options().host("postgres://u:s3cret@h/db"),
@@ -255,7 +256,7 @@ async fn logins() {
         ),
     ] {
         assert!(!format!("{pools:?}{credentials:?}").contains("s3cret"));
-        let error = said(credentials, pools).await;
+        let error = registration_error(credentials, pools).await;
         assert_eq!(error.kind(), ErrorKind::Pool);
         assert!(
             error.to_string().contains(&format!(": {expected}")),
@@ -267,7 +268,7 @@ async fn logins() {
 }
 
 #[tokio::test]
-async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
+async fn an_unresolvable_host_in_the_connect_options_is_an_error() {
     let began = Instant::now();
     for (host, word) in [
         ("db.internal:5432", "port"),
@@ -278,7 +279,7 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
         (" ", "empty"),
     ] {
         let credentials = || Credentials::new("app", "s3cret");
-        let error = said(
+        let error = registration_error(
             credentials(),
             PgPools::new(options().host(host), PgPoolOptions::new()),
         )
@@ -290,9 +291,9 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
             error.contains(": host") && error.contains(word),
             "{host:?}: {error}"
         );
-        // Where the login says where the database is, the options' host is not used.
+        // If the credentials name an endpoint, the host of the options is not used.
         let elsewhere = credentials().endpoint(Endpoint::new("127.0.0.1", 5432, ""));
-        let error = said(
+        let error = registration_error(
             elsewhere,
             PgPools::new(options().host(host), PgPoolOptions::new()),
         )
@@ -300,12 +301,12 @@ async fn a_host_of_the_connect_options_that_no_look_up_could_find_is_named() {
         .to_string();
         assert!(error.contains(": database: "), "{host:?}: {error}");
     }
-    // No look-up was waited for.
+    // No DNS lookup was waited for.
     assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
-async fn always_in_place_with_a_lease_that_ends_its_connections() {
+async fn always_in_place_rejects_a_lease_that_ends_its_connections() {
     let lab = Lab::new();
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
@@ -319,12 +320,12 @@ async fn always_in_place_with_a_lease_that_ends_its_connections() {
         .supervisor
         .add_pool("orders", &credentials, pools().always_in_place())
         .await
-        .expect_err("it cannot be kept");
+        .expect_err("the lease ends its connections");
     assert!(error.to_string().contains("always_in_place"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn leases_that_cannot_be_used() {
+async fn unusable_leases_are_errors() {
     let lab = Lab::new();
     let provide = |name: &'static str, life: u64, connections: OldConnections| {
         let supervisor = lab.supervisor.clone();
@@ -340,12 +341,12 @@ async fn leases_that_cannot_be_used() {
             supervisor
                 .add_provider(name, provider)
                 .await
-                .expect_err("it cannot be used")
+                .expect_err("the lease is unusable")
         }
     };
     let error = provide("dead", 0, OldConnections::Keep).await;
     assert_eq!(
-        error.provider_error().expect("its error").kind(),
+        error.provider_error().expect("the provider's error").kind(),
         ProviderErrorKind::DeadLease
     );
     let error = provide("short", 1, OldConnections::Keep).await;
@@ -359,7 +360,7 @@ async fn leases_that_cannot_be_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn providers_that_do_not_answer() {
+async fn failing_providers_end_registration_with_their_error() {
     let lab = Lab::new();
     let began = tokio::time::Instant::now();
     let denied = ScriptedProvider::new();
@@ -405,7 +406,7 @@ async fn providers_that_do_not_answer() {
         .await
         .expect_err("silent");
     assert_eq!(
-        error.provider_error().expect("its error").kind(),
+        error.provider_error().expect("the provider's error").kind(),
         ProviderErrorKind::TimedOut
     );
     assert!(lab.supervisor.status().providers.is_empty());
@@ -415,11 +416,11 @@ async fn providers_that_do_not_answer() {
     lab.supervisor
         .add_provider("panics", panics)
         .await
-        .expect("the second attempt works");
+        .expect("the second attempt succeeds");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected() {
+async fn an_older_revision_is_adopted_only_when_the_current_one_is_rejected() {
     let Scripted {
         lab,
         provider,
@@ -430,18 +431,15 @@ async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected(
     provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a new one");
     assert_eq!(pool.current().password(), "password-2");
-    // A stale replica answers.
+    // A stale replica returns the previous revision.
     provider.roll_back_to(1);
-    lab.supervisor
-        .rotate_now("login")
-        .await
-        .expect("it answers");
+    lab.supervisor.rotate_now("login").await.expect("a report");
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(
         (pool.current().password().as_str(), pool.generation()),
         ("password-2", 2)
     );
-    // A rotation that is rolled back: the current one is rejected.
+    // A rotation is rolled back: the current revision is rejected.
     database.accept_only(["password-1"]);
     pool.rejected(2, &rejection());
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -449,7 +447,7 @@ async fn an_older_revision_is_not_taken_back_unless_the_current_one_is_rejected(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_comes_too_late_is_released() {
+async fn a_lease_that_arrives_after_its_deadline_is_released() {
     let Scripted {
         lab,
         provider,
@@ -462,8 +460,7 @@ async fn a_lease_that_comes_too_late_is_released() {
         Revision::new("late"),
     ));
     provider.hint();
-    // The fetch counts as failed after thirty seconds; its answer comes after that, beside the next
-    // one's.
+    // The fetch fails after thirty seconds. Its late result arrives together with the next one's.
     tokio::time::sleep(Duration::from_secs(35)).await;
     assert_eq!(
         lab.supervisor.status().providers[0]
@@ -483,7 +480,7 @@ async fn a_lease_that_comes_too_late_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_comes_after_its_provider_is_gone_is_released() {
+async fn a_lease_that_arrives_after_its_registration_failed_is_released() {
     let lab = Lab::new();
     let provider = ScriptedProvider::new();
     provider.stall();
@@ -491,7 +488,7 @@ async fn a_lease_that_comes_after_its_provider_is_gone_is_released() {
     lab.supervisor
         .add_provider("login", provider.clone())
         .await
-        .expect_err("it hangs");
+        .expect_err("the fetch hangs");
     assert!(
         began.elapsed() <= Duration::from_secs(32),
         "{:?}",
@@ -508,7 +505,7 @@ async fn a_lease_that_comes_after_its_provider_is_gone_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durations_that_mean_for_ever() {
+async fn unbounded_durations_never_elapse() {
     let lab = Lab::new();
     let provider = ScriptedProvider::new().with_refresh_after(Duration::MAX);
     provider.fail_next(
@@ -530,7 +527,7 @@ async fn durations_that_mean_for_ever() {
 }
 
 #[tokio::test]
-async fn a_registration_given_up_takes_nobody_elses_back() {
+async fn an_abandoned_registration_leaves_a_newer_one_alone() {
     let lab = Lab::new();
     let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(1));
     let credentials = lab
@@ -553,7 +550,7 @@ async fn a_registration_given_up_takes_nobody_elses_back() {
     lab.supervisor
         .remove_pool("pool")
         .await
-        .expect("it is there");
+        .expect("the pool is removed");
     let second = lab
         .supervisor
         .add_pool("pool", &credentials, ScriptedPools::new(1))
@@ -575,7 +572,7 @@ async fn a_provider_that_was_removed_serves_no_new_pool() {
     lab.supervisor
         .remove_provider("login")
         .await
-        .expect("it goes");
+        .expect("the provider is removed");
     lab.supervisor
         .add_provider("login", ScriptedProvider::new())
         .await
@@ -584,12 +581,12 @@ async fn a_provider_that_was_removed_serves_no_new_pool() {
         .supervisor
         .add_pool("pool", &old, ScriptedPools::new(1))
         .await
-        .expect_err("it was removed");
+        .expect_err("the provider was removed");
     assert_eq!(error.kind(), ErrorKind::NotRegistered);
 }
 
 #[test]
-fn a_shutdown_outlives_the_runtime_that_asked_for_it() {
+fn a_shutdown_outlives_the_runtime_of_its_caller() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let lab = {
         let _entered = runtime.enter();
@@ -618,7 +615,7 @@ fn a_shutdown_outlives_the_runtime_that_asked_for_it() {
 }
 
 #[tokio::test]
-async fn a_dropped_registration_is_taken_back() {
+async fn a_dropped_registration_frees_its_name() {
     let lab = Lab::new();
     let provider = ScriptedProvider::new();
     provider.stall();

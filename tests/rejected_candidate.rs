@@ -1,4 +1,4 @@
-//! A candidate that cannot be verified, while what serves has an end.
+//! A lease that is never verified, while the current one expires.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,24 +13,24 @@ use claviger::{
 use claviger_testkit::{Lab, ScriptedPools};
 use tokio::time::{Instant, sleep};
 
-/// As a backend of users does: it renews what is held, and makes another user by hand or where that
-/// one is rejected.
+/// The backend renews the current user. It creates another one at a manual rotation, or when the
+/// current one is rejected.
 #[tokio::test(start_paused = true)]
-async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_who_serves_dies() {
+async fn a_rejected_user_is_replaced_before_the_current_one_expires() {
     let (lab, database) = (Lab::new(), ScriptedPools::new(4));
-    let made = Arc::new(AtomicU32::new(0));
-    let life = Duration::from_secs(60);
-    let issuer = provider_fn({
-        let made = Arc::clone(&made);
+    let created = Arc::new(AtomicU32::new(0));
+    let lifetime = Duration::from_secs(60);
+    let backend = provider_fn({
+        let created = Arc::clone(&created);
         move |request: FetchRequest<Credentials>| {
-            let expiry = Expiry::after(request.started, life);
+            let expiry = Expiry::after(request.started, lifetime);
             let renewed = request.held.as_ref().filter(|held| {
                 request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
             });
             let fetched = renewed
                 .map(|_| Fetched::Renewed(expiry))
                 .unwrap_or_else(|| {
-                    let user = format!("user-{}", made.fetch_add(1, Ordering::AcqRel) + 1);
+                    let user = format!("user-{}", created.fetch_add(1, Ordering::AcqRel) + 1);
                     let credentials = Credentials::new(user.clone(), format!("password-of-{user}"));
                     Lease::new(credentials, Revision::new(user))
                         .with_expiry(expiry)
@@ -42,14 +42,14 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
     });
     let credentials = lab
         .supervisor
-        .add_provider("login", issuer)
+        .add_provider("login", backend)
         .await
-        .expect("it starts");
+        .expect("a lease");
     let pool = lab
         .supervisor
         .add_pool("pool", &credentials, database.clone())
         .await
-        .expect("it is verified");
+        .expect("verified");
     // The second user is dropped before its first login.
     database.accept_only(["password-of-user-1", "password-of-user-3"]);
     let began = Instant::now();
@@ -60,16 +60,16 @@ async fn a_user_whom_the_database_goes_on_refusing_is_replaced_before_the_one_wh
     while pool.generation() == 1 {
         sleep(Duration::from_millis(100)).await;
         assert!(
-            began.elapsed() < life,
+            began.elapsed() < lifetime,
             "the first user is dead, and the second one renewed"
         );
     }
     assert_eq!(
-        made.load(Ordering::Acquire),
+        created.load(Ordering::Acquire),
         3,
-        "the hazard: the second one was made"
+        "the hazard: the second one was created"
     );
-    // Not at the first rejection: a replica may not have heard of the user yet.
+    // Not at the first rejection, because a replica may not know the user yet.
     assert!(
         began.elapsed() > Duration::from_secs(2),
         "{:?}",

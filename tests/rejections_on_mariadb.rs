@@ -1,7 +1,7 @@
 //! needs: mariadb, pam
 //!
-//! What MariaDB answers to a login, and what becomes of it: each kind of rejection, a full server,
-//! and tokens, which go over verified TLS alone.
+//! Login errors of MariaDB and what follows from them: each kind of rejection, a full server, and
+//! tokens, which require verified TLS.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -22,7 +22,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 
 type Fixture = FixtureOn<MariaDb>;
 
-/// What the verification of this login answers.
+/// Returns the outcome of verifying these credentials.
 async fn verification(
     fixture: &Fixture,
     credentials: Credentials,
@@ -36,7 +36,7 @@ fn rejected(code: &str) -> Result<(), (ConnectErrorKind, Option<String>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_rejection_is_one() {
+async fn each_authentication_error_is_classified_as_a_rejection() {
     let fixture = Fixture::new().await;
     let app = || Credentials::new("app", "password-1");
     assert_eq!(verification(&fixture, app()).await, Ok(()));
@@ -49,7 +49,7 @@ async fn each_rejection_is_one() {
         verification(&fixture, Credentials::new("nobody", "password-1")).await,
         rejected("28000")
     );
-    // 1698: no way in by a password.
+    // 1698: no password authentication.
     fixture
         .sql("CREATE USER socket@'%' IDENTIFIED VIA unix_socket")
         .await;
@@ -59,61 +59,62 @@ async fn each_rejection_is_one() {
     );
     // 4151: locked.
     fixture
-        .on_the_server(|server| server.lock_account("app").expect("it locks"))
+        .on_the_server(|server| server.lock_account("app").expect("the account is locked"))
         .await;
     assert_eq!(verification(&fixture, app()).await, rejected("HY000"));
     fixture
-        .on_the_server(|server| server.unlock_account("app").expect("it unlocks"))
+        .on_the_server(|server| {
+            server
+                .unlock_account("app")
+                .expect("the account is unlocked")
+        })
         .await;
-    // 1820: the login succeeds, and then nothing is answered.
+    // 1820: the login succeeds, but every statement fails.
     fixture
-        .on_the_server(|server| server.expire_password("app").expect("it expires"))
+        .on_the_server(|server| server.expire_password("app").expect("the password expires"))
         .await;
     assert_eq!(verification(&fixture, app()).await, rejected("HY000"));
 }
 
-/// Logins that the server did not let in, for whatever reason.
+/// Returns how many logins failed, for whatever reason.
 async fn failed_logins(fixture: &Fixture) -> u64 {
     let status = fixture.sql("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'ABORTED_CONNECTS'").await;
     status.parse().expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_rejection_leads_to_no_fetch() {
+async fn other_errors_cause_no_fetch() {
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
     let options = fixture.connect_options();
     fixture.sql("GRANT ALL ON nowhere.* TO app@'%'").await;
     for (database, code) in [("nowhere", "42000"), ("mysql", "42000")] {
-        // 1049: no such database; 1044: no right on it.
+        // 1049: no such database; 1044: no privilege on it.
         let pools = MySqlPools::new(options.clone().database(database), fixture.pool_options(2));
         let error = fixture
             .supervisor
             .add_pool(database, &credentials, pools)
             .await
-            .expect_err("it cannot be used");
-        let connect_error = error.connect_error().expect("the database's answer");
+            .expect_err("the lease is unusable");
+        let connect_error = error.connect_error().expect("the database's error");
         assert_eq!(
             (connect_error.kind(), connect_error.code()),
             (ConnectErrorKind::Misconfigured, Some(code)),
             "{connect_error}"
         );
     }
-    // 1226: no room for the user. The caller waits until there is.
+    // 1226: the user's connection limit. The caller waits for a free connection.
     let db = fixture
         .supervisor
         .add_pool("orders", &credentials, fixture.pools(4))
         .await
         .expect("verified");
-    // Connections from before a limit do not count.
+    // Connections opened before the limit do not count.
     fixture
         .sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1")
         .await;
     let other = fixture.plain_pool("password-1", fixture.pool_options(1));
-    let held = other
-        .acquire()
-        .await
-        .expect("the one connection that there may be");
+    let held = other.acquire().await.expect("the only connection");
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { query(&db).await }
@@ -123,8 +124,11 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
         assert!(!waiting.is_finished(), "there is no room");
     }
     assert!(!waiting.is_finished(), "there is no room");
-    held.close().await.expect("it closes");
-    waiting.await.expect("no panic").expect("there is room now");
+    held.close().await.expect("the connection closes");
+    waiting
+        .await
+        .expect("no panic")
+        .expect("a connection is free");
     assert_eq!(
         fixture.provider.calls().len(),
         1,
@@ -133,9 +137,9 @@ async fn what_is_no_rejection_leads_to_no_fetch() {
     assert_eq!(db.generation(), 1);
 }
 
-/// The login goes on to succeed, and so do open connections: each statement is rejected.
+/// Logins and open connections continue to work, but each statement is rejected.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
+async fn an_expired_password_is_replaced_before_a_caller_notices() {
     let fixture = Fixture::new().await;
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(50));
     let db = fixture.pool_with(options).await;
@@ -143,9 +147,12 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     callers.wait_for_more(200).await;
     fixture.provider.rotate();
     fixture
-        .on_the_server(|server| server.expire_password("app").expect("it expires"))
+        .on_the_server(|server| server.expire_password("app").expect("the password expires"))
         .await;
-    eventually("it was rejected", || fixture.provider.calls().len() >= 2).await;
+    eventually("a login was rejected", || {
+        fixture.provider.calls().len() >= 2
+    })
+    .await;
     fixture.set_password("password-2").await;
     until_generation(&db, 2).await;
     callers.wait_for_more(200).await;
@@ -157,10 +164,9 @@ async fn a_password_that_expires_is_replaced_before_a_caller_notices() {
     );
 }
 
-/// After `DROP USER` its connections answer all that they are asked about themselves: they go with
-/// their generation, not by a probe.
+/// After `DROP USER` no probe finds the user's connections, so they close with their generation.
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
+async fn connections_of_a_dropped_user_close_with_their_generation() {
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
@@ -172,30 +178,34 @@ async fn connections_of_a_dropped_user_are_retired_with_their_generation() {
     let user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
         .fetch_one(&mut *zombie)
         .await
-        .expect("it answers");
+        .expect("the query succeeds");
     assert_eq!(user, "app@%", "the hazard: no probe finds it");
     drop(zombie);
     fixture
-        .on_the_server(move |server| server.create_role("app", &next).expect("the next one"))
+        .on_the_server(move |server| {
+            server
+                .create_role("app", &next)
+                .expect("the role is created")
+        })
         .await;
     fixture.sql("GRANT ALL ON orders.* TO app@'%'").await;
     fixture
         .supervisor
         .rotate_now("login")
         .await
-        .expect("it rotates");
+        .expect("a report");
     until_drained(&db).await;
     let since: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()")
         .fetch_one(&db)
         .await
-        .expect("it serves");
+        .expect("the query succeeds");
     assert_eq!((db.generation(), since > 0), (2, true));
 }
 
-/// As no probe finds them, none is handed out after the lease's end, though the next lease is not
-/// to be had.
+/// No probe finds these connections. They are not handed out after the lease's end, even if no next
+/// lease is available.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
+async fn no_connection_is_handed_out_after_its_lease_ended_it() {
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
@@ -225,7 +235,11 @@ async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
 
     let password = fixture.provider.rotate();
     fixture
-        .on_the_server(move |server| server.create_role("app", &password).expect("the next one"))
+        .on_the_server(move |server| {
+            server
+                .create_role("app", &password)
+                .expect("the role is created")
+        })
         .await;
     fixture.sql("GRANT ALL ON orders.* TO app@'%'").await;
     fixture.provider.recover();
@@ -237,20 +251,22 @@ async fn no_connection_is_served_after_the_end_of_a_lease_that_ends_them() {
             .expect("a new lease"),
     );
     until_serving(&db).await;
-    query(&db).await.expect("it serves");
+    query(&db).await.expect("the query succeeds");
 }
 
-/// A server that checks tokens, and a factory of pools with this kind of TLS.
+/// Starts a server that checks tokens over TLS.
 async fn token_server() -> Arc<MariaDb> {
     tokio::task::spawn_blocking(|| {
         let server = MariaDb::builder()
             .tokens()
             .start()
             .expect("a server starts");
-        server.create_token_role("app").expect("a role is made");
+        server
+            .create_token_role("app")
+            .expect("the role is created");
         server
             .create_database("orders", "app")
-            .expect("a database is made");
+            .expect("the database is created");
         Arc::new(server)
     })
     .await
@@ -264,25 +280,25 @@ fn pools(server: &MariaDb, mode: MySqlSslMode) -> MySqlPools {
         .database("orders")
         .ssl_mode(mode);
     let options = options
-        .ssl_ca(server.ca_file().expect("it speaks TLS"))
+        .ssl_ca(server.ca_file().expect("a CA"))
         .enable_cleartext_plugin(true);
     MySqlPools::new(options, MySqlPoolOptions::new().max_connections(2))
 }
 
-/// In the shape of a token; nobody signed it.
+/// Returns a token with no valid signature.
 fn token() -> Credentials {
     Credentials::new("app", "host:3306/?Action=connect&DBUser=app").token()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_goes_over_verified_tls_alone() {
+async fn a_token_is_sent_over_verified_tls_only() {
     let server = token_server().await;
     let lab = Lab::new();
     let credentials = lab
         .supervisor
         .add_provider("login", fixed(token()))
         .await
-        .expect("it is held");
+        .expect("a fixed provider");
     for mode in [
         MySqlSslMode::Disabled,
         MySqlSslMode::Preferred,
@@ -292,16 +308,20 @@ async fn a_token_goes_over_verified_tls_alone() {
             .supervisor
             .add_pool("orders", &credentials, pools(&server, mode))
             .await
-            .expect_err("it is not verified");
+            .expect_err("the TLS mode is too weak");
         assert_eq!(error.kind(), ErrorKind::Pool);
         assert!(error.to_string().contains("VerifyIdentity"), "{error}");
     }
     assert_eq!(
-        server.token_checks().entries().expect("the checks").len(),
+        server
+            .token_checks()
+            .entries()
+            .expect("the token checks")
+            .len(),
         0,
         "nothing was sent"
     );
-    // Verified, it is sent, and the server says what it thinks of it.
+    // Over verified TLS the token is sent, and the server checks it.
     let verified = pools(&server, MySqlSslMode::VerifyIdentity)
         .verify(&token())
         .await;
@@ -309,22 +329,29 @@ async fn a_token_goes_over_verified_tls_alone() {
         verified.map_err(|connect_error| connect_error.kind()),
         Err(ConnectErrorKind::Rejected)
     );
-    assert_eq!(server.token_checks().rejected().expect("the checks"), 1);
+    assert_eq!(
+        server.token_checks().rejected().expect("the token checks"),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_is_not_sent_in_clear_because_a_server_asks_for_it() {
+async fn a_password_is_never_sent_in_clear_at_the_server_s_request() {
     let server = token_server().await;
-    // The server asks for the clear-text plugin, and the options had it switched on.
+    // The server requests the clear-text plugin, and the options enable it.
     for mode in [MySqlSslMode::Preferred, MySqlSslMode::Required] {
         let verified = pools(&server, mode)
             .verify(&Credentials::new("app", "a password"))
             .await;
-        let error = verified.expect_err("it is not sent");
+        let error = verified.expect_err("the password is not sent");
         assert_eq!(error.kind(), ConnectErrorKind::Misconfigured, "{error}");
     }
     assert_eq!(
-        server.token_checks().entries().expect("the checks").len(),
+        server
+            .token_checks()
+            .entries()
+            .expect("the token checks")
+            .len(),
         0,
         "nothing was sent"
     );

@@ -1,4 +1,4 @@
-//! Calls to a supervisor from other runtimes than its own, from none, and after its own has gone.
+//! Calls to a supervisor from another runtime, from none, and after its own was dropped.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,8 +27,8 @@ fn runtime() -> Runtime {
         .expect("a runtime")
 }
 
-/// Returns the result of work on a thread of its own. A call that never returns fails the test and
-/// does not hang it.
+/// Runs work on a thread of its own and returns its result. A call that never returns fails the
+/// test instead of hanging it.
 fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, outcome) = mpsc::channel();
     thread::spawn(move || {
@@ -94,7 +94,7 @@ fn shut_down_on(other: &Runtime, supervisor: &Supervisor) -> ShutdownReport {
 }
 
 #[test]
-fn a_shutdown_after_the_runtime_has_gone_releases_the_leases() {
+fn a_shutdown_after_the_runtime_was_dropped_releases_the_leases() {
     let own = runtime();
     let service = service_on(&own);
     drop(own);
@@ -117,7 +117,7 @@ fn a_shutdown_after_the_runtime_has_gone_releases_the_leases() {
 }
 
 #[test]
-fn a_shutdown_whose_runtime_goes_in_the_middle_goes_on() {
+fn a_shutdown_continues_when_its_runtime_is_dropped() {
     let own = runtime();
     let service = service_on(&own);
     // A connection that is not returned delays the drain.
@@ -152,7 +152,7 @@ fn a_shutdown_returns_when_its_runtime_is_not_driven() {
     let names: Vec<_> = report.unfinished.iter().map(|name| &**name).collect();
     assert_eq!(names, ["login", "orders"]);
     assert_eq!(report.unreleased, [(Arc::from("login"), 1)]);
-    // Driven again, it completes the shutdown.
+    // Driven again, the runtime completes the shutdown.
     own.block_on(eventually("the lease is released", || {
         service.provider.released().len() == 1
     }));
@@ -196,7 +196,7 @@ fn a_removal_outlives_the_runtime_of_its_caller() {
     let passing = runtime();
     let supervisor = service.supervisor.clone();
     passing.spawn(async move { supervisor.remove_pool("orders").await });
-    own.block_on(eventually("it drains", || {
+    own.block_on(eventually("the drain has begun", || {
         service.database.opened()[0].is_closed()
     }));
     passing.shutdown_background();
@@ -205,13 +205,13 @@ fn a_removal_outlives_the_runtime_of_its_caller() {
         .expect_err("the hazard: it is in use");
     assert_eq!(error.kind(), ErrorKind::InUse);
     drop(held);
-    own.block_on(eventually("it is in use no longer", || {
+    own.block_on(eventually("the provider has no pools", || {
         service.supervisor.status().providers[0].pools.is_empty()
     }));
     let passing = runtime();
     let supervisor = service.supervisor.clone();
     passing.spawn(async move { supervisor.remove_provider("login").await });
-    own.block_on(eventually("it is removed", || {
+    own.block_on(eventually("the provider is removed", || {
         service.supervisor.status().providers.is_empty()
     }));
     passing.shutdown_background();
@@ -221,7 +221,7 @@ fn a_removal_outlives_the_runtime_of_its_caller() {
 }
 
 #[test]
-fn a_removal_after_the_runtime_has_gone_runs_on_that_of_the_caller() {
+fn a_removal_runs_on_the_caller_s_runtime_after_its_own_is_gone() {
     let own = runtime();
     let service = service_on(&own);
     drop(own);
@@ -229,7 +229,7 @@ fn a_removal_after_the_runtime_has_gone_runs_on_that_of_the_caller() {
     let error = within("remove_pool", move || {
         without_a_runtime(supervisor.remove_pool("orders"))
     })
-    .expect_err("nowhere to run");
+    .expect_err("there is no runtime");
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
 
     let own = runtime();
@@ -247,7 +247,7 @@ fn a_removal_after_the_runtime_has_gone_runs_on_that_of_the_caller() {
 }
 
 #[test]
-fn a_provider_stays_watched_after_the_runtime_of_its_registration() {
+fn a_provider_s_hints_outlive_the_runtime_of_its_registration() {
     let own = runtime();
     let supervisor = own.block_on(async { Supervisor::start() });
     let provider = ScriptedProvider::new();
@@ -259,14 +259,14 @@ fn a_provider_stays_watched_after_the_runtime_of_its_registration() {
     let fetched = provider.calls().len();
     provider.rotate();
     provider.hint();
-    own.block_on(eventually("the hint is followed", || {
+    own.block_on(eventually("the hint leads to a fetch", || {
         provider.calls().len() > fetched
     }));
     drop(credentials);
 }
 
 #[test]
-fn a_registration_after_the_runtime_has_gone_is_an_error() {
+fn a_registration_after_the_runtime_was_dropped_is_an_error() {
     let own = runtime();
     let service = service_on(&own);
     let other = runtime();
@@ -277,13 +277,13 @@ fn a_registration_after_the_runtime_has_gone_is_an_error() {
                 .supervisor
                 .add_provider("more", ScriptedProvider::new()),
         )
-        .expect_err("nowhere to run");
+        .expect_err("there is no runtime");
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(error.to_string().contains("is gone"), "{error}");
 }
 
 #[test]
-fn a_call_that_waits_returns_an_error_without_a_runtime() {
+fn without_a_runtime_a_waiting_call_returns_an_error() {
     let own = runtime();
     let service = service_on(&own);
     let supervisor = &service.supervisor;
@@ -308,7 +308,9 @@ fn a_call_that_waits_returns_an_error_without_a_runtime() {
 
 #[test]
 fn a_start_outside_of_a_runtime_panics_at_the_line_of_the_caller() {
-    let error = Supervisor::builder().start().expect_err("nowhere to run");
+    let error = Supervisor::builder()
+        .start()
+        .expect_err("there is no runtime");
     assert_eq!(error.kind(), ErrorKind::NoRuntime);
     assert!(error.to_string().starts_with("no tokio runtime"), "{error}");
 
@@ -317,14 +319,17 @@ fn a_start_outside_of_a_runtime_panics_at_the_line_of_the_caller() {
     std::panic::set_hook(Box::new(move |panic| {
         let _ = place.send(panic.location().map(|at| at.file().to_owned()));
     }));
-    let message = catch_unwind(|| drop(Supervisor::start())).expect_err("it panics");
+    let message = catch_unwind(|| drop(Supervisor::start())).expect_err("start panics");
     std::panic::set_hook(before);
     assert!(
         message
             .downcast_ref::<String>()
             .is_some_and(|message| message.starts_with("no tokio runtime"))
     );
-    let place = places.try_recv().expect("it panicked").expect("somewhere");
+    let place = places
+        .try_recv()
+        .expect("the hook ran")
+        .expect("a location");
     assert!(
         place.ends_with("runtimes.rs"),
         "the caller's line, and not {place}"
@@ -332,7 +337,7 @@ fn a_start_outside_of_a_runtime_panics_at_the_line_of_the_caller() {
 }
 
 #[test]
-fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
+fn a_removal_finishes_work_that_a_dropped_runtime_left_unfinished() {
     for stuck_in in ["a drain", "a verification", "a fetch"] {
         let first = Builder::new_multi_thread()
             .enable_all()
@@ -379,7 +384,7 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
                     .any(|provider| provider.fetching),
                 _ => provider.calls().len() > 1,
             };
-            eventually("it is stuck", is_stuck).await;
+            eventually("the work hangs", is_stuck).await;
             (lab, connection, database)
         });
         first.shutdown_background();
@@ -389,7 +394,7 @@ fn a_removal_takes_over_what_a_runtime_that_is_gone_left_under_way() {
             lab.supervisor
                 .remove_pool("orders")
                 .await
-                .expect("it is registered");
+                .expect("the pool is removed");
             lab.supervisor
                 .remove_provider("login")
                 .await

@@ -1,8 +1,8 @@
 //! needs: postgresql
 //!
-//! A service reads its password once; `ALTER USER … PASSWORD` happens; open connections go on,
-//! every new one fails with `auth_failed`. First as it happens without us, then cured: one fetch,
-//! no insert lost, none doubled, nobody restarts.
+//! Scenario: a service reads its password once, then `ALTER USER … PASSWORD` changes it. Open
+//! connections continue, but every new one fails with 28P01. With Claviger: one fetch, no insert
+//! lost, none doubled, no restart.
 
 #![expect(
     clippy::expect_used,
@@ -16,7 +16,7 @@ use claviger::{Event, Handle, PgPools};
 use claviger_fixtures::{Fixture, sqlstate, until_drained};
 
 const INSERTS: i64 = 100;
-/// An even pace.
+/// Time between two inserts.
 const PACE: Duration = Duration::from_millis(10);
 
 async fn numbers(fixture: &Fixture) -> Vec<i64> {
@@ -29,9 +29,9 @@ async fn numbers(fixture: &Fixture) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_us_every_new_connection_fails() {
+async fn without_claviger_every_new_connection_fails() {
     let fixture = Fixture::new().await;
-    // One connection, so that nothing but its loss makes the pool log in anew.
+    // One connection, so that only its loss makes the pool log in again.
     let plain = fixture.plain_pool("password-1", fixture.pool_options(1));
     let mut pace = tokio::time::interval(PACE);
     let mut lost = Vec::new();
@@ -51,7 +51,7 @@ async fn without_us_every_new_connection_fails() {
             lost.push((number, sqlstate(&error)));
         }
     }
-    // Open connections went on; from the moment on that they were gone, nothing worked.
+    // Open connections continued; after their loss nothing worked.
     assert!(lost.iter().all(|(number, _)| *number >= 60), "{lost:?}");
     assert!(
         lost.iter()
@@ -66,14 +66,14 @@ async fn without_us_every_new_connection_fails() {
     );
 }
 
-/// Inserts at an even pace without a retry of its own, but for what the server itself interrupts:
-/// then it looks whether the row is there.
+/// Inserts at an even pace without retries. After an interruption by the server it checks whether
+/// the row exists.
 async fn insert_all(fixture: &Fixture, db: &Handle<PgPools>) {
     let mut pace = tokio::time::interval(PACE);
     for number in 0..INSERTS {
         pace.tick().await;
         if number == 30 {
-            // Unannounced; the store knows it.
+            // Unannounced; the backend has it.
             fixture.provider.rotate();
             fixture.set_password("password-2").await;
         }
@@ -105,7 +105,7 @@ async fn insert_all(fixture: &Fixture, db: &Handle<PgPools>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_us_no_insert_is_lost_and_none_doubled() {
+async fn with_claviger_no_insert_is_lost_and_none_doubled() {
     let fixture = Fixture::new().await;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(4).await;

@@ -1,6 +1,6 @@
-//! A token store cached 15-minute tokens for ever and refreshed only on an authentication error; a
-//! pool opened a connection at minute 14 with a 14-minute-old token, and failed a minute later.
-//! First as it happens without us, then cured, as a timeline on paused time.
+//! Scenario: a token cache keeps 15-minute tokens and refreshes only after an authentication error.
+//! A connection opened at minute 14 uses a 14-minute-old token, and a minute later logins fail.
+//! First without Claviger, then with it, on paused time.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,13 +10,13 @@ use claviger::{Handle, OldConnections};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep_until};
 
-const LIFE: Duration = Duration::from_secs(15 * 60);
+const LIFETIME: Duration = Duration::from_secs(15 * 60);
 const BUFFER: Duration = Duration::from_secs(60);
 
-/// What the database says to a token, as RDS does.
+/// The error of RDS for an expired token.
 const REJECTION: &str = "PAM authentication failed";
 
-/// Issues tokens, and takes logins with those that live.
+/// Issues tokens and accepts logins with unexpired ones.
 struct Aws {
     began: Instant,
     issued: Vec<Instant>,
@@ -37,7 +37,11 @@ impl Aws {
 
     fn log_in(&self, token: usize) -> Result<Duration, &'static str> {
         let age = self.issued[token - 1].elapsed();
-        if age < LIFE { Ok(age) } else { Err(REJECTION) }
+        if age < LIFETIME {
+            Ok(age)
+        } else {
+            Err(REJECTION)
+        }
     }
 
     async fn at(&self, minutes: u64, seconds: u64) {
@@ -45,16 +49,14 @@ impl Aws {
     }
 }
 
-/// The store of the story: fetches once, keeps for ever, and fetches anew only after an
-/// authentication error.
+/// The cache of the scenario: it fetches once, and again only after an authentication error.
 #[derive(Default)]
-struct CachingStore {
+struct Cache {
     cached: Option<usize>,
 }
 
-impl CachingStore {
-    /// What a pool does when it opens a connection: the age of the token that was taken, or the
-    /// error that a caller sees.
+impl Cache {
+    /// Opens a connection as a pool does. Returns the token's age, or the error that a caller sees.
     fn connect(&mut self, aws: &mut Aws) -> Result<Duration, &'static str> {
         let token = *self.cached.get_or_insert_with(|| aws.issue());
         aws.log_in(token).inspect_err(|_| self.cached = None)
@@ -62,10 +64,10 @@ impl CachingStore {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_us_a_connection_opened_late_fails() {
-    let (mut aws, mut provider) = (Aws::new(), CachingStore::default());
+async fn without_claviger_a_connection_opened_late_fails() {
+    let (mut aws, mut provider) = (Aws::new(), Cache::default());
     let mut seen = Vec::new();
-    // The pool opens a connection now and then.
+    // The pool opens a connection at these times.
     for (minutes, seconds) in [
         (0, 0),
         (0, 30),
@@ -80,8 +82,8 @@ async fn without_us_a_connection_opened_late_fails() {
         aws.at(minutes, seconds).await;
         seen.push(provider.connect(&mut aws).map(|age| age.as_secs() / 60));
     }
-    // At 14:00 a connection is opened with a token of fourteen minutes; a minute later a caller
-    // sees the error, and after each fifteen minutes again.
+    // At 14:00 a connection is opened with a token of fourteen minutes. A minute later a caller
+    // sees the error, and again every fifteen minutes.
     assert_eq!(
         seen,
         [
@@ -98,17 +100,17 @@ async fn without_us_a_connection_opened_late_fails() {
     );
 }
 
-/// The token that a connection opened now would log in with.
+/// Returns the token that a new connection would log in with.
 fn token(db: &Handle<ScriptedPools>) -> String {
     db.current().password()
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes() {
+async fn with_claviger_no_login_uses_a_token_older_than_fourteen_minutes() {
     let lab = Lab::new();
     let provider = ScriptedProvider::new()
-        .with_lifetime(LIFE)
-        .with_refresh_after(LIFE - BUFFER)
+        .with_lifetime(LIFETIME)
+        .with_refresh_after(LIFETIME - BUFFER)
         .with_old_connections(OldConnections::Keep)
         .with_mint_each();
     let database = ScriptedPools::new(10);
@@ -117,7 +119,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
         .supervisor
         .add_provider("login", provider.clone())
         .await
-        .expect("a token");
+        .expect("a lease");
     let db = lab
         .supervisor
         .add_pool("orders", &credentials, database.clone())
@@ -127,7 +129,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
     let mut seen = Vec::new();
     for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 5), (28, 0)] {
         clock.at(minutes, seconds).await;
-        // At 14:00 sharp the renewal is due; a moment later it is there.
+        // The renewal is due at 14:00 sharp and takes a moment.
         tokio::time::sleep(Duration::from_millis(10)).await;
         seen.push(token(&db));
     }
@@ -146,8 +148,8 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
         "tokens are refitted in place: connections stay"
     );
 
-    // An hour, with a connection opened every second: never a token older than 14 minutes, and
-    // about five fetches for any number of connections.
+    // One connection per second for an hour: no token is older than 14 minutes, and about five
+    // fetches suffice.
     let mut oldest = Duration::ZERO;
     for second in 28 * 60 + 1..3_600 {
         clock.at(0, second).await;
@@ -158,7 +160,7 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
         oldest = oldest.max(provider.calls()[version - 1].at.elapsed());
     }
     assert!(
-        oldest <= LIFE - BUFFER + Duration::from_secs(1),
+        oldest <= LIFETIME - BUFFER + Duration::from_secs(1),
         "a connection was opened with a token of {oldest:?}"
     );
     assert!(
@@ -175,18 +177,18 @@ async fn with_us_no_connection_logs_in_with_a_token_older_than_fourteen_minutes(
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_us_a_hundred_callers_share_one_refresh() {
+async fn with_claviger_ten_pools_share_one_refresh() {
     let lab = Lab::new();
     let provider = ScriptedProvider::new()
-        .with_lifetime(LIFE)
-        .with_refresh_after(LIFE - BUFFER)
+        .with_lifetime(LIFETIME)
+        .with_refresh_after(LIFETIME - BUFFER)
         .with_old_connections(OldConnections::Keep)
         .with_mint_each();
     let credentials = lab
         .supervisor
         .add_provider("login", provider.clone())
         .await
-        .expect("a token");
+        .expect("a lease");
     let mut pools = Vec::new();
     for number in 0..10 {
         pools.push(
@@ -200,7 +202,7 @@ async fn with_us_a_hundred_callers_share_one_refresh() {
                 .expect("verified"),
         );
     }
-    tokio::time::sleep(LIFE - BUFFER + Duration::from_secs(1)).await;
+    tokio::time::sleep(LIFETIME - BUFFER + Duration::from_secs(1)).await;
     assert!(
         pools
             .iter()

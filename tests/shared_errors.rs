@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! The error that many callers share: sqlx's idioms work on it, and errors of other origin are no
-//! database errors.
+//! The error that many callers share: sqlx's idioms work on it, and other errors are no database
+//! errors.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use claviger_testkit::ScriptedProvider;
 use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
 
-/// Returns the errors of one query by each of `callers` at once.
+/// Returns the errors of `callers` concurrent queries.
 async fn errors_of(db: &claviger::Handle<PgPools>, callers: usize) -> Vec<sqlx::Error> {
     let results = join_all((0..callers).map(|_| sqlx::query("SELECT 1").execute(db))).await;
     results.into_iter().filter_map(Result::err).collect()
@@ -26,7 +26,7 @@ async fn errors_of(db: &claviger::Handle<PgPools>, callers: usize) -> Vec<sqlx::
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_caller_of_an_outage_can_downcast_the_rejection() {
-    // Short: no verification has failed when they give up. Long: some have.
+    // After the short timeout no verification has failed; after the long one some have.
     for patience in [Duration::from_millis(500), Duration::from_secs(2)] {
         let fixture = Fixture::new().await;
         let options = fixture.pool_options(4).acquire_timeout(patience);
@@ -35,7 +35,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         fixture.terminate_connections().await;
         fixture.provider.fail_next(1_000, backend_down());
         let mut errors = errors_of(&db, 8).await;
-        // On a busy machine the first login may take longer than they wait.
+        // On a busy machine the first login may take longer than the timeout.
         while errors
             .iter()
             .all(|error| SharedError::connect_error(error).is_none())
@@ -68,7 +68,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
             );
             assert!(connect_error.cause().is_some());
         }
-        // An error of a statement is sqlx's own, and can be taken by value.
+        // The error of a statement is sqlx's own and can be taken by value.
         fixture.provider.recover();
         fixture.provider.rotate();
         fixture.set_password("password-2").await;
@@ -94,7 +94,7 @@ async fn a_database_that_is_down_is_an_io_error() {
     let credentials = supervisor
         .add_provider("login", fixed(Credentials::new("app", "s3cret")))
         .await
-        .expect("a login");
+        .expect("a lease");
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(1)
@@ -133,7 +133,7 @@ async fn a_provider_without_a_lease_is_an_io_error() {
     let provider = ScriptedProvider::new();
     provider.fail_next(
         1_000,
-        ProviderError::new(ProviderErrorKind::Denied, "the policy was taken away"),
+        ProviderError::new(ProviderErrorKind::Denied, "the policy was revoked"),
     );
     let credentials = supervisor
         .add_provider_in_background("login", provider)
@@ -159,19 +159,19 @@ async fn a_provider_without_a_lease_is_an_io_error() {
         };
         assert_eq!(io.kind(), ErrorKind::NotConnected);
         assert!(
-            error.to_string().contains("the policy was taken away"),
+            error.to_string().contains("the policy was revoked"),
             "{error}"
         );
     }
 }
 
 #[tokio::test]
-async fn settings_that_cannot_be_right_are_a_configuration_error() {
+async fn invalid_settings_are_a_configuration_error() {
     let supervisor = Supervisor::start();
     let credentials = supervisor
         .add_provider("login", fixed(Credentials::new("app", "")))
         .await
-        .expect("a login");
+        .expect("a lease");
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(1)

@@ -1,4 +1,4 @@
-//! Leases that live for seconds: readiness, and the drain of what they served.
+//! Leases of a few seconds: readiness, and the drain of their generations.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -67,7 +67,7 @@ async fn a_lease_of_eight_seconds_that_is_not_renewed_ends_readiness_before_it_e
     );
 }
 
-/// Pools that take this long to close, also without a connection.
+/// Pools that take this long to close, even without a connection.
 #[derive(Debug)]
 struct SlowToClose(ScriptedPools, Duration);
 
@@ -147,8 +147,8 @@ impl PoolFactory for SlowToClose {
     }
 }
 
-/// The lease expired in an outage of the backend, and another is served now. Returns after which
-/// time its drain was reported as abandoned, and as over, if a connection was held for so long.
+/// The lease expired in an outage of the backend, and another is current now. Returns when the
+/// drain was reported as abandoned and as finished, if a connection was held for `held_for`.
 async fn drained_after_an_outage(
     close: Duration,
     held_for: Option<Duration>,
@@ -182,7 +182,7 @@ async fn drained_after_an_outage(
     provider.recover();
     provider.rotate();
     provider.hint();
-    assert_eq!(changed.await, 2, "it is served again");
+    assert_eq!(changed.await, 2, "the pool serves callers again");
     let published = Instant::now();
     if let Some(held_for) = held_for {
         tokio::spawn(async move {
@@ -228,7 +228,7 @@ async fn a_drain_without_a_connection_is_never_reported_as_abandoned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_has_two_seconds_also_where_its_lease_expired_in_an_outage() {
+async fn a_drain_has_two_seconds_even_if_its_lease_expired() {
     let held =
         |millis| drained_after_an_outage(Duration::ZERO, Some(Duration::from_millis(millis)));
     for millis in [10, 1_000, 1_900] {
@@ -240,7 +240,7 @@ async fn a_drain_has_two_seconds_also_where_its_lease_expired_in_an_outage() {
         );
     }
     let (abandoned, over) = held(5_000).await;
-    let abandoned = abandoned.expect("it is reported");
+    let abandoned = abandoned.expect("reported");
     assert!(
         (Duration::from_secs(2)..Duration::from_millis(2_100)).contains(&abandoned),
         "reported after {abandoned:?}"

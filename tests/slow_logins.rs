@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! What other callers get while a login is slow, hangs, or is followed by a failure.
+//! What other callers get while a login is slow or hangs, or when its connection fails.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 const ORDERING: Ordering = Ordering::SeqCst;
 
-/// Options whose connections take this many milliseconds to open.
+/// Returns options whose connections take this many milliseconds to open.
 fn slow(options: PgPoolOptions, millis: &Arc<AtomicU64>) -> PgPoolOptions {
     let millis = Arc::clone(millis);
     options.after_connect(move |_, _| {
@@ -34,7 +34,7 @@ async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
     let options = slow(fixture.pool_options(10), &Arc::new(AtomicU64::new(500)));
     let plain = fixture.plain_pool("password-1", options.clone());
     let db = fixture.pool_with(options).await;
-    // No login has worked lately: the first one goes ahead.
+    // No login has succeeded recently, so only the first one is admitted.
     sleep(Duration::from_millis(1_500)).await;
     let began = Instant::now();
     let theirs = join_all((0..10).map(|_| plain.acquire())).await;
@@ -48,7 +48,7 @@ async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_is_asked() {
+async fn a_returned_connection_serves_a_waiting_caller_after_the_before_acquire_hook() {
     let fixture = Fixture::new().await;
     let (millis, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU32::new(0)));
     let options = slow(
@@ -97,7 +97,7 @@ async fn a_returned_connection_serves_a_caller_whose_login_is_slow_and_the_hook_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
+async fn an_abandoned_login_whose_connection_hangs_holds_no_permit() {
     let fixture = Fixture::new().await;
     let (on, stopped) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicI32::new(0)));
     let options = fixture
@@ -136,7 +136,7 @@ async fn a_login_without_its_caller_keeps_no_place_when_its_connection_hangs() {
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
 }
 
-/// Counts the connections that were opened, each of which the server ends at once if told so.
+/// Counts new connections. If `on` is 1, the server terminates each of them at once.
 struct Cut {
     opened: Arc<AtomicU32>,
     on: Arc<AtomicU32>,
@@ -167,7 +167,7 @@ impl Cut {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_returned() {
+async fn a_new_connection_that_is_terminated_costs_one_login_per_call_and_returns_its_error() {
     let fixture = Fixture::new().await;
     let connect = fixture
         .connect_options()
@@ -198,8 +198,7 @@ async fn a_fresh_connection_that_is_cut_costs_one_login_a_call_and_its_error_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_returned_connection_serves_a_caller_whose_login_is_slow_while_an_old_connection_is_held()
-{
+async fn a_returned_connection_serves_a_waiting_caller_during_a_drain() {
     let fixture = Fixture::new().await;
     let millis = Arc::new(AtomicU64::new(0));
     let options = slow(

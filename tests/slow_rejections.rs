@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! A server that takes longer to reject a login than callers wait, as a PAM service may: nobody
-//! hears the rejection, and yet it is followed.
+//! A server that takes longer to reject a login than callers wait, as a PAM service may. The
+//! rejection still leads to a fetch.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,13 +10,13 @@ use std::time::Duration;
 use claviger_fixtures::{Callers, Fixture, eventually_within, query_at_once, short_lived};
 use claviger_servers::Postgres;
 
-/// The server delays each rejection, and no login that it accepts, by this.
+/// Delay of each rejection; accepted logins are not delayed.
 const DELAY: Duration = Duration::from_millis(1_500);
 
 async fn delay_rejections(fixture: &Fixture) {
     let restart = |server: &Postgres| {
-        server.shut_down().expect("it stops");
-        server.start_again().expect("it starts");
+        server.shut_down().expect("the server stops");
+        server.start_again().expect("the server starts");
     };
     drop(
         fixture
@@ -36,7 +36,7 @@ async fn delay_rejections(fixture: &Fixture) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same() {
+async fn a_rejection_later_than_the_acquire_timeout_still_leads_to_a_fetch() {
     let fixture = Fixture::new().await;
     delay_rejections(&fixture).await;
     let options = short_lived(
@@ -49,13 +49,13 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
 
     let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
-    eventually_within(Duration::from_secs(30), "callers gave up", || {
+    eventually_within(Duration::from_secs(30), "callers timed out", || {
         callers.failures() > 0
     })
     .await;
     eventually_within(
         Duration::from_secs(30),
-        "the new password is served",
+        "the new password is adopted",
         || {
             db.status()
                 .is_some_and(|status| status.generation == 2 && status.serving)
@@ -64,14 +64,14 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
     .await;
     callers.wait_for_more(100).await;
     let tally = callers.stop().await;
-    let unheard = tally
+    let timed_out = tally
         .failed
         .iter()
         .filter(|failure| failure.contains("timed out"))
         .count();
     assert!(
-        unheard >= 8,
-        "the hazard: callers gave up before they heard, {unheard} of {}",
+        timed_out >= 8,
+        "the hazard: callers gave up before they heard, {timed_out} of {}",
         tally.failed.len()
     );
     assert_eq!(
@@ -82,7 +82,7 @@ async fn a_rejection_that_comes_later_than_callers_wait_is_followed_all_the_same
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_that_queue_in_a_full_pool_cost_no_login_after_a_slow_rejection() {
+async fn queued_callers_of_a_full_pool_cost_no_login_after_a_slow_rejection() {
     let fixture = Fixture::new().await;
     delay_rejections(&fixture).await;
     let options = fixture

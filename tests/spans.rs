@@ -1,4 +1,4 @@
-//! The tree of one rotation, replaced and in place, as tracing sees it.
+//! The spans of one rotation, by replacement and in place.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -58,7 +58,7 @@ impl<S: tracing::Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Tree {
     }
 
     fn on_record(&self, id: &tracing::Id, values: &tracing::span::Record<'_>, _: Context<'_, S>) {
-        // Ids are used again: the latest span of that id is meant.
+        // Ids are reused: the latest span of an id is meant.
         if let Some(span) = self
             .0
             .lock()
@@ -86,7 +86,7 @@ impl<S: tracing::Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Tree {
 }
 
 impl Tree {
-    /// The spans so far, as an indented text; they are forgotten then.
+    /// Returns the spans since the last call as an indented text.
     fn take(&self) -> String {
         let spans = std::mem::take(&mut *self.0.lock().expect("no panic"));
         let mut text = String::new();
@@ -129,7 +129,7 @@ fn show(spans: &[Recorded], index: usize, span: &Recorded, depth: usize, text: &
     }
 }
 
-/// A lab with one pool, whose first rotation is over and forgotten.
+/// Returns a lab with one pool, without the spans of its first rotation.
 async fn fixture(
     tree: &Tree,
     store: ScriptedProvider,
@@ -160,7 +160,7 @@ fn subscribe(tree: &Tree) -> tracing::subscriber::DefaultGuard {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement() {
+async fn a_replacement_records_its_spans() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
     let (lab, store, _, _) = fixture(&tree, ScriptedProvider::new()).await;
@@ -168,7 +168,7 @@ async fn a_replacement() {
     lab.supervisor
         .rotate_now("orders-credentials")
         .await
-        .expect("it rotates");
+        .expect("a report");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
     credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=manual
@@ -183,7 +183,7 @@ async fn a_replacement() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refit_in_place() {
+async fn a_handover_in_place_records_its_spans() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
     let (lab, store, _, _) = fixture(
@@ -195,7 +195,7 @@ async fn a_refit_in_place() {
     lab.supervisor
         .rotate_now("orders-credentials")
         .await
-        .expect("it rotates");
+        .expect("a report");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
     credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=manual
@@ -208,13 +208,13 @@ async fn a_refit_in_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_failed_and_was_retried_marks_the_attempt() {
+async fn a_failed_attempt_is_marked_on_its_own_spans() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
     let (_lab, store, database, pool) = fixture(&tree, ScriptedProvider::new()).await;
-    // A lease that was verified a moment ago would be verified again before a fetch.
+    // A recently verified lease would be verified again before a fetch.
     sleep(Duration::from_secs(11)).await;
-    // Fetched again after the verification, which comes after a second or a little more.
+    // The retried fetch follows the verification, which is due after about a second.
     let down = backend_down();
     store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
     store.rotate();

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! A start inside a rotation's window: a rejection may pass, and is tried again within the login
-//! budget to the deadline; then the error has the SQLSTATE.
+//! A start during a rotation: a rejection may be temporary. It is retried within the login budget
+//! until the deadline; then the error has the SQLSTATE.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,14 +16,15 @@ async fn fixture(start_deadline: Duration) -> Fixture {
     let mut fixture = Fixture::new().await;
     fixture.supervisor =
         Lab::with_builder(Supervisor::builder().with_start_deadline(start_deadline))
-            .expect("it can be right")
+            .expect("a valid duration")
             .supervisor;
     fixture
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rejected_until_the_deadline() {
-    // After the third attempt, within a second and a half, and then each seventh of the window.
+async fn a_start_that_is_rejected_until_the_deadline_returns_the_sqlstate() {
+    // The deadline allows three attempts within a second and a half, then one per seventh of the
+    // window.
     let fixture = fixture(Duration::from_secs(6)).await;
     fixture.set_password("nobody knows this one").await;
     let credentials = fixture.add_provider().await;
@@ -32,13 +33,13 @@ async fn rejected_until_the_deadline() {
         .supervisor
         .add_pool("orders", &credentials, fixture.pools(4))
         .await
-        .expect_err("it is rejected");
+        .expect_err("rejected");
     assert!(
         began.elapsed() >= Duration::from_secs(6),
         "after {:?}",
         began.elapsed()
     );
-    let connect_error = error.connect_error().expect("the database's answer");
+    let connect_error = error.connect_error().expect("the database's error");
     assert_eq!(
         (error.kind(), connect_error.kind(), connect_error.code()),
         (ErrorKind::Pool, ConnectErrorKind::Rejected, Some("28P01"))
@@ -82,7 +83,7 @@ async fn rejected_until_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accepted_while_it_starts() {
+async fn a_start_succeeds_once_the_password_is_accepted() {
     let fixture = fixture(Duration::from_secs(20)).await;
     fixture.set_password("password-2").await;
     let credentials = fixture.add_provider().await;
@@ -90,20 +91,23 @@ async fn accepted_while_it_starts() {
         let (supervisor, pools) = (fixture.supervisor.clone(), fixture.pools(4));
         async move { supervisor.add_pool("orders", &credentials, pools).await }
     });
-    eventually("it was rejected", || fixture.rejected_logins() >= 1).await;
-    // The store learns, and signals.
+    eventually("a login was rejected", || fixture.rejected_logins() >= 1).await;
+    // The backend gets the new password and sends a hint.
     fixture.provider.rotate();
     fixture.provider.hint();
-    let db = starting.await.expect("no panic").expect("it starts");
+    let db = starting
+        .await
+        .expect("no panic")
+        .expect("the start succeeds");
     assert_eq!(db.generation(), 1);
-    query(&db).await.expect("it serves");
+    query(&db).await.expect("the query succeeds");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_comes_up_while_it_starts() {
+async fn a_start_waits_for_a_database_that_is_down() {
     let fixture = fixture(Duration::from_secs(20)).await;
     fixture
-        .on_the_server(|server| server.stop().expect("it stops"))
+        .on_the_server(|server| server.stop().expect("the server stops"))
         .await;
     let credentials = fixture.add_provider().await;
     let starting = tokio::spawn({
@@ -122,12 +126,15 @@ async fn a_database_that_comes_up_while_it_starts() {
     let error = fixture.supervisor.status().pools[0]
         .last_error
         .clone()
-        .expect("it failed");
+        .expect("the verification failed");
     assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
     fixture
-        .on_the_server(|server| server.start_again().expect("it starts"))
+        .on_the_server(|server| server.start_again().expect("the server starts"))
         .await;
-    starting.await.expect("no panic").expect("it starts");
+    starting
+        .await
+        .expect("no panic")
+        .expect("the start succeeds");
     assert_eq!(
         fixture.provider.calls().len(),
         1,

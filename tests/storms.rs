@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Many callers meet one fault: what it costs the database, and that it ends when the fault does.
+//! Many callers meet one error: what it costs the database, and recovery when it ends.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -30,7 +30,7 @@ async fn open(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget() {
+async fn a_changed_password_during_a_drain_costs_one_login_budget() {
     let fixture = Fixture::new().await;
     let options = fixture
         .pool_options(10)
@@ -62,14 +62,14 @@ async fn a_password_that_changes_beside_a_held_old_connection_costs_one_budget()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of_callers() {
+async fn a_changed_password_costs_callers_a_quarter_of_the_pool_in_failed_logins() {
     let fixture = Fixture::new().await;
     let options = fixture
         .pool_options(20)
         .acquire_timeout(Duration::from_millis(500));
     let db = fixture.pool_with(options).await;
     let before = fixture.rejected_logins();
-    // A login that has just worked speaks for the next ones: no caller goes ahead of the others.
+    // After a recent successful login, callers are admitted without waiting for a first one.
     let held = open(&db, 1).await;
     fixture.set_password("nobody knows this one").await;
     drop(query_at_once(&db, 1_000).await);
@@ -83,7 +83,7 @@ async fn a_password_that_changes_costs_a_quarter_of_the_pool_in_failed_logins_of
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_that_queue_across_a_handover_in_place_are_served() {
+async fn queued_callers_are_served_after_a_handover_in_place() {
     let fixture =
         Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let db = fixture.pool(2).await;
@@ -112,10 +112,13 @@ async fn callers_that_queue_across_a_handover_in_place_are_served() {
     let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
     fixture.provider.hint();
-    eventually("the next generation is served", || db.generation() > before).await;
+    eventually("the next generation is current", || {
+        db.generation() > before
+    })
+    .await;
     drop(all);
     for caller in callers {
-        caller.await.expect("no panic").expect("it is served");
+        caller.await.expect("no panic").expect("the query succeeds");
     }
 }
 
@@ -138,7 +141,7 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
         (5..=13).contains(&rejected),
         "{rejected} failed logins in 30 s with a maximum of 10"
     );
-    // The right one is not shut out.
+    // The right password is not excluded.
     let right = provider.rotate();
     database.accept_only([right.clone()]);
     provider.hint();
@@ -147,7 +150,7 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
+async fn a_role_with_a_connection_limit_of_the_pool_s_maximum_is_rotated() {
     for connections in [OldConnections::Keep, OldConnections::Drain] {
         let fixture =
             Fixture::with(ScriptedProvider::new().with_old_connections(connections)).await;
@@ -158,7 +161,7 @@ async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
         fixture.rotate_announced().await;
         eventually_within(
             Duration::from_secs(5),
-            "the next generation is served",
+            "the next generation is current",
             || db.generation() == 2,
         )
         .await;
@@ -171,12 +174,12 @@ async fn a_role_whose_limit_is_the_pools_maximum_is_rotated() {
                 >= 1,
             "the hazard"
         );
-        query(&db).await.expect("it serves");
+        query(&db).await.expect("the query succeeds");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_hangs_gives_its_place_back() {
+async fn a_hanging_connection_frees_its_permit() {
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
     let options = fixture
@@ -194,10 +197,9 @@ async fn a_connection_that_hangs_gives_its_place_back() {
     drop(hangs);
     timeout(Duration::from_secs(5), query(&db))
         .await
-        .expect("in time")
-        .expect("another connection");
-    // Without the option, a statement on the handle that was broken off gives its place back all
-    // the same.
+        .expect("within the timeout")
+        .expect("a new connection");
+    // Without the option, a cancelled statement on the handle frees its permit as well.
     let db = fixture
         .supervisor
         .add_pool(
@@ -229,13 +231,13 @@ async fn a_connection_that_hangs_gives_its_place_back() {
         "the hazard: it hangs"
     );
     let began = Instant::now();
-    query(&db).await.expect("another connection");
+    query(&db).await.expect("a new connection");
     assert!(began.elapsed() < Duration::from_secs(15));
     signal("-CONT", pid);
 }
 
-/// The stopped server process behind a connection, as a network that swallows packets would look.
-/// It is ended with the test, for the server's end would wait for it.
+/// A stopped server process behind a connection, as if the network dropped all packets. It is
+/// killed on drop, because the server's shutdown would wait for it.
 struct Frozen(i32);
 
 impl Frozen {
@@ -256,7 +258,7 @@ impl Drop for Frozen {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
+async fn opening_idle_connections_delays_no_caller() {
     let fixture = Fixture::new().await;
     // Each connection waits in its hook for a permit. The first generation needs one for its
     // verification and eight for its pool.
@@ -276,19 +278,19 @@ async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
     });
     let db = fixture.pool_from(pools).await;
     let mut held = open(&db, 8).await;
-    // The second one: its verification, and the connection that is opened before publication. Then
-    // there is no room until an old connection goes.
+    // The second generation needs one for its verification and one for the connection opened before
+    // publishing. The overlap then allows no more until an old connection closes.
     permits.add_permits(2);
     fixture.rotate_announced().await;
     until_generation(&db, 2).await;
     for others in 1..=3 {
         eventually("all are idle", || db.current().num_idle() == others).await;
         drop(held.pop());
-        eventually("one more is being opened", || {
+        eventually("one more connection is being opened", || {
             entered.load(Ordering::Acquire) as usize == 11 + others
         })
         .await;
-        // A login that takes longer than 5 s is given up.
+        // A login that takes longer than 5 s is abandoned.
         eventually_within(
             Duration::from_secs(2),
             "the others are idle meanwhile",
@@ -297,23 +299,18 @@ async fn connections_opened_ahead_of_demand_keep_nobody_waiting() {
         .await;
         let query = timeout(Duration::from_secs(2), query(&db)).await;
         query
-            .expect("nobody waits for the one that is being opened")
-            .expect("it serves");
+            .expect("no caller waits for the connection that is being opened")
+            .expect("the query succeeds");
         permits.add_permits(1);
     }
     permits.add_permits(100);
     drop(held);
     let opened = || db.current().size() >= 6;
-    eventually_within(
-        Duration::from_secs(10),
-        "all that are wanted ahead of demand were opened",
-        opened,
-    )
-    .await;
+    eventually_within(Duration::from_secs(10), "min_connections are open", opened).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_with_which_after_connect_fails_are_not_served() {
+async fn credentials_that_fail_after_connect_are_not_published() {
     let fixture = Fixture::new().await;
     fixture
         .sql("CREATE ROLE owner NOLOGIN; GRANT owner TO app")
@@ -338,7 +335,7 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
             .expect("verified"),
     ];
     fixture.sql("REVOKE owner FROM app").await;
-    // The server has the password first: no verification fails for another reason.
+    // The server has the password first, so that no verification fails for another reason.
     let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
     fixture.provider.hint();
@@ -347,23 +344,23 @@ async fn credentials_with_which_after_connect_fails_are_not_served() {
             .and_then(|status| status.last_error)
             .is_some_and(|error| error.message().contains(why))
     };
-    eventually_within(
-        Duration::from_secs(15),
-        "neither can be handed over",
-        || fails(&pools[0], "permission denied to set role") && fails(&pools[1], "after_connect"),
-    )
+    eventually_within(Duration::from_secs(15), "both verifications fail", || {
+        fails(&pools[0], "permission denied to set role") && fails(&pools[1], "after_connect")
+    })
     .await;
     assert!(pools.iter().all(|db| db.generation() == 1));
     fixture.sql("GRANT owner TO app").await;
-    eventually_within(Duration::from_secs(30), "both serve the next one", || {
-        pools.iter().all(|db| db.generation() == 2)
-    })
+    eventually_within(
+        Duration::from_secs(30),
+        "both pools adopt the next lease",
+        || pools.iter().all(|db| db.generation() == 2),
+    )
     .await;
     for db in &pools {
         let role: String = sqlx::query_scalar("SELECT current_user::text")
             .fetch_one(db)
             .await
-            .expect("it serves");
+            .expect("the query succeeds");
         assert_eq!(role, "owner");
     }
 }

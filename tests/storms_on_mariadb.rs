@@ -1,6 +1,6 @@
 //! needs: mariadb
 //!
-//! Many callers meet one fault of a MySQL or MariaDB server, which counts what clients break off.
+//! Many callers meet one error of a MySQL or MariaDB server, which counts aborted connects.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ async fn status(fixture: &Fixture, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_server_is_tried_by_one_caller_for_all() {
+async fn only_one_caller_at_a_time_tries_a_full_server() {
     let fixture = Fixture::new().await;
     let options = fixture
         .pool_options(10)
@@ -36,10 +36,7 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
         .sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1")
         .await;
     let other = fixture.plain_pool("password-1", fixture.pool_options(1));
-    let held = other
-        .acquire()
-        .await
-        .expect("the one connection that there may be");
+    let held = other.acquire().await.expect("the only connection");
     let before = status(&fixture, "ABORTED_CONNECTS").await;
     let mut full = 0;
     for outcome in query_at_once(&db, 1_000).await {
@@ -56,9 +53,9 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
         "{attempts} attempts in three seconds"
     );
     assert!(full > 900, "{full} of 1,000 are told why");
-    // With room again, everybody is served.
-    held.close().await.expect("it closes");
-    query(&db).await.expect("there is room now");
+    // Once connections are available again, callers are served.
+    held.close().await.expect("the connection closes");
+    query(&db).await.expect("a connection is free");
     assert_eq!(
         fixture.provider.calls().len(),
         1,
@@ -67,7 +64,7 @@ async fn a_full_server_is_tried_by_one_caller_for_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejection_breaks_off_no_login() {
+async fn a_rejection_aborts_no_login() {
     let fixture = Fixture::new().await;
     let options = short_lived(fixture.pool_options(8), Duration::from_millis(5));
     let db = fixture.pool_with(options).await;
@@ -81,10 +78,13 @@ async fn a_rejection_breaks_off_no_login() {
         let before = db.generation();
         let next = fixture.provider.rotate();
         fixture.set_password(&next).await;
-        eventually("the next generation is served", || db.generation() > before).await;
+        eventually("the next generation is current", || {
+            db.generation() > before
+        })
+        .await;
         callers.wait_for_more(200).await;
     }
-    // Callers that give up in the middle of a login break nothing off either.
+    // Callers that time out during a login abort none either.
     for micros in (0..4_000).step_by(20) {
         drop(tokio::time::timeout(Duration::from_micros(micros), query(&db)).await);
     }
@@ -99,8 +99,7 @@ async fn a_rejection_breaks_off_no_login() {
     assert_eq!(broken_off, 0, "of {rejected} rejected ones");
 }
 
-/// Passes connections on to a server. What a client replies to the server's greeting waits for a
-/// permit.
+/// Forwards connections to a server. A client's reply to the server's greeting waits for a permit.
 async fn serve_with(permits: Arc<Semaphore>, server: (String, u16)) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -123,7 +122,7 @@ async fn pass_on(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) 
     let length = from_client.read(&mut reply).await?;
     tokio::select! {
         biased;
-        // It has nothing more to say before the server's answer: the connection was broken off.
+        // The client sends nothing more before the server's reply, unless it aborts.
         _ = from_client.read_u8() => return Ok(()),
         permit = permits.acquire() => permit.expect("never closed").forget(),
     }
@@ -132,9 +131,9 @@ async fn pass_on(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
+async fn a_login_in_progress_continues_when_another_one_is_rejected() {
     let fixture = Fixture::new().await;
-    // For the verification, and for the connection that is opened as the pool would.
+    // One for the verification, and one for the connection opened before publishing.
     let permits = Arc::new(Semaphore::new(2));
     let port = serve_with(
         Arc::clone(&permits),
@@ -159,7 +158,7 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     eventually("both callers log in", || db.current().size() == 2).await;
     fixture.set_password("nobody knows this one").await;
     permits.add_permits(1);
-    eventually("the other caller waits elsewhere", || {
+    eventually("the other caller was moved", || {
         db.status()
             .is_some_and(|status| status.rejected && status.moved == 1)
     })
@@ -167,12 +166,14 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     assert_eq!(db.current().size(), 1, "its login goes on");
     fixture.set_password("password-1").await;
     permits.add_permits(1_000);
-    eventually_within(Duration::from_secs(15), "it is served again", || {
-        db.status().is_some_and(|status| status.serving)
-    })
+    eventually_within(
+        Duration::from_secs(15),
+        "the pool serves callers again",
+        || db.status().is_some_and(|status| status.serving),
+    )
     .await;
     for caller in callers {
-        caller.await.expect("no panic").expect("it is served");
+        caller.await.expect("no panic").expect("the query succeeds");
     }
     let rejected = u64::try_from(fixture.rejected_logins() - rejected).expect("a number");
     assert!(rejected >= 1, "the hazard: a login was rejected");
@@ -183,7 +184,7 @@ async fn a_login_that_began_goes_on_when_another_one_is_rejected() {
     );
 }
 
-/// How many statements eight callers complete in three seconds.
+/// Returns how many statements eight callers complete in three seconds.
 async fn statements<P: Clone + Send + 'static, F>(
     pool: &P,
     call: impl Fn(P) -> F + Copy + Send + 'static,
@@ -210,7 +211,7 @@ where
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hook_before_each_acquire_lets_callers_run_beside_each_other() {
+async fn a_before_acquire_hook_lets_callers_run_concurrently() {
     let fixture = Fixture::new().await;
     let options = fixture.pool_options(4).before_acquire(|_, _| {
         Box::pin(async {

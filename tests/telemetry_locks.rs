@@ -1,5 +1,5 @@
-//! Whoever observes spans and log lines, and a factory of pools, may ask how things stand, and may
-//! be slow: no lock that a caller needs is held meanwhile.
+//! Tracing layers and pool factories may read the supervisor's status and may be slow. No lock that
+//! a caller needs is held while they run.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -23,15 +23,14 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Held by each test. A thread without a subscriber that is the first at a span while another one
-/// has just set its own would switch that span off for all.
+/// Locked by each test. A thread without a subscriber that reaches a span first, while another one
+/// sets its own, would disable that span for all.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// An answer that takes longer never comes.
+/// A read that takes longer is blocked.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// Asks from another thread whenever it is called, as a caller would while a slow writer blocks
-/// this one.
+/// Calls the methods of a handle. Rejects the current generation if its argument is `true`.
 #[derive(Clone)]
 struct CallHandle(Arc<dyn Fn(bool) + Send + Sync>);
 
@@ -56,31 +55,32 @@ impl CallHandle {
     }
 }
 
+/// Reads the status from another thread at each call, as a caller would while a slow writer blocks
+/// this one.
 #[derive(Clone, Debug, Default)]
-struct Asks {
+struct Reader {
     supervisor: Arc<OnceLock<Supervisor>>,
-    /// Calls the methods of a handle; rejects its generation if told to.
     handle: Arc<OnceLock<CallHandle>>,
-    /// How often it asked, by what it was called for.
-    asked: Arc<Mutex<BTreeMap<String, u32>>>,
+    /// Number of reads by call site.
+    reads: Arc<Mutex<BTreeMap<String, u32>>>,
     stuck: Arc<Mutex<Vec<String>>>,
-    /// After how many more calls of a factory's `account` what is served is reported as rejected,
-    /// by another thread.
+    /// Number of calls of a factory's `account` until another thread reports the current
+    /// credentials as rejected.
     rejects_in: Arc<AtomicI32>,
 }
 
-impl Asks {
-    fn ask(&self, at: &str, name: &str) {
-        thread_local!(static ASKING: Cell<bool> = const { Cell::new(false) });
+impl Reader {
+    fn read(&self, at: &str, name: &str) {
+        thread_local!(static READING: Cell<bool> = const { Cell::new(false) });
         let Some(supervisor) = self.supervisor.get().cloned() else {
             return;
         };
-        // One that is stuck says enough, and what is asked may log itself.
-        if !self.stuck.lock().expect("no panic").is_empty() || ASKING.replace(true) {
+        // One blocked read is enough, and what is read may log itself.
+        if !self.stuck.lock().expect("no panic").is_empty() || READING.replace(true) {
             return;
         }
         *self
-            .asked
+            .reads
             .lock()
             .expect("no panic")
             .entry(format!("{at} {name}"))
@@ -90,7 +90,7 @@ impl Asks {
             && self.rejects_in.fetch_sub(1, Ordering::AcqRel) == 1;
         let (done, answered) = mpsc::channel();
         thread::spawn(move || {
-            ASKING.set(true);
+            READING.set(true);
             let status = supervisor.status();
             drop((
                 supervisor.readiness(),
@@ -108,60 +108,60 @@ impl Asks {
                 .expect("no panic")
                 .push(format!("{at} {name}"));
         }
-        ASKING.set(false);
+        READING.set(false);
     }
 
-    fn ask_of(
+    fn read_at(
         &self,
         at: &str,
         id: &Id,
         context: &Context<'_, impl Subscriber + for<'l> LookupSpan<'l>>,
     ) {
-        self.ask(
+        self.read(
             at,
             context.metadata(id).map_or("?", |metadata| metadata.name()),
         );
     }
 }
 
-impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Asks {
+impl<S: Subscriber + for<'l> LookupSpan<'l>> Layer<S> for Reader {
     fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
-        self.ask("new", attributes.metadata().name());
+        self.read("new", attributes.metadata().name());
     }
 
     fn on_record(&self, id: &Id, _: &Record<'_>, context: Context<'_, S>) {
-        self.ask_of("record", id, &context);
+        self.read_at("record", id, &context);
     }
 
     fn on_follows_from(&self, id: &Id, _: &Id, context: Context<'_, S>) {
-        self.ask_of("follows", id, &context);
+        self.read_at("follows", id, &context);
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        self.ask_of("enter", id, &context);
+        self.read_at("enter", id, &context);
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
-        self.ask_of("exit", id, &context);
+        self.read_at("exit", id, &context);
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        self.ask_of("close", &id, &context);
+        self.read_at("close", &id, &context);
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.ask("event", event.metadata().target());
+        self.read("event", event.metadata().target());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
+async fn a_layer_that_reads_the_status_never_waits_for_a_lock() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let asks = Asks::default();
+    let reader = Reader::default();
     let _guard =
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(asks.clone()));
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(reader.clone()));
     let Lab { supervisor, .. } = Lab::new();
-    let _ = asks.supervisor.set(supervisor.clone());
+    let _ = reader.supervisor.set(supervisor.clone());
     let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let second = || Duration::from_secs(1);
 
@@ -175,15 +175,15 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
         .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
-    let _ = asks.handle.set(CallHandle::new(&db));
+    let _ = reader.handle.set(CallHandle::new(&db));
     let reports = supervisor
         .add_pool("reports", &credentials, database.clone())
         .await
         .expect("verified");
 
-    // Rotations: in place, by replacing with a drain that is abandoned, overtaken by another one.
+    // Rotations: in place, by replacement with an abandoned drain, overtaken by another one.
     provider.rotate();
-    supervisor.rotate_now("login").await.expect("it rotates");
+    supervisor.rotate_now("login").await.expect("a report");
     database.disable_in_place();
     let held = database
         .opened()
@@ -205,7 +205,7 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     sleep(60 * second()).await;
     assert_eq!(db.generation(), 4);
 
-    // A rejection that lasts, so that the rotation's span is followed by others; the store fails
+    // A lasting rejection, so that the rotation's span is followed by others; the backend fails
     // meanwhile.
     database.accept_only(["nothing"]);
     assert!(db.rejected(4, &rejection()));
@@ -217,9 +217,12 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     sleep(60 * second()).await;
     assert!(db.generation() > 4);
 
-    // Removal and shutdown, with a connection that does not come back, and a release that fails.
+    // Removal and shutdown, with a connection that is not returned and a release that fails.
     provider.fail_releases(1, backend_down());
-    supervisor.remove_pool("reports").await.expect("it goes");
+    supervisor
+        .remove_pool("reports")
+        .await
+        .expect("the pool is removed");
     drop(reports);
     let held = database
         .opened()
@@ -230,8 +233,11 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
     drop((held, report));
     sleep(second()).await;
 
-    assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new());
-    let asked = asks.asked.lock().expect("no panic").clone();
+    assert_eq!(
+        *reader.stuck.lock().expect("no panic"),
+        Vec::<String>::new()
+    );
+    let reads = reader.reads.lock().expect("no panic").clone();
     for wanted in [
         "new credential.rotation",
         "record credential.rotation",
@@ -249,101 +255,101 @@ async fn a_layer_that_asks_for_the_status_never_waits_for_a_lock() {
         "event claviger::supervisor::shutdown",
     ] {
         assert!(
-            asked.contains_key(wanted),
-            "the hazard: {wanted} is not among {asked:?}"
+            reads.contains_key(wanted),
+            "the hazard: {wanted} is not among {reads:?}"
         );
     }
     assert!(
-        asked["new credential.rotation"] > 8,
-        "the hazard: one rotation in parts, {asked:?}"
+        reads["new credential.rotation"] > 8,
+        "the hazard: one rotation in parts, {reads:?}"
     );
 }
 
-/// Asks whenever a method is called.
+/// Reads the status at each call of a method.
 #[derive(Clone, Debug)]
-struct AskingPools {
+struct ReadingPools {
     pools: ScriptedPools,
-    asks: Asks,
+    reader: Reader,
 }
 
-impl PoolFactory for AskingPools {
+impl PoolFactory for ReadingPools {
     type Secret = Credentials;
     type Pool = ScriptedPool;
     type Connection = ScriptedConnection;
     type Error = ConnectError;
 
     fn settings(&self) -> PoolSettings {
-        self.asks.ask("factory", "settings");
+        self.reader.read("factory", "settings");
         self.pools.settings()
     }
 
     fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
-        self.asks.ask("factory", "check");
+        self.reader.read("factory", "check");
         self.pools.check(lease)
     }
 
     fn vacant(&self) -> ScriptedPool {
-        self.asks.ask("factory", "vacant");
+        self.reader.read("factory", "vacant");
         self.pools.vacant()
     }
 
     async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
-        self.asks.ask("factory", "verify");
+        self.reader.read("factory", "verify");
         self.pools.verify(credentials).await
     }
 
     fn account(&self, credentials: &Credentials) -> String {
-        self.asks.ask("factory", "account");
+        self.reader.read("factory", "account");
         self.pools.account(credentials)
     }
 
     fn server(&self, credentials: &Credentials) -> String {
-        self.asks.ask("factory", "server");
+        self.reader.read("factory", "server");
         self.pools.server(credentials)
     }
 
     fn open(&self, credentials: &Credentials) -> Result<ScriptedPool, ConnectError> {
-        self.asks.ask("factory", "open");
+        self.reader.read("factory", "open");
         self.pools.open(credentials)
     }
 
     async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
-        self.asks.ask("factory", "warm");
+        self.reader.read("factory", "warm");
         self.pools.warm(pool, connections).await
     }
 
     fn refit(&self, pool: &ScriptedPool, old: &Credentials, new: &Credentials) -> bool {
-        self.asks.ask("factory", "refit");
+        self.reader.read("factory", "refit");
         self.pools.refit(pool, old, new)
     }
 
     async fn drain(&self, pool: ScriptedPool) {
-        self.asks.ask("factory", "drain");
+        self.reader.read("factory", "drain");
         self.pools.drain(pool).await;
     }
 
     fn connections(&self, pool: &ScriptedPool) -> u32 {
-        self.asks.ask("factory", "connections");
+        self.reader.read("factory", "connections");
         self.pools.connections(pool)
     }
 
     fn idle(&self, pool: &ScriptedPool) -> u32 {
-        self.asks.ask("factory", "idle");
+        self.reader.read("factory", "idle");
         self.pools.idle(pool)
     }
 
     fn classify(&self, error: &(dyn Error + 'static)) -> ConnectError {
-        self.asks.ask("factory", "fault");
+        self.reader.read("factory", "fault");
         self.pools.classify(error)
     }
 
     fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
-        self.asks.ask("factory", "try_get");
+        self.reader.read("factory", "try_get");
         self.pools.try_get(pool)
     }
 
     async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
-        self.asks.ask("factory", "get");
+        self.reader.read("factory", "get");
         self.pools.get(pool).await
     }
 
@@ -372,13 +378,13 @@ impl PoolFactory for AskingPools {
     }
 }
 
-async fn asking() -> (Lab, ScriptedProvider, AskingPools, Handle<AskingPools>) {
+async fn reading_fixture() -> (Lab, ScriptedProvider, ReadingPools, Handle<ReadingPools>) {
     let (lab, provider) = (Lab::new(), ScriptedProvider::new());
-    let pools = AskingPools {
+    let pools = ReadingPools {
         pools: ScriptedPools::new(4),
-        asks: Asks::default(),
+        reader: Reader::default(),
     };
-    let _ = pools.asks.supervisor.set(lab.supervisor.clone());
+    let _ = pools.reader.supervisor.set(lab.supervisor.clone());
     let credentials = lab
         .supervisor
         .add_provider("login", provider.clone())
@@ -389,26 +395,20 @@ async fn asking() -> (Lab, ScriptedProvider, AskingPools, Handle<AskingPools>) {
         .add_pool("orders", &credentials, pools.clone())
         .await
         .expect("verified");
-    let _ = pools.asks.handle.set(CallHandle::new(&db));
+    let _ = pools.reader.handle.set(CallHandle::new(&db));
     (lab, provider, pools, db)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
+async fn a_factory_that_reads_the_status_never_waits_for_a_lock() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let (lab, provider, AskingPools { pools, asks }, db) = asking().await;
+    let (lab, provider, ReadingPools { pools, reader }, db) = reading_fixture().await;
     provider.rotate();
-    lab.supervisor
-        .rotate_now("login")
-        .await
-        .expect("it rotates");
+    lab.supervisor.rotate_now("login").await.expect("a report");
     pools.disable_in_place();
     let held = pools.opened().last().expect("one was opened").connection();
     provider.rotate();
-    lab.supervisor
-        .rotate_now("login")
-        .await
-        .expect("it rotates");
+    lab.supervisor.rotate_now("login").await.expect("a report");
     assert_eq!(
         db.status().expect("supervised").draining.len(),
         1,
@@ -421,8 +421,11 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
     let report = lab.supervisor.shutdown(Duration::from_secs(2)).await;
     drop((held, report));
 
-    assert_eq!(*asks.stuck.lock().expect("no panic"), Vec::<String>::new());
-    let asked = asks.asked.lock().expect("no panic").clone();
+    assert_eq!(
+        *reader.stuck.lock().expect("no panic"),
+        Vec::<String>::new()
+    );
+    let reads = reader.reads.lock().expect("no panic").clone();
     for wanted in [
         "settings",
         "check",
@@ -439,8 +442,8 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
         "get",
     ] {
         assert!(
-            asked.contains_key(&format!("factory {wanted}")),
-            "the hazard: {wanted} is not among {asked:?}"
+            reads.contains_key(&format!("factory {wanted}")),
+            "the hazard: {wanted} is not among {reads:?}"
         );
     }
 }
@@ -449,18 +452,18 @@ async fn a_factory_that_asks_for_the_status_never_waits_for_a_lock() {
 async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
     let _alone = ONE_AT_A_TIME.lock().await;
     for nth in 1..=8 {
-        let (_lab, provider, AskingPools { asks, .. }, db) = asking().await;
-        asks.rejects_in.store(nth, Ordering::Release);
+        let (_lab, provider, ReadingPools { reader, .. }, db) = reading_fixture().await;
+        reader.rejects_in.store(nth, Ordering::Release);
         provider.rotate();
         provider.hint();
         // A wake calls `account` once, and there are ten by the heartbeat alone.
         sleep(Duration::from_secs(150)).await;
         assert!(
-            asks.rejects_in.load(Ordering::Acquire) <= 0,
+            reader.rejects_in.load(Ordering::Acquire) <= 0,
             "the hazard: it was reported"
         );
         assert_eq!(
-            *asks.stuck.lock().expect("no panic"),
+            *reader.stuck.lock().expect("no panic"),
             Vec::<String>::new(),
             "in call {nth}"
         );

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! The server ends a connection (57P01) of a lease that ends its connections: its role may be gone,
-//! and each connection is probed until that is settled.
+//! The server terminates a connection (57P01) of a lease that ends its connections. The role may be
+//! gone, so each connection is probed until a probe of the pool succeeds.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -14,10 +14,11 @@ use sqlx::pool::PoolConnection;
 use tokio::time::{sleep, timeout};
 
 const MAX: u32 = 6;
-/// More than anything here takes, less than a test may hang.
+/// Longer than any step here, shorter than a test may hang.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Counts the probes, and holds up that of the given number. As its owner, whom nobody drops.
+/// Counts the probes and blocks the one with the given number. The function runs as its owner, who
+/// is never dropped.
 const PROBE: &str = "CREATE SEQUENCE probes;
     CREATE TABLE held_up (number bigint);
     CREATE FUNCTION probe() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -49,9 +50,9 @@ async fn pooled(connections: OldConnections) -> (Fixture, Handle<PgPools>) {
     (fixture, db)
 }
 
-/// The server ends the connection of a statement, and the next probe, which is the pool's own, is
-/// held up. It finds this connection idle, or logs in. Returns its number.
-async fn a_statement_is_ended(
+/// Terminates the connection of a statement and blocks the next probe, which is the pool's own.
+/// That probe uses the connection `idle`, or logs in. Returns the probe's number.
+async fn terminate_a_statement(
     fixture: &Fixture,
     db: &Handle<PgPools>,
     idle: Option<PoolConnection<sqlx::Postgres>>,
@@ -100,12 +101,12 @@ async fn until_probed(fixture: &Fixture, number: i64) {
 async fn acquire(db: &Handle<PgPools>) -> PoolConnection<sqlx::Postgres> {
     timeout(PATIENCE, db.acquire())
         .await
-        .expect("in time")
+        .expect("within the timeout")
         .expect("a connection")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_connection_is_probed_until_the_pool_s_own_probe_has_settled_it() {
+async fn each_connection_is_probed_until_the_pool_s_own_probe_succeeds() {
     let (fixture, db) = pooled(OldConnections::EndWithLease).await;
     let before = probes(&fixture).await;
     let mut connections = vec![acquire(&db).await, acquire(&db).await];
@@ -115,8 +116,8 @@ async fn each_connection_is_probed_until_the_pool_s_own_probe_has_settled_it() {
         "the hazard: without a cause nothing is probed"
     );
 
-    // The two are in use: the pool's own probe has no idle connection, and logs in.
-    let number = a_statement_is_ended(&fixture, &db, None, "").await;
+    // Both connections are in use: the pool's own probe logs in.
+    let number = terminate_a_statement(&fixture, &db, None, "").await;
     until_probed(&fixture, number).await;
     for more in 1..=2 {
         connections.push(acquire(&db).await);
@@ -156,7 +157,7 @@ async fn each_connection_is_probed_until_the_pool_s_own_probe_has_settled_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_outlive_their_lease_are_not_probed() {
     let (fixture, db) = pooled(OldConnections::Drain).await;
-    let number = a_statement_is_ended(&fixture, &db, None, "").await;
+    let number = terminate_a_statement(&fixture, &db, None, "").await;
     let connections = [acquire(&db).await, acquire(&db).await];
     drop(connections);
     drop(acquire(&db).await);
@@ -164,7 +165,7 @@ async fn connections_that_outlive_their_lease_are_not_probed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection() {
+async fn no_statement_runs_as_a_dropped_role_after_a_termination() {
     let (fixture, db) = pooled(OldConnections::EndWithLease).await;
     let grant = "GRANT SELECT ON private TO app";
     fixture
@@ -173,10 +174,10 @@ async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection()
     let ask = || async {
         timeout(PATIENCE, sqlx::query("SELECT * FROM private").execute(&db))
             .await
-            .expect("in time")
+            .expect("within the timeout")
     };
-    ask().await.expect("it may");
-    // Connections that the backend does not end.
+    ask().await.expect("permission granted");
+    // Connections that the backend does not terminate.
     let (first, others) = (
         acquire(&db).await,
         [acquire(&db).await, acquire(&db).await, acquire(&db).await],
@@ -186,7 +187,7 @@ async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection()
         "REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app;
          CREATE ROLE app LOGIN PASSWORD '{next}'; {grant};"
     );
-    let number = a_statement_is_ended(&fixture, &db, Some(first), &dropped).await;
+    let number = terminate_a_statement(&fixture, &db, Some(first), &dropped).await;
     until_probed(&fixture, number).await;
     assert_eq!(
         db.generation(),
@@ -204,12 +205,12 @@ async fn no_statement_meets_a_dropped_role_after_the_server_ended_a_connection()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_moments_after_the_server_ended_a_connection_settles_nothing() {
+async fn a_probe_right_after_a_termination_is_not_conclusive() {
     let (fixture, db) = pooled(OldConnections::EndWithLease).await;
-    let number = a_statement_is_ended(&fixture, &db, None, "").await;
+    let number = terminate_a_statement(&fixture, &db, None, "").await;
     until_probed(&fixture, number).await;
     fixture.sql("DELETE FROM held_up").await;
-    // The role is there as yet: backends end its connections first, and then drop it.
+    // The role still exists, because backends terminate its connections before they drop it.
     let is_answered =
         "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active'";
     while fixture.sql(is_answered).await.trim() != "0" {

@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Errors that every login gets after the start: readiness ends, and the status says why.
+//! Errors of every login after the start: readiness ends, and the status names the error.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,10 +12,10 @@ use claviger_fixtures::{Fixture, eventually_within, query};
 use sqlx::Executor;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_meets_it() {
+async fn a_missing_connect_privilege_ends_readiness_after_the_first_failed_call() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
-    query(&db).await.expect("served");
+    query(&db).await.expect("the query succeeds");
     fixture.sql("ALTER DATABASE orders OWNER TO postgres").await;
     fixture
         .sql("REVOKE CONNECT ON DATABASE orders FROM PUBLIC")
@@ -33,7 +33,7 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
         }
     }
     assert!(error.is_some(), "the hazard");
-    eventually_within(Duration::from_secs(15), "it is not ready", || {
+    eventually_within(Duration::from_secs(15), "readiness ends", || {
         !fixture.supervisor.readiness().ready
     })
     .await;
@@ -41,7 +41,7 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
         .status()
         .expect("supervised")
         .last_error
-        .expect("the database's answer");
+        .expect("the database's error");
     assert_eq!(connect_error.code(), Some("42501"));
     assert!(
         connect_error
@@ -52,7 +52,7 @@ async fn a_missing_right_to_connect_ends_readiness_after_the_first_call_that_mee
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool() {
+async fn a_failing_after_connect_hook_is_named_in_the_status() {
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
     let fails = Arc::new(AtomicBool::new(false));
@@ -94,7 +94,12 @@ async fn a_hook_of_the_options_that_fails_is_named_whatever_the_size_of_the_pool
                 .and_then(|status| status.last_error)
                 .is_some_and(|error| error.message().contains("after_connect"))
         };
-        eventually_within(Duration::from_secs(10), "the hook is named", is_named).await;
+        eventually_within(
+            Duration::from_secs(10),
+            "the status names the hook",
+            is_named,
+        )
+        .await;
         assert_eq!(db.generation(), 1);
     }
 }

@@ -20,7 +20,7 @@ use claviger_testkit::{Lab, ScriptedProvider};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-/// The password, and whether SCRAM sees another one.
+/// Passwords, and whether SASLprep changes them.
 const PASSWORDS: [(&str, bool); 18] = [
     ("plain ASCII", false),
     ("caf\u{e9}", false),
@@ -34,25 +34,25 @@ const PASSWORDS: [(&str, bool); 18] = [
     ("\u{2168}", true),
     ("\u{d55c}\u{ae00}", false),
     ("\u{1112}\u{1161}\u{11ab} jamo", true),
-    // What SASLprep does not take is sent as it is: unassigned in Unicode 3.2, prohibited, of two
-    // directions.
+    // SASLprep rejects these, so they are sent as they are: unassigned in Unicode 3.2, prohibited,
+    // or of mixed direction.
     ("emoji \u{1f600}", false),
     ("cafe\u{301} \u{1f600}", false),
     ("subscript \u{2090}", false),
     ("tone\u{340} mark", false),
     ("a\u{5d0}", false),
-    // Only once it is normalised it is of two directions.
+    // Of mixed direction only after normalisation.
     ("x\u{2135}\u{2168}", true),
 ];
 
-/// How a role's password is set, and what pg_hba.conf demands of it.
+/// `password_encryption` of a role, and the method in pg_hba.conf.
 const METHODS: [(&str, &str); 3] = [
     ("scram-sha-256", "scram-sha-256"),
     ("md5", "md5"),
     ("scram-sha-256", "password"),
 ];
 
-async fn stage_with(method: &str) -> Fixture {
+async fn fixture_with(method: &str) -> Fixture {
     let line = format!("host all app 127.0.0.1/32 {method}");
     let start = move || {
         let server = Postgres::builder()
@@ -61,10 +61,10 @@ async fn stage_with(method: &str) -> Fixture {
             .expect("a server starts");
         server
             .create_role("app", "password-1")
-            .expect("a role is made");
+            .expect("the role is created");
         server
             .create_database("orders", "app")
-            .expect("a database is made");
+            .expect("the database is created");
         server
     };
     let server = tokio::task::spawn_blocking(start)
@@ -90,7 +90,7 @@ fn set(fixture: &Fixture, encryption: &str, password: &str) {
     fixture.server.sql(&sql).expect("the password is set");
 }
 
-/// psql as the role, over TCP.
+/// Runs psql as the role, over TCP.
 fn psql(fixture: &Fixture, password: &str, sql: &str) -> bool {
     let psql = fixture.server.programs().join("psql");
     let mut command = Command::new(if psql.exists() {
@@ -126,7 +126,7 @@ async fn claviger(
         .supervisor
         .add_provider("login", fixed(Credentials::new("app", password)))
         .await
-        .expect("it never changes");
+        .expect("a fixed provider");
     let pools = PgPools::new(options, fixture.pool_options(2));
     let outcome = match fixture
         .supervisor
@@ -139,7 +139,7 @@ async fn claviger(
                 .supervisor
                 .remove_pool("orders")
                 .await
-                .expect("it was registered");
+                .expect("the pool is removed");
             outcome.map(drop).map_err(|error| error.to_string())
         }
         Err(error) => Err(error.to_string()),
@@ -148,7 +148,7 @@ async fn claviger(
         .supervisor
         .remove_provider("login")
         .await
-        .expect("it has no pool");
+        .expect("the provider is removed");
     outcome
 }
 
@@ -156,7 +156,7 @@ async fn claviger(
 async fn passwords_that_saslprep_changes_work_as_in_psql() {
     let mut hazards = 0;
     for (encryption, method) in METHODS {
-        let fixture = stage_with(method).await;
+        let fixture = fixture_with(method).await;
         for (password, changes) in PASSWORDS {
             set(&fixture, encryption, password);
             assert!(
@@ -179,7 +179,7 @@ async fn passwords_that_saslprep_changes_work_as_in_psql() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_that_keeps_passwords_takes_those_that_saslprep_changes() {
+async fn passwords_that_saslprep_changes_work_through_a_pooler() {
     let fixture = Fixture::new().await;
     let users = Users::File(
         PASSWORDS.map(|(password, _)| ("app".to_owned(), password.to_owned()))[..1].to_vec(),
@@ -196,7 +196,8 @@ async fn a_pooler_that_keeps_passwords_takes_those_that_saslprep_changes() {
         set(&fixture, "scram-sha-256", password);
         let at = Arc::clone(&pooler);
         tokio::task::spawn_blocking(move || {
-            at.set_password("app", password).expect("it reads its file")
+            at.set_password("app", password)
+                .expect("the pooler reads its file")
         })
         .await
         .expect("no panic");
@@ -211,22 +212,22 @@ async fn a_pooler_that_keeps_passwords_takes_those_that_saslprep_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_goes_over_from_md5_to_scram_is_followed() {
-    let fixture = stage_with("md5").await;
+async fn a_server_that_switches_from_md5_to_scram_is_logged_in_to_again() {
+    let fixture = fixture_with("md5").await;
     let password = "cafe\u{301}";
     set(&fixture, "md5", password);
     let credentials = fixture
         .supervisor
         .add_provider("login", fixed(Credentials::new("app", password)))
         .await
-        .expect("it never changes");
+        .expect("a fixed provider");
     let db = fixture
         .supervisor
         .add_pool("orders", &credentials, fixture.pools(2))
         .await
         .expect("verified");
     query(&db).await.expect("the password is sent as it is");
-    // The same password, of which the server keeps the other form from now on.
+    // The same password, stored by the server in the other form from now on.
     set(&fixture, "scram-sha-256", password);
     fixture.terminate_connections().await;
     let rejected = fixture.rejected_logins();
@@ -250,18 +251,18 @@ async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
     fixture.supervisor = Supervisor::builder()
         .with_start_deadline(Duration::from_secs(6))
         .start()
-        .expect("it can be right");
+        .expect("a valid duration");
     let before = fixture.rejected_logins();
     let credentials = fixture
         .supervisor
         .add_provider("login", fixed(Credentials::new("app", "wrong\u{a0}one")))
         .await
-        .expect("it never changes");
+        .expect("a fixed provider");
     let wrong = fixture
         .supervisor
         .add_pool("orders", &credentials, fixture.pools(2))
         .await
-        .expect_err("it is rejected")
+        .expect_err("rejected")
         .to_string();
     let rejected = fixture.rejected_logins() - before;
     assert!(
@@ -276,7 +277,7 @@ async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_whose_name_saslprep_prohibits_is_named() {
-    let fixture = stage_with("scram-sha-256").await;
+    let fixture = fixture_with("scram-sha-256").await;
     let user = "\u{5d0}\u{5d1}";
     fixture
         .server
@@ -286,7 +287,7 @@ async fn a_user_whose_name_saslprep_prohibits_is_named() {
         .supervisor
         .add_provider("login", fixed(Credentials::new(user, "password-1")))
         .await
-        .expect("it never changes");
+        .expect("a fixed provider");
     let error = fixture
         .supervisor
         .add_pool("orders", &credentials, fixture.pools(2))

@@ -1,4 +1,4 @@
-//! The most connections at once, with every connection held across a replacement.
+//! Peak number of connections when every connection is held across a replacement.
 
 use claviger_fixtures::{Callers, Fixture, Peak, eventually, until_drained};
 
@@ -16,10 +16,13 @@ pub(crate) async fn measure(figures: &mut Figures) {
         }
         let callers = Callers::start(&db, 16);
         fixture.rotate_announced().await;
-        eventually("the next generation is served", || db.generation() > before).await;
+        eventually("the next generation is current", || {
+            db.generation() > before
+        })
+        .await;
         callers.wait_for_more(100).await;
         for transaction in held {
-            transaction.commit().await.expect("it commits");
+            transaction.commit().await.expect("the transaction commits");
         }
         callers.wait_for_more(100).await;
         assert!(callers.stop().await.failed.is_empty());

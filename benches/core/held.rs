@@ -1,4 +1,4 @@
-//! Throughput while old connections are held, compared with a plain pool of the remaining size. CPU
+//! Throughput while old connections are held, compared with a plain pool of the remaining size; CPU
 //! time of thousands of waiting callers.
 
 use std::future::Future;
@@ -111,7 +111,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
             sqlx::query("SELECT 1")
                 .execute(&pool)
                 .await
-                .expect("it serves");
+                .expect("the query succeeds");
         }
     );
     compare!(
@@ -121,12 +121,12 @@ pub(crate) async fn measure(figures: &mut Figures) {
         db,
         plain,
         |pool| {
-            let mut transaction = pool.begin().await.expect("it begins");
+            let mut transaction = pool.begin().await.expect("a transaction");
             sqlx::query("SELECT 1")
                 .execute(&mut *transaction)
                 .await
-                .expect("it serves");
-            transaction.commit().await.expect("it commits");
+                .expect("the query succeeds");
+            transaction.commit().await.expect("the transaction commits");
         }
     );
     compare!(
@@ -140,7 +140,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
             sqlx::query("SELECT 1")
                 .execute(&mut *connection)
                 .await
-                .expect("it serves");
+                .expect("the query succeeds");
         }
     );
     drop(held);

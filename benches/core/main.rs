@@ -1,8 +1,8 @@
 //! needs: postgresql
 //!
-//! The figures that the library is held to: ratios measured side by side in one run, for absolute
-//! ones lie on shared machines. `cargo xtask bench` measures all; `cargo xtask bench -- query` one
-//! of them; `--rotations N` takes N in place of 200.
+//! The figures that the library must reach. They are ratios of two measurements in one run, because
+//! absolute times vary on shared machines. `cargo xtask bench` measures all, `cargo xtask bench --
+//! query` one of them. `--rotations N` sets the number of rotations (default 200).
 
 #![expect(
     clippy::expect_used,
@@ -38,13 +38,12 @@ fn main() {
     }
     let wanted =
         |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
-    // A test run of all targets only wants to see that this starts.
+    // `cargo test --all-targets` only checks that the bench starts.
     if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
     let mut figures = Figures::default();
-    // One thread: allocations are counted by thread, and the same work of other features is
-    // measured on one.
+    // One thread, because allocations are counted by thread and the `otel` bench measures on one.
     let one_thread = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

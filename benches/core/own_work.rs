@@ -1,4 +1,5 @@
-//! A rotation's own work. With the feature `otel` the bench of `claviger-otel` measures the same.
+//! Time that a rotation spends in the library. The bench of `claviger-otel` measures the same with
+//! the feature `otel`.
 
 use claviger_fixtures::{Figures, median, own_work};
 use claviger_testkit::Lab;

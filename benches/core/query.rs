@@ -1,4 +1,4 @@
-//! A query through a handle beside one through a plain pool.
+//! A query through a handle compared with one through a plain pool.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use claviger_fixtures::{Figures, Fixture};
 use sqlx::PgPool;
 use tokio::runtime::Runtime;
 
-/// The allocations of one query, once whatever is cached is cached; counted by thread, so the
-/// runtime has one.
+/// Returns the allocations of one query with warm caches. Allocations are counted by thread, so the
+/// runtime must have one.
 fn allocations(runtime: &Runtime, query: &impl AsyncFn()) -> f64 {
     let count = || allocation_counter::measure(|| runtime.block_on(query())).count_total;
     (0..50).map(|_| count()).min().unwrap_or_default() as f64
@@ -50,13 +50,13 @@ pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
         sqlx::query("SELECT 1")
             .execute(&db)
             .await
-            .expect("it answers");
+            .expect("the query succeeds");
     };
     let raw = async || {
         sqlx::query("SELECT 1")
             .execute(&plain)
             .await
-            .expect("it answers");
+            .expect("the query succeeds");
     };
     let (ours, theirs) = (
         allocations(runtime, &through_the_handle),

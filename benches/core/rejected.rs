@@ -1,4 +1,4 @@
-//! A thousand callers rejected at once.
+//! A thousand callers that are rejected at once.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use claviger_fixtures::Figures;
 const CALLERS: usize = 1_000;
 const LIVE: usize = 3;
 
-/// How many of the callers were served.
+/// Returns how many of the callers were served.
 async fn served<F: Future<Output = bool> + Send>(
     query: impl Fn() -> F + Clone + Send + Sync + 'static,
 ) -> usize {
@@ -45,11 +45,11 @@ async fn live_connections(pool: &PgPool) {
         held.push(pool.acquire().await.expect("a connection"));
     }
     drop(held);
-    eventually("they are idle", || pool.num_idle() == LIVE).await;
+    eventually("the connections are idle", || pool.num_idle() == LIVE).await;
 }
 
 pub(crate) async fn measure(figures: &mut Figures) {
-    // The store has the new password.
+    // The backend has the new password.
     let fixture = Fixture::new().await;
     let db = fixture.pool(10).await;
     live_connections(&db.current()).await;
@@ -73,7 +73,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
         1_000.0,
     );
 
-    // The store is down, three connections live; acquire time-out 3 s.
+    // The backend is down, three connections are live, and `acquire_timeout` is 3 s.
     let fixture = Fixture::new().await;
     let options = fixture
         .pool_options(10)

@@ -1,4 +1,4 @@
-//! Rotations under 16 tasks with 10 connections: what queries notice.
+//! Rotations under 16 tasks with 10 connections: failed queries and latency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use claviger_fixtures::{Figures, quantile};
 
 const TASKS: usize = 16;
-/// What a rotation may still disturb after it was published.
+/// Time after publishing in which queries still count as inside the rotation.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
 pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
@@ -54,7 +54,7 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
                 .supervisor
                 .rotate_now("login")
                 .await
-                .expect("it rotates");
+                .expect("a report");
             while let Some(event) = events.next().await {
                 if let Event::HandedOver(report) = event
                     && report.generation == u64::from(number) + 1

@@ -13,7 +13,7 @@ use claviger_testkit::ScriptedProvider;
 
 use super::{Fixture, Pools};
 
-/// Rotates `times` times under 16 callers and a transaction that is held across each rotation.
+/// Rotates `times` times under 16 callers, with a transaction open across each rotation.
 async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pools>, times: u32) {
     let callers = Callers::start(db, 16);
     callers.wait_for_more(200).await;
@@ -23,9 +23,12 @@ async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pools>, times: u32) {
         sqlx::query("INSERT INTO orders (note) VALUES ('held across a rotation')")
             .execute(&mut *transaction)
             .await
-            .expect("it inserts");
+            .expect("the insert succeeds");
         fixture.rotate_announced().await;
-        eventually("the next generation is served", || db.generation() > before).await;
+        eventually("the next generation is current", || {
+            db.generation() > before
+        })
+        .await;
         callers.wait_for_more(100).await;
         transaction
             .commit()
@@ -38,7 +41,7 @@ async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pools>, times: u32) {
     let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
         .fetch_one(db)
         .await
-        .expect("it counts");
+        .expect("the query succeeds");
     assert_eq!(rows, i64::from(times));
 }
 
@@ -48,8 +51,8 @@ async fn law_01_replacing_loses_no_query() {
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(4).await;
     rotate_under_load(&fixture, &db, 8).await;
-    // The hazard: callers stood in the queue of a generation that ended.
-    let status = db.status().expect("it is supervised");
+    // The hazard: callers waited in the queue of a superseded generation.
+    let status = db.status().expect("supervised");
     assert!(
         status.moved > 0,
         "no caller was moved off an ended generation"
@@ -64,7 +67,7 @@ async fn law_01_replacing_loses_no_query() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_01_refitting_in_place_loses_no_query() {
+async fn law_01_updating_in_place_loses_no_query() {
     let fixture =
         Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     // Connections are short-lived, so that logins happen all the time.
@@ -84,21 +87,21 @@ async fn law_01_refitting_in_place_loses_no_query() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_01_pool_closed_comes_after_shutdown_only() {
+async fn law_01_pool_closed_is_returned_only_after_shutdown() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
     let held = (
         db.acquire().await.expect("one"),
         db.acquire().await.expect("two"),
     );
-    // Callers stand in the queue; the pool is shut down under them.
+    // Callers wait in the queue while the pool is shut down.
     let polled = Arc::new(AtomicU32::new(0));
     let callers: Vec<_> = (0..8)
         .map(|number| {
             let (db, polled) = (db.clone(), Arc::clone(&polled));
             tokio::spawn(async move {
                 let mut query = std::pin::pin!(query(&db));
-                // After its first poll it is in the queue.
+                // The first poll puts the query into the queue.
                 std::future::poll_fn(|context| {
                     let answer = query.as_mut().poll(context);
                     polled.fetch_or(1 << number, Ordering::AcqRel);

@@ -1,5 +1,5 @@
-//! Law 2: what cannot be verified leaves the old generation serving; the verification is retried
-//! without a fetch, and at once when the old one is rejected.
+//! Law 2: a lease that cannot be verified leaves the old generation in service. The verification is
+//! retried without a fetch, and at once when the old lease is rejected.
 
 #![expect(
     clippy::expect_used,
@@ -21,7 +21,7 @@ async fn law_02_an_unverified_lease_serves_nobody() {
     let callers = Callers::start(&db, 8);
     callers.wait_for_more(100).await;
 
-    // The store announces what the database does not take yet.
+    // The backend announces a password that the database does not accept yet.
     let next = fixture.provider.rotate();
     fixture.provider.hint();
     eventually("the announced password was tried", || {
@@ -29,7 +29,7 @@ async fn law_02_an_unverified_lease_serves_nobody() {
     })
     .await;
     callers.wait_for_more(500).await;
-    assert_eq!(db.generation(), 1, "what was not verified is not served");
+    assert_eq!(db.generation(), 1, "an unverified lease is not published");
     let status = db.status().expect("supervised");
     assert!(status.serving && !status.rejected);
     assert_eq!(
@@ -38,7 +38,10 @@ async fn law_02_an_unverified_lease_serves_nobody() {
     );
 
     // Verified again after a second, without a fetch.
-    eventually("it was tried again", || fixture.rejected_logins() >= 2).await;
+    eventually("the verification was retried", || {
+        fixture.rejected_logins() >= 2
+    })
+    .await;
     assert_eq!(
         fixture.provider.calls().len(),
         2,
@@ -53,13 +56,13 @@ async fn law_02_an_unverified_lease_serves_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected() {
+async fn law_02_a_rejection_of_the_old_lease_verifies_the_new_one_at_once() {
     let fixture = Fixture::new().await;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(4).await;
     let next = fixture.provider.rotate();
     fixture.provider.hint();
-    // Three verifications fail: the next one would come 4.3 s later.
+    // After three failed verifications the next one is due 4.3 s later.
     eventually_within(
         Duration::from_secs(10),
         "the candidate was rejected three times",
@@ -70,7 +73,7 @@ async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected()
     fixture.set_password(&next).await;
     fixture.terminate_connections().await;
     let answer: i32 = loop {
-        // The idle connections were cut; what the server interrupts is not a rotation's doing.
+        // The idle connections were terminated; that interruption is not caused by a rotation.
         match sqlx::query_scalar("SELECT 1").fetch_one(&db).await {
             Ok(answer) => break answer,
             Err(sqlx::Error::Io(_)) => {}
@@ -78,8 +81,8 @@ async fn law_02_the_candidate_is_verified_at_once_when_the_old_one_is_rejected()
         }
     };
     assert_eq!(answer, 1);
-    // The fourth scheduled verification comes 4.3 s after the third: a window of 30 s divided by
-    // max_connections + 3.
+    // The fourth scheduled verification is due 4.3 s after the third: 30 s divided by
+    // `max_connections + 3`.
     assert!(
         third.elapsed() < Duration::from_millis(3_500),
         "not at once but after {:?}",

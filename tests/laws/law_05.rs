@@ -1,5 +1,5 @@
-//! Law 5: one refresh however many callers are rejected; they share the live connections, or get
-//! the original rejection at once.
+//! Law 5: one fetch however many callers are rejected. They share the live connections, or get the
+//! original rejection at once.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Fixture, Pools};
 
-/// Time-out of callers that are to be served. A busy machine takes long for a thousand.
+/// Timeout of callers that must be served. A busy machine takes long for a thousand.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Queries from a thousand tasks at once. Returns how many succeeded, and the errors.
@@ -23,29 +23,32 @@ async fn thousand(db: &claviger::Handle<Pools>) -> (usize, Vec<sqlx::Error>) {
     (1_000 - errors.len(), errors)
 }
 
-/// `connections` idle connections that the handle may use.
+/// Opens `connections` connections and leaves them idle.
 async fn open_connections(db: &claviger::Handle<Pools>, connections: usize) {
     let mut held = Vec::new();
     for _ in 0..connections {
         held.push(db.acquire().await.expect("a connection"));
     }
     drop(held);
-    eventually("they are idle", || db.current().num_idle() == connections).await;
+    eventually("the connections are idle", || {
+        db.current().num_idle() == connections
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
+async fn law_05_a_thousand_rejected_callers_cause_one_fetch() {
     let fixture = Fixture::new().await;
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
     let db = fixture.pool_with(options).await;
     open_connections(&db, 3).await;
-    // Unannounced, but the store has it by the time it is asked.
+    // Unannounced, but the backend has it before the fetch.
     let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
     let (served, errors) = thousand(&db).await;
     assert_eq!((served, errors.len()), (1_000, 0));
-    // The three open connections may have served everybody before the new password arrives.
-    eventually_within(PATIENCE, "the next generation is served", || {
+    // The three open connections may have served all callers before the new password arrives.
+    eventually_within(PATIENCE, "the next generation is current", || {
         db.generation() == 2
     })
     .await;
@@ -56,7 +59,7 @@ async fn law_05_a_thousand_rejected_callers_are_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() {
+async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     let fixture = Fixture::new().await;
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
     let db = fixture.pool_with(options).await;
@@ -68,7 +71,7 @@ async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() 
     assert!(served >= 950, "{served} of 1,000 were served, {errors:?}");
     let rejected = fixture.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
-    // The bucket has three tokens, and gets another every ten seconds.
+    // The bucket has three tokens and gets another every ten seconds.
     let refilled = usize::try_from(began.elapsed().as_secs() / 10).expect("a few");
     assert!(
         fixture.provider.calls().len() <= 1 + 3 + refilled,
@@ -76,7 +79,7 @@ async fn law_05_a_few_live_connections_carry_everyone_while_the_store_is_down() 
     );
 }
 
-/// Somebody who asks again and again.
+/// Queries again and again.
 async fn while_rejected(db: claviger::Handle<Pools>) {
     loop {
         drop(query(&db).await);
@@ -85,7 +88,7 @@ async fn while_rejected(db: claviger::Handle<Pools>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() {
+async fn law_05_without_a_timely_attempt_the_original_rejection_is_returned_at_once() {
     let fixture = Fixture::new().await;
     let patience = Duration::from_secs(2);
     let options = fixture.pool_options(4).acquire_timeout(patience);
@@ -93,7 +96,7 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
     fixture.set_password("nobody knows this one").await;
     fixture.terminate_connections().await;
     fixture.provider.fail_next(1_000, backend_down());
-    // After the first attempts the next one comes later than these callers wait.
+    // After the first attempts the next one is due later than these callers wait.
     let too_late = || {
         db.status()
             .and_then(|status| status.next_verification)
@@ -140,7 +143,7 @@ async fn law_05_with_nothing_to_hope_for_the_original_rejection_comes_at_once() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_05_callers_wait_while_an_attempt_is_due_before_their_deadline() {
+async fn law_05_callers_wait_for_an_attempt_before_their_deadline() {
     let fixture = Fixture::new().await;
     let options = fixture.pool_options(4).acquire_timeout(PATIENCE);
     let db = fixture.pool_with(options).await;

@@ -1,5 +1,5 @@
-//! Law 9: the old generation is gone before its lease is released; over all pools; an abandoned
-//! drain is still counted.
+//! Law 9: a lease is released once the last generation that uses it has drained, over all pools. An
+//! abandoned drain still counts.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use claviger_testkit::{Lab, ScriptedProvider};
 use super::Fixture;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_09_released_when_the_last_of_two_pools_has_drained() {
+async fn law_09_a_lease_is_released_when_both_of_its_pools_have_drained() {
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
     let reader = fixture
@@ -26,9 +26,9 @@ async fn law_09_released_when_the_last_of_two_pools_has_drained() {
         .await
         .expect("verified");
     let held = writer.begin().await.expect("a transaction");
-    query(&reader).await.expect("it serves");
+    query(&reader).await.expect("the query succeeds");
     fixture.rotate_announced().await;
-    eventually("both pools serve the next lease", || {
+    eventually("both pools adopt the next lease", || {
         reader.generation() == 2 && writer.generation() == 2
     })
     .await;
@@ -44,7 +44,7 @@ async fn law_09_released_when_the_last_of_two_pools_has_drained() {
         [],
         "not under a live connection"
     );
-    held.commit().await.expect("it commits");
+    held.commit().await.expect("the transaction commits");
     eventually("the old lease is released", || {
         fixture.provider.released() == [Revision::new("1")]
     })
@@ -59,7 +59,7 @@ async fn law_09_released_when_the_last_of_two_pools_has_drained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() {
+async fn law_09_a_busy_connection_counts_after_idle_ones_closed() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
     let mut held = Vec::new();
@@ -68,18 +68,18 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
     }
     let mut busy = held.pop().expect("one of four");
     for other in held {
-        other.commit().await.expect("it commits");
+        other.commit().await.expect("the transaction commits");
     }
     eventually("the others are idle", || db.current().num_idle() == 3).await;
     fixture.rotate_announced().await;
     until_generation(&db, 2).await;
-    eventually("the idle ones are closed", || {
+    eventually("the idle connections are closed", || {
         db.status()
             .is_some_and(|status| status.draining.iter().all(|old| old.connections == 1))
     })
     .await;
     for _ in 0..100 {
-        query(&db).await.expect("it serves");
+        query(&db).await.expect("the query succeeds");
     }
     let draining = db.status().expect("supervised").draining;
     assert_eq!(
@@ -97,8 +97,8 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
     sqlx::query("SELECT 1")
         .execute(&mut *busy)
         .await
-        .expect("nothing was cut");
-    busy.commit().await.expect("it commits");
+        .expect("the connection is open");
+    busy.commit().await.expect("the transaction commits");
     eventually("the old lease is released", || {
         fixture.provider.released() == [Revision::new("1")]
     })
@@ -106,10 +106,12 @@ async fn law_09_idle_connections_that_were_closed_do_not_stand_for_a_busy_one() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
+async fn law_09_an_abandoned_drain_is_reported_and_closes_nothing() {
     let mut fixture = Fixture::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    fixture.supervisor = Lab::with_builder(builder).expect("right").supervisor;
+    fixture.supervisor = Lab::with_builder(builder)
+        .expect("a valid duration")
+        .supervisor;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(2).await;
     let mut held = db.begin().await.expect("a transaction");
@@ -127,7 +129,7 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
         }
     })
     .await
-    .expect("it is reported");
+    .expect("reported");
     assert_eq!(abandoned, (1, 1));
     let draining = db.status().expect("supervised").draining;
     assert!(draining[0].abandoned, "still counted");
@@ -135,8 +137,8 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
     sqlx::query("SELECT 1")
         .execute(&mut *held)
         .await
-        .expect("nothing was cut");
-    held.commit().await.expect("it commits");
+        .expect("the connection is open");
+    held.commit().await.expect("the transaction commits");
     eventually("released when its last connection returned", || {
         fixture.provider.released() == [Revision::new("1")]
     })
@@ -148,22 +150,24 @@ async fn law_09_an_abandoned_drain_is_reported_and_cuts_nothing() {
 async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
     let mut fixture = Fixture::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    fixture.supervisor = Lab::with_builder(builder).expect("right").supervisor;
+    fixture.supervisor = Lab::with_builder(builder)
+        .expect("a valid duration")
+        .supervisor;
     let db = fixture.pool(2).await;
     let held = db.begin().await.expect("a transaction");
     fixture
         .supervisor
         .remove_pool("orders")
         .await
-        .expect("it goes");
+        .expect("the pool is removed");
     let error = fixture
         .supervisor
         .remove_provider("login")
         .await
-        .expect_err("a connection of its is open");
+        .expect_err("a connection is open");
     assert!(error.to_string().contains("orders"), "{error}");
     assert_eq!(fixture.provider.released(), []);
-    held.commit().await.expect("it commits");
+    held.commit().await.expect("the transaction commits");
     let mut removed = fixture.supervisor.remove_provider("login").await;
     while removed.is_err() {
         tokio::task::yield_now().await;
@@ -181,11 +185,11 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
         .with_refresh_after(Duration::from_secs(1));
     let fixture = Fixture::with(provider).await;
     let db = fixture.pool(2).await;
-    // Renewed as the machine's clock goes on: its first death has passed when it is replaced.
+    // Renewed as the wall clock advances: its first expiry has passed when it is replaced.
     for _ in 0..3 {
         fixture.clock.jump(Duration::from_secs(10));
         let calls = fixture.provider.calls().len();
-        eventually("it was renewed", || {
+        eventually("the lease was renewed", || {
             fixture.provider.calls().len() > calls + 1
         })
         .await;
@@ -202,11 +206,11 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
         draining.len() == 1 && !draining[0].abandoned,
         "its connections have until the later death: {draining:?}"
     );
-    held.commit().await.expect("it commits");
+    held.commit().await.expect("the transaction commits");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_09_at_shutdown_releases_happen_even_under_an_abandoned_drain() {
+async fn law_09_shutdown_releases_leases_despite_an_abandoned_drain() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
     let held = db.begin().await.expect("a transaction");

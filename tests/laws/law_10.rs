@@ -1,5 +1,5 @@
-//! Law 10: connections during a handover ≤ maximum + overlap, also with the maximum number of
-//! transactions held open across it.
+//! Law 10: connections during a handover ≤ maximum + overlap, even if the maximum number of
+//! transactions is open across it.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,10 @@ async fn peak_over_rotations(fixture: &Fixture, db: &Handle<Pools>, rotations: u
         let before = db.generation();
         callers.wait_for_more(200).await;
         fixture.rotate_announced().await;
-        eventually("the next generation is served", || db.generation() > before).await;
+        eventually("the next generation is current", || {
+            db.generation() > before
+        })
+        .await;
     }
     callers.wait_for_more(200).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
@@ -24,7 +27,7 @@ async fn peak_over_rotations(fixture: &Fixture, db: &Handle<Pools>, rotations: u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_10_replacing_under_load() {
+async fn law_10_replacing_under_load_stays_within_the_overlap() {
     let fixture = Fixture::new().await;
     let pools = fixture.pools_with(fixture.pool_options(10).min_connections(10));
     let db = fixture.pool_from(pools).await;
@@ -36,7 +39,7 @@ async fn law_10_replacing_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_10_in_place_under_load() {
+async fn law_10_updating_in_place_under_load_stays_within_the_overlap() {
     let fixture =
         Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let db = fixture.pool(10).await;
@@ -48,7 +51,7 @@ async fn law_10_in_place_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_10_with_every_connection_held_across_a_replacement() {
+async fn law_10_replacing_with_every_connection_held_stays_within_the_overlap() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(10).await;
     let mut held = Vec::new();
@@ -67,9 +70,9 @@ async fn law_10_with_every_connection_held_across_a_replacement() {
         "the hazard: all old connections are held"
     );
     assert!(now.connections <= 2, "{} new connections", now.connections);
-    // As they return, new ones are opened.
+    // As old connections return, new ones are opened.
     for transaction in held {
-        transaction.commit().await.expect("it commits");
+        transaction.commit().await.expect("the transaction commits");
         callers.wait_for_more(20).await;
     }
     until_drained(&db).await;

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::{Fixture, Pools};
 
-/// A pool of four short-lived connections, and callers who wait no longer than a moment and come
-/// again and again.
+/// Starts a pool of four short-lived connections, and callers that retry after a timeout of one
+/// second.
 async fn restless(fixture: &Fixture) -> (Handle<Pools>, Callers) {
     let options = short_lived(
         fixture
@@ -27,7 +27,7 @@ async fn restless(fixture: &Fixture) -> (Handle<Pools>, Callers) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_11_within_one_window_under_load() {
+async fn law_11_rejected_callers_cost_one_budget_per_window() {
     let fixture = Fixture::new().await;
     let (_db, callers) = restless(&fixture).await;
     fixture.set_password("nobody knows this one").await;
@@ -47,28 +47,32 @@ async fn law_11_within_one_window_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_11_a_database_that_changes_its_mind() {
+async fn law_11_alternating_rejections_cost_one_budget() {
     let fixture = Fixture::new().await;
     let (db, callers) = restless(&fixture).await;
     let began = Instant::now();
     let (mut rounds, mut rejected) = (0, 0);
-    // The same password is rejected, taken, rejected …, all within the first window of thirty
+    // The same password is rejected and accepted in turn, within the first window of thirty
     // seconds.
     while began.elapsed() < Duration::from_secs(14) {
         fixture.set_password("nobody knows this one").await;
-        eventually_within(Duration::from_secs(20), "it is rejected", || {
+        eventually_within(Duration::from_secs(20), "the lease is rejected", || {
             db.status().is_some_and(|status| status.rejected)
         })
         .await;
         fixture.set_password("password-1").await;
-        eventually_within(Duration::from_secs(40), "it is taken again", || {
-            // Once its budget is spent, it is taken again in the next window, which has a budget of
-            // its own.
-            if began.elapsed() < Duration::from_secs(28) {
-                rejected = fixture.rejected_logins();
-            }
-            db.status().is_some_and(|status| status.serving)
-        })
+        eventually_within(
+            Duration::from_secs(40),
+            "the password is accepted again",
+            || {
+                // When the budget is spent, the password is accepted in the next window, which has
+                // a new budget.
+                if began.elapsed() < Duration::from_secs(28) {
+                    rejected = fixture.rejected_logins();
+                }
+                db.status().is_some_and(|status| status.serving)
+            },
+        )
         .await;
         rounds += 1;
         if began.elapsed() < Duration::from_secs(12) {
