@@ -5,12 +5,15 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::path::Path;
 use std::time::Duration;
 
 use claviger::{Credentials, Handle, PgPools, Supervisor, fixed};
 use claviger_fixtures::{Fixture, eventually, sqlstate, until_generation};
+use claviger_servers::Postgres;
 use futures_util::TryStreamExt;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{Acquire, Executor, PgExecutor, Row, SqlStr};
 
 async fn count(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
@@ -35,7 +38,7 @@ struct AppState {
     db: Handle<PgPools>,
 }
 
-async fn everything(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
+async fn use_like_a_pool(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
     assert_eq!(count(db).await?, 0);
     assert_eq!(in_a_transaction(db).await?, 1);
     let mut transaction = db.begin().await?;
@@ -115,14 +118,14 @@ async fn everything(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
 async fn a_supervised_handle_replaces_a_pool_reference() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
-    everything(&db).await.expect("as with &PgPool");
+    use_like_a_pool(&db).await.expect("as with &PgPool");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fixed_handle_replaces_a_pool_reference() {
     let fixture = Fixture::new().await;
     let db = Handle::fixed(fixture.plain_pool("password-1", fixture.pool_options(4)));
-    everything(&db).await.expect("as with &PgPool");
+    use_like_a_pool(&db).await.expect("as with &PgPool");
     assert_eq!((db.generation(), db.status().is_none()), (1, true));
     db.current().close().await;
     assert!(matches!(count(&db).await, Err(sqlx::Error::PoolClosed)));
@@ -339,26 +342,33 @@ async fn an_endpoint_without_port_or_database_uses_the_pool_s() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rejected_token_names_the_clock() {
-    use sqlx::postgres::{PgPoolOptions, PgSslMode};
-    let server = tokio::task::spawn_blocking(|| {
-        let server = claviger_servers::Postgres::builder()
+/// Starts a server with TLS, a role `app` and a database `orders`.
+async fn tls_server() -> Postgres {
+    let start = || {
+        let server = Postgres::builder()
             .tls()
             .start()
             .expect("the server starts");
         server.create_role("app", "password-1").expect("a role");
         server.create_database("orders", "app").expect("a database");
         server
-    })
-    .await
-    .expect("no panic");
-    let options = sqlx::postgres::PgConnectOptions::new_without_pgpass()
+    };
+    tokio::task::spawn_blocking(start).await.expect("no panic")
+}
+
+fn verify_full(server: &Postgres, ca: &Path) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
         .host(server.host())
         .port(server.port())
         .database("orders")
         .ssl_mode(PgSslMode::VerifyFull)
-        .ssl_root_cert(server.ca_file().expect("a CA"));
+        .ssl_root_cert(ca)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_token_names_the_clock() {
+    let server = tls_server().await;
+    let options = verify_full(&server, server.ca_file().expect("a CA"));
     for (credentials, names_clock) in [
         (Credentials::new("app", "wrong").token(), true),
         (Credentials::new("app", "wrong"), false),
@@ -435,18 +445,7 @@ async fn a_rejected_token_names_the_clock() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_full_rejects_an_unrelated_ca() {
-    use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-    let server = tokio::task::spawn_blocking(|| {
-        let server = claviger_servers::Postgres::builder()
-            .tls()
-            .start()
-            .expect("the server starts");
-        server.create_role("app", "password-1").expect("a role");
-        server.create_database("orders", "app").expect("a database");
-        server
-    })
-    .await
-    .expect("no panic");
+    let server = tls_server().await;
     let supervisor = Supervisor::start();
     let credentials = supervisor
         .add_provider(
@@ -455,16 +454,8 @@ async fn verify_full_rejects_an_unrelated_ca() {
         )
         .await
         .expect("a fixed provider");
-    let options = |ca: &std::path::Path| {
-        PgConnectOptions::new_without_pgpass()
-            .host(server.host())
-            .port(server.port())
-            .database("orders")
-            .ssl_mode(PgSslMode::VerifyFull)
-            .ssl_root_cert(ca)
-    };
     let good = PgPools::new(
-        options(server.ca_file().expect("a CA")),
+        verify_full(&server, server.ca_file().expect("a CA")),
         PgPoolOptions::new(),
     );
     let db = supervisor
@@ -478,7 +469,7 @@ async fn verify_full_rejects_an_unrelated_ca() {
             .expect("the query succeeds");
     assert!(encrypted);
     let bad = PgPools::new(
-        options(server.unrelated_ca_file().expect("another CA")),
+        verify_full(&server, server.unrelated_ca_file().expect("another CA")),
         PgPoolOptions::new(),
     );
     let error = supervisor

@@ -69,7 +69,7 @@ async fn update_pooler(pooler: &Arc<PgBouncer>, users: &Users, password: &str) {
 }
 
 /// Closes all connections through the pooler.
-async fn cut(pooler: &Arc<PgBouncer>) {
+async fn restart_pooler(pooler: &Arc<PgBouncer>) {
     on_the_pooler(pooler, |pooler| {
         pooler.start_again().expect("the pooler starts again")
     })
@@ -107,7 +107,7 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
     let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     update_pooler(&pooler, &users, &password).await;
-    cut(&pooler).await;
+    restart_pooler(&pooler).await;
     for outcome in join_all((0..20).map(|_| query(&db))).await {
         outcome.expect("served after the fetch");
     }
@@ -164,7 +164,7 @@ async fn callers_are_served_once_the_auth_file_is_updated() {
     let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
     fixture.terminate_connections().await;
-    cut(&pooler).await;
+    restart_pooler(&pooler).await;
     // The pooler still accepts the old password of clients, but the server rejects the pooler.
     let error = query(&db).await.expect_err("the server is down");
     assert!(!fixture.supervisor.readiness().ready, "{error}");
@@ -249,11 +249,7 @@ async fn an_unknown_error_of_every_login_ends_readiness() {
             .last_error
             .is_some_and(|error| error.message().contains("unsupported startup parameter"))
     );
-    assert_eq!(
-        fixture.provider.calls().len(),
-        1,
-        "nothing is fetched for it"
-    );
+    assert_eq!(fixture.provider.calls().len(), 1, "it causes no fetch");
     set("extra_float_digits").await;
     while !fixture.supervisor.readiness().ready {
         assert!(

@@ -22,7 +22,7 @@ async fn a_detached_connection_does_not_keep_its_lease() {
     .await;
     assert!(
         db.status().expect("supervised").draining.is_empty(),
-        "it does not count"
+        "a detached connection does not count"
     );
     sqlx::query("SELECT 1")
         .execute(&mut detached)
@@ -54,7 +54,7 @@ async fn a_leaked_connection_keeps_its_lease_until_the_end() {
     assert_eq!(
         fixture.provider.released(),
         [],
-        "it counts though it is closed"
+        "a leaked connection counts though it is closed"
     );
     let report = fixture.supervisor.shutdown(Duration::from_secs(2)).await;
     assert_eq!(report.abandoned.len(), 1, "{report:?}");

@@ -43,24 +43,24 @@ async fn no_login_uses_expired_credentials() {
 
     // Without a live connection the error names the expiry.
     fixture.terminate_connections().await;
-    let mut answer = query(&db).await;
+    let mut result = query(&db).await;
     // The error of a closed connection is sqlx's own.
-    while answer
+    while result
         .as_ref()
         .is_err_and(|error| SharedError::connect_error(error).is_none())
     {
-        answer = query(&db).await;
+        result = query(&db).await;
     }
-    let error = answer.expect_err("the lease has expired");
+    let error = result.expect_err("the lease has expired");
     assert!(
         matches!(error, sqlx::Error::Io(_)),
-        "what retry layers recognise: {error:?}"
+        "retry layers recognise it: {error:?}"
     );
     assert!(error.to_string().contains("expired at 2"), "{error}");
     assert_eq!(
         fixture.accepted_logins(),
         logins,
-        "no login with a dead credential"
+        "no login uses expired credentials"
     );
     assert!(!fixture.supervisor.readiness().ready);
 

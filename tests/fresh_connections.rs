@@ -26,13 +26,13 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// How a pooler ends a client's connection when its server is down: with this SQLSTATE and text, or
 /// by closing it.
 #[derive(Clone, Copy, Debug)]
-enum Ends {
+enum Ending {
     WithError(&'static str, &'static str),
     Silently,
 }
 
-impl Ends {
-    fn answer(self) -> Vec<u8> {
+impl Ending {
+    fn message(self) -> Vec<u8> {
         let Self::WithError(code, text) = self else {
             return Vec::new();
         };
@@ -53,7 +53,7 @@ impl Ends {
 /// PgBouncer do so; Debian's does it at the login.
 struct Pooler {
     port: u16,
-    down: watch::Sender<Option<Ends>>,
+    down: watch::Sender<Option<Ending>>,
     logins: Arc<AtomicUsize>,
 }
 
@@ -86,7 +86,7 @@ impl Pooler {
 async fn serve(
     mut client: TcpStream,
     server: (String, u16),
-    mut down: watch::Receiver<Option<Ends>>,
+    mut down: watch::Receiver<Option<Ending>>,
     logins: &AtomicUsize,
 ) -> Option<()> {
     let mut server = TcpStream::connect(server).await.ok()?;
@@ -125,8 +125,8 @@ async fn serve(
             changed = down.changed() => changed.ok()?,
         }
     }
-    let ends = (*down.borrow())?;
-    client.write_all(&ends.answer()).await.ok()
+    let ending = (*down.borrow())?;
+    client.write_all(&ending.message()).await.ok()
 }
 
 async fn query(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
@@ -135,7 +135,7 @@ async fn query(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
 
 /// Makes one call while the server is down, with `open` connections that were open before. Returns
 /// the call's error.
-async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
+async fn one_call(ending: Ending, open: u32) -> sqlx::Error {
     let fixture = Fixture::new().await;
     let direct = fixture.connect_options();
     let pooler = Pooler::start((direct.get_host().to_owned(), direct.get_port())).await;
@@ -164,7 +164,7 @@ async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
     })
     .await;
 
-    pooler.down.send_replace(Some(ends));
+    pooler.down.send_replace(Some(ending));
     let (before, began) = (pooler.logins(), Instant::now());
     let error = timeout(WATCHED + Duration::from_secs(2), query(&db))
         .await
@@ -174,11 +174,11 @@ async fn one_call(ends: Ends, open: u32) -> sqlx::Error {
     let made = pooler.logins() - before;
     assert!(
         made <= FEW,
-        "{ends:?}: {made} logins in {WATCHED:?}, and then {error}"
+        "{ending:?}: {made} logins in {WATCHED:?}, and then {error}"
     );
     assert!(
         made > 0 || open > 0,
-        "the hazard: a connection was opened, and is dead"
+        "the hazard: a new connection was dead"
     );
     error
 }
@@ -198,7 +198,7 @@ async fn the_pooler_s_error_is_returned_after_a_few_logins() {
     ];
     let calls = texts.into_iter().flat_map(|(code, text)| {
         [0, 3].map(|open| async move {
-            let error = one_call(Ends::WithError(code, text), open).await;
+            let error = one_call(Ending::WithError(code, text), open).await;
             assert!(
                 error.to_string().contains(text),
                 "{error:?} does not say {text:?}"
@@ -210,7 +210,7 @@ async fn the_pooler_s_error_is_returned_after_a_few_logins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_closed_by_the_pooler_is_an_io_error_after_a_few_logins() {
-    for error in join_all([0, 3].map(|open| one_call(Ends::Silently, open))).await {
+    for error in join_all([0, 3].map(|open| one_call(Ending::Silently, open))).await {
         assert!(matches!(error, sqlx::Error::Io(_)), "{error:?}");
     }
 }

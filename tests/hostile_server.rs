@@ -42,7 +42,7 @@ fn demand(client: &mut TcpStream) -> io::Result<()> {
     client.write_all(&message(&[b"\0\0\0\x0b", demand.as_bytes()].concat()))
 }
 
-fn hostile() -> (u16, mpsc::Receiver<TcpStream>) {
+fn hostile_server() -> (u16, mpsc::Receiver<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (demanded, clients) = mpsc::channel();
@@ -107,7 +107,7 @@ async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
 
 #[test]
 fn a_hostile_server_s_scram_iterations_do_not_block_the_runtime() {
-    let (port, clients) = hostile();
+    let (port, clients) = hostile_server();
     let (done, over) = mpsc::channel();
     // Dropping a blocked runtime would hang.
     thread::spawn(move || {

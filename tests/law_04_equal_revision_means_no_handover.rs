@@ -101,7 +101,7 @@ async fn law_04_a_temporary_rejection_clears_itself() {
     let status = db.status().expect("supervised");
     assert_eq!(
         status.generation, 2,
-        "a rejected revision that works again gets a number of its own"
+        "a rejected revision that works again gets a new generation"
     );
     assert!(fixture.rejected_logins() >= 1);
     assert!(fixture.supervisor.readiness().ready);

@@ -116,10 +116,10 @@ async fn law_06_a_frozen_server_delays_a_caller_by_its_timeout_at_most() {
         .on_the_server(|server| server.stall().expect("the server stalls"))
         .await;
     let began = tokio::time::Instant::now();
-    let answer = db.acquire().await;
+    let result = db.acquire().await;
     assert!(
-        matches!(answer, Err(sqlx::Error::PoolTimedOut)),
-        "{answer:?}"
+        matches!(result, Err(sqlx::Error::PoolTimedOut)),
+        "{result:?}"
     );
     // Without a bound the call would last as long as the server is frozen.
     assert!(
@@ -153,7 +153,7 @@ async fn law_06_a_missing_privilege_causes_a_probe_and_only_its_rejection_a_fetc
     assert_eq!(
         fixture.provider.calls().len(),
         1,
-        "the role is there: no fetch"
+        "the role exists: no fetch"
     );
 
     // The backend drops the role. Its open connections still respond to pings, but are useless.

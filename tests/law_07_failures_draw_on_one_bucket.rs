@@ -57,11 +57,11 @@ async fn law_07_fetches_from_a_backend_that_is_down_draw_on_the_bucket() {
         assert_eq!(
             lab.failpoints.left("login", "provider.turn"),
             0,
-            "it crashed"
+            "the actor crashed"
         );
     }
     assert_within_the_bucket(&provider.calls()[2..]);
-    assert!(provider.calls().len() > before, "attempts go on");
+    assert!(provider.calls().len() > before, "attempts continue");
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,7 +93,7 @@ async fn law_07_fetches_for_a_rejected_credential_draw_on_the_bucket() {
     assert_within_the_bucket(&rejected);
     assert!(
         rejected.iter().all(|call| call.rejected.len() == 1),
-        "the provider is told what is rejected"
+        "the request names the rejected revision"
     );
 }
 
@@ -127,7 +127,7 @@ async fn law_07_hints_and_manual_rotations_are_free_and_coalesced_to_one_a_secon
     }
     assert!(
         provider.calls().len() - before <= 2,
-        "a hundred requests at once are one fetch"
+        "a hundred requests at once cause one fetch"
     );
 }
 
@@ -234,7 +234,7 @@ async fn law_07_failing_releases_delay_no_fetch() {
     let (provider, _lab, took) = rejected_after_ten_releases(down()).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     let tried = provider.release_attempts();
-    assert!(tried > 12, "they are tried again: {tried}");
+    assert!(tried > 12, "releases are retried: {tried}");
     sleep(Duration::from_secs(600)).await;
     assert!(
         provider.release_attempts() - tried <= 60 + 3,

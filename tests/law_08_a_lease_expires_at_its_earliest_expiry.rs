@@ -48,10 +48,13 @@ async fn law_08_a_lease_serves_until_its_expiry_while_renewals_fail() {
     assert!(provider.calls().len() > 3, "the hazard: renewals failed");
     assert!(
         pool.status().expect("supervised").serving,
-        "it lives for one more second"
+        "the lease expires in a second"
     );
     sleep(Duration::from_secs(2)).await;
-    assert!(!pool.status().expect("supervised").serving, "it is dead");
+    assert!(
+        !pool.status().expect("supervised").serving,
+        "the lease has expired"
+    );
     let readiness = lab.supervisor.readiness();
     assert!(
         !readiness.ready
@@ -87,7 +90,7 @@ async fn law_08_a_machine_that_slept_fetches_and_verifies() {
     lab.clock.jump(Duration::from_secs(3_600));
     assert!(
         !pool.status().expect("supervised").serving,
-        "the wall clock says that it is dead"
+        "the lease has expired by the wall clock"
     );
     // After the next clock check.
     sleep(Duration::from_secs(16)).await;
@@ -117,5 +120,5 @@ async fn law_08_only_a_clock_jump_over_a_minute_verifies_again() {
         (provider.calls().len(), database.verifications().len()),
         (2, 2)
     );
-    assert_eq!(pool.generation(), 1, "it was good");
+    assert_eq!(pool.generation(), 1, "the current lease is accepted");
 }

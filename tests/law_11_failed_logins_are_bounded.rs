@@ -65,7 +65,7 @@ async fn law_11_a_rolled_back_rotation_is_adopted_at_once() {
         ..
     } = Scripted::new().await;
     let rejection = rejection();
-    let became = async |password: &str| {
+    let until_password = async |password: &str| {
         let began = Instant::now();
         while pool.current().password() != password {
             assert!(began.elapsed() < Duration::from_millis(100), "not at once");
@@ -76,12 +76,12 @@ async fn law_11_a_rolled_back_rotation_is_adopted_at_once() {
     provider.rotate();
     database.accept_only(["password-2"]);
     pool.rejected(1, &rejection);
-    became("password-2").await;
+    until_password("password-2").await;
     sleep(Duration::from_millis(300)).await;
     provider.roll_back_to(1);
     database.accept_only(["password-1"]);
     pool.rejected(2, &rejection);
-    became("password-1").await;
+    until_password("password-1").await;
     let rejected: Vec<_> = provider
         .calls()
         .iter()
@@ -91,6 +91,6 @@ async fn law_11_a_rolled_back_rotation_is_adopted_at_once() {
     assert_eq!(
         rejected,
         [vec![], vec![first], vec![second]],
-        "what was rejected before the change is a candidate again"
+        "a revision rejected before the change is a candidate again"
     );
 }

@@ -39,15 +39,19 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
     assert_eq!(
         pool.current().password(),
         "password-2",
-        "what was fetched was not lost"
+        "the fetched lease is not lost"
     );
     assert_eq!(
         provider.released(),
         [Revision::new("1")],
-        "and the old lease is released once"
+        "the old lease is released once"
     );
     assert!(lab.supervisor.status().providers[0].restarts >= 1);
-    assert_eq!(lab.supervisor.status().pools[0].restarts, 0, "alone");
+    assert_eq!(
+        lab.supervisor.status().pools[0].restarts,
+        0,
+        "only the provider's actor restarted"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -70,7 +74,11 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
         provider.rotate();
         provider.hint();
         sleep(2 * HEARTBEAT).await;
-        assert_eq!(lab.failpoints.left(actor, step), 0, "{step}: it crashed");
+        assert_eq!(
+            lab.failpoints.left(actor, step),
+            0,
+            "{step}: the actor crashed"
+        );
         assert_eq!(
             pool.current().password(),
             "password-2",
@@ -154,7 +162,7 @@ async fn law_12_restarts_are_bounded_and_end_readiness() {
     let crashes = u32::MAX - lab.failpoints.left("orders", "pool.turn");
     assert!(
         (12..=17).contains(&crashes),
-        "{crashes}: then one a minute, for ever"
+        "{crashes} crashes; restarts go on at one a minute"
     );
     // The pool went on serving, because queries need no actor.
     assert_eq!(pool.current().password(), "password-1");
@@ -163,7 +171,7 @@ async fn law_12_restarts_are_bounded_and_end_readiness() {
     sleep(Duration::from_secs(120)).await;
     assert!(
         pool.status().expect("supervised").serving,
-        "it recovered by itself"
+        "the pool recovers by itself"
     );
 }
 

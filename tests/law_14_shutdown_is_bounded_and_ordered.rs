@@ -149,11 +149,11 @@ async fn law_14_dropping_handles_and_supervisors_stops_nothing() {
     })
     .await;
     fixture.terminate_connections().await;
-    let mut answer = sqlx::query("SELECT 1").execute(&plain).await;
-    while matches!(answer, Err(sqlx::Error::Io(_))) {
-        answer = sqlx::query("SELECT 1").execute(&plain).await;
+    let mut result = sqlx::query("SELECT 1").execute(&plain).await;
+    while matches!(result, Err(sqlx::Error::Io(_))) {
+        result = sqlx::query("SELECT 1").execute(&plain).await;
     }
-    answer.expect("the plain pool logs in with the new password");
+    result.expect("the plain pool logs in with the new password");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,7 +207,11 @@ async fn law_14_pools_and_providers_can_be_removed() {
     );
     callers.wait_for_more(50).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    assert_eq!(fixture.provider.released(), [], "the second pool uses it");
+    assert_eq!(
+        fixture.provider.released(),
+        [],
+        "the second pool uses the lease"
+    );
     fixture
         .supervisor
         .remove_pool("second")

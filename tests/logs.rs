@@ -80,7 +80,7 @@ impl Lines {
 async fn a_rotation_logs_one_line_and_a_lasting_error_few() {
     let (lines, _guard) = Lines::read();
     let Scripted {
-        provider: store,
+        provider,
         database,
         pool,
         ..
@@ -88,21 +88,21 @@ async fn a_rotation_logs_one_line_and_a_lasting_error_few() {
     sleep(Duration::from_millis(100)).await;
     lines.take();
 
-    store.rotate();
-    store.hint();
+    provider.rotate();
+    provider.hint();
     sleep(Duration::from_secs(2)).await;
     insta::assert_snapshot!("one_rotation", lines.take());
 
     // Three hours without a backend, which is polled every five minutes at most.
-    store.fail_next(10_000, backend_down());
+    provider.fail_next(10_000, backend_down());
     sleep(Duration::from_secs(3 * 3_600)).await;
     assert!(
-        store.calls().len() > 30,
+        provider.calls().len() > 30,
         "the hazard: {} calls",
-        store.calls().len()
+        provider.calls().len()
     );
     insta::assert_snapshot!("three_hours_without_a_backend", lines.take());
-    store.recover();
+    provider.recover();
     sleep(Duration::from_secs(600)).await;
     insta::assert_snapshot!("the_backend_is_back", lines.take());
 
@@ -126,7 +126,7 @@ async fn a_rotation_logs_one_line_and_a_lasting_error_few() {
 async fn a_lease_that_precedes_its_password_logs_no_warning() {
     let (lines, _guard) = Lines::read();
     let Scripted {
-        provider: store,
+        provider,
         database,
         pool,
         ..
@@ -134,8 +134,8 @@ async fn a_lease_that_precedes_its_password_logs_no_warning() {
     for round in 1..=2_u64 {
         lines.take();
         database.accept_only([format!("password-{round}")]);
-        let next = store.rotate();
-        store.hint();
+        let next = provider.rotate();
+        provider.hint();
         let before = database.rejected();
         sleep(Duration::from_millis(50)).await;
         assert_eq!(database.rejected(), before + 1, "the hazard");
@@ -169,11 +169,11 @@ async fn a_lease_that_precedes_its_password_logs_no_warning() {
 async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    store.fail_next(1, backend_down());
-    let login = lab
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    provider.fail_next(1, backend_down());
+    let credentials = lab
         .supervisor
-        .add_provider("credentials", store.clone())
+        .add_provider("login", provider.clone())
         .await
         .expect("a lease");
     assert!(
@@ -184,7 +184,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     database.disable_in_place();
     let _pool = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
     let held = database
@@ -192,11 +192,8 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
         .first()
         .expect("one was opened")
         .connection();
-    store.rotate();
-    lab.supervisor
-        .rotate_now("credentials")
-        .await
-        .expect("a report");
+    provider.rotate();
+    lab.supervisor.rotate_now("login").await.expect("a report");
     sleep(Duration::from_secs(70)).await;
     assert!(
         lines
@@ -215,38 +212,39 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
 async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     let (lines, _guard) = Lines::read();
     let lab = Lab::new();
-    let (store, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let patient = |name: &'static str, store: &ScriptedProvider| {
-        let (supervisor, store) = (lab.supervisor.clone(), store.clone());
-        tokio::spawn(async move { supervisor.add_provider(name, store).await })
+    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
+    let register = |name: &'static str, provider: &ScriptedProvider| {
+        let (supervisor, provider) = (lab.supervisor.clone(), provider.clone());
+        tokio::spawn(async move { supervisor.add_provider(name, provider).await })
     };
-    store.stall();
-    let starting = patient("credentials", &store);
+    provider.stall();
+    let starting = register("login", &provider);
     sleep(Duration::from_secs(1)).await;
-    let line = "WARN start still waits for a verified lease provider=credentials fails_in=29s reason=the provider has not returned its first lease\n";
+    let line = "WARN start still waits for a verified lease provider=login fails_in=29s reason=the provider has not returned its first lease\n";
     assert_eq!(lines.take(), line);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(lines.take(), "", "once");
-    store.resume();
-    let login = starting.await.expect("no panic").expect("a lease");
+    provider.resume();
+    let credentials = starting.await.expect("no panic").expect("a lease");
 
     // A database that accepts connections and does not respond.
     database.stall();
     let starting = tokio::spawn({
-        let (supervisor, login, database) =
-            (lab.supervisor.clone(), login.clone(), database.clone());
-        async move { supervisor.add_pool("orders", &login, database).await }
+        let (supervisor, credentials, database) = (
+            lab.supervisor.clone(),
+            credentials.clone(),
+            database.clone(),
+        );
+        async move { supervisor.add_pool("orders", &credentials, database).await }
     });
     sleep(Duration::from_secs(1)).await;
     let logged = lines.take();
     assert!(
-        logged.contains(
-            "WARN start still waits for a verified lease pool=orders provider=credentials"
-        ),
+        logged.contains("WARN start still waits for a verified lease pool=orders provider=login"),
         "{logged}"
     );
     assert!(
-        logged.contains("reason=the database has not responded to the first credentials"),
+        logged.contains("reason=the database has not responded to the first login"),
         "{logged}"
     );
     database.resume();

@@ -56,7 +56,10 @@ async fn rotate_now_waits_until_every_pool_adopted_the_lease() {
         async move { supervisor.rotate_now("login").await }
     });
     sleep(Duration::from_secs(2)).await;
-    assert!(!rotating.is_finished(), "the pool serves the old one");
+    assert!(
+        !rotating.is_finished(),
+        "the pool serves the previous lease"
+    );
     database.accept_only([password]);
     let report = rotating
         .await
@@ -98,7 +101,7 @@ enum During {
 
 /// Requests a rotation during another one, after `steps` steps of the scheduler, before or after
 /// the running one may continue.
-async fn requested(during: During, before: bool, steps: usize) {
+async fn rotate_during(during: During, before: bool, steps: usize) {
     let Scripted {
         lab,
         provider,
@@ -113,19 +116,19 @@ async fn requested(during: During, before: bool, steps: usize) {
     provider.rotate();
     provider.hint();
     sleep(Duration::from_millis(10)).await;
-    let go_on = || {
+    let resume = || {
         provider.resume();
         database.resume();
     };
     if !before {
-        go_on();
+        resume();
     }
     for _ in 0..steps {
         yield_now().await;
     }
     let newest = provider.rotate();
     let began = Instant::now();
-    let answer = tokio::spawn({
+    let result = tokio::spawn({
         let supervisor = lab.supervisor.clone();
         async move { supervisor.rotate_now("login").await }
     });
@@ -133,9 +136,9 @@ async fn requested(during: During, before: bool, steps: usize) {
         for _ in 0..steps {
             yield_now().await;
         }
-        go_on();
+        resume();
     }
-    let report = answer
+    let report = result
         .await
         .expect("no panic")
         .expect("the rotation succeeds");
@@ -155,7 +158,7 @@ async fn requested(during: During, before: bool, steps: usize) {
     assert_eq!(
         pool.current().password(),
         newest,
-        "{during:?}, {before}, {steps} steps: the pool serves what was there when it was requested"
+        "{during:?}, {before}, {steps} steps: the pool serves the newest password at the request"
     );
 }
 
@@ -164,7 +167,7 @@ async fn rotate_now_at_any_moment_of_a_rotation_returns_promptly() {
     for during in [During::Fetch, During::Verification] {
         for before in [true, false] {
             for steps in 0..50 {
-                requested(during, before, steps).await;
+                rotate_during(during, before, steps).await;
             }
         }
     }

@@ -30,7 +30,7 @@ impl Fixture {
             .await
             .expect("a lease");
         lab.supervisor
-            .add_pool("well", &credentials, ScriptedPools::new(4))
+            .add_pool("accepted", &credentials, ScriptedPools::new(4))
             .await
             .expect("verified");
         Self {
@@ -73,7 +73,7 @@ impl Fixture {
     }
 
     /// Asserts that nothing is rejected, and that only the schedule causes fetches.
-    async fn assert_well(&self) {
+    async fn assert_not_rejected(&self) {
         assert!(!self.is_rejected());
         let fetches = self.fetches_within_an_hour().await;
         assert!(fetches <= POLLS, "{fetches}");
@@ -95,7 +95,7 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
             .is_err()
     );
     assert!(database.rejected() > 1, "the hazard");
-    fixture.assert_well().await;
+    fixture.assert_not_rejected().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +113,7 @@ async fn a_removed_pool_leaves_no_rejection_even_while_a_connection_is_open() {
         .remove_pool("rejected")
         .await
         .expect("the pool is removed");
-    fixture.assert_well().await;
+    fixture.assert_not_rejected().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +126,7 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
         .expect("one was opened")
         .connection();
     database.stall();
-    while pool.status().expect("it is there").next_verification != Some(Duration::ZERO) {
+    while pool.status().expect("supervised").next_verification != Some(Duration::ZERO) {
         sleep(Duration::from_millis(100)).await;
     }
     // The verification is running now, and has seconds left.
@@ -138,9 +138,9 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
     };
     tokio::join!(fixture.lab.supervisor.remove_pool("rejected"), resumed)
         .0
-        .expect("it is there");
+        .expect("the pool is removed");
     assert_eq!(database.rejected(), before + 1, "the hazard");
-    fixture.assert_well().await;
+    fixture.assert_not_rejected().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +149,7 @@ async fn removing_the_last_pool_ends_its_rejection() {
     fixture
         .lab
         .supervisor
-        .remove_pool("well")
+        .remove_pool("accepted")
         .await
         .expect("the pool is removed");
     let (_pool, _database) = fixture.rejected("rejected").await;
@@ -159,7 +159,7 @@ async fn removing_the_last_pool_ends_its_rejection() {
         .remove_pool("rejected")
         .await
         .expect("the pool is removed");
-    fixture.assert_well().await;
+    fixture.assert_not_rejected().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +180,7 @@ async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
     database.accept_only([fixture.provider.rotate()]);
     sleep(Duration::from_secs(70)).await;
     assert_eq!(pool.generation(), 2);
-    fixture.assert_well().await;
+    fixture.assert_not_rejected().await;
 }
 
 /// As with a backend that alternates between two credentials, both of which the database rejects.
@@ -190,7 +190,7 @@ async fn two_alternating_candidates_do_not_slow_down_fetches() {
     fixture
         .lab
         .supervisor
-        .remove_pool("well")
+        .remove_pool("accepted")
         .await
         .expect("the pool is removed");
     let (pool, database) = fixture.rejected("rejected").await;
@@ -286,7 +286,7 @@ async fn a_corrected_secret_leaves_no_error_in_the_status() {
     let last_error = || pool.status().expect("supervised").last_error;
     assert!(
         last_error().is_some(),
-        "the hazard: the new one is rejected"
+        "the hazard: the new lease is rejected"
     );
     provider.roll_back_to(1);
     lab.supervisor

@@ -28,7 +28,7 @@ async fn after_a_failover(
     let fixture = Fixture::new().await;
     let pools = fixture.pools_with(options(fixture.pool_options(1)));
     let db = fixture.pool_from(pools).await;
-    insert(&db).await.expect("a primary takes it");
+    insert(&db).await.expect("the primary accepts the insert");
     read_only(&fixture, true).await;
     assert_eq!(
         insert(&db).await.err().as_deref(),
@@ -89,10 +89,6 @@ async fn with_the_hook_the_next_call_gets_a_writable_connection() {
     for _ in 0..5 {
         insert(&db).await.expect("a connection that may write");
     }
-    assert_eq!(
-        fixture.provider.calls().len(),
-        1,
-        "nothing is fetched for it"
-    );
+    assert_eq!(fixture.provider.calls().len(), 1, "it causes no fetch");
     assert_eq!(db.generation(), 1);
 }

@@ -169,7 +169,7 @@ async fn durations_and_sizes_out_of_range_are_errors() {
         assert!(error.to_string().starts_with(field), "{error}");
         assert!(
             error.to_string().contains("\"orders\""),
-            "of which pool: {error}"
+            "the error names the pool: {error}"
         );
     }
 }
@@ -474,7 +474,7 @@ async fn a_lease_that_arrives_after_its_deadline_is_released() {
     assert_eq!(
         provider.released(),
         [Revision::new("late")],
-        "and what is in use is not"
+        "the lease in use is not released"
     );
     assert_eq!(pool.generation(), 1);
 }
@@ -544,7 +544,7 @@ async fn an_abandoned_registration_leaves_a_newer_one_alone() {
         tokio::time::timeout(Duration::from_millis(20), &mut first)
             .await
             .is_err(),
-        "it waits for its verification"
+        "the registration waits for its verification"
     );
     database.resume();
     lab.supervisor
@@ -611,7 +611,7 @@ fn a_shutdown_outlives_the_runtime_of_its_caller() {
         )
         .await
     });
-    assert!(report.expect("it ends").clean);
+    assert!(report.expect("the shutdown ends").clean);
 }
 
 #[tokio::test]

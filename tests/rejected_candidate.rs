@@ -61,7 +61,7 @@ async fn a_rejected_user_is_replaced_before_the_current_one_expires() {
         sleep(Duration::from_millis(100)).await;
         assert!(
             began.elapsed() < lifetime,
-            "the first user is dead, and the second one renewed"
+            "the first user expired before it was replaced"
         );
     }
     assert_eq!(

@@ -121,9 +121,9 @@ async fn other_errors_cause_no_fetch() {
     });
     let before = failed_logins(&fixture).await;
     while failed_logins(&fixture).await < before + 2 {
-        assert!(!waiting.is_finished(), "there is no room");
+        assert!(!waiting.is_finished(), "no connection is free");
     }
-    assert!(!waiting.is_finished(), "there is no room");
+    assert!(!waiting.is_finished(), "no connection is free");
     held.close().await.expect("the connection closes");
     waiting
         .await
@@ -172,15 +172,15 @@ async fn connections_of_a_dropped_user_close_with_their_generation() {
         .with_lifetime(Duration::from_secs(3_600));
     let fixture = Fixture::with(provider).await;
     let db = fixture.pool(4).await;
-    let mut zombie = db.acquire().await.expect("a connection");
+    let mut old = db.acquire().await.expect("a connection");
     let next = fixture.provider.rotate();
     fixture.sql("DROP USER app@'%'").await;
     let user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
-        .fetch_one(&mut *zombie)
+        .fetch_one(&mut *old)
         .await
         .expect("the query succeeds");
-    assert_eq!(user, "app@%", "the hazard: no probe finds it");
-    drop(zombie);
+    assert_eq!(user, "app@%", "the hazard: a probe would succeed");
+    drop(old);
     fixture
         .on_the_server(move |server| {
             server
@@ -227,11 +227,14 @@ async fn no_connection_is_handed_out_after_its_lease_ended_it() {
     assert!(error.to_string().contains("expired at 2"), "{error}");
     assert!(db.try_acquire().is_none());
     drop(busy);
-    assert!(db.try_acquire().is_none(), "nor one that comes back");
+    assert!(db.try_acquire().is_none(), "nor a returned one");
     assert!(db.acquire().await.is_err());
-    let zombie = db.current().try_acquire();
-    assert!(zombie.is_some(), "the hazard: there is one, and it is idle");
-    drop(zombie);
+    let old = db.current().try_acquire();
+    assert!(
+        old.is_some(),
+        "the hazard: an idle connection of the expired lease"
+    );
+    drop(old);
 
     let password = fixture.provider.rotate();
     fixture

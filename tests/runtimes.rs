@@ -168,7 +168,7 @@ fn a_shutdown_outside_of_any_runtime_is_bounded() {
             supervisor.shutdown(BOUND)
         ))
         .clean,
-        "its own runtime does it"
+        "its own runtime completes it"
     );
     let own = runtime();
     let service = service_on(&own);
@@ -202,7 +202,7 @@ fn a_removal_outlives_the_runtime_of_its_caller() {
     passing.shutdown_background();
     let error = own
         .block_on(service.supervisor.remove_provider("login"))
-        .expect_err("the hazard: it is in use");
+        .expect_err("the hazard: the provider is in use");
     assert_eq!(error.kind(), ErrorKind::InUse);
     drop(held);
     own.block_on(eventually("the provider has no pools", || {

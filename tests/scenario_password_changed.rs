@@ -60,10 +60,7 @@ async fn without_claviger_every_new_connection_fails() {
             >= 35,
         "{lost:?}"
     );
-    assert!(
-        fixture.rejected_logins() >= 35,
-        "a failed login for every caller"
-    );
+    assert!(fixture.rejected_logins() >= 35, "a failed login per caller");
 }
 
 /// Inserts at an even pace without retries. After an interruption by the server it checks whether
@@ -93,7 +90,7 @@ async fn insert_all(fixture: &Fixture, db: &Handle<PgPools>) {
                             .bind(number.to_string())
                             .fetch_one(db)
                             .await
-                            .expect("it can be looked up");
+                            .expect("the query succeeds");
                     if there {
                         break;
                     }
@@ -126,7 +123,10 @@ async fn with_claviger_no_insert_is_lost_and_none_doubled() {
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     let mut rejected = 0;
     while let Some(event) = events.next().await {
-        assert!(!matches!(event, Event::Restarted { .. }), "nobody restarts");
+        assert!(
+            !matches!(event, Event::Restarted { .. }),
+            "no actor restarts"
+        );
         rejected += usize::from(matches!(event, Event::Rejected { .. }));
     }
     assert_eq!(rejected, 1, "the hazard: the database rejected, once");

@@ -145,7 +145,7 @@ async fn with_claviger_no_login_uses_a_token_older_than_fourteen_minutes() {
     assert_eq!(
         database.opened().len(),
         1,
-        "tokens are refitted in place: connections stay"
+        "tokens are updated in place: connections stay"
     );
 
     // One connection per second for an hour: no token is older than 14 minutes, and about five

@@ -46,7 +46,10 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
             .iter()
             .filter(|error| SharedError::connect_error(error).is_some())
             .collect();
-        assert!(shared.len() >= 7, "the hazard: they share one, {errors:?}");
+        assert!(
+            shared.len() >= 7,
+            "the hazard: callers share one error, {errors:?}"
+        );
         for error in shared {
             let database = error.as_database_error().expect("a database error");
             assert_eq!(
@@ -74,7 +77,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         fixture.set_password("password-2").await;
         drop(fixture.supervisor.rotate_now("login").await);
         let served = || db.status().is_some_and(|status| status.serving);
-        eventually("it serves again", served).await;
+        eventually("the pool serves callers again", served).await;
         let error = sqlx::query("SELECT nothing")
             .execute(&db)
             .await

@@ -59,7 +59,7 @@ async fn a_lease_of_eight_seconds_that_is_not_renewed_ends_readiness_before_it_e
     let ready = began.elapsed();
     assert!(
         pool.status().expect("supervised").serving,
-        "it has not expired yet"
+        "the lease has not expired"
     );
     assert!(
         (LIFETIME * 3 / 4..LIFETIME).contains(&ready),
@@ -198,7 +198,7 @@ async fn drained_after_an_outage(
                 connections,
                 ..
             } => {
-                assert_ne!(connections, 0, "nobody is waited for");
+                assert_ne!(connections, 0, "an abandoned drain has a connection");
                 abandoned = Some(published.elapsed());
             }
             Event::Drained { generation: 1, .. } => {
@@ -245,5 +245,8 @@ async fn a_drain_has_two_seconds_even_if_its_lease_expired() {
         (Duration::from_secs(2)..Duration::from_millis(2_100)).contains(&abandoned),
         "reported after {abandoned:?}"
     );
-    assert!(over.is_some(), "it ends when the connection is back");
+    assert!(
+        over.is_some(),
+        "the drain ends when the connection is returned"
+    );
 }

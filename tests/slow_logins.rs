@@ -50,7 +50,7 @@ async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_returned_connection_serves_a_waiting_caller_after_the_before_acquire_hook() {
     let fixture = Fixture::new().await;
-    let (millis, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU32::new(0)));
+    let (millis, hook_calls) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU32::new(0)));
     let options = slow(
         fixture
             .pool_options(4)
@@ -58,16 +58,16 @@ async fn a_returned_connection_serves_a_waiting_caller_after_the_before_acquire_
         &millis,
     )
     .before_acquire({
-        let asked = Arc::clone(&asked);
+        let hook_calls = Arc::clone(&hook_calls);
         move |_, _| {
-            asked.fetch_add(1, ORDERING);
+            hook_calls.fetch_add(1, ORDERING);
             Box::pin(async { Ok(true) })
         }
     });
     let db = fixture.pool_with(options).await;
     let first = db.acquire().await.expect("a connection");
     millis.store(4_500, ORDERING);
-    asked.store(0, ORDERING);
+    hook_calls.store(0, ORDERING);
     let callers: Vec<_> = (0..3)
         .map(|_| {
             let db = db.clone();
@@ -90,9 +90,9 @@ async fn a_returned_connection_serves_a_waiting_caller_after_the_before_acquire_
         "{waits:?}"
     );
     assert_eq!(
-        asked.load(ORDERING),
+        hook_calls.load(ORDERING),
         3,
-        "each was handed the returned connection"
+        "each caller got the returned connection"
     );
 }
 
@@ -126,23 +126,23 @@ async fn an_abandoned_login_whose_connection_hangs_holds_no_permit() {
     let call = query(&db);
     assert!(
         timeout(Duration::from_millis(100), call).await.is_err(),
-        "the caller gives up"
+        "the caller times out"
     );
     sleep(Duration::from_secs(1)).await;
     let pid = stopped.load(ORDERING);
     assert_ne!(pid, 0, "the hazard: the connection hangs");
-    let answers = join_all((0..3).map(|_| query(&db))).await;
+    let results = join_all((0..3).map(|_| query(&db))).await;
     signal("-KILL", pid);
-    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 
 /// Counts new connections. If `on` is 1, the server terminates each of them at once.
-struct Cut {
+struct Terminator {
     opened: Arc<AtomicU32>,
     on: Arc<AtomicU32>,
 }
 
-impl Cut {
+impl Terminator {
     fn options(&self, options: PgPoolOptions, killer: PgPool) -> PgPoolOptions {
         let (opened, on) = (Arc::clone(&self.opened), Arc::clone(&self.on));
         options.after_connect(move |connection, _| {
@@ -176,19 +176,19 @@ async fn a_new_connection_that_is_terminated_costs_one_login_per_call_and_return
     let killer = PgPoolOptions::new()
         .max_connections(1)
         .connect_lazy_with(connect);
-    let cut = Cut {
+    let terminator = Terminator {
         opened: Arc::default(),
         on: Arc::default(),
     };
-    let options = cut.options(fixture.pool_options(10), killer);
+    let options = terminator.options(fixture.pool_options(10), killer);
     let db = fixture.pool_with(options).await;
     for calls in [1, 1, 1, 64] {
-        cut.on.store(1, ORDERING);
-        cut.opened.store(0, ORDERING);
-        let answers = join_all((0..calls).map(|_| query(&db))).await;
-        let opened = cut.opened.load(ORDERING);
+        terminator.on.store(1, ORDERING);
+        terminator.opened.store(0, ORDERING);
+        let results = join_all((0..calls).map(|_| query(&db))).await;
+        let opened = terminator.opened.load(ORDERING);
         assert!(opened <= calls + 1, "{opened} logins for {calls} calls");
-        for error in answers.into_iter().filter_map(Result::err) {
+        for error in results.into_iter().filter_map(Result::err) {
             assert!(
                 error.to_string().contains("terminating connection"),
                 "the cause: {error}"

@@ -71,7 +71,7 @@ async fn a_rejection_later_than_the_acquire_timeout_still_leads_to_a_fetch() {
         .count();
     assert!(
         timed_out >= 8,
-        "the hazard: callers gave up before they heard, {timed_out} of {}",
+        "the hazard: {timed_out} of {} errors are timeouts",
         tally.failed.len()
     );
     assert_eq!(

@@ -132,7 +132,7 @@ fn show(spans: &[Recorded], index: usize, span: &Recorded, depth: usize, text: &
 /// Returns a lab with one pool, without the spans of its first rotation.
 async fn fixture(
     tree: &Tree,
-    store: ScriptedProvider,
+    provider: ScriptedProvider,
 ) -> (
     Lab,
     ScriptedProvider,
@@ -141,18 +141,18 @@ async fn fixture(
 ) {
     let lab = Lab::new();
     let database = ScriptedPools::new(10);
-    let login = lab
+    let credentials = lab
         .supervisor
-        .add_provider("orders-credentials", store.clone())
+        .add_provider("orders-login", provider.clone())
         .await
         .expect("a lease");
     let pool = lab
         .supervisor
-        .add_pool("orders", &login, database.clone())
+        .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
     tree.take();
-    (lab, store, database, pool)
+    (lab, provider, database, pool)
 }
 
 fn subscribe(tree: &Tree) -> tracing::subscriber::DefaultGuard {
@@ -163,16 +163,16 @@ fn subscribe(tree: &Tree) -> tracing::subscriber::DefaultGuard {
 async fn a_replacement_records_its_spans() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (lab, store, _, _) = fixture(&tree, ScriptedProvider::new()).await;
-    store.rotate();
+    let (lab, provider, _, _) = fixture(&tree, ScriptedProvider::new()).await;
+    provider.rotate();
     lab.supervisor
-        .rotate_now("orders-credentials")
+        .rotate_now("orders-login")
         .await
         .expect("a report");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=manual
-      credential.fetch otel.kind=client provider=orders-credentials trigger=manual
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
+      credential.fetch otel.kind=client provider=orders-login trigger=manual
       pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
@@ -186,20 +186,20 @@ async fn a_replacement_records_its_spans() {
 async fn a_handover_in_place_records_its_spans() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (lab, store, _, _) = fixture(
+    let (lab, provider, _, _) = fixture(
         &tree,
         ScriptedProvider::new().with_old_connections(OldConnections::Keep),
     )
     .await;
-    store.rotate();
+    provider.rotate();
     lab.supervisor
-        .rotate_now("orders-credentials")
+        .rotate_now("orders-login")
         .await
         .expect("a report");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=manual
-      credential.fetch otel.kind=client provider=orders-credentials trigger=manual
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
+      credential.fetch otel.kind=client provider=orders-login trigger=manual
       pool.handover generation=2 mode=in_place pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
@@ -211,13 +211,13 @@ async fn a_handover_in_place_records_its_spans() {
 async fn a_failed_attempt_is_marked_on_its_own_spans() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (_lab, store, database, pool) = fixture(&tree, ScriptedProvider::new()).await;
+    let (_lab, provider, database, pool) = fixture(&tree, ScriptedProvider::new()).await;
     // A recently verified lease would be verified again before a fetch.
     sleep(Duration::from_secs(11)).await;
     // The retried fetch follows the verification, which is due after about a second.
     let down = backend_down();
-    store.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
-    store.rotate();
+    provider.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
+    provider.rotate();
     database.accept_only(["password-2"]);
     database.fail_next(
         1,
@@ -230,11 +230,11 @@ async fn a_failed_attempt_is_marked_on_its_own_spans() {
     assert!(pool.rejected(1, &rejection));
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=rejected
-      credential.fetch error.type=unavailable otel.kind=client provider=orders-credentials trigger=rejected
+    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=rejected
+      credential.fetch error.type=unavailable otel.kind=client provider=orders-login trigger=rejected
       pool.handover error.type=unreachable pool=orders revision=6b86b273
         pool.verify error.type=unreachable otel.kind=client
-      credential.fetch otel.kind=client provider=orders-credentials trigger=rejected
+      credential.fetch otel.kind=client provider=orders-login trigger=rejected
       pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open

@@ -64,7 +64,7 @@ async fn a_start_that_is_rejected_until_the_deadline_returns_the_sqlstate() {
     assert_eq!(
         connect_error.message(),
         Fixture::REJECTION,
-        "the database's own words"
+        "the database's own message"
     );
     assert!(
         (3..=5).contains(&fixture.rejected_logins()),
@@ -138,6 +138,6 @@ async fn a_start_waits_for_a_database_that_is_down() {
     assert_eq!(
         fixture.provider.calls().len(),
         1,
-        "no fetch: it was not the credential's fault"
+        "an unreachable server causes no fetch"
     );
 }

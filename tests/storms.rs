@@ -228,7 +228,7 @@ async fn a_hanging_connection_frees_its_permit() {
     };
     assert!(
         timeout(Duration::from_secs(1), frozen).await.is_err(),
-        "the hazard: it hangs"
+        "the hazard: the connection hangs"
     );
     let began = Instant::now();
     query(&db).await.expect("a new connection");

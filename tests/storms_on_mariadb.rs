@@ -52,7 +52,7 @@ async fn only_one_caller_at_a_time_tries_a_full_server() {
         (2..=60).contains(&attempts),
         "{attempts} attempts in three seconds"
     );
-    assert!(full > 900, "{full} of 1,000 are told why");
+    assert!(full > 900, "{full} of 1,000 errors name the limit");
     // Once connections are available again, callers are served.
     held.close().await.expect("the connection closes");
     query(&db).await.expect("a connection is free");
@@ -163,7 +163,7 @@ async fn a_login_in_progress_continues_when_another_one_is_rejected() {
             .is_some_and(|status| status.rejected && status.moved == 1)
     })
     .await;
-    assert_eq!(db.current().size(), 1, "its login goes on");
+    assert_eq!(db.current().size(), 1, "its login continues");
     fixture.set_password("password-1").await;
     permits.add_permits(1_000);
     eventually_within(
@@ -180,7 +180,7 @@ async fn a_login_in_progress_continues_when_another_one_is_rejected() {
     assert_eq!(
         status(&fixture, "ABORTED_CONNECTS").await - aborted,
         rejected,
-        "the server counts none beside the rejected ones"
+        "the server counts only the rejected ones"
     );
 }
 

@@ -88,7 +88,7 @@ impl Reader {
         let handle = self.handle.get().cloned();
         let rejects = (at, name) == ("factory", "account")
             && self.rejects_in.fetch_sub(1, Ordering::AcqRel) == 1;
-        let (done, answered) = mpsc::channel();
+        let (done, returned) = mpsc::channel();
         thread::spawn(move || {
             READING.set(true);
             let status = supervisor.status();
@@ -102,7 +102,7 @@ impl Reader {
             }
             let _ = done.send(status);
         });
-        if answered.recv_timeout(STUCK).is_err() {
+        if returned.recv_timeout(STUCK).is_err() {
             self.stuck
                 .lock()
                 .expect("no panic")
@@ -460,7 +460,7 @@ async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
         sleep(Duration::from_secs(150)).await;
         assert!(
             reader.rejects_in.load(Ordering::Acquire) <= 0,
-            "the hazard: it was reported"
+            "the hazard: the rejection was reported"
         );
         assert_eq!(
             *reader.stuck.lock().expect("no panic"),

@@ -85,7 +85,7 @@ async fn terminate_a_statement(
     let error = running
         .await
         .expect("no panic")
-        .expect_err("the server ended it");
+        .expect_err("the server terminated the connection");
     assert_eq!(sqlstate(&error).as_deref(), Some("57P01"));
     number
 }
@@ -145,12 +145,12 @@ async fn each_connection_is_probed_until_the_pool_s_own_probe_succeeds() {
         if probes(&fixture).await == before {
             break;
         }
-        assert!(began.elapsed() < PATIENCE, "it was never settled");
+        assert!(began.elapsed() < PATIENCE, "probing never ended");
     }
     assert_eq!(
         (db.generation(), fixture.provider.calls().len()),
         (1, 1),
-        "the role is there: no fetch"
+        "the role exists: no fetch"
     );
 }
 

@@ -132,5 +132,10 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
             .is_some_and(|target| target.contains("user \"app\" at 127.0.0.1")),
         "{connect_error}"
     );
-    eventually_within(Duration::from_secs(5), "the status names it", is_named).await;
+    eventually_within(
+        Duration::from_secs(5),
+        "the status names the target",
+        is_named,
+    )
+    .await;
 }

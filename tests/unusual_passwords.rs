@@ -175,7 +175,7 @@ async fn passwords_that_saslprep_changes_work_as_in_psql() {
                 .unwrap_or_else(|error| panic!("{password:?} by {method}: {error}"));
         }
     }
-    assert!(hazards > 5, "the hazard: sqlx is rejected, {hazards} times");
+    assert!(hazards > 5, "the hazard: sqlx is rejected {hazards} times");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,13 +233,13 @@ async fn a_server_that_switches_from_md5_to_scram_is_logged_in_to_again() {
     let rejected = fixture.rejected_logins();
     assert!(
         query(&db).await.is_ok(),
-        "the caller waits until the other form was verified"
+        "the caller waits until the other form is verified"
     );
     assert!(
         fixture.rejected_logins() > rejected,
         "the hazard: the first form is rejected"
     );
-    eventually_within(Duration::from_secs(5), "it serves", || {
+    eventually_within(Duration::from_secs(5), "the pool serves callers", || {
         db.status().is_some_and(|status| status.serving)
     })
     .await;
@@ -282,7 +282,7 @@ async fn a_user_whose_name_saslprep_prohibits_is_named() {
     fixture
         .server
         .create_role(user, "password-1")
-        .expect("PostgreSQL takes it");
+        .expect("the role is created");
     let credentials = fixture
         .supervisor
         .add_provider("login", fixed(Credentials::new(user, "password-1")))

@@ -7,7 +7,7 @@
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a bench that cannot measure says so by panicking, and prints what it measured"
+    reason = "a failing bench panics, and figures are printed"
 )]
 
 mod connections;

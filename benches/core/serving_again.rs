@@ -29,12 +29,12 @@ pub(crate) async fn measure(figures: &mut Figures) {
         let mut events = fixture.supervisor.events();
         let password = fixture.provider.rotate();
         fixture.set_password(&password).await;
-        let credentials = fixture
+        let options = fixture
             .connect_options()
             .username("app")
             .password(&password);
         // The first login after ten idle seconds is slower, on any pool.
-        verified_logins(&credentials).await;
+        verified_logins(&options).await;
         fixture.terminate_connections().await;
         eventually("the idle connections are gone", || {
             fixture
@@ -54,16 +54,16 @@ pub(crate) async fn measure(figures: &mut Figures) {
         while let Err(error) = sqlx::query("SELECT 1").execute(&db).await {
             assert!(
                 matches!(error, sqlx::Error::Io(_)),
-                "what the server did not interrupt: {error}"
+                "not an interruption by the server: {error}"
             );
         }
-        let answered = Instant::now();
-        let took = answered.saturating_duration_since(rejected.await.expect("rejected"));
+        let served = Instant::now();
+        let took = served.saturating_duration_since(rejected.await.expect("rejected"));
         assert!(db.generation() > before, "the credentials were rotated");
         // The minimum: the verification and the first connection. The scripted backend returns at
         // once.
         let began = Instant::now();
-        verified_logins(&credentials).await;
+        verified_logins(&options).await;
         let floor = began.elapsed();
         ratios.push(took.as_secs_f64() / floor.as_secs_f64());
         ours.push(ms(took));
@@ -71,7 +71,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
         sleep(WORKS_FOR).await;
     }
     figures.at_most(
-        "rejected → serving again / (store + two verified logins), median",
+        "rejected → serving again / (fetch + two verified logins), median",
         median(&mut ratios),
         1.2,
     );
@@ -80,9 +80,9 @@ pub(crate) async fn measure(figures: &mut Figures) {
 }
 
 /// Logs in twice and runs one statement each time.
-async fn verified_logins(credentials: &PgConnectOptions) {
+async fn verified_logins(options: &PgConnectOptions) {
     for _ in 0..2 {
-        let mut connection = credentials.connect().await.expect("the login is accepted");
+        let mut connection = options.connect().await.expect("the login is accepted");
         connection
             .execute("SELECT current_user")
             .await

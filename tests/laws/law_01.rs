@@ -55,7 +55,7 @@ async fn law_01_replacing_loses_no_query() {
     let status = db.status().expect("supervised");
     assert!(
         status.moved > 0,
-        "no caller was moved off an ended generation"
+        "no caller was moved from a superseded generation"
     );
     until_drained(&db).await;
     fixture.supervisor.shutdown(Duration::from_secs(5)).await;
@@ -80,10 +80,7 @@ async fn law_01_updating_in_place_loses_no_query() {
         fixture.accepted_logins() > before + 40,
         "logins went on all the time"
     );
-    assert!(
-        !db.current().is_closed(),
-        "the pool is the one that was opened first"
-    );
+    assert!(!db.current().is_closed(), "the pool is still the first one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,27 +100,27 @@ async fn law_01_pool_closed_is_returned_only_after_shutdown() {
                 let mut query = std::pin::pin!(query(&db));
                 // The first poll puts the query into the queue.
                 std::future::poll_fn(|context| {
-                    let answer = query.as_mut().poll(context);
+                    let result = query.as_mut().poll(context);
                     polled.fetch_or(1 << number, Ordering::AcqRel);
-                    answer
+                    result
                 })
                 .await
             })
         })
         .collect();
-    eventually("all are in the queue", || {
+    eventually("all callers are in the queue", || {
         polled.load(Ordering::Acquire) == 0xff
     })
     .await;
     let supervisor = fixture.supervisor.clone();
     let shutdown = tokio::spawn(async move { supervisor.shutdown(Duration::from_secs(5)).await });
     for caller in callers {
-        let answer = caller.await.expect("no panic");
-        assert!(matches!(answer, Err(sqlx::Error::PoolClosed)), "{answer:?}");
+        let result = caller.await.expect("no panic");
+        assert!(matches!(result, Err(sqlx::Error::PoolClosed)), "{result:?}");
     }
     assert!(
         db.status().is_none_or(|status| status.moved > 0),
-        "the hazard: they stood in its queue"
+        "the hazard: they waited in its queue"
     );
     drop(held);
     assert!(shutdown.await.expect("no panic").clean);

@@ -72,15 +72,15 @@ async fn law_02_a_rejection_of_the_old_lease_verifies_the_new_one_at_once() {
     let third = tokio::time::Instant::now();
     fixture.set_password(&next).await;
     fixture.terminate_connections().await;
-    let answer: i32 = loop {
+    let result: i32 = loop {
         // The idle connections were terminated; that interruption is not caused by a rotation.
         match sqlx::query_scalar("SELECT 1").fetch_one(&db).await {
-            Ok(answer) => break answer,
+            Ok(result) => break result,
             Err(sqlx::Error::Io(_)) => {}
             Err(error) => panic!("{error}"),
         }
     };
-    assert_eq!(answer, 1);
+    assert_eq!(result, 1);
     // The fourth scheduled verification is due 4.3 s after the third: 30 s divided by
     // `max_connections + 3`.
     assert!(

@@ -17,7 +17,7 @@ use super::{Fixture, Pools};
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Queries from a thousand tasks at once. Returns how many succeeded, and the errors.
-async fn thousand(db: &claviger::Handle<Pools>) -> (usize, Vec<sqlx::Error>) {
+async fn thousand_queries(db: &claviger::Handle<Pools>) -> (usize, Vec<sqlx::Error>) {
     let outcomes = query_at_once(db, 1_000).await;
     let errors: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
     (1_000 - errors.len(), errors)
@@ -45,7 +45,7 @@ async fn law_05_a_thousand_rejected_callers_cause_one_fetch() {
     // Unannounced, but the backend has it before the fetch.
     let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
-    let (served, errors) = thousand(&db).await;
+    let (served, errors) = thousand_queries(&db).await;
     assert_eq!((served, errors.len()), (1_000, 0));
     // The three open connections may have served all callers before the new password arrives.
     eventually_within(PATIENCE, "the next generation is current", || {
@@ -67,7 +67,7 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     fixture.set_password("nobody knows this one").await;
     fixture.provider.fail_next(1_000, backend_down());
     let began = Instant::now();
-    let (served, errors) = thousand(&db).await;
+    let (served, errors) = thousand_queries(&db).await;
     assert!(served >= 950, "{served} of 1,000 were served, {errors:?}");
     let rejected = fixture.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
@@ -111,7 +111,7 @@ async fn law_05_without_a_timely_attempt_the_original_rejection_is_returned_at_o
     .await;
     first.abort();
     let began = Instant::now();
-    let (served, errors) = thousand(&db).await;
+    let (served, errors) = thousand_queries(&db).await;
     assert!(
         began.elapsed() < patience,
         "not at once but after {:?}",
@@ -152,7 +152,7 @@ async fn law_05_callers_wait_for_an_attempt_before_their_deadline() {
     // The first fetch fails; the second, a second later, returns the new password.
     fixture.provider.fail_next(1, backend_down());
     fixture.provider.rotate();
-    let (served, errors) = thousand(&db).await;
+    let (served, errors) = thousand_queries(&db).await;
     let other = errors
         .iter()
         .filter(|error| !matches!(error, sqlx::Error::Io(_)))

@@ -42,7 +42,7 @@ async fn law_09_a_lease_is_released_when_both_of_its_pools_have_drained() {
     assert_eq!(
         fixture.provider.released(),
         [],
-        "not under a live connection"
+        "not while a connection is open"
     );
     held.commit().await.expect("the transaction commits");
     eventually("the old lease is released", || {
@@ -92,7 +92,7 @@ async fn law_09_a_busy_connection_counts_after_idle_ones_closed() {
     assert_eq!(
         fixture.provider.released(),
         [],
-        "not under a live connection"
+        "not while a connection is open"
     );
     sqlx::query("SELECT 1")
         .execute(&mut *busy)
@@ -196,7 +196,7 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
     }
     assert!(
         db.status().expect("supervised").serving,
-        "it lives by its renewals"
+        "renewals extend the lease"
     );
     let held = db.begin().await.expect("a transaction");
     fixture.rotate_announced().await;
@@ -204,7 +204,7 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
     let draining = db.status().expect("supervised").draining;
     assert!(
         draining.len() == 1 && !draining[0].abandoned,
-        "its connections have until the later death: {draining:?}"
+        "its connections have until the later expiry: {draining:?}"
     );
     held.commit().await.expect("the transaction commits");
 }

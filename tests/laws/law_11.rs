@@ -13,7 +13,7 @@ use super::{Fixture, Pools};
 
 /// Starts a pool of four short-lived connections, and callers that retry after a timeout of one
 /// second.
-async fn restless(fixture: &Fixture) -> (Handle<Pools>, Callers) {
+async fn retrying_callers(fixture: &Fixture) -> (Handle<Pools>, Callers) {
     let options = short_lived(
         fixture
             .pool_options(4)
@@ -29,7 +29,7 @@ async fn restless(fixture: &Fixture) -> (Handle<Pools>, Callers) {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_11_rejected_callers_cost_one_budget_per_window() {
     let fixture = Fixture::new().await;
-    let (_db, callers) = restless(&fixture).await;
+    let (_db, callers) = retrying_callers(&fixture).await;
     fixture.set_password("nobody knows this one").await;
     let began = Instant::now();
     eventually_within(
@@ -49,7 +49,7 @@ async fn law_11_rejected_callers_cost_one_budget_per_window() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_11_alternating_rejections_cost_one_budget() {
     let fixture = Fixture::new().await;
-    let (db, callers) = restless(&fixture).await;
+    let (db, callers) = retrying_callers(&fixture).await;
     let began = Instant::now();
     let (mut rounds, mut rejected) = (0, 0);
     // The same password is rejected and accepted in turn, within the first window of thirty
@@ -79,7 +79,7 @@ async fn law_11_alternating_rejections_cost_one_budget() {
             callers.wait_for_more(50).await;
         }
     }
-    assert!(rounds >= 2, "the hazard: it was rejected {rounds} times");
+    assert!(rounds >= 2, "the hazard: {rounds} rejections");
     assert!(
         (4..=7).contains(&rejected),
         "{rejected} failed logins in {rounds} rounds with a maximum of 4"
