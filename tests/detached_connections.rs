@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use claviger::{Revision, Supervisor};
 use claviger_fixtures::{Fixture, eventually, query};
-use claviger_testkit::Lab;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_detached_connection_does_not_keep_its_lease() {
@@ -32,11 +31,8 @@ async fn a_detached_connection_does_not_keep_its_lease() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaked_connection_keeps_its_lease_until_the_end() {
-    let mut fixture = Fixture::new().await;
     let builder = Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    fixture.supervisor = Lab::with_builder(builder)
-        .expect("a valid duration")
-        .supervisor;
+    let fixture = Fixture::with_builder(builder).await;
     let db = fixture.pool(2).await;
     let leaked = db.acquire().await.expect("a connection").leak();
     fixture.rotate_announced().await;

@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use claviger::{Event, ProviderError, ProviderErrorKind, RotationTrigger};
 use claviger_fixtures::{Scripted, backend_down, fetches, rejection};
-use claviger_testkit::{Call, Lab, ScriptedPools, ScriptedProvider};
+use claviger_testkit::{Call, Lab, ScriptedProvider};
 use tokio::time::sleep;
-
-fn down() -> ProviderError {
-    backend_down()
-}
 
 /// Asserts that no period has more calls than the bucket grants.
 fn assert_within_the_bucket(calls: &[Call]) {
@@ -33,7 +29,7 @@ fn assert_within_the_bucket(calls: &[Call]) {
 async fn law_07_fetches_from_a_backend_that_is_down_draw_on_the_bucket() {
     let Scripted { lab, provider, .. } =
         Scripted::with(ScriptedProvider::new().with_refresh_after(Duration::from_secs(60))).await;
-    provider.fail_next(10_000, down());
+    provider.fail_next(10_000, backend_down());
     sleep(Duration::from_secs(3_600)).await;
     let calls = provider.calls();
     assert!(
@@ -105,7 +101,7 @@ async fn law_07_hints_and_manual_rotations_are_free_and_coalesced_to_one_a_secon
         .add_provider("login", provider.clone())
         .await
         .expect("a lease");
-    provider.fail_next(2, down());
+    provider.fail_next(2, backend_down());
     for _ in 0..1_000 {
         provider.hint();
         sleep(Duration::from_millis(10)).await;
@@ -161,22 +157,11 @@ async fn law_07_a_backend_that_mints_each_lease_does_not_refill_its_bucket() {
 
 #[tokio::test(start_paused = true)]
 async fn law_07_an_adopted_new_revision_refills_the_bucket() {
-    let lab = Lab::new();
+    let Scripted { lab, provider, .. } = Scripted::new().await;
     let mut events = lab.supervisor.events();
-    let provider = ScriptedProvider::new();
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
-    let _pool = lab
-        .supervisor
-        .add_pool("pool", &credentials, ScriptedPools::new(4))
-        .await
-        .expect("verified");
     for _ in 0..5 {
         // Two failures, then a new revision. Without the refill the third round would wait.
-        provider.fail_next(3, down());
+        provider.fail_next(3, backend_down());
         provider.rotate();
         provider.hint();
         loop {
@@ -231,7 +216,7 @@ async fn rejected_after_ten_releases(error: ProviderError) -> (ScriptedProvider,
 
 #[tokio::test(start_paused = true)]
 async fn law_07_failing_releases_delay_no_fetch() {
-    let (provider, _lab, took) = rejected_after_ten_releases(down()).await;
+    let (provider, _lab, took) = rejected_after_ten_releases(backend_down()).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     let tried = provider.release_attempts();
     assert!(tried > 12, "releases are retried: {tried}");

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use claviger::{Event, Revision};
 use claviger_fixtures::{Scripted, rejection};
-use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 
 /// Longer than the interval between two clock checks, the most that a lost wake-up costs.
@@ -105,19 +104,13 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
 
 #[tokio::test(start_paused = true)]
 async fn law_12_user_code_that_panics_is_one_failed_attempt() {
-    let lab = Lab::new();
+    let Scripted {
+        lab,
+        provider,
+        pool,
+        ..
+    } = Scripted::new().await;
     let mut events = lab.supervisor.events();
-    let provider = ScriptedProvider::new();
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &credentials, ScriptedPools::new(4))
-        .await
-        .expect("verified");
     provider.panic_next();
     provider.rotate();
     provider.hint();

@@ -269,13 +269,10 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     });
     sleep(Duration::from_secs(1)).await;
     let logged = lines.take();
-    assert!(logged.contains("pool=reports provider=late fails_in=29s reason=the provider has no lease: the provider is down"), "{logged}");
+    assert!(logged.contains("pool=reports provider=late fails_in=29s reason=the provider has no lease: the backend is down"), "{logged}");
     let error = starting
         .await
         .expect("no panic")
         .expect_err("the start fails at its deadline");
-    assert!(
-        error.to_string().contains("the provider is down"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("the backend is down"), "{error}");
 }

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use claviger::{Handle, RotationOutcome, RotationTrigger};
+use claviger::{RotationOutcome, RotationTrigger};
 use claviger_fixtures::Scripted;
-use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -16,41 +16,31 @@ const PROMPTLY: Duration = Duration::from_millis(1_500);
 
 /// The backend has the next password, but the database does not accept it yet. It is the current
 /// lease, and the pool serves the previous one.
-async fn during_a_handover(
-    lab: &Lab,
-) -> (
-    ScriptedProvider,
-    ScriptedPools,
-    Handle<ScriptedPools>,
-    String,
-) {
-    let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("orders", &credentials, database.clone())
-        .await
-        .expect("verified");
-    database.accept_only(["password-1"]);
-    let password = provider.rotate();
-    provider.hint();
+async fn during_a_handover() -> (Scripted, String) {
+    let scripted = Scripted::with_database(ScriptedProvider::new(), ScriptedPools::new(10)).await;
+    scripted.database.accept_only(["password-1"]);
+    let password = scripted.provider.rotate();
+    scripted.provider.hint();
     sleep(Duration::from_secs(5)).await;
     assert_ne!(
-        lab.supervisor.status().providers[0].revision,
-        pool.status().and_then(|pool| pool.revision),
+        scripted.lab.supervisor.status().providers[0].revision,
+        scripted.pool.status().and_then(|pool| pool.revision),
         "the hazard: the pool has not adopted the current lease"
     );
-    (provider, database, pool, password)
+    (scripted, password)
 }
 
 #[tokio::test(start_paused = true)]
 async fn rotate_now_waits_until_every_pool_adopted_the_lease() {
-    let lab = Lab::new();
-    let (_store, database, pool, password) = during_a_handover(&lab).await;
+    let (
+        Scripted {
+            lab,
+            database,
+            pool,
+            ..
+        },
+        password,
+    ) = during_a_handover().await;
     let rotating = tokio::spawn({
         let supervisor = lab.supervisor.clone();
         async move { supervisor.rotate_now("login").await }
@@ -75,8 +65,7 @@ async fn rotate_now_waits_until_every_pool_adopted_the_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn rotate_now_names_the_pools_that_did_not_adopt_the_lease() {
-    let lab = Lab::new();
-    let (_store, _database, pool, _) = during_a_handover(&lab).await;
+    let (Scripted { lab, pool, .. }, _) = during_a_handover().await;
     let report = lab.supervisor.rotate_now("login").await.expect("a report");
     assert_eq!(report.outcome, RotationOutcome::Unfinished);
     assert_eq!(

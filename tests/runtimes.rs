@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use claviger::{ErrorKind, Revision, ShutdownReport, Supervisor};
-use claviger_fixtures::eventually;
+use claviger_fixtures::{Scripted, eventually};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::runtime::{Builder, Runtime};
 
@@ -353,17 +353,12 @@ fn a_removal_finishes_work_that_a_dropped_runtime_left_unfinished() {
                 .with_drain_deadline(Duration::from_secs(2))
                 .with_fetch_deadline(Duration::from_secs(2));
             let lab = Lab::with_builder(builder).expect("the durations are right");
-            let database = ScriptedPools::new(4);
-            let credentials = lab
-                .supervisor
-                .add_provider("login", provider.clone())
-                .await
-                .expect("a lease");
-            let pool = lab
-                .supervisor
-                .add_pool("orders", &credentials, database.clone())
-                .await
-                .expect("verified");
+            let Scripted {
+                lab,
+                database,
+                pool,
+                ..
+            } = Scripted::in_lab(lab, provider.clone(), ScriptedPools::new(4)).await;
             let connection = database.opened().first().expect("a pool").connection();
             match stuck_in {
                 "a verification" => database.stall(),

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use claviger::{Handle, OldConnections};
-use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use claviger_fixtures::Scripted;
+use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep_until};
 
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -105,26 +106,26 @@ fn token(db: &Handle<ScriptedPools>) -> String {
     db.current().password()
 }
 
-#[tokio::test(start_paused = true)]
-async fn with_claviger_no_login_uses_a_token_older_than_fourteen_minutes() {
-    let lab = Lab::new();
+/// Registers a provider of such tokens, renewed at minute 14, and a pool of ten connections.
+async fn with_claviger() -> Scripted {
     let provider = ScriptedProvider::new()
         .with_lifetime(LIFETIME)
         .with_refresh_after(LIFETIME - BUFFER)
         .with_old_connections(OldConnections::Keep)
         .with_mint_each();
-    let database = ScriptedPools::new(10);
+    Scripted::with_database(provider, ScriptedPools::new(10)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_claviger_no_login_uses_a_token_older_than_fourteen_minutes() {
     let clock = Aws::new();
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
-    let db = lab
-        .supervisor
-        .add_pool("orders", &credentials, database.clone())
-        .await
-        .expect("verified");
+    let Scripted {
+        lab: _lab,
+        provider,
+        database,
+        pool: db,
+        ..
+    } = with_claviger().await;
 
     let mut seen = Vec::new();
     for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 5), (28, 0)] {
@@ -178,19 +179,15 @@ async fn with_claviger_no_login_uses_a_token_older_than_fourteen_minutes() {
 
 #[tokio::test(start_paused = true)]
 async fn with_claviger_ten_pools_share_one_refresh() {
-    let lab = Lab::new();
-    let provider = ScriptedProvider::new()
-        .with_lifetime(LIFETIME)
-        .with_refresh_after(LIFETIME - BUFFER)
-        .with_old_connections(OldConnections::Keep)
-        .with_mint_each();
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
-    let mut pools = Vec::new();
-    for number in 0..10 {
+    let Scripted {
+        lab,
+        provider,
+        credentials,
+        pool,
+        ..
+    } = with_claviger().await;
+    let mut pools = vec![pool];
+    for number in 1..10 {
         pools.push(
             lab.supervisor
                 .add_pool(

@@ -10,8 +10,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use claviger::{
-    ConnectErrorKind, Credentials, PgPools, ProviderError, ProviderErrorKind, SharedError,
-    Supervisor, fixed,
+    ConnectErrorKind, Credentials, Handle, PgPools, ProviderError, ProviderErrorKind, ProviderRef,
+    SharedError, Supervisor, fixed,
 };
 use claviger_fixtures::{Fixture, backend_down, eventually};
 use claviger_testkit::ScriptedProvider;
@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
 
 /// Returns the errors of `callers` concurrent queries.
-async fn errors_of(db: &claviger::Handle<PgPools>, callers: usize) -> Vec<sqlx::Error> {
+async fn errors_of(db: &Handle<PgPools>, callers: usize) -> Vec<sqlx::Error> {
     let results = join_all((0..callers).map(|_| sqlx::query("SELECT 1").execute(db))).await;
     results.into_iter().filter_map(Result::err).collect()
 }
@@ -91,6 +91,21 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
     }
 }
 
+/// Registers a pool `orders` in the background, on a port where no server listens.
+fn unreachable_pool(
+    supervisor: &Supervisor,
+    credentials: &ProviderRef<Credentials>,
+) -> Handle<PgPools> {
+    let options = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(1)
+        .database("orders");
+    let pool_options = PgPoolOptions::new().acquire_timeout(Duration::from_millis(300));
+    supervisor
+        .add_pool_in_background("orders", credentials, PgPools::new(options, pool_options))
+        .expect("registered")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_down_is_an_io_error() {
     let supervisor = Supervisor::start();
@@ -98,17 +113,7 @@ async fn a_database_that_is_down_is_an_io_error() {
         .add_provider("login", fixed(Credentials::new("app", "s3cret")))
         .await
         .expect("a lease");
-    let options = PgConnectOptions::new_without_pgpass()
-        .host("127.0.0.1")
-        .port(1)
-        .database("orders");
-    let pools = PgPools::new(
-        options,
-        PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)),
-    );
-    let db = supervisor
-        .add_pool_in_background("orders", &credentials, pools)
-        .expect("registered");
+    let db = unreachable_pool(&supervisor, &credentials);
     eventually("the first verification failed", || {
         db.status()
             .is_some_and(|status| status.last_error.is_some())
@@ -141,17 +146,7 @@ async fn a_provider_without_a_lease_is_an_io_error() {
     let credentials = supervisor
         .add_provider_in_background("login", provider)
         .expect("registered");
-    let options = PgConnectOptions::new_without_pgpass()
-        .host("127.0.0.1")
-        .port(1)
-        .database("orders");
-    let pools = PgPools::new(
-        options,
-        PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)),
-    );
-    let db = supervisor
-        .add_pool_in_background("orders", &credentials, pools)
-        .expect("registered");
+    let db = unreachable_pool(&supervisor, &credentials);
     eventually("the fetch failed", || {
         supervisor.status().providers[0].last_error.is_some()
     })
@@ -175,17 +170,7 @@ async fn invalid_settings_are_a_configuration_error() {
         .add_provider("login", fixed(Credentials::new("app", "")))
         .await
         .expect("a lease");
-    let options = PgConnectOptions::new_without_pgpass()
-        .host("127.0.0.1")
-        .port(1)
-        .database("orders");
-    let pools = PgPools::new(
-        options,
-        PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)),
-    );
-    let db = supervisor
-        .add_pool_in_background("orders", &credentials, pools)
-        .expect("registered");
+    let db = unreachable_pool(&supervisor, &credentials);
     eventually("the first verification failed", || {
         db.status()
             .is_some_and(|status| status.last_error.is_some())

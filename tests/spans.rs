@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger::OldConnections;
-use claviger_fixtures::{backend_down, rejection};
-use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use claviger_fixtures::{Scripted, backend_down, rejection};
+use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -129,30 +129,11 @@ fn show(spans: &[Recorded], index: usize, span: &Recorded, depth: usize, text: &
     }
 }
 
-/// Returns a lab with one pool, without the spans of its first rotation.
-async fn fixture(
-    tree: &Tree,
-    provider: ScriptedProvider,
-) -> (
-    Lab,
-    ScriptedProvider,
-    ScriptedPools,
-    claviger::Handle<claviger_testkit::ScriptedPools>,
-) {
-    let lab = Lab::new();
-    let database = ScriptedPools::new(10);
-    let credentials = lab
-        .supervisor
-        .add_provider("orders-login", provider.clone())
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("orders", &credentials, database.clone())
-        .await
-        .expect("verified");
+/// Registers one pool and discards the spans of its first rotation.
+async fn fixture(tree: &Tree, provider: ScriptedProvider) -> Scripted {
+    let scripted = Scripted::with_database(provider, ScriptedPools::new(10)).await;
     tree.take();
-    (lab, provider, database, pool)
+    scripted
 }
 
 fn subscribe(tree: &Tree) -> tracing::subscriber::DefaultGuard {
@@ -163,16 +144,13 @@ fn subscribe(tree: &Tree) -> tracing::subscriber::DefaultGuard {
 async fn a_replacement_records_its_spans() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (lab, provider, _, _) = fixture(&tree, ScriptedProvider::new()).await;
+    let Scripted { lab, provider, .. } = fixture(&tree, ScriptedProvider::new()).await;
     provider.rotate();
-    lab.supervisor
-        .rotate_now("orders-login")
-        .await
-        .expect("a report");
+    lab.supervisor.rotate_now("login").await.expect("a report");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
-      credential.fetch otel.kind=client provider=orders-login trigger=manual
+    credential.rotation generation=2 outcome=adopted provider=login revision=d4735e3a trigger=manual
+      credential.fetch otel.kind=client provider=login trigger=manual
       pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
@@ -186,20 +164,17 @@ async fn a_replacement_records_its_spans() {
 async fn a_handover_in_place_records_its_spans() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (lab, provider, _, _) = fixture(
+    let Scripted { lab, provider, .. } = fixture(
         &tree,
         ScriptedProvider::new().with_old_connections(OldConnections::Keep),
     )
     .await;
     provider.rotate();
-    lab.supervisor
-        .rotate_now("orders-login")
-        .await
-        .expect("a report");
+    lab.supervisor.rotate_now("login").await.expect("a report");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual
-      credential.fetch otel.kind=client provider=orders-login trigger=manual
+    credential.rotation generation=2 outcome=adopted provider=login revision=d4735e3a trigger=manual
+      credential.fetch otel.kind=client provider=login trigger=manual
       pool.handover generation=2 mode=in_place pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open
@@ -211,7 +186,13 @@ async fn a_handover_in_place_records_its_spans() {
 async fn a_failed_attempt_is_marked_on_its_own_spans() {
     let tree = Tree::default();
     let _guard = subscribe(&tree);
-    let (_lab, provider, database, pool) = fixture(&tree, ScriptedProvider::new()).await;
+    let Scripted {
+        lab: _lab,
+        provider,
+        database,
+        pool,
+        ..
+    } = fixture(&tree, ScriptedProvider::new()).await;
     // A recently verified lease would be verified again before a fetch.
     sleep(Duration::from_secs(11)).await;
     // The retried fetch follows the verification, which is due after about a second.
@@ -230,11 +211,11 @@ async fn a_failed_attempt_is_marked_on_its_own_spans() {
     assert!(pool.rejected(1, &rejection));
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(tree.take(), @r"
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=rejected
-      credential.fetch error.type=unavailable otel.kind=client provider=orders-login trigger=rejected
+    credential.rotation generation=2 outcome=adopted provider=login revision=d4735e3a trigger=rejected
+      credential.fetch error.type=unavailable otel.kind=client provider=login trigger=rejected
       pool.handover error.type=unreachable pool=orders revision=6b86b273
         pool.verify error.type=unreachable otel.kind=client
-      credential.fetch otel.kind=client provider=orders-login trigger=rejected
+      credential.fetch otel.kind=client provider=login trigger=rejected
       pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify otel.kind=client
         pool.open

@@ -9,16 +9,10 @@ use std::time::Duration;
 
 use claviger::{ConnectErrorKind, ErrorKind, Supervisor};
 use claviger_fixtures::{Fixture, eventually, query};
-use claviger_testkit::Lab;
 use tokio::time::Instant;
 
 async fn fixture(start_deadline: Duration) -> Fixture {
-    let mut fixture = Fixture::new().await;
-    fixture.supervisor =
-        Lab::with_builder(Supervisor::builder().with_start_deadline(start_deadline))
-            .expect("a valid duration")
-            .supervisor;
-    fixture
+    Fixture::with_builder(Supervisor::builder().with_start_deadline(start_deadline)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

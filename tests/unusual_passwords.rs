@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::{Credentials, PgPools, Supervisor, fixed};
-use claviger_fixtures::{Fixture, FixtureOn, eventually_within, query};
+use claviger_fixtures::{Fixture, eventually_within, query};
 use claviger_servers::pgbouncer::Users;
 use claviger_servers::{PgBouncer, Postgres};
 use claviger_testkit::{Lab, ScriptedProvider};
@@ -70,18 +70,7 @@ async fn fixture_with(method: &str) -> Fixture {
     let server = tokio::task::spawn_blocking(start)
         .await
         .expect("the server's thread ends");
-    let Lab {
-        supervisor,
-        clock,
-        failpoints,
-    } = Lab::new();
-    FixtureOn {
-        server: Arc::new(server),
-        provider: ScriptedProvider::new(),
-        supervisor,
-        clock,
-        failpoints,
-    }
+    Fixture::on(server, ScriptedProvider::new(), Lab::new())
 }
 
 fn set(fixture: &Fixture, encryption: &str, password: &str) {
@@ -247,11 +236,9 @@ async fn a_server_that_switches_from_md5_to_scram_is_logged_in_to_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
-    let mut fixture = Fixture::new().await;
-    fixture.supervisor = Supervisor::builder()
-        .with_start_deadline(Duration::from_secs(6))
-        .start()
-        .expect("a valid duration");
+    let fixture =
+        Fixture::with_builder(Supervisor::builder().with_start_deadline(Duration::from_secs(6)))
+            .await;
     let before = fixture.rejected_logins();
     let credentials = fixture
         .supervisor

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use claviger::{Event, Revision};
 use claviger_fixtures::{eventually, query, until_drained, until_generation};
-use claviger_testkit::{Lab, ScriptedProvider};
+use claviger_testkit::ScriptedProvider;
 
 use super::Fixture;
 
@@ -107,11 +107,8 @@ async fn law_09_a_busy_connection_counts_after_idle_ones_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_an_abandoned_drain_is_reported_and_closes_nothing() {
-    let mut fixture = Fixture::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    fixture.supervisor = Lab::with_builder(builder)
-        .expect("a valid duration")
-        .supervisor;
+    let fixture = Fixture::with_builder(builder).await;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(2).await;
     let mut held = db.begin().await.expect("a transaction");
@@ -148,11 +145,8 @@ async fn law_09_an_abandoned_drain_is_reported_and_closes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
-    let mut fixture = Fixture::with(ScriptedProvider::new()).await;
     let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
-    fixture.supervisor = Lab::with_builder(builder)
-        .expect("a valid duration")
-        .supervisor;
+    let fixture = Fixture::with_builder(builder).await;
     let db = fixture.pool(2).await;
     let held = db.begin().await.expect("a transaction");
     fixture
