@@ -2,8 +2,6 @@
 //!
 //! Law 3: a valid lease goes on serving while the backend is down.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
 use std::time::Duration;
 
 use claviger::{ProviderError, ProviderErrorKind};

@@ -120,7 +120,7 @@ async fn law_05_without_a_timely_attempt_the_original_rejection_is_returned_at_o
     assert_eq!(served, 0);
     let rejections = errors
         .iter()
-        .filter(|error| sqlstate(&error).as_deref() == Some(Fixture::REJECTED))
+        .filter(|error| sqlstate(error).as_deref() == Some(Fixture::REJECTED))
         .count();
     let interrupted = errors
         .iter()

@@ -1,8 +1,6 @@
 //! Law 11: all rejected revisions of one database user together cost at most `max_connections + 3`
 //! failed logins per pool and window.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
 use std::time::Duration;
 
 use claviger::Handle;
