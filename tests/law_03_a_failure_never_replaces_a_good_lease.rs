@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Law 3: a valid lease goes on serving while the backend is down.
+//! Law 3: a valid lease stays in service while the backend is down.
 
 use std::time::Duration;
 

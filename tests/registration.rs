@@ -344,7 +344,7 @@ async fn unusable_leases_are_errors() {
                 .expect_err("the lease is unusable")
         }
     };
-    let error = provide("dead", 0, OldConnections::Keep).await;
+    let error = provide("expired", 0, OldConnections::Keep).await;
     assert_eq!(
         error.provider_error().expect("the provider's error").kind(),
         ProviderErrorKind::DeadLease
