@@ -2,15 +2,11 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::error::Error;
 use std::time::Duration;
 
-use claviger::{
-    AcquireError, Check, ConnectError, Credentials, Event, OldConnections, PoolFactory,
-    PoolSettings, Taken,
-};
+use claviger::{Event, OldConnections};
 use claviger_fixtures::{Scripted, backend_down};
-use claviger_testkit::{Lab, ScriptedConnection, ScriptedPool, ScriptedPools, ScriptedProvider};
+use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep, timeout};
 
 const LIFETIME: Duration = Duration::from_secs(8);
@@ -67,109 +63,23 @@ async fn a_lease_of_eight_seconds_that_is_not_renewed_ends_readiness_before_it_e
     );
 }
 
-/// Pools that take this long to close, even without a connection.
-#[derive(Debug)]
-struct SlowToClose(ScriptedPools, Duration);
-
-impl PoolFactory for SlowToClose {
-    type Secret = Credentials;
-    type Pool = ScriptedPool;
-    type Connection = ScriptedConnection;
-    type Error = ConnectError;
-
-    fn settings(&self) -> PoolSettings {
-        self.0.settings()
-    }
-
-    fn vacant(&self) -> ScriptedPool {
-        self.0.vacant()
-    }
-
-    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
-        self.0.verify(credentials).await
-    }
-
-    fn open(&self, credentials: &Credentials) -> Result<ScriptedPool, ConnectError> {
-        self.0.open(credentials)
-    }
-
-    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
-        self.0.warm(pool, connections).await
-    }
-
-    fn refit(&self, pool: &ScriptedPool, old: &Credentials, new: &Credentials) -> bool {
-        self.0.refit(pool, old, new)
-    }
-
-    async fn drain(&self, pool: ScriptedPool) {
-        sleep(self.1).await;
-        self.0.drain(pool).await;
-    }
-
-    fn connections(&self, pool: &ScriptedPool) -> u32 {
-        self.0.connections(pool)
-    }
-
-    fn classify(&self, error: &(dyn Error + 'static)) -> ConnectError {
-        self.0.classify(error)
-    }
-
-    fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
-        self.0.try_get(pool)
-    }
-
-    async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
-        self.0.get(pool).await
-    }
-
-    async fn check_connection(
-        &self,
-        connection: &mut ScriptedConnection,
-        check: Check,
-    ) -> Result<(), ConnectError> {
-        self.0.check_connection(connection, check).await
-    }
-
-    fn discard(&self, connection: ScriptedConnection) {
-        self.0.discard(connection);
-    }
-
-    fn is_timeout(&self, error: &ConnectError) -> bool {
-        self.0.is_timeout(error)
-    }
-
-    fn is_closed(&self, error: &ConnectError) -> bool {
-        self.0.is_closed(error)
-    }
-
-    fn error(&self, error: AcquireError<'_>) -> ConnectError {
-        self.0.error(error)
-    }
-}
-
 /// The lease expired in an outage of the backend, and another is current now. Returns when the
 /// drain was reported as abandoned and as finished, if a connection was held for `held_for`.
 async fn drained_after_an_outage(
     close: Duration,
     held_for: Option<Duration>,
 ) -> (Option<Duration>, Option<Duration>) {
-    let lab = Lab::new();
-    let (provider, database) = (
-        ScriptedProvider::new()
-            .with_lifetime(LIFETIME)
-            .with_old_connections(OldConnections::EndWithLease),
-        ScriptedPools::new(4),
-    );
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("orders", &credentials, SlowToClose(database, close))
-        .await
-        .expect("verified");
+    let provider = ScriptedProvider::new()
+        .with_lifetime(LIFETIME)
+        .with_old_connections(OldConnections::EndWithLease);
+    let database = ScriptedPools::new(4);
+    database.close_within(close);
+    let Scripted {
+        lab,
+        provider,
+        pool,
+        ..
+    } = Scripted::with_database(provider, database).await;
     let connection = held_for.map(|_| pool.current().connection());
     provider.fail_next(1_000, backend_down());
     sleep(3 * LIFETIME).await;

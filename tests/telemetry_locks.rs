@@ -5,18 +5,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use claviger::{
-    AcquireError, Check, ConnectError, Credentials, Handle, Lease, PoolFactory, PoolSettings,
-    Supervisor, Taken,
-};
-use claviger_fixtures::{backend_down, rejection};
-use claviger_testkit::{Lab, ScriptedConnection, ScriptedPool, ScriptedPools, ScriptedProvider};
+use claviger::{Handle, Supervisor};
+use claviger_fixtures::{Scripted, backend_down, rejection};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -30,37 +26,12 @@ static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(())
 /// A read that takes longer is blocked.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// Calls the methods of a handle. Rejects the current generation if its argument is `true`.
-#[derive(Clone)]
-struct CallHandle(Arc<dyn Fn(bool) + Send + Sync>);
-
-impl std::fmt::Debug for CallHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CallHandle")
-    }
-}
-
-impl CallHandle {
-    fn new<F: PoolFactory>(handle: &Handle<F>) -> Self {
-        let handle = handle.clone();
-        Self(Arc::new(move |rejects| {
-            drop((handle.status(), handle.generation(), handle.current()));
-            let generation = if rejects {
-                handle.generation()
-            } else {
-                u64::MAX
-            };
-            handle.rejected(generation, &rejection());
-        }))
-    }
-}
-
 /// Reads the status from another thread at each call, as a caller would while a slow writer blocks
 /// this one.
 #[derive(Clone, Debug, Default)]
 struct Reader {
     supervisor: Arc<OnceLock<Supervisor>>,
-    handle: Arc<OnceLock<CallHandle>>,
+    handle: Arc<OnceLock<Handle<ScriptedPools>>>,
     /// Number of reads by call site.
     reads: Arc<Mutex<BTreeMap<String, u32>>>,
     stuck: Arc<Mutex<Vec<String>>>,
@@ -97,8 +68,14 @@ impl Reader {
                 supervisor.liveness(),
                 supervisor.events(),
             ));
-            if let Some(call) = handle {
-                call.0(rejects);
+            if let Some(handle) = handle {
+                drop((handle.status(), handle.generation(), handle.current()));
+                let generation = if rejects {
+                    handle.generation()
+                } else {
+                    u64::MAX
+                };
+                handle.rejected(generation, &rejection());
             }
             let _ = done.send(status);
         });
@@ -175,7 +152,7 @@ async fn a_layer_that_reads_the_status_never_waits_for_a_lock() {
         .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
-    let _ = reader.handle.set(CallHandle::new(&db));
+    let _ = reader.handle.set(db.clone());
     let reports = supervisor
         .add_pool("reports", &credentials, database.clone())
         .await
@@ -265,148 +242,37 @@ async fn a_layer_that_reads_the_status_never_waits_for_a_lock() {
     );
 }
 
-/// Reads the status at each call of a method.
-#[derive(Clone, Debug)]
-struct ReadingPools {
-    pools: ScriptedPools,
-    reader: Reader,
-}
-
-impl PoolFactory for ReadingPools {
-    type Secret = Credentials;
-    type Pool = ScriptedPool;
-    type Connection = ScriptedConnection;
-    type Error = ConnectError;
-
-    fn settings(&self) -> PoolSettings {
-        self.reader.read("factory", "settings");
-        self.pools.settings()
-    }
-
-    fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
-        self.reader.read("factory", "check");
-        self.pools.check(lease)
-    }
-
-    fn vacant(&self) -> ScriptedPool {
-        self.reader.read("factory", "vacant");
-        self.pools.vacant()
-    }
-
-    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
-        self.reader.read("factory", "verify");
-        self.pools.verify(credentials).await
-    }
-
-    fn account(&self, credentials: &Credentials) -> String {
-        self.reader.read("factory", "account");
-        self.pools.account(credentials)
-    }
-
-    fn server(&self, credentials: &Credentials) -> String {
-        self.reader.read("factory", "server");
-        self.pools.server(credentials)
-    }
-
-    fn open(&self, credentials: &Credentials) -> Result<ScriptedPool, ConnectError> {
-        self.reader.read("factory", "open");
-        self.pools.open(credentials)
-    }
-
-    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
-        self.reader.read("factory", "warm");
-        self.pools.warm(pool, connections).await
-    }
-
-    fn refit(&self, pool: &ScriptedPool, old: &Credentials, new: &Credentials) -> bool {
-        self.reader.read("factory", "refit");
-        self.pools.refit(pool, old, new)
-    }
-
-    async fn drain(&self, pool: ScriptedPool) {
-        self.reader.read("factory", "drain");
-        self.pools.drain(pool).await;
-    }
-
-    fn connections(&self, pool: &ScriptedPool) -> u32 {
-        self.reader.read("factory", "connections");
-        self.pools.connections(pool)
-    }
-
-    fn idle(&self, pool: &ScriptedPool) -> u32 {
-        self.reader.read("factory", "idle");
-        self.pools.idle(pool)
-    }
-
-    fn classify(&self, error: &(dyn Error + 'static)) -> ConnectError {
-        self.reader.read("factory", "fault");
-        self.pools.classify(error)
-    }
-
-    fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
-        self.reader.read("factory", "try_get");
-        self.pools.try_get(pool)
-    }
-
-    async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
-        self.reader.read("factory", "get");
-        self.pools.get(pool).await
-    }
-
-    async fn check_connection(
-        &self,
-        connection: &mut ScriptedConnection,
-        check: Check,
-    ) -> Result<(), ConnectError> {
-        self.pools.check_connection(connection, check).await
-    }
-
-    fn discard(&self, connection: ScriptedConnection) {
-        self.pools.discard(connection);
-    }
-
-    fn is_timeout(&self, error: &ConnectError) -> bool {
-        self.pools.is_timeout(error)
-    }
-
-    fn is_closed(&self, error: &ConnectError) -> bool {
-        self.pools.is_closed(error)
-    }
-
-    fn error(&self, error: AcquireError<'_>) -> ConnectError {
-        self.pools.error(error)
-    }
-}
-
-async fn reading_fixture() -> (Lab, ScriptedProvider, ReadingPools, Handle<ReadingPools>) {
-    let (lab, provider) = (Lab::new(), ScriptedProvider::new());
-    let pools = ReadingPools {
-        pools: ScriptedPools::new(4),
-        reader: Reader::default(),
-    };
-    let _ = pools.reader.supervisor.set(lab.supervisor.clone());
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
-    let db = lab
-        .supervisor
-        .add_pool("orders", &credentials, pools.clone())
-        .await
-        .expect("verified");
-    let _ = pools.reader.handle.set(CallHandle::new(&db));
-    (lab, provider, pools, db)
+/// Reads the status at each call of a factory's method.
+async fn reading_fixture() -> (Scripted, Reader) {
+    let (database, reader) = (ScriptedPools::new(4), Reader::default());
+    let calls = reader.clone();
+    database.on_call(move |method| calls.read("factory", method));
+    let lab = Lab::new();
+    let _ = reader.supervisor.set(lab.supervisor.clone());
+    let scripted = Scripted::in_lab(lab, ScriptedProvider::new(), database).await;
+    let _ = reader.handle.set(scripted.pool.clone());
+    (scripted, reader)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_factory_that_reads_the_status_never_waits_for_a_lock() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let (lab, provider, ReadingPools { pools, reader }, db) = reading_fixture().await;
+    let (scripted, reader) = reading_fixture().await;
+    let Scripted {
+        lab,
+        provider,
+        database,
+        pool: db,
+        ..
+    } = scripted;
     provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a report");
-    pools.disable_in_place();
-    let held = pools.opened().last().expect("one was opened").connection();
+    database.disable_in_place();
+    let held = database
+        .opened()
+        .last()
+        .expect("one was opened")
+        .connection();
     provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a report");
     assert_eq!(
@@ -438,7 +304,8 @@ async fn a_factory_that_reads_the_status_never_waits_for_a_lock() {
         "drain",
         "connections",
         "idle",
-        "fault",
+        "classify",
+        "try_get",
         "get",
     ] {
         assert!(
@@ -452,10 +319,10 @@ async fn a_factory_that_reads_the_status_never_waits_for_a_lock() {
 async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
     let _alone = ONE_AT_A_TIME.lock().await;
     for nth in 1..=8 {
-        let (_lab, provider, ReadingPools { reader, .. }, db) = reading_fixture().await;
+        let (scripted, reader) = reading_fixture().await;
         reader.rejects_in.store(nth, Ordering::Release);
-        provider.rotate();
-        provider.hint();
+        scripted.provider.rotate();
+        scripted.provider.hint();
         // A wake calls `account` once, and there are ten by the heartbeat alone.
         sleep(Duration::from_secs(150)).await;
         assert!(
@@ -467,6 +334,6 @@ async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
             Vec::<String>::new(),
             "in call {nth}"
         );
-        assert!(db.status().expect("supervised").serving);
+        assert!(scripted.pool.status().expect("supervised").serving);
     }
 }

@@ -1,13 +1,13 @@
 //! A scripted pool.
 
+mod factory;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use claviger::{
-    AcquireError, Check, ConnectError, ConnectErrorKind, Credentials, PoolFactory, PoolSettings,
-    Taken,
-};
+use claviger::{ConnectError, ConnectErrorKind, PoolSettings};
 use tokio::sync::{Notify, watch};
 
 struct State {
@@ -17,11 +17,16 @@ struct State {
     verifications: Vec<(String, bool)>,
     opened: Vec<ScriptedPool>,
     in_place: bool,
+    /// Time that closing a pool takes.
+    closing: Duration,
 }
+
+type CallHook = Box<dyn Fn(&str) + Send + Sync>;
 
 struct Inner {
     state: Mutex<State>,
     stalled: watch::Sender<bool>,
+    on_call: OnceLock<CallHook>,
 }
 
 /// Creates [`ScriptedPool`]s. Accepts every password unless configured otherwise. Clones share the
@@ -49,8 +54,10 @@ impl ScriptedPools {
                     verifications: Vec::new(),
                     opened: Vec::new(),
                     in_place: true,
+                    closing: Duration::ZERO,
                 }),
                 stalled: watch::Sender::new(false),
+                on_call: OnceLock::new(),
             }),
         }
     }
@@ -78,6 +85,23 @@ impl ScriptedPools {
     /// Makes in-place updates fail from now on, so that pools are replaced.
     pub fn disable_in_place(&self) {
         self.lock().in_place = false;
+    }
+
+    /// Makes every pool take this long to close, even without a connection. Default: no time.
+    pub fn close_within(&self, time: Duration) {
+        self.lock().closing = time;
+    }
+
+    /// Calls `hook` at the start of each method of the factory, with the method's name. Only the
+    /// first hook is installed.
+    pub fn on_call(&self, hook: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.inner.on_call.set(Box::new(hook));
+    }
+
+    fn called(&self, method: &str) {
+        if let Some(hook) = self.inner.on_call.get() {
+            hook(method);
+        }
     }
 
     /// Makes verifications hang until [`resume`](Self::resume).
@@ -228,150 +252,4 @@ impl Drop for ScriptedConnection {
         pool.busy.fetch_sub(1, Ordering::AcqRel);
         pool.returned.notify_waiters();
     }
-}
-
-impl PoolFactory for ScriptedPools {
-    type Secret = Credentials;
-    type Pool = ScriptedPool;
-    type Connection = ScriptedConnection;
-    type Error = ConnectError;
-
-    fn settings(&self) -> PoolSettings {
-        self.lock().settings.clone()
-    }
-
-    fn vacant(&self) -> ScriptedPool {
-        let pool = ScriptedPool::new("", 0);
-        pool.inner.closed.store(true, Ordering::Release);
-        pool
-    }
-
-    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
-        let mut stalled = self.inner.stalled.subscribe();
-        let _ = stalled.wait_for(|stalled| !stalled).await;
-        let password = credentials.expose_password().to_owned();
-        let scripted = self.lock().script.pop_front();
-        let outcome = match scripted.or_else(|| self.rejects(&password)) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        };
-        self.lock().verifications.push((password, outcome.is_ok()));
-        outcome
-    }
-
-    fn open(&self, credentials: &Credentials) -> Result<ScriptedPool, ConnectError> {
-        let mut state = self.lock();
-        let max = state.settings.max_connections;
-        let pool = ScriptedPool::new(credentials.expose_password(), max);
-        state.opened.push(pool.clone());
-        Ok(pool)
-    }
-
-    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
-        let missing = connections.saturating_sub(pool.size());
-        let opened: Vec<_> = (0..missing)
-            .map(|_| self.log_in(pool))
-            .collect::<Result<_, _>>()?;
-        drop(opened);
-        Ok(pool.size())
-    }
-
-    fn refit(&self, pool: &ScriptedPool, _: &Credentials, new: &Credentials) -> bool {
-        let in_place = self.lock().in_place;
-        if in_place {
-            let mut password = pool
-                .inner
-                .password
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            new.expose_password().clone_into(&mut password);
-        }
-        in_place
-    }
-
-    async fn drain(&self, pool: ScriptedPool) {
-        pool.inner.closed.store(true, Ordering::Release);
-        pool.inner.idle.store(0, Ordering::Release);
-        loop {
-            let returned = pool.inner.returned.notified();
-            if pool.inner.busy.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            returned.await;
-        }
-    }
-
-    fn connections(&self, pool: &ScriptedPool) -> u32 {
-        pool.size()
-    }
-
-    fn idle(&self, pool: &ScriptedPool) -> u32 {
-        pool.inner.idle.load(Ordering::Acquire)
-    }
-
-    fn classify(&self, error: &(dyn std::error::Error + 'static)) -> ConnectError {
-        error
-            .downcast_ref::<ConnectError>()
-            .cloned()
-            .unwrap_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()))
-    }
-
-    fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
-        if pool.is_closed() {
-            None
-        } else {
-            pool.take_idle().map(Taken::from)
-        }
-    }
-
-    async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
-        loop {
-            let returned = pool.inner.returned.notified();
-            if pool.is_closed() {
-                return Err(closed());
-            }
-            if let Some(connection) = pool.take_idle() {
-                return Ok(connection.into());
-            }
-            if pool.size() < pool.inner.max {
-                return self.log_in(pool).map(Taken::from);
-            }
-            returned.await;
-        }
-    }
-
-    async fn check_connection(
-        &self,
-        _: &mut ScriptedConnection,
-        _: Check,
-    ) -> Result<(), ConnectError> {
-        Ok(())
-    }
-
-    fn discard(&self, mut connection: ScriptedConnection) {
-        connection.is_discarded = true;
-    }
-
-    fn is_timeout(&self, error: &ConnectError) -> bool {
-        error.message() == TIMED_OUT
-    }
-
-    fn is_closed(&self, error: &ConnectError) -> bool {
-        error.message() == CLOSED
-    }
-
-    fn error(&self, error: AcquireError<'_>) -> ConnectError {
-        match error {
-            AcquireError::Connect(error) => error.clone(),
-            AcquireError::Closed => closed(),
-            _ => ConnectError::new(ConnectErrorKind::Other, TIMED_OUT),
-        }
-    }
-}
-
-const TIMED_OUT: &str = "timed out while waiting for a connection";
-const CLOSED: &str = "the pool is closed";
-
-fn closed() -> ConnectError {
-    ConnectError::new(ConnectErrorKind::Other, CLOSED)
 }

@@ -1,0 +1,194 @@
+//! The scripted pools as the framework uses them.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use claviger::{
+    AcquireError, Check, ConnectError, ConnectErrorKind, Credentials, Lease, PoolFactory,
+    PoolSettings, Taken,
+};
+use tokio::time::sleep;
+
+use super::{ScriptedConnection, ScriptedPool, ScriptedPools};
+
+impl PoolFactory for ScriptedPools {
+    type Secret = Credentials;
+    type Pool = ScriptedPool;
+    type Connection = ScriptedConnection;
+    type Error = ConnectError;
+
+    fn settings(&self) -> PoolSettings {
+        self.called("settings");
+        self.lock().settings.clone()
+    }
+
+    fn check(&self, _: &Lease<Credentials>) -> Result<(), ConnectError> {
+        self.called("check");
+        Ok(())
+    }
+
+    fn account(&self, _: &Credentials) -> String {
+        self.called("account");
+        String::new()
+    }
+
+    fn server(&self, _: &Credentials) -> String {
+        self.called("server");
+        String::new()
+    }
+
+    fn vacant(&self) -> ScriptedPool {
+        self.called("vacant");
+        let pool = ScriptedPool::new("", 0);
+        pool.inner.closed.store(true, Ordering::Release);
+        pool
+    }
+
+    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+        self.called("verify");
+        let mut stalled = self.inner.stalled.subscribe();
+        let _ = stalled.wait_for(|stalled| !stalled).await;
+        let password = credentials.expose_password().to_owned();
+        let scripted = self.lock().script.pop_front();
+        let outcome = match scripted.or_else(|| self.rejects(&password)) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        };
+        self.lock().verifications.push((password, outcome.is_ok()));
+        outcome
+    }
+
+    fn open(&self, credentials: &Credentials) -> Result<ScriptedPool, ConnectError> {
+        self.called("open");
+        let mut state = self.lock();
+        let max = state.settings.max_connections;
+        let pool = ScriptedPool::new(credentials.expose_password(), max);
+        state.opened.push(pool.clone());
+        Ok(pool)
+    }
+
+    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
+        self.called("warm");
+        let missing = connections.saturating_sub(pool.size());
+        let opened: Vec<_> = (0..missing)
+            .map(|_| self.log_in(pool))
+            .collect::<Result<_, _>>()?;
+        drop(opened);
+        Ok(pool.size())
+    }
+
+    fn refit(&self, pool: &ScriptedPool, _: &Credentials, new: &Credentials) -> bool {
+        self.called("refit");
+        let in_place = self.lock().in_place;
+        if in_place {
+            let mut password = pool
+                .inner
+                .password
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            new.expose_password().clone_into(&mut password);
+        }
+        in_place
+    }
+
+    async fn drain(&self, pool: ScriptedPool) {
+        self.called("drain");
+        let closing = self.lock().closing;
+        if !closing.is_zero() {
+            sleep(closing).await;
+        }
+        pool.inner.closed.store(true, Ordering::Release);
+        pool.inner.idle.store(0, Ordering::Release);
+        loop {
+            let returned = pool.inner.returned.notified();
+            if pool.inner.busy.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            returned.await;
+        }
+    }
+
+    fn connections(&self, pool: &ScriptedPool) -> u32 {
+        self.called("connections");
+        pool.size()
+    }
+
+    fn idle(&self, pool: &ScriptedPool) -> u32 {
+        self.called("idle");
+        pool.inner.idle.load(Ordering::Acquire)
+    }
+
+    fn classify(&self, error: &(dyn std::error::Error + 'static)) -> ConnectError {
+        self.called("classify");
+        error
+            .downcast_ref::<ConnectError>()
+            .cloned()
+            .unwrap_or_else(|| ConnectError::new(ConnectErrorKind::Other, error.to_string()))
+    }
+
+    fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
+        self.called("try_get");
+        if pool.is_closed() {
+            None
+        } else {
+            pool.take_idle().map(Taken::from)
+        }
+    }
+
+    async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
+        self.called("get");
+        loop {
+            let returned = pool.inner.returned.notified();
+            if pool.is_closed() {
+                return Err(closed());
+            }
+            if let Some(connection) = pool.take_idle() {
+                return Ok(connection.into());
+            }
+            if pool.size() < pool.inner.max {
+                return self.log_in(pool).map(Taken::from);
+            }
+            returned.await;
+        }
+    }
+
+    async fn check_connection(
+        &self,
+        _: &mut ScriptedConnection,
+        _: Check,
+    ) -> Result<(), ConnectError> {
+        self.called("check_connection");
+        Ok(())
+    }
+
+    fn discard(&self, mut connection: ScriptedConnection) {
+        self.called("discard");
+        connection.is_discarded = true;
+    }
+
+    fn is_timeout(&self, error: &ConnectError) -> bool {
+        self.called("is_timeout");
+        error.message() == TIMED_OUT
+    }
+
+    fn is_closed(&self, error: &ConnectError) -> bool {
+        self.called("is_closed");
+        error.message() == CLOSED
+    }
+
+    fn error(&self, error: AcquireError<'_>) -> ConnectError {
+        self.called("error");
+        match error {
+            AcquireError::Connect(error) => error.clone(),
+            AcquireError::Closed => closed(),
+            _ => ConnectError::new(ConnectErrorKind::Other, TIMED_OUT),
+        }
+    }
+}
+
+const TIMED_OUT: &str = "timed out while waiting for a connection";
+const CLOSED: &str = "the pool is closed";
+
+fn closed() -> ConnectError {
+    ConnectError::new(ConnectErrorKind::Other, CLOSED)
+}
