@@ -63,11 +63,7 @@ async fn run_ticks(port: u16, clients: mpsc::Receiver<TcpStream>) {
         claviger::Supervisor::builder().with_verify_deadline(Duration::from_secs(1)),
     )
     .expect("the durations are right");
-    let credentials = lab
-        .supervisor
-        .add_provider("login", ScriptedProvider::new())
-        .await
-        .expect("there is a lease");
+    let credentials = lab.add_provider("login", ScriptedProvider::new()).await;
     let mut events = lab.supervisor.events();
     let connect = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")

@@ -97,10 +97,7 @@ async fn law_07_fetches_for_a_rejected_credential_draw_on_the_bucket() {
 async fn law_07_hints_and_manual_rotations_are_free_and_coalesced_to_one_a_second() {
     let lab = Lab::new();
     let provider = ScriptedProvider::new();
-    lab.supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
+    lab.add_provider("login", provider.clone()).await;
     provider.fail_next(2, backend_down());
     for _ in 0..1_000 {
         provider.hint();

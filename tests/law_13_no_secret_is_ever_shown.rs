@@ -40,11 +40,7 @@ async fn law_13_a_rotation_shows_no_secret() {
         fixture.pool_options(4),
     );
     assert_clean("the factory's Debug", &shown(&pools));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &credentials, pools)
-        .await
-        .expect("verified");
+    let db = fixture.add_pool("orders", &credentials, pools).await;
     let callers = Callers::start(&db, 8);
     callers.wait_for_more(50).await;
 

@@ -171,27 +171,15 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     let lab = Lab::new();
     let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     provider.fail_next(1, backend_down());
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
+    let credentials = lab.add_provider("login", provider.clone()).await;
     assert!(
         lines
             .take()
             .starts_with("WARN fetch failed; there is no lease yet")
     );
     database.disable_in_place();
-    let _pool = lab
-        .supervisor
-        .add_pool("orders", &credentials, database.clone())
-        .await
-        .expect("verified");
-    let held = database
-        .opened()
-        .first()
-        .expect("one was opened")
-        .connection();
+    let _pool = lab.add_pool("orders", &credentials, database.clone()).await;
+    let held = database.connection();
     provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a report");
     sleep(Duration::from_secs(70)).await;

@@ -57,11 +57,7 @@ async fn invalid_names_are_errors() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with("provider name: "), "{error}");
     }
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
+    let credentials = lab.add_provider("login", provider.clone()).await;
     let error = lab
         .supervisor
         .add_provider("login", provider.clone())
@@ -71,10 +67,8 @@ async fn invalid_names_are_errors() {
         (error.kind(), error.to_string().contains("\"login\" exists")),
         (ErrorKind::AlreadyRegistered, true)
     );
-    lab.supervisor
-        .add_pool("pool", &credentials, ScriptedPools::new(1))
-        .await
-        .expect("a good name");
+    lab.add_pool("pool", &credentials, ScriptedPools::new(1))
+        .await;
     assert_eq!(
         lab.supervisor
             .add_pool("pool", &credentials, ScriptedPools::new(1))
@@ -311,11 +305,7 @@ async fn always_in_place_rejects_a_lease_that_ends_its_connections() {
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider)
-        .await
-        .expect("a lease");
+    let credentials = lab.add_provider("login", provider).await;
     let error = lab
         .supervisor
         .add_pool("orders", &credentials, pools().always_in_place())
@@ -413,10 +403,7 @@ async fn failing_providers_end_registration_with_their_error() {
 
     let panics = ScriptedProvider::new();
     panics.panic_next();
-    lab.supervisor
-        .add_provider("panics", panics)
-        .await
-        .expect("the second attempt succeeds");
+    lab.add_provider("panics", panics).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -513,10 +500,7 @@ async fn unbounded_durations_never_elapse() {
         ProviderError::new(ProviderErrorKind::Throttled, "later")
             .retry_after(Duration::from_secs(5)),
     );
-    lab.supervisor
-        .add_provider("login", provider.clone())
-        .await
-        .expect("a lease");
+    lab.add_provider("login", provider.clone()).await;
     provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Throttled, "never").retry_after(Duration::MAX),
@@ -530,11 +514,7 @@ async fn unbounded_durations_never_elapse() {
 async fn an_abandoned_registration_leaves_a_newer_one_alone() {
     let lab = Lab::new();
     let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(1));
-    let credentials = lab
-        .supervisor
-        .add_provider("login", provider)
-        .await
-        .expect("a lease");
+    let credentials = lab.add_provider("login", provider).await;
     database.stall();
     let mut first = Box::pin(
         lab.supervisor
@@ -552,10 +532,8 @@ async fn an_abandoned_registration_leaves_a_newer_one_alone() {
         .await
         .expect("the pool is removed");
     let second = lab
-        .supervisor
         .add_pool("pool", &credentials, ScriptedPools::new(1))
-        .await
-        .expect("the name is free");
+        .await;
     drop(first);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!second.is_closed());
@@ -564,19 +542,12 @@ async fn an_abandoned_registration_leaves_a_newer_one_alone() {
 #[tokio::test]
 async fn a_provider_that_was_removed_serves_no_new_pool() {
     let lab = Lab::new();
-    let old = lab
-        .supervisor
-        .add_provider("login", ScriptedProvider::new())
-        .await
-        .expect("a lease");
+    let old = lab.add_provider("login", ScriptedProvider::new()).await;
     lab.supervisor
         .remove_provider("login")
         .await
         .expect("the provider is removed");
-    lab.supervisor
-        .add_provider("login", ScriptedProvider::new())
-        .await
-        .expect("the name is free");
+    lab.add_provider("login", ScriptedProvider::new()).await;
     let error = lab
         .supervisor
         .add_pool("pool", &old, ScriptedPools::new(1))
@@ -627,8 +598,5 @@ async fn a_dropped_registration_frees_its_name() {
     assert!(given_up.is_err());
     assert!(lab.supervisor.status().providers.is_empty());
     provider.resume();
-    lab.supervisor
-        .add_provider("login", provider)
-        .await
-        .expect("the name is free");
+    lab.add_provider("login", provider).await;
 }

@@ -40,16 +40,8 @@ async fn a_rejected_user_is_replaced_before_the_current_one_expires() {
             async move { Ok::<_, ProviderError>(fetched) }
         }
     });
-    let credentials = lab
-        .supervisor
-        .add_provider("login", backend)
-        .await
-        .expect("a lease");
-    let pool = lab
-        .supervisor
-        .add_pool("pool", &credentials, database.clone())
-        .await
-        .expect("verified");
+    let credentials = lab.add_provider("login", backend).await;
+    let pool = lab.add_pool("pool", &credentials, database.clone()).await;
     // The second user is dropped before its first login.
     database.accept_only(["password-of-user-1", "password-of-user-3"]);
     let began = Instant::now();

@@ -105,10 +105,8 @@ async fn other_errors_cause_no_fetch() {
     }
     // 1226: the user's connection limit. The caller waits for a free connection.
     let db = fixture
-        .supervisor
         .add_pool("orders", &credentials, fixture.pools(4))
-        .await
-        .expect("verified");
+        .await;
     // Connections opened before the limit do not count.
     fixture
         .sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1")
@@ -297,11 +295,7 @@ fn token() -> Credentials {
 async fn a_token_is_sent_over_verified_tls_only() {
     let server = token_server().await;
     let lab = Lab::new();
-    let credentials = lab
-        .supervisor
-        .add_provider("login", fixed(token()))
-        .await
-        .expect("a fixed provider");
+    let credentials = lab.add_provider("login", fixed(token())).await;
     for mode in [
         MySqlSslMode::Disabled,
         MySqlSslMode::Preferred,

@@ -121,12 +121,7 @@ fn a_shutdown_continues_when_its_runtime_is_dropped() {
     let own = runtime();
     let service = service_on(&own);
     // A connection that is not returned delays the drain.
-    let held = service
-        .database
-        .opened()
-        .first()
-        .expect("one was opened")
-        .connection();
+    let held = service.database.connection();
     let other = runtime();
     let (supervisor, handle) = (service.supervisor.clone(), other.handle().clone());
     let ending =
@@ -187,12 +182,7 @@ fn a_shutdown_outside_of_any_runtime_is_bounded() {
 fn a_removal_outlives_the_runtime_of_its_caller() {
     let own = runtime();
     let service = service_on(&own);
-    let held = service
-        .database
-        .opened()
-        .first()
-        .expect("one was opened")
-        .connection();
+    let held = service.database.connection();
     let passing = runtime();
     let supervisor = service.supervisor.clone();
     passing.spawn(async move { supervisor.remove_pool("orders").await });
@@ -359,7 +349,7 @@ fn a_removal_finishes_work_that_a_dropped_runtime_left_unfinished() {
                 pool,
                 ..
             } = Scripted::in_lab(lab, provider.clone(), ScriptedPools::new(4)).await;
-            let connection = database.opened().first().expect("a pool").connection();
+            let connection = database.connection();
             match stuck_in {
                 "a verification" => database.stall(),
                 "a fetch" => provider.stall(),

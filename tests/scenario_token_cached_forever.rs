@@ -189,14 +189,12 @@ async fn with_claviger_ten_pools_share_one_refresh() {
     let mut pools = vec![pool];
     for number in 1..10 {
         pools.push(
-            lab.supervisor
-                .add_pool(
-                    &format!("pool-{number}"),
-                    &credentials,
-                    ScriptedPools::new(10),
-                )
-                .await
-                .expect("verified"),
+            lab.add_pool(
+                &format!("pool-{number}"),
+                &credentials,
+                ScriptedPools::new(10),
+            )
+            .await,
         );
     }
     tokio::time::sleep(LIFETIME - BUFFER + Duration::from_secs(1)).await;

@@ -187,11 +187,7 @@ async fn a_hanging_connection_frees_its_permit() {
         .acquire_timeout(Duration::from_secs(20));
     let pools = PgPools::new(fixture.connect_options(), options)
         .with_return_timeout(Duration::from_millis(300));
-    let db = fixture
-        .supervisor
-        .add_pool("orders", &credentials, pools)
-        .await
-        .expect("verified");
+    let db = fixture.add_pool("orders", &credentials, pools).await;
     let mut hangs = db.acquire().await.expect("a connection");
     let _first = Frozen::behind(&mut hangs).await;
     drop(hangs);
@@ -323,16 +319,10 @@ async fn credentials_that_fail_after_connect_are_not_published() {
         Box::pin(async move { connection.execute("SET ROLE owner").await.map(drop) })
     });
     let pools = [
+        fixture.add_pool("ours", &credentials, ours).await,
         fixture
-            .supervisor
-            .add_pool("ours", &credentials, ours)
-            .await
-            .expect("verified"),
-        fixture
-            .supervisor
             .add_pool("theirs", &credentials, fixture.pools_with(theirs))
-            .await
-            .expect("verified"),
+            .await,
     ];
     fixture.sql("REVOKE owner FROM app").await;
     // The server has the password first, so that no verification fails for another reason.

@@ -162,11 +162,7 @@ async fn a_layer_that_reads_the_status_never_waits_for_a_lock() {
     provider.rotate();
     supervisor.rotate_now("login").await.expect("a report");
     database.disable_in_place();
-    let held = database
-        .opened()
-        .first()
-        .expect("one was opened")
-        .connection();
+    let held = database.connection();
     provider.rotate();
     provider.hint();
     sleep(100 * second()).await;
@@ -201,11 +197,7 @@ async fn a_layer_that_reads_the_status_never_waits_for_a_lock() {
         .await
         .expect("the pool is removed");
     drop(reports);
-    let held = database
-        .opened()
-        .last()
-        .expect("one was opened")
-        .connection();
+    let held = database.connection();
     let report = supervisor.shutdown(2 * second()).await;
     drop((held, report));
     sleep(second()).await;
@@ -268,11 +260,7 @@ async fn a_factory_that_reads_the_status_never_waits_for_a_lock() {
     provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a report");
     database.disable_in_place();
-    let held = database
-        .opened()
-        .last()
-        .expect("one was opened")
-        .connection();
+    let held = database.connection();
     provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a report");
     assert_eq!(

@@ -211,10 +211,8 @@ async fn a_server_that_switches_from_md5_to_scram_is_logged_in_to_again() {
         .await
         .expect("a fixed provider");
     let db = fixture
-        .supervisor
         .add_pool("orders", &credentials, fixture.pools(2))
-        .await
-        .expect("verified");
+        .await;
     query(&db).await.expect("the password is sent as it is");
     // The same password, stored by the server in the other form from now on.
     set(&fixture, "scram-sha-256", password);

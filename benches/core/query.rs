@@ -39,10 +39,8 @@ pub(crate) fn measure(figures: &mut Figures, runtime: &Runtime) {
 
     let db = runtime.block_on(async {
         fixture
-            .supervisor
             .add_pool("orders", &credentials, fixture.pools(10))
             .await
-            .expect("verified")
     });
     let plain: PgPool =
         runtime.block_on(async { fixture.plain_pool("password-1", fixture.pool_options(10)) });

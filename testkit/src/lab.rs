@@ -1,6 +1,6 @@
 //! A supervisor on a clock that tests move, with failpoints in its actors.
 
-use claviger::{Error, Supervisor, SupervisorBuilder};
+use claviger::{Error, Handle, PoolFactory, Provider, ProviderRef, Supervisor, SupervisorBuilder};
 
 use crate::{Failpoints, MovedClock};
 
@@ -38,6 +38,35 @@ impl Lab {
             clock,
             failpoints,
         })
+    }
+
+    /// Registers a provider.
+    ///
+    /// # Panics
+    /// Panics when the provider returns no lease.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
+    pub async fn add_provider<P: Provider>(
+        &self,
+        name: &str,
+        provider: P,
+    ) -> ProviderRef<P::Secret> {
+        let added = self.supervisor.add_provider(name, provider).await;
+        added.expect("the provider returns a lease")
+    }
+
+    /// Registers a pool.
+    ///
+    /// # Panics
+    /// Panics when the pool's first lease is not verified.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
+    pub async fn add_pool<F: PoolFactory>(
+        &self,
+        name: &str,
+        provider: &ProviderRef<F::Secret>,
+        factory: F,
+    ) -> Handle<F> {
+        let added = self.supervisor.add_pool(name, provider, factory).await;
+        added.expect("the first lease is verified")
     }
 }
 

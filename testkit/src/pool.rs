@@ -133,6 +133,16 @@ impl ScriptedPools {
         self.lock().opened.clone()
     }
 
+    /// Returns a connection of the pool that was opened last.
+    ///
+    /// # Panics
+    /// Panics when no pool was opened.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
+    pub fn connection(&self) -> ScriptedConnection {
+        let opened = self.opened();
+        opened.last().expect("a pool was opened").connection()
+    }
+
     /// Returns why the database rejects this password, if it does.
     fn rejects(&self, password: &str) -> Option<ConnectError> {
         let accepted = &self.lock().accepted;

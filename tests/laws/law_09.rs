@@ -16,15 +16,11 @@ async fn law_09_a_lease_is_released_when_both_of_its_pools_have_drained() {
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
     let reader = fixture
-        .supervisor
         .add_pool("reader", &credentials, fixture.pools(2))
-        .await
-        .expect("verified");
+        .await;
     let writer = fixture
-        .supervisor
         .add_pool("writer", &credentials, fixture.pools(2))
-        .await
-        .expect("verified");
+        .await;
     let held = writer.begin().await.expect("a transaction");
     query(&reader).await.expect("the query succeeds");
     fixture.rotate_announced().await;
