@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::ConnectErrorKind;
 use crate::pool::{Phase, PoolFactory, Shared, acquire, are_expired};
-use crate::supervisor::PoolStatus;
+use crate::status::PoolStatus;
 
 /// Leads to the pool that is served now. Cheap to clone; dropping it does nothing.
 ///

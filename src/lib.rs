@@ -36,53 +36,64 @@
 
 mod actor;
 mod clock;
+mod context;
+mod credentials;
 mod error;
+mod events;
 mod expiry;
+mod failpoints;
+mod failure_log;
 mod handle;
 mod lease;
-mod login;
-mod outlook;
+mod lock;
+mod next_attempt;
 mod pool;
 mod provider;
 pub mod quiet;
+mod report;
 mod rotation;
+#[cfg(feature = "serde")]
+mod serialize;
 #[cfg(feature = "sql")]
 #[path = "sqlx/mod.rs"]
 mod sql;
+mod status;
 mod supervisor;
 mod telemetry;
-#[doc(hidden)]
-#[cfg(feature = "testing")]
-pub mod testing;
-mod trigger;
-mod trouble;
-#[cfg(feature = "serde")]
-mod wire;
 
 pub use clock::{Clock, Timestamp};
+pub use credentials::{Credentials, Endpoint};
 pub use error::{
     ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
 };
+pub use events::{Event, Events};
 pub use expiry::Expiry;
 pub use handle::Handle;
 pub use lease::{Lease, OldConnections, Revision};
-pub use login::{Credentials, Endpoint};
 pub use pool::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings};
 pub use provider::{
     FetchRequest, Fetched, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
 };
-pub use rotation::{HandoverMode, HandoverReport, RotationOutcome, RotationReport};
+pub use report::{HandoverMode, HandoverReport, RotationOutcome, RotationReport, RotationTrigger};
 #[cfg(feature = "mysql")]
 pub use sql::MySqlPools;
 #[cfg(feature = "postgres")]
 pub use sql::PgPools;
 #[cfg(feature = "sql")]
 pub use sql::{SharedError, SqlPools};
+pub use status::{DrainStatus, PoolStatus, ProviderStatus, Status};
 pub use supervisor::{
-    Abandoned, DrainStatus, Event, Events, Liveness, PoolStatus, ProviderRef, ProviderStatus,
-    Readiness, ShutdownReport, Status, Supervisor, SupervisorBuilder,
+    Abandoned, Liveness, ProviderRef, Readiness, ShutdownReport, Supervisor, SupervisorBuilder,
 };
-pub use trigger::RotationTrigger;
+
+/// A clock that tests move, and crashes at a named step: for `claviger-testkit` alone, and without
+/// any promise.
+#[doc(hidden)]
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use crate::clock::MovedClock;
+    pub use crate::failpoints::Failpoints;
+}
 
 /// The README's code compiles and runs.
 #[cfg(all(doctest, feature = "postgres"))]

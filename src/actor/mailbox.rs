@@ -1,9 +1,11 @@
 //! How tasks and callers reach an actor whose incarnations come and go.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ractor::ActorRef;
+
+use crate::lock::{Mutex, MutexGuard};
 
 /// The one message: look at your slot.
 #[derive(Debug)]
@@ -55,6 +57,6 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<ActorRef<Look>>> {
-        self.actor.lock().unwrap_or_else(PoisonError::into_inner)
+        self.actor.lock()
     }
 }

@@ -1,8 +1,8 @@
 //! The root actor: owns the others, starts them again within a budget, stops them in order.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ractor::{
@@ -12,7 +12,9 @@ use ractor::{
 use super::Slot;
 use super::budget::Restarts;
 use super::shell::Shell;
-use crate::supervisor::{Context, Event};
+use crate::context::Context;
+use crate::events::Event;
+use crate::lock::{Mutex, MutexGuard};
 
 /// An actor that the root keeps running until it is told to leave.
 pub(crate) struct Child {
@@ -75,7 +77,7 @@ impl Child {
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     /// How often it was started again.
@@ -89,7 +91,7 @@ impl Child {
     }
 
     fn budget(&self) -> MutexGuard<'_, Restarts> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+        self.budget.lock()
     }
 }
 

@@ -12,12 +12,12 @@ use super::{PoolFactory, PoolSlot, attempt, drain, probe};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::Clock;
 use crate::error::ConnectError;
+use crate::events::Event;
 use crate::expiry::Expiry;
 use crate::lease::{Lease, Revision};
-use crate::outlook::Outlook;
+use crate::next_attempt::NextAttempt;
 use crate::provider::LeaseGuard;
-use crate::rotation::HandoverReport;
-use crate::supervisor::Event;
+use crate::report::HandoverReport;
 
 /// The machine, and what it knows by number alone.
 pub(super) struct Inner<F: PoolFactory> {
@@ -152,7 +152,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         let mut is_first = false;
         self.shared.expect(|| {
             is_first = current.end.reject(error.clone());
-            Outlook::Running
+            NextAttempt::Running
         });
         if is_first {
             tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation, error = %error, "the database rejected the credential");
@@ -168,11 +168,11 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// failure.
     fn report_failure(&self, revision: &Revision, is_early: bool, error: &ConnectError) {
         let (pool, provider) = (&self.name, self.upstream.name());
-        if is_early && self.failures.is_expected() {
+        if is_early && self.failures.is_first_expected() {
             tracing::info!(pool = %pool, provider = %provider, revision = %revision, error = %error, "the database does not take the next lease yet; it is tried again");
         } else if let Some(times) = self
             .failures
-            .met(self.clock().mono(), error.kind().as_str())
+            .failed(self.clock().mono(), error.kind().as_str())
         {
             tracing::warn!(pool = %pool, provider = %provider, revision = %revision, times, error = %error, "a lease could not be verified");
         }
@@ -184,7 +184,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Logs that verifications work again.
     pub(super) fn recovered(&self) {
-        if let Some(times) = self.failures.over() {
+        if let Some(times) = self.failures.succeeded() {
             tracing::info!(pool = %self.name, provider = %self.upstream.name(), times, "the database lets us in again");
         }
     }
@@ -193,7 +193,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     fn settle(&self, revision: &Revision) {
         if self.lock().machine.failure().is_none() {
             // A wrong secret was put right, and nothing had to be verified for it.
-            self.failures.over();
+            self.failures.succeeded();
         }
         if let Some(rotation) = self.upstream.rotation()
             && rotation.waits_for(&self.name, &revision.digest())
@@ -248,7 +248,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Returns when this pool tries something next that may help callers.
-    pub(super) fn own_outlook(&self) -> Outlook {
+    pub(super) fn own_outlook(&self) -> NextAttempt {
         let lease = self.upstream.current_lease();
         let known = lease
             .as_ref()

@@ -1,14 +1,15 @@
 //! Admission control: keeps old and new connections within the connection budget, and rejected
 //! revisions within the login budget.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::error::ConnectError;
+use crate::lock::{Mutex, MutexGuard};
 
 /// Longest time for which the first login after a rejection runs alone. A login takes some 10 ms.
 pub(crate) const LEAD: Duration = Duration::from_millis(100);
@@ -263,7 +264,7 @@ impl<P> Gate<P> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<P>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::futures::Notified;
@@ -16,8 +16,9 @@ use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
-use crate::outlook::Outlook;
-use crate::supervisor::PoolStatus;
+use crate::lock::Mutex;
+use crate::next_attempt::NextAttempt;
+use crate::status::PoolStatus;
 use crate::telemetry::{Meters, Origin};
 
 /// Where a generation stands. It only ever moves forward.
@@ -209,7 +210,7 @@ pub(crate) struct Shared<F: PoolFactory> {
     /// Notifies waiting callers of a new generation or outlook.
     news: Notify,
     /// When something that may help callers is tried next.
-    outlook: Mutex<Outlook>,
+    outlook: Mutex<NextAttempt>,
     keeper: OnceLock<Weak<dyn Keeper>>,
     moved: AtomicU64,
 }
@@ -236,7 +237,7 @@ impl<F: PoolFactory> Shared<F> {
             current: ArcSwap::from_pointee(first),
             news: Notify::new(),
             // The actor has not decided yet: callers wait for that.
-            outlook: Mutex::new(Outlook::Running),
+            outlook: Mutex::new(NextAttempt::Running),
             keeper: OnceLock::new(),
             moved: AtomicU64::new(0),
         })
@@ -292,8 +293,8 @@ impl<F: PoolFactory> Shared<F> {
     /// Sets when something that may help callers is tried next. Waiting callers are notified only
     /// if that is later than before: they may have to give up. `outlook` runs under the lock: what
     /// is noted meanwhile is either seen by it, or written after it.
-    pub(super) fn expect(&self, outlook: impl FnOnce() -> Outlook) {
-        let mut expected = self.outlook.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn expect(&self, outlook: impl FnOnce() -> NextAttempt) {
+        let mut expected = self.outlook.lock();
         let outlook = outlook();
         let before = std::mem::replace(&mut *expected, outlook);
         drop(expected);
@@ -302,8 +303,8 @@ impl<F: PoolFactory> Shared<F> {
         }
     }
 
-    pub(crate) fn outlook(&self) -> Outlook {
-        *self.outlook.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn outlook(&self) -> NextAttempt {
+        *self.outlook.lock()
     }
 
     /// The control plane, while it lives.

@@ -12,10 +12,11 @@ use super::machine::{Effect, Input};
 use super::task::in_a_task;
 use super::{HandoverPolicy, PoolFactory, PoolSlot, attempt};
 use crate::error::ConnectError;
+use crate::events::Event;
 use crate::lease::OldConnections;
 use crate::provider::LeaseGuard;
-use crate::rotation::{HandoverMode, HandoverReport, Rotation};
-use crate::supervisor::Event;
+use crate::report::{HandoverMode, HandoverReport};
+use crate::rotation::Rotation;
 use crate::telemetry::{self, Origin};
 
 /// How long each step took so far.

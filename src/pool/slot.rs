@@ -1,7 +1,7 @@
 //! A pool's slot, and what the rest of the framework may request of it.
 
 use std::error::Error as StdError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
@@ -11,13 +11,16 @@ use super::machine::{Input, Machine};
 use super::{PoolFactory, PoolSettings};
 use crate::actor::Mailbox;
 use crate::clock::Clock;
+use crate::context::Context;
 use crate::error::{ConnectError, ConnectErrorKind};
+use crate::events::EventHub;
 use crate::expiry::Expiry;
+use crate::failure_log::FailureLog;
 use crate::lease::{Lease, OldConnections, Revision};
+use crate::lock::{Mutex, MutexGuard};
 use crate::provider::{ProviderSlot, SlotId, Subscriber};
-use crate::supervisor::{Context, EventHub, PoolStatus};
+use crate::status::PoolStatus;
 use crate::telemetry::Origin;
-use crate::trouble::Trouble;
 
 /// A pool's slot: its machine, its factory, its provider and what its handles share. It outlives a
 /// crash of the actor.
@@ -34,7 +37,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     /// Fires whenever the machine has taken in a task's result.
     pub(super) settled: Notify,
     /// Verifications that fail.
-    pub(super) failures: Trouble,
+    pub(super) failures: FailureLog,
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
@@ -81,7 +84,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 shared,
                 mailbox: Mailbox::default(),
                 settled: Notify::new(),
-                failures: Trouble::default(),
+                failures: FailureLog::default(),
             }
         })
     }
@@ -119,7 +122,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner<F>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Notifies whoever waits, and wakes the actor.

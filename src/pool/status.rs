@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::generation::Phase;
 use super::{PoolFactory, PoolSlot};
-use crate::outlook::Outlook;
-use crate::supervisor::{DrainStatus, PoolStatus};
+use crate::next_attempt::NextAttempt;
+use crate::status::{DrainStatus, PoolStatus};
 
 impl<F: PoolFactory> PoolSlot<F> {
     /// Returns everything that is known of the pool. The factory counts connections without the
@@ -37,9 +37,9 @@ impl<F: PoolFactory> PoolSlot<F> {
                 last_handover: inner.last_handover.clone(),
                 last_error: inner.last_error(),
                 next_verification: match outlook {
-                    Outlook::Due(at) => Some(at.saturating_duration_since(now.mono())),
-                    Outlook::Running => Some(Duration::ZERO),
-                    Outlook::Never => None,
+                    NextAttempt::Due(at) => Some(at.saturating_duration_since(now.mono())),
+                    NextAttempt::Running => Some(Duration::ZERO),
+                    NextAttempt::Never => None,
                 },
                 restarts: self.mailbox.restarts(),
             };

@@ -16,9 +16,9 @@ use super::{FetchRequest, Fetched};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::lease::Lease;
-use crate::rotation::{Rotation, RotationReport};
+use crate::report::{RotationReport, RotationTrigger};
+use crate::rotation::Rotation;
 use crate::telemetry::{self, Caller, InSpan, Origin};
-use crate::trigger::RotationTrigger;
 
 /// Somebody requests a new credential.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ use crate::error::ProviderError;
 #[cfg(doc)]
 use crate::error::ProviderErrorKind;
 use crate::lease::{Lease, Revision};
-use crate::trigger::RotationTrigger;
+use crate::report::RotationTrigger;
 
 /// Issues credentials.
 ///

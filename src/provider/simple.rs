@@ -5,9 +5,9 @@ use std::future::Future;
 use std::marker::PhantomData;
 
 use super::{FetchRequest, Fetched, Provider};
+use crate::credentials::Credentials;
 use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};
-use crate::login::Credentials;
 
 /// Makes a provider of a closure, which returns a [`Lease`] or [`Fetched`].
 ///

@@ -2,7 +2,7 @@
 //! framework uses of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -12,13 +12,14 @@ use super::machine::{Facts, FetchId, Input, LeaseId, Machine, Offer};
 use super::{ErasedProvider, Fetched};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::Clock;
+use crate::context::Context;
 use crate::error::ProviderError;
+use crate::failure_log::FailureLog;
 use crate::lease::{Lease, Revision};
-use crate::outlook::Outlook;
+use crate::lock::{Mutex, MutexGuard};
+use crate::next_attempt::NextAttempt;
 use crate::rotation::Rotation;
-use crate::supervisor::Context;
 use crate::telemetry::Origin;
-use crate::trouble::Trouble;
 
 /// Identity of a slot: another one may have its name by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +56,8 @@ pub(crate) struct ProviderSlot<S> {
     mailbox: Mailbox,
     /// Fires after each input, for tasks that wait.
     settled: Arc<Notify>,
-    pub(super) fetch_failures: Trouble,
-    pub(super) release_failures: Trouble,
+    pub(super) fetch_failures: FailureLog,
+    pub(super) release_failures: FailureLog,
 }
 
 /// A lease in use: it is not released until this is dropped.
@@ -92,8 +93,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             subscribers: Mutex::default(),
             mailbox: Mailbox::default(),
             settled: Arc::default(),
-            fetch_failures: Trouble::default(),
-            release_failures: Trouble::default(),
+            fetch_failures: FailureLog::default(),
+            release_failures: FailureLog::default(),
         }
     }
 
@@ -118,7 +119,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Driver<S>> {
-        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+        self.driver.lock()
     }
 
     /// Feeds the machine. The work that follows is to be done without the lock.
@@ -196,9 +197,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     fn lock_subscribers(&self) -> MutexGuard<'_, Vec<Weak<dyn Subscriber>>> {
-        self.subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.subscribers.lock()
     }
 
     /// Returns the current lease, without using it.
@@ -268,7 +267,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Returns whether a fetch runs, or when the next one is due.
-    pub(crate) fn outlook(&self, now: Instant) -> Outlook {
+    pub(crate) fn outlook(&self, now: Instant) -> NextAttempt {
         self.lock().machine.outlook(now)
     }
 

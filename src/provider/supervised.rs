@@ -8,7 +8,7 @@ use super::machine::Input;
 use super::schedule;
 use super::slot::ProviderSlot;
 use crate::error::{ProviderError, ProviderErrorKind};
-use crate::supervisor::ProviderStatus;
+use crate::status::ProviderStatus;
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn request(self: &Arc<Self>, request: ManualRequest) {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::schedule;
 use super::slot::ProviderSlot;
 use crate::clock::Clock;
-use crate::trouble::Trouble;
+use crate::failure_log::FailureLog;
 
 /// The longest pause before a watch that keeps ending is started again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
     .with_clock(slot.clock().clone());
     tokio::spawn(async move {
         let mut failures = 0;
-        let failures_log = Trouble::default();
+        let failures_log = FailureLog::default();
         loop {
             let Some(slot) = weak.upgrade() else { return };
             let (provider, hints) = (Arc::clone(slot.provider()), hints.clone());
@@ -89,9 +89,9 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
             let how = if ended.is_err() { "panicked" } else { "ended" };
             if ran >= LONGEST_PAUSE {
                 // It had run well: this is another failure.
-                failures_log.over();
+                failures_log.succeeded();
             }
-            if let Some(times) = failures_log.met(clock.mono(), how) {
+            if let Some(times) = failures_log.failed(clock.mono(), how) {
                 tracing::warn!(provider = %name, how, pause = ?pause, times, "the provider's watch stopped; starting it again after a pause");
             }
             tokio::time::sleep(pause).await;

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::dialect::Address;
+use crate::credentials::{Credentials, host_problem};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::login::{Credentials, host_problem};
 
 /// Names the field, and what would be right.
 pub(super) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {

@@ -4,8 +4,8 @@ use futures_core::future::BoxFuture;
 use sqlx::error::DatabaseError;
 use sqlx::{Connection, Database};
 
+use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::login::Credentials;
 
 /// The connect options of a database.
 pub(super) type ConnectOptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;

@@ -7,8 +7,8 @@ use sqlx::{Executor, MySql};
 
 use super::SqlPools;
 use super::dialect::{Address, Dialect, Sealed};
+use crate::credentials::Credentials;
 use crate::error::ConnectErrorKind;
-use crate::login::Credentials;
 
 /// Makes MySQL and MariaDB pools of [`Credentials`]s: [`SqlPools`] with sqlx's
 /// `MySqlConnectOptions` and `MySqlPoolOptions`.
@@ -133,7 +133,7 @@ impl Sealed for MySql {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::login::Endpoint;
+    use crate::credentials::Endpoint;
 
     #[test]
     fn a_port_that_the_endpoint_leaves_out_is_the_pools() {

@@ -4,7 +4,7 @@ mod explain;
 mod factory;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -17,8 +17,9 @@ use super::dialect::{ConnectOptionsOf, Dialect};
 use super::forms::{Form, Forms};
 use super::hooks::Hooks;
 use super::verifier::Verifier;
+use crate::credentials::{Credentials, shown_host};
 use crate::error::ConnectError;
-use crate::login::{Credentials, shown_host};
+use crate::lock::Mutex;
 use crate::pool::{HandoverPolicy, PoolSettings, WITHOUT_CALLER};
 
 /// How often a pool that drains is looked at while connections of it are busy.
@@ -231,7 +232,7 @@ struct Room(Arc<Mutex<Option<Instant>>>);
 
 impl Room {
     fn may_be_made(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         let now = Instant::now();
         let may = last.is_none_or(|last| now.saturating_duration_since(last) >= ROOM_EVERY);
         if may {

@@ -7,8 +7,8 @@ use sqlx::{Executor, Postgres};
 
 use super::dialect::{Address, Dialect, Sealed};
 use super::{SqlPools, saslprep};
+use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::login::Credentials;
 
 /// Makes PostgreSQL pools of [`Credentials`]s: [`SqlPools`] with sqlx's `PgConnectOptions` and
 /// `PgPoolOptions`.

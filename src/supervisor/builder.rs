@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::settings::{Context, End, Failpoints, Settings};
-use super::{EventHub, Supervisor};
+use super::Supervisor;
 use crate::clock::Clock;
+use crate::context::{Context, Settings, ShutdownSignal};
 use crate::error::Error;
+use crate::events::EventHub;
+use crate::failpoints::Failpoints;
 use crate::telemetry::Meters;
 
 /// No duration here can be right beyond a day.
@@ -96,11 +98,7 @@ impl SupervisorBuilder {
     #[doc(hidden)]
     #[cfg(feature = "testing")]
     #[must_use]
-    pub fn testing(
-        mut self,
-        clock: crate::testing::MovedClock,
-        traps: crate::testing::Failpoints,
-    ) -> Self {
+    pub fn testing(mut self, clock: crate::clock::MovedClock, traps: Failpoints) -> Self {
         self.clock = Clock::moved(clock);
         self.traps = traps;
         self
@@ -156,7 +154,7 @@ impl SupervisorBuilder {
             events: EventHub::default(),
             meters,
             traps: self.traps,
-            end: End::default(),
+            shutdown_signal: ShutdownSignal::default(),
         };
         Ok(Supervisor::with(context, runtime))
     }

@@ -1,42 +1,38 @@
 //! What a service embeds: registration, status, events, rotation on demand, shutdown in order.
 
 mod builder;
-mod events;
 #[cfg(feature = "otel")]
 mod observe;
 mod readiness;
 mod registry;
 mod rotate;
 mod runtime;
-mod settings;
 mod shutdown;
 mod start;
-mod status;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
 pub use builder::SupervisorBuilder;
-pub use events::{Event, Events};
 pub use readiness::{Liveness, Readiness};
 pub use shutdown::{Abandoned, ShutdownReport};
 pub use start::ProviderRef;
-pub use status::{DrainStatus, PoolStatus, ProviderStatus, Status};
-
-pub(crate) use events::EventHub;
-pub(crate) use settings::Context;
 
 use crate::actor::Root;
+use crate::context::Context;
 use crate::error::Error;
+use crate::events::Events;
 use crate::handle::Handle;
+use crate::lock::{Mutex, MutexGuard};
 use crate::pool::PoolFactory;
 use crate::provider::Provider;
-use crate::rotation::RotationReport;
+use crate::report::RotationReport;
+use crate::status::Status;
 use registry::Registry;
 use shutdown::Ending;
 
@@ -72,8 +68,20 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
+    fn status(&self) -> Status {
+        let (providers, pools, shutting_down) = {
+            let registry = self.lock();
+            (registry.providers(), registry.pools(), registry.is_closed())
+        };
+        Status {
+            providers: providers.iter().map(|provider| provider.status()).collect(),
+            pools: pools.iter().map(|pool| pool.status()).collect(),
+            shutting_down,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registry.lock()
     }
 }
 
@@ -228,7 +236,7 @@ impl Supervisor {
 
     /// How everything stands.
     pub fn status(&self) -> Status {
-        status::of(&self.inner)
+        self.inner.status()
     }
 
     /// Whether traffic should be sent here: every credential is good and was verified when last

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::status::{PoolStatus, ProviderStatus};
 use crate::actor::Child;
 use crate::error::{Error, ErrorKind};
+use crate::lock::Mutex;
 use crate::pool::{Keeper, PoolFactory, PoolSlot};
 use crate::provider::{ManualRequest, ProviderSlot, SlotId, spawn_watch};
+use crate::status::{PoolStatus, ProviderStatus};
 
 pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -120,11 +121,7 @@ impl<S: Send + Sync + 'static> ProviderEntry for ProviderOf<S> {
 
     fn close(&self, deadline: Instant) -> Boxed<usize> {
         let (slot, child) = (Arc::clone(&self.slot), Arc::clone(&self.child));
-        let watch = self
-            .watch
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let watch = self.watch.lock().take();
         Box::pin(async move {
             let left = slot.close(deadline).await;
             let deadline = tokio::time::Instant::from_std(deadline);

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{Inner, runtime};
 use crate::error::{Error, ProviderError, ProviderErrorKind};
 use crate::provider::ManualRequest;
-use crate::rotation::RotationReport;
+use crate::report::RotationReport;
 use crate::telemetry::Caller;
 
 pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport, Error> {

@@ -244,7 +244,7 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
         }
     }
     if !unfinished.is_empty() || !abandoned.is_empty() {
-        inner.context.end.come();
+        inner.context.shutdown_signal.give();
         // They are told to end, and tell how: by then nothing of them is open.
         for provider in &providers {
             let _ = by(end, provider.idle()).await;

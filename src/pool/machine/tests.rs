@@ -6,8 +6,8 @@ use super::input::{LeaseFacts, Publication};
 use super::*;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
-use crate::outlook::Outlook;
-use crate::rotation::HandoverMode;
+use crate::next_attempt::NextAttempt;
+use crate::report::HandoverMode;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -690,28 +690,44 @@ fn the_outlook_is_the_next_attempt_that_may_help_callers() {
         pool.machine.outlook(Some(known), pool.now)
     };
     let mut pool = Pool::new();
-    assert_eq!(pool.machine.outlook(None, pool.now), Outlook::Never);
-    assert_eq!(outlook(&pool, &r1), Outlook::Running, "the wake is to come");
+    assert_eq!(pool.machine.outlook(None, pool.now), NextAttempt::Never);
+    assert_eq!(
+        outlook(&pool, &r1),
+        NextAttempt::Running,
+        "the wake is to come"
+    );
     pool.wake(&r1);
-    assert_eq!(outlook(&pool, &r1), Outlook::Running, "an attempt runs");
+    assert_eq!(outlook(&pool, &r1), NextAttempt::Running, "an attempt runs");
     pool.failed(ConnectErrorKind::Unreachable);
     let at = pool.machine.next_deadline();
-    assert_eq!(Some(outlook(&pool, &r1)), at.map(Outlook::Due));
+    assert_eq!(Some(outlook(&pool, &r1)), at.map(NextAttempt::Due));
     pool.wake_when_due(&r1);
     pool.verified();
     pool.opened(HandoverMode::Replace);
     pool.feed(Input::Reported { attempt: 2 });
     pool.wake(&r1);
-    assert_eq!(outlook(&pool, &r1), Outlook::Never, "it is served");
-    assert_eq!(outlook(&pool, &r2), Outlook::Running, "the wake is to come");
+    assert_eq!(outlook(&pool, &r1), NextAttempt::Never, "it is served");
+    assert_eq!(
+        outlook(&pool, &r2),
+        NextAttempt::Running,
+        "the wake is to come"
+    );
     pool.feed(Input::LoginUnknown { generation: 1 });
-    assert_eq!(outlook(&pool, &r1), Outlook::Never, "a check helps nobody");
+    assert_eq!(
+        outlook(&pool, &r1),
+        NextAttempt::Never,
+        "a check helps nobody"
+    );
     pool.wait(60);
     pool.feed(Input::CallerRejected { generation: 1 });
-    assert_eq!(outlook(&pool, &r1), Outlook::Running, "the wake is to come");
+    assert_eq!(
+        outlook(&pool, &r1),
+        NextAttempt::Running,
+        "the wake is to come"
+    );
     pool.wake(&r1);
     pool.failed(ConnectErrorKind::Rejected);
-    assert!(matches!(outlook(&pool, &r1), Outlook::Due(_)));
+    assert!(matches!(outlook(&pool, &r1), NextAttempt::Due(_)));
     pool.feed(Input::Retire);
-    assert_eq!(outlook(&pool, &r1), Outlook::Never);
+    assert_eq!(outlook(&pool, &r1), NextAttempt::Never);
 }

@@ -7,8 +7,7 @@ use crate::error::ProviderError;
 use crate::expiry::Expiry;
 use crate::lease::Revision;
 use crate::provider::Fetched;
-use crate::rotation::RotationOutcome;
-use crate::trigger::RotationTrigger;
+use crate::report::{RotationOutcome, RotationTrigger};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $id:ident),* $(,)?) => {$(

@@ -31,8 +31,7 @@ use timers::{Timer, Timers};
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
 use crate::lease::Revision;
-use crate::rotation::RotationOutcome;
-use crate::trigger::RotationTrigger;
+use crate::report::{RotationOutcome, RotationTrigger};
 
 /// Shortest time between two fetches for hints and manual requests.
 const COALESCE: Duration = Duration::from_secs(1);

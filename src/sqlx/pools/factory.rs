@@ -14,9 +14,9 @@ use super::super::shared_error::SharedError;
 use super::super::verifier::PANICKED;
 use super::explain::{kind, login_error, never_ready, probe_error};
 use super::{STILL_BUSY, SqlPools, TRY_OUT_TIMEOUT};
+use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
-use crate::login::Credentials;
 use crate::pool::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings, RETURN_TIMEOUT};
 
 impl<DB: Dialect> PoolFactory for SqlPools<DB> {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outlook {
+pub(crate) enum NextAttempt {
     /// It runs now, or starts at any moment.
     Running,
     /// It starts then.
@@ -12,7 +12,7 @@ pub(crate) enum Outlook {
     Never,
 }
 
-impl Outlook {
+impl NextAttempt {
     /// The sooner of two.
     pub(crate) fn or(self, other: Self) -> Self {
         match (self, other) {

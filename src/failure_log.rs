@@ -1,8 +1,9 @@
 //! Failure log: a failure that lasts is logged three times, then once an hour for each cause, with
 //! its count. Its end is logged once.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::lock::{Mutex, MutexGuard};
 
 /// How often it is logged at once.
 const AT_ONCE: u64 = 3;
@@ -13,7 +14,7 @@ const OTHER_CAUSE_AFTER: Duration = Duration::from_secs(60);
 
 /// One trouble, of which the log tells. It lies in a slot: an actor's restart does not make it new.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble(Mutex<Met>);
+pub(crate) struct FailureLog(Mutex<Met>);
 
 #[derive(Debug, Default)]
 struct Met {
@@ -23,10 +24,10 @@ struct Met {
     expected: bool,
 }
 
-impl Trouble {
+impl FailureLog {
     /// Counts a failure of this cause, which is an error's kind. Returns the count if it is to be
     /// logged.
-    pub(crate) fn met(&self, now: Instant, cause: &str) -> Option<u64> {
+    pub(crate) fn failed(&self, now: Instant, cause: &str) -> Option<u64> {
         let mut met = self.lock();
         met.times += 1;
         let of_this = met
@@ -49,19 +50,19 @@ impl Trouble {
 
     /// Notes a failure that is expected once. Returns whether it is the first since the last
     /// success.
-    pub(crate) fn is_expected(&self) -> bool {
+    pub(crate) fn is_first_expected(&self) -> bool {
         let mut met = self.lock();
         met.times == 0 && !std::mem::replace(&mut met.expected, true)
     }
 
     /// It is over. Answers how often it was met, if it was.
-    pub(crate) fn over(&self) -> Option<u64> {
+    pub(crate) fn succeeded(&self) -> Option<u64> {
         let met = std::mem::take(&mut *self.lock());
         (met.times > 0).then_some(met.times)
     }
 
     fn lock(&self) -> MutexGuard<'_, Met> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -71,22 +72,22 @@ mod tests {
 
     #[test]
     fn three_times_then_once_an_hour_and_its_end_once() {
-        let trouble = Trouble::default();
+        let trouble = FailureLog::default();
         let start = tokio::time::Instant::now().into_std();
         let logged: Vec<_> = (0..=1_000)
             .filter_map(|tens| {
                 trouble
-                    .met(start + Duration::from_secs(10 * tens), "down")
+                    .failed(start + Duration::from_secs(10 * tens), "down")
                     .map(|times| (tens, times))
             })
             .collect();
         // Every ten seconds for nearly three hours: at 0, 10, 20 s, and an hour after that, and
         // two.
         assert_eq!(logged, [(0, 1), (1, 2), (2, 3), (362, 363), (722, 723)]);
-        assert_eq!(trouble.over(), Some(1_001));
-        assert_eq!(trouble.over(), None);
+        assert_eq!(trouble.succeeded(), Some(1_001));
+        assert_eq!(trouble.succeeded(), None);
         assert_eq!(
-            trouble.met(start, "down"),
+            trouble.failed(start, "down"),
             Some(1),
             "a new one is logged again"
         );
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn another_cause_is_logged_within_a_minute_and_each_once_an_hour() {
-        let trouble = Trouble::default();
+        let trouble = FailureLog::default();
         let start = tokio::time::Instant::now().into_std();
         // Two causes in turn, every ten seconds, and meanwhile another for some minutes.
         let cause = |tens: u64| match tens {
@@ -105,7 +106,7 @@ mod tests {
         let logged: Vec<_> = (0..400)
             .filter(|&tens| {
                 trouble
-                    .met(start + Duration::from_secs(10 * tens), cause(tens))
+                    .failed(start + Duration::from_secs(10 * tens), cause(tens))
                     .is_some()
             })
             .collect();
@@ -113,15 +114,18 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_expected_once_is_not_counted() {
-        let trouble = Trouble::default();
-        assert!(trouble.is_expected() && !trouble.is_expected());
-        assert_eq!(trouble.over(), None);
-        assert!(trouble.is_expected(), "the next time it is expected again");
+    fn a_failure_that_is_first_expected_once_is_not_counted() {
+        let trouble = FailureLog::default();
+        assert!(trouble.is_first_expected() && !trouble.is_first_expected());
+        assert_eq!(trouble.succeeded(), None);
+        assert!(
+            trouble.is_first_expected(),
+            "the next time it is expected again"
+        );
         assert_eq!(
-            trouble.met(tokio::time::Instant::now().into_std(), "rejected"),
+            trouble.failed(tokio::time::Instant::now().into_std(), "rejected"),
             Some(1)
         );
-        assert!(!trouble.is_expected());
+        assert!(!trouble.is_first_expected());
     }
 }

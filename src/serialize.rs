@@ -8,8 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::within_years;
 use crate::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
-use crate::rotation::{HandoverMode, RotationOutcome};
-use crate::trigger::RotationTrigger;
+use crate::report::{HandoverMode, RotationOutcome, RotationTrigger};
 
 pub(crate) fn seconds<S: Serializer>(
     duration: &Duration,

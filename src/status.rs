@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Inner;
 use crate::error::{ConnectError, ProviderError};
-use crate::rotation::{HandoverReport, RotationReport};
+use crate::report::{HandoverReport, RotationReport};
 
 /// How everything stands. Never carries a secret.
 #[derive(Clone, Debug)]
@@ -30,13 +29,16 @@ pub struct ProviderStatus {
     /// The digest of the held lease's revision; `None` when no lease is held.
     pub revision: Option<String>,
     /// When the held lease dies, if it does.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::time_if_any")
+    )]
     pub expires: Option<SystemTime>,
     /// How much life it has left, by the more pessimistic clock.
     #[cfg_attr(
         feature = "serde",
         serde(
-            serialize_with = "crate::wire::seconds_if_any",
+            serialize_with = "crate::serialize::seconds_if_any",
             rename = "remaining_seconds"
         )
     )]
@@ -49,7 +51,7 @@ pub struct ProviderStatus {
     #[cfg_attr(
         feature = "serde",
         serde(
-            serialize_with = "crate::wire::seconds_if_any",
+            serialize_with = "crate::serialize::seconds_if_any",
             rename = "next_fetch_seconds"
         )
     )]
@@ -59,13 +61,16 @@ pub struct ProviderStatus {
     /// Fetches that have not ended by their deadline. With three of them, no further one is begun.
     pub hanging: usize,
     /// When the first of them began.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::time_if_any")
+    )]
     pub hanging_since: Option<SystemTime>,
     /// Time to live of the current lease when it was obtained; `None` if it does not expire.
     #[cfg_attr(
         feature = "serde",
         serde(
-            serialize_with = "crate::wire::seconds_if_any",
+            serialize_with = "crate::serialize::seconds_if_any",
             rename = "lifetime_seconds"
         )
     )]
@@ -100,13 +105,16 @@ pub struct PoolStatus {
     /// The digest of the served revision.
     pub revision: Option<String>,
     /// When the served lease dies, if it does.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::time_if_any")
+    )]
     pub expires: Option<SystemTime>,
     /// How much life the served lease has left, by the more pessimistic clock.
     #[cfg_attr(
         feature = "serde",
         serde(
-            serialize_with = "crate::wire::seconds_if_any",
+            serialize_with = "crate::serialize::seconds_if_any",
             rename = "remaining_seconds"
         )
     )]
@@ -115,13 +123,16 @@ pub struct PoolStatus {
     #[cfg_attr(
         feature = "serde",
         serde(
-            serialize_with = "crate::wire::seconds_if_any",
+            serialize_with = "crate::serialize::seconds_if_any",
             rename = "lifetime_seconds"
         )
     )]
     pub lifetime: Option<Duration>,
     /// When it was verified last.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time_if_any"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::time_if_any")
+    )]
     pub verified: Option<SystemTime>,
     /// Connections of the served generation, busy, idle and being opened.
     pub connections: u32,
@@ -142,7 +153,7 @@ pub struct PoolStatus {
     #[cfg_attr(
         feature = "serde",
         serde(
-            serialize_with = "crate::wire::seconds_if_any",
+            serialize_with = "crate::serialize::seconds_if_any",
             rename = "next_proof_seconds"
         )
     )]
@@ -162,16 +173,4 @@ pub struct DrainStatus {
     pub connections: u32,
     /// Whether its drain deadline has passed.
     pub abandoned: bool,
-}
-
-pub(super) fn of(inner: &Inner) -> Status {
-    let (providers, pools, shutting_down) = {
-        let registry = inner.lock();
-        (registry.providers(), registry.pools(), registry.is_closed())
-    };
-    Status {
-        providers: providers.iter().map(|provider| provider.status()).collect(),
-        pools: pools.iter().map(|pool| pool.status()).collect(),
-        shutting_down,
-    }
 }

@@ -1,4 +1,4 @@
-//! What happens, told to whoever listens, never waiting for them.
+//! Events: sent to every reader, without waiting for any.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::error::{ConnectError, ProviderError};
-use crate::rotation::{HandoverReport, RotationReport};
+use crate::lock::Mutex;
+use crate::report::{HandoverReport, RotationReport};
 
 /// How many events a slow reader may lag behind before it misses some.
 const KEPT: usize = 1_024;
@@ -95,13 +96,11 @@ impl fmt::Debug for Events {
 
 /// Where events are sent from.
 #[derive(Clone, Debug)]
-pub(crate) struct EventHub(Arc<std::sync::Mutex<Option<broadcast::Sender<Event>>>>);
+pub(crate) struct EventHub(Arc<Mutex<Option<broadcast::Sender<Event>>>>);
 
 impl Default for EventHub {
     fn default() -> Self {
-        Self(Arc::new(std::sync::Mutex::new(Some(
-            broadcast::Sender::new(KEPT),
-        ))))
+        Self(Arc::new(Mutex::new(Some(broadcast::Sender::new(KEPT)))))
     }
 }
 
@@ -109,14 +108,14 @@ impl EventHub {
     /// Tells whoever listens; nobody need.
     pub(crate) fn send(&self, event: Event) {
         // Sent without the lock: it wakes readers.
-        let sender = self.lock().clone();
+        let sender = self.0.lock().clone();
         if let Some(sender) = sender {
             let _ = sender.send(event);
         }
     }
 
-    pub(super) fn subscribe(&self) -> Events {
-        let receiver = match self.lock().as_ref() {
+    pub(crate) fn subscribe(&self) -> Events {
+        let receiver = match self.0.lock().as_ref() {
             Some(sender) => sender.subscribe(),
             // After the end there is nothing to hear.
             None => broadcast::Sender::new(1).subscribe(),
@@ -125,14 +124,8 @@ impl EventHub {
     }
 
     /// Readers hear what was sent, then the end.
-    pub(super) fn close(&self) {
-        let last = self.lock().take();
+    pub(crate) fn close(&self) {
+        let last = self.0.lock().take();
         drop(last);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<broadcast::Sender<Event>>> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
