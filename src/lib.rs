@@ -44,6 +44,7 @@ mod expiry;
 mod failpoints;
 mod failure_log;
 mod handle;
+mod id;
 mod lease;
 mod lock;
 mod next_attempt;

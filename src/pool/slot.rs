@@ -16,9 +16,10 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::events::EventHub;
 use crate::expiry::Expiry;
 use crate::failure_log::FailureLog;
+use crate::id::Id;
 use crate::lease::{Lease, OldConnections, Revision};
 use crate::lock::{Mutex, MutexGuard};
-use crate::provider::{ProviderSlot, SlotId, Subscriber};
+use crate::provider::{ProviderSlot, Subscriber};
 use crate::status::PoolStatus;
 use crate::telemetry::Origin;
 
@@ -26,7 +27,7 @@ use crate::telemetry::Origin;
 /// crash of the actor.
 pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) name: Arc<str>,
-    id: SlotId,
+    id: Id,
     pub(super) factory: Arc<F>,
     terms: PoolSettings,
     pub(super) upstream: Arc<ProviderSlot<F::Secret>>,
@@ -74,7 +75,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 context.clock.now(),
             );
             Self {
-                id: SlotId::next(),
+                id: Id::next(),
                 inner: Mutex::new(Inner::new(machine)),
                 name,
                 factory,
@@ -215,7 +216,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 }
 
 impl<F: PoolFactory> Subscriber for PoolSlot<F> {
-    fn id(&self) -> SlotId {
+    fn id(&self) -> Id {
         self.id
     }
 

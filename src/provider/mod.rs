@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub(crate) use driver::ManualRequest;
 pub(crate) use erased::ErasedProvider;
-pub(crate) use slot::{LeaseGuard, ProviderSlot, SlotId, Subscriber};
+pub(crate) use slot::{LeaseGuard, ProviderSlot, Subscriber};
 pub(crate) use watch::spawn as spawn_watch;
 
 pub use fetched::Fetched;

@@ -1,7 +1,6 @@
 //! A provider's slot: what must outlive a crash of the provider actor, and what the rest of the
 //! framework uses of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,26 +14,16 @@ use crate::clock::Clock;
 use crate::context::Context;
 use crate::error::ProviderError;
 use crate::failure_log::FailureLog;
+use crate::id::Id;
 use crate::lease::{Lease, Revision};
 use crate::lock::{Mutex, MutexGuard};
 use crate::next_attempt::NextAttempt;
 use crate::rotation::Rotation;
 use crate::telemetry::Origin;
 
-/// Identity of a slot: another one may have its name by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SlotId(u64);
-
-impl SlotId {
-    pub(crate) fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
 /// What takes a provider's leases: a pool.
 pub(crate) trait Subscriber: Send + Sync {
-    fn id(&self) -> SlotId;
+    fn id(&self) -> Id;
     fn name(&self) -> &Arc<str>;
     /// It takes no more leases, but still uses one.
     fn is_leaving(&self) -> bool;
@@ -47,7 +36,7 @@ pub(crate) trait Subscriber: Send + Sync {
 
 /// See the [module](self).
 pub(crate) struct ProviderSlot<S> {
-    id: SlotId,
+    id: Id,
     name: Arc<str>,
     provider: Arc<dyn ErasedProvider<S>>,
     context: Context,
@@ -85,7 +74,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     ) -> Self {
         let machine = Machine::new(context.settings.poll, context.clock.now());
         Self {
-            id: SlotId::next(),
+            id: Id::next(),
             name,
             provider,
             context,
@@ -98,7 +87,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
-    pub(crate) fn id(&self) -> SlotId {
+    pub(crate) fn id(&self) -> Id {
         self.id
     }
 
@@ -170,7 +159,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.lock_subscribers().push(subscriber);
     }
 
-    pub(crate) fn unsubscribe(self: &Arc<Self>, id: SlotId) {
+    pub(crate) fn unsubscribe(self: &Arc<Self>, id: Id) {
         self.lock_subscribers()
             .retain(|one| one.upgrade().is_some_and(|pool| pool.id() != id));
         self.pool_leaves();

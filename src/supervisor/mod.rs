@@ -1,6 +1,7 @@
 //! What a service embeds: registration, status, events, rotation on demand, shutdown in order.
 
 mod builder;
+mod node;
 #[cfg(feature = "otel")]
 mod observe;
 mod readiness;
@@ -28,6 +29,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::events::Events;
 use crate::handle::Handle;
+use crate::id::Id;
 use crate::lock::{Mutex, MutexGuard};
 use crate::pool::PoolFactory;
 use crate::provider::Provider;
@@ -58,6 +60,7 @@ pub struct Supervisor {
 }
 
 pub(crate) struct Inner {
+    id: Id,
     pub(crate) context: Context,
     /// Runtime of all work: a caller's own runtime may end before it.
     runtime: Runtime,
@@ -74,8 +77,11 @@ impl Inner {
             (registry.providers(), registry.pools(), registry.is_closed())
         };
         Status {
-            providers: providers.iter().map(|provider| provider.status()).collect(),
-            pools: pools.iter().map(|pool| pool.status()).collect(),
+            providers: providers
+                .iter()
+                .map(|provider| provider.slot.status())
+                .collect(),
+            pools: pools.iter().map(|pool| pool.slot.status()).collect(),
             shutting_down,
         }
     }
@@ -116,6 +122,7 @@ impl Supervisor {
             AtomicBool::new(false),
         );
         let inner = Arc::new(Inner {
+            id: Id::next(),
             context,
             runtime,
             root,

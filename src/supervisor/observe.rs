@@ -21,7 +21,7 @@ pub(super) fn register(inner: &Arc<Inner>) {
             .unwrap_or_default();
         providers
             .iter()
-            .for_each(|provider| observe(&provider.status()));
+            .for_each(|provider| observe(&provider.slot.status()));
     };
     let pools = |weak: &Weak<Inner>, observe: &mut dyn FnMut(&PoolStatus)| {
         // Removed pools are included while they still have connections.
@@ -29,7 +29,7 @@ pub(super) fn register(inner: &Arc<Inner>) {
             .upgrade()
             .map(|inner| inner.lock().pools_and_leaving())
             .unwrap_or_default();
-        pools.iter().for_each(|pool| observe(&pool.status()));
+        pools.iter().for_each(|pool| observe(&pool.slot.status()));
     };
 
     let weak = Arc::downgrade(inner);

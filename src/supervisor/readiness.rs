@@ -43,8 +43,8 @@ pub(super) fn liveness(inner: &Inner) -> Liveness {
     };
     let restarts = providers
         .iter()
-        .map(|provider| provider.child().restarts())
-        .chain(pools.iter().map(|pool| pool.child().restarts()))
+        .map(|provider| provider.child.restarts())
+        .chain(pools.iter().map(|pool| pool.child.restarts()))
         .sum();
     Liveness {
         alive: true,
@@ -71,7 +71,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         lifetime.map_or(margin, |lifetime| margin.min(lifetime / SHARE))
     };
     for provider in providers {
-        let status = provider.status();
+        let status = provider.slot.status();
         let margin = margin_of(status.lifetime);
         if status.revision.is_none() {
             reasons.push(format!("provider {:?} holds no lease", status.name));
@@ -82,7 +82,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
                 humantime::format_duration(margin)
             ));
         }
-        if provider.child().is_over_budget(inner.context.clock.mono()) {
+        if provider.child.is_over_budget(inner.context.clock.mono()) {
             reasons.push(format!(
                 "the actor of provider {:?} keeps failing",
                 status.name
@@ -90,7 +90,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         }
     }
     for pool in pools {
-        let status = pool.status();
+        let status = pool.slot.status();
         let margin = margin_of(status.lifetime);
         if status.generation == 0 {
             reasons.push(format!("pool {:?} has verified no lease", status.name));
@@ -104,7 +104,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
                 "the lease that pool {:?} serves has expired",
                 status.name
             ));
-        } else if pool.is_unexplained() {
+        } else if pool.slot.is_unexplained() {
             reasons.push(format!(
                 "logins with the active credentials of pool {:?} fail; see its last_error",
                 status.name
@@ -117,7 +117,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
                 humantime::format_duration(margin)
             ));
         }
-        if pool.child().is_over_budget(inner.context.clock.mono()) {
+        if pool.child.is_over_budget(inner.context.clock.mono()) {
             reasons.push(format!("the actor of pool {:?} keeps failing", status.name));
         }
     }

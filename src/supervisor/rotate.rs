@@ -34,7 +34,7 @@ pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport
     };
     let deadline = tokio::time::Instant::now() + patience;
     loop {
-        let settled = provider.next_settled();
+        let settled = provider.slot.next_settled();
         if rotation.is_closed() {
             break;
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::Inner;
-use super::registry::{Boxed, PoolEntry, ProviderEntry};
+use super::node::{BoxFuture, PoolNode, ProviderNode};
 use super::runtime::{self, GRACE, ThreadDeadline};
 use crate::error::Error;
 
@@ -59,7 +59,7 @@ impl ShutdownReport {
             took,
             ..Self::unknown()
         };
-        for status in providers.iter().map(|provider| provider.status()) {
+        for status in providers.iter().map(|provider| provider.slot.status()) {
             let leases = status.unreleased + usize::from(status.revision.is_some());
             if leases > 0 {
                 report.unreleased.push((Arc::clone(&status.name), leases));
@@ -67,8 +67,9 @@ impl ShutdownReport {
             report.unfinished.push(status.name);
         }
         for pool in pools {
-            let status = pool.status();
+            let status = pool.slot.status();
             let undrained = pool
+                .slot
                 .undrained()
                 .into_iter()
                 .chain([(status.generation, status.connections)]);
@@ -219,24 +220,24 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
     }
     let mut unfinished = Vec::new();
     for provider in &providers {
-        if by(drained_by, provider.idle()).await.is_none() {
-            unfinished.push(provider.status().name);
+        if by(drained_by, provider.slot.until_idle()).await.is_none() {
+            unfinished.push(Arc::clone(&provider.name));
         }
     }
     for pool in &pools {
-        if by(drained_by, pool.idle()).await.is_none() {
-            unfinished.push(pool.status().name);
+        if by(drained_by, pool.slot.until_idle()).await.is_none() {
+            unfinished.push(Arc::clone(&pool.name));
         }
     }
     let mut abandoned = Vec::new();
     for pool in &pools {
-        if by(drained_by, pool.drained()).await.is_none() {
-            let name = pool.status().name;
+        if by(drained_by, pool.until_drained()).await.is_none() {
             abandoned.extend(
-                pool.undrained()
+                pool.slot
+                    .undrained()
                     .into_iter()
                     .map(|(generation, connections)| Abandoned {
-                        pool: Arc::clone(&name),
+                        pool: Arc::clone(&pool.name),
                         generation,
                         connections,
                     }),
@@ -247,15 +248,19 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
         inner.context.shutdown_signal.give();
         // They are told to end, and tell how: by then nothing of them is open.
         for provider in &providers {
-            let _ = by(end, provider.idle()).await;
+            let _ = by(end, provider.slot.until_idle()).await;
         }
         for pool in &pools {
-            let _ = by(end, pool.idle()).await;
+            let _ = by(end, pool.slot.until_idle()).await;
         }
     }
     let closing: Vec<_> = providers
         .iter()
-        .map(|provider| (provider.status().name, tokio::spawn(provider.close(end))))
+        .map(|provider| {
+            let closing = Arc::clone(provider);
+            let task = tokio::spawn(async move { closing.close(end).await });
+            (Arc::clone(&provider.name), task)
+        })
         .collect();
     let mut unreleased = Vec::new();
     for (name, closed) in closing {
@@ -289,18 +294,19 @@ async fn by<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T>
 
 pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let pool = inner.lock().take_pool(name)?;
-    let work = || Box::pin(end_pool(Arc::clone(inner), Arc::clone(&pool))) as Boxed<()>;
+    let work =
+        || Box::pin(end_pool(Arc::clone(inner), Arc::clone(&pool))) as BoxFuture<'static, ()>;
     runtime::run(inner, work, inner.context.settings.drain).await
 }
 
 /// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until
 /// the last connection has returned.
-async fn end_pool(inner: Arc<Inner>, pool: Arc<dyn PoolEntry>) {
+async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
     pool.retire();
     let patience = inner.context.clock.mono() + inner.context.settings.drain;
     let rest = tokio::spawn(async move {
-        pool.idle().await;
-        pool.drained().await;
+        pool.slot.until_idle().await;
+        pool.until_drained().await;
         pool.stop().await;
         inner.lock().left(&pool);
     });
@@ -309,34 +315,38 @@ async fn end_pool(inner: Arc<Inner>, pool: Arc<dyn PoolEntry>) {
 
 pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let provider = inner.lock().take_provider(name)?;
-    let work = || Box::pin(end_provider(Arc::clone(inner), Arc::clone(&provider))) as Boxed<()>;
+    let work = || {
+        Box::pin(end_provider(Arc::clone(inner), Arc::clone(&provider))) as BoxFuture<'static, ()>
+    };
     runtime::run(inner, work, inner.context.settings.fetch_deadline).await
 }
 
-async fn end_provider(inner: Arc<Inner>, provider: Arc<dyn ProviderEntry>) {
+async fn end_provider(inner: Arc<Inner>, provider: Arc<ProviderNode>) {
     let deadline = inner.context.clock.mono() + inner.context.settings.fetch_deadline;
     provider.stop_fetching();
-    let _ = by(deadline, provider.idle()).await;
+    let _ = by(deadline, provider.slot.until_idle()).await;
     provider.close(deadline).await;
 }
 
 /// A registration whose start failed.
 pub(super) enum Registered {
-    Provider(Arc<dyn ProviderEntry>),
-    Pool(Arc<dyn PoolEntry>),
+    Provider(Arc<ProviderNode>),
+    Pool(Arc<PoolNode>),
 }
 
 impl Registered {
     /// Forgets it, if it is still there. Answers the work that is left, if any.
-    fn forget(self, inner: &Arc<Inner>) -> Option<Boxed<()>> {
+    fn forget(self, inner: &Arc<Inner>) -> Option<BoxFuture<'static, ()>> {
         match self {
             Self::Provider(provider) => {
                 let here = inner.lock().take_this_provider(&provider);
-                here.then(|| Box::pin(end_provider(Arc::clone(inner), provider)) as Boxed<()>)
+                here.then(|| {
+                    Box::pin(end_provider(Arc::clone(inner), provider)) as BoxFuture<'static, ()>
+                })
             }
             Self::Pool(pool) => {
                 let here = inner.lock().take_this_pool(&pool);
-                here.then(|| Box::pin(end_pool(Arc::clone(inner), pool)) as Boxed<()>)
+                here.then(|| Box::pin(end_pool(Arc::clone(inner), pool)) as BoxFuture<'static, ()>)
             }
         }
     }

@@ -8,20 +8,23 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf, Registry};
+use super::node::{PoolNode, ProviderNode};
+use super::registry::Registry;
 use super::shutdown::Registered;
 use super::{Inner, runtime};
 use crate::error::{
     ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
 };
 use crate::handle::Handle;
+use crate::id::Id;
 use crate::pool::{PoolFactory, PoolSettings, PoolSlot};
 use crate::provider::{ErasedProvider, Provider, ProviderSlot};
 
 /// A registered provider: what pools are given. Clones are the same provider.
 pub struct ProviderRef<S: Send + Sync + 'static> {
     slot: Arc<ProviderSlot<S>>,
-    owner: Arc<Inner>,
+    id: Id,
+    supervisor: Id,
 }
 
 impl<S: Send + Sync + 'static> ProviderRef<S> {
@@ -35,7 +38,8 @@ impl<S: Send + Sync + 'static> Clone for ProviderRef<S> {
     fn clone(&self) -> Self {
         Self {
             slot: Arc::clone(&self.slot),
-            owner: Arc::clone(&self.owner),
+            id: self.id,
+            supervisor: self.supervisor,
         }
     }
 }
@@ -56,7 +60,7 @@ pub(super) fn add_provider_in_background<P: Provider>(
     register_provider(inner, name, provider).map(|(provided, _)| provided)
 }
 
-type Provided<S> = (ProviderRef<S>, Arc<dyn ProviderEntry>);
+type Provided<S> = (ProviderRef<S>, Arc<ProviderNode>);
 
 fn register_provider<P: Provider>(
     inner: &Arc<Inner>,
@@ -75,21 +79,19 @@ fn register_provider<P: Provider>(
         provider,
         inner.context.clone(),
     ));
-    let entry = ProviderOf::new(Arc::clone(&slot));
-    if !root.adopt(Arc::clone(entry.child())) {
+    let node = ProviderNode::of_provider(Arc::clone(&slot));
+    if !root.adopt(Arc::clone(&node.child)) {
         return Err(Error::runtime_is_gone());
     }
-    let entry: Arc<dyn ProviderEntry> = entry;
-    registry.add_provider(Arc::clone(&name), Arc::clone(&entry));
+    registry.add_provider(Arc::clone(&node));
     drop(registry);
     inner.context.meters.provider_registered(&name);
-    Ok((
-        ProviderRef {
-            slot,
-            owner: Arc::clone(inner),
-        },
-        entry,
-    ))
+    let provider = ProviderRef {
+        slot,
+        id: node.id,
+        supervisor: inner.id,
+    };
+    Ok((provider, node))
 }
 
 pub(super) async fn add_provider<P: Provider>(
@@ -98,8 +100,8 @@ pub(super) async fn add_provider<P: Provider>(
     provider: P,
 ) -> Result<ProviderRef<P::Secret>, Error> {
     runtime::check("add_provider")?;
-    let (provided, entry) = register_provider(inner, name, provider)?;
-    let mut guard = TakeBack::new(inner, Registered::Provider(entry));
+    let (provided, node) = register_provider(inner, name, provider)?;
+    let mut guard = TakeBack::new(inner, Registered::Provider(node));
     let patience = inner.context.settings.start_deadline;
     let first = provided.slot.first_lease();
     // A failed fetch has been logged.
@@ -140,7 +142,7 @@ pub(super) async fn add_provider<P: Provider>(
     }
 }
 
-type Registration<F> = (Arc<PoolSlot<F>>, Arc<dyn PoolEntry>);
+type Registration<F> = (Arc<PoolSlot<F>>, Arc<PoolNode>);
 
 fn register<F: PoolFactory>(
     inner: &Arc<Inner>,
@@ -149,7 +151,7 @@ fn register<F: PoolFactory>(
     factory: F,
 ) -> Result<Registration<F>, Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
-    if !Arc::ptr_eq(inner, &provider.owner) {
+    if inner.id != provider.supervisor {
         return Err(Error::invalid(
             "provider",
             "belongs to another supervisor; give one that this supervisor provides",
@@ -157,7 +159,7 @@ fn register<F: PoolFactory>(
     }
     let check = |registry: &Registry| {
         registry.check_pool(name)?;
-        if registry.provider(provider.name())?.has(provider.slot.id()) {
+        if registry.provider(provider.name())?.id == provider.slot.id() {
             return Ok(());
         }
         Err(Error::new(
@@ -183,15 +185,14 @@ fn register<F: PoolFactory>(
     check(&registry)?;
     let subscriber: Arc<dyn crate::provider::Subscriber> = Arc::<PoolSlot<F>>::clone(&slot);
     provider.slot.subscribe(Arc::downgrade(&subscriber));
-    let entry = PoolOf::new(Arc::clone(&slot));
-    if !root.adopt(Arc::clone(entry.child())) {
+    let node = PoolNode::of_pool(Arc::clone(&slot));
+    if !root.adopt(Arc::clone(&node.child)) {
         return Err(Error::runtime_is_gone());
     }
-    let entry: Arc<dyn PoolEntry> = entry;
-    registry.add_pool(Arc::clone(&name), Arc::clone(&entry));
+    registry.add_pool(Arc::clone(&node));
     drop(registry);
     inner.context.meters.pool_registered(&name);
-    Ok((slot, entry))
+    Ok((slot, node))
 }
 
 pub(super) fn add_pool_in_background<F: PoolFactory>(
@@ -211,8 +212,8 @@ pub(super) async fn add_pool<F: PoolFactory>(
     factory: F,
 ) -> Result<Handle<F>, Error> {
     runtime::check("add_pool")?;
-    let (slot, entry) = register(inner, name, provider, factory)?;
-    let mut guard = TakeBack::new(inner, Registered::Pool(entry));
+    let (slot, node) = register(inner, name, provider, factory)?;
+    let mut guard = TakeBack::new(inner, Registered::Pool(node));
     let patience = inner.context.settings.start_deadline;
     let first = async {
         loop {
