@@ -30,7 +30,7 @@ async fn said(login: Credentials, pools: PgPools) -> Error {
     let error = supervisor
         .add_pool("orders", &provider, pools)
         .await
-        .expect_err("it cannot be right");
+        .expect_err("it is out of range");
     assert!(
         supervisor.status().pools.is_empty(),
         "nothing stays registered"
@@ -120,20 +120,23 @@ async fn durations_and_sizes() {
             claviger::SupervisorBuilder::with_start_deadline,
         ),
         (
-            "prove_deadline",
+            "verify_deadline",
             claviger::SupervisorBuilder::with_verify_deadline,
         ),
         (
             "drain_deadline",
             claviger::SupervisorBuilder::with_drain_deadline,
         ),
-        ("poll", claviger::SupervisorBuilder::with_poll_interval),
+        (
+            "poll_interval",
+            claviger::SupervisorBuilder::with_poll_interval,
+        ),
     ];
     for (field, set) in fields {
         for bad in [Duration::ZERO, Duration::MAX] {
             let error = set(Supervisor::builder(), bad)
                 .start()
-                .expect_err("it cannot be right");
+                .expect_err("it is out of range");
             assert!(
                 error.to_string().starts_with(&format!("{field}: ")),
                 "{error}"

@@ -192,7 +192,7 @@ impl Actor for RootActor {
         }
         let pause = child.budget().failed(state.context.clock.mono());
         child.restarts.fetch_add(1, Ordering::AcqRel);
-        tracing::error!(actor = %child.name, pause = ?pause, "an actor of ours failed; its slot is picked up by a new one, queries do not notice");
+        tracing::error!(actor = %child.name, pause = ?pause, "actor failed and is restarted with its state; queries are not affected");
         state.context.meters.restarted(&child.name);
         state.context.events.send(Event::Restarted {
             actor: Arc::clone(&child.name),

@@ -5,16 +5,13 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::Supervisor;
+use super::{Supervisor, validate};
 use crate::clock::Clock;
 use crate::context::{Context, Settings, ShutdownSignal};
 use crate::error::Error;
 use crate::events::EventHub;
 use crate::failpoints::Failpoints;
 use crate::telemetry::Meters;
-
-/// No duration here can be right beyond a day.
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 /// Sets the durations that a supervisor goes by.
 ///
@@ -113,36 +110,7 @@ impl SupervisorBuilder {
     /// message names it. Outside of a tokio runtime
     /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
     pub fn start(self) -> Result<Supervisor, Error> {
-        let settings = &self.settings;
-        for (field, value, least) in [
-            (
-                "fetch_deadline",
-                settings.fetch_deadline,
-                Duration::from_millis(1),
-            ),
-            (
-                "start_deadline",
-                settings.start_deadline,
-                Duration::from_millis(1),
-            ),
-            (
-                "prove_deadline",
-                settings.verify_deadline,
-                Duration::from_millis(1),
-            ),
-            ("drain_deadline", settings.drain, Duration::from_millis(1)),
-            ("poll", settings.poll, Duration::from_secs(1)),
-            ("ready_margin", settings.ready_margin, Duration::ZERO),
-        ] {
-            if value < least || value > LONGEST {
-                let problem = format!(
-                    "{} cannot be right; give between {} and 1day",
-                    humantime::format_duration(value),
-                    humantime::format_duration(least)
-                );
-                return Err(Error::invalid(field, problem));
-            }
-        }
+        validate::settings(&self.settings)?;
         let runtime = Handle::try_current().map_err(|_| Error::no_runtime("start"))?;
         #[cfg(feature = "otel")]
         let meters = Meters::new(self.meter.unwrap_or_else(global_meter));

@@ -4,12 +4,14 @@ mod builder;
 mod node;
 #[cfg(feature = "otel")]
 mod observe;
+mod provider_ref;
 mod readiness;
 mod registry;
 mod rotate;
 mod runtime;
 mod shutdown;
 mod start;
+mod validate;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,9 +22,9 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
 pub use builder::SupervisorBuilder;
+pub use provider_ref::ProviderRef;
 pub use readiness::{Liveness, Readiness};
 pub use shutdown::{Abandoned, ShutdownReport};
-pub use start::ProviderRef;
 
 use crate::actor::Root;
 use crate::context::Context;
@@ -41,8 +43,8 @@ use shutdown::Ending;
 /// Owns providers and pools, and keeps them alive through every rotation. Clones are the same
 /// supervisor.
 ///
-/// Dropping it does nothing: what was registered lives until it is removed or
-/// [`shutdown`](Self::shutdown) is called.
+/// Dropping the last clone without [`shutdown`](Self::shutdown) ends nothing, and is logged at
+/// WARN: what was registered runs as long as its runtime.
 ///
 /// ```
 /// use claviger::{Credentials, Supervisor, fixed};
@@ -88,6 +90,20 @@ impl Inner {
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let registry = self.lock();
+        let (providers, pools) = registry.names();
+        if !registry.is_closed() && !(providers.is_empty() && pools.is_empty()) {
+            tracing::warn!(
+                providers,
+                pools,
+                "supervisor dropped without shutdown; its providers and pools still run"
+            );
+        }
     }
 }
 

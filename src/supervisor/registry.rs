@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::node::{PoolNode, ProviderNode};
+use super::validate;
 use crate::error::{Error, ErrorKind};
 
 /// Everything that is registered, by name.
@@ -54,7 +55,7 @@ impl Registry {
 
     fn check(&self, what: &str, name: &str, taken: bool) -> Result<(), Error> {
         self.check_open()?;
-        check_name(&format!("{what} name"), name)?;
+        validate::name(&format!("{what} name"), name)?;
         if taken {
             return Err(Error::new(
                 ErrorKind::AlreadyRegistered,
@@ -125,6 +126,18 @@ impl Registry {
             .ok_or_else(|| unknown("provider", name, self.providers.keys()))
     }
 
+    /// Returns the names of all providers and of all pools, for the log.
+    pub(super) fn names(&self) -> (String, String) {
+        fn join<T>(nodes: &BTreeMap<Arc<str>, T>) -> String {
+            nodes
+                .keys()
+                .map(|name| &**name)
+                .collect::<Vec<_>>()
+                .join(",")
+        }
+        (join(&self.providers), join(&self.pools))
+    }
+
     fn check_open(&self) -> Result<(), Error> {
         if self.closed {
             Err(Error::shut_down())
@@ -148,21 +161,4 @@ fn unknown<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n Arc<str>>
         ErrorKind::NotRegistered,
         format!("no {what} is named {name:?}; {known}"),
     )
-}
-
-/// Names appear in logs, spans and metrics.
-fn check_name(field: &str, name: &str) -> Result<(), Error> {
-    if name.trim().is_empty() {
-        return Err(Error::invalid(
-            field,
-            "is empty; give a name to find it by in logs and traces",
-        ));
-    }
-    if name.len() > 200 || name.chars().any(char::is_control) {
-        return Err(Error::invalid(
-            field,
-            "is longer than 200 bytes or has control characters; give a short printable name",
-        ));
-    }
-    Ok(())
 }

@@ -283,7 +283,7 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
         unreleased,
         took: inner.context.clock.mono().saturating_duration_since(began),
     };
-    tracing::info!(clean = report.clean, took = ?report.took, "shut down");
+    tracing::info!(clean = report.clean, took = ?report.took, "supervisor shut down");
     report
 }
 

@@ -1,6 +1,5 @@
 //! Registration: in the caller's task, so that the supervisor waits for nobody.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,48 +8,16 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use super::node::{PoolNode, ProviderNode};
+use super::provider_ref::ProviderRef;
 use super::registry::Registry;
 use super::shutdown::Registered;
-use super::{Inner, runtime};
+use super::{Inner, runtime, validate};
 use crate::error::{
     ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
 };
 use crate::handle::Handle;
-use crate::id::Id;
-use crate::pool::{PoolFactory, PoolSettings, PoolSlot};
+use crate::pool::{PoolFactory, PoolSlot};
 use crate::provider::{ErasedProvider, Provider, ProviderSlot};
-
-/// A registered provider: what pools are given. Clones are the same provider.
-pub struct ProviderRef<S: Send + Sync + 'static> {
-    slot: Arc<ProviderSlot<S>>,
-    id: Id,
-    supervisor: Id,
-}
-
-impl<S: Send + Sync + 'static> ProviderRef<S> {
-    /// The name it was registered under.
-    pub fn name(&self) -> &str {
-        self.slot.name()
-    }
-}
-
-impl<S: Send + Sync + 'static> Clone for ProviderRef<S> {
-    fn clone(&self) -> Self {
-        Self {
-            slot: Arc::clone(&self.slot),
-            id: self.id,
-            supervisor: self.supervisor,
-        }
-    }
-}
-
-impl<S: Send + Sync + 'static> fmt::Debug for ProviderRef<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ProviderRef")
-            .field(&self.slot.name())
-            .finish()
-    }
-}
 
 pub(super) fn add_provider_in_background<P: Provider>(
     inner: &Arc<Inner>,
@@ -88,7 +55,6 @@ fn register_provider<P: Provider>(
     inner.context.meters.provider_registered(&name);
     let provider = ProviderRef {
         slot,
-        id: node.id,
         supervisor: inner.id,
     };
     Ok((provider, node))
@@ -170,7 +136,7 @@ fn register<F: PoolFactory>(
             ),
         ))
     };
-    check_terms(name, &factory.settings())?;
+    validate::pool(name, &factory.settings())?;
     check(&inner.lock())?;
     let _entered = inner.runtime.enter();
     let name: Arc<str> = name.into();
@@ -330,48 +296,6 @@ fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<Prov
     error.filter(|_| provider.current_lease().is_none())
 }
 
-fn check_terms(pool: &str, terms: &PoolSettings) -> Result<(), Error> {
-    const MOST: u32 = 10_000;
-    let invalid = |field: &str, problem: String| {
-        Err(Error::invalid(field, format!("{problem} (pool {pool:?})")))
-    };
-    if terms.max_connections == 0 || terms.max_connections > MOST {
-        return invalid(
-            "max_connections",
-            format!(
-                "{} cannot be right; give between 1 and {MOST}",
-                terms.max_connections
-            ),
-        );
-    }
-    if terms.warm_connections > terms.max_connections {
-        return invalid(
-            "min_connections",
-            format!(
-                "{} is more than max_connections, {}; give at most that",
-                terms.warm_connections, terms.max_connections
-            ),
-        );
-    }
-    if terms.overlap == 0 || terms.overlap > terms.max_connections {
-        return invalid(
-            "overlap",
-            format!(
-                "{} cannot be right; give between 1 and max_connections, {}",
-                terms.overlap, terms.max_connections
-            ),
-        );
-    }
-    if terms.acquire_timeout.is_zero() || terms.acquire_timeout.as_secs() > 24 * 3_600 {
-        let given = humantime::format_duration(terms.acquire_timeout);
-        return invalid(
-            "acquire_timeout",
-            format!("{given} cannot be right; give between 1ms and 1day"),
-        );
-    }
-    Ok(())
-}
-
 /// Takes a registration back when its start failed, or when the caller gave it up.
 struct TakeBack<'s> {
     inner: &'s Arc<Inner>,
@@ -398,8 +322,7 @@ impl<'s> TakeBack<'s> {
 }
 
 impl Drop for TakeBack<'_> {
-    /// The caller dropped the future: what it had registered is asked to go, by those who can wait
-    /// for it.
+    /// The caller dropped the future: what it had registered is removed in the background.
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {
             what.give_up(self.inner);
