@@ -1,5 +1,5 @@
-//! The two clocks, read together: wall time, which jumps, and monotonic time, which sleeps when the
-//! machine does.
+//! The two clocks, read together: wall time, which jumps, and monotonic time, which stops while the
+//! machine is suspended.
 
 #[cfg(feature = "testing")]
 use std::sync::Arc;
@@ -8,11 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 #[cfg(feature = "testing")]
 use crate::lock::Mutex;
 
-/// One instant as both clocks tell it.
+/// One instant by both clocks.
 ///
-/// A credential's death is judged by the wall clock (the backend's certificate says "14:15 UTC")
-/// and by the monotonic clock (nobody can set it back). Keeping both lets [`Expiry`](crate::Expiry)
-/// be as pessimistic as the earlier of the two.
+/// A credential expires by the wall clock ("14:15 UTC") and by the monotonic clock, which nobody
+/// can set back. [`Expiry`](crate::Expiry) keeps both, and the earlier one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
     wall: SystemTime,

@@ -13,31 +13,31 @@ use crate::report::{HandoverReport, RotationReport};
 /// How many events a slow reader may lag behind before it misses some.
 const KEPT: usize = 1_024;
 
-/// Something that happened.
+/// An event. Sent to every reader; never carries a secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// A rotation ended.
     Rotated(RotationReport),
-    /// A pool serves a new generation.
+    /// A pool published a new generation.
     HandedOver(HandoverReport),
     /// The database rejected a pool's credential.
     Rejected {
         /// The pool.
         pool: Arc<str>,
-        /// The generation that ended so.
+        /// The generation whose credential it was.
         generation: u64,
-        /// What the database said.
+        /// The error of the database.
         error: ConnectError,
     },
-    /// A provider had no lease to give; what is held goes on serving.
+    /// A fetch failed; the current lease stays in service.
     FetchFailed {
         /// The provider.
         provider: Arc<str>,
         /// Why.
         error: ProviderError,
     },
-    /// A lease could not be verified; what is served goes on.
+    /// A lease could not be verified; the current generation stays in service.
     VerificationFailed {
         /// The pool.
         pool: Arc<str>,
@@ -50,10 +50,10 @@ pub enum Event {
         pool: Arc<str>,
         /// The old generation.
         generation: u64,
-        /// How long it took.
+        /// Time that the drain took.
         took: Duration,
     },
-    /// Connections of an old generation outlive its drain deadline. They are not cut.
+    /// Connections of an old generation are still open at its drain deadline. They are not cut.
     DrainAbandoned {
         /// The pool.
         pool: Arc<str>,
@@ -62,12 +62,12 @@ pub enum Event {
         /// How many connections it has.
         connections: u32,
     },
-    /// An actor of the library failed and was started again.
+    /// An actor of the library failed and was restarted.
     Restarted {
         /// The provider or pool whose actor it was.
         actor: Arc<str>,
     },
-    /// This reader was slow; so many events were dropped for it.
+    /// Number of events that this slow reader missed.
     Missed(u64),
 }
 
@@ -75,7 +75,7 @@ pub enum Event {
 pub struct Events(broadcast::Receiver<Event>);
 
 impl Events {
-    /// The next event; `None` after shutdown.
+    /// Returns the next event; `None` after shutdown.
     ///
     /// # Cancel safety
     /// No event is lost when the future is dropped.
@@ -94,7 +94,7 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Where events are sent from.
+/// The sender of events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventHub(Arc<Mutex<Option<broadcast::Sender<Event>>>>);
 
@@ -105,7 +105,7 @@ impl Default for EventHub {
 }
 
 impl EventHub {
-    /// Tells whoever listens; nobody need.
+    /// Sends to all readers, if there are any.
     pub(crate) fn send(&self, event: Event) {
         // Sent without the lock: it wakes readers.
         let sender = self.0.lock().clone();
@@ -117,13 +117,13 @@ impl EventHub {
     pub(crate) fn subscribe(&self) -> Events {
         let receiver = match self.0.lock().as_ref() {
             Some(sender) => sender.subscribe(),
-            // After the end there is nothing to hear.
+            // It is closed: the reader gets the end at once.
             None => broadcast::Sender::new(1).subscribe(),
         };
         Events(receiver)
     }
 
-    /// Readers hear what was sent, then the end.
+    /// Closes it: readers get what was sent, then `None`.
     pub(crate) fn close(&self) {
         let last = self.0.lock().take();
         drop(last);

@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RotationOutcome {
-    /// A new lease is held, and every pool serves it.
+    /// Every pool has adopted a new lease.
     Adopted,
-    /// The backend had nothing new; the lease's expiry may have moved.
+    /// The backend had no new credential; the lease's expiry may have moved.
     Unchanged,
-    /// A newer lease came before every pool had taken this one.
+    /// A newer lease came before every pool had adopted this one.
     Superseded,
-    /// Not every pool had taken it when the caller's patience ended, and the pools go on trying; or
-    /// when its supervisor or provider ended.
+    /// Not every pool had adopted it when the report was made, or when the supervisor or provider
+    /// ended. Pools that are left retry.
     Unfinished,
 }
 
@@ -35,9 +35,9 @@ impl RotationOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HandoverMode {
-    /// A new pool; the old one is drained.
+    /// A new pool is published; the old one is drained.
     Replace,
-    /// The same pool with new options; its connections stay.
+    /// The pool gets new options; its connections stay.
     InPlace,
 }
 
@@ -58,29 +58,32 @@ impl HandoverMode {
 pub struct HandoverReport {
     /// The pool.
     pub pool: Arc<str>,
-    /// The generation it serves now.
+    /// The new generation.
     pub generation: u64,
     /// Whether the pool was replaced or updated in place.
     pub mode: HandoverMode,
-    /// A bare login and the probe.
+    /// Time of the bare login and the probe.
     #[cfg_attr(
         feature = "serde",
-        serde(serialize_with = "crate::serialize::seconds", rename = "prove_seconds")
+        serde(
+            serialize_with = "crate::serialize::seconds",
+            rename = "verify_seconds"
+        )
     )]
     pub verify: Duration,
-    /// Making the pool, or refitting it.
+    /// Time to create or update the pool.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::seconds", rename = "open_seconds")
     )]
     pub open: Duration,
-    /// Opening connections ahead of demand, before publication.
+    /// Time to open connections before the publication.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::seconds", rename = "warm_seconds")
     )]
     pub warm: Duration,
-    /// From the first step to publication.
+    /// Time from the first step to the publication.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::seconds", rename = "took_seconds")
@@ -88,7 +91,7 @@ pub struct HandoverReport {
     pub took: Duration,
 }
 
-/// What a rotation came to.
+/// The report of a rotation.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -102,21 +105,21 @@ pub struct RotationReport {
     pub started: SystemTime,
     /// How it ended.
     pub outcome: RotationOutcome,
-    /// The digest of the revision that came, if a new one came.
+    /// Digest of the new revision, if there is one.
     pub revision: Option<String>,
-    /// How often the backend was asked.
+    /// Number of fetches.
     pub attempts: u32,
-    /// How long the last answer took.
+    /// Time of the last fetch.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::seconds", rename = "fetch_seconds")
     )]
     pub fetch: Duration,
-    /// The pools that took the new lease, in the order in which they did.
+    /// Handovers to the new lease, in their order.
     pub handovers: Vec<HandoverReport>,
-    /// The pools that had not when the report was made.
+    /// Pools that had not adopted it when the report was made.
     pub waiting: Vec<Arc<str>>,
-    /// From the trigger to the last handover.
+    /// Time from the trigger to the last handover.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::seconds", rename = "took_seconds")
@@ -130,15 +133,15 @@ pub struct RotationReport {
 pub enum RotationTrigger {
     /// The provider was registered.
     Start,
-    /// The lease's time to be refreshed came.
+    /// The lease was due to be refreshed.
     Schedule,
     /// The database rejected the credential.
     Rejected,
-    /// The source signalled a change.
+    /// The provider signalled a change.
     Changed,
-    /// Somebody called `rotate_now`: a new credential is wanted, never a renewal.
+    /// `rotate_now` was called: a new credential is requested, never a renewal.
     Manual,
-    /// The clock jumped: the machine slept, or time was set.
+    /// The clock jumped: the machine was suspended, or its time was set.
     Woke,
 }
 

@@ -126,12 +126,12 @@ impl Rotation {
         self.trigger
     }
 
-    /// The root span while the rotation is open.
+    /// Returns the root span while the rotation is open.
     pub(crate) fn span(&self) -> Span {
         self.lock().root.span().clone()
     }
 
-    /// The root span for an attempt that begins now.
+    /// Returns the root span for an attempt that begins now.
     pub(crate) fn span_for_attempt(&self, now: Timestamp) -> Span {
         let (last, failure, revision) = {
             let mut inner = self.lock();
@@ -154,17 +154,17 @@ impl Rotation {
         span
     }
 
-    /// Where it is in its trace, also when it is over.
+    /// Returns its place in the trace, also after its end.
     pub(crate) fn origin(&self) -> Origin {
         self.lock().root.origin().clone()
     }
 
-    /// Somebody asked for it, and is answered by the attempt that begins now.
+    /// Links it to a caller that requested it, at the attempt that begins now.
     pub(crate) fn asked_for_by(&self, caller: &Caller, now: Timestamp) {
         caller.asked_for(&self.span_for_attempt(now));
     }
 
-    /// One fetch ended.
+    /// Notes the end of a fetch.
     pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
         let mut inner = self.lock();
         inner.attempts += 1;
@@ -175,7 +175,7 @@ impl Rotation {
         inner.fetch = took;
     }
 
-    /// A pool could not take the lease, and will try again.
+    /// Notes that a pool could not adopt the lease; it retries.
     pub(crate) fn handover_failed(&self, pool: &Arc<str>, error: &ConnectError) {
         let failure = Failure {
             error_type: error.kind().as_str(),
@@ -207,7 +207,7 @@ impl Rotation {
         }
     }
 
-    /// A pool took the lease with this digest; nothing happens when the rotation brought another.
+    /// Notes that a pool adopted the lease with this digest, unless the rotation brought another.
     pub(crate) fn handed_over(&self, report: HandoverReport, revision: &str) {
         let mut inner = self.lock();
         if inner
@@ -225,20 +225,20 @@ impl Rotation {
         span.record("generation", generation);
     }
 
-    /// A pool left, or keeps what it has for good.
+    /// Waits no longer for a pool that was removed, or that keeps its lease.
     pub(crate) fn excuse(&self, pool: &str) {
         let mut inner = self.lock();
         inner.waiting.remove(pool);
         inner.handover_failures.remove(pool);
     }
 
-    /// Whether this pool has yet to take the lease with this digest.
+    /// Returns whether this pool has yet to adopt the lease with this digest.
     pub(crate) fn waits_for(&self, pool: &str, revision: &str) -> bool {
         let inner = self.lock();
         inner.revision.as_deref() == Some(revision) && inner.waiting.contains(pool)
     }
 
-    /// Whether no pool is waited for.
+    /// Returns whether no pool is waited for.
     pub(crate) fn is_settled(&self) -> bool {
         self.lock().waiting.is_empty()
     }
@@ -263,7 +263,7 @@ impl Rotation {
         Some(report)
     }
 
-    /// The final report, or how things stand.
+    /// Returns the final report, or the present state.
     pub(crate) fn report(&self, now: Timestamp) -> RotationReport {
         let inner = self.lock();
         inner

@@ -1,5 +1,5 @@
-//! How status, readiness and liveness are written by serde: durations in seconds, points in time by
-//! RFC 3339, kinds by telemetry's words.
+//! How serde writes status, readiness and liveness: durations in seconds, times by RFC 3339, kinds
+//! by telemetry's words.
 
 use std::time::{Duration, SystemTime};
 
@@ -41,7 +41,7 @@ pub(crate) fn time_if_any<S: Serializer>(
     }
 }
 
-macro_rules! by_its_word {
+macro_rules! serialize_as_str {
     ($($kind:ty),*) => {$(
         impl Serialize for $kind {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -50,7 +50,7 @@ macro_rules! by_its_word {
         }
     )*};
 }
-by_its_word!(
+serialize_as_str!(
     RotationTrigger,
     RotationOutcome,
     HandoverMode,
@@ -60,7 +60,7 @@ by_its_word!(
 
 impl Serialize for ConnectError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Fault", 5)?;
+        let mut fields = serializer.serialize_struct("ConnectError", 5)?;
         fields.serialize_field("kind", &self.kind())?;
         fields.serialize_field("code", &self.code())?;
         fields.serialize_field("message", self.message())?;

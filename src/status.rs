@@ -1,4 +1,4 @@
-//! How everything stands, for people and probes.
+//! Status types, for people and probes.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::error::{ConnectError, ProviderError};
 use crate::report::{HandoverReport, RotationReport};
 
-/// How everything stands. Never carries a secret.
+/// The state of every provider and pool. Never carries a secret.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -19,22 +19,22 @@ pub struct Status {
     pub shutting_down: bool,
 }
 
-/// How a provider stands.
+/// The state of a provider.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ProviderStatus {
     /// Its name.
     pub name: Arc<str>,
-    /// The digest of the held lease's revision; `None` when no lease is held.
+    /// Digest of the current lease's revision; `None` before the first lease.
     pub revision: Option<String>,
-    /// When the held lease dies, if it does.
+    /// When the current lease expires, if it does.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::time_if_any")
     )]
     pub expires: Option<SystemTime>,
-    /// How much life it has left, by the more pessimistic clock.
+    /// Time to live that it has left, by the more pessimistic clock.
     #[cfg_attr(
         feature = "serde",
         serde(
@@ -43,11 +43,11 @@ pub struct ProviderStatus {
         )
     )]
     pub remaining: Option<Duration>,
-    /// Whether the database rejects the held revision at present.
+    /// Whether the database rejects the current revision.
     pub rejected: bool,
-    /// Whether a fetch runs.
+    /// Whether a fetch is running.
     pub fetching: bool,
-    /// In how long the backend is asked again.
+    /// Time until the next fetch.
     #[cfg_attr(
         feature = "serde",
         serde(
@@ -56,9 +56,9 @@ pub struct ProviderStatus {
         )
     )]
     pub next_fetch: Option<Duration>,
-    /// How often the backend was asked.
+    /// Number of fetches.
     pub fetches: u64,
-    /// Fetches that have not ended by their deadline. With three of them, no further one is begun.
+    /// Fetches that are still running after their deadline. With three of them, none is begun.
     pub hanging: usize,
     /// When the first of them began.
     #[cfg_attr(
@@ -75,42 +75,42 @@ pub struct ProviderStatus {
         )
     )]
     pub lifetime: Option<Duration>,
-    /// Why the last attempt failed; `None` after one that worked.
+    /// Error of the last fetch; `None` after one that succeeded.
     pub last_error: Option<ProviderError>,
-    /// The last rotation that ended.
+    /// Report of the last rotation that ended.
     pub last_rotation: Option<RotationReport>,
-    /// Leases that are still to be released.
+    /// Number of leases that are still to be released.
     pub unreleased: usize,
-    /// The pools that take its leases.
+    /// Its pools.
     pub pools: Vec<Arc<str>>,
-    /// How often its actor was started again.
+    /// Number of restarts of its actor.
     pub restarts: u64,
 }
 
-/// How a pool stands.
+/// The state of a pool.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PoolStatus {
     /// Its name.
     pub name: Arc<str>,
-    /// Where its leases come from.
+    /// Its provider.
     pub provider: Arc<str>,
-    /// What it serves: 1, 2, 3 …; 0 before the first verification.
+    /// Number of the current generation: 1, 2, 3 …; 0 before the first verification.
     pub generation: u64,
-    /// Whether callers are served without restriction.
+    /// Whether callers get connections without restriction.
     pub serving: bool,
-    /// Whether the database rejects what is served.
+    /// Whether the database rejects the active credentials.
     pub rejected: bool,
-    /// The digest of the served revision.
+    /// Digest of the active revision.
     pub revision: Option<String>,
-    /// When the served lease dies, if it does.
+    /// When the active lease expires, if it does.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::time_if_any")
     )]
     pub expires: Option<SystemTime>,
-    /// How much life the served lease has left, by the more pessimistic clock.
+    /// Time to live that the active lease has left, by the more pessimistic clock.
     #[cfg_attr(
         feature = "serde",
         serde(
@@ -119,7 +119,7 @@ pub struct PoolStatus {
         )
     )]
     pub remaining: Option<Duration>,
-    /// Time to live of the served lease when it was obtained; `None` if it does not expire.
+    /// Time to live of the active lease when it was obtained; `None` if it does not expire.
     #[cfg_attr(
         feature = "serde",
         serde(
@@ -134,31 +134,31 @@ pub struct PoolStatus {
         serde(serialize_with = "crate::serialize::time_if_any")
     )]
     pub verified: Option<SystemTime>,
-    /// Connections of the served generation, busy, idle and being opened.
+    /// Connections of the current generation: busy, idle and being opened.
     pub connections: u32,
-    /// How many of them are idle.
+    /// Number of them that are idle.
     pub idle: u32,
-    /// The most connections that it opens.
+    /// Most connections that a generation opens.
     pub max_connections: u32,
-    /// Callers that moved over from a generation which ended while they waited for one of its
-    /// connections.
+    /// Number of callers whose generation ended while they waited for one of its connections, and
+    /// which went on with the next.
     pub moved: u64,
     /// Old generations that still have connections.
     pub draining: Vec<DrainStatus>,
     /// The last handover, with the time of each step.
     pub last_handover: Option<HandoverReport>,
-    /// Why the last verification failed; `None` after one that worked.
+    /// Error of the last verification; `None` after one that succeeded.
     pub last_error: Option<ConnectError>,
-    /// In how long the held lease is verified, if that is awaited.
+    /// Time until the next verification, if one is planned.
     #[cfg_attr(
         feature = "serde",
         serde(
             serialize_with = "crate::serialize::seconds_if_any",
-            rename = "next_proof_seconds"
+            rename = "next_verification_seconds"
         )
     )]
     pub next_verification: Option<Duration>,
-    /// How often its actor was started again.
+    /// Number of restarts of its actor.
     pub restarts: u64,
 }
 
@@ -169,7 +169,7 @@ pub struct PoolStatus {
 pub struct DrainStatus {
     /// Its number.
     pub generation: u64,
-    /// How many connections it has.
+    /// Number of its connections.
     pub connections: u32,
     /// Whether its drain deadline has passed.
     pub abandoned: bool,

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::events::Event;
 use crate::lock::{Mutex, MutexGuard};
 
-/// An actor that the root keeps running until it is told to leave.
+/// An actor that the root keeps running until it is stopped.
 pub(crate) struct Child {
     name: Arc<str>,
     start: Box<dyn Fn(ActorCell) -> Option<ActorCell> + Send + Sync>,
@@ -50,7 +50,7 @@ impl Child {
         })
     }
 
-    /// Its end is wanted from now on; resolves when it has come, or after `within`.
+    /// Stops it for good; resolves when it has ended, or after `within`.
     pub(crate) async fn stop(&self, within: Duration) {
         let actor = {
             let mut running = self.running();
@@ -62,7 +62,7 @@ impl Child {
         }
     }
 
-    /// Starts an incarnation, unless its end is wanted by now.
+    /// Starts the actor, unless it is to stop.
     fn start(&self, root: ActorCell) -> Option<ActorId> {
         let mut running = self.running();
         if running.leaving {
@@ -80,12 +80,12 @@ impl Child {
         self.running.lock()
     }
 
-    /// How often it was started again.
+    /// Number of restarts.
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Acquire)
     }
 
-    /// Whether it fails so often that it is started again only once a minute.
+    /// Returns whether it fails so often that it is restarted only once a minute.
     pub(crate) fn is_over_budget(&self, now: Instant) -> bool {
         self.budget().is_over(now)
     }

@@ -306,7 +306,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         &self.mailbox
     }
 
-    fn turn(self: &Arc<Self>) -> Option<Duration> {
+    fn reconcile(self: &Arc<Self>) -> Option<Duration> {
         self.context.traps.spring(&self.name, "pool.turn");
         let lease = self.current_lease();
         let effects = self.feed(Input::Wake { lease }, None);

@@ -129,7 +129,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Notifies whoever waits, and wakes the actor.
     pub(super) fn settled(&self) {
         self.settled.notify_waiters();
-        self.mailbox.poke();
+        self.mailbox.wake();
     }
 
     pub(crate) fn next_settled(&self) -> tokio::sync::futures::Notified<'_> {
@@ -245,7 +245,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 
     fn wake(&self) {
-        self.mailbox.poke();
+        self.mailbox.wake();
     }
 }
 
@@ -277,7 +277,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
             Some(ConnectError::new(
                 ConnectErrorKind::Other,
                 format!(
-                    "provider {:?} has no lease to give: {error}",
+                    "provider {:?} returned no lease: {error}",
                     self.upstream.name()
                 ),
             ))

@@ -132,7 +132,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     fn settled(&self) {
         self.settled.notify_waiters();
-        self.mailbox.poke();
+        self.mailbox.wake();
     }
 
     /// Resolves when something settles after this call, also before it is polled.
@@ -353,7 +353,7 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
         &self.mailbox
     }
 
-    fn turn(self: &Arc<Self>) -> Option<Duration> {
+    fn reconcile(self: &Arc<Self>) -> Option<Duration> {
         self.context.traps.spring(&self.name, "provider.turn");
         let work = self.handle(Input::Wake, Brought::nothing());
         self.carry_out(work);

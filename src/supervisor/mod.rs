@@ -1,4 +1,4 @@
-//! What a service embeds: registration, status, events, rotation on demand, shutdown in order.
+//! The supervisor: registration, status, events, manual rotation, shutdown.
 
 mod builder;
 mod node;
@@ -40,7 +40,7 @@ use crate::status::Status;
 use registry::Registry;
 use shutdown::Ending;
 
-/// Owns providers and pools, and keeps them alive through every rotation. Clones are the same
+/// Owns providers and pools, and keeps them working through every rotation. Clones are the same
 /// supervisor.
 ///
 /// Dropping the last clone without [`shutdown`](Self::shutdown) ends nothing, and is logged at
@@ -125,7 +125,7 @@ impl Supervisor {
         }
     }
 
-    /// Other durations than the defaults.
+    /// Returns a builder, for other durations than the defaults.
     pub fn builder() -> SupervisorBuilder {
         SupervisorBuilder::default()
     }
@@ -154,14 +154,14 @@ impl Supervisor {
     /// Registers a provider and waits for its first lease.
     ///
     /// # Errors
-    /// At once when the name is empty or taken, when the provider says that it cannot work
+    /// At once when the name is empty or taken, when the provider returns a permanent error
     /// ([`ProviderError::is_transient`](crate::ProviderError::is_transient) false), or when its
-    /// lease lives too short to be handed over. A passing error is tried again until the start
+    /// lease expires too soon to be handed over. Transient errors are retried until the start
     /// deadline (30 s). Nothing stays registered then. Outside of a tokio runtime
     /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
     ///
     /// # Cancel safety
-    /// Dropping the future takes the registration back.
+    /// Dropping the future unregisters it.
     pub async fn add_provider<P: Provider>(
         &self,
         name: &str,
@@ -186,14 +186,13 @@ impl Supervisor {
     /// Registers a pool and waits until a login has verified its first lease.
     ///
     /// # Errors
-    /// At once when the name is empty or taken, when a size or duration cannot be right, or when
-    /// the database says that it will not work whatever the credential is (no such database, no
-    /// right to connect). Everything else, a rejection included, is tried again until the start
-    /// deadline (30 s); the error then carries the SQLSTATE. Nothing stays registered then. Outside
+    /// At once when the name is empty or taken, when a size or duration is out of range, or when
+    /// no credential would help (no such database, no right to connect). Everything else, a
+    /// rejection included, is retried until the start deadline (30 s); the error then carries the SQLSTATE. Nothing stays registered then. Outside
     /// of a tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropping the future takes the registration back.
+    /// Dropping the future unregisters it.
     pub async fn add_pool<F: PoolFactory>(
         &self,
         name: &str,
@@ -204,12 +203,11 @@ impl Supervisor {
     }
 
     /// Registers a pool without waiting for a verification: the service starts while the database
-    /// is down. Until the first verification callers wait as long as for a connection, or are told
-    /// at once why there is none when the provider says that it will not pass, and
-    /// [`Handle::current`] answers a closed pool.
+    /// is down. Until the first verification callers wait as long as for a connection, or get the
+    /// provider's error at once if it is permanent, and [`Handle::current`] returns a closed pool.
     ///
     /// # Errors
-    /// When the name is empty or taken, a size or duration cannot be right, or after shutdown.
+    /// When the name is empty or taken, a size or duration is out of range, or after shutdown.
     pub fn add_pool_in_background<F: PoolFactory>(
         &self,
         name: &str,
@@ -219,16 +217,16 @@ impl Supervisor {
         start::add_pool_in_background(&self.inner, name, provider, factory)
     }
 
-    /// Asks a provider for a *new* credential, never a renewal, and waits until every pool has
-    /// taken it, or the start deadline (30 s) has passed. Calls within a second share one fetch. If
-    /// the backend's newest credential is still being handed over, the call waits for that. The
-    /// report is then that of the rotation that brought it, with its trigger.
+    /// Requests a *new* credential, never a renewal, and waits until every pool has adopted it, or
+    /// the start deadline (30 s) has passed. Calls within a second share one fetch. If the backend's
+    /// newest credential is still being handed over, the call waits for that, and returns the report
+    /// of that rotation.
     ///
     /// # Errors
     /// When there is no such provider, or it returned no lease; the current lease then stays in
     /// service. Outside of a tokio runtime.
     pub async fn rotate_now(&self, provider: &str) -> Result<RotationReport, Error> {
-        rotate::now(&self.inner, provider).await
+        rotate::rotate_now(&self.inner, provider).await
     }
 
     /// Removes a pool: its callers get `PoolClosed`, its connections are drained. Returns when they
@@ -257,39 +255,38 @@ impl Supervisor {
         shutdown::remove_provider(&self.inner, name).await
     }
 
-    /// How everything stands.
+    /// Returns the state of every provider and pool.
     pub fn status(&self) -> Status {
         self.inner.status()
     }
 
-    /// Whether traffic should be sent here: every credential is good and was verified when last
-    /// looked at. Not a `SELECT 1`.
+    /// Returns whether traffic should be sent here: every credential is verified, not rejected and
+    /// not about to expire. Nothing is sent to a database for it.
     pub fn readiness(&self) -> Readiness {
-        readiness::of(&self.inner)
+        readiness::readiness(&self.inner)
     }
 
-    /// That this process answers, whatever the state of databases and backends.
+    /// Returns that this process works, whatever the state of databases and backends.
     pub fn liveness(&self) -> Liveness {
         readiness::liveness(&self.inner)
     }
 
-    /// What happens from now on. A slow reader misses events, and is told how many; it never slows
-    /// the supervisor.
+    /// Returns a reader of the events from now on. A slow reader misses events, and gets their
+    /// number; it never slows the supervisor.
     pub fn events(&self) -> Events {
         self.inner.context.events.subscribe()
     }
 
-    /// From now on [`readiness`](Self::readiness) is not ready, so that traffic goes elsewhere;
-    /// everything else is as before, and every call is served. Wait until nobody sends requests any
-    /// more and those under way have ended (some seconds), then call [`shutdown`](Self::shutdown).
-    /// There is no way back.
+    /// Makes [`readiness`](Self::readiness) not ready for good, so that traffic goes elsewhere.
+    /// Every call is still served. Call [`shutdown`](Self::shutdown) some seconds later, when no
+    /// more requests come and those under way have ended.
     pub fn announce_shutdown(&self) {
         self.inner.leaving.store(true, Ordering::Release);
     }
 
     /// Ends everything in order, within `bound`: nothing new starts → what runs may end →
     /// connections drain → leases are released → actors stop. A tenth of the bound is kept for
-    /// releases, which happen even where a drain was abandoned. Further calls answer the same
+    /// releases, which happen even where a drain was abandoned. Further calls return the same
     /// report.
     ///
     /// The work is done on the runtime on which the supervisor was started. If that runtime is
@@ -300,7 +297,7 @@ impl Supervisor {
     /// # Cancel safety
     /// The shutdown goes on without the future.
     pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {
-        shutdown::run(&self.inner, bound).await
+        shutdown::shutdown(&self.inner, bound).await
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn register(inner: &Arc<Inner>) {
         .with_description("1 while every credential is valid and verified, as in readiness, else 0")
         .with_callback(move |observer| {
             if let Some(inner) = weak.upgrade() {
-                observer.observe(readiness::of(&inner).ready.into(), &[]);
+                observer.observe(readiness::readiness(&inner).ready.into(), &[]);
             }
         })
         .build();

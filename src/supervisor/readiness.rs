@@ -1,4 +1,4 @@
-//! Whether traffic should be sent here, and whether this process should be left alone.
+//! Whether traffic should be sent here, and whether this process works.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,24 +15,24 @@ const SHARE: u32 = 10;
 #[non_exhaustive]
 pub struct Readiness {
     /// Whether every credential is good for the ready margin (5 s, or a tenth of its time to live),
-    /// and the active credentials of every pool are verified and not rejected. That something newer
-    /// cannot be verified yet does not count: what is served is good.
+    /// and the active credentials of every pool are verified and not rejected. A newer lease that
+    /// cannot be verified yet does not count.
     pub ready: bool,
     /// Why not, in words; empty when ready.
     pub reasons: Vec<String>,
 }
 
-/// That this process answers. Says nothing of databases and backends: a restart mends neither, and
-/// takes away the connections that still work.
+/// That this process works. Independent of databases and backends: a restart repairs neither, and
+/// closes the connections that still work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Liveness {
-    /// Always true: who can be asked is alive.
+    /// Always true.
     pub alive: bool,
     /// Whether shutdown was called.
     pub shutting_down: bool,
-    /// How often an actor was started again since the start, after a fault of the library's own.
+    /// How often an actor was started again since the start, after an error of this library.
     pub restarts: u64,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn liveness(inner: &Inner) -> Liveness {
     }
 }
 
-pub(super) fn of(inner: &Inner) -> Readiness {
+pub(super) fn readiness(inner: &Inner) -> Readiness {
     let (providers, pools, closed) = {
         let registry = inner.lock();
         (registry.providers(), registry.pools(), registry.is_closed())
@@ -74,7 +74,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         let status = provider.slot.status();
         let margin = margin_of(status.lifetime);
         if status.revision.is_none() {
-            reasons.push(format!("provider {:?} holds no lease", status.name));
+            reasons.push(format!("provider {:?} has no lease", status.name));
         } else if status.remaining.is_some_and(|remaining| remaining < margin) {
             reasons.push(format!(
                 "the lease of provider {:?} has less than {} left",
@@ -96,14 +96,11 @@ pub(super) fn of(inner: &Inner) -> Readiness {
             reasons.push(format!("pool {:?} has verified no lease", status.name));
         } else if status.rejected {
             reasons.push(format!(
-                "the database rejects what pool {:?} serves",
+                "the database rejects the credentials of pool {:?}",
                 status.name
             ));
         } else if !status.serving {
-            reasons.push(format!(
-                "the lease that pool {:?} serves has expired",
-                status.name
-            ));
+            reasons.push(format!("the lease of pool {:?} has expired", status.name));
         } else if pool.slot.is_unexplained() {
             reasons.push(format!(
                 "logins with the active credentials of pool {:?} fail; see its last_error",
@@ -112,7 +109,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         }
         if status.serving && status.remaining.is_some_and(|remaining| remaining < margin) {
             reasons.push(format!(
-                "the lease that pool {:?} serves has less than {} left",
+                "the lease of pool {:?} has less than {} left",
                 status.name,
                 humantime::format_duration(margin)
             ));

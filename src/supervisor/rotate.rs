@@ -10,26 +10,26 @@ use crate::provider::ManualRequest;
 use crate::report::RotationReport;
 use crate::telemetry::Caller;
 
-pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport, Error> {
+pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport, Error> {
     runtime::check("rotate_now")?;
     let provider = inner.lock().provider(name)?;
-    let (reply, answer) = oneshot::channel();
+    let (reply, outcome) = oneshot::channel();
     provider.request(ManualRequest {
         reply,
         caller: Caller::current(),
     });
     let patience = inner.context.settings.start_deadline;
     let deadline = tokio::time::Instant::now() + inner.context.settings.fetch_deadline + patience;
-    let rotation = match tokio::time::timeout_at(deadline, answer).await {
+    let rotation = match tokio::time::timeout_at(deadline, outcome).await {
         Ok(Ok(Ok(rotation))) => rotation,
-        Ok(Ok(Err(error))) => return Err(Error::from_provider_asked(name, error)),
+        Ok(Ok(Err(error))) => return Err(Error::from_manual_rotation(name, error)),
         Ok(Err(_)) => return Err(Error::shut_down()),
         Err(_) => {
             let error = ProviderError::new(
                 ProviderErrorKind::TimedOut,
-                "the provider has not answered yet",
+                "the provider has not returned yet",
             );
-            return Err(Error::from_provider_asked(name, error));
+            return Err(Error::from_manual_rotation(name, error));
         }
     };
     let deadline = tokio::time::Instant::now() + patience;
@@ -38,9 +38,9 @@ pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport
         if rotation.is_closed() {
             break;
         }
-        // A lost wake-up would cost no more than this.
-        let look = tokio::time::Instant::now() + crate::actor::HEARTBEAT;
-        let _ = tokio::time::timeout_at(deadline.min(look), settled).await;
+        // A lost wake-up costs no more than this.
+        let check = tokio::time::Instant::now() + crate::actor::RECONCILE_EVERY;
+        let _ = tokio::time::timeout_at(deadline.min(check), settled).await;
         if tokio::time::Instant::now() >= deadline {
             break;
         }

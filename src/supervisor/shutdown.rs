@@ -1,4 +1,4 @@
-//! Ending things in order: all of them, one pool, one provider.
+//! Shutdown in order, and the removal of one pool or provider.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use super::node::{BoxFuture, PoolNode, ProviderNode};
 use super::runtime::{self, GRACE, ThreadDeadline};
 use crate::error::Error;
 
-/// No bound is longer than this: later than anybody waits, and within what clocks can express.
+/// Longest bound: within what clocks can express.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 /// Longest wait for each kind of task of a runtime that is gone.
 const LOST_RUNTIME_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a start that failed waits for its own clean-up, which goes on without it.
-const TAKE_BACK: Duration = Duration::from_secs(1);
+/// Time that a failed start waits for its own clean-up, which goes on without it.
+const CLEAN_UP: Duration = Duration::from_secs(1);
 
 /// What a shutdown had to leave behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,15 +30,15 @@ pub struct ShutdownReport {
     pub abandoned: Vec<Abandoned>,
     /// Providers whose fetch or pools whose verification was still running.
     pub unfinished: Vec<Arc<str>>,
-    /// Providers with the number of leases that they did not release in time. Those die by
-    /// themselves.
+    /// Providers with the number of leases that they did not release in time. Those expire
+    /// by themselves.
     pub unreleased: Vec<(Arc<str>, usize)>,
     /// How long it took.
     pub took: Duration,
 }
 
 impl ShutdownReport {
-    /// Nobody could see how it ended.
+    /// Returns a report of an end that could not be observed.
     fn unknown() -> Self {
         Self {
             clean: false,
@@ -127,7 +127,7 @@ impl Drop for LostGuard {
     }
 }
 
-pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
+pub(super) async fn shutdown(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
     let bound = bound.min(LONGEST);
     let began = inner.context.clock.mono();
     let mut deadline = ThreadDeadline::after(bound + GRACE);
@@ -182,7 +182,7 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bo
         let inner = Arc::clone(&guard.0);
         let work = tokio::spawn({
             let inner = Arc::clone(&inner);
-            async move { all(&inner, bound, runtime_lost).await }
+            async move { shut_down(&inner, bound, runtime_lost).await }
         });
         let report = match work.await {
             Ok(report) => report,
@@ -197,7 +197,7 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bo
 
 /// Ends everything in order. `runtime_lost`: tasks of the supervisor's runtime will not end, and
 /// are waited for briefly.
-async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> ShutdownReport {
+async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> ShutdownReport {
     let began = inner.context.clock.mono();
     let end = began + bound;
     // A tenth is kept for releases.
@@ -220,18 +220,21 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
     }
     let mut unfinished = Vec::new();
     for provider in &providers {
-        if by(drained_by, provider.slot.until_idle()).await.is_none() {
+        if in_time(drained_by, provider.slot.until_idle())
+            .await
+            .is_none()
+        {
             unfinished.push(Arc::clone(&provider.name));
         }
     }
     for pool in &pools {
-        if by(drained_by, pool.slot.until_idle()).await.is_none() {
+        if in_time(drained_by, pool.slot.until_idle()).await.is_none() {
             unfinished.push(Arc::clone(&pool.name));
         }
     }
     let mut abandoned = Vec::new();
     for pool in &pools {
-        if by(drained_by, pool.until_drained()).await.is_none() {
+        if in_time(drained_by, pool.until_drained()).await.is_none() {
             abandoned.extend(
                 pool.slot
                     .undrained()
@@ -246,12 +249,12 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
     }
     if !unfinished.is_empty() || !abandoned.is_empty() {
         inner.context.shutdown_signal.give();
-        // They are told to end, and tell how: by then nothing of them is open.
+        // They end at the signal, and close what they opened.
         for provider in &providers {
-            let _ = by(end, provider.slot.until_idle()).await;
+            let _ = in_time(end, provider.slot.until_idle()).await;
         }
         for pool in &pools {
-            let _ = by(end, pool.slot.until_idle()).await;
+            let _ = in_time(end, pool.slot.until_idle()).await;
         }
     }
     let closing: Vec<_> = providers
@@ -287,8 +290,8 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
     report
 }
 
-/// The outcome, if it comes in time.
-async fn by<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
+/// Returns the outcome if it comes by the deadline.
+async fn in_time<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout_at(deadline.into(), outcome).await.ok()
 }
 
@@ -310,7 +313,7 @@ async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
         pool.stop().await;
         inner.lock().left(&pool);
     });
-    let _ = by(patience, rest).await;
+    let _ = in_time(patience, rest).await;
 }
 
 pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
@@ -324,18 +327,18 @@ pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<()
 async fn end_provider(inner: Arc<Inner>, provider: Arc<ProviderNode>) {
     let deadline = inner.context.clock.mono() + inner.context.settings.fetch_deadline;
     provider.stop_fetching();
-    let _ = by(deadline, provider.slot.until_idle()).await;
+    let _ = in_time(deadline, provider.slot.until_idle()).await;
     provider.close(deadline).await;
 }
 
-/// A registration whose start failed.
+/// A registration that may have to be removed again.
 pub(super) enum Registered {
     Provider(Arc<ProviderNode>),
     Pool(Arc<PoolNode>),
 }
 
 impl Registered {
-    /// Forgets it, if it is still there. Answers the work that is left, if any.
+    /// Unregisters it if it is still registered. Returns the work that is left.
     fn forget(self, inner: &Arc<Inner>) -> Option<BoxFuture<'static, ()>> {
         match self {
             Self::Provider(provider) => {
@@ -351,10 +354,10 @@ impl Registered {
         }
     }
 
-    /// Takes it back, and waits a moment for what that entails.
-    pub(super) async fn take_back(self, inner: &Arc<Inner>) {
+    /// Unregisters it, and waits up to a second for its end.
+    pub(super) async fn unregister(self, inner: &Arc<Inner>) {
         if let Some(work) = self.forget(inner) {
-            let _ = tokio::time::timeout(TAKE_BACK, inner.runtime.spawn(work)).await;
+            let _ = tokio::time::timeout(CLEAN_UP, inner.runtime.spawn(work)).await;
         }
     }
 

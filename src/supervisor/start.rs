@@ -1,4 +1,4 @@
-//! Registration: in the caller's task, so that the supervisor waits for nobody.
+//! Registration, which runs in the caller's task.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub(super) async fn add_provider<P: Provider>(
 ) -> Result<ProviderRef<P::Secret>, Error> {
     runtime::check("add_provider")?;
     let (provided, node) = register_provider(inner, name, provider)?;
-    let mut guard = TakeBack::new(inner, Registered::Provider(node));
+    let mut guard = Unregister::new(inner, Registered::Provider(node));
     let patience = inner.context.settings.start_deadline;
     let first = provided.slot.first_lease();
     // A failed fetch has been logged.
@@ -91,16 +91,16 @@ pub(super) async fn add_provider<P: Provider>(
             Ok(provided)
         }
         Ok(Err(error)) => {
-            guard.take_back().await;
+            guard.unregister().await;
             Err(Error::from_provider(name, None, error))
         }
         Err(_) => {
             let error = provided.slot.last_error();
-            guard.take_back().await;
+            guard.unregister().await;
             let error = error.unwrap_or_else(|| {
                 ProviderError::new(
                     ProviderErrorKind::TimedOut,
-                    "the provider has not answered yet",
+                    "the provider has not returned yet",
                 )
             });
             Err(Error::from_provider(name, Some(patience), error))
@@ -179,7 +179,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
 ) -> Result<Handle<F>, Error> {
     runtime::check("add_pool")?;
     let (slot, node) = register(inner, name, provider, factory)?;
-    let mut guard = TakeBack::new(inner, Registered::Pool(node));
+    let mut guard = Unregister::new(inner, Registered::Pool(node));
     let patience = inner.context.settings.start_deadline;
     let first = async {
         loop {
@@ -187,14 +187,11 @@ pub(super) async fn add_pool<F: PoolFactory>(
             if let Some(first) = slot.first() {
                 return first;
             }
-            // A provider that was registered without waiting, and will not have a lease by itself.
-            if let Some(error) = hopeless(&provider.slot) {
+            // A provider that was registered in the background and failed for good.
+            if let Some(error) = permanent_error(&provider.slot) {
                 return Err(ConnectError::new(
                     ConnectErrorKind::Misconfigured,
-                    format!(
-                        "provider {:?} has no lease to give: {error}",
-                        provider.name()
-                    ),
+                    format!("provider {:?} returned no lease: {error}", provider.name()),
                 ));
             }
             settled.await;
@@ -229,12 +226,12 @@ pub(super) async fn add_pool<F: PoolFactory>(
             Ok(Handle::supervised(Arc::clone(slot.shared())))
         }
         Ok(Err(connect_error)) => {
-            guard.take_back().await;
+            guard.unregister().await;
             Err(Error::from_pool(name, provider.name(), None, connect_error))
         }
         Err(_) => {
             let connect_error = slot.own_error();
-            guard.take_back().await;
+            guard.unregister().await;
             match connect_error {
                 Some(connect_error) => Err(Error::from_pool(
                     name,
@@ -247,7 +244,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
                     let error = error.unwrap_or_else(|| {
                         ProviderError::new(
                             ProviderErrorKind::TimedOut,
-                            "the provider has not answered yet",
+                            "the provider has not returned yet",
                         )
                     });
                     Err(Error::from_provider(provider.name(), Some(patience), error))
@@ -290,19 +287,19 @@ async fn start_within<T>(
     timeout_at(began + patience, first).await
 }
 
-/// Why the provider has no lease, and will have none by itself.
-fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
+/// Returns the permanent error that keeps the provider from its first lease.
+fn permanent_error<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
     let error = provider.last_error().filter(|error| !error.is_transient());
     error.filter(|_| provider.current_lease().is_none())
 }
 
-/// Takes a registration back when its start failed, or when the caller gave it up.
-struct TakeBack<'s> {
+/// Unregisters what was registered if its start fails or the caller drops the future.
+struct Unregister<'s> {
     inner: &'s Arc<Inner>,
     what: Option<Registered>,
 }
 
-impl<'s> TakeBack<'s> {
+impl<'s> Unregister<'s> {
     fn new(inner: &'s Arc<Inner>, what: Registered) -> Self {
         Self {
             inner,
@@ -314,14 +311,14 @@ impl<'s> TakeBack<'s> {
         self.what = None;
     }
 
-    async fn take_back(&mut self) {
+    async fn unregister(&mut self) {
         if let Some(what) = self.what.take() {
-            what.take_back(self.inner).await;
+            what.unregister(self.inner).await;
         }
     }
 }
 
-impl Drop for TakeBack<'_> {
+impl Drop for Unregister<'_> {
     /// The caller dropped the future: what it had registered is removed in the background.
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {
