@@ -75,17 +75,18 @@ pub use pool::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings};
 pub use provider::{
     FetchRequest, Fetched, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
 };
-pub use report::{HandoverMode, HandoverReport, RotationOutcome, RotationReport, RotationTrigger};
+pub use report::{
+    Abandoned, HandoverMode, HandoverReport, RotationOutcome, RotationReport, RotationTrigger,
+    ShutdownReport,
+};
 #[cfg(feature = "mysql")]
 pub use sql::MySqlPools;
 #[cfg(feature = "postgres")]
 pub use sql::PgPools;
 #[cfg(feature = "sql")]
 pub use sql::{SharedError, SqlPools};
-pub use status::{DrainStatus, PoolStatus, ProviderStatus, Status};
-pub use supervisor::{
-    Abandoned, Liveness, ProviderRef, Readiness, ShutdownReport, Supervisor, SupervisorBuilder,
-};
+pub use status::{DrainStatus, Liveness, PoolStatus, ProviderStatus, Readiness, Status};
+pub use supervisor::{ProviderRef, Supervisor, SupervisorBuilder};
 
 /// A clock that tests move, and crashes at a named step: for `claviger-testkit` alone, and without
 /// any promise.

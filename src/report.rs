@@ -1,4 +1,4 @@
-//! What a rotation reports: its trigger, its outcome, each pool's handover.
+//! Reports of rotations, handovers and the shutdown.
 
 use std::fmt;
 use std::sync::Arc;
@@ -163,4 +163,34 @@ impl fmt::Display for RotationTrigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// What a shutdown had to leave behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Whether nothing was left behind.
+    pub clean: bool,
+    /// Generations whose connections were not all returned in time. They are not cut; they end with
+    /// the process.
+    pub abandoned: Vec<Abandoned>,
+    /// Providers whose fetch or pools whose verification was still running.
+    pub unfinished: Vec<Arc<str>>,
+    /// Providers with the number of leases that they did not release in time. Those expire
+    /// by themselves.
+    pub unreleased: Vec<(Arc<str>, usize)>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A generation whose connections were not all returned in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Abandoned {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The generation.
+    pub generation: u64,
+    /// How many connections it had left.
+    pub connections: u32,
 }

@@ -23,8 +23,6 @@ use tokio::sync::watch;
 
 pub use builder::SupervisorBuilder;
 pub use provider_ref::ProviderRef;
-pub use readiness::{Liveness, Readiness};
-pub use shutdown::{Abandoned, ShutdownReport};
 
 use crate::actor::Root;
 use crate::context::Context;
@@ -35,8 +33,8 @@ use crate::id::Id;
 use crate::lock::{Mutex, MutexGuard};
 use crate::pool::PoolFactory;
 use crate::provider::Provider;
-use crate::report::RotationReport;
-use crate::status::Status;
+use crate::report::{RotationReport, ShutdownReport};
+use crate::status::{Liveness, Readiness, Status};
 use registry::Registry;
 use shutdown::Ending;
 
@@ -97,7 +95,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let registry = self.lock();
         let (providers, pools) = registry.names();
-        if !registry.is_closed() && !(providers.is_empty() && pools.is_empty()) {
+        let is_empty = providers.is_empty() && pools.is_empty();
+        if !registry.is_closed() && !is_empty {
             tracing::warn!(
                 providers,
                 pools,

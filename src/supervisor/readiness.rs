@@ -4,37 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Inner;
+use crate::status::{Liveness, Readiness};
 
 /// Divisor that limits the ready margin to a share of a lease's time to live. A lease of 10 s is
 /// renewed with 2 to 5 s left, and unready with 1 s left.
 const SHARE: u32 = 10;
-
-/// Whether traffic should be sent here, and why not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Readiness {
-    /// Whether every credential is good for the ready margin (5 s, or a tenth of its time to live),
-    /// and the active credentials of every pool are verified and not rejected. A newer lease that
-    /// cannot be verified yet does not count.
-    pub ready: bool,
-    /// Why not, in words; empty when ready.
-    pub reasons: Vec<String>,
-}
-
-/// That this process works. Independent of databases and backends: a restart repairs neither, and
-/// closes the connections that still work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Liveness {
-    /// Always true.
-    pub alive: bool,
-    /// Whether shutdown was called.
-    pub shutting_down: bool,
-    /// How often an actor was started again since the start, after an error of this library.
-    pub restarts: u64,
-}
 
 pub(super) fn liveness(inner: &Inner) -> Liveness {
     let (providers, pools, shutting_down) = {

@@ -9,6 +9,7 @@ use super::Inner;
 use super::node::{BoxFuture, PoolNode, ProviderNode};
 use super::runtime::{self, GRACE, ThreadDeadline};
 use crate::error::Error;
+use crate::report::{Abandoned, ShutdownReport};
 
 /// Longest bound: within what clocks can express.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
@@ -19,85 +20,50 @@ const LOST_RUNTIME_WAIT: Duration = Duration::from_secs(1);
 /// Time that a failed start waits for its own clean-up, which goes on without it.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 
-/// What a shutdown had to leave behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Whether nothing was left behind.
-    pub clean: bool,
-    /// Generations whose connections were not all returned in time. They are not cut; they end with
-    /// the process.
-    pub abandoned: Vec<Abandoned>,
-    /// Providers whose fetch or pools whose verification was still running.
-    pub unfinished: Vec<Arc<str>>,
-    /// Providers with the number of leases that they did not release in time. Those expire
-    /// by themselves.
-    pub unreleased: Vec<(Arc<str>, usize)>,
-    /// How long it took.
-    pub took: Duration,
+/// Returns a report of an end that could not be observed.
+fn unknown() -> ShutdownReport {
+    ShutdownReport {
+        clean: false,
+        abandoned: Vec::new(),
+        unfinished: Vec::new(),
+        unreleased: Vec::new(),
+        took: Duration::ZERO,
+    }
 }
 
-impl ShutdownReport {
-    /// Returns a report of an end that could not be observed.
-    fn unknown() -> Self {
-        Self {
-            clean: false,
-            abandoned: Vec::new(),
-            unfinished: Vec::new(),
-            unreleased: Vec::new(),
-            took: Duration::ZERO,
+/// Returns a report that lists everything as left behind, by its current status.
+fn of_current_status(inner: &Inner, took: Duration) -> ShutdownReport {
+    let (providers, pools) = {
+        let registry = inner.lock();
+        (registry.providers(), registry.pools_and_leaving())
+    };
+    let mut report = ShutdownReport { took, ..unknown() };
+    for status in providers.iter().map(|provider| provider.slot.status()) {
+        let leases = status.unreleased + usize::from(status.revision.is_some());
+        if leases > 0 {
+            report.unreleased.push((Arc::clone(&status.name), leases));
         }
+        report.unfinished.push(status.name);
     }
-
-    /// Returns a report that lists everything as left behind, by its current status.
-    fn of_current_status(inner: &Inner, took: Duration) -> Self {
-        let (providers, pools) = {
-            let registry = inner.lock();
-            (registry.providers(), registry.pools_and_leaving())
-        };
-        let mut report = Self {
-            took,
-            ..Self::unknown()
-        };
-        for status in providers.iter().map(|provider| provider.slot.status()) {
-            let leases = status.unreleased + usize::from(status.revision.is_some());
-            if leases > 0 {
-                report.unreleased.push((Arc::clone(&status.name), leases));
-            }
-            report.unfinished.push(status.name);
-        }
-        for pool in pools {
-            let status = pool.slot.status();
-            let undrained = pool
-                .slot
-                .undrained()
-                .into_iter()
-                .chain([(status.generation, status.connections)]);
-            report
-                .abandoned
-                .extend(undrained.filter(|(_, connections)| *connections > 0).map(
-                    |(generation, connections)| Abandoned {
-                        pool: Arc::clone(&status.name),
-                        generation,
-                        connections,
-                    },
-                ));
-            report.unfinished.push(status.name);
-        }
+    for pool in pools {
+        let status = pool.slot.status();
+        let undrained = pool
+            .slot
+            .undrained()
+            .into_iter()
+            .chain([(status.generation, status.connections)]);
         report
+            .abandoned
+            .extend(undrained.filter(|(_, connections)| *connections > 0).map(
+                |(generation, connections)| Abandoned {
+                    pool: Arc::clone(&status.name),
+                    generation,
+                    connections,
+                },
+            ));
+        report.unfinished.push(status.name);
     }
-}
-
-/// A generation whose connections were not all returned in time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Abandoned {
-    /// The pool.
-    pub pool: Arc<str>,
-    /// The generation.
-    pub generation: u64,
-    /// How many connections it had left.
-    pub connections: u32,
+    report
 }
 
 /// How far a shutdown has come.
@@ -155,7 +121,7 @@ pub(super) async fn shutdown(inner: &Arc<Inner>, bound: Duration) -> ShutdownRep
         () = deadline.passed() => None,
     };
     report.unwrap_or_else(|| {
-        ShutdownReport::of_current_status(
+        of_current_status(
             inner,
             inner.context.clock.mono().saturating_duration_since(began),
         )
@@ -187,7 +153,7 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bo
         let report = match work.await {
             Ok(report) => report,
             // A panic, of a user's pool factory perhaps, must not leave anybody waiting.
-            Err(error) if error.is_panic() => ShutdownReport::unknown(),
+            Err(error) if error.is_panic() => unknown(),
             Err(_) => return,
         };
         inner.ending.send_replace(Ending::Ended(report));
