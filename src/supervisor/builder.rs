@@ -9,9 +9,8 @@ use std::time::Duration;
 
 #[cfg(feature = "otel")]
 use opentelemetry::metrics::Meter;
-use tokio::runtime::Handle;
 
-use super::{Supervisor, validate};
+use super::validate;
 use crate::clock::Clock;
 use crate::context::{Context, Settings, ShutdownSignal};
 use crate::error::Error;
@@ -22,7 +21,7 @@ use crate::telemetry::Meters;
 /// Sets the durations of a supervisor, and starts it.
 ///
 /// With the feature `otel`, metrics go to the meter `claviger` of OpenTelemetry's global provider as
-/// it is at the [`start`](Self::start): set that up before. `claviger-otel` has a setter for another
+/// it is at the [`start`](crate::SupervisorBuilder::start): set that up before. `claviger-otel` has a setter for another
 /// meter. This library sets nothing global.
 ///
 /// | setter | default | example |
@@ -119,16 +118,9 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Starts the supervisor on the tokio runtime of the caller, whose timer must be enabled. All
-    /// work is done there, so the runtime has to last as long as the supervisor is used.
-    ///
-    /// # Errors
-    /// When a duration is zero or longer than a day, or the poll interval is shorter than a second;
-    /// the message names the field. Outside of a tokio runtime
-    /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
-    pub fn start(self) -> Result<Supervisor, Error> {
+    /// Checks the settings. Returns what all parts of the supervisor share.
+    pub(super) fn context(self) -> Result<Context, Error> {
         validate::settings(&self.settings)?;
-        let runtime = Handle::try_current().map_err(|_| Error::no_runtime("start"))?;
         #[cfg(feature = "otel")]
         let meters = Meters::new(match self.meter {
             None => global_meter(),
@@ -139,15 +131,14 @@ impl SupervisorBuilder {
         });
         #[cfg(not(feature = "otel"))]
         let meters = Meters::default();
-        let context = Context {
+        Ok(Context {
             settings: self.settings,
             clock: self.clock,
             events: EventHub::default(),
             meters,
             traps: self.traps,
             shutdown_signal: ShutdownSignal::default(),
-        };
-        Ok(Supervisor::with(context, runtime))
+        })
     }
 }
 

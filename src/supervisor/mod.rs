@@ -1,6 +1,7 @@
 //! The supervisor: registration, status, events, manual rotation, shutdown.
 
 mod builder;
+mod inner;
 mod node;
 #[cfg(feature = "otel")]
 mod observe;
@@ -15,28 +16,22 @@ mod validate;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::watch;
 
 pub use builder::SupervisorBuilder;
 pub use provider_ref::ProviderRef;
 
-use crate::actor::Root;
-use crate::context::Context;
 use crate::error::Error;
 use crate::events::Events;
 use crate::handle::Handle;
-use crate::id::Id;
-use crate::lock::{Mutex, MutexGuard};
 use crate::pool::PoolFactory;
 use crate::provider::Provider;
 use crate::report::{RotationReport, ShutdownReport};
 use crate::status::{Liveness, Readiness, Status};
-use registry::Registry;
-use shutdown::Ending;
+use inner::Inner;
 
 /// Owns providers and pools, and keeps them working through every rotation. Clones are the same
 /// supervisor.
@@ -59,50 +54,21 @@ pub struct Supervisor {
     inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    id: Id,
-    pub(crate) context: Context,
-    /// Runtime of all work: a caller's own runtime may end before it.
-    runtime: Runtime,
-    root: Option<Root>,
-    registry: Mutex<Registry>,
-    ending: watch::Sender<Ending>,
-    leaving: AtomicBool,
-}
-
-impl Inner {
-    fn status(&self) -> Status {
-        let (providers, pools, shutting_down) = {
-            let registry = self.lock();
-            (registry.providers(), registry.pools(), registry.is_closed())
-        };
-        Status {
-            providers: providers
-                .iter()
-                .map(|provider| provider.slot.status())
-                .collect(),
-            pools: pools.iter().map(|pool| pool.slot.status()).collect(),
-            shutting_down,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock()
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let registry = self.lock();
-        let (providers, pools) = registry.names();
-        let is_empty = providers.is_empty() && pools.is_empty();
-        if !registry.is_closed() && !is_empty {
-            tracing::warn!(
-                providers,
-                pools,
-                "supervisor dropped without shutdown; its providers and pools still run"
-            );
-        }
+impl SupervisorBuilder {
+    /// Starts the supervisor on the tokio runtime of the caller, whose timer must be enabled. All
+    /// work is done there, so the runtime has to last as long as the supervisor is used.
+    ///
+    /// # Errors
+    /// When a duration is zero or longer than a day, or the poll interval is shorter than a second;
+    /// the message names the field. Outside of a tokio runtime
+    /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
+    pub fn start(self) -> Result<Supervisor, Error> {
+        let context = self.context()?;
+        let runtime = Runtime::try_current().map_err(|_| Error::no_runtime("start"))?;
+        let inner = Arc::new(Inner::new(context, runtime));
+        #[cfg(feature = "otel")]
+        observe::register(&inner);
+        Ok(Supervisor { inner })
     }
 }
 
@@ -127,27 +93,6 @@ impl Supervisor {
     /// Returns a builder, for other durations than the defaults.
     pub fn builder() -> SupervisorBuilder {
         SupervisorBuilder::default()
-    }
-
-    fn with(context: Context, runtime: Runtime) -> Self {
-        let root = Root::start(context.clone());
-        let (registry, ending, leaving) = (
-            Mutex::default(),
-            watch::Sender::new(Ending::Pending),
-            AtomicBool::new(false),
-        );
-        let inner = Arc::new(Inner {
-            id: Id::next(),
-            context,
-            runtime,
-            root,
-            registry,
-            ending,
-            leaving,
-        });
-        #[cfg(feature = "otel")]
-        observe::register(&inner);
-        Self { inner }
     }
 
     /// Registers a provider and waits for its first lease.

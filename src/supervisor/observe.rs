@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 
 use opentelemetry::KeyValue;
 
-use super::{Inner, readiness};
+use super::inner::Inner;
+use super::readiness;
 use crate::status::{PoolStatus, ProviderStatus};
 
 /// Registers the observable instruments. OpenTelemetry cannot unregister them; after the

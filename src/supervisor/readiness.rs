@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Inner;
+use super::inner::Inner;
 use crate::status::{Liveness, Readiness};
 
 /// Divisor that limits the ready margin to a share of a lease's time to live. A lease of 10 s is

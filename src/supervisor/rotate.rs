@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Inner, runtime};
+use super::inner::Inner;
+use super::runtime;
 use crate::error::{Error, ProviderError, ProviderErrorKind};
 use crate::provider::ManualRequest;
 use crate::report::RotationReport;

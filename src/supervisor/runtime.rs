@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Inner;
+use super::inner::Inner;
 use super::node::BoxFuture;
 use crate::error::Error;
 

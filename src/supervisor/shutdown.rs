@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::Inner;
+use super::inner::{Ending, Inner};
 use super::node::{BoxFuture, PoolNode, ProviderNode};
 use super::runtime::{self, GRACE, ThreadDeadline};
 use crate::error::Error;
@@ -64,17 +64,6 @@ fn of_current_status(inner: &Inner, took: Duration) -> ShutdownReport {
         report.unfinished.push(status.name);
     }
     report
-}
-
-/// How far a shutdown has come.
-#[derive(Clone, Debug)]
-pub(super) enum Ending {
-    /// Not begun, or under way.
-    Pending,
-    /// Its runtime ended first.
-    Lost,
-    /// It has ended.
-    Ended(ShutdownReport),
 }
 
 /// Held by the task of a shutdown. If its runtime drops the task before the end, waiting callers

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
+use super::inner::Inner;
 use super::node::{PoolNode, ProviderNode};
 use super::provider_ref::ProviderRef;
 use super::registry::Registry;
 use super::shutdown::Registered;
-use super::{Inner, runtime, validate};
+use super::{runtime, validate};
 use crate::error::{
     ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
 };
