@@ -6,6 +6,11 @@ use std::time::{Duration, SystemTime};
 
 /// How a rotation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum RotationOutcome {
     /// Every pool has adopted a new lease.
@@ -33,6 +38,11 @@ impl RotationOutcome {
 
 /// How a pool went from one generation to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum HandoverMode {
     /// A new pool is published; the old one is drained.
@@ -129,6 +139,11 @@ pub struct RotationReport {
 
 /// Why a rotation began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum RotationTrigger {
     /// The provider was registered.

@@ -8,7 +8,6 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::within_years;
 use crate::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
-use crate::report::{HandoverMode, RotationOutcome, RotationTrigger};
 
 pub(crate) fn seconds<S: Serializer>(
     duration: &Duration,
@@ -50,13 +49,7 @@ macro_rules! serialize_as_str {
         }
     )*};
 }
-serialize_as_str!(
-    RotationTrigger,
-    RotationOutcome,
-    HandoverMode,
-    ConnectErrorKind,
-    ProviderErrorKind
-);
+serialize_as_str!(ConnectErrorKind, ProviderErrorKind);
 
 impl Serialize for ConnectError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -18,9 +18,8 @@ mod view;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-pub(crate) use leases::Facts;
 pub(crate) use messages::{
-    Answer, Effect, FetchId, FetchOutcome, Input, LeaseId, Offer, RequestId, RotationId,
+    Answer, Effect, Facts, FetchId, FetchOutcome, Input, LeaseId, Offer, RequestId, RotationId,
 };
 
 use bucket::TokenBucket;
