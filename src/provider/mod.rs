@@ -4,12 +4,14 @@
 mod driver;
 mod erased;
 mod fetched;
+mod hints;
 mod log;
 pub(crate) mod machine;
 pub(crate) mod schedule;
 mod simple;
 mod slot;
 mod supervised;
+mod tasks;
 mod watch;
 
 use std::fmt::Debug;
@@ -22,8 +24,8 @@ pub(crate) use slot::{LeaseGuard, ProviderSlot, Subscriber};
 pub(crate) use watch::spawn as spawn_watch;
 
 pub use fetched::Fetched;
+pub use hints::Hints;
 pub use simple::{ProviderFn, StaticCredentials, fixed, provider_fn};
-pub use watch::Hints;
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::ProviderError;

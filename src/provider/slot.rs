@@ -117,12 +117,6 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         driver.handle((&self.name, self.clock()), input, brought)
     }
 
-    fn carry_out(self: &Arc<Self>, work: Vec<Work<S>>) {
-        for one in work {
-            one(self);
-        }
-    }
-
     /// Feeds the machine, and lets everybody who waits know.
     pub(super) fn feed(self: &Arc<Self>, input: Input) {
         let work = self.handle(input, Brought::nothing());
