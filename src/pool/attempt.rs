@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::gate::Pass;
 use super::handover::{self, Times};
 use super::machine::{Effect, Input};
 use super::task::in_a_task;
@@ -16,9 +15,6 @@ use crate::provider::LeaseGuard;
 use crate::rotation::Rotation;
 use crate::telemetry;
 
-/// How long a verification waits for room among the connections of old generations.
-const AT_THE_GATE: Duration = Duration::from_secs(1);
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const PANICKED: &str = "the attempt panicked; see its own output";
 
 /// The span of an attempt, which says so when the attempt ends by a panic of ours.
@@ -133,20 +129,6 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 }
 
-/// While old connections are open, the verification's own one counts among them. A credential is
-/// not left unverified for long on that account.
-pub(super) async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Option<Pass<F::Pool>> {
-    let shared = slot.shared();
-    let end = slot.clock().mono() + AT_THE_GATE;
-    while !shared.gate.is_open() && slot.clock().mono() < end {
-        if let Some(leave) = shared.gate.enter_verification(&shared.current().pool) {
-            return Some(leave);
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    None
-}
-
 /// A bare login and the probe, under the verify deadline.
 async fn verify<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
@@ -155,7 +137,7 @@ async fn verify<F: PoolFactory>(
 ) -> Result<(), ConnectError> {
     slot.factory().check(lease)?;
     let span = telemetry::verify(parent);
-    let _leave = leave_to_log_in(slot).await;
+    let _leave = slot.permit_to_verify().await;
     let task = {
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move {

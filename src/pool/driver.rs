@@ -1,114 +1,19 @@
 //! The pool's driver: feeds the machine, and carries out its effects.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Span;
 
-use super::generation::{Generation, Phase, Shared};
-use super::machine::{Effect, Input, LeaseFacts, Machine};
+use super::generation::Phase;
+use super::machine::{Effect, Input, LeaseFacts};
+use super::state::Draining;
 use super::{PoolFactory, PoolSlot, attempt, drain, probe};
 use crate::actor::{Mailbox, Slot};
-use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::events::Event;
-use crate::expiry::Expiry;
-use crate::lease::{Lease, Revision};
+use crate::lease::Revision;
 use crate::next_attempt::NextAttempt;
-use crate::provider::LeaseGuard;
-use crate::report::HandoverReport;
-
-/// The machine, and what it knows by number alone.
-pub(super) struct Inner<F: PoolFactory> {
-    pub(super) machine: Machine,
-    /// Lease guards by generation.
-    pub(super) leases: HashMap<u64, LeaseGuard<F::Secret>>,
-    /// Pools of the generations that drain.
-    pub(super) draining: HashMap<u64, Draining<F::Pool>>,
-    pub(super) last_handover: Option<HandoverReport>,
-    /// Text of the machine's failure.
-    error: Option<ConnectError>,
-}
-
-/// What a drain's task works with.
-pub(super) struct Draining<P> {
-    pub(super) pool: P,
-    /// Span that the drain's own span follows from, until that is created.
-    pub(super) cause: Span,
-}
-
-impl<F: PoolFactory> Inner<F> {
-    pub(super) fn new(machine: Machine) -> Self {
-        Self {
-            machine,
-            leases: HashMap::new(),
-            draining: HashMap::new(),
-            last_handover: None,
-            error: None,
-        }
-    }
-
-    /// Returns the lease of the current generation.
-    pub(super) fn active_lease(&self) -> Option<&Lease<F::Secret>> {
-        let active = self.machine.current()?;
-        self.leases.get(&active.generation).map(|loan| &loan.lease)
-    }
-
-    /// Returns the last error, until a verification works.
-    pub(super) fn last_error(&self) -> Option<ConnectError> {
-        self.machine.failure().and(self.error.clone())
-    }
-
-    /// Feeds the machine, and carries out what must not be seen apart from it. Drop what is
-    /// returned without the lock: it locks the provider.
-    fn handle(
-        &mut self,
-        shared: &Shared<F>,
-        input: Input,
-        clock: &Clock,
-        error: Option<&ConnectError>,
-    ) -> (Vec<Effect>, Vec<LeaseGuard<F::Secret>>) {
-        let effects = self.machine.handle(input, clock.now());
-        let current = shared.current();
-        let mut returned = Vec::new();
-        for effect in &effects {
-            match effect {
-                Effect::ReturnLease { generation } => {
-                    returned.extend(self.leases.remove(generation));
-                }
-                Effect::Extend { generation, expiry } if current.number == *generation => {
-                    shared.publish(current.extended(*expiry));
-                }
-                Effect::Distrust { generation } if current.number == *generation => {
-                    current.end.suspect();
-                }
-                Effect::Trust { generation } if current.number == *generation => {
-                    current.end.settle(current.end.suspicions());
-                }
-                Effect::Reject { .. } | Effect::ReportFailure { .. } => {
-                    self.error = error.cloned();
-                }
-                _ => {}
-            }
-        }
-        (effects, returned)
-    }
-}
-
-impl<P: Clone> Generation<P> {
-    /// Returns the same generation with another expiry.
-    fn extended(&self, expiry: Expiry) -> Self {
-        Self {
-            number: self.number,
-            pool: self.pool.clone(),
-            expiry,
-            old_connections: self.old_connections,
-            end: Arc::clone(&self.end),
-            origin: self.origin.clone(),
-        }
-    }
-}
 
 impl<F: PoolFactory> PoolSlot<F> {
     /// Feeds the machine, and carries out the effects that need no task; returns the others.

@@ -158,6 +158,20 @@ pub(crate) struct Generation<P> {
     pub(crate) origin: Origin,
 }
 
+impl<P: Clone> Generation<P> {
+    /// Returns the same generation with another expiry.
+    pub(super) fn extended(&self, expiry: Expiry) -> Self {
+        Self {
+            number: self.number,
+            pool: self.pool.clone(),
+            expiry,
+            old_connections: self.old_connections,
+            end: Arc::clone(&self.end),
+            origin: self.origin.clone(),
+        }
+    }
+}
+
 impl<P> Generation<P> {
     pub(crate) fn serving(
         number: u64,

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use super::driver::Draining;
 use super::generation::{End, Generation, Phase};
 use super::machine::{Effect, Input};
+use super::state::Draining;
 use super::task::in_a_task;
-use super::{HandoverPolicy, PoolFactory, PoolSlot, attempt};
+use super::{HandoverPolicy, PoolFactory, PoolSlot};
 use crate::error::ConnectError;
 use crate::events::Event;
 use crate::lease::OldConnections;
@@ -186,7 +186,7 @@ async fn try_out<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     loan: &LeaseGuard<F::Secret>,
 ) -> Result<(), ConnectError> {
-    let _permit = attempt::leave_to_log_in(slot).await;
+    let _permit = slot.permit_to_verify().await;
     let work = {
         let (slot, lease) = (Arc::clone(slot), loan.lease.clone());
         async move { slot.factory().try_out(lease.secret()).await }

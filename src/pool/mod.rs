@@ -2,9 +2,11 @@
 
 mod acquire;
 mod attempt;
+mod call;
 mod connect;
 mod drain;
 mod driver;
+mod explain;
 mod gate;
 mod generation;
 mod handover;
@@ -13,6 +15,7 @@ mod openings;
 mod probe;
 mod queue;
 mod slot;
+mod state;
 mod status;
 mod task;
 
@@ -23,7 +26,8 @@ use std::time::Duration;
 
 #[cfg(feature = "sql")]
 pub(crate) use acquire::Acquired;
-pub(crate) use acquire::{acquire, are_expired};
+pub(crate) use acquire::acquire;
+pub(crate) use call::are_expired;
 #[cfg(feature = "sql")]
 pub(crate) use connect::{RETURN_TIMEOUT, WITHOUT_CALLER, give_back};
 #[cfg(feature = "sql")]

@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
-use super::driver::Inner;
+use super::gate::Pass;
 use super::generation::{End, Generation, Keeper, Phase, Shared};
 use super::machine::{Input, Machine};
+use super::state::Inner;
 use super::{PoolFactory, PoolSettings};
 use crate::actor::Mailbox;
 use crate::clock::Clock;
@@ -138,6 +139,16 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     pub(super) fn active_lease(&self) -> Option<Lease<F::Secret>> {
         self.lock().active_lease().cloned()
+    }
+
+    /// Waits briefly for a permit to verify. The login's own connection counts among those that are
+    /// open.
+    pub(super) async fn permit_to_verify(&self) -> Option<Pass<F::Pool>> {
+        let current = || self.shared.current().pool.clone();
+        self.shared
+            .gate
+            .permit_to_verify(self.clock(), current)
+            .await
     }
 
     /// Resolves when `is_done` returns true; called again whenever something settles.
