@@ -48,6 +48,7 @@ mod id;
 mod lease;
 mod lock;
 mod next_attempt;
+mod notifier;
 mod pool;
 mod provider;
 pub mod quiet;

@@ -217,7 +217,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         let effects = self.feed(Input::Wake { lease }, None);
         self.start(effects);
         self.update_outlook();
-        self.settled.notify_waiters();
+        self.settled.notify();
         let now = self.clock().mono();
         let next = self.lock().machine.next_deadline();
         next.map(|at| at.saturating_duration_since(now))

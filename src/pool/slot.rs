@@ -3,8 +3,6 @@
 use std::error::Error as StdError;
 use std::sync::{Arc, Weak};
 
-use tokio::sync::Notify;
-
 use super::gate::Pass;
 use super::generation::{End, Generation, Keeper, Phase, Shared};
 use super::machine::{Input, Machine};
@@ -20,6 +18,7 @@ use crate::failure_log::FailureLog;
 use crate::id::Id;
 use crate::lease::{Lease, OldConnections, Revision};
 use crate::lock::{Mutex, MutexGuard};
+use crate::notifier::Notifier;
 use crate::provider::{ProviderSlot, Subscriber};
 use crate::status::PoolStatus;
 use crate::telemetry::Origin;
@@ -37,7 +36,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     inner: Mutex<Inner<F>>,
     pub(super) mailbox: Mailbox,
     /// Fires whenever the machine has taken in a task's result.
-    pub(super) settled: Notify,
+    pub(super) settled: Notifier,
     /// Verifications that fail.
     pub(super) failures: FailureLog,
 }
@@ -85,7 +84,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 context,
                 shared,
                 mailbox: Mailbox::default(),
-                settled: Notify::new(),
+                settled: Notifier::default(),
                 failures: FailureLog::default(),
             }
         })
@@ -129,12 +128,8 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Notifies whoever waits, and wakes the actor.
     pub(super) fn settled(&self) {
-        self.settled.notify_waiters();
+        self.settled.notify();
         self.mailbox.wake();
-    }
-
-    pub(crate) fn next_settled(&self) -> tokio::sync::futures::Notified<'_> {
-        self.settled.notified()
     }
 
     pub(super) fn active_lease(&self) -> Option<Lease<F::Secret>> {
@@ -151,15 +146,9 @@ impl<F: PoolFactory> PoolSlot<F> {
             .await
     }
 
-    /// Resolves when `is_done` returns true; called again whenever something settles.
-    async fn wait_until(&self, is_done: impl Fn() -> bool) {
-        loop {
-            let settled = self.next_settled();
-            if is_done() {
-                return;
-            }
-            settled.await;
-        }
+    /// Resolves with what `check` finds, at once or when something settles.
+    pub(crate) async fn until<T>(&self, check: impl FnMut() -> Option<T>) -> T {
+        self.settled.until(check).await
     }
 
     /// Returns how the start of this pool ended: nothing while it may still succeed.
@@ -191,15 +180,16 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Resolves when no attempt runs.
     pub(crate) async fn idle(&self) {
-        self.wait_until(|| !self.lock().machine.has_attempt()).await;
+        self.until(|| (!self.lock().machine.has_attempt()).then_some(()))
+            .await;
     }
 
     /// Resolves when every retired generation has drained. A drain whose task is lost with its
     /// runtime, now or later, goes on in a task of the caller's runtime.
     pub(crate) async fn drained(self: &Arc<Self>) {
-        self.wait_until(|| {
+        self.until(|| {
             self.start_drains();
-            self.lock().machine.drains().is_empty()
+            self.lock().machine.drains().is_empty().then_some(())
         })
         .await;
     }

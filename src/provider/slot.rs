@@ -4,8 +4,6 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use super::driver::{Brought, Driver, Work};
 use super::machine::{Facts, FetchId, Input, LeaseId, Machine, Offer};
 use super::{ErasedProvider, Fetched};
@@ -18,6 +16,7 @@ use crate::id::Id;
 use crate::lease::{Lease, Revision};
 use crate::lock::{Mutex, MutexGuard};
 use crate::next_attempt::NextAttempt;
+use crate::notifier::Notifier;
 use crate::rotation::Rotation;
 use crate::telemetry::Origin;
 
@@ -44,7 +43,7 @@ pub(crate) struct ProviderSlot<S> {
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
     mailbox: Mailbox,
     /// Fires after each input, for tasks that wait.
-    settled: Arc<Notify>,
+    settled: Notifier,
     pub(super) fetch_failures: FailureLog,
     pub(super) release_failures: FailureLog,
 }
@@ -81,7 +80,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             driver: Mutex::new(Driver::new(machine)),
             subscribers: Mutex::default(),
             mailbox: Mailbox::default(),
-            settled: Arc::default(),
+            settled: Notifier::default(),
             fetch_failures: FailureLog::default(),
             release_failures: FailureLog::default(),
         }
@@ -125,25 +124,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     fn settled(&self) {
-        self.settled.notify_waiters();
+        self.settled.notify();
         self.mailbox.wake();
     }
 
-    /// Resolves when something settles after this call, also before it is polled.
-    pub(crate) fn next_settled(&self) -> tokio::sync::futures::OwnedNotified {
-        Arc::clone(&self.settled).notified_owned()
-    }
-
-    /// Waits until the machine has what is looked for.
-    pub(super) async fn until<T>(&self, mut found: impl FnMut(&Machine) -> Option<T>) -> T {
-        loop {
-            let settled = self.next_settled();
-            let found = found(&self.lock().machine);
-            if let Some(found) = found {
-                return found;
-            }
-            settled.await;
-        }
+    /// Resolves with what `check` finds in the machine, at once or after an input.
+    pub(crate) async fn until<T>(&self, mut check: impl FnMut(&Machine) -> Option<T>) -> T {
+        self.settled.until(|| check(&self.lock().machine)).await
     }
 }
 
@@ -351,6 +338,7 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
         self.context.traps.spring(&self.name, "provider.turn");
         let work = self.handle(Input::Wake, Brought::nothing());
         self.carry_out(work);
+        self.settled.notify();
         let next = self.lock().machine.next_deadline();
         next.map(|at| at.saturating_duration_since(self.clock().mono()))
     }

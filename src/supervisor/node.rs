@@ -12,6 +12,7 @@ use crate::actor::Child;
 use crate::id::Id;
 use crate::pool::{Keeper, PoolFactory, PoolSlot};
 use crate::provider::{ManualRequest, ProviderSlot, Subscriber, spawn_watch};
+use crate::rotation::Rotation;
 use crate::status::{PoolStatus, ProviderStatus};
 
 pub(super) type BoxFuture<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
@@ -27,7 +28,8 @@ pub(super) trait ProviderObject: Send + Sync {
     fn status(&self) -> ProviderStatus;
     fn pools(&self) -> Vec<Arc<str>>;
     fn request(self: Arc<Self>, request: ManualRequest);
-    fn next_settled(&self) -> BoxFuture<'static, ()>;
+    /// Resolves when the rotation has ended.
+    fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()>;
     fn stop_fetching(self: Arc<Self>);
     /// Resolves when no fetch runs.
     fn until_idle(&self) -> BoxFuture<'_, ()>;
@@ -52,8 +54,8 @@ impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
         Self::request(&self, request);
     }
 
-    fn next_settled(&self) -> BoxFuture<'static, ()> {
-        Box::pin(Self::next_settled(self))
+    fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()> {
+        Box::pin(self.until(|_| rotation.is_closed().then_some(())))
     }
 
     fn stop_fetching(self: Arc<Self>) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::inner::Inner;
 use super::runtime;
@@ -20,8 +21,8 @@ pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<Rotatio
         caller: Caller::current(),
     });
     let patience = inner.context.settings.start_deadline;
-    let deadline = tokio::time::Instant::now() + inner.context.settings.fetch_deadline + patience;
-    let rotation = match tokio::time::timeout_at(deadline, outcome).await {
+    let first = inner.context.settings.fetch_deadline + patience;
+    let rotation = match timeout(first, outcome).await {
         Ok(Ok(Ok(rotation))) => rotation,
         Ok(Ok(Err(error))) => return Err(Error::from_manual_rotation(name, error)),
         Ok(Err(_)) => return Err(Error::shut_down()),
@@ -33,18 +34,7 @@ pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<Rotatio
             return Err(Error::from_manual_rotation(name, error));
         }
     };
-    let deadline = tokio::time::Instant::now() + patience;
-    loop {
-        let settled = provider.slot.next_settled();
-        if rotation.is_closed() {
-            break;
-        }
-        // A lost wake-up costs no more than this.
-        let check = tokio::time::Instant::now() + crate::actor::RECONCILE_EVERY;
-        let _ = tokio::time::timeout_at(deadline.min(check), settled).await;
-        if tokio::time::Instant::now() >= deadline {
-            break;
-        }
-    }
+    // The report says which pools are still to adopt it.
+    let _ = timeout(patience, provider.slot.until_closed(&rotation)).await;
     Ok(rotation.report(inner.context.clock.now()))
 }

@@ -182,22 +182,17 @@ pub(super) async fn add_pool<F: PoolFactory>(
     let (slot, node) = register(inner, name, provider, factory)?;
     let mut guard = Unregister::new(inner, Registered::Pool(node));
     let patience = inner.context.settings.start_deadline;
-    let first = async {
-        loop {
-            let settled = slot.next_settled();
-            if let Some(first) = slot.first() {
-                return first;
-            }
+    let first = slot.until(|| {
+        slot.first().or_else(|| {
             // A provider that was registered in the background and failed for good.
-            if let Some(error) = permanent_error(&provider.slot) {
-                return Err(ConnectError::new(
+            permanent_error(&provider.slot).map(|error| {
+                Err(ConnectError::new(
                     ConnectErrorKind::Misconfigured,
                     format!("provider {:?} returned no lease: {error}", provider.name()),
-                ));
-            }
-            settled.await;
-        }
-    };
+                ))
+            })
+        })
+    });
     // A failed login has been logged. The provider's error may have been logged long ago.
     let reason = || {
         if slot.own_error().is_some() {
