@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep_until};
 use super::call::{Call, Got, Step, is_expired, limit, moved, take_in};
 use super::connect::connect;
 use super::explain::{at_the_deadline, error_type, note_login_error};
+use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
 use super::queue::{Place, queue, share};
-use super::{AcquireError, PoolFactory};
 use crate::lease::OldConnections;
 use crate::telemetry::Wait;
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use super::factory::PoolFactory;
 use super::handover::{self, Times};
 use super::machine::{Effect, Input};
+use super::slot::PoolSlot;
 use super::task::in_a_task;
-use super::{PoolFactory, PoolSlot};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::provider::LeaseGuard;

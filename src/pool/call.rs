@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::explain::{note_error, verify_in_background};
+use super::factory::{Check, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
-use super::{Check, PoolFactory};
 use crate::error::ConnectErrorKind;
 use crate::lease::OldConnections;
 

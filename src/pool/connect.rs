@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::call::Got;
 use super::explain::note_login_error;
+use super::factory::{AcquireError, PoolFactory};
 use super::gate::{LEAD, Pass};
 use super::generation::{Generation, Shared};
-use super::{AcquireError, PoolFactory};
 
 /// Longest time for which a login goes on without its caller. A server that takes longer to reject
 /// one is noticed by the next verification.

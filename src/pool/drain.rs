@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::factory::PoolFactory;
 use super::machine::{Effect, Input};
-use super::{PoolFactory, PoolSlot};
+use super::slot::PoolSlot;
 use crate::error::ConnectErrorKind;
 use crate::events::Event;
 use crate::telemetry::{self, InSpan};

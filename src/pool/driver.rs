@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use super::factory::PoolFactory;
 use super::generation::Phase;
 use super::machine::{Effect, Input, LeaseFacts};
+use super::slot::PoolSlot;
 use super::state::Draining;
-use super::{PoolFactory, PoolSlot, attempt, drain, probe};
+use super::{attempt, drain, probe};
 use crate::actor::{Mailbox, Slot};
 use crate::error::ConnectError;
 use crate::events::Event;

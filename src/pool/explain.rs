@@ -1,7 +1,7 @@
 //! Errors of the acquire loop: what is reported of them, and what callers get.
 
+use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Keeper, Phase, Shared};
-use super::{AcquireError, PoolFactory};
 use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 

@@ -9,9 +9,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
+use super::factory::{PoolFactory, PoolSettings};
 use super::gate::Gate;
 use super::openings::Openings;
-use super::{PoolFactory, PoolSettings};
 use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::expiry::Expiry;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
+use super::factory::{HandoverPolicy, PoolFactory};
 use super::generation::{End, Generation, Phase};
 use super::machine::{Effect, Input};
+use super::slot::PoolSlot;
 use super::state::Draining;
 use super::task::in_a_task;
-use super::{HandoverPolicy, PoolFactory, PoolSlot};
 use crate::error::ConnectError;
 use crate::events::Event;
 use crate::lease::OldConnections;

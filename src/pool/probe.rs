@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tracing::Span;
 
+use super::factory::PoolFactory;
 use super::machine::{Input, ProbeResult};
+use super::slot::PoolSlot;
 use super::task::in_a_task;
-use super::{PoolFactory, PoolSlot};
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Probes one idle connection, or logs in where none is idle.

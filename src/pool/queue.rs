@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep_until};
 use super::call::{Call, Step, are_expired, checked, limit, moved, take_in};
 use super::connect::{Pace, open};
 use super::explain::explanation;
+use super::factory::{Check, PoolFactory};
 use super::gate::{Gate, QueueGuard};
 use super::generation::{Generation, Phase, Shared};
-use super::{Check, PoolFactory};
 use crate::lease::OldConnections;
 
 /// A caller's place in the queue, which it leaves on drop.

@@ -3,11 +3,11 @@
 use std::error::Error as StdError;
 use std::sync::{Arc, Weak};
 
+use super::factory::{PoolFactory, PoolSettings};
 use super::gate::Pass;
 use super::generation::{End, Generation, Keeper, Phase, Shared};
 use super::machine::{Input, Machine};
 use super::state::Inner;
-use super::{PoolFactory, PoolSettings};
 use crate::actor::Mailbox;
 use crate::clock::Clock;
 use crate::context::Context;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tracing::Span;
 
-use super::PoolFactory;
+use super::factory::PoolFactory;
 use super::generation::Shared;
 use super::machine::{Effect, Input, Machine};
 use crate::clock::Clock;

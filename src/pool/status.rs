@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::factory::PoolFactory;
 use super::generation::Phase;
-use super::{PoolFactory, PoolSlot};
+use super::slot::PoolSlot;
 use crate::next_attempt::NextAttempt;
 use crate::status::{DrainStatus, PoolStatus};
 

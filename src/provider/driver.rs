@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::FetchRequest;
 use super::machine::{
     Answer, Effect, FetchId, FetchOutcome, Input, LeaseId, Machine, RequestId, RotationId,
 };
+use super::plugin::FetchRequest;
 use crate::clock::Clock;
 use crate::error::ProviderError;
 use crate::lease::Lease;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 
-use super::{FetchRequest, Fetched, Provider};
+use super::fetched::Fetched;
+use super::plugin::{FetchRequest, Provider};
 use crate::credentials::Credentials;
 use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};

@@ -5,8 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::driver::{Brought, Driver, Work};
+use super::erased::ErasedProvider;
+use super::fetched::Fetched;
 use super::machine::{Facts, FetchId, Input, LeaseId, Machine, Offer};
-use super::{ErasedProvider, Fetched};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::Clock;
 use crate::context::Context;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tracing::Span;
 
-use super::Fetched;
 use super::driver::{Fetch, ManualRequest, Reply, Work};
+use super::fetched::Fetched;
 use super::machine::{Input, LeaseId};
 use super::slot::ProviderSlot;
 use crate::clock::Timestamp;
