@@ -72,6 +72,25 @@ pub enum Event {
 }
 
 /// A reader of events.
+///
+/// ```
+/// use claviger::{Event, Supervisor};
+///
+/// async fn print(supervisor: &Supervisor) {
+///     let mut events = supervisor.events();
+///     while let Some(event) = events.next().await {
+///         match event {
+///             Event::Rotated(report) => {
+///                 println!("{}: {} in {:?}", report.provider, report.outcome.as_str(), report.took);
+///             }
+///             Event::Rejected { pool, error, .. } => eprintln!("{pool}: {error}"),
+///             Event::Missed(events) => eprintln!("{events} events were missed"),
+///             _ => {}
+///         }
+///     }
+/// }
+/// ```
+#[must_use = "events are sent to readers that exist at the time"]
 pub struct Events(broadcast::Receiver<Event>);
 
 impl Events {

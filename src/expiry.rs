@@ -19,6 +19,7 @@ use crate::clock::Timestamp;
 /// assert!(Expiry::never().remaining(asked).is_none());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Expiry {
     wall: Option<SystemTime>,
     mono: Option<Instant>,

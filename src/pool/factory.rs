@@ -73,6 +73,99 @@ impl PoolSettings {
 /// Its code runs in tasks of the library's: a panic counts as one failed attempt. No lock of the
 /// library's is held while a method is called: it may ask for the status, or take a lock under
 /// which others do.
+///
+/// Anything with credentials is a pool: here clients of an HTTP API, whose token rotates.
+///
+/// ```
+/// use claviger::{
+///     AcquireError, Check, ConnectError, Lease, PoolFactory, PoolSettings, ProviderError, Revision,
+///     Supervisor, provider_fn,
+/// };
+///
+/// #[derive(Clone)]
+/// struct Client {
+///     token: String,
+/// }
+///
+/// #[derive(Debug)]
+/// enum ClientError {
+///     TimedOut,
+///     Closed,
+///     Rejected(ConnectError),
+/// }
+/// # impl std::fmt::Display for ClientError {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") }
+/// # }
+/// # impl std::error::Error for ClientError {}
+///
+/// #[derive(Debug)]
+/// struct Clients;
+///
+/// impl PoolFactory for Clients {
+///     type Secret = String;
+///     type Pool = Option<Client>;
+///     type Connection = Client;
+///     type Error = ClientError;
+///
+///     fn settings(&self) -> PoolSettings {
+///         PoolSettings::new(1)
+///     }
+///     fn vacant(&self) -> Option<Client> {
+///         None
+///     }
+///     async fn verify(&self, _token: &String) -> Result<(), ConnectError> {
+///         // A request with this token: 401 is `ConnectErrorKind::Rejected`.
+///         Ok(())
+///     }
+///     fn open(&self, token: &String) -> Result<Option<Client>, ConnectError> {
+///         Ok(Some(Client { token: token.clone() }))
+///     }
+///     async fn warm(&self, _: &Option<Client>, connections: u32) -> Result<u32, ConnectError> {
+///         Ok(connections)
+///     }
+///     async fn drain(&self, _: Option<Client>) {}
+///     fn connections(&self, _: &Option<Client>) -> u32 {
+///         0
+///     }
+///     fn idle(&self, pool: &Option<Client>) -> u32 {
+///         pool.iter().count() as u32
+///     }
+///     fn try_get(&self, pool: &Option<Client>) -> Option<Client> {
+///         pool.clone()
+///     }
+///     async fn get(&self, pool: &Option<Client>) -> Result<Client, ClientError> {
+///         pool.clone().ok_or(ClientError::Closed)
+///     }
+///     async fn check_connection(&self, _: &mut Client, _: Check) -> Result<(), ClientError> {
+///         Ok(())
+///     }
+///     fn discard(&self, _: Client) {}
+///     fn is_timeout(&self, error: &ClientError) -> bool {
+///         matches!(error, ClientError::TimedOut)
+///     }
+///     fn is_closed(&self, error: &ClientError) -> bool {
+///         matches!(error, ClientError::Closed)
+///     }
+///     fn error(&self, error: AcquireError<'_>) -> ClientError {
+///         match error {
+///             AcquireError::Connect(error) => ClientError::Rejected(error.clone()),
+///             AcquireError::Closed => ClientError::Closed,
+///             _ => ClientError::TimedOut,
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let supervisor = Supervisor::start();
+/// let token = provider_fn(|_| async {
+///     Ok::<_, ProviderError>(Lease::new("token-1".to_owned(), Revision::new("1")))
+/// });
+/// let token = supervisor.add_provider("api-token", token).await?;
+/// let api = supervisor.add_pool("api", &token, Clients).await?;
+/// assert_eq!(api.get().await?.token, "token-1");
+/// # supervisor.shutdown(std::time::Duration::from_secs(1)).await;
+/// # Ok(()) }
+/// ```
 pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// What a lease must carry.
     type Secret: Send + Sync + 'static;

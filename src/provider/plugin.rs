@@ -16,7 +16,7 @@ use crate::report::RotationTrigger;
 /// Issues credentials.
 ///
 /// Implement [`fetch`](Self::fetch); everything else has a default. A closure becomes a provider by
-/// [`provider_fn`].
+/// [`provider_fn`](crate::provider_fn).
 ///
 /// ```
 /// use std::time::Duration;

@@ -34,6 +34,7 @@ where
 }
 
 /// A closure as a provider; made by [`provider_fn`].
+#[must_use]
 pub struct ProviderFn<F, S> {
     fetch: F,
     secret: PhantomData<fn() -> S>,
@@ -70,6 +71,7 @@ pub fn fixed(login: Credentials) -> StaticCredentials {
 
 /// A login that never changes; made by [`fixed`].
 #[derive(Debug)]
+#[must_use]
 pub struct StaticCredentials {
     login: Credentials,
 }

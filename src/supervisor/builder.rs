@@ -21,7 +21,7 @@ use crate::telemetry::Meters;
 /// Sets the durations of a supervisor, and starts it.
 ///
 /// With the feature `otel`, metrics go to the meter `claviger` of OpenTelemetry's global provider as
-/// it is at the [`start`](crate::SupervisorBuilder::start): set that up before. `claviger-otel` has a setter for another
+/// it is at the [`start`](Self::start): set that up before. `claviger-otel` has a setter for another
 /// meter. This library sets nothing global.
 ///
 /// | setter | default | example |
@@ -46,6 +46,7 @@ use crate::telemetry::Meters;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Default)]
+#[must_use = "nothing runs before `start`"]
 pub struct SupervisorBuilder {
     settings: Settings,
     clock: Clock,

@@ -50,6 +50,7 @@ use inner::Inner;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
+#[must_use = "dropped without `shutdown`, it can end nothing any more"]
 pub struct Supervisor {
     inner: Arc<Inner>,
 }
@@ -200,17 +201,20 @@ impl Supervisor {
     }
 
     /// Returns the state of every provider and pool.
+    #[must_use]
     pub fn status(&self) -> Status {
         self.inner.status()
     }
 
     /// Returns whether traffic should be sent here: every credential is verified, not rejected and
     /// not about to expire. Nothing is sent to a database for it.
+    #[must_use]
     pub fn readiness(&self) -> Readiness {
         readiness::readiness(&self.inner)
     }
 
     /// Returns that this process works, whatever the state of databases and backends.
+    #[must_use]
     pub fn liveness(&self) -> Liveness {
         readiness::liveness(&self.inner)
     }
